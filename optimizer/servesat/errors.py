@@ -1,0 +1,17 @@
+"""What can go wrong, as one family of exceptions whose messages are written for the user."""
+
+
+class ServesatError(Exception):
+    """Any error that servesat raises on purpose; its message says what to do."""
+
+
+class CatalogueError(ServesatError):
+    """A model, chip or price book that is unknown, unreadable or malformed."""
+
+
+class SpecError(ServesatError):
+    """A spec that is unreadable or malformed: names the file, the key, the value and what was expected."""
+
+
+class SolverError(ServesatError):
+    """An answer that failed its own proof: an internal error, never a result."""
