@@ -1,0 +1,279 @@
+"""The columns of a deployment: every layout at every batch that can be optimal, evaluated, and rounded to integers.
+
+Under the ideal cost model the step is max(t_weights, t_flops·B, t_ici·B) + t_kv·B, so a layout's cost per token falls
+with the batch until the matmuls are compute-bound and is flat from there: only the largest batch that a set of
+requirements allows can be cheapest, and only the smallest one within the tie band can win the tie. Those breakpoints
+are all the columns there are. A cost model without this monotonicity must tabulate the batch instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from servesat.arrays import Bools, Floats, Ints
+from servesat.latency import decode_step, mlp_matmul, usd_per_million_tokens
+from servesat.layouts import Layouts, enumerate_layouts
+from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
+from servesat.plan import Assignment, Requirement
+from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split
+from servesat.spec import Spec
+
+TOLERANCE = 1e-9
+"""A limit met within this relative error is met: 15 ms is not missed by the rounding of a float."""
+
+TIE = 1e-6
+"""Plans within this relative cost of the cheapest tie with it."""
+
+COST_RESOLUTION = 1e-12
+"""Relative resolution of the solver's costs, which are logarithms in this unit: a millionth of the tie band."""
+
+STEP_RESOLUTION = 1e-9
+"""Steps nearer than this are equally fast: the same machine computed in another order."""
+
+Bits = npt.NDArray[np.uint16]
+BIT = {requirement: np.uint16(1 << position) for position, requirement in enumerate(Requirement)}
+"""The bit of each requirement in a violation mask."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns]."""
+
+    layouts: Layouts  # one row a column
+    batch: Ints
+    step_s: Floats
+    usd_per_million: Floats
+    violated: Bits  # bit mask over Requirement, see BIT
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def assignment(self, column: int) -> Assignment:
+        """The decisions that a column stands for."""
+        place = self.layouts.places[self.layouts.place[column]]
+        dtypes = self.layouts.dtypes[self.layouts.dtype[column]]
+        return Assignment(
+            chip=place.offer.chip.id,
+            topology=place.topology,
+            tp_axes=place.tp_axes,
+            batch=int(self.batch[column]),
+            **dtypes._asdict(),
+        )
+
+
+def evaluate(spec: Spec) -> Columns:
+    """Evaluate every layout at every breakpoint of the batch, the tie breakpoints included.
+
+    Each requirement's own breakpoint is kept whether or not another requirement forbids it, so that the violation
+    masks hold the whole truth about what conflicts with what.
+    """
+    layouts = enumerate_layouts(spec)
+    batches = _breakpoints(spec, layouts)
+    columns = _at(spec, layouts, batches)
+    return _join(columns, _at(spec, layouts, _tie_breakpoints(spec, layouts, columns)))
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the solver sees of the columns: integers only; arrays of shape [columns].
+
+    The decisions are codes: equal codes, equal choice. `cost` is the natural logarithm of the cost per token in units
+    of COST_RESOLUTION, so that its relative resolution is the same whatever the prices. `rank` orders the columns for
+    ties: fastest first, then fewest chips, then by id.
+    """
+
+    decisions: dict[str, Ints]
+    cost: Ints
+    rank: Ints
+    violated: Bits
+    tie: int = int(np.log1p(TIE) / COST_RESOLUTION)
+
+    def __len__(self) -> int:
+        return len(self.cost)
+
+    def take(self, columns: Ints) -> "Instance":
+        """The instance with only these columns, in that order."""
+        return Instance(
+            decisions={name: codes[columns] for name, codes in self.decisions.items()},
+            cost=self.cost[columns],
+            rank=self.rank[columns],
+            violated=self.violated[columns],
+            tie=self.tie,
+        )
+
+    def tied(self, cost: int) -> Ints:
+        """The columns whose cost ties with `cost`, as positions."""
+        return np.flatnonzero(self.cost <= cost + self.tie)
+
+
+def round_columns(columns: Columns) -> Instance:
+    """Round the columns to the solver's integers."""
+    layouts = columns.layouts
+    places, dtypes = layouts.places, layouts.dtypes
+    cost = np.rint(np.log(columns.usd_per_million) / COST_RESOLUTION).astype(np.int64)
+    step = np.rint(np.log(columns.step_s) / STEP_RESOLUTION).astype(np.int64)
+    place_id = _codes([(p.offer.chip.id, p.topology, p.tp_axes) for p in places])[layouts.place]
+    dtype_id = _codes(list(dtypes))[layouts.dtype]
+    order = np.lexsort((columns.batch, dtype_id, place_id, layouts.chips, step))
+    rank = np.empty(len(columns), dtype=np.int64)
+    rank[order] = np.arange(len(columns))
+    return Instance(
+        decisions={
+            "chip": _codes([p.offer.chip.id for p in places])[layouts.place],
+            "topology": _codes([p.topology for p in places])[layouts.place],
+            "tp_axes": _codes([p.tp_axes for p in places])[layouts.place],
+            "weights": _codes([d.weights for d in dtypes])[layouts.dtype],
+            "kv_cache": _codes([d.kv_cache for d in dtypes])[layouts.dtype],
+            "compute": _codes([d.compute for d in dtypes])[layouts.dtype],
+            "batch": columns.batch,
+        },
+        cost=cost,
+        rank=rank,
+        violated=columns.violated,
+    )
+
+
+def _codes(values: Sequence[Any]) -> Ints:
+    """The position of each value among the distinct ones, sorted."""
+    code = {value: position for position, value in enumerate(sorted(set(values)))}
+    return np.array([code[value] for value in values], dtype=np.int64)
+
+
+def cheapest(columns: Columns) -> float:
+    """The least cost among columns that violate nothing; infinite when there is none."""
+    return float(np.min(columns.usd_per_million, initial=np.inf, where=columns.violated == 0))
+
+
+def _slopes(spec: Spec, layouts: Layouts) -> tuple[Floats, Floats, Floats]:
+    """The step of each layout as max(base, slope·B) + kv·B: base, slope, kv [s]; shape [layouts] each."""
+    one = decode_step(
+        spec.model, spec.workload.kv_tokens, layouts.replica, np.ones(len(layouts)), pay_ici=spec.ici == "pay"
+    )
+    return np.asarray(one.weights_s), np.maximum(one.flops_s, one.ici_s), np.asarray(one.kv_cache_s)
+
+
+def _breakpoints(spec: Spec, layouts: Layouts) -> Ints:
+    """The batches at which a requirement starts or stops to hold, as legal multiples; shape [layouts, breakpoints].
+
+    Entries below 1 or above max_batch are left for `_at` to drop.
+    """
+    base, slope, kv = _slopes(spec, layouts)
+    room = (1 - spec.headroom) * layouts.tp * layouts.hbm_bytes * (1 + TOLERANCE)
+    weights = weights_bytes(spec.model, layouts.replica.weights_value_bytes)
+    sequence = kv_cache_bytes(spec.model, spec.workload.kv_tokens, layouts.replica.kv_cache_value_bytes)
+
+    upper = [np.full(len(layouts), float(spec.search.max_batch)), (room - weights) / sequence]
+    lower = [np.ones(len(layouts))]
+    if spec.slo.tpot_ms is not None:
+        limit_s = spec.slo.tpot_ms / 1e3 * (1 + TOLERANCE)
+        upper.append(np.minimum((limit_s - base) / kv, limit_s / (slope + kv)))
+    if spec.ici == "forbid":
+        matmul = mlp_matmul(spec.model, layouts.replica, np.ones(len(layouts)))
+        with np.errstate(divide="ignore"):  # one chip sends nothing
+            upper.append(np.asarray(matmul.hbm_s * (1 + TOLERANCE) / matmul.ici_s))
+    if spec.slo.min_tokens_per_s is not None:
+        lower.append(_least_batch(spec, layouts, np.full(len(layouts), spec.slo.min_tokens_per_s / (1 + TOLERANCE))))
+
+    clip = spec.search.max_batch + 1.0
+    highest = np.floor(np.clip(np.column_stack(upper), 0.0, clip)).astype(np.int64)
+    lowest = np.ceil(np.clip(np.column_stack(lower), 0.0, clip)).astype(np.int64)
+    multiple = kv_batch_shards(spec.model, layouts.tp)[:, None]
+    # `lowest` itself stands for dropping `kv_heads`, its next multiple for keeping it.
+    return np.column_stack([highest // multiple * multiple, lowest, -(-lowest // multiple) * multiple])
+
+
+def _least_batch(spec: Spec, layouts: Layouts, tokens_per_s: Floats) -> Floats:
+    """The smallest batch, not rounded, at which each layout puts out `tokens_per_s`; infinite where none does."""
+    base, slope, kv = _slopes(spec, layouts)
+    budget_s = layouts.replicas / tokens_per_s  # step time that each sequence of the batch may add
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((budget_s > kv) & (budget_s >= slope + kv), base / (budget_s - kv), np.inf)
+
+
+def _tie_breakpoints(spec: Spec, layouts: Layouts, columns: Columns) -> Ints:
+    """The smallest legal batch of each layout whose cost ties with the cheapest column; shape [layouts, 1].
+
+    Cost is flat beyond the critical batch, and nearly so where the KV cache dominates: of the batches that tie, the
+    smallest is the fastest.
+    """
+    best = cheapest(columns)
+    if not np.isfinite(best):
+        return np.zeros((len(layouts), 1), dtype=np.int64)
+    needed = layouts.usd_per_hour / 3600 * 1e6 / (best * (1 + TIE))
+    if spec.slo.min_tokens_per_s is not None:
+        needed = np.maximum(needed, spec.slo.min_tokens_per_s / (1 + TOLERANCE))
+    least = np.ceil(np.clip(_least_batch(spec, layouts, needed), 1.0, spec.search.max_batch + 1.0)).astype(np.int64)
+    multiple = kv_batch_shards(spec.model, layouts.tp)
+    return (-(-least // multiple) * multiple)[:, None]
+
+
+def _at(spec: Spec, layouts: Layouts, batches: Ints) -> Columns:
+    """Evaluate layouts at batches of shape [layouts, k]; batches repeated or outside 1…max_batch are dropped."""
+    batches = np.sort(batches, axis=1)
+    keep = (batches >= 1) & (batches <= spec.search.max_batch)
+    keep[:, 1:] &= batches[:, 1:] != batches[:, :-1]
+    row, position = np.nonzero(keep)
+    batch = batches[row, position]
+    chosen = layouts.take(row)
+    step = decode_step(
+        spec.model, spec.workload.kv_tokens, chosen.replica, batch.astype(np.float64), pay_ici=spec.ici == "pay"
+    )
+    step_s = np.asarray(step.total_s)
+    tokens_per_s = chosen.replicas * batch / step_s
+    return Columns(
+        layouts=chosen,
+        batch=batch,
+        step_s=step_s,
+        usd_per_million=np.asarray(usd_per_million_tokens(chosen.usd_per_hour, tokens_per_s)),
+        violated=_violations(spec, chosen, batch, step_s, tokens_per_s),
+    )
+
+
+def _join(first: Columns, second: Columns) -> Columns:
+    """The columns of both; a column may then stand twice, which changes no answer."""
+
+    def joined(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([getattr(first, name), getattr(second, name)])
+
+    return Columns(
+        layouts=first.layouts.join(second.layouts),
+        batch=joined("batch"),
+        step_s=joined("step_s"),
+        usd_per_million=joined("usd_per_million"),
+        violated=joined("violated"),
+    )
+
+
+def _violations(spec: Spec, layouts: Layouts, batch: Ints, step_s: Floats, tokens_per_s: Floats) -> Bits:
+    """Which requirements each column violates, as a bit mask; docs/cost-model.md gives each rule."""
+    model, replica, search = spec.model, layouts.replica, spec.search
+    sequence = kv_cache_bytes(model, spec.workload.kv_tokens, replica.kv_cache_value_bytes)
+    used = weights_bytes(model, replica.weights_value_bytes) + batch * sequence
+    room = (1 - spec.headroom) * layouts.tp * layouts.hbm_bytes
+    compute_bytes = np.array([BYTES_PER_VALUE[dtypes.compute] for dtypes in layouts.dtypes])[layouts.dtype]
+
+    broken: dict[Requirement, Bools] = {
+        Requirement.HBM: used > room * (1 + TOLERANCE),
+        Requirement.HEADS: ~heads_divide(model, layouts.tp),
+        Requirement.KV_HEADS: ~kv_heads_split(model, layouts.tp, batch),
+        Requirement.DTYPES: replica.weights_value_bytes > compute_bytes,
+    }
+    if spec.ici == "forbid":
+        matmul = mlp_matmul(model, replica, batch.astype(np.float64))
+        broken[Requirement.ICI] = np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE))
+    if spec.slo.tpot_ms is not None:
+        broken[Requirement.TPOT] = step_s > spec.slo.tpot_ms / 1e3 * (1 + TOLERANCE)
+    if search.max_chips is not None:
+        broken[Requirement.CHIPS] = layouts.chips > search.max_chips
+    if search.max_usd_per_hour is not None:
+        broken[Requirement.BUDGET] = layouts.usd_per_hour > search.max_usd_per_hour * (1 + TOLERANCE)
+    if spec.slo.min_tokens_per_s is not None:
+        broken[Requirement.THROUGHPUT] = tokens_per_s * (1 + TOLERANCE) < spec.slo.min_tokens_per_s
+
+    mask = np.zeros(len(batch), dtype=np.uint16)
+    for requirement, where in broken.items():
+        mask |= np.where(where, BIT[requirement], np.uint16(0))
+    return mask

@@ -1,0 +1,119 @@
+"""What an answer is made of: the requirements, a plan with its figures, and the result that carries it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Requirement(StrEnum):
+    """A named condition on a plan; docs/cost-model.md gives each one's formula."""
+
+    HBM = "hbm"
+    TPOT = "tpot"
+    ICI = "ici"
+    HEADS = "heads"
+    KV_HEADS = "kv_heads"
+    DTYPES = "dtypes"
+    CHIPS = "chips"
+    BUDGET = "budget"
+    THROUGHPUT = "throughput"
+
+
+class Status(StrEnum):
+    """How a question ended; `feasible` is a plan without its proof, when the time limit struck."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """The decisions alone: enough, with the spec, to re-derive every figure of a plan."""
+
+    chip: str
+    topology: str
+    tp_axes: tuple[int, ...]
+    weights: str
+    kv_cache: str
+    compute: str
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Where one decode step's time goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not."""
+
+    weights: float
+    flops: float
+    ici: float
+    kv_cache: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Assignment):
+    """A serving configuration with its figures, in the units of people: ms, bytes and US dollars."""
+
+    tp: int
+    replicas: int
+    chips: int
+    kv_batch_shards: int
+    tpot_ms: float
+    step_ms: StepTime
+    tokens_per_s: float
+    tokens_per_s_per_chip: float
+    usd_per_chip_hour: float
+    usd_per_hour: float
+    usd_per_million_output_tokens: float
+    weights_bytes: float
+    kv_cache_bytes: float
+    hbm_bytes: float
+    hbm_used_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """How a plan stands to one requirement: its value, the limit, and the slack between them (negative: violated).
+
+    `heads`, `kv_heads` and `dtypes` are rules without a quantity: they hold or not, and their numbers are None.
+    """
+
+    requirement: Requirement
+    holds: bool
+    value: float | None = None
+    limit: float | None = None
+    slack: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceSummary:
+    """The best that one slice can do: its cheapest plan, or else the plan that violates the fewest requirements."""
+
+    plan: Plan
+    margins: tuple[Margin, ...]
+
+    @property
+    def violated(self) -> tuple[Requirement, ...]:
+        """The requirements that exclude the slice; empty when it has a plan."""
+        return tuple(margin.requirement for margin in self.margins if not margin.holds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The answer to one deployment: a plan with its proof, or the requirements in conflict.
+
+    `bound_usd_per_million_output_tokens` is the proved lower bound on the cost (None when infeasible or unknown).
+    `binding` are the limits that keep the plan from a larger, cheaper batch of the same layout.
+    `margins` are the plan's, one for each requirement that the spec makes; `slices` sums up every slice of its chip.
+    `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
+    """
+
+    status: Status
+    plan: Plan | None
+    bound_usd_per_million_output_tokens: float | None = None
+    binding: tuple[Requirement, ...] = ()
+    conflict: tuple[tuple[Requirement, ...], ...] | None = None
+    margins: tuple[Margin, ...] = ()
+    slices: tuple[SliceSummary, ...] = ()
+    solve_s: float

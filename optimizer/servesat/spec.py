@@ -1,0 +1,280 @@
+"""What a user writes: the model, the workload, the limits and the search, validated and resolved."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+
+from servesat.catalogue import (
+    Chip,
+    ModelSpec,
+    PriceBook,
+    chip_ids,
+    chips_in,
+    load_chip,
+    load_model,
+    load_price_book,
+)
+from servesat.errors import CatalogueError, SpecError
+from servesat.validation import (
+    Count,
+    Dtype,
+    Positive,
+    Strict,
+    nearest,
+    parse_yaml,
+    read_yaml,
+    refuse_duplicates,
+    shorten,
+    validate,
+)
+
+DEFAULT_PRICE_BOOK = "list-2026-11"
+INLINE = "spec"
+"""Where a spec that was not read from a file is said to be."""
+
+MAX_TOKENS = 10**9
+MAX_BATCH = 10**6
+
+
+class Offer(NamedTuple):
+    """A chip and what it costs under the spec's prices."""
+
+    chip: Chip
+    usd_per_chip_hour: float
+
+
+def _resolve_model(value: Any, info: ValidationInfo) -> Any:
+    where, folder = _origin(info)
+    if isinstance(value, str):
+        return _found(load_model, value, folder, where, "model")
+    if isinstance(value, Mapping):
+        return validate(ModelSpec, value, where=where, error=SpecError, prefix="model")
+    if not isinstance(value, ModelSpec):
+        raise SpecError(f"{where}: model = {shorten(value)}: expected an id, the path of a file, or a mapping")
+    return value
+
+
+def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
+    if value is None:
+        return None
+    where, folder = _origin(info)
+    if not isinstance(value, list | tuple) or not value:
+        raise SpecError(
+            f"{where}: search.chips = {shorten(value)}: expected a list of ids, paths or mappings; leave it out to "
+            "search every chip with a price"
+        )
+    chips: list[Chip] = []
+    for position, entry in enumerate(value):
+        key = f"search.chips.{position}"
+        if isinstance(entry, str):
+            chips.append(_found(load_chip, entry, folder, where, key))
+        elif isinstance(entry, Mapping):
+            chips.append(validate(Chip, entry, where=where, error=SpecError, prefix=key))
+        elif isinstance(entry, Chip):
+            chips.append(entry)
+        else:
+            raise SpecError(f"{where}: {key} = {shorten(entry)}: expected an id, the path of a file, or a mapping")
+        if chips[-1].id in [chip.id for chip in chips[:-1]]:
+            raise SpecError(f"{where}: {key}: a chip with the id '{chips[-1].id}' is already listed")
+    return tuple(chips)
+
+
+def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
+    where, folder = _origin(info)
+    if isinstance(value, str):
+        return _found(load_price_book, value, folder, where, "price_book")
+    if not isinstance(value, PriceBook):
+        raise SpecError(f"{where}: price_book = {shorten(value)}: expected an id or the path of a file")
+    return value
+
+
+def _found(load: Any, reference: str, folder: Path, where: str, key: str) -> Any:
+    try:
+        return load(reference, folder)
+    except CatalogueError as fault:
+        raise SpecError(f"{where}: {key} = {shorten(reference)}: {fault}") from None
+
+
+def _origin(info: ValidationInfo) -> tuple[str, Path]:
+    context = info.context or {}
+    return context.get("where", INLINE), context.get("folder", Path())
+
+
+def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    refuse_duplicates(values)
+    return values
+
+
+def _topology_text(value: Any) -> Any:
+    """YAML reads the one-axis topology `8` as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
+Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
+Topology = Annotated[str, BeforeValidator(_topology_text)]
+Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
+
+
+class Workload(Strict):
+    """What is served: the KV context a sequence holds and reads, directly or as prompt and output [tokens]."""
+
+    context_tokens: Tokens | None = None
+    prompt_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        prompt_and_output = self.prompt_tokens is not None and self.output_tokens is not None
+        either = self.prompt_tokens is not None or self.output_tokens is not None
+        if (self.context_tokens is not None) == either or either != prompt_and_output:
+            raise ValueError("expected either context_tokens, or prompt_tokens and output_tokens together")
+        return self
+
+    @property
+    def kv_tokens(self) -> int:
+        """S: tokens of KV cache that one sequence holds and reads; a full sequence when given as prompt and output."""
+        return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0)
+
+
+class Slo(Strict):
+    """The service levels a plan must meet; one left out is no limit."""
+
+    tpot_ms: Positive | None = Field(default=None, description="Longest time per output token [ms].")
+    min_tokens_per_s: Positive | None = Field(default=None, description="Least output of the slice [tokens/s].")
+
+
+class Search(Strict):
+    """What may be chosen."""
+
+    chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = None
+    weights: Dtypes = ("bf16", "int8")
+    kv_cache: Dtypes = ("bf16", "int8")
+    compute: Dtypes = ("bf16",)
+    max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
+    max_chips: Count | None = None
+    max_usd_per_hour: Positive | None = None
+    topologies: dict[str, Topologies] = {}
+
+
+class Spec(Strict):
+    """One deployment question. `Spec.load` reads it from a file, a mapping, or passes one through."""
+
+    model: Annotated[ModelSpec, BeforeValidator(_resolve_model)]
+    workload: Workload
+    slo: Slo = Slo()
+    search: Search = Search()
+    cost_model: Literal["ideal"] = "ideal"
+    ici: Literal["forbid", "pay"] = "forbid"
+    headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
+        default=DEFAULT_PRICE_BOOK, validate_default=True
+    )
+    price: dict[str, Positive] = {}
+
+    @classmethod
+    def load(
+        cls, source: "Spec | Mapping[str, Any] | str | Path", overrides: Mapping[str, Any] | None = None
+    ) -> "Spec":
+        """Read a spec from a YAML file or a mapping, with dotted `overrides` such as `slo.tpot_ms`.
+
+        Paths inside a file are relative to the file. Raises SpecError, one line per fault.
+        """
+        if isinstance(source, Spec):
+            if overrides:
+                raise SpecError("overrides apply to a mapping or a file, not to a Spec that is already resolved")
+            return source
+        if isinstance(source, Mapping):
+            data: object = source
+            where, folder = INLINE, Path()
+        else:
+            path = Path(source)
+            data = read_yaml(path, SpecError)
+            where, folder = str(path), path.parent
+        if not isinstance(data, Mapping):
+            raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        for key, value in (overrides or {}).items():
+            data = _with(data, key.split("."), value, key)
+        return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
+
+    @model_validator(mode="after")
+    def _search_is_possible(self) -> Self:
+        offers = self.offers
+        known = [offer.chip.id for offer in offers]
+        for chip_id in self.price:
+            if chip_id not in known and chip_id not in chip_ids():
+                raise ValueError(f"price.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
+        for chip_id in self.search.topologies:
+            if chip_id not in known:
+                raise ValueError(f"search.topologies.{chip_id}: is not among the chips searched: {', '.join(known)}")
+        for chip in (offer.chip for offer in offers):
+            self._check_topologies(chip)
+        if not any(dtype in offer.chip.flop_per_s.by_dtype() for offer in offers for dtype in self.search.compute):
+            able = "; ".join(f"{offer.chip.id}: {', '.join(offer.chip.flop_per_s.by_dtype())}" for offer in offers)
+            raise ValueError(
+                f"search.compute = {list(self.search.compute)}: no chip searched has a peak for these dtypes ({able})"
+            )
+        return self
+
+    def _check_topologies(self, chip: Chip) -> None:
+        for topology in self.search.topologies.get(chip.id, ()):
+            if topology not in chip.topologies:
+                turned = "x".join(reversed(topology.split("x")))
+                hint = f"did you mean '{turned}'? " if turned in chip.topologies else ""
+                raise ValueError(
+                    f"search.topologies.{chip.id}: {topology!r} is not offered; {hint}"
+                    f"offered: {', '.join(chip.topologies)}"
+                )
+
+    @cached_property
+    def offers(self) -> tuple[Offer, ...]:
+        """The chips searched with their prices: those named, else every chip with a price, in the order of their ids.
+
+        A price in the spec goes before the chip's own, and that before the price book's. Raises ValueError when a chip
+        named in the search has none.
+        """
+        chips = self.search.chips
+        if chips is None:
+            priced = {*self.price, *self.price_book.chips}
+            chips = tuple(load_chip(chip_id) for chip_id in chip_ids() if chip_id in priced)
+            if not chips:
+                raise ValueError(f"search.chips: no chip of the catalogue has a price in {self.price_book.id}")
+        return tuple(Offer(chip, self._price_of(chip)) for chip in chips)
+
+    def _price_of(self, chip: Chip) -> float:
+        if chip.id in self.price:
+            return self.price[chip.id]
+        if chip.usd_per_chip_hour is not None:
+            return chip.usd_per_chip_hour
+        if chip.id in self.price_book.chips:
+            return self.price_book.chips[chip.id].usd_per_chip_hour
+        raise ValueError(
+            f"search.chips: {chip.id} has no price in {self.price_book.id}; "
+            f"add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`"
+        )
+
+    def topologies_of(self, chip: Chip) -> tuple[str, ...]:
+        """The slices of a chip that may be chosen, fewest chips first."""
+        return tuple(sorted(self.search.topologies.get(chip.id, chip.topologies), key=lambda t: (chips_in(t), t)))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `key=value`, the value read as YAML: `slo.tpot_ms=20`, `search.chips=[tpu-v5e]`. Raises SpecError."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise SpecError(f"--set {text!r}: expected KEY=VALUE, as in slo.tpot_ms=20")
+    return key.strip(), parse_yaml(value, f"--set {text!r}", SpecError)
+
+
+def _with(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
+    """A copy of `data` with `value` at `path`, mappings made on the way."""
+    first, *rest = path
+    if not rest:
+        return {**data, first: value}
+    below = data.get(first)
+    if below is not None and not isinstance(below, Mapping):
+        raise SpecError(f"--set {key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
+    return {**data, first: _with(below or {}, rest, value, key)}
