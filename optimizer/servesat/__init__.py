@@ -1,0 +1,58 @@
+"""The cheapest way to serve an open model within your limits, found and proved.
+
+>>> import servesat
+>>> result = servesat.solve("examples/llama-3-405b-under-15ms.yaml")
+>>> result.plan.topology, result.plan.batch
+('8x8', 88)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from servesat.deployment import solve
+    from servesat.errors import CatalogueError, ServesatError, SolverError, SpecError
+    from servesat.formulation import Settings
+    from servesat.plan import Margin, Plan, Requirement, Result, Status
+    from servesat.spec import Spec
+
+# Names are imported when first used: `servesat --help` needs neither numpy nor the solver.
+_HOMES = {
+    "CatalogueError": "errors",
+    "Margin": "plan",
+    "Plan": "plan",
+    "Requirement": "plan",
+    "Result": "plan",
+    "ServesatError": "errors",
+    "Settings": "formulation",
+    "SolverError": "errors",
+    "Spec": "spec",
+    "SpecError": "errors",
+    "Status": "plan",
+    "solve": "deployment",
+}
+
+__all__ = [
+    "CatalogueError",
+    "Margin",
+    "Plan",
+    "Requirement",
+    "Result",
+    "ServesatError",
+    "Settings",
+    "SolverError",
+    "Spec",
+    "SpecError",
+    "Status",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'servesat' has no attribute {name!r}")
+    return getattr(import_module(f"servesat.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,89 @@
+"""One deployment, from spec to proved result."""
+
+import time
+from collections.abc import Mapping
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from servesat.candidates import COST_RESOLUTION, Columns, evaluate, round_columns
+from servesat.check import rederive
+from servesat.conflict import binding, minimal_conflicts
+from servesat.errors import SolverError
+from servesat.formulation import Settings
+from servesat.formulation import solve as solve_instance
+from servesat.plan import Margin, Plan, Result, SliceSummary, Status
+from servesat.spec import Spec
+
+
+def solve(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None = None) -> Result:
+    """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
+
+    The spec is a path to a YAML file, a mapping with the same keys, or a Spec. No plan is a result too: its status
+    says why. Raises SpecError when the spec is malformed, SolverError when an answer fails its own proof.
+    """
+    spec = Spec.load(spec)
+    start = time.perf_counter()
+    columns = evaluate(spec)
+    solution = solve_instance(round_columns(columns), settings or Settings())
+    if solution.column is None:
+        infeasible = solution.status is Status.INFEASIBLE
+        return Result(
+            status=solution.status,
+            plan=None,
+            conflict=minimal_conflicts(columns) if infeasible else None,
+            solve_s=time.perf_counter() - start,
+        )
+    plan, margins = _checked(spec, columns, solution.column)
+    return Result(
+        status=solution.status,
+        plan=plan,
+        bound_usd_per_million_output_tokens=_bound(solution.status, solution.bound, plan),
+        binding=binding(columns, solution.column),
+        margins=margins,
+        slices=_slices(spec, columns, solution.column),
+        solve_s=time.perf_counter() - start,
+    )
+
+
+def _checked(spec: Spec, columns: Columns, column: int) -> tuple[Plan, tuple[Margin, ...]]:
+    """The chosen plan, re-derived: a plan that fails its check is an internal error and is never shown."""
+    plan, margins = rederive(spec, columns.assignment(column))
+    broken = [margin.requirement for margin in margins if not margin.holds]
+    figure = float(columns.usd_per_million[column])
+    if broken or abs(plan.usd_per_million_output_tokens - figure) > 1e-9 * figure:
+        raise SolverError(
+            f"the chosen plan fails its check: violates {', '.join(broken) or 'nothing'}, "
+            f"${plan.usd_per_million_output_tokens} per million against ${figure}"
+        )
+    return plan, margins
+
+
+def _bound(status: Status, bound: int | None, plan: Plan) -> float | None:
+    """The proved lower bound on the cost; that of an optimal plan is its own cost, without the solver's rounding."""
+    if status is Status.OPTIMAL:
+        return plan.usd_per_million_output_tokens
+    return None if bound is None else min(exp(bound * COST_RESOLUTION), plan.usd_per_million_output_tokens)
+
+
+def _slices(spec: Spec, columns: Columns, column: int) -> tuple[SliceSummary, ...]:
+    """Every slice of the chosen plan's chip, fewest chips first, the chosen plan among them."""
+    places, layouts = columns.layouts.places, columns.layouts
+    chip = places[layouts.place[column]].offer.chip
+    names = spec.topologies_of(chip)
+    number = np.array([names.index(p.topology) if p.offer.chip.id == chip.id else -1 for p in places])[layouts.place]
+    here = np.flatnonzero(number >= 0)
+
+    broken = np.bitwise_count(columns.violated[here])
+    cost = np.where(broken == 0, columns.usd_per_million[here], 0.0)
+    best_first = here[np.lexsort((columns.step_s[here], cost, broken))]
+    found, position = np.unique(number[best_first], return_index=True)
+    best = dict(zip(found.tolist(), best_first[position].tolist(), strict=True))
+    best[int(number[column])] = column
+    return tuple(
+        SliceSummary(plan=plan, margins=margins)
+        for _, chosen in sorted(best.items())
+        for plan, margins in [rederive(spec, columns.assignment(chosen))]
+    )

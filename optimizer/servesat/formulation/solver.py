@@ -1,0 +1,100 @@
+"""Solving an instance to a proved optimum, in two stages: the cost, then the order among plans that tie on it."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ortools.sat.python import cp_model
+
+from servesat.arrays import Ints
+from servesat.candidates import Instance
+from servesat.errors import SolverError
+from servesat.formulation.constraints import require_all
+from servesat.formulation.variables import add_variables, looked_up
+from servesat.plan import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to solve, apart from what: one worker is fastest here, and gives the same answer every time."""
+
+    time_limit_s: float | None = None
+    workers: int = 1
+    seed: int = 0
+    log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """The chosen column (None without a plan), and the proved lower bound on `Instance.cost` (None without one)."""
+
+    status: Status
+    column: int | None
+    bound: int | None
+
+
+_STATUS = {
+    cp_model.OPTIMAL: Status.OPTIMAL,
+    cp_model.FEASIBLE: Status.FEASIBLE,
+    cp_model.INFEASIBLE: Status.INFEASIBLE,
+    cp_model.UNKNOWN: Status.UNKNOWN,
+}
+
+
+def solve(instance: Instance, settings: Settings) -> Solution:
+    """Choose the cheapest column that satisfies every requirement; among those that tie, the first by `rank`.
+
+    Columns that violate a requirement are left out of the model where some column violates none; otherwise the whole
+    model is built, and its infeasibility proved. Raises SolverError when the model is invalid or when the proved
+    optimum differs from the vectorised minimum over the same columns: an OPTIMAL alone is no evidence
+    (docs/formulation.md).
+    """
+    satisfying = np.flatnonzero(instance.violated == 0)
+    columns = satisfying if len(satisfying) else np.arange(len(instance))
+    chosen = instance.take(columns)
+
+    start = time.perf_counter()
+    cheapest = _minimise(chosen, chosen.cost, settings)
+    if cheapest.status is Status.INFEASIBLE and len(satisfying):
+        raise SolverError(f"CP-SAT calls an instance infeasible that {len(satisfying)} columns satisfy")
+    if cheapest.column is None:
+        return cheapest
+    if cheapest.status is Status.FEASIBLE:
+        return Solution(status=Status.FEASIBLE, column=int(columns[cheapest.column]), bound=cheapest.bound)
+
+    cost = int(chosen.cost[cheapest.column])
+    if not len(satisfying) or cost != int(chosen.cost.min()):
+        raise SolverError(f"CP-SAT proved the cost {cost}, the minimum over its columns is {chosen.cost.min()}")
+    tied = chosen.tied(cost)
+    if settings.time_limit_s is not None:
+        left = settings.time_limit_s - (time.perf_counter() - start)
+        settings = replace(settings, time_limit_s=max(left, 0.0))
+    first = _minimise(chosen.take(tied), chosen.rank[tied], settings)
+    if first.column is None:
+        return Solution(status=Status.FEASIBLE, column=int(columns[cheapest.column]), bound=cheapest.bound)
+    if first.status is Status.OPTIMAL and first.column != int(chosen.rank[tied].argmin()):
+        raise SolverError("CP-SAT and the vectorised minimum disagree on the order of plans that tie")
+    return Solution(status=first.status, column=int(columns[tied[first.column]]), bound=cheapest.bound)
+
+
+def _minimise(instance: Instance, objective: Ints, settings: Settings) -> Solution:
+    """Build the model of an instance and minimise one value of its columns under every requirement."""
+    model = cp_model.CpModel()
+    variables = add_variables(model, instance)
+    for on in require_all(model, variables, instance).values():
+        model.add(on == 1)
+    model.minimize(looked_up(model, variables.column, objective, "objective"))
+
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = settings.workers
+    solver.parameters.random_seed = settings.seed
+    solver.parameters.log_search_progress = settings.log
+    if settings.time_limit_s is not None:
+        solver.parameters.max_time_in_seconds = settings.time_limit_s
+    outcome = solver.solve(model)
+    if outcome not in _STATUS:
+        raise SolverError(f"CP-SAT refuses the model: {model.validate() or solver.status_name(outcome)}")
+    status = _STATUS[outcome]
+    if status in {Status.INFEASIBLE, Status.UNKNOWN}:
+        return Solution(status=status, column=None, bound=None)
+    return Solution(status=status, column=solver.value(variables.column), bound=round(solver.best_objective_bound))
