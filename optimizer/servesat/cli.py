@@ -1,0 +1,142 @@
+"""The command line: reads arguments, calls the library, prints; no logic of its own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from servesat.errors import ServesatError
+
+EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
+
+app = typer.Typer(
+    help="Find the cheapest way to serve an open model within your limits, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Reference = Annotated[str | None, typer.Argument(help="An id, or the path of a file; all entries if left out.")]
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    try:
+        yield
+    except ServesatError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Find the cheapest way to serve an open model within your limits, and prove it."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"servesat {installed('servesat')}")
+        raise typer.Exit
+
+
+@app.command()
+def solve(
+    spec: Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")],
+    as_json: AsJson = False,
+    explain: Annotated[bool, typer.Option(help="Also show every requirement's slack, and every slice.")] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
+    ] = None,
+    price_book: Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
+    ] = None,
+) -> None:
+    """Find the cheapest plan for a spec.
+
+    Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
+    """
+    with _errors_told():
+        from servesat.spec import Spec, parse_override
+
+        try:
+            overrides = dict(parse_override(text) for text in settings or [])
+        except ServesatError as error:
+            raise typer.BadParameter(str(error)) from None
+        if price_book is not None:
+            overrides["price_book"] = price_book
+        loaded = Spec.load(spec, overrides)
+
+        from servesat.deployment import solve as solve_deployment
+        from servesat.formulation import Settings
+
+        result = solve_deployment(loaded, Settings(time_limit_s=time_limit))
+        if as_json:
+            from servesat.report.documents import dumps, result_document
+
+            typer.echo(dumps(result_document(result)))
+        else:
+            from servesat.report.terminal import console, print_result
+
+            print_result(console(), loaded, result, explain=explain)
+    raise typer.Exit(EXIT_CODES[result.status])
+
+
+@app.command()
+def models(model: Reference = None, as_json: AsJson = False) -> None:
+    """List the models of the catalogue, or show one."""
+    from servesat.report import listings
+
+    _show(model, as_json, listings.model_rows, listings.model_entry)
+
+
+@app.command()
+def chips(chip: Reference = None, as_json: AsJson = False) -> None:
+    """List the chips of the catalogue, or show one."""
+    from servesat.report import listings
+
+    _show(chip, as_json, listings.chip_rows, listings.chip_entry)
+
+
+@app.command()
+def prices(book: Reference = None, as_json: AsJson = False) -> None:
+    """List the prices of every price book, or show one book."""
+    from servesat.report import listings
+
+    _show(book, as_json, listings.price_book_rows, listings.price_book_entry)
+
+
+@app.command()
+def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="Whose files.")]) -> None:
+    """Print the JSON schema of the catalogue's files."""
+    from servesat.catalogue import json_schema
+    from servesat.report.documents import dumps
+
+    typer.echo(dumps(json_schema(shelf)))
+
+
+def _show(
+    reference: str | None,
+    as_json: bool,
+    rows: Callable[[], list[dict[str, Any]]],
+    entry: Callable[[str], dict[str, Any]],
+) -> None:
+    with _errors_told():
+        shown = rows() if reference is None else entry(reference)
+    if as_json:
+        from servesat.report.documents import dumps
+
+        typer.echo(dumps(shown))
+        return
+    from servesat.report.terminal import console, print_entry, print_listing
+
+    if isinstance(shown, list):
+        print_listing(console(), shown)
+    else:
+        print_entry(console(), shown)

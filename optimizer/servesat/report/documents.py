@@ -1,0 +1,61 @@
+"""Results and catalogue entries as JSON documents: plain numbers in the units that their keys name."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from servesat.plan import Margin, Plan, Result, SliceSummary
+from servesat.report.words import excluded_because
+
+
+def dumps(document: Any) -> str:
+    """One JSON document as text; NaN and infinity are refused, never written."""
+    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False, default=str)
+
+
+def result_document(result: Result) -> dict[str, Any]:
+    """The answer to `servesat solve --json`."""
+    return {
+        "status": str(result.status),
+        "plan": None if result.plan is None else plan_document(result.plan),
+        "bound_usd_per_million_output_tokens": result.bound_usd_per_million_output_tokens,
+        "binding": [str(requirement) for requirement in result.binding],
+        "conflict": None if result.conflict is None else [list(map(str, members)) for members in result.conflict],
+        "requirements": margins_document(result.margins),
+        "slices": [_slice_document(summary) for summary in result.slices],
+        "solve_s": result.solve_s,
+    }
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan, with the same keys wherever it stands."""
+    return asdict(plan)
+
+
+def margins_document(margins: Iterable[Margin]) -> dict[str, Any]:
+    """How a plan stands to each requirement, by name."""
+    return {
+        str(margin.requirement): {
+            "holds": margin.holds,
+            "value": margin.value,
+            "limit": margin.limit,
+            "slack": margin.slack,
+            "unit": margin.unit,
+        }
+        for margin in margins
+    }
+
+
+def _slice_document(summary: SliceSummary) -> dict[str, Any]:
+    plan, violated = summary.plan, summary.violated
+    return {
+        "chip": plan.chip,
+        "topology": plan.topology,
+        "chips": plan.chips,
+        "usd_per_million_output_tokens": None if violated else plan.usd_per_million_output_tokens,
+        "tpot_ms": None if violated else plan.tpot_ms,
+        "batch": None if violated else plan.batch,
+        "violated": [str(requirement) for requirement in violated],
+        "reason": excluded_because(summary) if violated else None,
+    }

@@ -1,0 +1,227 @@
+"""Plans and catalogue entries for people at a terminal."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from servesat.plan import Margin, Plan, Result, SliceSummary, Status
+from servesat.report.words import conflict, dollars, excluded_because, gigabytes, ways
+from servesat.spec import Spec
+
+BAR = 32
+"""Width of a full bar [characters]."""
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, and wide enough for one line a row where there is none."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def print_result(console: Console, spec: Spec, result: Result, *, explain: bool) -> None:
+    """Print a result: the plan, where its time goes, why it is best, and how far that is proved."""
+    console.print(_title(spec))
+    if result.plan is None:
+        console.print(_no_plan(spec, result))
+        return
+    console.print(_plan_table(result.plan))
+    console.print(_step_bars(result.plan))
+    console.print(_hbm_bar(spec, result.plan))
+    console.print(_why(spec, result, result.plan))
+    if explain:
+        console.print(_requirements_table(result.margins))
+        console.print(_slices_table(result.slices))
+    console.print(_proof(result, result.plan))
+
+
+def _title(spec: Spec) -> Text:
+    parts = [
+        f"{spec.workload.kv_tokens:,} tokens of context",
+        f"{spec.cost_model} cost model",
+        f"prices: {spec.price_book.id}" + (" and the spec's" if spec.price else ""),
+    ]
+    return Text.assemble((spec.model.name, "bold"), " · ", " · ".join(parts), "\n")
+
+
+def _plan_table(plan: Plan) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    replicas = f"{plan.replicas} replicas" if plan.replicas > 1 else "1 replica"
+    shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
+    chips = f"{plan.chips} chips" if plan.chips > 1 else "1 chip"
+    table.add_row(
+        "slice", Text.assemble((f"{plan.chip} {plan.topology}", "bold"), f" ({chips}), {ways(plan)}, {replicas}")
+    )
+    table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
+    table.add_row("batch", f"{plan.batch} sequences a replica{shards}")
+    table.add_row(
+        "tpot", f"{plan.tpot_ms:.2f} ms, {plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
+    )
+    table.add_row(
+        "cost",
+        Text.assemble(
+            (f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens", "bold"),
+            f" ({dollars(plan.usd_per_hour)} an hour at {dollars(plan.usd_per_chip_hour)} a chip)",
+        ),
+    )
+    return table
+
+
+def _step_bars(plan: Plan) -> Group:
+    step = plan.step_ms
+    overlapping = {"weights": step.weights, "FLOPs": step.flops, "ICI": step.ici}
+    longest = max(overlapping, key=lambda name: overlapping[name])
+    table = Table.grid(padding=(0, 2))
+    for name, value in overlapping.items():
+        if value > 0:
+            hidden = name != longest
+            table.add_row(
+                name,
+                Text(_bar(value / plan.tpot_ms), style="dim" if hidden else "cyan"),
+                f"{value:.2f} ms" + (f"  hidden behind {longest}" if hidden else ""),
+            )
+    table.add_row("KV cache", Text(_bar(step.kv_cache / plan.tpot_ms), style="magenta"), f"{step.kv_cache:.2f} ms")
+    return Group(Text(f"\nOne step, {plan.tpot_ms:.2f} ms", style="bold"), table)
+
+
+def _hbm_bar(spec: Spec, plan: Plan) -> Group:
+    table = Table.grid(padding=(0, 2))
+    for name, used in (("weights", plan.weights_bytes), ("KV cache", plan.kv_cache_bytes)):
+        table.add_row(name, Text(_bar(used / plan.hbm_bytes), style="cyan"), gigabytes(used))
+    headroom = f", {spec.headroom:.0%} kept free" if spec.headroom else ""
+    title = f"\nHBM of a replica, {plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)} used{headroom}"
+    return Group(Text(title, style="bold"), table)
+
+
+def _bar(fraction: float) -> str:
+    full, eighths = divmod(round(fraction * BAR * 8), 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[eighths] if eighths else "")
+
+
+def _why(spec: Spec, result: Result, plan: Plan) -> Group:
+    lines: list[RenderableType] = [Text("\nWhy", style="bold")]
+    used = {margin.requirement: _used(margin) for margin in result.margins}
+    for requirement in result.binding:
+        lines.append(
+            Text.assemble((f"{requirement} binds", "yellow"), f": {used[requirement]}; a larger batch would cost less")
+        )
+    if not result.binding:
+        at_most = plan.batch + plan.kv_batch_shards > spec.search.max_batch
+        lines.append(
+            Text(
+                f"search.max_batch = {spec.search.max_batch} binds: no requirement forbids a larger batch"
+                if at_most and plan.step_ms.flops < plan.step_ms.weights
+                else "no limit binds: a larger batch would not cost less, the matmuls are no longer waiting for weights"
+            )
+        )
+    lines += [
+        Text(f"{summary.plan.topology} ({summary.plan.chips} chips) is rejected: {excluded_because(summary)}")
+        for summary in _next_smaller(result, plan)
+    ]
+    return Group(*lines)
+
+
+def _next_smaller(result: Result, plan: Plan) -> Sequence[SliceSummary]:
+    """The largest rejected slice with fewer chips than the plan's: the first thing a reader would try."""
+    rejected = [summary for summary in result.slices if summary.violated and summary.plan.chips < plan.chips]
+    return rejected[-1:]
+
+
+def _used(margin: Margin) -> str:
+    if margin.value is None or margin.limit is None:
+        return "a rule"
+    return f"{margin.value:.4g} of {margin.limit:.4g} {margin.unit}"
+
+
+def _requirements_table(margins: Sequence[Margin]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="Requirements", title_justify="left", title_style="bold")
+    table.add_column("requirement")
+    for column in ("value", "limit", "slack"):
+        table.add_column(column, justify="right")
+    table.add_column("unit")
+    for margin in margins:
+        numbers = [margin.value, margin.limit, margin.slack]
+        table.add_row(
+            margin.requirement,
+            *("" if number is None else f"{number:,.4g}" for number in numbers),
+            margin.unit or "holds",
+        )
+    return table
+
+
+def _slices_table(slices: Sequence[SliceSummary]) -> Table:
+    title = f"Slices of {slices[0].plan.chip}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    table.add_column("slice")
+    for column in ("chips", "batch", "tpot", "$/1M"):
+        table.add_column(column, justify="right")
+    table.add_column("rejected because")
+    for summary in slices:
+        plan = summary.plan
+        if summary.violated:
+            table.add_row(plan.topology, str(plan.chips), "", "", "", excluded_because(summary), style="dim")
+        else:
+            cost = dollars(plan.usd_per_million_output_tokens)
+            table.add_row(plan.topology, str(plan.chips), str(plan.batch), f"{plan.tpot_ms:.2f} ms", cost, "")
+    return table
+
+
+def _no_plan(spec: Spec, result: Result) -> Text:
+    if result.status is Status.UNKNOWN:
+        return Text("unknown: the time limit struck before a plan was found; give it more with --time-limit", "red")
+    lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
+    return Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
+
+
+def _proof(result: Result, plan: Plan) -> Text:
+    cost, bound = plan.usd_per_million_output_tokens, result.bound_usd_per_million_output_tokens
+    if result.status is Status.OPTIMAL:
+        proof = f"optimal: proved that no plan costs less than {dollars(cost)}"
+    elif bound is None:
+        proof = "feasible: the time limit struck before any bound was proved"
+    else:
+        gap = f"a gap of {1 - bound / cost:.2%}"
+        proof = f"feasible: the time limit struck; no plan costs less than {dollars(bound)}, {gap}"
+    return Text(f"\n{proof} ({result.solve_s:.2f} s)", style="green" if result.status is Status.OPTIMAL else "yellow")
+
+
+def print_listing(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of the same keys as a table; numbers are set to the right."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for key, value in rows[0].items():
+        table.add_column(
+            key, justify="left" if isinstance(value, str) else "right", overflow="fold", no_wrap=key in {"id", "chip"}
+        )
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def print_entry(console: Console, entry: Mapping[str, Any]) -> None:
+    """Print one record, a line for each of its fields."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for key, value in entry.items():
+        table.add_row(key, _cell(value))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.4g}"
+        case Mapping():
+            return "\n".join(f"{key}: {_cell(below)}".replace("\n", "; ") for key, below in value.items())
+        case list():
+            return ", ".join(_cell(below).replace("\n", " ") for below in value)
+    return str(value)

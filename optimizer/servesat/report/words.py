@@ -1,0 +1,84 @@
+"""Sentences and quantities as a person would say them."""
+
+from collections.abc import Sequence
+from math import floor, log10
+
+from servesat.plan import Margin, Plan, Requirement, SliceSummary
+from servesat.spec import Spec
+
+
+def dollars(amount: float) -> str:
+    """Four significant digits, two decimals at least: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
+    if amount < 1e-3:
+        return f"${amount:.4g}"
+    return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
+
+
+def gigabytes(amount: float) -> str:
+    """Decimal gigabytes, as datasheets count: 405 GB, 1,024 GB, 0.54 GB."""
+    value = amount / 1e9
+    return f"{value:,.0f} GB" if value >= 100 else f"{value:.3g} GB"
+
+
+def ways(plan: Plan) -> str:
+    """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`."""
+    if not plan.tp_axes:
+        return "no tensor parallelism"
+    *others, last = map(str, plan.tp_axes)
+    axes = f"axes {', '.join(others)} and {last}" if others else f"axis {last}"
+    return f"{plan.tp}-way tensor parallelism over {axes}"
+
+
+def limit(requirement: Requirement, spec: Spec) -> str:
+    """A requirement with its limit, as the spec states it: `tpot ≤ 15 ms`."""
+    slo, search = spec.slo, spec.search
+    sayings = {
+        Requirement.HBM: f"hbm (at most {1 - spec.headroom:.0%} of memory used)",
+        Requirement.TPOT: f"tpot ≤ {slo.tpot_ms:g} ms" if slo.tpot_ms else "tpot",
+        Requirement.ICI: "ici (matmuls must not wait for the interconnect)",
+        Requirement.HEADS: "heads (the shards must divide the query heads and d_ff)",
+        Requirement.KV_HEADS: "kv_heads (the KV cache must split evenly)",
+        Requirement.DTYPES: "dtypes (weights no wider than the compute dtype)",
+        Requirement.CHIPS: f"chips ≤ {search.max_chips}",
+        Requirement.BUDGET: f"budget ≤ ${search.max_usd_per_hour:g}/h" if search.max_usd_per_hour else "budget",
+        Requirement.THROUGHPUT: f"throughput ≥ {slo.min_tokens_per_s:g} tokens/s"
+        if slo.min_tokens_per_s
+        else "throughput",
+    }
+    return sayings[requirement]
+
+
+def conflict(members: Sequence[Requirement], spec: Spec) -> str:
+    """A minimal conflict as a sentence."""
+    sayings = [limit(member, spec) for member in members]
+    if len(sayings) == 1:
+        return f"no plan satisfies {sayings[0]}"
+    return f"{', '.join(sayings[:-1])} and {sayings[-1]} cannot hold together"
+
+
+def excluded_because(summary: SliceSummary) -> str:
+    """Why a slice has no plan, from the plan that violates the fewest requirements there."""
+    return "; ".join(_violation(summary.plan, margin) for margin in summary.margins if not margin.holds)
+
+
+def _violation(plan: Plan, margin: Margin) -> str:
+    name = margin.requirement
+    if name is Requirement.HBM and plan.weights_bytes / 1e9 > (margin.limit or 0.0):
+        return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {margin.limit:,.4g} GB usable on {_chips(plan.tp)}"
+    if name is Requirement.TPOT and plan.step_ms.weights > (margin.limit or 0.0):
+        return (
+            f"tpot: loading {gigabytes(plan.weights_bytes)} of weights over {_chips(plan.tp)} takes "
+            f"{plan.step_ms.weights:.3g} ms, the limit is {margin.limit:g} ms"
+        )
+    if name is Requirement.HEADS:
+        return f"heads: {plan.tp} ways do not divide the query heads and d_ff"
+    if margin.value is None:
+        return f"{name}: {plan.tp} ways at batch {plan.batch}, weights {plan.weights}, compute {plan.compute}"
+    relation = "under" if name is Requirement.THROUGHPUT else "over"
+    return (
+        f"{name}: {margin.value:.4g} {margin.unit}, {relation} the limit of {margin.limit:.4g}, at batch {plan.batch}"
+    )
+
+
+def _chips(count: int) -> str:
+    return f"{count} chip" if count == 1 else f"{count} chips"
