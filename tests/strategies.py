@@ -1,0 +1,123 @@
+"""Random specs: inline models and chips with round numbers, so that ties and exact edges are common."""
+
+from hypothesis import strategies as st
+
+DTYPES = ("bf16", "fp8", "int8", "int4")
+
+
+def models():
+    return (
+        st.builds(
+            lambda kv_heads, group, **rest: {
+                "name": "random",
+                "kv_heads": kv_heads,
+                "query_heads": kv_heads * group,
+                **rest,
+            },
+            kv_heads=st.sampled_from([8, 1, 2, 3, 4]),
+            group=st.sampled_from([1, 2, 4, 8]),
+            layers=st.integers(1, 40),
+            d_model=st.sampled_from([256, 512, 1000, 4096]),
+            d_ff=st.sampled_from([256, 1024, 1536, 8192, 28672]),
+            head_dim=st.sampled_from([64, 128]),
+            vocab_size=st.sampled_from([1000, 32000]),
+        )
+        .flatmap(
+            lambda model: st.fixed_dictionaries(
+                {key: st.just(value) for key, value in model.items()},
+                optional={
+                    "gated_mlp": st.booleans(),
+                    "tied_embeddings": st.booleans(),
+                    "nominal_parameters": st.sampled_from([7e9, 1e6, 1e8, 7e10]),
+                },
+            )
+        )
+        .flatmap(
+            lambda model: (
+                st.just(model)
+                | st.builds(
+                    lambda tokens, layers: {**model, "window_tokens": tokens, "window_layers": layers},
+                    st.sampled_from([128, 1024]),
+                    st.integers(1, model["layers"]),
+                )
+            )
+        )
+    )
+
+
+def chips(name):
+    sizes = st.sampled_from([2, 4, 1, 8, 3])
+    bandwidth = st.sampled_from([9e10, 4.5e11, 5e12, 1e9])
+
+    def with_axes(count):
+        return st.fixed_dictionaries(
+            {
+                "name": st.just(name),
+                "vendor": st.just("random"),
+                "hbm_bytes": st.sampled_from([16e9, 2e9, 80e9, 1e13]),
+                "hbm_bytes_per_s": st.sampled_from([3e11, 8.2e11, 8e11, 3.35e12]),
+                "flop_per_s": st.dictionaries(
+                    st.sampled_from(DTYPES), st.sampled_from([1e13, 2e14, 1e15]), min_size=1
+                ).map(lambda peaks: {"bf16": 1e14, **peaks}),
+                "axes": st.lists(bandwidth, min_size=count, max_size=count).map(
+                    lambda widths: [{"name": f"axis{i}", "bytes_per_s": width} for i, width in enumerate(widths)]
+                ),
+                "topologies": st.lists(
+                    st.lists(sizes, min_size=count, max_size=count).map(lambda s: "x".join(map(str, s))),
+                    min_size=1,
+                    max_size=3,
+                    unique=True,
+                ),
+                "usd_per_chip_hour": st.sampled_from([0.5, 1.0, 1.2, 2.0, 10.8]),
+            }
+        )
+
+    return st.integers(1, 3).flatmap(with_axes)
+
+
+def some_dtypes():
+    return st.lists(st.sampled_from(DTYPES), min_size=1, max_size=2, unique=True)
+
+
+def specs():
+    """Whole specs; a large `max_batch` comes with one chip and one dtype, to keep the enumeration short."""
+
+    def search(large):
+        count = 1 if large else 2
+        return st.fixed_dictionaries(
+            {
+                "chips": st.tuples(*(chips(f"chip{i}") for i in range(count))).map(list),
+                "max_batch": st.sampled_from([600, 1500]) if large else st.sampled_from([1, 6, 17, 40]),
+                "weights": st.sampled_from([["bf16"], ["int8"], ["int4"]]) if large else some_dtypes(),
+                "kv_cache": st.sampled_from([["bf16"], ["int8"]]) if large else some_dtypes(),
+            },
+            optional={
+                "compute": st.sampled_from([["bf16"], ["bf16", "int8"], ["int8", "bf16"]]),
+                "max_chips": st.sampled_from([1, 4, 9]),
+                "max_usd_per_hour": st.sampled_from([1.0, 4.8, 20.0]),
+            },
+        )
+
+    workload = st.builds(lambda tokens: {"context_tokens": tokens}, st.sampled_from([1, 128, 1000, 8192, 100_000]))
+    split = st.builds(
+        lambda prompt, output: {"prompt_tokens": prompt, "output_tokens": output},
+        st.sampled_from([100, 4096]),
+        st.sampled_from([28, 512]),
+    )
+    slo = st.fixed_dictionaries(
+        {},
+        optional={
+            "tpot_ms": st.sampled_from([0.5, 2, 10.0, 50, 400]),
+            "min_tokens_per_s": st.sampled_from([20, 1e3, 1e5]),
+        },
+    )
+    return st.booleans().flatmap(
+        lambda large: st.fixed_dictionaries(
+            {"model": models(), "workload": workload | split, "search": search(large)},
+            optional={
+                "slo": slo,
+                "ici": st.sampled_from(["forbid", "pay"]),
+                "headroom": st.sampled_from([0.0, 0.1, 0.2, 0.5]),
+            },
+        )
+    )

@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from servesat.catalogue import json_schema
+from servesat.cli import app
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_solve_prints_the_plan() -> None:
+    result = run("solve", EXAMPLE)
+    assert result.exit_code == 0
+    assert "$2.730 per million output tokens" in result.stdout
+    assert result.stderr == ""
+
+
+def test_solve_json_is_the_same_every_time_but_for_solve_s() -> None:
+    first, second = (json.loads(run("solve", EXAMPLE, "--json").stdout) for _ in range(2))
+    assert first.pop("solve_s") > 0
+    second.pop("solve_s")
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_infeasible_exits_3_with_its_conflict() -> None:
+    result = run("solve", EXAMPLE, "--json", "--set", "search.max_chips=32")
+    assert result.exit_code == 3
+    document = json.loads(result.stdout)
+    assert (document["status"], document["plan"], document["conflict"]) == ("infeasible", None, [["tpot", "chips"]])
+
+
+def test_unknown_exits_4() -> None:
+    result = run("solve", str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml"), "--json", "--time-limit", "0.001",
+                 "--set", "search={}")  # fmt: skip
+    document = json.loads(result.stdout)
+    assert result.exit_code == {"optimal": 0, "feasible": 0, "unknown": 4}[document["status"]]
+
+
+def test_overrides_and_price_book() -> None:
+    result = run(
+        "solve", EXAMPLE, "--json", "--set", "workload.context_tokens=32768", "--price-book", "scaling-book-2025-02"
+    )
+    plan = json.loads(result.stdout)["plan"]
+    assert (plan["batch"], plan["usd_per_chip_hour"]) == (40, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["solve", "none.yaml"], 1, "error: none.yaml: no such file"),
+        (["solve", EXAMPLE, "--set", "slo.tpot_ms=-1"], 1, "slo.tpot_ms = -1: expected a number greater than 0"),
+        (["solve", EXAMPLE, "--price-book", "nope"], 1, "no price book 'nope'"),
+        (["solve", EXAMPLE, "--set", "nonsense"], 2, "expected KEY=VALUE"),
+        (["solve", EXAMPLE, "--time-limit", "nan"], 2, "--time-limit"),
+        (["solve", EXAMPLE, "--time-limit", "-1"], 2, "--time-limit"),
+        (["solve"], 2, "Missing argument"),
+        (["solve", EXAMPLE, "--nope"], 2, "--nope"),
+        (["chips", "tpu-v5ee"], 1, "did you mean 'tpu-v5e'"),
+        (["models", "llama-9"], 1, "no model 'llama-9'"),
+        (["prices", "none.toml"], 1, "none.toml: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_nothing_on_stdout(arguments: list[str], code: int, complaint: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert complaint in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "row"),
+    [("models", "llama-3-405b"), ("chips", "tpu-v5e"), ("prices", "scaling-book-2025-02")],
+)
+def test_listings(command: str, row: str) -> None:
+    assert row in run(command).stdout
+    rows = json.loads(run(command, "--json").stdout)
+    assert row in {entry.get("id", entry.get("price_book")) for entry in rows}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "value"),
+    [
+        (["models", "llama-3-70b"], "kv_cache_bytes_per_token_bf16", 327_680),
+        (["chips", "tpu-v5e"], "hbm_bytes", 16e9),
+        (["prices", "scaling-book-2025-02"], "name", "The scaling book's prices, February 2025"),
+    ],
+)
+def test_entries(arguments: list[str], key: str, value: object) -> None:
+    assert json.loads(run(*arguments, "--json").stdout)[key] == value
+    assert key in run(*arguments).stdout
+
+
+@pytest.mark.parametrize("kind", ["models", "hardware"])
+def test_schema(kind: str) -> None:
+    assert json.loads(run("schema", kind).stdout) == json_schema(kind)
+
+
+def test_help_needs_neither_the_solver_nor_numpy() -> None:
+    probe = "import sys, servesat.cli; print([m for m in ('ortools', 'numpy', 'pydantic', 'rich') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("servesat ")

@@ -1,0 +1,32 @@
+"""Every example is solved, and gives the answer that it states."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from servesat import Status, solve
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_gives_the_answer_that_it_states(path: Path) -> None:
+    result = solve(path)
+    conflict = re.search(r"^# Answer: infeasible: (?P<members>[\w ]+)\.", path.read_text(), re.MULTILINE)
+    if conflict is not None:
+        assert result.status is Status.INFEASIBLE
+        assert result.conflict == (tuple(conflict["members"].split(" and ")),)
+        return
+    stated = re.search(
+        r"^# Answer: (?P<chip>\S+) (?P<topology>[\dx]+), batch (?P<batch>\d+), "
+        r"(?P<tpot>[\d.]+) ms, \$(?P<usd>[\d.]+) per",
+        path.read_text(),
+        re.MULTILINE,
+    )
+    assert stated is not None
+    plan = result.plan
+    assert plan is not None
+    assert (plan.chip, plan.topology, plan.batch) == (stated["chip"], stated["topology"], int(stated["batch"]))
+    assert f"{plan.tpot_ms:.2f}" == stated["tpot"]
+    assert plan.usd_per_million_output_tokens == pytest.approx(float(stated["usd"]), rel=5e-4)

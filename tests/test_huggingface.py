@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servesat import CatalogueError
+from servesat.catalogue import load_model
+from servesat.memory import counted_parameters, kv_cache_bytes
+
+LLAMA = {
+    "model_type": "llama",
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+    "rope_theta": 500000.0,
+}
+
+
+def read(tmp_path: Path, config: Any):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return load_model("config.json", tmp_path)
+
+
+def test_a_llama_config_is_the_catalogue_model(tmp_path: Path) -> None:
+    model, known = read(tmp_path, LLAMA), load_model("llama-3-8b")
+    assert counted_parameters(model) == counted_parameters(known)
+    assert kv_cache_bytes(model, 8192, 2) == kv_cache_bytes(known, 8192, 2)
+    assert model.head_dim == 128
+
+
+def test_what_a_config_leaves_out_has_the_meaning_of_its_type(tmp_path: Path) -> None:
+    bare = {key: value for key, value in LLAMA.items() if key not in {"num_key_value_heads", "tie_word_embeddings"}}
+    assert read(tmp_path, bare).kv_heads == 32
+    assert read(tmp_path, bare).tied_embeddings is False
+    assert read(tmp_path, bare | {"model_type": "gemma", "head_dim": 256}).tied_embeddings is True
+    assert read(tmp_path, bare | {"model_type": "gemma", "head_dim": 256}).head_dim == 256
+
+
+def test_a_sliding_window_counts_only_where_it_is_used(tmp_path: Path) -> None:
+    mistral = LLAMA | {"model_type": "mistral", "sliding_window": 4096}
+    assert (read(tmp_path, mistral).window_tokens, read(tmp_path, mistral).window_layers) == (4096, 32)
+    assert read(tmp_path, mistral | {"sliding_window": None}).window_layers == 0
+    qwen = LLAMA | {"model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 28}
+    assert read(tmp_path, qwen | {"use_sliding_window": False}).window_layers == 0
+    assert read(tmp_path, qwen | {"use_sliding_window": True}).window_layers == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({key: value for key, value in LLAMA.items() if key != "intermediate_size"}, "intermediate_size is missing"),
+        (LLAMA | {"model_type": "mixtral"}, "model_type = 'mixtral' is not supported; did you mean 'mistral'"),
+        ({"hidden_size": 3}, "model_type is missing"),
+        ([1], "expected a JSON object"),
+        (LLAMA | {"hidden_size": 4095}, "hidden_size = 4095 is not a multiple of num_attention_heads = 32"),
+        (LLAMA | {"num_hidden_layers": -2}, "layers = -2: expected at least 1"),
+        (LLAMA | {"num_key_value_heads": 5}, "query_heads = 32 is not a multiple of kv_heads = 5"),
+        (LLAMA | {"vocab_size": "many"}, "vocab_size = 'many': expected a whole number"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_named(tmp_path: Path, config: Any, complaint: str) -> None:
+    with pytest.raises(CatalogueError, match=r"config\.json") as error:
+        read(tmp_path, config)
+    assert complaint in str(error.value)
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CatalogueError, match=r"config\.json: malformed JSON"):
+        load_model("config.json", tmp_path)
+
+
+# Real configurations, where the shared data lies beside the checkout: the parameters their publishers state.
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "models" / "raw_hf_config"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not beside this checkout")
+@pytest.mark.parametrize(
+    ("file", "billions"),
+    [
+        ("meta-llama--Meta-Llama-3.1-8B", 8.03),
+        ("meta-llama--Meta-Llama-3.1-70B", 70.55),
+        ("meta-llama--Meta-Llama-3.1-405B", 405.85),
+        ("Qwen--Qwen3-32B", 32.76),
+        ("Qwen--Qwen3-8B", 8.19),
+    ],
+)
+def test_real_configs_count_their_published_parameters(file: str, billions: float) -> None:
+    model = load_model(f"{file}_config.json", SHARED)
+    assert counted_parameters(model) / 1e9 == pytest.approx(billions, rel=1e-3)

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from servesat.catalogue import load_chip, load_model
+from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split, tensor_parallel_axes
+
+
+@pytest.mark.parametrize(
+    ("chip", "topology", "axes"),
+    [
+        ("tpu-v5e", "1x1", [()]),
+        ("tpu-v5e", "4x4", [(), (0,), (0, 1)]),  # axis 1 alone is axis 0 alone, turned round
+        ("tpu-v5e", "4x8", [(), (0,), (1,), (0, 1)]),
+        ("tpu-v5p", "2x2x1", [(), (0,), (0, 1)]),
+        ("tpu-v5p", "2x4x4", [(), (0,), (1,), (0, 1), (1, 2), (0, 1, 2)]),
+        ("h100-sxm", "8x8", [(), (0,), (1,), (0, 1)]),  # NVLink and network differ in bandwidth
+        ("l4", "4", [(), (0,)]),
+    ],
+)
+def test_tensor_parallel_axes(chip: str, topology: str, axes: list[tuple[int, ...]]) -> None:
+    assert tensor_parallel_axes(load_chip(chip), topology) == axes
+
+
+def test_heads_divide() -> None:
+    ways = np.array([1, 32, 64, 128, 7])
+    assert heads_divide(load_model("llama-3-70b"), ways).tolist() == [True, True, True, False, False]
+    # 13,824 = 2^9 · 27 and 40 heads: 16 divides the first and not the second
+    assert heads_divide(load_model("llama-2-13b"), np.array([8, 16])).tolist() == [True, False]
+
+
+def test_kv_cache_splits_by_heads_and_then_over_the_batch() -> None:
+    model = load_model("llama-3-70b")  # 8 KV heads
+    ways = np.array([1, 4, 8, 16, 16, 32, 12, 3])
+    batch = np.array([1, 1, 5, 2, 3, 4, 12, 3])
+    assert kv_batch_shards(model, ways).tolist() == [1, 1, 1, 2, 2, 4, 1, 1]
+    assert kv_heads_split(model, ways, batch).tolist() == [True, True, True, True, False, True, False, False]
