@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from servesat.arrays import Bools, Floats, Ints
-from servesat.latency import decode_step, mlp_matmul, usd_per_million_tokens
+from servesat.latency import decode_step, largest_batch_within, mlp_matmul, usd_per_million_tokens
 from servesat.layouts import Layouts, enumerate_layouts
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
+from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, sequences_that_fit, weights_bytes
 from servesat.plan import Assignment, Requirement
 from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split
 from servesat.spec import Spec
@@ -165,11 +165,12 @@ def _breakpoints(spec: Spec, layouts: Layouts) -> Ints:
     weights = weights_bytes(spec.model, layouts.replica.weights_value_bytes)
     sequence = kv_cache_bytes(spec.model, spec.workload.kv_tokens, layouts.replica.kv_cache_value_bytes)
 
-    upper = [np.full(len(layouts), float(spec.search.max_batch)), (room - weights) / sequence]
+    fit = np.asarray(sequences_that_fit(room, weights, sequence))
+    upper = [np.full(len(layouts), float(spec.search.max_batch)), fit]
     lower = [np.ones(len(layouts))]
     if spec.slo.tpot_ms is not None:
         limit_s = spec.slo.tpot_ms / 1e3 * (1 + TOLERANCE)
-        upper.append(np.minimum((limit_s - base) / kv, limit_s / (slope + kv)))
+        upper.append(np.asarray(largest_batch_within(limit_s, base, slope, kv)))
     if spec.ici == "forbid":
         matmul = mlp_matmul(spec.model, layouts.replica, np.ones(len(layouts)))
         with np.errstate(divide="ignore"):  # one chip sends nothing

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from servesat.arrays import Array
-
-ACTIVATION_BYTES = 2.0
-"""b_a: activations travel between chips in bf16, whatever the weights are stored in [bytes]."""
+from servesat.memory import ACTIVATION_BYTES
 
 COLLECTIVES_PER_LAYER = 4
 """AllGather and ReduceScatter around the attention and around the MLP."""
@@ -26,3 +24,8 @@ def tensor_parallel_bytes_per_s(axis_bytes_per_s: Sequence[float]) -> float:
 def activations_s(batch: Array, width: int, bytes_per_s: Array) -> Array:
     """Time to gather [B, width] activations: b_a · B · width / bandwidth (scaling book, part 3) [s]."""
     return ACTIVATION_BYTES * batch * width / bytes_per_s
+
+
+def gather_s(gathered_bytes: Array, bytes_per_s: Array) -> Array:
+    """Time of an AllGather, which every chip receives whole: bytes / bandwidth (scaling book, part 3) [s]."""
+    return gathered_bytes / bytes_per_s

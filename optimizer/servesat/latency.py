@@ -95,3 +95,8 @@ def mlp_matmul(model: ModelSpec, replica: Replica, batch: Array) -> Matmul:
 def usd_per_million_tokens(usd_per_hour: Array, tokens_per_s: Array) -> Array:
     """Cost of output: dollars an hour / 3600 / tokens a second · 10⁶ [$/1M tokens]."""
     return usd_per_hour / 3600.0 / tokens_per_s * 1e6
+
+
+def largest_batch_within(limit_s: Array, base_s: Array, slope_s: Array, kv_s: Array) -> Array:
+    """The largest B, not rounded, with max(base, slope·B) + kv·B ≤ limit; below 1 where there is none."""
+    return np.minimum((limit_s - base_s) / kv_s, limit_s / (slope_s + kv_s))

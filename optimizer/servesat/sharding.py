@@ -44,3 +44,8 @@ def kv_heads_split(model: ModelSpec, tp: Ints, batch: Ints) -> Bools:
     many = (tp > model.kv_heads) & (tp % model.kv_heads == 0)
     split: Bools = few | (many & (batch % kv_batch_shards(model, tp) == 0))
     return split
+
+
+def kv_heads_per_chip(model: ModelSpec, tp: int) -> float:
+    """KV heads that each of Y chips would hold if heads were split evenly: K / Y."""
+    return model.kv_heads / tp
