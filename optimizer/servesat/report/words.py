@@ -20,6 +20,25 @@ def gigabytes(amount: float) -> str:
     return f"{value:,.0f} GB" if value >= 100 else f"{value:.3g} GB"
 
 
+_SCALES = {
+    "B": ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
+    "$/year": ((1e6, "M$/year"), (1.0, "$/year")),
+}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A figure with its unit, four significant digits, scaled as people say it: 131.1 kB/token, 17.22 ms."""
+    base, slash, rest = unit.partition("/")
+    scales = _SCALES.get(unit) or _SCALES.get(base)
+    if scales is None:
+        text = f"{value:,.4g}" if abs(value) >= 1e6 or abs(value) < 1e3 else f"{value:,.0f}"
+        return f"{text} {unit}".strip()
+    size, name = next(((size, name) for size, name in scales if abs(value) >= size), scales[-1])
+    suffix = f"/{rest}" if slash and unit not in _SCALES else ""
+    return f"{value / size:.4g} {name}{suffix}"
+
+
 def ways(plan: Plan) -> str:
     """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`."""
     if not plan.tp_axes:

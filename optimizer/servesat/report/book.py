@@ -1,0 +1,153 @@
+"""The scaling book beside servesat's answers, as tables and as one JSON document."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from servesat.book import Claim, Verdict, claims
+from servesat.book.problems import (
+    TPOT_MS,
+    Footprint,
+    StepBounds,
+    Under15Ms,
+    choices,
+    footprints,
+    step_bounds,
+    under_15_ms,
+)
+from servesat.report.documents import result_document
+from servesat.report.words import dollars, gigabytes, quantity
+
+_VERDICTS = {
+    Verdict.HOLDS: ("holds", "green"),
+    Verdict.SEED_ERROR: ("seed error", "red"),
+    Verdict.ASSUMPTION: ("assumption", "yellow"),
+    Verdict.ANSWERED: ("answered here", "cyan"),
+}
+
+
+def book_document() -> dict[str, Any]:
+    """Every claim with its verdict, and the worked problems."""
+    answers = under_15_ms()
+    return {
+        "claims": [asdict(claim) | {"verdict": str(claim.verdict)} for claim in claims()],
+        "worked_problems": {
+            "step_bounds": [asdict(row) for row in step_bounds()],
+            "footprints": [asdict(row) for row in footprints()],
+            "under_15_ms": [
+                {"context_tokens": row.context_tokens, "ici": row.ici, "ici_axes": row.ici_axes}
+                | result_document(row.result)
+                for row in answers
+            ],
+            "choices": choices(answers),
+        },
+    }
+
+
+def print_book(console: Console) -> None:
+    """Print the chapter's groups one after the other, then its three worked problems."""
+    everything = list(claims())
+    for group, members in groupby(everything, key=lambda claim: claim.group):
+        console.print(_claims_table(group, members))
+    console.print(_bounds_table(step_bounds()))
+    console.print(_footprints_table(footprints()))
+    answers = under_15_ms()
+    console.print(_under_15_ms_table(answers))
+    console.print(Text("What changes the answer", style="bold"))
+    for sentence in choices(answers):
+        console.print(Text(f"- {sentence}"))
+    counts = {verdict: sum(claim.verdict is verdict for claim in everything) for verdict in Verdict}
+    parts = [f"{count} {_VERDICTS[verdict][0]}" for verdict, count in counts.items()]
+    console.print(Text(f"\n{len(everything)} claims: {', '.join(parts)}", style="bold"))
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str], last: str = "") -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for column in left:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    if last:
+        table.add_column(last, overflow="fold")
+    return table
+
+
+def _claims_table(group: str, members: Iterable[Claim]) -> Table:
+    table = _table(group, ["question"], ["printed", "servesat"], "verdict")
+    for claim in members:
+        word, colour = _VERDICTS[claim.verdict]
+        notes = "; ".join(note for note in (claim.assumes and f"assumes {claim.assumes}", claim.remark) if note)
+        table.add_row(
+            claim.question,
+            "" if claim.printed is None else quantity(claim.printed, claim.unit),
+            quantity(claim.answer, claim.unit),
+            Text.assemble((word, colour), f": {notes}" if notes else ""),
+        )
+    return table
+
+
+def _bounds_table(rows: Iterable[StepBounds]) -> Table:
+    table = _table(
+        "Worked problems 1 and 3: LLaMA 3-405B, int8 weights on v5e, lower bounds on one step",
+        ["slice"],
+        ["chips", "FLOPs of one token", "loading the weights"],
+        f"within {TPOT_MS:g} ms",
+    )
+    for row in rows:
+        within = "yes" if row.weights_fit and row.weights_ms <= TPOT_MS else "no"
+        reason = "" if row.weights_fit else ": the weights do not fit"
+        table.add_row(
+            row.topology, str(row.chips), f"{row.flops_ms:.3g} ms", f"{row.weights_ms:.2f} ms", within + reason
+        )
+    return table
+
+
+def _footprints_table(rows: Iterable[Footprint]) -> Table:
+    table = _table(
+        "Worked problem 2: LLaMA 3-8B, 240 sequences, int8 weights and KV cache on v5e",
+        [],
+        ["context", "headroom", "weights", "KV cache", "activations", "chips", "smallest slice"],
+    )
+    for row in rows:
+        table.add_row(
+            f"{row.context_tokens:,}",
+            f"{row.headroom:.0%}",
+            gigabytes(row.weights_bytes),
+            gigabytes(row.kv_cache_bytes),
+            quantity(row.activation_bytes, "B"),
+            f"{row.chips:.2f}",
+            row.slice or "none",
+        )
+    return table
+
+
+def _under_15_ms_table(rows: Iterable[Under15Ms]) -> Table:
+    table = _table(
+        f"Worked problem 3: LLaMA 3-405B under {TPOT_MS:g} ms on v5e, int8 weights and KV cache, bf16 FLOPs",
+        ["ici"],
+        ["ICI axes", "context", "slice", "batch", "tpot", "tokens/s", "$/1M"],
+        "binds",
+    )
+    for row in rows:
+        plan = row.result.plan
+        cells = [row.ici, str(row.ici_axes), f"{row.context_tokens:,}"]
+        if plan is None:
+            conflicts = ("{" + ", ".join(members) + "}" for members in row.result.conflict or ())
+            table.add_row(*cells, "", "", "", "", "", f"infeasible: {', '.join(conflicts)}")
+        else:
+            table.add_row(
+                *cells,
+                plan.topology,
+                str(plan.batch),
+                f"{plan.tpot_ms:.2f} ms",
+                f"{plan.tokens_per_s:,.0f}",
+                dollars(plan.usd_per_million_output_tokens),
+                ", ".join(row.result.binding) or ("ici time" if plan.step_ms.ici >= plan.step_ms.weights else "FLOPs"),
+            )
+    return table
