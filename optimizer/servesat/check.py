@@ -1,7 +1,9 @@
 """What a valid plan is, without a solver: every figure and every slack re-derived from the spec and the catalogue."""
 
+from math import prod
+
 from servesat.candidates import TOLERANCE
-from servesat.catalogue import axis_sizes, chips_in
+from servesat.catalogue import Chip, axis_sizes, chips_in
 from servesat.collectives import tensor_parallel_bytes_per_s
 from servesat.errors import SolverError
 from servesat.latency import Matmul, Replica, Step, decode_step, mlp_matmul, usd_per_million_tokens
@@ -17,20 +19,10 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     """
     offer = _offer(spec, assignment)
     chip, model = offer.chip, spec.model
-    sizes = axis_sizes(assignment.topology)
-    tp = 1
-    for axis in assignment.tp_axes:
-        tp *= sizes[axis]
+    replica = replica_of(chip, assignment)
+    tp = int(replica.tp)
     chips = chips_in(assignment.topology)
     replicas = chips // tp
-    replica = Replica(
-        tp=float(tp),
-        hbm_bytes_per_s=chip.hbm_bytes_per_s,
-        flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
-        tp_bytes_per_s=tensor_parallel_bytes_per_s([chip.axes[axis].bytes_per_s for axis in assignment.tp_axes]),
-        weights_value_bytes=BYTES_PER_VALUE[assignment.weights],
-        kv_cache_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
-    )
     batch = float(assignment.batch)
     step = decode_step(model, spec.workload.kv_tokens, replica, batch, pay_ici=spec.ici == "pay")
     tokens_per_s = replicas * batch / float(step.total_s)
@@ -62,6 +54,19 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         hbm_used_fraction=(weights + kv_cache) / (tp * chip.hbm_bytes),
     )
     return plan, _margins(spec, plan, mlp_matmul(model, replica, batch))
+
+
+def replica_of(chip: Chip, assignment: Assignment) -> Replica:
+    """One replica of an assignment, as the cost model sees it."""
+    sizes = axis_sizes(assignment.topology)
+    return Replica(
+        tp=prod(sizes[axis] for axis in assignment.tp_axes),
+        hbm_bytes_per_s=chip.hbm_bytes_per_s,
+        flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
+        tp_bytes_per_s=tensor_parallel_bytes_per_s([chip.axes[axis].bytes_per_s for axis in assignment.tp_axes]),
+        weights_value_bytes=BYTES_PER_VALUE[assignment.weights],
+        kv_cache_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
+    )
 
 
 def _offer(spec: Spec, assignment: Assignment) -> Offer:

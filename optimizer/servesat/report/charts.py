@@ -1,0 +1,208 @@
+"""A chart as data, drawn as a self-contained HTML page (plotly) or as an image (matplotlib).
+
+A chart has frames, one for each value of a slider: HTML shows one at a time, an image shows one panel each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from math import ceil, floor, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servesat.errors import ServesatError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
+IMAGES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A line through points, each with what a pointer over it says."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    hover: Sequence[str]
+    dashed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What one position of the slider shows: lines, a region shaded from `shade_from` on, a vertical rule."""
+
+    label: str
+    series: tuple[Series, ...]
+    shade_from: float | None = None
+    shade_label: str = ""
+    rule_at: float | None = None
+    rule_label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A titled pair of axes, the same for every frame."""
+
+    title: str
+    x_title: str
+    y_title: str
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    log_x: bool
+    log_y: bool
+    slider: str
+    frames: tuple[Frame, ...]
+    first_frame: int = 0
+
+
+def draw(chart: Chart, path: Path) -> None:
+    """Write a chart; the file's ending says how. Raises ServesatError for an ending that cannot be drawn."""
+    if path.suffix == ".html":
+        _write_html(chart, path)
+    elif path.suffix in IMAGES:
+        _write_image(chart, path)
+    else:
+        raise ServesatError(f"{path}: cannot draw a '{path.suffix}' file; expected .html, {', '.join(IMAGES)}")
+
+
+def _write_html(chart: Chart, path: Path) -> None:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    owners = []
+    for number, frame in enumerate(chart.frames):
+        for line, series in enumerate(frame.series):
+            owners.append(number)
+            figure.add_trace(
+                go.Scatter(
+                    x=list(series.x),
+                    y=list(series.y),
+                    name=series.name,
+                    text=list(series.hover),
+                    hovertemplate="%{text}<extra>" + series.name + "</extra>",
+                    mode="lines" if len(series.x) > 1 else "markers",
+                    line={
+                        "color": COLOURS[line % len(COLOURS)],
+                        "width": 2.5,
+                        "dash": "dot" if series.dashed else "solid",
+                    },
+                    visible=number == chart.first_frame,
+                )
+            )
+    layouts = [_decorations(chart, frame) for frame in chart.frames]
+    steps = [
+        {
+            "label": frame.label,
+            "method": "update",
+            "args": [{"visible": [owner == number for owner in owners]}, layouts[number]],
+        }
+        for number, frame in enumerate(chart.frames)
+    ]
+    figure.update_layout(
+        title={"text": chart.title, "x": 0.5, "xanchor": "center"},
+        template="plotly_white",
+        font={"size": 15},
+        margin={"t": 90, "b": 40},
+        hovermode="closest",
+        sliders=[
+            {"active": chart.first_frame, "steps": steps, "pad": {"t": 70}, "currentvalue": {"prefix": chart.slider}}
+        ],
+        xaxis=_axis(chart.x_title, chart.x_range, chart.log_x),
+        yaxis=_axis(chart.y_title, chart.y_range, chart.log_y),
+        **layouts[chart.first_frame],
+    )
+    _write(
+        path,
+        figure.to_html(
+            include_plotlyjs=True, full_html=True, default_height="90vh", config={"displaylogo": False}
+        ).encode(),
+    )
+
+
+def _axis(title: str, span: tuple[float, float], log: bool) -> dict[str, Any]:
+    limits = [log10(end) for end in span] if log else list(span)
+    axis = {"title": title, "range": limits, "showline": True, "mirror": True, "linecolor": "#888888"}
+    if not log:
+        return axis
+    decades = range(floor(limits[0]), ceil(limits[1]) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    return axis | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
+
+
+def _decorations(chart: Chart, frame: Frame) -> dict[str, Any]:
+    """Plotly shapes and annotations of one frame: the shaded region, named at its right, and the rule, at its left."""
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    across = {"y0": 0, "y1": 1, "yref": "paper", "xref": "x"}
+    left, right = chart.x_range
+    if frame.shade_from is not None and frame.shade_from < right:
+        fill = {"type": "rect", "fillcolor": "#d62728", "opacity": 0.10, "line": {"width": 0}, "layer": "below"}
+        shapes.append({**fill, "x0": max(frame.shade_from, left), "x1": right, **across})
+        notes.append(_note(chart, right, frame.shade_label, {"y": 1.0, "yanchor": "top", "font": {"color": "#d62728"}}))
+    if frame.rule_at is not None and left <= frame.rule_at <= right:
+        line = {"type": "line", "line": {"color": "#555555", "dash": "dash"}}
+        shapes.append({**line, "x0": frame.rule_at, "x1": frame.rule_at, **across})
+        notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom"}))
+    return {"shapes": shapes, "annotations": notes}
+
+
+def _note(chart: Chart, at: float, label: str, place: dict[str, Any]) -> dict[str, Any]:
+    x = log10(at) if chart.log_x else at
+    return {"x": x, "xref": "x", "yref": "paper", "xanchor": "right", "text": label, "showarrow": False, **place}
+
+
+def _write_image(chart: Chart, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(chart.frames))
+    rows = -(-len(chart.frames) // columns)
+    figure = Figure(figsize=(12, 4.2 * rows + 0.8), dpi=100, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat[len(chart.frames) :]:
+        panel.set_visible(False)
+    for panel, frame in zip(panels.flat, chart.frames, strict=False):
+        _draw_panel(chart, frame, panel)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(chart.title)
+    for panel in panels[-1]:
+        panel.set_xlabel(chart.x_title)
+    for panel in panels[:, 0]:
+        panel.set_ylabel(chart.y_title)
+    image = BytesIO()
+    figure.savefig(image, format=path.suffix[1:])
+    _write(path, image.getvalue())
+
+
+def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for line, series in enumerate(frame.series):
+        dash, colour = ":" if series.dashed else "-", COLOURS[line % len(COLOURS)]
+        panel.plot(series.x, series.y, label=series.name, color=colour, linestyle=dash, linewidth=2)
+    panel.set(xscale="log" if chart.log_x else "linear", yscale="log" if chart.log_y else "linear")
+    for axis, log in ((panel.xaxis, chart.log_x), (panel.yaxis, chart.log_y)):
+        if log:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    panel.set(title=f"{chart.slider}{frame.label}", xlim=chart.x_range, ylim=chart.y_range)
+    panel.grid(alpha=0.3)
+    right, top = chart.x_range[1], chart.y_range[1]
+    if frame.shade_from is not None and frame.shade_from < right:
+        panel.axvspan(max(frame.shade_from, chart.x_range[0]), right, color="#d62728", alpha=0.10)
+        panel.text(right, top, f"{frame.shade_label} ", color="#d62728", ha="right", va="top", fontsize=8)
+    if frame.rule_at is not None and chart.x_range[0] <= frame.rule_at <= chart.x_range[1]:
+        panel.axvline(frame.rule_at, color="#555555", linestyle="--", linewidth=1)
+        panel.text(frame.rule_at, chart.y_range[0], f"{frame.rule_label} ", ha="right", va="bottom", fontsize=8)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as fault:
+        raise ServesatError(f"{path}: cannot be written: {fault.strerror}") from None

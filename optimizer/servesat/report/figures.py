@@ -1,0 +1,174 @@
+"""The scaling book's two figures, for any model, slice and dtypes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from servesat.catalogue import axis_sizes
+from servesat.errors import SpecError
+from servesat.memory import BYTES_PER_VALUE, weights_bytes
+from servesat.plan import Assignment
+from servesat.report.charts import Chart, Frame, Series
+from servesat.report.words import dollars, gigabytes
+from servesat.spec import Spec
+from servesat.sweep import Sweep, sweep
+
+
+def read_layout(
+    *, model: str, chip: str, topology: str, weights: str, kv_cache: str, compute: str, contexts: str, max_batch: int
+) -> tuple[Spec, Assignment, list[int]]:
+    """The layout that a figure is drawn for, and its contexts, from the words of the command line. Raises SpecError."""
+    try:
+        tokens = [int(text) for text in contexts.split(",")]
+    except ValueError:
+        raise SpecError(f"--contexts {contexts!r}: expected whole numbers with commas, as in 2048,8192") from None
+    specs = [
+        Spec.load(
+            {
+                "model": model,
+                "workload": {"context_tokens": context},
+                "search": {
+                    "chips": [chip],
+                    "topologies": {Path(chip).stem: [topology]},
+                    "weights": [weights],
+                    "kv_cache": [kv_cache],
+                    "compute": [compute],
+                    "max_batch": max_batch,
+                },
+            }
+        )
+        for context in tokens
+    ]
+    axes = tuple(axis for axis, size in enumerate(axis_sizes(topology)) if size > 1)
+    assignment = Assignment(
+        chip=specs[0].offers[0].chip.id,
+        topology=topology,
+        tp_axes=axes,
+        weights=weights,
+        kv_cache=kv_cache,
+        compute=compute,
+        batch=1,
+    )
+    return specs[0], assignment, tokens
+
+
+def pareto_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> Chart:
+    """Throughput against latency over the batches that fit, a slider over context."""
+    sweeps = _sweeps(spec, assignment, contexts, max_batch)
+    frames = [_pareto_frame(one) for one in sweeps]
+    shown = [series for frame in frames for series in frame.series if len(series.x)]
+    return Chart(
+        title=f"{_layout(spec, assignment)}: throughput against latency",
+        x_title="time per output token [ms]",
+        y_title="tokens/s per chip",
+        x_range=(0.0, 1.05 * max(max(series.x) for series in shown)),
+        y_range=(0.8 * min(min(series.y) for series in shown), 1.3 * max(max(series.y) for series in shown)),
+        log_x=False,
+        log_y=True,
+        slider="context: ",
+        frames=tuple(frames),
+        first_frame=_first_frame(contexts),
+    )
+
+
+def breakdown_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> Chart:
+    """Where a step's time goes over the batch, the compute-bound sector shaded, a slider over context."""
+    sweeps = _sweeps(spec, assignment, contexts, max_batch)
+    frames = [_breakdown_frame(one) for one in sweeps]
+    shown = [value for frame in frames for series in frame.series for value in (min(series.y), max(series.y))]
+    return Chart(
+        title=f"{_layout(spec, assignment)}: where a step goes",
+        x_title="batch [sequences]",
+        y_title="time of a step [ms]",
+        x_range=(float(sweeps[0].batch[0]), float(max_batch)),
+        y_range=(0.8 * max(min(shown), max(shown) / 1e4), 1.3 * max(shown)),
+        log_x=True,
+        log_y=True,
+        slider="context: ",
+        frames=tuple(frames),
+        first_frame=_first_frame(contexts),
+    )
+
+
+def _sweeps(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> list[Sweep]:
+    found = []
+    for context in contexts:
+        workload = spec.workload.model_copy(update={"context_tokens": context})
+        found.append(sweep(spec.model_copy(update={"workload": workload}), assignment, max_batch))
+    if all(one.fits < one.batch[0] for one in found):
+        held = float(weights_bytes(spec.model, BYTES_PER_VALUE[assignment.weights]))
+        raise SpecError(
+            f"nothing to draw: on {assignment.chip} {assignment.topology} no batch fits beside {gigabytes(held)} of "
+            f"{assignment.weights} weights, even at {min(contexts):,} tokens; take a larger slice"
+        )
+    return found
+
+
+def _first_frame(contexts: Sequence[int]) -> int:
+    """The book's 8,192 tokens where they are among the contexts."""
+    return list(contexts).index(8192) if 8192 in contexts else 0
+
+
+def _layout(spec: Spec, assignment: Assignment) -> str:
+    dtypes = f"{assignment.weights} weights, {assignment.kv_cache} KV cache, {assignment.compute} FLOPs"
+    return f"{spec.model.name} on {assignment.chip} {assignment.topology}, {dtypes}"
+
+
+def _pareto_frame(one: Sweep) -> Frame:
+    """The batches that fit; those that are compute-bound are dotted."""
+    fitting = one.batch <= one.fits
+    bound = one.batch >= one.critical
+    memory_bound = np.flatnonzero(fitting & ~bound)
+    compute_bound = np.flatnonzero(fitting & bound)
+    if len(memory_bound) and len(compute_bound):
+        compute_bound = np.concatenate([memory_bound[-1:], compute_bound])
+
+    def series(name: str, rows: np.ndarray, *, dashed: bool) -> Series:
+        return Series(
+            name=name,
+            x=one.step_ms[rows].tolist(),
+            y=one.tokens_per_s_per_chip[rows].tolist(),
+            hover=[
+                f"batch {one.batch[row]}<br>{one.step_ms[row]:.2f} ms a token<br>"
+                f"{one.tokens_per_s_per_chip[row]:.1f} tokens/s a chip<br>"
+                f"{dollars(one.usd_per_million[row])} per million tokens"
+                for row in rows
+            ],
+            dashed=dashed,
+        )
+
+    return Frame(
+        label=f"{one.context_tokens:,} tokens",
+        series=(
+            series("memory-bound", memory_bound, dashed=False),
+            series(f"compute-bound (batch ≥ {one.critical:.0f})", compute_bound, dashed=True),
+        ),
+    )
+
+
+def _breakdown_frame(one: Sweep) -> Frame:
+    constant = np.ones(len(one.batch))
+    terms = {
+        "weights": np.asarray(one.step.weights_s) * constant * 1e3,
+        "KV cache": np.asarray(one.step.kv_cache_s) * 1e3,
+        "FLOPs": np.asarray(one.step.flops_s) * 1e3,
+        "step": one.step_ms,
+    }
+    return Frame(
+        label=f"{one.context_tokens:,} tokens",
+        series=tuple(
+            Series(
+                name=name,
+                x=one.batch.tolist(),
+                y=values.tolist(),
+                hover=[f"batch {batch}<br>{value:.3g} ms" for batch, value in zip(one.batch, values, strict=True)],
+                dashed=name == "step",
+            )
+            for name, values in terms.items()
+        ),
+        shade_from=one.critical,
+        shade_label=f"compute-bound from {one.critical:.0f}",
+        rule_at=float(one.fits),
+        rule_label=f"HBM full at {one.fits}",
+    )

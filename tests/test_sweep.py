@@ -1,0 +1,30 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from servesat.check import rederive
+from servesat.sweep import sweep
+from tests.helpers import spec_of
+from tests.test_check import AT
+
+
+def test_a_sweep_is_the_plan_at_every_batch() -> None:
+    spec = spec_of()
+    curve = sweep(spec, AT, 200)
+    assert curve.batch.tolist() == list(range(2, 201, 2))  # 16 ways over 8 KV heads: even batches
+    for batch in (2, 120, 138):
+        plan, _ = rederive(spec, replace(AT, batch=batch))
+        here = curve.batch.tolist().index(batch)
+        assert curve.step_ms[here] == pytest.approx(plan.tpot_ms)
+        assert curve.tokens_per_s_per_chip[here] == pytest.approx(plan.tokens_per_s_per_chip)
+        assert curve.usd_per_million[here] == pytest.approx(plan.usd_per_million_output_tokens)
+
+
+def test_a_sweep_knows_what_fits_and_what_is_compute_bound() -> None:
+    curve = sweep(spec_of(), AT, 200)
+    assert curve.fits == 138
+    assert curve.critical == pytest.approx(120.12, abs=0.01)
+    flat = curve.tokens_per_s_per_chip[curve.batch > curve.critical]
+    assert np.allclose(flat, flat[0])
+    assert sweep(spec_of(headroom=0.2), AT, 200).fits == 100
