@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from servesat import Settings, Spec, solve
-from servesat.candidates import evaluate, round_columns
+from servesat.candidates import evaluate
 from servesat.formulation import solve as solve_instance
+from servesat.instance import round_columns
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
 EVERY_DTYPE = ["bf16", "int8", "fp8", "int4"]

@@ -3,7 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from servesat.candidates import BIT, COST_RESOLUTION, TIE, evaluate, round_columns
+from servesat.candidates import BIT, TIE, evaluate
+from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.plan import Requirement
 from tests.helpers import searching, spec_of
 

@@ -5,12 +5,13 @@ import pytest
 from ortools.sat.python import cp_model
 
 from servesat import Requirement, SolverError, Status
-from servesat.candidates import Instance, evaluate, round_columns
+from servesat.candidates import evaluate
 from servesat.conflict import minimal_conflicts
 from servesat.formulation import Settings, solve
 from servesat.formulation import solver as solver_module
 from servesat.formulation.constraints import require_all
 from servesat.formulation.variables import add_variables
+from servesat.instance import Instance, round_columns
 from tests.helpers import searching, spec_of
 
 

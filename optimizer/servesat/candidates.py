@@ -1,4 +1,4 @@
-"""The columns of a deployment: every layout at every batch that can be optimal, evaluated, and rounded to integers.
+"""The columns of a deployment: every layout at every batch that can be optimal, evaluated.
 
 Under the ideal cost model the step is max(t_weights, t_flops·B, t_ici·B) + t_kv·B, so a layout's cost per token falls
 with the batch until the matmuls are compute-bound and is flat from there: only the largest batch that a set of
@@ -6,7 +6,6 @@ requirements allows can be cheapest, and only the smallest one within the tie ba
 are all the columns there are. A cost model without this monotonicity must tabulate the batch instead.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +26,6 @@ TOLERANCE = 1e-9
 TIE = 1e-6
 """Plans within this relative cost of the cheapest tie with it."""
 
-COST_RESOLUTION = 1e-12
-"""Relative resolution of the solver's costs, which are logarithms in this unit: a millionth of the tie band."""
-
-STEP_RESOLUTION = 1e-9
-"""Steps nearer than this are equally fast: the same machine computed in another order."""
-
 Bits = npt.NDArray[np.uint16]
 BIT = {requirement: np.uint16(1 << position) for position, requirement in enumerate(Requirement)}
 """The bit of each requirement in a violation mask."""
@@ -51,6 +44,14 @@ class Columns:
     def __len__(self) -> int:
         return len(self.batch)
 
+    def join(self, other: "Columns") -> "Columns":
+        """These columns followed by others of the same enumeration; one that stands twice changes no answer."""
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("batch", "step_s", "usd_per_million", "violated")
+        }
+        return Columns(layouts=self.layouts.join(other.layouts), **arrays)
+
     def assignment(self, column: int) -> Assignment:
         """The decisions that a column stands for."""
         place = self.layouts.places[self.layouts.place[column]]
@@ -64,82 +65,18 @@ class Columns:
         )
 
 
-def evaluate(spec: Spec) -> Columns:
+def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batch: int | None = None) -> Columns:
     """Evaluate every layout at every breakpoint of the batch, the tie breakpoints included.
 
     Each requirement's own breakpoint is kept whether or not another requirement forbids it, so that the violation
-    masks hold the whole truth about what conflicts with what.
+    masks hold the whole truth about what conflicts with what. `layouts` restricts the search to some of its layouts;
+    `relaxed` is a bit mask of requirements taken to hold; `batch` fixes the batch.
     """
-    layouts = enumerate_layouts(spec)
-    batches = _breakpoints(spec, layouts)
-    columns = _at(spec, layouts, batches)
-    return _join(columns, _at(spec, layouts, _tie_breakpoints(spec, layouts, columns)))
-
-
-@dataclass(frozen=True)
-class Instance:
-    """What the solver sees of the columns: integers only; arrays of shape [columns].
-
-    The decisions are codes: equal codes, equal choice. `cost` is the natural logarithm of the cost per token in units
-    of COST_RESOLUTION, so that its relative resolution is the same whatever the prices. `rank` orders the columns for
-    ties: fastest first, then fewest chips, then by id.
-    """
-
-    decisions: dict[str, Ints]
-    cost: Ints
-    rank: Ints
-    violated: Bits
-    tie: int = int(np.log1p(TIE) / COST_RESOLUTION)
-
-    def __len__(self) -> int:
-        return len(self.cost)
-
-    def take(self, columns: Ints) -> "Instance":
-        """The instance with only these columns, in that order."""
-        return Instance(
-            decisions={name: codes[columns] for name, codes in self.decisions.items()},
-            cost=self.cost[columns],
-            rank=self.rank[columns],
-            violated=self.violated[columns],
-            tie=self.tie,
-        )
-
-    def tied(self, cost: int) -> Ints:
-        """The columns whose cost ties with `cost`, as positions."""
-        return np.flatnonzero(self.cost <= cost + self.tie)
-
-
-def round_columns(columns: Columns) -> Instance:
-    """Round the columns to the solver's integers."""
-    layouts = columns.layouts
-    places, dtypes = layouts.places, layouts.dtypes
-    cost = np.rint(np.log(columns.usd_per_million) / COST_RESOLUTION).astype(np.int64)
-    step = np.rint(np.log(columns.step_s) / STEP_RESOLUTION).astype(np.int64)
-    place_id = _codes([(p.offer.chip.id, p.topology, p.tp_axes) for p in places])[layouts.place]
-    dtype_id = _codes(list(dtypes))[layouts.dtype]
-    order = np.lexsort((columns.batch, dtype_id, place_id, layouts.chips, step))
-    rank = np.empty(len(columns), dtype=np.int64)
-    rank[order] = np.arange(len(columns))
-    return Instance(
-        decisions={
-            "chip": _codes([p.offer.chip.id for p in places])[layouts.place],
-            "topology": _codes([p.topology for p in places])[layouts.place],
-            "tp_axes": _codes([p.tp_axes for p in places])[layouts.place],
-            "weights": _codes([d.weights for d in dtypes])[layouts.dtype],
-            "kv_cache": _codes([d.kv_cache for d in dtypes])[layouts.dtype],
-            "compute": _codes([d.compute for d in dtypes])[layouts.dtype],
-            "batch": columns.batch,
-        },
-        cost=cost,
-        rank=rank,
-        violated=columns.violated,
-    )
-
-
-def _codes(values: Sequence[Any]) -> Ints:
-    """The position of each value among the distinct ones, sorted."""
-    code = {value: position for position, value in enumerate(sorted(set(values)))}
-    return np.array([code[value] for value in values], dtype=np.int64)
+    layouts = enumerate_layouts(spec) if layouts is None else layouts
+    if batch is not None:
+        return _at(spec, layouts, np.full((len(layouts), 1), batch), relaxed)
+    columns = _at(spec, layouts, _breakpoints(spec, layouts), relaxed)
+    return columns.join(_at(spec, layouts, _tie_breakpoints(spec, layouts, columns), relaxed))
 
 
 def cheapest(columns: Columns) -> float:
@@ -211,7 +148,7 @@ def _tie_breakpoints(spec: Spec, layouts: Layouts, columns: Columns) -> Ints:
     return (-(-least // multiple) * multiple)[:, None]
 
 
-def _at(spec: Spec, layouts: Layouts, batches: Ints) -> Columns:
+def _at(spec: Spec, layouts: Layouts, batches: Ints, relaxed: int) -> Columns:
     """Evaluate layouts at batches of shape [layouts, k]; batches repeated or outside 1…max_batch are dropped."""
     batches = np.sort(batches, axis=1)
     keep = (batches >= 1) & (batches <= spec.search.max_batch)
@@ -229,22 +166,7 @@ def _at(spec: Spec, layouts: Layouts, batches: Ints) -> Columns:
         batch=batch,
         step_s=step_s,
         usd_per_million=np.asarray(usd_per_million_tokens(chosen.usd_per_hour, tokens_per_s)),
-        violated=_violations(spec, chosen, batch, step_s, tokens_per_s),
-    )
-
-
-def _join(first: Columns, second: Columns) -> Columns:
-    """The columns of both; a column may then stand twice, which changes no answer."""
-
-    def joined(name: str) -> npt.NDArray[Any]:
-        return np.concatenate([getattr(first, name), getattr(second, name)])
-
-    return Columns(
-        layouts=first.layouts.join(second.layouts),
-        batch=joined("batch"),
-        step_s=joined("step_s"),
-        usd_per_million=joined("usd_per_million"),
-        violated=joined("violated"),
+        violated=_violations(spec, chosen, batch, step_s, tokens_per_s) & ~np.uint16(relaxed),
     )
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates import COST_RESOLUTION, Columns, evaluate, round_columns
+from servesat.candidates import Columns, evaluate
 from servesat.check import rederive
 from servesat.conflict import binding, minimal_conflicts
 from servesat.errors import SolverError
 from servesat.formulation import Settings
 from servesat.formulation import solve as solve_instance
+from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.plan import Margin, Plan, Result, SliceSummary, Status
 from servesat.spec import Spec
 

@@ -200,6 +200,15 @@ class Spec(Strict):
             data = _with(data, key.split("."), value, key)
         return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
+    def changed(self, changes: Mapping[str, Any]) -> "Spec":
+        """Copy the spec with other values at dotted keys, such as `slo.tpot_ms`, validated again. Raises SpecError."""
+        data: Mapping[str, Any] = {
+            key: dict(part) if isinstance(part, Workload | Slo | Search) else part for key, part in self
+        }
+        for key, value in changes.items():
+            data = _with(data, key.split("."), value, key)
+        return validate(type(self), data, where=INLINE, error=SpecError)
+
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
         offers = self.offers

@@ -3,8 +3,9 @@
 import numpy as np
 from ortools.sat.python import cp_model
 
-from servesat.candidates import BIT, Instance
+from servesat.candidates import BIT
 from servesat.formulation.variables import Variables
+from servesat.instance import Instance
 from servesat.plan import Requirement
 
 

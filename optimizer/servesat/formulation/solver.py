@@ -7,10 +7,10 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from servesat.arrays import Ints
-from servesat.candidates import Instance
 from servesat.errors import SolverError
 from servesat.formulation.constraints import require_all
 from servesat.formulation.variables import add_variables, looked_up
+from servesat.instance import Instance
 from servesat.plan import Status
 
 

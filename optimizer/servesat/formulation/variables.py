@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ortools.sat.python import cp_model
 
 from servesat.arrays import Ints
-from servesat.candidates import Instance
+from servesat.instance import Instance
 
 
 @dataclass(frozen=True)
