@@ -105,6 +105,8 @@ def enumerate_plans(spec: dict[str, Any]):
                                 "batch": batch,
                                 "step_s": step,
                                 "chips": n,
+                                "tokens_per_s": tokens_per_s,
+                                "usd_per_hour": price * n,
                                 "usd": price * n / 3600 * step / (replicas * batch) * 1e6,
                             }
                             yield plan, frozenset(violated)
@@ -119,12 +121,27 @@ def solve(spec: dict[str, Any]):
             feasible.append(plan)
     if not feasible:
         return None, minimal_conflicts(violations)
-    cheapest = min(plan["usd"] for plan in feasible)
-    tied = [plan for plan in feasible if plan["usd"] <= cheapest * (1 + TIE)]
+    return best(feasible), set()
+
+
+def best(plans):
+    """The first of some plans by the order of DESIGN.md §3: cost, then speed, then chips, then id."""
+    cheapest = min(plan["usd"] for plan in plans)
+    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + TIE)]
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
     names = ("chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "batch")
-    return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names))), set()
+    return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
+
+
+def k_best(spec: dict[str, Any], count: int, group):
+    """The `count` best plans, each with another `group(plan)` than the ones before."""
+    left = [plan for plan, violated in enumerate_plans(spec) if not violated]
+    chosen = []
+    while left and len(chosen) < count:
+        chosen.append(best(left))
+        left = [plan for plan in left if group(plan) != group(chosen[-1])]
+    return chosen
 
 
 def minimal_conflicts(violations):

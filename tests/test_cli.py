@@ -124,3 +124,59 @@ def test_book_prints_every_claim_and_problem() -> None:
     under = document["worked_problems"]["under_15_ms"]
     assert len(under) == 24
     assert under[2]["plan"]["batch"] == 88
+
+
+def test_an_infeasible_spec_prints_what_would_make_it_feasible() -> None:
+    text = run("solve", EXAMPLE, "--set", "search.max_chips=32").stdout
+    assert "tpot ≤ 15 ms and chips ≤ 32 cannot hold together on tpu-v5e" in text
+    assert "tpot up to 15.76 ms: tpu-v5e 4x8, weights int8, batch 4, 15.76 ms, $42.02" in text
+    assert "up to 64 chips: tpu-v5e 8x8, weights int8, batch 88, 11.26 ms, $2.730" in text
+    document = json.loads(run("solve", EXAMPLE, "--json", "--set", "search.max_chips=32").stdout)
+    first = document["corrections"][0]
+    assert (first["requirement"], first["unit"], first["and"]) == ("tpot", "ms", [])
+    assert first["value"] == pytest.approx(15.7567, abs=1e-4)
+    assert first["plan"]["topology"] == "4x8"
+
+
+def test_explain_says_what_each_limit_costs() -> None:
+    arguments = ("solve", EXAMPLE, "--set", "workload.context_tokens=32768", "--explain")
+    text = run(*arguments).stdout
+    assert "tpot: moving 15 to 19.32 ms saves 24.2%, 5.61% for each ms of it; beyond it nothing, hbm binds" in text
+    assert "hbm: costs nothing, no plan without it is cheaper" in text
+    limits = {one["requirement"]: one for one in json.loads(run(*arguments, "--json").stdout)["limits"]}
+    assert limits["tpot"]["then_binding"] == ["hbm"]
+
+
+def test_top_prints_the_best_distinct_plans() -> None:
+    arguments = ("solve", EXAMPLE, "--top", "3", "--distinct", "topology")
+    assert "The 2 best distinct plans" in run(*arguments).stdout  # no third slice has a plan
+    plans = json.loads(run(*arguments, "--json").stdout)["alternatives"]
+    assert [plan["topology"] for plan in plans] == ["8x8", "8x16"]
+
+
+def test_why_compares_term_by_term_or_names_the_conflict() -> None:
+    chat = str(ROOT / "examples" / "llama-3-70b-chat.yaml")
+    text = run("why", chat, "--chip", "h100-sxm").stdout
+    assert "it wins when h100-sxm costs less than $3.710 a chip-hour (now $6.880)" in text
+    excluded = run("why", EXAMPLE, "--topology", "4x8")
+    assert excluded.exit_code == 3
+    assert "no plan satisfies tpot ≤ 15 ms on tpu-v5e" in excluded.stdout
+    document = json.loads(run("why", chat, "--chip", "h100-sxm", "--json").stdout)
+    assert document["alternative"]["plan"]["chip"] == "h100-sxm"
+    assert document["break_even_usd_per_chip_hour"] == pytest.approx(3.71, abs=1e-3)
+    assert "those of the best plan" in run("why", EXAMPLE, "--topology", "8x8").stdout
+    assert run("why", EXAMPLE).exit_code == 2
+    assert run("why", EXAMPLE, "--chip", "tpu-v9").exit_code == 1
+
+
+def test_a_certificate_is_written_and_verified(tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    assert run("solve", EXAMPLE, "--certificate", str(path)).exit_code == 0
+    assert run("verify", str(path)).stdout.endswith("the certificate is valid\n")
+    path.write_text(path.read_text().replace('"batch": 88', '"batch": 80'))
+    tampered = run("verify", str(path))
+    assert tampered.exit_code == 1
+    assert "the certificate is NOT valid" in tampered.stdout
+    assert json.loads(run("verify", str(path), "--json").stdout)["valid"] is False
+    assert run("solve", EXAMPLE, "--set", "slo.tpot_ms=1", "--certificate", str(path)).exit_code == 1
+    assert run("verify", str(tmp_path / "none.json")).exit_code == 1

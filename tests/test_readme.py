@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -20,12 +21,13 @@ def test_the_spec_shown_is_the_example() -> None:
     assert yaml.safe_load(shown[1]) == yaml.safe_load(EXAMPLE.read_text())
 
 
-def test_the_output_shown_is_the_real_one() -> None:
-    shown = re.search(r"```\n\$ servesat solve (\S+)\n(.*?)```", README, re.DOTALL)
-    assert shown is not None
-    printed = CliRunner().invoke(app, ["solve", str(ROOT / shown[1])]).stdout
+@pytest.mark.parametrize(
+    ("example", "output"), re.findall(r"```\n\$ servesat solve (\S+)\n(.*?)```", README, re.DOTALL)
+)
+def test_the_output_shown_is_the_real_one(example: str, output: str) -> None:
+    printed = CliRunner().invoke(app, ["solve", str(ROOT / example)]).stdout
     real = [re.sub(r" \(\d+\.\d+ s\)$", "", line.rstrip()) for line in printed.rstrip().splitlines()]
-    assert shown[2].rstrip().splitlines() == real
+    assert output.rstrip().splitlines() == real
 
 
 def test_there_are_two_set_up_commands() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from servesat.deployment import solve
     from servesat.errors import CatalogueError, ServesatError, SolverError, SpecError
+    from servesat.explain import answer
     from servesat.formulation import Settings
     from servesat.plan import Margin, Plan, Requirement, Result, Status
     from servesat.spec import Spec
@@ -29,6 +30,7 @@ _HOMES = {
     "Spec": "spec",
     "SpecError": "errors",
     "Status": "plan",
+    "answer": "explain",
     "solve": "deployment",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Status",
+    "answer",
     "solve",
 ]
 

@@ -65,16 +65,16 @@ class Columns:
         )
 
 
-def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batch: int | None = None) -> Columns:
+def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batches: Ints | None = None) -> Columns:
     """Evaluate every layout at every breakpoint of the batch, the tie breakpoints included.
 
     Each requirement's own breakpoint is kept whether or not another requirement forbids it, so that the violation
     masks hold the whole truth about what conflicts with what. `layouts` restricts the search to some of its layouts;
-    `relaxed` is a bit mask of requirements taken to hold; `batch` fixes the batch.
+    `relaxed` is a bit mask of requirements taken to hold; `batches` are tried in place of the breakpoints.
     """
     layouts = enumerate_layouts(spec) if layouts is None else layouts
-    if batch is not None:
-        return _at(spec, layouts, np.full((len(layouts), 1), batch), relaxed)
+    if batches is not None:
+        return _at(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
     columns = _at(spec, layouts, _breakpoints(spec, layouts), relaxed)
     return columns.join(_at(spec, layouts, _tie_breakpoints(spec, layouts, columns), relaxed))
 

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from servesat.errors import ServesatError
+
+if TYPE_CHECKING:
+    from servesat.spec import Spec
 
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 
@@ -20,6 +23,11 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")]
+PriceBookName = Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
+]
 Reference = Annotated[str | None, typer.Argument(help="An id, or the path of a file; all entries if left out.")]
 
 
@@ -31,6 +39,18 @@ def _errors_told() -> Iterator[None]:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(1) from None
+
+
+def _load(path: Path, texts: list[str] | None, price_book: str | None) -> "Spec":
+    from servesat.spec import Spec, parse_override
+
+    try:
+        overrides = dict(parse_override(text) for text in texts or [])
+    except ServesatError as error:
+        raise typer.BadParameter(str(error)) from None
+    if price_book is not None:
+        overrides["price_book"] = price_book
+    return Spec.load(path, overrides)
 
 
 @app.callback(invoke_without_command=True)
@@ -47,15 +67,20 @@ def main(
 
 @app.command()
 def solve(
-    spec: Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")],
+    spec: SpecPath,
     as_json: AsJson = False,
     explain: Annotated[bool, typer.Option(help="Also show every requirement's slack, and every slice.")] = False,
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
     ] = None,
-    price_book: Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
+    distinct: Annotated[
+        Literal["chip", "topology", "layout"], typer.Option(help="What makes plans distinct for --top.")
+    ] = "layout",
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a certificate that `servesat verify` can check.")
     ] = None,
 ) -> None:
     """Find the cheapest plan for a spec.
@@ -63,20 +88,17 @@ def solve(
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
     with _errors_told():
-        from servesat.spec import Spec, parse_override
+        loaded = _load(spec, overrides, price_book)
 
-        try:
-            overrides = dict(parse_override(text) for text in settings or [])
-        except ServesatError as error:
-            raise typer.BadParameter(str(error)) from None
-        if price_book is not None:
-            overrides["price_book"] = price_book
-        loaded = Spec.load(spec, overrides)
-
-        from servesat.deployment import solve as solve_deployment
+        from servesat.explain import answer
         from servesat.formulation import Settings
 
-        result = solve_deployment(loaded, Settings(time_limit_s=time_limit))
+        settings = Settings(time_limit_s=time_limit)
+        result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
+        if certificate is not None:
+            from servesat.certificate import certify, write_certificate
+
+            write_certificate(certify(loaded, result, settings), certificate)
         if as_json:
             from servesat.report.documents import dumps, result_document
 
@@ -86,6 +108,73 @@ def solve(
 
             print_result(console(), loaded, result, explain=explain)
     raise typer.Exit(EXIT_CODES[result.status])
+
+
+@app.command()
+def why(
+    spec: SpecPath,
+    chip: Annotated[str | None, typer.Option(help="A chip's id, or the path of a file.")] = None,
+    topology: Annotated[str | None, typer.Option(help="A slice, such as 4x8.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Dtype of the weights.")] = None,
+    kv_cache: Annotated[str | None, typer.Option(help="Dtype of the KV cache.")] = None,
+    compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a replica.")] = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare the best plan under decisions of your own with the best plan overall.
+
+    Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
+    """
+    with _errors_told():
+        loaded = _load(spec, overrides, price_book)
+
+        from servesat.why import Decisions, why_not
+
+        decisions = Decisions(
+            chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch
+        )
+        if decisions == Decisions():
+            raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
+        comparison = why_not(loaded, decisions)
+        if as_json:
+            from servesat.report.documents import dumps
+            from servesat.report.why import comparison_document
+
+            typer.echo(dumps(comparison_document(comparison)))
+        else:
+            from servesat.report.terminal import console
+            from servesat.report.why import print_comparison
+
+            print_comparison(console(), comparison)
+    raise typer.Exit(EXIT_CODES[comparison.alternative.status])
+
+
+@app.command()
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="A file that `solve --certificate` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a certificate without a solver: its inputs, every figure, and that no plan is better.
+
+    Exit codes: 0 it is valid, 1 it is not.
+    """
+    with _errors_told():
+        from servesat.certificate import verify as verify_file
+
+        verification = verify_file(certificate)
+    if as_json:
+        from servesat.report.documents import dumps, verification_document
+
+        typer.echo(dumps(verification_document(verification)))
+    else:
+        for line in verification.passed:
+            typer.echo(f"holds   {line}")
+        for line in verification.failed:
+            typer.echo(f"FAILS   {line}", err=True)
+        typer.echo("the certificate is valid" if verification.valid else "the certificate is NOT valid")
+    raise typer.Exit(0 if verification.valid else 1)
 
 
 @app.command()

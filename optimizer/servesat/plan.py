@@ -100,6 +100,45 @@ class SliceSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """One key of the spec moved: to a new limit, or one more entry of the search.
+
+    `requirement` names the requirement that the key limits, or the part of the search that it opens.
+    """
+
+    requirement: str
+    key: str
+    value: float | int | str
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The smallest change that makes a plan exist, and the best plan under it; two changes where no single one does."""
+
+    changes: tuple[Change, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitValue:
+    """What a limit of a feasible spec costs: the best plan without it, proved.
+
+    `value` is the plan's, `relaxed_to` is what the plan without the limit uses of it (None where there is no such
+    quantity), `then_binding` is what holds that plan back. `saves_usd` is 0 when the limit costs nothing.
+    """
+
+    requirement: Requirement
+    value: float | None
+    limit: float | None
+    unit: str
+    relaxed_to: float | None
+    saves_usd_per_million_output_tokens: float
+    saves_fraction: float
+    then_binding: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """The answer to one deployment: a plan with its proof, or the requirements in conflict.
 
@@ -107,6 +146,7 @@ class Result:
     `binding` are the limits that keep the plan from a larger, cheaper batch of the same layout.
     `margins` are the plan's, one for each requirement that the spec makes; `slices` sums up every slice of its chip.
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
+    `corrections`, `limit_values` and `alternatives` are empty until asked for (`explain`, `alternatives`).
     """
 
     status: Status
@@ -116,4 +156,7 @@ class Result:
     conflict: tuple[tuple[Requirement, ...], ...] | None = None
     margins: tuple[Margin, ...] = ()
     slices: tuple[SliceSummary, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    limit_values: tuple[LimitValue, ...] = ()
+    alternatives: tuple[Plan, ...] = ()
     solve_s: float

@@ -86,8 +86,10 @@ def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
     where, folder = _origin(info)
     if isinstance(value, str):
         return _found(load_price_book, value, folder, where, "price_book")
+    if isinstance(value, Mapping):
+        return validate(PriceBook, value, where=where, error=SpecError, prefix="price_book")
     if not isinstance(value, PriceBook):
-        raise SpecError(f"{where}: price_book = {shorten(value)}: expected an id or the path of a file")
+        raise SpecError(f"{where}: price_book = {shorten(value)}: expected an id, the path of a file, or a mapping")
     return value
 
 
@@ -202,8 +204,9 @@ class Spec(Strict):
 
     def changed(self, changes: Mapping[str, Any]) -> "Spec":
         """Copy the spec with other values at dotted keys, such as `slo.tpot_ms`, validated again. Raises SpecError."""
+        parts = {key: getattr(self, key) for key in type(self).model_fields}
         data: Mapping[str, Any] = {
-            key: dict(part) if isinstance(part, Workload | Slo | Search) else part for key, part in self
+            key: dict(part) if isinstance(part, Workload | Slo | Search) else part for key, part in parts.items()
         }
         for key, value in changes.items():
             data = _with(data, key.split("."), value, key)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from servesat.plan import Margin, Plan, Result, SliceSummary
+from servesat.certificate import Verification
+from servesat.plan import Correction, Margin, Plan, Result, SliceSummary
 from servesat.report.words import excluded_because
 
 
@@ -23,6 +24,9 @@ def result_document(result: Result) -> dict[str, Any]:
         "binding": [str(requirement) for requirement in result.binding],
         "conflict": None if result.conflict is None else [list(map(str, members)) for members in result.conflict],
         "requirements": margins_document(result.margins),
+        "corrections": [correction_document(correction) for correction in result.corrections],
+        "limits": [asdict(value) for value in result.limit_values],
+        "alternatives": [plan_document(plan) for plan in result.alternatives],
         "slices": [_slice_document(summary) for summary in result.slices],
         "solve_s": result.solve_s,
     }
@@ -31,6 +35,17 @@ def result_document(result: Result) -> dict[str, Any]:
 def plan_document(plan: Plan) -> dict[str, Any]:
     """A plan, with the same keys wherever it stands."""
     return asdict(plan)
+
+
+def correction_document(correction: Correction) -> dict[str, Any]:
+    """A correction: its first change, the second under `and` where it takes two, and the plan under them."""
+    first, *others = [asdict(change) for change in correction.changes]
+    return {**first, "and": others, "plan": plan_document(correction.plan)}
+
+
+def verification_document(verification: Verification) -> dict[str, Any]:
+    """The answer to `servesat verify --json`."""
+    return {"valid": verification.valid, "passed": list(verification.passed), "failed": list(verification.failed)}
 
 
 def margins_document(margins: Iterable[Margin]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from servesat.plan import Margin, Plan, Result, SliceSummary, Status
-from servesat.report.words import conflict, dollars, excluded_because, gigabytes, ways
+from servesat.plan import Correction, Margin, Plan, Result, SliceSummary, Status
+from servesat.report.words import change, conflict, dollars, excluded_because, gigabytes, limit_value, ways
 from servesat.spec import Spec
 
 BAR = 32
@@ -32,7 +32,10 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     console.print(_step_bars(result.plan))
     console.print(_hbm_bar(spec, result.plan))
     console.print(_why(spec, result, result.plan))
+    if result.alternatives:
+        console.print(_alternatives_table(result.alternatives))
     if explain:
+        console.print(_limits(result))
         console.print(_requirements_table(result.margins))
         console.print(_slices_table(result.slices))
     console.print(_proof(result, result.plan))
@@ -175,7 +178,53 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
         return Text("unknown: the time limit struck before a plan was found; give it more with --time-limit", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
-    return Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
+    text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
+    if not result.corrections:
+        return text.append("\n\nno change of one limit or one part of the search, nor of two, makes a plan exist")
+    alone = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"
+    text.append(f"\n\nWith {alone} a plan exists\n", style="bold")
+    return text.append("\n".join(f"  {_correction(correction)}" for correction in result.corrections))
+
+
+def _correction(correction: Correction) -> str:
+    plan = correction.plan
+    changes = " and ".join(change(one) for one in correction.changes)
+    return (
+        f"{changes}: {plan.chip} {plan.topology}, weights {plan.weights}, batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
+        f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens"
+    )
+
+
+def _limits(result: Result) -> Group:
+    """What each limit costs, from its own proved optimum."""
+    return Group(
+        Text("\nWhat each limit costs", style="bold"), *(Text(limit_value(one)) for one in result.limit_values)
+    )
+
+
+def _alternatives_table(plans: Sequence[Plan]) -> Table:
+    title = f"The {len(plans)} best distinct plans"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for column in ("", "slice", "TP", "weights", "KV cache", "compute"):
+        table.add_column(column)
+    for column in ("batch", "tpot", "$/1M", "more"):
+        table.add_column(column, justify="right")
+    best = plans[0].usd_per_million_output_tokens
+    for place, plan in enumerate(plans, start=1):
+        more = plan.usd_per_million_output_tokens / best - 1
+        table.add_row(
+            str(place),
+            f"{plan.chip} {plan.topology}",
+            str(plan.tp),
+            plan.weights,
+            plan.kv_cache,
+            plan.compute,
+            str(plan.batch),
+            f"{plan.tpot_ms:.2f} ms",
+            dollars(plan.usd_per_million_output_tokens),
+            f"{more:.1%}",
+        )
+    return table
 
 
 def _proof(result: Result, plan: Plan) -> Text:

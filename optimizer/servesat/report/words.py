@@ -1,9 +1,9 @@
 """Sentences and quantities as a person would say them."""
 
-from collections.abc import Sequence
-from math import floor, log10
+from collections.abc import Callable, Sequence
+from math import ceil, floor, log10
 
-from servesat.plan import Margin, Plan, Requirement, SliceSummary
+from servesat.plan import Change, LimitValue, Margin, Plan, Requirement, SliceSummary
 from servesat.spec import Spec
 
 
@@ -70,9 +70,51 @@ def limit(requirement: Requirement, spec: Spec) -> str:
 def conflict(members: Sequence[Requirement], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
     sayings = [limit(member, spec) for member in members]
+    chips = [offer.chip.id for offer in spec.offers]
+    where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
     if len(sayings) == 1:
-        return f"no plan satisfies {sayings[0]}"
-    return f"{', '.join(sayings[:-1])} and {sayings[-1]} cannot hold together"
+        return f"no plan satisfies {sayings[0]} {where}"
+    return f"{', '.join(sayings[:-1])} and {sayings[-1]} cannot hold together {where}"
+
+
+def change(one: Change) -> str:
+    """A change of the spec as a sentence: `tpot up to 15.76 ms`, `+ chip tpu-v5p`, `weights may be int4`."""
+    return {
+        "tpot": "tpot up to {up} ms",
+        "chips": "up to {value} chips",
+        "budget": "up to ${up} an hour",
+        "throughput": "at least {down} tokens/s",
+        "hbm": "headroom of {down}",
+        "ici": "ici: {value}",
+        "chip": "+ chip {value}",
+        "topology": "+ slice {value}",
+    }.get(one.requirement, "{requirement} may be {value}").format(
+        requirement=one.requirement, value=one.value, up=_rounded(one.value, ceil), down=_rounded(one.value, floor)
+    )
+
+
+def _rounded(value: float | int | str, towards: Callable[[float], int]) -> str:
+    """Four significant digits, rounded up or down, so that the limit shown is enough."""
+    if isinstance(value, str) or value == 0:
+        return str(value)
+    scale = 10.0 ** (floor(log10(value)) - 3)
+    nudge = 1 - 1e-12 if towards is ceil else 1 + 1e-12
+    return f"{towards(value / scale * nudge) * scale:.4g}"
+
+
+def limit_value(one: LimitValue) -> str:
+    """What a limit costs, as a sentence."""
+    if not one.saves_usd_per_million_output_tokens:
+        return f"{one.requirement}: costs nothing, no plan without it is cheaper"
+    saves = f"saves {one.saves_fraction:.1%}"
+    then = f", {' and '.join(one.then_binding)} binds" if one.then_binding else ""
+    if one.limit is None or one.relaxed_to is None:
+        worth = {Requirement.HBM: "more memory", Requirement.ICI: "a faster interconnect"}[one.requirement]
+        return f"{one.requirement}: {worth} {saves} at most; beyond it nothing{then}"
+    moving = f"{one.requirement}: moving {one.limit:,.4g} to {one.relaxed_to:,.4g} {one.unit} {saves}"
+    moved = abs(one.relaxed_to - one.limit)
+    rate = f", {one.saves_fraction / moved:.2%} for each ms of it" if one.unit == "ms" else ""
+    return f"{moving}{rate}; beyond it nothing{then}"
 
 
 def excluded_because(summary: SliceSummary) -> str:

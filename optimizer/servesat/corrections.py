@@ -1,0 +1,201 @@
+"""What would make an infeasible spec feasible: the smallest single change of each kind, or the cheapest pair.
+
+The search is widened to every priced chip, slice and dtype, with the interconnect forbidden to bind and paid for. Each
+column then has a bit for every requirement that it violates and for every part of the search that it lies outside of.
+A column with one bit is a plan that one change allows; the best such column tells how far that change must go.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from servesat.arrays import Floats, Ints
+from servesat.candidates import BIT, TOLERANCE, Columns, evaluate
+from servesat.deployment import solve
+from servesat.formulation import Settings
+from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
+from servesat.plan import Change, Correction, Requirement
+from servesat.spec import Spec
+
+
+class Opening(StrEnum):
+    """A part of the search that could be opened."""
+
+    CHIP = "chip"
+    TOPOLOGY = "topology"
+    WEIGHTS = "weights"
+    KV_CACHE = "kv_cache"
+    COMPUTE = "compute"
+    PAY = "pay"
+
+
+_OPENING_BIT = {opening: 1 << (len(Requirement) + position) for position, opening in enumerate(Opening)}
+_MOVABLE = (Requirement.TPOT, Requirement.CHIPS, Requirement.BUDGET, Requirement.THROUGHPUT, Requirement.HBM)
+_BITS: dict[Requirement | Opening, int] = {
+    requirement: int(BIT[requirement]) for requirement in _MOVABLE
+} | _OPENING_BIT
+
+
+@dataclass(frozen=True)
+class _Widened:
+    """The columns of the widened searches, with all their bits; arrays of shape [columns]."""
+
+    columns: Columns
+    bits: Ints
+    tokens_per_s: Floats
+    headroom: Floats  # the largest that a column allows; negative when it does not fit at all
+
+
+def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
+    """Find the smallest change of each kind that alone makes a plan exist, else the cheapest pair of them.
+
+    A limit moves to the first value that allows a plan; a dtype is the widest that does, a slice the smallest, a chip
+    the cheapest. Each comes with the best plan under it, proved. Empty when no two changes suffice.
+    """
+    widened = _widen(spec)
+    found = []
+    for kind, bit in _BITS.items():
+        rows = np.flatnonzero(widened.bits == bit)
+        if len(rows):
+            found.append((_change(spec, widened, kind, _nearest(widened, kind, rows)),))
+    return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(spec, widened))
+
+
+def _cheapest_pair(spec: Spec, widened: _Widened) -> list[tuple[Change, ...]]:
+    rows = np.flatnonzero(np.bitwise_count(widened.bits) == 2)
+    if not len(rows):
+        return []
+    cost = widened.columns.usd_per_million[rows]
+    row = int(rows[np.lexsort((widened.columns.step_s[rows], cost))[0]])
+    kinds = [kind for kind, bit in _BITS.items() if widened.bits[row] & bit]
+    return [tuple(_change(spec, widened, kind, row) for kind in kinds)]
+
+
+def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
+    plan = solve(spec.changed(_as_keys(spec, changes)), settings).plan
+    assert plan is not None, "a correction was taken from a plan, so there is one"
+    return Correction(changes=changes, plan=plan)
+
+
+def _widen(spec: Spec) -> _Widened:
+    """Evaluate everything that could be searched, under both treatments of the interconnect."""
+    searched = {offer.chip.id for offer in spec.offers}
+    priced = spec.changed({"search.chips": None, "search.topologies": {}}).offers
+    others = [offer.chip for offer in priced if offer.chip.id not in searched]
+    everything: dict[str, Any] = {
+        "search.chips": [*(offer.chip for offer in spec.offers), *others],
+        "search.topologies": {},
+        "search.weights": tuple(BYTES_PER_VALUE),
+        "search.kv_cache": tuple(BYTES_PER_VALUE),
+        "search.compute": tuple(BYTES_PER_VALUE),
+    }
+    forbid = evaluate(spec.changed(everything | {"ici": "forbid"}))
+    pay = evaluate(spec.changed(everything | {"ici": "pay"}))
+    if spec.ici == "pay":
+        return _with_bits(spec, pay, np.zeros(len(pay), dtype=np.int64))
+    extra = np.concatenate([np.zeros(len(forbid), dtype=np.int64), np.full(len(pay), _OPENING_BIT[Opening.PAY])])
+    return _with_bits(spec, forbid.join(pay), extra)
+
+
+def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
+    layouts, search = columns.layouts, spec.search
+    searched = {offer.chip.id: set(spec.topologies_of(offer.chip)) for offer in spec.offers}
+    outside_place = [
+        _OPENING_BIT[Opening.CHIP]
+        if place.offer.chip.id not in searched
+        else _OPENING_BIT[Opening.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
+        for place in layouts.places
+    ]
+    outside_dtypes = [
+        _OPENING_BIT[Opening.WEIGHTS] * (dtypes.weights not in search.weights)
+        + _OPENING_BIT[Opening.KV_CACHE] * (dtypes.kv_cache not in search.kv_cache)
+        + _OPENING_BIT[Opening.COMPUTE] * (dtypes.compute not in search.compute)
+        for dtypes in layouts.dtypes
+    ]
+    sequence = kv_cache_bytes(spec.model, spec.workload.kv_tokens, layouts.replica.kv_cache_value_bytes)
+    used = weights_bytes(spec.model, layouts.replica.weights_value_bytes) + columns.batch * sequence
+    headroom = np.asarray(1 - used / (layouts.tp * layouts.hbm_bytes))
+
+    violated = columns.violated.astype(np.int64)
+    fixed = sum(int(BIT[r]) for r in (Requirement.HEADS, Requirement.KV_HEADS, Requirement.DTYPES, Requirement.ICI))
+    hopeless = (violated & fixed != 0) | ((violated & int(BIT[Requirement.HBM]) != 0) & (headroom < -TOLERANCE))
+    bits = violated | np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | extra
+    return _Widened(
+        columns=columns,
+        bits=np.where(hopeless, -1, bits),
+        tokens_per_s=layouts.replicas * columns.batch / columns.step_s,
+        headroom=np.maximum(headroom, 0.0),
+    )
+
+
+def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> int:
+    """Of the columns that one change allows, the one that asks least of it; the cheapest of those."""
+    columns, layouts = widened.columns, widened.columns.layouts
+    dtypes = layouts.dtypes
+    asked: Floats | Ints
+    match kind:
+        case Requirement.TPOT:
+            asked = columns.step_s
+        case Requirement.CHIPS | Opening.TOPOLOGY:
+            asked = layouts.chips
+        case Requirement.BUDGET:
+            asked = layouts.usd_per_hour
+        case Requirement.THROUGHPUT:
+            asked = -widened.tokens_per_s
+        case Requirement.HBM:
+            asked = -widened.headroom
+        case Opening.WEIGHTS | Opening.KV_CACHE | Opening.COMPUTE:
+            asked = np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in dtypes])[layouts.dtype]
+        case _:
+            asked = np.zeros(len(columns))
+    return int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], asked[rows]))[0]])
+
+
+def _change(spec: Spec, widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
+    """The change of one kind that allows a column."""
+    columns, layouts = widened.columns, widened.columns.layouts
+    assignment = columns.assignment(row)
+    match kind:
+        case Requirement.TPOT:
+            key, value, unit = "slo.tpot_ms", float(columns.step_s[row]) * 1e3, "ms"
+        case Requirement.CHIPS:
+            return Change(requirement=kind, key="search.max_chips", value=int(layouts.chips[row]), unit="chips")
+        case Requirement.BUDGET:
+            key, value, unit = "search.max_usd_per_hour", float(layouts.usd_per_hour[row]), "$/h"
+        case Requirement.THROUGHPUT:
+            key, value, unit = "slo.min_tokens_per_s", float(widened.tokens_per_s[row]), "tokens/s"
+        case Requirement.HBM:
+            key, value, unit = "headroom", float(widened.headroom[row]), ""
+        case Opening.PAY:
+            return Change(requirement=Requirement.ICI, key="ici", value="pay")
+        case Opening.CHIP:
+            return Change(requirement=kind, key="search.chips", value=assignment.chip)
+        case Opening.TOPOLOGY:
+            key = f"search.topologies.{assignment.chip}"
+            return Change(requirement=kind, key=key, value=assignment.topology)
+        case _:
+            return Change(requirement=kind, key=f"search.{kind}", value=str(getattr(assignment, kind)))
+    return Change(requirement=kind, key=key, value=value, unit=unit)
+
+
+def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
+    """The changes as keys of a spec: limits replaced, entries of the search added."""
+    keys: dict[str, Any] = {}
+    for change in changes:
+        match change.requirement:
+            case Opening.CHIP:
+                keys[change.key] = [*(offer.chip for offer in spec.offers), change.value]
+            case Opening.TOPOLOGY:
+                chip = change.key.removeprefix("search.topologies.")
+                keys["search.topologies"] = {
+                    **spec.search.topologies,
+                    chip: (*spec.search.topologies[chip], str(change.value)),
+                }
+            case Opening.WEIGHTS | Opening.KV_CACHE | Opening.COMPUTE:
+                keys[change.key] = (*getattr(spec.search, change.requirement), change.value)
+            case _:
+                keys[change.key] = change.value
+    return keys

@@ -1,0 +1,38 @@
+"""Results with their explanation: what would make a plan exist, what each limit costs, which plans come next."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from servesat.alternatives import Distinct, alternatives
+from servesat.corrections import corrections
+from servesat.deployment import solve
+from servesat.formulation import Settings
+from servesat.limits import limit_values
+from servesat.plan import Result, Status
+from servesat.spec import Spec
+
+
+def answer(
+    spec: Spec | Mapping[str, Any] | str | Path,
+    settings: Settings | None = None,
+    *,
+    limits: bool = True,
+    top: int = 1,
+    distinct: str = Distinct.LAYOUT,
+) -> Result:
+    """Solve a spec and explain the result.
+
+    An infeasible spec gets its corrections; a feasible one what each limit costs, if `limits`, and the `top` best
+    plans that are `distinct` (by chip, topology or layout), if more than one is asked for. Raises as `solve` does.
+    """
+    spec, settings = Spec.load(spec), settings or Settings()
+    result = solve(spec, settings)
+    if result.status is Status.INFEASIBLE:
+        return replace(result, corrections=corrections(spec, settings))
+    if limits:
+        result = replace(result, limit_values=limit_values(spec, result, settings))
+    if top > 1:
+        result = replace(result, alternatives=alternatives(spec, top, Distinct(distinct), settings))
+    return result

@@ -1,0 +1,88 @@
+"""A comparison of two plans, term by term."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from servesat.plan import Plan
+from servesat.report.documents import result_document
+from servesat.report.words import conflict, dollars, gigabytes, ways
+from servesat.why import Comparison
+
+_TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None], ...] = (
+    ("slice", lambda plan: f"{plan.chip} {plan.topology}", None),
+    ("sharding", ways, None),
+    ("weights, KV cache, compute", lambda plan: f"{plan.weights}, {plan.kv_cache}, {plan.compute}", None),
+    ("price of a chip", lambda plan: f"{dollars(plan.usd_per_chip_hour)}/h", lambda plan: plan.usd_per_chip_hour),
+    ("chips", lambda plan: str(plan.chips), lambda plan: plan.chips),
+    ("price of the slice", lambda plan: f"{dollars(plan.usd_per_hour)}/h", lambda plan: plan.usd_per_hour),
+    ("replicas x batch", lambda plan: f"{plan.replicas} x {plan.batch}", lambda plan: plan.replicas * plan.batch),
+    ("  weights", lambda plan: f"{plan.step_ms.weights:.2f} ms", lambda plan: plan.step_ms.weights),
+    ("  FLOPs", lambda plan: f"{plan.step_ms.flops:.2f} ms", lambda plan: plan.step_ms.flops),
+    ("  ICI", lambda plan: f"{plan.step_ms.ici:.2f} ms", lambda plan: plan.step_ms.ici),
+    ("  KV cache", lambda plan: f"{plan.step_ms.kv_cache:.2f} ms", lambda plan: plan.step_ms.kv_cache),
+    ("step", lambda plan: f"{plan.tpot_ms:.2f} ms", lambda plan: plan.tpot_ms),
+    ("HBM used", lambda plan: f"{plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)}", None),
+    ("tokens/s", lambda plan: f"{plan.tokens_per_s:,.0f}", lambda plan: plan.tokens_per_s),
+    (
+        "$/1M output tokens",
+        lambda plan: dollars(plan.usd_per_million_output_tokens),
+        lambda plan: plan.usd_per_million_output_tokens,
+    ),
+)
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """The answer to `servesat why --json`."""
+    return {
+        "best": result_document(comparison.best),
+        "alternative": result_document(comparison.alternative),
+        "break_even_usd_per_chip_hour": comparison.break_even_usd_per_chip_hour,
+    }
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the two plans side by side with their ratio, or what excludes the alternative."""
+    best, alternative = comparison.best.plan, comparison.alternative.plan
+    if alternative is None:
+        console.print(Text("No plan meets these decisions:", style="red"))
+        for members in comparison.alternative.conflict or ():
+            console.print(Text(f"  {conflict(members, comparison.spec)}"))
+        return
+    if best is None:
+        console.print(
+            Text(f"The spec itself has no plan ({comparison.best.status}); under the decisions:", style="red")
+        )
+        best = alternative
+    console.print(_table(best, alternative))
+    console.print(Text(_verdict(comparison, best, alternative)))
+
+
+def _table(best: Plan, alternative: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in ("best plan", "alternative", "ratio"):
+        table.add_column(column, justify="right")
+    for name, show, measure in _TERMS:
+        ratio = ""
+        if measure is not None and measure(best):
+            ratio = f"{measure(alternative) / measure(best):.2f}x"
+        table.add_row(name, show(best), show(alternative), ratio)
+    return table
+
+
+def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
+    if alternative == best:
+        return "the decisions are those of the best plan"
+    more = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
+    price = comparison.break_even_usd_per_chip_hour
+    if price is not None:
+        return (
+            f"the alternative costs {more:.1%} more a token; it wins when {alternative.chip} costs less than "
+            f"{dollars(price)} a chip-hour (now {dollars(alternative.usd_per_chip_hour)})"
+        )
+    return f"the alternative costs {more:.1%} more a token; at no price of {alternative.chip} does it win"

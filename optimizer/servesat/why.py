@@ -1,0 +1,116 @@
+"""Why not this? The best plan under decisions that a user fixes, beside the best plan overall."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from servesat.candidates import BIT, TIE, evaluate
+from servesat.deployment import solve
+from servesat.errors import SpecError
+from servesat.formulation import Settings
+from servesat.plan import Plan, Requirement, Result
+from servesat.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What a user fixes; None leaves the decision open."""
+
+    chip: str | None = None
+    topology: str | None = None
+    weights: str | None = None
+    kv_cache: str | None = None
+    compute: str | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The best plan overall, and the best under the decisions: a plan, or the conflict that excludes them.
+
+    `break_even_usd_per_chip_hour` is the price of the alternative's chip at which it would cost as much as the best
+    plan on any other chip; below it the alternative wins. None when no price makes it win: it shares its chip with a
+    plan that stays cheaper at any price, or has no plan.
+    """
+
+    spec: Spec
+    best: Result
+    alternative: Result
+    break_even_usd_per_chip_hour: float | None
+
+
+def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) -> Comparison:
+    """Compare the best plan under the decisions with the best plan overall.
+
+    Raises SpecError for decisions that are not on offer.
+    """
+    narrowed = _narrowed(spec, decisions)
+    best = solve(spec, settings)
+    alternative = solve(narrowed, settings, batch=decisions.batch)
+    price = None
+    if best.plan is not None and alternative.plan is not None and alternative.plan != best.plan:
+        price = _break_even(spec, narrowed, decisions.batch, alternative.plan, settings)
+    return Comparison(spec=narrowed, best=best, alternative=alternative, break_even_usd_per_chip_hour=price)
+
+
+def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
+    """The spec with its search narrowed to the decisions, which need not lie inside it."""
+    keys: dict[str, Any] = {
+        f"search.{name}": [value]
+        for name in ("weights", "kv_cache", "compute")
+        if (value := getattr(decisions, name)) is not None
+    }
+    if decisions.chip is not None:
+        known = {offer.chip.id: offer.chip for offer in spec.offers}
+        keys["search.chips"] = [known.get(decisions.chip, decisions.chip)]
+        own = spec.search.topologies.get(decisions.chip)
+        keys["search.topologies"] = {} if own is None else {decisions.chip: own}
+    if decisions.topology is not None:
+        offers = (spec.changed(keys) if decisions.chip is not None else spec).offers
+        having = [offer.chip for offer in offers if decisions.topology in offer.chip.topologies]
+        if not having:
+            raise SpecError(
+                f"--topology {decisions.topology}: not offered by {', '.join(offer.chip.id for offer in offers)}"
+            )
+        keys["search.chips"] = having
+        keys["search.topologies"] = {chip.id: [decisions.topology] for chip in having}
+    if decisions.batch is not None:
+        keys["search.max_batch"] = max(decisions.batch, spec.search.max_batch)
+    return spec.changed(keys)
+
+
+def _break_even(
+    spec: Spec, narrowed: Spec, batch: int | None, alternative: Plan, settings: Settings | None
+) -> float | None:
+    """The price of the alternative's chip at which the alternative costs as much as the best plan on the others."""
+    chip = next(offer.chip for offer in narrowed.offers if offer.chip.id == alternative.chip)
+    others = [offer.chip for offer in spec.offers if offer.chip.id != chip.id]
+    if not others:
+        return None
+    kept = {name: slices for name, slices in spec.search.topologies.items() if name != chip.id}
+    rival = solve(spec.changed({"search.chips": others, "search.topologies": kept}), settings).plan
+    if rival is None:
+        return None
+    limit = rival.usd_per_million_output_tokens
+    price = _winning_price(narrowed, alternative.chip, limit, batch)
+    searched = any(offer.chip.id == chip.id for offer in spec.offers)
+    if searched and _winning_price(spec, chip.id, limit, None) > price * (1 + TIE):
+        return None
+    return price
+
+
+def _winning_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
+    """The highest price of a chip at which some plan on it costs no more than `usd_per_million`, budget included.
+
+    Cost is the price times what does not depend on it, so each column wins from a price of its own.
+    """
+    columns = evaluate(spec, batches=None if batch is None else np.array([batch]))
+    layouts = columns.layouts
+    here = np.array([place.offer.chip.id == chip for place in layouts.places])[layouts.place]
+    rows = np.flatnonzero(here & (columns.violated & ~BIT[Requirement.BUDGET] == 0))
+    paid = layouts.usd_per_hour[rows] / layouts.chips[rows]
+    price = usd_per_million * paid / columns.usd_per_million[rows]
+    if spec.search.max_usd_per_hour is not None:
+        price = np.minimum(price, spec.search.max_usd_per_hour / layouts.chips[rows])
+    return float(np.max(price, initial=0.0))

@@ -1,0 +1,149 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servesat import ServesatError, Settings, Spec, solve
+from servesat.catalogue import load_chip
+from servesat.certificate import FORMULAS, certify, verify, write_certificate
+from servesat.report.documents import plan_document
+from tests.helpers import searching, spec_of
+
+
+def certified(tmp_path: Path, spec: Spec) -> Path:
+    path = tmp_path / "certificate.json"
+    write_certificate(certify(spec, solve(spec), Settings()), path)
+    return path
+
+
+def tamper(path: Path, keys: str, value: Any) -> None:
+    document = json.loads(path.read_text())
+    *way, last = keys.split(".")
+    part = document
+    for key in way:
+        part = part[int(key)] if isinstance(part, list) else part[key]
+    part[last] = value
+    path.write_text(json.dumps(document))
+
+
+def test_a_certificate_is_valid_and_says_what_was_checked(tmp_path: Path) -> None:
+    verification = verify(certified(tmp_path, spec_of(model="llama-3-405b", slo={"tpot_ms": 15})))
+    assert verification.valid
+    assert verification.passed[0] == "inputs: 3 catalogue entries as stated; the spec's own: none"
+    # 25 layouts of v5e, the four with one chip a replica included, at 4,096 batches
+    assert verification.passed[3] == "optimality: every batch of every layout, 102,400 columns, none better"
+
+
+def test_a_large_search_is_checked_at_its_breakpoints(tmp_path: Path) -> None:
+    spec = Spec.load({"model": "llama-3-70b", "workload": {"context_tokens": 8192}})
+    verification = verify(certified(tmp_path, spec))
+    assert verification.valid
+    assert "every layout at its breakpoints" in verification.passed[3]
+
+
+def test_inline_records_are_the_specs_own(tmp_path: Path) -> None:
+    chip = load_chip("tpu-v5e").model_copy(update={"id": "mine", "name": "mine"})
+    verification = verify(certified(tmp_path, searching(chips=[chip.model_copy(update={"usd_per_chip_hour": 1.0})])))
+    assert verification.valid
+    assert verification.passed[0].endswith("the spec's own: hardware/chips/mine")
+
+
+@pytest.mark.parametrize("figure", FORMULAS)
+def test_every_figure_of_a_plan_is_checked(tmp_path: Path, figure: str) -> None:
+    spec = spec_of(ici="pay")
+    path = certified(tmp_path, spec)
+    plan = json.loads(path.read_text())["plan"]
+    part = plan["step_ms"] if figure.startswith("step_ms.") else plan
+    tamper(path, f"plan.{figure}", part[figure.removeprefix("step_ms.")] * 1.000001 + 1)
+    verification = verify(path)
+    assert not verification.valid
+    assert any(figure in fault or "is not on offer" in fault for fault in verification.failed)
+
+
+def test_every_figure_has_its_formula() -> None:
+    plan = solve(spec_of()).plan
+    assert plan is not None
+    document = plan_document(plan)
+    figures = {key for key in document if key != "step_ms"} | {f"step_ms.{key}" for key in document["step_ms"]}
+    assert figures - {"chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "batch"} == set(FORMULAS)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "complaint"),
+    [
+        ("plan.topology", "8x8", "is stated as"),
+        ("plan.batch", 44, "is stated as"),
+        ("plan.surprise", 1, "surprise is no figure of a plan"),
+        ("bound_usd_per_million_output_tokens", 0.1, "does not prove a cost"),
+        ("gap", 0.5, "does not prove a cost"),
+        ("status", "feasible", "expected 'optimal'"),
+        ("spec.model.layers", 81, "models/llama-3-70b is not the entry that the certificate names"),
+        ("spec.search.chips.0.hbm_bytes", 32e9, "hardware/chips/tpu-v5e is not the entry that the certificate names"),
+        ("catalogue.models/llama-3-70b", "0" * 64, "models/llama-3-70b is not the entry that the certificate was made"),
+        ("spec.slo", {"tpot_ms": 1.0}, "violates tpot"),
+        ("spec.search.max_batch", 8192, "holds"),
+        ("formulas.tp", "something else", "formulas: not those of this version"),
+        ("plan", {"chip": "tpu-v5e"}, "figures: 'topology'"),
+    ],
+)
+def test_tampering_is_found(tmp_path: Path, keys: str, value: Any, complaint: str) -> None:
+    path = certified(tmp_path, spec_of())
+    tamper(path, keys, value)
+    verification = verify(path)
+    if complaint == "holds":
+        assert verification.valid
+        return
+    assert not verification.valid
+    assert any(complaint in fault for fault in verification.failed)
+
+
+def test_a_valid_plan_that_is_not_the_best_is_found(tmp_path: Path) -> None:
+    """Every figure is right, every requirement holds, and a cheaper plan exists."""
+    spec = spec_of()
+    path = certified(tmp_path, spec)
+    worse = solve(spec.changed({"search.max_batch": 40}))
+    assert worse.plan is not None
+    tamper(path, "plan", plan_document(worse.plan))
+    tamper(path, "bound_usd_per_million_output_tokens", worse.plan.usd_per_million_output_tokens)
+    (fault,) = verify(path).failed
+    assert fault.startswith("optimality: a plan for $")
+
+
+def test_a_plan_that_ties_and_is_not_the_first_is_found(tmp_path: Path) -> None:
+    spec = searching(weights=["int4"])
+    path = certified(tmp_path, spec)
+    larger = solve(spec, batch=64)
+    assert larger.plan is not None
+    tamper(path, "plan", plan_document(larger.plan))
+    tamper(path, "bound_usd_per_million_output_tokens", larger.plan.usd_per_million_output_tokens)
+    (fault,) = verify(path).failed
+    assert fault.startswith("optimality: of the plans that tie, ")
+
+
+def test_another_catalogue_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = certified(tmp_path, spec_of())
+    faster = load_chip("tpu-v5e").model_copy(update={"hbm_bytes_per_s": 9e11})
+    monkeypatch.setattr("servesat.certificate.load_chip", lambda _: faster)
+    assert verify(path).failed == (
+        "catalogue: hardware/chips/tpu-v5e is not the entry that the certificate was made with",
+    )
+
+
+def test_only_a_proved_plan_has_a_certificate() -> None:
+    spec = spec_of(slo={"tpot_ms": 0.01})
+    with pytest.raises(ServesatError, match="the result is infeasible"):
+        certify(spec, solve(spec), Settings())
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": "servesat-certificate-1"}', "{"])
+def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(text)
+    with pytest.raises(ServesatError, match=r"c\.json"):
+        verify(path)
+
+
+def test_a_certificate_cannot_be_written_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(ServesatError, match="cannot be written"):
+        write_certificate({}, tmp_path / "none" / "c.json")
