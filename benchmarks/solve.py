@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from servesat import Settings, Spec, solve
+from servesat import Settings, Spec, answer, solve
 from servesat.candidates import evaluate
 from servesat.formulation import solve as solve_instance
 from servesat.instance import round_columns
@@ -55,6 +55,7 @@ def main() -> None:
     figures["peak memory of a cold command, MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
 
     example, whole = Spec.load(EXAMPLE), Spec.load(WHOLE_CATALOGUE)
+    infeasible = whole.changed({"slo.tpot_ms": 0.1, "search.max_chips": 4})
     columns = evaluate(whole)
     instance = round_columns(columns)
     figures |= {
@@ -62,6 +63,8 @@ def main() -> None:
         "whole catalogue, every dtype, in-process": milliseconds(lambda: solve(whole), runs),
         "  of it: columns evaluated": milliseconds(lambda: evaluate(whole), runs),
         "  of it: CP-SAT, built and proved": milliseconds(lambda: solve_instance(instance, Settings()), runs),
+        "whole catalogue, explained": milliseconds(lambda: answer(whole, top=5), runs),
+        "whole catalogue, infeasible and corrected": milliseconds(lambda: answer(infeasible), runs),
         "whole catalogue: columns": len(columns),
         "whole catalogue: columns that satisfy every requirement": int((columns.violated == 0).sum()),
         "peak memory of this process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,

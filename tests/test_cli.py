@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_help_needs_neither_the_solver_nor_numpy() -> None:
     probe = "import sys, servesat.cli; print([m for m in ('ortools', 'numpy', 'pydantic', 'rich') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_output_survives_a_terminal_without_unicode() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "from servesat.cli import app; app()", "solve", EXAMPLE],
+        capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"$2.730 per million output tokens" in shown.stdout
+
+
+def test_a_chip_that_cannot_compute_in_any_dtype_searched_is_named() -> None:
+    result = run("solve", EXAMPLE, "--set", "search.chips=[tpu-v5e, h100-sxm]", "--set", "search.compute=[fp8]")
+    assert result.exit_code in {0, 3}
+    assert result.stderr == "note: tpu-v5e has no peak in fp8, so no plan on it was searched\n"
 
 
 def test_version() -> None:

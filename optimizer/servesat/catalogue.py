@@ -17,12 +17,16 @@ from servesat.validation import (
     Positive,
     Rate,
     Strict,
+    Usd,
     nearest,
     read_json,
     read_toml,
     refuse_duplicates,
     validate,
 )
+
+MAX_CHIPS = 1_000_000
+"""Chips of a slice; more than any there is, and few enough to count exactly in every type used."""
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Record = TypeVar("Record", bound="Sourced")
@@ -128,7 +132,7 @@ class Chip(Sourced):
     topologies: tuple[str, ...] = Field(
         min_length=1, max_length=1000, description="The slices on offer, chips along each axis: '4x8'."
     )
-    usd_per_chip_hour: Positive | None = Field(
+    usd_per_chip_hour: Usd | None = Field(
         default=None, description="A price of its own; catalogue chips leave this to the price books."
     )
     note: Text | None = Field(
@@ -142,6 +146,8 @@ class Chip(Sourced):
             sizes = topology.split("x")
             if not all(size.isascii() and size.isdigit() and 1 <= int(size) <= 10**6 for size in sizes):
                 raise ValueError(f"topologies: {topology!r}: expected chips along each axis, as in '4x8'")
+            if chips_in(topology) > MAX_CHIPS:
+                raise ValueError(f"topologies: {topology!r}: expected at most {MAX_CHIPS:,} chips")
             if len(sizes) != len(self.axes):
                 raise ValueError(
                     f"topologies: {topology!r} has {len(sizes)} sizes, expected {len(self.axes)}, one an axis"
@@ -152,7 +158,7 @@ class Chip(Sourced):
 class Price(Strict):
     """What one chip costs for an hour, and where that is written."""
 
-    usd_per_chip_hour: Positive
+    usd_per_chip_hour: Usd
     source: Text
     note: Text | None = None
 

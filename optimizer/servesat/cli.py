@@ -50,7 +50,11 @@ def _load(path: Path, texts: list[str] | None, price_book: str | None) -> "Spec"
         raise typer.BadParameter(str(error)) from None
     if price_book is not None:
         overrides["price_book"] = price_book
-    return Spec.load(path, overrides)
+    loaded = Spec.load(path, overrides)
+    for chip in loaded.idle_chips:
+        dtypes = ", ".join(loaded.search.compute)
+        typer.echo(f"note: {chip} has no peak in {dtypes}, so no plan on it was searched", err=True)
+    return loaded
 
 
 @app.callback(invoke_without_command=True)

@@ -23,6 +23,7 @@ from servesat.validation import (
     Dtype,
     Positive,
     Strict,
+    Usd,
     nearest,
     parse_yaml,
     read_yaml,
@@ -175,7 +176,7 @@ class Spec(Strict):
     price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
-    price: dict[str, Positive] = {}
+    price: dict[str, Usd] = {}
 
     @classmethod
     def load(
@@ -255,6 +256,12 @@ class Spec(Strict):
             if not chips:
                 raise ValueError(f"search.chips: no chip of the catalogue has a price in {self.price_book.id}")
         return tuple(Offer(chip, self._price_of(chip)) for chip in chips)
+
+    @property
+    def idle_chips(self) -> tuple[str, ...]:
+        """Chips of the search that have no peak in any of its compute dtypes, and so no plan."""
+        wanted = set(self.search.compute)
+        return tuple(offer.chip.id for offer in self.offers if not wanted & set(offer.chip.flop_per_s.by_dtype()))
 
     def _price_of(self, chip: Chip) -> float:
         if chip.id in self.price:

@@ -19,6 +19,7 @@ MAX_FILE_BYTES = 1_000_000
 Dtype = Literal["bf16", "fp8", "int8", "int4"]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=False)]
+Usd = Annotated[float, Field(strict=True, ge=1e-9, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=1, le=1e30, allow_inf_nan=False)]
 
 _EXPECTED = {

@@ -12,7 +12,7 @@ from servesat.report.words import excluded_because
 
 def dumps(document: Any) -> str:
     """One JSON document as text; NaN and infinity are refused, never written."""
-    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False, default=str)
+    return json.dumps(document, indent=1, allow_nan=False, default=str)
 
 
 def result_document(result: Result) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from typing import Any
 
 from rich import box
@@ -19,6 +20,10 @@ BAR = 32
 
 def console() -> Console:
     """Standard output: as wide as the terminal, and wide enough for one line a row where there is none."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # bars and dots become question marks where the terminal has no Unicode
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
