@@ -18,3 +18,25 @@ def spec_of(**keys: Any) -> Spec:
 def searching(**keys: Any) -> Spec:
     """`spec_of` with these keys of its search changed."""
     return spec_of(search={"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], **keys})
+
+
+def nearly_flat(**keys: Any) -> Spec:
+    """A spec whose cost falls by less than a tie over many batches: weights are nothing beside the KV cache."""
+    return spec_of(
+        model={
+            "name": "tiny", "layers": 10, "d_model": 512, "d_ff": 1024, "query_heads": 8, "kv_heads": 8,
+            "head_dim": 64, "vocab_size": 100, "nominal_parameters": 1e9,
+        },
+        workload={"context_tokens": 1_000_000},
+        search={
+            "chips": [
+                {
+                    "name": "big", "vendor": "test", "hbm_bytes": 1e15, "hbm_bytes_per_s": 1e12,
+                    "flop_per_s": {"bf16": 1e17}, "axes": [{"name": "x", "bytes_per_s": 1e11}], "topologies": ["1"],
+                    "usd_per_chip_hour": 1.0,
+                }
+            ],
+            "weights": ["bf16"], "kv_cache": ["bf16"],
+        },
+        **keys,
+    )  # fmt: skip

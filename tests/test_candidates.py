@@ -6,7 +6,7 @@ import pytest
 from servesat.candidates import BIT, TIE, evaluate
 from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.plan import Requirement
-from tests.helpers import searching, spec_of
+from tests.helpers import nearly_flat, searching, spec_of
 
 
 def test_breakpoints_of_every_requirement_are_kept_whatever_the_others_forbid() -> None:
@@ -29,23 +29,7 @@ def test_a_column_reads_as_a_person_would_say_it() -> None:
 
 def test_the_smallest_batch_within_the_tie_band_is_a_column() -> None:
     """Where the KV cache dominates, cost falls by less than a tie over many batches, and the fastest of them wins."""
-    spec = spec_of(
-        model={
-            "name": "tiny", "layers": 10, "d_model": 512, "d_ff": 1024, "query_heads": 8, "kv_heads": 8,
-            "head_dim": 64, "vocab_size": 100, "nominal_parameters": 1e9,
-        },
-        workload={"context_tokens": 1_000_000},
-        search={
-            "chips": [
-                {
-                    "name": "big", "vendor": "test", "hbm_bytes": 1e15, "hbm_bytes_per_s": 1e12,
-                    "flop_per_s": {"bf16": 1e17}, "axes": [{"name": "x", "bytes_per_s": 1e11}], "topologies": ["1"],
-                    "usd_per_chip_hour": 1.0,
-                }
-            ],
-            "weights": ["bf16"], "kv_cache": ["bf16"],
-        },
-    )  # fmt: skip
+    spec = nearly_flat()
     # cost a token ~ weights / B + kv, with weights 2e9 and kv 2.048e10 bytes: at 4096 it is 4.768e5 + kv.
     kv, weights = 2 * 8 * 64 * 10 * 1e6 * 2, 2e9
     band = (weights / 4096 + kv) * (1 + TIE)

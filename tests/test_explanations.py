@@ -2,17 +2,20 @@
 
 from copy import deepcopy
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from servesat import Settings, Spec, SpecError, Status, answer, solve
+from servesat import Requirement, Settings, Spec, SpecError, Status, answer, solve
 from servesat.alternatives import Distinct, alternatives
+from servesat.candidates import BIT
 from servesat.corrections import corrections
 from servesat.why import Decisions, why_not
 from tests import oracle, strategies
+from tests.helpers import nearly_flat
 
 MANY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 SOME = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -169,6 +172,20 @@ def test_corrections_are_complete_and_tight_on_both_sides(spec: dict[str, Any]) 
                 assert solve(with_key(spec, requirement, short)).status is Status.INFEASIBLE
 
 
+def test_a_price_book_of_chips_of_ones_own_is_explained_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\n[chips.my-chip]\nusd_per_chip_hour = 1.0\nsource = "an offer"\n'
+    )
+    chip = {
+        "name": "my-chip", "vendor": "test", "hbm_bytes": 16e9, "hbm_bytes_per_s": 8e11, "flop_per_s": {"bf16": 2e14},
+        "axes": [{"name": "x", "bytes_per_s": 9e10}], "topologies": ["1", "2"],
+    }  # fmt: skip
+    spec = {"model": "llama-3-70b", "workload": {"context_tokens": 8192}, "search": {"chips": [chip]}}
+    result = answer({**spec, "price_book": str(tmp_path / "mine.toml")})
+    assert result.conflict == (("hbm",),)
+    assert result.corrections == ()  # 35 GB of int4 weights are more than 32 GB, and no other chip has a price
+
+
 # what limits cost
 
 
@@ -195,6 +212,18 @@ def test_a_limit_costs_what_solving_without_it_saves(spec: dict[str, Any]) -> No
                 "budget": free["usd_per_hour"], "throughput": free["tokens_per_s"],
             }[requirement]  # fmt: skip
             assert values[requirement].relaxed_to == pytest.approx(used, rel=1e-9)
+
+
+def test_without_a_throughput_the_fastest_plan_that_ties_counts() -> None:
+    """Where cost falls by less than a tie over many batches, the plan without the limit is the smallest of them."""
+    free = solve(nearly_flat()).plan
+    full = solve(nearly_flat(), batch=4096).plan
+    assert free is not None
+    assert full is not None
+    assert free.batch < 4000
+    wanted = nearly_flat(slo={"min_tokens_per_s": full.tokens_per_s})
+    assert solve(wanted).plan == full
+    assert solve(wanted, relaxed=int(BIT[Requirement.THROUGHPUT])).plan == free
 
 
 def test_what_headroom_costs() -> None:

@@ -76,7 +76,7 @@ def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, ba
     if batches is not None:
         return _at(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
     columns = _at(spec, layouts, _breakpoints(spec, layouts), relaxed)
-    return columns.join(_at(spec, layouts, _tie_breakpoints(spec, layouts, columns), relaxed))
+    return columns.join(_at(spec, layouts, _tie_breakpoints(spec, layouts, columns, relaxed), relaxed))
 
 
 def cheapest(columns: Columns) -> float:
@@ -131,7 +131,7 @@ def _least_batch(spec: Spec, layouts: Layouts, tokens_per_s: Floats) -> Floats:
         return np.where((budget_s > kv) & (budget_s >= slope + kv), base / (budget_s - kv), np.inf)
 
 
-def _tie_breakpoints(spec: Spec, layouts: Layouts, columns: Columns) -> Ints:
+def _tie_breakpoints(spec: Spec, layouts: Layouts, columns: Columns, relaxed: int) -> Ints:
     """The smallest legal batch of each layout whose cost ties with the cheapest column; shape [layouts, 1].
 
     Cost is flat beyond the critical batch, and nearly so where the KV cache dominates: of the batches that tie, the
@@ -141,7 +141,7 @@ def _tie_breakpoints(spec: Spec, layouts: Layouts, columns: Columns) -> Ints:
     if not np.isfinite(best):
         return np.zeros((len(layouts), 1), dtype=np.int64)
     needed = layouts.usd_per_hour / 3600 * 1e6 / (best * (1 + TIE))
-    if spec.slo.min_tokens_per_s is not None:
+    if spec.slo.min_tokens_per_s is not None and not relaxed & int(BIT[Requirement.THROUGHPUT]):
         needed = np.maximum(needed, spec.slo.min_tokens_per_s / (1 + TOLERANCE))
     least = np.ceil(np.clip(_least_batch(spec, layouts, needed), 1.0, spec.search.max_batch + 1.0)).astype(np.int64)
     multiple = kv_batch_shards(spec.model, layouts.tp)

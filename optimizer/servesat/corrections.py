@@ -83,8 +83,7 @@ def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Cor
 def _widen(spec: Spec) -> _Widened:
     """Evaluate everything that could be searched, under both treatments of the interconnect."""
     searched = {offer.chip.id for offer in spec.offers}
-    priced = spec.changed({"search.chips": None, "search.topologies": {}}).offers
-    others = [offer.chip for offer in priced if offer.chip.id not in searched]
+    others = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
     everything: dict[str, Any] = {
         "search.chips": [*(offer.chip for offer in spec.offers), *others],
         "search.topologies": {},

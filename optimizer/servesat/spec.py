@@ -249,13 +249,16 @@ class Spec(Strict):
         A price in the spec goes before the chip's own, and that before the price book's. Raises ValueError when a chip
         named in the search has none.
         """
-        chips = self.search.chips
-        if chips is None:
-            priced = {*self.price, *self.price_book.chips}
-            chips = tuple(load_chip(chip_id) for chip_id in chip_ids() if chip_id in priced)
-            if not chips:
-                raise ValueError(f"search.chips: no chip of the catalogue has a price in {self.price_book.id}")
+        chips = self.priced_catalogue_chips if self.search.chips is None else self.search.chips
+        if not chips:
+            raise ValueError(f"search.chips: no chip of the catalogue has a price in {self.price_book.id}")
         return tuple(Offer(chip, self._price_of(chip)) for chip in chips)
+
+    @property
+    def priced_catalogue_chips(self) -> tuple[Chip, ...]:
+        """Every chip of the catalogue that has a price in the spec or its price book, in the order of their ids."""
+        priced = {*self.price, *self.price_book.chips}
+        return tuple(load_chip(chip_id) for chip_id in chip_ids() if chip_id in priced)
 
     @property
     def idle_chips(self) -> tuple[str, ...]:
