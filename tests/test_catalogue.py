@@ -116,6 +116,7 @@ def test_a_malformed_model_file_is_named(tmp_path: Path, old: str, new: str, com
         ('"2x2"', '"2x2x2"', "'2x2x2' has 3 sizes, expected 2, one an axis"),
         ('"2x2"', '"2*2"', "'2*2': expected chips along each axis"),
         ('"2x2"', '"0x2"', "'0x2': expected chips along each axis"),
+        ('"2x2"', '"02x2"', "'02x2': expected chips along each axis"),
         ('"2x2"', '"1x1"', "'1x1' is listed twice"),
         ('"2x2"', '"2000x2000"', "'2000x2000': expected at most 1,000,000 chips"),
         ("bf16 = 197_000_000_000_000\nint8 = 394_000_000_000_000", "", "expected the peak of at least one dtype"),

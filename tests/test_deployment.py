@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from servesat import Settings, SpecError, Status, solve
+from servesat import Settings, SpecError, Status, answer, solve
 from tests import oracle, strategies
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
@@ -37,7 +37,7 @@ def test_llama_405b_under_15_ms() -> None:
 
 
 def test_llama_405b_rejects_32_chips_because_loading_takes_too_long() -> None:
-    result = solve(EXAMPLE)
+    result = answer(EXAMPLE)
     rejected = next(summary for summary in result.slices if summary.plan.topology == "4x8")
     assert rejected.violated == ("tpot",)
     assert rejected.plan.step_ms.weights == pytest.approx(405e9 / (32 * 8.2e11) * 1e3)

@@ -11,7 +11,7 @@ from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
 
 BOOK = {
     "model": "llama-3-70b", "chip": "tpu-v5e", "topology": "4x4", "weights": "int8", "kv_cache": "int8",
-    "compute": "bf16", "contexts": "2048,8192,65536", "max_batch": 512,
+    "compute": "bf16", "contexts": "2048,8192,65536", "max_batch": 512, "price": None,
 }  # fmt: skip
 
 
@@ -53,6 +53,14 @@ def test_another_model_on_another_chip() -> None:
     assert chart.frames[0].series[0].y[0] == pytest.approx(405e9 / (16 * 3.35e12) * 1e3)
 
 
+def test_a_chip_of_ones_own(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "hardware" / "chips" / "l4.toml").read_text()
+    (tmp_path / "mine.toml").write_text('id = "other"\n' + text)
+    chart = pareto_chart(*layout(chip=str(tmp_path / "mine.toml"), topology="8", model="llama-3-8b", price=0.8))
+    assert "on other 8" in chart.title
+    assert chart.frames[0].series[0].hover[0].endswith("per million tokens")
+
+
 def run(*arguments: str):
     return CliRunner().invoke(app, ["figure", *arguments])
 
@@ -91,6 +99,13 @@ def test_images(tmp_path: Path, ending: str, magic: bytes) -> None:
         (["pareto", "--out", "x.html", "--weights", "int3"], 1, "'int3': expected one of"),
         (["pareto", "--out", "x.html", "--compute", "fp8"], 1, "no chip searched has a peak"),
         (["pareto", "--out", "x.html", "--model", "llama-3-405b"], 1, "nothing to draw: on tpu-v5e 4x4 no batch fits"),
+        (["pareto", "--out", "x.html", "--topology", "16x16"], 1, "256 ways do not divide the query heads"),
+        (
+            ["pareto", "--out", "x.html", "--topology", "8x8", "--max-batch", "7"],
+            1,
+            "64 ways need batches of 8 at least",
+        ),
+        (["pareto", "--out", "x.html", "--chip", "l4", "--topology", "8"], 1, "l4 has no price in list-2026-11"),
         (["pareto"], 2, "Missing option"),
         (["pie", "--out", "x.html"], 2, "'pie'"),
     ],

@@ -39,6 +39,10 @@ def test_no_satisfying_column_is_proved_infeasible() -> None:
     assert (solution.status, solution.column, solution.bound) == (Status.INFEASIBLE, None, None)
 
 
+def test_infeasible_is_known_however_short_the_time() -> None:
+    assert solve(instance_of([1, 2], violated=[1, 2]), Settings(time_limit_s=1e-9)).status is Status.INFEASIBLE
+
+
 def test_a_wrong_optimum_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ortools 9.15 did on another formulation: OPTIMAL, with a worse plan."""
     honest = solver_module._minimise

@@ -33,21 +33,29 @@ def test_a_llama_config_is_the_catalogue_model(tmp_path: Path) -> None:
     assert model.head_dim == 128
 
 
+def without(*fields: str, **changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in {**LLAMA, **changes}.items() if key not in fields}
+
+
 def test_what_a_config_leaves_out_has_the_meaning_of_its_type(tmp_path: Path) -> None:
-    bare = {key: value for key, value in LLAMA.items() if key not in {"num_key_value_heads", "tie_word_embeddings"}}
+    bare = without("num_key_value_heads", "tie_word_embeddings")
     assert read(tmp_path, bare).kv_heads == 32
     assert read(tmp_path, bare).tied_embeddings is False
-    assert read(tmp_path, bare | {"model_type": "gemma", "head_dim": 256}).tied_embeddings is True
-    assert read(tmp_path, bare | {"model_type": "gemma", "head_dim": 256}).head_dim == 256
+    gemma = without("tie_word_embeddings", model_type="gemma", head_dim=256)
+    assert read(tmp_path, gemma).tied_embeddings is True
+    assert read(tmp_path, gemma).head_dim == 256
 
 
 def test_a_sliding_window_counts_only_where_it_is_used(tmp_path: Path) -> None:
     mistral = LLAMA | {"model_type": "mistral", "sliding_window": 4096}
     assert (read(tmp_path, mistral).window_tokens, read(tmp_path, mistral).window_layers) == (4096, 32)
     assert read(tmp_path, mistral | {"sliding_window": None}).window_layers == 0
+    assert read(tmp_path, LLAMA | {"sliding_window": 4096}).window_layers == 0  # llama has no window
     qwen = LLAMA | {"model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 28}
+    assert read(tmp_path, qwen).window_layers == 0
     assert read(tmp_path, qwen | {"use_sliding_window": False}).window_layers == 0
     assert read(tmp_path, qwen | {"use_sliding_window": True}).window_layers == 4
+    assert read(tmp_path, qwen | {"use_sliding_window": True, "max_window_layers": 32}).window_layers == 0
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,21 @@ def test_a_sliding_window_counts_only_where_it_is_used(tmp_path: Path) -> None:
         ({"hidden_size": 3}, "model_type is missing"),
         ([1], "expected a JSON object"),
         (LLAMA | {"hidden_size": 4095}, "hidden_size = 4095 is not a multiple of num_attention_heads = 32"),
-        (LLAMA | {"num_hidden_layers": -2}, "layers = -2: expected at least 1"),
+        (LLAMA | {"num_hidden_layers": -2}, "num_hidden_layers = -2: expected a whole number of at least 1"),
+        (LLAMA | {"num_hidden_layers": "32"}, "num_hidden_layers = '32': expected a whole number"),
+        (LLAMA | {"head_dim": 0}, "head_dim = 0: expected a whole number of at least 1"),
+        (LLAMA | {"model_type": "mistral"}, "sliding_window is missing; expected in a mistral config.json"),
+        (LLAMA | {"model_type": "qwen3"}, "head_dim is missing; expected in a qwen3 config.json"),
+        (
+            LLAMA | {"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": True},
+            "max_window_layers is missing; expected beside use_sliding_window",
+        ),
+        (
+            LLAMA
+            | {"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": True, "max_window_layers": "28"},
+            "max_window_layers = '28': expected a whole number",
+        ),
+        (LLAMA | {"tie_word_embeddings": "no"}, "tied_embeddings = 'no': expected true or false"),
         (LLAMA | {"num_key_value_heads": 5}, "query_heads = 32 is not a multiple of kv_heads = 5"),
         (LLAMA | {"vocab_size": "many"}, "vocab_size = 'many': expected a whole number"),
     ],

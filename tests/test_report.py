@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from servesat import Requirement, Status, solve
+from servesat import Requirement, Status, answer
 from servesat.report.documents import dumps, result_document
 from servesat.report.terminal import print_result
 from servesat.report.words import conflict, dollars, gigabytes, ways
-from tests.helpers import searching, spec_of
+from tests.helpers import nearly_flat, searching, spec_of
 
 
 def printed(spec, result, *, explain: bool = False) -> str:
@@ -39,7 +39,7 @@ def test_gigabytes(amount: float, text: str) -> None:
 
 
 def test_ways() -> None:
-    plan = solve(searching(topologies={"tpu-v5e": ["4x4"]})).plan
+    plan = answer(searching(topologies={"tpu-v5e": ["4x4"]})).plan
     assert plan is not None
     assert ways(plan) == "16-way tensor parallelism over axes 0 and 1"
     assert ways(replace(plan, tp=4, tp_axes=(1,))) == "4-way tensor parallelism over axis 1"
@@ -48,12 +48,12 @@ def test_ways() -> None:
 
 def test_a_plan_shows_where_its_time_goes_what_binds_and_what_is_rejected() -> None:
     spec = spec_of(model="llama-3-405b", slo={"tpot_ms": 15})
-    text = printed(spec, solve(spec))
+    text = printed(spec, answer(spec))
     assert "tpu-v5e 8x8 (64 chips), 64-way tensor parallelism over axes 0 and 1, 1 replica" in text
     assert "88 sequences a replica, KV cache sharded 8 ways over the batch" in text
     assert "$2.730 per million output tokens" in text
     assert "5.65 ms  hidden behind weights" in text
-    assert "ici binds: 16.02 of 16.62 us a matmul" in text
+    assert "ici binds: 16.02 of 16.62 us a matmul; without it a plan would cost less" in text
     assert (
         "4x8 (32 chips) is rejected: tpot: loading 405 GB of weights over 32 chips takes 15.4 ms, the limit is 15 ms"
         in " ".join(text.split())
@@ -63,19 +63,71 @@ def test_a_plan_shows_where_its_time_goes_what_binds_and_what_is_rejected() -> N
 
 def test_explain_shows_every_requirement_and_slice() -> None:
     spec = spec_of(slo={"tpot_ms": 20})
-    text = printed(spec, solve(spec), explain=True)
+    text = printed(spec, answer(spec), explain=True)
     for name in ("hbm", "tpot", "ici", "heads", "kv_heads", "dtypes", "2x2", "16x16"):
         assert name in text
 
 
 def test_max_batch_is_named_when_it_is_what_holds_the_batch() -> None:
     spec = searching(max_batch=6)
-    assert "search.max_batch = 6 binds" in printed(spec, solve(spec))
+    assert "search.max_batch = 6 binds" in printed(spec, answer(spec))
 
 
 def test_no_limit_binds_beyond_the_critical_batch() -> None:
     spec = searching(weights=["int4"])
-    assert "no limit binds" in printed(spec, solve(spec))
+    assert "no limit binds" in printed(spec, answer(spec))
+
+
+def test_max_batch_is_not_blamed_for_what_a_requirement_forbids() -> None:
+    # 70B on 2x4: 43 sequences fill HBM, and the search happens to stop there too
+    spec = searching(topologies={"tpu-v5e": ["2x4"]}, max_batch=43)
+    text = printed(spec, answer(spec))
+    assert "hbm binds" not in text  # no column beyond 43 exists to show it, and 44 would not fit
+    assert "max_batch" not in text
+
+
+def test_what_takes_the_time_is_named_where_nothing_binds() -> None:
+    on_8x8 = {"chips": ["tpu-v5e"], "topologies": {"tpu-v5e": ["8x8"]}, "weights": ["int8"]}
+    paid = spec_of(model="llama-3-405b", ici="pay", workload={"context_tokens": 128}, search=on_8x8)
+    assert "a larger batch would not cost less: the interconnect takes the time" in printed(paid, answer(paid))
+    cached = nearly_flat(slo={"tpot_ms": 1e9})
+    assert "a larger batch would not cost less: the KV cache takes the time" in printed(cached, answer(cached))
+
+
+def test_a_budget_that_excludes_cheaper_slices_binds() -> None:
+    spec = spec_of(
+        model="llama-3-8b",
+        workload={"context_tokens": 128},
+        search={"chips": ["tpu-v5e", "tpu-v6e"], "max_usd_per_hour": 2},
+    )
+    result = answer(spec)
+    free = answer(spec.changed({"search.max_usd_per_hour": None})).plan
+    assert free is not None
+    assert result.plan is not None
+    assert free.usd_per_million_output_tokens < result.plan.usd_per_million_output_tokens
+    assert result.binding == ("budget",)
+    assert "budget binds: 1.2 of 2 $/h; without it a plan would cost less" in printed(spec, result)
+
+
+def test_a_slice_short_of_throughput_is_shown_at_its_most() -> None:
+    spec = spec_of(
+        model="llama-3-8b",
+        workload={"context_tokens": 32768},
+        slo={"min_tokens_per_s": 1500, "tpot_ms": 60},
+        search={"chips": ["tpu-v5e"]},
+    )
+    rejected = next(summary for summary in answer(spec).slices if summary.plan.topology == "2x2")
+    assert rejected.violated == ("throughput",)
+    assert rejected.plan.batch > 20
+    assert rejected.plan.tokens_per_s == pytest.approx(1336, abs=1)
+
+
+def test_the_slices_keep_the_order_of_ties() -> None:
+    spec = spec_of(model="llama-3-8b", workload={"context_tokens": 1024}, search={"chips": ["tpu-v5e"]})
+    for summary in answer(spec).slices:
+        topology = summary.plan.topology
+        alone = answer(spec.changed({"search.topologies": {"tpu-v5e": [topology]}}))
+        assert (alone.plan == summary.plan) if not summary.violated else alone.plan is None
 
 
 def test_a_conflict_is_a_sentence() -> None:
@@ -101,14 +153,14 @@ def test_an_infeasible_result_shows_its_conflict_and_no_plan() -> None:
     spec = spec_of(
         model="llama-3-405b", slo={"tpot_ms": 15}, search={"chips": ["tpu-v5e"], "max_chips": 32, "weights": ["int8"]}
     )
-    text = printed(spec, solve(spec))
+    text = printed(spec, answer(spec))
     assert "tpot ≤ 15 ms and chips ≤ 32 cannot hold together" in text
-    assert "$" not in text
+    assert "One step" not in text
 
 
 def test_a_plan_without_its_proof_says_the_gap() -> None:
     spec = spec_of()
-    result = solve(spec)
+    result = answer(spec)
     assert result.plan is not None
     cost = result.plan.usd_per_million_output_tokens
     late = replace(result, status=Status.FEASIBLE, bound_usd_per_million_output_tokens=cost * 0.9)
@@ -117,7 +169,7 @@ def test_a_plan_without_its_proof_says_the_gap() -> None:
 
 
 def test_the_document_is_plain_json_with_the_keys_of_a_plan() -> None:
-    document = json.loads(dumps(result_document(solve(spec_of(model="llama-3-405b", slo={"tpot_ms": 15})))))
+    document = json.loads(dumps(result_document(answer(spec_of(model="llama-3-405b", slo={"tpot_ms": 15})))))
     assert document["status"] == "optimal"
     assert document["binding"] == ["ici"]
     assert document["conflict"] is None

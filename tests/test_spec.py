@@ -50,6 +50,32 @@ def test_numbers_are_read_as_yaml_1_2_writes_them(tmp_path: Path) -> None:
     model = "{name: m, layers: 2, d_model: 512, d_ff: 1024, query_heads: 8, kv_heads: 8, head_dim: 64, vocab_size: 10"
     spec = read(tmp_path, f"model: {model}, nominal_parameters: 7e9}}\nworkload: {{context_tokens: 10}}\n")
     assert spec.model.nominal_parameters == 7e9
+    for text, value in (("010", 10), ("1_000", 1000), ("+12", 12)):
+        assert read(tmp_path, BASE.replace("8192", text)).workload.context_tokens == value
+    for text, number in ((".5", 0.5), ("1.", 1.0), ("2E3", 2000.0), ("15", 15.0)):
+        assert read(tmp_path, BASE + f"slo: {{tpot_ms: {text}}}\n").slo.tpot_ms == number
+
+
+def test_one_axis_topologies_may_be_written_as_numbers(tmp_path: Path) -> None:
+    chip = (
+        "{name: c, vendor: v, hbm_bytes: 8e10, hbm_bytes_per_s: 1e12, flop_per_s: {bf16: 1e14}, usd_per_chip_hour: 1,"
+        " axes: [{name: x, bytes_per_s: 1e11}], topologies: [1, 2, 4]}"
+    )
+    spec = read(tmp_path, BASE + f"search: {{chips: [{chip}], topologies: {{c: [4]}}}}\n")
+    assert spec.offers[0].chip.topologies == ("1", "2", "4")
+    assert spec.topologies_of(spec.offers[0].chip) == ("4",)
+
+
+def test_notes_name_what_has_no_effect(tmp_path: Path) -> None:
+    book = 'name = "mine"\n' + "".join(
+        f'[chips.{chip}]\nusd_per_chip_hour = 1.0\nsource = "an offer"\n' for chip in ("tpu-v5", "tpu-v5e", "h200")
+    )
+    (tmp_path / "mine.toml").write_text(book)
+    spec = read(tmp_path, BASE + "price_book: mine.toml\nsearch: {compute: [fp8]}\n")
+    assert spec.notes == (
+        "tpu-v5e has no peak in fp8, so no plan on it was searched",
+        "mine prices tpu-v5, no known chip; did you mean 'tpu-v5p' or 'tpu-v5e' or 'tpu-v4'?",
+    )
 
 
 def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
@@ -141,6 +167,13 @@ def test_overrides_make_the_mappings_on_their_way(tmp_path: Path) -> None:
         ("model: &a x\nworkload: *a\n", "malformed YAML: line 2, column 11: aliases are not supported"),
         (BASE + "model: x\n", "malformed YAML: line 3, column 1: 'model' is written twice"),
         ("a: " + "[" * 5000, "malformed YAML: nested too deeply"),
+        (BASE.replace("8192", '!!int ""'), "malformed YAML"),
+        (BASE + 'headroom: !!float ""\n', "malformed YAML"),
+        (BASE + "headroom: !!bool maybe\n", "malformed YAML"),
+        (BASE + "headroom: !!timestamp x\n", "malformed YAML"),
+        (BASE + "slo: {tpot_ms: 1:30}\n", "slo.tpot_ms = '1:30': expected a number"),
+        (BASE + "slo: {tpot_ms: 1e-320}\n", "slo.tpot_ms: 1e-320: expected at least 1e-09"),
+        (BASE + "slo: {min_tokens_per_s: 1e-320}\n", "slo.min_tokens_per_s: 1e-320: expected at least 1e-09"),
         ("hello\n", "expected a mapping with the keys model, workload"),
         ("", "expected a mapping with the keys model, workload"),
         (BASE + "5: 3\n", "5 = 5: Keys should be strings"),

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import models_json_schema
 
 from servesat.errors import CatalogueError
@@ -25,6 +25,13 @@ from servesat.validation import (
     validate,
 )
 
+
+def _topology_text(value: Any) -> Any:
+    """YAML reads the one-axis topology `8` as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Topology = Annotated[str, BeforeValidator(_topology_text)]
 MAX_CHIPS = 1_000_000
 """Chips of a slice; more than any there is, and few enough to count exactly in every type used."""
 
@@ -129,7 +136,7 @@ class Chip(Sourced):
     hbm_bytes_per_s: Rate = Field(description="W_hbm, memory bandwidth of one chip [bytes/s].")
     flop_per_s: Peaks = Field(description="C, dense peak of one chip by compute dtype [FLOP/s].")
     axes: tuple[Axis, ...] = Field(min_length=1, max_length=6, description="The axes of a slice, fastest first.")
-    topologies: tuple[str, ...] = Field(
+    topologies: tuple[Topology, ...] = Field(
         min_length=1, max_length=1000, description="The slices on offer, chips along each axis: '4x8'."
     )
     usd_per_chip_hour: Usd | None = Field(
@@ -144,7 +151,7 @@ class Chip(Sourced):
         refuse_duplicates(self.topologies)
         for topology in self.topologies:
             sizes = topology.split("x")
-            if not all(size.isascii() and size.isdigit() and 1 <= int(size) <= 10**6 for size in sizes):
+            if not all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in sizes):
                 raise ValueError(f"topologies: {topology!r}: expected chips along each axis, as in '4x8'")
             if chips_in(topology) > MAX_CHIPS:
                 raise ValueError(f"topologies: {topology!r}: expected at most {MAX_CHIPS:,} chips")

@@ -51,9 +51,8 @@ def _load(path: Path, texts: list[str] | None, price_book: str | None) -> "Spec"
     if price_book is not None:
         overrides["price_book"] = price_book
     loaded = Spec.load(path, overrides)
-    for chip in loaded.idle_chips:
-        dtypes = ", ".join(loaded.search.compute)
-        typer.echo(f"note: {chip} has no peak in {dtypes}, so no plan on it was searched", err=True)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}", err=True)
     return loaded
 
 
@@ -236,6 +235,7 @@ def figure(
         str, typer.Option(help="Contexts of the slider [tokens].")
     ] = "2048,4096,8192,16384,32768,65536",
     max_batch: Annotated[int, typer.Option(min=1, max=10**5, help="Largest batch to draw.")] = 512,
+    price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
 ) -> None:
     """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
     with _errors_told():
@@ -251,6 +251,7 @@ def figure(
             compute=compute,
             contexts=contexts,
             max_batch=max_batch,
+            price=price,
         )
         chart = (pareto_chart if kind == "pareto" else breakdown_chart)(spec, assignment, tokens, max_batch)
         draw(chart, out)

@@ -39,17 +39,24 @@ def minimal_conflicts(columns: Columns) -> tuple[tuple[Requirement, ...], ...]:
 
 
 def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
-    """The limits that keep the chosen column from the larger, cheaper batches of its layout.
+    """The limits that keep the chosen column from something cheaper.
 
-    Those whose removal alone would allow one; where only the removal of several together would, the fewest that do.
+    Those that keep it from the larger batches of its own layout (where only several together do, the fewest), and those
+    on the whole slice, `chips` and `budget`, whose removal alone would allow a cheaper slice. Where there are none,
+    whichever limit's removal alone would allow a cheaper plan anywhere.
     """
-    layouts = columns.layouts
+    layouts, violated = columns.layouts, columns.violated
+    cheaper = columns.usd_per_million * (1 + TIE) < columns.usd_per_million[chosen]
+
+    def alone(limits: tuple[Requirement, ...]) -> set[Requirement]:
+        return {limit for limit in limits if np.any(cheaper & (violated == BIT[limit]))}
+
     same = (layouts.place == layouts.place[chosen]) & (layouts.dtype == layouts.dtype[chosen])
-    cheaper = same & (columns.usd_per_million * (1 + TIE) < columns.usd_per_million[chosen])
     movable = np.uint16(sum(BIT[limit] for limit in LIMITS))
-    masks = np.unique(columns.violated[cheaper & (columns.violated & ~movable == 0)])
-    if not len(masks):
-        return ()
-    fewest = masks[np.bitwise_count(masks) == np.bitwise_count(masks).min()]
-    union = np.bitwise_or.reduce(fewest)
-    return tuple(limit for limit in LIMITS if union & BIT[limit])
+    masks = np.unique(violated[cheaper & same & (violated & ~movable == 0)])
+    found = alone((Requirement.CHIPS, Requirement.BUDGET))
+    if len(masks):
+        fewest = masks[np.bitwise_count(masks) == np.bitwise_count(masks).min()]
+        found |= {limit for limit in LIMITS if np.bitwise_or.reduce(fewest) & BIT[limit]}
+    found = found or alone(LIMITS)
+    return tuple(limit for limit in LIMITS if limit in found)

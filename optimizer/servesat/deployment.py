@@ -16,7 +16,7 @@ from servesat.formulation import Settings
 from servesat.formulation import solve as solve_instance
 from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.layouts import Layouts
-from servesat.plan import Margin, Plan, Result, SliceSummary, Status
+from servesat.plan import Margin, Plan, Result, Status
 from servesat.spec import Spec
 
 
@@ -54,7 +54,6 @@ def solve(
         bound_usd_per_million_output_tokens=_bound(solution.status, solution.bound, plan),
         binding=binding(columns, solution.column),
         margins=margins,
-        slices=_slices(spec, columns, solution.column),
         solve_s=time.perf_counter() - start,
     )
 
@@ -77,24 +76,3 @@ def _bound(status: Status, bound: int | None, plan: Plan) -> float | None:
     if status is Status.OPTIMAL:
         return plan.usd_per_million_output_tokens
     return None if bound is None else min(exp(bound * COST_RESOLUTION), plan.usd_per_million_output_tokens)
-
-
-def _slices(spec: Spec, columns: Columns, column: int) -> tuple[SliceSummary, ...]:
-    """Every slice of the chosen plan's chip, fewest chips first, the chosen plan among them."""
-    places, layouts = columns.layouts.places, columns.layouts
-    chip = places[layouts.place[column]].offer.chip
-    names = spec.topologies_of(chip)
-    number = np.array([names.index(p.topology) if p.offer.chip.id == chip.id else -1 for p in places])[layouts.place]
-    here = np.flatnonzero(number >= 0)
-
-    broken = np.bitwise_count(columns.violated[here])
-    cost = np.where(broken == 0, columns.usd_per_million[here], 0.0)
-    best_first = here[np.lexsort((columns.step_s[here], cost, broken))]
-    found, position = np.unique(number[best_first], return_index=True)
-    best = dict(zip(found.tolist(), best_first[position].tolist(), strict=True))
-    best[int(number[column])] = column
-    return tuple(
-        SliceSummary(plan=plan, margins=margins)
-        for _, chosen in sorted(best.items())
-        for plan, margins in [rederive(spec, columns.assignment(chosen))]
-    )

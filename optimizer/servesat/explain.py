@@ -11,6 +11,7 @@ from servesat.deployment import solve
 from servesat.formulation import Settings
 from servesat.limits import limit_values
 from servesat.plan import Result, Status
+from servesat.slices import max_batch_binds, slice_summaries
 from servesat.spec import Spec
 
 
@@ -24,13 +25,17 @@ def answer(
 ) -> Result:
     """Solve a spec and explain the result.
 
-    An infeasible spec gets its corrections; a feasible one what each limit costs, if `limits`, and the `top` best
-    plans that are `distinct` (by chip, topology or layout), if more than one is asked for. Raises as `solve` does.
+    An infeasible spec gets its corrections; a feasible one its slices, what each limit costs, if `limits`, and the
+    `top` best plans that are `distinct` (by chip, topology or layout), if more than one is asked for. Raises as `solve`
+    does.
     """
     spec, settings = Spec.load(spec), settings or Settings()
     result = solve(spec, settings)
     if result.status is Status.INFEASIBLE:
         return replace(result, corrections=corrections(spec, settings))
+    if result.plan is not None:
+        slices = slice_summaries(spec, result.plan, settings)
+        result = replace(result, slices=slices, max_batch_binds=max_batch_binds(spec, result.plan))
     if limits:
         result = replace(result, limit_values=limit_values(spec, result, settings))
     if top > 1:

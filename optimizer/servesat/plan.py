@@ -143,10 +143,12 @@ class Result:
     """The answer to one deployment: a plan with its proof, or the requirements in conflict.
 
     `bound_usd_per_million_output_tokens` is the proved lower bound on the cost (None when infeasible or unknown).
-    `binding` are the limits that keep the plan from a larger, cheaper batch of the same layout.
-    `margins` are the plan's, one for each requirement that the spec makes; `slices` sums up every slice of its chip.
+    `binding` are the limits that keep the plan from a larger, cheaper batch, or from a cheaper slice.
+    `margins` are the plan's, one for each requirement that the spec makes.
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
-    `corrections`, `limit_values` and `alternatives` are empty until asked for (`explain`, `alternatives`).
+    `answer` fills in the rest: `slices` sums up every slice of the plan's chip, `max_batch_binds` says that the
+    search's largest batch keeps the plan from a cheaper one, and `corrections`, `limit_values` and `alternatives`
+    explain it.
     """
 
     status: Status
@@ -159,4 +161,5 @@ class Result:
     corrections: tuple[Correction, ...] = ()
     limit_values: tuple[LimitValue, ...] = ()
     alternatives: tuple[Plan, ...] = ()
+    max_batch_binds: bool = False
     solve_s: float

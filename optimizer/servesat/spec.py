@@ -11,6 +11,7 @@ from servesat.catalogue import (
     Chip,
     ModelSpec,
     PriceBook,
+    Topology,
     chip_ids,
     chips_in,
     load_chip,
@@ -111,14 +112,8 @@ def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _topology_text(value: Any) -> Any:
-    """YAML reads the one-axis topology `8` as a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
 Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
-Topology = Annotated[str, BeforeValidator(_topology_text)]
 Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
 
 
@@ -261,10 +256,20 @@ class Spec(Strict):
         return tuple(load_chip(chip_id) for chip_id in chip_ids() if chip_id in priced)
 
     @property
-    def idle_chips(self) -> tuple[str, ...]:
-        """Chips of the search that have no peak in any of its compute dtypes, and so no plan."""
-        wanted = set(self.search.compute)
-        return tuple(offer.chip.id for offer in self.offers if not wanted & set(offer.chip.flop_per_s.by_dtype()))
+    def notes(self) -> tuple[str, ...]:
+        """What has no effect in the spec: chips without a peak in any dtype searched, prices of unknown chips."""
+        dtypes = ", ".join(self.search.compute)
+        searched = [offer.chip for offer in self.offers]
+        idle = [chip.id for chip in searched if not set(self.search.compute) & set(chip.flop_per_s.by_dtype())]
+        known = {chip.id for chip in searched} | set(chip_ids())
+        unknown = [chip_id for chip_id in self.price_book.chips if chip_id not in known]
+        return (
+            *(f"{chip_id} has no peak in {dtypes}, so no plan on it was searched" for chip_id in idle),
+            *(
+                f"{self.price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
+                for chip_id in unknown
+            ),
+        )
 
     def _price_of(self, chip: Chip) -> float:
         if chip.id in self.price:
@@ -298,5 +303,5 @@ def _with(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dic
         return {**data, first: value}
     below = data.get(first)
     if below is not None and not isinstance(below, Mapping):
-        raise SpecError(f"--set {key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
+        raise SpecError(f"{key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
     return {**data, first: _with(below or {}, rest, value, key)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from servesat.errors import ServesatError
 
@@ -18,7 +18,15 @@ MAX_FILE_BYTES = 1_000_000
 
 Dtype = Literal["bf16", "fp8", "int8", "int4"]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
-Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=False)]
+
+
+def _not_vanishing(value: float) -> float:
+    if value < 1e-9:
+        raise ValueError(f"{value}: expected at least 1e-09")
+    return value
+
+
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=False), AfterValidator(_not_vanishing)]
 Usd = Annotated[float, Field(strict=True, ge=1e-9, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=1, le=1e30, allow_inf_nan=False)]
 
@@ -146,7 +154,8 @@ def parse_yaml(text: str, where: str, error: type[ServesatError]) -> object:
         mark = fault.problem_mark or fault.context_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         raise error(f"{where}: malformed YAML:{place} {fault.problem or fault.context}") from None
-    except (yaml.YAMLError, ValueError) as fault:
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as fault:
+        # PyYAML raises whatever its constructors meet when an explicit tag does not fit its value.
         raise error(f"{where}: malformed YAML: {' '.join(str(fault).split())}") from None
     except RecursionError:
         raise error(f"{where}: malformed YAML: nested too deeply") from None
@@ -187,7 +196,7 @@ def _read_text(path: Path, error: type[ServesatError]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the numbers of YAML 1.2 (`8e9` is one), and without duplicate keys or aliases."""
+    """SafeLoader with the numbers of YAML 1.2 (`8e9` is one, `1:30` is none), without duplicate keys or aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -206,6 +215,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(str(loader.construct_scalar(node)))
+
+
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
 )
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)

@@ -57,13 +57,17 @@ def solve(instance: Instance, settings: Settings) -> Solution:
     cheapest = _minimise(chosen, chosen.cost, settings)
     if cheapest.status is Status.INFEASIBLE and len(satisfying):
         raise SolverError(f"CP-SAT calls an instance infeasible that {len(satisfying)} columns satisfy")
+    if cheapest.column is not None and not len(satisfying):
+        raise SolverError("CP-SAT finds a plan where every column violates a requirement")
+    if not len(satisfying):  # each column violates a requirement: known, whether or not CP-SAT had the time to say so
+        return Solution(status=Status.INFEASIBLE, column=None, bound=None)
     if cheapest.column is None:
         return cheapest
     if cheapest.status is Status.FEASIBLE:
         return Solution(status=Status.FEASIBLE, column=int(columns[cheapest.column]), bound=cheapest.bound)
 
     cost = int(chosen.cost[cheapest.column])
-    if not len(satisfying) or cost != int(chosen.cost.min()):
+    if cost != int(chosen.cost.min()):
         raise SolverError(f"CP-SAT proved the cost {cost}, the minimum over its columns is {chosen.cost.min()}")
     tied = chosen.tied(cost)
     if settings.time_limit_s is not None:

@@ -1,14 +1,14 @@
 """The scaling book's two figures, for any model, slice and dtypes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from servesat.catalogue import axis_sizes
+from servesat.catalogue import axis_sizes, load_chip
+from servesat.check import rederive
 from servesat.errors import SpecError
 from servesat.memory import BYTES_PER_VALUE, weights_bytes
-from servesat.plan import Assignment
+from servesat.plan import Assignment, Requirement
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.words import dollars, gigabytes
 from servesat.spec import Spec
@@ -16,40 +16,55 @@ from servesat.sweep import Sweep, sweep
 
 
 def read_layout(
-    *, model: str, chip: str, topology: str, weights: str, kv_cache: str, compute: str, contexts: str, max_batch: int
+    *,
+    model: str,
+    chip: str,
+    topology: str,
+    weights: str,
+    kv_cache: str,
+    compute: str,
+    contexts: str,
+    max_batch: int,
+    price: float | None,
 ) -> tuple[Spec, Assignment, list[int]]:
-    """The layout that a figure is drawn for, and its contexts, from the words of the command line. Raises SpecError."""
+    """The layout that a figure is drawn for, and its contexts, from the words of the command line.
+
+    Raises SpecError when they are malformed, or when the model cannot be split over the slice.
+    """
     try:
         tokens = [int(text) for text in contexts.split(",")]
     except ValueError:
         raise SpecError(f"--contexts {contexts!r}: expected whole numbers with commas, as in 2048,8192") from None
+    searched = load_chip(chip)
+    search = {
+        "chips": [searched],
+        "topologies": {searched.id: [topology]},
+        "weights": [weights],
+        "kv_cache": [kv_cache],
+        "compute": [compute],
+        "max_batch": max_batch,
+    }
+    prices = {} if price is None else {searched.id: price}
     specs = [
-        Spec.load(
-            {
-                "model": model,
-                "workload": {"context_tokens": context},
-                "search": {
-                    "chips": [chip],
-                    "topologies": {Path(chip).stem: [topology]},
-                    "weights": [weights],
-                    "kv_cache": [kv_cache],
-                    "compute": [compute],
-                    "max_batch": max_batch,
-                },
-            }
-        )
+        Spec.load({"model": model, "workload": {"context_tokens": context}, "search": search, "price": prices})
         for context in tokens
     ]
-    axes = tuple(axis for axis, size in enumerate(axis_sizes(topology)) if size > 1)
     assignment = Assignment(
-        chip=specs[0].offers[0].chip.id,
+        chip=searched.id,
         topology=topology,
-        tp_axes=axes,
+        tp_axes=tuple(axis for axis, size in enumerate(axis_sizes(topology)) if size > 1),
         weights=weights,
         kv_cache=kv_cache,
         compute=compute,
         batch=1,
     )
+    plan, margins = rederive(specs[0], assignment)
+    if any(margin.requirement is Requirement.HEADS and not margin.holds for margin in margins):
+        raise SpecError(
+            f"--topology {topology}: {plan.tp} ways do not divide the query heads and d_ff of {specs[0].model.id}"
+        )
+    if plan.kv_batch_shards > max_batch:
+        raise SpecError(f"--max-batch {max_batch}: {plan.tp} ways need batches of {plan.kv_batch_shards} at least")
     return specs[0], assignment, tokens
 
 

@@ -11,7 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from servesat.plan import Correction, Margin, Plan, Result, SliceSummary, Status
-from servesat.report.words import change, conflict, dollars, excluded_because, gigabytes, limit_value, ways
+from servesat.report.words import (
+    change,
+    chips,
+    conflict,
+    dollars,
+    excluded_because,
+    gigabytes,
+    limit_value,
+    longest_term,
+    ways,
+)
 from servesat.spec import Spec
 
 BAR = 32
@@ -61,9 +71,9 @@ def _plan_table(plan: Plan) -> Table:
     table.add_column()
     replicas = f"{plan.replicas} replicas" if plan.replicas > 1 else "1 replica"
     shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
-    chips = f"{plan.chips} chips" if plan.chips > 1 else "1 chip"
     table.add_row(
-        "slice", Text.assemble((f"{plan.chip} {plan.topology}", "bold"), f" ({chips}), {ways(plan)}, {replicas}")
+        "slice",
+        Text.assemble((f"{plan.chip} {plan.topology}", "bold"), f" ({chips(plan.chips)}), {ways(plan)}, {replicas}"),
     )
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
     table.add_row("batch", f"{plan.batch} sequences a replica{shards}")
@@ -116,21 +126,17 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     used = {margin.requirement: _used(margin) for margin in result.margins}
     for requirement in result.binding:
         lines.append(
-            Text.assemble((f"{requirement} binds", "yellow"), f": {used[requirement]}; a larger batch would cost less")
-        )
-    if not result.binding:
-        at_most = plan.batch + plan.kv_batch_shards > spec.search.max_batch
-        lines.append(
-            Text(
-                f"search.max_batch = {spec.search.max_batch} binds: no requirement forbids a larger batch"
-                if at_most and plan.step_ms.flops < plan.step_ms.weights
-                else "no limit binds: a larger batch would not cost less, the matmuls are no longer waiting for weights"
+            Text.assemble(
+                (f"{requirement} binds", "yellow"), f": {used[requirement]}; without it a plan would cost less"
             )
         )
-    lines += [
-        Text(f"{summary.plan.topology} ({summary.plan.chips} chips) is rejected: {excluded_because(summary)}")
-        for summary in _next_smaller(result, plan)
-    ]
+    if result.max_batch_binds:
+        lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
+    elif not result.binding:
+        lines.append(Text(f"no limit binds: a larger batch would not cost less: {longest_term(plan)} takes the time"))
+    for summary in _next_smaller(result, plan):
+        where = f"{summary.plan.topology} ({chips(summary.plan.chips)})"
+        lines.append(Text(f"{where} is rejected: {excluded_because(summary)}"))
     return Group(*lines)
 
 

@@ -9,7 +9,7 @@ from servesat.spec import Spec
 
 def dollars(amount: float) -> str:
     """Four significant digits, two decimals at least: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
-    if amount < 1e-3:
+    if amount < 1e-3 or amount >= 1e9:
         return f"${amount:.4g}"
     return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
 
@@ -125,10 +125,10 @@ def excluded_because(summary: SliceSummary) -> str:
 def _violation(plan: Plan, margin: Margin) -> str:
     name = margin.requirement
     if name is Requirement.HBM and plan.weights_bytes / 1e9 > (margin.limit or 0.0):
-        return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {margin.limit:,.4g} GB usable on {_chips(plan.tp)}"
+        return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {margin.limit:,.4g} GB usable on {chips(plan.tp)}"
     if name is Requirement.TPOT and plan.step_ms.weights > (margin.limit or 0.0):
         return (
-            f"tpot: loading {gigabytes(plan.weights_bytes)} of weights over {_chips(plan.tp)} takes "
+            f"tpot: loading {gigabytes(plan.weights_bytes)} of weights over {chips(plan.tp)} takes "
             f"{plan.step_ms.weights:.3g} ms, the limit is {margin.limit:g} ms"
         )
     if name is Requirement.HEADS:
@@ -141,5 +141,17 @@ def _violation(plan: Plan, margin: Margin) -> str:
     )
 
 
-def _chips(count: int) -> str:
+def longest_term(plan: Plan) -> str:
+    """What a step spends most of its time on, once the weights no longer matter."""
+    terms = {
+        "the arithmetic": plan.step_ms.flops,
+        "the interconnect": plan.step_ms.ici,
+        "the KV cache": plan.step_ms.kv_cache,
+    }
+    bound = {name: time for name, time in terms.items() if name == "the KV cache" or time >= plan.step_ms.weights}
+    return max(bound, key=lambda name: bound[name])
+
+
+def chips(count: int) -> str:
+    """A number of chips: `1 chip`, `64 chips`."""
     return f"{count} chip" if count == 1 else f"{count} chips"

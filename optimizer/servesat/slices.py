@@ -1,0 +1,70 @@
+"""What each slice of the plan's chip could do, and whether the search's largest batch is all that holds the plan."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from servesat.arrays import Ints
+from servesat.candidates import BIT, TIE, Columns, evaluate
+from servesat.check import rederive
+from servesat.deployment import solve
+from servesat.formulation import Settings
+from servesat.layouts import Layouts, enumerate_layouts
+from servesat.plan import Assignment, Plan, Requirement, SliceSummary
+from servesat.spec import Spec
+
+
+def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSummary, ...]:
+    """Sum up every slice of the plan's chip, fewest chips first: its best plan, proved, or the nearest to one."""
+    layouts = enumerate_layouts(spec)
+    chip = next(offer.chip for offer in spec.offers if offer.chip.id == plan.chip)
+    return tuple(
+        _summary(spec, layouts.take(_on_slice(layouts, chip.id, topology)), settings)
+        for topology in spec.topologies_of(chip)
+        if len(_on_slice(layouts, chip.id, topology))
+    )
+
+
+def max_batch_binds(spec: Spec, plan: Plan) -> bool:
+    """Whether the next batch exceeds the search's largest, meets every requirement, and would cost less."""
+    batch = plan.batch + plan.kv_batch_shards
+    if batch <= spec.search.max_batch:
+        return False
+    wider = spec.changed({"search.max_batch": batch})
+    following, margins = rederive(wider, replace(_assignment(plan), batch=batch))
+    cheaper = following.usd_per_million_output_tokens * (1 + TIE) < plan.usd_per_million_output_tokens
+    return cheaper and all(margin.holds for margin in margins)
+
+
+def _on_slice(layouts: Layouts, chip: str, topology: str) -> Ints:
+    here = [place.offer.chip.id == chip and place.topology == topology for place in layouts.places]
+    return np.flatnonzero(np.array(here)[layouts.place])
+
+
+def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
+    result = solve(spec, settings, layouts=layouts)
+    if result.plan is not None:
+        return SliceSummary(plan=result.plan, margins=result.margins)
+    columns = evaluate(spec, layouts)
+    plan, margins = rederive(spec, columns.assignment(_nearest(columns)))
+    return SliceSummary(plan=plan, margins=margins)
+
+
+def _nearest(columns: Columns) -> int:
+    """The column that violates the fewest requirements; of those the one with most throughput if that is short."""
+    layouts = columns.layouts
+    short = columns.violated & BIT[Requirement.THROUGHPUT] != 0
+    output = np.where(short, -layouts.replicas * columns.batch / columns.step_s, 0.0)
+    return int(np.lexsort((columns.step_s, output, np.bitwise_count(columns.violated)))[0])
+
+
+def _assignment(plan: Plan) -> Assignment:
+    return Assignment(
+        chip=plan.chip,
+        topology=plan.topology,
+        tp_axes=plan.tp_axes,
+        weights=plan.weights,
+        kv_cache=plan.kv_cache,
+        compute=plan.compute,
+        batch=plan.batch,
+    )
