@@ -42,8 +42,8 @@ def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
     """The limits that keep the chosen column from something cheaper.
 
     Those that keep it from the larger batches of its own layout (where only several together do, the fewest), and those
-    on the whole slice, `chips` and `budget`, whose removal alone would allow a cheaper slice. Where there are none,
-    whichever limit's removal alone would allow a cheaper plan anywhere.
+    on the whole slice, `chips` and `budget`, whose removal alone would allow a cheaper slice. Where there are none, the
+    service levels, `tpot` and `throughput`, whose removal alone would allow a cheaper plan anywhere.
     """
     layouts, violated = columns.layouts, columns.violated
     cheaper = columns.usd_per_million * (1 + TIE) < columns.usd_per_million[chosen]
@@ -58,5 +58,5 @@ def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
     if len(masks):
         fewest = masks[np.bitwise_count(masks) == np.bitwise_count(masks).min()]
         found |= {limit for limit in LIMITS if np.bitwise_or.reduce(fewest) & BIT[limit]}
-    found = found or alone(LIMITS)
+    found = found or alone((Requirement.TPOT, Requirement.THROUGHPUT))
     return tuple(limit for limit in LIMITS if limit in found)
