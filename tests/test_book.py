@@ -89,6 +89,7 @@ def test_every_error_has_a_row_in_the_errata() -> None:
         ("ici-beta", "the limit is 49"),
         ("ici-alpha-v5p", "v5e's is 2189"),
         ("ici-limit-70b-2550", "on v5e 26.2"),
+        ("fleet-10k-qps", "it costs 1,530 M$ a year; what the printed figure leaves pays for prompts of 138 tokens"),
     ],
 )
 def test_a_remark_says_what_the_errata_repeat(name: str, says: str) -> None:
@@ -139,4 +140,5 @@ def test_choices_are_computed() -> None:
     assert "up to batch 91 on 8x8; with one, up to 45" in says
     assert "allow 182 on 8x8, but need 128 chips" in says
     assert "more than the 49" in says
-    assert "from 32,768 tokens the limit of 15 ms binds" in says
+    assert "costs 0.90 to 1.05 times as much" in says
+    assert "tpot and ici at 16,384, tpot at 32,768, ici at 65,536 tokens" in says

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,14 @@ def test_every_figure_has_its_formula() -> None:
         ("spec.slo", {"tpot_ms": 1.0}, "violates tpot"),
         ("spec.search.max_batch", 8192, "holds"),
         ("formulas.tp", "something else", "formulas: not those of this version"),
-        ("plan", {"chip": "tpu-v5e"}, "figures: 'topology'"),
+        ("plan", {"chip": "tpu-v5e"}, "figures: KeyError: 'topology'"),
+        ("plan.batch", 138.0, "are not of the types that a plan has"),
+        ("plan.tp_axes", [0, 7], "figures: IndexError"),
+        ("plan.tp_axes", [False, True], "are not of the types that a plan has"),
+        ("plan.step_ms.weights", 999.0, "plan.step_ms.weights is stated as 999.0"),
+        ("plan.tokens_per_s", "many", "plan.tokens_per_s is stated as 'many'"),
+        ("gap", False, "with a gap of False does not prove"),
+        ("catalogue", {}, "spec: hardware/chips/tpu-v5e is in the catalogue, and not stated"),
     ],
 )
 def test_tampering_is_found(tmp_path: Path, keys: str, value: Any, complaint: str) -> None:
@@ -133,6 +141,45 @@ def test_another_catalogue_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_only_a_proved_plan_has_a_certificate() -> None:
     spec = spec_of(slo={"tpot_ms": 0.01})
     with pytest.raises(ServesatError, match="the result is infeasible"):
+        certify(spec, solve(spec), Settings())
+
+
+@pytest.mark.parametrize("figure", ["tpot_ms", "tokens_per_s", "usd_per_million_output_tokens"])
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "1e999"])
+def test_figures_that_are_not_finite_are_refused(tmp_path: Path, figure: str, value: str) -> None:
+    path = certified(tmp_path, spec_of())
+    path.write_text(re.sub(f'("{figure}": )[0-9.e+-]+', rf"\g<1>{value}", path.read_text()))
+    with pytest.raises(ServesatError, match="expected a finite number"):
+        verify(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"batch": ', '"batch": 9999, "batch": ', "'batch' is listed twice"),
+        ('"gap":', '"note": "trust me", "gap":', "note is missing or unknown"),
+        ('"solver":', '"solved":', "solved, solver is missing or unknown"),
+        ('"plan": {', '"plan": [], "formulas": {}, "x": {', "is missing or unknown|is listed twice"),
+    ],
+)
+def test_a_certificate_of_another_shape_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    path = certified(tmp_path, spec_of())
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ServesatError, match=complaint):
+        verify(path)
+
+
+def test_a_spec_by_reference_is_no_certificate(tmp_path: Path) -> None:
+    path = certified(tmp_path, spec_of())
+    tamper(path, "spec", "spec.yaml")
+    with pytest.raises(ServesatError, match=r"spec = 'spec.yaml': expected a mapping"):
+        verify(path)
+
+
+def test_a_record_that_borrows_a_catalogue_id_has_no_certificate() -> None:
+    faster = load_chip("tpu-v5e").model_copy(update={"hbm_bytes_per_s": 9e11})
+    spec = searching(chips=[faster])
+    with pytest.raises(ServesatError, match="hardware/chips/tpu-v5e is not the catalogue's entry of that id"):
         certify(spec, solve(spec), Settings())
 
 

@@ -156,7 +156,10 @@ def test_an_infeasible_spec_prints_what_would_make_it_feasible() -> None:
 def test_explain_says_what_each_limit_costs() -> None:
     arguments = ("solve", EXAMPLE, "--set", "workload.context_tokens=32768", "--explain")
     text = run(*arguments).stdout
-    assert "tpot: moving 15 to 19.32 ms saves 24.2%, 5.61% for each ms of it; beyond it nothing, hbm binds" in text
+    assert (
+        "tpot: moving 15 to 19.32 ms saves 24.2%, 5.61% for each ms of it on average; beyond it nothing, hbm binds"
+        in text
+    )
     assert "hbm: costs nothing, no plan without it is cheaper" in text
     limits = {one["requirement"]: one for one in json.loads(run(*arguments, "--json").stdout)["limits"]}
     assert limits["tpot"]["then_binding"] == ["hbm"]
@@ -180,6 +183,12 @@ def test_why_compares_term_by_term_or_names_the_conflict() -> None:
     assert document["alternative"]["plan"]["chip"] == "h100-sxm"
     assert document["break_even_usd_per_chip_hour"] == pytest.approx(3.71, abs=1e-3)
     assert "those of the best plan" in run("why", EXAMPLE, "--topology", "8x8").stdout
+    cheaper = run("why", EXAMPLE, "--weights", "int4").stdout
+    assert "less a token: it lies outside what the spec searches" in cheaper
+    alone = run("why", EXAMPLE, "--chip", "tpu-v6e", "--set", "search.max_chips=32")
+    assert alone.exit_code == 0
+    assert "The spec itself has no plan (infeasible); under the decisions there is one:" in alone.stdout
+    assert "at any price of tpu-v5e, which both take" in run("why", EXAMPLE, "--topology", "8x16").stdout
     assert run("why", EXAMPLE).exit_code == 2
     assert run("why", EXAMPLE, "--chip", "tpu-v9").exit_code == 1
 
@@ -193,5 +202,9 @@ def test_a_certificate_is_written_and_verified(tmp_path: Path) -> None:
     assert tampered.exit_code == 1
     assert "the certificate is NOT valid" in tampered.stdout
     assert json.loads(run("verify", str(path), "--json").stdout)["valid"] is False
-    assert run("solve", EXAMPLE, "--set", "slo.tpot_ms=1", "--certificate", str(path)).exit_code == 1
+    infeasible = run("solve", EXAMPLE, "--set", "slo.tpot_ms=1", "--certificate", str(tmp_path / "no.json"))
+    assert infeasible.exit_code == 3
+    assert "cannot hold together" in infeasible.stdout or "no plan satisfies" in infeasible.stdout
+    assert "no.json is not written: the result is infeasible" in infeasible.stderr
+    assert not (tmp_path / "no.json").exists()
     assert run("verify", str(tmp_path / "none.json")).exit_code == 1

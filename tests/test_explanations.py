@@ -143,6 +143,66 @@ def test_two_changes_where_no_single_one_suffices() -> None:
     assert solve(Spec.load(spec).changed(keys)).plan == correction.plan
 
 
+@pytest.mark.parametrize(
+    ("spec", "search", "requirements", "usd"),
+    [
+        # headroom 0 and a 4x4 at $19.2: the KV cache fills the memory, 70B costs what it does on v5e at batch 138
+        (
+            {"model": "llama-3-70b", "headroom": 0.9},
+            {"topologies": {"tpu-v5e": ["4x4"]}, "max_usd_per_hour": 5, "max_batch": 400},
+            {"budget", "hbm"},
+            0.7825,
+        ),
+    ],
+)
+def test_the_cheapest_pair(spec: dict[str, Any], search: dict[str, Any], requirements: set[str], usd: float) -> None:
+    base = {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"]}
+    result = answer({"workload": {"context_tokens": 8192}, **spec, "search": base | search})
+    (correction,) = result.corrections
+    assert {change.requirement for change in correction.changes} == requirements
+    assert correction.plan.usd_per_million_output_tokens == pytest.approx(usd, abs=5e-5)
+
+
+def test_the_limits_of_a_pair_go_no_further_than_its_plan() -> None:
+    """Cost is flat beyond the critical batch: the pair asks for the latency of the fastest plan there."""
+    spec = {
+        "model": "llama-3-8b", "workload": {"context_tokens": 128}, "slo": {"tpot_ms": 0.001},
+        "search": {"chips": ["tpu-v5e"], "weights": ["bf16"], "kv_cache": ["bf16"], "max_usd_per_hour": 0.5},
+    }  # fmt: skip
+    (correction,) = answer(spec).corrections
+    values = {change.requirement: change.value for change in correction.changes}
+    assert values["tpot"] == correction.plan.tpot_ms
+    assert solve(Spec.load(spec).changed({change.key: change.value for change in correction.changes})).plan == (
+        correction.plan
+    )
+
+
+def test_a_larger_batch_can_be_what_is_missing() -> None:
+    search = {**ON_32_CHIPS["search"], "max_chips": 64, "topologies": {"tpu-v5e": ["8x8"]}, "max_batch": 4}
+    result = answer({**ON_32_CHIPS, "search": search})
+    assert ("kv_heads",) in {conflict[-1:] for conflict in result.conflict or ()}
+    found = {c.changes[0].requirement: c for c in result.corrections}
+    assert (found["max_batch"].changes[0].key, found["max_batch"].changes[0].value) == ("search.max_batch", 8)
+    assert found["max_batch"].plan.batch == 8
+
+
+def test_chips_and_prices_of_ones_own_can_be_corrected_and_compared() -> None:
+    chip = {
+        "name": "my-chip", "vendor": "test", "hbm_bytes": 16e9, "hbm_bytes_per_s": 8e11, "flop_per_s": {"bf16": 2e14},
+        "axes": [{"name": "x", "bytes_per_s": 9e10}], "topologies": ["1", "8"],
+    }  # fmt: skip
+    spec = {**ON_32_CHIPS, "search": {"chips": [chip]}, "price": {"my-chip": 1.0}}
+    assert {c.changes[0].requirement for c in answer(spec).corrections} >= {"chip"}
+    small = Spec.load({**spec, "model": "llama-3-8b"})
+    assert why_not(small, Decisions(chip="tpu-v6e")).alternative.plan is not None
+
+
+def test_explanations_do_not_share_the_time_limit_of_the_answer() -> None:
+    result = answer(ON_32_CHIPS, Settings(time_limit_s=1e-6))
+    assert result.status is Status.INFEASIBLE
+    assert {c.changes[0].requirement for c in result.corrections} == {"tpot", "chips", "chip", "weights"}
+
+
 @MANY
 @given(tight())
 def test_corrections_are_complete_and_tight_on_both_sides(spec: dict[str, Any]) -> None:

@@ -45,6 +45,12 @@ def test_breakdown_marks_the_compute_bound_sector_and_full_hbm() -> None:
     assert chart.log_y
 
 
+def test_a_context_at_which_nothing_fits_says_so() -> None:
+    for chart in (pareto_chart(*layout(contexts="8192,10000000")), breakdown_chart(*layout(contexts="8192,10000000"))):
+        assert [frame.label for frame in chart.frames] == ["8,192 tokens", "10,000,000 tokens (no batch fits)"]
+        assert chart.frames[1].rule_at is None
+
+
 def test_another_model_on_another_chip() -> None:
     chart = breakdown_chart(
         *layout(model="llama-3-405b", chip="h100-sxm", topology="8x2", weights="fp8", compute="fp8")
@@ -106,6 +112,7 @@ def test_images(tmp_path: Path, ending: str, magic: bytes) -> None:
             "64 ways need batches of 8 at least",
         ),
         (["pareto", "--out", "x.html", "--chip", "l4", "--topology", "8"], 1, "l4 has no price in list-2026-11"),
+        (["pareto", "--out", "x.html", "--weights", "bf16", "--compute", "int8"], 1, "the weights, bf16, are wider"),
         (["pareto"], 2, "Missing option"),
         (["pie", "--out", "x.html"], 2, "'pie'"),
     ],

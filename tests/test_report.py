@@ -141,7 +141,7 @@ def test_a_conflict_is_a_sentence() -> None:
     )
     assert (
         conflict([Requirement.TPOT, Requirement.BUDGET, Requirement.THROUGHPUT], spec)
-        == "tpot ≤ 15 ms, budget ≤ $9/h and throughput ≥ 1e+06 tokens/s cannot hold together on tpu-v5e"
+        == "tpot ≤ 15 ms, budget ≤ $9/h and throughput ≥ 1,000,000 tokens/s cannot hold together on tpu-v5e"
     )
     assert (
         conflict([Requirement.HBM], spec_of(headroom=0.2))

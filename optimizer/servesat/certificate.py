@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from servesat.errors import CatalogueError, ServesatError
 from servesat.formulation import Settings
 from servesat.instance import round_columns
 from servesat.layouts import enumerate_layouts
-from servesat.plan import Assignment, Result, Status
+from servesat.plan import Assignment, Plan, Result, Status
 from servesat.spec import Spec
-from servesat.validation import read_json
+from servesat.validation import read_json, shorten
 
 FORMAT = "servesat-certificate-1"
 MAX_CELLS = 1_000_000
@@ -63,19 +64,41 @@ class Verification:
         return not self.failed
 
 
+_KEYS = {
+    "format",
+    "servesat",
+    "spec",
+    "catalogue",
+    "solver",
+    "status",
+    "plan",
+    "formulas",
+    "bound_usd_per_million_output_tokens",
+    "gap",
+}
+
+
 def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
-    """Everything that a result rests on, as one JSON document. Raises ServesatError unless the result is proved."""
+    """Everything that a result rests on, as one JSON document.
+
+    Raises ServesatError unless the result is a proved plan, and where a record of the spec bears the id of another one
+    in the catalogue.
+    """
     if result.status is not Status.OPTIMAL or result.plan is None:
-        raise ServesatError(f"--certificate: the result is {result.status}; only a proved plan has a certificate")
+        raise ServesatError(f"no certificate: the result is {result.status}, and only a proved plan has one")
+    for name, record in _records(spec):
+        shelved = _shelved(name)
+        if shelved is not None and shelved != record:
+            raise ServesatError(f"no certificate: {name} is not the catalogue's entry of that id; give it another name")
     cost, bound = result.plan.usd_per_million_output_tokens, result.bound_usd_per_million_output_tokens
     return {
         "format": FORMAT,
         "servesat": version("servesat"),
         "spec": _spec_document(spec),
-        "catalogue": {name: _sha256(record) for name, record in _records(spec) if _shelved(name) == record},
+        "catalogue": {name: _sha256(record) for name, record in _records(spec) if _shelved(name) is not None},
         "solver": {"name": "OR-Tools CP-SAT", "version": version("ortools"), "parameters": asdict(settings)},
         "status": str(result.status),
-        "plan": json.loads(json.dumps(asdict(result.plan))),
+        "plan": _plain(result.plan),
         "formulas": FORMULAS,
         "bound_usd_per_million_output_tokens": bound,
         "gap": None if bound is None else 1 - bound / cost,
@@ -99,16 +122,19 @@ def verify(path: Path) -> Verification:
     document = read_json(path, ServesatError)
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise ServesatError(f"{path}: is no certificate of servesat; expected format {FORMAT}")
-    missing = [key for key in ("spec", "catalogue", "plan", "status", "formulas") if key not in document]
-    if missing:
-        raise ServesatError(f"{path}: {', '.join(missing)} is missing")
+    if set(document) != _KEYS:
+        wrong = ", ".join(sorted(_KEYS ^ set(document)))
+        raise ServesatError(f"{path}: {wrong} is missing or unknown; expected the keys {', '.join(sorted(_KEYS))}")
+    for key in ("spec", "catalogue", "plan", "solver", "formulas"):
+        if not isinstance(document[key], Mapping):
+            raise ServesatError(f"{path}: {key} = {shorten(document[key])}: expected a mapping")
     passed: list[str] = []
     failed: list[str] = []
     for check in (_check_inputs, _check_figures, _check_bound, _check_optimality):
         try:
             faults, saying = check(document)
-        except (ServesatError, KeyError, TypeError, ValueError) as fault:
-            faults, saying = [f"{check.__name__.removeprefix('_check_')}: {fault}"], ""
+        except (ServesatError, ArithmeticError, LookupError, TypeError, ValueError) as fault:
+            faults, saying = [f"{check.__name__.removeprefix('_check_')}: {type(fault).__name__}: {fault}"], ""
         failed += faults
         passed += [] if faults else [saying]
     return Verification(passed=tuple(passed), failed=tuple(failed))
@@ -131,22 +157,28 @@ def _check_inputs(document: Mapping[str, Any]) -> Checked:
     if document["formulas"] != FORMULAS:
         faults.append("formulas: not those of this version")
     own = [name for name in records if name not in stated]
+    faults += [f"spec: {name} is in the catalogue, and not stated" for name in own if _shelved(name) is not None]
     return faults, f"inputs: {len(stated)} catalogue entries as stated; the spec's own: {', '.join(own) or 'none'}"
 
 
 def _check_figures(document: Mapping[str, Any]) -> Checked:
     """Every figure follows from the decisions, and every requirement holds."""
-    stated = document["plan"]
     plan, margins = rederive(Spec.load(document["spec"]), _assignment(document))
-    figures = dict(_flat(asdict(plan)))
-    told = dict(_flat(stated))
-    faults = [f"plan: {name} is missing" for name in figures if name not in told]
-    faults += [f"plan: {name} is no figure of a plan" for name in told if name not in figures]
-    for name, figure in figures.items():
-        if name in told and not _same(figure, told[name]):
-            faults.append(f"plan: {name} is stated as {told[name]!r}, and follows as {figure!r}")
+    faults = list(_differences(_plain(plan), document["plan"], "plan"))
     faults += [f"plan: violates {margin.requirement}" for margin in margins if not margin.holds]
-    return faults, f"figures: {len(figures)} re-derived, {len(margins)} requirements hold"
+    return faults, f"figures: {len(FORMULAS)} re-derived, {len(margins)} requirements hold"
+
+
+def _differences(right: Any, told: Any, where: str) -> Iterator[str]:
+    """Where a told document differs from the right one; numbers may differ by the tolerance, types may not."""
+    if isinstance(right, dict) and isinstance(told, Mapping):
+        yield from (f"{where}: {key} is missing" for key in right if key not in told)
+        yield from (f"{where}: {key} is no figure of a plan" for key in told if key not in right)
+        for key in right:
+            if key in told:
+                yield from _differences(right[key], told[key], f"{where}.{key}")
+    elif not _same(right, told):
+        yield f"{where} is stated as {told!r}, and follows as {right!r}"
 
 
 def _check_bound(document: Mapping[str, Any]) -> Checked:
@@ -157,7 +189,7 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
     )
     if document["status"] != "optimal":
         return [f"status: {document['status']!r}, expected 'optimal'"], ""
-    if not _same(cost, bound) or not abs(gap) <= TOLERANCE:
+    if not _same(cost, bound) or not isinstance(gap, float) or not abs(gap) <= TOLERANCE:
         return [f"bound: {bound!r} with a gap of {gap!r} does not prove a cost of {cost!r}"], ""
     return [], "bound: equal to the cost, no gap"
 
@@ -182,9 +214,15 @@ def _check_optimality(document: Mapping[str, Any]) -> Checked:
 
 
 def _assignment(document: Mapping[str, Any]) -> Assignment:
-    plan = document["plan"]
-    decisions = {name: plan[name] for name in _DECISIONS}
-    return Assignment(**decisions | {"tp_axes": tuple(decisions["tp_axes"])})
+    """The decisions of a certificate's plan. Raises ServesatError where one is not of its type."""
+    decisions = {name: document["plan"][name] for name in _DECISIONS}
+    axes = decisions["tp_axes"]
+    right = isinstance(axes, list) and all(type(axis) is int for axis in axes) and type(decisions["batch"]) is int
+    if not right or not all(
+        isinstance(decisions[name], str) for name in _DECISIONS if name not in {"tp_axes", "batch"}
+    ):
+        raise ServesatError(f"plan: the decisions {shorten(decisions)} are not of the types that a plan has")
+    return Assignment(**decisions | {"tp_axes": tuple(axes)})
 
 
 def _spec_document(spec: Spec) -> dict[str, Any]:
@@ -221,15 +259,15 @@ def _sha256(record: Sourced) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", list(value) if isinstance(value, tuple | list) else value
+def _plain(plan: Plan) -> Any:
+    """A plan as JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(asdict(plan)))
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, int | float) and not isinstance(other, bool):
-        return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))
-    return bool(one == other) and type(one) is type(other)
+def _same(right: Any, told: Any) -> bool:
+    """Equal and of one type, lists entry by entry; floats within the tolerance."""
+    if isinstance(right, list) and isinstance(told, list):
+        return len(right) == len(told) and all(map(_same, right, told))
+    if isinstance(right, float) and type(told) in {int, float}:
+        return isfinite(told) and abs(right - told) <= TOLERANCE * abs(right)
+    return type(right) is type(told) and bool(right == told)

@@ -98,10 +98,12 @@ def solve(
 
         settings = Settings(time_limit_s=time_limit)
         result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
-        if certificate is not None:
+        if certificate is not None and EXIT_CODES[result.status] == 0:
             from servesat.certificate import certify, write_certificate
 
             write_certificate(certify(loaded, result, settings), certificate)
+        elif certificate is not None:
+            typer.echo(f"note: {certificate} is not written: the result is {result.status}", err=True)
         if as_json:
             from servesat.report.documents import dumps, result_document
 

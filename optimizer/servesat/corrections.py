@@ -6,19 +6,20 @@ A column with one bit is a plan that one change allows; the best such column tel
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from servesat.arrays import Floats, Ints
-from servesat.candidates import BIT, TOLERANCE, Columns, evaluate
+from servesat.candidates import BIT, TIE, TOLERANCE, Columns, evaluate
 from servesat.deployment import solve
+from servesat.errors import SolverError
 from servesat.formulation import Settings
 from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
-from servesat.plan import Change, Correction, Requirement
-from servesat.spec import Spec
+from servesat.plan import Change, Correction, Plan, Requirement
+from servesat.spec import MAX_BATCH, Spec
 
 
 class Opening(StrEnum):
@@ -29,6 +30,7 @@ class Opening(StrEnum):
     WEIGHTS = "weights"
     KV_CACHE = "kv_cache"
     COMPUTE = "compute"
+    MAX_BATCH = "max_batch"
     PAY = "pay"
 
 
@@ -60,28 +62,48 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
     for kind, bit in _BITS.items():
         rows = np.flatnonzero(widened.bits == bit)
         if len(rows):
-            found.append((_change(spec, widened, kind, _nearest(widened, kind, rows)),))
+            found.append((_change(widened, kind, _nearest(widened, kind, rows)),))
     return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(spec, widened))
 
 
 def _cheapest_pair(spec: Spec, widened: _Widened) -> list[tuple[Change, ...]]:
-    rows = np.flatnonzero(np.bitwise_count(widened.bits) == 2)
+    rows = np.flatnonzero((widened.bits >= 0) & (np.bitwise_count(widened.bits) == 2))
     if not len(rows):
         return []
     cost = widened.columns.usd_per_million[rows]
-    row = int(rows[np.lexsort((widened.columns.step_s[rows], cost))[0]])
+    tied = rows[cost <= cost.min() * (1 + TIE)]
+    row = int(tied[np.argmin(widened.columns.step_s[tied])])
     kinds = [kind for kind, bit in _BITS.items() if widened.bits[row] & bit]
-    return [tuple(_change(spec, widened, kind, row) for kind in kinds)]
+    return [tuple(_change(widened, kind, row) for kind in kinds)]
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
     plan = solve(spec.changed(_as_keys(spec, changes)), settings).plan
-    assert plan is not None, "a correction was taken from a plan, so there is one"
+    if plan is None:
+        raise SolverError(f"no plan under the corrections {changes}, though they were taken from one")
+    if len(changes) > 1:  # limits of a pair need not go further than its plan, the fastest of those that tie, does
+        changes = tuple(replace(change, value=_used(plan, change)) for change in changes)
     return Correction(changes=changes, plan=plan)
 
 
+def _used(plan: Plan, change: Change) -> float | int | str:
+    """What a plan uses of the limit that a change moves; the change's own value where it opens the search."""
+    used: dict[str, float | int | str] = {
+        Requirement.TPOT: plan.tpot_ms,
+        Requirement.CHIPS: plan.chips,
+        Requirement.BUDGET: plan.usd_per_hour,
+        Requirement.THROUGHPUT: plan.tokens_per_s,
+        Requirement.HBM: max(0.0, 1 - plan.hbm_used_fraction),
+        Opening.MAX_BATCH: plan.batch,
+    }
+    return used.get(change.requirement, change.value)
+
+
 def _widen(spec: Spec) -> _Widened:
-    """Evaluate everything that could be searched, under both treatments of the interconnect."""
+    """Evaluate everything that could be searched, under both treatments of the interconnect.
+
+    The breakpoints of the memory without its headroom, and of a larger batch than the search's, are there too.
+    """
     searched = {offer.chip.id for offer in spec.offers}
     others = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
     everything: dict[str, Any] = {
@@ -91,12 +113,16 @@ def _widen(spec: Spec) -> _Widened:
         "search.kv_cache": tuple(BYTES_PER_VALUE),
         "search.compute": tuple(BYTES_PER_VALUE),
     }
-    forbid = evaluate(spec.changed(everything | {"ici": "forbid"}))
-    pay = evaluate(spec.changed(everything | {"ici": "pay"}))
-    if spec.ici == "pay":
-        return _with_bits(spec, pay, np.zeros(len(pay), dtype=np.int64))
-    extra = np.concatenate([np.zeros(len(forbid), dtype=np.int64), np.full(len(pay), _OPENING_BIT[Opening.PAY])])
-    return _with_bits(spec, forbid.join(pay), extra)
+    found: list[tuple[Columns, int]] = []
+    for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
+        paid = _OPENING_BIT[Opening.PAY] if ici != spec.ici else 0
+        for breakpoints in ({}, {"headroom": 0.0}, {"search.max_batch": MAX_BATCH}):
+            found.append((evaluate(spec.changed({**everything, **breakpoints, "ici": ici})), paid))
+    columns = found[0][0]
+    for more, _ in found[1:]:
+        columns = columns.join(more)
+    extra = np.concatenate([np.full(len(part), paid, dtype=np.int64) for part, paid in found])
+    return _with_bits(spec, columns, extra)
 
 
 def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
@@ -118,10 +144,13 @@ def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
     used = weights_bytes(spec.model, layouts.replica.weights_value_bytes) + columns.batch * sequence
     headroom = np.asarray(1 - used / (layouts.tp * layouts.hbm_bytes))
 
-    violated = columns.violated.astype(np.int64)
+    hbm = int(BIT[Requirement.HBM])
+    short = (1 - headroom) > (1 - spec.headroom) * (1 + TOLERANCE)  # of the spec's headroom, whichever was evaluated
+    violated = np.where(short, columns.violated.astype(np.int64) | hbm, columns.violated & ~np.uint16(hbm))
     fixed = sum(int(BIT[r]) for r in (Requirement.HEADS, Requirement.KV_HEADS, Requirement.DTYPES, Requirement.ICI))
-    hopeless = (violated & fixed != 0) | ((violated & int(BIT[Requirement.HBM]) != 0) & (headroom < -TOLERANCE))
+    hopeless = (violated & fixed != 0) | (headroom < -TOLERANCE)
     bits = violated | np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | extra
+    bits |= np.where(columns.batch > search.max_batch, _OPENING_BIT[Opening.MAX_BATCH], 0)
     return _Widened(
         columns=columns,
         bits=np.where(hopeless, -1, bits),
@@ -146,6 +175,8 @@ def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> int:
             asked = -widened.tokens_per_s
         case Requirement.HBM:
             asked = -widened.headroom
+        case Opening.MAX_BATCH:
+            asked = columns.batch
         case Opening.WEIGHTS | Opening.KV_CACHE | Opening.COMPUTE:
             asked = np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in dtypes])[layouts.dtype]
         case _:
@@ -153,31 +184,27 @@ def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> int:
     return int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], asked[rows]))[0]])
 
 
-def _change(spec: Spec, widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
+def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
     """The change of one kind that allows a column."""
     columns, layouts = widened.columns, widened.columns.layouts
     assignment = columns.assignment(row)
-    match kind:
-        case Requirement.TPOT:
-            key, value, unit = "slo.tpot_ms", float(columns.step_s[row]) * 1e3, "ms"
-        case Requirement.CHIPS:
-            return Change(requirement=kind, key="search.max_chips", value=int(layouts.chips[row]), unit="chips")
-        case Requirement.BUDGET:
-            key, value, unit = "search.max_usd_per_hour", float(layouts.usd_per_hour[row]), "$/h"
-        case Requirement.THROUGHPUT:
-            key, value, unit = "slo.min_tokens_per_s", float(widened.tokens_per_s[row]), "tokens/s"
-        case Requirement.HBM:
-            key, value, unit = "headroom", float(widened.headroom[row]), ""
-        case Opening.PAY:
-            return Change(requirement=Requirement.ICI, key="ici", value="pay")
-        case Opening.CHIP:
-            return Change(requirement=kind, key="search.chips", value=assignment.chip)
-        case Opening.TOPOLOGY:
-            key = f"search.topologies.{assignment.chip}"
-            return Change(requirement=kind, key=key, value=assignment.topology)
-        case _:
-            return Change(requirement=kind, key=f"search.{kind}", value=str(getattr(assignment, kind)))
-    return Change(requirement=kind, key=key, value=value, unit=unit)
+    moved: dict[Requirement | Opening, tuple[str, float | int | str, str]] = {
+        Requirement.TPOT: ("slo.tpot_ms", float(columns.step_s[row]) * 1e3, "ms"),
+        Requirement.CHIPS: ("search.max_chips", int(layouts.chips[row]), "chips"),
+        Requirement.BUDGET: ("search.max_usd_per_hour", float(layouts.usd_per_hour[row]), "$/h"),
+        Requirement.THROUGHPUT: ("slo.min_tokens_per_s", float(widened.tokens_per_s[row]), "tokens/s"),
+        Requirement.HBM: ("headroom", float(widened.headroom[row]), ""),
+        Opening.CHIP: ("search.chips", assignment.chip, ""),
+        Opening.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
+        Opening.WEIGHTS: ("search.weights", assignment.weights, ""),
+        Opening.KV_CACHE: ("search.kv_cache", assignment.kv_cache, ""),
+        Opening.COMPUTE: ("search.compute", assignment.compute, ""),
+        Opening.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
+        Opening.PAY: ("ici", "pay", ""),
+    }
+    key, value, unit = moved[kind]
+    name = Requirement.ICI if kind is Opening.PAY else kind
+    return Change(requirement=str(name), key=key, value=value, unit=unit)
 
 
 def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ def answer(
     """
     spec, settings = Spec.load(spec), settings or Settings()
     result = solve(spec, settings)
+    settings = replace(settings, time_limit_s=None)  # the time limit is for the answer; explanations take milliseconds
     if result.status is Status.INFEASIBLE:
         return replace(result, corrections=corrections(spec, settings))
     if result.plan is not None:

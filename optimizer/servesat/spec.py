@@ -206,6 +206,9 @@ class Spec(Strict):
         }
         for key, value in changes.items():
             data = _with(data, key.split("."), value, key)
+        if "search.chips" in changes:  # a price of a chip that is no longer searched has lost its chip, not its sense
+            left = {*chip_ids(), *(getattr(chip, "id", chip) for chip in changes["search.chips"] or ())}
+            data = {**data, "price": {chip: usd for chip, usd in data["price"].items() if chip in left}}
         return validate(type(self), data, where=INLINE, error=SpecError)
 
     @model_validator(mode="after")

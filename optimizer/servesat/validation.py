@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Hashable, Iterable, Sequence
@@ -170,11 +171,23 @@ def read_toml(path: Path, error: type[ServesatError]) -> dict[str, Any]:
 
 
 def read_json(path: Path, error: type[ServesatError]) -> object:
-    """Read a JSON file; raise `error` with the place of the fault."""
+    """Read a JSON file; raise `error` for duplicate keys, for numbers that are not finite, and for malformed text."""
     try:
-        return json.loads(_read_text(path, error))
+        return json.loads(_read_text(path, error), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (json.JSONDecodeError, ValueError, RecursionError) as fault:
         raise error(f"{path}: malformed JSON: {fault}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    refuse_duplicates([key for key, _ in pairs])
+    for key, value in pairs:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} = {value}: expected a finite number")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name}: expected a finite number")
 
 
 def _read_text(path: Path, error: type[ServesatError]) -> str:

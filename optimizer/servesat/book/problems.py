@@ -10,7 +10,7 @@ from servesat.deployment import solve
 from servesat.latency import Replica, decode_step, largest_batch_within
 from servesat.memory import activation_bytes, chips_to_hold, parameters, smallest_slice
 from servesat.merit import alpha, bandwidth_bound_ways, beta, compute_bound_ways, critical_batch
-from servesat.plan import Requirement, Result
+from servesat.plan import Result
 from servesat.roofline import flops_s, load_s
 
 TPOT_MS = 15.0
@@ -160,11 +160,16 @@ def choices(rows: list[Under15Ms]) -> list[str]:
         for (context, ici, axes), two in plans.items()
         if axes == 2 and two is not None and (one := plans[context, ici, 1]) is not None
     ]
-    first_tpot = min(
-        row.context_tokens
+    paid = [
+        pay.usd_per_million_output_tokens / forbidden.usd_per_million_output_tokens
+        for (context, ici, axes), pay in plans.items()
+        if (ici, axes) == ("pay", 2) and pay is not None and (forbidden := plans[context, "forbid", 2]) is not None
+    ]
+    binds = [
+        f"{' and '.join(row.result.binding)} at {row.context_tokens:,}"
         for row in rows
-        if (row.ici, row.ici_axes) == ("forbid", 2) and row.result.binding == (Requirement.TPOT,)
-    )
+        if (row.ici, row.ici_axes) == ("forbid", 2)
+    ]
     wide = _solve_405b(8192, weights="bf16").plan
     wide_says = f"{wide.chips} chips" if wide else "more chips than there are"
     ways = compute_bound_ways(model, 2, alpha(chip, "bf16"))
@@ -176,8 +181,9 @@ def choices(rows: list[Under15Ms]) -> list[str]:
         "Int8 weights load in half the time, which halves the batch that the interconnect can hide: bf16 weights would "
         f"allow {hidden_bf16} on 8x8, but need {wide_says} to load within {TPOT_MS:g} ms.",
         f"64 ways are more than the {ways:.0f} that large batches could hide, so the interconnect limits the batch "
-        f"before the matmuls are compute-bound, at {critical_batch(chip, 'bf16', 1.0):.0f}; paying for it buys little.",
-        f"Context: from {first_tpot:,} tokens the limit of {TPOT_MS:g} ms binds rather than the interconnect.",
+        f"before the matmuls are compute-bound, at {critical_batch(chip, 'bf16', 1.0):.0f}. Paying for it rather than "
+        f"forbidding it to bind costs {min(paid):.2f} to {max(paid):.2f} times as much, depending on the context.",
+        f"Context: what binds is {', '.join(binds)} tokens.",
     ]
 
 

@@ -128,7 +128,7 @@ def _axis(title: str, span: tuple[float, float], log: bool) -> dict[str, Any]:
     if not log:
         return axis
     decades = range(floor(limits[0]), ceil(limits[1]) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    ticks = [digit * 10.0**decade for decade in decades for digit in _ticks(span)]
     return axis | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
 
 
@@ -142,11 +142,23 @@ def _decorations(chart: Chart, frame: Frame) -> dict[str, Any]:
         fill = {"type": "rect", "fillcolor": "#d62728", "opacity": 0.10, "line": {"width": 0}, "layer": "below"}
         shapes.append({**fill, "x0": max(frame.shade_from, left), "x1": right, **across})
         notes.append(_note(chart, right, frame.shade_label, {"y": 1.0, "yanchor": "top", "font": {"color": "#d62728"}}))
-    if frame.rule_at is not None and left <= frame.rule_at <= right:
+    if frame.rule_at is not None and frame.rule_at <= right:
         line = {"type": "line", "line": {"color": "#555555", "dash": "dash"}}
         shapes.append({**line, "x0": frame.rule_at, "x1": frame.rule_at, **across})
-        notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom"}))
+        beside = "right" if _share(chart, frame.rule_at) > 0.3 else "left"
+        notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom", "xanchor": beside}))
     return {"shapes": shapes, "annotations": notes}
+
+
+def _share(chart: Chart, at: float) -> float:
+    """How far along the x axis a value lies, from 0 to 1: a label goes to the side that has room."""
+    ends = [log10(end) for end in chart.x_range] if chart.log_x else list(chart.x_range)
+    return ((log10(at) if chart.log_x else at) - ends[0]) / ((ends[1] - ends[0]) or 1.0)
+
+
+def _ticks(span: tuple[float, float]) -> tuple[int, ...]:
+    """Digits at which a logarithmic axis is labelled: fewer where it spans many decades."""
+    return (1, 2, 5) if span[1] <= 1e4 * span[0] else (1,)
 
 
 def _note(chart: Chart, at: float, label: str, place: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +181,7 @@ def _write_image(chart: Chart, path: Path) -> None:
     if len(handles) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle(chart.title)
-    for panel in panels[-1]:
+    for panel in panels.flat[max(0, len(chart.frames) - columns) : len(chart.frames)]:
         panel.set_xlabel(chart.x_title)
     for panel in panels[:, 0]:
         panel.set_ylabel(chart.y_title)
@@ -185,9 +197,9 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
         dash, colour = ":" if series.dashed else "-", COLOURS[line % len(COLOURS)]
         panel.plot(series.x, series.y, label=series.name, color=colour, linestyle=dash, linewidth=2)
     panel.set(xscale="log" if chart.log_x else "linear", yscale="log" if chart.log_y else "linear")
-    for axis, log in ((panel.xaxis, chart.log_x), (panel.yaxis, chart.log_y)):
+    for axis, log, span in ((panel.xaxis, chart.log_x, chart.x_range), (panel.yaxis, chart.log_y, chart.y_range)):
         if log:
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_locator(LogLocator(subs=_ticks(span)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
     panel.set(title=f"{chart.slider}{frame.label}", xlim=chart.x_range, ylim=chart.y_range)
@@ -196,9 +208,10 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
     if frame.shade_from is not None and frame.shade_from < right:
         panel.axvspan(max(frame.shade_from, chart.x_range[0]), right, color="#d62728", alpha=0.10)
         panel.text(right, top, f"{frame.shade_label} ", color="#d62728", ha="right", va="top", fontsize=8)
-    if frame.rule_at is not None and chart.x_range[0] <= frame.rule_at <= chart.x_range[1]:
+    if frame.rule_at is not None and frame.rule_at <= right:
+        beside = "right" if _share(chart, frame.rule_at) > 0.3 else "left"
         panel.axvline(frame.rule_at, color="#555555", linestyle="--", linewidth=1)
-        panel.text(frame.rule_at, chart.y_range[0], f"{frame.rule_label} ", ha="right", va="bottom", fontsize=8)
+        panel.text(frame.rule_at, chart.y_range[0], f" {frame.rule_label} ", ha=beside, va="bottom", fontsize=8)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -59,10 +59,13 @@ def read_layout(
         batch=1,
     )
     plan, margins = rederive(specs[0], assignment)
-    if any(margin.requirement is Requirement.HEADS and not margin.holds for margin in margins):
+    broken = {margin.requirement for margin in margins if not margin.holds}
+    if Requirement.HEADS in broken:
         raise SpecError(
             f"--topology {topology}: {plan.tp} ways do not divide the query heads and d_ff of {specs[0].model.id}"
         )
+    if Requirement.DTYPES in broken:
+        raise SpecError(f"--compute {compute}: the weights, {weights}, are wider")
     if plan.kv_batch_shards > max_batch:
         raise SpecError(f"--max-batch {max_batch}: {plan.tp} ways need batches of {plan.kv_batch_shards} at least")
     return specs[0], assignment, tokens
@@ -96,8 +99,8 @@ def breakdown_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int],
         title=f"{_layout(spec, assignment)}: where a step goes",
         x_title="batch [sequences]",
         y_title="time of a step [ms]",
-        x_range=(float(sweeps[0].batch[0]), float(max_batch)),
-        y_range=(0.8 * max(min(shown), max(shown) / 1e4), 1.3 * max(shown)),
+        x_range=(float(sweeps[0].batch[0]), max(float(max_batch), 2.0 * sweeps[0].batch[0])),
+        y_range=(0.8 * min(shown), 1.3 * max(shown)),
         log_x=True,
         log_y=True,
         slider="context: ",
@@ -123,6 +126,11 @@ def _sweeps(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_bat
 def _first_frame(contexts: Sequence[int]) -> int:
     """The book's 8,192 tokens where they are among the contexts."""
     return list(contexts).index(8192) if 8192 in contexts else 0
+
+
+def _label(one: Sweep) -> str:
+    nothing = "" if one.fits >= one.batch[0] else " (no batch fits)"
+    return f"{one.context_tokens:,} tokens{nothing}"
 
 
 def _layout(spec: Spec, assignment: Assignment) -> str:
@@ -154,7 +162,7 @@ def _pareto_frame(one: Sweep) -> Frame:
         )
 
     return Frame(
-        label=f"{one.context_tokens:,} tokens",
+        label=_label(one),
         series=(
             series("memory-bound", memory_bound, dashed=False),
             series(f"compute-bound (batch ≥ {one.critical:.0f})", compute_bound, dashed=True),
@@ -171,7 +179,7 @@ def _breakdown_frame(one: Sweep) -> Frame:
         "step": one.step_ms,
     }
     return Frame(
-        label=f"{one.context_tokens:,} tokens",
+        label=_label(one),
         series=tuple(
             Series(
                 name=name,
@@ -184,6 +192,6 @@ def _breakdown_frame(one: Sweep) -> Frame:
         ),
         shade_from=one.critical,
         shade_label=f"compute-bound from {one.critical:.0f}",
-        rule_at=float(one.fits),
+        rule_at=float(one.fits) if one.fits >= one.batch[0] else None,
         rule_label=f"HBM full at {one.fits}",
     )

@@ -20,6 +20,7 @@ from servesat.report.words import (
     gigabytes,
     limit_value,
     longest_term,
+    number,
     ways,
 )
 from servesat.spec import Spec
@@ -149,7 +150,7 @@ def _next_smaller(result: Result, plan: Plan) -> Sequence[SliceSummary]:
 def _used(margin: Margin) -> str:
     if margin.value is None or margin.limit is None:
         return "a rule"
-    return f"{margin.value:.4g} of {margin.limit:.4g} {margin.unit}"
+    return f"{number(margin.value)} of {number(margin.limit)} {margin.unit}"
 
 
 def _requirements_table(margins: Sequence[Margin]) -> Table:
@@ -159,10 +160,10 @@ def _requirements_table(margins: Sequence[Margin]) -> Table:
         table.add_column(column, justify="right")
     table.add_column("unit")
     for margin in margins:
-        numbers = [margin.value, margin.limit, margin.slack]
+        figures = [margin.value, margin.limit, margin.slack]
         table.add_row(
             margin.requirement,
-            *("" if number is None else f"{number:,.4g}" for number in numbers),
+            *("" if figure is None else number(figure) for figure in figures),
             margin.unit or "holds",
         )
     return table

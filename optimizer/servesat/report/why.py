@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from servesat.candidates import TIE
 from servesat.plan import Plan
 from servesat.report.documents import result_document
 from servesat.report.words import conflict, dollars, gigabytes, ways
@@ -55,20 +56,24 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         return
     if best is None:
         console.print(
-            Text(f"The spec itself has no plan ({comparison.best.status}); under the decisions:", style="red")
+            Text(f"The spec itself has no plan ({comparison.best.status}); under the decisions there is one:")
         )
-        best = alternative
+        console.print(_table(alternative, None))
+        return
     console.print(_table(best, alternative))
     console.print(Text(_verdict(comparison, best, alternative)))
 
 
-def _table(best: Plan, alternative: Plan) -> Table:
+def _table(best: Plan, alternative: Plan | None) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    for column in ("best plan", "alternative", "ratio"):
+    for column in ("best plan", "alternative", "ratio") if alternative else ("plan",):
         table.add_column(column, justify="right")
     for name, show, measure in _TERMS:
         ratio = ""
+        if alternative is None:
+            table.add_row(name, show(best))
+            continue
         if measure is not None and measure(best):
             ratio = f"{measure(alternative) / measure(best):.2f}x"
         table.add_row(name, show(best), show(alternative), ratio)
@@ -79,10 +84,17 @@ def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
     if alternative == best:
         return "the decisions are those of the best plan"
     more = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
-    price = comparison.break_even_usd_per_chip_hour
+    price, chip = comparison.break_even_usd_per_chip_hour, alternative.chip
+    if abs(more) <= TIE:
+        return "both cost the same a token; the best plan is faster, or takes fewer chips, or comes first by name"
+    if more < 0:
+        return f"the alternative costs {-more:.1%} less a token: it lies outside what the spec searches"
+    costs = f"the alternative costs {more:.1%} more a token"
     if price is not None:
         return (
-            f"the alternative costs {more:.1%} more a token; it wins when {alternative.chip} costs less than "
-            f"{dollars(price)} a chip-hour (now {dollars(alternative.usd_per_chip_hour)})"
+            f"{costs}; it wins when {chip} costs less than {dollars(price)} a chip-hour "
+            f"(now {dollars(alternative.usd_per_chip_hour)})"
         )
-    return f"the alternative costs {more:.1%} more a token; at no price of {alternative.chip} does it win"
+    if chip == best.chip:
+        return f"{costs}, at any price of {chip}, which both take"
+    return f"{costs}; at a price of {chip} at which it won, another plan on {chip} would cost less still"

@@ -14,6 +14,11 @@ def dollars(amount: float) -> str:
     return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
 
 
+def number(value: float) -> str:
+    """Four significant digits, whole from a thousand on: 16.02, 0.8379, 12,340."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def gigabytes(amount: float) -> str:
     """Decimal gigabytes, as datasheets count: 405 GB, 1,024 GB, 0.54 GB."""
     value = amount / 1e9
@@ -60,9 +65,7 @@ def limit(requirement: Requirement, spec: Spec) -> str:
         Requirement.DTYPES: "dtypes (weights no wider than the compute dtype)",
         Requirement.CHIPS: f"chips ≤ {search.max_chips}",
         Requirement.BUDGET: f"budget ≤ ${search.max_usd_per_hour:g}/h" if search.max_usd_per_hour else "budget",
-        Requirement.THROUGHPUT: f"throughput ≥ {slo.min_tokens_per_s:g} tokens/s"
-        if slo.min_tokens_per_s
-        else "throughput",
+        Requirement.THROUGHPUT: f"throughput ≥ {number(slo.min_tokens_per_s or 0.0)} tokens/s",
     }
     return sayings[requirement]
 
@@ -86,6 +89,7 @@ def change(one: Change) -> str:
         "throughput": "at least {down} tokens/s",
         "hbm": "headroom of {down}",
         "ici": "ici: {value}",
+        "max_batch": "batches up to {value}",
         "chip": "+ chip {value}",
         "topology": "+ slice {value}",
     }.get(one.requirement, "{requirement} may be {value}").format(
@@ -97,9 +101,9 @@ def _rounded(value: float | int | str, towards: Callable[[float], int]) -> str:
     """Four significant digits, rounded up or down, so that the limit shown is enough."""
     if isinstance(value, str) or value == 0:
         return str(value)
-    scale = 10.0 ** (floor(log10(value)) - 3)
+    scale = min(1.0, 10.0 ** (floor(log10(value)) - 3))
     nudge = 1 - 1e-12 if towards is ceil else 1 + 1e-12
-    return f"{towards(value / scale * nudge) * scale:.4g}"
+    return number(towards(value / scale * nudge) * scale)
 
 
 def limit_value(one: LimitValue) -> str:
@@ -111,9 +115,9 @@ def limit_value(one: LimitValue) -> str:
     if one.limit is None or one.relaxed_to is None:
         worth = {Requirement.HBM: "more memory", Requirement.ICI: "a faster interconnect"}[one.requirement]
         return f"{one.requirement}: {worth} {saves} at most; beyond it nothing{then}"
-    moving = f"{one.requirement}: moving {one.limit:,.4g} to {one.relaxed_to:,.4g} {one.unit} {saves}"
+    moving = f"{one.requirement}: moving {number(one.limit)} to {number(one.relaxed_to)} {one.unit} {saves}"
     moved = abs(one.relaxed_to - one.limit)
-    rate = f", {one.saves_fraction / moved:.2%} for each ms of it" if one.unit == "ms" else ""
+    rate = f", {one.saves_fraction / moved:.2%} for each ms of it on average" if one.unit == "ms" else ""
     return f"{moving}{rate}; beyond it nothing{then}"
 
 
@@ -125,7 +129,8 @@ def excluded_because(summary: SliceSummary) -> str:
 def _violation(plan: Plan, margin: Margin) -> str:
     name = margin.requirement
     if name is Requirement.HBM and plan.weights_bytes / 1e9 > (margin.limit or 0.0):
-        return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {margin.limit:,.4g} GB usable on {chips(plan.tp)}"
+        usable = f"{number(margin.limit or 0.0)} GB usable on {chips(plan.tp)}"
+        return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {usable}"
     if name is Requirement.TPOT and plan.step_ms.weights > (margin.limit or 0.0):
         return (
             f"tpot: loading {gigabytes(plan.weights_bytes)} of weights over {chips(plan.tp)} takes "
@@ -137,7 +142,8 @@ def _violation(plan: Plan, margin: Margin) -> str:
         return f"{name}: {plan.tp} ways at batch {plan.batch}, weights {plan.weights}, compute {plan.compute}"
     relation = "under" if name is Requirement.THROUGHPUT else "over"
     return (
-        f"{name}: {margin.value:.4g} {margin.unit}, {relation} the limit of {margin.limit:.4g}, at batch {plan.batch}"
+        f"{name}: {number(margin.value)} {margin.unit}, {relation} the limit of {number(margin.limit or 0.0)}, "
+        f"at batch {plan.batch}"
     )
 
 
