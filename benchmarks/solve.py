@@ -63,6 +63,7 @@ def main() -> None:
         "whole catalogue, every dtype, in-process": milliseconds(lambda: solve(whole), runs),
         "  of it: columns evaluated": milliseconds(lambda: evaluate(whole), runs),
         "  of it: CP-SAT, built and proved": milliseconds(lambda: solve_instance(instance, Settings()), runs),
+        "peak memory so far, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "whole catalogue, explained": milliseconds(lambda: answer(whole, top=5), runs),
         "whole catalogue, infeasible and corrected": milliseconds(lambda: answer(infeasible), runs),
         "whole catalogue: columns": len(columns),

@@ -203,7 +203,7 @@ def test_explanations_do_not_share_the_time_limit_of_the_answer() -> None:
     assert {c.changes[0].requirement for c in result.corrections} == {"tpot", "chips", "chip", "weights"}
 
 
-@MANY
+@SOME
 @given(tight())
 def test_corrections_are_complete_and_tight_on_both_sides(spec: dict[str, Any]) -> None:
     loaded = Spec.load(spec)
