@@ -10,7 +10,7 @@ from servesat.check import rederive
 from servesat.deployment import solve
 from servesat.formulation import Settings
 from servesat.layouts import Layouts, enumerate_layouts
-from servesat.plan import Assignment, Plan, Requirement, SliceSummary
+from servesat.plan import Plan, Requirement, SliceSummary
 from servesat.spec import Spec
 
 
@@ -31,7 +31,7 @@ def max_batch_binds(spec: Spec, plan: Plan) -> bool:
     if batch <= spec.search.max_batch:
         return False
     wider = spec.changed({"search.max_batch": batch})
-    following, margins = rederive(wider, replace(_assignment(plan), batch=batch))
+    following, margins = rederive(wider, replace(plan, batch=batch))
     cheaper = following.usd_per_million_output_tokens * (1 + TIE) < plan.usd_per_million_output_tokens
     return cheaper and all(margin.holds for margin in margins)
 
@@ -56,15 +56,3 @@ def _nearest(columns: Columns) -> int:
     short = columns.violated & BIT[Requirement.THROUGHPUT] != 0
     output = np.where(short, -layouts.replicas * columns.batch / columns.step_s, 0.0)
     return int(np.lexsort((columns.step_s, output, np.bitwise_count(columns.violated)))[0])
-
-
-def _assignment(plan: Plan) -> Assignment:
-    return Assignment(
-        chip=plan.chip,
-        topology=plan.topology,
-        tp_axes=plan.tp_axes,
-        weights=plan.weights,
-        kv_cache=plan.kv_cache,
-        compute=plan.compute,
-        batch=plan.batch,
-    )
