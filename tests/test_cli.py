@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from servesat import Result, Status
 from servesat.catalogue import json_schema
 from servesat.cli import app
 
@@ -39,11 +40,14 @@ def test_infeasible_exits_3_with_its_conflict() -> None:
     assert (document["status"], document["plan"], document["conflict"]) == ("infeasible", None, [["tpot", "chips"]])
 
 
-def test_unknown_exits_4() -> None:
-    result = run("solve", str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml"), "--json", "--time-limit", "0.001",
-                 "--set", "search={}")  # fmt: skip
-    document = json.loads(result.stdout)
-    assert result.exit_code == {"optimal": 0, "feasible": 0, "unknown": 4}[document["status"]]
+def test_unknown_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = Result(status=Status.UNKNOWN, plan=None, solve_s=0.1)
+    monkeypatch.setattr("servesat.explain.solve", lambda *_: unknown)
+    result = run("solve", EXAMPLE, "--time-limit", "0.1")
+    assert result.exit_code == 4
+    assert "unknown: the time limit struck before a plan was found" in result.stdout
+    document = json.loads(run("solve", EXAMPLE, "--json", "--time-limit", "0.1").stdout)
+    assert (document["status"], document["plan"], document["conflict"]) == ("unknown", None, None)
 
 
 def test_overrides_and_price_book() -> None:

@@ -63,10 +63,10 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
         rows = np.flatnonzero(widened.bits == bit)
         if len(rows):
             found.append((_change(widened, kind, _nearest(widened, kind, rows)),))
-    return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(spec, widened))
+    return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(widened))
 
 
-def _cheapest_pair(spec: Spec, widened: _Widened) -> list[tuple[Change, ...]]:
+def _cheapest_pair(widened: _Widened) -> list[tuple[Change, ...]]:
     rows = np.flatnonzero((widened.bits >= 0) & (np.bitwise_count(widened.bits) == 2))
     if not len(rows):
         return []

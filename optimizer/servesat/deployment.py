@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates import BIT, Columns, evaluate
+from servesat.candidates import BIT, TOLERANCE, Columns, evaluate
 from servesat.check import rederive
 from servesat.conflict import binding, minimal_conflicts
 from servesat.errors import SolverError
@@ -63,7 +63,7 @@ def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[P
     plan, margins = rederive(spec, columns.assignment(column))
     broken = [m.requirement for m in margins if not m.holds and not relaxed & int(BIT[m.requirement])]
     figure = float(columns.usd_per_million[column])
-    if broken or abs(plan.usd_per_million_output_tokens - figure) > 1e-9 * figure:
+    if broken or abs(plan.usd_per_million_output_tokens - figure) > TOLERANCE * figure:
         raise SolverError(
             f"the chosen plan fails its check: violates {', '.join(broken) or 'nothing'}, "
             f"${plan.usd_per_million_output_tokens} per million against ${figure}"

@@ -10,13 +10,12 @@ from servesat.validation import nearest, shorten
 
 @dataclass(frozen=True)
 class _Family:
-    """What a model type leaves unsaid in its `config.json`, and the fields that it must say.
+    """What a model type leaves unsaid in its `config.json`, and the fields that it must say; all have gated MLPs.
 
     A field whose default is a number of the type's configuration class, not a consequence of other fields, is required:
     a guess would go unnoticed.
     """
 
-    gated_mlp: bool = True
     tied_embeddings: bool = False
     required: tuple[str, ...] = ()
     window: str = ""  # how `sliding_window` applies: to every layer, above max_window_layers, or not at all
@@ -61,7 +60,6 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     own_kv_heads = config.get("num_key_value_heads") is not None
     fields["kv_heads"] = _count(config, "num_key_value_heads", where) if own_kv_heads else fields["query_heads"]
     fields["head_dim"] = _head_dim(config, where)
-    fields["gated_mlp"] = family.gated_mlp
     tied = config.get("tie_word_embeddings")
     fields["tied_embeddings"] = family.tied_embeddings if tied is None else tied
     fields["name"] = str(config.get("_name_or_path") or model_type)

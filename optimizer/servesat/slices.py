@@ -18,11 +18,8 @@ def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSu
     """Sum up every slice of the plan's chip, fewest chips first: its best plan, proved, or the nearest to one."""
     layouts = enumerate_layouts(spec)
     chip = next(offer.chip for offer in spec.offers if offer.chip.id == plan.chip)
-    return tuple(
-        _summary(spec, layouts.take(_on_slice(layouts, chip.id, topology)), settings)
-        for topology in spec.topologies_of(chip)
-        if len(_on_slice(layouts, chip.id, topology))
-    )
+    on_slices = [_on_slice(layouts, chip.id, topology) for topology in spec.topologies_of(chip)]
+    return tuple(_summary(spec, layouts.take(rows), settings) for rows in on_slices)
 
 
 def max_batch_binds(spec: Spec, plan: Plan) -> bool:

@@ -1,6 +1,6 @@
 """What a user writes: the model, the workload, the limits and the search, validated and resolved."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -48,21 +48,33 @@ class Offer(NamedTuple):
     usd_per_chip_hour: float
 
 
-def _resolve_model(value: Any, info: ValidationInfo) -> Any:
+def _resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Callable[..., Any], key: str) -> Any:
+    """The record that a spec names by id, by the path of a file, or writes out as a mapping. Raises SpecError."""
     where, folder = _origin(info)
     if isinstance(value, str):
-        return _found(load_model, value, folder, where, "model")
+        try:
+            return load(value, folder)
+        except CatalogueError as fault:
+            raise SpecError(f"{where}: {key} = {shorten(value)}: {fault}") from None
     if isinstance(value, Mapping):
-        return validate(ModelSpec, value, where=where, error=SpecError, prefix="model")
-    if not isinstance(value, ModelSpec):
-        raise SpecError(f"{where}: model = {shorten(value)}: expected an id, the path of a file, or a mapping")
+        return validate(record, value, where=where, error=SpecError, prefix=key)
+    if not isinstance(value, record):
+        raise SpecError(f"{where}: {key} = {shorten(value)}: expected an id, the path of a file, or a mapping")
     return value
+
+
+def _resolve_model(value: Any, info: ValidationInfo) -> Any:
+    return _resolved(value, info, ModelSpec, load_model, "model")
+
+
+def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
+    return _resolved(value, info, PriceBook, load_price_book, "price_book")
 
 
 def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
     if value is None:
         return None
-    where, folder = _origin(info)
+    where, _ = _origin(info)
     if not isinstance(value, list | tuple) or not value:
         raise SpecError(
             f"{where}: search.chips = {shorten(value)}: expected a list of ids, paths or mappings; leave it out to "
@@ -71,35 +83,11 @@ def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
     chips: list[Chip] = []
     for position, entry in enumerate(value):
         key = f"search.chips.{position}"
-        if isinstance(entry, str):
-            chips.append(_found(load_chip, entry, folder, where, key))
-        elif isinstance(entry, Mapping):
-            chips.append(validate(Chip, entry, where=where, error=SpecError, prefix=key))
-        elif isinstance(entry, Chip):
-            chips.append(entry)
-        else:
-            raise SpecError(f"{where}: {key} = {shorten(entry)}: expected an id, the path of a file, or a mapping")
-        if chips[-1].id in [chip.id for chip in chips[:-1]]:
-            raise SpecError(f"{where}: {key}: a chip with the id '{chips[-1].id}' is already listed")
+        chip = _resolved(entry, info, Chip, load_chip, key)
+        if chip.id in [other.id for other in chips]:
+            raise SpecError(f"{where}: {key}: a chip with the id '{chip.id}' is already listed")
+        chips.append(chip)
     return tuple(chips)
-
-
-def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
-    where, folder = _origin(info)
-    if isinstance(value, str):
-        return _found(load_price_book, value, folder, where, "price_book")
-    if isinstance(value, Mapping):
-        return validate(PriceBook, value, where=where, error=SpecError, prefix="price_book")
-    if not isinstance(value, PriceBook):
-        raise SpecError(f"{where}: price_book = {shorten(value)}: expected an id, the path of a file, or a mapping")
-    return value
-
-
-def _found(load: Any, reference: str, folder: Path, where: str, key: str) -> Any:
-    try:
-        return load(reference, folder)
-    except CatalogueError as fault:
-        raise SpecError(f"{where}: {key} = {shorten(reference)}: {fault}") from None
 
 
 def _origin(info: ValidationInfo) -> tuple[str, Path]:
