@@ -144,6 +144,43 @@ def k_best(spec: dict[str, Any], count: int, group):
     return chosen
 
 
+WANTED = {"tokens_per_s_per_chip": -1, "batch": -1}
+"""Figures of which more is better; of the others less is."""
+
+
+def figure(plan, axis):
+    """A plan's figure in the units of the product."""
+    return {
+        "tpot_ms": plan["step_s"] * 1e3,
+        "usd_per_million_output_tokens": plan["usd"],
+        "tokens_per_s_per_chip": plan["tokens_per_s"] / plan["chips"],
+        "chips": plan["chips"],
+        "usd_per_hour": plan["usd_per_hour"],
+        "batch": plan["batch"],
+    }[axis]
+
+
+def frontier(spec: dict[str, Any], axes, group=lambda plan: None):
+    """The distinct figures that no plan of the same group equals or beats in all axes, by group.
+
+    Figures are compared to ten digits, so that one computed in another order is the same.
+    """
+    by_group: dict[Any, set] = {}
+    for plan, violated in enumerate_plans(spec):
+        if not violated:
+            scores = tuple(float(f"{WANTED.get(axis, 1) * figure(plan, axis):.9e}") for axis in axes)
+            by_group.setdefault(group(plan), set()).add(scores)
+    return {name: _undominated(scores) for name, scores in by_group.items()}
+
+
+def _undominated(scores):
+    kept = []
+    for one in sorted(scores):  # whatever dominates a score comes before it
+        if not any(all(a <= b for a, b in zip(other, one, strict=True)) for other in kept):
+            kept.append(one)
+    return kept
+
+
 def minimal_conflicts(violations):
     """Every minimal set of requirements that hits each violation set, by trying all of them."""
     names = sorted(set().union(*violations))

@@ -1,10 +1,11 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from servesat import Spec, SpecError
-from servesat.spec import parse_override
+from servesat.spec import parse_override, takes_list, takes_whole_number, type_at
 
 BASE = "model: llama-3-70b\nworkload: {context_tokens: 8192}\n"
 V5E = BASE + "search: {chips: [tpu-v5e]}\n"
@@ -203,8 +204,87 @@ def test_a_malformed_override_is_refused(text: str) -> None:
 
 
 def test_an_override_below_a_plain_value_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"model = 'llama-3-70b', expected a mapping to set layers in"):
-        Spec.load({"model": "llama-3-70b", "workload": {"context_tokens": 1}}, {"model.layers": 3})
+    with pytest.raises(SpecError, match=r"headroom = 0.1, expected a mapping to set x in"):
+        Spec.load({"model": "llama-3-70b", "workload": {"context_tokens": 1}, "headroom": 0.1}, {"headroom.x": 3})
+
+
+NAMED = {"model": "llama-3-70b", "workload": {"context_tokens": 8192}, "search": {"chips": ["tpu-v5e", "h100-sxm"]}}
+
+
+def test_fields_of_a_named_model_and_chip_can_be_changed() -> None:
+    overrides = {
+        "model.kv_heads": 64, "chip.tpu-v5e.hbm_bytes": 32e9, "chip.tpu-v5e.axes.1.bytes_per_s": 1e11,
+        "chip.tpu-v5e.flop_per_s.fp8": 4e14, "slo.tpot_ms": 20,
+    }  # fmt: skip
+    for spec in (Spec.load(NAMED, overrides), Spec.load(NAMED).changed(overrides)):
+        chip, other = (offer.chip for offer in spec.offers)
+        assert (spec.model.kv_heads, spec.model.layers, spec.slo.tpot_ms) == (64, 80, 20)
+        assert (chip.hbm_bytes, chip.axes[0].bytes_per_s, chip.axes[1].bytes_per_s) == (32e9, 9e10, 1e11)
+        assert chip.flop_per_s.by_dtype()["fp8"] == 4e14
+        assert other == Spec.load(NAMED).offers[1].chip
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model.kv_heads": 3}, "model: query_heads = 64 is not a multiple of kv_heads = 3"),
+        ({"model.layerz": 3}, "model.layerz: unknown key; did you mean 'layers'"),
+        ({"chip.tpu-v5e.hbm_bytes": -1}, "chip.tpu-v5e.hbm_bytes = -1: expected at least 1"),
+        ({"chip.a100-80gb.hbm_bytes": 1e9}, "chip.a100-80gb.hbm_bytes: a100-80gb is not among the chips searched"),
+        ({"chip.tpu-v5e.axes.7.bytes_per_s": 1e9}, "7: expected a position from 0 to 1"),
+    ],
+)
+def test_a_change_of_a_field_is_checked_by_its_schema(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(complaint)):
+        Spec.load(NAMED).changed(changes)
+
+
+def test_a_changed_spec_still_finds_files_beside_it_and_names_its_own(tmp_path: Path) -> None:
+    shape = "layers = 2\nd_model = 8\nd_ff = 8\nquery_heads = 2\nkv_heads = 1\nhead_dim = 4\nvocab_size = 8\n"
+    (tmp_path / "mine.toml").write_text("name = 'mine'\n" + shape)
+    spec = read(tmp_path, BASE)
+    assert spec.changed({"model": "./mine.toml"}).model.layers == 2
+    with pytest.raises(SpecError, match=r"spec\.yaml: slo.tpot_ms = -1"):
+        spec.changed({"slo.tpot_ms": -1})
+
+
+def test_a_shape_changed_below_a_nominal_size_is_noted() -> None:
+    spec = Spec.load(NAMED)
+    assert "nominal_parameters stays 7e+10" in spec.notes_on({"model.kv_heads": 64})[0]
+    assert spec.notes_on({"model.kv_heads": 64, "model.nominal_parameters": None}) == ()
+    assert spec.notes_on({"slo.tpot_ms": 1}) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "is_list", "is_whole"),
+    [
+        ("search.weights", True, False),
+        ("search.chips", True, False),
+        ("search.topologies.tpu-v5e", True, False),
+        ("search.max_batch", False, True),
+        ("workload.context_tokens", False, True),
+        ("model.kv_heads", False, True),
+        ("chip.tpu-v5e.axes.0.bytes_per_s", False, False),
+        ("price.tpu-v5e", False, False),
+        ("slo.tpot_ms", False, False),
+    ],
+)
+def test_the_type_of_a_key(key: str, is_list: bool, is_whole: bool) -> None:
+    assert (takes_list(key), takes_whole_number(key)) == (is_list, is_whole)
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        ("slo.tpott", "slo.tpott: unknown key; did you mean 'tpot_ms'?"),
+        ("sla", "sla: unknown key; did you mean 'slo'?"),
+        ("chip.tpu-v5e.hbm", "chip.tpu-v5e.hbm: unknown key; did you mean 'hbm_bytes'?"),
+        ("slo.tpot_ms.x", "slo.tpot_ms.x: has no keys below it"),
+    ],
+)
+def test_a_key_that_does_not_exist_has_no_type(key: str, complaint: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(complaint)):
+        type_at(key)
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

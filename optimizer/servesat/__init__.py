@@ -10,12 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servesat.breakpoints import find_breakpoints
     from servesat.deployment import solve
     from servesat.errors import CatalogueError, ServesatError, SolverError, SpecError
     from servesat.explain import answer
     from servesat.formulation import Settings
+    from servesat.frontier import trace_frontier
     from servesat.plan import Margin, Plan, Requirement, Result, Status
+    from servesat.robustness import assess_robustness
     from servesat.spec import Spec
+    from servesat.whatif import what_if
 
 # Names are imported when first used: `servesat --help` needs neither numpy nor the solver.
 _HOMES = {
@@ -31,7 +35,11 @@ _HOMES = {
     "SpecError": "errors",
     "Status": "plan",
     "answer": "explain",
+    "assess_robustness": "robustness",
+    "find_breakpoints": "breakpoints",
     "solve": "deployment",
+    "trace_frontier": "frontier",
+    "what_if": "whatif",
 }
 
 __all__ = [
@@ -47,7 +55,11 @@ __all__ = [
     "SpecError",
     "Status",
     "answer",
+    "assess_robustness",
+    "find_breakpoints",
     "solve",
+    "trace_frontier",
+    "what_if",
 ]
 
 

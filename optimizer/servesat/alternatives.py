@@ -34,7 +34,7 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
         if result.status is not Status.OPTIMAL or result.plan is None:
             break
         plans.append(result.plan)
-        left = np.flatnonzero(group != group[_row(layouts, result.plan)])
+        left = np.flatnonzero(group != group[row_of(layouts, result.plan)])
         layouts, group = layouts.take(left), group[left]
     return tuple(plans)
 
@@ -51,7 +51,7 @@ def _groups(layouts: Layouts, distinct: Distinct) -> Ints:
     return np.array([known[name] for name in names])[layouts.place]
 
 
-def _row(layouts: Layouts, plan: Plan) -> int:
+def row_of(layouts: Layouts, plan: Plan) -> int:
     """Where the layout of a plan stands."""
     place = next(
         number

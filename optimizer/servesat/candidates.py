@@ -6,6 +6,7 @@ requirements allows can be cheapest, and only the smallest one within the tie ba
 are all the columns there are. A cost model without this monotonicity must tabulate the batch instead.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,9 @@ TOLERANCE = 1e-9
 
 TIE = 1e-6
 """Plans within this relative cost of the cheapest tie with it."""
+
+TABLE_BLOCK = 200_000
+"""Columns that are tabulated at a time: enough to keep numpy busy, few enough to stay within 100 MB."""
 
 Bits = npt.NDArray[np.uint16]
 BIT = {requirement: np.uint16(1 << position) for position, requirement in enumerate(Requirement)}
@@ -46,11 +50,13 @@ class Columns:
 
     def join(self, other: "Columns") -> "Columns":
         """These columns followed by others of the same enumeration; one that stands twice changes no answer."""
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(self, name), getattr(other, name)])
-            for name in ("batch", "step_s", "usd_per_million", "violated")
-        }
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS}
         return Columns(layouts=self.layouts.join(other.layouts), **arrays)
+
+    def take(self, columns: Ints) -> "Columns":
+        """The columns at these positions, in that order."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[columns] for name in _ARRAYS}
+        return Columns(layouts=self.layouts.take(columns), **arrays)
 
     def assignment(self, column: int) -> Assignment:
         """The decisions that a column stands for."""
@@ -65,6 +71,9 @@ class Columns:
         )
 
 
+_ARRAYS = ("batch", "step_s", "usd_per_million", "violated")
+
+
 def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batches: Ints | None = None) -> Columns:
     """Evaluate every layout at every breakpoint of the batch, the tie breakpoints included.
 
@@ -77,6 +86,32 @@ def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, ba
         return _at(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
     columns = _at(spec, layouts, _breakpoints(spec, layouts), relaxed)
     return columns.join(_at(spec, layouts, _tie_breakpoints(spec, layouts, columns, relaxed), relaxed))
+
+
+def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns]:
+    """Every legal batch of every layout that satisfies the spec, in blocks of about TABLE_BLOCK columns.
+
+    `columns` are the layouts' breakpoints, from `evaluate`: the batches that satisfy every requirement are the
+    multiples of Z between the least and the largest of them, since each requirement sets either a least or a largest
+    batch.
+    """
+    satisfying = np.flatnonzero(columns.violated == 0)
+    size = len(layouts.places) * len(layouts.dtypes)
+    least, most = np.full(size, spec.search.max_batch + 1), np.zeros(size, dtype=np.int64)
+    number = columns.layouts.number[satisfying]
+    np.minimum.at(least, number, columns.batch[satisfying])
+    np.maximum.at(most, number, columns.batch[satisfying])
+
+    rows = np.flatnonzero(most[layouts.number] > 0)
+    first, last = least[layouts.number[rows]], most[layouts.number[rows]]
+    step = kv_batch_shards(spec.model, layouts.tp[rows])
+    counts = (last - first) // step + 1
+    block = np.cumsum(counts) // TABLE_BLOCK
+    for chosen in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
+        count = counts[chosen]
+        position = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        batch = np.repeat(first[chosen], count) + position * np.repeat(step[chosen], count)
+        yield _columns(spec, layouts.take(np.repeat(rows[chosen], count)), batch, 0)
 
 
 def cheapest(columns: Columns) -> float:
@@ -154,8 +189,11 @@ def _at(spec: Spec, layouts: Layouts, batches: Ints, relaxed: int) -> Columns:
     keep = (batches >= 1) & (batches <= spec.search.max_batch)
     keep[:, 1:] &= batches[:, 1:] != batches[:, :-1]
     row, position = np.nonzero(keep)
-    batch = batches[row, position]
-    chosen = layouts.take(row)
+    return _columns(spec, layouts.take(row), batches[row, position], relaxed)
+
+
+def _columns(spec: Spec, chosen: Layouts, batch: Ints, relaxed: int) -> Columns:
+    """Evaluate each of the chosen layouts at a batch of its own."""
     step = decode_step(
         spec.model, spec.workload.kv_tokens, chosen.replica, batch.astype(np.float64), pay_ici=spec.ici == "pay"
     )

@@ -20,12 +20,13 @@ STEP_RESOLUTION = 1e-9
 class Instance:
     """What the solver sees of the columns: integers only; arrays of shape [columns].
 
-    The decisions are codes: equal codes, equal choice. `cost` is the natural logarithm of the cost per token in units
-    of COST_RESOLUTION, so that its relative resolution is the same whatever the prices. `rank` orders the columns for
-    ties: fastest first, then fewest chips, then by id.
+    The decisions are codes: equal codes, equal choice. `layout` numbers all of them but the batch. `cost` is the
+    natural logarithm of the cost per token in units of COST_RESOLUTION, so that its relative resolution is the same
+    whatever the prices. `rank` orders the columns for ties: fastest first, then fewest chips, then by id.
     """
 
     decisions: dict[str, Ints]
+    layout: Ints
     cost: Ints
     rank: Ints
     violated: Bits
@@ -38,11 +39,22 @@ class Instance:
         """The instance with only these columns, in that order."""
         return Instance(
             decisions={name: codes[columns] for name, codes in self.decisions.items()},
+            layout=self.layout[columns],
             cost=self.cost[columns],
             rank=self.rank[columns],
             violated=self.violated[columns],
             tie=self.tie,
         )
+
+    def cheapest_of_each_layout(self) -> Ints:
+        """One column of least cost for each layout, as positions."""
+        order = np.lexsort((self.cost, self.layout))
+        _, first = np.unique(self.layout[order], return_index=True)
+        return order[first]
+
+    def one_of_each_violation(self) -> Ints:
+        """One column for each set of violated requirements, as positions."""
+        return np.unique(self.violated, return_index=True)[1]
 
     def tied(self, cost: int) -> Ints:
         """The columns whose cost ties with `cost`, as positions."""
@@ -70,6 +82,7 @@ def round_columns(columns: Columns) -> Instance:
             "compute": _codes([d.compute for d in dtypes])[layouts.dtype],
             "batch": columns.batch,
         },
+        layout=layouts.number,
         cost=cost,
         rank=rank,
         violated=columns.violated,

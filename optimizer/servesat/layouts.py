@@ -49,6 +49,11 @@ class Layouts:
     def __len__(self) -> int:
         return len(self.place)
 
+    @property
+    def number(self) -> Ints:
+        """A number for each layout, the same whichever rows of the enumeration are taken."""
+        return self.place * len(self.dtypes) + self.dtype
+
     def take(self, rows: Ints) -> "Layouts":
         """The layouts at `rows`, in that order and as often."""
         arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in _ARRAYS}
@@ -61,6 +66,32 @@ class Layouts:
 
 
 _ARRAYS = ("place", "dtype", "chips", "replicas", "tp", "usd_per_hour", "hbm_bytes")
+
+
+class SharedLayouts:
+    """The layouts of one spec after another, enumerated anew only when chips, slices or dtypes of the search change."""
+
+    def __init__(self) -> None:
+        self._searched: tuple[Any, ...] = ()
+        self._layouts: Layouts | None = None
+
+    def of(self, spec: Spec) -> Layouts:
+        """The layouts of a spec, at its prices."""
+        chips = tuple((offer.chip, spec.topologies_of(offer.chip)) for offer in spec.offers)
+        searched = (chips, spec.search.weights, spec.search.kv_cache, spec.search.compute)
+        if self._layouts is None or searched != self._searched:
+            self._layouts, self._searched = enumerate_layouts(spec), searched
+        else:
+            self._layouts = _repriced(self._layouts, spec)
+        return self._layouts
+
+
+def _repriced(layouts: Layouts, spec: Spec) -> Layouts:
+    """The same layouts at the prices of another spec."""
+    offers = {offer.chip.id: offer for offer in spec.offers}
+    places = tuple(place._replace(offer=offers[place.offer.chip.id]) for place in layouts.places)
+    usd_per_chip_hour = np.array([place.offer.usd_per_chip_hour for place in places])[layouts.place]
+    return replace(layouts, places=places, usd_per_hour=usd_per_chip_hour * layouts.chips)
 
 
 def enumerate_layouts(spec: Spec) -> Layouts:

@@ -1,11 +1,11 @@
 """What a user writes: the model, the workload, the limits and the search, validated and resolved."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue import (
     Chip,
@@ -25,6 +25,8 @@ from servesat.validation import (
     Positive,
     Strict,
     Usd,
+    annotation_at,
+    holds,
     nearest,
     parse_yaml,
     read_yaml,
@@ -160,6 +162,7 @@ class Spec(Strict):
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
     price: dict[str, Usd] = {}
+    _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
 
     @classmethod
     def load(
@@ -182,22 +185,78 @@ class Spec(Strict):
             where, folder = str(path), path.parent
         if not isinstance(data, Mapping):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        # Fields of a model or chip that the spec only names are changed once it is resolved.
+        written = isinstance(data.get("model"), Mapping)
+        later = {key: value for key, value in (overrides or {}).items() if _is_field(key, model_is_written=written)}
         for key, value in (overrides or {}).items():
-            data = _with(data, key.split("."), value, key)
-        return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
+            if key not in later:
+                data = _with(data, key.split("."), value, key)
+        spec = cls._validated(data, where, folder)
+        return spec.changed(later) if later else spec
+
+    @classmethod
+    def _validated(cls, data: Mapping[str, Any], where: str, folder: Path) -> "Spec":
+        spec = validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
+        spec._origin = (where, folder)
+        return spec
 
     def changed(self, changes: Mapping[str, Any]) -> "Spec":
-        """Copy the spec with other values at dotted keys, such as `slo.tpot_ms`, validated again. Raises SpecError."""
+        """Copy the spec with other values at dotted keys, such as `slo.tpot_ms`, validated again. Raises SpecError.
+
+        `model.FIELD` and `chip.ID.FIELD` change a field of the model, or of a chip that is searched.
+        """
+        fields = {key: value for key, value in changes.items() if _is_field(key)}
+        if fields and len(fields) < len(changes):
+            return self.changed({key: value for key, value in changes.items() if key not in fields}).changed(fields)
         parts = {key: getattr(self, key) for key in type(self).model_fields}
-        data: Mapping[str, Any] = {
+        data: dict[str, Any] = {
             key: dict(part) if isinstance(part, Workload | Slo | Search) else part for key, part in parts.items()
         }
+        if fields:
+            return self._validated(self._with_fields(data, fields), *self._origin)
         for key, value in changes.items():
             data = _with(data, key.split("."), value, key)
         if "search.chips" in changes:  # a price of a chip that is no longer searched has lost its chip, not its sense
             left = {*chip_ids(), *(getattr(chip, "id", chip) for chip in changes["search.chips"] or ())}
             data = {**data, "price": {chip: usd for chip, usd in data["price"].items() if chip in left}}
-        return validate(type(self), data, where=INLINE, error=SpecError)
+        return self._validated(data, *self._origin)
+
+    def _with_fields(self, data: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The data of the spec with fields of its model, and of chips searched, changed and validated."""
+        where, _ = self._origin
+        model, chips = self.model.model_dump(), {offer.chip.id: offer.chip.model_dump() for offer in self.offers}
+        touched = set()
+        for key, value in fields.items():
+            shelf, *path = key.split(".")
+            if shelf == "model":
+                model = _with(model, path, value, key)
+                continue
+            chip, *path = path
+            if chip not in chips:
+                raise SpecError(f"{where}: {key}: {chip} is not among the chips searched; {nearest(chip, chips)}")
+            chips[chip] = _with(chips[chip], path, value, key)
+            touched.add(chip)
+        data = {**data, "model": validate(ModelSpec, model, where=where, error=SpecError, prefix="model")}
+        if touched:
+            searched = tuple(
+                validate(Chip, chips[offer.chip.id], where=where, error=SpecError, prefix=f"chip.{offer.chip.id}")
+                if offer.chip.id in touched
+                else offer.chip
+                for offer in self.offers
+            )
+            data = {**data, "search": {**data["search"], "chips": searched}}
+        return data
+
+    def notes_on(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """What a change of these keys leaves as it was, though a reader might expect otherwise."""
+        shape = {f"model.{name}" for name in ModelSpec.model_fields} - {f"model.{name}" for name in _NO_SHAPE}
+        nominal = self.model.nominal_parameters
+        if nominal is None or "model.nominal_parameters" in keys or not shape.intersection(keys):
+            return ()
+        return (
+            f"model.nominal_parameters stays {nominal:g} though the shape changes; "
+            "set model.nominal_parameters=null to count the parameters from the shape",
+        )
 
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
@@ -287,12 +346,58 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parse_yaml(value, f"--set {text!r}", SpecError)
 
 
+def type_at(key: str) -> Any:
+    """The type that a key of a spec takes, `model.FIELD` and `chip.ID.FIELD` included.
+
+    Raises SpecError for a key that does not exist, naming those that are near.
+    """
+    try:
+        if key.startswith("chip."):
+            chip, _, field = key.removeprefix("chip.").partition(".")
+            return annotation_at(Chip, field)
+        return annotation_at(Spec, key)
+    except KeyError as fault:
+        prefix = f"chip.{chip}." if key.startswith("chip.") else ""
+        raise SpecError(f"{prefix}{fault.args[0]}") from None
+
+
+def takes_list(key: str) -> bool:
+    """Whether the value at a key of a spec is a list: `search.weights`."""
+    return holds(type_at(key), tuple)
+
+
+def takes_whole_number(key: str) -> bool:
+    """Whether the value at a key of a spec is a whole number: `workload.context_tokens`."""
+    return holds(type_at(key), int)
+
+
+_NO_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
+"""Fields of a model that its number of parameters does not depend on."""
+
+
+def _is_field(key: str, *, model_is_written: bool = False) -> bool:
+    """Whether a key is a field of a chip, or of a model that the spec does not write out."""
+    return key.startswith("chip.") or (key.startswith("model.") and not model_is_written)
+
+
 def _with(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
     """A copy of `data` with `value` at `path`, mappings made on the way."""
     first, *rest = path
     if not rest:
         return {**data, first: value}
     below = data.get(first)
+    if isinstance(below, tuple):
+        return {**data, first: _with_entry(below, rest, value, key)}
     if below is not None and not isinstance(below, Mapping):
         raise SpecError(f"{key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
     return {**data, first: _with(below or {}, rest, value, key)}
+
+
+def _with_entry(entries: tuple[Any, ...], path: list[str], value: Any, key: str) -> tuple[Any, ...]:
+    """A copy of a list with `value` at a path that starts with a position in it."""
+    position, *rest = path
+    if not position.isdigit() or int(position) >= len(entries):
+        raise SpecError(f"{key}: {position}: expected a position from 0 to {len(entries) - 1}")
+    at = int(position)
+    changed = value if not rest else _with(entries[at], rest, value, key)
+    return (*entries[:at], changed, *entries[at + 1 :])

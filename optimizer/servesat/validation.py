@@ -7,7 +7,8 @@ import re
 import tomllib
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -125,21 +126,58 @@ def _line(record: type[BaseModel], detail: Any, where: str, prefix: str) -> str:
 
 def _record_at(record: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
     """The record that owns the key at `path`, to name its neighbours; None below a list or a free mapping."""
+    owner: Any = record
     for part in path:
-        if isinstance(part, int):
-            continue
-        field = record.model_fields.get(part)
-        nested = [kind for kind in _kinds(field.annotation) if issubclass(kind, BaseModel)] if field else []
-        if not nested:
-            return None
-        record = nested[0]
-    return record
+        if not isinstance(part, int):
+            owner = _below(owner, part)
+    return next(iter(_records(owner)), None)
 
 
-def _kinds(annotation: Any) -> list[type]:
-    if isinstance(annotation, type):
-        return [annotation]
-    return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
+def annotation_at(record: type[BaseModel], key: str) -> Any:
+    """The type of the value at a dotted key of a record: `slo.tpot_ms`, `price.tpu-v5e`, `axes.0.bytes_per_s`.
+
+    Raises KeyError, saying what is unknown and which names are near.
+    """
+    found: Any = record
+    for part in key.split("."):
+        owner, found = found, _below(found, part)
+        if found is None:
+            known = {name for below in _records(owner) for name in below.model_fields}
+            raise KeyError(f"{key}: unknown key; {nearest(part, known)}" if known else f"{key}: has no keys below it")
+    return found
+
+
+def _below(annotation: Any, part: str) -> Any:
+    """The type of one key, or of one position, of a type; None where there is none."""
+    for record in _records(annotation):
+        if part in record.model_fields:
+            return record.model_fields[part].annotation
+    for container in _flat(annotation):
+        origin, arguments = get_origin(container), get_args(container)
+        if origin is dict:
+            return arguments[1]
+        if origin is tuple and part.isdigit():
+            return arguments[0]
+    return None
+
+
+def holds(annotation: Any, kind: type) -> bool:
+    """Whether a type, or one of those it is a union of, is `kind`: `tuple[str, ...] | None` holds a tuple."""
+    return any(one is kind or get_origin(one) is kind for one in _flat(annotation))
+
+
+def _records(annotation: Any) -> list[type[BaseModel]]:
+    return [one for one in _flat(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _flat(annotation: Any) -> list[Any]:
+    """A type without its metadata, as the types that it is a union of."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _flat(get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        return [one for argument in get_args(annotation) for one in _flat(argument)]
+    return [annotation]
 
 
 def read_yaml(path: Path, error: type[ServesatError]) -> object:

@@ -44,29 +44,28 @@ _STATUS = {
 def solve(instance: Instance, settings: Settings) -> Solution:
     """Choose the cheapest column that satisfies every requirement; among those that tie, the first by `rank`.
 
-    Columns that violate a requirement are left out of the model where some column violates none; otherwise the whole
-    model is built, and its infeasibility proved. Raises SolverError when the model is invalid or when the proved
-    optimum differs from the vectorised minimum over the same columns: an OPTIMAL alone is no evidence
-    (docs/formulation.md).
+    What cannot win is left out of the model: columns that violate a requirement, and, until ties are decided, all but
+    the cheapest column of each layout. Raises SolverError when the model is invalid or when the proved optimum differs
+    from the vectorised minimum over the same columns: an OPTIMAL alone is no evidence (docs/formulation.md).
     """
     satisfying = np.flatnonzero(instance.violated == 0)
-    columns = satisfying if len(satisfying) else np.arange(len(instance))
-    chosen = instance.take(columns)
+    if not len(satisfying):
+        return _infeasible(instance, settings)
+    chosen = instance.take(satisfying)
+    candidates = chosen.cheapest_of_each_layout()
 
     start = time.perf_counter()
-    cheapest = _minimise(chosen, chosen.cost, settings)
-    if cheapest.status is Status.INFEASIBLE and len(satisfying):
+    cheapest = _minimise(chosen.take(candidates), chosen.cost[candidates], settings)
+    if cheapest.status is Status.INFEASIBLE:
         raise SolverError(f"CP-SAT calls an instance infeasible that {len(satisfying)} columns satisfy")
-    if cheapest.column is not None and not len(satisfying):
-        raise SolverError("CP-SAT finds a plan where every column violates a requirement")
-    if not len(satisfying):  # each column violates a requirement: known, whether or not CP-SAT had the time to say so
-        return Solution(status=Status.INFEASIBLE, column=None, bound=None)
     if cheapest.column is None:
         return cheapest
+    column = int(candidates[cheapest.column])
+    found = Solution(status=Status.FEASIBLE, column=int(satisfying[column]), bound=cheapest.bound)
     if cheapest.status is Status.FEASIBLE:
-        return Solution(status=Status.FEASIBLE, column=int(columns[cheapest.column]), bound=cheapest.bound)
+        return found
 
-    cost = int(chosen.cost[cheapest.column])
+    cost = int(chosen.cost[column])
     if cost != int(chosen.cost.min()):
         raise SolverError(f"CP-SAT proved the cost {cost}, the minimum over its columns is {chosen.cost.min()}")
     tied = chosen.tied(cost)
@@ -75,10 +74,22 @@ def solve(instance: Instance, settings: Settings) -> Solution:
         settings = replace(settings, time_limit_s=max(left, 0.0))
     first = _minimise(chosen.take(tied), chosen.rank[tied], settings)
     if first.column is None:
-        return Solution(status=Status.FEASIBLE, column=int(columns[cheapest.column]), bound=cheapest.bound)
+        return found
     if first.status is Status.OPTIMAL and first.column != int(chosen.rank[tied].argmin()):
         raise SolverError("CP-SAT and the vectorised minimum disagree on the order of plans that tie")
-    return Solution(status=first.status, column=int(columns[tied[first.column]]), bound=cheapest.bound)
+    return replace(found, status=first.status, column=int(satisfying[tied[first.column]]))
+
+
+def _infeasible(instance: Instance, settings: Settings) -> Solution:
+    """Prove that the requirements exclude every column, one column standing for all that violate the same of them.
+
+    That each column violates a requirement is known, whether or not CP-SAT has the time to say so.
+    """
+    columns = instance.one_of_each_violation()
+    outcome = _minimise(instance.take(columns), instance.cost[columns], settings)
+    if outcome.column is not None:
+        raise SolverError("CP-SAT finds a plan where every column violates a requirement")
+    return Solution(status=Status.INFEASIBLE, column=None, bound=None)
 
 
 def _minimise(instance: Instance, objective: Ints, settings: Settings) -> Solution:

@@ -14,20 +14,25 @@ from servesat.errors import ServesatError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
+COLOURS = (
+    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf",
+    "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#003f5c", "#00b894",
+)  # fmt: skip
 IMAGES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line through points, each with what a pointer over it says."""
+    """A line through points, or the points alone, each with what a pointer over it says."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     hover: Sequence[str]
     dashed: bool = False
+    points: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +63,23 @@ class Chart:
     first_frame: int = 0
 
 
+FIGURES = (".html", *IMAGES)
+"""The endings of files that hold a figure."""
+
+
 def draw(chart: Chart, path: Path) -> None:
     """Write a chart; the file's ending says how. Raises ServesatError for an ending that cannot be drawn."""
-    if path.suffix == ".html":
+    if drawn_as_page(path):
         _write_html(chart, path)
-    elif path.suffix in IMAGES:
-        _write_image(chart, path)
     else:
-        raise ServesatError(f"{path}: cannot draw a '{path.suffix}' file; expected .html, {', '.join(IMAGES)}")
+        _write_image(chart, path)
+
+
+def drawn_as_page(path: Path) -> bool:
+    """Whether a figure goes into a page or an image. Raises ServesatError for an ending that is neither."""
+    if path.suffix not in FIGURES:
+        raise ServesatError(f"{path}: cannot draw a '{path.suffix}' file; expected {', '.join(FIGURES)}")
+    return path.suffix == ".html"
 
 
 def _write_html(chart: Chart, path: Path) -> None:
@@ -83,7 +97,8 @@ def _write_html(chart: Chart, path: Path) -> None:
                     name=series.name,
                     text=list(series.hover),
                     hovertemplate="%{text}<extra>" + series.name + "</extra>",
-                    mode="lines" if len(series.x) > 1 else "markers",
+                    mode="lines" if len(series.x) > 1 and not series.points else "markers",
+                    marker={"color": COLOURS[line % len(COLOURS)], "size": 6},
                     line={
                         "color": COLOURS[line % len(COLOURS)],
                         "width": 2.5,
@@ -109,17 +124,14 @@ def _write_html(chart: Chart, path: Path) -> None:
         hovermode="closest",
         sliders=[
             {"active": chart.first_frame, "steps": steps, "pad": {"t": 70}, "currentvalue": {"prefix": chart.slider}}
-        ],
+        ]
+        if len(steps) > 1
+        else [],
         xaxis=_axis(chart.x_title, chart.x_range, chart.log_x),
         yaxis=_axis(chart.y_title, chart.y_range, chart.log_y),
         **layouts[chart.first_frame],
     )
-    _write(
-        path,
-        figure.to_html(
-            include_plotlyjs=True, full_html=True, default_height="90vh", config={"displaylogo": False}
-        ).encode(),
-    )
+    save_html(figure, path)
 
 
 def _axis(title: str, span: tuple[float, float], log: bool) -> dict[str, Any]:
@@ -171,7 +183,8 @@ def _write_image(chart: Chart, path: Path) -> None:
 
     columns = min(3, len(chart.frames))
     rows = -(-len(chart.frames) // columns)
-    figure = Figure(figsize=(12, 4.2 * rows + 0.8), dpi=100, layout="constrained")
+    height = 4.2 * rows + 0.8 if columns > 1 else 7.0
+    figure = Figure(figsize=(12, height), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(chart.frames) :]:
         panel.set_visible(False)
@@ -179,15 +192,13 @@ def _write_image(chart: Chart, path: Path) -> None:
         _draw_panel(chart, frame, panel)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     if len(handles) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
     figure.suptitle(chart.title)
     for panel in panels.flat[max(0, len(chart.frames) - columns) : len(chart.frames)]:
         panel.set_xlabel(chart.x_title)
     for panel in panels[:, 0]:
         panel.set_ylabel(chart.y_title)
-    image = BytesIO()
-    figure.savefig(image, format=path.suffix[1:])
-    _write(path, image.getvalue())
+    save_image(figure, path)
 
 
 def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
@@ -195,14 +206,26 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
 
     for line, series in enumerate(frame.series):
         dash, colour = ":" if series.dashed else "-", COLOURS[line % len(COLOURS)]
-        panel.plot(series.x, series.y, label=series.name, color=colour, linestyle=dash, linewidth=2)
+        marker, dash = ("o", "") if series.points else ("", dash)
+        panel.plot(
+            series.x,
+            series.y,
+            label=series.name,
+            color=colour,
+            linestyle=dash,
+            linewidth=2,
+            marker=marker,
+            markersize=4,
+        )
     panel.set(xscale="log" if chart.log_x else "linear", yscale="log" if chart.log_y else "linear")
     for axis, log, span in ((panel.xaxis, chart.log_x, chart.x_range), (panel.yaxis, chart.log_y, chart.y_range)):
         if log:
             axis.set_major_locator(LogLocator(subs=_ticks(span)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
-    panel.set(title=f"{chart.slider}{frame.label}", xlim=chart.x_range, ylim=chart.y_range)
+    if len(chart.frames) > 1:
+        panel.set(title=f"{chart.slider}{frame.label}")
+    panel.set(xlim=chart.x_range, ylim=chart.y_range)
     panel.grid(alpha=0.3)
     right, top = chart.x_range[1], chart.y_range[1]
     if frame.shade_from is not None and frame.shade_from < right:
@@ -212,6 +235,19 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
         beside = "right" if _share(chart, frame.rule_at) > 0.3 else "left"
         panel.axvline(frame.rule_at, color="#555555", linestyle="--", linewidth=1)
         panel.text(frame.rule_at, chart.y_range[0], f" {frame.rule_label} ", ha=beside, va="bottom", fontsize=8)
+
+
+def save_html(figure: Any, path: Path) -> None:
+    """Write a plotly figure as a page that needs no network. Raises ServesatError."""
+    page = figure.to_html(include_plotlyjs=True, full_html=True, default_height="90vh", config={"displaylogo": False})
+    _write(path, page.encode())
+
+
+def save_image(figure: "Figure", path: Path) -> None:
+    """Write a matplotlib figure in the format that the file's ending names. Raises ServesatError."""
+    image = BytesIO()
+    figure.savefig(image, format=path.suffix[1:])
+    _write(path, image.getvalue())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,6 +19,12 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def change_of(fraction: float) -> str:
+    """A relative change in percent: `+12.3%`, `-4.0%`, and `0.0%` without a sign."""
+    text = f"{fraction:+.1%}"
+    return "0.0%" if text in {"+0.0%", "-0.0%"} else text
+
+
 def gigabytes(amount: float) -> str:
     """Decimal gigabytes, as datasheets count: 405 GB, 1,024 GB, 0.54 GB."""
     value = amount / 1e9

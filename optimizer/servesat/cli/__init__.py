@@ -1,0 +1,34 @@
+"""The command line: reads arguments, calls the library, prints; no logic of its own."""
+
+from typing import Annotated
+
+import typer
+
+from servesat.cli.book import book, figure
+from servesat.cli.catalogue import chips, models, prices, schema
+from servesat.cli.questions import frontier, whatif
+from servesat.cli.solving import solve, verify, why
+
+app = typer.Typer(
+    help="Find the cheapest way to serve an open model within your limits, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Find the cheapest way to serve an open model within your limits, and prove it."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"servesat {installed('servesat')}")
+        raise typer.Exit
+
+
+for command in (solve, why, frontier, whatif, verify, models, chips, prices, book, figure, schema):
+    app.command()(command)

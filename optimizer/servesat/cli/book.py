@@ -1,0 +1,60 @@
+"""The commands around the scaling book: book and figure."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from servesat.cli.common import AsJson, errors_told
+
+
+def book(as_json: AsJson = False) -> None:
+    """Answer the scaling book's serving chapter beside its printed figures, and its worked problems."""
+    from servesat.report import book as report
+
+    if as_json:
+        from servesat.report.documents import dumps
+
+        typer.echo(dumps(report.book_document()))
+        return
+    from servesat.report.terminal import console
+
+    report.print_book(console())
+
+
+def figure(
+    kind: Annotated[
+        Literal["pareto", "breakdown"], typer.Argument(help="Throughput against latency, or a step's parts.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where to: .html (with a slider), .png, .svg or .pdf.")],
+    model: Annotated[str, typer.Option(help="A model's id, or the path of a file.")] = "llama-3-70b",
+    chip: Annotated[str, typer.Option(help="A chip's id, or the path of a file.")] = "tpu-v5e",
+    topology: Annotated[str, typer.Option(help="A slice of the chip, all of it one replica.")] = "4x4",
+    weights: Annotated[str, typer.Option(help="Dtype of the weights.")] = "int8",
+    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
+    compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
+    contexts: Annotated[
+        str, typer.Option(help="Contexts of the slider [tokens].")
+    ] = "2048,4096,8192,16384,32768,65536",
+    max_batch: Annotated[int, typer.Option(min=1, max=10**5, help="Largest batch to draw.")] = 512,
+    price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
+) -> None:
+    """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
+    with errors_told():
+        from servesat.report.charts import draw
+        from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
+
+        spec, assignment, tokens = read_layout(
+            model=model,
+            chip=chip,
+            topology=topology,
+            weights=weights,
+            kv_cache=kv_cache,
+            compute=compute,
+            contexts=contexts,
+            max_batch=max_batch,
+            price=price,
+        )
+        chart = (pareto_chart if kind == "pareto" else breakdown_chart)(spec, assignment, tokens, max_batch)
+        draw(chart, out)
+        typer.echo(f"wrote {out}", err=True)

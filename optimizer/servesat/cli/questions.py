@@ -1,0 +1,282 @@
+"""The commands that ask around the answer: frontier and whatif."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from servesat.cli.common import EXIT_CODES, AsJson, Overrides, PriceBookName, SpecPath, errors_told, load
+
+if TYPE_CHECKING:
+    from servesat.scenarios import Factor
+    from servesat.spec import Spec
+    from servesat.whatif import Question
+
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="Write a table (.csv, .parquet, .json) or a figure (.html, .svg, .png, .pdf); repeatable."
+    ),
+]
+Axis = Literal["tpot_ms", "usd_per_million_output_tokens", "tokens_per_s_per_chip", "chips", "usd_per_hour", "batch"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def frontier(
+    spec: SpecPath,
+    x: Annotated[Axis, typer.Option("--x", help="The first figure to trade.")] = "tpot_ms",
+    y: Annotated[Axis, typer.Option("--y", help="The second.")] = "usd_per_million_output_tokens",
+    z: Annotated[Axis | None, typer.Option("--z", help="A third.")] = None,
+    by: Annotated[
+        Literal["chip", "topology"] | None, typer.Option(help="Give each chip, or each slice, its own frontier.")
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Find every plan that no other beats in two or three figures at once.
+
+    Exit codes: 0 a frontier, 1 an error, 2 a usage error, 3 infeasible.
+    """
+    with errors_told():
+        outs = _outs(out)
+        loaded = load(spec, overrides, price_book)
+
+        from servesat.frontier import trace_frontier
+        from servesat.report import frontier as report
+
+        found = trace_frontier(loaded, (x, y) if z is None else (x, y, z), by)
+        document = report.frontier_document(found)
+        if found.points:
+            _write_frontier(outs, loaded, found, document)
+        if as_json:
+            from servesat.report.documents import dumps
+
+            typer.echo(dumps(document))
+        else:
+            from servesat.report.terminal import console
+
+            report.print_frontier(console(), loaded, found)
+    raise typer.Exit(EXIT_CODES[found.status])
+
+
+def whatif(
+    spec: SpecPath,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUES", help="slo.tpot_ms=8:40:2, search.weights=int8,int4, price.CHIP=0.6..1.8x13"),
+    ] = None,
+    one_at_a_time: Annotated[
+        bool, typer.Option("--one-at-a-time", help="Vary each key alone, not all together.")
+    ] = False,
+    breakpoints: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Find the values of a varied key at which the plan changes.")
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(metavar="10%", help="Ask whether the plan survives errors of step time and HBM use.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=10**6, help="Errors drawn for --noise.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the errors.")] = 0,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of --out that was cut off.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; a short run takes one, a long one one a core.")
+    ] = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Solve a spec again and again with some of its keys, prices, chip or model fields varied.
+
+    Exit codes: 0 every scenario has an answer, 1 an error, 2 a usage error, 3 no plan to try with --noise, 130 cut off.
+    """
+    with errors_told():
+        outs = _outs(out)
+        factors = _factors(vary)
+        if (noise is None) == (not factors):
+            raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
+        if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
+            raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
+        if (noise is not None or breakpoints is not None) and (outs.tables or outs.figures):
+            raise typer.BadParameter("--out goes with scenarios; --noise and --breakpoints print, or --json")
+        loaded = load(spec, overrides, price_book)
+        for note in loaded.notes_on([factor.key for factor in factors]):
+            typer.echo(f"note: {note}", err=True)
+        if noise is not None:
+            code = _ask_robustness(loaded, _fraction(noise), samples, seed, as_json)
+        elif breakpoints is not None:
+            code = _ask_breakpoints(loaded, factors, breakpoints, as_json)
+        else:
+            code = _ask_scenarios(loaded, factors, one_at_a_time, outs, workers, resume, as_json)
+    raise typer.Exit(code)
+
+
+class _Outs:
+    """Files to write, by what they hold."""
+
+    def __init__(self, tables: list[Path], figures: list[Path]) -> None:
+        self.tables, self.figures = tables, figures
+
+
+def _outs(paths: list[Path] | None) -> _Outs:
+    from servesat.report.charts import FIGURES
+    from servesat.report.files import TABLES
+
+    for path in paths or []:
+        if path.suffix not in (*TABLES, *FIGURES):
+            raise typer.BadParameter(f"--out {path}: expected a file that ends in {', '.join((*TABLES, *FIGURES))}")
+        if not path.parent.is_dir():
+            raise typer.BadParameter(f"--out {path}: there is no folder {path.parent}")
+    return _Outs(
+        [path for path in paths or [] if path.suffix in TABLES],
+        [path for path in paths or [] if path.suffix in FIGURES],
+    )
+
+
+def _factors(texts: list[str] | None) -> "list[Factor]":
+    from servesat.errors import SpecError
+    from servesat.scenarios import parse_factor
+
+    try:
+        return [parse_factor(text) for text in texts or []]
+    except SpecError as fault:
+        raise typer.BadParameter(str(fault)) from None
+
+
+def _fraction(text: str) -> float:
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise typer.BadParameter(f"--noise {text}: expected a share, as in 10% or 0.1") from None
+
+
+def _write_frontier(outs: _Outs, spec: "Spec", found: Any, document: dict[str, Any]) -> None:
+    from servesat.report.charts import draw
+    from servesat.report.files import write_table
+    from servesat.report.frontier import flat_point, frontier_chart
+    from servesat.whatif import FLAT_PLAN
+
+    head = {key: value for key, value in document.items() if key != "points"}
+    for path in outs.tables:
+        write_table(path, document["points"], columns=FLAT_PLAN, flatten=flat_point, head=head, under="points")
+    for path in outs.figures:
+        draw(frontier_chart(spec, found), path)
+    _say_written(outs)
+
+
+def _say_written(outs: _Outs) -> None:
+    for path in (*outs.tables, *outs.figures):
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _ask_scenarios(
+    base: "Spec",
+    factors: "list[Factor]",
+    one_at_a_time: bool,
+    outs: _Outs,
+    workers: int | None,
+    resume: bool,
+    as_json: bool,
+) -> int:
+    from servesat.journal import Journal, Memory, collect
+    from servesat.parallel import workers_for
+    from servesat.report.progress import progress
+    from servesat.scenarios import scenarios
+    from servesat.whatif import Question
+
+    if resume and not outs.tables:
+        raise typer.BadParameter("--resume: give the --out of the run that was cut off")
+    question = Question(base, scenarios(base, factors, one_at_a_time=one_at_a_time))
+    total = len(question.scenarios)
+    store = Journal(outs.tables[0], question.identity, resume=resume) if outs.tables else Memory()
+    left = range(store.done, total)
+    with progress("scenarios", total, store.done) as advance:
+        complete = collect(question.rows(left, workers or workers_for(len(left))), store, advance)
+    _report_scenarios(question, store, outs, as_json)
+    refused = _say_refused(store)
+    if not complete:
+        where = f"; {store.path} keeps them for --resume" if isinstance(store, Journal) else ""
+        typer.echo(f"cut off: {store.done:,} of {total:,} scenarios are done{where}", err=True)
+        return INTERRUPTED
+    if isinstance(store, Journal):
+        store.remove()
+    return 1 if refused else 0
+
+
+def _report_scenarios(question: "Question", store: Any, outs: _Outs, as_json: bool) -> None:
+    from servesat.report.charts import draw
+    from servesat.report.files import json_lines, write_table
+    from servesat.report.tornado import draw_tornado
+    from servesat.report.whatif import base_document, print_scenarios
+    from servesat.report.whatif_figures import cost_chart, tornado_of
+    from servesat.whatif import flat, flat_types
+
+    types, head = flat_types(question.scenarios), base_document(question)
+    for path in outs.tables:
+        write_table(path, store.rows(), columns=types, flatten=lambda row: flat(row, types), head=head, under="rows")
+    for path in outs.figures:
+        if question.scenarios.one_at_a_time:
+            draw_tornado(tornado_of(question, store.rows()), path)
+        else:
+            draw(cost_chart(question, store.rows()), path)
+    _say_written(outs)
+    if as_json:
+        for line in json_lines(store.rows(), head, under="rows"):
+            typer.echo(line)
+    else:
+        from servesat.report.terminal import console
+
+        print_scenarios(console(), question, store.rows(), store.done)
+
+
+def _say_refused(store: Any, most: int = 5) -> int:
+    """Name the first scenarios that the schema refused; return how many there are."""
+    refused = 0
+    for row in store.rows():
+        if row["error"] is not None:
+            refused += 1
+            if refused <= most:
+                typer.echo(f"error: scenario {row['scenario']}: {row['error']}", err=True)
+    if refused > most:
+        typer.echo(f"error: {refused - most:,} more scenarios were refused", err=True)
+    return refused
+
+
+def _ask_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: bool) -> int:
+    from servesat.breakpoints import find_breakpoints
+    from servesat.report.whatif import breakpoints_document, print_breakpoints
+
+    values = next(factor.values for factor in factors if factor.key == key)
+    if len(factors) > 1:
+        raise typer.BadParameter("--breakpoints: vary its key alone; fix others with --set")
+    found = find_breakpoints(base, key, values)
+    if as_json:
+        from servesat.report.documents import dumps
+
+        typer.echo(dumps(breakpoints_document(key, found)))
+    else:
+        from servesat.report.terminal import console
+
+        print_breakpoints(console(), key, values, found)
+    return 0
+
+
+def _ask_robustness(base: "Spec", noise: float, samples: int, seed: int, as_json: bool) -> int:
+    from servesat.report.progress import progress
+    from servesat.report.whatif import print_robustness, robustness_document
+    from servesat.robustness import assess_robustness
+
+    with progress("samples", samples) as advance:
+        found = assess_robustness(base, noise, samples=samples, seed=seed, advance=advance)
+    if as_json:
+        from servesat.report.documents import dumps
+
+        typer.echo(dumps(robustness_document(found)))
+    else:
+        from servesat.report.terminal import console
+
+        print_robustness(console(), found)
+    return EXIT_CODES[found.result.status]

@@ -1,0 +1,119 @@
+"""The commands that answer one spec: solve, why and verify."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from servesat.cli.common import EXIT_CODES, AsJson, Overrides, PriceBookName, SpecPath, errors_told, load
+
+
+def solve(
+    spec: SpecPath,
+    as_json: AsJson = False,
+    explain: Annotated[bool, typer.Option(help="Also show every requirement's slack, and every slice.")] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
+    ] = None,
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
+    distinct: Annotated[
+        Literal["chip", "topology", "layout"], typer.Option(help="What makes plans distinct for --top.")
+    ] = "layout",
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a certificate that `servesat verify` can check.")
+    ] = None,
+) -> None:
+    """Find the cheapest plan for a spec.
+
+    Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
+    """
+    with errors_told():
+        loaded = load(spec, overrides, price_book)
+
+        from servesat.explain import answer
+        from servesat.formulation import Settings
+
+        settings = Settings(time_limit_s=time_limit)
+        result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
+        if certificate is not None and EXIT_CODES[result.status] == 0:
+            from servesat.certificate import certify, write_certificate
+
+            write_certificate(certify(loaded, result, settings), certificate)
+        elif certificate is not None:
+            typer.echo(f"note: {certificate} is not written: the result is {result.status}", err=True)
+        if as_json:
+            from servesat.report.documents import dumps, result_document
+
+            typer.echo(dumps(result_document(result)))
+        else:
+            from servesat.report.terminal import console, print_result
+
+            print_result(console(), loaded, result, explain=explain)
+    raise typer.Exit(EXIT_CODES[result.status])
+
+
+def why(
+    spec: SpecPath,
+    chip: Annotated[str | None, typer.Option(help="A chip's id, or the path of a file.")] = None,
+    topology: Annotated[str | None, typer.Option(help="A slice, such as 4x8.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Dtype of the weights.")] = None,
+    kv_cache: Annotated[str | None, typer.Option(help="Dtype of the KV cache.")] = None,
+    compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a replica.")] = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare the best plan under decisions of your own with the best plan overall.
+
+    Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
+    """
+    with errors_told():
+        loaded = load(spec, overrides, price_book)
+
+        from servesat.why import Decisions, why_not
+
+        decisions = Decisions(
+            chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch
+        )
+        if decisions == Decisions():
+            raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
+        comparison = why_not(loaded, decisions)
+        if as_json:
+            from servesat.report.documents import dumps
+            from servesat.report.why import comparison_document
+
+            typer.echo(dumps(comparison_document(comparison)))
+        else:
+            from servesat.report.terminal import console
+            from servesat.report.why import print_comparison
+
+            print_comparison(console(), comparison)
+    raise typer.Exit(EXIT_CODES[comparison.alternative.status])
+
+
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="A file that `solve --certificate` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a certificate without a solver: its inputs, every figure, and that no plan is better.
+
+    Exit codes: 0 it is valid, 1 it is not.
+    """
+    with errors_told():
+        from servesat.certificate import verify as verify_file
+
+        verification = verify_file(certificate)
+    if as_json:
+        from servesat.report.documents import dumps, verification_document
+
+        typer.echo(dumps(verification_document(verification)))
+    else:
+        for line in verification.passed:
+            typer.echo(f"holds   {line}")
+        for line in verification.failed:
+            typer.echo(f"FAILS   {line}", err=True)
+        typer.echo("the certificate is valid" if verification.valid else "the certificate is NOT valid")
+    raise typer.Exit(0 if verification.valid else 1)

@@ -1,0 +1,36 @@
+"""Long runs: a task over many chunks, on one process or several, in order whatever the number of processes."""
+
+from collections.abc import Callable, Iterator
+from os import cpu_count
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+WORTH_A_PROCESS = 500
+"""Items below which starting another process takes longer than it saves."""
+
+LARGEST_CHUNK = 64
+"""Items handed to a process at a time: little enough to lose, enough to be worth the hand-over."""
+
+
+def workers_for(items: int) -> int:
+    """How many processes a run of so many items is worth: one for a short run, else one a core."""
+    return 1 if items < WORTH_A_PROCESS else cpu_count() or 1
+
+
+def in_chunks(
+    task: Callable[[range], Answer], items: range, workers: int, largest_chunk: int = LARGEST_CHUNK
+) -> Iterator[Answer]:
+    """Yield `task` of one chunk of items after another, in order.
+
+    `task` must be picklable when there are several workers, and must depend on nothing but its chunk for the answers to
+    be the same with any number of them.
+    """
+    size = max(1, min(largest_chunk, len(items) // (4 * workers)))
+    chunks = (items[first : first + size] for first in range(0, len(items), size))
+    if workers == 1:
+        yield from map(task, chunks)
+        return
+    from joblib import Parallel, delayed
+
+    yield from Parallel(n_jobs=workers, return_as="generator")(delayed(task)(chunk) for chunk in chunks)

@@ -1,0 +1,91 @@
+"""Tables written to files a few rows at a time: CSV, Parquet or JSON, whole or not at all."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from servesat.errors import ServesatError
+
+TABLES = (".csv", ".parquet", ".json")
+"""The endings of files that hold a table."""
+
+Row = Mapping[str, Any]
+
+ROWS_AT_A_TIME = 1000
+
+
+def write_table(
+    path: Path,
+    rows: Iterable[Row],
+    *,
+    columns: Mapping[str, type],
+    flatten: Callable[[Row], Row],
+    head: Row,
+    under: str,
+) -> None:
+    """Write rows to a file, in the way its ending says; memory does not grow with their number.
+
+    CSV and Parquet hold each row flattened, under `columns` with their types. JSON is what `json_lines` makes of them.
+    The file appears when it is complete. Raises ServesatError.
+    """
+    with _whole(path) as draft:
+        match path.suffix:
+            case ".csv":
+                _write_csv(draft, map(flatten, rows), columns)
+            case ".parquet":
+                _write_parquet(draft, map(flatten, rows), columns)
+            case _:
+                _write_json(draft, json_lines(rows, head, under))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A draft to write, which takes the place of `path` when it is complete."""
+    draft = path.with_name(path.name + ".draft")
+    try:
+        yield draft
+        draft.replace(path)
+    except OSError as fault:
+        raise ServesatError(f"{path}: cannot be written: {fault.strerror or fault}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, records: Iterable[Row], columns: Mapping[str, type]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def _write_parquet(path: Path, records: Iterable[Row], columns: Mapping[str, type]) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    with ParquetWriter(path, schema) as writer:
+        left = iter(records)
+        while group := list(islice(left, ROWS_AT_A_TIME)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def _write_json(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def json_lines(rows: Iterable[Row], head: Row, under: str) -> Iterator[str]:
+    """One JSON document, a line for each row: the keys of `head`, and the rows under one more."""
+    opening = json.dumps({**head, under: []}, allow_nan=False)
+    yield opening.removesuffix("]}")
+    previous = None
+    for row in rows:
+        if previous is not None:
+            yield previous + ","
+        previous = json.dumps(row, allow_nan=False)
+    yield (previous or "") + "]}"

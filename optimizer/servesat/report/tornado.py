@@ -1,0 +1,98 @@
+"""A tornado: which factor moves the result the most, as horizontal bars about the base."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from servesat.report.charts import COLOURS, drawn_as_page, save_html, save_image
+
+LESS, MORE = COLOURS[2], COLOURS[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A horizontal bar from one value to another, about zero, with what stands at its ends."""
+
+    name: str
+    least: float
+    greatest: float
+    least_label: str
+    greatest_label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tornado:
+    """Horizontal bars about a common zero, the widest at the top."""
+
+    title: str
+    x_title: str
+    bars: tuple[Bar, ...]
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """The ends of the axis, with room for the labels beside the bars."""
+        left = min(0.0, *(bar.least for bar in self.bars))
+        right = max(0.0, *(bar.greatest for bar in self.bars))
+        room = 0.25 * ((right - left) or 1.0)
+        return left - room, right + room
+
+
+def draw_tornado(tornado: Tornado, path: Path) -> None:
+    """Write a tornado; the file's ending says how. Raises ServesatError for an ending that cannot be drawn."""
+    if drawn_as_page(path):
+        _write_html(tornado, path)
+    else:
+        _write_image(tornado, path)
+
+
+def _halves(tornado: Tornado) -> list[tuple[str, list[float], list[str]]]:
+    """The bars in two colours: what lowers the result, and what raises it; the widest bar last, at the top."""
+    bars = tornado.bars[::-1]
+    return [
+        (LESS, [min(bar.least, 0.0) for bar in bars], [bar.least_label for bar in bars]),
+        (MORE, [max(bar.greatest, 0.0) for bar in bars], [bar.greatest_label for bar in bars]),
+    ]
+
+
+def _write_html(tornado: Tornado, path: Path) -> None:
+    import plotly.graph_objects as go
+
+    names = [bar.name for bar in tornado.bars[::-1]]
+    figure = go.Figure()
+    for colour, values, labels in _halves(tornado):
+        figure.add_trace(
+            go.Bar(
+                x=values,
+                y=names,
+                orientation="h",
+                text=labels,
+                textposition="outside",
+                marker={"color": colour},
+                hovertemplate="%{y}: %{text}<extra></extra>",
+                cliponaxis=False,
+            )
+        )
+    figure.update_layout(
+        title={"text": tornado.title, "x": 0.5, "xanchor": "center"},
+        template="plotly_white",
+        font={"size": 15},
+        barmode="overlay",
+        showlegend=False,
+        xaxis={"title": tornado.x_title, "range": list(tornado.x_range), "zerolinecolor": "#444444"},
+        yaxis={"automargin": True},
+    )
+    save_html(figure, path)
+
+
+def _write_image(tornado: Tornado, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 1.5 + 0.7 * len(tornado.bars)), dpi=100, layout="constrained")
+    panel = figure.subplots()
+    names = [bar.name for bar in tornado.bars[::-1]]
+    for colour, values, labels in _halves(tornado):
+        drawn = panel.barh(names, values, color=colour, height=0.6)
+        panel.bar_label(drawn, labels=labels, padding=4, fontsize=9)
+    panel.axvline(0, color="#444444", linewidth=1)
+    panel.set(title=tornado.title, xlabel=tornado.x_title, xlim=tornado.x_range)
+    panel.grid(axis="x", alpha=0.3)
+    save_image(figure, path)

@@ -1,0 +1,58 @@
+"""The documents are true: the figures of docs/what-if.md, recomputed."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servesat import Spec, solve, what_if
+from servesat.report.words import change_of
+from servesat.scenarios import as_written
+
+ROOT = Path(__file__).parents[1]
+WHAT_IF = (ROOT / "docs" / "what-if.md").read_text()
+BASE = Spec.load(ROOT / "examples" / "llama-3-70b-sensitivity.yaml")
+ON_4X4 = {"search.topologies": {"tpu-v5e": ["4x4"]}}
+ROWS = re.findall(
+    r"^\| `(?P<key>\S+)` \| (?P<value>\S+) \| (?P<plan>\S+ \S+, batch \d+) \| (?P<usd>\S+) \| (?P<change>\S+) \|",
+    WHAT_IF,
+    re.MULTILINE,
+)
+
+
+def usd(changes: dict[str, Any]) -> float:
+    plan = solve(BASE.changed(changes)).plan
+    assert plan is not None
+    return plan.usd_per_million_output_tokens
+
+
+@pytest.mark.parametrize(("key", "value", "plan", "dollars", "change"), ROWS)
+def test_the_sensitivity_table_is_what_servesat_says(
+    key: str, value: str, plan: str, dollars: str, change: str
+) -> None:
+    row = what_if(BASE, {key: [int(value) if value.isdigit() else value]}).loc[0]
+    assert f"{row['chip']} {row['topology']}, batch {row['batch']}" == plan
+    assert row["usd_per_million_output_tokens"] == pytest.approx(float(dollars), rel=5e-4)
+    assert change_of(row["change"]) == change
+
+
+def test_all_five_changes_of_the_article_are_there() -> None:
+    assert {key for key, *_ in ROWS} == {
+        "search.weights", "workload.context_tokens", "model.kv_heads", "search.chips", "search.max_batch",
+    }  # fmt: skip
+
+
+def test_the_sentences_below_the_table() -> None:
+    base = usd({})
+    small = {"search.topologies": {"tpu-v5e": ["2x4"]}, "search.max_batch": 4096}
+    int8, int4 = usd(small), usd({**small, "search.weights": as_written("search.weights", "int4")})
+    assert (round(int8, 3), round(int4, 4), change_of(int4 / int8 - 1)) == (1.207, 0.7825, "-35.2%")
+    short, long = {"workload.context_tokens": 2048}, {"workload.context_tokens": 32768}
+    assert f"{usd(long) / usd(short) - 1:.0%}" == "579%"
+    assert f"{usd({**long, **ON_4X4}) / usd({**short, **ON_4X4}) - 1:.0%}" == "708%"
+    assert f"{usd({'model.kv_heads': 64, **ON_4X4}) / base - 1:.0%}" == "671%"
+    h100 = usd({"search.chips": ["h100-sxm"]})
+    assert round(6.88 * 1.75 / (h100 / base), 2) == 8.58
+    assert f"{h100 * 10.80 / 6.88 / base - 1:.0%}" == "120%"
+    assert change_of(base / usd({"search.max_batch": 32}) - 1) == "-45.4%"

@@ -1,0 +1,115 @@
+"""Frontiers against enumeration, to the last point, and each point against CP-SAT under its own limit."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from servesat import Spec, SpecError, Status, solve, trace_frontier
+from servesat.frontier import AXES, non_dominated
+from tests import oracle, strategies
+from tests.helpers import searching, spec_of
+
+MANY = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+
+GROUPS = {
+    None: lambda plan: None,
+    "chip": lambda plan: plan["chip"],
+    "topology": lambda plan: (plan["chip"], plan["topology"]),
+}
+
+
+@MANY
+@given(
+    strategies.specs(),
+    st.lists(st.sampled_from(sorted(AXES)), min_size=2, max_size=3, unique=True),
+    st.sampled_from(list(GROUPS)),
+)
+def test_a_frontier_is_that_of_enumeration(spec: dict[str, Any], axes: list[str], by: str | None) -> None:
+    found = trace_frontier(spec, axes, by)
+    expected = oracle.frontier(spec, axes, GROUPS[by])
+    if not expected:
+        assert found.status is Status.INFEASIBLE
+        assert {frozenset(map(str, members)) for members in found.conflict or ()} == oracle.solve(spec)[1]
+        return
+    points: dict[Any, list[tuple[float, ...]]] = {}
+    for plan in found.points:
+        group = {None: None, "chip": plan.chip, "topology": (plan.chip, plan.topology)}[by]
+        points.setdefault(group, []).append(tuple(oracle.WANTED.get(axis, 1) * getattr(plan, axis) for axis in axes))
+    assert set(points) == set(expected)
+    for group, scores in points.items():
+        np.testing.assert_allclose(sorted(scores), expected[group], rtol=2e-9)
+
+
+@pytest.mark.parametrize("context", [2048, 8192, 32768])
+def test_each_point_is_what_cp_sat_proves_cheapest_within_its_tpot(context: int) -> None:
+    spec = searching(weights=["int8", "int4"]).changed({"workload.context_tokens": context})
+    points = trace_frontier(spec).points
+    assert len(points) >= 9
+    for point in points:
+        plan = solve(spec.changed({"slo.tpot_ms": point.tpot_ms})).plan
+        assert plan is not None
+        cost = plan.usd_per_million_output_tokens
+        assert point.usd_per_million_output_tokens <= cost <= point.usd_per_million_output_tokens * (1 + 1e-6)
+    # between two neighbours nothing is cheaper than the faster one
+    for point, following in pairwise(points):
+        between = solve(spec.changed({"slo.tpot_ms": following.tpot_ms * (1 - 1e-6)})).plan
+        assert between is not None
+        assert between.usd_per_million_output_tokens == pytest.approx(point.usd_per_million_output_tokens, rel=1e-6)
+
+
+def test_405b_under_15_ms_is_sorted_by_the_first_axis_and_ends_at_its_optimum() -> None:
+    spec = spec_of(model="llama-3-405b", slo={"tpot_ms": 15})
+    found = trace_frontier(spec)
+    times = [plan.tpot_ms for plan in found.points]
+    assert times == sorted(times)
+    assert found.points[-1] == solve(spec).plan
+    by_cost = trace_frontier(spec, ["usd_per_million_output_tokens", "tpot_ms"]).points
+    assert list(by_cost) == list(found.points)[::-1]
+
+
+def test_equal_figures_are_one_point_the_first_by_the_order_of_ties() -> None:
+    # 16 chips as two replicas serve a token for what 8 do; the smaller slice stands for both
+    found = trace_frontier(searching(topologies={"tpu-v5e": ["2x4", "4x4"]}))
+    assert len({(plan.tpot_ms, plan.usd_per_million_output_tokens) for plan in found.points}) == len(found.points)
+    assert all(plan.replicas == 1 for plan in found.points)
+
+
+@pytest.mark.parametrize("axes", [["tpot_ms"], ["tpot_ms", "tpot_ms"], ["tpot_ms", "chips", "batch", "usd_per_hour"]])
+def test_two_or_three_different_axes(axes: list[str]) -> None:
+    with pytest.raises(SpecError, match="expected two or three different ones"):
+        trace_frontier(spec_of(), axes)
+
+
+def test_an_unknown_axis_is_named_with_its_nearest() -> None:
+    with pytest.raises(SpecError, match="axis 'tpot': no such figure; did you mean 'tpot_ms'"):
+        trace_frontier(spec_of(), ["tpot", "chips"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(2, 3), st.integers(1, 60), st.integers(2, 12), st.integers(0, 2**32 - 1))
+def test_non_dominated_however_many_rounds(axes: int, rows: int, values: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    codes, rank = random.integers(0, values, (rows, axes)), random.permutation(rows)
+
+    def beaten(one: int) -> bool:
+        return any(
+            np.all(codes[other] <= codes[one]) and (np.any(codes[other] < codes[one]) or rank[other] < rank[one])
+            for other in range(rows)
+            if other != one
+        )
+
+    expected = [row for row in range(rows) if not beaten(row)]
+    for rounds in (0, 2, 256):
+        assert sorted(non_dominated(codes, rank, rounds)) == expected
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, "search": {"chips": ["tpu-v6e"]}})
+    whole = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
+    monkeypatch.setattr("servesat.candidates.TABLE_BLOCK", 500)
+    blocks = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
+    assert (blocks.points, blocks.compared) == (whole.points, whole.compared)

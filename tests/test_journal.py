@@ -1,0 +1,67 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servesat import ServesatError
+from servesat.journal import Journal, Memory, collect
+
+
+def test_rows_are_read_back_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.csv", "question", resume=False)
+    journal.append([{"a": 1}, {"a": 2}])
+    journal.append([{"a": None}])
+    assert (journal.done, list(journal.rows())) == (3, [{"a": 1}, {"a": 2}, {"a": None}])
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_goes_on_after_the_last_whole_row(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    journal = Journal(out, "question", resume=False)
+    journal.append([{"a": 1}, {"a": 2}])
+    path = journal.path
+    path.write_bytes(path.read_bytes()[:-4])  # cut off while the second row was written
+    journal = Journal(out, "question", resume=True)
+    assert journal.done == 1
+    journal.append([{"a": 3}])
+    assert list(journal.rows()) == [{"a": 1}, {"a": 3}]
+
+
+def test_even_a_cut_off_first_line_is_recovered(tmp_path: Path) -> None:
+    (tmp_path / "out.csv.partial").write_bytes(b'{"quest')
+    journal = Journal(tmp_path / "out.csv", "question", resume=True)
+    assert journal.done == 0
+    journal.append([{"a": 1}])
+    assert list(journal.rows()) == [{"a": 1}]
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
+    Journal(tmp_path / "out.csv", "question", resume=False)
+    with pytest.raises(ServesatError, match="an earlier run was cut off here; go on with it with --resume"):
+        Journal(tmp_path / "out.csv", "question", resume=False)
+    with pytest.raises(ServesatError, match="belongs to another question"):
+        Journal(tmp_path / "out.csv", "another", resume=True)
+
+
+def test_there_may_be_nothing_to_resume(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.csv", "question", resume=True)
+    assert journal.done == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ServesatError, match="cannot be written"):
+        Journal(tmp_path / "none" / "out.csv", "question", resume=False)
+
+
+def test_ctrl_c_keeps_what_is_done() -> None:
+    def chunks() -> Iterator[list[dict[str, int]]]:
+        yield [{"a": 1}, {"a": 2}]
+        raise KeyboardInterrupt
+
+    memory, counted = Memory(), []
+    assert collect(chunks(), memory, counted.append) is False
+    assert list(memory.rows()) == [{"a": 1}, {"a": 2}]
+    assert counted == [2]
+    assert collect([[{"a": 3}]], memory, counted.append) is True
+    assert memory.done == 3

@@ -1,0 +1,265 @@
+"""The commands around the answer: frontier and whatif, their files, and runs that are cut off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from servesat import Spec, solve, trace_frontier
+from servesat.cli import app
+from servesat.whatif import Question
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml")
+CHAT = str(ROOT / "examples" / "llama-3-70b-chat.yaml")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+# frontier
+
+
+def test_frontier_prints_every_point_and_what_it_was_compared_with() -> None:
+    result = run("frontier", EXAMPLE)
+    assert result.exit_code == 0
+    assert "tpu-v5e 8x8" in result.stdout
+    assert "$2.730" in result.stdout
+    assert f"exact: {len(trace_frontier(EXAMPLE).points)} of" in result.stdout
+
+
+def test_frontier_json_holds_whole_plans_sorted_by_the_first_axis() -> None:
+    document = json.loads(run("frontier", EXAMPLE, "--json").stdout)
+    assert (document["status"], document["axes"]) == ("optimal", ["tpot_ms", "usd_per_million_output_tokens"])
+    points = document["points"]
+    assert points[-1] == json.loads(run("solve", EXAMPLE, "--json").stdout)["plan"]
+    assert [point["tpot_ms"] for point in points] == sorted(point["tpot_ms"] for point in points)
+    costs = [point["usd_per_million_output_tokens"] for point in points]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_frontier_over_three_figures_for_each_chip() -> None:
+    arguments = ("frontier", CHAT, "--x", "chips", "--y", "usd_per_million_output_tokens", "--z", "tpot_ms")
+    document = json.loads(run(*arguments, "--by", "chip", "--json").stdout)
+    assert (document["by"], len(document["axes"])) == ("chip", 3)
+    priced = {offer.chip.id for offer in Spec.load(CHAT).offers}
+    assert {point["chip"] for point in document["points"]} <= priced
+    assert len({point["chip"] for point in document["points"]}) >= 5
+
+
+def test_an_infeasible_frontier_exits_3_with_its_conflict() -> None:
+    result = run("frontier", EXAMPLE, "--set", "search.max_chips=32")
+    assert result.exit_code == 3
+    assert "tpot ≤ 15 ms and chips ≤ 32 cannot hold together" in result.stdout
+    document = json.loads(run("frontier", EXAMPLE, "--set", "search.max_chips=32", "--json").stdout)
+    assert (document["points"], document["conflict"]) == ([], [["tpot", "chips"]])
+
+
+def test_a_long_frontier_says_what_it_leaves_out() -> None:
+    text = run("frontier", CHAT).stdout
+    total = len(trace_frontier(CHAT).points)
+    assert total > 60
+    assert f"60 of {total} points shown; --json or --out has them all" in text
+
+
+def test_frontier_files_agree(tmp_path: Path) -> None:
+    files = [tmp_path / f"out{ending}" for ending in (".csv", ".parquet", ".json", ".html", ".svg", ".png")]
+    result = run("frontier", CHAT, *(word for file in files for word in ("--out", str(file))))
+    assert result.exit_code == 0
+    points = trace_frontier(CHAT).points
+    for table in (pd.read_csv(files[0]), pd.read_parquet(files[1])):
+        assert list(table["batch"]) == [point.batch for point in points]
+        assert table["usd_per_million_output_tokens"].iloc[0] == pytest.approx(points[0].usd_per_million_output_tokens)
+    assert len(json.loads(files[2].read_text())["points"]) == len(points)
+    page = files[3].read_text()
+    assert "limit 30 ms" in page
+    assert f"batch {points[-1].batch}" in page
+    assert "https://cdn" not in page.split("<body>")[1][:2000]
+    assert files[4].read_text().count("<svg") == 1
+    assert files[5].read_bytes().startswith(b"\x89PNG")
+    assert sorted(tmp_path.iterdir()) == sorted(files)  # no drafts are left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["frontier", EXAMPLE, "--x", "nope"], 2, "--x"),
+        (["frontier", EXAMPLE, "--x", "tpot_ms", "--y", "tpot_ms"], 1, "expected two or three different ones"),
+        (["frontier", EXAMPLE, "--out", "x.gif"], 2, "expected a file that ends in .csv"),
+        (["frontier", EXAMPLE, "--out", "none/x.csv"], 2, "there is no folder none"),
+        (["frontier", "none.yaml"], 1, "none.yaml: no such file"),
+        (["whatif", EXAMPLE], 2, "give either --vary KEY=VALUES, or --noise 10%"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,2", "--noise", "10%"], 2, "give either"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=40:8:2"], 2, "from 40 to 8 is reversed"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpott_ms=1,2"], 1, "did you mean 'tpot_ms'"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,2", "--resume"], 2, "give the --out of the run"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,2", "--breakpoints", "headroom"], 2, "give its range"),
+        (["whatif", EXAMPLE, "--noise", "lots"], 2, "expected a share, as in 10% or 0.1"),
+        (["whatif", EXAMPLE, "--noise", "0"], 1, "expected a fraction between 0 and 1"),
+        (["whatif", EXAMPLE, "--noise", "10%", "--out", "x.csv"], 2, "--out goes with scenarios"),
+    ],
+)
+def test_a_mistake_is_told_on_stderr_alone(arguments: list[str], code: int, complaint: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert complaint in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+# whatif
+
+
+def test_whatif_prints_the_grid() -> None:
+    result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,15", "--vary", "search.weights=int8,int4")
+    assert result.exit_code == 0
+    assert "as it stands: tpu-v5e 8x8, weights int8" in result.stdout
+    assert "tpu-v5e 4x8 *" in result.stdout  # with int4 weights half the slice does
+    assert "tpot and heads" in result.stdout
+
+
+def test_whatif_json_rows_hold_plans_as_solve_prints_them() -> None:
+    document = json.loads(run("whatif", EXAMPLE, "--json", "--vary", "slo.tpot_ms=10,20").stdout)
+    assert document["base"]["plan"]["batch"] == 88
+    assert document["varied"] == ["slo.tpot_ms"]
+    for row, limit in zip(document["rows"], (10, 20), strict=True):
+        solved = json.loads(run("solve", EXAMPLE, "--json", "--set", f"slo.tpot_ms={limit}").stdout)
+        assert row["slo.tpot_ms"] == limit
+        assert (row["plan"], row["status"], row["binding"]) == (solved["plan"], solved["status"], solved["binding"])
+        cost = row["usd_per_million_output_tokens"]
+        assert row["change"] == cost / document["base"]["plan"]["usd_per_million_output_tokens"] - 1
+
+
+def test_a_refused_value_is_named_with_its_scenario_and_the_others_run() -> None:
+    result = run("whatif", EXAMPLE, "--json", "--vary", "slo.tpot_ms=20,-1,15")
+    assert result.exit_code == 1
+    assert "error: scenario 1: " in result.stderr
+    assert "slo.tpot_ms = -1: expected a number greater than 0" in result.stderr
+    assert [row["status"] for row in json.loads(result.stdout)["rows"]] == ["optimal", "error", "optimal"]
+
+
+def test_one_at_a_time_prints_swings_and_draws_a_tornado(tmp_path: Path) -> None:
+    vary = ("--vary", "price.tpu-v5e=0.6,1.8", "--vary", "search.weights=int8,int4")
+    files = [tmp_path / "tornado.html", tmp_path / "tornado.png"]
+    result = run("whatif", EXAMPLE, "--one-at-a-time", *vary, "--out", str(files[0]), "--out", str(files[1]))
+    assert result.exit_code == 0
+    assert "What moves the cost most" in result.stdout
+    assert "100.0%" in result.stdout
+    assert "0.6: -50.0%" in files[0].read_text()
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_grid_draws_cost_along_its_first_number(tmp_path: Path) -> None:
+    page = tmp_path / "cost.html"
+    vary = ("--vary", "search.weights=int8,int4", "--vary", "slo.tpot_ms=14:20:2")
+    assert run("whatif", EXAMPLE, *vary, "--out", str(page)).exit_code == 0
+    assert "cost along slo.tpot_ms" in page.read_text()
+    assert "search.weights int4" in page.read_text()
+    nothing = run("whatif", EXAMPLE, "--vary", "search.weights=int8,int4", "--out", str(page))
+    assert (nothing.exit_code, "no varied key is a number" in nothing.stderr) == (1, True)
+
+
+def test_many_rows_are_counted_not_dropped() -> None:
+    result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=10:69:1")
+    assert "50 of 60 scenarios shown; --json or --out has them all" in result.stdout
+
+
+def test_a_changed_shape_is_noted() -> None:
+    result = run("whatif", EXAMPLE, "--vary", "model.kv_heads=8,16")
+    assert "note: model.nominal_parameters stays 4.05e+11" in result.stderr
+
+
+def test_breakpoints_are_printed_with_both_sides() -> None:
+    arguments = ("whatif", EXAMPLE, "--vary", "search.max_chips=8,128", "--breakpoints", "search.max_chips")
+    document = json.loads(run(*arguments, "--json").stdout)
+    (change,) = document["breakpoints"]
+    assert (change["below"], change["above"]) == (63, 64)
+    assert (change["before"]["status"], change["before"]["plan"]) == ("infeasible", None)
+    assert change["after"]["plan"] == json.loads(run("solve", EXAMPLE, "--json").stdout)["plan"]
+    text = run(*arguments).stdout
+    assert "up to 63: infeasible" in text
+    assert "from 64: tpu-v5e 8x8" in text
+    same = run("whatif", EXAMPLE, "--vary", "price.tpu-v5e=1,2", "--breakpoints", "price.tpu-v5e")
+    assert "the best layout is the same at all 2 values" in same.stdout
+
+
+def test_noise_says_whether_the_plan_survives() -> None:
+    text = run("whatif", EXAMPLE, "--noise", "10%", "--samples", "50").stdout
+    assert "the best plan stays the best in 100.0% of the samples" in text
+    document = json.loads(run("whatif", EXAMPLE, "--noise", "0.1", "--samples", "50", "--json").stdout)
+    assert document["layouts"][0]["plan"]["batch"] == 88
+    assert (document["samples"], document["noise"]) == (50, 0.1)
+    infeasible = run("whatif", EXAMPLE, "--noise", "10%", "--set", "search.max_chips=32")
+    assert infeasible.exit_code == 3
+
+
+# long runs
+
+GRID = ("--vary", "slo.tpot_ms=10:29.9:0.1", "--vary", "search.weights=int8,int4")
+
+
+def test_tables_agree_with_json_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    small = ("--vary", "slo.tpot_ms=null,15,16.5,-1", "--vary", "search.weights=int8,[int8,int4]")
+    files = [tmp_path / f"out{ending}" for ending in (".parquet", ".csv", ".json")]
+    outs = [word for file in files for word in ("--out", str(file))]
+    result = run("whatif", EXAMPLE, *small, *outs, "--workers", "2")
+    assert result.exit_code == 1  # -1 is refused
+    rows = json.loads(files[2].read_text())["rows"]
+    assert rows == json.loads(run("whatif", EXAMPLE, *small, "--json").stdout)["rows"]
+    parquet = pd.read_parquet(files[0])
+    assert list(parquet["status"]) == [row["status"] for row in rows]
+    assert list(parquet["search.weights"]) == ["int8", "int8+int4"] * 4
+    assert parquet["slo.tpot_ms"].isna().sum() == 2
+    pd.testing.assert_frame_equal(
+        parquet[["scenario", "tpot_ms", "change"]], pd.read_csv(files[1])[["scenario", "tpot_ms", "change"]]
+    )
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_table(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    assert run("whatif", EXAMPLE, *GRID, "--out", str(whole)).exit_code == 0
+    command = [sys.executable, "-c", "from servesat.cli import app; app()", "whatif", EXAMPLE, *GRID]
+    process = subprocess.Popen([*command, "--out", str(killed), "--workers", "1"], stdout=subprocess.DEVNULL)
+    journal = tmp_path / "killed.parquet.partial"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 50) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 50 < journal.read_bytes().count(b"\n") < 400
+    assert not killed.exists()
+    refused = run("whatif", EXAMPLE, *GRID, "--out", str(killed))
+    assert (refused.exit_code, "go on with it with --resume" in refused.stderr) == (1, True)
+    assert run("whatif", EXAMPLE, *GRID, "--out", str(killed), "--resume").exit_code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(killed), pd.read_parquet(whole))
+    assert not journal.exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.csv"
+    honest = Question.rows
+
+    def cut_off(question: Question, numbers: range, workers: int = 1) -> Iterator[list[dict[str, Any]]]:
+        yield next(honest(question, numbers, workers))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Question, "rows", cut_off)
+    result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=10:29:1", "--out", str(out))
+    assert result.exit_code == 130
+    assert "cut off: 5 of 20 scenarios are done" in result.stderr
+    assert len(pd.read_csv(out)) == 5
+    monkeypatch.undo()
+    assert run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=10:29:1", "--out", str(out), "--resume").exit_code == 0
+    assert len(pd.read_csv(out)) == 20
+    assert pd.read_csv(out)["tpot_ms"].iloc[-1] == solve(Spec.load(EXAMPLE, {"slo.tpot_ms": 29})).plan.tpot_ms  # type: ignore[union-attr]
