@@ -6,17 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from servesat import Spec, solve, trace_frontier
+from servesat import Spec, trace_frontier
 from servesat.cli import app
-from servesat.whatif import Question
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml")
@@ -226,40 +223,51 @@ def test_tables_agree_with_json_whatever_the_number_of_workers(tmp_path: Path) -
     assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_table(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
-    assert run("whatif", EXAMPLE, *GRID, "--out", str(whole)).exit_code == 0
+def cut_off(out: Path, number: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """Start the grid, and send a signal to its processes when some of its rows are on disk."""
+    journal = out.with_name(out.name + ".partial")
     command = [sys.executable, "-c", "from servesat.cli import app; app()", "whatif", EXAMPLE, *GRID]
-    process = subprocess.Popen([*command, "--out", str(killed), "--workers", "1"], stdout=subprocess.DEVNULL)
-    journal = tmp_path / "killed.parquet.partial"
+    process = subprocess.Popen(
+        [*command, "--out", str(out), *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 50) and time.monotonic() < deadline:
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, number)
+    _, told = process.communicate(timeout=60)
     assert 50 < journal.read_bytes().count(b"\n") < 400
-    assert not killed.exists()
-    refused = run("whatif", EXAMPLE, *GRID, "--out", str(killed))
+    return subprocess.CompletedProcess(command, process.returncode, stderr=told)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    out = tmp_path_factory.mktemp("whole") / "whole.parquet"
+    assert run("whatif", EXAMPLE, *GRID, "--out", str(out)).exit_code == 0
+    return pd.read_parquet(out)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_table(tmp_path: Path, whole: pd.DataFrame) -> None:
+    out = tmp_path / "out.parquet"
+    assert cut_off(out, signal.SIGKILL, "--workers", "1").returncode == -signal.SIGKILL
+    assert not out.exists()
+    refused = run("whatif", EXAMPLE, *GRID, "--out", str(out))
     assert (refused.exit_code, "go on with it with --resume" in refused.stderr) == (1, True)
-    assert run("whatif", EXAMPLE, *GRID, "--out", str(killed), "--resume").exit_code == 0
-    pd.testing.assert_frame_equal(pd.read_parquet(killed), pd.read_parquet(whole))
-    assert not journal.exists()
+    assert run("whatif", EXAMPLE, *GRID, "--out", str(out), "--resume").exit_code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(out), whole)
+    assert list(tmp_path.iterdir()) == [out]
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "out.csv"
-    honest = Question.rows
-
-    def cut_off(question: Question, numbers: range, workers: int = 1) -> Iterator[list[dict[str, Any]]]:
-        yield next(honest(question, numbers, workers))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Question, "rows", cut_off)
-    result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=10:29:1", "--out", str(out))
-    assert result.exit_code == 130
-    assert "cut off: 5 of 20 scenarios are done" in result.stderr
-    assert len(pd.read_csv(out)) == 5
-    monkeypatch.undo()
-    assert run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=10:29:1", "--out", str(out), "--resume").exit_code == 0
-    assert len(pd.read_csv(out)) == 20
-    assert pd.read_csv(out)["tpot_ms"].iloc[-1] == solve(Spec.load(EXAMPLE, {"slo.tpot_ms": 29})).plan.tpot_ms  # type: ignore[union-attr]
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, whole: pd.DataFrame) -> None:
+    out = tmp_path / "out.parquet"
+    result = cut_off(out, signal.SIGINT, "--workers", "2")
+    assert result.returncode == 130
+    done = pd.read_parquet(out)
+    assert 50 <= len(done) < len(whole)
+    pd.testing.assert_frame_equal(done, whole.head(len(done)))
+    assert result.stderr.splitlines() == [
+        f"wrote {out}",
+        f"cut off: {len(done)} of 400 scenarios are done; {out}.partial keeps them for --resume",
+    ]
+    assert run("whatif", EXAMPLE, *GRID, "--out", str(out), "--resume").exit_code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(out), whole)

@@ -104,6 +104,7 @@ def _minimise(instance: Instance, objective: Ints, settings: Settings) -> Soluti
     solver.parameters.num_workers = settings.workers
     solver.parameters.random_seed = settings.seed
     solver.parameters.log_search_progress = settings.log
+    solver.parameters.catch_sigint_signal = False  # it would leave Ctrl-C to end the process, and what is done with it
     if settings.time_limit_s is not None:
         solver.parameters.max_time_in_seconds = settings.time_limit_s
     outcome = solver.solve(model)
