@@ -65,3 +65,18 @@ def test_ctrl_c_keeps_what_is_done() -> None:
     assert counted == [2]
     assert collect([[{"a": 3}]], memory, counted.append) is True
     assert memory.done == 3
+
+
+def test_ctrl_c_in_the_middle_of_an_append_loses_no_row_that_is_on_disk(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.csv", "question", resume=False)
+
+    def cut_short(rows: list[dict[str, int]]) -> None:
+        Journal.append(journal, rows)
+        journal.done -= len(rows)  # as if the count had not been reached
+        with journal.path.open("ab") as file:
+            file.write(b'{"a": 2')
+        raise KeyboardInterrupt
+
+    journal.append = cut_short  # type: ignore[method-assign,assignment]
+    assert collect([[{"a": 1}]], journal, lambda _: None) is False
+    assert (journal.done, list(journal.rows())) == (1, [{"a": 1}])

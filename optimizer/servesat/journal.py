@@ -22,6 +22,10 @@ class Memory:
     def append(self, rows: Iterable[Row]) -> None:
         """Add finished rows."""
         self._rows += rows
+        self.settle()
+
+    def settle(self) -> None:
+        """Count the rows again: an append may have been cut short."""
         self.done = len(self._rows)
 
     def rows(self) -> Iterator[Row]:
@@ -46,7 +50,7 @@ class Journal:
                 raise ServesatError(
                     f"{self.path}: an earlier run was cut off here; go on with it with --resume, or delete the file"
                 )
-            self._recover()
+            self.settle()
         if not self.path.exists() or self.path.stat().st_size == 0:
             self._write([self._header])
 
@@ -77,8 +81,8 @@ class Journal:
         except OSError as fault:
             raise ServesatError(f"{self.path}: cannot be written: {fault.strerror}") from None
 
-    def _recover(self) -> None:
-        """Count the whole lines, and cut off what follows the last of them."""
+    def settle(self) -> None:
+        """Count the whole lines, and cut off what follows the last of them: an append may have been cut short."""
         whole = 0
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines):
@@ -100,5 +104,6 @@ def collect(chunks: Iterable[list[Row]], store: Journal | Memory, advance: Calla
             store.append(chunk)
             advance(len(chunk))
     except KeyboardInterrupt:
+        store.settle()
         return False
     return True

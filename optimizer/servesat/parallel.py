@@ -1,5 +1,6 @@
 """Long runs: a task over many chunks, on one process or several, in order whatever the number of processes."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from os import cpu_count
 from typing import TypeVar
@@ -33,4 +34,6 @@ def in_chunks(
         return
     from joblib import Parallel, delayed
 
+    # A run that is cut off gives up what its other processes are at: there is nothing to warn of.
+    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, "joblib")
     yield from Parallel(n_jobs=workers, return_as="generator")(delayed(task)(chunk) for chunk in chunks)
