@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from servesat import Spec, SpecError, Status, solve, trace_frontier
+from servesat import Settings, Spec, SpecError, Status, solve, trace_frontier
 from servesat.frontier import AXES, non_dominated
 from tests import oracle, strategies
 from tests.helpers import searching, spec_of
@@ -113,3 +113,18 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servesat.candidates.TABLE_BLOCK", 500)
     blocks = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
     assert (blocks.points, blocks.compared) == (whole.points, whole.compared)
+
+
+def test_a_group_that_is_none_is_refused() -> None:
+    with pytest.raises(SpecError, match="by = 'nope': expected chip or topology"):
+        trace_frontier(spec_of(), by="nope")
+
+
+def test_a_time_limit_that_strikes_leaves_the_frontier_exact() -> None:
+    assert trace_frontier(spec_of(), settings=Settings(time_limit_s=1e-9)).points == trace_frontier(spec_of()).points
+
+
+def test_more_plans_than_can_be_compared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servesat.candidates.MAX_TABLE", 100)
+    with pytest.raises(SpecError, match="plans to compare, expected at most 100; narrow the search"):
+        trace_frontier(spec_of())

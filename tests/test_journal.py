@@ -80,3 +80,16 @@ def test_ctrl_c_in_the_middle_of_an_append_loses_no_row_that_is_on_disk(tmp_path
     journal.append = cut_short  # type: ignore[method-assign,assignment]
     assert collect([[{"a": 1}]], journal, lambda _: None) is False
     assert (journal.done, list(journal.rows())) == (1, [{"a": 1}])
+
+
+@pytest.mark.parametrize("content", [b"not json\n", b"\xff\xfe\n", b'{"question": 1}\n'])
+def test_what_is_no_journal_of_this_question_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "out.csv.partial").write_bytes(content)
+    with pytest.raises(ServesatError, match="belongs to another question"):
+        Journal(tmp_path / "out.csv", "question", resume=True)
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out.csv.partial").mkdir()
+    with pytest.raises(ServesatError, match="is a folder"):
+        Journal(tmp_path / "out.csv", "question", resume=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -14,6 +15,11 @@ from typer.testing import CliRunner
 
 from servesat import Spec, trace_frontier
 from servesat.cli import app
+from servesat.cli.questions import Axis
+from servesat.frontier import AXES
+from servesat.report.frontier import TITLES
+from servesat.scenarios import Factor, Scenarios
+from servesat.whatif import Question
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml")
@@ -104,6 +110,14 @@ def test_frontier_files_agree(tmp_path: Path) -> None:
         (["whatif", EXAMPLE, "--noise", "lots"], 2, "expected a share, as in 10% or 0.1"),
         (["whatif", EXAMPLE, "--noise", "0"], 1, "expected a fraction between 0 and 1"),
         (["whatif", EXAMPLE, "--noise", "10%", "--out", "x.csv"], 2, "--out goes with scenarios"),
+        (["whatif", EXAMPLE, "--noise", "10%", "--workers", "3"], 2, "--workers goes with scenarios"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,2", "--seed", "3"], 2, "--seed goes with --noise"),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,2", "--out", "a.csv", "--out", "a.csv"], 2, "is given twice"),
+        (
+            ["whatif", EXAMPLE, "--vary", "model.kv_heads=8,128", "--breakpoints", "model.kv_heads"],
+            1,
+            "model.kv_heads has no answer at 68",
+        ),
     ],
 )
 def test_a_mistake_is_told_on_stderr_alone(arguments: list[str], code: int, complaint: str) -> None:
@@ -163,7 +177,11 @@ def test_a_grid_draws_cost_along_its_first_number(tmp_path: Path) -> None:
     assert "cost along slo.tpot_ms" in page.read_text()
     assert "search.weights int4" in page.read_text()
     nothing = run("whatif", EXAMPLE, "--vary", "search.weights=int8,int4", "--out", str(page))
-    assert (nothing.exit_code, "no varied key is a number" in nothing.stderr) == (1, True)
+    assert (nothing.exit_code, "no varied key has numbers for all of its values" in nothing.stderr) == (1, True)
+    many = ("--vary", "slo.tpot_ms=14,16", "--vary", "headroom=0:0.12:0.01")
+    crowded = run("whatif", EXAMPLE, *many, "--out", str(page), "--out", str(tmp_path / "a.csv"))
+    assert (crowded.exit_code, "13 lines, more than the 12" in crowded.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == [page]  # refused before anything ran
 
 
 def test_many_rows_are_counted_not_dropped() -> None:
@@ -260,14 +278,48 @@ def test_a_run_that_is_killed_goes_on_to_the_same_table(tmp_path: Path, whole: p
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, whole: pd.DataFrame) -> None:
     out = tmp_path / "out.parquet"
+    out.write_text("an earlier table")
     result = cut_off(out, signal.SIGINT, "--workers", "2")
     assert result.returncode == 130
-    done = pd.read_parquet(out)
-    assert 50 <= len(done) < len(whole)
-    pd.testing.assert_frame_equal(done, whole.head(len(done)))
+    assert out.read_text() == "an earlier table"
+    done = out.with_name("out.parquet.partial").read_text().count("\n") - 1
+    assert 50 <= done < len(whole)
     assert result.stderr.splitlines() == [
-        f"wrote {out}",
-        f"cut off: {len(done)} of 400 scenarios are done; {out}.partial keeps them for --resume",
+        f"cut off: {done} of 400 scenarios are done; {out}.partial keeps them for --resume"
     ]
     assert run("whatif", EXAMPLE, *GRID, "--out", str(out), "--resume").exit_code == 0
     pd.testing.assert_frame_equal(pd.read_parquet(out), whole)
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    chip = "{name: 'x[/] [b]$', vendor: v, hbm_bytes: 1e11, hbm_bytes_per_s: 1e12, flop_per_s: {bf16: 1e14}, " \
+        "axes: [{name: x, bytes_per_s: 1e11}], topologies: ['1'], usd_per_chip_hour: 1.0}"  # fmt: skip
+    spec.write_text(
+        f"model: llama-3-8b\nworkload: {{context_tokens: 1024}}\nsearch: {{chips: [{chip}], max_batch: 3}}\n"
+    )
+    assert "x[/] [b]$ 1 " in run("frontier", str(spec)).stdout
+    result = run("whatif", str(spec), "--vary", "price.x[/] [b]$=1,2", "--out", str(tmp_path / "a.svg"))
+    assert result.exit_code == 0
+    assert "x[/] [b]$ 1 " in result.stdout
+    assert "$ per million output tokens" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_resume_with_nothing_to_resume_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=15,20", "--out", str(out), "--resume")
+    assert (result.exit_code, "there is nothing to go on with" in result.stderr) == (0, True)
+
+
+def test_the_axes_of_the_command_line_are_those_of_the_library() -> None:
+    assert set(get_args(Axis)) == set(AXES) == set(TITLES)
+
+
+def test_another_catalogue_is_another_question() -> None:
+    base = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 1}})
+    faster = Spec.load(
+        {"model": "llama-3-8b", "workload": {"context_tokens": 1}}, {"chip.tpu-v5e.hbm_bytes_per_s": 9e11}
+    )
+    factors = Scenarios((Factor("slo.tpot_ms", (1, 2)),))
+    assert Question(base, factors).identity == Question(base, factors).identity
+    assert Question(base, factors).identity != Question(faster, factors).identity

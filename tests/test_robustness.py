@@ -105,3 +105,20 @@ def test_noise_is_a_fraction(noise: float) -> None:
 def test_nothing_to_try_where_there_is_no_plan() -> None:
     found = assess_robustness(spec_of(slo={"tpot_ms": 0.1}), NOISE)
     assert (found.result.status, found.survivals, found.least_regret) == (Status.INFEASIBLE, (), None)
+
+
+def test_the_best_plan_keeps_its_place_where_its_worst_regret_is_the_least() -> None:
+    found = assess_robustness(
+        {
+            "model": "llama-3-8b", "workload": {"context_tokens": 2048}, "slo": {"tpot_ms": 20},
+            "search": {"chips": ["tpu-v5e", "h100-sxm"], "max_batch": 64},
+        },
+        NOISE, samples=5,
+    )  # fmt: skip
+    assert found.least_regret is not None
+    assert found.least_regret.plan == found.survivals[0].plan
+
+
+def test_there_is_a_sample_at_least() -> None:
+    with pytest.raises(SpecError, match="samples = 0: expected at least 1"):
+        assess_robustness(spec_of(), NOISE, samples=0)

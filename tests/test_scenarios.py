@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from servesat import SpecError
@@ -10,15 +11,18 @@ from tests.helpers import spec_of
     [
         ("slo.tpot_ms=8:40:8", (8, 16, 24, 32, 40)),
         ("slo.tpot_ms=8:41:8", (8, 16, 24, 32, 40)),
-        ("headroom=0:0.3:0.1", (0.0, 0.1, 0.2, 0.3)),
+        ("headroom=0:0.3:0.1", (0, 0.1, 0.2, 0.3)),
         ("price.tpu-v5e=0.6..1.8x5", (0.6, 0.9, 1.2, 1.5, 1.8)),
         ("workload.context_tokens=1024..4096x4", (1024, 2048, 3072, 4096)),
-        ("price.tpu-v5e=1..2x3", (1.0, 1.5, 2.0)),
+        ("price.tpu-v5e=1..2x3", (1, 1.5, 2)),
         ("search.weights=int8,int4", ("int8", "int4")),
         ("search.weights=[int8,int4],int4", (["int8", "int4"], "int4")),
         ("slo.tpot_ms=null,15,20.5", (None, 15, 20.5)),
         ("search.topologies.tpu-v5e=4x4,4x8", ("4x4", "4x8")),
-        ("chip.tpu-v5e.hbm_bytes=16e9, 32e9", (16e9, 32e9)),
+        ("chip.tpu-v5e.hbm_bytes=16e9, 32.5e9", (16_000_000_000, 32_500_000_000)),
+        ("model=../mine.toml", ("../mine.toml",)),
+        ("price.tpu-v5e=0.1234567890123456..0.2x2", (0.1234567890123456, 0.2)),
+        ("model.checked=2024-01-01,2025-01-01", ("2024-01-01", "2025-01-01")),
         ("slo.tpot_ms=1e1:3e1:1e1", (10, 20, 30)),
     ],
 )
@@ -47,7 +51,16 @@ def test_values(text: str, values: tuple[object, ...]) -> None:
         ("price.tpu-v5e=0.6..1.8", "expected START..STOPxCOUNT"),
         ("price.tpu-v5e=0.6..1.8x1", "expected from 2 to 1,000,000 values"),
         ("price.tpu-v5e=0.6..infx3", "expected a finite number"),
-        ("slo.tpot_ms=8,9,8", "listed twice"),
+        ("slo.tpot_ms=8,9,8", "slo.tpot_ms: 8 is listed twice"),
+        ("slo.tpot_ms=10,10.0", "10 is listed twice"),
+        ("ici=forbid,forbid", "'forbid' is listed twice"),
+        ("slo.tpot_ms=1..1.0000000000000002x5", "is listed twice"),
+        ("slo.tpot_ms=1:1e308:1e-300", "expected at most 1,000,000"),
+        ("slo.tpot_ms=.inf,10", "inf: expected a finite number"),
+        ("slo.tpot_ms=.nan,10", "nan: expected a finite number"),
+        ("search.max_batch=99999999999999999999,10", "expected a finite number"),
+        ("slo={2024-01-01: 3}", "expected a finite number, text, a list or a mapping"),
+        ("slo.tpot_ms=1,2]#", "malformed YAML"),
         ("slo.tpot_ms=[8", "malformed YAML"),
     ],
 )
@@ -87,3 +100,9 @@ def test_keys_that_do_not_exist_are_refused_at_once(keys: list[str], complaint: 
 def test_one_entry_stands_for_a_list_of_one() -> None:
     grid = Scenarios((Factor("search.weights", ("int4", ["int8", "int4"])),))
     assert [grid.applied(spec_of(), number).search.weights for number in range(2)] == [("int4",), ("int8", "int4")]
+
+
+def test_values_of_numpy_and_tuples_are_plain_ones() -> None:
+    factor = Factor("workload.context_tokens", tuple(np.arange(1024, 4096, 1024)))
+    assert [type(value) for value in factor.values] == [int] * 3
+    assert Factor("slo.tpot_ms", (np.float64(2.5), ("a", "b"))).values == (2.5, ["a", "b"])

@@ -230,7 +230,7 @@ def test_fields_of_a_named_model_and_chip_can_be_changed() -> None:
         ({"model.kv_heads": 3}, "model: query_heads = 64 is not a multiple of kv_heads = 3"),
         ({"model.layerz": 3}, "model.layerz: unknown key; did you mean 'layers'"),
         ({"chip.tpu-v5e.hbm_bytes": -1}, "chip.tpu-v5e.hbm_bytes = -1: expected at least 1"),
-        ({"chip.a100-80gb.hbm_bytes": 1e9}, "chip.a100-80gb.hbm_bytes: a100-80gb is not among the chips searched"),
+        ({"chip.a100.hbm_bytes": 1e9}, "chip.a100: no such chip; did you mean 'a100-80gb'"),
         ({"chip.tpu-v5e.axes.7.bytes_per_s": 1e9}, "7: expected a position from 0 to 1"),
     ],
 )
@@ -279,7 +279,11 @@ def test_the_type_of_a_key(key: str, is_list: bool, is_whole: bool) -> None:
         ("slo.tpott", "slo.tpott: unknown key; did you mean 'tpot_ms'?"),
         ("sla", "sla: unknown key; did you mean 'slo'?"),
         ("chip.tpu-v5e.hbm", "chip.tpu-v5e.hbm: unknown key; did you mean 'hbm_bytes'?"),
-        ("slo.tpot_ms.x", "slo.tpot_ms.x: has no keys below it"),
+        ("slo.tpot_ms.x", "slo.tpot_ms.x: no keys below, so no x"),
+        ("chip.tpu-v5e", "expected a field of the chip"),
+        ("price_book.chips.tpu-v5e.usd_per_chip_hour", "give one of yours, as in price.tpu-v5e"),
+        ("search.chips.0.hbm_bytes", "expected a whole list"),
+        ("chip.tpu-v5e.axes.².bytes_per_s", "no keys below, so no ²"),
     ],
 )
 def test_a_key_that_does_not_exist_has_no_type(key: str, complaint: str) -> None:
@@ -292,3 +296,31 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         Spec.load(tmp_path / "none.yaml")
     with pytest.raises(SpecError, match="is a folder"):
         Spec.load(tmp_path)
+
+
+def test_what_a_spec_says_of_a_chip_outlives_another_search(tmp_path: Path) -> None:
+    chip = (Path(__file__).parents[1] / "hardware" / "chips" / "tpu-v5e.toml").read_text()
+    (tmp_path / "mine.toml").write_text("usd_per_chip_hour = 5.0\n" + chip)
+    spec = read(tmp_path, BASE + "search: {chips: [./mine.toml]}\nprice: {mine: 0.5}\n")
+    for again in ("./mine.toml", "mine"):  # by its path, and by the id that it has in the spec
+        changed = spec.changed({"search.chips": [again, "tpu-v6e"]})
+        assert [offer.usd_per_chip_hour for offer in changed.offers] == [0.5, 2.7]
+    assert spec.changed({"search.chips": ["tpu-v6e"]}).price == {}
+
+
+def test_a_changed_chip_leaves_the_search_as_it_is() -> None:
+    spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 1}}, {"chip.tpu-v5e.hbm_bytes": 17e9})
+    assert spec.search.chips is None
+    assert {offer.chip.id: offer.chip.hbm_bytes for offer in spec.offers}["tpu-v5e"] == 17e9
+    assert "l4" in {offer.chip.id for offer in spec.changed({"price.l4": 0.5}).offers}
+    book = spec.changed({"price_book": "scaling-book-2025-02"})
+    assert {offer.chip.id: offer.chip.hbm_bytes for offer in book.offers}["tpu-v5e"] == 17e9
+
+
+def test_ids_of_chips_may_have_dots() -> None:
+    chip = Spec.load(NAMED).offers[0].chip.model_copy(update={"id": "My Chip 1.5"})
+    keys = {"price.My Chip 1.5": 2.0, "chip.My Chip 1.5.hbm_bytes": 1e10, "search.topologies.My Chip 1.5": ["2x2"]}
+    spec = Spec.load({**NAMED, "search": {"chips": [chip]}}, keys)
+    (offer,) = spec.offers
+    assert (offer.usd_per_chip_hour, offer.chip.hbm_bytes, spec.topologies_of(offer.chip)) == (2.0, 1e10, ("2x2",))
+    assert takes_list("search.topologies.My Chip 1.5")

@@ -11,7 +11,7 @@ from servesat.errors import SpecError
 from servesat.formulation import Settings
 from servesat.layouts import SharedLayouts
 from servesat.plan import Result
-from servesat.scenarios import check_key
+from servesat.scenarios import Factor, check_key
 from servesat.spec import Spec, takes_whole_number
 from servesat.whatif import layout_of
 
@@ -42,7 +42,7 @@ def find_breakpoints(
     base = Spec.load(spec)
     check_key(base, key)
     along = _Along(base, key, settings or Settings())
-    looked_at = list(dict.fromkeys(values))
+    looked_at = list(Factor(key, tuple(dict.fromkeys(values))).values)
     if len(looked_at) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in looked_at):
         raise SpecError(f"{key}: expected two numbers at least to look for changes between")
     found: list[Breakpoint] = []
@@ -73,9 +73,18 @@ class _Along:
 
     def _at(self, value: float) -> Result:
         if value not in self._known:
-            spec = self._base.changed({self._key: value})
+            spec = self._changed(value)
             self._known[value] = solve(spec, self._settings, layouts=self._shared.of(spec))
         return self._known[value]
+
+    def _changed(self, value: float) -> Spec:
+        try:
+            return self._base.changed({self._key: value})
+        except SpecError as fault:
+            raise SpecError(
+                f"{self._key} has no answer at {value:g}, so changes cannot be closed in on: {fault}; vary it over the "
+                "values that it can have instead"
+            ) from None
 
 
 def _same(one: Result, other: Result) -> bool:

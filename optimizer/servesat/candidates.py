@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from servesat.arrays import Bools, Floats, Ints
+from servesat.errors import SpecError
 from servesat.latency import decode_step, largest_batch_within, mlp_matmul, usd_per_million_tokens
 from servesat.layouts import Layouts, enumerate_layouts
 from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, sequences_that_fit, weights_bytes
@@ -29,6 +30,9 @@ TIE = 1e-6
 
 TABLE_BLOCK = 200_000
 """Columns that are tabulated at a time: enough to keep numpy busy, few enough to stay within 100 MB."""
+
+MAX_TABLE = 50_000_000
+"""Columns that are tabulated in all; more would take minutes, and gigabytes for what is kept of them."""
 
 Bits = npt.NDArray[np.uint16]
 BIT = {requirement: np.uint16(1 << position) for position, requirement in enumerate(Requirement)}
@@ -106,6 +110,11 @@ def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns
     first, last = least[layouts.number[rows]], most[layouts.number[rows]]
     step = kv_batch_shards(spec.model, layouts.tp[rows])
     counts = (last - first) // step + 1
+    if counts.sum() > MAX_TABLE:
+        raise SpecError(
+            f"{counts.sum():,} plans to compare, expected at most {MAX_TABLE:,}; narrow the search, as with a lower "
+            "search.max_batch"
+        )
     block = np.cumsum(counts) // TABLE_BLOCK
     for chosen in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
         count = counts[chosen]

@@ -86,6 +86,8 @@ def trace_frontier(
     """
     start = time.perf_counter()
     spec, axes = Spec.load(spec), _checked_axes(axes)
+    if by is not None and by not in list(By):
+        raise SpecError(f"by = {by!r}: expected {' or '.join(By)}")
     layouts = enumerate_layouts(spec)
     breakpoints = evaluate(spec, layouts)
     if not np.any(breakpoints.violated == 0):
@@ -128,8 +130,10 @@ def _checked_axes(axes: Sequence[str]) -> tuple[str, ...]:
 
 def _check_cheapest(spec: Spec, points: tuple[Plan, ...], settings: Settings | None) -> None:
     """The frontier's cheapest point costs what CP-SAT proves to be the least, within the tie band of the latter."""
-    plan = solve(spec, settings).plan
-    least = min(point.usd_per_million_output_tokens for point in points)
+    result = solve(spec, settings)
+    if result.status is not Status.OPTIMAL:  # the time limit struck: nothing to compare with
+        return
+    plan, least = result.plan, min(point.usd_per_million_output_tokens for point in points)
     if plan is None or not least * (1 - STEP_RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (1 + 2 * TIE):
         raise SolverError(f"the frontier's least cost is ${least}, CP-SAT's plan is {plan}")
 

@@ -45,6 +45,8 @@ class Journal:
         self._header = {"question": hashlib.sha256(question.encode()).hexdigest()}
         self.done = 0
         """Rows of it that are finished."""
+        if self.path.is_dir():
+            raise ServesatError(f"{self.path}: is a folder, where the rows of a run would be kept")
         if self.path.exists():
             if not resume:
                 raise ServesatError(
@@ -72,7 +74,7 @@ class Journal:
         self.path.unlink()
 
     def _write(self, records: list[Row]) -> None:
-        lines = b"".join(json.dumps(record, allow_nan=False).encode() + b"\n" for record in records)
+        lines = b"".join(map(_line, records))
         try:
             with self.path.open("ab") as file:
                 file.write(lines)
@@ -83,18 +85,22 @@ class Journal:
 
     def settle(self) -> None:
         """Count the whole lines, and cut off what follows the last of them: an append may have been cut short."""
-        whole = 0
+        whole, self.done = 0, 0
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines):
                 if not line.endswith(b"\n"):
                     break
-                if number == 0 and json.loads(line) != self._header:
+                if number == 0 and line != _line(self._header):
                     raise ServesatError(
                         f"{self.path}: belongs to another question; delete it, or write to another file"
                     )
                 whole += len(line)
                 self.done = number
         os.truncate(self.path, whole)
+
+
+def _line(record: Row) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
 def collect(chunks: Iterable[list[Row]], store: Journal | Memory, advance: Callable[[int], None]) -> bool:

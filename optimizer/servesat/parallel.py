@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from os import cpu_count
 from typing import TypeVar
 
+from servesat.errors import ServesatError
+
 Answer = TypeVar("Answer")
 
 WORTH_A_PROCESS = 500
@@ -27,6 +29,8 @@ def in_chunks(
     `task` must be picklable when there are several workers, and must depend on nothing but its chunk for the answers to
     be the same with any number of them.
     """
+    if workers < 1:
+        raise ServesatError(f"workers = {workers}: expected at least 1")
     size = max(1, min(largest_chunk, len(items) // (4 * workers)))
     chunks = (items[first : first + size] for first in range(0, len(items), size))
     if workers == 1:

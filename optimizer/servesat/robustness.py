@@ -72,6 +72,8 @@ def assess_robustness(
     """
     if not 0 < noise < 1:
         raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
+    if samples < 1:
+        raise SpecError(f"samples = {samples}: expected at least 1")
     spec = Spec.load(spec)
     result = solve(spec, settings)
     if result.plan is None:
@@ -103,6 +105,8 @@ def assess_robustness(
     _, first_of_program = np.unique(program[serving], return_index=True)
     rivals = [row for row in map(serving.__getitem__, sorted(first_of_program)) if program[row] != program[own]]
     least = min(serving, key=lambda row: (worst[row], usd[row], layouts.chips[row]))
+    if worst[least] * (1 + TIE) >= worst[own]:
+        least = own
     return Robustness(
         result=result,
         noise=noise,

@@ -1,27 +1,68 @@
 """Which keys of a spec vary, over which values, and the scenarios that they make."""
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from servesat.catalogue import chip_ids
 from servesat.errors import SpecError
-from servesat.spec import Spec, takes_list, type_at
-from servesat.validation import nearest, parse_yaml, refuse_duplicates
+from servesat.spec import Spec, split_key, takes_list, type_at
+from servesat.validation import nearest, parse_yaml, shorten
 
 MAX_VALUES = 1_000_000
 """Values of one key; more than anyone reads, and few enough to hold."""
 
 
+LARGEST_WHOLE = 2**53
+"""Whole numbers beyond this are not told apart once they are floats."""
+
+
 @dataclass(frozen=True)
 class Factor:
-    """A key of the spec with the values it takes, in the order given."""
+    """A key of the spec with the values it takes, in the order given.
+
+    Values are what JSON holds: numpy's numbers, tuples and dates become plain ones. Raises SpecError for any other, for
+    numbers that are not finite, and for a value that stands twice.
+    """
 
     key: str
     values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        plain = tuple(_plain(value, self.key) for value in self.values)
+        if not plain:
+            raise SpecError(f"{self.key}: expected at least one value")
+        seen = set()
+        for value in plain:
+            text = json.dumps(value, sort_keys=True)
+            if text in seen:
+                raise SpecError(f"{self.key}: {shorten(value)} is listed twice")
+            seen.add(text)
+        object.__setattr__(self, "values", plain)
+
+
+def _plain(value: Any, key: str) -> Any:
+    """A value as JSON holds it; a float without a fraction is the whole number. Raises SpecError."""
+    match value:
+        case list() | tuple():
+            return [_plain(entry, key) for entry in value]
+        case Mapping() if all(isinstance(name, str) for name in value):
+            return {name: _plain(entry, key) for name, entry in value.items()}
+        case date():
+            return value.isoformat()
+        case Real() if not isinstance(value, bool) and math.isfinite(value) and abs(float(value)) <= LARGEST_WHOLE:
+            return int(float(value)) if float(value).is_integer() else float(value)
+    large = isinstance(value, float) and math.isfinite(value)
+    if value is None or large or isinstance(value, bool) or (isinstance(value, str) and value.isprintable()):
+        return value
+    raise SpecError(f"{key}: {shorten(value)}: expected a finite number, text, a list or a mapping")
 
 
 @dataclass(frozen=True)
@@ -73,12 +114,12 @@ def scenarios(base: Spec, factors: list[Factor], *, one_at_a_time: bool = False)
 def check_key(base: Spec, key: str) -> None:
     """Raise SpecError for a key that a spec does not have, or that names an unknown chip."""
     type_at(key)
-    for shelf in ("chip.", "price.", "search.topologies."):
-        if key.startswith(shelf):
-            chip = key.removeprefix(shelf).split(".")[0]
-            known = {*chip_ids(), *(offer.chip.id for offer in base.offers)}
-            if chip not in known:
-                raise SpecError(f"{key}: no chip '{chip}'; {nearest(chip, known)}")
+    parts = split_key(key)
+    named = {"chip": parts[1:2], "price": parts[1:2], "search": parts[2:3]}.get(parts[0], [])
+    known = {*chip_ids(), *(offer.chip.id for offer in base.offers)}
+    for chip in named:
+        if chip not in known:
+            raise SpecError(f"{key}: no chip '{chip}'; {nearest(chip, known)}")
 
 
 def parse_factor(text: str) -> Factor:
@@ -98,46 +139,40 @@ def parse_factor(text: str) -> Factor:
 
 
 def _values(text: str, where: str) -> tuple[Any, ...]:
-    if not set("[]{},'\"") & set(text):
+    if not set("[]{},'\"/") & set(text):
         if ".." in text:
             return _evenly(text)
         if text.count(":") == 2:
             return _stepped(text)
-    listed = parse_yaml(f"[{text}]", where, SpecError)
-    if not isinstance(listed, list) or not listed:
-        raise ValueError("expected at least one value")
-    refuse_duplicates([_hashable(value) for value in listed])
-    return tuple(listed)
+    listed = parse_yaml(f"[{text}\n]", where, SpecError)
+    return tuple(listed) if isinstance(listed, list) else ()
 
 
-def _hashable(value: Any) -> Any:
-    """A value to compare with others: lists as tuples, and 1 apart from true."""
-    return (type(value), tuple(map(_hashable, value)) if isinstance(value, list) else str(value))
-
-
-def _evenly(text: str) -> tuple[float | int, ...]:
+def _evenly(text: str) -> tuple[float, ...]:
     """`START..STOPxCOUNT`: that many values, evenly spaced, both ends among them."""
     ends, x, count = text.rpartition("x")
     first, _, last = ends.partition("..")
-    if not x or not count.isdigit():
+    if not x or not count.isdecimal():
         raise ValueError("expected START..STOPxCOUNT, as in 0.6..1.8x13")
     start, stop = _number(first), _number(last)
     _refuse_reversed(start, stop)
     if not 2 <= int(count) <= MAX_VALUES:
         raise ValueError(f"expected from 2 to {MAX_VALUES:,} values")
-    return _tidy(np.linspace(start, stop, int(count)), start, stop)
+    inner = np.linspace(start, stop, int(count))[1:-1]
+    return (start, *map(_tidy, inner), stop)
 
 
-def _stepped(text: str) -> tuple[float | int, ...]:
+def _stepped(text: str) -> tuple[float, ...]:
     """`START:STOP:STEP`: from the start in steps, the stop among them where a whole number of steps leads there."""
     start, stop, step = map(_number, text.split(":"))
     _refuse_reversed(start, stop)
     if step <= 0:
         raise ValueError(f"a step of {step:g}: expected more than 0")
-    count = math.floor((stop - start) / step * (1 + 1e-12) + 1e-9) + 1
-    if count > MAX_VALUES:
-        raise ValueError(f"{count:,} values, expected at most {MAX_VALUES:,}")
-    return _tidy(start + step * np.arange(count), start, step)
+    steps = (stop - start) / step
+    if steps >= MAX_VALUES:
+        raise ValueError(f"{steps:,.0f} values, expected at most {MAX_VALUES:,}")
+    count = math.floor(steps * (1 + 1e-12) + 1e-9) + 1
+    return tuple(map(_tidy, start + step * np.arange(count)))
 
 
 def _refuse_reversed(start: float, stop: float) -> None:
@@ -155,8 +190,6 @@ def _number(text: str) -> float:
     return value
 
 
-def _tidy(values: Any, *given: float) -> tuple[float | int, ...]:
-    """Values as a person would write them: without the rounding of sums, whole where all that was given is whole."""
-    rounded = [float(f"{value:.12g}") for value in values]
-    whole = all(value.is_integer() for value in (*rounded, *given))
-    return tuple(int(value) for value in rounded) if whole else tuple(rounded)
+def _tidy(value: float) -> float:
+    """A value as a person would write it: 0.3, where adding up steps gives 0.30000000000000004."""
+    return float(f"{value:.15g}")

@@ -52,7 +52,11 @@ class Offer(NamedTuple):
 
 def _resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Callable[..., Any], key: str) -> Any:
     """The record that a spec names by id, by the path of a file, or writes out as a mapping. Raises SpecError."""
-    where, folder = _origin(info)
+    return _resolved_at(value, _origin(info), record, load, key)
+
+
+def _resolved_at(value: Any, origin: tuple[str, Path], record: type[Strict], load: Callable[..., Any], key: str) -> Any:
+    where, folder = origin
     if isinstance(value, str):
         try:
             return load(value, folder)
@@ -74,9 +78,13 @@ def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
 
 
 def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
+    return _chips_at(value, *_origin(info))
+
+
+def _chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
+    """The chips that a spec lists. Raises SpecError."""
     if value is None:
         return None
-    where, _ = _origin(info)
     if not isinstance(value, list | tuple) or not value:
         raise SpecError(
             f"{where}: search.chips = {shorten(value)}: expected a list of ids, paths or mappings; leave it out to "
@@ -85,11 +93,18 @@ def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
     chips: list[Chip] = []
     for position, entry in enumerate(value):
         key = f"search.chips.{position}"
-        chip = _resolved(entry, info, Chip, load_chip, key)
+        chip = _resolved_at(entry, (where, folder), Chip, load_chip, key)
         if chip.id in [other.id for other in chips]:
             raise SpecError(f"{where}: {key}: a chip with the id '{chip.id}' is already listed")
         chips.append(chip)
     return tuple(chips)
+
+
+def _written_out(model: Any, where: str, folder: Path) -> Any:
+    """A model as the mapping of its fields, to change one of them. Raises SpecError."""
+    if isinstance(model, str):
+        model = _resolved_at(model, (where, folder), ModelSpec, load_model, "model")
+    return model.model_dump() if isinstance(model, ModelSpec) else model
 
 
 def _origin(info: ValidationInfo) -> tuple[str, Path]:
@@ -162,6 +177,7 @@ class Spec(Strict):
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
     price: dict[str, Usd] = {}
+    chip: dict[str, dict[str, Any]] = Field(default={}, description="Fields of chips, in place of their own.")
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
 
     @classmethod
@@ -185,67 +201,40 @@ class Spec(Strict):
             where, folder = str(path), path.parent
         if not isinstance(data, Mapping):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
-        # Fields of a model or chip that the spec only names are changed once it is resolved.
-        written = isinstance(data.get("model"), Mapping)
-        later = {key: value for key, value in (overrides or {}).items() if _is_field(key, model_is_written=written)}
         for key, value in (overrides or {}).items():
-            if key not in later:
-                data = _with(data, key.split("."), value, key)
-        spec = cls._validated(data, where, folder)
-        return spec.changed(later) if later else spec
-
-    @classmethod
-    def _validated(cls, data: Mapping[str, Any], where: str, folder: Path) -> "Spec":
-        spec = validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
-        spec._origin = (where, folder)
-        return spec
+            if key.startswith("model."):
+                data = {**data, "model": _written_out(data.get("model"), where, folder)}
+            data = _with(data, split_key(key), value, key)
+        return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
     def changed(self, changes: Mapping[str, Any]) -> "Spec":
         """Copy the spec with other values at dotted keys, such as `slo.tpot_ms`, validated again. Raises SpecError.
 
-        `model.FIELD` and `chip.ID.FIELD` change a field of the model, or of a chip that is searched.
+        `model.FIELD` and `chip.ID.FIELD` change a field of the model, or of a chip. A chip that is listed in
+        `search.chips` may be named by the id it has in this spec.
         """
-        fields = {key: value for key, value in changes.items() if _is_field(key)}
-        if fields and len(fields) < len(changes):
-            return self.changed({key: value for key, value in changes.items() if key not in fields}).changed(fields)
+        where, folder = self._origin
         parts = {key: getattr(self, key) for key in type(self).model_fields}
         data: dict[str, Any] = {
             key: dict(part) if isinstance(part, Workload | Slo | Search) else part for key, part in parts.items()
         }
-        if fields:
-            return self._validated(self._with_fields(data, fields), *self._origin)
-        for key, value in changes.items():
-            data = _with(data, key.split("."), value, key)
-        if "search.chips" in changes:  # a price of a chip that is no longer searched has lost its chip, not its sense
-            left = {*chip_ids(), *(getattr(chip, "id", chip) for chip in changes["search.chips"] or ())}
-            data = {**data, "price": {chip: usd for chip, usd in data["price"].items() if chip in left}}
-        return self._validated(data, *self._origin)
+        for key, value in sorted(changes.items(), key=lambda change: len(split_key(change[0]))):
+            if key.startswith("model."):
+                data = {**data, "model": _written_out(data["model"], where, folder)}
+            data = _with(data, split_key(key), self._own_chips(value) if key == "search.chips" else value, key)
+        if "search.chips" in changes:  # what is said of a chip that is no longer searched has lost its chip
+            chips = _chips_at(data["search"]["chips"], where, folder)
+            left = {*chip_ids(), *(chip.id for chip in chips or ())}
+            kept = {shelf: {chip: said for chip, said in data[shelf].items() if chip in left} for shelf in _OF_CHIPS}
+            data = {**data, **kept, "search": {**data["search"], "chips": chips}}
+        return validate(type(self), data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
-    def _with_fields(self, data: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The data of the spec with fields of its model, and of chips searched, changed and validated."""
-        where, _ = self._origin
-        model, chips = self.model.model_dump(), {offer.chip.id: offer.chip.model_dump() for offer in self.offers}
-        touched = set()
-        for key, value in fields.items():
-            shelf, *path = key.split(".")
-            if shelf == "model":
-                model = _with(model, path, value, key)
-                continue
-            chip, *path = path
-            if chip not in chips:
-                raise SpecError(f"{where}: {key}: {chip} is not among the chips searched; {nearest(chip, chips)}")
-            chips[chip] = _with(chips[chip], path, value, key)
-            touched.add(chip)
-        data = {**data, "model": validate(ModelSpec, model, where=where, error=SpecError, prefix="model")}
-        if touched:
-            searched = tuple(
-                validate(Chip, chips[offer.chip.id], where=where, error=SpecError, prefix=f"chip.{offer.chip.id}")
-                if offer.chip.id in touched
-                else offer.chip
-                for offer in self.offers
-            )
-            data = {**data, "search": {**data["search"], "chips": searched}}
-        return data
+    def _own_chips(self, named: Any) -> Any:
+        """A list of chips, with those that only this spec knows in place of their ids."""
+        own = {chip.id: chip for chip in self.search.chips or ()}
+        if not isinstance(named, list | tuple):
+            return named
+        return [own.get(chip, chip) if isinstance(chip, str) else chip for chip in named]
 
     def notes_on(self, keys: Iterable[str]) -> tuple[str, ...]:
         """What a change of these keys leaves as it was, though a reader might expect otherwise."""
@@ -259,12 +248,18 @@ class Spec(Strict):
         )
 
     @model_validator(mode="after")
+    def _remember_origin(self, info: ValidationInfo) -> Self:
+        self._origin = _origin(info)
+        return self
+
+    @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
         offers = self.offers
         known = [offer.chip.id for offer in offers]
-        for chip_id in self.price:
-            if chip_id not in known and chip_id not in chip_ids():
-                raise ValueError(f"price.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
+        for shelf in _OF_CHIPS:
+            for chip_id in getattr(self, shelf):
+                if chip_id not in known and chip_id not in chip_ids():
+                    raise ValueError(f"{shelf}.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
         for chip_id in self.search.topologies:
             if chip_id not in known:
                 raise ValueError(f"search.topologies.{chip_id}: is not among the chips searched: {', '.join(known)}")
@@ -294,7 +289,8 @@ class Spec(Strict):
         A price in the spec goes before the chip's own, and that before the price book's. Raises ValueError when a chip
         named in the search has none.
         """
-        chips = self.priced_catalogue_chips if self.search.chips is None else self.search.chips
+        listed = self.search.chips
+        chips = self.priced_catalogue_chips if listed is None else tuple(map(self._with_own_fields, listed))
         if not chips:
             raise ValueError(f"search.chips: no chip of the catalogue has a price in {self.price_book.id}")
         return tuple(Offer(chip, self._price_of(chip)) for chip in chips)
@@ -303,7 +299,15 @@ class Spec(Strict):
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:
         """Every chip of the catalogue that has a price in the spec or its price book, in the order of their ids."""
         priced = {*self.price, *self.price_book.chips}
-        return tuple(load_chip(chip_id) for chip_id in chip_ids() if chip_id in priced)
+        return tuple(self._with_own_fields(load_chip(chip_id)) for chip_id in chip_ids() if chip_id in priced)
+
+    def _with_own_fields(self, chip: Chip) -> Chip:
+        """A chip with the fields that the spec gives it. Raises SpecError."""
+        if chip.id not in self.chip:
+            return chip
+        where, prefix = self._origin[0], f"chip.{chip.id}"
+        fields = _merged(chip.model_dump(), self.chip[chip.id], f"{where}: {prefix}")
+        return validate(Chip, fields, where=where, error=SpecError, prefix=prefix)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -346,19 +350,45 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parse_yaml(value, f"--set {text!r}", SpecError)
 
 
+def split_key(key: str) -> list[str]:
+    """The parts of a dotted key; the id of a chip is one part, whatever is in it.
+
+    `price.TPU 1.5` has two parts, `chip.TPU 1.5.axes.0.bytes_per_s` five.
+    """
+    parts = key.split(".")
+    for shelf in _BY_CHIP:
+        names = shelf.split(".")
+        if parts[: len(names)] == names and len(parts) > len(names):
+            return [*names, ".".join(parts[len(names) :])]
+    if parts[0] == "chip":
+        field = next((at for at in range(2, len(parts)) if parts[at] in Chip.model_fields), len(parts) - 1)
+        if field > 1:
+            return ["chip", ".".join(parts[1:field]), *parts[field:]]
+    return parts
+
+
 def type_at(key: str) -> Any:
     """The type that a key of a spec takes, `model.FIELD` and `chip.ID.FIELD` included.
 
-    Raises SpecError for a key that does not exist, naming those that are near.
+    Raises SpecError for a key that does not exist, naming those that are near, and for one below a price book or at a
+    position in a list, which have better names.
     """
+    parts = split_key(key)
     try:
-        if key.startswith("chip."):
-            chip, _, field = key.removeprefix("chip.").partition(".")
-            return annotation_at(Chip, field)
-        return annotation_at(Spec, key)
+        if parts[0] == "chip" and len(parts) > 2:
+            return annotation_at(Chip, parts[2:])
+        found = annotation_at(Spec, parts)
     except KeyError as fault:
-        prefix = f"chip.{chip}." if key.startswith("chip.") else ""
-        raise SpecError(f"{prefix}{fault.args[0]}") from None
+        raise SpecError(f"{key}: {fault.args[0]}") from None
+    if parts[0] == "chip":
+        raise SpecError(f"{key}: expected a field of the chip, as in chip.tpu-v5e.hbm_bytes")
+    if parts[0] == "price_book" and len(parts) > 1:
+        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
+    if any(part.isdecimal() for part in parts) and parts[:-1] not in [shelf.split(".") for shelf in _BY_CHIP]:
+        raise SpecError(
+            f"{key}: expected a whole list, as in search.weights=[int8,int4]; fields of a chip are chip.ID.*"
+        )
+    return found
 
 
 def takes_list(key: str) -> bool:
@@ -374,10 +404,11 @@ def takes_whole_number(key: str) -> bool:
 _NO_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
 """Fields of a model that its number of parameters does not depend on."""
 
+_OF_CHIPS = ("price", "chip")
+"""Keys of a spec that say something of chips, by id, whether or not they are searched."""
 
-def _is_field(key: str, *, model_is_written: bool = False) -> bool:
-    """Whether a key is a field of a chip, or of a model that the spec does not write out."""
-    return key.startswith("chip.") or (key.startswith("model.") and not model_is_written)
+_BY_CHIP = ("price", "search.topologies")
+"""Keys of a spec that hold a value for each chip."""
 
 
 def _with(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
@@ -386,18 +417,21 @@ def _with(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dic
     if not rest:
         return {**data, first: value}
     below = data.get(first)
-    if isinstance(below, tuple):
-        return {**data, first: _with_entry(below, rest, value, key)}
     if below is not None and not isinstance(below, Mapping):
         raise SpecError(f"{key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
     return {**data, first: _with(below or {}, rest, value, key)}
 
 
-def _with_entry(entries: tuple[Any, ...], path: list[str], value: Any, key: str) -> tuple[Any, ...]:
-    """A copy of a list with `value` at a path that starts with a position in it."""
-    position, *rest = path
-    if not position.isdigit() or int(position) >= len(entries):
-        raise SpecError(f"{key}: {position}: expected a position from 0 to {len(entries) - 1}")
-    at = int(position)
-    changed = value if not rest else _with(entries[at], rest, value, key)
-    return (*entries[:at], changed, *entries[at + 1 :])
+def _merged(fields: Any, own: Any, where: str) -> Any:
+    """Fields with those of `own` in place of them; in a list, an entry is named by its position."""
+    if not isinstance(own, Mapping):
+        return own
+    if isinstance(fields, list | tuple):
+        entries = dict(enumerate(fields))
+        for position, below in own.items():
+            if not str(position).isdecimal() or not str(position).isascii() or int(position) not in entries:
+                raise SpecError(f"{where}: {position}: expected a position from 0 to {len(entries) - 1}")
+            entries[int(position)] = _merged(entries[int(position)], below, f"{where}.{position}")
+        return list(entries.values())
+    inner = fields if isinstance(fields, Mapping) else {}
+    return {**inner, **{name: _merged(inner.get(name), below, f"{where}.{name}") for name, below in own.items()}}

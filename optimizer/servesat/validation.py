@@ -133,17 +133,17 @@ def _record_at(record: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] 
     return next(iter(_records(owner)), None)
 
 
-def annotation_at(record: type[BaseModel], key: str) -> Any:
-    """The type of the value at a dotted key of a record: `slo.tpot_ms`, `price.tpu-v5e`, `axes.0.bytes_per_s`.
+def annotation_at(record: type[BaseModel], path: Sequence[str]) -> Any:
+    """The type of the value at a path of keys in a record: `axes`, `0`, `bytes_per_s`.
 
     Raises KeyError, saying what is unknown and which names are near.
     """
     found: Any = record
-    for part in key.split("."):
+    for part in path:
         owner, found = found, _below(found, part)
         if found is None:
             known = {name for below in _records(owner) for name in below.model_fields}
-            raise KeyError(f"{key}: unknown key; {nearest(part, known)}" if known else f"{key}: has no keys below it")
+            raise KeyError(f"unknown key; {nearest(part, known)}" if known else f"no keys below, so no {part}")
     return found
 
 
@@ -156,7 +156,7 @@ def _below(annotation: Any, part: str) -> Any:
         origin, arguments = get_origin(container), get_args(container)
         if origin is dict:
             return arguments[1]
-        if origin is tuple and part.isdigit():
+        if origin is tuple and part.isdecimal() and part.isascii():
             return arguments[0]
     return None
 

@@ -13,7 +13,7 @@ from servesat.formulation import Settings
 from servesat.layouts import SharedLayouts
 from servesat.parallel import in_chunks
 from servesat.plan import Plan, Result
-from servesat.scenarios import Factor, Scenarios, scenarios
+from servesat.scenarios import Factor, Scenarios, as_written, scenarios
 from servesat.spec import Spec
 
 if TYPE_CHECKING:
@@ -59,8 +59,15 @@ class Question:
 
     @property
     def identity(self) -> str:
-        """A text that another question, or the same with other figures in the catalogue, does not have."""
-        return f"{version('servesat')}\n{self.base.model_dump_json()}\n{self.scenarios}"
+        """A text that no other question has, nor this one with other figures in the catalogue or the files it names."""
+        named = [
+            _resolved(self.base, factor.key, value)
+            for factor in self.scenarios.factors
+            if factor.key in {"model", "search.chips", "price_book"}
+            for value in factor.values
+        ]
+        parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *named]
+        return "\n".join(parts)
 
     def rows(self, numbers: range, workers: int = 1) -> Iterator[list[dict[str, Any]]]:
         """Solve the scenarios with these numbers; yield their rows a chunk at a time, in order.
@@ -101,6 +108,16 @@ def what_if(
     return frame.astype({name: nullable[kind] for name, kind in types.items()})
 
 
+def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:
+    """A spec with everything that it names, as text; changed at one key."""
+    try:
+        spec = base if key is None else base.changed({key: as_written(key, value)})
+    except SpecError as fault:
+        return str(fault)
+    offers = [f"{offer.chip.model_dump_json()} {offer.usd_per_chip_hour}" for offer in spec.offers]
+    return "\n".join([spec.model_dump_json(), *offers])
+
+
 def flat_types(asked: Scenarios) -> dict[str, type]:
     """The columns of a table of scenarios, with their types; a varied key that is not a number is text."""
     varied = {factor.key: _type_of(factor.values) for factor in asked.factors}
@@ -113,7 +130,7 @@ def flat(row: Mapping[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
     record["binding"] = "+".join(row["binding"])
     record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
     return {
-        name: shown(record[name]) if kind is str and record[name] is not None else record[name]
+        name: None if record[name] is None else shown(record[name]) if kind is str else kind(record[name])
         for name, kind in types.items()
     }
 

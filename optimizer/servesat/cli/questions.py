@@ -52,6 +52,8 @@ def frontier(
         document = report.frontier_document(found)
         if found.points:
             _write_frontier(outs, loaded, found, document)
+        for path in out or () if not found.points else ():
+            typer.echo(f"note: {path} is not written: the result is {found.status}", err=True)
         if as_json:
             from servesat.report.documents import dumps
 
@@ -78,8 +80,10 @@ def whatif(
     noise: Annotated[
         str | None, typer.Option(metavar="10%", help="Ask whether the plan survives errors of step time and HBM use.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, max=10**6, help="Errors drawn for --noise.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the errors.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=10**6, help="Errors drawn for --noise; 1000 if left out.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the errors; 0 if left out.")] = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of --out that was cut off.")] = False,
     workers: Annotated[
@@ -100,13 +104,16 @@ def whatif(
             raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
         if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
             raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
-        if (noise is not None or breakpoints is not None) and (outs.tables or outs.figures):
-            raise typer.BadParameter("--out goes with scenarios; --noise and --breakpoints print, or --json")
+        of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume, "--workers": workers}
+        if noise is not None or breakpoints is not None:
+            _refuse_given(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
+        if noise is None:
+            _refuse_given({"--samples": samples, "--seed": seed}, "goes with --noise")
         loaded = load(spec, overrides, price_book)
         for note in loaded.notes_on([factor.key for factor in factors]):
             typer.echo(f"note: {note}", err=True)
         if noise is not None:
-            code = _ask_robustness(loaded, _fraction(noise), samples, seed, as_json)
+            code = _ask_robustness(loaded, _fraction(noise), samples or 1000, seed or 0, as_json)
         elif breakpoints is not None:
             code = _ask_breakpoints(loaded, factors, breakpoints, as_json)
         else:
@@ -126,6 +133,10 @@ def _outs(paths: list[Path] | None) -> _Outs:
     from servesat.report.files import TABLES
 
     for path in paths or []:
+        if path.is_dir():
+            raise typer.BadParameter(f"--out {path}: is a folder, expected a file")
+        if (paths or []).count(path) > 1:
+            raise typer.BadParameter(f"--out {path}: is given twice")
         if path.suffix not in (*TABLES, *FIGURES):
             raise typer.BadParameter(f"--out {path}: expected a file that ends in {', '.join((*TABLES, *FIGURES))}")
         if not path.parent.is_dir():
@@ -134,6 +145,12 @@ def _outs(paths: list[Path] | None) -> _Outs:
         [path for path in paths or [] if path.suffix in TABLES],
         [path for path in paths or [] if path.suffix in FIGURES],
     )
+
+
+def _refuse_given(options: dict[str, Any], why: str) -> None:
+    for name, value in options.items():
+        if value not in (None, False):
+            raise typer.BadParameter(f"{name} {why}")
 
 
 def _factors(texts: list[str] | None) -> "list[Factor]":
@@ -184,26 +201,30 @@ def _ask_scenarios(
     from servesat.journal import Journal, Memory, collect
     from servesat.parallel import workers_for
     from servesat.report.progress import progress
+    from servesat.report.whatif_figures import refuse_undrawable
     from servesat.scenarios import scenarios
     from servesat.whatif import Question
 
     if resume and not outs.tables:
         raise typer.BadParameter("--resume: give the --out of the run that was cut off")
     question = Question(base, scenarios(base, factors, one_at_a_time=one_at_a_time))
-    total = len(question.scenarios)
+    if outs.figures:
+        refuse_undrawable(question)
     store = Journal(outs.tables[0], question.identity, resume=resume) if outs.tables else Memory()
-    left = range(store.done, total)
-    with progress("scenarios", total, store.done) as advance:
+    if resume and not store.done:
+        typer.echo(f"note: there is nothing to go on with beside {outs.tables[0]}; starting anew", err=True)
+    left = range(store.done, len(question.scenarios))
+    with progress("scenarios", len(question.scenarios), store.done) as advance:
         complete = collect(question.rows(left, workers or workers_for(len(left))), store, advance)
-    _report_scenarios(question, store, outs, as_json)
-    refused = _say_refused(store)
     if not complete:
-        where = f"; {store.path} keeps them for --resume" if isinstance(store, Journal) else ""
-        typer.echo(f"cut off: {store.done:,} of {total:,} scenarios are done{where}", err=True)
-        return INTERRUPTED
-    if isinstance(store, Journal):
+        where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
+        typer.echo(f"cut off: {store.done:,} of {len(question.scenarios):,} scenarios are done; {where}", err=True)
+    if complete or isinstance(store, Memory):
+        _report_scenarios(question, store, outs if complete else _Outs([], []), as_json)
+    refused = _say_refused(store)
+    if complete and isinstance(store, Journal):
         store.remove()
-    return 1 if refused else 0
+    return (1 if refused else 0) if complete else INTERRUPTED
 
 
 def _report_scenarios(question: "Question", store: Any, outs: _Outs, as_json: bool) -> None:
@@ -217,12 +238,6 @@ def _report_scenarios(question: "Question", store: Any, outs: _Outs, as_json: bo
     types, head = flat_types(question.scenarios), base_document(question)
     for path in outs.tables:
         write_table(path, store.rows(), columns=types, flatten=lambda row: flat(row, types), head=head, under="rows")
-    for path in outs.figures:
-        if question.scenarios.one_at_a_time:
-            draw_tornado(tornado_of(question, store.rows()), path)
-        else:
-            draw(cost_chart(question, store.rows()), path)
-    _say_written(outs)
     if as_json:
         for line in json_lines(store.rows(), head, under="rows"):
             typer.echo(line)
@@ -230,6 +245,12 @@ def _report_scenarios(question: "Question", store: Any, outs: _Outs, as_json: bo
         from servesat.report.terminal import console
 
         print_scenarios(console(), question, store.rows(), store.done)
+    for path in outs.figures:
+        if question.scenarios.one_at_a_time:
+            draw_tornado(tornado_of(question, store.rows()), path)
+        else:
+            draw(cost_chart(question, store.rows()), path)
+    _say_written(outs)
 
 
 def _say_refused(store: Any, most: int = 5) -> int:

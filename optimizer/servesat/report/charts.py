@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, floor, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from servesat.errors import ServesatError
 
@@ -21,6 +21,9 @@ COLOURS = (
     "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#003f5c", "#00b894",
 )  # fmt: skip
 IMAGES = (".png", ".svg", ".pdf")
+
+PLAIN_TEXT: Literal["text.parse_math"] = "text.parse_math"
+"""Whether matplotlib reads what stands between two dollar signs as a formula; here they are dollars."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,12 +182,18 @@ def _note(chart: Chart, at: float, label: str, place: dict[str, Any]) -> dict[st
 
 
 def _write_image(chart: Chart, path: Path) -> None:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    with rc_context({PLAIN_TEXT: False}):
+        _draw_image(chart, Figure, path)
+
+
+def _draw_image(chart: Chart, figure_of: "type[Figure]", path: Path) -> None:
     columns = min(3, len(chart.frames))
     rows = -(-len(chart.frames) // columns)
     height = 4.2 * rows + 0.8 if columns > 1 else 7.0
-    figure = Figure(figsize=(12, height), dpi=100, layout="constrained")
+    figure = figure_of(figsize=(12, height), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(chart.frames) :]:
         panel.set_visible(False)

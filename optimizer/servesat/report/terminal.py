@@ -35,7 +35,7 @@ def console() -> Console:
         sys.stdout.reconfigure(
             errors="replace"
         )  # bars and dots become question marks where the terminal has no Unicode
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 def print_result(console: Console, spec: Spec, result: Result, *, explain: bool) -> None:

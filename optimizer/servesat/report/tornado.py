@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from servesat.report.charts import COLOURS, drawn_as_page, save_html, save_image
+from servesat.report.charts import COLOURS, PLAIN_TEXT, drawn_as_page, save_html, save_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LESS, MORE = COLOURS[2], COLOURS[1]
 
@@ -84,9 +88,15 @@ def _write_html(tornado: Tornado, path: Path) -> None:
 
 
 def _write_image(tornado: Tornado, path: Path) -> None:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 1.5 + 0.7 * len(tornado.bars)), dpi=100, layout="constrained")
+    with rc_context({PLAIN_TEXT: False}):
+        _draw_image(tornado, Figure, path)
+
+
+def _draw_image(tornado: Tornado, figure_of: "type[Figure]", path: Path) -> None:
+    figure = figure_of(figsize=(12, 1.5 + 0.7 * len(tornado.bars)), dpi=100, layout="constrained")
     panel = figure.subplots()
     names = [bar.name for bar in tornado.bars[::-1]]
     for colour, values, labels in _halves(tornado):

@@ -1,6 +1,7 @@
 """Scenarios as figures: cost along a number, and a tornado of factors one at a time."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from servesat.errors import ServesatError
@@ -43,24 +44,39 @@ def _end(swing: Swing, change: float, value: Any) -> str:
     return f"{shown(value)}: {change_of(change)}"
 
 
-def cost_chart(question: Question, rows: Iterable[Mapping[str, Any]]) -> Chart:
-    """Cost along the first factor that is a number, a line for each combination of the others.
+def refuse_undrawable(question: Question) -> None:
+    """Raise ServesatError for a question whose figure cannot be drawn, before it is asked."""
+    if question.scenarios.one_at_a_time:
+        if question.answer.plan is None:
+            raise ServesatError("nothing to draw: the spec as it stands has no plan to compare with")
+        return
+    along = _along(question)
+    lines = prod(len(factor.values) for factor in question.scenarios.factors if factor.key != along)
+    if lines > MAX_LINES:
+        raise ServesatError(f"{lines} lines, more than the {MAX_LINES} that can be told apart; vary fewer values")
 
-    Raises ServesatError where no factor is a number, where there are more lines than can be told apart, or no plan.
+
+def _along(question: Question) -> str:
+    """The first factor whose values are all numbers."""
+    for factor in question.scenarios.factors:
+        if all(_is_number(value) for value in factor.values):
+            return factor.key
+    raise ServesatError("nothing to draw along: no varied key has numbers for all of its values")
+
+
+def cost_chart(question: Question, rows: Iterable[Mapping[str, Any]]) -> Chart:
+    """Cost along the first factor whose values are numbers, a line for each combination of the others.
+
+    Raises ServesatError where no scenario has a plan.
     """
-    factors = question.scenarios.factors
-    along = next((f.key for f in factors if all(_is_number(value) for value in f.values)), None)
-    if along is None:
-        raise ServesatError("nothing to draw along: no varied key is a number")
-    others = [factor.key for factor in factors if factor.key != along]
+    along = _along(question)
+    others = [factor.key for factor in question.scenarios.factors if factor.key != along]
     lines: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row[along]):
         if row["plan"] is not None:
             lines.setdefault(", ".join(f"{key} {shown(row[key])}" for key in others) or "cost", []).append(row)
     if not lines:
         raise ServesatError("nothing to draw: no scenario has a plan")
-    if len(lines) > MAX_LINES:
-        raise ServesatError(f"{len(lines)} lines, more than the {MAX_LINES} that can be told apart; vary fewer values")
     x = [row[along] for line in lines.values() for row in line]
     y = [row["usd_per_million_output_tokens"] for line in lines.values() for row in line]
     room = 0.03 * (max(x) - min(x)) or 1.0
