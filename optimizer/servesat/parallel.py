@@ -2,7 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import cpu_count
+from signal import SIG_IGN, SIGINT, signal
+from threading import current_thread, main_thread
 from typing import TypeVar
 
 from servesat.errors import ServesatError
@@ -40,4 +43,19 @@ def in_chunks(
 
     # A run that is cut off gives up what its other processes are at: there is nothing to warn of.
     warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, "joblib")
-    yield from Parallel(n_jobs=workers, return_as="generator")(delayed(task)(chunk) for chunk in chunks)
+    with _ctrl_c_ignored():
+        answers = Parallel(n_jobs=workers, return_as="generator")(delayed(task)(chunk) for chunk in chunks)
+    yield from answers
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes started meanwhile leave Ctrl-C, which reaches all of them, to the one that started them."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    handler = signal(SIGINT, SIG_IGN)
+    try:
+        yield
+    finally:
+        signal(SIGINT, handler)
