@@ -55,6 +55,10 @@ def main() -> None:
     figures["peak memory of a cold command, MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
 
     example, whole = Spec.load(EXAMPLE), Spec.load(WHOLE_CATALOGUE)
+    requests = Spec.load(WHOLE_CATALOGUE | {"workload": {"prompt_tokens": 8192, "output_tokens": 512}})
+    default = requests.changed(
+        {"search.weights": ["bf16", "int8"], "search.kv_cache": ["bf16", "int8"], "search.compute": ["bf16"]}
+    )
     infeasible = whole.changed({"slo.tpot_ms": 0.1, "search.max_chips": 4})
     columns = evaluate(whole)
     instance = round_columns(columns)
@@ -63,6 +67,9 @@ def main() -> None:
         "whole catalogue, every dtype, in-process": milliseconds(lambda: solve(whole), runs),
         "  of it: columns evaluated": milliseconds(lambda: evaluate(whole), runs),
         "  of it: CP-SAT, built and proved": milliseconds(lambda: solve_instance(instance, Settings()), runs),
+        "whole catalogue, whole requests in every mode": milliseconds(lambda: solve(default), runs),
+        "whole catalogue, whole requests in every mode, every dtype": milliseconds(lambda: solve(requests), runs),
+        "  with a demand": milliseconds(lambda: solve(requests.changed({"workload.requests_per_s": 100})), runs),
         "peak memory so far, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "whole catalogue, explained": milliseconds(lambda: answer(whole, top=5), runs),
         "whole catalogue, infeasible and corrected": milliseconds(lambda: answer(infeasible), runs),

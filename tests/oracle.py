@@ -18,15 +18,19 @@ def enumerate_plans(spec: dict[str, Any]):
     slo, search = spec.get("slo", {}), spec.get("search", {})
     layers, d_model, d_ff = model["layers"], model["d_model"], model["d_ff"]
     heads, kv_heads, head_dim = model["query_heads"], model["kv_heads"], model["head_dim"]
-    context = workload.get("context_tokens") or workload["prompt_tokens"] + workload["output_tokens"]
+    held = workload.get("context_tokens") or workload["prompt_tokens"] + workload["output_tokens"]
+    read = workload.get("context_tokens") or workload["prompt_tokens"] + workload["output_tokens"] / 2
     params = model.get("nominal_parameters")
     if params is None:
         mlp = (3 if model.get("gated_mlp", True) else 2) * d_model * d_ff
         params = layers * (mlp + 2 * d_model * head_dim * (heads + kv_heads))
         params += (1 if model.get("tied_embeddings", False) else 2) * d_model * model["vocab_size"]
     window_layers = model.get("window_layers", 0)
-    window = model.get("window_tokens", context) if window_layers else context
-    kv_tokens = (layers - window_layers) * context + window_layers * min(context, window)
+    window = model.get("window_tokens", held)
+
+    def layer_tokens(tokens):
+        return (layers - window_layers) * tokens + window_layers * min(tokens, window)
+
     headroom = spec.get("headroom", 0.0)
     pay = spec.get("ici", "forbid") == "pay"
 
@@ -58,10 +62,11 @@ def enumerate_plans(spec: dict[str, Any]):
                         for batch in range(1, search.get("max_batch", 4096) + 1):
                             hbm, c = chip["hbm_bytes_per_s"], peak
                             weights_bytes = params * BYTES[weights]
-                            kv_bytes = batch * 2 * kv_heads * head_dim * kv_tokens * BYTES[kv_cache]
+                            kv_bytes = batch * 2 * kv_heads * head_dim * layer_tokens(held) * BYTES[kv_cache]
+                            kv_read = batch * 2 * kv_heads * head_dim * layer_tokens(read) * BYTES[kv_cache]
                             t_weights = weights_bytes / (y * hbm)
                             t_flops = 2 * params * batch / (y * c)
-                            t_kv = kv_bytes / (y * hbm)
+                            t_kv = kv_read / (y * hbm)
                             gather = 0.0
                             if axes and min(widths) == max(widths):
                                 gather = 2 * batch * d_model / (len(axes) * widths[0])

@@ -119,5 +119,12 @@ def specs():
                 "ici": st.sampled_from(["forbid", "pay"]),
                 "headroom": st.sampled_from([0.0, 0.1, 0.2, 0.5]),
             },
-        )
+        ).map(decoding_only)
     )
+
+
+def decoding_only(spec):
+    """A spec whose prompts are left out; the oracle of whole requests is another."""
+    if "prompt_tokens" not in spec["workload"]:
+        return spec
+    return {**spec, "search": {**spec["search"], "modes": ["decode_only"]}}

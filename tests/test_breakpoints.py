@@ -11,7 +11,7 @@ from tests.helpers import searching, spec_of
 
 CHAT: dict[str, Any] = {
     "model": "llama-3-70b",
-    "workload": {"prompt_tokens": 1024, "output_tokens": 1024},
+    "workload": {"context_tokens": 2048},
     "slo": {"tpot_ms": 30},
 }
 

@@ -3,9 +3,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from servesat.candidates import BIT, TIE, evaluate
+from servesat.candidates import evaluate
 from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.plan import Requirement
+from servesat.rules import BIT, TIE
 from tests.helpers import nearly_flat, searching, spec_of
 
 

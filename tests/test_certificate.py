@@ -7,7 +7,7 @@ import pytest
 
 from servesat import ServesatError, Settings, Spec, solve
 from servesat.catalogue import load_chip
-from servesat.certificate import FORMULAS, certify, verify, write_certificate
+from servesat.certificate import _DECISIONS, FORMULAS, certify, verify, write_certificate
 from servesat.report.documents import plan_document
 from tests.helpers import searching, spec_of
 
@@ -50,10 +50,19 @@ def test_inline_records_are_the_specs_own(tmp_path: Path) -> None:
     assert verification.passed[0].endswith("the spec's own: hardware/chips/mine")
 
 
+WHOLE = Spec.load(
+    {
+        "model": "llama-3-70b",
+        "workload": {"prompt_tokens": 8192, "output_tokens": 512, "requests_per_s": 20},
+        "search": {"chips": ["tpu-v5e", "h100-sxm"], "modes": ["disaggregated"]},
+        "ici": "pay",
+    }
+)
+
+
 @pytest.mark.parametrize("figure", FORMULAS)
 def test_every_figure_of_a_plan_is_checked(tmp_path: Path, figure: str) -> None:
-    spec = spec_of(ici="pay")
-    path = certified(tmp_path, spec)
+    path = certified(tmp_path, WHOLE)
     plan = json.loads(path.read_text())["plan"]
     part = plan["step_ms"] if figure.startswith("step_ms.") else plan
     tamper(path, f"plan.{figure}", part[figure.removeprefix("step_ms.")] * 1.000001 + 1)
@@ -62,12 +71,21 @@ def test_every_figure_of_a_plan_is_checked(tmp_path: Path, figure: str) -> None:
     assert any(figure in fault or "is not on offer" in fault for fault in verification.failed)
 
 
+@pytest.mark.parametrize("modes", [["interleaved"], ["chunked"], ["disaggregated"]])
+def test_whole_requests_are_certified_in_every_mode(tmp_path: Path, modes: list[str]) -> None:
+    path = certified(tmp_path, WHOLE.changed({"search.modes": modes}))
+    assert verify(path).failed == ()
+    plan = json.loads(path.read_text())["plan"]
+    tamper(path, "plan.slices", plan["slices"] + 1)
+    assert any("meet the demand" in fault for fault in verify(path).failed)
+
+
 def test_every_figure_has_its_formula() -> None:
     plan = solve(spec_of()).plan
     assert plan is not None
     document = plan_document(plan)
     figures = {key for key in document if key != "step_ms"} | {f"step_ms.{key}" for key in document["step_ms"]}
-    assert figures - {"chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "batch"} == set(FORMULAS)
+    assert figures - set(_DECISIONS) == set(FORMULAS)
 
 
 @pytest.mark.parametrize(

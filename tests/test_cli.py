@@ -178,12 +178,13 @@ def test_top_prints_the_best_distinct_plans() -> None:
 
 def test_why_compares_term_by_term_or_names_the_conflict() -> None:
     chat = str(ROOT / "examples" / "llama-3-70b-chat.yaml")
-    text = run("why", chat, "--chip", "h100-sxm").stdout
+    decoding = ("--set", "search.modes=[decode_only]", "--set", "workload.context_tokens=1280")
+    text = run("why", chat, "--chip", "h100-sxm", *decoding).stdout
     assert "it wins when h100-sxm costs less than $3.710 a chip-hour (now $6.880)" in text
     excluded = run("why", EXAMPLE, "--topology", "4x8")
     assert excluded.exit_code == 3
     assert "no plan satisfies tpot ≤ 15 ms on tpu-v5e" in excluded.stdout
-    document = json.loads(run("why", chat, "--chip", "h100-sxm", "--json").stdout)
+    document = json.loads(run("why", chat, "--chip", "h100-sxm", "--json", *decoding).stdout)
     assert document["alternative"]["plan"]["chip"] == "h100-sxm"
     assert document["break_even_usd_per_chip_hour"] == pytest.approx(3.71, abs=1e-3)
     assert "those of the best plan" in run("why", EXAMPLE, "--topology", "8x8").stdout

@@ -56,3 +56,17 @@ def test_the_sentences_below_the_table() -> None:
     assert round(6.88 * 1.75 / (h100 / base), 2) == 8.58
     assert f"{h100 * 10.80 / 6.88 / base - 1:.0%}" == "120%"
     assert change_of(base / usd({"search.max_batch": 32}) - 1) == "-45.4%"
+
+
+def test_the_bill_of_10000_requests_a_second() -> None:
+    plan = solve(ROOT / "examples" / "llama-3-70b-at-10000-requests.yaml").plan
+    assert plan is not None
+    yearly = plan.usd_per_hour * 24 * 365
+    assert (round(plan.chips, -3), round(plan.usd_per_hour, -3)) == (169_000, 203_000)
+    assert round(yearly / 1e9, 2) == 1.78
+    decoding = 10e3 * 512 * 31.536e6 * 0.77 / 1e6
+    assert round(decoding / 1e6) == 124
+    assert 0.9 < 1 - decoding / yearly < 0.95
+    cost_model = (ROOT / "docs" / "cost-model.md").read_text()
+    for figure in ("$124M", "169,000 v5e", "$203,000 an hour", "$1.78 billion", "nine tenths"):
+        assert figure in " ".join(cost_model.split())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from servesat import Requirement, Settings, Spec, SpecError, Status, answer, solve
 from servesat.alternatives import Distinct, alternatives
-from servesat.candidates import BIT
 from servesat.corrections import corrections
+from servesat.rules import BIT
 from servesat.why import Decisions, why_not
 from tests import oracle, strategies
 from tests.helpers import nearly_flat

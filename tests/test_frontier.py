@@ -25,7 +25,7 @@ GROUPS = {
 @MANY
 @given(
     strategies.specs(),
-    st.lists(st.sampled_from(sorted(AXES)), min_size=2, max_size=3, unique=True),
+    st.lists(st.sampled_from(sorted(set(AXES) - {"ttft_ms"})), min_size=2, max_size=3, unique=True),
     st.sampled_from(list(GROUPS)),
 )
 def test_a_frontier_is_that_of_enumeration(spec: dict[str, Any], axes: list[str], by: str | None) -> None:
@@ -128,3 +128,16 @@ def test_more_plans_than_can_be_compared_are_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("servesat.candidates.MAX_TABLE", 100)
     with pytest.raises(SpecError, match="plans to compare, expected at most 100; narrow the search"):
         trace_frontier(spec_of())
+
+
+def test_the_time_to_the_first_token_is_traded_where_there_is_one() -> None:
+    whole = Spec.load({"model": "llama-3-70b", "workload": {"prompt_tokens": 8192, "output_tokens": 512}})
+    points = trace_frontier(whole, ["ttft_ms", "usd_per_million_output_tokens"]).points
+    assert all(point.mode != "disaggregated" for point in points)
+    for point in points[:: max(1, len(points) // 8)]:
+        limited = whole.changed({"slo.ttft_ms": point.ttft_ms, "search.modes": ["interleaved", "chunked"]})
+        plan = solve(limited).plan
+        assert plan is not None
+        assert plan.usd_per_million_output_tokens == pytest.approx(point.usd_per_million_output_tokens, rel=2e-6)
+    with pytest.raises(SpecError, match="decode_only has no first token"):
+        trace_frontier(spec_of(), ["ttft_ms", "chips"])

@@ -69,8 +69,8 @@ def test_an_infeasible_frontier_exits_3_with_its_conflict() -> None:
 
 
 def test_a_long_frontier_says_what_it_leaves_out() -> None:
-    text = run("frontier", CHAT).stdout
-    total = len(trace_frontier(CHAT).points)
+    text = run("frontier", CHAT, "--by", "topology").stdout
+    total = len(trace_frontier(CHAT, by="topology").points)
     assert total > 60
     assert f"60 of {total} points shown; --json or --out has them all" in text
 
@@ -323,3 +323,42 @@ def test_another_catalogue_is_another_question() -> None:
     factors = Scenarios((Factor("slo.tpot_ms", (1, 2)),))
     assert Question(base, factors).identity == Question(base, factors).identity
     assert Question(base, factors).identity != Question(faster, factors).identity
+
+
+# modes
+
+
+def test_modes_prints_each_mode_with_its_best_plan(tmp_path: Path) -> None:
+    page = tmp_path / "modes.html"
+    result = run("modes", CHAT, "--out", str(page))
+    assert result.exit_code == 0
+    for name in ("interleaved", "chunked", "disaggregated"):
+        assert name in result.stdout
+    assert "the KV cache moves in" in result.stdout
+    assert "this workload" in page.read_text()
+    document = json.loads(run("modes", CHAT, "--json").stdout)
+    assert [one["mode"] for one in document["modes"]] == ["interleaved", "chunked", "disaggregated"]
+    best = min(document["modes"], key=lambda one: one["plan"]["usd_per_million_output_tokens"])
+    assert best["plan"] == json.loads(run("solve", CHAT, "--json").stdout)["plan"]
+
+
+def test_modes_without_a_plan_name_their_conflict() -> None:
+    result = run("modes", CHAT, "--set", "slo.ttft_ms=0.001")
+    assert result.exit_code == 3
+    assert "ttft ≤ 0.001 ms" in result.stdout
+    assert run("modes", EXAMPLE).exit_code == 1
+    assert run("modes", CHAT, "--out", "x.csv").exit_code == 2
+
+
+def test_solve_says_how_prompts_are_served() -> None:
+    text = run("solve", CHAT, "--set", "search.modes=[disaggregated]", "--set", "workload.requests_per_s=50").stdout
+    assert "disaggregated: 2 slices of tpu-v6e 2x2 prefill" in text
+    assert "of which 99.7% are asked for" in text
+    text = run("solve", CHAT, "--set", "search.modes=[interleaved]").stdout
+    assert "One token, 29.93 ms on average" in text
+    assert "whole prefills of 19.7 ms between the steps" in text
+
+
+def test_what_leaves_disaggregated_plans_out_says_so() -> None:
+    for arguments in (("frontier", CHAT), ("whatif", CHAT, "--noise", "10%", "--samples", "3")):
+        assert "disaggregated plans are left out" in run(*arguments).stderr

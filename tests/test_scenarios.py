@@ -84,7 +84,7 @@ def test_one_at_a_time_varies_each_factor_alone() -> None:
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        (["slo.tpott_ms"], "slo.tpott_ms: unknown key; did you mean 'tpot_ms'?"),
+        (["slo.tpott_ms"], "slo.tpott_ms: unknown key; did you mean 'tpot_ms'"),
         (["price.tpu-v5ee"], "price.tpu-v5ee: no chip 'tpu-v5ee'; did you mean 'tpu-v5e'"),
         (["chip.tpu-v5e.hbm"], "chip.tpu-v5e.hbm: unknown key"),
         (["search.topologies.v5e"], "no chip 'v5e'"),

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from servesat import Spec, SpecError, solve, what_if
-from servesat.layouts import SharedLayouts, enumerate_layouts
+from servesat.modes import SharedLayouts, enumerate_layouts
 from servesat.scenarios import Factor, Scenarios, as_written
 from servesat.whatif import Question, swings
 from tests import strategies

@@ -4,11 +4,12 @@ from enum import StrEnum
 
 import numpy as np
 
-from servesat.arrays import Ints
+from servesat.arrays import Bools
 from servesat.deployment import solve
 from servesat.formulation import Settings
-from servesat.layouts import Layouts, enumerate_layouts
-from servesat.plan import Plan, Status
+from servesat.layouts import MODES, Layouts
+from servesat.modes import enumerate_layouts
+from servesat.plan import Plan, PrefillPool, Status
 from servesat.spec import Spec
 
 
@@ -26,37 +27,50 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
     Each is the proved optimum, ties in the usual order, of what the plans before it leave over: the first of a chip,
     slice or layout takes the rest of it away. Stops at the first that the time limit leaves unproved.
     """
-    layouts = enumerate_layouts(spec)
-    group = _groups(layouts, distinct)
     plans: list[Plan] = []
-    while len(plans) < count and len(layouts):
-        result = solve(spec, settings, layouts=layouts)
-        if result.status is not Status.OPTIMAL or result.plan is None:
+
+    def taken(layouts: Layouts) -> Bools:
+        rows = np.zeros(len(layouts), dtype=np.bool_)
+        for plan in plans:
+            rows |= _alike(layouts, plan, distinct)
+        return rows
+
+    while len(plans) < count:
+        layouts = enumerate_layouts(spec, excluded=taken)
+        result = solve(spec, settings, layouts=layouts) if len(layouts) else None
+        if result is None or result.status is not Status.OPTIMAL or result.plan is None:
             break
         plans.append(result.plan)
-        left = np.flatnonzero(group != group[row_of(layouts, result.plan)])
-        layouts, group = layouts.take(left), group[left]
     return tuple(plans)
 
 
-def _groups(layouts: Layouts, distinct: Distinct) -> Ints:
-    """A number for each layout, the same for those that count as one."""
-    if distinct is Distinct.LAYOUT:
-        return np.arange(len(layouts))
-    names = [
-        place.offer.chip.id if distinct is Distinct.CHIP else f"{place.offer.chip.id} {place.topology}"
+def _alike(layouts: Layouts, plan: Plan, distinct: Distinct) -> Bools:
+    """Which layouts do not count as different from a plan: of its chip, of its slice, or its own with any chunk."""
+    of_place = [
+        place.offer.chip.id == plan.chip and (distinct is Distinct.CHIP or place.topology == plan.topology)
         for place in layouts.places
     ]
-    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([known[name] for name in names])[layouts.place]
+    alike: Bools = np.array(of_place, dtype=np.bool_)[layouts.place]
+    return alike & _is_layout(layouts, plan) if distinct is Distinct.LAYOUT else alike
+
+
+def _is_layout(layouts: Layouts, plan: Plan) -> Bools:
+    """Which rows are a plan's layout: its machine and dtypes, in its mode, with its prefill pool."""
+    serving, pool = layouts.serving, plan.prefill
+    rows: Bools = (layouts.place == _place_of(layouts, plan)) & (serving.mode == MODES.index(plan.mode))
+    rows &= layouts.dtype == layouts.dtypes.index((plan.weights, plan.kv_cache, plan.compute))
+    if pool is not None:
+        rows &= serving.pool_place == _place_of(layouts, pool)
+        rows &= serving.pool_dtype == layouts.dtypes.index((pool.weights, plan.kv_cache, pool.compute))
+    return rows
 
 
 def row_of(layouts: Layouts, plan: Plan) -> int:
-    """Where the layout of a plan stands."""
-    place = next(
-        number
-        for number, place in enumerate(layouts.places)
-        if (place.offer.chip.id, place.topology, place.tp_axes) == (plan.chip, plan.topology, plan.tp_axes)
-    )
-    dtype = layouts.dtypes.index((plan.weights, plan.kv_cache, plan.compute))
-    return int(np.flatnonzero((layouts.place == place) & (layouts.dtype == dtype))[0])
+    """Where the layout of a plan stands, with its chunk."""
+    return int(np.flatnonzero(_is_layout(layouts, plan) & (layouts.serving.chunk == (plan.chunk_tokens or 0)))[0])
+
+
+def _place_of(layouts: Layouts, side: Plan | PrefillPool) -> int:
+    sought = (side.chip, side.topology, side.tp_axes)
+    found = [(place.offer.chip.id, place.topology, place.tp_axes) for place in layouts.places]
+    return found.index(sought)

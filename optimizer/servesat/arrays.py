@@ -1,5 +1,8 @@
 """The kinds of numbers that the cost model takes and gives: one, or one for each layout or column."""
 
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,3 +12,33 @@ Bools = npt.NDArray[np.bool_]
 
 Array = Floats | np.float64 | float
 """A quantity: a number, or an array of one shape over layouts or columns."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A record of arrays with one entry a row; what is no array, and no record of them, is shared by all rows."""
+
+    def take(self, rows: Ints) -> Self:
+        """The rows at these positions, in that order and as often."""
+        return type(self)(**{name: _taken(value, rows) for name, value in _parts(self)})
+
+    def join(self, other: Self) -> Self:
+        """These rows followed by others that share the rest."""
+        both = zip(_parts(self), _parts(other), strict=True)
+        return type(self)(**{name: _joined(value, below) for (name, value), (_, below) in both})
+
+
+def _parts(record: Rows) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(record, field.name)) for field in fields(record)]
+
+
+def _taken(value: Any, rows: Ints) -> Any:
+    if isinstance(value, Rows):
+        return value.take(rows)
+    return value[rows] if isinstance(value, np.ndarray) else value
+
+
+def _joined(value: Any, other: Any) -> Any:
+    if isinstance(value, Rows):
+        return value.join(other)
+    return np.concatenate([value, other]) if isinstance(value, np.ndarray) else value

@@ -9,7 +9,7 @@ from typing import Any
 from servesat.deployment import solve
 from servesat.errors import SpecError
 from servesat.formulation import Settings
-from servesat.layouts import SharedLayouts
+from servesat.modes import SharedLayouts
 from servesat.plan import Result
 from servesat.scenarios import Factor, check_key
 from servesat.spec import Spec, takes_whole_number

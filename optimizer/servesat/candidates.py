@@ -1,32 +1,21 @@
-"""The columns of a deployment: every layout at every batch that can be optimal, evaluated.
-
-Under the ideal cost model the step is max(t_weights, t_flops·B, t_ici·B) + t_kv·B, so a layout's cost per token falls
-with the batch until the matmuls are compute-bound and is flat from there: only the largest batch that a set of
-requirements allows can be cheapest, and only the smallest one within the tie band can win the tie. Those breakpoints
-are all the columns there are. A cost model without this monotonicity must tabulate the batch instead.
-"""
+"""The columns of a deployment: every layout at every batch that can be optimal, evaluated."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from servesat.arrays import Bools, Floats, Ints
+from servesat.arrays import Bools, Floats, Ints, Rows
+from servesat.batches import breakpoints, of_chip, tie_breakpoints
 from servesat.errors import SpecError
-from servesat.latency import decode_step, largest_batch_within, mlp_matmul, usd_per_million_tokens
-from servesat.layouts import Layouts, enumerate_layouts
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, sequences_that_fit, weights_bytes
-from servesat.plan import Assignment, Requirement
+from servesat.latency import decode_step, mlp_matmul, usd_per_million_tokens
+from servesat.layouts import MODES, Layouts
+from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
+from servesat.modes import enumerate_layouts
+from servesat.plan import Assignment, PrefillPool, Requirement
+from servesat.rules import BIT, TOLERANCE, Bits
 from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split
 from servesat.spec import Spec
-
-TOLERANCE = 1e-9
-"""A limit met within this relative error is met: 15 ms is not missed by the rounding of a float."""
-
-TIE = 1e-6
-"""Plans within this relative cost of the cheapest tie with it."""
 
 TABLE_BLOCK = 200_000
 """Columns that are tabulated at a time: enough to keep numpy busy, few enough to stay within 100 MB."""
@@ -34,48 +23,58 @@ TABLE_BLOCK = 200_000
 MAX_TABLE = 50_000_000
 """Columns that are tabulated in all; more would take minutes, and gigabytes for what is kept of them."""
 
-Bits = npt.NDArray[np.uint16]
-BIT = {requirement: np.uint16(1 << position) for position, requirement in enumerate(Requirement)}
-"""The bit of each requirement in a violation mask."""
-
 
 @dataclass(frozen=True)
-class Columns:
-    """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns]."""
+class Columns(Rows):
+    """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns].
+
+    `step_s` is the mean time per output token; chips, dollars and tokens are those of all slices.
+    """
 
     layouts: Layouts  # one row a column
     batch: Ints
+    slices: Ints
     step_s: Floats
+    stall_s: Floats
+    ttft_s: Floats
+    e2e_s: Floats
+    chips: Ints
+    usd_per_hour: Floats
+    tokens_per_s: Floats
     usd_per_million: Floats
     violated: Bits  # bit mask over Requirement, see BIT
 
     def __len__(self) -> int:
         return len(self.batch)
 
-    def join(self, other: "Columns") -> "Columns":
-        """These columns followed by others of the same enumeration; one that stands twice changes no answer."""
-        arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS}
-        return Columns(layouts=self.layouts.join(other.layouts), **arrays)
-
-    def take(self, columns: Ints) -> "Columns":
-        """The columns at these positions, in that order."""
-        arrays: dict[str, Any] = {name: getattr(self, name)[columns] for name in _ARRAYS}
-        return Columns(layouts=self.layouts.take(columns), **arrays)
-
     def assignment(self, column: int) -> Assignment:
         """The decisions that a column stands for."""
-        place = self.layouts.places[self.layouts.place[column]]
-        dtypes = self.layouts.dtypes[self.layouts.dtype[column]]
+        layouts, serving = self.layouts, self.layouts.serving
+        place, dtypes = layouts.places[layouts.place[column]], layouts.dtypes[layouts.dtype[column]]
         return Assignment(
             chip=place.offer.chip.id,
             topology=place.topology,
             tp_axes=place.tp_axes,
             batch=int(self.batch[column]),
+            mode=MODES[serving.mode[column]],
+            chunk_tokens=int(serving.chunk[column]) or None,
+            slices=int(self.slices[column]),
+            prefill=self._pool(column) if serving.pool_place[column] >= 0 else None,
             **dtypes._asdict(),
         )
 
-
-_ARRAYS = ("batch", "step_s", "usd_per_million", "violated")
+    def _pool(self, column: int) -> PrefillPool:
+        layouts, serving = self.layouts, self.layouts.serving
+        place = layouts.places[serving.pool_place[column]]
+        dtypes = layouts.dtypes[serving.pool_dtype[column]]
+        return PrefillPool(
+            chip=place.offer.chip.id,
+            topology=place.topology,
+            tp_axes=place.tp_axes,
+            weights=dtypes.weights,
+            compute=dtypes.compute,
+            slices=int(serving.pool_slices[column]),
+        )
 
 
 def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batches: Ints | None = None) -> Columns:
@@ -85,11 +84,11 @@ def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, ba
     masks hold the whole truth about what conflicts with what. `layouts` restricts the search to some of its layouts;
     `relaxed` is a bit mask of requirements taken to hold; `batches` are tried in place of the breakpoints.
     """
-    layouts = enumerate_layouts(spec) if layouts is None else layouts
+    layouts = enumerate_layouts(spec, relaxed) if layouts is None else layouts
     if batches is not None:
         return _at(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
-    columns = _at(spec, layouts, _breakpoints(spec, layouts), relaxed)
-    return columns.join(_at(spec, layouts, _tie_breakpoints(spec, layouts, columns, relaxed), relaxed))
+    columns = _at(spec, layouts, breakpoints(spec, layouts), relaxed)
+    return columns.join(_at(spec, layouts, tie_breakpoints(spec, layouts, cheapest(columns), relaxed), relaxed))
 
 
 def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns]:
@@ -100,7 +99,7 @@ def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns
     batch.
     """
     satisfying = np.flatnonzero(columns.violated == 0)
-    size = len(layouts.places) * len(layouts.dtypes)
+    size = int(layouts.number.max()) + 1
     least, most = np.full(size, spec.search.max_batch + 1), np.zeros(size, dtype=np.int64)
     number = columns.layouts.number[satisfying]
     np.minimum.at(least, number, columns.batch[satisfying])
@@ -128,70 +127,6 @@ def cheapest(columns: Columns) -> float:
     return float(np.min(columns.usd_per_million, initial=np.inf, where=columns.violated == 0))
 
 
-def _slopes(spec: Spec, layouts: Layouts) -> tuple[Floats, Floats, Floats]:
-    """The step of each layout as max(base, slope·B) + kv·B: base, slope, kv [s]; shape [layouts] each."""
-    one = decode_step(
-        spec.model, spec.workload.kv_tokens, layouts.replica, np.ones(len(layouts)), pay_ici=spec.ici == "pay"
-    )
-    return np.asarray(one.weights_s), np.maximum(one.flops_s, one.ici_s), np.asarray(one.kv_cache_s)
-
-
-def _breakpoints(spec: Spec, layouts: Layouts) -> Ints:
-    """The batches at which a requirement starts or stops to hold, as legal multiples; shape [layouts, breakpoints].
-
-    Entries below 1 or above max_batch are left for `_at` to drop.
-    """
-    base, slope, kv = _slopes(spec, layouts)
-    room = (1 - spec.headroom) * layouts.tp * layouts.hbm_bytes * (1 + TOLERANCE)
-    weights = weights_bytes(spec.model, layouts.replica.weights_value_bytes)
-    sequence = kv_cache_bytes(spec.model, spec.workload.kv_tokens, layouts.replica.kv_cache_value_bytes)
-
-    fit = np.asarray(sequences_that_fit(room, weights, sequence))
-    upper = [np.full(len(layouts), float(spec.search.max_batch)), fit]
-    lower = [np.ones(len(layouts))]
-    if spec.slo.tpot_ms is not None:
-        limit_s = spec.slo.tpot_ms / 1e3 * (1 + TOLERANCE)
-        upper.append(np.asarray(largest_batch_within(limit_s, base, slope, kv)))
-    if spec.ici == "forbid":
-        matmul = mlp_matmul(spec.model, layouts.replica, np.ones(len(layouts)))
-        with np.errstate(divide="ignore"):  # one chip sends nothing
-            upper.append(np.asarray(matmul.hbm_s * (1 + TOLERANCE) / matmul.ici_s))
-    if spec.slo.min_tokens_per_s is not None:
-        lower.append(_least_batch(spec, layouts, np.full(len(layouts), spec.slo.min_tokens_per_s / (1 + TOLERANCE))))
-
-    clip = spec.search.max_batch + 1.0
-    highest = np.floor(np.clip(np.column_stack(upper), 0.0, clip)).astype(np.int64)
-    lowest = np.ceil(np.clip(np.column_stack(lower), 0.0, clip)).astype(np.int64)
-    multiple = kv_batch_shards(spec.model, layouts.tp)[:, None]
-    # `lowest` itself stands for dropping `kv_heads`, its next multiple for keeping it.
-    return np.column_stack([highest // multiple * multiple, lowest, -(-lowest // multiple) * multiple])
-
-
-def _least_batch(spec: Spec, layouts: Layouts, tokens_per_s: Floats) -> Floats:
-    """The smallest batch, not rounded, at which each layout puts out `tokens_per_s`; infinite where none does."""
-    base, slope, kv = _slopes(spec, layouts)
-    budget_s = layouts.replicas / tokens_per_s  # step time that each sequence of the batch may add
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((budget_s > kv) & (budget_s >= slope + kv), base / (budget_s - kv), np.inf)
-
-
-def _tie_breakpoints(spec: Spec, layouts: Layouts, columns: Columns, relaxed: int) -> Ints:
-    """The smallest legal batch of each layout whose cost ties with the cheapest column; shape [layouts, 1].
-
-    Cost is flat beyond the critical batch, and nearly so where the KV cache dominates: of the batches that tie, the
-    smallest is the fastest.
-    """
-    best = cheapest(columns)
-    if not np.isfinite(best):
-        return np.zeros((len(layouts), 1), dtype=np.int64)
-    needed = layouts.usd_per_hour / 3600 * 1e6 / (best * (1 + TIE))
-    if spec.slo.min_tokens_per_s is not None and not relaxed & int(BIT[Requirement.THROUGHPUT]):
-        needed = np.maximum(needed, spec.slo.min_tokens_per_s / (1 + TOLERANCE))
-    least = np.ceil(np.clip(_least_batch(spec, layouts, needed), 1.0, spec.search.max_batch + 1.0)).astype(np.int64)
-    multiple = kv_batch_shards(spec.model, layouts.tp)
-    return (-(-least // multiple) * multiple)[:, None]
-
-
 def _at(spec: Spec, layouts: Layouts, batches: Ints, relaxed: int) -> Columns:
     """Evaluate layouts at batches of shape [layouts, k]; batches repeated or outside 1…max_batch are dropped."""
     batches = np.sort(batches, axis=1)
@@ -203,24 +138,48 @@ def _at(spec: Spec, layouts: Layouts, batches: Ints, relaxed: int) -> Columns:
 
 def _columns(spec: Spec, chosen: Layouts, batch: Ints, relaxed: int) -> Columns:
     """Evaluate each of the chosen layouts at a batch of its own."""
+    serving, workload = chosen.serving, spec.workload
+    output_tokens = workload.output_tokens or 0
     step = decode_step(
-        spec.model, spec.workload.kv_tokens, chosen.replica, batch.astype(np.float64), pay_ici=spec.ici == "pay"
+        spec.model,
+        workload.read_tokens,
+        chosen.replica,
+        batch.astype(np.float64),
+        pay_ici=spec.ici == "pay",
+        chunk_tokens=serving.riding_tokens,
+        chunk_s=serving.riding_s,
     )
-    step_s = np.asarray(step.total_s)
-    tokens_per_s = chosen.replicas * batch / step_s
-    return Columns(
+    step_s = np.asarray(step.total_s) + serving.share_s * batch
+    of_slice = chosen.replicas * batch / step_s
+    slices, demanded = serving.slices, (workload.requests_per_s or 0.0) * output_tokens
+    if demanded:
+        slices = np.ceil(demanded / (spec.utilisation * of_slice) * (1 - TOLERANCE)).astype(np.int64)
+    tokens_per_s = np.minimum(slices * of_slice, serving.fed_tokens_per_s)
+    usd_per_hour = slices * chosen.usd_per_hour + serving.pool_total_usd_per_hour
+    sold_per_s = spec.utilisation * tokens_per_s if not demanded else np.full(len(batch), demanded)
+    ttft_s = serving.first_token_s + serving.first_token_steps * step_s
+    columns = Columns(
         layouts=chosen,
         batch=batch,
+        slices=slices,
         step_s=step_s,
-        usd_per_million=np.asarray(usd_per_million_tokens(chosen.usd_per_hour, tokens_per_s)),
-        violated=_violations(spec, chosen, batch, step_s, tokens_per_s) & ~np.uint16(relaxed),
+        stall_s=np.maximum(np.asarray(step.total_s), np.where(serving.share_s > 0, serving.prefill_s, 0.0)),
+        ttft_s=ttft_s,
+        e2e_s=ttft_s + (output_tokens - 1) * step_s,
+        chips=slices * chosen.chips + serving.pool_total_chips,
+        usd_per_hour=usd_per_hour,
+        tokens_per_s=tokens_per_s,
+        usd_per_million=np.asarray(usd_per_million_tokens(usd_per_hour, sold_per_s)),
+        violated=np.zeros(len(batch), dtype=np.uint16),
     )
+    return replace(columns, violated=_violations(spec, columns) & ~np.uint16(relaxed))
 
 
-def _violations(spec: Spec, layouts: Layouts, batch: Ints, step_s: Floats, tokens_per_s: Floats) -> Bits:
+def _violations(spec: Spec, columns: Columns) -> Bits:
     """Which requirements each column violates, as a bit mask; docs/cost-model.md gives each rule."""
-    model, replica, search = spec.model, layouts.replica, spec.search
-    sequence = kv_cache_bytes(model, spec.workload.kv_tokens, replica.kv_cache_value_bytes)
+    layouts, batch, search = columns.layouts, columns.batch, spec.search
+    model, replica, serving = spec.model, layouts.replica, layouts.serving
+    sequence = kv_cache_bytes(model, spec.workload.held_tokens, replica.kv_cache_value_bytes)
     used = weights_bytes(model, replica.weights_value_bytes) + batch * sequence
     room = (1 - spec.headroom) * layouts.tp * layouts.hbm_bytes
     compute_bytes = np.array([BYTES_PER_VALUE[dtypes.compute] for dtypes in layouts.dtypes])[layouts.dtype]
@@ -230,20 +189,48 @@ def _violations(spec: Spec, layouts: Layouts, batch: Ints, step_s: Floats, token
         Requirement.HEADS: ~heads_divide(model, layouts.tp),
         Requirement.KV_HEADS: ~kv_heads_split(model, layouts.tp, batch),
         Requirement.DTYPES: replica.weights_value_bytes > compute_bytes,
+        **_violated_limits(spec, columns),
     }
     if spec.ici == "forbid":
-        matmul = mlp_matmul(model, replica, batch.astype(np.float64))
+        matmul = mlp_matmul(model, replica, batch + serving.riding_tokens)
         broken[Requirement.ICI] = np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE))
-    if spec.slo.tpot_ms is not None:
-        broken[Requirement.TPOT] = step_s > spec.slo.tpot_ms / 1e3 * (1 + TOLERANCE)
-    if search.max_chips is not None:
-        broken[Requirement.CHIPS] = layouts.chips > search.max_chips
-    if search.max_usd_per_hour is not None:
-        broken[Requirement.BUDGET] = layouts.usd_per_hour > search.max_usd_per_hour * (1 + TOLERANCE)
-    if spec.slo.min_tokens_per_s is not None:
-        broken[Requirement.THROUGHPUT] = tokens_per_s * (1 + TOLERANCE) < spec.slo.min_tokens_per_s
+    if np.any(serving.riding_tokens):
+        arriving = batch * spec.workload.new_prompt_tokens / (spec.workload.output_tokens or 1)
+        broken[Requirement.CHUNK] = (serving.riding_tokens > 0) & (arriving > serving.riding_tokens * (1 + TOLERANCE))
+    if search.min_batch is not None:
+        broken[Requirement.MIN_BATCH] = batch < search.min_batch
+    if search.quota:
+        broken[Requirement.QUOTA] = _over_quota(spec, columns)
 
-    mask = np.zeros(len(batch), dtype=np.uint16)
+    mask = serving.violated.astype(np.uint16)
     for requirement, where in broken.items():
         mask |= np.where(where, BIT[requirement], np.uint16(0))
     return mask
+
+
+def _violated_limits(spec: Spec, columns: Columns) -> dict[Requirement, Bools]:
+    """The limits on time, chips, money and throughput that the spec states."""
+    slo, search = spec.slo, spec.search
+    at_most = {
+        Requirement.TPOT: (columns.step_s * 1e3, slo.tpot_ms),
+        Requirement.TTFT: (columns.ttft_s * 1e3, slo.ttft_ms),
+        Requirement.E2E: (columns.e2e_s * 1e3, slo.e2e_ms),
+        Requirement.STALL: (columns.stall_s * 1e3, slo.stall_ms),
+        Requirement.CHIPS: (columns.chips, search.max_chips),
+        Requirement.BUDGET: (columns.usd_per_hour, search.max_usd_per_hour),
+    }
+    broken = {name: value > limit * (1 + TOLERANCE) for name, (value, limit) in at_most.items() if limit is not None}
+    if slo.min_tokens_per_s is not None:
+        broken[Requirement.THROUGHPUT] = columns.tokens_per_s * (1 + TOLERANCE) < slo.min_tokens_per_s
+    return broken
+
+
+def _over_quota(spec: Spec, columns: Columns) -> Bools:
+    """Whether a plan takes more chips of a type than there are."""
+    layouts, serving = columns.layouts, columns.layouts.serving
+    over = np.zeros(len(columns), dtype=np.bool_)
+    for chip, most in spec.search.quota.items():
+        here, pool = of_chip(layouts, chip)
+        taken = np.where(here, columns.slices * layouts.chips, 0)
+        over |= taken + np.where(pool, serving.pool_total_chips, 0) > most
+    return over

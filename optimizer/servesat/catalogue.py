@@ -139,6 +139,9 @@ class Chip(Sourced):
     topologies: tuple[Topology, ...] = Field(
         min_length=1, max_length=1000, description="The slices on offer, chips along each axis: '4x8'."
     )
+    network_bytes_per_s: Rate | None = Field(
+        default=None, description="What one chip can send over the data-centre network, one way [bytes/s]."
+    )
     usd_per_chip_hour: Usd | None = Field(
         default=None, description="A price of its own; catalogue chips leave this to the price books."
     )

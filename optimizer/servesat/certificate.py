@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates import TIE, TOLERANCE, cheapest, evaluate
+from servesat.candidates import cheapest, evaluate
 from servesat.catalogue import Sourced, load_chip, load_model, load_price_book
 from servesat.check import rederive
 from servesat.errors import CatalogueError, ServesatError
 from servesat.formulation import Settings
 from servesat.instance import round_columns
-from servesat.layouts import enumerate_layouts
-from servesat.plan import Assignment, Plan, Result, Status
+from servesat.modes import enumerate_layouts
+from servesat.plan import Assignment, Mode, Plan, PrefillPool, Result, Status
+from servesat.rules import TIE, TOLERANCE
 from servesat.spec import Spec
 from servesat.validation import read_json, shorten
 
@@ -29,26 +30,53 @@ MAX_CELLS = 1_000_000
 FORMULAS = {
     "tp": "Y: product of the slice axes that carry tensor parallelism",
     "replicas": "R = n / Y",
-    "chips": "n: product of the slice's axes",
+    "chips": "n · slices, and those of the prefill pool; n: product of the slice's axes",
     "kv_batch_shards": "Z = Y / K beyond one KV head a chip, else 1",
-    "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv",
+    "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv; interleaved: + B / G · t_prefill",
     "step_ms.weights": "t_weights = P · b_w / (Y · W_hbm)",
-    "step_ms.flops": "t_flops = 2 · P · B / (Y · C)",
+    "step_ms.flops": "t_flops = 2 · P · B / (Y · C), and the FLOPs of a chunk",
     "step_ms.ici": "t_ici = L · 4 · b_a · B · D / (m · W_ici), 0 under ici: forbid",
     "step_ms.kv_cache": "t_kv = kv_bytes(B) / (Y · W_hbm)",
-    "tokens_per_s": "R · B / step",
-    "tokens_per_s_per_chip": "tokens_per_s / n",
+    "step_ms.prefill": "interleaved: B / G · t_prefill, else 0",
+    "tokens_per_s": "slices · R · B / tpot, or what the prefill pool feeds, where that is less",
+    "tokens_per_s_per_chip": "tokens_per_s / chips",
     "usd_per_chip_hour": "the spec's price, else the chip's own, else the price book's",
-    "usd_per_hour": "usd_per_chip_hour · n",
-    "usd_per_million_output_tokens": "usd_per_hour / 3600 / tokens_per_s · 10⁶",
+    "usd_per_hour": "usd_per_chip_hour · n · slices, and the prefill pool's",
+    "usd_per_million_output_tokens": "usd_per_hour / 3600 / output tokens sold a second · 10⁶",
     "weights_bytes": "P · b_w",
     "kv_cache_bytes": "B · 2 · K · H · (L_full · S + L_window · min(S, window)) · b_kv",
     "hbm_bytes": "Y · M",
     "hbm_used_fraction": "(weights_bytes + kv_bytes(B)) / (Y · M)",
+    "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil(P / c) · tpot",
+    "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
+    "ttft_ms": "t_prefill, and the transfer where there is one",
+    "stall_ms": "the step; interleaved: the prefill where that is longer",
+    "e2e_ms": "ttft + (G - 1) · tpot",
+    "requests_per_s": "tokens_per_s / G",
+    "load_fraction": "requests asked for / requests_per_s",
+    "usd_per_request": "usd_per_hour / 3600 / requests sold a second",
+    "usd_per_million_tokens": "usd_per_request / (P + G) · 10⁶",
+    "sequences_finished_per_step": "B / G",
+    "kv_tokens_evicted_per_step": "B · (P + G) / G",
 }
 """The formula of each figure of a plan, as in docs/cost-model.md."""
 
-_DECISIONS = ("chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "batch")
+_DECISIONS = {
+    "chip": str,
+    "topology": str,
+    "tp_axes": list,
+    "weights": str,
+    "kv_cache": str,
+    "compute": str,
+    "batch": int,
+    "mode": str,
+    "chunk_tokens": int | None,
+    "slices": int,
+    "prefill": dict | None,
+}
+"""The decisions of a plan, with their types in JSON."""
+
+_POOL = {"chip": str, "topology": str, "tp_axes": list, "weights": str, "compute": str, "slices": int}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +243,21 @@ def _check_optimality(document: Mapping[str, Any]) -> Checked:
 
 def _assignment(document: Mapping[str, Any]) -> Assignment:
     """The decisions of a certificate's plan. Raises ServesatError where one is not of its type."""
-    decisions = {name: document["plan"][name] for name in _DECISIONS}
-    axes = decisions["tp_axes"]
-    right = isinstance(axes, list) and all(type(axis) is int for axis in axes) and type(decisions["batch"]) is int
-    if not right or not all(
-        isinstance(decisions[name], str) for name in _DECISIONS if name not in {"tp_axes", "batch"}
-    ):
+    decisions = _typed(document["plan"], _DECISIONS)
+    pool = decisions["prefill"]
+    prefill = None if pool is None else PrefillPool(**_typed(pool, _POOL))
+    return Assignment(**decisions | {"mode": Mode(decisions["mode"]), "prefill": prefill})
+
+
+def _typed(told: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The decisions told, with lists as tuples. Raises ServesatError where one is not of its type."""
+    decisions = {name: told[name] for name in types}
+    right = all(
+        isinstance(decisions[name], kind) and not isinstance(decisions[name], bool) for name, kind in types.items()
+    )
+    if not right or not all(type(axis) is int for axis in decisions["tp_axes"]):
         raise ServesatError(f"plan: the decisions {shorten(decisions)} are not of the types that a plan has")
-    return Assignment(**decisions | {"tp_axes": tuple(axes)})
+    return decisions | {"tp_axes": tuple(decisions["tp_axes"])}
 
 
 def _spec_document(spec: Spec) -> dict[str, Any]:

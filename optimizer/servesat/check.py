@@ -1,34 +1,47 @@
 """What a valid plan is, without a solver: every figure and every slack re-derived from the spec and the catalogue."""
 
-from math import prod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import ceil, prod
 
-from servesat.candidates import TOLERANCE
-from servesat.catalogue import Chip, axis_sizes, chips_in
+from servesat.catalogue import Chip, ModelSpec, axis_sizes, chips_in
 from servesat.collectives import tensor_parallel_bytes_per_s
 from servesat.errors import SolverError
 from servesat.latency import Matmul, Replica, Step, decode_step, mlp_matmul, usd_per_million_tokens
 from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
-from servesat.plan import Assignment, Margin, Plan, Requirement, StepTime
+from servesat.plan import Assignment, Margin, Mode, Plan, PrefillPool, Requirement, StepTime
+from servesat.prefill import prompt_flops_s, prompt_s, sequences_finished, tokens_evicted
+from servesat.rules import TOLERANCE
 from servesat.spec import Offer, Spec
 
 
 def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ...]]:
     """The figures of an assignment, and how it stands to every requirement of the spec, violated or not.
 
-    Raises SolverError when the assignment is none of the spec's: a chip, slice, axis, dtype or batch not on offer.
+    Raises SolverError when the assignment is none of the spec's: a chip, slice, axis, dtype, mode or batch not on
+    offer, or a number of slices that does not follow from the demand.
     """
     offer = _offer(spec, assignment)
-    chip, model = offer.chip, spec.model
+    chip, model, workload = offer.chip, spec.model, spec.workload
     replica = replica_of(chip, assignment)
     tp = int(replica.tp)
-    chips = chips_in(assignment.topology)
-    replicas = chips // tp
+    replicas = chips_in(assignment.topology) // tp
     batch = float(assignment.batch)
-    step = decode_step(model, spec.workload.kv_tokens, replica, batch, pay_ici=spec.ici == "pay")
-    tokens_per_s = replicas * batch / float(step.total_s)
-    usd_per_hour = offer.usd_per_chip_hour * chips
+    prompt = _prompt(spec, assignment, replica)
+    step = decode_step(
+        model,
+        workload.read_tokens,
+        replica,
+        batch,
+        pay_ici=spec.ici == "pay",
+        chunk_tokens=prompt.riding_tokens,
+        chunk_s=prompt.riding_s,
+    )
+    tpot_s = float(step.total_s) + prompt.share_s * batch
+    pool, size = assignment.prefill, _deployment(spec, assignment, prompt, replicas * batch / tpot_s)
     weights = float(weights_bytes(model, replica.weights_value_bytes))
-    kv_cache = batch * float(kv_cache_bytes(model, spec.workload.kv_tokens, replica.kv_cache_value_bytes))
+    kv_cache = batch * float(kv_cache_bytes(model, workload.held_tokens, replica.kv_cache_value_bytes))
     plan = Plan(
         chip=assignment.chip,
         topology=assignment.topology,
@@ -37,23 +50,148 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         kv_cache=assignment.kv_cache,
         compute=assignment.compute,
         batch=assignment.batch,
+        mode=assignment.mode,
+        chunk_tokens=assignment.chunk_tokens,
+        slices=assignment.slices,
+        prefill=pool,
         tp=tp,
         replicas=replicas,
-        chips=chips,
+        chips=size.chips,
         kv_batch_shards=tp // model.kv_heads if tp > model.kv_heads and tp % model.kv_heads == 0 else 1,
-        tpot_ms=float(step.total_s) * 1e3,
-        step_ms=_step_ms(step),
-        tokens_per_s=tokens_per_s,
-        tokens_per_s_per_chip=tokens_per_s / chips,
+        tpot_ms=tpot_s * 1e3,
+        step_ms=_step_ms(step, prompt.share_s * batch),
+        tokens_per_s=size.tokens_per_s,
+        tokens_per_s_per_chip=size.tokens_per_s / size.chips,
         usd_per_chip_hour=offer.usd_per_chip_hour,
-        usd_per_hour=usd_per_hour,
-        usd_per_million_output_tokens=float(usd_per_million_tokens(usd_per_hour, tokens_per_s)),
+        usd_per_hour=size.usd_per_hour,
+        usd_per_million_output_tokens=float(usd_per_million_tokens(size.usd_per_hour, size.sold_tokens_per_s)),
         weights_bytes=weights,
         kv_cache_bytes=kv_cache,
         hbm_bytes=tp * chip.hbm_bytes,
         hbm_used_fraction=(weights + kv_cache) / (tp * chip.hbm_bytes),
+        stall_ms=max(float(step.total_s), prompt.pause_s) * 1e3,
+        **_request_figures(spec, assignment, prompt, tpot_s, size),
     )
-    return plan, _margins(spec, plan, mlp_matmul(model, replica, batch))
+    return plan, _margins(spec, plan, mlp_matmul(model, replica, batch + prompt.riding_tokens))
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What prefill does to a plan: its time, and what it adds to the steps of a replica that decodes [s]."""
+
+    prefill_s: float = 0.0
+    transfer_s: float = 0.0
+    pause_s: float = 0.0  # for sequences that are being decoded
+    share_s: float = 0.0  # of each sequence of the batch, for each output token
+    riding_tokens: float = 0.0
+    riding_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Deployment:
+    """All slices of a plan together."""
+
+    chips: int
+    usd_per_hour: float
+    tokens_per_s: float  # that they can put out
+    sold_tokens_per_s: float  # that pay for them
+
+
+def _prompt(spec: Spec, assignment: Assignment, replica: Replica) -> _Prompt:
+    workload, chunk = spec.workload, assignment.chunk_tokens
+    new, output_tokens = workload.new_prompt_tokens, workload.output_tokens or 1
+    if assignment.mode is Mode.DECODE_ONLY:
+        return _Prompt()
+    if assignment.prefill is not None:
+        pool, pool_chip = replica_of_pool(spec, assignment), _chip(spec, assignment.prefill.chip)
+        sent = float(kv_cache_bytes(spec.model, workload.prompt_tokens or 0, pool.kv_cache_value_bytes))
+        chips = ((pool, pool_chip), (replica, _chip(spec, assignment.chip)))
+        slower = min(float(side.tp) * (chip.network_bytes_per_s or 0.0) for side, chip in chips)
+        return _Prompt(prefill_s=_prompt_s(spec, pool), transfer_s=sent / slower)
+    if chunk is not None and chunk < new:
+        whole_s = prompt_flops_s(spec.model, workload.cached_prompt_tokens, new, replica, spec.prefill_mfu)
+        return _Prompt(riding_tokens=chunk, riding_s=float(whole_s) * chunk / new)
+    prefill_s = _prompt_s(spec, replica)
+    return _Prompt(prefill_s=prefill_s, pause_s=prefill_s, share_s=prefill_s / output_tokens)
+
+
+def _prompt_s(spec: Spec, replica: Replica) -> float:
+    cached, new = spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens
+    return float(prompt_s(spec.model, cached, new, replica, mfu=spec.prefill_mfu, pay_ici=spec.ici == "pay"))
+
+
+def _deployment(spec: Spec, assignment: Assignment, prompt: _Prompt, slice_tokens_per_s: float) -> _Deployment:
+    """Count the chips, dollars and tokens of all slices, and check that they are as many as the demand needs."""
+    workload, pool, slices = spec.workload, assignment.prefill, assignment.slices
+    output_tokens = workload.output_tokens or 0
+    offers = {offer.chip.id: offer.usd_per_chip_hour for offer in spec.offers}
+    chips = slices * chips_in(assignment.topology)
+    usd_per_hour = chips * offers[assignment.chip]
+    tokens_per_s = slices * slice_tokens_per_s
+    needed = {"slices": (slices, slice_tokens_per_s)}
+    if pool is not None:
+        pool_chips = pool.slices * chips_in(pool.topology)
+        fed = chips_in(pool.topology) // _ways(pool.topology, pool.tp_axes) * output_tokens / prompt.prefill_s
+        chips, usd_per_hour = chips + pool_chips, usd_per_hour + pool_chips * offers[pool.chip]
+        tokens_per_s = min(tokens_per_s, pool.slices * fed)
+        needed["prefill.slices"] = (pool.slices, fed)
+    if workload.requests_per_s is None:
+        return _Deployment(chips, usd_per_hour, tokens_per_s, spec.utilisation * tokens_per_s)
+    demanded = workload.requests_per_s * output_tokens
+    for name, (count, each) in needed.items():
+        least = ceil(demanded / (spec.utilisation * each) * (1 - TOLERANCE))
+        if count != least:
+            raise SolverError(f"{name} = {count}, but {least} meet the demand")
+    return _Deployment(chips, usd_per_hour, tokens_per_s, demanded)
+
+
+def _request_figures(
+    spec: Spec, assignment: Assignment, prompt: _Prompt, tpot_s: float, size: _Deployment
+) -> dict[str, float]:
+    """The figures of whole requests, by the names of a plan; none where the workload has no prompts."""
+    workload, batch = spec.workload, assignment.batch
+    prompt_tokens, output_tokens = workload.prompt_tokens, workload.output_tokens
+    if prompt_tokens is None or output_tokens is None:
+        return {}
+    figures = {
+        "requests_per_s": size.tokens_per_s / output_tokens,
+        "sequences_finished_per_step": sequences_finished(batch, output_tokens),
+        "kv_tokens_evicted_per_step": tokens_evicted(batch, prompt_tokens, output_tokens),
+    }
+    if workload.requests_per_s is not None:
+        figures["load_fraction"] = workload.requests_per_s * output_tokens / size.tokens_per_s
+    if assignment.mode is Mode.DECODE_ONLY:
+        return figures
+    per_s = size.sold_tokens_per_s / output_tokens
+    chunks = ceil(workload.new_prompt_tokens / assignment.chunk_tokens) if prompt.riding_tokens else 0  # type: ignore[operator]
+    prefill_s = prompt.prefill_s + chunks * tpot_s
+    ttft_s = prefill_s + prompt.transfer_s
+    figures |= {
+        "prefill_ms": prefill_s * 1e3,
+        "ttft_ms": ttft_s * 1e3,
+        "e2e_ms": (ttft_s + (output_tokens - 1) * tpot_s) * 1e3,
+        "usd_per_request": size.usd_per_hour / 3600 / per_s,
+        "usd_per_million_tokens": size.usd_per_hour / 3600 / per_s / (prompt_tokens + output_tokens) * 1e6,
+    }
+    return figures | ({"transfer_ms": prompt.transfer_s * 1e3} if assignment.prefill is not None else {})
+
+
+def _ways(topology: str, tp_axes: tuple[int, ...]) -> int:
+    sizes = axis_sizes(topology)
+    return prod(sizes[axis] for axis in tp_axes)
+
+
+def replica_of_pool(spec: Spec, assignment: Assignment) -> Replica:
+    """One replica of the prefill pool of a disaggregated assignment."""
+    pool = assignment.prefill
+    if pool is None:
+        raise SolverError(f"{assignment} has no prefill pool")
+    names = {name: getattr(pool, name) for name in ("chip", "topology", "tp_axes", "weights", "compute")}
+    return replica_of(_chip(spec, pool.chip), replace(assignment, **names))
+
+
+def _chip(spec: Spec, chip_id: str) -> Chip:
+    return next(offer.chip for offer in spec.offers if offer.chip.id == chip_id)
 
 
 def replica_of(chip: Chip, assignment: Assignment) -> Replica:
@@ -70,61 +208,132 @@ def replica_of(chip: Chip, assignment: Assignment) -> Replica:
 
 
 def _offer(spec: Spec, assignment: Assignment) -> Offer:
-    for offer in spec.offers:
-        chip, search = offer.chip, spec.search
-        if chip.id == assignment.chip:
-            on_offer = (
-                assignment.topology in spec.topologies_of(chip)
-                and all(axis_sizes(assignment.topology)[axis] > 1 for axis in assignment.tp_axes)
-                and len(set(assignment.tp_axes)) == len(assignment.tp_axes)
-                and assignment.weights in search.weights
-                and assignment.kv_cache in search.kv_cache
-                and assignment.compute in search.compute
-                and assignment.compute in chip.flop_per_s.by_dtype()
-                and 1 <= assignment.batch <= search.max_batch
-            )
-            if on_offer:
-                return offer
-    raise SolverError(f"{assignment} is not on offer in this spec")
+    search, pool = spec.search, assignment.prefill
+    sides = _sides(assignment)
+    by_chip = {offer.chip.id: offer for offer in spec.offers}
+    chunks = (None,) if assignment.mode is not Mode.CHUNKED else search.chunk_tokens
+    on_offer = (
+        all(side.chip in by_chip and _machine_on_offer(spec, by_chip[side.chip].chip, side) for side in sides)
+        and assignment.kv_cache in search.kv_cache
+        and 1 <= assignment.batch <= search.max_batch
+        and assignment.mode in spec.modes
+        and assignment.chunk_tokens in chunks
+        and (pool is not None) == (assignment.mode is Mode.DISAGGREGATED)
+        and all(side.slices >= 1 for side in sides)
+    )
+    if not on_offer:
+        raise SolverError(f"{assignment} is not on offer in this spec")
+    return by_chip[assignment.chip]
 
 
-def _step_ms(step: Step) -> StepTime:
+def _sides(assignment: Assignment) -> tuple[Assignment | PrefillPool, ...]:
+    """The slices that decode, and those of the prefill pool where there is one."""
+    return (assignment,) if assignment.prefill is None else (assignment, assignment.prefill)
+
+
+def _machine_on_offer(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:
+    """Whether the search has this slice of a chip, these axes and these dtypes."""
+    return (
+        side.topology in spec.topologies_of(chip)
+        and all(axis_sizes(side.topology)[axis] > 1 for axis in side.tp_axes)
+        and len(set(side.tp_axes)) == len(side.tp_axes)
+        and side.weights in spec.search.weights
+        and side.compute in spec.search.compute
+        and side.compute in chip.flop_per_s.by_dtype()
+    )
+
+
+def _step_ms(step: Step, prefill_s: float) -> StepTime:
     return StepTime(
         weights=float(step.weights_s) * 1e3,
         flops=float(step.flops_s) * 1e3,
         ici=float(step.ici_s) * 1e3,
         kv_cache=float(step.kv_cache_s) * 1e3,
+        prefill=prefill_s * 1e3,
     )
 
 
 def _margins(spec: Spec, plan: Plan, matmul: Matmul) -> tuple[Margin, ...]:
-    model, slo, search = spec.model, spec.slo, spec.search
+    """How a plan stands to each requirement; where both pools must meet one, the margin of the one that is nearer."""
+    model, search, workload = spec.model, spec.search, spec.workload
+    own = replica_of(_chip(spec, plan.chip), plan)
     usable_gb = (1 - spec.headroom) * plan.hbm_bytes / 1e9
-    fits = BYTES_PER_VALUE[plan.weights] <= BYTES_PER_VALUE[plan.compute]
-    splits = (
-        model.kv_heads % plan.tp == 0
-        if plan.tp <= model.kv_heads
-        else plan.tp % model.kv_heads == 0 and plan.batch % plan.kv_batch_shards == 0
-    )
     margins = [_at_most(Requirement.HBM, (plan.weights_bytes + plan.kv_cache_bytes) / 1e9, usable_gb, "GB")]
-    if slo.tpot_ms is not None:
-        margins.append(_at_most(Requirement.TPOT, plan.tpot_ms, slo.tpot_ms, "ms"))
-    if spec.ici == "forbid":
-        margins.append(
-            _at_most(Requirement.ICI, float(matmul.ici_s) * 1e6, float(matmul.hidden_s) * 1e6, "us a matmul")
+    rules = [_rules(model, own, plan, plan.tp <= model.kv_heads or plan.batch % plan.kv_batch_shards == 0)]
+    matmuls = [matmul]
+    if plan.mode is Mode.INTERLEAVED or (plan.mode is Mode.CHUNKED and not _rides(spec, plan)):
+        matmuls.append(mlp_matmul(model, own, workload.new_prompt_tokens))
+    if plan.prefill is not None:
+        pool = replica_of_pool(spec, plan)
+        held = float(weights_bytes(model, pool.weights_value_bytes)) + float(
+            kv_cache_bytes(model, workload.prompt_tokens or 0, pool.kv_cache_value_bytes)
         )
-    margins += [
-        Margin(requirement=Requirement.HEADS, holds=model.query_heads % plan.tp == 0 and model.d_ff % plan.tp == 0),
-        Margin(requirement=Requirement.KV_HEADS, holds=splits),
-        Margin(requirement=Requirement.DTYPES, holds=fits),
-    ]
-    if search.max_chips is not None:
-        margins.append(_at_most(Requirement.CHIPS, float(plan.chips), float(search.max_chips), "chips"))
-    if search.max_usd_per_hour is not None:
-        margins.append(_at_most(Requirement.BUDGET, plan.usd_per_hour, search.max_usd_per_hour, "$/h"))
-    if slo.min_tokens_per_s is not None:
-        margins.append(_at_least(Requirement.THROUGHPUT, plan.tokens_per_s, slo.min_tokens_per_s, "tokens/s"))
+        pool_gb = (1 - spec.headroom) * float(pool.tp) * _chip(spec, plan.prefill.chip).hbm_bytes / 1e9
+        margins = [_nearer(margins[0], _at_most(Requirement.HBM, held / 1e9, pool_gb, "GB"))]
+        rules.append(_rules(model, pool, plan.prefill, True))
+        matmuls.append(mlp_matmul(model, pool, workload.new_prompt_tokens))
+    margins += _time_limits(spec, plan)
+    if spec.ici == "forbid":
+        waits = ((float(one.ici_s) * 1e6, float(one.hidden_s) * 1e6) for one in matmuls)
+        margins.append(reduce(_nearer, (_at_most(Requirement.ICI, *wait, "us a matmul") for wait in waits)))
+    for position, requirement in enumerate((Requirement.HEADS, Requirement.KV_HEADS, Requirement.DTYPES)):
+        margins.append(Margin(requirement=requirement, holds=all(held[position] for held in rules)))
+    margins += _size_limits(spec, plan)
+    if plan.mode is Mode.CHUNKED and _rides(spec, plan):
+        arriving = plan.batch * workload.new_prompt_tokens / (workload.output_tokens or 1)
+        margins.append(_at_most(Requirement.CHUNK, arriving, float(plan.chunk_tokens or 0), "tokens a step"))
+    if search.min_batch is not None:
+        margins.append(_at_least(Requirement.MIN_BATCH, float(plan.batch), float(search.min_batch), "sequences"))
     return tuple(margins)
+
+
+def _rides(spec: Spec, plan: Plan) -> bool:
+    """Whether the chunk of a chunked plan is a part of the prompt, rather than the whole."""
+    return plan.chunk_tokens is not None and plan.chunk_tokens < spec.workload.new_prompt_tokens
+
+
+def _rules(model: ModelSpec, replica: Replica, side: Assignment | PrefillPool, splits: bool) -> tuple[bool, bool, bool]:
+    """Whether one side meets `heads`, `kv_heads` and `dtypes`; `splits`: its batch does where it must."""
+    tp = int(replica.tp)
+    even = model.kv_heads % tp == 0 if tp <= model.kv_heads else tp % model.kv_heads == 0 and splits
+    fits = BYTES_PER_VALUE[side.weights] <= BYTES_PER_VALUE[side.compute]
+    return model.query_heads % tp == 0 and model.d_ff % tp == 0, even, fits
+
+
+def _time_limits(spec: Spec, plan: Plan) -> Iterator[Margin]:
+    slo = spec.slo
+    for requirement, value, limit in (
+        (Requirement.TPOT, plan.tpot_ms, slo.tpot_ms),
+        (Requirement.TTFT, plan.ttft_ms, slo.ttft_ms),
+        (Requirement.E2E, plan.e2e_ms, slo.e2e_ms),
+        (Requirement.STALL, plan.stall_ms, slo.stall_ms),
+    ):
+        if limit is not None and value is not None:
+            yield _at_most(requirement, value, limit, "ms")
+
+
+def _size_limits(spec: Spec, plan: Plan) -> Iterator[Margin]:
+    search, slo = spec.search, spec.slo
+    if search.max_chips is not None:
+        yield _at_most(Requirement.CHIPS, float(plan.chips), float(search.max_chips), "chips")
+    if search.max_usd_per_hour is not None:
+        yield _at_most(Requirement.BUDGET, plan.usd_per_hour, search.max_usd_per_hour, "$/h")
+    if slo.min_tokens_per_s is not None:
+        yield _at_least(Requirement.THROUGHPUT, plan.tokens_per_s, slo.min_tokens_per_s, "tokens/s")
+    taken: dict[str, int] = {}
+    for side in _sides(plan):
+        taken[side.chip] = taken.get(side.chip, 0) + side.slices * chips_in(side.topology)
+    quotas = [
+        _at_most(Requirement.QUOTA, float(taken.get(chip, 0)), float(most), f"chips of {chip}")
+        for chip, most in search.quota.items()
+    ]
+    if quotas:
+        yield reduce(_nearer, quotas)
+
+
+def _nearer(one: Margin, other: Margin) -> Margin:
+    """The margin that is violated, or nearer to it, relatively."""
+    return max(one, other, key=lambda margin: (margin.value or 0.0) / (margin.limit or 1e-30))
 
 
 def _at_most(requirement: Requirement, value: float, limit: float, unit: str) -> Margin:

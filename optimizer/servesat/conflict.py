@@ -4,8 +4,9 @@ from itertools import combinations
 
 import numpy as np
 
-from servesat.candidates import BIT, TIE, Columns
+from servesat.candidates import Columns
 from servesat.plan import Requirement
+from servesat.rules import BIT, TIE
 
 LIMITS = (
     Requirement.HBM,
@@ -14,8 +15,23 @@ LIMITS = (
     Requirement.CHIPS,
     Requirement.BUDGET,
     Requirement.THROUGHPUT,
+    Requirement.TTFT,
+    Requirement.E2E,
+    Requirement.STALL,
+    Requirement.MIN_BATCH,
+    Requirement.QUOTA,
 )
 """The requirements with a limit that could be moved; the others are rules of the model's shape."""
+
+
+_SERVICE_LEVELS = (
+    Requirement.TPOT,
+    Requirement.THROUGHPUT,
+    Requirement.TTFT,
+    Requirement.E2E,
+    Requirement.STALL,
+    Requirement.MIN_BATCH,
+)
 
 
 def minimal_conflicts(columns: Columns) -> tuple[tuple[Requirement, ...], ...]:
@@ -42,8 +58,8 @@ def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
     """The limits that keep the chosen column from something cheaper.
 
     Those that keep it from the larger batches of its own layout (where only several together do, the fewest), and those
-    on the whole slice, `chips` and `budget`, whose removal alone would allow a cheaper slice. Where there are none, the
-    service levels, `tpot` and `throughput`, whose removal alone would allow a cheaper plan anywhere.
+    on all slices, `chips`, `budget` and `quota`, whose removal alone would allow a cheaper slice. Where there are none,
+    the service levels whose removal alone would allow a cheaper plan anywhere.
     """
     layouts, violated = columns.layouts, columns.violated
     cheaper = columns.usd_per_million * (1 + TIE) < columns.usd_per_million[chosen]
@@ -51,12 +67,12 @@ def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
     def alone(limits: tuple[Requirement, ...]) -> set[Requirement]:
         return {limit for limit in limits if np.any(cheaper & (violated == BIT[limit]))}
 
-    same = (layouts.place == layouts.place[chosen]) & (layouts.dtype == layouts.dtype[chosen])
+    same = layouts.number == layouts.number[chosen]
     movable = np.uint16(sum(BIT[limit] for limit in LIMITS))
     masks = np.unique(violated[cheaper & same & (violated & ~movable == 0)])
-    found = alone((Requirement.CHIPS, Requirement.BUDGET))
+    found = alone((Requirement.CHIPS, Requirement.BUDGET, Requirement.QUOTA))
     if len(masks):
         fewest = masks[np.bitwise_count(masks) == np.bitwise_count(masks).min()]
         found |= {limit for limit in LIMITS if np.bitwise_or.reduce(fewest) & BIT[limit]}
-    found = found or alone((Requirement.TPOT, Requirement.THROUGHPUT))
+    found = found or alone(_SERVICE_LEVELS)
     return tuple(limit for limit in LIMITS if limit in found)

@@ -8,17 +8,18 @@ A column with one bit is a plan that one change allows; the best such column tel
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from servesat.arrays import Floats, Ints
-from servesat.candidates import BIT, TIE, TOLERANCE, Columns, evaluate
+from servesat.candidates import Columns, evaluate
 from servesat.deployment import solve
 from servesat.errors import SolverError
 from servesat.formulation import Settings
 from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
-from servesat.plan import Change, Correction, Plan, Requirement
+from servesat.plan import Change, Correction, Mode, Plan, Requirement
+from servesat.rules import BIT, TIE, TOLERANCE
 from servesat.spec import MAX_BATCH, Spec
 
 
@@ -35,7 +36,27 @@ class Opening(StrEnum):
 
 
 _OPENING_BIT = {opening: 1 << (len(Requirement) + position) for position, opening in enumerate(Opening)}
-_MOVABLE = (Requirement.TPOT, Requirement.CHIPS, Requirement.BUDGET, Requirement.THROUGHPUT, Requirement.HBM)
+_MOVABLE = (
+    Requirement.TPOT,
+    Requirement.CHIPS,
+    Requirement.BUDGET,
+    Requirement.THROUGHPUT,
+    Requirement.HBM,
+    Requirement.TTFT,
+    Requirement.E2E,
+    Requirement.STALL,
+    Requirement.MIN_BATCH,
+)
+_FIXED = (
+    Requirement.HEADS,
+    Requirement.KV_HEADS,
+    Requirement.DTYPES,
+    Requirement.ICI,
+    Requirement.CHUNK,
+    Requirement.QUOTA,
+)
+"""The requirements that no single change moves: rules, and quotas, which other chips get round."""
+
 _BITS: dict[Requirement | Opening, int] = {
     requirement: int(BIT[requirement]) for requirement in _MOVABLE
 } | _OPENING_BIT
@@ -57,24 +78,29 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
     A limit moves to the first value that allows a plan; a dtype is the widest that does, a slice the smallest, a chip
     the cheapest. Each comes with the best plan under it, proved. Empty when no two changes suffice.
     """
-    widened = _widen(spec)
+    searches = _widen(spec)
     found = []
     for kind, bit in _BITS.items():
-        rows = np.flatnonzero(widened.bits == bit)
+        nearest = [
+            _nearest(widened, kind, rows) for widened in searches if len(rows := np.flatnonzero(widened.bits == bit))
+        ]
+        if nearest:
+            found.append((min(nearest, key=lambda one: one.asked).change,))
+    return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(searches))
+
+
+def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
+    """The two changes that allow the cheapest column that needs two; none where each needs more."""
+    found = []
+    for widened in searches:
+        rows = np.flatnonzero((widened.bits >= 0) & (np.bitwise_count(widened.bits) == 2))
         if len(rows):
-            found.append((_change(widened, kind, _nearest(widened, kind, rows)),))
-    return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(widened))
-
-
-def _cheapest_pair(widened: _Widened) -> list[tuple[Change, ...]]:
-    rows = np.flatnonzero((widened.bits >= 0) & (np.bitwise_count(widened.bits) == 2))
-    if not len(rows):
-        return []
-    cost = widened.columns.usd_per_million[rows]
-    tied = rows[cost <= cost.min() * (1 + TIE)]
-    row = int(tied[np.argmin(widened.columns.step_s[tied])])
-    kinds = [kind for kind, bit in _BITS.items() if widened.bits[row] & bit]
-    return [tuple(_change(widened, kind, row) for kind in kinds)]
+            cost = widened.columns.usd_per_million[rows]
+            tied = rows[cost <= cost.min() * (1 + TIE)]
+            row = int(tied[np.argmin(widened.columns.step_s[tied])])
+            kinds = [kind for kind, bit in _BITS.items() if widened.bits[row] & bit]
+            found.append((float(cost.min()), tuple(_change(widened, kind, row) for kind in kinds)))
+    return [min(found, key=lambda pair: pair[0])[1]] if found else []
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
@@ -94,16 +120,28 @@ def _used(plan: Plan, change: Change) -> float | int | str:
         Requirement.BUDGET: plan.usd_per_hour,
         Requirement.THROUGHPUT: plan.tokens_per_s,
         Requirement.HBM: max(0.0, 1 - plan.hbm_used_fraction),
+        Requirement.TTFT: plan.ttft_ms or 0.0,
+        Requirement.E2E: plan.e2e_ms or 0.0,
+        Requirement.STALL: plan.stall_ms or 0.0,
+        Requirement.MIN_BATCH: plan.batch,
         Opening.MAX_BATCH: plan.batch,
     }
     return used.get(change.requirement, change.value)
 
 
-def _widen(spec: Spec) -> _Widened:
+def _widen(spec: Spec) -> list[_Widened]:
     """Evaluate everything that could be searched, under both treatments of the interconnect.
 
-    The breakpoints of the memory without its headroom, and of a larger batch than the search's, are there too.
+    The breakpoints of the memory without its headroom, and of a larger batch than the search's, are there too. Of
+    disaggregated plans only limits may move: their pairs are too many to widen.
     """
+    searches = []
+    if Mode.DISAGGREGATED in spec.modes:
+        columns = evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]}))
+        searches.append(_with_bits(spec, columns, np.zeros(len(columns), dtype=np.int64)))
+        if len(spec.modes) == 1:
+            return searches
+        spec = spec.in_one_pool()
     searched = {offer.chip.id for offer in spec.offers}
     others = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
     everything: dict[str, Any] = {
@@ -122,7 +160,7 @@ def _widen(spec: Spec) -> _Widened:
     for more, _ in found[1:]:
         columns = columns.join(more)
     extra = np.concatenate([np.full(len(part), paid, dtype=np.int64) for part, paid in found])
-    return _with_bits(spec, columns, extra)
+    return [*searches, _with_bits(spec, columns, extra)]
 
 
 def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
@@ -140,26 +178,34 @@ def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
         + _OPENING_BIT[Opening.COMPUTE] * (dtypes.compute not in search.compute)
         for dtypes in layouts.dtypes
     ]
-    sequence = kv_cache_bytes(spec.model, spec.workload.kv_tokens, layouts.replica.kv_cache_value_bytes)
+    sequence = kv_cache_bytes(spec.model, spec.workload.held_tokens, layouts.replica.kv_cache_value_bytes)
     used = weights_bytes(spec.model, layouts.replica.weights_value_bytes) + columns.batch * sequence
     headroom = np.asarray(1 - used / (layouts.tp * layouts.hbm_bytes))
 
     hbm = int(BIT[Requirement.HBM])
     short = (1 - headroom) > (1 - spec.headroom) * (1 + TOLERANCE)  # of the spec's headroom, whichever was evaluated
     violated = np.where(short, columns.violated.astype(np.int64) | hbm, columns.violated & ~np.uint16(hbm))
-    fixed = sum(int(BIT[r]) for r in (Requirement.HEADS, Requirement.KV_HEADS, Requirement.DTYPES, Requirement.ICI))
-    hopeless = (violated & fixed != 0) | (headroom < -TOLERANCE)
+    fixed = sum(int(BIT[rule]) for rule in _FIXED)
+    pool = layouts.serving.violated & (fixed | hbm) != 0  # a prefill pool that no change of a limit would help
+    hopeless = (violated & fixed != 0) | (headroom < -TOLERANCE) | pool
     bits = violated | np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | extra
     bits |= np.where(columns.batch > search.max_batch, _OPENING_BIT[Opening.MAX_BATCH], 0)
     return _Widened(
         columns=columns,
         bits=np.where(hopeless, -1, bits),
-        tokens_per_s=layouts.replicas * columns.batch / columns.step_s,
+        tokens_per_s=columns.tokens_per_s,
         headroom=np.maximum(headroom, 0.0),
     )
 
 
-def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> int:
+class _Nearest(NamedTuple):
+    """The change that asks least, with how much it asks: of the limit, then of money and time."""
+
+    asked: tuple[float, float, float]
+    change: Change
+
+
+def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> _Nearest:
     """Of the columns that one change allows, the one that asks least of it; the cheapest of those."""
     columns, layouts = widened.columns, widened.columns.layouts
     dtypes = layouts.dtypes
@@ -167,10 +213,18 @@ def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> int:
     match kind:
         case Requirement.TPOT:
             asked = columns.step_s
+        case Requirement.TTFT:
+            asked = columns.ttft_s
+        case Requirement.E2E:
+            asked = columns.e2e_s
+        case Requirement.STALL:
+            asked = columns.stall_s
+        case Requirement.MIN_BATCH:
+            asked = -columns.batch
         case Requirement.CHIPS | Opening.TOPOLOGY:
-            asked = layouts.chips
+            asked = columns.chips
         case Requirement.BUDGET:
-            asked = layouts.usd_per_hour
+            asked = columns.usd_per_hour
         case Requirement.THROUGHPUT:
             asked = -widened.tokens_per_s
         case Requirement.HBM:
@@ -181,19 +235,25 @@ def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> int:
             asked = np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in dtypes])[layouts.dtype]
         case _:
             asked = np.zeros(len(columns))
-    return int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], asked[rows]))[0]])
+    row = int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], asked[rows]))[0]])
+    asks = (float(asked[row]), float(columns.usd_per_million[row]), float(columns.step_s[row]))
+    return _Nearest(asks, _change(widened, kind, row))
 
 
 def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
     """The change of one kind that allows a column."""
-    columns, layouts = widened.columns, widened.columns.layouts
+    columns = widened.columns
     assignment = columns.assignment(row)
     moved: dict[Requirement | Opening, tuple[str, float | int | str, str]] = {
         Requirement.TPOT: ("slo.tpot_ms", float(columns.step_s[row]) * 1e3, "ms"),
-        Requirement.CHIPS: ("search.max_chips", int(layouts.chips[row]), "chips"),
-        Requirement.BUDGET: ("search.max_usd_per_hour", float(layouts.usd_per_hour[row]), "$/h"),
+        Requirement.CHIPS: ("search.max_chips", int(columns.chips[row]), "chips"),
+        Requirement.BUDGET: ("search.max_usd_per_hour", float(columns.usd_per_hour[row]), "$/h"),
         Requirement.THROUGHPUT: ("slo.min_tokens_per_s", float(widened.tokens_per_s[row]), "tokens/s"),
         Requirement.HBM: ("headroom", float(widened.headroom[row]), ""),
+        Requirement.TTFT: ("slo.ttft_ms", float(columns.ttft_s[row]) * 1e3, "ms"),
+        Requirement.E2E: ("slo.e2e_ms", float(columns.e2e_s[row]) * 1e3, "ms"),
+        Requirement.STALL: ("slo.stall_ms", float(columns.stall_s[row]) * 1e3, "ms"),
+        Requirement.MIN_BATCH: ("search.min_batch", int(columns.batch[row]), "sequences"),
         Opening.CHIP: ("search.chips", assignment.chip, ""),
         Opening.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
         Opening.WEIGHTS: ("search.weights", assignment.weights, ""),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates import BIT, TOLERANCE, Columns, evaluate
+from servesat.candidates import Columns, evaluate
 from servesat.check import rederive
 from servesat.conflict import binding, minimal_conflicts
 from servesat.errors import SolverError
@@ -17,6 +17,7 @@ from servesat.formulation import solve as solve_instance
 from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.layouts import Layouts
 from servesat.plan import Margin, Plan, Result, Status
+from servesat.rules import BIT, TOLERANCE
 from servesat.spec import Spec
 
 

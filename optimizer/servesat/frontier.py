@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from servesat.arrays import Floats, Ints
-from servesat.candidates import TIE, Columns, evaluate, tabulate
+from servesat.candidates import Columns, evaluate, tabulate
 from servesat.check import rederive
 from servesat.conflict import minimal_conflicts
 from servesat.deployment import solve
 from servesat.errors import SolverError, SpecError
 from servesat.formulation import Settings
 from servesat.instance import STEP_RESOLUTION, round_columns
-from servesat.layouts import enumerate_layouts
-from servesat.plan import Plan, Requirement, Status
+from servesat.modes import enumerate_layouts
+from servesat.plan import Mode, Plan, Requirement, Status
+from servesat.rules import TIE
 from servesat.spec import Spec
 from servesat.validation import nearest
 
@@ -54,16 +55,17 @@ def _logarithm(values: Floats) -> Ints:
 
 
 def _tokens_per_s_per_chip(columns: Columns) -> Floats:
-    return columns.layouts.replicas * columns.batch / columns.step_s / columns.layouts.chips
+    return columns.tokens_per_s / columns.chips
 
 
 AXES: Mapping[str, Callable[[Columns], Ints]] = {
     "tpot_ms": lambda columns: _logarithm(columns.step_s),
     "usd_per_million_output_tokens": lambda columns: _logarithm(columns.usd_per_million),
     "tokens_per_s_per_chip": lambda columns: -_logarithm(_tokens_per_s_per_chip(columns)),
-    "chips": lambda columns: columns.layouts.chips,
-    "usd_per_hour": lambda columns: _logarithm(columns.layouts.usd_per_hour),
+    "chips": lambda columns: columns.chips,
+    "usd_per_hour": lambda columns: _logarithm(columns.usd_per_hour),
     "batch": lambda columns: -columns.batch,
+    "ttft_ms": lambda columns: _logarithm(columns.ttft_s),
 }
 """The figures that can be traded, each as an integer code of which less is better.
 
@@ -80,12 +82,15 @@ def trace_frontier(
     """Find every plan within the spec that no other equals or beats in all of two or three figures.
 
     Exhaustive, so exact: every legal batch of every layout is evaluated and compared, as integers of a relative
-    resolution of 1e-9. Plans with equal figures are one point: the first of them by speed, chips and id. `by` gives
-    each chip, or each topology of each chip, a frontier of its own. The cheapest point is compared with CP-SAT's
-    optimum. Raises SpecError for axes that are not in AXES, or not two or three.
+    resolution of 1e-9; disaggregated plans, whose pairs are too many for that, are left out. Plans with equal figures
+    are one point: the first of them by speed, chips and id. `by` gives each chip, or each topology of each chip, a
+    frontier of its own. The cheapest point is compared with CP-SAT's optimum. Raises SpecError for axes that are not in
+    AXES, or not two or three.
     """
     start = time.perf_counter()
-    spec, axes = Spec.load(spec), _checked_axes(axes)
+    spec, axes = Spec.load(spec).in_one_pool(), _checked_axes(axes)
+    if "ttft_ms" in axes and Mode.DECODE_ONLY in spec.modes:
+        raise SpecError("axis 'ttft_ms': decode_only has no first token; give prompt_tokens and output_tokens")
     if by is not None and by not in list(By):
         raise SpecError(f"by = {by!r}: expected {' or '.join(By)}")
     layouts = enumerate_layouts(spec)

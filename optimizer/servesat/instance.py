@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from servesat.arrays import Ints
-from servesat.candidates import TIE, Bits, Columns
+from servesat.candidates import Columns
+from servesat.layouts import MODES
+from servesat.rules import TIE, Bits
 
 COST_RESOLUTION = 1e-12
 """Relative resolution of the solver's costs, which are logarithms in this unit: a millionth of the tie band."""
@@ -67,9 +69,15 @@ def round_columns(columns: Columns) -> Instance:
     places, dtypes = layouts.places, layouts.dtypes
     cost = np.rint(np.log(columns.usd_per_million) / COST_RESOLUTION).astype(np.int64)
     step = np.rint(np.log(columns.step_s) / STEP_RESOLUTION).astype(np.int64)
-    place_id = _codes([(p.offer.chip.id, p.topology, p.tp_axes) for p in places])[layouts.place]
-    dtype_id = _codes(list(dtypes))[layouts.dtype]
-    order = np.lexsort((columns.batch, dtype_id, place_id, layouts.chips, step))
+    serving = layouts.serving
+    place_id = _codes([(p.offer.chip.id, p.topology, p.tp_axes) for p in places])
+    dtype_id = _codes(list(dtypes))
+    mode_id = _codes(list(MODES))[serving.mode]
+    pool = np.where(
+        serving.pool_place < 0, -1, place_id[serving.pool_place] * len(dtypes) + dtype_id[serving.pool_dtype]
+    )
+    ids = (place_id[layouts.place], dtype_id[layouts.dtype], columns.batch, mode_id, serving.chunk, pool)
+    order = np.lexsort((serving.pool_slices, columns.slices, *ids[::-1], columns.chips, step))
     rank = np.empty(len(columns), dtype=np.int64)
     rank[order] = np.arange(len(columns))
     return Instance(
@@ -80,6 +88,9 @@ def round_columns(columns: Columns) -> Instance:
             "weights": _codes([d.weights for d in dtypes])[layouts.dtype],
             "kv_cache": _codes([d.kv_cache for d in dtypes])[layouts.dtype],
             "compute": _codes([d.compute for d in dtypes])[layouts.dtype],
+            "mode": mode_id,
+            "chunk_tokens": serving.chunk,
+            "prefill": pool,
             "batch": columns.batch,
         },
         layout=layouts.number,

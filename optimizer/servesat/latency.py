@@ -1,10 +1,10 @@
 """Time of one decode step, assembled from memory, roofline and collectives (docs/cost-model.md, "Step")."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from servesat.arrays import Array, Ints
+from servesat.arrays import Array, Rows
 from servesat.catalogue import ModelSpec
 from servesat.collectives import COLLECTIVES_PER_LAYER, activations_s
 from servesat.memory import kv_cache_bytes, parameters, weights_bytes
@@ -12,7 +12,7 @@ from servesat.roofline import flops_s, load_s
 
 
 @dataclass(frozen=True)
-class Replica:
+class Replica(Rows):
     """One replica's machine and dtypes as the cost model sees them: numbers, or arrays of one shape over layouts."""
 
     tp: Array
@@ -21,19 +21,6 @@ class Replica:
     tp_bytes_per_s: Array
     weights_value_bytes: Array
     kv_cache_value_bytes: Array
-
-    def take(self, rows: Ints) -> "Replica":
-        """The replicas at `rows`, where the fields are arrays."""
-        return Replica(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-    def join(self, other: "Replica") -> "Replica":
-        """These replicas followed by others, where the fields are arrays."""
-        return Replica(
-            **{
-                field.name: np.concatenate([getattr(self, field.name), getattr(other, field.name)])
-                for field in fields(self)
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -66,20 +53,35 @@ class Matmul:
         return np.maximum(self.hbm_s, self.math_s)
 
 
-def decode_step(model: ModelSpec, context_tokens: int, replica: Replica, batch: Array, *, pay_ici: bool) -> Step:
+def decode_step(
+    model: ModelSpec,
+    context_tokens: float,
+    replica: Replica,
+    batch: Array,
+    *,
+    pay_ici: bool,
+    chunk_tokens: Array = 0.0,
+    chunk_s: Array = 0.0,
+) -> Step:
     """One token for each of B sequences, the scaling book's roofline (part 7, "Theoretical step time").
 
     `pay_ici` adds four collectives of [B, D] activations a layer; otherwise the interconnect is assumed hidden, which
-    the requirement `ici` then demands.
+    the requirement `ici` then demands. A chunk of a prompt rides along: its tokens join the collectives, and its FLOPs
+    take `chunk_s`; the weights are loaded once for both.
     """
-    one_layer_s = COLLECTIVES_PER_LAYER * activations_s(batch, model.d_model, replica.tp_bytes_per_s)
+    ici_s = layers_ici_s(model, replica, batch + chunk_tokens) if pay_ici else 0.0 * batch
     kv_bytes = batch * kv_cache_bytes(model, context_tokens, replica.kv_cache_value_bytes)
     return Step(
         weights_s=load_s(weights_bytes(model, replica.weights_value_bytes), replica.tp, replica.hbm_bytes_per_s),
-        flops_s=flops_s(parameters(model), batch, replica.tp, replica.flop_per_s),
-        ici_s=model.layers * one_layer_s if pay_ici else 0.0 * batch,
+        flops_s=flops_s(parameters(model), batch, replica.tp, replica.flop_per_s) + chunk_s,
+        ici_s=ici_s,
         kv_cache_s=load_s(kv_bytes, replica.tp, replica.hbm_bytes_per_s),
     )
+
+
+def layers_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
+    """Four collectives of [tokens, D] activations a layer: L · 4 · b_a · tokens · D / (m · W_ici) [s]."""
+    return model.layers * COLLECTIVES_PER_LAYER * activations_s(tokens, model.d_model, replica.tp_bytes_per_s)
 
 
 def mlp_matmul(model: ModelSpec, replica: Replica, batch: Array) -> Matmul:
@@ -97,6 +99,48 @@ def usd_per_million_tokens(usd_per_hour: Array, tokens_per_s: Array) -> Array:
     return usd_per_hour / 3600.0 / tokens_per_s * 1e6
 
 
-def largest_batch_within(limit_s: Array, base_s: Array, slope_s: Array, kv_s: Array) -> Array:
-    """The largest B, not rounded, with max(base, slope·B) + kv·B ≤ limit; below 1 where there is none."""
-    return np.minimum((limit_s - base_s) / kv_s, limit_s / (slope_s + kv_s))
+@dataclass(frozen=True)
+class Line:
+    """Time that grows with the batch: fixed + slope · B [s]."""
+
+    fixed_s: Array
+    slope_s: Array
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """The time per output token as a function of the batch: max(base, flops, ici) + kv · B [s].
+
+    `base` is loading the weights; the two lines are the FLOPs and the interconnect; `kv` is a sequence's cache, and
+    what else each sequence adds.
+    """
+
+    base_s: Array
+    flops: Line
+    ici: Line
+    kv_s: Array
+
+    def at(self, batch: Array) -> Array:
+        """The time per output token at a batch [s]."""
+        flops, ici = (line.fixed_s + line.slope_s * batch for line in (self.flops, self.ici))
+        return np.maximum(np.maximum(self.base_s, flops), ici) + self.kv_s * batch
+
+    def largest_batch_within(self, limit_s: Array) -> Array:
+        """The largest B, not rounded, that takes no longer than the limit; below 1 where there is none."""
+        flops, ici = ((limit_s - line.fixed_s) / (line.slope_s + self.kv_s) for line in (self.flops, self.ici))
+        return np.minimum((limit_s - self.base_s) / self.kv_s, np.minimum(flops, ici))
+
+    def least_batch_for(self, sequences_per_s: Array) -> Array:
+        """The least B, not rounded, at which so many sequences a second get a token; infinite where none does."""
+        budget_s = 1 / np.asarray(sequences_per_s)  # what a sequence of the batch may add to the step
+        least = _least(self.base_s, budget_s - self.kv_s)
+        for line in (self.flops, self.ici):
+            least = np.maximum(least, _least(line.fixed_s, budget_s - self.kv_s - line.slope_s))
+        return least
+
+
+def _least(fixed_s: Array, left_s: Array) -> Array:
+    """The least B with fixed ≤ left · B; infinite where nothing is left."""
+    fixed_s, left_s = np.broadcast_arrays(fixed_s, left_s)
+    enough = (left_s > 0) | ((left_s >= 0) & (fixed_s <= 0))
+    return np.where(enough, fixed_s / np.where(left_s > 0, left_s, 1.0), np.inf)

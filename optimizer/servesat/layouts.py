@@ -1,16 +1,20 @@
-"""Every layout a spec allows: chip, slice, tensor-parallel axes and dtypes, one row each."""
+"""Every layout a spec allows: chip, slice, tensor-parallel axes and dtypes, one row each.
+
+Here a layout is a machine with dtypes that decodes; `modes.py` adds how it serves prompts.
+"""
 
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from servesat.arrays import Floats, Ints
+from servesat.arrays import Floats, Ints, Rows
 from servesat.catalogue import axis_sizes, chips_in
 from servesat.collectives import tensor_parallel_bytes_per_s
 from servesat.latency import Replica
 from servesat.memory import BYTES_PER_VALUE
+from servesat.plan import Mode
 from servesat.sharding import tensor_parallel_axes
 from servesat.spec import Offer, Spec
 
@@ -31,12 +35,61 @@ class Dtypes(NamedTuple):
     compute: str
 
 
+MODES = tuple(Mode)
+"""The modes in the order of their codes."""
+
+
 @dataclass(frozen=True)
-class Layouts:
+class Serving(Rows):
+    """How each layout serves prompts; every array has shape [layouts].
+
+    The time to the first token is `first_token_s` and `first_token_steps` decode steps; `share_s` is what prefill adds
+    to the time per output token for each sequence of the batch. A prefill pool (`pool_place` and `pool_dtype` are -1
+    where there is none) has `pool_slices` slices to `slices` that decode; one of them takes `prefill_s` a prompt, and
+    feeds `pool_tokens_per_s` output tokens.
+    """
+
+    mode: Ints  # index into MODES
+    chunk: Ints  # the chunk chosen, 0 without chunks
+    riding_tokens: Floats  # prompt tokens that ride on each decode step
+    riding_s: Floats  # their FLOPs
+    prefill_s: Floats
+    transfer_s: Floats
+    first_token_s: Floats
+    first_token_steps: Floats
+    share_s: Floats
+    pool_place: Ints
+    pool_dtype: Ints
+    pool_slices: Ints
+    pool_chips: Ints
+    pool_usd_per_hour: Floats
+    pool_tokens_per_s: Floats
+    slices: Ints
+    violated: Ints  # bit mask of what prefill violates at any batch
+
+    @property
+    def fed_tokens_per_s(self) -> Floats:
+        """Output tokens that the prefill pool feeds; without one nothing holds them up."""
+        return np.where(self.pool_place < 0, np.inf, self.pool_slices * self.pool_tokens_per_s)
+
+    @property
+    def pool_total_usd_per_hour(self) -> Floats:
+        """What the prefill pool costs; 0 without one."""
+        return self.pool_slices * self.pool_usd_per_hour
+
+    @property
+    def pool_total_chips(self) -> Ints:
+        """The chips of the prefill pool."""
+        return self.pool_slices * self.pool_chips
+
+
+@dataclass(frozen=True)
+class Layouts(Rows):
     """The layouts of a spec; every array has shape [layouts]."""
 
     places: tuple[Place, ...]
     dtypes: tuple[Dtypes, ...]
+    number: Ints  # a number for each layout, the same whichever rows of the enumeration are taken
     place: Ints  # index into places
     dtype: Ints  # index into dtypes
     chips: Ints  # n, chips in the slice
@@ -45,59 +98,56 @@ class Layouts:
     usd_per_hour: Floats  # of the slice
     hbm_bytes: Floats  # of one chip
     replica: Replica
+    serving: Serving
 
     def __len__(self) -> int:
         return len(self.place)
 
-    @property
-    def number(self) -> Ints:
-        """A number for each layout, the same whichever rows of the enumeration are taken."""
-        return self.place * len(self.dtypes) + self.dtype
 
-    def take(self, rows: Ints) -> "Layouts":
-        """The layouts at `rows`, in that order and as often."""
-        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in _ARRAYS}
-        return replace(self, replica=self.replica.take(rows), **arrays)
-
-    def join(self, other: "Layouts") -> "Layouts":
-        """These layouts followed by others of the same enumeration."""
-        arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS}
-        return replace(self, replica=self.replica.join(other.replica), **arrays)
-
-
-_ARRAYS = ("place", "dtype", "chips", "replicas", "tp", "usd_per_hour", "hbm_bytes")
-
-
-class SharedLayouts:
-    """The layouts of one spec after another, enumerated anew only when chips, slices or dtypes of the search change."""
-
-    def __init__(self) -> None:
-        self._searched: tuple[Any, ...] = ()
-        self._layouts: Layouts | None = None
-
-    def of(self, spec: Spec) -> Layouts:
-        """The layouts of a spec, at its prices."""
-        chips = tuple((offer.chip, spec.topologies_of(offer.chip)) for offer in spec.offers)
-        searched = (chips, spec.search.weights, spec.search.kv_cache, spec.search.compute)
-        if self._layouts is None or searched != self._searched:
-            self._layouts, self._searched = enumerate_layouts(spec), searched
-        else:
-            self._layouts = _repriced(self._layouts, spec)
-        return self._layouts
+def decoding(count: int) -> Serving:
+    """Serving that leaves prompts out, for so many layouts."""
+    zeros, none, ones = np.zeros(count), np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64)
+    return Serving(
+        mode=none,
+        chunk=none,
+        riding_tokens=zeros,
+        riding_s=zeros,
+        prefill_s=zeros,
+        transfer_s=zeros,
+        first_token_s=zeros,
+        first_token_steps=zeros,
+        share_s=zeros,
+        pool_place=none - 1,
+        pool_dtype=none - 1,
+        pool_slices=none,
+        pool_chips=none,
+        pool_usd_per_hour=zeros,
+        pool_tokens_per_s=zeros,
+        slices=ones,
+        violated=none,
+    )
 
 
-def _repriced(layouts: Layouts, spec: Spec) -> Layouts:
-    """The same layouts at the prices of another spec."""
-    offers = {offer.chip.id: offer for offer in spec.offers}
-    places = tuple(place._replace(offer=offers[place.offer.chip.id]) for place in layouts.places)
-    usd_per_chip_hour = np.array([place.offer.usd_per_chip_hour for place in places])[layouts.place]
-    return replace(layouts, places=places, usd_per_hour=usd_per_chip_hour * layouts.chips)
+def programs(layouts: Layouts) -> Ints:
+    """A number for each layout, from 0, the same for those that run the same program.
+
+    That is the same chip, tensor-parallel degree, bandwidth and dtypes, and the same way to serve prompts; slices of
+    several replicas run it several times.
+    """
+    chips = {place.offer.chip.id: number for number, place in enumerate(layouts.places)}
+    chip = np.array([chips[place.offer.chip.id] for place in layouts.places])
+    serving = layouts.serving
+    shape = [chip[layouts.place], layouts.tp, np.nan_to_num(layouts.replica.tp_bytes_per_s), layouts.dtype]
+    pool = [serving.pool_place, serving.pool_dtype, serving.pool_slices]
+    _, program = np.unique(np.column_stack([*shape, serving.mode, serving.chunk, *pool]), axis=0, return_inverse=True)
+    return program.reshape(-1)
 
 
-def enumerate_layouts(spec: Spec) -> Layouts:
+def plain_layouts(spec: Spec) -> Layouts:
     """List every chip x slice x axes x dtypes of the search, where the chip has a peak for the compute dtype.
 
-    Layouts that break a requirement are listed too: what excludes them is for the requirements to say.
+    They leave prompts out. Layouts that break a requirement are listed too: what excludes them is for the requirements
+    to say.
     """
     places = tuple(
         Place(offer, topology, axes)
@@ -127,6 +177,7 @@ def enumerate_layouts(spec: Spec) -> Layouts:
     return Layouts(
         places=places,
         dtypes=dtypes,
+        number=np.arange(len(place)),
         place=place,
         dtype=dtype,
         chips=chips,
@@ -142,7 +193,16 @@ def enumerate_layouts(spec: Spec) -> Layouts:
             weights_value_bytes=of_dtype([choice.weights for choice in dtypes]),
             kv_cache_value_bytes=of_dtype([choice.kv_cache for choice in dtypes]),
         ),
+        serving=decoding(len(place)),
     )
+
+
+def repriced(layouts: Layouts, spec: Spec) -> Layouts:
+    """The same plain layouts at the prices of another spec."""
+    offers = {offer.chip.id: offer for offer in spec.offers}
+    places = tuple(place._replace(offer=offers[place.offer.chip.id]) for place in layouts.places)
+    usd_per_chip_hour = np.array([place.offer.usd_per_chip_hour for place in places])[layouts.place]
+    return replace(layouts, places=places, usd_per_hour=usd_per_chip_hour * layouts.chips)
 
 
 def _peak(offer: Offer, compute: str) -> float:

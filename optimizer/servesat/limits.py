@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from servesat.candidates import BIT, TIE
 from servesat.conflict import LIMITS
 from servesat.deployment import solve
 from servesat.formulation import Settings
 from servesat.plan import LimitValue, Margin, Plan, Requirement, Result
+from servesat.rules import BIT, TIE
 from servesat.spec import Spec
 
 _OF_THE_LAYOUT = (Requirement.HBM, Requirement.ICI)

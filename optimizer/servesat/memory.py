@@ -35,7 +35,7 @@ def weights_bytes(model: ModelSpec, bytes_per_value: Array) -> Array:
     return parameters(model) * bytes_per_value
 
 
-def kv_cache_bytes(model: ModelSpec, context_tokens: int, bytes_per_value: Array) -> Array:
+def kv_cache_bytes(model: ModelSpec, context_tokens: float, bytes_per_value: Array) -> Array:
     """Keys and values of one sequence: 2 · kv_heads · head_dim · b_kv a token and layer (scaling book, part 7) [bytes].
 
     Layers with a sliding window hold min(context, window) tokens, the others the whole context.

@@ -16,6 +16,21 @@ class Requirement(StrEnum):
     CHIPS = "chips"
     BUDGET = "budget"
     THROUGHPUT = "throughput"
+    TTFT = "ttft"
+    E2E = "e2e"
+    STALL = "stall"
+    CHUNK = "chunk"
+    MIN_BATCH = "min_batch"
+    QUOTA = "quota"
+
+
+class Mode(StrEnum):
+    """How prompts and answers share chips; docs/cost-model.md gives each one's formulas."""
+
+    DECODE_ONLY = "decode_only"
+    INTERLEAVED = "interleaved"
+    CHUNKED = "chunked"
+    DISAGGREGATED = "disaggregated"
 
 
 class Status(StrEnum):
@@ -28,8 +43,26 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrefillPool:
+    """The prefill side of a disaggregated plan: its slices, each of `chips` chips, and what one of them does.
+
+    The KV cache has the dtype of the decode side, which receives it.
+    """
+
+    chip: str
+    topology: str
+    tp_axes: tuple[int, ...]
+    weights: str
+    compute: str
+    slices: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """The decisions alone: enough, with the spec, to re-derive every figure of a plan."""
+    """The decisions alone: enough, with the spec, to re-derive every figure of a plan.
+
+    `slices` are those that decode (and prefill, unless there is a `prefill` pool).
+    """
 
     chip: str
     topology: str
@@ -38,21 +71,37 @@ class Assignment:
     kv_cache: str
     compute: str
     batch: int
+    mode: Mode = Mode.DECODE_ONLY
+    chunk_tokens: int | None = None
+    slices: int = 1
+    prefill: PrefillPool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Where one decode step's time goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not."""
+    """Where the time per output token goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not.
+
+    `prefill` is what whole prefills between the steps add on average; a chunk that rides along is in `flops`.
+    """
 
     weights: float
     flops: float
     ici: float
     kv_cache: float
+    prefill: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Assignment):
-    """A serving configuration with its figures, in the units of people: ms, bytes and US dollars."""
+    """A serving configuration with its figures, in the units of people: ms, bytes and US dollars.
+
+    `tpot_ms` is the mean time per output token, `step_ms` its parts. `chips`, `usd_per_hour` and `tokens_per_s` are
+    those of all slices, prefill included; `tokens_per_s` and `requests_per_s` are what they can put out. What only
+    whole requests have is None without prompt_tokens and output_tokens, and for `decode_only`: `prefill_ms`,
+    `ttft_ms`, `e2e_ms`, `requests_per_s`, `usd_per_request`, `usd_per_million_tokens` (prompt and output),
+    `sequences_finished_per_step`, `kv_tokens_evicted_per_step`. `load_fraction` is the demand over `requests_per_s`,
+    `transfer_ms` what the KV cache takes from pool to pool.
+    """
 
     tp: int
     replicas: int
@@ -69,6 +118,17 @@ class Plan(Assignment):
     kv_cache_bytes: float
     hbm_bytes: float
     hbm_used_fraction: float
+    prefill_ms: float | None = None
+    transfer_ms: float | None = None
+    ttft_ms: float | None = None
+    stall_ms: float | None = None
+    e2e_ms: float | None = None
+    requests_per_s: float | None = None
+    load_fraction: float | None = None
+    usd_per_request: float | None = None
+    usd_per_million_tokens: float | None = None
+    sequences_finished_per_step: float | None = None
+    kv_tokens_evicted_per_step: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,54 @@
 
 from math import ceil
 
-from servesat.roofline import flops_s
+import numpy as np
+
+from servesat.arrays import Array
+from servesat.catalogue import ModelSpec
+from servesat.latency import Replica, layers_ici_s
+from servesat.memory import parameters, weights_bytes
+from servesat.roofline import flops_s, load_s
 
 
-def prefill_s(parameters: float, prompt_tokens: float, tp: int, flop_per_s: float, mfu: float = 1.0) -> float:
-    """Time to prefill a prompt that is compute-bound: 2 · P · tokens / (Y · C · mfu) [s]; attention FLOPs left out."""
-    return float(flops_s(parameters, prompt_tokens, tp, flop_per_s * mfu))
+def prefill_s(parameters: float, prompt_tokens: float, tp: Array, flop_per_s: Array, mfu: float = 1.0) -> Array:
+    """Time of the matmuls of a prompt: 2 · P · tokens / (Y · C · mfu) [s]; attention is left out."""
+    return flops_s(parameters, prompt_tokens, tp, flop_per_s * mfu)
+
+
+def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) -> float:
+    """FLOPs of attention over a prompt, causal: 4 · N · H for each layer and pair of a token and one before it [FLOP].
+
+    Two matmuls, scores and values, of a multiply and an add each. A token meets all before it, or as many as its
+    layer's window holds; tokens whose KV cache is there already are met, but meet none themselves.
+    """
+    last = cached_tokens + new_tokens
+    window = float(model.window_tokens or last)
+
+    def pairs(tokens: float, reach: float) -> float:
+        return min(tokens, reach) ** 2 / 2 + max(tokens - reach, 0.0) * reach
+
+    full = pairs(last, last) - pairs(cached_tokens, last)
+    windowed = pairs(last, window) - pairs(cached_tokens, window)
+    layers = (model.layers - model.window_layers) * full + model.window_layers * windowed
+    return 4.0 * model.query_heads * model.head_dim * layers
+
+
+def prompt_flops_s(model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, mfu: float) -> Array:
+    """Time of a prompt's FLOPs, matmuls and attention: (2 · P · tokens + attention) / (Y · C · mfu) [s]."""
+    matmuls = prefill_s(parameters(model), new_tokens, replica.tp, replica.flop_per_s, mfu)
+    return matmuls + load_s(attention_flop(model, cached_tokens, new_tokens), replica.tp, replica.flop_per_s * mfu)
+
+
+def prompt_s(
+    model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, *, mfu: float, pay_ici: bool
+) -> Array:
+    """Time to prefill one prompt on a replica of its own: max(t_weights, t_flops, t_ici) [s].
+
+    Usually the FLOPs; loading the weights is the floor of a short prompt. `pay_ici` as in `decode_step`.
+    """
+    held = load_s(weights_bytes(model, replica.weights_value_bytes), replica.tp, replica.hbm_bytes_per_s)
+    busy = np.maximum(held, prompt_flops_s(model, cached_tokens, new_tokens, replica, mfu))
+    return np.maximum(busy, layers_ici_s(model, replica, new_tokens)) if pay_ici else busy
 
 
 def chunked_prefill_s(prompt_tokens: int, chunk_tokens: int, step_s: float) -> float:
@@ -30,6 +72,6 @@ def prefill_replicas_per_decode(prefill_s: float, batch: int, step_s: float, out
     return prefill_s * batch / (output_tokens * step_s)
 
 
-def kv_transfer_s(kv_bytes: float, network_bytes_per_s: float) -> float:
+def kv_transfer_s(kv_bytes: Array, network_bytes_per_s: Array) -> Array:
     """Time to ship one sequence's KV cache from a prefill replica to a decode replica [s]."""
     return kv_bytes / network_bytes_per_s

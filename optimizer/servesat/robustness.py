@@ -9,12 +9,14 @@ import numpy as np
 
 from servesat.alternatives import row_of
 from servesat.arrays import Floats, Ints
-from servesat.candidates import TIE, evaluate
+from servesat.candidates import evaluate
 from servesat.deployment import solve
 from servesat.errors import SolverError, SpecError
 from servesat.formulation import Settings
-from servesat.layouts import Layouts, enumerate_layouts
+from servesat.layouts import Layouts, programs
+from servesat.modes import enumerate_layouts
 from servesat.plan import Plan, Result
+from servesat.rules import TIE
 from servesat.spec import Spec
 
 RIVALS = 10
@@ -64,7 +66,7 @@ def assess_robustness(
 ) -> Robustness:
     """Ask how often the best layout stays the best when step times and HBM use are off by up to `noise`, and the cost.
 
-    Layouts that run the same program (chip, tensor-parallel degree and dtypes) share their errors, uniform in
+    Layouts that run the same program (chip, ways, dtypes, mode, chunk) share their errors, uniform in
     1 ± noise: one factor on every term of the step, one on the bytes held. Programs err independently. The batch adapts
     to the error, since it can be set without renting anything else. The worst regret is exact: a layout's cost only
     rises with its own errors, so it is worst where it errs by +noise and all other programs by -noise. Raises SpecError
@@ -74,7 +76,7 @@ def assess_robustness(
         raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
     if samples < 1:
         raise SpecError(f"samples = {samples}: expected at least 1")
-    spec = Spec.load(spec)
+    spec = Spec.load(spec).in_one_pool()
     result = solve(spec, settings)
     if result.plan is None:
         return Robustness(result=result, noise=noise, samples=samples, seed=seed, survivals=(), least_regret=None)
@@ -100,7 +102,7 @@ def assess_robustness(
         )
 
     own = row_of(layouts, result.plan)
-    program = _programs(layouts)
+    program = programs(layouts)
     serving = [int(row) for row in np.lexsort((layouts.chips, usd, -drawn.best)) if np.isfinite(usd[row])]
     _, first_of_program = np.unique(program[serving], return_index=True)
     rivals = [row for row in map(serving.__getitem__, sorted(first_of_program)) if program[row] != program[own]]
@@ -137,7 +139,7 @@ class _Drawn:
 
 def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, advance: Callable[[int], None]) -> _Drawn:
     """Draw errors, and compare the layouts under each draw."""
-    random, program = np.random.default_rng(errors.seed), _programs(layouts)
+    random, program = np.random.default_rng(errors.seed), programs(layouts)
     best, feasible = np.zeros(len(layouts), dtype=np.int64), np.zeros(len(layouts), dtype=np.int64)
     regret_sum, worst = np.zeros(len(layouts)), np.zeros(len(layouts))
     for _ in range(errors.samples):
@@ -159,7 +161,7 @@ def _worst_regret(spec: Spec, layouts: Layouts, noise: float) -> Floats:
     Its own errors at +noise, those of every other program at -noise. Layouts of its own program share its errors, and
     cost the same a token as long as both have a plan.
     """
-    program = _programs(layouts)
+    program = programs(layouts)
     slowest = _cost_of_each(spec, _with_errors(layouts, 1 + noise, 1 + noise))
     fastest = np.full(program.max() + 1, np.inf)
     np.minimum.at(fastest, program, _cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
@@ -175,18 +177,25 @@ def _worst_regret(spec: Spec, layouts: Layouts, noise: float) -> Floats:
 def _cost_of_each(spec: Spec, layouts: Layouts) -> Floats:
     """The least cost of each layout at a batch that meets every requirement; infinite where there is none [$/1M]."""
     columns = evaluate(spec, layouts)
-    usd = np.full(len(layouts.places) * len(layouts.dtypes), np.inf)
+    usd = np.full(int(layouts.number.max(initial=0)) + 1, np.inf)
     meets = columns.violated == 0
     np.minimum.at(usd, columns.layouts.number[meets], columns.usd_per_million[meets])
     return usd[layouts.number]
 
 
 def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -> Layouts:
-    """The layouts with every term of their step, and the bytes they hold, off by a factor."""
-    replica = layouts.replica
+    """The layouts with every term of their step and their prefill, and the bytes they hold, off by a factor."""
+    replica, serving = layouts.replica, layouts.serving
     return replace(
         layouts,
         hbm_bytes=layouts.hbm_bytes / held,
+        serving=replace(
+            serving,
+            prefill_s=serving.prefill_s * step,
+            first_token_s=serving.first_token_s * step,
+            riding_s=serving.riding_s * step,
+            share_s=serving.share_s * step,
+        ),
         replica=replace(
             replica,
             hbm_bytes_per_s=replica.hbm_bytes_per_s / step,
@@ -194,12 +203,3 @@ def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -
             tp_bytes_per_s=replica.tp_bytes_per_s / step,
         ),
     )
-
-
-def _programs(layouts: Layouts) -> Ints:
-    """A number for each layout, from 0, the same for those that run the same program."""
-    chips = {place.offer.chip.id: number for number, place in enumerate(layouts.places)}
-    chip = np.array([chips[place.offer.chip.id] for place in layouts.places])[layouts.place]
-    bandwidth = np.nan_to_num(np.asarray(layouts.replica.tp_bytes_per_s))
-    shape = np.column_stack([chip, layouts.tp, bandwidth, layouts.dtype])
-    return np.unique(shape, axis=0, return_inverse=True)[1].reshape(-1)

@@ -5,17 +5,25 @@ from dataclasses import replace
 import numpy as np
 
 from servesat.arrays import Ints
-from servesat.candidates import BIT, TIE, Columns, evaluate
+from servesat.candidates import Columns, evaluate
 from servesat.check import rederive
 from servesat.deployment import solve
 from servesat.formulation import Settings
-from servesat.layouts import Layouts, enumerate_layouts
+from servesat.layouts import Layouts
+from servesat.modes import enumerate_layouts
 from servesat.plan import Plan, Requirement, SliceSummary
+from servesat.rules import BIT, TIE
 from servesat.spec import Spec
 
 
 def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSummary, ...]:
-    """Sum up every slice of the plan's chip, fewest chips first: its best plan, proved, or the nearest to one."""
+    """Sum up every slice of the plan's chip, fewest chips first: its best plan, proved, or the nearest to one.
+
+    In one pool: none for a disaggregated plan, whose slices depend on those of the other pool.
+    """
+    if plan.prefill is not None:
+        return ()
+    spec = spec.in_one_pool()
     layouts = enumerate_layouts(spec)
     chip = next(offer.chip for offer in spec.offers if offer.chip.id == plan.chip)
     on_slices = [_on_slice(layouts, chip.id, topology) for topology in spec.topologies_of(chip)]
@@ -25,8 +33,8 @@ def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSu
 def max_batch_binds(spec: Spec, plan: Plan) -> bool:
     """Whether the next batch exceeds the search's largest, meets every requirement, and would cost less."""
     batch = plan.batch + plan.kv_batch_shards
-    if batch <= spec.search.max_batch:
-        return False
+    if batch <= spec.search.max_batch or spec.workload.requests_per_s is not None:
+        return False  # a demand sets the number of slices, which a larger batch may leave as it is
     wider = spec.changed({"search.max_batch": batch})
     following, margins = rederive(wider, replace(plan, batch=batch))
     cheaper = following.usd_per_million_output_tokens * (1 + TIE) < plan.usd_per_million_output_tokens
@@ -49,7 +57,6 @@ def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
 
 def _nearest(columns: Columns) -> int:
     """The column that violates the fewest requirements; of those the one with most throughput if that is short."""
-    layouts = columns.layouts
     short = columns.violated & BIT[Requirement.THROUGHPUT] != 0
-    output = np.where(short, -layouts.replicas * columns.batch / columns.step_s, 0.0)
+    output = np.where(short, -columns.tokens_per_s, 0.0)
     return int(np.lexsort((columns.step_s, output, np.bitwise_count(columns.violated)))[0])

@@ -19,6 +19,7 @@ from servesat.catalogue import (
     load_price_book,
 )
 from servesat.errors import CatalogueError, SpecError
+from servesat.plan import Mode
 from servesat.validation import (
     Count,
     Dtype,
@@ -117,36 +118,69 @@ def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
+"""Prompt tokens that may ride on a decode step, unless the spec says."""
+
+WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
+"""The modes that serve prompts, too: the default where the workload has them."""
+
+Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
 Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
 Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
 
 
 class Workload(Strict):
-    """What is served: the KV context a sequence holds and reads, directly or as prompt and output [tokens]."""
+    """What is served: requests of a prompt and an answer, or the KV context of a sequence alone [tokens]."""
 
-    context_tokens: Tokens | None = None
+    context_tokens: Tokens | None = Field(
+        default=None, description="KV cache that a sequence holds and reads; else prompt + output, and their mean."
+    )
     prompt_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
+    prefix_cache_hit: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    requests_per_s: Positive | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        prompt_and_output = self.prompt_tokens is not None and self.output_tokens is not None
+        both = self.prompt_tokens is not None and self.output_tokens is not None
         either = self.prompt_tokens is not None or self.output_tokens is not None
-        if (self.context_tokens is not None) == either or either != prompt_and_output:
-            raise ValueError("expected either context_tokens, or prompt_tokens and output_tokens together")
+        if either != both or (not both and self.context_tokens is None):
+            raise ValueError("expected context_tokens, or prompt_tokens and output_tokens together")
+        if self.prompt_tokens is None:
+            for key in ("prefix_cache_hit", "requests_per_s"):
+                if getattr(self, key):
+                    raise ValueError(f"{key} needs prompt_tokens and output_tokens")
         return self
 
     @property
-    def kv_tokens(self) -> int:
-        """S: tokens of KV cache that one sequence holds and reads; a full sequence when given as prompt and output."""
+    def held_tokens(self) -> int:
+        """KV cache that one sequence reserves: the context, or the whole of prompt and output."""
         return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0)
+
+    @property
+    def read_tokens(self) -> float:
+        """S: KV cache that one sequence reads in a step: the context, or the mean while decoding, P + G / 2."""
+        return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0) / 2
+
+    @property
+    def cached_prompt_tokens(self) -> float:
+        """Tokens of the prompt whose KV cache is already there: P · prefix_cache_hit."""
+        return (self.prompt_tokens or 0) * self.prefix_cache_hit
+
+    @property
+    def new_prompt_tokens(self) -> float:
+        """Tokens of the prompt that prefill computes: P · (1 - prefix_cache_hit)."""
+        return (self.prompt_tokens or 0) - self.cached_prompt_tokens
 
 
 class Slo(Strict):
     """The service levels a plan must meet; one left out is no limit."""
 
-    tpot_ms: Positive | None = Field(default=None, description="Longest time per output token [ms].")
+    tpot_ms: Positive | None = Field(default=None, description="Longest mean time per output token [ms].")
+    ttft_ms: Positive | None = Field(default=None, description="Longest time to the first token [ms].")
+    e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
+    stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
     min_tokens_per_s: Positive | None = Field(default=None, description="Least output of the slice [tokens/s].")
 
 
@@ -157,9 +191,13 @@ class Search(Strict):
     weights: Dtypes = ("bf16", "int8")
     kv_cache: Dtypes = ("bf16", "int8")
     compute: Dtypes = ("bf16",)
+    modes: Annotated[tuple[Mode, ...] | None, Field(min_length=1)] = None
+    chunk_tokens: Annotated[tuple[Tokens, ...], Field(min_length=1), AfterValidator(_no_duplicates)] = CHUNKS
+    min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None
     max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
     max_chips: Count | None = None
     max_usd_per_hour: Positive | None = None
+    quota: dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]] = {}
     topologies: dict[str, Topologies] = {}
 
 
@@ -173,6 +211,8 @@ class Spec(Strict):
     cost_model: Literal["ideal"] = "ideal"
     ici: Literal["forbid", "pay"] = "forbid"
     headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    prefill_mfu: Share = 1.0
+    utilisation: Share = 1.0
     price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
@@ -263,14 +303,57 @@ class Spec(Strict):
         for chip_id in self.search.topologies:
             if chip_id not in known:
                 raise ValueError(f"search.topologies.{chip_id}: is not among the chips searched: {', '.join(known)}")
+        for chip_id in self.search.quota:
+            if chip_id not in known and chip_id not in chip_ids():
+                raise ValueError(f"search.quota.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
         for chip in (offer.chip for offer in offers):
             self._check_topologies(chip)
+        self._check_modes()
         if not any(dtype in offer.chip.flop_per_s.by_dtype() for offer in offers for dtype in self.search.compute):
             able = "; ".join(f"{offer.chip.id}: {', '.join(offer.chip.flop_per_s.by_dtype())}" for offer in offers)
             raise ValueError(
                 f"search.compute = {list(self.search.compute)}: no chip searched has a peak for these dtypes ({able})"
             )
         return self
+
+    def _check_modes(self) -> None:
+        whole = [mode for mode in self.modes if mode is not Mode.DECODE_ONLY]
+        if whole and self.workload.prompt_tokens is None:
+            raise ValueError(f"search.modes: {whole[0]} needs workload.prompt_tokens and workload.output_tokens")
+        if Mode.DECODE_ONLY in self.modes and len(self.modes) > 1:
+            raise ValueError("search.modes: decode_only leaves the prompts out, so it does not compare with the others")
+        if self.modes == (Mode.DISAGGREGATED,) and not any(offer.chip.network_bytes_per_s for offer in self.offers):
+            names = ", ".join(offer.chip.id for offer in self.offers)
+            raise ValueError(
+                f"search.modes: disaggregated moves KV caches over the network, and no network_bytes_per_s is known of "
+                f"{names}; give it, as in chip.{self.offers[0].chip.id}.network_bytes_per_s"
+            )
+        for key in ("ttft_ms", "e2e_ms"):
+            if not whole and getattr(self.slo, key) is not None:
+                raise ValueError(
+                    f"slo.{key}: decode_only has no first token; give workload.prompt_tokens and output_tokens, and "
+                    "leave out search.modes"
+                )
+        if self.workload.requests_per_s is not None and self.slo.min_tokens_per_s is not None:
+            raise ValueError("slo.min_tokens_per_s: workload.requests_per_s already says how much is served; give one")
+        if self.search.min_batch is not None and self.search.min_batch > self.search.max_batch:
+            raise ValueError(
+                f"search.min_batch = {self.search.min_batch} is more than search.max_batch = {self.search.max_batch}"
+            )
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The serving modes searched: those named, else all that serve whole requests, else decoding alone."""
+        if self.search.modes is not None:
+            return self.search.modes
+        return (Mode.DECODE_ONLY,) if self.workload.prompt_tokens is None else WHOLE_REQUEST
+
+    def in_one_pool(self) -> "Spec":
+        """The spec without disaggregated plans, for questions that do not compare them. Raises SpecError."""
+        left = [mode for mode in self.modes if mode is not Mode.DISAGGREGATED]
+        if not left:
+            raise SpecError(f"{self._origin[0]}: search.modes: disaggregated plans have no frontier and no robustness")
+        return self.changed({"search.modes": left}) if len(left) < len(self.modes) else self
 
     def _check_topologies(self, chip: Chip) -> None:
         for topology in self.search.topologies.get(chip.id, ()):
@@ -315,10 +398,15 @@ class Spec(Strict):
         dtypes = ", ".join(self.search.compute)
         searched = [offer.chip for offer in self.offers]
         idle = [chip.id for chip in searched if not set(self.search.compute) & set(chip.flop_per_s.by_dtype())]
+        unlinked = [chip.id for chip in searched if not chip.network_bytes_per_s and Mode.DISAGGREGATED in self.modes]
         known = {chip.id for chip in searched} | set(chip_ids())
         unknown = [chip_id for chip_id in self.price_book.chips if chip_id not in known]
         return (
             *(f"{chip_id} has no peak in {dtypes}, so no plan on it was searched" for chip_id in idle),
+            *(
+                f"{chip_id} has no network_bytes_per_s, so no disaggregated plan on it was searched"
+                for chip_id in unlinked
+            ),
             *(
                 f"{self.price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
                 for chip_id in unknown
@@ -407,7 +495,7 @@ _NO_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_t
 _OF_CHIPS = ("price", "chip")
 """Keys of a spec that say something of chips, by id, whether or not they are searched."""
 
-_BY_CHIP = ("price", "search.topologies")
+_BY_CHIP = ("price", "search.topologies", "search.quota")
 """Keys of a spec that hold a value for each chip."""
 
 

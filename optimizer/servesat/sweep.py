@@ -34,14 +34,14 @@ def sweep(spec: Spec, assignment: Assignment, max_batch: int) -> Sweep:
     model, replica = spec.model, replica_of(offer.chip, assignment)
     shards = int(kv_batch_shards(model, np.array(int(replica.tp))))
     batch = np.arange(shards, max_batch + 1, shards)
-    step = decode_step(model, spec.workload.kv_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
+    step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.tp
     held = weights_bytes(model, replica.weights_value_bytes)
-    sequence = kv_cache_bytes(model, spec.workload.kv_tokens, replica.kv_cache_value_bytes)
+    sequence = kv_cache_bytes(model, spec.workload.held_tokens, replica.kv_cache_value_bytes)
     usable = (1 - spec.headroom) * float(replica.tp) * offer.chip.hbm_bytes
     return Sweep(
-        context_tokens=spec.workload.kv_tokens,
+        context_tokens=spec.workload.held_tokens,
         batch=batch,
         step=step,
         step_ms=total_s * 1e3,

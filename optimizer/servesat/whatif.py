@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from servesat.deployment import solve
 from servesat.errors import SpecError
 from servesat.formulation import Settings
-from servesat.layouts import SharedLayouts
+from servesat.modes import SharedLayouts
 from servesat.parallel import in_chunks
 from servesat.plan import Plan, Result
 from servesat.scenarios import Factor, Scenarios, as_written, scenarios
@@ -32,11 +32,23 @@ FLAT_PLAN: dict[str, type] = {
     "kv_cache": str,
     "compute": str,
     "batch": int,
+    "mode": str,
+    "chunk_tokens": int,
+    "slices": int,
+    "prefill_chip": str,
+    "prefill_topology": str,
+    "prefill_slices": int,
     "tpot_ms": float,
+    "ttft_ms": float,
+    "e2e_ms": float,
+    "stall_ms": float,
     "tokens_per_s": float,
     "tokens_per_s_per_chip": float,
     "usd_per_hour": float,
     "usd_per_million_output_tokens": float,
+    "usd_per_request": float,
+    "requests_per_s": float,
+    "load_fraction": float,
     "hbm_used_fraction": float,
 }
 """The figures of a plan that a table shows, with their types."""
@@ -126,13 +138,19 @@ def flat_types(asked: Scenarios) -> dict[str, type]:
 
 def flat(row: Mapping[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
     """A row as one record of a table with these columns: the plan's figures beside the rest, lists as text."""
-    record = {**row, **{name: (row["plan"] or {}).get(name) for name in FLAT_PLAN}}
+    record = {**row, **flat_plan(row["plan"] or {})}
     record["binding"] = "+".join(row["binding"])
     record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
     return {
         name: None if record[name] is None else shown(record[name]) if kind is str else kind(record[name])
         for name, kind in types.items()
     }
+
+
+def flat_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan as one record of a table, its prefill pool beside it."""
+    pool = {f"prefill_{name}": value for name, value in (plan.get("prefill") or {}).items()}
+    return {name: pool.get(name, plan.get(name)) for name in FLAT_PLAN}
 
 
 def shown(value: Any) -> str:
@@ -189,10 +207,12 @@ def _change(plan: Plan, reference: Plan) -> float:
 
 
 def layout_of(plan: Plan | None) -> tuple[Any, ...]:
-    """All decisions of a plan but its batch, which moves with nearly everything; empty without a plan."""
+    """All decisions of a plan but its batch and its numbers, which move with nearly everything; empty without one."""
     if plan is None:
         return ()
-    return (plan.chip, plan.topology, plan.tp_axes, plan.weights, plan.kv_cache, plan.compute)
+    pool = plan.prefill
+    beside = () if pool is None else (pool.chip, pool.topology, pool.tp_axes, pool.weights, pool.compute)
+    return (plan.chip, plan.topology, plan.tp_axes, plan.weights, plan.kv_cache, plan.compute, plan.mode, beside)
 
 
 @dataclass(frozen=True, kw_only=True)

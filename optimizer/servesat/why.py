@@ -5,12 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates import BIT, TIE, evaluate
+from servesat.batches import of_chip
+from servesat.candidates import cheapest, evaluate
 from servesat.deployment import solve
 from servesat.errors import SpecError
 from servesat.formulation import Settings
-from servesat.plan import Plan, Requirement, Result
+from servesat.plan import Mode, Plan, Requirement, Result
+from servesat.rules import BIT, TIE
 from servesat.spec import Spec
+
+MIN_PRICE, MAX_PRICE = 1e-6, 1e6
+"""Dollars a chip-hour between which a break-even price is sought."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,7 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
         keys["search.chips"] = having
         keys["search.topologies"] = {chip.id: [decisions.topology] for chip in having}
     if decisions.batch is not None:
-        keys["search.max_batch"] = max(decisions.batch, spec.search.max_batch)
+        keys["search.max_batch"] = max(decisions.batch, spec.search.min_batch or 1)
     return spec.changed(keys)
 
 
@@ -93,24 +98,46 @@ def _break_even(
     if rival is None:
         return None
     limit = rival.usd_per_million_output_tokens
-    price = _winning_price(narrowed, alternative.chip, limit, batch)
+    winning = _winning_price if Mode.DISAGGREGATED not in spec.modes else _closed_in_price
+    price = winning(narrowed, alternative.chip, limit, batch)
     searched = any(offer.chip.id == chip.id for offer in spec.offers)
-    if searched and _winning_price(spec, chip.id, limit, None) > price * (1 + TIE):
+    if searched and winning(spec, chip.id, limit, None) > price * (1 + TIE):
         return None
     return price
+
+
+def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
+    """`_winning_price` by bisection: which pools stand beside each other changes with the price."""
+    batches = None if batch is None else np.array([batch])
+
+    def wins(price: float) -> bool:
+        return cheapest(evaluate(spec.changed({f"price.{chip}": price}), batches=batches)) <= usd_per_million
+
+    low, high = 0.0, next(offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip)
+    while wins(high):
+        low, high = high, 2 * high
+        if high > MAX_PRICE:
+            return low
+    while high - low > TIE * high and high > MIN_PRICE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if wins(middle) else (low, middle)
+    return low
 
 
 def _winning_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
     """The highest price of a chip at which some plan on it costs no more than `usd_per_million`, budget included.
 
-    Cost is the price times what does not depend on it, so each column wins from a price of its own.
+    The dollars an hour of a column are the price times its chips of that type, and those of a prefill pool on another
+    chip, so each column wins from a price of its own.
     """
     columns = evaluate(spec, batches=None if batch is None else np.array([batch]))
-    layouts = columns.layouts
-    here = np.array([place.offer.chip.id == chip for place in layouts.places])[layouts.place]
-    rows = np.flatnonzero(here & (columns.violated & ~BIT[Requirement.BUDGET] == 0))
-    paid = layouts.usd_per_hour[rows] / layouts.chips[rows]
-    price = usd_per_million * paid / columns.usd_per_million[rows]
+    layouts, serving = columns.layouts, columns.layouts.serving
+    here, pool = of_chip(layouts, chip)
+    taken = np.where(here, columns.slices * layouts.chips, 0) + np.where(pool, serving.pool_total_chips, 0)
+    rows = np.flatnonzero((taken > 0) & (columns.violated & ~BIT[Requirement.BUDGET] == 0))
+    paid = next((offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip), 0.0)
+    others = columns.usd_per_hour[rows] - paid * taken[rows]
+    allowed = columns.usd_per_hour[rows] * (usd_per_million / columns.usd_per_million[rows])
     if spec.search.max_usd_per_hour is not None:
-        price = np.minimum(price, spec.search.max_usd_per_hour / layouts.chips[rows])
-    return float(np.max(price, initial=0.0))
+        allowed = np.minimum(allowed, spec.search.max_usd_per_hour)
+    return float(np.max((allowed - others) / taken[rows], initial=0.0))

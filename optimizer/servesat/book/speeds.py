@@ -77,7 +77,7 @@ def throughput() -> Answers:
     best = plan_at(article, "4x4", 120)
     large = plan_at(load_model("llama-3-405b"), "4x8", 50)
     yearly = 10e3 * OUTPUT_TOKENS * 365 * 86400 / 1e6 * best.usd_per_million_output_tokens
-    prompt_s = prefill_s(parameters(article), PROMPT_TOKENS, 16, chip.flop_per_s.by_dtype()["bf16"], 0.4)
+    prompt_s = float(prefill_s(parameters(article), PROMPT_TOKENS, 16, chip.flop_per_s.by_dtype()["bf16"], 0.4))
     prefill = 10e3 * prompt_s * 16 * usd_per_chip_hour(chip) * 24 * 365
     trained = 40e6 / best.usd_per_million_output_tokens * 1e6
     return answers | {

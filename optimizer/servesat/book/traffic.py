@@ -75,7 +75,7 @@ def prefill() -> Answers:
     count = parameters(model)
 
     def on_sixteen(tokens: int, mfu: float = 0.4) -> float:
-        return prefill_s(count, tokens, 16, peaks["bf16"], mfu)
+        return float(prefill_s(count, tokens, 16, peaks["bf16"], mfu))
 
     chunk_ms, ideal_ms = on_sixteen(512) * 1e3, on_sixteen(512, 1.0) * 1e3
     hidden = 0.0005 / on_sixteen(1)
@@ -93,7 +93,7 @@ def prefill() -> Answers:
             prefill_replicas_per_decode(on_sixteen(8192), 32, CHAPTER_STEP_S, 512),
             "with the chapter's step of 19 ms and batch of 32",
         ),
-        "kv-transfer": kv_transfer_s(kv(llama_70b(ARTICLE_KV), "int8", 8192), NETWORK_BYTES_PER_S),
+        "kv-transfer": float(kv_transfer_s(kv(llama_70b(ARTICLE_KV), "int8", 8192), NETWORK_BYTES_PER_S)),
         "interference-32k": on_sixteen(32768),
         "chunked-total": Answer(
             chunked_prefill_s(32768, 512, 17.5e-3),

@@ -6,7 +6,7 @@ import typer
 
 from servesat.cli.book import book, figure
 from servesat.cli.catalogue import chips, models, prices, schema
-from servesat.cli.questions import frontier, whatif
+from servesat.cli.questions import frontier, modes, whatif
 from servesat.cli.solving import solve, verify, why
 
 app = typer.Typer(
@@ -30,5 +30,5 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, verify, models, chips, prices, book, figure, schema):
+for command in (solve, why, frontier, whatif, modes, verify, models, chips, prices, book, figure, schema):
     app.command()(command)

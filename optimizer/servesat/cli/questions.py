@@ -1,4 +1,4 @@
-"""The commands that ask around the answer: frontier and whatif."""
+"""The commands that ask around the answer: frontier, whatif and modes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +18,9 @@ Out = Annotated[
         metavar="FILE", help="Write a table (.csv, .parquet, .json) or a figure (.html, .svg, .png, .pdf); repeatable."
     ),
 ]
-Axis = Literal["tpot_ms", "usd_per_million_output_tokens", "tokens_per_s_per_chip", "chips", "usd_per_hour", "batch"]
+Axis = Literal[
+    "tpot_ms", "usd_per_million_output_tokens", "tokens_per_s_per_chip", "chips", "usd_per_hour", "batch", "ttft_ms"
+]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -44,6 +46,8 @@ def frontier(
     with errors_told():
         outs = _outs(out)
         loaded = load(spec, overrides, price_book)
+
+        _say_left_out(loaded)
 
         from servesat.frontier import trace_frontier
         from servesat.report import frontier as report
@@ -121,6 +125,46 @@ def whatif(
     raise typer.Exit(code)
 
 
+def modes(
+    spec: SpecPath,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the modes over the ratio of prompt to output: .html, .svg, …"),
+    ] = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare the serving modes: the best plan of each for one workload.
+
+    Exit codes: 0 some mode has a plan, 1 an error, 2 a usage error, 3 none has.
+    """
+    with errors_told():
+        outs = _outs([out] if out is not None else None)
+        if outs.tables:
+            raise typer.BadParameter(f"--out {out}: expected a figure; --json prints the table")
+        loaded = load(spec, overrides, price_book)
+
+        from servesat.mode_comparison import compare_modes, crossover
+        from servesat.report import modes as report
+
+        found = compare_modes(loaded)
+        if out is not None:
+            from servesat.report.charts import draw
+
+            draw(report.crossover_chart(loaded, crossover(loaded)), out)
+            _say_written(outs)
+        if as_json:
+            from servesat.report.documents import dumps
+
+            typer.echo(dumps(report.modes_document(found)))
+        else:
+            from servesat.report.terminal import console
+
+            report.print_modes(console(), loaded, found)
+    raise typer.Exit(0 if any(result.plan is not None for result in found.values()) else 3)
+
+
 class _Outs:
     """Files to write, by what they hold."""
 
@@ -173,15 +217,20 @@ def _fraction(text: str) -> float:
 def _write_frontier(outs: _Outs, spec: "Spec", found: Any, document: dict[str, Any]) -> None:
     from servesat.report.charts import draw
     from servesat.report.files import write_table
-    from servesat.report.frontier import flat_point, frontier_chart
-    from servesat.whatif import FLAT_PLAN
+    from servesat.report.frontier import frontier_chart
+    from servesat.whatif import FLAT_PLAN, flat_plan
 
     head = {key: value for key, value in document.items() if key != "points"}
     for path in outs.tables:
-        write_table(path, document["points"], columns=FLAT_PLAN, flatten=flat_point, head=head, under="points")
+        write_table(path, document["points"], columns=FLAT_PLAN, flatten=flat_plan, head=head, under="points")
     for path in outs.figures:
         draw(frontier_chart(spec, found), path)
     _say_written(outs)
+
+
+def _say_left_out(spec: "Spec") -> None:
+    if len(spec.in_one_pool().modes) < len(spec.modes):
+        typer.echo("note: disaggregated plans are left out: pairs of pools are too many to compare here", err=True)
 
 
 def _say_written(outs: _Outs) -> None:
@@ -290,6 +339,7 @@ def _ask_robustness(base: "Spec", noise: float, samples: int, seed: int, as_json
     from servesat.report.whatif import print_robustness, robustness_document
     from servesat.robustness import assess_robustness
 
+    _say_left_out(base)
     with progress("samples", samples) as advance:
         found = assess_robustness(base, noise, samples=samples, seed=seed, advance=advance)
     if as_json:

@@ -3,10 +3,10 @@
 import numpy as np
 from ortools.sat.python import cp_model
 
-from servesat.candidates import BIT
 from servesat.formulation.variables import Variables
 from servesat.instance import Instance
 from servesat.plan import Requirement
+from servesat.rules import BIT
 
 
 def require(

@@ -1,6 +1,6 @@
 """A frontier as a table, a document and a figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -14,7 +14,6 @@ from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import plan_document
 from servesat.report.words import chips, conflict, dollars, number
 from servesat.spec import Spec
-from servesat.whatif import FLAT_PLAN
 
 ROWS = 60
 """Points that a terminal shows; more are thinned out, and said to be."""
@@ -26,6 +25,7 @@ TITLES = {
     "chips": "chips",
     "usd_per_hour": "$ per hour",
     "batch": "batch [sequences a replica]",
+    "ttft_ms": "time to the first token [ms]",
 }
 
 
@@ -40,11 +40,6 @@ def frontier_document(found: Frontier) -> dict[str, Any]:
         "solve_s": found.solve_s,
         "points": [plan_document(point) for point in found.points],
     }
-
-
-def flat_point(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A point as one record of a table."""
-    return {name: row[name] for name in FLAT_PLAN}
 
 
 def print_frontier(console: Console, spec: Spec, found: Frontier) -> None:

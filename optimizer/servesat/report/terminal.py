@@ -10,7 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from servesat.plan import Correction, Margin, Plan, Result, SliceSummary, Status
+from servesat.catalogue import chips_in
+from servesat.plan import Correction, Margin, Mode, Plan, Result, SliceSummary, Status
 from servesat.report.words import (
     change,
     chips,
@@ -19,9 +20,12 @@ from servesat.report.words import (
     excluded_because,
     gigabytes,
     limit_value,
+    load,
     longest_term,
+    mode,
     number,
     ways,
+    workload,
 )
 from servesat.spec import Spec
 
@@ -53,13 +57,14 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     if explain:
         console.print(_limits(result))
         console.print(_requirements_table(result.margins))
-        console.print(_slices_table(result.slices))
+        if result.slices:
+            console.print(_slices_table(result.slices))
     console.print(_proof(result, result.plan))
 
 
 def _title(spec: Spec) -> Text:
     parts = [
-        f"{spec.workload.kv_tokens:,} tokens of context",
+        workload(spec.workload),
         f"{spec.cost_model} cost model",
         f"prices: {spec.price_book.id}" + (" and the spec's" if spec.price else ""),
     ]
@@ -71,23 +76,39 @@ def _plan_table(plan: Plan) -> Table:
     table.add_column(style="dim")
     table.add_column()
     replicas = f"{plan.replicas} replicas" if plan.replicas > 1 else "1 replica"
+    of_slice = chips_in(plan.topology)
+    count = f"{plan.slices} slices of " if plan.slices > 1 else ""
     shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
     table.add_row(
         "slice",
-        Text.assemble((f"{plan.chip} {plan.topology}", "bold"), f" ({chips(plan.chips)}), {ways(plan)}, {replicas}"),
+        Text.assemble(
+            count, (f"{plan.chip} {plan.topology}", "bold"), f" ({chips(of_slice)}), {ways(plan)}, {replicas}"
+        ),
     )
+    if plan.mode is not Mode.DECODE_ONLY:
+        table.add_row("mode", mode(plan))
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
     table.add_row("batch", f"{plan.batch} sequences a replica{shards}")
     table.add_row(
         "tpot", f"{plan.tpot_ms:.2f} ms, {plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
     )
+    if plan.ttft_ms is not None and plan.e2e_ms is not None:
+        ends = f"{plan.ttft_ms:.1f} ms to the first token, {plan.e2e_ms / 1e3:.2f} s to the last"
+        table.add_row("request", f"{ends}; {plan.stall_ms or 0.0:.1f} ms between two tokens at most")
+    if plan.requests_per_s is not None:
+        table.add_row("load", load(plan))
     table.add_row(
         "cost",
         Text.assemble(
             (f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens", "bold"),
-            f" ({dollars(plan.usd_per_hour)} an hour at {dollars(plan.usd_per_chip_hour)} a chip)",
+            f" ({dollars(plan.usd_per_hour)} an hour at {dollars(plan.usd_per_chip_hour)} a chip)"
+            if plan.prefill is None
+            else f" ({dollars(plan.usd_per_hour)} an hour, {chips(plan.chips)})",
         ),
     )
+    if plan.usd_per_request is not None and plan.usd_per_million_tokens is not None:
+        each = f"{dollars(plan.usd_per_million_tokens)} per million tokens of prompt and output"
+        table.add_row("", f"{dollars(plan.usd_per_request)} a request, {each}")
     return table
 
 
@@ -105,7 +126,10 @@ def _step_bars(plan: Plan) -> Group:
                 f"{value:.2f} ms" + (f"  hidden behind {longest}" if hidden else ""),
             )
     table.add_row("KV cache", Text(_bar(step.kv_cache / plan.tpot_ms), style="magenta"), f"{step.kv_cache:.2f} ms")
-    return Group(Text(f"\nOne step, {plan.tpot_ms:.2f} ms", style="bold"), table)
+    if step.prefill:
+        table.add_row("prefill", Text(_bar(step.prefill / plan.tpot_ms), style="yellow"), f"{step.prefill:.2f} ms")
+    title = f"One token, {plan.tpot_ms:.2f} ms on average" if step.prefill else f"One step, {plan.tpot_ms:.2f} ms"
+    return Group(Text(f"\n{title}", style="bold"), table)
 
 
 def _hbm_bar(spec: Spec, plan: Plan) -> Group:
@@ -133,6 +157,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
         )
     if result.max_batch_binds:
         lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
+    elif not result.binding and spec.workload.requests_per_s is not None:
+        lines.append(Text("no limit binds: these slices meet the demand, and none that cost less do"))
     elif not result.binding:
         lines.append(Text(f"no limit binds: a larger batch would not cost less: {longest_term(plan)} takes the time"))
     for summary in _next_smaller(result, plan):
@@ -217,7 +243,7 @@ def _limits(result: Result) -> Group:
 def _alternatives_table(plans: Sequence[Plan]) -> Table:
     title = f"The {len(plans)} best distinct plans"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for column in ("", "slice", "TP", "weights", "KV cache", "compute"):
+    for column in ("", "slice", "TP", "weights", "KV cache", "compute", "mode"):
         table.add_column(column)
     for column in ("batch", "tpot", "$/1M", "more"):
         table.add_column(column, justify="right")
@@ -231,6 +257,7 @@ def _alternatives_table(plans: Sequence[Plan]) -> Table:
             plan.weights,
             plan.kv_cache,
             plan.compute,
+            str(plan.mode),
             str(plan.batch),
             f"{plan.tpot_ms:.2f} ms",
             dollars(plan.usd_per_million_output_tokens),

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from servesat.breakpoints import TOLERANCE, Breakpoint
-from servesat.plan import Plan, Result
+from servesat.plan import Mode, Plan, Result
 from servesat.report.documents import plan_document
-from servesat.report.words import change_of, dollars
+from servesat.report.words import change_of, dollars, pool
 from servesat.robustness import Robustness, Survival
 from servesat.whatif import Question, Swing, shown, swings
 
@@ -43,7 +43,8 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("key", "value") if asked.one_at_a_time else (factor.key for factor in asked.factors):
         table.add_column(column, justify="left" if column == "key" else "right", overflow="fold")
-    for column in ("plan", "weights", "KV cache", "compute"):
+    whole = Mode.DECODE_ONLY not in question.base.modes
+    for column in ("plan", *(["mode"] if whole else []), "weights", "KV cache", "compute"):
         table.add_column(column)
     for column in ("batch", "tpot", "$/1M", "change"):
         table.add_column(column, justify="right")
@@ -51,7 +52,7 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
     for row in listed[:ROWS]:
         values = {key: shown(value) for key, value in asked[row["scenario"]].items()}
         varied = next(iter(values.items())) if asked.one_at_a_time else values.values()
-        table.add_row(*varied, *_cells(row), style="dim" if row["plan"] is None else "")
+        table.add_row(*varied, *_cells(row, whole=whole), style="dim" if row["plan"] is None else "")
     console.print(table)
     if finished > ROWS:
         console.print(Text(f"{ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
@@ -60,14 +61,16 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
         _print_swings(console, swings(listed, asked))
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    plan = row["plan"]
+def _cells(row: Mapping[str, Any], *, whole: bool) -> list[str]:
+    plan, modes = row["plan"], [] if row["plan"] is None or not whole else [str(row["plan"]["mode"])]
     if plan is None:
         reasons = "; ".join(" and ".join(members) for members in row["conflict"] or ())
-        return [row["status"], "", "", "", "", "", "", "", reasons or "see the error below"]
+        empty = [""] * (8 if whole else 7)
+        return [row["status"], *empty, reasons or "see the error below"]
     change = "" if row["change"] is None else change_of(row["change"])
     return [
         f"{plan['chip']} {plan['topology']}" + (" *" if row["plan_changed"] else ""),
+        *modes,
         plan["weights"],
         plan["kv_cache"],
         plan["compute"],
@@ -86,9 +89,12 @@ def _answer(result: Result) -> str:
 
 
 def _plan(plan: Plan) -> str:
+    beside = "" if plan.prefill is None else f" with {pool(plan)}"
+    served = "" if plan.mode is Mode.DECODE_ONLY else f" {plan.mode}{beside},"
     return (
-        f"{plan.chip} {plan.topology}, weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}, "
-        f"batch {plan.batch}, {plan.tpot_ms:.2f} ms, {dollars(plan.usd_per_million_output_tokens)} per million"
+        f"{plan.chip} {plan.topology},{served} weights {plan.weights}, KV cache {plan.kv_cache}, "
+        f"compute {plan.compute}, batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
+        f"{dollars(plan.usd_per_million_output_tokens)} per million"
     )
 
 
@@ -143,10 +149,10 @@ def print_breakpoints(console: Console, key: str, values: Sequence[float], found
         console.print(Text(f"the best layout is the same at all {len(values)} values of {span}"))
         return
     console.print(Text(f"where the best layout changes, {span}\n", style="bold"))
-    console.print(Text(f"  up to {found[0].below:.12g}: {_answer(found[0].before)}"))
+    console.print(Text(f"  up to {found[0].below:.12g}: {_answer(found[0].before)}"), soft_wrap=True)
     for position, one in enumerate(found):
         until = f" up to {found[position + 1].below:.12g}" if position + 1 < len(found) else ""
-        console.print(Text(f"  from {one.above:.12g}{until}: {_answer(one.after)}"))
+        console.print(Text(f"  from {one.above:.12g}{until}: {_answer(one.after)}"), soft_wrap=True)
     whole = all(isinstance(one.above, int) for one in found)
     within = "neighbouring whole numbers" if whole else f"within {TOLERANCE:g} of each other, relatively"
     console.print(Text(f"\nboth sides of each change are proved optimal, {within}", style="green"))

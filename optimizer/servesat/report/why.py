@@ -8,25 +8,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.candidates import TIE
-from servesat.plan import Plan
+from servesat.plan import Mode, Plan
 from servesat.report.documents import result_document
-from servesat.report.words import conflict, dollars, gigabytes, ways
+from servesat.report.words import conflict, dollars, gigabytes, pool, ways
+from servesat.rules import TIE
 from servesat.why import Comparison
 
 _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None], ...] = (
     ("slice", lambda plan: f"{plan.chip} {plan.topology}", None),
     ("sharding", ways, None),
+    ("mode", lambda plan: str(plan.mode), None),
+    ("slices", lambda plan: str(plan.slices), lambda plan: plan.slices),
+    ("prefill pool", pool, None),
     ("weights, KV cache, compute", lambda plan: f"{plan.weights}, {plan.kv_cache}, {plan.compute}", None),
     ("price of a chip", lambda plan: f"{dollars(plan.usd_per_chip_hour)}/h", lambda plan: plan.usd_per_chip_hour),
     ("chips", lambda plan: str(plan.chips), lambda plan: plan.chips),
-    ("price of the slice", lambda plan: f"{dollars(plan.usd_per_hour)}/h", lambda plan: plan.usd_per_hour),
+    ("price of all", lambda plan: f"{dollars(plan.usd_per_hour)}/h", lambda plan: plan.usd_per_hour),
     ("replicas x batch", lambda plan: f"{plan.replicas} x {plan.batch}", lambda plan: plan.replicas * plan.batch),
     ("  weights", lambda plan: f"{plan.step_ms.weights:.2f} ms", lambda plan: plan.step_ms.weights),
     ("  FLOPs", lambda plan: f"{plan.step_ms.flops:.2f} ms", lambda plan: plan.step_ms.flops),
     ("  ICI", lambda plan: f"{plan.step_ms.ici:.2f} ms", lambda plan: plan.step_ms.ici),
     ("  KV cache", lambda plan: f"{plan.step_ms.kv_cache:.2f} ms", lambda plan: plan.step_ms.kv_cache),
-    ("step", lambda plan: f"{plan.tpot_ms:.2f} ms", lambda plan: plan.tpot_ms),
+    ("  prefill", lambda plan: f"{plan.step_ms.prefill:.2f} ms", lambda plan: plan.step_ms.prefill),
+    ("time per token", lambda plan: f"{plan.tpot_ms:.2f} ms", lambda plan: plan.tpot_ms),
+    ("time to the first", lambda plan: f"{plan.ttft_ms or 0.0:.1f} ms", lambda plan: plan.ttft_ms or 0.0),
     ("HBM used", lambda plan: f"{plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)}", None),
     ("tokens/s", lambda plan: f"{plan.tokens_per_s:,.0f}", lambda plan: plan.tokens_per_s),
     (
@@ -35,6 +40,9 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
         lambda plan: plan.usd_per_million_output_tokens,
     ),
 )
+
+_OF_REQUESTS = ("mode", "slices", "prefill pool", "  prefill", "time to the first")
+"""Terms of plans that serve whole requests."""
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
@@ -71,6 +79,8 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
         table.add_column(column, justify="right")
     for name, show, measure in _TERMS:
         ratio = ""
+        if name in _OF_REQUESTS and best.mode is Mode.DECODE_ONLY:
+            continue
         if alternative is None:
             table.add_row(name, show(best))
             continue

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
 from servesat.plan import Change, LimitValue, Margin, Plan, Requirement, SliceSummary
-from servesat.spec import Spec
+from servesat.spec import Spec, Workload
 
 
 def dollars(amount: float) -> str:
@@ -59,6 +59,42 @@ def ways(plan: Plan) -> str:
     return f"{plan.tp}-way tensor parallelism over {axes}"
 
 
+def workload(served: Workload) -> str:
+    """What is served: `8,192 tokens of context`, or `prompts of 1,024 tokens, 256 of output`."""
+    if served.prompt_tokens is None:
+        return f"{served.held_tokens:,} tokens of context"
+    cached = f" ({served.prefix_cache_hit:.0%} cached)" if served.prefix_cache_hit else ""
+    rate = f", {number(served.requests_per_s)} requests/s" if served.requests_per_s else ""
+    return f"prompts of {served.prompt_tokens:,} tokens{cached}, {served.output_tokens:,} of output{rate}"
+
+
+def mode(plan: Plan) -> str:
+    """How a plan serves prompts, as a sentence."""
+    if plan.prefill is not None:
+        pool = plan.prefill
+        count = f"{pool.slices} slices of {pool.chip} {pool.topology}"
+        return (
+            f"disaggregated: {count} prefill (weights {pool.weights}, {plan.prefill_ms or 0.0:.1f} ms a prompt), "
+            f"the KV cache moves in {plan.transfer_ms or 0.0:.1f} ms"
+        )
+    if plan.step_ms.prefill or plan.chunk_tokens is None:
+        return f"{plan.mode}: whole prefills of {plan.prefill_ms or 0.0:.1f} ms between the steps"
+    return f"chunked: {plan.chunk_tokens} prompt tokens ride on each step, {plan.prefill_ms or 0.0:.1f} ms a prompt"
+
+
+def pool(plan: Plan) -> str:
+    """The prefill pool of a plan: `2 x tpu-v6e 2x2`."""
+    return "none" if plan.prefill is None else f"{plan.prefill.slices} x {plan.prefill.chip} {plan.prefill.topology}"
+
+
+def load(plan: Plan) -> str:
+    """What a plan can serve, and how much of it is asked for."""
+    asked = "" if plan.load_fraction is None else f", of which {plan.load_fraction:.1%} are asked for"
+    finished, evicted = plan.sequences_finished_per_step or 0.0, plan.kv_tokens_evicted_per_step or 0.0
+    steps = f"{number(finished)} sequences finish a step, {number(evicted)} tokens leave the KV cache"
+    return f"up to {number(plan.requests_per_s or 0.0)} requests/s{asked}; {steps}"
+
+
 def limit(requirement: Requirement, spec: Spec) -> str:
     """A requirement with its limit, as the spec states it: `tpot ≤ 15 ms`."""
     slo, search = spec.slo, spec.search
@@ -72,6 +108,12 @@ def limit(requirement: Requirement, spec: Spec) -> str:
         Requirement.CHIPS: f"chips ≤ {search.max_chips}",
         Requirement.BUDGET: f"budget ≤ ${search.max_usd_per_hour:g}/h" if search.max_usd_per_hour else "budget",
         Requirement.THROUGHPUT: f"throughput ≥ {number(slo.min_tokens_per_s or 0.0)} tokens/s",
+        Requirement.TTFT: f"ttft ≤ {slo.ttft_ms:g} ms" if slo.ttft_ms else "ttft",
+        Requirement.E2E: f"e2e ≤ {slo.e2e_ms:g} ms" if slo.e2e_ms else "e2e",
+        Requirement.STALL: f"stall ≤ {slo.stall_ms:g} ms" if slo.stall_ms else "stall",
+        Requirement.CHUNK: "chunk (a step's chunk must keep up with the prompts that arrive)",
+        Requirement.MIN_BATCH: f"batch ≥ {search.min_batch}",
+        Requirement.QUOTA: "quota (" + ", ".join(f"{chip} ≤ {most}" for chip, most in search.quota.items()) + ")",
     }
     return sayings[requirement]
 
@@ -94,6 +136,10 @@ def change(one: Change) -> str:
         "budget": "up to ${up} an hour",
         "throughput": "at least {down} tokens/s",
         "hbm": "headroom of {down}",
+        "ttft": "ttft up to {up} ms",
+        "e2e": "e2e up to {up} ms",
+        "stall": "stalls up to {up} ms",
+        "min_batch": "batches of {value} at least",
         "ici": "ici: {value}",
         "max_batch": "batches up to {value}",
         "chip": "+ chip {value}",
@@ -159,8 +205,10 @@ def longest_term(plan: Plan) -> str:
         "the arithmetic": plan.step_ms.flops,
         "the interconnect": plan.step_ms.ici,
         "the KV cache": plan.step_ms.kv_cache,
+        "prefill": plan.step_ms.prefill,
     }
-    bound = {name: time for name, time in terms.items() if name == "the KV cache" or time >= plan.step_ms.weights}
+    always = {"the KV cache", "prefill"}
+    bound = {name: time for name, time in terms.items() if name in always or time >= plan.step_ms.weights}
     return max(bound, key=lambda name: bound[name])
 
 

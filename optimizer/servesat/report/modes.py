@@ -1,0 +1,105 @@
+"""The serving modes side by side: a table, a document, and a figure over the ratio of prompt to output."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from servesat.mode_comparison import Crossing
+from servesat.plan import Mode, Plan, Result
+from servesat.report.charts import Chart, Frame, Series
+from servesat.report.documents import result_document
+from servesat.report.words import conflict, dollars, mode, workload
+from servesat.spec import Spec
+
+
+def modes_document(found: Mapping[Mode, Result]) -> dict[str, Any]:
+    """The answer to `servesat modes --json`."""
+    return {"modes": [{"mode": str(name), **result_document(result)} for name, result in found.items()]}
+
+
+def print_modes(console: Console, spec: Spec, found: Mapping[Mode, Result]) -> None:
+    """Print the best plan of each mode, and what it costs more than the cheapest."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title=Text(f"{spec.model.name} · {workload(spec.workload)}"), title_justify="left"
+    )
+    for column in ("mode", "decodes on", "prefills on"):
+        table.add_column(column)
+    for column in ("batch", "ttft", "tpot", "stall", "$/h", "$/request", "$/1M output", "more"):
+        table.add_column(column, justify="right")
+    costs = [result.plan.usd_per_million_output_tokens for result in found.values() if result.plan is not None]
+    for name, result in found.items():
+        if result.plan is None:
+            reason = "; ".join(conflict(members, spec) for members in result.conflict or ()) or str(result.status)
+            table.add_row(str(name), reason, style="dim")
+        else:
+            table.add_row(str(name), *_cells(result.plan, min(costs)))
+    console.print(table)
+    for result in found.values():
+        if result.plan is not None:
+            console.print(Text(mode(result.plan)))
+
+
+def _cells(plan: Plan, least: float) -> list[str]:
+    pool = plan.prefill
+    more = plan.usd_per_million_output_tokens / least - 1
+    return [
+        f"{plan.slices} x {plan.chip} {plan.topology}",
+        f"{pool.slices} x {pool.chip} {pool.topology}" if pool is not None else "the same",
+        str(plan.batch),
+        f"{plan.ttft_ms or 0.0:,.1f} ms",
+        f"{plan.tpot_ms:.2f} ms",
+        f"{plan.stall_ms or 0.0:,.1f} ms",
+        dollars(plan.usd_per_hour),
+        dollars(plan.usd_per_request or 0.0),
+        dollars(plan.usd_per_million_output_tokens),
+        f"{more:.1%}",
+    ]
+
+
+def crossover_chart(spec: Spec, found: Sequence[Crossing]) -> Chart:
+    """Cost per million tokens of prompt and output over their ratio, a line for each mode."""
+    series = []
+    for name in found[0].results if found else ():
+        at = [(one, one.results[name].plan) for one in found]
+        points = [(one.prompt_tokens / one.output_tokens, plan) for one, plan in at if plan is not None]
+        series.append(
+            Series(
+                name=str(name),
+                x=[ratio for ratio, _ in points],
+                y=[plan.usd_per_million_tokens or 0.0 for _, plan in points],
+                hover=[_hover(plan) for _, plan in points],
+            )
+        )
+    shown = [value for one in series for value in one.y]
+    ratios = [one.prompt_tokens / one.output_tokens for one in found]
+    total = found[0].prompt_tokens + found[0].output_tokens
+    return Chart(
+        title=f"{spec.model.name}: serving modes over the ratio of prompt to output, {total:,} tokens a request",
+        x_title="prompt tokens for each output token",
+        y_title="$ per million tokens of prompt and output",
+        x_range=(min(ratios), max(ratios)),
+        y_range=(min(shown, default=1.0) / 1.15, max(shown, default=1.0) * 1.15),
+        log_x=True,
+        log_y=True,
+        slider="",
+        frames=(
+            Frame(
+                label="",
+                series=tuple(series),
+                rule_at=(spec.workload.prompt_tokens or 1) / (spec.workload.output_tokens or 1),
+                rule_label="this workload",
+            ),
+        ),
+    )
+
+
+def _hover(plan: Plan) -> str:
+    return (
+        f"{plan.chip} {plan.topology}, batch {plan.batch}<br>{mode(plan)}<br>"
+        f"{plan.tpot_ms:.2f} ms a token, {plan.ttft_ms or 0.0:,.1f} ms to the first<br>"
+        f"{dollars(plan.usd_per_million_tokens or 0.0)} per million tokens"
+    )
