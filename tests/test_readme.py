@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from servesat.cli import app
-from servesat.spec import Search, Slo, Spec, Workload
+from servesat.spec import Search, Spec
+from servesat.workload import Slo, Workload
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

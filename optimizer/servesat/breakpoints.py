@@ -11,8 +11,8 @@ from servesat.errors import SpecError
 from servesat.formulation import Settings
 from servesat.modes import SharedLayouts
 from servesat.plan import Result
-from servesat.scenarios import Factor, check_key
-from servesat.spec import Spec, takes_whole_number
+from servesat.scenarios import Factor, check_key, takes_whole_number
+from servesat.spec import Spec
 from servesat.whatif import layout_of
 
 TOLERANCE = 1e-9

@@ -102,11 +102,7 @@ def assess_robustness(
         )
 
     own = row_of(layouts, result.plan)
-    program = programs(layouts)
-    serving = [int(row) for row in np.lexsort((layouts.chips, usd, -drawn.best)) if np.isfinite(usd[row])]
-    _, first_of_program = np.unique(program[serving], return_index=True)
-    rivals = [row for row in map(serving.__getitem__, sorted(first_of_program)) if program[row] != program[own]]
-    least = min(serving, key=lambda row: (worst[row], usd[row], layouts.chips[row]))
+    least = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
     if worst[least] * (1 + TIE) >= worst[own]:
         least = own
     return Robustness(
@@ -114,9 +110,18 @@ def assess_robustness(
         noise=noise,
         samples=samples,
         seed=seed,
-        survivals=tuple(map(survival, [own, *rivals[:RIVALS]])),
+        survivals=tuple(map(survival, [own, *_rivals(layouts, usd, drawn, own)])),
         least_regret=survival(least) if np.isfinite(worst[least]) else None,
     )
+
+
+def _rivals(layouts: Layouts, usd: Floats, drawn: "_Drawn", own: int) -> list[int]:
+    """One layout of each other program, those that are best most often first."""
+    program = programs(layouts)
+    serving = [int(row) for row in np.lexsort((layouts.chips, usd, -drawn.best)) if np.isfinite(usd[row])]
+    _, first_of_program = np.unique(program[serving], return_index=True)
+    rivals = [row for row in map(serving.__getitem__, sorted(first_of_program)) if program[row] != program[own]]
+    return rivals[:RIVALS]
 
 
 class _Errors(NamedTuple):

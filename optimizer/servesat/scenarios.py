@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from servesat.catalogue import chip_ids
+from servesat.catalogue import Chip, chip_ids
 from servesat.errors import SpecError
-from servesat.spec import Spec, split_key, takes_list, type_at
-from servesat.validation import nearest, parse_yaml, shorten
+from servesat.keys import BY_CHIP, split_key
+from servesat.spec import Spec
+from servesat.validation import annotation_at, holds, nearest, parse_yaml, shorten
 
 MAX_VALUES = 1_000_000
 """Values of one key; more than anyone reads, and few enough to hold."""
@@ -120,6 +121,40 @@ def check_key(base: Spec, key: str) -> None:
     for chip in named:
         if chip not in known:
             raise SpecError(f"{key}: no chip '{chip}'; {nearest(chip, known)}")
+
+
+def type_at(key: str) -> Any:
+    """The type that a key of a spec takes, `model.FIELD` and `chip.ID.FIELD` included.
+
+    Raises SpecError for a key that does not exist, naming those that are near, and for one below a price book or at a
+    position in a list, which have better names.
+    """
+    parts = split_key(key)
+    try:
+        if parts[0] == "chip" and len(parts) > 2:
+            return annotation_at(Chip, parts[2:])
+        found = annotation_at(Spec, parts)
+    except KeyError as fault:
+        raise SpecError(f"{key}: {fault.args[0]}") from None
+    if parts[0] == "chip":
+        raise SpecError(f"{key}: expected a field of the chip, as in chip.tpu-v5e.hbm_bytes")
+    if parts[0] == "price_book" and len(parts) > 1:
+        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
+    if any(part.isdecimal() for part in parts) and parts[:-1] not in [shelf.split(".") for shelf in BY_CHIP]:
+        raise SpecError(
+            f"{key}: expected a whole list, as in search.weights=[int8,int4]; fields of a chip are chip.ID.*"
+        )
+    return found
+
+
+def takes_list(key: str) -> bool:
+    """Whether the value at a key of a spec is a list: `search.weights`."""
+    return holds(type_at(key), tuple)
+
+
+def takes_whole_number(key: str) -> bool:
+    """Whether the value at a key of a spec is a whole number: `workload.context_tokens`."""
+    return holds(type_at(key), int)
 
 
 def parse_factor(text: str) -> Factor:

@@ -19,6 +19,7 @@ from servesat.catalogue import (
     load_price_book,
 )
 from servesat.errors import CatalogueError, SpecError
+from servesat.keys import merged, split_key, with_value
 from servesat.plan import Mode
 from servesat.validation import (
     Count,
@@ -26,21 +27,18 @@ from servesat.validation import (
     Positive,
     Strict,
     Usd,
-    annotation_at,
-    holds,
     nearest,
-    parse_yaml,
     read_yaml,
     refuse_duplicates,
     shorten,
     validate,
 )
+from servesat.workload import Slo, Tokens, Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
 INLINE = "spec"
 """Where a spec that was not read from a file is said to be."""
 
-MAX_TOKENS = 10**9
 MAX_BATCH = 10**6
 
 
@@ -125,63 +123,8 @@ WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """The modes that serve prompts, too: the default where the workload has them."""
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
-Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
 Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
 Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
-
-
-class Workload(Strict):
-    """What is served: requests of a prompt and an answer, or the KV context of a sequence alone [tokens]."""
-
-    context_tokens: Tokens | None = Field(
-        default=None, description="KV cache that a sequence holds and reads; else prompt + output, and their mean."
-    )
-    prompt_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
-    prefix_cache_hit: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
-    requests_per_s: Positive | None = None
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        both = self.prompt_tokens is not None and self.output_tokens is not None
-        either = self.prompt_tokens is not None or self.output_tokens is not None
-        if either != both or (not both and self.context_tokens is None):
-            raise ValueError("expected context_tokens, or prompt_tokens and output_tokens together")
-        if self.prompt_tokens is None:
-            for key in ("prefix_cache_hit", "requests_per_s"):
-                if getattr(self, key):
-                    raise ValueError(f"{key} needs prompt_tokens and output_tokens")
-        return self
-
-    @property
-    def held_tokens(self) -> int:
-        """KV cache that one sequence reserves: the context, or the whole of prompt and output."""
-        return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0)
-
-    @property
-    def read_tokens(self) -> float:
-        """S: KV cache that one sequence reads in a step: the context, or the mean while decoding, P + G / 2."""
-        return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0) / 2
-
-    @property
-    def cached_prompt_tokens(self) -> float:
-        """Tokens of the prompt whose KV cache is already there: P · prefix_cache_hit."""
-        return (self.prompt_tokens or 0) * self.prefix_cache_hit
-
-    @property
-    def new_prompt_tokens(self) -> float:
-        """Tokens of the prompt that prefill computes: P · (1 - prefix_cache_hit)."""
-        return (self.prompt_tokens or 0) - self.cached_prompt_tokens
-
-
-class Slo(Strict):
-    """The service levels a plan must meet; one left out is no limit."""
-
-    tpot_ms: Positive | None = Field(default=None, description="Longest mean time per output token [ms].")
-    ttft_ms: Positive | None = Field(default=None, description="Longest time to the first token [ms].")
-    e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
-    stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
-    min_tokens_per_s: Positive | None = Field(default=None, description="Least output of the slice [tokens/s].")
 
 
 class Search(Strict):
@@ -244,7 +187,7 @@ class Spec(Strict):
         for key, value in (overrides or {}).items():
             if key.startswith("model."):
                 data = {**data, "model": _written_out(data.get("model"), where, folder)}
-            data = _with(data, split_key(key), value, key)
+            data = with_value(data, split_key(key), value, key)
         return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
     def changed(self, changes: Mapping[str, Any]) -> "Spec":
@@ -261,7 +204,7 @@ class Spec(Strict):
         for key, value in sorted(changes.items(), key=lambda change: len(split_key(change[0]))):
             if key.startswith("model."):
                 data = {**data, "model": _written_out(data["model"], where, folder)}
-            data = _with(data, split_key(key), self._own_chips(value) if key == "search.chips" else value, key)
+            data = with_value(data, split_key(key), self._own_chips(value) if key == "search.chips" else value, key)
         if "search.chips" in changes:  # what is said of a chip that is no longer searched has lost its chip
             chips = _chips_at(data["search"]["chips"], where, folder)
             left = {*chip_ids(), *(chip.id for chip in chips or ())}
@@ -389,7 +332,7 @@ class Spec(Strict):
         if chip.id not in self.chip:
             return chip
         where, prefix = self._origin[0], f"chip.{chip.id}"
-        fields = _merged(chip.model_dump(), self.chip[chip.id], f"{where}: {prefix}")
+        fields = merged(chip.model_dump(), self.chip[chip.id], f"{where}: {prefix}")
         return validate(Chip, fields, where=where, error=SpecError, prefix=prefix)
 
     @property
@@ -430,96 +373,8 @@ class Spec(Strict):
         return tuple(sorted(self.search.topologies.get(chip.id, chip.topologies), key=lambda t: (chips_in(t), t)))
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split `key=value`, the value read as YAML: `slo.tpot_ms=20`, `search.chips=[tpu-v5e]`. Raises SpecError."""
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.strip().split(".")):
-        raise SpecError(f"--set {text!r}: expected KEY=VALUE, as in slo.tpot_ms=20")
-    return key.strip(), parse_yaml(value, f"--set {text!r}", SpecError)
-
-
-def split_key(key: str) -> list[str]:
-    """The parts of a dotted key; the id of a chip is one part, whatever is in it.
-
-    `price.TPU 1.5` has two parts, `chip.TPU 1.5.axes.0.bytes_per_s` five.
-    """
-    parts = key.split(".")
-    for shelf in _BY_CHIP:
-        names = shelf.split(".")
-        if parts[: len(names)] == names and len(parts) > len(names):
-            return [*names, ".".join(parts[len(names) :])]
-    if parts[0] == "chip":
-        field = next((at for at in range(2, len(parts)) if parts[at] in Chip.model_fields), len(parts) - 1)
-        if field > 1:
-            return ["chip", ".".join(parts[1:field]), *parts[field:]]
-    return parts
-
-
-def type_at(key: str) -> Any:
-    """The type that a key of a spec takes, `model.FIELD` and `chip.ID.FIELD` included.
-
-    Raises SpecError for a key that does not exist, naming those that are near, and for one below a price book or at a
-    position in a list, which have better names.
-    """
-    parts = split_key(key)
-    try:
-        if parts[0] == "chip" and len(parts) > 2:
-            return annotation_at(Chip, parts[2:])
-        found = annotation_at(Spec, parts)
-    except KeyError as fault:
-        raise SpecError(f"{key}: {fault.args[0]}") from None
-    if parts[0] == "chip":
-        raise SpecError(f"{key}: expected a field of the chip, as in chip.tpu-v5e.hbm_bytes")
-    if parts[0] == "price_book" and len(parts) > 1:
-        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
-    if any(part.isdecimal() for part in parts) and parts[:-1] not in [shelf.split(".") for shelf in _BY_CHIP]:
-        raise SpecError(
-            f"{key}: expected a whole list, as in search.weights=[int8,int4]; fields of a chip are chip.ID.*"
-        )
-    return found
-
-
-def takes_list(key: str) -> bool:
-    """Whether the value at a key of a spec is a list: `search.weights`."""
-    return holds(type_at(key), tuple)
-
-
-def takes_whole_number(key: str) -> bool:
-    """Whether the value at a key of a spec is a whole number: `workload.context_tokens`."""
-    return holds(type_at(key), int)
-
-
 _NO_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
 """Fields of a model that its number of parameters does not depend on."""
 
 _OF_CHIPS = ("price", "chip")
 """Keys of a spec that say something of chips, by id, whether or not they are searched."""
-
-_BY_CHIP = ("price", "search.topologies", "search.quota")
-"""Keys of a spec that hold a value for each chip."""
-
-
-def _with(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
-    """A copy of `data` with `value` at `path`, mappings made on the way."""
-    first, *rest = path
-    if not rest:
-        return {**data, first: value}
-    below = data.get(first)
-    if below is not None and not isinstance(below, Mapping):
-        raise SpecError(f"{key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
-    return {**data, first: _with(below or {}, rest, value, key)}
-
-
-def _merged(fields: Any, own: Any, where: str) -> Any:
-    """Fields with those of `own` in place of them; in a list, an entry is named by its position."""
-    if not isinstance(own, Mapping):
-        return own
-    if isinstance(fields, list | tuple):
-        entries = dict(enumerate(fields))
-        for position, below in own.items():
-            if not str(position).isdecimal() or not str(position).isascii() or int(position) not in entries:
-                raise SpecError(f"{where}: {position}: expected a position from 0 to {len(entries) - 1}")
-            entries[int(position)] = _merged(entries[int(position)], below, f"{where}.{position}")
-        return list(entries.values())
-    inner = fields if isinstance(fields, Mapping) else {}
-    return {**inner, **{name: _merged(inner.get(name), below, f"{where}.{name}") for name, below in own.items()}}

@@ -35,7 +35,8 @@ def errors_told() -> Iterator[None]:
 
 def load(path: Path, texts: list[str] | None, price_book: str | None) -> "Spec":
     """Read a spec with the overrides of the command line; notes go to standard error."""
-    from servesat.spec import Spec, parse_override
+    from servesat.keys import parse_override
+    from servesat.spec import Spec
 
     try:
         overrides = dict(parse_override(text) for text in texts or [])

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
 from servesat.plan import Change, LimitValue, Margin, Plan, Requirement, SliceSummary
-from servesat.spec import Spec, Workload
+from servesat.spec import Spec
+from servesat.workload import Workload
 
 
 def dollars(amount: float) -> str:
