@@ -406,3 +406,17 @@ def test_errors_touch_prefill_too(mode: str) -> None:
 def test_modes_without_a_network_are_compared_without_pools() -> None:
     spec = {**PAIRED, "search": {**PAIRED["search"], "chips": ["l4"], "modes": ["interleaved"]}, "price": {"l4": 0.7}}
     assert list(compare_modes(spec)) == ["interleaved", "chunked"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"slo.tpot_ms": 3.0}, {"search.max_chips": 8}, {"workload.requests_per_s": 30}]
+)
+def test_how_many_pairs_are_taken_at_a_time_changes_nothing(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec.load(PAIRED).changed(changes)
+    whole = solve(spec)
+    for at_a_time in (1, 7, 10**6):
+        monkeypatch.setattr("servesat.pools.AT_A_TIME", at_a_time)
+        again = solve(spec)
+        assert (again.plan, again.binding) == (whole.plan, whole.binding)

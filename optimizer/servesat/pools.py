@@ -28,7 +28,7 @@ from servesat.spec import Spec
 SCARCER = 4
 """Slices of the scarcer pool, at most, where there is no demand to size them by: enough to match the other's pace."""
 
-AT_A_TIME = 2000
+AT_A_TIME = 500
 """Pairs that are sized together."""
 
 
