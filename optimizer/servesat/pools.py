@@ -70,7 +70,11 @@ def disaggregated(
     found = [_paired(spec, sides, every)]
     if spec.slo.min_tokens_per_s is not None:  # which takes more slices than one, if only there is room
         limits = relaxed | sum(int(BIT[limit]) for limit in _stated_limits(spec))
-        found += [_sized(spec, sides, every, limits)[0], _enough(spec, sides, every, relaxed)]
+        found += [
+            _sized(spec, sides, every, limits)[0],
+            _sized(spec, sides, every, limits | int(BIT[Requirement.HBM]), any_batch=True)[0],
+            _enough(spec, sides, every, relaxed),
+        ]
     rows = reduce(Layouts.join, found)
     return rows if excluded is None else rows.take(np.flatnonzero(~excluded(rows)))
 
@@ -277,13 +281,16 @@ def _paired(spec: Spec, sides: _Sides, pairs: Ints) -> Layouts:
     return replace(rows, serving=serving)
 
 
-def _sized(spec: Spec, sides: _Sides, pairs: Ints, relaxed: int) -> tuple[Layouts, Floats]:
+def _sized(spec: Spec, sides: _Sides, pairs: Ints, relaxed: int, *, any_batch: bool = False) -> tuple[Layouts, Floats]:
     """The layouts of pairs with their slices counted, and what a request costs in them at their largest batch [$].
 
-    Infinite where the requirements on both pools together do not allow it; pairs without a batch are left out.
+    Infinite where the requirements on both pools together do not allow it; pairs without a batch are left out, or, with
+    `any_batch`, sized for the largest of the search.
     """
     rows, output_tokens = _paired(spec, sides, pairs), spec.workload.output_tokens or 0
     batch = largest_batch(spec, rows, relaxed)
+    if any_batch:
+        batch = np.where(batch > 0, batch, spec.search.max_batch)
     possible = np.flatnonzero(batch > 0)
     rows, batch, pool_busy_s = rows.take(possible), batch[possible], sides.prefill_busy_s[pairs[possible, 0]]
     busy_s = output_tokens * np.asarray(step_shape(spec, rows).at(batch.astype(np.float64))) / (rows.replicas * batch)
