@@ -119,14 +119,17 @@ def enumerate_plans(spec: dict[str, Any]):
 
 def solve(spec: dict[str, Any]):
     """The best plan by the order of DESIGN.md §3, or None; and the minimal conflicts, empty when there is a plan."""
+    return settled(enumerate_plans(spec), best)
+
+
+def settled(enumerated, first):
+    """The first, by `first`, of the plans that violate nothing, or None; and the minimal conflicts where none does."""
     feasible, violations = [], set()
-    for plan, violated in enumerate_plans(spec):
+    for plan, violated in enumerated:
         violations.add(violated)
         if not violated:
             feasible.append(plan)
-    if not feasible:
-        return None, minimal_conflicts(violations)
-    return best(feasible), set()
+    return (first(feasible), set()) if feasible else (None, minimal_conflicts(violations))
 
 
 def best(plans):

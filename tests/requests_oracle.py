@@ -8,7 +8,7 @@ from itertools import combinations, product
 from math import ceil, prod
 from typing import Any
 
-from tests.oracle import BYTES, MET, TIE, minimal_conflicts
+from tests.oracle import BYTES, MET, TIE, settled
 
 SCARCER = 4
 MOST = 60  # slices of the other pool that are tried
@@ -30,18 +30,16 @@ def enumerate_plans(spec: dict[str, Any]):
 
 def solve(spec: dict[str, Any]):
     """The best plan by the order of docs/cost-model.md, or None; and the minimal conflicts, empty when there is one."""
-    feasible, violations = [], set()
-    for plan, violated in enumerate_plans(spec):
-        violations.add(violated)
-        if not violated:
-            feasible.append(plan)
-    if not feasible:
-        return None, minimal_conflicts(violations)
-    cheapest = min(plan["usd"] for plan in feasible)
-    tied = [plan for plan in feasible if plan["usd"] <= cheapest * (1 + TIE)]
+    return settled(enumerate_plans(spec), best)
+
+
+def best(plans):
+    """The first of some plans by the order of docs/cost-model.md: cost, then speed, then chips, then id."""
+    cheapest = min(plan["usd"] for plan in plans)
+    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + TIE)]
     fastest = min(plan["tpot_s"] for plan in tied)
     tied = [plan for plan in tied if plan["tpot_s"] <= fastest * (1 + MET)]
-    return min(tied, key=lambda plan: (plan["chips"], *plan["id"])), set()
+    return min(tied, key=lambda plan: (plan["chips"], *plan["id"]))
 
 
 class World:

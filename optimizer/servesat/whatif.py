@@ -88,8 +88,7 @@ class Question:
         how much the cost changes against the base, whether the layout (chip, slice, axes or dtypes) is another, what
         binds, the minimal conflicts, and the error of a scenario whose values the schema refuses.
         """
-        assert self.answer  # solved before the question is handed to other processes, not in each of them
-        return in_chunks(partial(_rows, self), numbers, workers)
+        return in_chunks(partial(_rows, self, self.answer.plan), numbers, workers)
 
 
 def what_if(
@@ -167,12 +166,12 @@ def _type_of(values: Iterable[Any]) -> type:
     return float if kinds and kinds <= {int, float} else str
 
 
-def _rows(question: Question, numbers: range) -> list[dict[str, Any]]:
+def _rows(question: Question, reference: Plan | None, numbers: range) -> list[dict[str, Any]]:
     shared = SharedLayouts()
-    return [_row(question, number, shared) for number in numbers]
+    return [_row(question, reference, number, shared) for number in numbers]
 
 
-def _row(question: Question, number: int, shared: SharedLayouts) -> dict[str, Any]:
+def _row(question: Question, reference: Plan | None, number: int, shared: SharedLayouts) -> dict[str, Any]:
     asked = question.scenarios
     identified = {"scenario": number, **{factor.key: None for factor in asked.factors}, **asked[number]}
     try:
@@ -180,7 +179,7 @@ def _row(question: Question, number: int, shared: SharedLayouts) -> dict[str, An
     except SpecError as fault:
         return {**identified, **_outcome(ERROR, error=str(fault))}
     result = solve(spec, question.settings, layouts=shared.of(spec))
-    return {**identified, **_outcome(str(result.status), result, question.answer.plan)}
+    return {**identified, **_outcome(str(result.status), result, reference)}
 
 
 def _outcome(
