@@ -17,14 +17,15 @@ from servesat import Settings, Spec, answer, solve
 from servesat.candidates import evaluate
 from servesat.formulation import solve as solve_instance
 from servesat.instance import round_columns
+from servesat.modes import enumerate_layouts
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
-EVERY_DTYPE = ["bf16", "int8", "fp8", "int4"]
+EVERY_DTYPE = ["bf16", "int8", "fp8", "int4", "mxfp4", "nvfp4"]
 WHOLE_CATALOGUE = {
     "model": "llama-3-70b",
     "workload": {"context_tokens": 8192},
     "slo": {"tpot_ms": 50},
-    "search": {"weights": EVERY_DTYPE, "kv_cache": EVERY_DTYPE, "compute": ["bf16", "int8", "fp8"]},
+    "search": {"weights": EVERY_DTYPE, "kv_cache": EVERY_DTYPE[:4], "compute": EVERY_DTYPE},
     "price": {"l4": 0.8},
 }
 
@@ -60,20 +61,25 @@ def main() -> None:
         {"search.weights": ["bf16", "int8"], "search.kv_cache": ["bf16", "int8"], "search.compute": ["bf16"]}
     )
     infeasible = whole.changed({"slo.tpot_ms": 0.1, "search.max_chips": 4})
-    columns = evaluate(whole)
+    experts, expert_requests = (spec.changed({"model": "deepseek-v3"}) for spec in (whole, requests))
+    columns = evaluate(whole, enumerate_layouts(whole, contenders=True))
     instance = round_columns(columns)
     figures |= {
         "example, in-process": milliseconds(lambda: solve(example), runs),
         "whole catalogue, every dtype, in-process": milliseconds(lambda: solve(whole), runs),
-        "  of it: columns evaluated": milliseconds(lambda: evaluate(whole), runs),
+        "  of it: the contenders' columns evaluated": milliseconds(
+            lambda: evaluate(whole, enumerate_layouts(whole, contenders=True)), runs
+        ),
         "  of it: CP-SAT, built and proved": milliseconds(lambda: solve_instance(instance, Settings()), runs),
         "whole catalogue, whole requests in every mode": milliseconds(lambda: solve(default), runs),
         "whole catalogue, whole requests in every mode, every dtype": milliseconds(lambda: solve(requests), runs),
         "  with a demand": milliseconds(lambda: solve(requests.changed({"workload.requests_per_s": 100})), runs),
+        "whole catalogue, every dtype, DeepSeek-V3": milliseconds(lambda: solve(experts), runs),
+        "  whole requests in every mode": milliseconds(lambda: solve(expert_requests), runs),
         "peak memory so far, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "whole catalogue, explained": milliseconds(lambda: answer(whole, top=5), runs),
         "whole catalogue, infeasible and corrected": milliseconds(lambda: answer(infeasible), runs),
-        "whole catalogue: columns": len(columns),
+        "whole catalogue: columns of contenders": len(columns),
         "whole catalogue: columns that satisfy every requirement": int((columns.violated == 0).sum()),
         "peak memory of this process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }

@@ -3,6 +3,7 @@
 from typing import Any
 
 from servesat import Spec
+from servesat.architecture import ModelSpec
 
 
 def spec_of(**keys: Any) -> Spec:
@@ -40,3 +41,16 @@ def nearly_flat(**keys: Any) -> Spec:
         },
         **keys,
     )  # fmt: skip
+
+
+def moe_model(experts: int = 8, **keys: Any) -> ModelSpec:
+    """A small model with experts in three of its four layers, and keys in place of its own."""
+    shape: dict[str, Any] = {
+        "name": "mixture", "layers": 4, "d_model": 256, "d_ff": 1024, "query_heads": 8, "kv_heads": 4, "head_dim": 32,
+        "vocab_size": 1000,
+        "moe": {"layers": 3, "experts": experts, "experts_per_token": 2, "d_ff": 512, "shared_d_ff": 256},
+    }  # fmt: skip
+    shape |= keys
+    if "mla" in keys:
+        shape = {key: value for key, value in shape.items() if key not in {"kv_heads", "head_dim"}}
+    return ModelSpec.model_validate(shape)

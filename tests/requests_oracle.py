@@ -4,11 +4,12 @@ Written from docs/cost-model.md. Like tests/oracle.py it takes the raw spec, wit
 nothing from servesat.
 """
 
-from itertools import combinations, product
-from math import ceil, prod
+from itertools import product
+from math import ceil
 from typing import Any
 
-from tests.oracle import BYTES, MET, TIE, settled
+from tests.oracle import TIE, settled
+from tests.oracle_model import MET, machines
 
 SCARCER = 4
 MOST = 60  # slices of the other pool that are tried
@@ -48,7 +49,7 @@ class World:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec, self.model, self.workload = spec, spec["model"], spec["workload"]
         self.search, self.slo = spec["search"], spec.get("slo", {})
-        model, workload = self.model, self.workload
+        workload = self.workload
         self.prompt, self.output = workload["prompt_tokens"], workload["output_tokens"]
         self.cached = self.prompt * workload.get("prefix_cache_hit", 0.0)
         self.new = self.prompt - self.cached
@@ -57,48 +58,9 @@ class World:
         self.demand = workload.get("requests_per_s")
         self.load = spec.get("utilisation", 1.0)
         self.mfu, self.pay = spec.get("prefill_mfu", 1.0), spec.get("ici", "forbid") == "pay"
-        mlp = (3 if model.get("gated_mlp", True) else 2) * model["d_model"] * model["d_ff"]
-        heads = 2 * model["d_model"] * model["head_dim"] * (model["query_heads"] + model["kv_heads"])
-        counted = model["layers"] * (mlp + heads)
-        counted += (1 if model.get("tied_embeddings", False) else 2) * model["d_model"] * model["vocab_size"]
-        self.params = model.get("nominal_parameters") or counted
-        self.layouts = list(self._layouts())
+        self.machines = list(machines(spec))
 
-    def _layouts(self):
-        dtypes = product(
-            self.search.get("weights", ["bf16", "int8"]),
-            self.search.get("kv_cache", ["bf16", "int8"]),
-            self.search.get("compute", ["bf16"]),
-        )
-        for chip, (weights, kv_cache, compute) in product(self.search["chips"], list(dtypes)):
-            if compute not in chip["flop_per_s"]:
-                continue
-            for topology in chip["topologies"]:
-                sizes = [int(size) for size in topology.split("x")]
-                long_axes = [axis for axis in range(len(sizes)) if sizes[axis] > 1]
-                for count in range(len(long_axes) + 1):
-                    for axes in combinations(long_axes, count):
-                        yield {
-                            "chip": chip, "topology": topology, "axes": axes, "weights": weights, "kv": kv_cache,
-                            "compute": compute, "n": prod(sizes), "y": prod(sizes[axis] for axis in axes),
-                            "widths": [chip["axes"][axis]["bytes_per_s"] for axis in axes],
-                            "shape": sorted((sizes[axis], chip["axes"][axis]["bytes_per_s"]) for axis in axes),
-                        }  # fmt: skip
-
-    def bandwidth(self, lay):
-        widths = lay["widths"]
-        if not widths:
-            return float("inf")
-        return sum(widths) if min(widths) == max(widths) else min(widths)
-
-    def kv_bytes(self, lay, tokens):
-        model = self.model
-        windowed = model.get("window_layers", 0)
-        window = min(tokens, model.get("window_tokens", tokens))
-        layer_tokens = (model["layers"] - windowed) * tokens + windowed * window
-        return 2 * model["kv_heads"] * model["head_dim"] * layer_tokens * BYTES[lay["kv"]]
-
-    def prompt_flop(self):
+    def prompt_flop(self, lay):
         model, last = self.model, self.cached + self.new
 
         def met(reach):
@@ -107,51 +69,30 @@ class World:
             inside = below * (min(last, reach) + min(self.cached, reach)) / 2
             return inside + (self.new - below) * reach
 
+        each = 4 * model["query_heads"] * model.get("head_dim", 0)
+        if lay.mla:
+            wide = lay.mla["nope_head_dim"] + lay.mla["rope_head_dim"] + lay.mla["v_head_dim"]
+            each = 2 * model["query_heads"] * wide
         windowed = model.get("window_layers", 0)
         pairs = (model["layers"] - windowed) * met(last) + windowed * met(model.get("window_tokens", last))
-        return 2 * self.params * self.new + 4 * model["query_heads"] * model["head_dim"] * pairs
-
-    def ici_s(self, lay, tokens):
-        return 4 * self.model["layers"] * 2 * tokens * self.model["d_model"] / self.bandwidth(lay)
+        total = 2 * lay.active * self.new
+        if lay.sparse:
+            index = 2 * lay.sparse["index_heads"] * lay.sparse["index_head_dim"]
+            return total + model["layers"] * (each * met(lay.sparse["tokens"]) + index * met(last))
+        return total + each * pairs
 
     def prefill_s(self, lay):
-        chip = lay["chip"]
-        weights = self.params * BYTES[lay["weights"]] / (lay["y"] * chip["hbm_bytes_per_s"])
-        flops = self.prompt_flop() / (lay["y"] * chip["flop_per_s"][lay["compute"]] * self.mfu)
-        return max(weights, flops, self.ici_s(lay, self.new) if self.pay else 0.0)
+        flops = self.prompt_flop(lay) / (lay.y * lay.peak * self.mfu)
+        return max(lay.load_s(self.new), flops, lay.ici_s(self.new) if self.pay else 0.0)
 
     def step_s(self, lay, batch, chunk=0):
-        chip = lay["chip"]
-        peak = lay["y"] * chip["flop_per_s"][lay["compute"]]
-        weights = self.params * BYTES[lay["weights"]] / (lay["y"] * chip["hbm_bytes_per_s"])
-        flops = 2 * self.params * batch / peak + self.prompt_flop() * chunk / self.new / (peak * self.mfu)
-        ici = self.ici_s(lay, batch + chunk) if self.pay else 0.0
-        return max(weights, flops, ici) + batch * self.kv_bytes(lay, self.read) / (lay["y"] * chip["hbm_bytes_per_s"])
-
-    def waits(self, lay, tokens):
-        chip, model = lay["chip"], self.model
-        matrix = model["d_model"] * model["d_ff"]
-        hbm = BYTES[lay["weights"]] * matrix / (lay["y"] * chip["hbm_bytes_per_s"])
-        math = 2 * tokens * matrix / (lay["y"] * chip["flop_per_s"][lay["compute"]])
-        gather = 2 * tokens * model["d_model"] / self.bandwidth(lay)
-        return not self.pay and gather > max(hbm, math) * (1 + MET)
-
-    def shape_violations(self, lay, held_sequences, tokens, batch):
-        model, y, kv_heads = self.model, lay["y"], self.model["kv_heads"]
-        violated = set()
-        used = self.params * BYTES[lay["weights"]] + held_sequences * self.kv_bytes(lay, tokens)
-        if used > (1 - self.spec.get("headroom", 0.0)) * y * lay["chip"]["hbm_bytes"] * (1 + MET):
-            violated.add("hbm")
-        if model["query_heads"] % y or model["d_ff"] % y:
-            violated.add("heads")
-        if kv_heads % y if y <= kv_heads else y % kv_heads or (batch and batch % (y // kv_heads)):
-            violated.add("kv_heads")
-        if BYTES[lay["weights"]] > BYTES[lay["compute"]]:
-            violated.add("dtypes")
-        return violated
+        riding = self.prompt_flop(lay) * chunk / self.new / (lay.y * lay.peak * self.mfu)
+        ici = lay.ici_s(batch + chunk) if self.pay else 0.0
+        whole = max(lay.load_s(batch + chunk), lay.flops_s(batch) + riding, ici)
+        return whole + lay.kv_read_s(batch, self.read)
 
     def price(self, lay):
-        return lay["chip"]["usd_per_chip_hour"] * lay["n"]
+        return lay.chip["usd_per_chip_hour"] * lay.n
 
     def slices_for(self, tokens_per_s):
         return ceil(self.demand * self.output / (self.load * tokens_per_s) * (1 - MET))
@@ -179,8 +120,8 @@ class World:
         return plan, frozenset(violated)
 
     def in_one_pool(self, mode, chunk):
-        for lay, batch in product(self.layouts, range(1, self.search["max_batch"] + 1)):
-            violated = self.shape_violations(lay, batch, self.held, batch)
+        for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
+            violated = lay.violations(batch, self.held, batch)
             riding = chunk if chunk is not None and chunk < self.new else 0
             step = self.step_s(lay, batch, riding)
             if riding:
@@ -190,57 +131,59 @@ class World:
             else:
                 whole = self.prefill_s(lay)
                 tpot, stall, ttft = step + batch / self.output * whole, max(step, whole), whole
-                if self.waits(lay, self.new):
+                if lay.waits(self.new):
                     violated.add("ici")
-            if self.waits(lay, batch + riding):
+            if lay.waits(batch + riding):
                 violated.add("ici")
-            replicas = lay["n"] // lay["y"]
+            replicas = lay.replicas
             of_slice = replicas * batch / tpot
             slices = self.slices_for(of_slice) if self.demand else 1
             plan = {
                 "mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "chunk": chunk,
-                "slices": slices, "pool_slices": 0, "chips": slices * lay["n"],
+                "slices": slices, "pool_slices": 0, "chips": slices * lay.n,
                 "usd_per_hour": slices * self.price(lay), "tokens_per_s": slices * of_slice,
-                "taken": {lay["chip"]["name"]: slices * lay["n"]},
+                "taken": {lay.chip["name"]: slices * lay.n},
                 "id": (*self.name(lay), batch, mode, chunk or 0, (), slices, 0),
             }  # fmt: skip
             yield self.finished(plan, violated)
 
     def name(self, lay):
-        return (lay["chip"]["name"], lay["topology"], lay["axes"], lay["weights"], lay["kv"], lay["compute"])
+        split = (lay.tp_axes, lay.ep_axes, lay.replicated)
+        return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute)
 
     def in_two_pools(self):
         def program(lay):
-            return (lay["chip"]["name"], lay["y"], self.bandwidth(lay), lay["weights"], lay["kv"], lay["compute"])
+            links = (lay.gather_s(1), lay.exchange_s(1))
+            return (lay.chip["name"], lay.tp, lay.ep, lay.replicated, links, lay.weights, lay.kv, lay.compute)
 
-        able = [lay for lay in self.layouts if lay["chip"].get("network_bytes_per_s")]
+        able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
         fewest: dict[Any, int] = {}
         for lay in able:
-            fewest[program(lay)] = min(fewest.get(program(lay), lay["n"]), lay["n"])
-        able = [lay for lay in able if lay["n"] == fewest[program(lay)]]
+            fewest[program(lay)] = min(fewest.get(program(lay), lay.n), lay.n)
+        able = [lay for lay in able if lay.n == fewest[program(lay)]]
         for pool, lay in product(able, able):
-            if pool["kv"] == lay["kv"]:
+            if pool.kv == lay.kv and not pool.replicated:
                 yield from self.pair(pool, lay)
 
     def pair(self, pool, lay):
         whole = self.prefill_s(pool)
-        networks = [side["y"] * side["chip"]["network_bytes_per_s"] for side in (pool, lay)]
-        ttft = whole + self.kv_bytes(pool, self.prompt) / min(networks)
-        shape = self.shape_violations(pool, 1, self.prompt, None) | ({"ici"} if self.waits(pool, self.new) else set())
-        fed = (pool["n"] // pool["y"]) * self.output / whole
+        networks = [side.y * side.chip["network_bytes_per_s"] for side in (pool, lay)]
+        ttft = whole + pool.kv_bytes(self.prompt) / min(networks)
+        shape = pool.violations(1, self.prompt, None) | ({"ici"} if pool.waits(self.new) else set())
+        fed = pool.replicas * self.output / whole
         for batch in range(1, self.search["max_batch"] + 1):
             step = self.step_s(lay, batch)
-            violated = shape | self.shape_violations(lay, batch, self.held, batch)
-            if self.waits(lay, batch):
+            violated = shape | lay.violations(batch, self.held, batch)
+            if lay.waits(batch):
                 violated.add("ici")
-            of_slice = (lay["n"] // lay["y"]) * batch / step
+            of_slice = lay.replicas * batch / step
             for pool_slices, slices in self.counts(fed, of_slice):
-                taken = {lay["chip"]["name"]: slices * lay["n"]}
-                taken[pool["chip"]["name"]] = taken.get(pool["chip"]["name"], 0) + pool_slices * pool["n"]
+                taken = {lay.chip["name"]: slices * lay.n}
+                taken[pool.chip["name"]] = taken.get(pool.chip["name"], 0) + pool_slices * pool.n
                 plan = {
                     "mode": "disaggregated", "batch": batch, "tpot_s": step, "ttft_s": ttft, "stall_s": step,
                     "chunk": None, "slices": slices, "pool_slices": pool_slices,
-                    "chips": slices * lay["n"] + pool_slices * pool["n"],
+                    "chips": slices * lay.n + pool_slices * pool.n,
                     "usd_per_hour": slices * self.price(lay) + pool_slices * self.price(pool),
                     "tokens_per_s": min(pool_slices * fed, slices * of_slice), "taken": taken,
                     "id": (*self.name(lay), batch, "disaggregated", 0, self.name(pool), slices, pool_slices),

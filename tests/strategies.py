@@ -2,10 +2,63 @@
 
 from hypothesis import strategies as st
 
-DTYPES = ("bf16", "fp8", "int8", "int4")
+DTYPES = ("bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4")
 
 
 def models():
+    """Dense models, and others with experts, a latent cache, an indexer or weights of their own."""
+    return dense_models() | dense_models().flatmap(with_experts).flatmap(with_latent)
+
+
+def with_experts(model):
+    """A model with experts in some of its layers or in all."""
+    layers = model["layers"]
+    moe = st.fixed_dictionaries(
+        {
+            "layers": st.sampled_from(sorted({1, layers, max(1, layers - 1)})),
+            "experts": st.sampled_from([4, 2, 6, 8, 64]),
+            "experts_per_token": st.sampled_from([1, 2]),
+            "d_ff": st.sampled_from([256, 768, 2048]),
+        },
+        optional={"shared_d_ff": st.sampled_from([0, 256, 1024])},
+    )
+    native = st.fixed_dictionaries(
+        {"dtype": st.sampled_from(["mxfp4", "int8", "fp8"])}, optional={"experts_only": st.booleans()}
+    )
+
+    def joined(moe, native):
+        shape = {key: value for key, value in model.items() if key != "nominal_parameters"}
+        if moe["layers"] == layers:
+            del shape["d_ff"]
+        return {**shape, "moe": moe, **({"native": native} if native else {})}
+
+    return st.builds(joined, moe, st.none() | native)
+
+
+def with_latent(model):
+    """The model as it is, or with latent attention, with or without an indexer."""
+    latent = st.fixed_dictionaries(
+        {
+            "kv_lora_rank": st.sampled_from([64, 512]),
+            "nope_head_dim": st.sampled_from([32, 128]),
+            "rope_head_dim": st.just(64),
+            "v_head_dim": st.sampled_from([32, 128]),
+        },
+        optional={"q_lora_rank": st.sampled_from([128, 1536])},
+    )
+    sparse = st.fixed_dictionaries(
+        {"tokens": st.sampled_from([64, 2048]), "index_heads": st.just(8), "index_head_dim": st.sampled_from([32, 128])}
+    )
+
+    def joined(mla, sparse):
+        dropped = {"kv_heads", "head_dim", "window_tokens", "window_layers"}
+        shape = {key: value for key, value in model.items() if key not in dropped}
+        return {**shape, "mla": mla, **({"sparse": sparse} if sparse else {})}
+
+    return st.just(model) | st.builds(joined, latent, st.none() | sparse)
+
+
+def dense_models():
     return (
         st.builds(
             lambda kv_heads, group, **rest: {
@@ -48,6 +101,7 @@ def models():
 def chips(name):
     sizes = st.sampled_from([2, 4, 1, 8, 3])
     bandwidth = st.sampled_from([9e10, 4.5e11, 5e12, 1e9])
+    torus = st.sampled_from([{}, {}, {"wraps_every": 4}])
 
     def with_axes(count):
         return st.fixed_dictionaries(
@@ -59,8 +113,10 @@ def chips(name):
                 "flop_per_s": st.dictionaries(
                     st.sampled_from(DTYPES), st.sampled_from([1e13, 2e14, 1e15]), min_size=1
                 ).map(lambda peaks: {"bf16": 1e14, **peaks}),
-                "axes": st.lists(bandwidth, min_size=count, max_size=count).map(
-                    lambda widths: [{"name": f"axis{i}", "bytes_per_s": width} for i, width in enumerate(widths)]
+                "axes": st.lists(st.tuples(bandwidth, torus), min_size=count, max_size=count).map(
+                    lambda links: [
+                        {"name": f"axis{i}", "bytes_per_s": width, **link} for i, (width, link) in enumerate(links)
+                    ]
                 ),
                 "topologies": st.lists(
                     st.lists(sizes, min_size=count, max_size=count).map(lambda s: "x".join(map(str, s))),
@@ -118,6 +174,8 @@ def specs():
                 "slo": slo,
                 "ici": st.sampled_from(["forbid", "pay"]),
                 "headroom": st.sampled_from([0.0, 0.1, 0.2, 0.5]),
+                "wraparound": st.sampled_from(["assumed", "exact"]),
+                "int4_group": st.sampled_from([32, 128]),
             },
         ).map(decoding_only)
     )

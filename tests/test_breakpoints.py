@@ -13,6 +13,7 @@ CHAT: dict[str, Any] = {
     "model": "llama-3-70b",
     "workload": {"context_tokens": 2048},
     "slo": {"tpot_ms": 30},
+    "search": {"chips": ["h100-sxm", "tpu-v5e", "tpu-v6e"]},
 }
 
 

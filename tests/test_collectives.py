@@ -2,7 +2,16 @@ import math
 
 import pytest
 
-from servesat.collectives import activations_s, tensor_parallel_bytes_per_s
+from servesat.accelerator import Axis
+from servesat.collectives import (
+    activations_s,
+    all_to_all_bytes_per_s,
+    axis_bytes_per_s,
+    tensor_parallel_bytes_per_s,
+)
+
+SWITCH = Axis(name="nvlink", bytes_per_s=4.5e11)
+TORUS = Axis(name="x", bytes_per_s=9e10, wraps_every=16)
 
 
 @pytest.mark.parametrize(
@@ -16,7 +25,28 @@ from servesat.collectives import activations_s, tensor_parallel_bytes_per_s
     ],
 )
 def test_equal_axes_add_up_and_unequal_ones_take_the_slowest(axes: list[float], together: float) -> None:
-    assert tensor_parallel_bytes_per_s(axes) == together
+    assert tensor_parallel_bytes_per_s([SWITCH] * len(axes), axes) == together
+
+
+def test_the_axes_of_a_torus_go_at_the_pace_of_the_slowest() -> None:
+    assert tensor_parallel_bytes_per_s([TORUS, TORUS], [9e10, 4.5e10]) == 9e10
+
+
+@pytest.mark.parametrize(("size", "bandwidth"), [(16, 9e10), (32, 9e10), (8, 4.5e10), (2, 4.5e10)])
+def test_an_axis_that_does_not_close_to_a_ring_has_half_the_bandwidth(size: int, bandwidth: float) -> None:
+    assert axis_bytes_per_s(TORUS, size, exact_wraparound=True) == bandwidth
+    assert axis_bytes_per_s(TORUS, size, exact_wraparound=False) == 9e10
+    assert axis_bytes_per_s(SWITCH, size, exact_wraparound=True) == 4.5e11
+
+
+def test_an_exchange_goes_over_each_axis_in_turn() -> None:
+    """Scaling book, part 3: an AllToAll on a ring takes a quarter of the AllGather of the same array."""
+    assert all_to_all_bytes_per_s([TORUS], [16], [9e10]) == 4 * tensor_parallel_bytes_per_s([TORUS], [9e10])
+    assert all_to_all_bytes_per_s([TORUS, TORUS], [16, 16], [9e10, 9e10]) == 16 * 4 * 9e10
+    assert all_to_all_bytes_per_s([SWITCH], [8], [4.5e11]) == 8 * 4.5e11
+    slow = Axis(name="network", bytes_per_s=5e10)
+    assert all_to_all_bytes_per_s([SWITCH, slow], [8, 4], [4.5e11, 5e10]) == 32 * 5e10
+    assert all_to_all_bytes_per_s([], [], []) == math.inf
 
 
 def test_gathering_64_rows_of_8192_over_one_v5e_axis_takes_11_7_us() -> None:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from servesat import Settings, SpecError, Status, answer, solve
 from tests import oracle, strategies
+from tests.helpers import spec_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
 
@@ -116,7 +117,29 @@ def test_agrees_with_enumeration(spec: dict[str, object]) -> None:
     assert result.status is Status.OPTIMAL
     assert result.plan is not None
     found = asdict(result.plan)
-    names = ("chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "batch")
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute", "batch")
     assert {name: found[name] for name in names} == {name: expected[name] for name in names}
     assert found["usd_per_million_output_tokens"] == pytest.approx(expected["usd"], rel=1e-9)
     assert found["tpot_ms"] == pytest.approx(expected["step_s"] * 1e3, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", ["deepseek-v3", "qwen3-235b-a22b", "gpt-oss-120b", "gemma-3-27b", "llama-4-maverick"])
+def test_published_architectures_solve_over_every_chip(model: str) -> None:
+    spec = {"model": model, "workload": {"prompt_tokens": 4096, "output_tokens": 1024}, "slo": {"tpot_ms": 50}}
+    result = solve(spec)
+    assert result.status is Status.OPTIMAL
+    assert result.plan is not None
+    assert result.plan.tpot_ms <= 50
+    assert all(margin.holds for margin in result.margins)
+    assert 0.01 < result.plan.usd_per_million_output_tokens < 5
+
+
+def test_an_open_axis_halves_the_batch_that_the_interconnect_allows() -> None:
+    """405B on 8x8: 88 sequences with rings (92.6, in multiples of 8); without, at most half of 92.6."""
+    open_ended = solve(spec_of(model="llama-3-405b", slo={"tpot_ms": 15}, wraparound="exact")).plan
+    assert open_ended is not None
+    assert (open_ended.topology, open_ended.batch) != ("8x8", 88)
+    only = {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "topologies": {"tpu-v5e": ["8x8"]}}
+    plan = solve(spec_of(model="llama-3-405b", slo={"tpot_ms": 15}, wraparound="exact", search=only)).plan
+    assert plan is not None
+    assert plan.batch == 40

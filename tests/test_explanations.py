@@ -148,7 +148,7 @@ def test_two_changes_where_no_single_one_suffices() -> None:
     [
         # headroom 0 and a 4x4 at $19.2: the KV cache fills the memory, 70B costs what it does on v5e at batch 138
         (
-            {"model": "llama-3-70b", "headroom": 0.9},
+            {"model": "llama-3-70b", "headroom": 0.9, "price_book": "scaling-book-2025-02"},
             {"topologies": {"tpu-v5e": ["4x4"]}, "max_usd_per_hour": 5, "max_batch": 400},
             {"budget", "hbm"},
             0.7825,
@@ -307,7 +307,8 @@ GROUPS = {
     Distinct.CHIP: lambda plan: plan["chip"],
     Distinct.TOPOLOGY: lambda plan: (plan["chip"], plan["topology"]),
     Distinct.LAYOUT: lambda plan: tuple(
-        plan[name] for name in ("chip", "topology", "tp_axes", "weights", "kv_cache", "compute")
+        plan[name]
+        for name in ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute")
     ),
 }
 
@@ -320,7 +321,7 @@ def test_top_k_is_the_k_best_of_enumeration(spec: dict[str, Any], distinct: Dist
     assume(not mirrored)
     expected = oracle.k_best(spec, 4, GROUPS[distinct])
     found = [asdict(plan) for plan in alternatives(Spec.load(spec), 4, distinct)]
-    names = ("chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "batch")
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute", "batch")
     assert [{name: plan[name] for name in names} for plan in found] == [
         {name: plan[name] for name in names} for plan in expected
     ]

@@ -82,7 +82,8 @@ def test_named_decisions_follow_the_column_and_can_be_constrained() -> None:
     for on in require_all(model, variables, instance).values():
         model.add(on == 1)
     assert set(variables.decisions) == {
-        "chip", "topology", "tp_axes", "weights", "kv_cache", "compute", "mode", "chunk_tokens", "prefill", "batch",
+        "chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute",
+        "mode", "chunk_tokens", "prefill", "batch",
     }  # fmt: skip
     model.add(variables.decisions["batch"] == 44)
     model.add(variables.decisions["weights"] == 0)  # bf16, the first by name

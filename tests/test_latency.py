@@ -1,7 +1,7 @@
 import pytest
 
 from servesat.catalogue import load_model
-from servesat.latency import Replica, decode_step, mlp_matmul, usd_per_million_tokens
+from servesat.latency import Replica, decode_step, mlp_matmuls, usd_per_million_tokens
 
 
 def v5e(tp: int, axes: int, weights: float = 1.0, kv_cache: float = 1.0) -> Replica:
@@ -38,7 +38,7 @@ def test_paid_ici_is_four_collectives_a_layer_and_overlaps() -> None:
 
 def test_matmul_of_the_book_on_4x8() -> None:
     """Scaling book, part 8: 11 us, 18 us and 4.8 us at B = 64 in bf16, one axis."""
-    matmul = mlp_matmul(load_model("llama-3-70b"), v5e(32, 1, weights=2.0), 64)
+    (matmul,) = mlp_matmuls(load_model("llama-3-70b"), v5e(32, 1, weights=2.0), 64)
     assert matmul.ici_s == pytest.approx(1.165e-5, rel=1e-3)
     assert matmul.hbm_s == pytest.approx(2 * 8192 * 28672 / (32 * 8.2e11))
     assert matmul.math_s == pytest.approx(4.769e-6, rel=1e-3)

@@ -1,7 +1,18 @@
 import pytest
 
 from servesat.catalogue import load_model
-from servesat.memory import counted_parameters, kv_cache_bytes, parameters, weights_bytes
+from servesat.memory import (
+    active_parameters,
+    counted_parameters,
+    expert_parameters,
+    experts_touched,
+    kv_cache_bytes,
+    kv_read_bytes,
+    parameters,
+    value_bytes,
+    weights_bytes,
+)
+from tests.helpers import moe_model, spec_of
 
 
 @pytest.mark.parametrize(
@@ -38,6 +49,9 @@ def test_weights_take_their_dtype() -> None:
         ("llama-3-405b", 2, 516_096),
         ("llama-3-8b", 2, 131_072),
         ("llama-2-13b", 2, 819_200),
+        ("llama-3.1-405b", 2, 516_096),
+        ("deepseek-v3", 2, 70_272),
+        ("kimi-k2", 2, 70_272),
     ],
 )
 def test_kv_cache_bytes_of_a_token(model: str, bytes_per_value: float, per_token: int) -> None:
@@ -49,3 +63,77 @@ def test_sliding_window_layers_hold_no_more_than_their_window() -> None:
     model = load_model("gemma-2-27b")  # 23 of 46 layers see 4,096 tokens; 2 · 16 · 128 values a token and layer
     assert kv_cache_bytes(model, 4096, 2) == 46 * 4096 * 8192
     assert kv_cache_bytes(model, 10_000, 2) == (23 * 10_000 + 23 * 4096) * 8192
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens", "layer_tokens", "of_a_token"),
+    [
+        ("gemma-3-27b", 1, 62, 8192),
+        ("gemma-3-27b", 10_000, 10 * 10_000 + 52 * 1024, 8192),  # five of six layers see 1,024 tokens
+        ("gpt-oss-120b", 10_000, 18 * 10_000 + 18 * 128, 2048),
+        ("llama-4-maverick", 100_000, 12 * 100_000 + 36 * 8192, 4096),
+    ],
+)
+def test_windows_of_published_models(model: str, tokens: int, layer_tokens: int, of_a_token: int) -> None:
+    assert kv_cache_bytes(load_model(model), tokens, 2) == layer_tokens * of_a_token
+
+
+def test_sparse_attention_holds_every_token_and_reads_those_that_it_selects() -> None:
+    model = load_model("deepseek-v3.2")  # 61 layers, 576 values and an index key of 128; 2,048 tokens selected
+    assert kv_cache_bytes(model, 10_000, 1) == 61 * 10_000 * (576 + 128)
+    assert kv_read_bytes(model, 10_000, 1) == 61 * (10_000 * 128 + 2048 * 576)
+    assert kv_read_bytes(model, 1000, 1) == kv_cache_bytes(model, 1000, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "active", "tolerance"),
+    [
+        ("mixtral-8x7b", 12.9e9, 0.01),
+        ("deepseek-v3", 37e9, 0.02),
+        ("qwen3-235b-a22b", 22e9, 0.02),
+        ("kimi-k2", 32e9, 0.03),
+    ],
+)
+def test_active_parameters_are_the_published_ones(model: str, active: float, tolerance: float) -> None:
+    """Publishers round, and count embeddings or not."""
+    assert active_parameters(load_model(model)) == pytest.approx(active, rel=tolerance)
+
+
+def test_the_experts_that_a_step_visits() -> None:
+    model = moe_model(experts=8)  # 2 of 8
+    assert experts_touched(model, 1) == 0.25
+    assert experts_touched(model, 2) == 1 - 0.75**2
+    assert experts_touched(model, 1e6) == 1
+
+
+def test_groups_that_share_experts_each_hold_the_rest() -> None:
+    model = moe_model()
+    experts, rest = expert_parameters(model), parameters(model) - expert_parameters(model)
+    assert experts == 3 * 8 * 3 * 256 * 512
+    assert weights_bytes(model, 2.0) == 2 * (experts + rest)
+    assert weights_bytes(model, 2.0, 0.5, 4) == 0.5 * experts + 4 * 2 * rest
+
+
+@pytest.mark.parametrize(
+    ("dtype", "group", "bits"),
+    [
+        ("int4", None, 4),
+        ("int4", 128, 4.25),
+        ("int4", 32, 5),
+        ("mxfp4", 128, 4.25),
+        ("nvfp4", None, 4.5),
+        ("int8", 128, 8),
+    ],
+)
+def test_scales_count(dtype: str, group: int | None, bits: float) -> None:
+    assert value_bytes(dtype, group) * 8 == bits
+
+
+def test_native_experts_leave_the_rest_in_bf16() -> None:
+    spec = spec_of(model="gpt-oss-120b", search={"chips": ["h100-sxm"]})
+    assert (spec.value_bytes("mxfp4"), spec.resident_value_bytes("mxfp4")) == (4.25 / 8, 2)
+    assert (spec.value_bytes("int8"), spec.resident_value_bytes("int8")) == (1, 1)
+    held = weights_bytes(spec.model, spec.resident_value_bytes("mxfp4"), spec.value_bytes("mxfp4"))
+    assert held == pytest.approx(65.2e9, rel=0.01)  # the checkpoint: 65.2 GB
+    assert not spec.computes("mxfp4", "fp8")
+    assert spec.computes("mxfp4", "bf16")

@@ -351,10 +351,13 @@ def test_modes_without_a_plan_name_their_conflict() -> None:
 
 
 def test_solve_says_how_prompts_are_served() -> None:
-    text = run("solve", CHAT, "--set", "search.modes=[disaggregated]", "--set", "workload.requests_per_s=50").stdout
+    tpus = ("--set", "search.chips=[tpu-v5e,tpu-v6e]")
+    text = run(
+        "solve", CHAT, *tpus, "--set", "search.modes=[disaggregated]", "--set", "workload.requests_per_s=50"
+    ).stdout
     assert "disaggregated: 2 slices of tpu-v6e 2x2 prefill" in text
     assert "of which 99.7% are asked for" in text
-    text = run("solve", CHAT, "--set", "search.modes=[interleaved]").stdout
+    text = run("solve", CHAT, *tpus, "--set", "search.modes=[interleaved]").stdout
     assert "One token, 29.93 ms on average" in text
     assert "whole prefills of 19.7 ms between the steps" in text
 

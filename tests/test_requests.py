@@ -15,6 +15,7 @@ from servesat.modes import enumerate_layouts
 from servesat.plan import Mode
 from servesat.why import Decisions, why_not
 from tests import requests_oracle, strategies
+from tests.oracle_model import machines
 
 SOME = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -67,15 +68,25 @@ def small_specs(modes: list[str], largest_batch: int):
             "quota": st.sampled_from([{"chip0": 8}, {"chip0": 0}, {"chip0": 100}]),
         },
     )
-    return st.fixed_dictionaries(
-        {"model": strategies.models(), "workload": workload, "search": search},
-        optional={
-            "slo": slo,
-            "ici": st.sampled_from(["forbid", "pay"]),
-            "prefill_mfu": st.sampled_from([0.4]),
-            "utilisation": st.sampled_from([0.7]),
-        },
-    ).filter(is_possible)
+    return (
+        st.fixed_dictionaries(
+            {"model": strategies.models(), "workload": workload, "search": search},
+            optional={
+                "slo": slo,
+                "ici": st.sampled_from(["forbid", "pay"]),
+                "prefill_mfu": st.sampled_from([0.4]),
+                "utilisation": st.sampled_from([0.7]),
+            },
+        )
+        .filter(is_possible)
+        .filter(lambda spec: is_quick(spec, modes))
+    )
+
+
+def is_quick(spec: dict[str, Any], modes: list[str]) -> bool:
+    """Whether plain loops take a moment: pools are paired."""
+    count = len(list(machines(spec)))
+    return count <= (12 if "disaggregated" in modes else 60)
 
 
 def is_possible(spec: dict[str, Any]) -> bool:
@@ -219,7 +230,8 @@ def test_no_mode_beats_the_roofline(spec: dict[str, Any]) -> None:
     assert plan is not None
     world = requests_oracle.World(spec)
     dollars = [chip["usd_per_chip_hour"] / 3600 / max(chip["flop_per_s"].values()) for chip in spec["search"]["chips"]]
-    flop = world.prompt_flop() + 2 * world.params * world.output
+    machine = world.machines[0]
+    flop = world.prompt_flop(machine) + 2 * machine.active * world.output
     assert (plan.usd_per_request or 0.0) >= min(dollars) * flop * (1 - 1e-9)
     assert plan.tpot_ms >= plan.step_ms.flops * (1 - 1e-9)
     assert plan.tpot_ms >= plan.step_ms.weights * (1 - 1e-9)

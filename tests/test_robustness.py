@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from servesat import SpecError, Status, assess_robustness
 from tests import oracle, strategies
 from tests.helpers import spec_of
+from tests.oracle_model import Machine
 
 NOISE = 0.1
 
@@ -33,18 +34,19 @@ def cost_by_layout(spec: dict[str, Any], step: float, held: float) -> dict[tuple
 
 
 def layout(plan: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(plan[name] for name in ("chip", "topology", "tp_axes", "weights", "kv_cache", "compute"))
+    return tuple(
+        plan[name]
+        for name in ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute")
+    )
 
 
-def program(chips: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What layouts that share their errors have in common: chip, degree, bandwidth and dtypes."""
-    chip, topology, axes, *dtypes = one
-    sizes, degree = [int(size) for size in topology.split("x")], 1
-    for axis in axes:
-        degree *= sizes[axis]
-    widths = [chips[chip]["axes"][axis]["bytes_per_s"] for axis in axes]
-    bandwidth = sum(widths) if widths and min(widths) == max(widths) else min(widths, default=0)
-    return (chip, degree, bandwidth, *dtypes)
+def program(spec: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What layouts that share their errors have in common: chip, how the model is split, bandwidth and dtypes."""
+    name, topology, tp_axes, ep_axes, replicated, *dtypes = one
+    chip = next(chip for chip in spec["search"]["chips"] if chip["name"] == name)
+    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, replicated), dtypes)
+    links = (machine.gather_s(1), machine.exchange_s(1))
+    return (name, machine.tp, machine.ep, replicated, links, *dtypes)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -52,14 +54,12 @@ def program(chips: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_the_worst_regret_is_that_of_the_worst_corner(spec: dict[str, Any]) -> None:
     found = assess_robustness(spec, NOISE, samples=20)
     assume(found.result.status is Status.OPTIMAL)
-    chips = {chip["name"]: chip for chip in spec["search"]["chips"]}
     corners = {errors: cost_by_layout(spec, *errors) for errors in product((1 - NOISE, 1.0, 1 + NOISE), repeat=2)}
+    programs = {one: program(spec, one) for costs in corners.values() for one in costs}
     for survival in [*found.survivals, *([found.least_regret] if found.least_regret else [])]:
         plan = survival.plan
-        own = (plan.chip, plan.topology, plan.tp_axes, plan.weights, plan.kv_cache, plan.compute)
-        others = [
-            costs[one] for costs in corners.values() for one in costs if program(chips, one) != program(chips, own)
-        ]
+        own = (plan.chip, plan.topology, *plan.sharding, plan.weights, plan.kv_cache, plan.compute)
+        others = [costs[one] for costs in corners.values() for one in costs if programs[one] != program(spec, own)]
         mine = [costs.get(own, float("inf")) for costs in corners.values()]
         worst = max(0.0, max(mine) / min(others, default=float("inf")) - 1)
         if survival.worst_regret is None:

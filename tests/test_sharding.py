@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from servesat.catalogue import load_chip, load_model
-from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split, tensor_parallel_axes
+from servesat.sharding import Sharding, heads_divide, kv_batch_shards, kv_heads_split, shardings
+from tests.helpers import moe_model
 
 
 @pytest.mark.parametrize(
@@ -17,8 +18,26 @@ from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split, ten
         ("l4", "4", [(), (0,)]),
     ],
 )
-def test_tensor_parallel_axes(chip: str, topology: str, axes: list[tuple[int, ...]]) -> None:
-    assert tensor_parallel_axes(load_chip(chip), topology) == axes
+def test_a_dense_model_is_split_by_tensor_parallelism_alone(
+    chip: str, topology: str, axes: list[tuple[int, ...]]
+) -> None:
+    found = shardings(load_model("llama-3-70b"), load_chip(chip), topology)
+    assert found == [Sharding(tp_axes=one) for one in axes]
+
+
+def test_experts_are_spread_over_axes_that_divide_their_number() -> None:
+    chip = load_chip("tpu-v5e")
+    assert [(one.tp_axes, one.ep_axes) for one in shardings(moe_model(experts=8), chip, "4x8")] == [
+        ((), ()), ((0,), ()), ((1,), ()), ((0, 1), ()),
+        ((), (0,)), ((), (1,)), ((0,), (1,)), ((1,), (0,)),
+    ]  # fmt: skip
+    assert all(one.ep_axes == () for one in shardings(moe_model(experts=6), chip, "4x8"))
+
+
+def test_a_latent_is_sharded_over_the_batch_or_replicated() -> None:
+    latent = moe_model(mla={"kv_lora_rank": 64, "nope_head_dim": 32, "rope_head_dim": 16, "v_head_dim": 32})
+    found = shardings(latent, load_chip("h100-sxm"), "8x1")
+    assert [one for one in found if one.kv_replicated] == [Sharding((0,), (), True)]
 
 
 def test_heads_divide() -> None:
@@ -33,4 +52,5 @@ def test_kv_cache_splits_by_heads_and_then_over_the_batch() -> None:
     ways = np.array([1, 4, 8, 16, 16, 32, 12, 3])
     batch = np.array([1, 1, 5, 2, 3, 4, 12, 3])
     assert kv_batch_shards(model, ways).tolist() == [1, 1, 1, 2, 2, 4, 1, 1]
-    assert kv_heads_split(model, ways, batch).tolist() == [True, True, True, True, False, True, False, False]
+    split = kv_heads_split(model, ways, batch, kv_batch_shards(model, ways))
+    assert split.tolist() == [True, True, True, True, False, True, False, False]

@@ -20,7 +20,8 @@ def read(tmp_path: Path, text: str | bytes) -> Spec:
 
 def test_defaults(tmp_path: Path) -> None:
     spec = read(tmp_path, BASE)
-    assert spec.search.weights == ("bf16", "int8")
+    assert spec.weights == ("bf16", "int8")
+    assert read(tmp_path, BASE.replace("llama-3-70b", "gpt-oss-20b")).weights == ("mxfp4", "bf16", "int8")
     assert spec.search.kv_cache == ("bf16", "int8")
     assert spec.search.compute == ("bf16",)
     assert (spec.search.max_batch, spec.search.max_chips, spec.slo.tpot_ms) == (4096, None, None)
@@ -38,7 +39,7 @@ def test_a_price_in_the_spec_goes_before_the_chips_own_and_that_before_the_book(
         spec = {"model": "llama-3-8b", "workload": {"context_tokens": 1}, "search": {"chips": [chip]}, **keys}
         return Spec.load(spec).offers[0].usd_per_chip_hour
 
-    assert price(chip.id, price_book="list-2026-11") == 3.43088
+    assert price("a100-80gb", price_book="list-2026-11") == 3.43088125
     assert price(own) == 2.5
     assert price(own, price={chip.id: 9}) == 9
 
@@ -143,7 +144,7 @@ def test_overrides_make_the_mappings_on_their_way(tmp_path: Path) -> None:
         (BASE + "search: {weights: [int8, int8]}\n", "search.weights: 'int8' is listed twice"),
         (
             BASE + "search: {weights: [int3]}\n",
-            "search.weights.0 = 'int3': expected one of 'bf16', 'fp8', 'int8' or 'int4'",
+            "search.weights.0 = 'int3': expected one of 'bf16', 'fp8', 'int8', 'int4', 'mxfp4' or 'nvfp4'",
         ),
         (V5E.replace("]}", "], compute: [fp8]}"), "no chip searched has a peak for these dtypes (tpu-v5e: bf16, int8)"),
         (
@@ -166,7 +167,7 @@ def test_overrides_make_the_mappings_on_their_way(tmp_path: Path) -> None:
         (BASE + "cost_model: real\n", "cost_model = 'real': expected one of 'ideal'"),
         (
             BASE + "price_book: nope\n",
-            "price_book = 'nope': no price book 'nope' in the catalogue; known: list-2026-11",
+            "price_book = 'nope': no price book 'nope' in the catalogue; known: aws-2026-11",
         ),
         (BASE + "price: {tpu-v5x: 2}\n", "price.tpu-v5x: no such chip; did you mean"),
         (BASE + "price: {tpu-v5e: 1e-300}\n", "price.tpu-v5e = 1e-300: expected at least 1e-09"),
@@ -240,7 +241,7 @@ def test_fields_of_a_named_model_and_chip_can_be_changed() -> None:
         ({"model.kv_heads": 3}, "model: query_heads = 64 is not a multiple of kv_heads = 3"),
         ({"model.layerz": 3}, "model.layerz: unknown key; did you mean 'layers'"),
         ({"chip.tpu-v5e.hbm_bytes": -1}, "chip.tpu-v5e.hbm_bytes = -1: expected at least 1"),
-        ({"chip.a100.hbm_bytes": 1e9}, "chip.a100: no such chip; did you mean 'a100-80gb'"),
+        ({"chip.a100.hbm_bytes": 1e9}, "chip.a100: no such chip; did you mean 'a10'"),
         ({"chip.tpu-v5e.axes.7.bytes_per_s": 1e9}, "7: expected a position from 0 to 1"),
     ],
 )

@@ -7,8 +7,8 @@ import numpy as np
 from servesat.arrays import Bools
 from servesat.deployment import solve
 from servesat.formulation import Settings
-from servesat.layouts import MODES, Layouts
-from servesat.modes import enumerate_layouts
+from servesat.layouts import MODES, Layouts, lawful_layouts
+from servesat.modes import in_modes
 from servesat.plan import Plan, PrefillPool, Status
 from servesat.spec import Spec
 
@@ -28,6 +28,7 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
     slice or layout takes the rest of it away. Stops at the first that the time limit leaves unproved.
     """
     plans: list[Plan] = []
+    plain = lawful_layouts(spec)
 
     def taken(layouts: Layouts) -> Bools:
         rows = np.zeros(len(layouts), dtype=np.bool_)
@@ -36,7 +37,7 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
         return rows
 
     while len(plans) < count:
-        layouts = enumerate_layouts(spec, excluded=taken)
+        layouts = in_modes(spec, plain, excluded=taken)
         result = solve(spec, settings, layouts=layouts) if len(layouts) else None
         if result is None or result.status is not Status.OPTIMAL or result.plan is None:
             break
@@ -71,6 +72,6 @@ def row_of(layouts: Layouts, plan: Plan) -> int:
 
 
 def _place_of(layouts: Layouts, side: Plan | PrefillPool) -> int:
-    sought = (side.chip, side.topology, side.tp_axes)
-    found = [(place.offer.chip.id, place.topology, place.tp_axes) for place in layouts.places]
+    sought = (side.chip, side.topology, tuple(side.sharding))
+    found = [(place.offer.chip.id, place.topology, tuple(place.sharding)) for place in layouts.places]
     return found.index(sought)

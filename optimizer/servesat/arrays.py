@@ -22,10 +22,13 @@ class Rows:
         """The rows at these positions, in that order and as often."""
         return type(self)(**{name: _taken(value, rows) for name, value in _parts(self)})
 
-    def join(self, other: Self) -> Self:
+    def join(self, *others: Self) -> Self:
         """These rows followed by others that share the rest."""
-        both = zip(_parts(self), _parts(other), strict=True)
-        return type(self)(**{name: _joined(value, below) for (name, value), (_, below) in both})
+        if not others:
+            return self
+        parts = [dict(_parts(other)) for other in others]
+        joined = {name: _joined(value, [part[name] for part in parts]) for name, value in _parts(self)}
+        return type(self)(**joined)
 
 
 def _parts(record: Rows) -> list[tuple[str, Any]]:
@@ -38,7 +41,7 @@ def _taken(value: Any, rows: Ints) -> Any:
     return value[rows] if isinstance(value, np.ndarray) else value
 
 
-def _joined(value: Any, other: Any) -> Any:
+def _joined(value: Any, others: list[Any]) -> Any:
     if isinstance(value, Rows):
-        return value.join(other)
-    return np.concatenate([value, other]) if isinstance(value, np.ndarray) else value
+        return value.join(*others)
+    return np.concatenate([value, *others]) if isinstance(value, np.ndarray) else value

@@ -1,9 +1,9 @@
 """The batches worth trying: where a requirement starts or stops to hold, and where a cost ties with the cheapest.
 
-In every serving mode the time per output token of a layout is max(base, flops, ici) + kv·B, each of them constant or
-growing with B, so cost per token falls with the batch or stays: only the largest batch that a set of requirements
-allows can be cheapest, and only the smallest one within the tie band can win the tie. A cost model without this
-monotonicity must tabulate the batch instead.
+In every serving mode the time per output token of a layout is max(load, flops, ici) + kv·B. Each of them grows with B,
+or stays, and grows no faster than B, the loading of experts included: so cost per token falls with the batch or stays.
+Only the largest batch that a set of requirements allows can be cheapest, and only the smallest one within the tie band
+can win the tie. A cost model without this monotonicity must tabulate the batch instead.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from servesat.arrays import Bools, Floats, Ints
-from servesat.latency import Line, StepShape, decode_step, layers_ici_s, mlp_matmul
+from servesat.growth import Line, Load, StepShape, hidden_tokens
+from servesat.latency import decode_step, layers_ici_s, load_parts_s, replica_kv_bytes, replica_weights_bytes
 from servesat.layouts import Layouts
-from servesat.memory import kv_cache_bytes, sequences_that_fit, weights_bytes
+from servesat.memory import not_visited, sequences_that_fit
 from servesat.plan import Requirement
 from servesat.rules import BIT, TIE, TOLERANCE
-from servesat.sharding import kv_batch_shards
 from servesat.spec import Spec
 
 
@@ -31,7 +31,7 @@ def breakpoints(spec: Spec, layouts: Layouts) -> Ints:
         upper, lower = [limit for _, limit in _upper(spec, layouts)], list(_lower(spec, layouts))
     highest = np.floor(np.clip(np.column_stack([*upper, np.full(len(layouts), clip - 1)]), 0.0, clip)).astype(np.int64)
     lowest = np.ceil(np.clip(np.column_stack(lower), 0.0, clip)).astype(np.int64)
-    multiple = kv_batch_shards(spec.model, layouts.tp)[:, None]
+    multiple = layouts.batch_shards[:, None]
     # `lowest` itself stands for dropping `kv_heads`, its next multiple for keeping it.
     return np.column_stack([highest // multiple * multiple, lowest, -(-lowest // multiple) * multiple])
 
@@ -41,7 +41,7 @@ def largest_batch(spec: Spec, layouts: Layouts, relaxed: int) -> Ints:
     with np.errstate(divide="ignore"):
         limits = [limit for requirement, limit in _upper(spec, layouts) if not relaxed & int(BIT[requirement])]
     largest = np.minimum(np.min(limits, axis=0, initial=np.inf), spec.search.max_batch)
-    multiple = kv_batch_shards(spec.model, layouts.tp)
+    multiple = layouts.batch_shards
     legal: Ints = np.floor(np.maximum(largest, 0.0)).astype(np.int64) // multiple * multiple
     least = 1 if relaxed & int(BIT[Requirement.MIN_BATCH]) else spec.search.min_batch or 1
     return legal * (legal >= least)
@@ -62,7 +62,7 @@ def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: float, relaxed: int)
         least = step_shape(spec, layouts).least_batch_for(needed / layouts.replicas)
     least = np.maximum(least, spec.search.min_batch or 1)
     least = np.ceil(np.clip(least, 1.0, spec.search.max_batch + 1.0)).astype(np.int64)
-    multiple = kv_batch_shards(spec.model, layouts.tp)
+    multiple = layouts.batch_shards
     tied: Ints = -(-least // multiple) * multiple
     return tied[:, None]
 
@@ -91,7 +91,7 @@ def step_shape(spec: Spec, layouts: Layouts) -> StepShape:
     one = decode_step(spec.model, spec.workload.read_tokens, layouts.replica, np.ones(len(layouts)), pay_ici=pay_ici)
     riding_ici_s = layers_ici_s(spec.model, layouts.replica, serving.riding_tokens) if pay_ici else 0.0 * one.ici_s
     return StepShape(
-        base_s=one.weights_s,
+        load=Load(*load_parts_s(spec.model, layouts.replica), not_visited(spec.model), serving.riding_tokens),
         flops=Line(serving.riding_s, one.flops_s),
         ici=Line(riding_ici_s, one.ici_s),
         kv_s=one.kv_cache_s + serving.share_s,
@@ -105,9 +105,9 @@ def _upper(spec: Spec, layouts: Layouts) -> Iterator[tuple[Requirement, Floats]]
     """
     model, serving, slo, workload = spec.model, layouts.serving, spec.slo, spec.workload
     shape = step_shape(spec, layouts)
-    room = (1 - spec.headroom) * layouts.tp * layouts.hbm_bytes * (1 + TOLERANCE)
-    sequence = kv_cache_bytes(model, workload.held_tokens, layouts.replica.kv_cache_value_bytes)
-    weights = weights_bytes(model, layouts.replica.weights_value_bytes)
+    room = (1 - spec.headroom) * layouts.replica_hbm_bytes * (1 + TOLERANCE)
+    sequence = replica_kv_bytes(model, workload.held_tokens, layouts.replica)
+    weights = replica_weights_bytes(model, layouts.replica)
     yield Requirement.HBM, np.asarray(sequences_that_fit(room, weights, sequence))
     if slo.tpot_ms is not None:
         yield Requirement.TPOT, np.asarray(shape.largest_batch_within(_seconds(slo.tpot_ms)))
@@ -123,9 +123,8 @@ def _upper(spec: Spec, layouts: Layouts) -> Iterator[tuple[Requirement, Floats]]
         step = replace(shape, kv_s=shape.kv_s - serving.share_s)
         yield Requirement.STALL, np.asarray(step.largest_batch_within(_seconds(slo.stall_ms)))
     if spec.ici == "forbid":
-        matmul = mlp_matmul(model, layouts.replica, np.ones(len(layouts)))
-        in_memory = np.asarray(matmul.hbm_s * (1 + TOLERANCE) / matmul.ici_s) - serving.riding_tokens
-        yield Requirement.ICI, np.where(matmul.ici_s <= matmul.math_s * (1 + TOLERANCE), np.inf, in_memory)
+        hidden = np.asarray(hidden_tokens(model, layouts.replica, TOLERANCE))
+        yield Requirement.ICI, hidden - serving.riding_tokens
     if np.any(serving.riding_tokens):
         fed = serving.riding_tokens * (workload.output_tokens or 0) / max(workload.new_prompt_tokens, 1e-9)
         yield Requirement.CHUNK, np.where(serving.riding_tokens > 0, fed * (1 + TOLERANCE), np.inf)

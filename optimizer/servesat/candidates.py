@@ -8,13 +8,18 @@ import numpy as np
 from servesat.arrays import Bools, Floats, Ints, Rows
 from servesat.batches import breakpoints, of_chip, tie_breakpoints
 from servesat.errors import SpecError
-from servesat.latency import decode_step, mlp_matmul, usd_per_million_tokens
-from servesat.layouts import MODES, Layouts
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
+from servesat.latency import (
+    decode_step,
+    mlp_matmuls,
+    replica_kv_bytes,
+    replica_weights_bytes,
+    usd_per_million_tokens,
+)
+from servesat.layouts import MODES, Layouts, too_lossy, too_wide
 from servesat.modes import enumerate_layouts
 from servesat.plan import Assignment, PrefillPool, Requirement
 from servesat.rules import BIT, TOLERANCE, Bits
-from servesat.sharding import heads_divide, kv_batch_shards, kv_heads_split
+from servesat.sharding import heads_divide, kv_heads_split
 from servesat.spec import Spec
 
 TABLE_BLOCK = 200_000
@@ -54,7 +59,7 @@ class Columns(Rows):
         return Assignment(
             chip=place.offer.chip.id,
             topology=place.topology,
-            tp_axes=place.tp_axes,
+            **place.sharding._asdict(),
             batch=int(self.batch[column]),
             mode=MODES[serving.mode[column]],
             chunk_tokens=int(serving.chunk[column]) or None,
@@ -70,7 +75,8 @@ class Columns(Rows):
         return PrefillPool(
             chip=place.offer.chip.id,
             topology=place.topology,
-            tp_axes=place.tp_axes,
+            tp_axes=place.sharding.tp_axes,
+            ep_axes=place.sharding.ep_axes,
             weights=dtypes.weights,
             compute=dtypes.compute,
             slices=int(serving.pool_slices[column]),
@@ -107,7 +113,7 @@ def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns
 
     rows = np.flatnonzero(most[layouts.number] > 0)
     first, last = least[layouts.number[rows]], most[layouts.number[rows]]
-    step = kv_batch_shards(spec.model, layouts.tp[rows])
+    step = layouts.batch_shards[rows]
     counts = (last - first) // step + 1
     if counts.sum() > MAX_TABLE:
         raise SpecError(
@@ -179,26 +185,27 @@ def _violations(spec: Spec, columns: Columns) -> Bits:
     """Which requirements each column violates, as a bit mask; docs/cost-model.md gives each rule."""
     layouts, batch, search = columns.layouts, columns.batch, spec.search
     model, replica, serving = spec.model, layouts.replica, layouts.serving
-    sequence = kv_cache_bytes(model, spec.workload.held_tokens, replica.kv_cache_value_bytes)
-    used = weights_bytes(model, replica.weights_value_bytes) + batch * sequence
-    room = (1 - spec.headroom) * layouts.tp * layouts.hbm_bytes
-    compute_bytes = np.array([BYTES_PER_VALUE[dtypes.compute] for dtypes in layouts.dtypes])[layouts.dtype]
+    used = replica_weights_bytes(model, replica) + batch * replica_kv_bytes(model, spec.workload.held_tokens, replica)
+    room = (1 - spec.headroom) * layouts.replica_hbm_bytes
 
     broken: dict[Requirement, Bools] = {
         Requirement.HBM: used > room * (1 + TOLERANCE),
         Requirement.HEADS: ~heads_divide(model, layouts.tp),
-        Requirement.KV_HEADS: ~kv_heads_split(model, layouts.tp, batch),
-        Requirement.DTYPES: replica.weights_value_bytes > compute_bytes,
+        Requirement.KV_HEADS: ~kv_heads_split(model, layouts.tp, batch, layouts.batch_shards),
+        Requirement.DTYPES: too_wide(spec, layouts),
         **_violated_limits(spec, columns),
     }
     if spec.ici == "forbid":
-        matmul = mlp_matmul(model, replica, batch + serving.riding_tokens)
-        broken[Requirement.ICI] = np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE))
+        matmuls = mlp_matmuls(model, replica, batch + serving.riding_tokens)
+        waits = [np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE)) for matmul in matmuls]
+        broken[Requirement.ICI] = np.any(waits, axis=0)
     if np.any(serving.riding_tokens):
         arriving = batch * spec.workload.new_prompt_tokens / (spec.workload.output_tokens or 1)
         broken[Requirement.CHUNK] = (serving.riding_tokens > 0) & (arriving > serving.riding_tokens * (1 + TOLERANCE))
     if search.min_batch is not None:
         broken[Requirement.MIN_BATCH] = batch < search.min_batch
+    if search.max_quality_loss is not None:
+        broken[Requirement.QUALITY] = too_lossy(spec, layouts)
     if search.quota:
         broken[Requirement.QUOTA] = _over_quota(spec, columns)
 

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from servesat.candidates import cheapest, evaluate
-from servesat.catalogue import Sourced, load_chip, load_model, load_price_book
+from servesat.catalogue import load_chip, load_model, load_price_book
 from servesat.check import rederive
 from servesat.errors import CatalogueError, ServesatError
 from servesat.formulation import Settings
 from servesat.instance import round_columns
 from servesat.modes import enumerate_layouts
 from servesat.plan import Assignment, Mode, Plan, PrefillPool, Result, Status
+from servesat.quality import published
+from servesat.records import Sourced
 from servesat.rules import TIE, TOLERANCE
 from servesat.spec import Spec
 from servesat.validation import read_json, shorten
@@ -28,23 +30,25 @@ MAX_CELLS = 1_000_000
 """Layouts x batches up to which `verify` enumerates every batch rather than the breakpoints alone."""
 
 FORMULAS = {
-    "tp": "Y: product of the slice axes that carry tensor parallelism",
+    "tp": "product of the slice axes that carry tensor parallelism",
+    "ep": "product of the slice axes that experts are spread over; Y = tp · ep",
     "replicas": "R = n / Y",
     "chips": "n · slices, and those of the prefill pool; n: product of the slice's axes",
-    "kv_batch_shards": "Z = Y / K beyond one KV head a chip, else 1",
+    "kv_batch_shards": "Z = ep · tp / K beyond one KV head a chip (tp, for a latent that is not replicated), else ep",
     "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv; interleaved: + B / G · t_prefill",
-    "step_ms.weights": "t_weights = P · b_w / (Y · W_hbm)",
-    "step_ms.flops": "t_flops = 2 · P · B / (Y · C), and the FLOPs of a chunk",
-    "step_ms.ici": "t_ici = L · 4 · b_a · B · D / (m · W_ici), 0 under ici: forbid",
+    "step_ms.weights": "t_weights = weights read / (Y · W_hbm); of the experts 1 - (1 - k / E)^tokens",
+    "step_ms.flops": "t_flops = 2 · P_active · B / (Y · C), and the FLOPs of a chunk",
+    "step_ms.ici": "t_ici = L · 4 · b_a · B · D / (m · W_ici), experts by AllToAll; 0 under ici: forbid",
     "step_ms.kv_cache": "t_kv = kv_bytes(B) / (Y · W_hbm)",
     "step_ms.prefill": "interleaved: B / G · t_prefill, else 0",
     "tokens_per_s": "slices · R · B / tpot, or what the prefill pool feeds, where that is less",
     "tokens_per_s_per_chip": "tokens_per_s / chips",
     "usd_per_chip_hour": "the spec's price, else the chip's own, else the price book's",
+    "bills": "of each pool: its chips, and the price of a chip-hour; chips / instance_chips instances",
     "usd_per_hour": "usd_per_chip_hour · n · slices, and the prefill pool's",
     "usd_per_million_output_tokens": "usd_per_hour / 3600 / output tokens sold a second · 10⁶",
-    "weights_bytes": "P · b_w",
-    "kv_cache_bytes": "B · 2 · K · H · (L_full · S + L_window · min(S, window)) · b_kv",
+    "weights_bytes": "(P - P_experts) · b_w · ep + P_experts · b_e",
+    "kv_cache_bytes": "B · values a token · (L_full · S + L_window · min(S, window)) · b_kv · copies",
     "hbm_bytes": "Y · M",
     "hbm_used_fraction": "(weights_bytes + kv_bytes(B)) / (Y · M)",
     "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil(P / c) · tpot",
@@ -65,6 +69,8 @@ _DECISIONS = {
     "chip": str,
     "topology": str,
     "tp_axes": list,
+    "ep_axes": list,
+    "kv_replicated": bool,
     "weights": str,
     "kv_cache": str,
     "compute": str,
@@ -76,7 +82,7 @@ _DECISIONS = {
 }
 """The decisions of a plan, with their types in JSON."""
 
-_POOL = {"chip": str, "topology": str, "tp_axes": list, "weights": str, "compute": str, "slices": int}
+_POOL = {"chip": str, "topology": str, "tp_axes": list, "ep_axes": list, "weights": str, "compute": str, "slices": int}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,11 +259,13 @@ def _typed(told: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
     """The decisions told, with lists as tuples. Raises ServesatError where one is not of its type."""
     decisions = {name: told[name] for name in types}
     right = all(
-        isinstance(decisions[name], kind) and not isinstance(decisions[name], bool) for name, kind in types.items()
+        isinstance(decisions[name], kind) and isinstance(decisions[name], bool) == (kind is bool)
+        for name, kind in types.items()
     )
-    if not right or not all(type(axis) is int for axis in decisions["tp_axes"]):
+    lists = [name for name, kind in types.items() if kind is list]
+    if not right or not all(type(axis) is int for name in lists for axis in decisions[name]):
         raise ServesatError(f"plan: the decisions {shorten(decisions)} are not of the types that a plan has")
-    return decisions | {"tp_axes": tuple(decisions["tp_axes"])}
+    return decisions | {name: tuple(decisions[name]) for name in lists}
 
 
 def _spec_document(spec: Spec) -> dict[str, Any]:
@@ -273,20 +281,27 @@ def _records(spec: Spec) -> Iterator[tuple[str, Sourced]]:
     for offer in spec.offers:
         yield f"hardware/chips/{offer.chip.id}", offer.chip
     yield f"hardware/prices/{spec.price_book.id}", spec.price_book
+    if spec.search.max_quality_loss is not None:
+        yield "models/quality/published", published()
 
 
 def _shelved(name: str) -> Sourced | None:
     """The catalogue's entry of that name; None where it has none."""
     shelf, _, entry = name.rpartition("/")
-    load: Callable[[str], Sourced] = {
+    shelves: dict[str, Callable[[str], Sourced]] = {
         "models": load_model,
         "hardware/chips": load_chip,
         "hardware/prices": load_price_book,
-    }[shelf]
+        "models/quality": _published,
+    }
     try:
-        return load(entry)
+        return shelves[shelf](entry)
     except CatalogueError:
         return None
+
+
+def _published(_: str) -> Sourced:
+    return published()
 
 
 def _sha256(record: Sourced) -> str:

@@ -5,14 +5,26 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from math import ceil, prod
 
-from servesat.catalogue import Chip, ModelSpec, axis_sizes, chips_in
-from servesat.collectives import tensor_parallel_bytes_per_s
+from servesat.accelerator import Chip, axis_sizes, chips_in
+from servesat.architecture import ModelSpec
 from servesat.errors import SolverError
-from servesat.latency import Matmul, Replica, Step, decode_step, mlp_matmul, usd_per_million_tokens
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
-from servesat.plan import Assignment, Margin, Mode, Plan, PrefillPool, Requirement, StepTime
+from servesat.latency import (
+    Matmul,
+    Replica,
+    Step,
+    decode_step,
+    mlp_matmuls,
+    replica_kv_bytes,
+    replica_weights_bytes,
+    usd_per_million_tokens,
+)
+from servesat.layouts import links_of
+from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes
+from servesat.plan import Assignment, Bill, Margin, Mode, Plan, PrefillPool, Requirement, StepTime
 from servesat.prefill import prompt_flops_s, prompt_s, sequences_finished, tokens_evicted
+from servesat.quality import quality_loss
 from servesat.rules import TOLERANCE
+from servesat.sharding import Sharding, split_widths
 from servesat.spec import Offer, Spec
 
 
@@ -24,9 +36,9 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     """
     offer = _offer(spec, assignment)
     chip, model, workload = offer.chip, spec.model, spec.workload
-    replica = replica_of(chip, assignment)
-    tp = int(replica.tp)
-    replicas = chips_in(assignment.topology) // tp
+    replica = replica_of(spec, chip, assignment)
+    tp, ep = int(replica.tp), int(replica.ep)
+    replicas = chips_in(assignment.topology) // (tp * ep)
     batch = float(assignment.batch)
     prompt = _prompt(spec, assignment, replica)
     step = decode_step(
@@ -40,12 +52,14 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     )
     tpot_s = float(step.total_s) + prompt.share_s * batch
     pool, size = assignment.prefill, _deployment(spec, assignment, prompt, replicas * batch / tpot_s)
-    weights = float(weights_bytes(model, replica.weights_value_bytes))
-    kv_cache = batch * float(kv_cache_bytes(model, workload.held_tokens, replica.kv_cache_value_bytes))
+    weights = float(replica_weights_bytes(model, replica))
+    kv_cache = batch * float(replica_kv_bytes(model, workload.held_tokens, replica))
     plan = Plan(
         chip=assignment.chip,
         topology=assignment.topology,
         tp_axes=assignment.tp_axes,
+        ep_axes=assignment.ep_axes,
+        kv_replicated=assignment.kv_replicated,
         weights=assignment.weights,
         kv_cache=assignment.kv_cache,
         compute=assignment.compute,
@@ -55,9 +69,10 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         slices=assignment.slices,
         prefill=pool,
         tp=tp,
+        ep=ep,
         replicas=replicas,
         chips=size.chips,
-        kv_batch_shards=tp // model.kv_heads if tp > model.kv_heads and tp % model.kv_heads == 0 else 1,
+        kv_batch_shards=_batch_shards(model, assignment, replica),
         tpot_ms=tpot_s * 1e3,
         step_ms=_step_ms(step, prompt.share_s * batch),
         tokens_per_s=size.tokens_per_s,
@@ -67,12 +82,13 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         usd_per_million_output_tokens=float(usd_per_million_tokens(size.usd_per_hour, size.sold_tokens_per_s)),
         weights_bytes=weights,
         kv_cache_bytes=kv_cache,
-        hbm_bytes=tp * chip.hbm_bytes,
-        hbm_used_fraction=(weights + kv_cache) / (tp * chip.hbm_bytes),
+        hbm_bytes=tp * ep * chip.hbm_bytes,
+        hbm_used_fraction=(weights + kv_cache) / (tp * ep * chip.hbm_bytes),
+        bills=tuple(_bill(spec, side) for side in _sides(assignment)),
         stall_ms=max(float(step.total_s), prompt.pause_s) * 1e3,
         **_request_figures(spec, assignment, prompt, tpot_s, size),
     )
-    return plan, _margins(spec, plan, mlp_matmul(model, replica, batch + prompt.riding_tokens))
+    return plan, _margins(spec, plan, mlp_matmuls(model, replica, batch + prompt.riding_tokens))
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ def _prompt(spec: Spec, assignment: Assignment, replica: Replica) -> _Prompt:
         pool, pool_chip = replica_of_pool(spec, assignment), _chip(spec, assignment.prefill.chip)
         sent = float(kv_cache_bytes(spec.model, workload.prompt_tokens or 0, pool.kv_cache_value_bytes))
         chips = ((pool, pool_chip), (replica, _chip(spec, assignment.chip)))
-        slower = min(float(side.tp) * (chip.network_bytes_per_s or 0.0) for side, chip in chips)
+        slower = min(float(side.chips) * (chip.network_bytes_per_s or 0.0) for side, chip in chips)
         return _Prompt(prefill_s=_prompt_s(spec, pool), transfer_s=sent / slower)
     if chunk is not None and chunk < new:
         whole_s = prompt_flops_s(spec.model, workload.cached_prompt_tokens, new, replica, spec.prefill_mfu)
@@ -131,7 +147,8 @@ def _deployment(spec: Spec, assignment: Assignment, prompt: _Prompt, slice_token
     needed = {"slices": (slices, slice_tokens_per_s)}
     if pool is not None:
         pool_chips = pool.slices * chips_in(pool.topology)
-        fed = chips_in(pool.topology) // _ways(pool.topology, pool.tp_axes) * output_tokens / prompt.prefill_s
+        pool_replicas = chips_in(pool.topology) // _ways(pool.topology, pool.tp_axes + pool.ep_axes)
+        fed = pool_replicas * output_tokens / prompt.prefill_s
         chips, usd_per_hour = chips + pool_chips, usd_per_hour + pool_chips * offers[pool.chip]
         tokens_per_s = min(tokens_per_s, pool.slices * fed)
         needed["prefill.slices"] = (pool.slices, fed)
@@ -176,6 +193,18 @@ def _request_figures(
     return figures | ({"transfer_ms": prompt.transfer_s * 1e3} if assignment.prefill is not None else {})
 
 
+def _bill(spec: Spec, side: Assignment | PrefillPool) -> Bill:
+    """What one pool pays for, by its price."""
+    offer = next(offer for offer in spec.offers if offer.chip.id == side.chip)
+    chips, price = side.slices * chips_in(side.topology), offer.price
+    bill = Bill(chip=side.chip, chips=chips, usd_per_chip_hour=offer.usd_per_chip_hour)
+    if price is None:
+        return bill
+    names = ("purchase", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
+    instances = None if price.instance_chips is None else chips / price.instance_chips
+    return replace(bill, **{name: getattr(price, name) for name in names}, instances=instances)
+
+
 def _ways(topology: str, tp_axes: tuple[int, ...]) -> int:
     sizes = axis_sizes(topology)
     return prod(sizes[axis] for axis in tp_axes)
@@ -186,23 +215,35 @@ def replica_of_pool(spec: Spec, assignment: Assignment) -> Replica:
     pool = assignment.prefill
     if pool is None:
         raise SolverError(f"{assignment} has no prefill pool")
-    names = {name: getattr(pool, name) for name in ("chip", "topology", "tp_axes", "weights", "compute")}
-    return replica_of(_chip(spec, pool.chip), replace(assignment, **names))
+    names = {name: getattr(pool, name) for name in ("chip", "topology", "tp_axes", "ep_axes", "weights", "compute")}
+    return replica_of(spec, _chip(spec, pool.chip), replace(assignment, **names, kv_replicated=False))
 
 
 def _chip(spec: Spec, chip_id: str) -> Chip:
     return next(offer.chip for offer in spec.offers if offer.chip.id == chip_id)
 
 
-def replica_of(chip: Chip, assignment: Assignment) -> Replica:
+def _batch_shards(model: ModelSpec, assignment: Assignment, replica: Replica) -> int:
+    """The ways that attention splits the batch: over the groups that share experts, and beyond one KV head a chip."""
+    tp, ep = int(replica.tp), int(replica.ep)
+    beyond = tp > model.kv_heads and tp % model.kv_heads == 0 and not assignment.kv_replicated
+    return ep * (tp // model.kv_heads if beyond else 1)
+
+
+def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     """One replica of an assignment, as the cost model sees it."""
-    sizes = axis_sizes(assignment.topology)
+    tp = _ways(assignment.topology, assignment.tp_axes)
+    links = links_of(spec, chip, assignment.topology, Sharding(*assignment.sharding))
     return Replica(
-        tp=prod(sizes[axis] for axis in assignment.tp_axes),
+        tp=tp,
+        ep=_ways(assignment.topology, assignment.ep_axes),
+        kv_copies=tp if assignment.kv_replicated else 1,
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
         flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
-        tp_bytes_per_s=tensor_parallel_bytes_per_s([chip.axes[axis].bytes_per_s for axis in assignment.tp_axes]),
-        weights_value_bytes=BYTES_PER_VALUE[assignment.weights],
+        tp_bytes_per_s=links.tp_bytes_per_s,
+        ep_bytes_per_s=links.ep_bytes_per_s,
+        weights_value_bytes=spec.resident_value_bytes(assignment.weights),
+        expert_value_bytes=spec.value_bytes(assignment.weights),
         kv_cache_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
     )
 
@@ -233,11 +274,14 @@ def _sides(assignment: Assignment) -> tuple[Assignment | PrefillPool, ...]:
 
 def _machine_on_offer(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:
     """Whether the search has this slice of a chip, these axes and these dtypes."""
+    moe, axes = spec.model.moe, side.tp_axes + side.ep_axes
     return (
         side.topology in spec.topologies_of(chip)
-        and all(axis_sizes(side.topology)[axis] > 1 for axis in side.tp_axes)
-        and len(set(side.tp_axes)) == len(side.tp_axes)
-        and side.weights in spec.search.weights
+        and all(axis_sizes(side.topology)[axis] > 1 for axis in axes)
+        and len(set(axes)) == len(axes)
+        and (not side.ep_axes or (moe is not None and moe.experts % _ways(side.topology, side.ep_axes) == 0))
+        and (not side.sharding[2] or (spec.model.mla is not None and bool(side.tp_axes)))
+        and side.weights in spec.weights
         and side.compute in spec.search.compute
         and side.compute in chip.flop_per_s.by_dtype()
     )
@@ -253,25 +297,22 @@ def _step_ms(step: Step, prefill_s: float) -> StepTime:
     )
 
 
-def _margins(spec: Spec, plan: Plan, matmul: Matmul) -> tuple[Margin, ...]:
+def _margins(spec: Spec, plan: Plan, matmuls: list[Matmul]) -> tuple[Margin, ...]:
     """How a plan stands to each requirement; where both pools must meet one, the margin of the one that is nearer."""
     model, search, workload = spec.model, spec.search, spec.workload
-    own = replica_of(_chip(spec, plan.chip), plan)
+    own = replica_of(spec, _chip(spec, plan.chip), plan)
     usable_gb = (1 - spec.headroom) * plan.hbm_bytes / 1e9
     margins = [_at_most(Requirement.HBM, (plan.weights_bytes + plan.kv_cache_bytes) / 1e9, usable_gb, "GB")]
-    rules = [_rules(model, own, plan, plan.tp <= model.kv_heads or plan.batch % plan.kv_batch_shards == 0)]
-    matmuls = [matmul]
+    rules = [_rules(spec, own, plan, plan.batch % plan.kv_batch_shards == 0)]
     if plan.mode is Mode.INTERLEAVED or (plan.mode is Mode.CHUNKED and not _rides(spec, plan)):
-        matmuls.append(mlp_matmul(model, own, workload.new_prompt_tokens))
+        matmuls += mlp_matmuls(model, own, workload.new_prompt_tokens)
     if plan.prefill is not None:
         pool = replica_of_pool(spec, plan)
-        held = float(weights_bytes(model, pool.weights_value_bytes)) + float(
-            kv_cache_bytes(model, workload.prompt_tokens or 0, pool.kv_cache_value_bytes)
-        )
-        pool_gb = (1 - spec.headroom) * float(pool.tp) * _chip(spec, plan.prefill.chip).hbm_bytes / 1e9
+        held = float(replica_weights_bytes(model, pool) + replica_kv_bytes(model, workload.prompt_tokens or 0, pool))
+        pool_gb = (1 - spec.headroom) * float(pool.chips) * _chip(spec, plan.prefill.chip).hbm_bytes / 1e9
         margins = [_nearer(margins[0], _at_most(Requirement.HBM, held / 1e9, pool_gb, "GB"))]
-        rules.append(_rules(model, pool, plan.prefill, True))
-        matmuls.append(mlp_matmul(model, pool, workload.new_prompt_tokens))
+        rules.append(_rules(spec, pool, plan.prefill, True))
+        matmuls += mlp_matmuls(model, pool, workload.new_prompt_tokens)
     margins += _time_limits(spec, plan)
     if spec.ici == "forbid":
         waits = ((float(one.ici_s) * 1e6, float(one.hidden_s) * 1e6) for one in matmuls)
@@ -279,6 +320,8 @@ def _margins(spec: Spec, plan: Plan, matmul: Matmul) -> tuple[Margin, ...]:
     for position, requirement in enumerate((Requirement.HEADS, Requirement.KV_HEADS, Requirement.DTYPES)):
         margins.append(Margin(requirement=requirement, holds=all(held[position] for held in rules)))
     margins += _size_limits(spec, plan)
+    if search.max_quality_loss is not None:
+        margins.append(_quality(spec, plan, search.max_quality_loss))
     if plan.mode is Mode.CHUNKED and _rides(spec, plan):
         arriving = plan.batch * workload.new_prompt_tokens / (workload.output_tokens or 1)
         margins.append(_at_most(Requirement.CHUNK, arriving, float(plan.chunk_tokens or 0), "tokens a step"))
@@ -287,17 +330,26 @@ def _margins(spec: Spec, plan: Plan, matmul: Matmul) -> tuple[Margin, ...]:
     return tuple(margins)
 
 
+def _quality(spec: Spec, plan: Plan, most: float) -> Margin:
+    """The share of its score that the model loses, in the pool that loses more; no value where it is not known."""
+    losses = [quality_loss(spec.model, side.weights, plan.kv_cache, side.compute) for side in _sides(plan)]
+    known = [loss for loss in losses if loss is not None]
+    if len(known) < len(losses):
+        return Margin(requirement=Requirement.QUALITY, holds=False, limit=most, unit="of its score")
+    return _at_most(Requirement.QUALITY, max(known), most, "of its score")
+
+
 def _rides(spec: Spec, plan: Plan) -> bool:
     """Whether the chunk of a chunked plan is a part of the prompt, rather than the whole."""
     return plan.chunk_tokens is not None and plan.chunk_tokens < spec.workload.new_prompt_tokens
 
 
-def _rules(model: ModelSpec, replica: Replica, side: Assignment | PrefillPool, splits: bool) -> tuple[bool, bool, bool]:
+def _rules(spec: Spec, replica: Replica, side: Assignment | PrefillPool, splits: bool) -> tuple[bool, bool, bool]:
     """Whether one side meets `heads`, `kv_heads` and `dtypes`; `splits`: its batch does where it must."""
-    tp = int(replica.tp)
-    even = model.kv_heads % tp == 0 if tp <= model.kv_heads else tp % model.kv_heads == 0 and splits
-    fits = BYTES_PER_VALUE[side.weights] <= BYTES_PER_VALUE[side.compute]
-    return model.query_heads % tp == 0 and model.d_ff % tp == 0, even, fits
+    model, tp = spec.model, int(replica.tp)
+    even = model.kv_heads % tp == 0 if tp <= model.kv_heads else tp % model.kv_heads == 0
+    heads = all(width % tp == 0 for width in split_widths(model))
+    return heads, even and splits, spec.computes(side.weights, side.compute)
 
 
 def _time_limits(spec: Spec, plan: Plan) -> Iterator[Margin]:

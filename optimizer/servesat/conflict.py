@@ -20,6 +20,7 @@ LIMITS = (
     Requirement.STALL,
     Requirement.MIN_BATCH,
     Requirement.QUOTA,
+    Requirement.QUALITY,
 )
 """The requirements with a limit that could be moved; the others are rules of the model's shape."""
 
@@ -58,8 +59,8 @@ def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
     """The limits that keep the chosen column from something cheaper.
 
     Those that keep it from the larger batches of its own layout (where only several together do, the fewest), and those
-    on all slices, `chips`, `budget` and `quota`, whose removal alone would allow a cheaper slice. Where there are none,
-    the service levels whose removal alone would allow a cheaper plan anywhere.
+    on all slices and dtypes, `chips`, `budget`, `quota` and `quality`, whose removal alone would allow a cheaper plan.
+    Where there are none, the service levels whose removal alone would allow a cheaper plan anywhere.
     """
     layouts, violated = columns.layouts, columns.violated
     cheaper = columns.usd_per_million * (1 + TIE) < columns.usd_per_million[chosen]
@@ -70,7 +71,7 @@ def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
     same = layouts.number == layouts.number[chosen]
     movable = np.uint16(sum(BIT[limit] for limit in LIMITS))
     masks = np.unique(violated[cheaper & same & (violated & ~movable == 0)])
-    found = alone((Requirement.CHIPS, Requirement.BUDGET, Requirement.QUOTA))
+    found = alone((Requirement.CHIPS, Requirement.BUDGET, Requirement.QUOTA, Requirement.QUALITY))
     if len(masks):
         fewest = masks[np.bitwise_count(masks) == np.bitwise_count(masks).min()]
         found |= {limit for limit in LIMITS if np.bitwise_or.reduce(fewest) & BIT[limit]}

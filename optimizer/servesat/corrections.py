@@ -17,8 +17,12 @@ from servesat.candidates import Columns, evaluate
 from servesat.deployment import solve
 from servesat.errors import SolverError
 from servesat.formulation import Settings
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
+from servesat.latency import replica_kv_bytes, replica_weights_bytes
+from servesat.layouts import Layouts, lawful_layouts
+from servesat.memory import BYTES_PER_VALUE
+from servesat.modes import in_modes
 from servesat.plan import Change, Correction, Mode, Plan, Requirement
+from servesat.quality import quality_loss
 from servesat.rules import BIT, TIE, TOLERANCE
 from servesat.spec import MAX_BATCH, Spec
 
@@ -46,6 +50,7 @@ _MOVABLE = (
     Requirement.E2E,
     Requirement.STALL,
     Requirement.MIN_BATCH,
+    Requirement.QUALITY,
 )
 _FIXED = (
     Requirement.HEADS,
@@ -57,6 +62,9 @@ _FIXED = (
 )
 """The requirements that no single change moves: rules, and quotas, which other chips get round."""
 
+_SUGGESTED = ("bf16", "fp8", "int8", "int4")
+"""The dtypes that a correction may open, beside those of the search."""
+
 _BITS: dict[Requirement | Opening, int] = {
     requirement: int(BIT[requirement]) for requirement in _MOVABLE
 } | _OPENING_BIT
@@ -64,12 +72,13 @@ _BITS: dict[Requirement | Opening, int] = {
 
 @dataclass(frozen=True)
 class _Widened:
-    """The columns of the widened searches, with all their bits; arrays of shape [columns]."""
+    """The columns of one widened search that one change or two would allow; arrays of shape [columns]."""
 
     columns: Columns
-    bits: Ints
+    bits: Ints  # of the changes that a column takes
     tokens_per_s: Floats
     headroom: Floats  # the largest that a column allows; negative when it does not fit at all
+    loss: Floats  # of quality; infinite where it is not known
 
 
 def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
@@ -91,16 +100,22 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
 
 def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
     """The two changes that allow the cheapest column that needs two; none where each needs more."""
-    found = []
-    for widened in searches:
-        rows = np.flatnonzero((widened.bits >= 0) & (np.bitwise_count(widened.bits) == 2))
-        if len(rows):
-            cost = widened.columns.usd_per_million[rows]
-            tied = rows[cost <= cost.min() * (1 + TIE)]
+    rows_of = [np.flatnonzero(np.bitwise_count(widened.bits) == 2) for widened in searches]
+    pairs = [(widened, rows) for widened, rows in zip(searches, rows_of, strict=True) if len(rows)]
+    if not pairs:
+        return []
+    least = min(float(widened.columns.usd_per_million[rows].min()) for widened, rows in pairs)
+    fastest: tuple[float, _Widened, int] | None = None
+    for widened, rows in pairs:
+        tied = rows[widened.columns.usd_per_million[rows] <= least * (1 + TIE)]
+        if len(tied):
             row = int(tied[np.argmin(widened.columns.step_s[tied])])
-            kinds = [kind for kind, bit in _BITS.items() if widened.bits[row] & bit]
-            found.append((float(cost.min()), tuple(_change(widened, kind, row) for kind in kinds)))
-    return [min(found, key=lambda pair: pair[0])[1]] if found else []
+            step_s = float(widened.columns.step_s[row])
+            fastest = (step_s, widened, row) if fastest is None or step_s < fastest[0] else fastest
+    if fastest is None:
+        return []
+    _, widened, row = fastest
+    return [tuple(_change(widened, kind, row) for kind, bit in _BITS.items() if widened.bits[row] & bit)]
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
@@ -108,11 +123,11 @@ def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Cor
     if plan is None:
         raise SolverError(f"no plan under the corrections {changes}, though they were taken from one")
     if len(changes) > 1:  # limits of a pair need not go further than its plan, the fastest of those that tie, does
-        changes = tuple(replace(change, value=_used(plan, change)) for change in changes)
+        changes = tuple(replace(change, value=_used(spec, plan, change)) for change in changes)
     return Correction(changes=changes, plan=plan)
 
 
-def _used(plan: Plan, change: Change) -> float | int | str:
+def _used(spec: Spec, plan: Plan, change: Change) -> float | int | str:
     """What a plan uses of the limit that a change moves; the change's own value where it opens the search."""
     used: dict[str, float | int | str] = {
         Requirement.TPOT: plan.tpot_ms,
@@ -124,6 +139,7 @@ def _used(plan: Plan, change: Change) -> float | int | str:
         Requirement.E2E: plan.e2e_ms or 0.0,
         Requirement.STALL: plan.stall_ms or 0.0,
         Requirement.MIN_BATCH: plan.batch,
+        Requirement.QUALITY: quality_loss(spec.model, plan.weights, plan.kv_cache, plan.compute) or 0.0,
         Opening.MAX_BATCH: plan.batch,
     }
     return used.get(change.requirement, change.value)
@@ -137,8 +153,7 @@ def _widen(spec: Spec) -> list[_Widened]:
     """
     searches = []
     if Mode.DISAGGREGATED in spec.modes:
-        columns = evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]}))
-        searches.append(_with_bits(spec, columns, np.zeros(len(columns), dtype=np.int64)))
+        searches.append(_with_bits(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
         if len(spec.modes) == 1:
             return searches
         spec = spec.in_one_pool()
@@ -147,23 +162,21 @@ def _widen(spec: Spec) -> list[_Widened]:
     everything: dict[str, Any] = {
         "search.chips": [*(offer.chip for offer in spec.offers), *others],
         "search.topologies": {},
-        "search.weights": tuple(BYTES_PER_VALUE),
-        "search.kv_cache": tuple(BYTES_PER_VALUE),
-        "search.compute": tuple(BYTES_PER_VALUE),
+        "search.weights": tuple(dict.fromkeys((*spec.weights, *_SUGGESTED))),
+        "search.kv_cache": tuple(dict.fromkeys((*spec.search.kv_cache, *_SUGGESTED))),
+        "search.compute": tuple(dict.fromkeys((*spec.search.compute, *_SUGGESTED))),
     }
-    found: list[tuple[Columns, int]] = []
     for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
         paid = _OPENING_BIT[Opening.PAY] if ici != spec.ici else 0
-        for breakpoints in ({}, {"headroom": 0.0}, {"search.max_batch": MAX_BATCH}):
-            found.append((evaluate(spec.changed({**everything, **breakpoints, "ici": ici})), paid))
-    columns = found[0][0]
-    for more, _ in found[1:]:
-        columns = columns.join(more)
-    extra = np.concatenate([np.full(len(part), paid, dtype=np.int64) for part, paid in found])
-    return [*searches, _with_bits(spec, columns, extra)]
+        without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
+        for breakpoints in ({}, *without_headroom, {"search.max_batch": MAX_BATCH}):
+            wide = spec.changed({**everything, **breakpoints, "ici": ici})
+            searches.append(_with_bits(spec, evaluate(wide, in_modes(wide, lawful_layouts(wide))), paid))
+    return searches
 
 
-def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
+def _with_bits(spec: Spec, columns: Columns, extra: int) -> _Widened:
+    """The columns that one change or two would allow, with the bits of those."""
     layouts, search = columns.layouts, spec.search
     searched = {offer.chip.id: set(spec.topologies_of(offer.chip)) for offer in spec.offers}
     outside_place = [
@@ -173,29 +186,41 @@ def _with_bits(spec: Spec, columns: Columns, extra: Ints) -> _Widened:
         for place in layouts.places
     ]
     outside_dtypes = [
-        _OPENING_BIT[Opening.WEIGHTS] * (dtypes.weights not in search.weights)
+        _OPENING_BIT[Opening.WEIGHTS] * (dtypes.weights not in spec.weights)
         + _OPENING_BIT[Opening.KV_CACHE] * (dtypes.kv_cache not in search.kv_cache)
         + _OPENING_BIT[Opening.COMPUTE] * (dtypes.compute not in search.compute)
         for dtypes in layouts.dtypes
     ]
-    sequence = kv_cache_bytes(spec.model, spec.workload.held_tokens, layouts.replica.kv_cache_value_bytes)
-    used = weights_bytes(spec.model, layouts.replica.weights_value_bytes) + columns.batch * sequence
-    headroom = np.asarray(1 - used / (layouts.tp * layouts.hbm_bytes))
+    sequence = replica_kv_bytes(spec.model, spec.workload.held_tokens, layouts.replica)
+    used = replica_weights_bytes(spec.model, layouts.replica) + columns.batch * sequence
+    headroom = np.asarray(1 - used / layouts.replica_hbm_bytes)
 
     hbm = int(BIT[Requirement.HBM])
     short = (1 - headroom) > (1 - spec.headroom) * (1 + TOLERANCE)  # of the spec's headroom, whichever was evaluated
     violated = np.where(short, columns.violated.astype(np.int64) | hbm, columns.violated & ~np.uint16(hbm))
     fixed = sum(int(BIT[rule]) for rule in _FIXED)
     pool = layouts.serving.violated & (fixed | hbm) != 0  # a prefill pool that no change of a limit would help
-    hopeless = (violated & fixed != 0) | (headroom < -TOLERANCE) | pool
+    loss = _losses(spec, layouts)
+    unknown = (violated & int(BIT[Requirement.QUALITY]) != 0) & ~np.isfinite(loss)
+    hopeless = (violated & fixed != 0) | (headroom < -TOLERANCE) | pool | unknown
     bits = violated | np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | extra
     bits |= np.where(columns.batch > search.max_batch, _OPENING_BIT[Opening.MAX_BATCH], 0)
+    near = np.flatnonzero(~hopeless & (np.bitwise_count(bits) <= 2))
     return _Widened(
-        columns=columns,
-        bits=np.where(hopeless, -1, bits),
-        tokens_per_s=columns.tokens_per_s,
-        headroom=np.maximum(headroom, 0.0),
+        columns=columns.take(near),
+        bits=bits[near],
+        tokens_per_s=columns.tokens_per_s[near],
+        headroom=np.maximum(headroom[near], 0.0),
+        loss=loss[near],
     )
+
+
+def _losses(spec: Spec, layouts: Layouts) -> Floats:
+    """What the dtypes of each layout lose of the model's score; infinite where it is not known."""
+    losses = [quality_loss(spec.model, *choice) for choice in layouts.dtypes]
+    of_dtype = np.array([np.inf if loss is None else loss for loss in losses])
+    pool = layouts.serving.pool_dtype
+    return np.where(pool < 0, of_dtype[layouts.dtype], np.maximum(of_dtype[layouts.dtype], of_dtype[pool]))
 
 
 class _Nearest(NamedTuple):
@@ -207,37 +232,33 @@ class _Nearest(NamedTuple):
 
 def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> _Nearest:
     """Of the columns that one change allows, the one that asks least of it; the cheapest of those."""
-    columns, layouts = widened.columns, widened.columns.layouts
-    dtypes = layouts.dtypes
-    asked: Floats | Ints
-    match kind:
-        case Requirement.TPOT:
-            asked = columns.step_s
-        case Requirement.TTFT:
-            asked = columns.ttft_s
-        case Requirement.E2E:
-            asked = columns.e2e_s
-        case Requirement.STALL:
-            asked = columns.stall_s
-        case Requirement.MIN_BATCH:
-            asked = -columns.batch
-        case Requirement.CHIPS | Opening.TOPOLOGY:
-            asked = columns.chips
-        case Requirement.BUDGET:
-            asked = columns.usd_per_hour
-        case Requirement.THROUGHPUT:
-            asked = -widened.tokens_per_s
-        case Requirement.HBM:
-            asked = -widened.headroom
-        case Opening.MAX_BATCH:
-            asked = columns.batch
-        case Opening.WEIGHTS | Opening.KV_CACHE | Opening.COMPUTE:
-            asked = np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in dtypes])[layouts.dtype]
-        case _:
-            asked = np.zeros(len(columns))
+    columns = widened.columns
+    asked = _asked(widened, kind)
     row = int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], asked[rows]))[0]])
     asks = (float(asked[row]), float(columns.usd_per_million[row]), float(columns.step_s[row]))
     return _Nearest(asks, _change(widened, kind, row))
+
+
+def _asked(widened: _Widened, kind: Requirement | Opening) -> Floats:
+    """How much each column asks of a change; the more, the further from the spec; shape [columns]."""
+    columns, layouts = widened.columns, widened.columns.layouts
+    figures: dict[Requirement | Opening, Floats | Ints] = {
+        Requirement.TPOT: columns.step_s,
+        Requirement.TTFT: columns.ttft_s,
+        Requirement.E2E: columns.e2e_s,
+        Requirement.STALL: columns.stall_s,
+        Requirement.MIN_BATCH: -columns.batch,
+        Requirement.CHIPS: columns.chips,
+        Requirement.BUDGET: columns.usd_per_hour,
+        Requirement.THROUGHPUT: -widened.tokens_per_s,
+        Requirement.HBM: -widened.headroom,
+        Requirement.QUALITY: widened.loss,
+        Opening.TOPOLOGY: columns.chips,
+        Opening.MAX_BATCH: columns.batch,
+    }
+    if kind in (Opening.WEIGHTS, Opening.KV_CACHE, Opening.COMPUTE):
+        return np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in layouts.dtypes])[layouts.dtype]
+    return np.asarray(figures.get(kind, np.zeros(len(columns))), dtype=np.float64)
 
 
 def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
@@ -254,6 +275,7 @@ def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
         Requirement.E2E: ("slo.e2e_ms", float(columns.e2e_s[row]) * 1e3, "ms"),
         Requirement.STALL: ("slo.stall_ms", float(columns.stall_s[row]) * 1e3, "ms"),
         Requirement.MIN_BATCH: ("search.min_batch", int(columns.batch[row]), "sequences"),
+        Requirement.QUALITY: ("search.max_quality_loss", float(widened.loss[row]), ""),
         Opening.CHIP: ("search.chips", assignment.chip, ""),
         Opening.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
         Opening.WEIGHTS: ("search.weights", assignment.weights, ""),
@@ -281,7 +303,10 @@ def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
                     chip: (*spec.search.topologies[chip], str(change.value)),
                 }
             case Opening.WEIGHTS | Opening.KV_CACHE | Opening.COMPUTE:
-                keys[change.key] = (*getattr(spec.search, change.requirement), change.value)
+                searched = (
+                    spec.weights if change.requirement == Opening.WEIGHTS else getattr(spec.search, change.requirement)
+                )
+                keys[change.key] = (*searched, change.value)
             case _:
                 keys[change.key] = change.value
     return keys

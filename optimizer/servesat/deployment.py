@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from servesat.arrays import Ints
 from servesat.candidates import Columns, evaluate
 from servesat.check import rederive
 from servesat.conflict import binding, minimal_conflicts
@@ -16,6 +17,7 @@ from servesat.formulation import Settings
 from servesat.formulation import solve as solve_instance
 from servesat.instance import COST_RESOLUTION, round_columns
 from servesat.layouts import Layouts
+from servesat.modes import enumerate_layouts
 from servesat.plan import Margin, Plan, Result, Status
 from servesat.rules import BIT, TOLERANCE
 from servesat.spec import Spec
@@ -38,7 +40,7 @@ def solve(
     """
     spec = Spec.load(spec)
     start = time.perf_counter()
-    columns = evaluate(spec, layouts, relaxed=relaxed, batches=None if batch is None else np.array([batch]))
+    columns = _columns(spec, layouts, relaxed, None if batch is None else np.array([batch]))
     solution = solve_instance(round_columns(columns), settings or Settings())
     if solution.column is None:
         infeasible = solution.status is Status.INFEASIBLE
@@ -57,6 +59,16 @@ def solve(
         margins=margins,
         solve_s=time.perf_counter() - start,
     )
+
+
+def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
+    """The columns of the layouts; of a whole search, the contenders' where one of them satisfies every requirement."""
+    if layouts is None:
+        contenders = enumerate_layouts(spec, relaxed, contenders=True)
+        columns = evaluate(spec, contenders, relaxed=relaxed, batches=batches)
+        if np.any(columns.violated == 0):
+            return columns
+    return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
 
 
 def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[Plan, tuple[Margin, ...]]:

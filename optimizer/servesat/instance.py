@@ -70,7 +70,7 @@ def round_columns(columns: Columns) -> Instance:
     cost = np.rint(np.log(columns.usd_per_million) / COST_RESOLUTION).astype(np.int64)
     step = np.rint(np.log(columns.step_s) / STEP_RESOLUTION).astype(np.int64)
     serving = layouts.serving
-    place_id = _codes([(p.offer.chip.id, p.topology, p.tp_axes) for p in places])
+    place_id = _codes([(p.offer.chip.id, p.topology, p.sharding) for p in places])
     dtype_id = _codes(list(dtypes))
     mode_id = _codes(list(MODES))[serving.mode]
     pool = np.where(
@@ -84,7 +84,9 @@ def round_columns(columns: Columns) -> Instance:
         decisions={
             "chip": _codes([p.offer.chip.id for p in places])[layouts.place],
             "topology": _codes([p.topology for p in places])[layouts.place],
-            "tp_axes": _codes([p.tp_axes for p in places])[layouts.place],
+            "tp_axes": _codes([p.sharding.tp_axes for p in places])[layouts.place],
+            "ep_axes": _codes([p.sharding.ep_axes for p in places])[layouts.place],
+            "kv_replicated": _codes([p.sharding.kv_replicated for p in places])[layouts.place],
             "weights": _codes([d.weights for d in dtypes])[layouts.dtype],
             "kv_cache": _codes([d.kv_cache for d in dtypes])[layouts.dtype],
             "compute": _codes([d.compute for d in dtypes])[layouts.dtype],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from servesat.catalogue import Chip
+from servesat.accelerator import Chip
 from servesat.errors import SpecError
 from servesat.validation import parse_yaml, shorten
 

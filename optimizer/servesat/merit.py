@@ -1,6 +1,7 @@
 """Figures of merit of a chip: what a dollar buys, and where its bottlenecks lie (scaling book, parts 1, 3 and 7)."""
 
-from servesat.catalogue import Chip, ModelSpec
+from servesat.accelerator import Chip
+from servesat.architecture import ModelSpec
 from servesat.memory import ACTIVATION_BYTES
 
 
@@ -14,8 +15,16 @@ def hbm_bytes_per_usd(chip: Chip, usd_per_chip_hour: float) -> float:
     return chip.hbm_bytes_per_s * 3600 / usd_per_chip_hour
 
 
+def held_bytes_per_usd(chip: Chip, usd_per_chip_hour: float) -> float:
+    """Bytes of HBM that one dollar holds for an hour: M / price [bytes·h/$]."""
+    return chip.hbm_bytes / usd_per_chip_hour
+
+
 def critical_batch(chip: Chip, compute: str, weights_value_bytes: float) -> float:
-    """The batch from which matmuls are compute-bound: C · b_w / (2 · W_hbm) [sequences]."""
+    """The batch from which matmuls are compute-bound: C · b_w / (2 · W_hbm) [sequences].
+
+    With experts, b_w is the bytes of all weights for each parameter that a token is multiplied with.
+    """
     return chip.flop_per_s.by_dtype()[compute] * weights_value_bytes / (2 * chip.hbm_bytes_per_s)
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from servesat.arrays import Bools, Ints
-from servesat.layouts import MODES, Layouts, plain_layouts, repriced
+from servesat.layouts import MODES, Layouts, contends, plain_layouts, repriced
 from servesat.plan import Mode
 from servesat.pools import disaggregated, prefill_waits
 from servesat.prefill import prompt_flops_s, prompt_s
@@ -18,16 +17,20 @@ Excluded = Callable[[Layouts], Bools]
 """Tells which of some layouts are not to be searched."""
 
 
-def enumerate_layouts(spec: Spec, relaxed: int = 0, excluded: Excluded | None = None) -> Layouts:
+def enumerate_layouts(spec: Spec, relaxed: int = 0, *, contenders: bool = False) -> Layouts:
     """List every layout of the search in every serving mode; a disaggregated one has a prefill pool beside it.
 
-    `relaxed` is a bit mask of requirements taken to hold, as in `candidates.evaluate`.
+    `relaxed` is a bit mask of requirements taken to hold, as in `candidates.evaluate`. The `contenders` are those that
+    a best plan could be among, see `layouts.contends`; the others may say why there is none.
     """
-    return in_modes(spec, plain_layouts(spec), relaxed, excluded)
+    plain = plain_layouts(spec)
+    if contenders:
+        plain = plain.take(np.flatnonzero(contends(spec, plain, relaxed)))
+    return in_modes(spec, plain, relaxed)
 
 
 def in_modes(spec: Spec, plain: Layouts, relaxed: int = 0, excluded: Excluded | None = None) -> Layouts:
-    """The plain layouts of a spec in each of its serving modes."""
+    """The plain layouts of a spec in each of its serving modes, but for those that are `excluded`."""
     parts: list[Layouts] = []
     for mode in spec.modes:
         match mode:
@@ -41,7 +44,8 @@ def in_modes(spec: Spec, plain: Layouts, relaxed: int = 0, excluded: Excluded | 
                 parts.append(disaggregated(spec, plain, relaxed, excluded))
     if excluded is not None:
         parts = [part.take(np.flatnonzero(~excluded(part))) for part in parts]
-    joined = reduce(Layouts.join, [part for part in parts if len(part)] or [plain.take(np.zeros(0, dtype=np.int64))])
+    first, *others = [part for part in parts if len(part)] or [plain.take(np.zeros(0, dtype=np.int64))]
+    joined = first.join(*others)
     return replace(joined, number=np.arange(len(joined)))
 
 
@@ -55,7 +59,7 @@ class SharedLayouts:
     def of(self, spec: Spec) -> Layouts:
         """The layouts of a spec, at its prices and in its modes."""
         chips = tuple((offer.chip, spec.topologies_of(offer.chip)) for offer in spec.offers)
-        searched = (chips, spec.search.weights, spec.search.kv_cache, spec.search.compute)
+        searched = (chips, spec.model, spec.weights, spec.search.kv_cache, spec.search.compute, spec.wraparound)
         if self._plain is None or searched != self._searched:
             self._plain, self._searched = plain_layouts(spec), searched
         else:

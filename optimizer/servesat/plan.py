@@ -22,6 +22,7 @@ class Requirement(StrEnum):
     CHUNK = "chunk"
     MIN_BATCH = "min_batch"
     QUOTA = "quota"
+    QUALITY = "quality"
 
 
 class Mode(StrEnum):
@@ -42,6 +43,9 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
+Split = tuple[tuple[int, ...], tuple[int, ...], bool]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrefillPool:
     """The prefill side of a disaggregated plan: its slices, each of `chips` chips, and what one of them does.
@@ -55,6 +59,12 @@ class PrefillPool:
     weights: str
     compute: str
     slices: int
+    ep_axes: tuple[int, ...] = ()
+
+    @property
+    def sharding(self) -> Split:
+        """How one replica of the pool is split; it holds its prompts' cache once."""
+        return self.tp_axes, self.ep_axes, False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +81,17 @@ class Assignment:
     kv_cache: str
     compute: str
     batch: int
+    ep_axes: tuple[int, ...] = ()
+    kv_replicated: bool = False
     mode: Mode = Mode.DECODE_ONLY
     chunk_tokens: int | None = None
     slices: int = 1
     prefill: PrefillPool | None = None
+
+    @property
+    def sharding(self) -> Split:
+        """How one replica is split: its tensor-parallel axes, those its experts are spread over, a replicated cache."""
+        return self.tp_axes, self.ep_axes, self.kv_replicated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +109,26 @@ class StepTime:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What one pool of a plan pays for; of prices that a spec gives only the chip-hour is known.
+
+    `instances` is how many of the instance that the price book sells its chips fill: 0.5 pays for 4 chips of one of 8,
+    at their share of its price.
+    """
+
+    chip: str
+    chips: int
+    usd_per_chip_hour: float
+    purchase: str | None = None
+    cloud: str | None = None
+    region: str | None = None
+    instance: str | None = None
+    instance_chips: int | None = None
+    usd_per_instance_hour: float | None = None
+    instances: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Assignment):
     """A serving configuration with its figures, in the units of people: ms, bytes and US dollars.
 
@@ -104,6 +141,7 @@ class Plan(Assignment):
     """
 
     tp: int
+    ep: int
     replicas: int
     chips: int
     kv_batch_shards: int
@@ -118,6 +156,7 @@ class Plan(Assignment):
     kv_cache_bytes: float
     hbm_bytes: float
     hbm_used_fraction: float
+    bills: tuple[Bill, ...] = ()
     prefill_ms: float | None = None
     transfer_ms: float | None = None
     ttft_ms: float | None = None

@@ -8,44 +8,23 @@ all, every pair that violates no more than another is a candidate: the masks of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from servesat.arrays import Bools, Floats, Ints
-from servesat.batches import largest_batch, of_chip, step_shape
-from servesat.latency import mlp_matmul
-from servesat.layouts import MODES, Layouts, programs
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, weights_bytes
-from servesat.plan import Mode, Requirement
+from servesat.batches import largest_batch, step_shape
+from servesat.latency import mlp_matmuls, replica_weights_bytes
+from servesat.layouts import Layouts, Place, broken_rules, programs, too_lossy
+from servesat.memory import kv_cache_bytes
+from servesat.plan import Requirement
+from servesat.pool_sizes import Sides, enough, paired, sized, slices_busy, slices_for
 from servesat.prefill import kv_transfer_s, prompt_s
 from servesat.rules import BIT, TIE, TOLERANCE
-from servesat.sharding import heads_divide, kv_heads_split
 from servesat.spec import Spec
-
-SCARCER = 4
-"""Slices of the scarcer pool, at most, where there is no demand to size them by: enough to match the other's pace."""
 
 AT_A_TIME = 500
 """Pairs that are sized together."""
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """The plain layouts as prefill pools and as decode pools; arrays of shape [layouts].
-
-    `busy` is what one slice takes for a request, in seconds: a request is prefilled, or decoded, every so often.
-    """
-
-    layouts: Layouts
-    prefill_s: Floats
-    prefill_busy_s: Floats
-    prefill_violated: Ints
-    decode_busy_s: Floats  # at the largest batch; infinite where there is none
-    decode_violated: Ints
-    transfer_s: Floats
 
 
 def disaggregated(
@@ -64,18 +43,18 @@ def disaggregated(
     if len(best):
         without = [relaxed | int(BIT[limit]) for limit in _stated_limits(spec)]
         others = [_cheapest_pairs(spec, _sides(spec, plain, bits), bits, excluded) for bits in without]
-        return reduce(Layouts.join, [best, *others])
+        return best.join(*others)
     sides = _sides(spec, plain, relaxed)
-    every = _same_kv_cache(plain, _undominated(spec, sides), np.arange(len(plain)))
-    found = [_paired(spec, sides, every)]
+    every = _pairs_of(plain, _undominated(spec, sides), np.arange(len(plain)))
+    found = [paired(spec, sides, every)]
     if spec.slo.min_tokens_per_s is not None:  # which takes more slices than one, if only there is room
         limits = relaxed | sum(int(BIT[limit]) for limit in _stated_limits(spec))
         found += [
-            _sized(spec, sides, every, limits)[0],
-            _sized(spec, sides, every, limits | int(BIT[Requirement.HBM]), any_batch=True)[0],
-            _enough(spec, sides, every, relaxed),
+            sized(spec, sides, every, limits)[0],
+            sized(spec, sides, every, limits | int(BIT[Requirement.HBM]), any_batch=True)[0],
+            enough(spec, sides, every, relaxed),
         ]
-    rows = reduce(Layouts.join, found)
+    rows = found[0].join(*found[1:])
     return rows if excluded is None else rows.take(np.flatnonzero(~excluded(rows)))
 
 
@@ -92,38 +71,41 @@ def _stated_limits(spec: Spec) -> list[Requirement]:
         Requirement.BUDGET: search.max_usd_per_hour,
         Requirement.QUOTA: search.quota or None,
         Requirement.MIN_BATCH: search.min_batch,
+        Requirement.QUALITY: search.max_quality_loss,
     }
     return [limit for limit, value in limits.items() if value is not None]
 
 
-def _cheapest_pairs(spec: Spec, sides: _Sides, relaxed: int, excluded: Callable[[Layouts], Bools] | None) -> Layouts:
+def _cheapest_pairs(spec: Spec, sides: Sides, relaxed: int, excluded: Callable[[Layouts], Bools] | None) -> Layouts:
     """The pairs that meet every requirement that is not relaxed and tie with the cheapest; none where none does."""
     pairs = _compatible(spec, sides, relaxed)
     bound = _usd_per_request(spec, sides, pairs)
     order = np.argsort(bound, kind="stable")
-    sized, least = [sides.layouts.take(np.zeros(0, dtype=np.int64))], np.inf
-    costs = [np.zeros(0)]
+    least = np.inf
+    found, costs = [sides.layouts.take(np.zeros(0, dtype=np.int64))], [np.zeros(0)]
     for first in range(0, len(order), AT_A_TIME):
         if bound[order[first]] > least * (1 + TIE):
             break
-        rows, usd = _sized(spec, sides, pairs[order[first : first + AT_A_TIME]], relaxed)
+        rows, usd = sized(spec, sides, pairs[order[first : first + AT_A_TIME]], relaxed)
         if excluded is not None:
             usd = np.where(excluded(rows), np.inf, usd)
         least = min(least, float(np.min(usd, initial=np.inf)))
-        sized.append(rows)
+        found.append(rows)
         costs.append(usd)
     if not np.isfinite(least):
-        return sized[0]
-    kept = (rows.take(np.flatnonzero(usd <= least * (1 + 2 * TIE))) for rows, usd in zip(sized, costs, strict=True))
-    return reduce(Layouts.join, kept)
+        return found[0]
+    close = zip(found, costs, strict=True)
+    kept = [rows.take(np.flatnonzero(usd <= least * (1 + 2 * TIE))) for rows, usd in close]
+    return kept[0].join(*kept[1:])
 
 
 def prefill_waits(spec: Spec, layouts: Layouts) -> Ints:
     """The bit of `ici` where prefill, a matmul over all new tokens of a prompt, would wait for the interconnect."""
     if spec.ici == "pay":
         return np.zeros(len(layouts), dtype=np.int64)
-    matmul = mlp_matmul(spec.model, layouts.replica, np.full(len(layouts), spec.workload.new_prompt_tokens))
-    return _bit(Requirement.ICI, np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE)))
+    matmuls = mlp_matmuls(spec.model, layouts.replica, np.full(len(layouts), spec.workload.new_prompt_tokens))
+    waits = [np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE)) for matmul in matmuls]
+    return _bit(Requirement.ICI, np.any(waits, axis=0))
 
 
 def _bit(requirement: Requirement, where: Bools) -> Ints:
@@ -133,7 +115,8 @@ def _bit(requirement: Requirement, where: Bools) -> Ints:
 def _network(plain: Layouts) -> Floats:
     """What all chips of a replica together send over the network; 0 where that is not known [bytes/s]."""
     of_place = np.array([place.offer.chip.network_bytes_per_s or 0.0 for place in plain.places])
-    return of_place[plain.place] * plain.tp
+    network: Floats = of_place[plain.place] * plain.replica.chips
+    return network
 
 
 def _smallest_lots(plain: Layouts) -> Bools:
@@ -145,7 +128,7 @@ def _smallest_lots(plain: Layouts) -> Bools:
     return smallest
 
 
-def _sides(spec: Spec, plain: Layouts, relaxed: int) -> _Sides:
+def _sides(spec: Spec, plain: Layouts, relaxed: int) -> Sides:
     model, workload = spec.model, spec.workload
     prefill_s = np.asarray(
         prompt_s(
@@ -158,22 +141,19 @@ def _sides(spec: Spec, plain: Layouts, relaxed: int) -> _Sides:
         )
     )
     prompt_bytes = kv_cache_bytes(model, workload.prompt_tokens or 0, plain.replica.kv_cache_value_bytes)
-    held = weights_bytes(model, plain.replica.weights_value_bytes) + prompt_bytes
-    room = (1 - spec.headroom) * plain.tp * plain.hbm_bytes
-    compute_bytes = np.array([BYTES_PER_VALUE[dtypes.compute] for dtypes in plain.dtypes])[plain.dtype]
-    splits = kv_heads_split(model, plain.tp, plain.tp)  # as it does for any batch of a legal multiple
-    shape = (
-        _bit(Requirement.HEADS, ~heads_divide(model, plain.tp))
-        | _bit(Requirement.KV_HEADS, ~splits)
-        | _bit(Requirement.DTYPES, plain.replica.weights_value_bytes > compute_bytes)
-    )
+    held = replica_weights_bytes(model, plain.replica) + prompt_bytes
+    room = (1 - spec.headroom) * plain.replica_hbm_bytes
+    shape = broken_rules(spec, plain)
+    if spec.search.max_quality_loss is not None:
+        shape |= _bit(Requirement.QUALITY, too_lossy(spec, plain))
     batch = largest_batch(spec, plain, relaxed)
     step_s = np.asarray(step_shape(spec, plain).at(np.maximum(batch, 1)))
     busy_s = (workload.output_tokens or 0) * step_s / (plain.replicas * np.maximum(batch, 1))
-    return _Sides(
+    return Sides(
         layouts=plain,
         prefill_s=prefill_s,
         prefill_busy_s=prefill_s / plain.replicas,
+        prefill_able=np.asarray(plain.replica.kv_copies) == 1,
         prefill_violated=shape | _bit(Requirement.HBM, held > room * (1 + TOLERANCE)) | prefill_waits(spec, plain),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
         decode_violated=shape,
@@ -181,54 +161,93 @@ def _sides(spec: Spec, plain: Layouts, relaxed: int) -> _Sides:
     )
 
 
-def _same_kv_cache(plain: Layouts, prefill: Ints, decode: Ints) -> Ints:
-    """Every pair of these rows with one dtype of the KV cache; shape [pairs, 2], prefill first."""
-    kv_cache, found = _kv_cache(plain), []
+def _pairs_of(plain: Layouts, prefill: Ints, decode: Ints) -> Ints:
+    """Every pair of these rows that the KV cache can move between; shape [pairs, 2], prefill first.
+
+    Both hold it in one dtype, and neither is known to be in another cloud or region than the other.
+    """
+    kv_cache, found = _kv_cache(plain), [np.zeros((0, 2), dtype=np.int64)]
+    sites = [_site(place) for place in plain.places]
+    distinct = sorted(set(sites), key=str)
+    site = np.array([distinct.index(one) for one in sites])[plain.place]
+    together = np.array([[_together(one, other) for other in distinct] for one in distinct])
     for one in np.unique(kv_cache):
         sides = np.meshgrid(prefill[kv_cache[prefill] == one], decode[kv_cache[decode] == one])
-        found.append(np.stack(sides, axis=-1).reshape(-1, 2))
+        pairs = np.stack(sides, axis=-1).reshape(-1, 2)
+        found.append(pairs[together[site[pairs[:, 0]], site[pairs[:, 1]]]])
     return np.concatenate(found)
 
 
-def _undominated(spec: Spec, sides: _Sides) -> Ints:
+def _site(place: Place) -> tuple[str | None, str | None]:
+    """The cloud and the region that a place's price names."""
+    price = place.offer.price
+    return (None, None) if price is None else (price.cloud, price.region)
+
+
+def _together(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> bool:
+    """Whether two sites, a cloud and a region each, may be the same, as far as is known."""
+    return all(None in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))
+
+
+def _undominated(spec: Spec, sides: Sides) -> Ints:
     """The prefill pools that matter to what conflicts: any other violates no less than one of them, in every pair.
 
-    That one has the same dtype of the KV cache (and the same chip, where chips have quotas), violates no other
-    requirement of its own, is no slower, and takes no more chips or dollars.
+    That one has the same dtype of the KV cache, stands at the same site (and is the same chip, where chips have
+    quotas), violates no other requirement of its own, is no slower, and takes no more chips or dollars.
     """
-    plain = sides.layouts
-    count = np.ones(len(plain)) if spec.workload.requests_per_s is None else _slices_for(spec, sides.prefill_busy_s)
-    figures = np.column_stack(
-        [sides.prefill_s, sides.transfer_s, sides.prefill_busy_s, count * plain.chips, count * plain.usd_per_hour]
-    )
-    chip = np.array([place.offer.chip.id for place in plain.places])[plain.place]
-    kind = np.char.add(_kv_cache(plain), np.where(bool(spec.search.quota), chip, ""))
+    plain, figures = sides.layouts, _figures_that_matter(spec, sides)
+    chips = [place.offer.chip.id if spec.search.quota else "" for place in plain.places]
+    standing = np.array([f" {chip} {_site(place)}" for chip, place in zip(chips, plain.places, strict=True)])
+    kind = np.char.add(_kv_cache(plain), standing[plain.place])
     kept = []
     for one in np.unique(kind):
-        rows = np.flatnonzero(kind == one)
-        mine, violated = figures[rows], sides.prefill_violated[rows]
-        # [i, j]: whether j does no worse than i; of equals the first stays
-        no_worse = np.all(mine[None] <= mine[:, None], axis=2) & (violated[None] & ~violated[:, None] == 0)
-        earlier = np.tri(len(rows), k=-1, dtype=np.bool_)
-        kept.append(rows[~np.any(no_worse & (~no_worse.T | earlier), axis=1)])
+        rows = np.flatnonzero((kind == one) & sides.prefill_able)
+        kept.append(rows[_front(figures[rows], sides.prefill_violated[rows])])
     return np.concatenate(kept)
+
+
+def _figures_that_matter(spec: Spec, sides: Sides) -> Floats:
+    """What a request costs in each prefill pool, and the figures that the spec limits; shape [layouts, figures]."""
+    slo, search, plain = spec.slo, spec.search, sides.layouts
+    figures = [slices_busy(spec, sides.prefill_busy_s) * plain.usd_per_hour]
+    if slo.ttft_ms is not None or slo.e2e_ms is not None:
+        figures += [sides.prefill_s, sides.transfer_s]
+    sized = (search.max_chips, search.max_usd_per_hour, search.quota or None, slo.min_tokens_per_s)
+    if any(limit is not None for limit in sized):
+        demand = spec.workload.requests_per_s
+        count = np.ones(len(plain)) if demand is None else slices_for(spec, sides.prefill_busy_s)
+        figures += [sides.prefill_busy_s, count * plain.chips, count * plain.usd_per_hour]
+    return np.column_stack(figures)
+
+
+def _front(figures: Floats, violated: Ints) -> Ints:
+    """The rows that no other equals or beats in every figure without violating more; of equals the first stays."""
+    order = np.lexsort((np.arange(len(violated)), np.bitwise_count(violated), *figures.T[::-1]))
+    kept = np.zeros(0, dtype=np.int64)
+    for block in np.array_split(order, max(1, len(order) // AT_A_TIME)):  # what dominates a row comes before it
+        both = np.concatenate([kept, block])
+        better = np.all(figures[both][None] <= figures[block][:, None], axis=2)
+        better &= violated[both][None] & ~violated[block][:, None] == 0
+        earlier = np.arange(len(both))[None] < len(kept) + np.arange(len(block))[:, None]
+        kept = np.concatenate([kept, block[~np.any(better & earlier, axis=1)]])
+    return kept
 
 
 def _kv_cache(plain: Layouts) -> npt.NDArray[np.str_]:
     return np.array([dtypes.kv_cache for dtypes in plain.dtypes])[plain.dtype]
 
 
-def _compatible(spec: Spec, sides: _Sides, relaxed: int) -> Ints:
+def _compatible(spec: Spec, sides: Sides, relaxed: int) -> Ints:
     """The pairs of which each side meets its own requirements, and both together the time to the first token."""
-    prefill = np.flatnonzero(sides.prefill_violated & ~relaxed == 0)
+    prefill = np.flatnonzero((sides.prefill_violated & ~relaxed == 0) & sides.prefill_able)
     decode = np.flatnonzero((sides.decode_violated & ~relaxed == 0) & np.isfinite(sides.decode_busy_s))
-    pairs = _same_kv_cache(sides.layouts, prefill, decode)
+    pairs = _pairs_of(sides.layouts, prefill, decode)
     if spec.slo.ttft_ms is not None and not relaxed & int(BIT[Requirement.TTFT]):
         pairs = pairs[_first_token_s(sides, pairs) * 1e3 <= spec.slo.ttft_ms * (1 + TOLERANCE)]
     return pairs
 
 
-def _first_token_s(sides: _Sides, pairs: Ints) -> Floats:
+def _first_token_s(sides: Sides, pairs: Ints) -> Floats:
     """The prefill, then the KV cache over the slower network of the two [s]."""
     prefill, decode = pairs.T
     transfer_s: Floats = np.maximum(sides.transfer_s[prefill], sides.transfer_s[decode])
@@ -236,142 +255,9 @@ def _first_token_s(sides: _Sides, pairs: Ints) -> Floats:
     return whole
 
 
-def _usd_per_request(spec: Spec, sides: _Sides, pairs: Ints) -> Floats:
+def _usd_per_request(spec: Spec, sides: Sides, pairs: Ints) -> Floats:
     """The least that a request could cost in each pair [$]: every slice busy, or as many as the demand needs."""
     usd: Floats = np.zeros(len(pairs))
     for rows, busy_s in ((pairs[:, 0], sides.prefill_busy_s), (pairs[:, 1], sides.decode_busy_s)):
-        usd += _slices_busy(spec, busy_s[rows]) * sides.layouts.usd_per_hour[rows]
+        usd += slices_busy(spec, busy_s[rows]) * sides.layouts.usd_per_hour[rows]
     return usd / 3600
-
-
-def _slices_busy(spec: Spec, busy_s: Floats) -> Floats:
-    """Slices for each request a second: as many as are busy, or the whole number that a demand needs."""
-    demand = spec.workload.requests_per_s
-    return busy_s / spec.utilisation if demand is None else _slices_for(spec, busy_s) / demand
-
-
-def _slices_for(spec: Spec, busy_s: Floats) -> Floats:
-    """The whole number of slices that meet the demand."""
-    return np.ceil((spec.workload.requests_per_s or 0.0) * busy_s / spec.utilisation * (1 - TOLERANCE))
-
-
-def _paired(spec: Spec, sides: _Sides, pairs: Ints) -> Layouts:
-    """The layouts of pairs: one slice each, or as many for prefill as the demand needs."""
-    prefill, decode = pairs.T
-    plain, rows = sides.layouts, sides.layouts.take(decode)
-    output_tokens = spec.workload.output_tokens or 0
-    pool_slices = np.ones(len(pairs), dtype=np.int64)
-    if spec.workload.requests_per_s is not None:
-        pool_slices = _slices_for(spec, sides.prefill_busy_s[prefill]).astype(np.int64)
-    transfer_s = np.maximum(sides.transfer_s[prefill], sides.transfer_s[decode])
-    serving = replace(
-        rows.serving,
-        mode=np.full(len(pairs), MODES.index(Mode.DISAGGREGATED)),
-        prefill_s=sides.prefill_s[prefill],
-        transfer_s=transfer_s,
-        first_token_s=sides.prefill_s[prefill] + transfer_s,
-        pool_place=plain.place[prefill],
-        pool_dtype=plain.dtype[prefill],
-        pool_slices=pool_slices,
-        pool_chips=plain.chips[prefill],
-        pool_usd_per_hour=plain.usd_per_hour[prefill],
-        pool_tokens_per_s=output_tokens / sides.prefill_busy_s[prefill],
-        violated=sides.prefill_violated[prefill],
-    )
-    return replace(rows, serving=serving)
-
-
-def _sized(spec: Spec, sides: _Sides, pairs: Ints, relaxed: int, *, any_batch: bool = False) -> tuple[Layouts, Floats]:
-    """The layouts of pairs with their slices counted, and what a request costs in them at their largest batch [$].
-
-    Infinite where the requirements on both pools together do not allow it; pairs without a batch are left out, or, with
-    `any_batch`, sized for the largest of the search.
-    """
-    rows, output_tokens = _paired(spec, sides, pairs), spec.workload.output_tokens or 0
-    batch = largest_batch(spec, rows, relaxed)
-    if any_batch:
-        batch = np.where(batch > 0, batch, spec.search.max_batch)
-    possible = np.flatnonzero(batch > 0)
-    rows, batch, pool_busy_s = rows.take(possible), batch[possible], sides.prefill_busy_s[pairs[possible, 0]]
-    busy_s = output_tokens * np.asarray(step_shape(spec, rows).at(batch.astype(np.float64))) / (rows.replicas * batch)
-    if spec.workload.requests_per_s is None:
-        row, slices, pool_slices = _units(busy_s, pool_busy_s, _rooms(spec, rows, relaxed))
-        rows = rows.take(row)
-        rows = replace(rows, serving=replace(rows.serving, slices=slices, pool_slices=pool_slices))
-        per_s = np.minimum(slices / busy_s[row], pool_slices / pool_busy_s[row])
-    else:
-        slices = _slices_for(spec, busy_s).astype(np.int64)
-        per_s = np.full(len(rows), spec.workload.requests_per_s / spec.utilisation)
-    usd_per_hour = slices * rows.usd_per_hour + rows.serving.pool_total_usd_per_hour
-    over = np.zeros(len(rows), dtype=np.bool_)
-    for room in _rooms(spec, rows, relaxed):
-        taken = slices * room.slice + rows.serving.pool_slices * room.pool_slice
-        over |= taken > room.most * (1 + TOLERANCE)
-    if spec.slo.min_tokens_per_s is not None and not relaxed & int(BIT[Requirement.THROUGHPUT]):
-        over |= per_s * output_tokens * (1 + TOLERANCE) < spec.slo.min_tokens_per_s
-    return rows, np.where(over, np.inf, usd_per_hour / 3600 / (per_s * spec.utilisation))
-
-
-def _enough(spec: Spec, sides: _Sides, pairs: Ints, relaxed: int) -> Layouts:
-    """The layouts of pairs with the fewest slices that put out the tokens asked for, at their largest batch."""
-    rows, output_tokens = _paired(spec, sides, pairs), spec.workload.output_tokens or 0
-    batch = largest_batch(spec, rows, relaxed)
-    possible = np.flatnonzero(batch > 0)
-    rows, batch = rows.take(possible), batch[possible]
-    per_s = (spec.slo.min_tokens_per_s or 0.0) / output_tokens / (1 + TOLERANCE)
-    busy_s = output_tokens * np.asarray(step_shape(spec, rows).at(batch.astype(np.float64))) / (rows.replicas * batch)
-    slices = np.ceil(per_s * busy_s).astype(np.int64)
-    pool_slices = np.ceil(per_s * sides.prefill_busy_s[pairs[possible, 0]]).astype(np.int64)
-    rows = replace(rows, serving=replace(rows.serving, slices=slices, pool_slices=pool_slices))
-    return rows.take(np.flatnonzero(np.minimum(slices, pool_slices) <= SCARCER))
-
-
-@dataclass(frozen=True)
-class _Room:
-    """A limit on both pools together: what a slice that decodes takes of it, and one that prefills."""
-
-    most: float
-    slice: Floats
-    pool_slice: Floats
-
-    def beside(self, taken: Floats, each: Floats) -> Floats:
-        """How many slices that take `each` there is room for beside what is taken already."""
-        left = self.most * (1 + TOLERANCE) - taken
-        return np.where(each > 0, np.floor(left / np.where(each > 0, each, 1.0)), np.inf)
-
-
-def _rooms(spec: Spec, rows: Layouts, relaxed: int) -> list[_Room]:
-    """The limits on chips and money that the spec has and that are not relaxed."""
-    search, serving = spec.search, rows.serving
-    chips, pool_chips = rows.chips.astype(np.float64), serving.pool_chips.astype(np.float64)
-    rooms = []
-    if search.max_chips is not None and not relaxed & int(BIT[Requirement.CHIPS]):
-        rooms.append(_Room(search.max_chips, chips, pool_chips))
-    if search.max_usd_per_hour is not None and not relaxed & int(BIT[Requirement.BUDGET]):
-        rooms.append(_Room(search.max_usd_per_hour, rows.usd_per_hour, serving.pool_usd_per_hour))
-    if not relaxed & int(BIT[Requirement.QUOTA]):
-        for chip, most in search.quota.items():
-            here, pool = of_chip(rows, chip)
-            rooms.append(_Room(most, np.where(here, chips, 0.0), np.where(pool, pool_chips, 0.0)))
-    return rooms
-
-
-def _units(busy_s: Floats, pool_busy_s: Floats, rooms: list[_Room]) -> tuple[Ints, Ints, Ints]:
-    """For each pair, the numbers of slices that match the pools' pace: rows, slices that decode, slices that prefill.
-
-    Up to SCARCER slices of either pool, with the other rounded down and up, and no more than there is room for. Any
-    other number of it costs more: beyond the pace of the rest a slice brings nothing, and short of it each brings the
-    same.
-    """
-    rows = np.arange(len(busy_s))
-    ratio = pool_busy_s / busy_s  # prefill slices that keep one decode slice fed
-    found = []
-    for count in range(1, SCARCER + 1):
-        same = np.full(len(rows), count)
-        pool_most = np.min([room.beside(count * room.slice, room.pool_slice) for room in rooms], axis=0, initial=np.inf)
-        most = np.min([room.beside(count * room.pool_slice, room.slice) for room in rooms], axis=0, initial=np.inf)
-        for rounded in (np.floor, np.ceil):
-            found.append(np.column_stack([rows, same, np.minimum(rounded(ratio * count), pool_most)]))
-            found.append(np.column_stack([rows, np.minimum(rounded(count / ratio), most), same]))
-    every = np.unique(np.maximum(np.concatenate(found), [0, 1, 1]).astype(np.int64), axis=0)
-    return every[:, 0], every[:, 1], every[:, 2]

@@ -4,10 +4,10 @@ from math import ceil
 
 import numpy as np
 
+from servesat.architecture import ModelSpec
 from servesat.arrays import Array
-from servesat.catalogue import ModelSpec
-from servesat.latency import Replica, layers_ici_s
-from servesat.memory import parameters, weights_bytes
+from servesat.latency import Replica, layers_ici_s, weights_load_s
+from servesat.memory import active_parameters
 from servesat.roofline import flops_s, load_s
 
 
@@ -19,8 +19,9 @@ def prefill_s(parameters: float, prompt_tokens: float, tp: Array, flop_per_s: Ar
 def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) -> float:
     """FLOPs of attention over a prompt, causal: 4 · N · H for each layer and pair of a token and one before it [FLOP].
 
-    Two matmuls, scores and values, of a multiply and an add each. A token meets all before it, or as many as its
-    layer's window holds; tokens whose KV cache is there already are met, but meet none themselves.
+    Two matmuls, scores and values, of a multiply and an add each; 2 · N · (H + H_v) where values have another width. A
+    token meets all before it, or as many as its layer's window holds, or an indexer selects after it met them all;
+    tokens whose KV cache is there already are met, but meet none themselves.
     """
     last = cached_tokens + new_tokens
     window = float(model.window_tokens or last)
@@ -28,16 +29,25 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
     def pairs(tokens: float, reach: float) -> float:
         return min(tokens, reach) ** 2 / 2 + max(tokens - reach, 0.0) * reach
 
-    full = pairs(last, last) - pairs(cached_tokens, last)
-    windowed = pairs(last, window) - pairs(cached_tokens, window)
-    layers = (model.layers - model.window_layers) * full + model.window_layers * windowed
-    return 4.0 * model.query_heads * model.head_dim * layers
+    def met(reach: float) -> float:
+        return pairs(last, reach) - pairs(cached_tokens, reach)
+
+    v_head_dim = model.mla.v_head_dim if model.mla else model.head_dim
+    each = 2.0 * model.query_heads * (model.head_dim + v_head_dim)
+    if model.sparse is not None:
+        index = 2.0 * model.sparse.index_heads * model.sparse.index_head_dim
+        return model.layers * (each * met(float(model.sparse.tokens)) + index * met(last))
+    return each * ((model.layers - model.window_layers) * met(last) + model.window_layers * met(window))
 
 
 def prompt_flops_s(model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, mfu: float) -> Array:
-    """Time of a prompt's FLOPs, matmuls and attention: (2 · P · tokens + attention) / (Y · C · mfu) [s]."""
-    matmuls = prefill_s(parameters(model), new_tokens, replica.tp, replica.flop_per_s, mfu)
-    return matmuls + load_s(attention_flop(model, cached_tokens, new_tokens), replica.tp, replica.flop_per_s * mfu)
+    """Time of a prompt's FLOPs, matmuls and attention: (2 · P_active · tokens + attention) / (Y · C · mfu) [s].
+
+    Groups that share experts share a prompt, too: its tokens are spread over all chips of the replica.
+    """
+    matmuls = prefill_s(active_parameters(model), new_tokens, replica.chips, replica.flop_per_s, mfu)
+    attention = attention_flop(model, cached_tokens, new_tokens)
+    return matmuls + load_s(attention, replica.chips, replica.flop_per_s * mfu)
 
 
 def prompt_s(
@@ -47,8 +57,8 @@ def prompt_s(
 
     Usually the FLOPs; loading the weights is the floor of a short prompt. `pay_ici` as in `decode_step`.
     """
-    held = load_s(weights_bytes(model, replica.weights_value_bytes), replica.tp, replica.hbm_bytes_per_s)
-    busy = np.maximum(held, prompt_flops_s(model, cached_tokens, new_tokens, replica, mfu))
+    load = weights_load_s(model, replica, new_tokens)
+    busy = np.maximum(load, prompt_flops_s(model, cached_tokens, new_tokens, replica, mfu))
     return np.maximum(busy, layers_ici_s(model, replica, new_tokens)) if pay_ici else busy
 
 

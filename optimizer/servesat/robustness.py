@@ -206,5 +206,6 @@ def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -
             hbm_bytes_per_s=replica.hbm_bytes_per_s / step,
             flop_per_s=replica.flop_per_s / step,
             tp_bytes_per_s=replica.tp_bytes_per_s / step,
+            ep_bytes_per_s=replica.ep_bytes_per_s / step,
         ),
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from servesat.catalogue import Chip, chip_ids
+from servesat.accelerator import Chip
+from servesat.catalogue import chip_ids
 from servesat.errors import SpecError
 from servesat.keys import BY_CHIP, split_key
 from servesat.spec import Spec
@@ -130,6 +131,8 @@ def type_at(key: str) -> Any:
     position in a list, which have better names.
     """
     parts = split_key(key)
+    if parts[0] == "price_book" and len(parts) > 1:
+        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
     try:
         if parts[0] == "chip" and len(parts) > 2:
             return annotation_at(Chip, parts[2:])
@@ -138,8 +141,6 @@ def type_at(key: str) -> Any:
         raise SpecError(f"{key}: {fault.args[0]}") from None
     if parts[0] == "chip":
         raise SpecError(f"{key}: expected a field of the chip, as in chip.tpu-v5e.hbm_bytes")
-    if parts[0] == "price_book" and len(parts) > 1:
-        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
     if any(part.isdecimal() for part in parts) and parts[:-1] not in [shelf.split(".") for shelf in BY_CHIP]:
         raise SpecError(
             f"{key}: expected a whole list, as in search.weights=[int8,int4]; fields of a chip are chip.ID.*"

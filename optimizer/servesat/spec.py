@@ -1,26 +1,21 @@
 """What a user writes: the model, the workload, the limits and the search, validated and resolved."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
-from servesat.catalogue import (
-    Chip,
-    ModelSpec,
-    PriceBook,
-    Topology,
-    chip_ids,
-    chips_in,
-    load_chip,
-    load_model,
-    load_price_book,
-)
+from servesat.accelerator import Chip, Topology, chips_in
+from servesat.architecture import ModelSpec
+from servesat.catalogue import chip_ids, load_chip, load_model, load_price_book
 from servesat.errors import CatalogueError, SpecError
 from servesat.keys import merged, split_key, with_value
+from servesat.memory import BITS, resident_dtype, value_bytes
 from servesat.plan import Mode
+from servesat.pricing import Price, PriceBook, Purchase
+from servesat.quality import unknown_losses
 from servesat.validation import (
     Count,
     Dtype,
@@ -47,6 +42,7 @@ class Offer(NamedTuple):
 
     chip: Chip
     usd_per_chip_hour: float
+    price: Price | None = None  # where it comes from a price book
 
 
 def _resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Callable[..., Any], key: str) -> Any:
@@ -119,6 +115,9 @@ def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
 CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
 """Prompt tokens that may ride on a decode step, unless the spec says."""
 
+NEAR_LOSSLESS = ("bf16", "int8")
+"""Dtypes of weights that the search takes, beside the model's own, unless the spec says."""
+
 WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """The modes that serve prompts, too: the default where the workload has them."""
 
@@ -131,13 +130,14 @@ class Search(Strict):
     """What may be chosen."""
 
     chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = None
-    weights: Dtypes = ("bf16", "int8")
+    weights: Dtypes | None = None
     kv_cache: Dtypes = ("bf16", "int8")
     compute: Dtypes = ("bf16",)
     modes: Annotated[tuple[Mode, ...] | None, Field(min_length=1)] = None
     chunk_tokens: Annotated[tuple[Tokens, ...], Field(min_length=1), AfterValidator(_no_duplicates)] = CHUNKS
     min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None
     max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
+    max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
     max_chips: Count | None = None
     max_usd_per_hour: Positive | None = None
     quota: dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]] = {}
@@ -153,12 +153,16 @@ class Spec(Strict):
     search: Search = Search()
     cost_model: Literal["ideal"] = "ideal"
     ici: Literal["forbid", "pay"] = "forbid"
+    wraparound: Literal["assumed", "exact"] = "assumed"
+    int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = None
     headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
     prefill_mfu: Share = 1.0
     utilisation: Share = 1.0
     price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
+    region: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    purchase: Purchase = "on_demand"
     price: dict[str, Usd] = {}
     chip: dict[str, dict[str, Any]] = Field(default={}, description="Fields of chips, in place of their own.")
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
@@ -285,6 +289,26 @@ class Spec(Strict):
             )
 
     @property
+    def weights(self) -> tuple[str, ...]:
+        """The dtypes of weights searched: those named, else bf16, int8, and the one that the model is published in."""
+        if self.search.weights is not None:
+            return self.search.weights
+        own = () if self.model.native is None else (self.model.native.dtype,)
+        return tuple(dict.fromkeys((*own, *NEAR_LOSSLESS)))
+
+    def value_bytes(self, weights: str) -> float:
+        """b_w: storage of one weight, or of one weight of an expert [bytes]."""
+        return value_bytes(weights, self.int4_group)
+
+    def resident_value_bytes(self, weights: str) -> float:
+        """Storage of one weight that is no expert's: bf16 where only the experts are published in `weights` [bytes]."""
+        return value_bytes(resident_dtype(self.model, weights), self.int4_group)
+
+    def computes(self, weights: str, compute: str) -> bool:
+        """Whether weights are no wider than the dtype of the matmuls (requirement `dtypes`)."""
+        return BITS[resident_dtype(self.model, weights)] <= BITS[compute]
+
+    @property
     def modes(self) -> tuple[Mode, ...]:
         """The serving modes searched: those named, else all that serve whole requests, else decoding alone."""
         if self.search.modes is not None:
@@ -318,13 +342,15 @@ class Spec(Strict):
         listed = self.search.chips
         chips = self.priced_catalogue_chips if listed is None else tuple(map(self._with_own_fields, listed))
         if not chips:
-            raise ValueError(f"search.chips: no chip of the catalogue has a price in {self.price_book.id}")
-        return tuple(Offer(chip, self._price_of(chip)) for chip in chips)
+            raise ValueError(f"search.chips: no chip of the catalogue has a price in {self._priced_in}")
+        return tuple(map(self._offer_of, chips))
 
     @property
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:
         """Every chip of the catalogue that has a price in the spec or its price book, in the order of their ids."""
-        priced = {*self.price, *self.price_book.chips}
+        book = self.price_book
+        in_book = {chip for chip in book.chips if book.cheapest(chip, self.purchase, self.region) is not None}
+        priced = {*self.price, *in_book}
         return tuple(self._with_own_fields(load_chip(chip_id)) for chip_id in chip_ids() if chip_id in priced)
 
     def _with_own_fields(self, chip: Chip) -> Chip:
@@ -344,33 +370,61 @@ class Spec(Strict):
         unlinked = [chip.id for chip in searched if not chip.network_bytes_per_s and Mode.DISAGGREGATED in self.modes]
         known = {chip.id for chip in searched} | set(chip_ids())
         unknown = [chip_id for chip_id in self.price_book.chips if chip_id not in known]
+        unmeasured = (
+            []
+            if self.search.max_quality_loss is None
+            else [
+                *(f"{dtype} weights" for dtype in unknown_losses(self.model, self.weights, "weights")),
+                *(f"a KV cache of {dtype}" for dtype in unknown_losses(self.model, self.search.kv_cache, "kv_cache")),
+            ]
+        )
         return (
-            *(f"{chip_id} has no peak in {dtypes}, so no plan on it was searched" for chip_id in idle),
-            *(
-                f"{chip_id} has no network_bytes_per_s, so no disaggregated plan on it was searched"
-                for chip_id in unlinked
-            ),
+            *_of_each(idle, f"no peak in {dtypes}, so no plan"),
+            *_of_each(unlinked, "no network_bytes_per_s, so no disaggregated plan"),
             *(
                 f"{self.price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
                 for chip_id in unknown
             ),
+            *(
+                f"no accuracy of {self.model.id} with {what} is known, so max_quality_loss excludes it"
+                for what in unmeasured
+            ),
         )
 
-    def _price_of(self, chip: Chip) -> float:
-        if chip.id in self.price:
-            return self.price[chip.id]
-        if chip.usd_per_chip_hour is not None:
-            return chip.usd_per_chip_hour
-        if chip.id in self.price_book.chips:
-            return self.price_book.chips[chip.id].usd_per_chip_hour
-        raise ValueError(
-            f"search.chips: {chip.id} has no price in {self.price_book.id}; "
-            f"add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`"
-        )
+    def _offer_of(self, chip: Chip) -> Offer:
+        own = self.price.get(chip.id, chip.usd_per_chip_hour)
+        if own is not None:
+            return Offer(chip, own)
+        price = self.price_book.cheapest(chip.id, self.purchase, self.region)
+        if price is None:
+            raise ValueError(
+                f"search.chips: {chip.id} has no price in {self._priced_in}; "
+                f"add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`"
+            )
+        return Offer(chip, price.usd_per_chip_hour, price)
+
+    @property
+    def _priced_in(self) -> str:
+        """The price book, and what is looked for in it, in words."""
+        book, there = self.price_book, "" if self.region is None else f" in region {self.region}"
+        offers = [price for prices in book.chips.values() for price in prices]
+        if self.purchase == "on_demand" and not there:
+            return book.id
+        purchases = ", ".join(sorted({price.purchase for price in offers}))
+        regions = ", ".join(sorted({price.region for price in offers if price.region})) or "none"
+        return f"{book.id} as {self.purchase}{there} (it has {purchases}; regions: {regions})"
 
     def topologies_of(self, chip: Chip) -> tuple[str, ...]:
         """The slices of a chip that may be chosen, fewest chips first."""
         return tuple(sorted(self.search.topologies.get(chip.id, chip.topologies), key=lambda t: (chips_in(t), t)))
+
+
+def _of_each(chips: list[str], lacks: str) -> Iterator[str]:
+    """One note on all chips that lack something."""
+    if len(chips) == 1:
+        yield f"{chips[0]} has {lacks} on it was searched"
+    elif chips:
+        yield f"{', '.join(chips[:-1])} and {chips[-1]} have {lacks} on them was searched"
 
 
 _NO_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")

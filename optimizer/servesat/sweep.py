@@ -1,16 +1,15 @@
 """One layout over every batch: the curves behind the chapter's two figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from servesat.arrays import Floats, Ints
-from servesat.check import replica_of
-from servesat.latency import Step, decode_step, usd_per_million_tokens
-from servesat.memory import BYTES_PER_VALUE, kv_cache_bytes, sequences_that_fit, weights_bytes
+from servesat.check import rederive, replica_of
+from servesat.latency import Step, decode_step, replica_kv_bytes, replica_weights_bytes, usd_per_million_tokens
+from servesat.memory import BYTES_PER_VALUE, sequences_that_fit
 from servesat.merit import critical_batch
 from servesat.plan import Assignment
-from servesat.sharding import kv_batch_shards
 from servesat.spec import Spec
 
 
@@ -31,15 +30,16 @@ class Sweep:
 def sweep(spec: Spec, assignment: Assignment, max_batch: int) -> Sweep:
     """Evaluate a layout at every batch up to `max_batch` over which its KV cache splits; its own batch is ignored."""
     offer = next(offer for offer in spec.offers if offer.chip.id == assignment.chip)
-    model, replica = spec.model, replica_of(offer.chip, assignment)
-    shards = int(kv_batch_shards(model, np.array(int(replica.tp))))
+    model, replica = spec.model, replica_of(spec, offer.chip, assignment)
+    plan, _ = rederive(spec, replace(assignment, batch=1))
+    shards = plan.kv_batch_shards
     batch = np.arange(shards, max_batch + 1, shards)
     step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
     total_s = np.asarray(step.total_s)
-    per_chip = batch / total_s / replica.tp
-    held = weights_bytes(model, replica.weights_value_bytes)
-    sequence = kv_cache_bytes(model, spec.workload.held_tokens, replica.kv_cache_value_bytes)
-    usable = (1 - spec.headroom) * float(replica.tp) * offer.chip.hbm_bytes
+    per_chip = batch / total_s / replica.chips
+    held = replica_weights_bytes(model, replica)
+    sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
+    usable = (1 - spec.headroom) * float(replica.chips) * offer.chip.hbm_bytes
     return Sweep(
         context_tokens=spec.workload.held_tokens,
         batch=batch,

@@ -18,7 +18,7 @@ from servesat.errors import ServesatError
 MAX_FILE_BYTES = 1_000_000
 """A spec, a model or a chip is a few kilobytes; anything larger is the wrong file."""
 
-Dtype = Literal["bf16", "fp8", "int8", "int4"]
+Dtype = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 
 

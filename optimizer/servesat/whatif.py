@@ -210,8 +210,8 @@ def layout_of(plan: Plan | None) -> tuple[Any, ...]:
     if plan is None:
         return ()
     pool = plan.prefill
-    beside = () if pool is None else (pool.chip, pool.topology, pool.tp_axes, pool.weights, pool.compute)
-    return (plan.chip, plan.topology, plan.tp_axes, plan.weights, plan.kv_cache, plan.compute, plan.mode, beside)
+    beside = () if pool is None else (pool.chip, pool.topology, pool.sharding, pool.weights, pool.compute)
+    return (plan.chip, plan.topology, plan.sharding, plan.weights, plan.kv_cache, plan.compute, plan.mode, beside)
 
 
 @dataclass(frozen=True, kw_only=True)

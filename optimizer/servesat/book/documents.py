@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from servesat.catalogue import Chip, ModelSpec, axis_sizes, load_chip, load_model, load_price_book
+from servesat.accelerator import Chip, axis_sizes
+from servesat.architecture import ModelSpec
+from servesat.catalogue import load_chip, load_model, load_price_book
 from servesat.check import rederive
 from servesat.plan import Assignment, Plan
 from servesat.spec import Spec
@@ -41,7 +43,8 @@ def v5e_slower() -> Chip:
 
 def usd_per_chip_hour(chip: Chip) -> float:
     """The chapter's price of a chip."""
-    return load_price_book(PRICES).chips[chip.id].usd_per_chip_hour
+    (price,) = load_price_book(PRICES).chips[chip.id]
+    return price.usd_per_chip_hour
 
 
 def llama_70b(kv_bytes_per_token: float | None = None) -> ModelSpec:

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from math import floor
 
+from servesat.accelerator import Chip, chips_in
+from servesat.architecture import ModelSpec
 from servesat.book.documents import PRICES, Answers, v5e
 from servesat.book.sizes import kv, weights
-from servesat.catalogue import Chip, ModelSpec, chips_in, load_model
+from servesat.catalogue import load_model
 from servesat.deployment import solve
-from servesat.latency import Line, Replica, StepShape, decode_step
+from servesat.growth import Line, Load, StepShape
+from servesat.latency import Replica, decode_step
 from servesat.memory import activation_bytes, chips_to_hold, parameters, smallest_slice
 from servesat.merit import alpha, bandwidth_bound_ways, beta, compute_bound_ways, critical_batch
 from servesat.plan import Result
@@ -53,7 +56,7 @@ def _batch_without_ici(model: ModelSpec, chip: Chip, *, ways: int) -> float:
         kv_cache_value_bytes=1.0,
     )
     one = decode_step(model, 8192, replica, 1.0, pay_ici=False)
-    shape = StepShape(one.weights_s, Line(0.0, one.flops_s), Line(0.0, 0.0), one.kv_cache_s)
+    shape = StepShape(Load(one.weights_s, 0.0, 0.0), Line(0.0, one.flops_s), Line(0.0, 0.0), one.kv_cache_s)
     return float(shape.largest_batch_within(TPOT_MS / 1e3))
 
 

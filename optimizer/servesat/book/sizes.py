@@ -2,8 +2,10 @@
 
 from math import ceil, floor
 
+from servesat.accelerator import chips_in
+from servesat.architecture import ModelSpec
 from servesat.book.documents import ARTICLE_KV, CHAPTER_KV, Answer, Answers, llama_70b, usd_per_chip_hour, v5e
-from servesat.catalogue import ModelSpec, chips_in, load_chip, load_model
+from servesat.catalogue import load_chip, load_model
 from servesat.memory import (
     BYTES_PER_VALUE,
     attention_scores_bytes,

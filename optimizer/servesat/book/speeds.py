@@ -1,8 +1,10 @@
 """The chapter's questions of speed and cost: latency, throughput, and the frontier between them."""
 
+from servesat.accelerator import chips_in
+from servesat.architecture import ModelSpec
 from servesat.book.documents import ARTICLE_KV, CHAPTER_KV, Answer, Answers, llama_70b, plan_at, usd_per_chip_hour, v5e
 from servesat.book.sizes import SMALLEST, most, weights
-from servesat.catalogue import ModelSpec, chips_in, load_model
+from servesat.catalogue import load_model
 from servesat.latency import usd_per_million_tokens
 from servesat.memory import BYTES_PER_VALUE, parameters
 from servesat.merit import critical_batch

@@ -1,10 +1,11 @@
 """The chapter's questions of sharding and prefill: what the interconnect allows, and what prompts cost."""
 
+from servesat.accelerator import Chip
 from servesat.book.documents import ARTICLE_KV, CHAPTER_STEP_S, Answer, Answers, llama_70b, v5e, v5e_slower
 from servesat.book.sizes import kv
-from servesat.catalogue import Chip, load_chip
+from servesat.catalogue import load_chip
 from servesat.collectives import gather_s
-from servesat.latency import Replica, mlp_matmul
+from servesat.latency import Replica, mlp_matmuls
 from servesat.memory import BYTES_PER_VALUE, activation_bytes, mlp_parameters, parameters
 from servesat.merit import alpha, bandwidth_bound_ways, beta, compute_bound_ways
 from servesat.prefill import (
@@ -26,7 +27,7 @@ def sharding() -> Answers:
     """How far tensor parallelism goes before the interconnect is waited for."""
     model, chip, slower = llama_70b(), v5e(), v5e_slower()
     v5p = load_chip("tpu-v5p")
-    matmul = mlp_matmul(model, _replica(slower, 32), 64)
+    (matmul,) = mlp_matmuls(model, _replica(slower, 32), 64)
     rounded_beta = 8.0
     gathered = 8192 * activation_bytes(64, model.head_dim)
     layer_s = float(gather_s(gathered, chip.axes[0].bytes_per_s))

@@ -30,5 +30,7 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, modes, verify, models, chips, prices, book, figure, schema):
+for command in (solve, why, frontier, whatif, modes, verify, prices, book, figure, schema):
     app.command()(command)
+for name, shelf in (("models", models), ("chips", chips)):
+    app.add_typer(shelf, name=name)

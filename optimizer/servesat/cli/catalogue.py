@@ -1,34 +1,149 @@
-"""The commands that show the catalogue: models, chips, prices and schema."""
+"""The commands of the catalogue: models, chips, prices and schema."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from servesat.cli.common import AsJson, errors_told
-
-Reference = Annotated[str | None, typer.Argument(help="An id, or the path of a file; all entries if left out.")]
-
-
-def models(model: Reference = None, as_json: AsJson = False) -> None:
-    """List the models of the catalogue, or show one."""
-    from servesat.report import listings
-
-    _show(model, as_json, listings.model_rows, listings.model_entry)
+from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, errors_told
 
 
-def chips(chip: Reference = None, as_json: AsJson = False) -> None:
-    """List the chips of the catalogue, or show one."""
-    from servesat.report import listings
+class _Shelf(TyperGroup):
+    """A command that lists a shelf, shows the entry named, or does what one of its subcommands does."""
 
-    _show(chip, as_json, listings.chip_rows, listings.chip_entry)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Take what is no subcommand for the entry to show."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 
-def prices(book: Reference = None, as_json: AsJson = False) -> None:
-    """List the prices of every price book, or show one book."""
-    from servesat.report import listings
+Reference = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
+models = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List the models, show one, or import one.")
+chips = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List the chips, show one, or rank them for a model.")
 
-    _show(book, as_json, listings.price_book_rows, listings.price_book_entry)
+
+@models.callback()
+def list_models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models of the catalogue; `servesat models MODEL` shows one."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        from servesat.report import listings
+
+        _print(listings.model_rows(), as_json)
+
+
+@models.command("show")
+def show_model(context: typer.Context, model: Reference, as_json: AsJson = False) -> None:
+    """Show one model."""
+    with errors_told():
+        from servesat.report import listings
+
+        _print(listings.model_entry(model), as_json or context.obj)
+
+
+@models.command("import")
+def import_model(
+    source: Annotated[str, typer.Argument(help="A config.json, a folder with one, or the id of a model on the Hub.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the model file here: my-model.toml.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a Hugging Face config.json into a model file, printed unless --out says where to write it."""
+    with errors_told():
+        from servesat.importing import import_model, toml_text
+
+        model = import_model(source)
+        text = toml_text(model)
+        if out is not None:
+            from servesat.report.files import write_text
+
+            write_text(out, text)
+            typer.echo(f"wrote {out}", err=True)
+        if as_json:
+            from servesat.report import listings
+
+            _print(listings.model_document(model), as_json=True)
+        elif out is None:
+            typer.echo(text, nl=False)
+
+
+@chips.callback()
+def list_chips(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the chips of the catalogue; `servesat chips CHIP` shows one."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        from servesat.report import listings
+
+        _print(listings.chip_rows(), as_json)
+
+
+@chips.command("show")
+def show_chip(context: typer.Context, chip: Reference, as_json: AsJson = False) -> None:
+    """Show one chip."""
+    with errors_told():
+        from servesat.report import listings
+
+        _print(listings.chip_entry(chip), as_json or context.obj)
+
+
+@chips.command("rank")
+def rank_chips(
+    model: Annotated[str, typer.Argument(help="A model's id, or the path of a file.")],
+    context_tokens: Annotated[int, typer.Option("--context", min=1, help="KV cache of a sequence [tokens].")] = 8192,
+    tpot: Annotated[float | None, typer.Option(metavar="MS", help="Longest time per output token [ms].")] = None,
+    weights: Annotated[str, typer.Option(help="Dtype of the weights.")] = "int8",
+    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
+    compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
+    price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .html, .png, .svg or .pdf.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every chip with a price for one model: what a dollar buys, where it binds, and its best plan."""
+    with errors_told():
+        from servesat.ranking import rank
+
+        prices = {"price_book": price_book, "region": region, "purchase": purchase}
+        question = {
+            "model": model,
+            "workload": {"context_tokens": context_tokens},
+            "slo": {} if tpot is None else {"tpot_ms": tpot},
+            "search": {"weights": [weights], "kv_cache": [kv_cache], "compute": [compute]},
+            **{key: value for key, value in prices.items() if value is not None},
+        }
+        ranks = rank(question)
+        from servesat.report.ranking import print_ranks, rank_chart, rank_document
+
+        if out is not None:
+            from servesat.report.tornado import draw_tornado
+
+            draw_tornado(rank_chart(model, ranks), out)
+            typer.echo(f"wrote {out}", err=True)
+        if as_json:
+            _print(rank_document(ranks), as_json=True)
+        else:
+            from servesat.report.terminal import console
+
+            print_ranks(console(), ranks)
+
+
+def prices(
+    book: Annotated[str | None, typer.Argument(help="An id, or the path of a file; every book if left out.")] = None,
+    chip: Annotated[str | None, typer.Option(metavar="ID", help="Offers of this chip only, cheapest first.")] = None,
+    region: Region = None,
+    purchase: Purchase = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the prices of every price book, or of one, or compare those of a chip."""
+    with errors_told():
+        from servesat.report import listings
+
+        whole = book is not None and chip is None and region is None and purchase is None
+        if whole and as_json:
+            _print(listings.price_book_entry(book or ""), as_json)
+        else:
+            rows = listings.price_rows(book=book, chip=chip, region=region, purchase=purchase)
+            _print(rows if as_json else listings.short(rows, "source", "note"), as_json)
 
 
 def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="Whose files.")]) -> None:
@@ -39,14 +154,7 @@ def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="
     typer.echo(dumps(json_schema(shelf)))
 
 
-def _show(
-    reference: str | None,
-    as_json: bool,
-    rows: Callable[[], list[dict[str, Any]]],
-    entry: Callable[[str], dict[str, Any]],
-) -> None:
-    with errors_told():
-        shown = rows() if reference is None else entry(reference)
+def _print(shown: list[dict[str, Any]] | dict[str, Any], as_json: bool) -> None:
     if as_json:
         from servesat.report.documents import dumps
 

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, Overrides, PriceBookName, SpecPath, errors_told, load
+from servesat.cli.common import (
+    EXIT_CODES,
+    AsJson,
+    Overrides,
+    PriceBookName,
+    Purchase,
+    Region,
+    SpecPath,
+    errors_told,
+    load,
+)
 
 if TYPE_CHECKING:
     from servesat.scenarios import Factor
@@ -37,6 +47,8 @@ def frontier(
     out: Out = None,
     as_json: AsJson = False,
     price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
     overrides: Overrides = None,
 ) -> None:
     """Find every plan that no other beats in two or three figures at once.
@@ -45,7 +57,7 @@ def frontier(
     """
     with errors_told():
         outs = _outs(out)
-        loaded = load(spec, overrides, price_book)
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
         _say_left_out(loaded)
 
@@ -95,6 +107,8 @@ def whatif(
     ] = None,
     as_json: AsJson = False,
     price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
     overrides: Overrides = None,
 ) -> None:
     """Solve a spec again and again with some of its keys, prices, chip or model fields varied.
@@ -113,7 +127,7 @@ def whatif(
             _refuse_given(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
         if noise is None:
             _refuse_given({"--samples": samples, "--seed": seed}, "goes with --noise")
-        loaded = load(spec, overrides, price_book)
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
         for note in loaded.notes_on([factor.key for factor in factors]):
             typer.echo(f"note: {note}", err=True)
         if noise is not None:
@@ -133,6 +147,8 @@ def modes(
     ] = None,
     as_json: AsJson = False,
     price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
     overrides: Overrides = None,
 ) -> None:
     """Compare the serving modes: the best plan of each for one workload.
@@ -143,7 +159,7 @@ def modes(
         outs = _outs([out] if out is not None else None)
         if outs.tables:
             raise typer.BadParameter(f"--out {out}: expected a figure; --json prints the table")
-        loaded = load(spec, overrides, price_book)
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
         from servesat.mode_comparison import compare_modes, crossover
         from servesat.report import modes as report

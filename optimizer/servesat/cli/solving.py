@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, Overrides, PriceBookName, SpecPath, errors_told, load
+from servesat.cli.common import (
+    EXIT_CODES,
+    AsJson,
+    Overrides,
+    PriceBookName,
+    Purchase,
+    Region,
+    SpecPath,
+    errors_told,
+    load,
+)
 
 
 def solve(
@@ -16,6 +26,8 @@ def solve(
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
     ] = None,
     price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
     overrides: Overrides = None,
     top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
     distinct: Annotated[
@@ -30,7 +42,7 @@ def solve(
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
     with errors_told():
-        loaded = load(spec, overrides, price_book)
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
         from servesat.explain import answer
         from servesat.formulation import Settings
@@ -64,6 +76,8 @@ def why(
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences a replica.")] = None,
     as_json: AsJson = False,
     price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
     overrides: Overrides = None,
 ) -> None:
     """Compare the best plan under decisions of your own with the best plan overall.
@@ -71,7 +85,7 @@ def why(
     Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
     """
     with errors_told():
-        loaded = load(spec, overrides, price_book)
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
         from servesat.why import Decisions, why_not
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from servesat.catalogue import axis_sizes, load_chip
+from servesat.accelerator import axis_sizes
+from servesat.catalogue import load_chip
 from servesat.check import rederive
 from servesat.errors import SpecError
 from servesat.memory import BYTES_PER_VALUE, weights_bytes

@@ -42,6 +42,12 @@ def write_table(
                 _write_json(draft, json_lines(rows, head, under))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all. Raises ServesatError."""
+    with _whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """A draft to write, which takes the place of `path` when it is complete."""

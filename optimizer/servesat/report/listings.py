@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from servesat.catalogue import (
-    chip_ids,
-    chips_in,
-    load_chip,
-    load_model,
-    load_price_book,
-    model_ids,
-    price_book_ids,
-)
-from servesat.memory import counted_parameters, kv_cache_bytes, parameters
+from servesat.accelerator import chips_in
+from servesat.architecture import ModelSpec
+from servesat.catalogue import chip_ids, load_chip, load_model, load_price_book, model_ids, price_book_ids
+from servesat.errors import CatalogueError
+from servesat.memory import active_parameters, counted_parameters, kv_cache_bytes, parameters
+from servesat.pricing import Price, PriceBook
+from servesat.quality import published
+from servesat.validation import nearest
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -21,11 +19,18 @@ def model_rows() -> list[dict[str, Any]]:
 
 def model_entry(reference: str) -> dict[str, Any]:
     """One model with every field of its file, and what follows from them."""
-    model = load_model(reference)
+    return model_document(load_model(reference))
+
+
+def model_document(model: ModelSpec) -> dict[str, Any]:
+    """A model with its fields, what follows from them, and what is published of it quantised."""
+    known = [one for one in published().weights if model.id in one.models]
     return model.model_dump(mode="json", exclude_none=True) | {
         "parameters": parameters(model),
         "counted_parameters": counted_parameters(model),
+        "active_parameters": active_parameters(model),
         "kv_cache_bytes_per_token_bf16": kv_cache_bytes(model, 1, 2.0),
+        "accuracy": [one.model_dump(mode="json", exclude={"models"}) for one in known],
     }
 
 
@@ -54,13 +59,45 @@ def chip_entry(reference: str) -> dict[str, Any]:
     return load_chip(reference).model_dump(mode="json", exclude_none=True)
 
 
-def price_book_rows() -> list[dict[str, Any]]:
-    """One row a price book and chip."""
-    return [
-        {"price_book": book_id, "chip": chip_id, "usd_per_chip_hour": price.usd_per_chip_hour, "source": price.source}
-        for book_id in price_book_ids()
-        for chip_id, price in sorted(load_price_book(book_id).chips.items())
+def price_rows(
+    *, book: str | None = None, chip: str | None = None, region: str | None = None, purchase: str | None = None
+) -> list[dict[str, Any]]:
+    """One row an offer; those of one chip are the cheapest first.
+
+    `book` is an id or a path, every book of the catalogue if left out; the others leave out what they do not name.
+    Raises CatalogueError when nothing is left.
+    """
+    books = [load_price_book(name) for name in ([book] if book else price_book_ids())]
+    rows = [
+        _price_row(one, chip_id, price)
+        for one in books
+        for chip_id, prices in sorted(one.chips.items())
+        for price in prices
+        if chip in (None, chip_id)
+        and purchase in (None, price.purchase)
+        and (not region or price.region in (None, region))
     ]
+    if not rows:
+        every = {chip_id for one in books for chip_id in one.chips}
+        hint = f"; {nearest(chip, every)}" if chip and chip not in every else ""
+        asked = ", ".join(value for value in (chip, region, purchase) if value)
+        raise CatalogueError(f"no price of {asked} in {', '.join(one.id for one in books)}{hint}")
+    return sorted(rows, key=lambda row: row["usd_per_chip_hour"]) if chip else rows
+
+
+def _price_row(book: PriceBook, chip_id: str, price: Price) -> dict[str, Any]:
+    names = ("purchase", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour", "source", "note")
+    return {
+        "price_book": book.id,
+        "chip": chip_id,
+        "usd_per_chip_hour": price.usd_per_chip_hour,
+        **{name: getattr(price, name) for name in names},
+    }
+
+
+def short(rows: list[dict[str, Any]], *left_out: str) -> list[dict[str, Any]]:
+    """Rows without the columns that a table has no room for."""
+    return [{key: value for key, value in row.items() if key not in left_out} for row in rows]
 
 
 def price_book_entry(reference: str) -> dict[str, Any]:
@@ -75,9 +112,17 @@ def _model_row(model_id: str) -> dict[str, Any]:
         "parameters": parameters(model),
         "layers": model.layers,
         "d_model": model.d_model,
-        "d_ff": model.d_ff,
-        "query_heads": model.query_heads,
-        "kv_heads": model.kv_heads,
-        "head_dim": model.head_dim,
+        "active_parameters": active_parameters(model),
+        "attention": _attention(model),
+        "experts": None if model.moe is None else f"{model.moe.experts_per_token} of {model.moe.experts}",
+        "native": model.native.dtype if model.native else "bf16",
         "kv_kb_per_token_bf16": float(kv_cache_bytes(model, 1, 2.0)) / 1e3,
     }
+
+
+def _attention(model: ModelSpec) -> str:
+    """The kind of attention, in a word or two: `8 KV heads, window 1,024 in 52 of 62 layers`."""
+    kind = "latent" if model.mla else f"{model.kv_heads} KV heads"
+    if model.window_tokens is not None:
+        return f"{kind}, window {model.window_tokens:,} in {model.window_layers} of {model.layers} layers"
+    return f"{kind}, sparse" if model.sparse else kind

@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from servesat.catalogue import chips_in
-from servesat.plan import Correction, Margin, Mode, Plan, Result, SliceSummary, Status
+from servesat.accelerator import chips_in
+from servesat.plan import Bill, Correction, Margin, Mode, Plan, Result, SliceSummary, Status
 from servesat.report.words import (
     change,
     chips,
@@ -79,6 +79,7 @@ def _plan_table(plan: Plan) -> Table:
     of_slice = chips_in(plan.topology)
     count = f"{plan.slices} slices of " if plan.slices > 1 else ""
     shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
+    shards += f", {plan.tp} copies of the KV cache" if plan.kv_replicated else ""
     table.add_row(
         "slice",
         Text.assemble(
@@ -106,10 +107,23 @@ def _plan_table(plan: Plan) -> Table:
             else f" ({dollars(plan.usd_per_hour)} an hour, {chips(plan.chips)})",
         ),
     )
+    for bill in plan.bills:
+        if bill.instances is not None and bill.instances != int(bill.instances):
+            table.add_row("", _part_of_instances(bill))
     if plan.usd_per_request is not None and plan.usd_per_million_tokens is not None:
         each = f"{dollars(plan.usd_per_million_tokens)} per million tokens of prompt and output"
         table.add_row("", f"{dollars(plan.usd_per_request)} a request, {each}")
     return table
+
+
+def _part_of_instances(bill: Bill) -> str:
+    """What a plan pays for that does not fill the instances its chips are sold in."""
+    whole, part = divmod(bill.chips, bill.instance_chips or 1)
+    filled = f"{whole} instances and " if whole else ""
+    return (
+        f"pays for {filled}{part} of {bill.instance_chips} chips of a {bill.instance or 'whole instance'}, which is "
+        f"sold whole for {dollars(bill.usd_per_instance_hour or 0.0)} an hour: the rest must find work, too"
+    )
 
 
 def _step_bars(plan: Plan) -> Group:

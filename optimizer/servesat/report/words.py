@@ -52,12 +52,17 @@ def quantity(value: float, unit: str) -> str:
 
 
 def ways(plan: Plan) -> str:
-    """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`."""
-    if not plan.tp_axes:
-        return "no tensor parallelism"
-    *others, last = map(str, plan.tp_axes)
-    axes = f"axes {', '.join(others)} and {last}" if others else f"axis {last}"
-    return f"{plan.tp}-way tensor parallelism over {axes}"
+    """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`, experts in `8 groups over axis 1`."""
+    tensor = f"{plan.tp}-way tensor parallelism over {_axes(plan.tp_axes)}" if plan.tp_axes else "no tensor parallelism"
+    if not plan.ep_axes:
+        return tensor
+    experts = f"experts spread {plan.ep} ways over {_axes(plan.ep_axes)}"
+    return f"{tensor}, {experts}" if plan.tp_axes else f"{experts}, attention data-parallel"
+
+
+def _axes(axes: Sequence[int]) -> str:
+    *others, last = map(str, axes)
+    return f"axes {', '.join(others)} and {last}" if others else f"axis {last}"
 
 
 def workload(served: Workload) -> str:
@@ -113,6 +118,7 @@ def limit(requirement: Requirement, spec: Spec) -> str:
         Requirement.E2E: f"e2e ≤ {slo.e2e_ms:g} ms" if slo.e2e_ms else "e2e",
         Requirement.STALL: f"stall ≤ {slo.stall_ms:g} ms" if slo.stall_ms else "stall",
         Requirement.CHUNK: "chunk (a step's chunk must keep up with the prompts that arrive)",
+        Requirement.QUALITY: f"quality (loses at most {search.max_quality_loss or 0:.2%} of its score)",
         Requirement.MIN_BATCH: f"batch ≥ {search.min_batch}",
         Requirement.QUOTA: "quota (" + ", ".join(f"{chip} ≤ {most}" for chip, most in search.quota.items()) + ")",
     }

@@ -1,0 +1,89 @@
+"""What quantisation costs in accuracy: published recoveries, by model and dtype (models/quality/published.toml)."""
+
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from servesat.architecture import ModelSpec
+from servesat.catalogue import shelf_of
+from servesat.errors import CatalogueError
+from servesat.memory import BITS
+from servesat.records import Sourced, Text
+from servesat.validation import Dtype, Strict, read_toml, validate
+
+Fraction = Annotated[float, Field(strict=True, gt=0, le=1.1, allow_inf_nan=False)]
+
+
+class Recovery(Strict):
+    """The score of a quantised model over that of its baseline, as published; noise takes some above 1."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="Ids of models; `*` where the source says so of all.")
+    recovery: Fraction
+    suite: Text
+    source: Text
+
+
+class WeightsRecovery(Recovery):
+    """A recovery of weights, and of the dtype that the matmuls compute in."""
+
+    weights: Dtype
+    compute: Dtype
+
+
+class KvCacheRecovery(Recovery):
+    """A recovery of the KV cache."""
+
+    kv_cache: Dtype
+
+
+class QualityTable(Sourced):
+    """Published recoveries."""
+
+    weights: tuple[WeightsRecovery, ...]
+    kv_cache: tuple[KvCacheRecovery, ...]
+
+
+@cache
+def published() -> QualityTable:
+    """The recoveries that the project knows of. Raises CatalogueError when their file is malformed."""
+    path = shelf_of("models") / "quality" / "published.toml"
+    return validate(QualityTable, read_toml(path, CatalogueError), where=str(path), error=CatalogueError)
+
+
+def quality_loss(model: ModelSpec, weights: str, kv_cache: str, compute: str) -> float | None:
+    """The share of its score that a model loses: 1 - recovery of weights · recovery of the KV cache; None if unknown.
+
+    What is published in bf16, or natively in a dtype, loses nothing in it. Matmuls in a wider dtype than the one
+    measured lose no more. A recovery above 1 is noise, and counts as 1.
+    """
+    recoveries = (_of_weights(model, weights, compute), _of_kv_cache(model.id, kv_cache))
+    if None in recoveries:
+        return None
+    kept = 1.0
+    for recovery in recoveries:
+        kept *= min(recovery or 1.0, 1.0)
+    return 1.0 - kept
+
+
+def unknown_losses(model: ModelSpec, weights: tuple[str, ...], kind: Literal["weights", "kv_cache"]) -> list[str]:
+    """The dtypes of which no recovery is known for a model, in whatever they compute."""
+    if kind == "weights":
+        return [dtype for dtype in weights if _of_weights(model, dtype, "bf16") is None]
+    return [dtype for dtype in weights if _of_kv_cache(model.id, dtype) is None]
+
+
+def _of_weights(model: ModelSpec, weights: str, compute: str) -> float | None:
+    lossless = compute == "bf16" and weights in ("bf16", model.native.dtype if model.native else "bf16")
+    if lossless:
+        return 1.0
+    known = [one for one in published().weights if model.id in one.models and one.weights == weights]
+    as_narrow = [one.recovery for one in known if one.compute == compute or BITS[one.compute] < BITS[compute]]
+    return max(as_narrow, default=None)
+
+
+def _of_kv_cache(model_id: str, kv_cache: str) -> float | None:
+    if kv_cache == "bf16":
+        return 1.0
+    known = {name: one.recovery for one in published().kv_cache for name in one.models if one.kv_cache == kv_cache}
+    return known.get(model_id, known.get("*"))

@@ -1,0 +1,222 @@
+"""The cost model once more, in plain numbers: written from docs/cost-model.md, for the oracles that enumerate.
+
+Takes the raw spec (mappings) and imports nothing from servesat.
+"""
+
+from itertools import product
+from math import prod
+from typing import Any
+
+BYTES = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
+BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
+MET = 1e-9  # a limit missed by less, relatively, is met
+
+
+def divisors_hold(model: dict[str, Any], tp: int) -> bool:
+    """Whether the query heads and every width divide into so many."""
+    moe = model.get("moe") or {"d_ff": tp, "shared_d_ff": 0}
+    widths = [model["query_heads"], model.get("d_ff", 0), moe["d_ff"], moe.get("shared_d_ff", 0)]
+    return all(width % tp == 0 for width in widths)
+
+
+class Machine:
+    """One replica: a model, a chip's slice, how it is split, and its dtypes."""
+
+    def __init__(self, spec, chip, topology, split, dtypes):
+        self.spec, self.model, self.chip = spec, spec["model"], chip
+        self.topology = topology
+        self.tp_axes, self.ep_axes, self.replicated = split
+        self.weights, self.kv, self.compute = dtypes
+        self.sizes = [int(size) for size in topology.split("x")]
+        self.n = prod(self.sizes)
+        self.tp = prod(self.sizes[axis] for axis in self.tp_axes)
+        self.ep = prod(self.sizes[axis] for axis in self.ep_axes)
+        self.y = self.tp * self.ep
+        self.replicas = self.n // self.y
+        self.moe, self.mla, self.sparse = (self.model.get(key) for key in ("moe", "mla", "sparse"))
+        self.kv_heads = 1 if self.mla else self.model["kv_heads"]
+        self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
+        grouped = 32 / 8 / spec["int4_group"] if spec.get("int4_group") else 0
+        self.expert_bytes = BYTES[self.weights] + (grouped if self.weights == "int4" else 0)
+        self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
+        native = self.model.get("native") or {}
+        self.mixed = native.get("experts_only", False) and native.get("dtype") == self.weights
+        self.other_bytes = 2 if self.mixed else self.expert_bytes
+        self._count()
+
+    def _count(self):
+        """Parameters: of the routed experts, of all else, and those that a token is multiplied with."""
+        model, d_model = self.model, self.model["d_model"]
+        matrices = 3 if model.get("gated_mlp", True) else 2
+        self.with_experts = self.moe["layers"] if self.moe else 0
+        dense = model["layers"] - self.with_experts
+        other = model["layers"] * self._attention() + dense * matrices * d_model * model.get("d_ff", 0)
+        other += (1 if model.get("tied_embeddings", False) else 2) * d_model * model["vocab_size"]
+        experts = active = 0.0
+        if self.moe:
+            one = self.with_experts * matrices * d_model * self.moe["d_ff"]
+            experts, active = self.moe["experts"] * one, self.moe["experts_per_token"] * one
+            shared = matrices * d_model * self.moe.get("shared_d_ff", 0)
+            other += self.with_experts * (shared + d_model * self.moe["experts"])
+        other = model.get("nominal_parameters") or other
+        self.experts, self.other, self.active = experts, other, other + active
+
+    def _attention(self):
+        model, d_model, heads = self.model, self.model["d_model"], self.model["query_heads"]
+        source = d_model
+        if self.mla:
+            nope, rope, value = (self.mla[key] for key in ("nope_head_dim", "rope_head_dim", "v_head_dim"))
+            rank, total = self.mla["kv_lora_rank"], 0
+            if self.mla.get("q_lora_rank"):
+                total, source = d_model * self.mla["q_lora_rank"], self.mla["q_lora_rank"]
+            total += source * heads * (nope + rope) + d_model * (rank + rope)
+            total += rank * heads * (nope + value) + heads * value * d_model
+        else:
+            total = 2 * d_model * model["head_dim"] * (heads + model["kv_heads"])
+        if self.sparse:
+            width, count = self.sparse["index_head_dim"], self.sparse["index_heads"]
+            total += source * count * width + d_model * width + d_model * count
+        return total
+
+    def touched(self, tokens):
+        """The share of the experts that some token visits."""
+        return 1 - (1 - self.moe["experts_per_token"] / self.moe["experts"]) ** tokens if self.moe else 0
+
+    def load_s(self, tokens):
+        each = self.other * self.other_bytes / self.tp
+        return (each + self.experts * self.expert_bytes * self.touched(tokens) / self.y) / self.hbm
+
+    def flops_s(self, tokens):
+        return 2 * self.active * tokens / (self.y * self.peak)
+
+    def weights_bytes(self):
+        return self.other * self.other_bytes * self.ep + self.experts * self.expert_bytes
+
+    def _layer_values(self, tokens):
+        """What a layer's cache holds of so many tokens."""
+        if self.mla:
+            return tokens * (self.mla["kv_lora_rank"] + self.mla["rope_head_dim"])
+        return tokens * 2 * self.model["kv_heads"] * self.model["head_dim"]
+
+    def kv_bytes(self, tokens):
+        """What one sequence holds."""
+        if tokens not in self.held:
+            self.held[tokens] = self._kv_bytes(tokens)
+        return self.held[tokens]
+
+    def _kv_bytes(self, tokens):
+        windowed = self.model.get("window_layers", 0)
+        values = (self.model["layers"] - windowed) * self._layer_values(tokens)
+        values += windowed * self._layer_values(min(tokens, self.model.get("window_tokens", tokens)))
+        if self.sparse:
+            values += self.model["layers"] * tokens * self.sparse["index_head_dim"]
+        return values * BYTES[self.kv]
+
+    def kv_read_s(self, batch, tokens):
+        """What a step reads of the caches, in seconds."""
+        read = self.kv_bytes(tokens)
+        if self.sparse:
+            index = tokens * self.sparse["index_head_dim"]
+            read = self.model["layers"] * (self._layer_values(min(tokens, self.sparse["tokens"])) + index)
+            read *= BYTES[self.kv]
+        return batch * read / ((self.ep if self.replicated else self.y) * self.hbm)
+
+    def widths(self, axes):
+        """What each of some axes gives."""
+        found = []
+        for axis in axes:
+            link = self.chip["axes"][axis]
+            ring = "wraps_every" not in link or self.sizes[axis] % link["wraps_every"] == 0
+            exact = self.spec.get("wraparound", "assumed") == "exact"
+            found.append(link["bytes_per_s"] / (1 if ring or not exact else 2))
+        return found
+
+    def gather_s(self, rows):
+        """Activations of so many rows, gathered over the tensor-parallel axes."""
+        widths = self.widths(self.tp_axes)
+        if not widths:
+            return 0.0
+        together = all("wraps_every" in self.chip["axes"][axis] for axis in self.tp_axes)
+        adds_up = together or min(widths) == max(widths)
+        return 2 * rows * self.model["d_model"] / (min(widths) * (len(widths) if adds_up else 1))
+
+    def exchange_s(self, rows):
+        """Activations of so many rows, exchanged over the axes of the experts."""
+        slowest = 0.0
+        for axis, width in zip(self.ep_axes, self.widths(self.ep_axes), strict=True):
+            hops = self.sizes[axis] / 4 if "wraps_every" in self.chip["axes"][axis] else 1
+            slowest = max(slowest, 2 * rows * self.model["d_model"] * hops / (self.ep * width))
+        return slowest
+
+    def experts_ici_s(self, tokens):
+        if self.ep == 1:
+            return self.gather_s(tokens)
+        copies = min(self.moe["experts_per_token"], self.ep)
+        rows = tokens / self.ep * (copies + (1 if self.moe.get("shared_d_ff") else 0))
+        return self.exchange_s(tokens * copies) + self.gather_s(rows)
+
+    def ici_s(self, tokens):
+        dense = self.model["layers"] - self.with_experts
+        attention_and_mlp = 4 * self.gather_s(tokens / self.ep)
+        return dense * attention_and_mlp + self.with_experts * (attention_and_mlp / 2 + 2 * self.experts_ici_s(tokens))
+
+    def waits(self, tokens):
+        """Whether an MLP matmul waits for the interconnect, under `ici: forbid`."""
+        if self.spec.get("ici", "forbid") == "pay":
+            return False
+        d_model, own, found = self.model["d_model"], tokens / self.ep, []
+        if self.moe is None or self.moe["layers"] < self.model["layers"]:
+            matrix = d_model * self.model["d_ff"]
+            hbm = self.other_bytes * matrix / (self.tp * self.hbm)
+            found.append((self.gather_s(own), hbm, 2 * own * matrix / (self.tp * self.peak)))
+        if self.moe is not None:
+            shared = d_model * self.moe.get("shared_d_ff", 0)
+            all_experts = d_model * self.moe["d_ff"] * self.moe["experts"]
+            hbm = self.other_bytes * shared / self.tp
+            hbm = (hbm + self.expert_bytes * all_experts * self.touched(tokens) / self.y) / self.hbm
+            visited = shared + self.moe["experts_per_token"] * d_model * self.moe["d_ff"]
+            found.append((self.experts_ici_s(tokens), hbm, 2 * own * visited / (self.tp * self.peak)))
+        return any(ici > max(hbm, math) * (1 + MET) for ici, hbm, math in found)
+
+    def violations(self, sequences, tokens, batch):
+        """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
+        violated = set()
+        cache = sequences * self.kv_bytes(tokens) * (self.tp if self.replicated else 1)
+        room = (1 - self.spec.get("headroom", 0.0)) * self.y * self.chip["hbm_bytes"]
+        if self.weights_bytes() + cache > room * (1 + MET):
+            violated.add("hbm")
+        if not divisors_hold(self.model, self.tp):
+            violated.add("heads")
+        few = self.tp <= self.kv_heads
+        if (self.kv_heads % self.tp if few else self.tp % self.kv_heads) or (
+            batch and batch % (self.ep * (1 if few or self.replicated else self.tp // self.kv_heads))
+        ):
+            violated.add("kv_heads")
+        if not few and self.tp % self.kv_heads and batch and batch % self.ep:
+            violated.add("kv_heads")
+        if BITS["bf16" if self.mixed else self.weights] > BITS[self.compute]:
+            violated.add("dtypes")
+        return violated
+
+
+def machines(spec: dict[str, Any]):
+    """Every machine that a spec searches, in plain loops."""
+    model, search = spec["model"], spec["search"]
+    native = (model.get("native") or {}).get("dtype")
+    own = ["bf16", "int8"] if native in (None, "bf16", "int8") else ["bf16", "int8", native]
+    dtypes = product(
+        search.get("weights", own), search.get("kv_cache", ["bf16", "int8"]), search.get("compute", ["bf16"])
+    )
+    for chip, choice in product(search["chips"], list(dtypes)):
+        if choice[2] not in chip["flop_per_s"]:
+            continue
+        for topology in search.get("topologies", {}).get(chip["name"], chip["topologies"]):
+            sizes = [int(size) for size in topology.split("x")]
+            roles = [("-", "t", "e") if model.get("moe") and size > 1 else ("-", "t")[: min(size, 2)] for size in sizes]
+            for roled in product(*roles):
+                tp, ep = (tuple(axis for axis, role in enumerate(roled) if role == kind) for kind in "te")
+                if ep and model["moe"]["experts"] % prod(sizes[axis] for axis in ep):
+                    continue
+                yield Machine(spec, chip, topology, (tp, ep, False), choice)
+                if tp and model.get("mla"):
+                    yield Machine(spec, chip, topology, (tp, ep, True), choice)
