@@ -101,6 +101,7 @@ def rank_chips(
 ) -> None:
     """Compare every chip with a price for one model: what a dollar buys, where it binds, and its best plan."""
     with errors_told():
+        from servesat.catalogue import chip_ids
         from servesat.ranking import rank
 
         prices = {"price_book": price_book, "region": region, "purchase": purchase}
@@ -112,6 +113,9 @@ def rank_chips(
             **{key: value for key, value in prices.items() if value is not None},
         }
         ranks = rank(question)
+        unpriced = sorted({*chip_ids()} - {one.chip for one in ranks})
+        if unpriced:
+            typer.echo(f"note: without such a price, and left out: {', '.join(unpriced)}", err=True)
         from servesat.report.ranking import print_ranks, rank_chart, rank_document
 
         if out is not None:

@@ -37,7 +37,7 @@ class Tornado:
         left = min(0.0, *(bar.least for bar in self.bars))
         right = max(0.0, *(bar.greatest for bar in self.bars))
         room = 0.25 * ((right - left) or 1.0)
-        return left - room, right + room
+        return left - (room if left < 0 else 0.0), right + room
 
 
 def draw_tornado(tornado: Tornado, path: Path) -> None:
