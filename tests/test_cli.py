@@ -128,7 +128,7 @@ def test_the_prices_of_a_chip_are_compared_cheapest_first() -> None:
 def test_a_plan_on_part_of_an_instance_says_what_it_pays_for() -> None:
     small = ("--set", "model=llama-3-8b", "--set", "search.chips=[h100-sxm]", "--set", "search.max_chips=4")
     text = " ".join(run("solve", EXAMPLE, *small).stdout.split())
-    assert "of 8 chips of a p5.48xlarge, which is sold whole for $55.04 an hour" in text
+    assert "h100-sxm, aws us-east-1, on demand, p5.48xlarge: 4 of its 8 chips; it is sold whole for $55.04" in text
     bill = json.loads(run("solve", EXAMPLE, *small, "--json").stdout)["plan"]["bills"][0]
     assert (bill["instance_chips"], bill["usd_per_instance_hour"]) == (8, 55.04)
     assert bill["instances"] == bill["chips"] / 8
@@ -141,8 +141,11 @@ def test_region_and_purchase_choose_the_price() -> None:
     assert (plan["bills"][0]["region"], plan["bills"][0]["purchase"]) == ("us-west1", "spot")
     nowhere = run("solve", EXAMPLE, "--region", "mars")
     assert nowhere.exit_code == 1
-    assert (
-        "tpu-v5e has no price in list-2026-11 as on_demand in region mars (it has on_demand; regions:" in nowhere.stderr
+    assert "region = 'mars': no price in list-2026-11 names it; known: FIN-03, us-central1" in nowhere.stderr
+    elsewhere = run("solve", EXAMPLE, "--price-book", "gcp-2026-11", "--region", "us-central2")
+    assert elsewhere.exit_code == 1
+    assert "tpu-v5e has no price in gcp-2026-11 as on_demand in us-central2 (it has on_demand in " in (
+        " ".join(elsewhere.stderr.split())
     )
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from servesat import Status, solve
+from servesat.fleet.planning import plan_fleet
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+FLEETS = [path for path in EXAMPLES if path.stem.startswith("fleet-")]
+EXAMPLES = [path for path in EXAMPLES if path not in FLEETS]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -30,3 +33,15 @@ def test_an_example_gives_the_answer_that_it_states(path: Path) -> None:
     assert (plan.chip, plan.topology, plan.batch) == (stated["chip"], stated["topology"], int(stated["batch"]))
     assert f"{plan.tpot_ms:.2f}" == stated["tpot"]
     assert plan.usd_per_million_output_tokens == pytest.approx(float(stated["usd"]), rel=5e-4)
+
+
+@pytest.mark.parametrize("path", FLEETS, ids=lambda path: path.stem)
+def test_a_fleet_costs_what_its_example_states(path: Path) -> None:
+    result = plan_fleet(path)
+    stated = re.search(r"^# Answer: (?P<what>infeasible|\$(?P<usd>[\d.,]+) for)", path.read_text(), re.MULTILINE)
+    assert stated is not None
+    if stated["what"] == "infeasible":
+        assert result.status is Status.INFEASIBLE
+        return
+    assert result.status is Status.OPTIMAL
+    assert f"{result.total_usd:,.2f}" == stated["usd"]

@@ -46,11 +46,14 @@ def with_key(spec: dict[str, Any], requirement: str, value: Any) -> dict[str, An
 
 
 def tight():
-    """Specs with limits that are often too much to ask."""
+    """Specs with limits that are often too much to ask, and few priced chips to widen the search to."""
     limits = st.fixed_dictionaries(
         {}, optional={"tpot_ms": st.sampled_from([0.01, 0.5, 5.0]), "min_tokens_per_s": st.sampled_from([1e4, 1e6])}
     )
-    return st.builds(lambda spec, slo: {**spec, "slo": {**spec.get("slo", {}), **slo}}, strategies.specs(), limits)
+    few = {"price_book": "scaling-book-2025-02"}
+    return st.builds(
+        lambda spec, slo: {**spec, **few, "slo": {**spec.get("slo", {}), **slo}}, strategies.specs(), limits
+    )
 
 
 # conflicts

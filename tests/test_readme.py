@@ -8,11 +8,13 @@ import yaml
 from typer.testing import CliRunner
 
 from servesat.cli import app
+from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
 from servesat.spec import Search, Spec
 from servesat.workload import Slo, Workload
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+FLEETS = (ROOT / "docs" / "fleets.md").read_text()
 EXAMPLE = ROOT / "examples" / "llama-3-405b-under-15ms.yaml"
 
 
@@ -51,7 +53,7 @@ def test_the_python_shown_runs(capsys) -> None:
 def test_every_example_is_listed_with_its_answer() -> None:
     for path in (ROOT / "examples").glob("*.yaml"):
         row = next(line for line in README.splitlines() if line.startswith(f"| [{path.stem}]"))
-        cost = re.search(r"^# Answer: .*\$([\d.]+) per", path.read_text(), re.MULTILINE)
+        cost = re.search(r"^# Answer: .*\$([\d.,]+) (?:per|for)", path.read_text(), re.MULTILINE)
         assert f"${cost[1]}" in row if cost else "infeasible" in row
 
 
@@ -63,3 +65,8 @@ def test_every_key_of_a_spec_is_described() -> None:
     }
     keys |= set(Spec.model_fields) - {"workload", "slo", "search"}
     assert {key for key in keys if f"`{key}`" not in README} == set()
+
+
+def test_every_key_of_a_fleet_is_described() -> None:
+    keys = {*FleetSpec.model_fields, *FleetWorkload.model_fields, *Region.model_fields}
+    assert {key for key in keys if f"`{key}`" not in FLEETS} == set()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from servesat.records import Sourced
 from servesat.validation import Count, Dtype, Positive, Strict
@@ -52,11 +52,20 @@ class NativeWeights(Strict):
     experts_only: Flag = Field(default=False, description="Only the routed experts; the rest is bf16.")
 
 
+def _heads_or_latent(schema: dict[str, Any]) -> None:
+    """Say in the JSON schema that a file has `mla`, or `kv_heads` and `head_dim`."""
+    of_heads = ["kv_heads", "head_dim"]
+    schema["required"] = [name for name in schema["required"] if name not in of_heads]
+    schema["anyOf"] = [{"required": of_heads}, {"required": ["mla"]}]
+
+
 class ModelSpec(Sourced):
     """The shape of a transformer: full, grouped-query, windowed, latent or sparse attention; dense MLPs or experts.
 
     With latent attention the cache holds one latent, as if of one KV head: `kv_heads` is 1 and `head_dim` follows.
     """
+
+    model_config = ConfigDict(json_schema_extra=_heads_or_latent)
 
     layers: Count = Field(description="L, transformer layers.")
     d_model: Count = Field(description="D, width of the residual stream.")

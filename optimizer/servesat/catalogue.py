@@ -18,11 +18,13 @@ Record = TypeVar("Record", bound=Sourced)
 
 
 def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
-    """Load a model by catalogue id, or from the path of a `.toml` or a Hugging Face `config.json`.
+    """Load a model by catalogue id, or from the path of a `.toml`, a Hugging Face `config.json`, or a folder with one.
 
     Paths are relative to `folder`. Raises CatalogueError when there is none, or when it is malformed.
     """
     path = Path(reference)
+    if (folder / path / "config.json").is_file():
+        path /= "config.json"
     if path.suffix == ".json":
         where = folder / path
         return validate(

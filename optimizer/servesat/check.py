@@ -200,7 +200,7 @@ def _bill(spec: Spec, side: Assignment | PrefillPool) -> Bill:
     bill = Bill(chip=side.chip, chips=chips, usd_per_chip_hour=offer.usd_per_chip_hour)
     if price is None:
         return bill
-    names = ("purchase", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
+    names = ("purchase", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour", "note")
     instances = None if price.instance_chips is None else chips / price.instance_chips
     return replace(bill, **{name: getattr(price, name) for name in names}, instances=instances)
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from servesat.errors import CatalogueError
-from servesat.validation import nearest, shorten
+from servesat.validation import shorten
 
 Value = TypeVar("Value")
 
@@ -133,7 +133,8 @@ class _Family:
     """What a model type leaves unsaid in its `config.json`, and the fields that it must say.
 
     A field whose default is a number of the type's configuration class, not a consequence of other fields, is required:
-    a guess would go unnoticed. The exception is which layers have a window, where all models of a type share it.
+    a guess would go unnoticed. The exceptions are which layers have a window, where all models of a type share it, and
+    `defaults`, which published models of a type leave out.
     """
 
     required: tuple[str, ...] = ()
@@ -148,6 +149,7 @@ class _Family:
     window: Layers | None = None  # where `layer_types` does not say it
     window_tokens: str = "sliding_window"
     window_switch: str = ""
+    defaults: Mapping[str, int] = field(default_factory=dict)
 
 
 _KV, _HEADS = ("num_key_value_heads",), ("num_key_value_heads", "head_dim")
@@ -165,7 +167,11 @@ _FAMILIES = {
     "deepseek_v32": replace(_DEEPSEEK, sparse=True),
     "gemma": replace(_GEMMA, required=_HEADS),
     "gemma2": replace(_GEMMA, window=_window_alternating),
-    "gemma3_text": replace(_GEMMA, window=partial(_window_but_nth, nth=6, field="sliding_window_pattern")),
+    "gemma3_text": replace(
+        _GEMMA,
+        window=partial(_window_but_nth, nth=6, field="sliding_window_pattern"),
+        defaults={"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    ),
     "glm4_moe": _GLM,
     "glm_moe_dsa": replace(_DEEPSEEK, sparse=True),
     "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=_window_alternating),
@@ -253,10 +259,11 @@ def _open(config: object, where: str) -> tuple[_Config, _Family]:
         raise CatalogueError(f"{where}: model_type is missing; expected a Hugging Face config.json")
     opened = _Config(config, where, f"a {model_type} config.json")
     if model_type in _FAMILIES:
-        return opened, _FAMILIES[model_type]
+        family = _FAMILIES[model_type]
+        return replace(opened, fields={**family.defaults, **config}), family
     if model_type not in _WRAPPERS:
-        known = nearest(model_type, (*_FAMILIES, *_WRAPPERS))
-        raise opened.fault(f"model_type = {model_type!r} is not supported; {known}")
+        known = ", ".join(sorted((*_FAMILIES, *_WRAPPERS)))
+        raise opened.fault(f"model_type = {model_type!r} is not supported; known: {known}")
 
     inner, expected = config.get("text_config"), _WRAPPERS[model_type]
     if inner is None:
@@ -266,7 +273,7 @@ def _open(config: object, where: str) -> tuple[_Config, _Family]:
     if inner.get("model_type", expected) != expected:
         raise opened.wrong("text_config.model_type", f"{expected!r} in {opened.home}")
     outer = {name: config[name] for name in _OF_THE_WRAPPER if name in config and inner.get(name) in (None, "")}
-    fields = {**inner, **outer, "model_type": model_type}
+    fields = {**_FAMILIES[expected].defaults, **inner, **outer, "model_type": model_type}
     return _Config(fields, where, f"the text_config of {opened.home}"), _FAMILIES[expected]
 
 

@@ -21,11 +21,19 @@ def import_model(source: str) -> ModelSpec:
     if path.exists():
         if path.suffix != ".json":
             raise CatalogueError(f"{source}: expected a {CONFIG}, a folder that holds one, or an id such as owner/name")
-        return load_model(str(path))
+        model = load_model(str(path))
+        own = model.name if "/" in model.name else path.resolve().parent.name if path.name == CONFIG else path.stem
+        return _named(model, own)
     if source.endswith(".json") or source.count("/") != 1 or source.startswith((".", "/")):
         raise CatalogueError(f"{source}: no such file or folder, and no id of a model on the Hub, such as owner/name")
-    model = load_model(str(_from_hub(source)))
-    return model.model_copy(update={"id": source.split("/")[1].lower(), "name": source.split("/")[1]})
+    return _named(load_model(str(_from_hub(source))), source)
+
+
+def _named(model: ModelSpec, name: str) -> ModelSpec:
+    """The model under a name of its own, with its source: the id of a repository, or where its file lay."""
+    short = name.rpartition("/")[2]
+    source = {"default": f"Hugging Face {CONFIG} of {name}"}
+    return model.model_copy(update={"id": short.lower(), "name": short, "sources": source})
 
 
 def _from_hub(repository: str) -> Path:
@@ -46,7 +54,7 @@ def _from_hub(repository: str) -> Path:
 
 
 def toml_text(model: ModelSpec) -> str:
-    """A model as the text of a model file, with the source of its figures to be filled in."""
+    """A model as the text of a model file."""
     import tomli_w
 
     return tomli_w.dumps(_own_fields(model))
@@ -57,5 +65,4 @@ def _own_fields(model: ModelSpec) -> dict[str, Any]:
     fields = model.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"id"})
     if model.mla is not None:
         fields = {key: value for key, value in fields.items() if key not in {"kv_heads", "head_dim"}}
-    source = f"Hugging Face {CONFIG} of {model.name}"
-    return {"name": model.name, **fields, "sources": {"default": source, **model.sources}}
+    return {"name": model.name, **fields}

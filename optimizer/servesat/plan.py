@@ -126,6 +126,7 @@ class Bill:
     instance_chips: int | None = None
     usd_per_instance_hour: float | None = None
     instances: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

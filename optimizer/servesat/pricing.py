@@ -34,6 +34,8 @@ class Price(Strict):
         if not isinstance(data, Mapping) or "usd_per_chip_hour" in data:
             return data
         whole, chips = data.get("usd_per_instance_hour"), data.get("instance_chips")
+        if whole is not None and chips is None:
+            raise ValueError("instance_chips is missing: usd_per_instance_hour is the price of so many")
         if isinstance(whole, int | float) and isinstance(chips, int) and chips > 0:
             return {**data, "usd_per_chip_hour": whole / chips}
         return data
@@ -64,3 +66,8 @@ class PriceBook(Sourced):
         offers = [price for price in self.chips.get(chip, ()) if price.purchase == purchase]
         here = [price for price in offers if region is None or price.region in (None, region)]
         return min(here, key=lambda price: price.usd_per_chip_hour, default=None)
+
+    @property
+    def regions(self) -> set[str]:
+        """The regions that some price of the book names."""
+        return {price.region for prices in self.chips.values() for price in prices if price.region is not None}

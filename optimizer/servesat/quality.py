@@ -73,6 +73,12 @@ def unknown_losses(model: ModelSpec, weights: tuple[str, ...], kind: Literal["we
     return [dtype for dtype in weights if _of_kv_cache(model.id, dtype) is None]
 
 
+def borrowed_losses(model: ModelSpec, kv_cache: tuple[str, ...]) -> list[str]:
+    """The dtypes of a KV cache of which only what is published of the method in general is known for a model."""
+    own = {one.kv_cache for one in published().kv_cache if model.id in one.models}
+    return [dtype for dtype in kv_cache if dtype not in ("bf16", *own) and _of_kv_cache(model.id, dtype) is not None]
+
+
 def _of_weights(model: ModelSpec, weights: str, compute: str) -> float | None:
     lossless = compute == "bf16" and weights in ("bf16", model.native.dtype if model.native else "bf16")
     if lossless:

@@ -15,7 +15,7 @@ from servesat.keys import merged, split_key, with_value
 from servesat.memory import BITS, resident_dtype, value_bytes
 from servesat.plan import Mode
 from servesat.pricing import Price, PriceBook, Purchase
-from servesat.quality import unknown_losses
+from servesat.quality import borrowed_losses, unknown_losses
 from servesat.validation import (
     Count,
     Dtype,
@@ -241,6 +241,9 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
+        if self.region is not None and self.region not in self.price_book.regions:
+            hint = nearest(self.region, self.price_book.regions)
+            raise ValueError(f"region = {self.region!r}: no price in {self.price_book.id} names it; {hint}")
         offers = self.offers
         known = [offer.chip.id for offer in offers]
         for shelf in _OF_CHIPS:
@@ -378,6 +381,7 @@ class Spec(Strict):
                 *(f"a KV cache of {dtype}" for dtype in unknown_losses(self.model, self.search.kv_cache, "kv_cache")),
             ]
         )
+        borrowed = [] if self.search.max_quality_loss is None else borrowed_losses(self.model, self.search.kv_cache)
         return (
             *_of_each(idle, f"no peak in {dtypes}, so no plan"),
             *_of_each(unlinked, "no network_bytes_per_s, so no disaggregated plan"),
@@ -389,6 +393,10 @@ class Spec(Strict):
                 f"no accuracy of {self.model.id} with {what} is known, so max_quality_loss excludes it"
                 for what in unmeasured
             ),
+            *(
+                f"no accuracy of {self.model.id} with a KV cache of {dtype} is known; that of other models stands in"
+                for dtype in borrowed
+            ),
         )
 
     def _offer_of(self, chip: Chip) -> Offer:
@@ -397,22 +405,24 @@ class Spec(Strict):
             return Offer(chip, own)
         price = self.price_book.cheapest(chip.id, self.purchase, self.region)
         if price is None:
-            raise ValueError(
-                f"search.chips: {chip.id} has no price in {self._priced_in}; "
-                f"add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`"
-            )
+            raise ValueError(f"{self._no_price_of(chip.id)}; add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`")
         return Offer(chip, price.usd_per_chip_hour, price)
 
     @property
     def _priced_in(self) -> str:
         """The price book, and what is looked for in it, in words."""
-        book, there = self.price_book, "" if self.region is None else f" in region {self.region}"
-        offers = [price for prices in book.chips.values() for price in prices]
-        if self.purchase == "on_demand" and not there:
-            return book.id
-        purchases = ", ".join(sorted({price.purchase for price in offers}))
-        regions = ", ".join(sorted({price.region for price in offers if price.region})) or "none"
-        return f"{book.id} as {self.purchase}{there} (it has {purchases}; regions: {regions})"
+        there = "" if self.region is None else f" in {self.region}"
+        return (
+            f"{self.price_book.id}"
+            if not there and self.purchase == "on_demand"
+            else (f"{self.price_book.id} as {self.purchase}{there}")
+        )
+
+    def _no_price_of(self, chip: str) -> str:
+        """That a chip has no price as it is asked for, and which it has."""
+        has = sorted({f"{one.purchase} in {one.region or 'any region'}" for one in self.price_book.chips.get(chip, ())})
+        known = f" (it has {', '.join(has)})" if has else ""
+        return f"search.chips: {chip} has no price in {self._priced_in}{known}"
 
     def topologies_of(self, chip: Chip) -> tuple[str, ...]:
         """The slices of a chip that may be chosen, fewest chips first."""

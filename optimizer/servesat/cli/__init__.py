@@ -6,6 +6,7 @@ import typer
 
 from servesat.cli.book import book, figure
 from servesat.cli.catalogue import chips, models, prices, schema
+from servesat.cli.fleet import fleet
 from servesat.cli.questions import frontier, modes, whatif
 from servesat.cli.solving import solve, verify, why
 
@@ -30,7 +31,7 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, modes, verify, prices, book, figure, schema):
+for command in (solve, why, frontier, whatif, modes, fleet, verify, prices, book, figure, schema):
     app.command()(command)
 for name, shelf in (("models", models), ("chips", chips)):
     app.add_typer(shelf, name=name)

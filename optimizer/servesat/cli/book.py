@@ -29,7 +29,9 @@ def figure(
     out: Annotated[Path, typer.Option(help="Where to: .html (with a slider), .png, .svg or .pdf.")],
     model: Annotated[str, typer.Option(help="A model's id, or the path of a file.")] = "llama-3-70b",
     chip: Annotated[str, typer.Option(help="A chip's id, or the path of a file.")] = "tpu-v5e",
-    topology: Annotated[str, typer.Option(help="A slice of the chip, all of it one replica.")] = "4x4",
+    topology: Annotated[
+        str | None, typer.Option(help="A slice of the chip, all of it one replica; 4x4, or 8 chips, if left out.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="Dtype of the weights.")] = "int8",
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",

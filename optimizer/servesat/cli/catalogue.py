@@ -38,7 +38,15 @@ def show_model(context: typer.Context, model: Reference, as_json: AsJson = False
     with errors_told():
         from servesat.report import listings
 
-        _print(listings.model_entry(model), as_json or context.obj)
+        entry = listings.model_entry(model)
+        if as_json or context.obj:
+            _print(entry, as_json=True)
+            return
+        measured = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
+        _print(entry, as_json=False)
+        for rows in measured:
+            if rows:
+                _print(listings.short(rows, "source"), as_json=False)
 
 
 @models.command("import")
@@ -49,8 +57,11 @@ def import_model(
 ) -> None:
     """Turn a Hugging Face config.json into a model file, printed unless --out says where to write it."""
     with errors_told():
+        from servesat.errors import ServesatError
         from servesat.importing import import_model, toml_text
 
+        if out is not None and out.suffix != ".toml":
+            raise ServesatError(f"{out}: a model file ends in .toml")
         model = import_model(source)
         text = toml_text(model)
         if out is not None:
@@ -90,7 +101,9 @@ def rank_chips(
     model: Annotated[str, typer.Argument(help="A model's id, or the path of a file.")],
     context_tokens: Annotated[int, typer.Option("--context", min=1, help="KV cache of a sequence [tokens].")] = 8192,
     tpot: Annotated[float | None, typer.Option(metavar="MS", help="Longest time per output token [ms].")] = None,
-    weights: Annotated[str, typer.Option(help="Dtype of the weights.")] = "int8",
+    weights: Annotated[
+        str | None, typer.Option(help="Dtype of the weights; what the model is published in, or int8, if left out.")
+    ] = None,
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
     price_book: PriceBookName = None,
@@ -101,27 +114,29 @@ def rank_chips(
 ) -> None:
     """Compare every chip with a price for one model: what a dollar buys, where it binds, and its best plan."""
     with errors_told():
-        from servesat.catalogue import chip_ids
+        from servesat.catalogue import chip_ids, load_model
         from servesat.ranking import rank
 
+        native = load_model(model).native
+        held = weights or (native.dtype if native else "int8")
         prices = {"price_book": price_book, "region": region, "purchase": purchase}
         question = {
             "model": model,
             "workload": {"context_tokens": context_tokens},
             "slo": {} if tpot is None else {"tpot_ms": tpot},
-            "search": {"weights": [weights], "kv_cache": [kv_cache], "compute": [compute]},
+            "search": {"weights": [held], "kv_cache": [kv_cache], "compute": [compute]},
             **{key: value for key, value in prices.items() if value is not None},
         }
         ranks = rank(question)
         unpriced = sorted({*chip_ids()} - {one.chip for one in ranks})
         if unpriced:
-            typer.echo(f"note: without such a price, and left out: {', '.join(unpriced)}", err=True)
+            typer.echo(f"note: without a price among these, and left out: {', '.join(unpriced)}", err=True)
         from servesat.report.ranking import print_ranks, rank_chart, rank_document
 
         if out is not None:
             from servesat.report.tornado import draw_tornado
 
-            draw_tornado(rank_chart(model, ranks), out)
+            draw_tornado(rank_chart(question, ranks), out)
             typer.echo(f"wrote {out}", err=True)
         if as_json:
             _print(rank_document(ranks), as_json=True)
@@ -135,7 +150,9 @@ def prices(
     book: Annotated[str | None, typer.Argument(help="An id, or the path of a file; every book if left out.")] = None,
     chip: Annotated[str | None, typer.Option(metavar="ID", help="Offers of this chip only, cheapest first.")] = None,
     region: Region = None,
-    purchase: Purchase = None,
+    purchase: Annotated[
+        Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="Offers of this kind only.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the prices of every price book, or of one, or compare those of a chip."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from servesat.accelerator import axis_sizes
+from servesat.accelerator import axis_sizes, chips_in
 from servesat.catalogue import load_chip
 from servesat.check import rederive
 from servesat.errors import SpecError
@@ -20,7 +20,7 @@ def read_layout(
     *,
     model: str,
     chip: str,
-    topology: str,
+    topology: str | None,
     weights: str,
     kv_cache: str,
     compute: str,
@@ -37,6 +37,7 @@ def read_layout(
     except ValueError:
         raise SpecError(f"--contexts {contexts!r}: expected whole numbers with commas, as in 2048,8192") from None
     searched = load_chip(chip)
+    topology = topology or ("4x4" if "4x4" in searched.topologies else min(searched.topologies, key=_distance_from_8))
     search = {
         "chips": [searched],
         "topologies": {searched.id: [topology]},
@@ -70,6 +71,11 @@ def read_layout(
     if plan.kv_batch_shards > max_batch:
         raise SpecError(f"--max-batch {max_batch}: {plan.tp} ways need batches of {plan.kv_batch_shards} at least")
     return specs[0], assignment, tokens
+
+
+def _distance_from_8(topology: str) -> tuple[int, str]:
+    """How far a slice is from eight chips, the usual node."""
+    return abs(chips_in(topology) - 8), topology
 
 
 def pareto_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> Chart:

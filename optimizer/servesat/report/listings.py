@@ -25,12 +25,14 @@ def model_entry(reference: str) -> dict[str, Any]:
 def model_document(model: ModelSpec) -> dict[str, Any]:
     """A model with its fields, what follows from them, and what is published of it quantised."""
     known = [one for one in published().weights if model.id in one.models]
+    cached = [one for one in published().kv_cache if {model.id, "*"} & set(one.models)]
     return model.model_dump(mode="json", exclude_none=True) | {
         "parameters": parameters(model),
         "counted_parameters": counted_parameters(model),
         "active_parameters": active_parameters(model),
         "kv_cache_bytes_per_token_bf16": kv_cache_bytes(model, 1, 2.0),
         "accuracy": [one.model_dump(mode="json", exclude={"models"}) for one in known],
+        "accuracy_of_kv_cache": [one.model_dump(mode="json") for one in cached],
     }
 
 
@@ -77,11 +79,15 @@ def price_rows(
         and purchase in (None, price.purchase)
         and (not region or price.region in (None, region))
     ]
+    if region is not None and not any(one.regions & {region} for one in books):
+        every_region = {name for one in books for name in one.regions}
+        raise CatalogueError(f"no price names the region {region!r}; {nearest(region, every_region)}")
     if not rows:
-        every = {chip_id for one in books for chip_id in one.chips}
-        hint = f"; {nearest(chip, every)}" if chip and chip not in every else ""
         asked = ", ".join(value for value in (chip, region, purchase) if value)
-        raise CatalogueError(f"no price of {asked} in {', '.join(one.id for one in books)}{hint}")
+        unknown = chip is not None and chip not in chip_ids()
+        hint = f"; {nearest(chip or '', chip_ids())}" if unknown else ""
+        where = books[0].id if len(books) == 1 else "any price book"
+        raise CatalogueError(f"no price for {asked} in {where}{hint}")
     return sorted(rows, key=lambda row: row["usd_per_chip_hour"]) if chip else rows
 
 
@@ -122,7 +128,7 @@ def _model_row(model_id: str) -> dict[str, Any]:
 
 def _attention(model: ModelSpec) -> str:
     """The kind of attention, in a word or two: `8 KV heads, window 1,024 in 52 of 62 layers`."""
-    kind = "latent" if model.mla else f"{model.kv_heads} KV heads"
+    kind = "latent" if model.mla else f"{model.kv_heads} KV head" + ("s" if model.kv_heads > 1 else "")
     if model.window_tokens is not None:
         return f"{kind}, window {model.window_tokens:,} in {model.window_layers} of {model.layers} layers"
     return f"{kind}, sparse" if model.sparse else kind

@@ -1,6 +1,6 @@
 """Chips ranked for one model: a table, a document, and a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from servesat.errors import ServesatError
 from servesat.ranking import Rank
 from servesat.report.documents import plan_document
 from servesat.report.tornado import Bar, Tornado
@@ -71,12 +72,23 @@ def _excluded(one: Rank) -> str:
     return "none: " + "; ".join("+".join(members) for members in one.conflict)
 
 
-def rank_chart(model: str, ranks: Sequence[Rank]) -> Tornado:
-    """The cost of each chip's best plan as a bar, the cheapest at the top; chips without a plan have none."""
+def rank_chart(question: Mapping[str, Any], ranks: Sequence[Rank]) -> Tornado:
+    """The cost of each chip's best plan as a bar, the cheapest at the top. Raises ServesatError when none has one."""
     bars = []
     for one in ranks:
         if one.plan is not None:
             cost = one.plan.usd_per_million_output_tokens
-            label = f"{dollars(cost)} on {one.plan.topology}"
+            label = f"{dollars(cost)} on {one.plan.topology} at {dollars(one.usd_per_chip_hour)} a chip"
             bars.append(Bar(name=one.chip, least=0.0, greatest=cost, least_label="", greatest_label=label))
-    return Tornado(title=f"{model}: the best of each chip", x_title="$ per million output tokens", bars=tuple(bars))
+    if not bars:
+        raise ServesatError("nothing to draw: no chip has a plan")
+    search, without = question["search"], [one.chip for one in ranks if one.plan is None]
+    dtypes = f"weights {search['weights'][0]}, KV cache {search['kv_cache'][0]}, compute {search['compute'][0]}"
+    limit = f", {question['slo']['tpot_ms']:g} ms a token" if question["slo"] else ""
+    context = f"{question['workload']['context_tokens']:,} tokens of context"
+    none = f" (no plan: {', '.join(without)})" if without else ""
+    return Tornado(
+        title=f"{question['model']}: the best of each chip\n{context}{limit}; {dtypes}",
+        x_title=f"$ per million output tokens{none}",
+        bars=tuple(bars),
+    )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from servesat.accelerator import chips_in
-from servesat.plan import Bill, Correction, Margin, Mode, Plan, Result, SliceSummary, Status
+from servesat.plan import Correction, Margin, Mode, Plan, Result, SliceSummary, Status
 from servesat.report.words import (
     change,
     chips,
@@ -24,6 +24,7 @@ from servesat.report.words import (
     longest_term,
     mode,
     number,
+    price,
     ways,
     workload,
 )
@@ -108,22 +109,12 @@ def _plan_table(plan: Plan) -> Table:
         ),
     )
     for bill in plan.bills:
-        if bill.instances is not None and bill.instances != int(bill.instances):
-            table.add_row("", _part_of_instances(bill))
+        if bill.cloud is not None or bill.instance is not None:
+            table.add_row("price", price(bill))
     if plan.usd_per_request is not None and plan.usd_per_million_tokens is not None:
         each = f"{dollars(plan.usd_per_million_tokens)} per million tokens of prompt and output"
         table.add_row("", f"{dollars(plan.usd_per_request)} a request, {each}")
     return table
-
-
-def _part_of_instances(bill: Bill) -> str:
-    """What a plan pays for that does not fill the instances its chips are sold in."""
-    whole, part = divmod(bill.chips, bill.instance_chips or 1)
-    filled = f"{whole} instances and " if whole else ""
-    return (
-        f"pays for {filled}{part} of {bill.instance_chips} chips of a {bill.instance or 'whole instance'}, which is "
-        f"sold whole for {dollars(bill.usd_per_instance_hour or 0.0)} an hour: the rest must find work, too"
-    )
 
 
 def _step_bars(plan: Plan) -> Group:

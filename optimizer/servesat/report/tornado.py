@@ -34,8 +34,8 @@ class Tornado:
     @property
     def x_range(self) -> tuple[float, float]:
         """The ends of the axis, with room for the labels beside the bars."""
-        left = min(0.0, *(bar.least for bar in self.bars))
-        right = max(0.0, *(bar.greatest for bar in self.bars))
+        left = min([0.0, *(bar.least for bar in self.bars)])
+        right = max([0.0, *(bar.greatest for bar in self.bars)])
         room = 0.25 * ((right - left) or 1.0)
         return left - (room if left < 0 else 0.0), right + room
 
@@ -76,7 +76,7 @@ def _write_html(tornado: Tornado, path: Path) -> None:
             )
         )
     figure.update_layout(
-        title={"text": tornado.title, "x": 0.5, "xanchor": "center"},
+        title={"text": tornado.title.replace("\n", "<br>"), "x": 0.5, "xanchor": "center"},
         template="plotly_white",
         font={"size": 15},
         barmode="overlay",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
-from servesat.plan import Change, LimitValue, Margin, Plan, Requirement, SliceSummary
+from servesat.plan import Bill, Change, LimitValue, Margin, Plan, Requirement, SliceSummary
 from servesat.spec import Spec
 from servesat.workload import Workload
 
@@ -86,6 +86,20 @@ def mode(plan: Plan) -> str:
     if plan.step_ms.prefill or plan.chunk_tokens is None:
         return f"{plan.mode}: whole prefills of {plan.prefill_ms or 0.0:.1f} ms between the steps"
     return f"chunked: {plan.chunk_tokens} prompt tokens ride on each step, {plan.prefill_ms or 0.0:.1f} ms a prompt"
+
+
+def price(bill: Bill) -> str:
+    """Where a price comes from, and what part of an instance it pays for."""
+    where = " ".join(part for part in (bill.cloud, bill.region) if part) or "any cloud"
+    text = f"{bill.chip}, {where}, {bill.purchase.replace('_', ' ') if bill.purchase else ''}"
+    if bill.instance is not None:
+        text += f", {bill.instance}"
+    if bill.instances is not None and bill.instances != int(bill.instances):
+        whole, part = divmod(bill.chips, bill.instance_chips or 1)
+        filled = f"{whole} and " if whole else ""
+        text += f": {filled}{part} of its {bill.instance_chips} chips; it is sold whole for "
+        text += f"{dollars(bill.usd_per_instance_hour or 0.0)} an hour, and the rest must find work, too"
+    return text + (f" ({bill.note})" if bill.note else "")
 
 
 def pool(plan: Plan) -> str:

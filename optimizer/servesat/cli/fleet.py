@@ -1,0 +1,51 @@
+"""The command that plans a fleet."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servesat.cli.common import EXIT_CODES, AsJson, errors_told
+
+
+def fleet(
+    spec: Annotated[Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.")],
+    as_json: AsJson = False,
+    degrade: Annotated[
+        bool, typer.Option(help="Serve by priority what capacity allows, where it does not allow everything.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option(help="Also what simpler policies cost, and what one more chip of each full quota saves.")
+    ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds, with its gap.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html).")
+    ] = None,
+) -> None:
+    """Plan a fleet: the cheapest replicas for every workload, region, purchase and period, proved.
+
+    Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
+    """
+    with errors_told():
+        from servesat.fleet.planning import plan_fleet
+        from servesat.fleet.policies import compared
+        from servesat.report import fleet as report
+
+        result = plan_fleet(spec, time_limit_s=time_limit, degrade=degrade)
+        beside = compared(result, time_limit_s=time_limit) if compare else None
+        if out is not None and EXIT_CODES[result.status] == 0:
+            report.write_fleet(result, beside, out)
+            typer.echo(f"wrote {out}", err=True)
+        elif out is not None:
+            typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
+        if as_json:
+            from servesat.report.documents import dumps
+
+            typer.echo(dumps(report.fleet_document(result, beside)))
+        else:
+            from servesat.report.terminal import console
+
+            report.print_fleet(console(), result, beside)
+    raise typer.Exit(EXIT_CODES[result.status])

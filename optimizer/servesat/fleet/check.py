@@ -1,0 +1,103 @@
+"""What a valid fleet plan is, without a solver: the bill and every limit again, in floats."""
+
+from math import fsum
+
+from servesat.errors import SolverError
+from servesat.fleet.formulation import FleetSolution, Limit
+from servesat.fleet.instance import FleetInstance, Need
+from servesat.rules import TOLERANCE
+
+ROUNDING = 10 * TOLERANCE
+"""What the whole numbers of the formulation may hide of a demand, relatively."""
+
+
+def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
+    """The money over all periods, re-derived from the replicas and the reserved chips [$]."""
+    price = instance.reserved_prices
+    bought = (
+        option.usd_per_hour * hours * count
+        for option, counts in zip(instance.options, solution.replicas, strict=True)
+        if option.purchase != "reserved"
+        for hours, count in zip(instance.hours, counts, strict=True)
+    )
+    kept = (price[place] * sum(instance.hours) * count for place, count in solution.reserved.items())
+    return fsum((*bought, *kept))
+
+
+def chips_taken(instance: FleetInstance, solution: FleetSolution) -> dict[tuple[str, str], list[int]]:
+    """Chips taken of each region and type in each period, those reserved included; of every quota, and what is used."""
+    periods = len(instance.hours)
+    places = {*instance.quotas, *(option.place for option in instance.options)}
+    taken = {place: [solution.reserved.get(place, 0)] * periods for place in places}
+    for option, counts in zip(instance.options, solution.replicas, strict=True):
+        if option.purchase != "reserved":
+            here = taken[option.place]
+            taken[option.place] = [chips + option.chips * count for chips, count in zip(here, counts, strict=True)]
+    return taken
+
+
+def check(instance: FleetInstance, solution: FleetSolution) -> float:
+    """The bill of a plan that meets every limit. Raises SolverError naming the first that it does not meet."""
+    for need in instance.needs:
+        for period in range(len(instance.hours)):
+            _check_need(instance, solution, need, period)
+    _check_chips(instance, solution)
+    usd = bill_of(instance, solution)
+    if instance.budget_usd is not None and usd > instance.budget_usd * (1 + TOLERANCE):
+        raise SolverError(f"the fleet costs ${usd}, more than the budget")
+    return usd
+
+
+def used_ever(instance: FleetInstance, solution: FleetSolution, need: Need) -> list[int]:
+    """The options of a workload with a replica in some period, by position."""
+    return [o for o in instance.of(need.name) if any(solution.replicas[o])]
+
+
+def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, period: int) -> None:
+    mine = [(instance.options[o], solution.replicas[o][period]) for o in instance.of(need.name)]
+    used = [(option, count) for option, count in mine if count]
+    unserved = solution.unserved.get(need.name, (0,) * len(need.demand))[period] * need.unit
+    demand = need.requests_per_s[period]
+    wanted = max(0.0, demand - unserved)
+
+    def served(regions: set[str] | None = None, *, spot: bool = True) -> float:
+        return fsum(
+            option.requests_per_s * count
+            for option, count in used
+            if (regions is None or option.region in regions) and (spot or option.purchase != "spot")
+        )
+
+    regions = {option.region for option, _ in used}
+    most_in_region = need.max_share_per_region
+    rows = [(Limit("demand", (need.name,)), served(), wanted)]
+    if most_in_region is not None:
+        rows += [
+            (Limit("region_share", (need.name,)), served(regions - {region}), (1 - most_in_region) * demand - unserved)
+            for region in regions or {""}
+        ]
+    rows.append((Limit("spot_share", (need.name,)), served(spot=False), (1 - need.max_spot_share) * demand - unserved))
+    if need.n_plus and demand:
+        for option, _ in used:
+            spare = served() - need.n_plus * option.requests_per_s
+            rows.append((Limit("n_plus", (need.name,)), spare, wanted))
+    for limit, has, least in rows:
+        if has < least - ROUNDING * demand:
+            raise SolverError(f"the fleet breaks {limit.kind} of {need.name} in period {period}: {has} of {least}")
+    if need.one_chip and len({instance.options[o].configuration.chip for o in used_ever(instance, solution, need)}) > 1:
+        raise SolverError(f"the fleet serves {need.name} on several types of chips")
+
+
+def _check_chips(instance: FleetInstance, solution: FleetSolution) -> None:
+    for place, counts in chips_taken(instance, solution).items():
+        quota = instance.quotas.get(place)
+        if quota is not None and max(counts) > quota:
+            raise SolverError(f"the fleet takes {max(counts)} {place[1]} in {place[0]}, of {quota}")
+    for place, kept in solution.reserved.items():
+        own = [
+            (option.chips, counts)
+            for option, counts in zip(instance.options, solution.replicas, strict=True)
+            if option.place == place and option.purchase == "reserved"
+        ]
+        used = [sum(chips * counts[period] for chips, counts in own) for period in range(len(instance.hours))]
+        if max(used) > kept:
+            raise SolverError(f"the fleet uses {max(used)} reserved {place[1]} in {place[0]}, of {kept}")

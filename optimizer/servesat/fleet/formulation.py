@@ -1,0 +1,254 @@
+"""The fleet as one integer program: replicas by workload, configuration, region, purchase and period.
+
+The only place of the fleet that knows OR-Tools. HiGHS solves it (docs/formulation.md, "Fleets").
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from math import ceil
+
+from ortools.math_opt.python import mathopt
+
+from servesat.errors import SolverError
+from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
+from servesat.plan import Status
+
+SLACK = 1e-9
+"""How much more than its optimum an earlier goal may cost while a later one is pursued, relatively."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A named limit of a fleet: one that can be left out, to see what conflicts."""
+
+    kind: str  # demand, quota, region_share, spot_share, n_plus, one_chip, budget
+    of: tuple[str, ...] = ()  # the workload, or the region and the chip
+
+
+@dataclass(frozen=True)
+class FleetSolution:
+    """Replicas of each option in each period, chips reserved, what is not served, and the bound on the money."""
+
+    status: Status
+    replicas: tuple[tuple[int, ...], ...] = ()  # [option][period]
+    reserved: dict[tuple[str, str], int] = field(default_factory=dict)  # by region and chip
+    unserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by workload, in its units, by period
+    objective: float = 0.0
+    bound: float = 0.0
+
+
+def limits_of(instance: FleetInstance) -> list[Limit]:
+    """Every limit that an instance has."""
+    found = [Limit("demand", (need.name,)) for need in instance.needs]
+    found += [Limit("region_share", (need.name,)) for need in instance.needs if need.max_share_per_region is not None]
+    found += [Limit("spot_share", (need.name,)) for need in instance.needs if need.max_spot_share < 1]
+    found += [Limit("n_plus", (need.name,)) for need in instance.needs if need.n_plus]
+    found += [Limit("one_chip", (need.name,)) for need in instance.needs if need.one_chip]
+    found += [Limit("quota", place) for place in instance.quotas]
+    return found + ([Limit("budget")] if instance.budget_usd is not None else [])
+
+
+class FleetModel:
+    """One integer program over an instance; some limits may be left out, some demand left unserved."""
+
+    def __init__(self, instance: FleetInstance, without: Iterable[Limit] = (), *, may_fall_short: bool = False) -> None:
+        self.instance, self.without = instance, set(without)
+        self.model = mathopt.Model()
+        periods = range(len(instance.hours))
+        add = self.model.add_integer_variable
+        self.x = [[add(lb=0) for _ in periods] for _ in instance.options]
+        self.reserved = {place: add(lb=0) for place in sorted(instance.reserved_prices)}
+        self.short = {
+            need.name: [self.model.add_integer_variable(lb=0, ub=demand) for demand in need.demand]
+            for need in (instance.needs if may_fall_short else ())
+        }
+        self.of_workload: dict[str, list[int]] = {need.name: [] for need in instance.needs}
+        self.of_place: dict[tuple[tuple[str, str], bool], list[int]] = defaultdict(list)
+        for o, option in enumerate(instance.options):
+            self.of_workload[option.workload].append(o)
+            self.of_place[option.place, option.purchase == "reserved"].append(o)
+        for need in instance.needs:
+            self._meet(need)
+        self._share_chips()
+        if self._on(Limit("budget")) and instance.budget_usd is not None:
+            self.model.add_linear_constraint(self.usd() <= instance.budget_usd)
+
+    def _on(self, limit: Limit) -> bool:
+        return limit not in self.without
+
+    def usd(self) -> mathopt.LinearSum:
+        """The bill over all periods: replicas by the hour, reserved chips in every hour."""
+        instance = self.instance
+        bought = mathopt.fast_sum(
+            option.usd_per_hour * hours * count
+            for option, counts in zip(instance.options, self.x, strict=True)
+            if option.purchase != "reserved"
+            for hours, count in zip(instance.hours, counts, strict=True)
+        )
+        whole, price = sum(instance.hours), instance.reserved_prices
+        return bought + mathopt.fast_sum(price[place] * whole * count for place, count in self.reserved.items())
+
+    def shortfall(self, need: Need) -> mathopt.LinearSum:
+        """What is not served of a workload, in hours of its largest demand, times RESOLUTION.
+
+        Smaller coefficients would drown in the tolerances of the solver.
+        """
+        scale = RESOLUTION / (max(need.demand) or 1)
+        hours = self.instance.hours
+        return mathopt.fast_sum(hour * scale * one for hour, one in zip(hours, self.short[need.name], strict=True))
+
+    def configurations(self) -> mathopt.LinearSum:
+        """How many configurations the workloads run in, each counted once a workload, wherever and whenever used."""
+        used: dict[tuple[str, str], mathopt.Variable] = {}
+        for o, option in enumerate(self.instance.options):
+            key = (option.workload, option.configuration.name)
+            if key not in used:
+                used[key] = self.model.add_binary_variable()
+            demand = max(self._need(option.workload).demand)
+            for count in self.x[o]:
+                self.model.add_linear_constraint(count <= self._most(o, demand) * used[key])
+        return mathopt.fast_sum(used.values())
+
+    def changes(self) -> mathopt.LinearSum:
+        """Replicas started or stopped from one period to the next."""
+        moved = []
+        for counts in self.x:
+            for before, after in pairwise(counts):
+                change = self.model.add_variable(lb=0)
+                self.model.add_linear_constraint(change >= after - before)
+                self.model.add_linear_constraint(change >= before - after)
+                moved.append(change)
+        return mathopt.fast_sum(moved)
+
+    def added(self, place: tuple[str, str]) -> mathopt.Variable:
+        """Chips added to a quota that was left out: as many as the plan takes beyond it."""
+        extra = self.model.add_integer_variable(lb=0)
+        self._limit_chips(place, extra)
+        return extra
+
+    def sum(self, goals: list[mathopt.LinearSum]) -> mathopt.LinearSum:
+        """Goals of equal rank together."""
+        return mathopt.fast_sum(goals)
+
+    def keep(self, goal: mathopt.LinearSum, value: float) -> None:
+        """Hold an earlier goal at its optimum."""
+        self.model.add_linear_constraint(goal <= value + SLACK * abs(value))
+
+    def fraction_unserved(self) -> mathopt.Variable:
+        """The share of every demand that is left unserved, the same for all; needs `may_fall_short`."""
+        share = self.model.add_variable(lb=0, ub=1)
+        for need in self.instance.needs:
+            for demand, short in zip(need.demand, self.short[need.name], strict=True):
+                self.model.add_linear_constraint(short <= demand * share)
+        return share
+
+    def _need(self, name: str) -> Need:
+        return next(need for need in self.instance.needs if need.name == name)
+
+    def _meet(self, need: Need) -> None:
+        """Every row of a workload in every period: demand, spread over regions, off spot, and with spare replicas."""
+        instance = self.instance
+        mine = self.of_workload[need.name]
+        regions = sorted({instance.options[o].region for o in mine})
+        for period, demand in enumerate(need.demand):
+            wanted = demand - self.short[need.name][period] if self.short else demand
+
+            def capacity(keep: Callable[[int], bool], period: int = period) -> mathopt.LinearSum:
+                chosen = (o for o in mine if keep(o))
+                return mathopt.fast_sum(instance.options[o].capacity * self.x[o][period] for o in chosen)
+
+            rows = []
+            if self._on(Limit("demand", (need.name,))):
+                rows.append((capacity(lambda _: True), 1.0))
+            if need.max_share_per_region is not None and self._on(Limit("region_share", (need.name,))):
+                for region in regions:
+                    elsewhere = capacity(lambda o, region=region: instance.options[o].region != region)  # type: ignore[misc]
+                    rows.append((elsewhere, 1 - need.max_share_per_region))
+            if need.max_spot_share < 1 and self._on(Limit("spot_share", (need.name,))):
+                rows.append((capacity(lambda o: instance.options[o].purchase != "spot"), 1 - need.max_spot_share))
+            for served, share in rows:
+                # whole units: rounded up, so that no rounding of the solver's decides
+                least = wanted if share == 1.0 else ceil(share * demand * (1 - SLACK)) - (demand - wanted)
+                self.model.add_linear_constraint(served >= least)
+            if need.n_plus and demand and self._on(Limit("n_plus", (need.name,))):
+                self._spare(need, mine, period, wanted)
+        if need.one_chip and self._on(Limit("one_chip", (need.name,))):
+            self._one_chip(need, mine)
+
+    def _spare(self, need: Need, mine: list[int], period: int, wanted: object) -> None:
+        """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand."""
+        options = self.instance.options
+        whole = mathopt.fast_sum(options[o].capacity * self.x[o][period] for o in mine)
+        for o in mine:
+            used = self.model.add_binary_variable()
+            most = self._most(o, need.demand[period])
+            self.model.add_linear_constraint(self.x[o][period] <= most * used)
+            left = whole - need.n_plus * options[o].capacity * used
+            self.model.add_linear_constraint(left >= wanted - need.demand[period] * (1 - used))
+
+    def _most(self, option: int, demand: int) -> int:
+        """More replicas of an option than any best plan has."""
+        one = self.instance.options[option]
+        return ceil(demand / one.capacity) + self._need(one.workload).n_plus + 1
+
+    def _one_chip(self, need: Need, mine: list[int]) -> None:
+        options = self.instance.options
+        types = sorted({options[o].configuration.chip for o in mine})
+        chosen = {chip: self.model.add_binary_variable() for chip in types}
+        self.model.add_linear_constraint(mathopt.fast_sum(chosen.values()) == 1)
+        for o in mine:
+            for period, demand in enumerate(need.demand):
+                most = self._most(o, demand)
+                self.model.add_linear_constraint(self.x[o][period] <= most * chosen[options[o].configuration.chip])
+
+    def _share_chips(self) -> None:
+        """What all workloads take of the chips of a region: within the quota, and of reserved ones within those."""
+        for period in range(len(self.instance.hours)):
+            for place, held in self.reserved.items():
+                self.model.add_linear_constraint(self._taken(place, period, reserved=True) <= held)
+        for place in self.instance.quotas:
+            if self._on(Limit("quota", place)):
+                self._limit_chips(place, 0)
+
+    def _limit_chips(self, place: tuple[str, str], extra: mathopt.Variable | int) -> None:
+        """Take no more of the chips of a place than its quota, and so many extra."""
+        for period in range(len(self.instance.hours)):
+            held = self._taken(place, period, reserved=False) + self.reserved.get(place, 0)
+            self.model.add_linear_constraint(held - extra <= self.instance.quotas[place])
+
+    def _taken(self, place: tuple[str, str], period: int, *, reserved: bool) -> mathopt.LinearSum:
+        """Chips of a place that replicas take in a period, of those that are reserved, or of the others."""
+        options = self.instance.options
+        return mathopt.fast_sum(options[o].chips * self.x[o][period] for o in self.of_place[place, reserved])
+
+    def solve(self, objective: object, time_limit_s: float | None) -> FleetSolution:
+        """Minimise an objective to a proved optimum, or as near as the time allows."""
+        self.model.minimize(objective)
+        parameters = mathopt.SolveParameters(relative_gap_tolerance=0.0, absolute_gap_tolerance=1e-9)
+        if time_limit_s is not None:
+            parameters.time_limit = timedelta(seconds=max(time_limit_s, 1e-3))
+        found = mathopt.solve(self.model, mathopt.SolverType.HIGHS, params=parameters)
+        reason = found.termination.reason
+        if reason in (mathopt.TerminationReason.INFEASIBLE, mathopt.TerminationReason.INFEASIBLE_OR_UNBOUNDED):
+            return FleetSolution(Status.INFEASIBLE)
+        if not found.has_primal_feasible_solution():
+            if reason is mathopt.TerminationReason.NO_SOLUTION_FOUND:
+                return FleetSolution(Status.UNKNOWN)
+            raise SolverError(f"HiGHS ended with {reason}: {found.termination.detail}")
+        optimal = reason is mathopt.TerminationReason.OPTIMAL
+        value = found.variable_values()
+
+        def whole(variable: mathopt.Variable) -> int:
+            return round(float(value[variable]))
+
+        return FleetSolution(
+            status=Status.OPTIMAL if optimal else Status.FEASIBLE,
+            replicas=tuple(tuple(map(whole, counts)) for counts in self.x),
+            reserved={place: whole(count) for place, count in self.reserved.items()},
+            unserved={name: tuple(map(whole, ones)) for name, ones in self.short.items()},
+            objective=found.objective_value(),
+            bound=found.best_objective_bound(),
+        )

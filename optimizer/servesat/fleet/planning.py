@@ -1,0 +1,230 @@
+"""A fleet planned: the least money, then the fewest configurations, then the fewest changes, each proved."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from servesat.fleet.check import check, chips_taken
+from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, limits_of
+from servesat.fleet.instance import FleetInstance, Option, fleet_instance
+from servesat.fleet.spec import FleetSpec
+from servesat.plan import Status
+
+GOALS = ("usd", "configurations", "changes")
+"""What is pursued after another: money over all periods, configurations that workloads run in, replicas that change."""
+
+
+LATER = GOALS[1:]
+LATER_S = 10.0
+"""Seconds for each goal after money: they tidy a plan up, and are not worth waiting for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """Replicas of one workload in one configuration, region, purchase and period, and what they cost in it.
+
+    Reserved replicas cost nothing here: their chips are paid for as a whole, see `Reservation`.
+    """
+
+    workload: str
+    region: str
+    purchase: str
+    period: int
+    option: Option
+    replicas: int
+    usd: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """Chips reserved in a region for all periods, and what they cost over them."""
+
+    region: str
+    chip: str
+    chips: int
+    usd: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetCorrection:
+    """One change that makes a plan exist: to a quota, to all demand, or to the budget."""
+
+    limit: Limit
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetResult:
+    """A fleet's plan with its proof, or the limits in conflict.
+
+    It is `optimal` when its bill is proved the least (and, where demand falls short, that it falls no shorter than it
+    must). `proved` tells of each goal whether its optimum is proved; `unserved` is by workload and period, in
+    requests/s, when demand was allowed to fall short; `chips_taken` is by region and chip, for each period; `engine` is
+    what solved it.
+    """
+
+    status: Status
+    instance: FleetInstance
+    total_usd: float | None = None
+    bound_usd: float | None = None
+    allocations: tuple[Allocation, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    unserved: dict[str, tuple[float, ...]] | None = None
+    proved: dict[str, bool] | None = None
+    conflict: tuple[Limit, ...] | None = None
+    corrections: tuple[FleetCorrection, ...] = ()
+    chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    engine: str = "compact model, HiGHS"
+    solve_s: float = 0.0
+
+    @property
+    def gap(self) -> float | None:
+        """How far the bill may be above the least one, relatively; None without a plan."""
+        if self.total_usd is None or self.bound_usd is None:
+            return None
+        return 1 - self.bound_usd / self.total_usd if self.total_usd else 0.0
+
+
+def plan_fleet(
+    spec: FleetSpec | Mapping[str, Any] | str | Path, *, time_limit_s: float | None = None, degrade: bool = False
+) -> FleetResult:
+    """Find the cheapest fleet that meets every demand and limit, proved, and re-derived without the solver.
+
+    With `degrade`, what cannot be served is left: first as little as possible of priority 1, then of 2, and so on, and
+    at that the least money. Raises SpecError when the fleet is malformed.
+    """
+    spec = spec if isinstance(spec, FleetSpec) else FleetSpec.load(spec)
+    start = time.perf_counter()
+    instance = fleet_instance(spec)
+    deadline = inf if time_limit_s is None else start + time_limit_s
+    result = plan_instance(instance, deadline, degrade=degrade)
+    return replace(result, solve_s=time.perf_counter() - start)
+
+
+def _time_for(goal: str, deadline: float) -> float | None:
+    """How long a goal may be pursued: until the deadline, and a later one for no more than a moment."""
+    left = None if deadline == inf else max(deadline - time.perf_counter(), 1e-3)
+    return left if goal not in LATER else min(LATER_S, left or LATER_S)
+
+
+def plan_instance(
+    instance: FleetInstance, deadline: float, *, degrade: bool = False, goals: tuple[str, ...] = GOALS
+) -> FleetResult:
+    """Plan an instance until a deadline, a moment of `time.perf_counter`, for some of the goals."""
+    model = FleetModel(instance, may_fall_short=degrade)
+    solution, bound = FleetSolution(Status.UNKNOWN), 0.0
+    proved: dict[str, bool] = {}
+    for name, goal in _goals(model, instance, goals, degrade=degrade):
+        found = model.solve(goal, _time_for(name, deadline))
+        if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
+            if not proved:
+                return _without_plan(instance, found.status, deadline)
+            proved[name] = False
+            continue
+        solution, proved[name] = found, found.status is Status.OPTIMAL
+        if name == "usd":
+            bound = found.bound
+        model.keep(goal, found.objective)
+    usd = check(instance, solution)
+    whole = proved["usd"]
+    return FleetResult(
+        status=Status.OPTIMAL if all(done for name, done in proved.items() if name not in LATER) else Status.FEASIBLE,
+        instance=instance,
+        total_usd=usd,
+        bound_usd=usd if whole else min(bound, usd),
+        allocations=_allocations(instance, solution),
+        reservations=_reservations(instance, solution),
+        chips_taken=chips_taken(instance, solution),
+        unserved=_unserved(instance, solution) if degrade else None,
+        proved=proved,
+    )
+
+
+def _goals(
+    model: FleetModel, instance: FleetInstance, goals: tuple[str, ...], *, degrade: bool
+) -> Iterator[tuple[str, Any]]:
+    """The goals in their order; each is built when those before it are settled."""
+    if degrade:
+        for priority in sorted({need.priority for need in instance.needs}):
+            short = [model.shortfall(need) for need in instance.needs if need.priority == priority]
+            yield f"unserved of priority {priority}", model.sum(short)
+    yield "usd", model.usd()
+    if "configurations" in goals:
+        yield "configurations", model.configurations()
+    if "changes" in goals and len(instance.hours) > 1:
+        yield "changes", model.changes()
+
+
+def _allocations(instance: FleetInstance, solution: FleetSolution) -> tuple[Allocation, ...]:
+    return tuple(
+        Allocation(
+            workload=option.workload,
+            region=option.region,
+            purchase=option.purchase,
+            period=period,
+            option=option,
+            replicas=count,
+            usd=0.0 if option.purchase == "reserved" else option.usd_per_hour * hours * count,
+        )
+        for option, counts in zip(instance.options, solution.replicas, strict=True)
+        for period, (hours, count) in enumerate(zip(instance.hours, counts, strict=True))
+        if count
+    )
+
+
+def _reservations(instance: FleetInstance, solution: FleetSolution) -> tuple[Reservation, ...]:
+    price = instance.reserved_prices
+    return tuple(
+        Reservation(region=region, chip=chip, chips=count, usd=price[region, chip] * sum(instance.hours) * count)
+        for (region, chip), count in solution.reserved.items()
+        if count
+    )
+
+
+def _unserved(instance: FleetInstance, solution: FleetSolution) -> dict[str, tuple[float, ...]]:
+    return {need.name: tuple(count * need.unit for count in solution.unserved[need.name]) for need in instance.needs}
+
+
+def _without_plan(instance: FleetInstance, status: Status, deadline: float) -> FleetResult:
+    if status is Status.UNKNOWN:
+        return FleetResult(status=status, instance=instance)
+    conflict = minimal_conflict(instance)
+    return FleetResult(
+        status=Status.INFEASIBLE, instance=instance, conflict=conflict, corrections=_corrections(instance, conflict)
+    )
+
+
+def minimal_conflict(instance: FleetInstance) -> tuple[Limit, ...]:
+    """Limits that no fleet meets together, and of which none can be left out: by leaving out one after the other."""
+    without: set[Limit] = set()
+    for limit in reversed(limits_of(instance)):
+        found = FleetModel(instance, without | {limit}).solve(0, None)
+        if found.status is Status.INFEASIBLE:
+            without.add(limit)
+    return tuple(limit for limit in limits_of(instance) if limit not in without)
+
+
+def _corrections(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple[FleetCorrection, ...]:
+    """The nearest change of each kind that alone makes a plan exist: a quota, the budget, or a share of all demand."""
+    found = []
+    model = FleetModel(replace(instance, budget_usd=None), may_fall_short=True)
+    served = model.solve(model.fraction_unserved(), None)
+    if served.status is Status.OPTIMAL:
+        found.append(FleetCorrection(limit=Limit("demand"), value=1 - served.objective, unit="of all demand"))
+    for limit in conflict:
+        model = FleetModel(instance, {limit})
+        if limit.kind == "quota":
+            place = (limit.of[0], limit.of[1])
+            solution = model.solve(model.added(place), None)
+            if solution.status is Status.OPTIMAL:
+                value = instance.quotas[place] + round(solution.objective)
+                found.append(FleetCorrection(limit=limit, value=value, unit="chips"))
+        elif limit.kind == "budget":
+            solution = model.solve(model.usd(), None)
+            if solution.status is Status.OPTIMAL:
+                found.append(FleetCorrection(limit=limit, value=solution.objective, unit="$"))
+    return tuple(found)

@@ -1,0 +1,108 @@
+"""What simpler ways to run a fleet would cost, by the same model."""
+
+from dataclasses import dataclass, replace
+
+from servesat.fleet.check import bill_of, chips_taken
+from servesat.fleet.formulation import FleetModel
+from servesat.fleet.instance import FleetInstance
+from servesat.fleet.planning import FleetResult
+from servesat.plan import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """A simpler policy and its bill; None where it cannot serve the fleet, `proved` whether the bill is its least."""
+
+    name: str
+    total_usd: float | None
+    proved: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuotaValue:
+    """A quota that is used up in some period, and what one more chip of it would save over all periods."""
+
+    region: str
+    chip: str
+    quota: int
+    periods: int  # in which it is used up
+    saves_usd: float
+    proved: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What stands beside a fleet's plan: simpler policies, and what its quotas cost."""
+
+    policies: tuple[Policy, ...]
+    quotas: tuple[QuotaValue, ...]
+
+
+def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Comparison:
+    """What simpler policies would cost, and what one more chip of each full quota saves; `time_limit_s` is for each."""
+    if result.total_usd is None:
+        return Comparison(policies=(), quotas=())
+    return Comparison(policies=_policies(result.instance, time_limit_s), quotas=_quotas(result, time_limit_s))
+
+
+def _policies(instance: FleetInstance, time_limit_s: float | None) -> tuple[Policy, ...]:
+    found = [_best_single(instance, time_limit_s)]
+    found.append(_best("a static fleet, sized for the peak", instance.at_its_peak(), time_limit_s))
+    if instance.reserved_prices:
+        without = instance.only(lambda option: option.purchase != "reserved")
+        found.append(_best("no reservations", without, time_limit_s))
+    return (*found, _one_after_another(instance, time_limit_s))
+
+
+def _best_single(instance: FleetInstance, time_limit_s: float | None) -> Policy:
+    """The best fleet on one type of chip."""
+    singles = []
+    for chip in sorted({option.configuration.chip for option in instance.options}):
+        alone = instance.only(lambda option, chip=chip: option.configuration.chip == chip)  # type: ignore[misc]
+        singles.append(_best(f"one type of chip, {chip}", alone, time_limit_s))
+    feasible = [policy for policy in singles if policy.total_usd is not None]
+    proved = all(policy.proved for policy in singles)
+    if not feasible:
+        return Policy(name="one type of chip", total_usd=None, proved=proved)
+    return replace(min(feasible, key=lambda policy: policy.total_usd or 0.0), proved=proved)
+
+
+def _quotas(result: FleetResult, time_limit_s: float | None) -> tuple[QuotaValue, ...]:
+    instance, found = result.instance, []
+    taken = result.chips_taken
+    for (region, chip), quota in instance.quotas.items():
+        full = sum(count == quota for count in taken[region, chip])
+        if full and quota:
+            wider = replace(instance, quotas={**instance.quotas, (region, chip): quota + 1})
+            best = _best("", wider, time_limit_s)
+            saves = max(0.0, (result.total_usd or 0.0) - (best.total_usd or 0.0)) if best.total_usd is not None else 0.0
+            found.append(
+                QuotaValue(region=region, chip=chip, quota=quota, periods=full, saves_usd=saves, proved=best.proved)
+            )
+    return tuple(found)
+
+
+def _best(name: str, instance: FleetInstance, time_limit_s: float | None) -> Policy:
+    model = FleetModel(instance)
+    found = model.solve(model.usd(), time_limit_s)
+    has_plan = found.status in (Status.OPTIMAL, Status.FEASIBLE)
+    usd = bill_of(instance, found) if has_plan else None
+    return Policy(name=name, total_usd=usd, proved=found.status in (Status.OPTIMAL, Status.INFEASIBLE))
+
+
+def _one_after_another(instance: FleetInstance, time_limit_s: float | None) -> Policy:
+    """Each workload at its cheapest within what those before it leave of the quotas, by priority."""
+    name, left, total, proved = "greedy, one workload after another", dict(instance.quotas), 0.0, True
+    for need in sorted(instance.needs, key=lambda need: need.priority):
+        mine = instance.only(lambda option, name=need.name: option.workload == name)  # type: ignore[misc]
+        alone = replace(mine, needs=(need,), quotas=left, budget_usd=None)
+        model = FleetModel(alone)
+        found = model.solve(model.usd(), time_limit_s)
+        if found.status not in (Status.OPTIMAL, Status.FEASIBLE):
+            return Policy(name=name, total_usd=None, proved=found.status is Status.INFEASIBLE)
+        total += bill_of(alone, found)
+        proved = proved and found.status is Status.OPTIMAL
+        for place, counts in chips_taken(alone, found).items():
+            if place in left:
+                left[place] -= max(counts)
+    return Policy(name=name, total_usd=total, proved=proved)

@@ -1,0 +1,189 @@
+"""What a user writes of a fleet: workloads with their demand, regions with their quotas and prices, and periods."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from servesat.catalogue import chip_ids, load_price_book
+from servesat.errors import CatalogueError, SpecError
+from servesat.pricing import PriceBook, Purchase
+from servesat.spec import DEFAULT_PRICE_BOOK, Spec
+from servesat.validation import Count, Positive, Strict, Usd, nearest, read_yaml, shorten, validate
+
+MAX_PERIODS = 10_000
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
+Some = Annotated[int, Field(strict=True, ge=0, le=10**9)]
+
+
+def _origin(info: ValidationInfo) -> tuple[str, Path]:
+    context = info.context or {}
+    return context.get("where", "fleet"), context.get("folder", Path())
+
+
+def _price_book(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str):
+        return value
+    where, folder = _origin(info)
+    try:
+        return load_price_book(value, folder)
+    except CatalogueError as fault:
+        raise SpecError(f"{where}: price_book = {shorten(value)}: {fault}") from None
+
+
+class Region(Strict):
+    """A place to rent chips: how many there are of each, how they may be bought, and for how much."""
+
+    quota: dict[str, Some] | None = Field(default=None, description="Chips there are, by type; absent: any number.")
+    purchases: Annotated[tuple[Purchase, ...], Field(min_length=1)] = ("on_demand",)
+    price_book: Annotated[PriceBook, BeforeValidator(_price_book)] = Field(
+        default=DEFAULT_PRICE_BOOK, validate_default=True
+    )
+    price_region: str | None = Field(default=None, description="The region of the price book; absent: any.")
+    price: dict[str, dict[Purchase, Usd]] = Field(default={}, description="Own prices of a chip-hour, by chip.")
+
+    def usd_per_chip_hour(self, chip: str, purchase: Purchase) -> float | None:
+        """What a chip-hour costs; None where it is not sold so."""
+        own = self.price.get(chip, {}).get(purchase)
+        if own is not None:
+            return own
+        found = self.price_book.cheapest(chip, purchase, self.price_region)
+        return None if found is None else found.usd_per_chip_hour
+
+    def chips(self) -> set[str]:
+        """The chips that may be rented here."""
+        if self.quota is not None:
+            return {chip for chip, count in self.quota.items() if count}
+        return {*self.price, *self.price_book.chips}
+
+
+class FleetWorkload(Strict):
+    """A model that is served to many: what one deployment of it must do, and how much is asked for in each period."""
+
+    deployment: Spec
+    demand: tuple[Rate, ...] = Field(description="Requests/s in each period.")
+    regions: tuple[str, ...] | None = Field(default=None, description="Where it may run; absent: anywhere.")
+    chips: tuple[str, ...] | None = Field(default=None, description="What it may run on; absent: any.")
+    n_plus: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
+        default=0, description="Replicas of one configuration that may fail while the rest meets the demand."
+    )
+    max_share_per_region: Fraction | None = Field(
+        default=None, description="Share of the demand that the loss of one region may leave unserved."
+    )
+    max_spot_share: Fraction = Field(default=1.0, description="Share of the demand that may rest on spot capacity.")
+    one_chip: bool = Field(default=False, description="One type of chip throughout.")
+    priority: Count = Field(default=1, description="1 is served first when capacity is short.")
+
+
+class FleetSpec(Strict):
+    """A fleet to plan. `FleetSpec.load` reads it from a file or a mapping."""
+
+    workloads: dict[str, FleetWorkload] = Field(min_length=1)
+    regions: dict[str, Region] = Field(min_length=1)
+    periods_h: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=MAX_PERIODS)] = Field(
+        default=(1.0,), description="Hours of each period."
+    )
+    spot_capacity: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=1.0, description="Share of a spot replica's capacity that is counted on."
+    )
+    budget_usd: Positive | None = Field(default=None, description="Most money over all periods.")
+
+    @classmethod
+    def load(cls, source: Mapping[str, Any] | str | Path) -> "FleetSpec":
+        """Read a fleet from a YAML file or a mapping. Paths are relative to the file. Raises SpecError."""
+        if isinstance(source, Mapping):
+            data: object = source
+            where, folder = "fleet", Path()
+        else:
+            path = Path(source)
+            data, where, folder = read_yaml(path, SpecError), str(path), path.parent
+        if not isinstance(data, Mapping):
+            raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        workloads, periods = data.get("workloads"), data.get("periods_h", [1.0])
+        if isinstance(workloads, Mapping) and isinstance(periods, list | tuple):
+            read = {
+                name: _workload(given, len(periods), folder, f"{where}: workloads.{name}")
+                for name, given in workloads.items()
+            }
+            data = {**data, "workloads": read}
+        return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        known = {*chip_ids(), *self._own_chips()}
+        for name, region in self.regions.items():
+            for chip in (*(region.quota or {}), *region.price):
+                if chip not in known:
+                    raise ValueError(f"regions.{name}: no chip {chip!r}; {nearest(chip, known)}")
+        for name, workload in self.workloads.items():
+            for place in workload.regions or ():
+                if place not in self.regions:
+                    raise ValueError(f"workloads.{name}.regions: no region {place!r}; {nearest(place, self.regions)}")
+            for chip in workload.chips or ():
+                if chip not in known:
+                    raise ValueError(f"workloads.{name}.chips: no chip {chip!r}; {nearest(chip, known)}")
+        return self
+
+    def _own_chips(self) -> set[str]:
+        """Chips that deployments write out."""
+        return {chip.id for workload in self.workloads.values() for chip in workload.deployment.search.chips or ()}
+
+
+def _workload(given: Any, periods: int, folder: Path, key: str) -> Any:
+    """A workload with its deployment and its demand read. Raises SpecError."""
+    if not isinstance(given, Mapping):
+        return given
+    read = dict(given)
+    if "deployment" in given:
+        read["deployment"] = _deployment(given["deployment"], folder, key)
+    if "demand" in given:
+        read["demand"] = _demand(given["demand"], periods, folder, key)
+    return read
+
+
+def _deployment(given: Any, folder: Path, key: str) -> Spec:
+    if not isinstance(given, Mapping | str):
+        raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
+    try:
+        spec = Spec.load(folder / given if isinstance(given, str) else given)
+    except SpecError as fault:
+        raise SpecError("\n".join(f"{key}.deployment: {line}" for line in str(fault).splitlines())) from None
+    for name in ("prompt_tokens", "output_tokens"):
+        if getattr(spec.workload, name) is None:
+            raise SpecError(f"{key}.deployment.workload.{name} is missing: a fleet serves whole requests")
+    if spec.workload.requests_per_s is not None:
+        raise SpecError(f"{key}.deployment.workload.requests_per_s: expected none; the fleet's demand says how many")
+    return spec
+
+
+def _demand(given: Any, periods: int, folder: Path, key: str) -> Any:
+    """Demand as a list with one number a period: from a number, a list, or a column of a CSV file. Raises SpecError."""
+    if isinstance(given, Mapping):
+        given = _column(given, folder, f"{key}.demand")
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return [float(given)] * periods
+    if isinstance(given, list | tuple):
+        if len(given) != periods:
+            raise SpecError(f"{key}.demand: {len(given)} numbers, expected {periods}, one a period")
+        return [float(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in given]
+    raise SpecError(f"{key}.demand = {shorten(given)}: expected a number, a list, or {{csv: PATH, column: NAME}}")
+
+
+def _column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]:
+    if set(given) != {"csv", "column"}:
+        raise SpecError(f"{key} = {shorten(dict(given))}: expected the keys csv and column")
+    path, column = folder / str(given["csv"]), str(given["column"])
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SpecError(f"{key}.csv: {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
+    if not rows or column not in rows[0]:
+        raise SpecError(f"{key}.column: {path} has no column {column!r}; {nearest(column, rows[0] if rows else ())}")
+    try:
+        return [float(row[column]) for row in rows]
+    except (TypeError, ValueError):
+        raise SpecError(f"{key}: {path}: column {column!r} holds something that is no number") from None

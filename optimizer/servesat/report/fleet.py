@@ -1,0 +1,303 @@
+"""A fleet's plan: tables, a document, files, and a figure of the chips over time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from servesat.errors import ServesatError
+from servesat.fleet.formulation import Limit
+from servesat.fleet.planning import Allocation, FleetCorrection, FleetResult
+from servesat.fleet.policies import Comparison
+from servesat.plan import Status
+from servesat.report.charts import COLOURS
+from servesat.report.documents import plan_document
+from servesat.report.files import write_table, write_text
+from servesat.report.words import dollars, number
+
+COLUMNS: dict[str, type] = {
+    "workload": str,
+    "period": int,
+    "region": str,
+    "purchase": str,
+    "chip": str,
+    "configuration": str,
+    "replicas": int,
+    "chips": int,
+    "requests_per_s": float,
+    "usd": float,
+}
+"""The columns of the allocations as a table."""
+
+
+def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, Any]:
+    """The answer to `servesat fleet --json`."""
+    document: dict[str, Any] = {
+        "status": str(result.status),
+        "total_usd": result.total_usd,
+        "bound_usd": result.bound_usd,
+        "gap": result.gap,
+        "proved": result.proved,
+        "engine": result.engine,
+        "allocations": [_allocation_document(one) for one in result.allocations],
+        "reservations": [
+            {"region": one.region, "chip": one.chip, "chips": one.chips, "usd": one.usd} for one in result.reservations
+        ],
+        "bill": {name: dict(parts) for name, parts in bills(result).items()},
+        "unserved_requests_per_s": None
+        if result.unserved is None
+        else {k: list(v) for k, v in result.unserved.items()},
+        "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
+        "corrections": [
+            {**_limit_document(one.limit), "value": one.value, "unit": one.unit} for one in result.corrections
+        ],
+        "solve_s": result.solve_s,
+    }
+    if beside is not None:
+        document["policies"] = [
+            {"name": one.name, "total_usd": one.total_usd, "proved": one.proved} for one in beside.policies
+        ]
+        document["quotas"] = [
+            {
+                "region": one.region,
+                "chip": one.chip,
+                "quota": one.quota,
+                "full_in_periods": one.periods,
+                "one_more_saves_usd": one.saves_usd,
+                "proved": one.proved,
+            }
+            for one in beside.quotas
+        ]
+    return document
+
+
+def _allocation_document(one: Allocation) -> dict[str, Any]:
+    plan = one.option.configuration.plan
+    row = {key: value for key, value in _row(one).items() if key != "configuration"}
+    return {**row, "plan": None if plan is None else plan_document(plan)}
+
+
+def _limit_document(limit: Limit) -> dict[str, Any]:
+    return {"limit": limit.kind, "of": list(limit.of)}
+
+
+def _row(one: Allocation) -> dict[str, Any]:
+    option = one.option
+    return {
+        "workload": one.workload,
+        "period": one.period,
+        "region": one.region,
+        "purchase": one.purchase,
+        "chip": option.configuration.chip,
+        "configuration": option.configuration.name,
+        "replicas": one.replicas,
+        "chips": one.replicas * option.chips,
+        "requests_per_s": one.replicas * option.requests_per_s,
+        "usd": one.usd,
+    }
+
+
+def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
+    """The bill by workload, region, chip and purchase, the largest first; reserved chips stand for themselves."""
+    parts: dict[str, dict[str, float]] = {
+        name: defaultdict(float) for name in ("workload", "region", "chip", "purchase")
+    }
+    for one in result.allocations:
+        for name, key in zip(
+            parts, (one.workload, one.region, one.option.configuration.chip, one.purchase), strict=True
+        ):
+            parts[name][key] += one.usd
+    for kept in result.reservations:
+        for name, key in zip(parts, ("(reserved)", kept.region, kept.chip, "reserved"), strict=True):
+            parts[name][key] += kept.usd
+    return {name: sorted(found.items(), key=lambda pair: -pair[1]) for name, found in parts.items()}
+
+
+def print_fleet(console: Console, result: FleetResult, beside: Comparison | None) -> None:
+    """Print a fleet's plan, or why there is none."""
+    if result.total_usd is None:
+        _print_conflict(console, result)
+        return
+    hours = sum(result.instance.hours)
+    console.print(
+        Text.assemble((dollars(result.total_usd), "bold"), f" for {number(hours)} hours, in {_count(result)}\n")
+    )
+    console.print(_schedule(result))
+    console.print(_bill_table(result))
+    if result.reservations:
+        kept = (f"{one.chips} {one.chip} in {one.region} ({dollars(one.usd)})" for one in result.reservations)
+        console.print(f"reserved for all periods: {', '.join(kept)}\n")
+    _print_unserved(console, result)
+    if beside is not None:
+        console.print(_policies_table(result, beside))
+        if beside.quotas:
+            console.print(_quotas_table(beside))
+    console.print(_proof(result))
+
+
+def _count(result: FleetResult) -> str:
+    used = {(one.workload, one.option.configuration.name) for one in result.allocations}
+    return f"{len(used)} configurations of {len(result.instance.needs)} workloads"
+
+
+def _schedule(result: FleetResult) -> Table:
+    """Replicas by workload and configuration, one number a period, a dot where there are none."""
+    periods = len(result.instance.hours)
+    table = Table(box=box.SIMPLE_HEAD, title="replicas in each period", title_justify="left")
+    for name in ("workload", "region", "bought", "configuration", "replicas"):
+        table.add_column(name, overflow="fold", no_wrap=name == "replicas")
+    rows: dict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * periods)
+    for one in result.allocations:
+        rows[one.workload, one.region, one.purchase, one.option.configuration.name][one.period] += one.replicas
+    width = len(str(max((count for counts in rows.values() for count in counts), default=0)))
+    for key, counts in rows.items():
+        table.add_row(*key, " ".join((str(count) if count else ".").rjust(width) for count in counts))
+    return table
+
+
+def _bill_table(result: FleetResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="the bill", title_justify="left")
+    table.add_column("by")
+    table.add_column("")
+    table.add_column("$", justify="right")
+    for name, parts in bills(result).items():
+        for position, (key, usd) in enumerate(parts):
+            table.add_row(name if position == 0 else "", key, dollars(usd))
+    return table
+
+
+def _policies_table(result: FleetResult, beside: Comparison) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="simpler policies", title_justify="left")
+    for name, justify in (("policy", "left"), ("$", "right"), ("more", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for policy in beside.policies:
+        if policy.total_usd is None:
+            table.add_row(policy.name, "cannot serve it", "")
+        else:
+            more = policy.total_usd / (result.total_usd or 1.0) - 1
+            table.add_row(policy.name, dollars(policy.total_usd), f"{more:+.1%}")
+    return table
+
+
+def _quotas_table(beside: Comparison) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="quotas that are used up", title_justify="left")
+    for name in ("region", "chip", "quota", "full in periods", "one more saves $"):
+        table.add_column(name, justify="left" if name in {"region", "chip"} else "right")
+    for one in beside.quotas:
+        table.add_row(one.region, one.chip, str(one.quota), str(one.periods), dollars(one.saves_usd))
+    return table
+
+
+def _print_unserved(console: Console, result: FleetResult) -> None:
+    for name, rates in (result.unserved or {}).items():
+        if any(rates):
+            parts = ", ".join(f"{number(rate)} in period {period}" for period, rate in enumerate(rates) if rate)
+            console.print(Text.assemble((f"not served of {name}", "bold"), f": {parts} requests/s"))
+
+
+def _proof(result: FleetResult) -> str:
+    how = f"({result.engine}, {result.solve_s:.2f} s)"
+    proved = result.proved or {}
+    if result.status is not Status.OPTIMAL:
+        gap = f"at most {result.gap:.2%} above the least bill" if result.gap else "at the least bill"
+        return f"feasible: {gap}; proved: {', '.join(name for name, done in proved.items() if done) or 'nothing'} {how}"
+    tidy = {"configurations": "runs in fewer configurations", "changes": "changes less from period to period"}
+    done = [words for name, words in tidy.items() if proved.get(name)]
+    beside = f"; none at that cost {', and none of those '.join(done)}" if done else ""
+    return f"optimal: proved that no fleet costs less{beside} {how}"
+
+
+def _print_conflict(console: Console, result: FleetResult) -> None:
+    if result.conflict is None:
+        console.print(f"{result.status}: the time limit struck before a plan was found")
+        return
+    console.print(Text.assemble(("infeasible", "bold"), ": no fleet meets every demand and limit"))
+    console.print(f"  {conflict_words(result.conflict, result)} cannot hold together")
+    if result.corrections:
+        console.print("\nWith any one of these a plan exists")
+        for one in result.corrections:
+            console.print(f"  {_correction_words(one)}")
+
+
+def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:
+    """Limits in words: the tpu-v5e quota of 64 in us-central1 and the demand of chat."""
+    *others, last = [_limit_words(limit, result) for limit in limits]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _limit_words(limit: Limit, result: FleetResult) -> str:
+    instance = result.instance
+    if limit.kind == "quota":
+        region, chip = limit.of
+        return f"the {chip} quota of {instance.quotas[region, chip]} in {region}"
+    if limit.kind == "budget":
+        return f"the budget of {dollars(instance.budget_usd or 0.0)}"
+    names = {
+        "demand": "the demand",
+        "region_share": "max_share_per_region",
+        "spot_share": "max_spot_share",
+        "n_plus": "n_plus",
+        "one_chip": "one_chip",
+    }
+    return f"{names[limit.kind]} of {limit.of[0]}"
+
+
+def _correction_words(one: FleetCorrection) -> str:
+    if one.limit.kind == "quota":
+        return f"{one.value:g} {one.limit.of[1]} in {one.limit.of[0]}"
+    if one.limit.kind == "budget":
+        return f"a budget of {dollars(one.value)}"
+    return f"{one.value:.1%} of every demand, and no more"
+
+
+def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> None:
+    """Write the allocations as a table, or the whole as a page. Raises ServesatError."""
+    rows = [_row(one) for one in result.allocations]
+    match path.suffix:
+        case ".csv" | ".parquet":
+            write_table(path, rows, columns=COLUMNS, flatten=lambda row: row, head={}, under="allocations")
+        case ".html":
+            write_text(path, _page(result, beside))
+        case _:
+            raise ServesatError(f"{path}: cannot write a '{path.suffix}' file; expected .csv, .parquet, .html")
+
+
+def _page(result: FleetResult, beside: Comparison | None) -> str:
+    """One self-contained page: the tables, and the chips of each workload over the periods, stacked."""
+    import plotly.graph_objects as go
+    from rich.console import Console as Recorder
+
+    recorder = Recorder(record=True, width=140, file=StringIO())
+    print_fleet(recorder, result, beside)
+    tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+    figure = go.Figure()
+    for colour, (name, counts) in enumerate(_chips_by_workload(result).items()):
+        figure.add_trace(
+            go.Bar(x=list(range(len(counts))), y=counts, name=name, marker={"color": COLOURS[colour % len(COLOURS)]})
+        )
+    figure.update_layout(
+        barmode="stack",
+        template="plotly_white",
+        title="Chips of each workload",
+        xaxis_title="period",
+        yaxis_title="chips",
+    )
+    chart = figure.to_html(full_html=False, include_plotlyjs=True)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>servesat fleet</title></head>'
+        f"<body>{chart}{tables}</body></html>\n"
+    )
+
+
+def _chips_by_workload(result: FleetResult) -> Mapping[str, list[int]]:
+    periods = len(result.instance.hours)
+    chips: dict[str, list[int]] = {need.name: [0] * periods for need in result.instance.needs}
+    for one in result.allocations:
+        chips[one.workload][one.period] += one.replicas * one.option.chips
+    return chips

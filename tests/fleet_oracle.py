@@ -1,0 +1,105 @@
+"""Fleets by enumeration: every number of replicas of every option in every period, in plain loops.
+
+Takes plain mappings and imports nothing from servesat.
+"""
+
+from itertools import pairwise, product
+from typing import Any
+
+MOST = 4  # replicas of an option that are tried
+
+
+def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset()):
+    """Yield (bill, replicas by period, reserved chips) of every fleet that meets its limits, but for some left out."""
+    options, hours, quotas = fleet["options"], fleet["hours"], fleet["quotas"]
+    by_period = []
+    for period in range(len(hours)):
+        counts = product(range(MOST + 1), repeat=len(options))
+        needs = fleet["needs"]
+        by_period.append([one for one in counts if all(meets(fleet, need, one, period, without) for need in needs)])
+    for replicas in product(*by_period):
+        reserved: dict[tuple[str, str], int] = {}
+        usd = 0.0
+        fits = True
+        taken = [dict.fromkeys(quotas, 0) for _ in hours]
+        for period, counts in enumerate(replicas):
+            for option, count in zip(options, counts, strict=True):
+                place = (option["region"], option["chip"])
+                if option["purchase"] == "reserved":
+                    use = sum(
+                        other["chips"] * number
+                        for other, number in zip(options, counts, strict=True)
+                        if other["purchase"] == "reserved" and (other["region"], other["chip"]) == place
+                    )
+                    reserved[place] = max(reserved.get(place, 0), use)
+                else:
+                    usd += option["usd"] * option["chips"] * count * hours[period]
+                    if place in quotas:
+                        taken[period][place] += option["chips"] * count
+        for place, quota in quotas.items():
+            held = reserved.get(place, 0)
+            if ("quota", *place) not in without and any(one[place] + held > quota for one in taken):
+                fits = False
+        price = {(o["region"], o["chip"]): o["usd"] for o in options if o["purchase"] == "reserved"}
+        usd += sum(price[place] * count * sum(hours) for place, count in reserved.items())
+        if fits and (("budget",) in without or fleet["budget"] is None or usd <= fleet["budget"] * (1 + 1e-9)):
+            yield usd, replicas, reserved
+
+
+def meets(fleet, need, counts, period, without) -> bool:
+    """Whether so many replicas meet what one workload asks for in a period."""
+    mine = [(o, n) for o, n in zip(fleet["options"], counts, strict=True) if o["workload"] == need["name"]]
+    demand, name = need["demand"][period], need["name"]
+
+    def served(keep) -> float:
+        return sum(option["rate"] * count for option, count in mine if keep(option))
+
+    whole = served(lambda _: True)
+    if ("demand", name) not in without and whole < demand - 1e-9:
+        return False
+    share = need["max_share_per_region"]
+    if share is not None and ("region_share", name) not in without:
+        for region in {option["region"] for option, _ in mine} or {""}:
+            if served(lambda o, region=region: o["region"] != region) < (1 - share) * demand - 1e-9:
+                return False
+    kept = served(lambda o: o["purchase"] != "spot")
+    if ("spot_share", name) not in without and kept < (1 - need["max_spot_share"]) * demand - 1e-9:
+        return False
+    if need["n_plus"] and demand and ("n_plus", name) not in without:
+        for option, count in mine:
+            if count and whole - need["n_plus"] * option["rate"] < demand - 1e-9:
+                return False
+    return True
+
+
+def goals(fleet: dict[str, Any]) -> tuple[float, int, int] | None:
+    """The least bill, the fewest configurations at it, and the fewest changes at those; None without a fleet."""
+    best = None
+    for usd, replicas, _ in bills(fleet):
+        used = {
+            (option["workload"], option["name"])
+            for option, counts in zip(fleet["options"], zip(*replicas, strict=True), strict=True)
+            if any(counts)
+        }
+        moved = sum(abs(after - before) for counts in zip(*replicas, strict=True) for before, after in pairwise(counts))
+        key = (round(usd, 6), len(used), moved)
+        best = key if best is None or key < best else best
+    return best
+
+
+def limits(fleet: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Every limit of a fleet, by name."""
+    found: list[tuple[str, ...]] = []
+    for need in fleet["needs"]:
+        found.append(("demand", need["name"]))
+        found += [("region_share", need["name"])] if need["max_share_per_region"] is not None else []
+        found += [("spot_share", need["name"])] if need["max_spot_share"] < 1 else []
+        found += [("n_plus", need["name"])] if need["n_plus"] else []
+    found += [("quota", *place) for place in fleet["quotas"]]
+    return found + ([("budget",)] if fleet["budget"] is not None else [])
+
+
+def has_fleet(fleet: dict[str, Any], kept: set[tuple[str, ...]]) -> bool:
+    """Whether a fleet meets these limits, whatever the others."""
+    without = frozenset(limit for limit in limits(fleet) if limit not in kept)
+    return next(bills(fleet, without), None) is not None

@@ -1,0 +1,311 @@
+import json
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from servesat import SpecError, Status
+from servesat.cli import app
+from servesat.fleet.configurations import Configuration, configurations
+from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
+from servesat.fleet.planning import minimal_conflict, plan_fleet, plan_instance
+from servesat.fleet.policies import compared
+from servesat.spec import Spec
+from tests import fleet_oracle
+
+CHAT = {
+    "model": "llama-3-8b",
+    "workload": {"prompt_tokens": 1024, "output_tokens": 256},
+    "slo": {"tpot_ms": 30},
+    "search": {"weights": ["int8"], "kv_cache": ["int8"], "modes": ["interleaved"]},
+}
+
+
+def fleet(**keys: Any) -> dict[str, Any]:
+    """A fleet of one workload in two regions, with keys in place of its own."""
+    base: dict[str, Any] = {
+        "regions": {
+            "east": {"quota": {"tpu-v5e": 16}, "price": {"tpu-v5e": {"on_demand": 1.0}}},
+            "west": {"quota": {"tpu-v5e": 16}, "price": {"tpu-v5e": {"on_demand": 1.5}}},
+        },
+        "workloads": {"chat": {"deployment": CHAT, "demand": 10}},
+    }
+    return base | keys
+
+
+@st.composite
+def small_fleets(draw: Any) -> dict[str, Any]:
+    hours = draw(st.sampled_from([[1.0], [8.0, 16.0]]))
+    names = draw(st.sampled_from([["a"], ["a", "b"]]))
+    needs = [
+        {
+            "name": name,
+            "demand": [draw(st.sampled_from([2.0, 1.0, 0.0])) for _ in hours],
+            "n_plus": draw(st.sampled_from([0, 0, 1])),
+            "max_share_per_region": draw(st.sampled_from([None, None, None, 0.5, 0.75])),
+            "max_spot_share": draw(st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.0])),
+        }
+        for name in names
+    ]
+    count = draw(st.integers(len(names), 3 if len(hours) > 1 else 4))
+    options = [
+        {
+            "workload": names[position % len(names)],
+            "name": f"config{draw(st.integers(0, 1))}",
+            "chip": draw(st.sampled_from(["x", "y"])),
+            "region": draw(st.sampled_from(["east", "west"])),
+            "purchase": draw(st.sampled_from(["on_demand", "spot", "reserved"])),
+            "rate": draw(st.sampled_from([1.0, 2.0, 1.5])),
+            "chips": draw(st.sampled_from([1, 2, 4])),
+            "usd": 0.0,
+        }
+        for position in range(count)
+    ]
+    price = {
+        (region, chip, purchase): draw(st.sampled_from([1.0, 2.0, 0.5, 3.5]))
+        for region in ("east", "west")
+        for chip in ("x", "y")
+        for purchase in ("on_demand", "spot", "reserved")
+    }
+    for option in options:
+        option["usd"] = price[option["region"], option["chip"], option["purchase"]]
+    places = sorted({(option["region"], option["chip"]) for option in options})
+    quotas = {place: draw(st.sampled_from([8, 4, 16, 32, 2, 0])) for place in places if draw(st.booleans())}
+    budget = draw(st.sampled_from([None, None, None, 20.0, 300.0]))
+    return {"hours": hours, "needs": needs, "options": options, "quotas": quotas, "budget": budget}
+
+
+def instance_of(raw: dict[str, Any]) -> FleetInstance:
+    unit = 1 / RESOLUTION
+    needs = tuple(
+        Need(
+            name=need["name"],
+            demand=tuple(round(rate / unit) for rate in need["demand"]),
+            requests_per_s=tuple(need["demand"]),
+            unit=unit,
+            n_plus=need["n_plus"],
+            max_share_per_region=need["max_share_per_region"],
+            max_spot_share=need["max_spot_share"],
+            one_chip=False,
+            priority=1,
+        )
+        for need in raw["needs"]
+    )
+    options = tuple(
+        Option(
+            workload=option["workload"],
+            configuration=Configuration(option["name"], option["chip"], option["chips"], option["rate"]),
+            region=option["region"],
+            purchase=option["purchase"],
+            usd_per_chip_hour=option["usd"],
+            requests_per_s=option["rate"],
+            capacity=round(option["rate"] / unit),
+        )
+        for option in raw["options"]
+    )
+    return FleetInstance(needs, options, tuple(raw["hours"]), raw["quotas"], raw["budget"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(small_fleets())
+def test_a_fleet_is_that_of_enumeration(raw: dict[str, Any]) -> None:
+    instance = instance_of(raw)
+    result, best = plan_instance(instance, inf), fleet_oracle.goals(raw)
+    if best is None:
+        assert result.status is Status.INFEASIBLE
+        return
+    usd, used, moved = best
+    assert result.status is Status.OPTIMAL
+    assert result.total_usd == pytest.approx(usd, abs=2e-6)
+    assert result.bound_usd == result.total_usd
+    assert len({(one.workload, one.option.configuration.name) for one in result.allocations}) == used
+    replicas = [[0] * len(raw["hours"]) for _ in raw["options"]]
+    for one in result.allocations:
+        replicas[next(i for i, o in enumerate(instance.options) if o is one.option)][one.period] = one.replicas
+    assert sum(abs(b - a) for counts in replicas for a, b in pairwise(counts)) == moved
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(small_fleets())
+def test_conflicts_are_true_and_minimal(raw: dict[str, Any]) -> None:
+    if fleet_oracle.goals(raw) is not None:
+        return
+    conflict = {(limit.kind, *limit.of) for limit in minimal_conflict(instance_of(raw))}
+    assert not fleet_oracle.has_fleet(raw, conflict)
+    assert all(fleet_oracle.has_fleet(raw, conflict - {limit}) for limit in conflict)
+
+
+def test_a_configuration_is_the_best_of_its_slice() -> None:
+    spec = Spec.load(CHAT)
+    found = configurations(spec, ["tpu-v5e"], keep_dominated=True)
+    assert [one.chips for one in found] == [1, 4, 8, 16, 32, 64, 128, 256][: len(found)]
+    for one in found:
+        assert one.plan is not None
+        assert one.requests_per_s == one.plan.requests_per_s
+        assert one.plan.tpot_ms <= 30
+    few = configurations(spec, ["tpu-v5e"])
+    assert set(few) <= set(found)
+    assert [one.requests_per_s for one in few] == sorted(one.requests_per_s for one in few)
+
+
+def test_the_cheaper_region_fills_up_first() -> None:
+    result = plan_fleet(fleet())
+    assert result.status is Status.OPTIMAL
+    assert {one.region for one in result.allocations} == {"east"}
+    more = plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 200}}))
+    assert {one.region for one in more.allocations} == {"east", "west"}
+    assert max(more.chips_taken["east", "tpu-v5e"]) <= 16
+    assert more.total_usd is not None
+    assert result.total_usd is not None
+    assert more.total_usd > result.total_usd
+
+
+def test_a_share_of_the_demand_survives_the_loss_of_a_region() -> None:
+    spread = plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 10, "max_share_per_region": 0.5}}))
+    served = dict.fromkeys(("east", "west"), 0.0)
+    for one in spread.allocations:
+        served[one.region] += one.replicas * one.option.requests_per_s
+    assert min(served.values()) >= 5
+
+
+def test_too_little_capacity_is_explained_and_degraded_by_priority() -> None:
+    short = fleet(
+        workloads={
+            "first": {"deployment": CHAT, "demand": 100, "priority": 1},
+            "second": {"deployment": CHAT, "demand": 300, "priority": 2},
+        }
+    )
+    result = plan_fleet(short)
+    assert result.status is Status.INFEASIBLE
+    assert {limit.kind for limit in result.conflict or ()} == {"demand", "quota"}
+    assert {one.limit.kind for one in result.corrections} >= {"demand"}
+    least = plan_fleet(short, degrade=True)
+    assert least.status is Status.OPTIMAL
+    assert least.unserved is not None
+    assert least.unserved["first"] == (0.0,)
+    assert 0 < least.unserved["second"][0] < 300
+
+
+def test_a_corrected_fleet_exists_and_one_chip_less_does_not() -> None:
+    short = fleet(workloads={"chat": {"deployment": CHAT, "demand": 1000}})
+    changes = [one for one in plan_fleet(short).corrections if one.limit.kind == "quota"]
+    assert changes
+    for one in changes:
+        region, chip = one.limit.of
+        for count, status in ((int(one.value), Status.OPTIMAL), (int(one.value) - 1, Status.INFEASIBLE)):
+            regions = {name: dict(given) for name, given in short["regions"].items()}
+            regions[region]["quota"] = {chip: count}
+            assert plan_fleet({**short, "regions": regions}).status is status
+
+
+def test_simpler_policies_cost_no_less() -> None:
+    prices = {"tpu-v5e": {"on_demand": 1.0, "reserved": 0.6, "spot": 0.4}, "tpu-v6e": {"on_demand": 2.5}}
+    regions = {
+        "east": {
+            "quota": {"tpu-v5e": 16, "tpu-v6e": 8},
+            "purchases": ["on_demand", "reserved", "spot"],
+            "price": prices,
+        }
+    }
+    workloads = {"chat": {"deployment": CHAT, "demand": [90, 20, 60], "max_spot_share": 0.5}}
+    result = plan_fleet(fleet(regions=regions, workloads=workloads, periods_h=[8, 8, 8]))
+    assert result.total_usd is not None
+    beside = compared(result)
+    costs = {one.name: one.total_usd for one in beside.policies}
+    assert len(costs) == 4
+    assert all(usd is None or usd >= result.total_usd * (1 - 1e-9) for usd in costs.values())
+    for one in beside.quotas:
+        assert one.quota == max(result.chips_taken[one.region, one.chip])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"workloads": {}}, "workloads"),
+        ({"periods_h": [1, 2]}, None),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": [1, 2]}}},
+            "2 numbers, expected 1, one a period",
+        ),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": -1}}},
+            "demand.0 = -1.0: expected at least 0",
+        ),
+        ({"workloads": {"chat": {"deployment": CHAT, "demand": float("nan")}}}, "workloads.chat.demand.0 = nan"),
+        ({"workloads": {"chat": {"deployment": CHAT, "demand": "many"}}}, "demand = 'many': expected a number, a list"),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": 1, "regions": ["est"]}}},
+            "workloads.chat.regions: no region 'est'; did you mean",
+        ),
+        ({"regions": {"east": {"quota": {"tpu-v5f": 1}}}}, "regions.east: no chip 'tpu-v5f'; did you mean"),
+        ({"workloads": {"chat": {"demand": 1}}}, "workloads.chat.deployment is missing"),
+        (
+            {
+                "workloads": {
+                    "chat": {"deployment": {"model": "llama-3-8b", "workload": {"context_tokens": 5}}, "demand": 1}
+                }
+            },
+            "deployment.workload.prompt_tokens is missing: a fleet serves whole requests",
+        ),
+    ],
+)
+def test_a_malformed_fleet_is_named(change: dict[str, Any], complaint: str | None) -> None:
+    if complaint is None:
+        assert plan_fleet(fleet(**change)).status is Status.OPTIMAL
+        return
+    with pytest.raises(SpecError) as error:
+        plan_fleet(fleet(**change))
+    assert complaint in str(error.value)
+
+
+def test_a_budget_below_the_cheapest_bill_is_a_conflict_and_is_corrected() -> None:
+    cheapest = plan_fleet(fleet()).total_usd
+    assert cheapest is not None
+    result = plan_fleet(fleet(budget_usd=cheapest / 2))
+    assert result.status is Status.INFEASIBLE
+    assert {limit.kind for limit in result.conflict or ()} == {"demand", "budget"}
+    (money,) = [one for one in result.corrections if one.limit.kind == "budget"]
+    assert money.value == pytest.approx(cheapest)
+
+
+def test_demand_comes_from_a_column_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "day.csv").write_text("hour,chat\n0,10\n1,20\n")
+    path = tmp_path / "fleet.yaml"
+    spec = fleet(
+        periods_h=[12, 12],
+        workloads={"chat": {"deployment": CHAT, "demand": {"csv": "day.csv", "column": "chat"}}},
+    )
+    path.write_text(json.dumps(spec))
+    assert plan_fleet(path).instance.needs[0].requests_per_s == (10.0, 20.0)
+    path.write_text(json.dumps(spec).replace('"column": "chat"', '"column": "chatt"'))
+    with pytest.raises(SpecError, match=r"has no column 'chatt'; did you mean 'chat'"):
+        plan_fleet(path)
+
+
+def test_the_command_prints_writes_and_exits(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(json.dumps(fleet()))
+    run = CliRunner()
+    found = run.invoke(app, ["fleet", str(path), "--json", "--compare"])
+    assert found.exit_code == 0
+    document = json.loads(found.stdout)
+    assert document["status"] == "optimal"
+    assert document["total_usd"] == document["bound_usd"]
+    assert sum(one["usd"] for one in document["allocations"]) == pytest.approx(document["total_usd"])
+    assert {one["plan"]["chip"] for one in document["allocations"]} == {"tpu-v5e"}
+    assert {one["name"] for one in document["policies"]} >= {"a static fleet, sized for the peak"}
+    text = run.invoke(app, ["fleet", str(path)]).stdout
+    assert "optimal: proved that no fleet costs less" in text
+    for name in ("out.csv", "out.parquet", "out.html"):
+        assert run.invoke(app, ["fleet", str(path), "--out", str(tmp_path / name)]).exit_code == 0
+        assert (tmp_path / name).stat().st_size > 100
+    assert "chat,0,east,on_demand,tpu-v5e" in (tmp_path / "out.csv").read_text()
+    path.write_text(json.dumps(fleet(workloads={"chat": {"deployment": CHAT, "demand": 10**6}})))
+    infeasible = run.invoke(app, ["fleet", str(path)])
+    assert infeasible.exit_code == 3
+    assert "the tpu-v5e quota of 16 in east" in " ".join(infeasible.stdout.split())
