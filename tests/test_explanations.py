@@ -404,3 +404,39 @@ def test_decisions_not_on_offer_are_refused() -> None:
         why_not(spec, Decisions(chip="tpu-v9"))
     with pytest.raises(SpecError, match="'int3': expected one of"):
         why_not(spec, Decisions(weights="int3"))
+
+
+def test_an_infeasible_spec_on_chips_without_a_network_is_still_explained() -> None:
+    spec = {
+        "model": "llama-3-8b",
+        "workload": {"prompt_tokens": 1000, "output_tokens": 100},
+        "slo": {"tpot_ms": 0.001},
+        "search": {"chips": ["tpu-v5e"]},
+        "chip": {"tpu-v5e": {"network_bytes_per_s": None}},
+    }
+    result = answer(spec)
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict
+    assert result.corrections[0].changes[0].requirement == "tpot"
+
+
+def test_native_weights_are_a_correction() -> None:
+    spec = {
+        "model": "gpt-oss-120b",
+        "workload": {"context_tokens": 4096},
+        "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}, "weights": ["bf16"]},
+    }
+    changes = {c.changes[0].key: c.changes[0].value for c in answer(spec).corrections}
+    assert changes["search.weights"] == "mxfp4"
+
+
+def test_a_quota_of_a_chip_that_is_no_longer_searched_goes_with_it() -> None:
+    own = {**Spec.load(ON_32_CHIPS).offers[0].chip.model_dump(mode="json"), "id": "mine", "name": "mine"}
+    spec = Spec.load(
+        {
+            "model": "llama-3-8b",
+            "workload": {"context_tokens": 4096},
+            "search": {"chips": ["h100-sxm", {**own, "usd_per_chip_hour": 1.0}], "quota": {"mine": 8}},
+        }
+    )
+    assert spec.changed({"search.chips": ["h100-sxm"]}).search.quota == {}

@@ -309,3 +309,25 @@ def test_the_command_prints_writes_and_exits(tmp_path: Path) -> None:
     infeasible = run.invoke(app, ["fleet", str(path)])
     assert infeasible.exit_code == 3
     assert "the tpu-v5e quota of 16 in east" in " ".join(infeasible.stdout.split())
+
+
+@pytest.mark.parametrize(("rate", "usd", "counts"), [(4.3, 8.35, (1, 2)), (6.3, 12.02, (1, 3))])
+def test_two_types_of_gpu_beat_one_as_in_melange(rate: float, usd: float, counts: tuple[int, int]) -> None:
+    """Mélange (arXiv 2404.14527), figure 9: A10G at $1.01 and 0.37 requests/s, A100 at $3.67 and 2.0."""
+    raw = {
+        "hours": [1.0],
+        "needs": [
+            {"name": "a", "demand": [rate], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0},
+        ],
+        "options": [
+            {"workload": "a", "name": name, "chip": name, "region": "r", "purchase": "on_demand", "rate": each,
+             "chips": 1, "usd": price}
+            for name, each, price in (("a10g", 0.37, 1.01), ("a100", 2.0, 3.67))
+        ],
+        "quotas": {},
+        "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert result.status is Status.OPTIMAL
+    assert result.total_usd == pytest.approx(usd)
+    assert tuple(one.replicas for one in result.allocations) == counts

@@ -58,3 +58,11 @@ def test_the_limit_excludes_what_loses_more_and_what_nobody_knows() -> None:
     assert solve(nobody).status is Status.INFEASIBLE
     assert solve(nobody).conflict == ((Requirement.QUALITY,),)
     assert "no accuracy of gemma-3-27b with int4 weights is known, so max_quality_loss excludes it" in nobody.notes
+
+
+def test_native_weights_may_compute_in_their_own_dtype_and_what_is_excluded_is_said() -> None:
+    assert quality_loss(load_model("minimax-m2.5"), "fp8", "bf16", "fp8") == 0
+    spec = spec_of(model="qwen3-32b", search=ANY | {"max_quality_loss": 0.05})
+    assert "no accuracy of qwen3-32b with fp8 weights is known, so max_quality_loss excludes it" in spec.notes
+    borrowed = spec_of(model="palm-62b", search=ANY | {"kv_cache": ["fp8"], "max_quality_loss": 0.05})
+    assert "no accuracy of palm-62b with a KV cache of fp8 is known; that of other models stands in" in borrowed.notes

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from servesat.accelerator import Axis
 from servesat.catalogue import load_chip, load_model
 from servesat.sharding import Sharding, heads_divide, kv_batch_shards, kv_heads_split, shardings
 from tests.helpers import moe_model
@@ -54,3 +55,10 @@ def test_kv_cache_splits_by_heads_and_then_over_the_batch() -> None:
     assert kv_batch_shards(model, ways).tolist() == [1, 1, 1, 2, 2, 4, 1, 1]
     split = kv_heads_split(model, ways, batch, kv_batch_shards(model, ways))
     assert split.tolist() == [True, True, True, True, False, True, False, False]
+
+
+def test_axes_of_another_kind_are_another_machine() -> None:
+    axes = [Axis(name="x", bytes_per_s=5e9, wraps_every=16), Axis(name="y", bytes_per_s=5e9, wraps_every=4)]
+    chip = load_chip("tpu-v5e").model_copy(update={"axes": tuple(axes)})
+    found = shardings(load_model("llama-3-8b"), chip, "4x4")
+    assert [one.tp_axes for one in found] == [(), (0,), (1,), (0, 1)]

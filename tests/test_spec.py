@@ -335,3 +335,21 @@ def test_ids_of_chips_may_have_dots() -> None:
     (offer,) = spec.offers
     assert (offer.usd_per_chip_hour, offer.chip.hbm_bytes, spec.topologies_of(offer.chip)) == (2.0, 1e10, ("2x2",))
     assert takes_list("search.topologies.My Chip 1.5")
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        (
+            {"workload": {"prompt_tokens": 4096, "output_tokens": 512, "requests_per_s": 1e18}},
+            "requests_per_s = 1e+18 of 512 tokens: expected at most 1e+13 tokens/s",
+        ),
+        ({"model": "mixtral-8x7b", "nominal": 1e9}, "nominal_parameters = 1e+09: expected more than the experts' 4.5"),
+        ({"region": "mars"}, "region = 'mars': no price in list-2026-11 names it"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(keys: dict[str, Any], complaint: str) -> None:
+    nominal = keys.pop("nominal", None)
+    overrides = {} if nominal is None else {"model.nominal_parameters": nominal}
+    with pytest.raises(SpecError, match=re.escape(complaint)):
+        Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, **keys}, overrides)

@@ -142,3 +142,17 @@ def test_layouts_are_shared_until_the_search_changes() -> None:
     assert shared.of(other).replica.hbm_bytes_per_s[0] == 1e12
     wider = base.changed({"search.weights": ["int8", "int4"]})
     assert len(shared.of(wider)) == len(enumerate_layouts(wider)) == 2 * len(first)
+
+
+def test_scenarios_that_share_layouts_differ_in_their_groups_of_int4() -> None:
+    base = {
+        "model": "llama-3-8b",
+        "workload": {"context_tokens": 4096},
+        "search": {"chips": ["h100-sxm"], "weights": ["int4"]},
+    }
+    rows = what_if(base, {"int4_group": [8, 56, 128]}).to_dict("records")
+    for row in rows:
+        plan = solve({**base, "int4_group": row["int4_group"]}).plan
+        assert plan is not None
+        assert row["batch"] == plan.batch
+        assert row["usd_per_million_output_tokens"] == plan.usd_per_million_output_tokens

@@ -128,5 +128,12 @@ class ModelSpec(Sourced):
                 if self.d_ff == 0
                 else f"d_ff = {self.d_ff}: expected none, for every layer has experts"
             )
+        if self.moe is not None and self.nominal_parameters is not None:
+            matrices = 3 if self.gated_mlp else 2
+            experts = self.moe.layers * self.moe.experts * matrices * self.d_model * self.moe.d_ff
+            if self.nominal_parameters <= experts:
+                raise ValueError(
+                    f"nominal_parameters = {self.nominal_parameters:g}: expected more than the experts' {experts:g}"
+                )
         if self.native is not None and self.native.experts_only and self.moe is None:
             raise ValueError("native.experts_only: the model has no experts")

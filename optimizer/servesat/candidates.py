@@ -10,10 +10,10 @@ from servesat.batches import breakpoints, of_chip, tie_breakpoints
 from servesat.errors import SpecError
 from servesat.latency import (
     decode_step,
-    mlp_matmuls,
     replica_kv_bytes,
     replica_weights_bytes,
     usd_per_million_tokens,
+    waits_for_ici,
 )
 from servesat.layouts import MODES, Layouts, too_lossy, too_wide
 from servesat.modes import enumerate_layouts
@@ -196,9 +196,7 @@ def _violations(spec: Spec, columns: Columns) -> Bits:
         **_violated_limits(spec, columns),
     }
     if spec.ici == "forbid":
-        matmuls = mlp_matmuls(model, replica, batch + serving.riding_tokens)
-        waits = [np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE)) for matmul in matmuls]
-        broken[Requirement.ICI] = np.any(waits, axis=0)
+        broken[Requirement.ICI] = waits_for_ici(model, replica, batch + serving.riding_tokens, TOLERANCE)
     if np.any(serving.riding_tokens):
         arriving = batch * spec.workload.new_prompt_tokens / (spec.workload.output_tokens or 1)
         broken[Requirement.CHUNK] = (serving.riding_tokens > 0) & (arriving > serving.riding_tokens * (1 + TOLERANCE))

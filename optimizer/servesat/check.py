@@ -205,9 +205,9 @@ def _bill(spec: Spec, side: Assignment | PrefillPool) -> Bill:
     return replace(bill, **{name: getattr(price, name) for name in names}, instances=instances)
 
 
-def _ways(topology: str, tp_axes: tuple[int, ...]) -> int:
+def _ways(topology: str, axes: tuple[int, ...]) -> int:
     sizes = axis_sizes(topology)
-    return prod(sizes[axis] for axis in tp_axes)
+    return prod(sizes[axis] for axis in axes)
 
 
 def replica_of_pool(spec: Spec, assignment: Assignment) -> Replica:
@@ -302,6 +302,7 @@ def _margins(spec: Spec, plan: Plan, matmuls: list[Matmul]) -> tuple[Margin, ...
     model, search, workload = spec.model, spec.search, spec.workload
     own = replica_of(spec, _chip(spec, plan.chip), plan)
     usable_gb = (1 - spec.headroom) * plan.hbm_bytes / 1e9
+    matmuls = [*matmuls]
     margins = [_at_most(Requirement.HBM, (plan.weights_bytes + plan.kv_cache_bytes) / 1e9, usable_gb, "GB")]
     rules = [_rules(spec, own, plan, plan.batch % plan.kv_batch_shards == 0)]
     if plan.mode is Mode.INTERLEAVED or (plan.mode is Mode.CHUNKED and not _rides(spec, plan)):

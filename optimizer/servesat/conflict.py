@@ -18,6 +18,7 @@ LIMITS = (
     Requirement.TTFT,
     Requirement.E2E,
     Requirement.STALL,
+    Requirement.CHUNK,
     Requirement.MIN_BATCH,
     Requirement.QUOTA,
     Requirement.QUALITY,

@@ -8,6 +8,7 @@ A column with one bit is a plan that one change allows; the best such column tel
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,7 @@ _FIXED = (
 """The requirements that no single change moves: rules, and quotas, which other chips get round."""
 
 _SUGGESTED = ("bf16", "fp8", "int8", "int4")
-"""The dtypes that a correction may open, beside those of the search."""
+"""The dtypes that a correction may open, beside those of the search and that of the model's own weights."""
 
 _BITS: dict[Requirement | Opening, int] = {
     requirement: int(BIT[requirement]) for requirement in _MOVABLE
@@ -139,7 +140,11 @@ def _used(spec: Spec, plan: Plan, change: Change) -> float | int | str:
         Requirement.E2E: plan.e2e_ms or 0.0,
         Requirement.STALL: plan.stall_ms or 0.0,
         Requirement.MIN_BATCH: plan.batch,
-        Requirement.QUALITY: quality_loss(spec.model, plan.weights, plan.kv_cache, plan.compute) or 0.0,
+        Requirement.QUALITY: max(
+            quality_loss(spec.model, side.weights, plan.kv_cache, side.compute) or 0.0
+            for side in (plan, plan.prefill)
+            if side is not None
+        ),
         Opening.MAX_BATCH: plan.batch,
     }
     return used.get(change.requirement, change.value)
@@ -152,17 +157,19 @@ def _widen(spec: Spec) -> list[_Widened]:
     disaggregated plans only limits may move: their pairs are too many to widen.
     """
     searches = []
-    if Mode.DISAGGREGATED in spec.modes:
+    linked = any(offer.chip.network_bytes_per_s for offer in spec.offers)
+    if Mode.DISAGGREGATED in spec.modes and linked:
         searches.append(_with_bits(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
-        if len(spec.modes) == 1:
-            return searches
-        spec = spec.in_one_pool()
+    if spec.modes == (Mode.DISAGGREGATED,):
+        return searches
+    spec = spec.in_one_pool()
     searched = {offer.chip.id for offer in spec.offers}
     others = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
+    native = () if spec.model.native is None else (spec.model.native.dtype,)
     everything: dict[str, Any] = {
         "search.chips": [*(offer.chip for offer in spec.offers), *others],
         "search.topologies": {},
-        "search.weights": tuple(dict.fromkeys((*spec.weights, *_SUGGESTED))),
+        "search.weights": tuple(dict.fromkeys((*spec.weights, *native, *_SUGGESTED))),
         "search.kv_cache": tuple(dict.fromkeys((*spec.search.kv_cache, *_SUGGESTED))),
         "search.compute": tuple(dict.fromkeys((*spec.search.compute, *_SUGGESTED))),
     }
@@ -275,7 +282,7 @@ def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
         Requirement.E2E: ("slo.e2e_ms", float(columns.e2e_s[row]) * 1e3, "ms"),
         Requirement.STALL: ("slo.stall_ms", float(columns.stall_s[row]) * 1e3, "ms"),
         Requirement.MIN_BATCH: ("search.min_batch", int(columns.batch[row]), "sequences"),
-        Requirement.QUALITY: ("search.max_quality_loss", float(widened.loss[row]), ""),
+        Requirement.QUALITY: ("search.max_quality_loss", _rounded_up(float(widened.loss[row])), ""),
         Opening.CHIP: ("search.chips", assignment.chip, ""),
         Opening.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
         Opening.WEIGHTS: ("search.weights", assignment.weights, ""),
@@ -287,6 +294,11 @@ def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
     key, value, unit = moved[kind]
     name = Requirement.ICI if kind is Opening.PAY else kind
     return Change(requirement=str(name), key=key, value=value, unit=unit)
+
+
+def _rounded_up(loss: float) -> float:
+    """A loss with no more digits than it was published with, still large enough; infinite where it is not known."""
+    return ceil(loss * 1e6 * (1 - TOLERANCE)) / 1e6 if isfinite(loss) else loss
 
 
 def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from servesat.architecture import ModelSpec
-from servesat.arrays import Array, Rows
+from servesat.arrays import Array, Bools, Rows
 from servesat.collectives import COLLECTIVES_PER_LAYER, activations_s
 from servesat.memory import (
     active_parameters,
@@ -177,6 +177,13 @@ def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmu
             )
         )
     return found
+
+
+def waits_for_ici(model: ModelSpec, replica: Replica, tokens: Array, slack: float) -> Bools:
+    """Whether an MLP matmul of some kind of layer waits for the interconnect by more than the slack, relatively."""
+    matmuls = mlp_matmuls(model, replica, tokens)
+    waits: Bools = np.any([np.asarray(one.ici_s > one.hidden_s * (1 + slack)) for one in matmuls], axis=0)
+    return waits
 
 
 def expert_matrix_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:

@@ -59,7 +59,8 @@ class SharedLayouts:
     def of(self, spec: Spec) -> Layouts:
         """The layouts of a spec, at its prices and in its modes."""
         chips = tuple((offer.chip, spec.topologies_of(offer.chip)) for offer in spec.offers)
-        searched = (chips, spec.model, spec.weights, spec.search.kv_cache, spec.search.compute, spec.wraparound)
+        dtypes = (spec.weights, spec.search.kv_cache, spec.search.compute, spec.int4_group)
+        searched = (chips, spec.model, dtypes, spec.wraparound)
         if self._plain is None or searched != self._searched:
             self._plain, self._searched = plain_layouts(spec), searched
         else:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from servesat.arrays import Bools, Floats, Ints
 from servesat.batches import largest_batch, step_shape
-from servesat.latency import mlp_matmuls, replica_weights_bytes
+from servesat.latency import replica_weights_bytes, waits_for_ici
 from servesat.layouts import Layouts, Place, broken_rules, programs, too_lossy
 from servesat.memory import kv_cache_bytes
 from servesat.plan import Requirement
@@ -103,9 +103,8 @@ def prefill_waits(spec: Spec, layouts: Layouts) -> Ints:
     """The bit of `ici` where prefill, a matmul over all new tokens of a prompt, would wait for the interconnect."""
     if spec.ici == "pay":
         return np.zeros(len(layouts), dtype=np.int64)
-    matmuls = mlp_matmuls(spec.model, layouts.replica, np.full(len(layouts), spec.workload.new_prompt_tokens))
-    waits = [np.asarray(matmul.ici_s > matmul.hidden_s * (1 + TOLERANCE)) for matmul in matmuls]
-    return _bit(Requirement.ICI, np.any(waits, axis=0))
+    tokens = np.full(len(layouts), spec.workload.new_prompt_tokens)
+    return _bit(Requirement.ICI, waits_for_ici(spec.model, layouts.replica, tokens, TOLERANCE))
 
 
 def _bit(requirement: Requirement, where: Bools) -> Ints:

@@ -1,7 +1,7 @@
 """What quantisation costs in accuracy: published recoveries, by model and dtype (models/quality/published.toml)."""
 
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -54,8 +54,8 @@ def published() -> QualityTable:
 def quality_loss(model: ModelSpec, weights: str, kv_cache: str, compute: str) -> float | None:
     """The share of its score that a model loses: 1 - recovery of weights · recovery of the KV cache; None if unknown.
 
-    What is published in bf16, or natively in a dtype, loses nothing in it. Matmuls in a wider dtype than the one
-    measured lose no more. A recovery above 1 is noise, and counts as 1.
+    What is published in bf16, or natively in a dtype, loses nothing in it, computing in that or in bf16. Matmuls in a
+    wider dtype than the one measured lose no more. A recovery above 1 is noise, and counts as 1.
     """
     recoveries = (_of_weights(model, weights, compute), _of_kv_cache(model.id, kv_cache))
     if None in recoveries:
@@ -66,22 +66,34 @@ def quality_loss(model: ModelSpec, weights: str, kv_cache: str, compute: str) ->
     return 1.0 - kept
 
 
-def unknown_losses(model: ModelSpec, weights: tuple[str, ...], kind: Literal["weights", "kv_cache"]) -> list[str]:
-    """The dtypes of which no recovery is known for a model, in whatever they compute."""
-    if kind == "weights":
-        return [dtype for dtype in weights if _of_weights(model, dtype, "bf16") is None]
-    return [dtype for dtype in weights if _of_kv_cache(model.id, dtype) is None]
-
-
-def borrowed_losses(model: ModelSpec, kv_cache: tuple[str, ...]) -> list[str]:
-    """The dtypes of a KV cache of which only what is published of the method in general is known for a model."""
+def quality_notes(
+    model: ModelSpec, weights: tuple[str, ...], kv_cache: tuple[str, ...], compute: tuple[str, ...]
+) -> list[str]:
+    """What a limit on the loss excludes because nobody knows it, and where figures of other models stand in."""
+    unknown = [f"{what} weights" for dtype in weights for what in _unknown_weights(model, dtype, compute)]
+    unknown += [f"a KV cache of {dtype}" for dtype in kv_cache if _of_kv_cache(model.id, dtype) is None]
     own = {one.kv_cache for one in published().kv_cache if model.id in one.models}
-    return [dtype for dtype in kv_cache if dtype not in ("bf16", *own) and _of_kv_cache(model.id, dtype) is not None]
+    borrowed = [
+        dtype for dtype in kv_cache if dtype not in {"bf16", *own} and _of_kv_cache(model.id, dtype) is not None
+    ]
+    no_accuracy = f"no accuracy of {model.id} with"
+    return [f"{no_accuracy} {what} is known, so max_quality_loss excludes it" for what in unknown] + [
+        f"{no_accuracy} a KV cache of {dtype} is known; that of other models stands in" for dtype in borrowed
+    ]
+
+
+def _unknown_weights(model: ModelSpec, weights: str, compute: tuple[str, ...]) -> list[str]:
+    """A dtype of weights of which no recovery is known, in any of the dtypes that could compute in it or in some."""
+    fitting = [one for one in compute if BITS[weights] <= BITS[one]]
+    missing = [one for one in fitting if _of_weights(model, weights, one) is None]
+    if missing == fitting:
+        return [weights] if missing else []
+    return [f"{weights} (computing in {one})" for one in missing]
 
 
 def _of_weights(model: ModelSpec, weights: str, compute: str) -> float | None:
-    lossless = compute == "bf16" and weights in ("bf16", model.native.dtype if model.native else "bf16")
-    if lossless:
+    native = model.native.dtype if model.native else "bf16"
+    if (weights in ("bf16", native) and compute == "bf16") or weights == compute == native:
         return 1.0
     known = [one for one in published().weights if model.id in one.models and one.weights == weights]
     as_narrow = [one.recovery for one in known if one.compute == compute or BITS[one.compute] < BITS[compute]]
@@ -91,5 +103,6 @@ def _of_weights(model: ModelSpec, weights: str, compute: str) -> float | None:
 def _of_kv_cache(model_id: str, kv_cache: str) -> float | None:
     if kv_cache == "bf16":
         return 1.0
-    known = {name: one.recovery for one in published().kv_cache for name in one.models if one.kv_cache == kv_cache}
-    return known.get(model_id, known.get("*"))
+    known = [one for one in published().kv_cache if one.kv_cache == kv_cache]
+    own = [one.recovery for one in known if model_id in one.models]
+    return max(own or [one.recovery for one in known if "*" in one.models], default=None)

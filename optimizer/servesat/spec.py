@@ -15,7 +15,7 @@ from servesat.keys import merged, split_key, with_value
 from servesat.memory import BITS, resident_dtype, value_bytes
 from servesat.plan import Mode
 from servesat.pricing import Price, PriceBook, Purchase
-from servesat.quality import borrowed_losses, unknown_losses
+from servesat.quality import quality_notes
 from servesat.validation import (
     Count,
     Dtype,
@@ -213,7 +213,8 @@ class Spec(Strict):
             chips = _chips_at(data["search"]["chips"], where, folder)
             left = {*chip_ids(), *(chip.id for chip in chips or ())}
             kept = {shelf: {chip: said for chip, said in data[shelf].items() if chip in left} for shelf in _OF_CHIPS}
-            data = {**data, **kept, "search": {**data["search"], "chips": chips}}
+            quota = {chip: most for chip, most in data["search"]["quota"].items() if chip in left}
+            data = {**data, **kept, "search": {**data["search"], "chips": chips, "quota": quota}}
         return validate(type(self), data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
     def _own_chips(self, named: Any) -> Any:
@@ -373,15 +374,12 @@ class Spec(Strict):
         unlinked = [chip.id for chip in searched if not chip.network_bytes_per_s and Mode.DISAGGREGATED in self.modes]
         known = {chip.id for chip in searched} | set(chip_ids())
         unknown = [chip_id for chip_id in self.price_book.chips if chip_id not in known]
-        unmeasured = (
+        search = self.search
+        of_quality = (
             []
-            if self.search.max_quality_loss is None
-            else [
-                *(f"{dtype} weights" for dtype in unknown_losses(self.model, self.weights, "weights")),
-                *(f"a KV cache of {dtype}" for dtype in unknown_losses(self.model, self.search.kv_cache, "kv_cache")),
-            ]
+            if search.max_quality_loss is None
+            else quality_notes(self.model, self.weights, search.kv_cache, search.compute)
         )
-        borrowed = [] if self.search.max_quality_loss is None else borrowed_losses(self.model, self.search.kv_cache)
         return (
             *_of_each(idle, f"no peak in {dtypes}, so no plan"),
             *_of_each(unlinked, "no network_bytes_per_s, so no disaggregated plan"),
@@ -389,14 +387,7 @@ class Spec(Strict):
                 f"{self.price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
                 for chip_id in unknown
             ),
-            *(
-                f"no accuracy of {self.model.id} with {what} is known, so max_quality_loss excludes it"
-                for what in unmeasured
-            ),
-            *(
-                f"no accuracy of {self.model.id} with a KV cache of {dtype} is known; that of other models stands in"
-                for dtype in borrowed
-            ),
+            *of_quality,
         )
 
     def _offer_of(self, chip: Chip) -> Offer:

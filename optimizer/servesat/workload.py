@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from servesat.validation import Positive, Strict
 
 MAX_TOKENS = 10**9
+MAX_TOKENS_PER_S = 1e13
+"""More than all the models of the world put out, and few enough to count chips exactly."""
 
 Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
 
@@ -28,6 +30,11 @@ class Workload(Strict):
         either = self.prompt_tokens is not None or self.output_tokens is not None
         if either != both or (not both and self.context_tokens is None):
             raise ValueError("expected context_tokens, or prompt_tokens and output_tokens together")
+        if (self.requests_per_s or 0.0) * (self.output_tokens or 0) > MAX_TOKENS_PER_S:
+            raise ValueError(
+                f"requests_per_s = {self.requests_per_s:g} of {self.output_tokens} tokens: expected at most "
+                f"{MAX_TOKENS_PER_S:g} tokens/s"
+            )
         if self.prompt_tokens is None:
             for key in ("prefix_cache_hit", "requests_per_s"):
                 if getattr(self, key):

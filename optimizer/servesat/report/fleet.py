@@ -273,7 +273,7 @@ def _page(result: FleetResult, beside: Comparison | None) -> str:
     import plotly.graph_objects as go
     from rich.console import Console as Recorder
 
-    recorder = Recorder(record=True, width=140, file=StringIO())
+    recorder = Recorder(record=True, width=140, file=StringIO(), highlight=False)
     print_fleet(recorder, result, beside)
     tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     figure = go.Figure()

@@ -1,0 +1,88 @@
+"""Generated fleets: how the time, the bill, its bound and the gap grow with the number of workloads.
+
+python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--plot FILE]
+"""
+
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+
+from servesat.fleet.configurations import Configuration
+from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
+from servesat.fleet.planning import plan_instance
+
+CONFIGURATIONS = 9
+DISCOUNT = {"on_demand": 1.0, "reserved": 0.65, "spot": 0.4}
+
+
+def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> FleetInstance:
+    """A fleet with a median demand of two replicas, a day curve, three purchases, and quotas a third above the need."""
+    random = np.random.default_rng(seed)
+    chips = [f"chip{i}" for i in range(CONFIGURATIONS)]
+    price = {chip: float(random.uniform(1, 8)) for chip in chips}
+    level = {f"region{r}": float(random.uniform(0.9, 1.25)) for r in range(regions)}
+    curve = 0.65 + 0.35 * np.sin(np.arange(periods) / periods * 2 * np.pi - 2)
+    needs, options = [], []
+    use = dict.fromkeys(chips, 0.0)
+    for number in range(workloads):
+        name = f"workload{number}"
+        rate = {chip: price[chip] * float(random.uniform(0.6, 1.4)) for chip in chips}
+        peak = float(np.median(list(rate.values())) * random.lognormal(np.log(2.0), 0.8))
+        demand = [peak * float(c) * float(random.uniform(0.85, 1.15)) for c in curve]
+        unit = max(demand) / RESOLUTION
+        needs.append(
+            Need(
+                name=name,
+                demand=tuple(int(np.ceil(one / unit)) for one in demand),
+                requests_per_s=tuple(demand),
+                unit=unit,
+                n_plus=0,
+                max_share_per_region=None,
+                max_spot_share=float(random.choice([0.0, 0.3, 0.5])),
+                one_chip=False,
+                priority=1,
+            )
+        )
+        for chip in chips:
+            size = int(random.choice([1, 2, 4, 8]))
+            configuration = Configuration(f"{chip} x{size}", chip, size, rate[chip])
+            use[chip] += max(demand) / rate[chip] * size
+            for region, factor in level.items():
+                for purchase, discount in DISCOUNT.items():
+                    each = price[chip] / size * factor * discount
+                    served = rate[chip] * (0.9 if purchase == "spot" else 1.0)
+                    options.append(Option(name, configuration, region, purchase, each, served, int(served / unit)))
+    quotas = {(region, chip): int(2 + 1.3 * use[chip] / regions / 4) for region in level for chip in chips}
+    return FleetInstance(tuple(needs), tuple(options), (1.0,) * periods, quotas, None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workloads", type=int, nargs="+", default=[10, 100])
+    parser.add_argument("--regions", type=int, default=5)
+    parser.add_argument("--periods", type=int, default=24)
+    parser.add_argument("--time-limit", type=float, default=60.0)
+    arguments = parser.parse_args()
+    for workloads in arguments.workloads:
+        instance = generate(workloads, arguments.regions, arguments.periods)
+        start = time.perf_counter()
+        result = plan_instance(instance, start + arguments.time_limit, goals=("usd",))
+        figure = {
+            "workloads": workloads,
+            "variables": len(instance.options) * arguments.periods,
+            "status": str(result.status),
+            "usd": result.total_usd,
+            "bound": result.bound_usd,
+            "gap": result.gap,
+            "engine": result.engine,
+            "seconds": round(time.perf_counter() - start, 1),
+            "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        }
+        print(json.dumps(figure), flush=True)
+
+
+if __name__ == "__main__":
+    main()
