@@ -7,7 +7,9 @@ import argparse
 import json
 import resource
 import time
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from servesat.fleet.configurations import Configuration
@@ -59,29 +61,53 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
     return FleetInstance(tuple(needs), tuple(options), (1.0,) * periods, quotas, None)
 
 
+def figure(results: list[dict[str, float]], path: Path) -> None:
+    """Draw time, bill with its bound, and gap against the number of workloads."""
+    workloads = [one["workloads"] for one in results]
+    drawn, (times, bills, gaps) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    times.loglog(workloads, [one["seconds"] for one in results], "o-")
+    times.set_ylabel("seconds")
+    for name, style in (("usd", "o-"), ("bound", "x--")):
+        bills.semilogx(workloads, [one[name] / one["workloads"] for one in results], style, label=name)
+    bills.set_ylabel("$ a workload")
+    bills.legend()
+    gaps.loglog(workloads, [100 * one["gap"] for one in results], "o-")
+    gaps.set_ylabel("proved gap [%]")
+    for axes in (times, bills, gaps):
+        axes.set_xlabel("workloads")
+        axes.grid(alpha=0.3)
+    drawn.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workloads", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--regions", type=int, default=5)
     parser.add_argument("--periods", type=int, default=24)
     parser.add_argument("--time-limit", type=float, default=60.0)
+    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
+    results = []
     for workloads in arguments.workloads:
         instance = generate(workloads, arguments.regions, arguments.periods)
         start = time.perf_counter()
         result = plan_instance(instance, start + arguments.time_limit, goals=("usd",))
-        figure = {
-            "workloads": workloads,
-            "variables": len(instance.options) * arguments.periods,
-            "status": str(result.status),
-            "usd": result.total_usd,
-            "bound": result.bound_usd,
-            "gap": result.gap,
-            "engine": result.engine,
-            "seconds": round(time.perf_counter() - start, 1),
-            "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        }
-        print(json.dumps(figure), flush=True)
+        results.append(
+            {
+                "workloads": workloads,
+                "variables": len(instance.options) * arguments.periods,
+                "status": str(result.status),
+                "usd": result.total_usd,
+                "bound": result.bound_usd,
+                "gap": result.gap,
+                "engine": result.engine,
+                "seconds": round(time.perf_counter() - start, 1),
+                "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+            }
+        )
+        print(json.dumps(results[-1]), flush=True)
+    if arguments.plot:
+        figure(results, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
 from servesat.fleet.planning import minimal_conflict, plan_fleet, plan_instance
 from servesat.fleet.policies import compared
+from servesat.report.fleet import fleet_document, workload_utilisation
 from servesat.spec import Spec
 from tests import fleet_oracle
 
@@ -201,6 +202,26 @@ def test_a_corrected_fleet_exists_and_one_chip_less_does_not() -> None:
             regions = {name: dict(given) for name, given in short["regions"].items()}
             regions[region]["quota"] = {chip: count}
             assert plan_fleet({**short, "regions": regions}).status is status
+
+
+def test_utilisation_is_demand_over_the_capacity_rented() -> None:
+    raw = {
+        "hours": [1.0, 1.0],
+        "needs": [
+            {"name": "a", "demand": [3.0, 0.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+        ],
+        "options": [
+            {"workload": "a", "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 2.0, "chips": 4,
+             "usd": 1.0}
+        ],
+        "quotas": {("r", "x"): 10},
+        "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert workload_utilisation(result) == {"a": [pytest.approx(0.75), None]}
+    assert fleet_document(result, None)["utilisation"]["quotas"] == [
+        {"region": "r", "chip": "x", "quota": 10, "chips": [8, 0]}
+    ]
 
 
 def test_simpler_policies_cost_no_less() -> None:

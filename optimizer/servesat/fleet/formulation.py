@@ -4,15 +4,15 @@ The only place of the fleet that knows OR-Tools. HiGHS solves it (docs/formulati
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import pairwise
 from math import ceil
 
 from ortools.math_opt.python import mathopt
 
 from servesat.errors import SolverError
+from servesat.fleet.highs import solved
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
 
@@ -52,15 +52,27 @@ def limits_of(instance: FleetInstance) -> list[Limit]:
 
 
 class FleetModel:
-    """One integer program over an instance; some limits may be left out, some demand left unserved."""
+    """One integer program over an instance; some limits may be left out, some demand left unserved.
 
-    def __init__(self, instance: FleetInstance, without: Iterable[Limit] = (), *, may_fall_short: bool = False) -> None:
+    `reserved` settles the chips that are reserved, by region and type.
+    """
+
+    def __init__(
+        self,
+        instance: FleetInstance,
+        without: Iterable[Limit] = (),
+        *,
+        may_fall_short: bool = False,
+        reserved: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
         self.instance, self.without = instance, set(without)
         self.model = mathopt.Model()
         periods = range(len(instance.hours))
         add = self.model.add_integer_variable
         self.x = [[add(lb=0) for _ in periods] for _ in instance.options]
         self.reserved = {place: add(lb=0) for place in sorted(instance.reserved_prices)}
+        for place, count in (reserved or {}).items():
+            self.reserved[place].lower_bound = self.reserved[place].upper_bound = count
         self.short = {
             need.name: [self.model.add_integer_variable(lb=0, ub=demand) for demand in need.demand]
             for need in (instance.needs if may_fall_short else ())
@@ -224,13 +236,10 @@ class FleetModel:
         options = self.instance.options
         return mathopt.fast_sum(options[o].chips * self.x[o][period] for o in self.of_place[place, reserved])
 
-    def solve(self, objective: object, time_limit_s: float | None) -> FleetSolution:
-        """Minimise an objective to a proved optimum, or as near as the time allows."""
+    def solve(self, objective: object, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:
+        """Minimise an objective to a relative gap, by default to a proved optimum, or as near as the time allows."""
         self.model.minimize(objective)
-        parameters = mathopt.SolveParameters(relative_gap_tolerance=0.0, absolute_gap_tolerance=1e-9)
-        if time_limit_s is not None:
-            parameters.time_limit = timedelta(seconds=max(time_limit_s, 1e-3))
-        found = mathopt.solve(self.model, mathopt.SolverType.HIGHS, params=parameters)
+        found = solved(self.model, relative_gap=relative_gap, time_limit_s=time_limit_s)
         reason = found.termination.reason
         if reason in (mathopt.TerminationReason.INFEASIBLE, mathopt.TerminationReason.INFEASIBLE_OR_UNBOUNDED):
             return FleetSolution(Status.INFEASIBLE)

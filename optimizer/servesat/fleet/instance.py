@@ -1,7 +1,9 @@
 """A fleet as the solver sees it: whole numbers of replicas, demand rounded up and capacity rounded down."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, floor
 
 from servesat.fleet.configurations import Configuration, configurations
@@ -68,9 +70,16 @@ class FleetInstance:
 
     def of(self, workload: str) -> list[int]:
         """The options of one workload, by position."""
-        return [position for position, option in enumerate(self.options) if option.workload == workload]
+        return self._by_workload.get(workload, [])
 
-    @property
+    @cached_property
+    def _by_workload(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = defaultdict(list)
+        for position, option in enumerate(self.options):
+            found[option.workload].append(position)
+        return found
+
+    @cached_property
     def reserved_prices(self) -> dict[tuple[str, str], float]:
         """What a reserved chip costs an hour, by region and type, where there are any."""
         return {one.place: one.usd_per_chip_hour for one in self.options if one.purchase == "reserved"}
@@ -78,6 +87,14 @@ class FleetInstance:
     def only(self, keep: Callable[[Option], bool]) -> "FleetInstance":
         """The instance with some of its options."""
         return replace(self, options=tuple(option for option in self.options if keep(option)))
+
+    def in_period(self, period: int) -> "FleetInstance":
+        """The instance with one of its periods."""
+        needs = [
+            replace(need, demand=(need.demand[period],), requests_per_s=(need.requests_per_s[period],))
+            for need in self.needs
+        ]
+        return replace(self, needs=tuple(needs), hours=(self.hours[period],))
 
     def at_its_peak(self) -> "FleetInstance":
         """The instance with the largest demand of each workload in a single period, as long as all."""

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from servesat.fleet.check import check, chips_taken
+from servesat.fleet.decomposition import decomposes, plan_by_decomposition
 from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, limits_of
 from servesat.fleet.instance import FleetInstance, Option, fleet_instance
 from servesat.fleet.spec import FleetSpec
 from servesat.plan import Status
+from servesat.rules import TOLERANCE
 
 GOALS = ("usd", "configurations", "changes")
 """What is pursued after another: money over all periods, configurations that workloads run in, replicas that change."""
 
+DECOMPOSED_S = 300.0
+"""Seconds that a decomposed fleet takes at most where no time limit is given: its gap closes ever more slowly."""
 
 LATER = GOALS[1:]
 LATER_S = 10.0
@@ -105,6 +109,25 @@ def plan_fleet(
     return replace(result, solve_s=time.perf_counter() - start)
 
 
+def cheapest(instance: FleetInstance, deadline: float) -> FleetSolution:
+    """The least money alone, until a deadline: by decomposition where the instance is large."""
+    if decomposes(instance):
+        found = _decomposed(instance, deadline)
+        if found is not None:
+            return found
+    model = FleetModel(instance)
+    return model.solve(model.usd(), _time_for("usd", deadline))
+
+
+def _decomposed(instance: FleetInstance, deadline: float) -> FleetSolution | None:
+    """The plan of a large fleet with its bound, OPTIMAL where they meet; None where the decomposition finds none."""
+    until = time.perf_counter() + DECOMPOSED_S if deadline == inf else deadline
+    found = plan_by_decomposition(instance, until)
+    if found.status is Status.UNKNOWN:
+        return None
+    return replace(found, status=Status.OPTIMAL) if found.objective <= found.bound * (1 + TOLERANCE) else found
+
+
 def _time_for(goal: str, deadline: float) -> float | None:
     """How long a goal may be pursued: until the deadline, and a later one for no more than a moment."""
     left = None if deadline == inf else max(deadline - time.perf_counter(), 1e-3)
@@ -115,6 +138,11 @@ def plan_instance(
     instance: FleetInstance, deadline: float, *, degrade: bool = False, goals: tuple[str, ...] = GOALS
 ) -> FleetResult:
     """Plan an instance until a deadline, a moment of `time.perf_counter`, for some of the goals."""
+    if not degrade and decomposes(instance):
+        large = _decomposed(instance, deadline)
+        if large is not None:
+            done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(LATER, False)}
+            return _planned(instance, large, large.bound, done, engine="decomposition, GLOP and HiGHS")
     model = FleetModel(instance, may_fall_short=degrade)
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}
@@ -129,18 +157,32 @@ def plan_instance(
         if name == "usd":
             bound = found.bound
         model.keep(goal, found.objective)
+    unserved = _unserved(instance, solution) if degrade else None
+    return _planned(instance, solution, bound, proved, engine="compact model, HiGHS", unserved=unserved)
+
+
+def _planned(
+    instance: FleetInstance,
+    solution: FleetSolution,
+    bound: float,
+    proved: dict[str, bool],
+    *,
+    engine: str,
+    unserved: dict[str, tuple[float, ...]] | None = None,
+) -> FleetResult:
+    """The result of a plan, checked."""
     usd = check(instance, solution)
-    whole = proved["usd"]
     return FleetResult(
         status=Status.OPTIMAL if all(done for name, done in proved.items() if name not in LATER) else Status.FEASIBLE,
         instance=instance,
         total_usd=usd,
-        bound_usd=usd if whole else min(bound, usd),
+        bound_usd=usd if proved["usd"] else min(bound, usd),
         allocations=_allocations(instance, solution),
         reservations=_reservations(instance, solution),
         chips_taken=chips_taken(instance, solution),
-        unserved=_unserved(instance, solution) if degrade else None,
+        unserved=unserved,
         proved=proved,
+        engine=engine,
     )
 
 

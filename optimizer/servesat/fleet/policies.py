@@ -1,11 +1,13 @@
 """What simpler ways to run a fleet would cost, by the same model."""
 
+import time
 from dataclasses import dataclass, replace
+from math import inf
 
 from servesat.fleet.check import bill_of, chips_taken
 from servesat.fleet.formulation import FleetModel
 from servesat.fleet.instance import FleetInstance
-from servesat.fleet.planning import FleetResult
+from servesat.fleet.planning import FleetResult, cheapest
 from servesat.plan import Status
 
 
@@ -83,8 +85,7 @@ def _quotas(result: FleetResult, time_limit_s: float | None) -> tuple[QuotaValue
 
 
 def _best(name: str, instance: FleetInstance, time_limit_s: float | None) -> Policy:
-    model = FleetModel(instance)
-    found = model.solve(model.usd(), time_limit_s)
+    found = cheapest(instance, inf if time_limit_s is None else time.perf_counter() + time_limit_s)
     has_plan = found.status in (Status.OPTIMAL, Status.FEASIBLE)
     usd = bill_of(instance, found) if has_plan else None
     return Policy(name=name, total_usd=usd, proved=found.status in (Status.OPTIMAL, Status.INFEASIBLE))

@@ -50,6 +50,13 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
             {"region": one.region, "chip": one.chip, "chips": one.chips, "usd": one.usd} for one in result.reservations
         ],
         "bill": {name: dict(parts) for name, parts in bills(result).items()},
+        "utilisation": {
+            "workloads": workload_utilisation(result),
+            "quotas": [
+                {"region": region, "chip": chip, "quota": quota, "chips": result.chips_taken[region, chip]}
+                for (region, chip), quota in (result.instance.quotas.items() if result.chips_taken else ())
+            ],
+        },
         "unserved_requests_per_s": None
         if result.unserved is None
         else {k: list(v) for k, v in result.unserved.items()},
@@ -119,6 +126,27 @@ def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
     return {name: sorted(found.items(), key=lambda pair: -pair[1]) for name, found in parts.items()}
 
 
+def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
+    """Share of the capacity counted on that each workload uses in each period; None where it has none."""
+    capacity = {need.name: [0.0] * len(need.requests_per_s) for need in result.instance.needs}
+    for one in result.allocations:
+        capacity[one.workload][one.period] += one.replicas * one.option.requests_per_s
+    unserved = result.unserved or {}
+    return {
+        need.name: [
+            (demand - missing) / there if there else None
+            for demand, missing, there in zip(
+                need.requests_per_s,
+                unserved.get(need.name, [0.0] * len(need.requests_per_s)),
+                capacity[need.name],
+                strict=True,
+            )
+        ]
+        for need in result.instance.needs
+        if result.total_usd is not None
+    }
+
+
 def print_fleet(console: Console, result: FleetResult, beside: Comparison | None) -> None:
     """Print a fleet's plan, or why there is none."""
     if result.total_usd is None:
@@ -130,6 +158,7 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
     )
     console.print(_schedule(result))
     console.print(_bill_table(result))
+    console.print(_utilisation_table(result))
     if result.reservations:
         kept = (f"{one.chips} {one.chip} in {one.region} ({dollars(one.usd)})" for one in result.reservations)
         console.print(f"reserved for all periods: {', '.join(kept)}\n")
@@ -169,6 +198,27 @@ def _bill_table(result: FleetResult) -> Table:
     for name, parts in bills(result).items():
         for position, (key, usd) in enumerate(parts):
             table.add_row(name if position == 0 else "", key, dollars(usd))
+    return table
+
+
+def _utilisation_table(result: FleetResult) -> Table:
+    """How full replicas and quotas are, as a mean over the hours and at most."""
+    table = Table(box=box.SIMPLE_HEAD, title="used, of replicas and of quotas", title_justify="left")
+    for name, justify in (("", "left"), ("mean", "right"), ("most", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    hours = result.instance.hours
+
+    def row(name: str, shares: list[float | None]) -> None:
+        there = [(share, hour) for share, hour in zip(shares, hours, strict=True) if share is not None]
+        if there:
+            mean = sum(share * hour for share, hour in there) / sum(hour for _, hour in there)
+            table.add_row(name, f"{mean:.0%}", f"{max(share for share, _ in there):.0%}")
+
+    for name, shares in workload_utilisation(result).items():
+        row(name, shares)
+    for (region, chip), quota in result.instance.quotas.items():
+        taken = result.chips_taken[region, chip]
+        row(f"{quota} {chip} in {region}", [chips / quota if quota else None for chips in taken])
     return table
 
 

@@ -1,0 +1,38 @@
+"""Integer programs solved by HiGHS, through OR-Tools MathOpt."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from ortools.math_opt.python import mathopt
+
+
+def solved(
+    model: mathopt.Model, *, relative_gap: float = 0.0, time_limit_s: float | None = None
+) -> mathopt.SolveResult:
+    """Solve a model to a relative gap, or as near as the time allows."""
+    parameters = mathopt.SolveParameters(relative_gap_tolerance=relative_gap, absolute_gap_tolerance=1e-9)
+    if time_limit_s is not None:
+        parameters.time_limit = timedelta(seconds=max(time_limit_s, 1e-3))
+    with _silent():
+        return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Send standard output nowhere: HiGHS writes lines to it that no parameter turns off, in between our JSON."""
+    c = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+    sys.stdout.flush()
+    c.fflush(None)
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            yield
+            c.fflush(None)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,82 @@
+from itertools import product
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from servesat import Status
+from servesat.fleet.check import check
+from servesat.fleet.covers import Covers
+from servesat.fleet.decomposition import decomposes, plan_by_decomposition
+from tests import fleet_oracle
+from tests.test_fleet import instance_of, small_fleets
+
+GRID = 100
+
+
+def cheapest(capacity: list[float], spot: list[bool], kept: float, price: list[float]) -> float:
+    """The least cost of whole replicas that serve a demand of 1, so much of it off spot, by trying all."""
+    best = float("inf")
+    for counts in product(range(6), repeat=len(capacity)):
+        served = sum(c * n for c, n in zip(capacity, counts, strict=True))
+        off_spot = sum(c * n for c, n, s in zip(capacity, counts, spot, strict=True) if not s)
+        if served >= 1 - 1e-12 and off_spot >= kept - 1e-12:
+            best = min(best, sum(p * n for p, n in zip(price, counts, strict=True)))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.2, 0.25, 0.37, 0.5, 0.61, 1.0]), st.sampled_from([1.0, 1.5, 2.0, 3.3])),
+        min_size=4,
+        max_size=4,
+    ),
+    st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+)
+def test_a_cover_serves_and_its_bound_is_none_too_high(items: list[tuple[float, float]], kept: float) -> None:
+    capacity, price = (np.array([one]) for one in zip(*items, strict=True))
+    spot = np.array([False, True, False, True])
+    covers = Covers(capacity, spot, np.array([kept]))
+    least = cheapest(capacity[0].tolist(), spot.tolist(), kept, price[0].tolist())
+    assert covers.bound(price, GRID)[0] <= least * (1 + 1e-12)
+    replicas = covers.cheapest(price, GRID)[1][0]
+    assert (replicas * capacity[0]).sum() >= 1 - 1e-12
+    assert (replicas * capacity[0])[~spot].sum() >= kept - 1e-12
+    finest = Covers(capacity, spot, np.array([kept]))  # all capacities are whole hundredths, so the grid is exact
+    assert float((replicas * price[0]).sum()) == pytest.approx(least)
+    assert finest.bound(price, GRID)[0] == pytest.approx(least)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(small_fleets())
+def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
+    for need in raw["needs"]:
+        need |= {"n_plus": 0, "max_share_per_region": None}
+    raw["budget"] = None
+    assume(any(any(need["demand"]) for need in raw["needs"]))
+    best = fleet_oracle.goals(raw)
+    assume(best is not None)
+    assert best is not None
+    instance = instance_of(raw)
+    found = plan_by_decomposition(instance, perf_counter() + 20)
+    assert found.bound <= best[0] * (1 + 1e-9) + 1e-6
+    if found.status is not Status.UNKNOWN:  # integers may not fit where a mixture does
+        assert check(instance, found) >= best[0] - 2e-6
+
+
+def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed() -> None:
+    need = {"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+    option = {
+        "workload": "a", "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0, "chips": 1,
+        "usd": 1.0,
+    }  # fmt: skip
+    raw = {"hours": [1.0], "needs": [need], "options": [option] * 20_000, "quotas": {}, "budget": None}
+    assert decomposes(instance_of(raw))
+    assert not decomposes(instance_of({**raw, "options": [option]}))
+    assert not decomposes(instance_of({**raw, "budget": 5.0}))
+    assert not decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
+    assert not decomposes(instance_of({**raw, "needs": [{**need, "max_share_per_region": 0.5}]}))
