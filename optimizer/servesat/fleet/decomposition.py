@@ -35,7 +35,7 @@ BOUND_GRID = 32_000
 STALLED = 1e-3
 """Stop when a few rounds have moved bound and mixture together by no more than this, relatively."""
 
-ROUNDS = 6
+ROUNDS = 10
 """How many rounds those are."""
 
 INERTIA = 0.5
