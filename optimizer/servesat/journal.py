@@ -32,6 +32,10 @@ class Memory:
         """Every finished row, in order."""
         return iter(self._rows)
 
+    def rows_by(self, key: str) -> Iterator[Row]:
+        """Every finished row, in the order of one of its values."""
+        return iter(sorted(self._rows, key=lambda row: row[key]))
+
 
 class Journal:
     """The rows of a run in order, one JSON line each, below a line that names the run.
@@ -68,6 +72,17 @@ class Journal:
             next(lines)
             for line in lines:
                 yield json.loads(line)
+
+    def rows_by(self, key: str) -> Iterator[Row]:
+        """Every finished row, in the order of one of its values; no more than their places are held at once."""
+        with self.path.open("rb") as lines:
+            lines.readline()
+            places = []
+            while line := lines.readline():
+                places.append((json.loads(line)[key], lines.tell() - len(line)))
+            for _, place in sorted(places):
+                lines.seek(place)
+                yield json.loads(lines.readline())
 
     def remove(self) -> None:
         """Delete the journal: its rows are in the output."""

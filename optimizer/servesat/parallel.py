@@ -1,7 +1,7 @@
 """Long runs: a task over many chunks, on one process or several, in order whatever the number of processes."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import cpu_count
 from signal import SIG_IGN, SIGINT, signal
@@ -59,3 +59,21 @@ def _ctrl_c_ignored() -> Iterator[None]:
         yield
     finally:
         signal(SIGINT, handler)
+
+
+def as_finished(task: Callable[[int], Answer], items: Sequence[int], workers: int) -> Iterator[Answer]:
+    """Yield `task` of each item as it finishes, in any order; `task` must be picklable when there are several workers.
+
+    No item waits for another: one that takes long holds back none of the answers.
+    """
+    if workers < 1:
+        raise ServesatError(f"workers = {workers}: expected at least 1")
+    if workers == 1:
+        yield from map(task, items)
+        return
+    from joblib import Parallel, delayed
+
+    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, "joblib")
+    with _ctrl_c_ignored():
+        answers = Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(task)(item) for item in items)
+    yield from answers

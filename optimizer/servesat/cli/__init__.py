@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
 from servesat.cli.catalogue import chips, models, prices, schema
 from servesat.cli.fleet import fleet
@@ -31,7 +32,7 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, modes, fleet, verify, prices, book, figure, schema):
+for command in (solve, why, frontier, whatif, modes, fleet, batch, verify, prices, book, figure, schema):
     app.command()(command)
 for name, shelf in (("models", models), ("chips", chips)):
     app.add_typer(shelf, name=name)

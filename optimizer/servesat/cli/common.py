@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")]
 PriceBookName = Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")]

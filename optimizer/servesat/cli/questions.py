@@ -7,6 +7,7 @@ import typer
 
 from servesat.cli.common import (
     EXIT_CODES,
+    INTERRUPTED,
     AsJson,
     Overrides,
     PriceBookName,
@@ -31,9 +32,6 @@ Out = Annotated[
 Axis = Literal[
     "tpot_ms", "usd_per_million_output_tokens", "tokens_per_s_per_chip", "chips", "usd_per_hour", "batch", "ttft_ms"
 ]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def frontier(
