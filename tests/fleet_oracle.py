@@ -42,8 +42,29 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
                 fits = False
         price = {(o["region"], o["chip"]): o["usd"] for o in options if o["purchase"] == "reserved"}
         usd += sum(price[place] * count * sum(hours) for place, count in reserved.items())
+        if fleet.get("earlier") is not None:
+            changes, most = changed(fleet, replicas), fleet["earlier"]["max_changes"]
+            usd += fleet["earlier"]["usd_per_change"] * changes
+            fits = fits and (("max_changes",) in without or most is None or changes <= most)
         if fits and (("budget",) in without or fleet["budget"] is None or usd <= fleet["budget"] * (1 + 1e-9)):
             yield usd, replicas, reserved
+
+
+def changed(fleet, replicas) -> int:
+    """Replicas started or stopped against the earlier plan."""
+    now: dict[tuple[str, str, str], list[int]] = {}
+    for position, option in enumerate(fleet["options"]):
+        place = (option["workload"], option["name"], option["region"])
+        here = now.setdefault(place, [0] * len(replicas))
+        for period, counts in enumerate(replicas):
+            here[period] += counts[position]
+    before = fleet["earlier"]["replicas"]
+    none = [0] * len(replicas)
+    return sum(
+        abs(new - old)
+        for place in {*now, *before}
+        for new, old in zip(now.get(place, none), before.get(place, none), strict=True)
+    )
 
 
 def meets(fleet, need, counts, period, without) -> bool:
@@ -96,6 +117,8 @@ def limits(fleet: dict[str, Any]) -> list[tuple[str, ...]]:
         found += [("spot_share", need["name"])] if need["max_spot_share"] < 1 else []
         found += [("n_plus", need["name"])] if need["n_plus"] else []
     found += [("quota", *place) for place in fleet["quotas"]]
+    if fleet.get("earlier") is not None and fleet["earlier"]["max_changes"] is not None:
+        found.append(("max_changes",))
     return found + ([("budget",)] if fleet["budget"] is not None else [])
 
 

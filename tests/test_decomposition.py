@@ -56,7 +56,7 @@ def test_a_cover_serves_and_its_bound_is_none_too_high(items: list[tuple[float, 
 def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
     for need in raw["needs"]:
         need |= {"n_plus": 0, "max_share_per_region": None}
-    raw["budget"] = None
+    raw |= {"budget": None, "earlier": None}
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
     assume(best is not None)

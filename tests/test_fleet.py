@@ -1,3 +1,4 @@
+import copy
 import json
 from itertools import pairwise
 from math import inf
@@ -12,9 +13,11 @@ from typer.testing import CliRunner
 from servesat import SpecError, Status
 from servesat.cli import app
 from servesat.fleet.configurations import Configuration, configurations
+from servesat.fleet.earlier import Earlier
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
 from servesat.fleet.planning import minimal_conflict, plan_fleet, plan_instance
 from servesat.fleet.policies import compared
+from servesat.report.documents import dumps
 from servesat.report.fleet import fleet_document, workload_utilisation
 from servesat.spec import Spec
 from tests import fleet_oracle
@@ -78,7 +81,16 @@ def small_fleets(draw: Any) -> dict[str, Any]:
     places = sorted({(option["region"], option["chip"]) for option in options})
     quotas = {place: draw(st.sampled_from([8, 4, 16, 32, 2, 0])) for place in places if draw(st.booleans())}
     budget = draw(st.sampled_from([None, None, None, 20.0, 300.0]))
-    return {"hours": hours, "needs": needs, "options": options, "quotas": quotas, "budget": budget}
+    fleet = {"hours": hours, "needs": needs, "options": options, "quotas": quotas, "budget": budget, "earlier": None}
+    if draw(st.integers(0, 3)) == 3:
+        runs = {(option["workload"], option["name"], option["region"]) for option in options}
+        gone = draw(st.sampled_from([set(), {("z", "config0", "east")}]))
+        fleet["earlier"] = {
+            "replicas": {one: [draw(st.integers(0, 2)) for _ in hours] for one in sorted(runs | gone)},
+            "max_changes": draw(st.sampled_from([None, 0, 2, 5])),
+            "usd_per_change": draw(st.sampled_from([0.0, 0.5, 4.0])),
+        }
+    return fleet
 
 
 def instance_of(raw: dict[str, Any]) -> FleetInstance:
@@ -109,7 +121,13 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
         )
         for option in raw["options"]
     )
-    return FleetInstance(needs, options, tuple(raw["hours"]), raw["quotas"], raw["budget"])
+    given_before = raw.get("earlier")
+    before = given_before and Earlier(
+        {place: tuple(counts) for place, counts in given_before["replicas"].items()},
+        given_before["max_changes"],
+        given_before["usd_per_change"],
+    )
+    return FleetInstance(needs, options, tuple(raw["hours"]), raw["quotas"], raw["budget"], before)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -202,6 +220,57 @@ def test_a_corrected_fleet_exists_and_one_chip_less_does_not() -> None:
             regions = {name: dict(given) for name, given in short["regions"].items()}
             regions[region]["quota"] = {chip: count}
             assert plan_fleet({**short, "regions": regions}).status is status
+
+
+def test_a_plan_stays_as_near_to_todays_as_is_asked(tmp_path: Path) -> None:
+    spec = fleet()
+    today = tmp_path / "today.json"
+    result = plan_fleet(spec)
+    today.write_text(dumps(fleet_document(result, None)))
+    replicas = sum(one.replicas for one in result.allocations)
+    dearer = copy.deepcopy(spec)
+    dearer["regions"]["east"]["price"]["tpu-v5e"]["on_demand"] = 1.6  # west is the cheaper one now
+    assert result.total_usd is not None
+    moved = plan_fleet(dearer, earlier=today)
+    assert moved.changes == 2 * replicas
+    assert moved.total_usd == pytest.approx(1.5 * result.total_usd)
+    stayed = plan_fleet(dearer, earlier=today, max_changes=0)
+    assert (stayed.changes, stayed.total_usd) == (0, pytest.approx(1.6 * result.total_usd))
+    assert plan_fleet(dearer, earlier=today, usd_per_change=100.0).changes == 0
+    more = copy.deepcopy(spec)
+    more["workloads"]["chat"]["demand"] = 30
+    refused = plan_fleet(more, earlier=today, max_changes=0)
+    assert refused.conflict is not None
+    assert {limit.kind for limit in refused.conflict} == {"demand", "max_changes"}
+    correction = next(one for one in refused.corrections if one.limit.kind == "max_changes")
+    least = round(correction.value)
+    assert plan_fleet(more, earlier=today, max_changes=least).status is Status.OPTIMAL
+    assert plan_fleet(more, earlier=today, max_changes=least - 1).status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "key allocations"),
+        ('{"allocations": [], "periods": 2}', "periods = 2: expected 1"),
+        ('{"allocations": [{"workload": "chat"}], "periods": 1}', r"allocations\[0\]: expected workload"),
+        (
+            '{"allocations": [{"workload": "a", "configuration": "c", "region": "r", "period": 1, "replicas": 1}],'
+            ' "periods": 1}',
+            r"allocations\[0\].period = 1: expected 0 to 0",
+        ),
+        (
+            '{"allocations": [{"workload": "a", "configuration": "c", "region": "r", "period": 0, "replicas": -1}],'
+            ' "periods": 1}',
+            r"allocations\[0\].replicas = -1: expected a whole number",
+        ),
+    ],
+)
+def test_a_malformed_earlier_plan_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "today.json").write_text(text)
+    with pytest.raises(SpecError, match=complaint):
+        plan_fleet(fleet(), earlier=tmp_path / "today.json")
 
 
 def test_utilisation_is_demand_over_the_capacity_rented() -> None:

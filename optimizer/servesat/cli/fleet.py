@@ -17,6 +17,15 @@ def fleet(
     compare: Annotated[
         bool, typer.Option(help="Also what simpler policies cost, and what one more chip of each full quota saves.")
     ] = False,
+    earlier: Annotated[
+        Path | None, typer.Option(metavar="PLAN.json", help="What runs today: the --json of an earlier plan.")
+    ] = None,
+    max_changes: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Start or stop no more replicas against --earlier.")
+    ] = None,
+    usd_per_change: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="What each of them costs; nothing if left out.")
+    ] = None,
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds, with its gap.")
     ] = None,
@@ -33,7 +42,18 @@ def fleet(
         from servesat.fleet.policies import compared
         from servesat.report import fleet as report
 
-        result = plan_fleet(spec, time_limit_s=time_limit, degrade=degrade)
+        if earlier is None and (max_changes is not None or usd_per_change is not None):
+            raise typer.BadParameter(
+                "--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json"
+            )
+        result = plan_fleet(
+            spec,
+            time_limit_s=time_limit,
+            degrade=degrade,
+            earlier=earlier,
+            max_changes=max_changes,
+            usd_per_change=usd_per_change or 0.0,
+        )
         beside = compared(result, time_limit_s=time_limit) if compare else None
         if out is not None and EXIT_CODES[result.status] == 0:
             report.write_fleet(result, beside, out)

@@ -1,8 +1,10 @@
 """What a valid fleet plan is, without a solver: the bill and every limit again, in floats."""
 
+from collections import defaultdict
 from math import fsum
 
 from servesat.errors import SolverError
+from servesat.fleet.earlier import Place
 from servesat.fleet.formulation import FleetSolution, Limit
 from servesat.fleet.instance import FleetInstance, Need
 from servesat.rules import TOLERANCE
@@ -12,7 +14,7 @@ ROUNDING = 10 * TOLERANCE
 
 
 def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
-    """The money over all periods, re-derived from the replicas and the reserved chips [$]."""
+    """The money over all periods, re-derived from the replicas, the reserved chips, and what changes [$]."""
     price = instance.reserved_prices
     bought = (
         option.usd_per_hour * hours * count
@@ -21,7 +23,17 @@ def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
         for hours, count in zip(instance.hours, counts, strict=True)
     )
     kept = (price[place] * sum(instance.hours) * count for place, count in solution.reserved.items())
-    return fsum((*bought, *kept))
+    moved = 0.0 if instance.earlier is None else instance.earlier.usd_per_change * changes_of(instance, solution)
+    return fsum((*bought, *kept, moved))
+
+
+def changes_of(instance: FleetInstance, solution: FleetSolution) -> int:
+    """Replicas started or stopped against the earlier plan; 0 without one."""
+    periods = len(instance.hours)
+    now: dict[Place, list[int]] = defaultdict(lambda: [0] * periods)
+    for option, counts in zip(instance.options, solution.replicas, strict=True):
+        now[option.runs] = [before + count for before, count in zip(now[option.runs], counts, strict=True)]
+    return 0 if instance.earlier is None else instance.earlier.changes(now, periods)
 
 
 def chips_taken(instance: FleetInstance, solution: FleetSolution) -> dict[tuple[str, str], list[int]]:
@@ -43,6 +55,9 @@ def check(instance: FleetInstance, solution: FleetSolution) -> float:
             _check_need(instance, solution, need, period)
     _check_chips(instance, solution)
     usd = bill_of(instance, solution)
+    most = None if instance.earlier is None else instance.earlier.max_changes
+    if most is not None and changes_of(instance, solution) > most:
+        raise SolverError(f"{changes_of(instance, solution)} replicas change, more than {most}")
     if instance.budget_usd is not None and usd > instance.budget_usd * (1 + TOLERANCE):
         raise SolverError(f"the fleet costs ${usd}, more than the budget")
     return usd

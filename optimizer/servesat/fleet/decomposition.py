@@ -49,7 +49,8 @@ def decomposes(instance: FleetInstance) -> bool:
     """Whether a fleet is large, and its workloads are joined by quotas and reservations alone."""
     simple = all(not need.n_plus and need.max_share_per_region is None and not need.one_chip for need in instance.needs)
     large = len(instance.options) * len(instance.hours) >= LARGE
-    return large and simple and instance.budget_usd is None and all(instance.of(need.name) for need in instance.needs)
+    alone = instance.budget_usd is None and instance.earlier is None
+    return large and simple and alone and all(instance.of(need.name) for need in instance.needs)
 
 
 def plan_by_decomposition(instance: FleetInstance, deadline: float) -> FleetSolution:

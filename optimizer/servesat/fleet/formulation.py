@@ -12,6 +12,7 @@ from math import ceil
 from ortools.math_opt.python import mathopt
 
 from servesat.errors import SolverError
+from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.highs import solved
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
@@ -24,7 +25,7 @@ SLACK = 1e-9
 class Limit:
     """A named limit of a fleet: one that can be left out, to see what conflicts."""
 
-    kind: str  # demand, quota, region_share, spot_share, n_plus, one_chip, budget
+    kind: str  # demand, quota, region_share, spot_share, n_plus, one_chip, budget, max_changes
     of: tuple[str, ...] = ()  # the workload, or the region and the chip
 
 
@@ -48,6 +49,8 @@ def limits_of(instance: FleetInstance) -> list[Limit]:
     found += [Limit("n_plus", (need.name,)) for need in instance.needs if need.n_plus]
     found += [Limit("one_chip", (need.name,)) for need in instance.needs if need.one_chip]
     found += [Limit("quota", place) for place in instance.quotas]
+    if instance.earlier is not None and instance.earlier.max_changes is not None:
+        found.append(Limit("max_changes"))
     return found + ([Limit("budget")] if instance.budget_usd is not None else [])
 
 
@@ -85,14 +88,18 @@ class FleetModel:
         for need in instance.needs:
             self._meet(need)
         self._share_chips()
+        self.moved = None if instance.earlier is None else self._moved(instance.earlier)
+        most = None if instance.earlier is None else instance.earlier.max_changes
+        if self.moved is not None and most is not None and self._on(Limit("max_changes")):
+            self.model.add_linear_constraint(self.moved <= most)
         if self._on(Limit("budget")) and instance.budget_usd is not None:
             self.model.add_linear_constraint(self.usd() <= instance.budget_usd)
 
     def _on(self, limit: Limit) -> bool:
         return limit not in self.without
 
-    def usd(self) -> mathopt.LinearSum:
-        """The bill over all periods: replicas by the hour, reserved chips in every hour."""
+    def usd(self) -> mathopt.LinearTypes:
+        """The bill over all periods: replicas by the hour, reserved chips in every hour, and what changes cost."""
         instance = self.instance
         bought = mathopt.fast_sum(
             option.usd_per_hour * hours * count
@@ -101,7 +108,30 @@ class FleetModel:
             for hours, count in zip(instance.hours, counts, strict=True)
         )
         whole, price = sum(instance.hours), instance.reserved_prices
-        return bought + mathopt.fast_sum(price[place] * whole * count for place, count in self.reserved.items())
+        kept = mathopt.fast_sum(price[place] * whole * count for place, count in self.reserved.items())
+        bill = bought + kept
+        if self.moved is None or instance.earlier is None:
+            return bill
+        return bill + instance.earlier.usd_per_change * self.moved
+
+    def _moved(self, earlier: Earlier) -> mathopt.LinearExpression:
+        """Replicas started or stopped against an earlier plan, however they are paid for."""
+        now: dict[Place, list[int]] = defaultdict(list)
+        for o, option in enumerate(self.instance.options):
+            now[option.runs].append(o)
+        none = (0,) * len(self.instance.hours)
+        moved, gone = [], 0
+        for place in {**now, **earlier.replicas}:
+            for period, before in enumerate(earlier.replicas.get(place, none)):
+                if place not in now:
+                    gone += before
+                    continue
+                change = self.model.add_variable(lb=0)
+                after = mathopt.fast_sum(self.x[o][period] for o in now[place])
+                self.model.add_linear_constraint(change >= after - before)
+                self.model.add_linear_constraint(change >= before - after)
+                moved.append(change)
+        return mathopt.fast_sum(moved) + gone
 
     def shortfall(self, need: Need) -> mathopt.LinearSum:
         """What is not served of a workload, in hours of its largest demand, times RESOLUTION.
@@ -203,8 +233,9 @@ class FleetModel:
 
     def _most(self, option: int, demand: int) -> int:
         """More replicas of an option than any best plan has."""
-        one = self.instance.options[option]
-        return ceil(demand / one.capacity) + self._need(one.workload).n_plus + 1
+        one, earlier = self.instance.options[option], self.instance.earlier
+        kept = 0 if earlier is None else max(earlier.replicas.get(one.runs, (0,)))  # that need not be stopped
+        return max(ceil(demand / one.capacity) + self._need(one.workload).n_plus + 1, kept)
 
     def _one_chip(self, need: Need, mine: list[int]) -> None:
         options = self.instance.options

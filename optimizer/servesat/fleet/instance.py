@@ -7,6 +7,7 @@ from functools import cached_property
 from math import ceil, floor
 
 from servesat.fleet.configurations import Configuration, configurations
+from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.pricing import Purchase
 from servesat.rules import TOLERANCE
@@ -38,6 +39,11 @@ class Option:
         return self.region, self.configuration.chip
 
     @property
+    def runs(self) -> Place:
+        """The workload, the configuration and the region: another one is another replica."""
+        return self.workload, self.configuration.name, self.region
+
+    @property
     def usd_per_hour(self) -> float:
         """What one replica costs for an hour."""
         return self.chips * self.usd_per_chip_hour
@@ -60,13 +66,17 @@ class Need:
 
 @dataclass(frozen=True)
 class FleetInstance:
-    """Everything the formulation needs to know of a fleet; quotas are by region and chip, if there are any."""
+    """Everything the formulation needs to know of a fleet.
+
+    Quotas are by region and chip, if there are any; `earlier` is a plan against which changes count.
+    """
 
     needs: tuple[Need, ...]
     options: tuple[Option, ...]
     hours: tuple[float, ...]
     quotas: dict[tuple[str, str], int]
     budget_usd: float | None
+    earlier: Earlier | None = None
 
     def of(self, workload: str) -> list[int]:
         """The options of one workload, by position."""
@@ -101,7 +111,7 @@ class FleetInstance:
         peaks = [
             replace(need, demand=(max(need.demand),), requests_per_s=(max(need.requests_per_s),)) for need in self.needs
         ]
-        return replace(self, needs=tuple(peaks), hours=(sum(self.hours),))
+        return replace(self, needs=tuple(peaks), hours=(sum(self.hours),), earlier=None)
 
 
 def fleet_instance(spec: FleetSpec) -> FleetInstance:

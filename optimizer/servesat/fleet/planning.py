@@ -7,8 +7,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from servesat.fleet.check import check, chips_taken
+from servesat.fleet.check import changes_of, check, chips_taken
 from servesat.fleet.decomposition import decomposes, plan_by_decomposition
+from servesat.fleet.earlier import Earlier, read_earlier
 from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, limits_of
 from servesat.fleet.instance import FleetInstance, Option, fleet_instance
 from servesat.fleet.spec import FleetSpec
@@ -54,7 +55,7 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetCorrection:
-    """One change that makes a plan exist: to a quota, to all demand, or to the budget."""
+    """One change that makes a plan exist: to a quota, to all demand, to the budget, or to how much may change."""
 
     limit: Limit
     value: float
@@ -67,8 +68,8 @@ class FleetResult:
 
     It is `optimal` when its bill is proved the least (and, where demand falls short, that it falls no shorter than it
     must). `proved` tells of each goal whether its optimum is proved; `unserved` is by workload and period, in
-    requests/s, when demand was allowed to fall short; `chips_taken` is by region and chip, for each period; `engine` is
-    what solved it.
+    requests/s, when demand was allowed to fall short; `chips_taken` is by region and chip, for each period; `changes`
+    are the replicas started or stopped against an earlier plan, whose price is in the bill; `engine` is what solved it.
     """
 
     status: Status
@@ -82,6 +83,7 @@ class FleetResult:
     conflict: tuple[Limit, ...] | None = None
     corrections: tuple[FleetCorrection, ...] = ()
     chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    changes: int | None = None
     engine: str = "compact model, HiGHS"
     solve_s: float = 0.0
 
@@ -94,7 +96,13 @@ class FleetResult:
 
 
 def plan_fleet(
-    spec: FleetSpec | Mapping[str, Any] | str | Path, *, time_limit_s: float | None = None, degrade: bool = False
+    spec: FleetSpec | Mapping[str, Any] | str | Path,
+    *,
+    time_limit_s: float | None = None,
+    degrade: bool = False,
+    earlier: str | Path | None = None,
+    max_changes: int | None = None,
+    usd_per_change: float = 0.0,
 ) -> FleetResult:
     """Find the cheapest fleet that meets every demand and limit, proved, and re-derived without the solver.
 
@@ -104,6 +112,9 @@ def plan_fleet(
     spec = spec if isinstance(spec, FleetSpec) else FleetSpec.load(spec)
     start = time.perf_counter()
     instance = fleet_instance(spec)
+    if earlier is not None:
+        before = Earlier(read_earlier(earlier, len(spec.periods_h)), max_changes, usd_per_change)
+        instance = replace(instance, earlier=before)
     deadline = inf if time_limit_s is None else start + time_limit_s
     result = plan_instance(instance, deadline, degrade=degrade)
     return replace(result, solve_s=time.perf_counter() - start)
@@ -180,6 +191,7 @@ def _planned(
         allocations=_allocations(instance, solution),
         reservations=_reservations(instance, solution),
         chips_taken=chips_taken(instance, solution),
+        changes=None if instance.earlier is None else changes_of(instance, solution),
         unserved=unserved,
         proved=proved,
         engine=engine,
@@ -251,7 +263,7 @@ def minimal_conflict(instance: FleetInstance) -> tuple[Limit, ...]:
 
 
 def _corrections(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple[FleetCorrection, ...]:
-    """The nearest change of each kind that alone makes a plan exist: a quota, the budget, or a share of all demand."""
+    """The nearest of each kind that alone makes a plan exist: a quota, the budget, changes, a share of all demand."""
     found = []
     model = FleetModel(replace(instance, budget_usd=None), may_fall_short=True)
     served = model.solve(model.fraction_unserved(), None)
@@ -269,4 +281,8 @@ def _corrections(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple[
             solution = model.solve(model.usd(), None)
             if solution.status is Status.OPTIMAL:
                 found.append(FleetCorrection(limit=limit, value=solution.objective, unit="$"))
+        elif limit.kind == "max_changes":
+            solution = model.solve(model.moved, None)
+            if solution.status is Status.OPTIMAL:
+                found.append(FleetCorrection(limit=limit, value=round(solution.objective), unit="changes"))
     return tuple(found)

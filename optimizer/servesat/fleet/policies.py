@@ -96,7 +96,7 @@ def _one_after_another(instance: FleetInstance, time_limit_s: float | None) -> P
     name, left, total, proved = "greedy, one workload after another", dict(instance.quotas), 0.0, True
     for need in sorted(instance.needs, key=lambda need: need.priority):
         mine = instance.only(lambda option, name=need.name: option.workload == name)  # type: ignore[misc]
-        alone = replace(mine, needs=(need,), quotas=left, budget_usd=None)
+        alone = replace(mine, needs=(need,), quotas=left, budget_usd=None, earlier=None)
         model = FleetModel(alone)
         found = model.solve(model.usd(), time_limit_s)
         if found.status not in (Status.OPTIMAL, Status.FEASIBLE):

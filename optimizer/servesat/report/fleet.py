@@ -45,6 +45,8 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
         "gap": result.gap,
         "proved": result.proved,
         "engine": result.engine,
+        "periods": len(result.instance.hours),
+        "changes": result.changes,
         "allocations": [_allocation_document(one) for one in result.allocations],
         "reservations": [
             {"region": one.region, "chip": one.chip, "chips": one.chips, "usd": one.usd} for one in result.reservations
@@ -86,8 +88,7 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
 
 def _allocation_document(one: Allocation) -> dict[str, Any]:
     plan = one.option.configuration.plan
-    row = {key: value for key, value in _row(one).items() if key != "configuration"}
-    return {**row, "plan": None if plan is None else plan_document(plan)}
+    return {**_row(one), "plan": None if plan is None else plan_document(plan)}
 
 
 def _limit_document(limit: Limit) -> dict[str, Any]:
@@ -123,6 +124,10 @@ def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
     for kept in result.reservations:
         for name, key in zip(parts, ("(reserved)", kept.region, kept.chip, "reserved"), strict=True):
             parts[name][key] += kept.usd
+    earlier = result.instance.earlier
+    if earlier is not None and earlier.usd_per_change and result.changes:
+        for found in parts.values():
+            found["(changes)"] = earlier.usd_per_change * result.changes
     return {name: sorted(found.items(), key=lambda pair: -pair[1]) for name, found in parts.items()}
 
 
@@ -162,6 +167,8 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
     if result.reservations:
         kept = (f"{one.chips} {one.chip} in {one.region} ({dollars(one.usd)})" for one in result.reservations)
         console.print(f"reserved for all periods: {', '.join(kept)}\n")
+    if result.changes is not None:
+        console.print(f"{result.changes} replicas started or stopped against the earlier plan\n")
     _print_unserved(console, result)
     if beside is not None:
         console.print(_policies_table(result, beside))
@@ -288,6 +295,8 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
         return f"the {chip} quota of {instance.quotas[region, chip]} in {region}"
     if limit.kind == "budget":
         return f"the budget of {dollars(instance.budget_usd or 0.0)}"
+    if limit.kind == "max_changes":
+        return f"at most {0 if instance.earlier is None else instance.earlier.max_changes} changes"
     names = {
         "demand": "the demand",
         "region_share": "max_share_per_region",
@@ -303,6 +312,8 @@ def _correction_words(one: FleetCorrection) -> str:
         return f"{one.value:g} {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "budget":
         return f"a budget of {dollars(one.value)}"
+    if one.limit.kind == "max_changes":
+        return f"{one.value:g} changes"
     return f"{one.value:.1%} of every demand, and no more"
 
 
