@@ -432,3 +432,28 @@ def test_how_many_pairs_are_taken_at_a_time_changes_nothing(
         monkeypatch.setattr("servesat.pools.AT_A_TIME", at_a_time)
         again = solve(spec)
         assert (again.plan, again.binding) == (whole.plan, whole.binding)
+
+
+def test_a_prompt_alone_may_take_too_long_in_one_pool_and_not_in_another() -> None:
+    agrees(
+        {
+            "model": {
+                "name": "random", "layers": 1, "d_model": 256, "d_ff": 256, "query_heads": 8, "kv_heads": 8,
+                "head_dim": 64, "vocab_size": 1000, "gated_mlp": False, "nominal_parameters": 7e9,
+            },
+            "workload": {"prompt_tokens": 1000, "output_tokens": 1},
+            "slo": {"e2e_ms": 100.0, "stall_ms": 20.0},
+            "search": {
+                "weights": ["bf16"], "kv_cache": ["int8"], "max_batch": 5,
+                "modes": ["interleaved", "chunked", "disaggregated"],
+                "chips": [
+                    {
+                        "name": "chip0", "vendor": "random", "hbm_bytes": 16e9, "hbm_bytes_per_s": 3e11,
+                        "flop_per_s": {"bf16": 1e14, "int8": 1e13}, "topologies": ["2x2"], "usd_per_chip_hour": 0.5,
+                        "network_bytes_per_s": 1e9,
+                        "axes": [{"name": f"axis{number}", "bytes_per_s": 9e10} for number in range(2)],
+                    }
+                ],
+            },
+        }
+    )  # fmt: skip

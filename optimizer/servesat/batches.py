@@ -118,7 +118,8 @@ def _upper(spec: Spec, layouts: Layouts) -> Iterator[tuple[Requirement, Floats]]
     if slo.e2e_ms is not None:
         steps = serving.first_token_steps + (workload.output_tokens or 0) - 1
         limit_s = (_seconds(slo.e2e_ms) - serving.first_token_s) / np.maximum(steps, 1.0)
-        yield Requirement.E2E, np.where(steps > 0, shape.largest_batch_within(limit_s), np.inf)
+        first_alone = np.where(limit_s >= 0, np.inf, 0.0)  # with one token to a request, no batch delays its end
+        yield Requirement.E2E, np.where(steps > 0, shape.largest_batch_within(limit_s), first_alone)
     if slo.stall_ms is not None:
         step = replace(shape, kv_s=shape.kv_s - serving.share_s)
         yield Requirement.STALL, np.asarray(step.largest_batch_within(_seconds(slo.stall_ms)))
