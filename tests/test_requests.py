@@ -457,3 +457,32 @@ def test_a_prompt_alone_may_take_too_long_in_one_pool_and_not_in_another() -> No
             },
         }
     )  # fmt: skip
+
+
+def test_slices_enough_for_a_throughput_are_tried_where_no_batch_meets_the_other_limits() -> None:
+    chip = {
+        "vendor": "random", "hbm_bytes": 16e9, "network_bytes_per_s": 1e9,
+        "flop_per_s": {"bf16": 1e13, "int8": 1e13},
+        "axes": [{"name": f"axis{number}", "bytes_per_s": 9e10} for number in range(2)],
+    }  # fmt: skip
+    agrees(
+        {
+            "model": {
+                "name": "random", "layers": 12, "tied_embeddings": True, "d_model": 256, "d_ff": 256, "query_heads": 8,
+                "kv_heads": 8, "head_dim": 64, "vocab_size": 1000, "gated_mlp": False, "nominal_parameters": 7e10,
+            },
+            "workload": {"prompt_tokens": 1000, "prefix_cache_hit": 0.5, "output_tokens": 64},
+            "slo": {"stall_ms": 20.0, "ttft_ms": 200.0, "e2e_ms": 3000.0, "tpot_ms": 1.0, "min_tokens_per_s": 50.0},
+            "search": {
+                "weights": ["bf16"], "kv_cache": ["bf16"], "max_batch": 6, "modes": ["disaggregated"],
+                "max_usd_per_hour": 20.0, "quota": {"chip0": 8},
+                "chips": [
+                    {**chip, "name": "chip0", "hbm_bytes_per_s": 3e11, "topologies": ["4x3"], "usd_per_chip_hour": 1.2},
+                    {
+                        **chip, "name": "chip1", "hbm_bytes_per_s": 3.35e12, "topologies": ["1x1", "2x2", "4x1"],
+                        "usd_per_chip_hour": 2.0,
+                    },
+                ],
+            },
+        }
+    )  # fmt: skip

@@ -100,10 +100,15 @@ def sized(spec: Spec, sides: Sides, pairs: Ints, relaxed: int, *, any_batch: boo
     return rows, np.where(over, np.inf, usd_per_hour / 3600 / (per_s * spec.utilisation))
 
 
-def enough(spec: Spec, sides: Sides, pairs: Ints, relaxed: int) -> Layouts:
-    """The layouts of pairs with the fewest slices that put out the tokens asked for, at their largest batch."""
+def enough(spec: Spec, sides: Sides, pairs: Ints, relaxed: int, *, any_batch: bool = False) -> Layouts:
+    """The layouts of pairs with the fewest slices that put out the tokens asked for, at their largest batch.
+
+    Pairs without a batch are left out, or, with `any_batch`, sized for the largest of the search.
+    """
     rows, output_tokens = paired(spec, sides, pairs), spec.workload.output_tokens or 0
     batch = largest_batch(spec, rows, relaxed)
+    if any_batch:
+        batch = np.where(batch > 0, batch, spec.search.max_batch)
     possible = np.flatnonzero(batch > 0)
     rows, batch = rows.take(possible), batch[possible]
     per_s = (spec.slo.min_tokens_per_s or 0.0) / output_tokens / (1 + TOLERANCE)

@@ -53,6 +53,7 @@ def disaggregated(
             sized(spec, sides, every, limits)[0],
             sized(spec, sides, every, limits | int(BIT[Requirement.HBM]), any_batch=True)[0],
             enough(spec, sides, every, relaxed),
+            enough(spec, sides, every, limits | int(BIT[Requirement.HBM]), any_batch=True),
         ]
     rows = found[0].join(*found[1:])
     return rows if excluded is None else rows.take(np.flatnonzero(~excluded(rows)))
