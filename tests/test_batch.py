@@ -136,4 +136,6 @@ def test_what_names_no_spec_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServesatError, match="names no spec"):
         spec_files([str(tmp_path / "*.yaml")])
     specs = folder(tmp_path / "specs", 2)
+    (specs / "inner").mkdir()
+    assert len(spec_files([str(specs / "*")])) == 2  # a pattern may match folders too
     assert len(spec_files([str(specs), str(specs / "0*.yaml"), str(specs / "000.yaml")])) == 2

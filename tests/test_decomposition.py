@@ -68,6 +68,24 @@ def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dic
         assert check(instance, found) >= best[0] - 2e-6
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(small_fleets())
+def test_without_quotas_each_cover_stands_alone_and_the_plan_is_the_best(raw: dict[str, Any]) -> None:
+    for need in raw["needs"]:
+        need |= {"n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+    for option in raw["options"]:
+        option["purchase"] = "on_demand"
+    raw |= {"budget": None, "earlier": None, "quotas": {}}
+    assume(any(any(need["demand"]) for need in raw["needs"]))
+    best = fleet_oracle.goals(raw)
+    assume(best is not None)
+    assert best is not None
+    found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
+    assert found.status is Status.FEASIBLE
+    assert found.objective == pytest.approx(best[0], abs=2e-6)  # the oracle rounds to millionths
+    assert found.bound == pytest.approx(best[0], abs=2e-6)  # all capacities are whole cells
+
+
 def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed() -> None:
     need = {"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
     option = {

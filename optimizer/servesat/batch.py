@@ -2,10 +2,11 @@
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from servesat.deployment import solve
 from servesat.errors import ServesatError, SpecError
 from servesat.fleet.planning import plan_fleet
 from servesat.formulation import Settings
+from servesat.journal import Journal, Memory, collect
 from servesat.parallel import as_finished
 from servesat.spec import Spec
 from servesat.validation import read_yaml
@@ -43,7 +45,8 @@ def spec_files(targets: Iterable[str]) -> list[Path]:
         if path.is_dir():
             named = sorted(one for one in path.rglob("*") if one.suffix in {".yaml", ".yml"} and one.is_file())
         else:
-            named = [path] if path.is_file() else sorted(map(Path, glob.glob(target, recursive=True)))
+            matches = sorted(map(Path, glob.glob(target, recursive=True)))
+            named = [path] if path.is_file() else [one for one in matches if one.is_file()]
         if not named:
             raise ServesatError(f"{target}: names no spec; expected a folder with .yaml files, a pattern, or a file")
         found |= dict.fromkeys(named)
@@ -60,16 +63,27 @@ class Batch:
     @property
     def identity(self) -> str:
         """A text that no other batch has, nor this one when a file of it has changed."""
-        texts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths]
+        texts = [_hash(path) for path in self.paths]
         return "\n".join([version("servesat"), str(self.time_limit_s), *map(str, self.paths), *texts])
 
-    def rows(self, numbers: Sequence[int], workers: int = 1) -> Iterator[list[dict[str, Any]]]:
-        """Solve the specs with these numbers; yield the row of each as it finishes, in any order.
+    def run(self, store: Journal | Memory, workers: int | None, advance: Callable[[int], None]) -> bool:
+        """Solve the specs that the store lacks, each row appended as it is finished; False where Ctrl-C cut it off.
 
         A row holds the spec's number and path, its kind, its status (`error` where it is malformed or failed), the plan
-        of a deployment, the bill of a fleet, what binds, the minimal conflicts, and the error.
+        of a deployment, the bill of a fleet, what binds, the minimal conflicts, and the error. `workers` are one a core
+        if left out.
         """
-        return as_finished(partial(_rows, self), numbers, workers)
+        done = {row["number"] for row in store.rows()}
+        left = [number for number in range(len(self.paths)) if number not in done]
+        workers = min(cpu_count() or 1, max(1, len(left))) if workers is None else workers
+        return collect(as_finished(partial(_rows, self), left, workers), store, advance)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as fault:  # told in the row of the spec
+        return str(fault)
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Long runs: a task over many chunks, on one process or several, in order whatever the number of processes."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import cpu_count
 from signal import SIG_IGN, SIGINT, signal
@@ -11,6 +11,7 @@ from typing import TypeVar
 from servesat.errors import ServesatError
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 WORTH_A_PROCESS = 500
 """Items below which starting another process takes longer than it saves."""
@@ -32,19 +33,33 @@ def in_chunks(
     `task` must be picklable when there are several workers, and must depend on nothing but its chunk for the answers to
     be the same with any number of them.
     """
+    size = max(1, min(largest_chunk, len(items) // (4 * max(workers, 1))))
+    chunks = (items[first : first + size] for first in range(0, len(items), size))
+    return _on_processes(task, chunks, workers, "generator")
+
+
+def as_finished(task: Callable[[int], Answer], items: Sequence[int], workers: int) -> Iterator[Answer]:
+    """Yield `task` of each item as it finishes, in any order; `task` must be picklable when there are several workers.
+
+    No item waits for another: one that takes long holds back none of the answers.
+    """
+    return _on_processes(task, items, workers, "generator_unordered")
+
+
+def _on_processes(
+    task: Callable[[Item], Answer], items: Iterable[Item], workers: int, return_as: str
+) -> Iterator[Answer]:
     if workers < 1:
         raise ServesatError(f"workers = {workers}: expected at least 1")
-    size = max(1, min(largest_chunk, len(items) // (4 * workers)))
-    chunks = (items[first : first + size] for first in range(0, len(items), size))
     if workers == 1:
-        yield from map(task, chunks)
+        yield from map(task, items)
         return
     from joblib import Parallel, delayed
 
     # A run that is cut off gives up what its other processes are at: there is nothing to warn of.
     warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, "joblib")
     with _ctrl_c_ignored():
-        answers = Parallel(n_jobs=workers, return_as="generator")(delayed(task)(chunk) for chunk in chunks)
+        answers = Parallel(n_jobs=workers, return_as=return_as)(delayed(task)(item) for item in items)
     yield from answers
 
 
@@ -59,21 +74,3 @@ def _ctrl_c_ignored() -> Iterator[None]:
         yield
     finally:
         signal(SIGINT, handler)
-
-
-def as_finished(task: Callable[[int], Answer], items: Sequence[int], workers: int) -> Iterator[Answer]:
-    """Yield `task` of each item as it finishes, in any order; `task` must be picklable when there are several workers.
-
-    No item waits for another: one that takes long holds back none of the answers.
-    """
-    if workers < 1:
-        raise ServesatError(f"workers = {workers}: expected at least 1")
-    if workers == 1:
-        yield from map(task, items)
-        return
-    from joblib import Parallel, delayed
-
-    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, "joblib")
-    with _ctrl_c_ignored():
-        answers = Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(task)(item) for item in items)
-    yield from answers

@@ -25,10 +25,8 @@ def batch(
     Exit codes: 0 every spec has an answer, 1 some have none or an error, 2 a usage error, 130 cut off.
     """
     with errors_told():
-        from os import cpu_count
-
         from servesat.batch import ANSWERED, COLUMNS, Batch, flat, spec_files
-        from servesat.journal import Journal, Memory, collect
+        from servesat.journal import Journal, Memory
         from servesat.report.batch import print_batch
         from servesat.report.files import TABLES, json_lines, write_table
         from servesat.report.progress import progress
@@ -40,10 +38,8 @@ def batch(
             raise typer.BadParameter("--resume: give the --out of the run that was cut off")
         asked = Batch(tuple(spec_files(specs)), time_limit)
         store = Memory() if out is None else Journal(out, asked.identity, resume=resume)
-        done = {row["number"] for row in store.rows()}
-        left = [number for number in range(len(asked.paths)) if number not in done]
-        with progress("specs", len(asked.paths), len(done)) as advance:
-            complete = collect(asked.rows(left, workers or min(cpu_count() or 1, max(1, len(left)))), store, advance)
+        with progress("specs", len(asked.paths), store.done) as advance:
+            complete = asked.run(store, workers, advance)
         if out is not None and complete:
             write_table(out, store.rows_by("number"), columns=COLUMNS, flatten=flat, head={}, under="rows")
             typer.echo(f"wrote {out}", err=True)

@@ -15,9 +15,9 @@ from servesat.arrays import Bools, Floats, Ints
 from servesat.fleet.check import bill_of
 from servesat.fleet.covers import Covers
 from servesat.fleet.formulation import FleetSolution
+from servesat.fleet.formulation.master import Cover, Master
+from servesat.fleet.formulation.rounding import whole_plan
 from servesat.fleet.instance import FleetInstance
-from servesat.fleet.master import Cover, Master
-from servesat.fleet.rounding import whole_plan
 from servesat.plan import Status
 
 LARGE = 20_000

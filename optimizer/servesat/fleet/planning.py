@@ -19,8 +19,13 @@ from servesat.rules import TOLERANCE
 GOALS = ("usd", "configurations", "changes")
 """What is pursued after another: money over all periods, configurations that workloads run in, replicas that change."""
 
+DECOMPOSITION = "decomposition, GLOP and HiGHS"
+
 DECOMPOSED_S = 300.0
 """Seconds that a decomposed fleet takes at most where no time limit is given: its gap closes ever more slowly."""
+
+HOPELESS = 1_000_000
+"""Replica variables from which the compact model takes gigabytes, and minutes to be built: it is not tried then."""
 
 LATER = GOALS[1:]
 LATER_S = 10.0
@@ -153,7 +158,9 @@ def plan_instance(
         large = _decomposed(instance, deadline)
         if large is not None:
             done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(LATER, False)}
-            return _planned(instance, large, large.bound, done, engine="decomposition, GLOP and HiGHS")
+            return _planned(instance, large, large.bound, done, engine=DECOMPOSITION)
+        if len(instance.options) * len(instance.hours) >= HOPELESS:
+            return FleetResult(status=Status.UNKNOWN, instance=instance, engine=DECOMPOSITION)
     model = FleetModel(instance, may_fall_short=degrade)
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}

@@ -1,6 +1,6 @@
 """The fleet as one integer program: replicas by workload, configuration, region, purchase and period.
 
-The only place of the fleet that knows OR-Tools. HiGHS solves it (docs/formulation.md, "Fleets").
+HiGHS solves it (docs/formulation.md, "Fleets").
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from ortools.math_opt.python import mathopt
 
 from servesat.errors import SolverError
 from servesat.fleet.earlier import Earlier, Place
-from servesat.fleet.highs import solved
+from servesat.fleet.formulation.highs import solved
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
 

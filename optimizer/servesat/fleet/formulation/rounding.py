@@ -9,10 +9,10 @@ import numpy as np
 from ortools.math_opt.python import mathopt
 
 from servesat.arrays import Floats, Ints
-from servesat.fleet.formulation import FleetModel, FleetSolution
-from servesat.fleet.highs import solved
+from servesat.fleet.formulation.compact import FleetModel, FleetSolution
+from servesat.fleet.formulation.highs import solved
+from servesat.fleet.formulation.master import Cover, Place
 from servesat.fleet.instance import FleetInstance
-from servesat.fleet.master import Cover, Place
 from servesat.plan import Status
 
 GAP = 1e-4
