@@ -179,7 +179,11 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
 
 def _count(result: FleetResult) -> str:
     used = {(one.workload, one.option.configuration.name) for one in result.allocations}
-    return f"{len(used)} configurations of {len(result.instance.needs)} workloads"
+    return f"{_counted(len(used), 'configuration')} of {_counted(len(result.instance.needs), 'workload')}"
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _schedule(result: FleetResult) -> Table:
@@ -346,8 +350,9 @@ def _page(result: FleetResult, beside: Comparison | None) -> str:
         barmode="stack",
         template="plotly_white",
         title="Chips of each workload",
-        xaxis_title="period",
-        yaxis_title="chips",
+        showlegend=True,
+        xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
+        yaxis={"title": "chips", "rangemode": "tozero", "tickformat": "d"},
     )
     chart = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
