@@ -341,8 +341,9 @@ def _page(result: FleetResult, beside: Comparison | None) -> str:
     recorder = Recorder(record=True, width=140, file=StringIO(), highlight=False)
     print_fleet(recorder, result, beside)
     tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-    figure = go.Figure()
-    for colour, (name, counts) in enumerate(_chips_by_workload(result).items()):
+    figure, chips = go.Figure(), _chips_by_workload(result)
+    most = max(map(sum, zip(*chips.values(), strict=True)))
+    for colour, (name, counts) in enumerate(chips.items()):
         figure.add_trace(
             go.Bar(x=list(range(len(counts))), y=counts, name=name, marker={"color": COLOURS[colour % len(COLOURS)]})
         )
@@ -352,7 +353,7 @@ def _page(result: FleetResult, beside: Comparison | None) -> str:
         title="Chips of each workload",
         showlegend=True,
         xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
-        yaxis={"title": "chips", "rangemode": "tozero", "tickformat": "d"},
+        yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if most <= 10 else None},
     )
     chart = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
