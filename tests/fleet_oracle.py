@@ -6,6 +6,8 @@ Takes plain mappings and imports nothing from servesat.
 from itertools import pairwise, product
 from typing import Any
 
+from tests.floor_oracle import packs
+
 MOST = 4  # replicas of an option that are tried
 
 
@@ -40,6 +42,11 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
             held = reserved.get(place, 0)
             if ("quota", *place) not in without and any(one[place] + held > quota for one in taken):
                 fits = False
+        for place, (shape, count) in fleet.get("pods", {}).items():
+            if ("pods", *place) not in without and not all(
+                stands(options, one, place, shape, count) for one in replicas
+            ):
+                fits = False
         price = {(o["region"], o["chip"]): o["usd"] for o in options if o["purchase"] == "reserved"}
         usd += sum(price[place] * count * sum(hours) for place, count in reserved.items())
         if fleet.get("earlier") is not None:
@@ -48,6 +55,17 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
             fits = fits and (("max_changes",) in without or most is None or changes <= most)
         if fits and (("budget",) in without or fleet["budget"] is None or usd <= fleet["budget"] * (1 + 1e-9)):
             yield usd, replicas, reserved
+
+
+def stands(options, counts, place, shape, pods) -> bool:
+    """Whether the slices of some replicas stand together in the pods of a place."""
+    here = [
+        (option["slice"], (False,) * len(option["slice"]))
+        for option, count in zip(options, counts, strict=True)
+        for _ in range(count)
+        if (option["region"], option["chip"]) == place
+    ]
+    return packs(shape, pods, tuple(sorted(here)))
 
 
 def changed(fleet, replicas) -> int:
@@ -117,6 +135,7 @@ def limits(fleet: dict[str, Any]) -> list[tuple[str, ...]]:
         found += [("spot_share", need["name"])] if need["max_spot_share"] < 1 else []
         found += [("n_plus", need["name"])] if need["n_plus"] else []
     found += [("quota", *place) for place in fleet["quotas"]]
+    found += [("pods", *place) for place in fleet.get("pods", {})]
     if fleet.get("earlier") is not None and fleet["earlier"]["max_changes"] is not None:
         found.append(("max_changes",))
     return found + ([("budget",)] if fleet["budget"] is not None else [])

@@ -56,7 +56,7 @@ def test_a_cover_serves_and_its_bound_is_none_too_high(items: list[tuple[float, 
 def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
     for need in raw["needs"]:
         need |= {"n_plus": 0, "max_share_per_region": None}
-    raw |= {"budget": None, "earlier": None}
+    raw |= {"budget": None, "earlier": None, "pods": {}}
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
     assume(best is not None)
@@ -75,7 +75,7 @@ def test_without_quotas_each_cover_stands_alone_and_the_plan_is_the_best(raw: di
         need |= {"n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
     for option in raw["options"]:
         option["purchase"] = "on_demand"
-    raw |= {"budget": None, "earlier": None, "quotas": {}}
+    raw |= {"budget": None, "earlier": None, "pods": {}, "quotas": {}}
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
     assume(best is not None)
@@ -96,5 +96,6 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     assert decomposes(instance_of(raw))
     assert not decomposes(instance_of({**raw, "options": [option]}))
     assert not decomposes(instance_of({**raw, "budget": 5.0}))
+    assert not decomposes(instance_of({**raw, "pods": {("r", "x"): ((4, 4), 1)}}))
     assert not decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
     assert not decomposes(instance_of({**raw, "needs": [{**need, "max_share_per_region": 0.5}]}))

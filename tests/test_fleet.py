@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -13,9 +14,13 @@ from typer.testing import CliRunner
 from servesat import SpecError, Status
 from servesat.cli import app
 from servesat.fleet.configurations import Configuration, configurations
+from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.earlier import Earlier
+from servesat.fleet.floor import Pods, Slice
+from servesat.fleet.formulation import FleetModel, floors
+from servesat.fleet.formulation.floors import Floor
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
-from servesat.fleet.planning import minimal_conflict, plan_fleet, plan_instance
+from servesat.fleet.planning import plan_fleet, plan_instance
 from servesat.fleet.policies import compared
 from servesat.report.documents import dumps
 from servesat.report.fleet import fleet_document, workload_utilisation
@@ -77,11 +82,17 @@ def small_fleets(draw: Any) -> dict[str, Any]:
         for purchase in ("on_demand", "spot", "reserved")
     }
     for option in options:
+        of_chips = {1: [(1, 1)], 2: [(1, 2)], 4: [(2, 2), (1, 4)]}
+        option["slice"] = draw(st.sampled_from(of_chips[option["chips"]]))
         option["usd"] = price[option["region"], option["chip"], option["purchase"]]
     places = sorted({(option["region"], option["chip"]) for option in options})
     quotas = {place: draw(st.sampled_from([8, 4, 16, 32, 2, 0])) for place in places if draw(st.booleans())}
+    pods = {}
+    if draw(st.integers(0, 2)) == 2:
+        pods = {place: (draw(st.sampled_from([(2, 3), (3, 3), (1, 4)])), draw(st.integers(0, 2))) for place in places}
     budget = draw(st.sampled_from([None, None, None, 20.0, 300.0]))
     fleet = {"hours": hours, "needs": needs, "options": options, "quotas": quotas, "budget": budget, "earlier": None}
+    fleet["pods"] = pods
     if draw(st.integers(0, 3)) == 3:
         runs = {(option["workload"], option["name"], option["region"]) for option in options}
         gone = draw(st.sampled_from([set(), {("z", "config0", "east")}]))
@@ -112,7 +123,13 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
     options = tuple(
         Option(
             workload=option["workload"],
-            configuration=Configuration(option["name"], option["chip"], option["chips"], option["rate"]),
+            configuration=Configuration(
+                option["name"],
+                option["chip"],
+                option["chips"],
+                option["rate"],
+                slices=((Slice(option.get("slice", (1, option["chips"])), (False, False)), 1),),
+            ),
             region=option["region"],
             purchase=option["purchase"],
             usd_per_chip_hour=option["usd"],
@@ -127,7 +144,8 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
         given_before["max_changes"],
         given_before["usd_per_change"],
     )
-    return FleetInstance(needs, options, tuple(raw["hours"]), raw["quotas"], raw["budget"], before)
+    pods = {place: Pods(shape, count) for place, (shape, count) in raw.get("pods", {}).items()}
+    return FleetInstance(needs, options, tuple(raw["hours"]), raw["quotas"], raw["budget"], before, pods)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -157,6 +175,138 @@ def test_conflicts_are_true_and_minimal(raw: dict[str, Any]) -> None:
     conflict = {(limit.kind, *limit.of) for limit in minimal_conflict(instance_of(raw))}
     assert not fleet_oracle.has_fleet(raw, conflict)
     assert all(fleet_oracle.has_fleet(raw, conflict - {limit}) for limit in conflict)
+
+
+@st.composite
+def fleets_in_pods(draw: Any) -> dict[str, Any]:
+    """Two workloads, each with its slices, in pods that they about fill by count."""
+    shape, sizes = draw(
+        st.sampled_from(
+            [
+                ((3, 3), [(2, 2), (1, 3), (1, 1), (2, 3), (1, 2)]),
+                ((4, 4), [(1, 4), (2, 2), (3, 3), (2, 3), (1, 3)]),
+                ((3, 5), [(2, 2), (1, 5), (2, 3), (1, 4)]),
+            ]
+        )
+    )
+    rates = st.sampled_from([1.0, 1.5, 0.5, 0.75])
+    options = [
+        {
+            "workload": name, "name": f"config{number}", "chip": "x", "region": "east", "purchase": "on_demand",
+            "slice": one, "chips": one[0] * one[1], "rate": one[0] * one[1] * draw(rates),
+            "usd": 1.0,
+        }
+        for name in ("a", "b")
+        for number, one in enumerate(draw(st.lists(st.sampled_from(sizes), min_size=1, max_size=2, unique=True)))
+    ]  # fmt: skip
+    hours = [1.0] * (2 if len(options) == 2 else 1)
+    rate = {name: [option["rate"] for option in options if option["workload"] == name] for name in ("a", "b")}
+    needs = [
+        {
+            "name": name,
+            "demand": [
+                min(draw(st.sampled_from([1.0, 2.0, 0.5, 1.5])) * max(rate[name]), fleet_oracle.MOST * min(rate[name]))
+                for _ in hours
+            ],
+            "n_plus": 0,
+            "max_share_per_region": None,
+            "max_spot_share": 1.0,
+        }
+        for name in ("a", "b")
+    ]
+    pods = {("east", "x"): (shape, draw(st.integers(1, 2)))}
+    return {"hours": hours, "needs": needs, "options": options, "quotas": {}, "budget": None, "pods": pods}
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_fleet_in_pods_is_that_of_joint_enumeration(measured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every measure of what packs as a row, and with the number of chips alone, so that collisions decide."""
+    rounds = []
+    forbid = Floor.forbid_collisions
+    monkeypatch.setattr(Floor, "forbid_collisions", lambda *given: rounds.append(forbid(*given)) or rounds[-1])
+    if not measured:
+        monkeypatch.setattr(
+            floors, "volumes", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
+        )
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(fleets_in_pods())
+    def agrees(raw: dict[str, Any]) -> None:
+        result, best = plan_instance(instance_of(raw), inf), fleet_oracle.goals(raw)
+        if best is None:
+            conflict = {(limit.kind, *limit.of) for limit in result.conflict or ()}
+            assert not fleet_oracle.has_fleet(raw, conflict)
+            assert all(fleet_oracle.has_fleet(raw, conflict - {limit}) for limit in conflict)
+        else:
+            assert result.status is Status.OPTIMAL
+            assert result.total_usd == pytest.approx(best[0], abs=2e-6)
+
+    agrees()
+    assert any(rounds) or measured
+
+
+def test_slices_that_do_not_stand_are_named_with_the_pods_that_would_do(tmp_path: Path) -> None:
+    """Three 4x8 slices are 96 chips of 96, but a pod of 4x12 holds one."""
+    deployment = {**CHAT, "model": "llama-3-70b", "search": {**CHAT["search"], "topologies": {"tpu-v5e": ["4x8"]}}}
+    region: dict[str, Any] = {"quota": {"tpu-v5e": 96}, "price": {"tpu-v5e": {"on_demand": 1.0}}}
+    given = fleet(regions={"east": region}, workloads={"chat": {"deployment": deployment, "demand": 1}})
+    one = plan_fleet(given).allocations[0].option.requests_per_s
+    given["workloads"]["chat"]["demand"] = 2.5 * one
+    assert plan_fleet(given).total_usd == pytest.approx(96)
+    region["pods"] = {"tpu-v5e": {"count": 2, "shape": "4x12"}}
+    path = tmp_path / "fleet.yaml"
+    path.write_text(dumps(given))
+    ran = CliRunner().invoke(app, ["fleet", str(path)])
+    assert ran.exit_code == 3
+    assert "the 2 pods of 4x12 tpu-v5e in east" in ran.stdout
+    assert "3 of 4x8 do not stand together in 2 pods of 4x12 tpu-v5e in east" in ran.stdout
+    assert "80.0% of every demand, and no more\n  3 pods of tpu-v5e in east" in ran.stdout
+    document = json.loads(CliRunner().invoke(app, ["fleet", str(path), "--json"]).stdout)
+    assert document["collisions"] == [{"region": "east", "chip": "tpu-v5e", "slices": {"4x8": 3}, "proved": True}]
+    region["pods"]["tpu-v5e"]["count"] = 3
+    path.write_text(dumps(given))
+    document = json.loads(CliRunner().invoke(app, ["fleet", str(path), "--json", "--compare"]).stdout)
+    assert document["total_usd"] == pytest.approx(96)
+    assert [(one["pod"], one["sizes"]) for one in document["floors"][0]["slices"]] == [(n, [4, 8]) for n in range(3)]
+    assert [one["one_more_saves_usd"] for one in document["pods"]] == [0.0]
+
+
+def test_a_shape_that_no_pod_holds_is_not_rented() -> None:
+    """One 4x4 serves 16.4 requests/s, one 2x4 6.5; strips of 2x16 hold only those."""
+    region: dict[str, Any] = {"quota": {"tpu-v5e": 64}, "price": {"tpu-v5e": {"on_demand": 1.0}}}
+    deployment = {**CHAT, "model": "llama-3-70b"}
+    given = fleet(regions={"east": region}, workloads={"chat": {"deployment": deployment, "demand": 16}})
+    assert plan_fleet(given).total_usd == pytest.approx(16)
+    region["pods"] = {"tpu-v5e": {"count": 2, "shape": "2x16"}}
+    result = plan_fleet(given)
+    assert result.total_usd == pytest.approx(24)
+    assert [str(block.slice) for _, block in result.floors[0].placed] == ["2x4"] * 3
+
+
+def test_one_workload_after_another_finds_the_pods_as_those_before_it_left_them() -> None:
+    raw = {
+        "hours": [1.0],
+        "needs": [
+            {"name": name, "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+            for name in ("a", "b")
+        ],
+        "options": [
+            {
+                "workload": name, "name": name, "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+                "chips": 4, "slice": (2, 2), "usd": 1.0,
+            }
+            for name in ("a", "b")
+        ],
+        "quotas": {},
+        "budget": None,
+        "pods": {("r", "x"): ((3, 3), 2)},
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert result.total_usd == pytest.approx(8)
+    greedy = compared(result).policies[-1]
+    assert (greedy.name, greedy.total_usd) == ("greedy, one workload after another", pytest.approx(8))
+    alone = FleetModel(replace(result.instance, standing={("r", "x"): (((Slice((2, 2), (False, False)), 1),),)}))
+    assert alone.solve(alone.usd(), None).status is Status.INFEASIBLE
 
 
 def test_a_configuration_is_the_best_of_its_slice() -> None:
@@ -313,6 +463,11 @@ def test_simpler_policies_cost_no_less() -> None:
         assert one.quota == max(result.chips_taken[one.region, one.chip])
 
 
+def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
+    """A region with pods."""
+    return {"regions": {"east": {"price": {"tpu-v5e": {"on_demand": 1.0}}, "pods": pods}}}
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -334,6 +489,13 @@ def test_simpler_policies_cost_no_less() -> None:
         ),
         ({"regions": {"east": {"quota": {"tpu-v5f": 1}}}}, "regions.east: no chip 'tpu-v5f'; did you mean"),
         ({"workloads": {"chat": {"demand": 1}}}, "workloads.chat.deployment is missing"),
+        (in_pods({"tpu-v5f": {"count": 1}}), "regions.east: no chip 'tpu-v5f'; did you mean"),
+        (in_pods({"h100-sxm": {"count": 1}}), "regions.east.pods.h100-sxm: the slices of h100-sxm are no blocks"),
+        (in_pods({"tpu-v5e": {"count": 1, "shape": "16"}}), "pods.tpu-v5e.shape = 16: expected 2 sizes"),
+        (in_pods({"tpu-v5e": {"count": 1, "shape": "16xa"}}), "pods.tpu-v5e.shape = '16xa': expected chips along"),
+        (in_pods({"tpu-v5p": {"count": 1, "shape": "4x4x8"}}), "pods.tpu-v5p.shape = 4x4x8: expected a cube"),
+        (in_pods({"tpu-v5e": {"count": 1, "shape": "16x65"}}), "expected at most 64 chips along an axis"),
+        (in_pods({"tpu-v5e": {"count": -1}}), "regions.east.pods.tpu-v5e.count = -1: expected at least 0"),
         (
             {
                 "workloads": {

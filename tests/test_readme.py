@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from servesat.cli import app
-from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
+from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region
 from servesat.spec import Search, Spec
 from servesat.workload import Slo, Workload
 
@@ -68,5 +68,5 @@ def test_every_key_of_a_spec_is_described() -> None:
 
 
 def test_every_key_of_a_fleet_is_described() -> None:
-    keys = {*FleetSpec.model_fields, *FleetWorkload.model_fields, *Region.model_fields}
+    keys = {*FleetSpec.model_fields, *FleetWorkload.model_fields, *Region.model_fields, *PodsGiven.model_fields}
     assert {key for key in keys if f"`{key}`" not in FLEETS} == set()

@@ -80,16 +80,19 @@ class Chip(Sourced):
     def _topologies_fit_axes(self) -> Self:
         refuse_duplicates(self.topologies)
         for topology in self.topologies:
-            sizes = topology.split("x")
-            if not all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in sizes):
+            if not is_topology(topology):
                 raise ValueError(f"topologies: {topology!r}: expected chips along each axis, as in '4x8'")
             if chips_in(topology) > MAX_CHIPS:
                 raise ValueError(f"topologies: {topology!r}: expected at most {MAX_CHIPS:,} chips")
-            if len(sizes) != len(self.axes):
-                raise ValueError(
-                    f"topologies: {topology!r} has {len(sizes)} sizes, expected {len(self.axes)}, one an axis"
-                )
+            sizes = len(axis_sizes(topology))
+            if sizes != len(self.axes):
+                raise ValueError(f"topologies: {topology!r} has {sizes} sizes, expected {len(self.axes)}, one an axis")
         return self
+
+
+def is_topology(text: str) -> bool:
+    """Whether a text says chips along each axis, as '4x8' does."""
+    return all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in text.split("x"))
 
 
 def axis_sizes(topology: str) -> tuple[int, ...]:

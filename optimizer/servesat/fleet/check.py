@@ -5,7 +5,8 @@ from math import fsum
 
 from servesat.errors import SolverError
 from servesat.fleet.earlier import Place
-from servesat.fleet.formulation import FleetSolution, Limit
+from servesat.fleet.floor import stands
+from servesat.fleet.formulation import FleetSolution, Limit, pack
 from servesat.fleet.instance import FleetInstance, Need
 from servesat.rules import TOLERANCE
 
@@ -54,6 +55,7 @@ def check(instance: FleetInstance, solution: FleetSolution) -> float:
         for period in range(len(instance.hours)):
             _check_need(instance, solution, need, period)
     _check_chips(instance, solution)
+    _check_floors(instance, solution)
     usd = bill_of(instance, solution)
     most = None if instance.earlier is None else instance.earlier.max_changes
     if most is not None and changes_of(instance, solution) > most:
@@ -100,6 +102,14 @@ def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, pe
             raise SolverError(f"the fleet breaks {limit.kind} of {need.name} in period {period}: {has} of {least}")
     if need.one_chip and len({instance.options[o].configuration.chip for o in used_ever(instance, solution, need)}) > 1:
         raise SolverError(f"the fleet serves {need.name} on several types of chips")
+
+
+def _check_floors(instance: FleetInstance, solution: FleetSolution) -> None:
+    for place, pods in instance.pods.items():
+        for period in range(len(instance.hours)):
+            slices = instance.slices(place, period, solution.replicas)
+            if not stands(pods, slices, pack(pods, slices).placed):
+                raise SolverError(f"the {place[1]} of {place[0]} do not stand in {pods} in period {period}")
 
 
 def _check_chips(instance: FleetInstance, solution: FleetSolution) -> None:

@@ -1,13 +1,15 @@
 """The configurations that a workload may run in: what one replica of each serves, and the chips it takes."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from servesat.accelerator import Chip, axis_sizes
 from servesat.candidates import evaluate
 from servesat.check import rederive
 from servesat.deployment import solve
+from servesat.fleet.floor import Counts, Slice, counted
 from servesat.modes import enumerate_layouts
 from servesat.plan import Mode, Plan
 from servesat.spec import Spec
@@ -22,20 +24,26 @@ class Configuration:
     chips: int
     requests_per_s: float
     plan: Plan | None = None
+    slices: Counts = ()
 
 
-def configurations(spec: Spec, chips: Iterable[str], *, keep_dominated: bool = False) -> tuple[Configuration, ...]:
+def configurations(
+    spec: Spec, chips: Iterable[str], *, keep_dominated: bool = False, in_pods: Collection[str] = ()
+) -> tuple[Configuration, ...]:
     """What one replica can be, on each of the chips: the best of each slice in one pool, and the best two pools.
 
     The best of a slice serves the most requests within the limits. A configuration that serves no more than another on
-    no fewer of the same chips is left out, unless they are all to be kept.
+    no fewer of the same chips is left out, unless they are all to be kept, or those chips stand in pods, where it may
+    be the one whose shape fits.
     """
     found = []
     for chip in sorted(chips):
         slices = {own: names for own, names in spec.search.topologies.items() if own == chip}
         alone = {"search.chips": [chip], "search.topologies": slices, "search.quota": {}, "price": {chip: 1.0}}
-        found += _on_chip(spec.changed(alone), chip)
-    return tuple(found) if keep_dominated else tuple(one for one in found if not _dominated(one, found))
+        own = _on_chip(spec.changed(alone), chip)
+        every = keep_dominated or chip in in_pods
+        found += own if every else [one for one in own if not _dominated(one, own)]
+    return tuple(found)
 
 
 def _on_chip(spec: Spec, chip: str) -> list[Configuration]:
@@ -56,6 +64,7 @@ def _on_chip(spec: Spec, chip: str) -> list[Configuration]:
             chips=plan.chips,
             requests_per_s=spec.utilisation * (plan.requests_per_s or 0.0),
             plan=plan,
+            slices=_slices(spec, own, plan),
         )
         for plan in plans
     ]
@@ -65,10 +74,29 @@ def _best_of_each_slice(spec: Spec) -> list[Plan]:
     """The plan of each slice that serves the most; the slice's price is the same, so it is the cheapest."""
     columns = evaluate(spec, enumerate_layouts(spec, contenders=True))
     meets = np.flatnonzero(columns.violated == 0)
-    chips = columns.layouts.chips[meets]
-    order = meets[np.lexsort((columns.step_s[meets], columns.usd_per_million[meets], chips))]
-    _, first = np.unique(columns.layouts.chips[order], return_index=True)
+    numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.offers[0].chip))}
+    of_place = np.array([numbers[place.topology] for place in columns.layouts.places])
+    topology = of_place[columns.layouts.place]
+    order = meets[np.lexsort((columns.step_s[meets], columns.usd_per_million[meets], topology[meets]))]
+    _, first = np.unique(topology[order], return_index=True)
     return [rederive(spec, columns.assignment(int(order[row])))[0] for row in first]
+
+
+def _slices(spec: Spec, chip: Chip, plan: Plan) -> Counts:
+    """The slices of a plan, with the axes along which its collectives count on a ring."""
+    pools = [(plan.topology, (*plan.tp_axes, *plan.ep_axes), plan.slices)]
+    if plan.prefill is not None:
+        own = plan.prefill
+        pools.append((own.topology, (*own.tp_axes, *own.ep_axes), own.slices))
+    found = []
+    for topology, used, count in pools:
+        sizes = axis_sizes(topology)
+        every = [axis.wraps_every for axis in chip.axes]
+        closed = [wraps is not None and size % wraps == 0 for size, wraps in zip(sizes, every, strict=True)]
+        exact = spec.wraparound == "exact"
+        rings = tuple(exact and axis in used and closes for axis, closes in enumerate(closed))
+        found.append((Slice(sizes, rings), count))
+    return counted(found)
 
 
 def _name(plan: Plan) -> str:

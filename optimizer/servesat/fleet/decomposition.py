@@ -49,7 +49,7 @@ def decomposes(instance: FleetInstance) -> bool:
     """Whether a fleet is large, and its workloads are joined by quotas and reservations alone."""
     simple = all(not need.n_plus and need.max_share_per_region is None and not need.one_chip for need in instance.needs)
     large = len(instance.options) * len(instance.hours) >= LARGE
-    alone = instance.budget_usd is None and instance.earlier is None
+    alone = instance.budget_usd is None and instance.earlier is None and not instance.pods
     return large and simple and alone and all(instance.of(need.name) for need in instance.needs)
 
 

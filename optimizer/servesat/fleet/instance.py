@@ -1,13 +1,14 @@
 """A fleet as the solver sees it: whole numbers of replicas, demand rounded up and capacity rounded down."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor
 
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.earlier import Earlier, Place
+from servesat.fleet.floor import Counts, Pods, counted
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.pricing import Purchase
 from servesat.rules import TOLERANCE
@@ -68,7 +69,8 @@ class Need:
 class FleetInstance:
     """Everything the formulation needs to know of a fleet.
 
-    Quotas are by region and chip, if there are any; `earlier` is a plan against which changes count.
+    Quotas and pods are by region and chip, if there are any; `earlier` is a plan against which changes count, and
+    `standing` what stands in pods besides, in each period.
     """
 
     needs: tuple[Need, ...]
@@ -77,6 +79,8 @@ class FleetInstance:
     quotas: dict[tuple[str, str], int]
     budget_usd: float | None
     earlier: Earlier | None = None
+    pods: dict[tuple[str, str], Pods] = field(default_factory=dict)
+    standing: dict[tuple[str, str], tuple[Counts, ...]] = field(default_factory=dict)
 
     def of(self, workload: str) -> list[int]:
         """The options of one workload, by position."""
@@ -88,6 +92,12 @@ class FleetInstance:
         for position, option in enumerate(self.options):
             found[option.workload].append(position)
         return found
+
+    def slices(self, place: tuple[str, str], period: int, replicas: Sequence[Sequence[int]]) -> Counts:
+        """The slices that stand in the pods of a place in a period, for replicas by option and period."""
+        here = [(one, counts[period]) for one, counts in zip(self.options, replicas, strict=True) if one.place == place]
+        own = [(one, count * times) for option, times in here for one, count in option.configuration.slices]
+        return counted([*own, *(self.standing[place][period] if place in self.standing else ())])
 
     @cached_property
     def reserved_prices(self) -> dict[tuple[str, str], float]:
@@ -124,7 +134,8 @@ def fleet_instance(spec: FleetSpec) -> FleetInstance:
     quotas = {
         (region, chip): count for region, given in spec.regions.items() for chip, count in (given.quota or {}).items()
     }
-    return FleetInstance(tuple(needs), tuple(options), spec.periods_h, quotas, spec.budget_usd)
+    pods = {(region, chip): own for region in spec.regions for chip, own in spec.pods(region).items()}
+    return FleetInstance(tuple(needs), tuple(options), spec.periods_h, quotas, spec.budget_usd, pods=pods)
 
 
 def _need(name: str, workload: FleetWorkload, unit: float) -> Need:
@@ -148,7 +159,8 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload, unit: float) -
     chips &= set(workload.chips) if workload.chips is not None else chips
     chips &= {chip.id for chip in searched} if searched is not None else chips
     found = []
-    for one in configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0):
+    in_pods = {chip for region in allowed.values() for chip in region.pods}
+    for one in configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, in_pods=in_pods):
         for region_name, region in allowed.items():
             for purchase in region.purchases if one.chip in region.chips() else ():
                 usd = region.usd_per_chip_hour(one.chip, purchase)

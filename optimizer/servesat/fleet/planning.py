@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from servesat.fleet.check import changes_of, check, chips_taken
+from servesat.fleet.conflict import Collision, FleetCorrection, collisions_of, corrections_of, minimal_conflict
 from servesat.fleet.decomposition import decomposes, plan_by_decomposition
 from servesat.fleet.earlier import Earlier, read_earlier
-from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, limits_of
+from servesat.fleet.floor_map import FloorMap, floor_map
+from servesat.fleet.formulation import FleetModel, FleetSolution, Limit
 from servesat.fleet.instance import FleetInstance, Option, fleet_instance
 from servesat.fleet.spec import FleetSpec
 from servesat.plan import Status
@@ -59,15 +61,6 @@ class Reservation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetCorrection:
-    """One change that makes a plan exist: to a quota, to all demand, to the budget, or to how much may change."""
-
-    limit: Limit
-    value: float
-    unit: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class FleetResult:
     """A fleet's plan with its proof, or the limits in conflict.
 
@@ -86,7 +79,9 @@ class FleetResult:
     unserved: dict[str, tuple[float, ...]] | None = None
     proved: dict[str, bool] | None = None
     conflict: tuple[Limit, ...] | None = None
+    collisions: tuple[Collision, ...] = ()
     corrections: tuple[FleetCorrection, ...] = ()
+    floors: tuple[FloorMap, ...] = ()
     chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     changes: int | None = None
     engine: str = "compact model, HiGHS"
@@ -198,6 +193,7 @@ def _planned(
         allocations=_allocations(instance, solution),
         reservations=_reservations(instance, solution),
         chips_taken=chips_taken(instance, solution),
+        floors=tuple(floor_map(instance, solution, place) for place in instance.pods),
         changes=None if instance.earlier is None else changes_of(instance, solution),
         unserved=unserved,
         proved=proved,
@@ -255,41 +251,9 @@ def _without_plan(instance: FleetInstance, status: Status, deadline: float) -> F
         return FleetResult(status=status, instance=instance)
     conflict = minimal_conflict(instance)
     return FleetResult(
-        status=Status.INFEASIBLE, instance=instance, conflict=conflict, corrections=_corrections(instance, conflict)
+        status=Status.INFEASIBLE,
+        instance=instance,
+        conflict=conflict,
+        collisions=collisions_of(instance, conflict),
+        corrections=corrections_of(instance, conflict),
     )
-
-
-def minimal_conflict(instance: FleetInstance) -> tuple[Limit, ...]:
-    """Limits that no fleet meets together, and of which none can be left out: by leaving out one after the other."""
-    without: set[Limit] = set()
-    for limit in reversed(limits_of(instance)):
-        found = FleetModel(instance, without | {limit}).solve(0, None)
-        if found.status is Status.INFEASIBLE:
-            without.add(limit)
-    return tuple(limit for limit in limits_of(instance) if limit not in without)
-
-
-def _corrections(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple[FleetCorrection, ...]:
-    """The nearest of each kind that alone makes a plan exist: a quota, the budget, changes, a share of all demand."""
-    found = []
-    model = FleetModel(replace(instance, budget_usd=None), may_fall_short=True)
-    served = model.solve(model.fraction_unserved(), None)
-    if served.status is Status.OPTIMAL:
-        found.append(FleetCorrection(limit=Limit("demand"), value=1 - served.objective, unit="of all demand"))
-    for limit in conflict:
-        model = FleetModel(instance, {limit})
-        if limit.kind == "quota":
-            place = (limit.of[0], limit.of[1])
-            solution = model.solve(model.added(place), None)
-            if solution.status is Status.OPTIMAL:
-                value = instance.quotas[place] + round(solution.objective)
-                found.append(FleetCorrection(limit=limit, value=value, unit="chips"))
-        elif limit.kind == "budget":
-            solution = model.solve(model.usd(), None)
-            if solution.status is Status.OPTIMAL:
-                found.append(FleetCorrection(limit=limit, value=solution.objective, unit="$"))
-        elif limit.kind == "max_changes":
-            solution = model.solve(model.moved, None)
-            if solution.status is Status.OPTIMAL:
-                found.append(FleetCorrection(limit=limit, value=round(solution.objective), unit="changes"))
-    return tuple(found)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from servesat.fleet.check import bill_of, chips_taken
+from servesat.fleet.floor import Pods
 from servesat.fleet.formulation import FleetModel
 from servesat.fleet.instance import FleetInstance
 from servesat.fleet.planning import FleetResult, cheapest
@@ -33,18 +34,37 @@ class QuotaValue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What stands beside a fleet's plan: simpler policies, and what its quotas cost."""
+class PodValue:
+    """What one more pod of a place would save over all periods."""
 
-    policies: tuple[Policy, ...]
-    quotas: tuple[QuotaValue, ...]
+    region: str
+    chip: str
+    pods: Pods
+    saves_usd: float
+    proved: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What stands beside a fleet's plan: simpler policies, and what its quotas and pods cost."""
+
+    policies: tuple[Policy, ...] = ()
+    quotas: tuple[QuotaValue, ...] = ()
+    pods: tuple[PodValue, ...] = ()
 
 
 def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Comparison:
-    """What simpler policies would cost, and what one more chip of each full quota saves; `time_limit_s` is for each."""
+    """What simpler policies would cost, and what one more chip of a full quota, and one more pod, save.
+
+    `time_limit_s` is for each.
+    """
     if result.total_usd is None:
-        return Comparison(policies=(), quotas=())
-    return Comparison(policies=_policies(result.instance, time_limit_s), quotas=_quotas(result, time_limit_s))
+        return Comparison()
+    return Comparison(
+        policies=_policies(result.instance, time_limit_s),
+        quotas=_quotas(result, time_limit_s),
+        pods=_pods(result, time_limit_s),
+    )
 
 
 def _policies(instance: FleetInstance, time_limit_s: float | None) -> tuple[Policy, ...]:
@@ -76,12 +96,27 @@ def _quotas(result: FleetResult, time_limit_s: float | None) -> tuple[QuotaValue
         full = sum(count == quota for count in taken[region, chip])
         if full and quota:
             wider = replace(instance, quotas={**instance.quotas, (region, chip): quota + 1})
-            best = _best("", wider, time_limit_s)
-            saves = max(0.0, (result.total_usd or 0.0) - (best.total_usd or 0.0)) if best.total_usd is not None else 0.0
+            saves, proved = _saved(result, wider, time_limit_s)
             found.append(
-                QuotaValue(region=region, chip=chip, quota=quota, periods=full, saves_usd=saves, proved=best.proved)
+                QuotaValue(region=region, chip=chip, quota=quota, periods=full, saves_usd=saves, proved=proved)
             )
     return tuple(found)
+
+
+def _pods(result: FleetResult, time_limit_s: float | None) -> tuple[PodValue, ...]:
+    instance, found = result.instance, []
+    for (region, chip), pods in instance.pods.items():
+        wider = replace(instance, pods={**instance.pods, (region, chip): replace(pods, count=pods.count + 1)})
+        saves, proved = _saved(result, wider, time_limit_s)
+        found.append(PodValue(region=region, chip=chip, pods=pods, saves_usd=saves, proved=proved))
+    return tuple(found)
+
+
+def _saved(result: FleetResult, wider: FleetInstance, time_limit_s: float | None) -> tuple[float, bool]:
+    """What a fleet with more room saves over a plan, and whether that is proved."""
+    best = _best("", wider, time_limit_s)
+    saves = 0.0 if best.total_usd is None else max(0.0, (result.total_usd or 0.0) - best.total_usd)
+    return saves, best.proved
 
 
 def _best(name: str, instance: FleetInstance, time_limit_s: float | None) -> Policy:
@@ -92,17 +127,21 @@ def _best(name: str, instance: FleetInstance, time_limit_s: float | None) -> Pol
 
 
 def _one_after_another(instance: FleetInstance, time_limit_s: float | None) -> Policy:
-    """Each workload at its cheapest within what those before it leave of the quotas, by priority."""
+    """Each workload at its cheapest within what those before it leave of the quotas and pods, by priority."""
     name, left, total, proved = "greedy, one workload after another", dict(instance.quotas), 0.0, True
+    standing = dict(instance.standing)
     for need in sorted(instance.needs, key=lambda need: need.priority):
         mine = instance.only(lambda option, name=need.name: option.workload == name)  # type: ignore[misc]
-        alone = replace(mine, needs=(need,), quotas=left, budget_usd=None, earlier=None)
+        alone = replace(mine, needs=(need,), quotas=left, budget_usd=None, earlier=None, standing=standing)
         model = FleetModel(alone)
         found = model.solve(model.usd(), time_limit_s)
         if found.status not in (Status.OPTIMAL, Status.FEASIBLE):
             return Policy(name=name, total_usd=None, proved=found.status is Status.INFEASIBLE)
         total += bill_of(alone, found)
         proved = proved and found.status is Status.OPTIMAL
+        for place in instance.pods:
+            periods = range(len(instance.hours))
+            standing[place] = tuple(alone.slices(place, period, found.replicas) for period in periods)
         for place, counts in chips_taken(alone, found).items():
             if place in left:
                 left[place] -= max(counts)

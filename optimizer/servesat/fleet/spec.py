@@ -7,13 +7,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from servesat.catalogue import chip_ids, load_price_book
+from servesat.accelerator import Chip, Topology, axis_sizes, is_topology
+from servesat.catalogue import chip_ids, load_chip, load_price_book
 from servesat.errors import CatalogueError, SpecError
+from servesat.fleet.floor import CUBIC, Box, Pods
 from servesat.pricing import PriceBook, Purchase
 from servesat.spec import DEFAULT_PRICE_BOOK, Spec
 from servesat.validation import Count, Positive, Strict, Usd, nearest, read_yaml, shorten, validate
 
 MAX_PERIODS = 10_000
+MAX_SIDE = 64
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
 Some = Annotated[int, Field(strict=True, ge=0, le=10**9)]
@@ -34,6 +37,13 @@ def _price_book(value: Any, info: ValidationInfo) -> Any:
         raise SpecError(f"{where}: price_book = {shorten(value)}: {fault}") from None
 
 
+class PodsGiven(Strict):
+    """The pods that slices of one chip must stand in."""
+
+    count: Annotated[int, Field(strict=True, ge=0, le=10_000)]
+    shape: Topology | None = Field(default=None, description="Chips along each axis; absent: where its axes close.")
+
+
 class Region(Strict):
     """A place to rent chips: how many there are of each, how they may be bought, and for how much."""
 
@@ -44,6 +54,9 @@ class Region(Strict):
     )
     price_region: str | None = Field(default=None, description="The region of the price book; absent: any.")
     price: dict[str, dict[Purchase, Usd]] = Field(default={}, description="Own prices of a chip-hour, by chip.")
+    pods: dict[str, PodsGiven] = Field(
+        default={}, description="Pods that every slice must stand in, by chip; absent: chips are all alike."
+    )
 
     def usd_per_chip_hour(self, chip: str, purchase: Purchase) -> float | None:
         """What a chip-hour costs; None where it is not sold so."""
@@ -113,11 +126,14 @@ class FleetSpec(Strict):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        known = {*chip_ids(), *self._own_chips()}
+        own = self._own_chips()
+        known = {*chip_ids(), *own}
         for name, region in self.regions.items():
-            for chip in (*(region.quota or {}), *region.price):
+            for chip in (*(region.quota or {}), *region.price, *region.pods):
                 if chip not in known:
                     raise ValueError(f"regions.{name}: no chip {chip!r}; {nearest(chip, known)}")
+            for chip, given in region.pods.items():
+                shape_of(own.get(chip) or load_chip(chip), given, f"regions.{name}.pods.{chip}")
         for name, workload in self.workloads.items():
             for place in workload.regions or ():
                 if place not in self.regions:
@@ -127,9 +143,35 @@ class FleetSpec(Strict):
                     raise ValueError(f"workloads.{name}.chips: no chip {chip!r}; {nearest(chip, known)}")
         return self
 
-    def _own_chips(self) -> set[str]:
-        """Chips that deployments write out."""
-        return {chip.id for workload in self.workloads.values() for chip in workload.deployment.search.chips or ()}
+    def pods(self, region: str) -> dict[str, Pods]:
+        """The pods of a region, by chip."""
+        own = self._own_chips()
+        return {
+            chip: Pods(shape_of(own.get(chip) or load_chip(chip), given, chip), given.count)
+            for chip, given in self.regions[region].pods.items()
+        }
+
+    def _own_chips(self) -> dict[str, Chip]:
+        """Chips that deployments name or write out."""
+        found = (chip for workload in self.workloads.values() for chip in workload.deployment.search.chips or ())
+        return {chip.id: chip for chip in found}
+
+
+def shape_of(chip: Chip, given: PodsGiven, key: str) -> Box:
+    """The shape of the pods of a chip. Raises ValueError where its slices are no blocks of two or three axes."""
+    closes = [axis.wraps_every for axis in chip.axes]
+    if len(closes) not in (2, CUBIC) or None in closes:
+        raise ValueError(f"{key}: the slices of {chip.id} are no blocks; expected a torus of 2 or 3 axes, as of a TPU")
+    if given.shape is not None and not is_topology(given.shape):
+        raise ValueError(f"{key}.shape = {given.shape!r}: expected chips along each axis, as in '16x16'")
+    shape = tuple(side or 1 for side in closes) if given.shape is None else axis_sizes(given.shape)
+    if len(shape) != len(closes):
+        raise ValueError(f"{key}.shape = {given.shape}: expected {len(closes)} sizes, as {chip.id} has axes")
+    if len(shape) == CUBIC and len(set(shape)) > 1:
+        raise ValueError(f"{key}.shape = {given.shape}: expected a cube, as 4x4x4: cubes are joined by optical links")
+    if max(shape) > MAX_SIDE:
+        raise ValueError(f"{key}.shape = {given.shape}: expected at most {MAX_SIDE} chips along an axis")
+    return shape
 
 
 def _workload(given: Any, periods: int, folder: Path, key: str) -> Any:

@@ -1,8 +1,8 @@
 """A fleet's plan: tables, a document, files, and a figure of the chips over time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from io import StringIO
+from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from servesat.errors import ServesatError
+from servesat.fleet.conflict import Collision, FleetCorrection
+from servesat.fleet.floor import whole_pods
+from servesat.fleet.floor_map import FloorMap
 from servesat.fleet.formulation import Limit
-from servesat.fleet.planning import Allocation, FleetCorrection, FleetResult
+from servesat.fleet.planning import Allocation, FleetResult
 from servesat.fleet.policies import Comparison
 from servesat.plan import Status
-from servesat.report.charts import COLOURS
 from servesat.report.documents import plan_document
 from servesat.report.files import write_table, write_text
 from servesat.report.words import dollars, number
@@ -59,10 +61,20 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
                 for (region, chip), quota in (result.instance.quotas.items() if result.chips_taken else ())
             ],
         },
+        "floors": [_floor_document(one) for one in result.floors],
         "unserved_requests_per_s": None
         if result.unserved is None
         else {k: list(v) for k, v in result.unserved.items()},
         "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
+        "collisions": [
+            {
+                "region": one.region,
+                "chip": one.chip,
+                "slices": {str(kind): count for kind, count in one.slices},
+                "proved": one.proved,
+            }
+            for one in result.collisions
+        ],
         "corrections": [
             {**_limit_document(one.limit), "value": one.value, "unit": one.unit} for one in result.corrections
         ],
@@ -83,12 +95,43 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
             }
             for one in beside.quotas
         ]
+        document["pods"] = [
+            {
+                "region": one.region,
+                "chip": one.chip,
+                "pods": one.pods.count,
+                "one_more_saves_usd": one.saves_usd,
+                "proved": one.proved,
+            }
+            for one in beside.pods
+        ]
     return document
 
 
 def _allocation_document(one: Allocation) -> dict[str, Any]:
     plan = one.option.configuration.plan
     return {**_row(one), "plan": None if plan is None else plan_document(plan)}
+
+
+def _floor_document(floor: FloorMap) -> dict[str, Any]:
+    return {
+        "region": floor.region,
+        "chip": floor.chip,
+        "shape": list(floor.pods.shape),
+        "pods": floor.pods.count,
+        "period": floor.period,
+        "slices": [
+            {
+                "workload": option.workload,
+                "configuration": option.configuration.name,
+                "slice": str(block.slice),
+                "pod": block.pod,
+                "at": list(block.at),
+                "sizes": list(block.sizes),
+            }
+            for option, block in floor.placed
+        ],
+    }
 
 
 def _limit_document(limit: Limit) -> dict[str, Any]:
@@ -164,6 +207,8 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
     console.print(_schedule(result))
     console.print(_bill_table(result))
     console.print(_utilisation_table(result))
+    if result.floors:
+        console.print(_floors_table(result))
     if result.reservations:
         kept = (f"{one.chips} {one.chip} in {one.region} ({dollars(one.usd)})" for one in result.reservations)
         console.print(f"reserved for all periods: {', '.join(kept)}\n")
@@ -174,6 +219,8 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
         console.print(_policies_table(result, beside))
         if beside.quotas:
             console.print(_quotas_table(beside))
+        if beside.pods:
+            console.print(_pods_table(beside))
     console.print(_proof(result))
 
 
@@ -233,6 +280,25 @@ def _utilisation_table(result: FleetResult) -> Table:
     return table
 
 
+def _floors_table(result: FleetResult) -> Table:
+    """How full each floor is when it is fullest, and what stands on it."""
+    table = Table(box=box.SIMPLE_HEAD, title="pods at their fullest", title_justify="left")
+    for name, justify in (("pods", "left"), ("period", "right"), ("chips", "right"), ("slices", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for floor in result.floors:
+        kinds: dict[tuple[str, str], float] = defaultdict(float)
+        for option, block in floor.placed:
+            kinds[option.workload, str(block.slice)] += 1 / (whole_pods(floor.pods.shape, block.slice) or 1)
+        chips = sum(prod(block.sizes) for _, block in floor.placed)
+        table.add_row(
+            f"{floor.pods} {floor.chip} in {floor.region}",
+            str(floor.period),
+            f"{chips} of {floor.pods.chips}",
+            ", ".join(f"{count:g} of {shape} for {workload}" for (workload, shape), count in kinds.items()),
+        )
+    return table
+
+
 def _policies_table(result: FleetResult, beside: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="simpler policies", title_justify="left")
     for name, justify in (("policy", "left"), ("$", "right"), ("more", "right")):
@@ -252,6 +318,15 @@ def _quotas_table(beside: Comparison) -> Table:
         table.add_column(name, justify="left" if name in {"region", "chip"} else "right")
     for one in beside.quotas:
         table.add_row(one.region, one.chip, str(one.quota), str(one.periods), dollars(one.saves_usd))
+    return table
+
+
+def _pods_table(beside: Comparison) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="more pods", title_justify="left")
+    table.add_column("pods")
+    table.add_column("one more saves $", justify="right")
+    for one in beside.pods:
+        table.add_row(f"{one.pods} {one.chip} in {one.region}", dollars(one.saves_usd))
     return table
 
 
@@ -280,10 +355,12 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
         return
     console.print(Text.assemble(("infeasible", "bold"), ": no fleet meets every demand and limit"))
     console.print(f"  {conflict_words(result.conflict, result)} cannot hold together")
+    for one in result.collisions:
+        console.print(f"  {_collision_words(one, result)}")
     if result.corrections:
         console.print("\nWith any one of these a plan exists")
-        for one in result.corrections:
-            console.print(f"  {_correction_words(one)}")
+        for correction in result.corrections:
+            console.print(f"  {_correction_words(correction)}")
 
 
 def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:
@@ -297,6 +374,9 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
     if limit.kind == "quota":
         region, chip = limit.of
         return f"the {chip} quota of {instance.quotas[region, chip]} in {region}"
+    if limit.kind == "pods":
+        region, chip = limit.of
+        return f"the {instance.pods[region, chip]} {chip} in {region}"
     if limit.kind == "budget":
         return f"the budget of {dollars(instance.budget_usd or 0.0)}"
     if limit.kind == "max_changes":
@@ -311,9 +391,22 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
     return f"{names[limit.kind]} of {limit.of[0]}"
 
 
+def _collision_words(one: Collision, result: FleetResult) -> str:
+    """Slices that do not stand together: 3 of 8x8 do not stand together in 2 pods of 8x12 tpu-v5e in us-central1."""
+    kinds = [f"{count} of {kind}" for kind, count in one.slices]
+    *others, last = kinds
+    pods = f"{result.instance.pods[one.region, one.chip]} {one.chip} in {one.region}"
+    if kinds == [f"1 of {one.slices[0][0]}"]:
+        return f"no {one.slices[0][0]} stands in {pods}"
+    shown = "do not stand together in" if one.proved else "were not shown to stand together in"
+    return f"{', '.join(others)} and {last} {shown} {pods}" if others else f"{last} {shown} {pods}"
+
+
 def _correction_words(one: FleetCorrection) -> str:
     if one.limit.kind == "quota":
         return f"{one.value:g} {one.limit.of[1]} in {one.limit.of[0]}"
+    if one.limit.kind == "pods":
+        return f"{one.value:g} pods of {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "budget":
         return f"a budget of {dollars(one.value)}"
     if one.limit.kind == "max_changes":
@@ -328,43 +421,8 @@ def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> N
         case ".csv" | ".parquet":
             write_table(path, rows, columns=COLUMNS, flatten=lambda row: row, head={}, under="allocations")
         case ".html":
-            write_text(path, _page(result, beside))
+            from servesat.report.fleet_page import fleet_page
+
+            write_text(path, fleet_page(result, beside))
         case _:
             raise ServesatError(f"{path}: cannot write a '{path.suffix}' file; expected .csv, .parquet, .html")
-
-
-def _page(result: FleetResult, beside: Comparison | None) -> str:
-    """One self-contained page: the tables, and the chips of each workload over the periods, stacked."""
-    import plotly.graph_objects as go
-    from rich.console import Console as Recorder
-
-    recorder = Recorder(record=True, width=140, file=StringIO(), highlight=False)
-    print_fleet(recorder, result, beside)
-    tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-    figure, chips = go.Figure(), _chips_by_workload(result)
-    most = max(map(sum, zip(*chips.values(), strict=True)))
-    for colour, (name, counts) in enumerate(chips.items()):
-        figure.add_trace(
-            go.Bar(x=list(range(len(counts))), y=counts, name=name, marker={"color": COLOURS[colour % len(COLOURS)]})
-        )
-    figure.update_layout(
-        barmode="stack",
-        template="plotly_white",
-        title="Chips of each workload",
-        showlegend=True,
-        xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
-        yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if most <= 10 else None},
-    )
-    chart = figure.to_html(full_html=False, include_plotlyjs=True)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>servesat fleet</title></head>'
-        f"<body>{chart}{tables}</body></html>\n"
-    )
-
-
-def _chips_by_workload(result: FleetResult) -> Mapping[str, list[int]]:
-    periods = len(result.instance.hours)
-    chips: dict[str, list[int]] = {need.name: [0] * periods for need in result.instance.needs}
-    for one in result.allocations:
-        chips[one.workload][one.period] += one.replicas * one.option.chips
-    return chips

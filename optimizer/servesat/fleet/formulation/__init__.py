@@ -1,5 +1,6 @@
-"""Everything of the fleet that knows OR-Tools: the compact model, and the two halves of the decomposition."""
+"""Everything of the fleet that knows OR-Tools: the compact model, the packing, and the halves of the decomposition."""
 
 from servesat.fleet.formulation.compact import FleetModel, FleetSolution, Limit, limits_of
+from servesat.fleet.formulation.packing import collision, pack
 
-__all__ = ["FleetModel", "FleetSolution", "Limit", "limits_of"]
+__all__ = ["FleetModel", "FleetSolution", "Limit", "collision", "limits_of", "pack"]

@@ -3,9 +3,10 @@
 HiGHS solves it (docs/formulation.md, "Fleets").
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import ceil
 
@@ -13,6 +14,7 @@ from ortools.math_opt.python import mathopt
 
 from servesat.errors import SolverError
 from servesat.fleet.earlier import Earlier, Place
+from servesat.fleet.formulation.floors import Floor
 from servesat.fleet.formulation.highs import solved
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
@@ -25,7 +27,7 @@ SLACK = 1e-9
 class Limit:
     """A named limit of a fleet: one that can be left out, to see what conflicts."""
 
-    kind: str  # demand, quota, region_share, spot_share, n_plus, one_chip, budget, max_changes
+    kind: str  # demand, quota, pods, region_share, spot_share, n_plus, one_chip, budget, max_changes
     of: tuple[str, ...] = ()  # the workload, or the region and the chip
 
 
@@ -49,6 +51,7 @@ def limits_of(instance: FleetInstance) -> list[Limit]:
     found += [Limit("n_plus", (need.name,)) for need in instance.needs if need.n_plus]
     found += [Limit("one_chip", (need.name,)) for need in instance.needs if need.one_chip]
     found += [Limit("quota", place) for place in instance.quotas]
+    found += [Limit("pods", place) for place in instance.pods]
     if instance.earlier is not None and instance.earlier.max_changes is not None:
         found.append(Limit("max_changes"))
     return found + ([Limit("budget")] if instance.budget_usd is not None else [])
@@ -88,6 +91,9 @@ class FleetModel:
         for need in instance.needs:
             self._meet(need)
         self._share_chips()
+        self.floors = [
+            Floor(self.model, instance, place, self.x) for place in instance.pods if self._on(Limit("pods", place))
+        ]
         self.moved = None if instance.earlier is None else self._moved(instance.earlier)
         most = None if instance.earlier is None else instance.earlier.max_changes
         if self.moved is not None and most is not None and self._on(Limit("max_changes")):
@@ -268,8 +274,27 @@ class FleetModel:
         return mathopt.fast_sum(options[o].chips * self.x[o][period] for o in self.of_place[place, reserved])
 
     def solve(self, objective: object, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:
-        """Minimise an objective to a relative gap, by default to a proved optimum, or as near as the time allows."""
+        """Minimise an objective to a relative gap, by default to a proved optimum, or as near as the time allows.
+
+        Slices that do not stand together in their pods are forbidden, and it is minimised anew, until all stand.
+        """
+        start = time.perf_counter()
         self.model.minimize(objective)
+        bound = 0.0  # no goal falls below it
+        while True:
+            left = None if time_limit_s is None else time_limit_s - (time.perf_counter() - start)
+            found = self._minimised(left, relative_gap)
+            proved = all(floor.proved for floor in self.floors)
+            bound = max(bound, found.bound) if proved else bound
+            if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
+                return found if proved else FleetSolution(Status.UNKNOWN)
+            collides = [floor.forbid_collisions(found.replicas) for floor in self.floors]
+            if not any(collides):
+                return found if proved else replace(found, status=Status.FEASIBLE, bound=bound)
+            if time_limit_s is not None and time.perf_counter() - start > time_limit_s:
+                return FleetSolution(Status.UNKNOWN)
+
+    def _minimised(self, time_limit_s: float | None, relative_gap: float) -> FleetSolution:
         found = solved(self.model, relative_gap=relative_gap, time_limit_s=time_limit_s)
         reason = found.termination.reason
         if reason in (mathopt.TerminationReason.INFEASIBLE, mathopt.TerminationReason.INFEASIBLE_OR_UNBOUNDED):

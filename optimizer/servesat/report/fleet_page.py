@@ -1,0 +1,149 @@
+"""A fleet's plan as one page: the tables, the chips over time, and a map of every floor."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from math import ceil, sqrt
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from servesat.fleet.floor_map import FloorMap
+from servesat.fleet.planning import FleetResult
+from servesat.fleet.policies import Comparison
+from servesat.report.charts import COLOURS
+from servesat.report.fleet import print_fleet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Rectangle = tuple[float, float, float, float]
+"""Left, top, width and height."""
+
+GAP = 1.0
+"""Between pods on a map, in chips."""
+
+MAP_WIDTH = 1100
+"""Pixels."""
+
+CHIP_WIDTH = 40.0
+"""Pixels, at most."""
+
+MARGIN = 200
+"""Pixels, on both sides together."""
+
+LETTER = 6.5
+"""Pixels of a letter."""
+
+
+def fleet_page(result: FleetResult, beside: Comparison | None) -> str:
+    """One self-contained page of HTML."""
+    recorder = Console(record=True, width=140, file=StringIO(), highlight=False)
+    print_fleet(recorder, result, beside)
+    tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+    colours = {need.name: COLOURS[number % len(COLOURS)] for number, need in enumerate(result.instance.needs)}
+    figures = [_over_time(result, colours), *(_floor(floor, colours) for floor in result.floors if floor.placed)]
+    charts = [figure.to_html(full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(figures)]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>servesat fleet</title></head>'
+        f"<body>{''.join(charts)}{tables}</body></html>\n"
+    )
+
+
+def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
+    """The chips of each workload over the periods, stacked."""
+    import plotly.graph_objects as go
+
+    figure, chips = go.Figure(), _chips_by_workload(result)
+    most = max(map(sum, zip(*chips.values(), strict=True)))
+    for name, counts in chips.items():
+        figure.add_trace(go.Bar(x=list(range(len(counts))), y=counts, name=name, marker={"color": colours[name]}))
+    figure.update_layout(
+        barmode="stack",
+        template="plotly_white",
+        title="Chips of each workload",
+        showlegend=True,
+        xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
+        yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if most <= 10 else None},
+    )
+    return figure
+
+
+def _chips_by_workload(result: FleetResult) -> Mapping[str, list[int]]:
+    periods = len(result.instance.hours)
+    chips: dict[str, list[int]] = {need.name: [0] * periods for need in result.instance.needs}
+    for one in result.allocations:
+        chips[one.workload][one.period] += one.replicas * one.option.chips
+    return chips
+
+
+def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
+    """A floor at its fullest: the pods side by side, cubes as their layers, and each slice with its workload."""
+    import plotly.graph_objects as go
+
+    across, down, layers = (*floor.pods.shape, 1)[:3]
+    wide, high = (across + GAP / 2) * layers + GAP, down + GAP
+    columns = min(floor.pods.count, ceil(sqrt(2 * floor.pods.count * high / wide)))
+    pixels = min(MAP_WIDTH / (columns * wide), CHIP_WIDTH)
+
+    def corner(pod: int, layer: int) -> tuple[float, float]:
+        return (pod % columns) * wide + layer * (across + GAP / 2), (pod // columns) * high
+
+    figure = go.Figure()
+    outlines = [(*corner(pod, layer), across, down) for pod in range(floor.pods.count) for layer in range(layers)]
+    x, y = _path(outlines)
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": "#bbb", "width": 1}, showlegend=False, hoverinfo="skip")
+    blocks: dict[str, list[tuple[Rectangle, str]]] = defaultdict(list)
+    for option, block in floor.placed:
+        x_in, y_in, first = (*block.at, 0)[:3]
+        w, h, deep = (*block.sizes, 1)[:3]
+        for layer in range(first, first + deep):
+            left, top = corner(block.pod, layer)
+            told = f"{option.workload}<br>{option.configuration.name}<br>{block.slice} in pod {block.pod}"
+            blocks[option.workload].append(((left + x_in, top + y_in, w, h), told))
+    for workload, own in blocks.items():
+        x, y = _path([rectangle for rectangle, _ in own])
+        line = {"color": "white", "width": 1.5}
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            fill="toself",
+            fillcolor=colours[workload],
+            line=line,
+            name=workload,
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=[left + w / 2 for (left, _, w, _), _ in own],
+            y=[top + h / 2 for (_, top, _, h), _ in own],
+            text=[workload if w * pixels > LETTER * len(workload) else "" for (_, _, w, _), _ in own],
+            mode="text",
+            textfont={"color": "white", "size": 11},
+            hovertext=[told for _, told in own],
+            hoverinfo="text",
+            showlegend=False,
+        )
+    rows = ceil(floor.pods.count / columns)
+    as_layers = ", layer by layer" if layers > 1 else ""
+    figure.update_layout(
+        template="plotly_white",
+        title=f"{floor.pods} {floor.chip} in {floor.region}, in period {floor.period}{as_layers}",
+        showlegend=True,
+        width=columns * wide * pixels + MARGIN,
+        height=rows * high * pixels + MARGIN,
+        margin={"l": MARGIN // 4, "r": 3 * MARGIN // 4, "t": MARGIN // 2, "b": MARGIN // 2},
+        xaxis={"visible": False, "constrain": "domain"},
+        yaxis={"visible": False, "scaleanchor": "x", "autorange": "reversed"},
+    )
+    return figure
+
+
+def _path(rectangles: Sequence[Rectangle]) -> tuple[list[float | None], list[float | None]]:
+    """The outlines of rectangles, as one broken line."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for left, top, w, h in rectangles:
+        x += [left, left + w, left + w, left, left, None]
+        y += [top, top, top + h, top + h, top, None]
+    return x, y
