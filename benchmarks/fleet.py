@@ -24,14 +24,15 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
     """A fleet with a median demand of two replicas, a day curve, three purchases, and quotas a third above the need."""
     random = np.random.default_rng(seed)
     chips = [f"chip{i}" for i in range(CONFIGURATIONS)]
-    price = {chip: float(random.uniform(1, 8)) for chip in chips}
+    price = {chip: float(random.uniform(1, 8)) for chip in chips}  # of a chip-hour
     level = {f"region{r}": float(random.uniform(0.9, 1.25)) for r in range(regions)}
     curve = 0.65 + 0.35 * np.sin(np.arange(periods) / periods * 2 * np.pi - 2)
     needs, options = [], []
     use = dict.fromkeys(chips, 0.0)
     for number in range(workloads):
         name = f"workload{number}"
-        rate = {chip: price[chip] * float(random.uniform(0.6, 1.4)) for chip in chips}
+        size = {chip: int(random.choice([1, 2, 4, 8])) for chip in chips}
+        rate = {chip: price[chip] * size[chip] * float(random.uniform(0.6, 1.4)) for chip in chips}
         peak = float(np.median(list(rate.values())) * random.lognormal(np.log(2.0), 0.8))
         demand = [peak * float(c) * float(random.uniform(0.85, 1.15)) for c in curve]
         unit = max(demand) / RESOLUTION
@@ -49,12 +50,11 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
             )
         )
         for chip in chips:
-            size = int(random.choice([1, 2, 4, 8]))
-            configuration = Configuration(f"{chip} x{size}", chip, size, rate[chip])
-            use[chip] += max(demand) / rate[chip] * size
+            configuration = Configuration(f"{chip} x{size[chip]}", chip, size[chip], rate[chip])
+            use[chip] += max(demand) / rate[chip] * size[chip]
             for region, factor in level.items():
                 for purchase, discount in DISCOUNT.items():
-                    each = price[chip] / size * factor * discount
+                    each = price[chip] * factor * discount
                     served = rate[chip] * (0.9 if purchase == "spot" else 1.0)
                     options.append(Option(name, configuration, region, purchase, each, served, int(served / unit)))
     quotas = {(region, chip): int(2 + 1.3 * use[chip] / regions / 4) for region in level for chip in chips}

@@ -1,4 +1,5 @@
 from itertools import product
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -8,9 +9,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from servesat import Status
+from servesat.fleet import decomposition
 from servesat.fleet.check import check
 from servesat.fleet.covers import Covers
 from servesat.fleet.decomposition import decomposes, plan_by_decomposition
+from servesat.fleet.planning import plan_instance
 from tests import fleet_oracle
 from tests.test_fleet import instance_of, small_fleets
 
@@ -99,3 +102,53 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     assert not decomposes(instance_of({**raw, "pods": {("r", "x"): ((4, 4), 1)}}))
     assert not decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
     assert not decomposes(instance_of({**raw, "needs": [{**need, "max_share_per_region": 0.5}]}))
+
+
+def large(demand: float, quota: int) -> dict[str, Any]:
+    """A fleet of so many workloads that it is decomposed, each with one option, on one quota."""
+    names = [f"w{number}" for number in range(100)]
+    needs = [
+        {"name": name, "demand": [demand], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+        for name in names
+    ]
+    options = [
+        {"workload": name, "name": f"c{number}", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+         "chips": 1, "usd": 1.0}
+        for name in names
+        for number in range(200)
+    ]  # fmt: skip
+    return {"hours": [1.0], "needs": needs, "options": options, "quotas": {("r", "x"): quota}, "budget": None}
+
+
+def test_a_large_fleet_without_room_is_infeasible_and_its_quota_in_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = large(2.0, 150)
+    raw["options"] = raw["options"][::100]
+    monkeypatch.setattr(decomposition, "LARGE", 100)
+    result = plan_instance(instance_of(raw), inf)
+    assert result.status is Status.INFEASIBLE
+    assert ("quota", ("r", "x")) in {(limit.kind, limit.of) for limit in result.conflict or ()}
+
+
+def test_a_large_fleet_that_nobody_asks_for_costs_nothing() -> None:
+    result = plan_instance(instance_of(large(0.0, 10)), inf)
+    assert (result.status, result.total_usd) == (Status.OPTIMAL, 0.0)
+
+
+def test_no_time_is_no_plan_or_one_that_holds() -> None:
+    result = plan_instance(instance_of(large(2.0, 300)), perf_counter() - 1)
+    assert result.status is Status.UNKNOWN or result.total_usd == pytest.approx(200)
+
+
+def test_a_fleet_is_sampled_for_its_first_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second of the workloads, in half of the quota; the plan is none the worse."""
+    raw = large(2.0, 210)
+    raw["options"] = [
+        {**one, "chip": chip, "usd": usd, "name": chip}
+        for one in raw["options"][::200]
+        for chip, usd in (("x", 1.0), ("y", 3.0))
+    ]
+    raw["quotas"] = {("r", "x"): 100}
+    monkeypatch.setattr(decomposition, "SAMPLE", 50)
+    found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
+    assert found.objective == pytest.approx(100 * 1 + 100 * 3)
+    assert found.bound == pytest.approx(400, rel=2e-3)

@@ -583,3 +583,181 @@ def test_two_types_of_gpu_beat_one_as_in_melange(rate: float, usd: float, counts
     assert result.status is Status.OPTIMAL
     assert result.total_usd == pytest.approx(usd)
     assert tuple(one.replicas for one in result.allocations) == counts
+
+
+def one_region(quota: int, usd: float = 1.0, **keys: Any) -> dict[str, Any]:
+    """A region with v5e chips."""
+    return {"east": {"quota": {"tpu-v5e": quota}, "price": {"tpu-v5e": {"on_demand": usd}}, **keys}}
+
+
+def chat(demand: Any, search: dict[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+    """A workload on single v5e chips, each of which serves 6.2007 requests/s."""
+    asked = {**CHAT["search"], "topologies": {"tpu-v5e": ["1x1"]}, **(search or {})}  # type: ignore[dict-item]
+    return {"chat": {"deployment": {**CHAT, "search": asked}, "demand": demand, **keys}}
+
+
+def test_spare_replicas_for_a_large_one_may_be_many_small_ones() -> None:
+    """Two of the large one may fail, whatever serves: 14 small ones beside one large one make up for it."""
+    raw = {
+        "hours": [1.0],
+        "needs": [{"name": "a", "demand": [2.0], "n_plus": 2, "max_share_per_region": 0.0, "max_spot_share": 1.0}],
+        "options": [
+            {"workload": "a", "name": "small", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+             "chips": 1, "usd": 1.0},
+            {"workload": "a", "name": "large", "chip": "y", "region": "q", "purchase": "on_demand", "rate": 6.0,
+             "chips": 1, "usd": 20.0},
+        ],
+        "quotas": {("q", "y"): 1},
+        "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert result.total_usd == pytest.approx(20 + 8)  # 8 + 6 - 2 * 6 is the demand
+
+
+@pytest.mark.parametrize(("demand", "replicas"), [(3, 3), (1000, 1000), (1e5, 100_000), (0.25, 1), (1e-9, 1)])
+def test_a_demand_of_whole_replicas_takes_as_many(demand: float, replicas: int) -> None:
+    rate = plan_fleet(fleet(regions=one_region(10), workloads=chat(1.0))).allocations[0].option.requests_per_s
+    result = plan_fleet(fleet(regions=one_region(replicas), workloads=chat(demand * rate)))
+    assert result.status is Status.OPTIMAL
+    assert result.total_usd == pytest.approx(replicas)
+
+
+@pytest.mark.parametrize(("usd", "most", "total"), [(10.0, 4.0, None), (0.5, 2.0, 2.0)])
+def test_what_a_replica_may_cost_is_at_the_price_of_its_region(usd: float, most: float, total: float | None) -> None:
+    """31 requests/s are five single chips, or one 2x2."""
+    asked = {"topologies": {"tpu-v5e": ["1x1", "2x2"]}, "max_usd_per_hour": most}
+    result = plan_fleet(fleet(regions=one_region(100, usd), workloads=chat(31, asked)))
+    assert result.total_usd == (None if total is None else pytest.approx(total))
+
+
+def test_less_demand_is_a_correction_only_where_it_makes_a_plan_exist() -> None:
+    whole = plan_fleet(fleet(regions=one_region(16), workloads=chat(198.7)))
+    (share,) = [one for one in whole.corrections if one.limit.kind == "demand"]
+    assert share.value == pytest.approx(16 * 6.2007 / 198.7, rel=1e-4)
+    alone = plan_fleet(fleet(regions=one_region(16), workloads=chat(10, max_share_per_region=0.5)))
+    assert {one.limit.kind for one in alone.corrections} == set()
+    poor = plan_fleet(fleet(regions=one_region(16), workloads=chat(10), budget_usd=1.0))
+    (share,) = [one for one in poor.corrections if one.limit.kind == "demand"]
+    assert share.value == pytest.approx(0.62007, rel=1e-4)
+
+
+def test_with_degrade_demand_is_in_no_conflict() -> None:
+    instance = instance_of(
+        {
+            "hours": [1.0],
+            "needs": [{"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}],
+            "options": [
+                {"workload": "a", "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+                 "chips": 1, "usd": 1.0}
+            ],
+            "quotas": {("r", "x"): 4},
+            "budget": None,
+            "earlier": {"replicas": {("z", "c", "r"): [3]}, "max_changes": 2, "usd_per_change": 0.0},
+        }
+    )  # fmt: skip
+    result = plan_instance(instance, inf, degrade=True)
+    assert [limit.kind for limit in result.conflict or ()] == ["max_changes"]
+    assert [(one.limit.kind, one.value) for one in result.corrections] == [("max_changes", 3)]
+
+
+def test_simpler_policies_change_as_dearly_and_share_quotas_by_the_period() -> None:
+    needs = [
+        {"name": name, "demand": demand, "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+        for name, demand in (("a", [1.0, 3.0]), ("b", [3.0, 1.0]))
+    ]
+    options = [
+        {"workload": name, "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0, "chips": 1,
+         "usd": 1.0}
+        for name in ("a", "b")
+    ]  # fmt: skip
+    raw: dict[str, Any] = {
+        "hours": [1.0, 1.0], "needs": needs, "options": options, "quotas": {("r", "x"): 4}, "budget": None,
+    }  # fmt: skip
+    bills = {one.name: one.total_usd for one in compared(plan_instance(instance_of(raw), inf)).policies}
+    assert bills["greedy, one workload after another"] == pytest.approx(8)
+    raw["quotas"] = {}
+    raw["earlier"] = {"replicas": {("z", "c", "r"): [1, 1]}, "max_changes": None, "usd_per_change": 5.0}
+    result = plan_instance(instance_of(raw), inf)
+    assert result.total_usd == pytest.approx(8 + 5 * 10)
+    bills = {one.name: one.total_usd for one in compared(result).policies}
+    assert bills["greedy, one workload after another"] == pytest.approx(58)
+    assert bills["a static fleet, sized for the peak"] == pytest.approx(12 + 5 * 14)
+    raw["budget"] = 10.0
+    del raw["earlier"]
+    assert compared(plan_instance(instance_of(raw), inf)).policies[-1].total_usd == pytest.approx(8)
+    raw["quotas"], raw["budget"] = {("r", "x"): 3}, None
+    short = plan_instance(instance_of(raw), inf, degrade=True)
+    bills = {one.name: one.total_usd for one in compared(short).policies}
+    assert short.total_usd == pytest.approx(6)
+    assert bills["greedy, one workload after another"] == pytest.approx(6)
+
+
+def test_a_workload_that_nobody_asks_for_takes_nothing() -> None:
+    result = plan_fleet(fleet(regions=one_region(4), workloads=chat(0)))
+    assert (result.status, result.total_usd) == (Status.OPTIMAL, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"workloads": chat(1, {"quota": {"tpu-v5e": 1}})}, "workloads.chat.deployment.search.quota: expected none"),
+        (
+            {"regions": one_region(4, price_region="us-centrall")},
+            "regions.east.price_region = 'us-centrall': no price in",
+        ),
+        (
+            {"regions": one_region(4, price_book="nobook")},
+            "regions.east.price_book: no price book 'nobook' in the catalogue",
+        ),
+        ({"workloads": chat(10**400)}, "expected at most 1e12"),
+        ({"periods_h": [1e15]}, "periods_h.0 = 1000000000000000.0: expected at most 1000000.0"),
+        ({"workloads": chat({"csv": "a\0b.csv", "column": "x"})}, "cannot be read"),
+    ],
+)
+def test_what_a_fleet_cannot_mean_is_named(change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SpecError) as fault:
+        plan_fleet(fleet(**change))
+    assert complaint in str(fault.value)
+
+
+def test_a_file_of_demand_is_read_with_its_marks_and_its_faults(tmp_path: Path) -> None:
+    (tmp_path / "demand.csv").write_text("\ufeffchat,other\n5,1,9\nmany,2\n", encoding="utf-8")
+    path = tmp_path / "fleet.yaml"
+    path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chat"}))))
+    with pytest.raises(SpecError, match=r"demand.csv, line 3: chat = 'many': expected a number"):
+        plan_fleet(path)
+    path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chta"}))))
+    with pytest.raises(SpecError, match="no column 'chta'; did you mean 'chat'"):
+        plan_fleet(path)
+
+
+def test_a_deployment_written_out_finds_its_model_beside_the_fleet(tmp_path: Path) -> None:
+    source = Path("models/llama-3-8b.toml").read_text()
+    (tmp_path / "mine.toml").write_text(source.replace("Llama 3 8B", "Mine"))
+    given = fleet(regions=one_region(16), workloads=chat(10))
+    given["workloads"]["chat"]["deployment"]["model"] = "mine.toml"
+    path = tmp_path / "fleet.yaml"
+    path.write_text(dumps(given))
+    assert plan_fleet(path).total_usd == pytest.approx(2)
+
+
+def test_a_week_is_printed_a_day_at_a_time_and_names_are_no_markup(tmp_path: Path) -> None:
+    given = fleet(periods_h=[1] * 60, regions=one_region(16), workloads={"[/red]<b>": chat(10)["chat"]})
+    path, page = tmp_path / "fleet.yaml", tmp_path / "page.html"
+    path.write_text(dumps(given))
+    ran = CliRunner().invoke(app, ["fleet", str(path), "--out", str(page)])
+    assert ran.exit_code == 0
+    for first, last in ((0, 23), (24, 47), (48, 59)):
+        assert f"replicas in periods {first} to {last}" in ran.stdout
+    assert ran.stdout.count(" 2 2 2 2 2 2 2 2 2 2 2 2") >= 3
+    text = page.read_text()
+    assert "[/red]&lt;b&gt;" in text
+    assert "[/red]<b>" not in text
+
+
+def test_nothing_to_run_on_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(dumps(fleet(regions=one_region(0), workloads=chat(1))))
+    ran = CliRunner().invoke(app, ["fleet", str(path)])
+    assert ran.exit_code == 3
+    assert "chat has nothing to run on" in ran.stdout

@@ -169,11 +169,15 @@ class Spec(Strict):
 
     @classmethod
     def load(
-        cls, source: "Spec | Mapping[str, Any] | str | Path", overrides: Mapping[str, Any] | None = None
+        cls,
+        source: "Spec | Mapping[str, Any] | str | Path",
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        folder: Path = Path(),
     ) -> "Spec":
         """Read a spec from a YAML file or a mapping, with dotted `overrides` such as `slo.tpot_ms`.
 
-        Paths inside a file are relative to the file. Raises SpecError, one line per fault.
+        Paths inside a file are relative to the file, in a mapping to `folder`. Raises SpecError, one line per fault.
         """
         if isinstance(source, Spec):
             if overrides:
@@ -181,7 +185,7 @@ class Spec(Strict):
             return source
         if isinstance(source, Mapping):
             data: object = source
-            where, folder = INLINE, Path()
+            where = INLINE
         else:
             path = Path(source)
             data = read_yaml(path, SpecError)

@@ -24,7 +24,7 @@ def fleet(
         int | None, typer.Option(min=0, metavar="N", help="Start or stop no more replicas against --earlier.")
     ] = None,
     usd_per_change: Annotated[
-        float | None, typer.Option(min=0, metavar="USD", help="What each of them costs; nothing if left out.")
+        float | None, typer.Option(min=0, max=1e9, metavar="USD", help="What each of them costs; nothing if left out.")
     ] = None,
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds, with its gap.")

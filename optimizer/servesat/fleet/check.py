@@ -89,10 +89,10 @@ def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, pe
     rows = [(Limit("demand", (need.name,)), served(), wanted)]
     if most_in_region is not None:
         rows += [
-            (Limit("region_share", (need.name,)), served(regions - {region}), (1 - most_in_region) * demand - unserved)
+            (Limit("region_share", (need.name,)), served(regions - {region}), (1 - most_in_region) * wanted)
             for region in regions or {""}
         ]
-    rows.append((Limit("spot_share", (need.name,)), served(spot=False), (1 - need.max_spot_share) * demand - unserved))
+    rows.append((Limit("spot_share", (need.name,)), served(spot=False), (1 - need.max_spot_share) * wanted))
     if need.n_plus and demand:
         for option, _ in used:
             spare = served() - need.n_plus * option.requests_per_s

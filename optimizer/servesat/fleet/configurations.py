@@ -34,12 +34,17 @@ def configurations(
 
     The best of a slice serves the most requests within the limits. A configuration that serves no more than another on
     no fewer of the same chips is left out, unless they are all to be kept, or those chips stand in pods, where it may
-    be the one whose shape fits.
+    be the one whose shape fits. A limit on what a replica costs is left to those who know the price.
     """
     found = []
     for chip in sorted(chips):
         slices = {own: names for own, names in spec.search.topologies.items() if own == chip}
-        alone = {"search.chips": [chip], "search.topologies": slices, "search.quota": {}, "price": {chip: 1.0}}
+        alone = {
+            "search.chips": [chip],
+            "search.topologies": slices,
+            "price": {chip: 1.0},
+            "search.max_usd_per_hour": None,
+        }
         own = _on_chip(spec.changed(alone), chip)
         every = keep_dominated or chip in in_pods
         found += own if every else [one for one in own if not _dominated(one, own)]

@@ -1,7 +1,9 @@
 """Why no fleet exists: limits that conflict, slices that collide, and the nearest changes with which one exists."""
 
+import time
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from math import inf
 
 from servesat.fleet.floor import Counts
 from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, collision, limits_of
@@ -11,6 +13,10 @@ from servesat.rules import TOLERANCE
 
 MOST_PODS = 10_000
 """Pods of a place up to which it is asked how many are enough."""
+
+
+UNITS = {"quota": "chips", "pods": "pods", "budget": "$", "max_changes": "changes"}
+"""What a correction of each kind of limit is counted in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +41,36 @@ class FleetCorrection:
     unit: str
 
 
-def minimal_conflict(instance: FleetInstance) -> tuple[Limit, ...]:
-    """Limits that no fleet meets together, and of which none can be left out: by leaving out one after the other."""
+def seconds_to(deadline: float) -> float | None:
+    """What is left until a moment of `time.perf_counter`, a little at least; None until infinity."""
+    return None if deadline == inf else max(deadline - time.perf_counter(), 1e-3)
+
+
+def minimal_conflict(
+    instance: FleetInstance, deadline: float = inf, *, degrade: bool = False
+) -> tuple[Limit, ...] | None:
+    """Limits that no fleet meets together, and of which none can be left out: by leaving out one after the other.
+
+    With `degrade` demand may be left unserved, and is none of them. None where the deadline strikes before.
+    """
+    limits = [limit for limit in limits_of(instance) if limit.kind != "demand" or not degrade]
     without: set[Limit] = set()
-    for limit in reversed(limits_of(instance)):
-        found = FleetModel(instance, without | {limit}).solve(0, None)
+    for limit in reversed(limits):
+        if time.perf_counter() > deadline:
+            return None
+        found = FleetModel(instance, without | {limit}, may_fall_short=degrade).solve(0, seconds_to(deadline))
+        if found.status is Status.UNKNOWN:
+            return None
         if found.status is Status.INFEASIBLE:
             without.add(limit)
-    return tuple(limit for limit in limits_of(instance) if limit not in without)
+    return tuple(limit for limit in limits if limit not in without)
 
 
-def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple[Collision, ...]:
+def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf) -> tuple[Collision, ...]:
     """What does not stand of the cheapest plan that leaves the pods in conflict out of account."""
     places = [(limit.of[0], limit.of[1]) for limit in conflict if limit.kind == "pods"]
     model = FleetModel(instance, {Limit("pods", place) for place in places})
-    found = model.solve(model.usd(), None) if places else FleetSolution(Status.UNKNOWN)
+    found = model.solve(model.usd(), seconds_to(deadline)) if places else FleetSolution(Status.UNKNOWN)
     collisions = []
     for region, chip in places if found.status is Status.OPTIMAL else ():
         place = (region, chip)
@@ -60,47 +81,65 @@ def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple
     return tuple(collisions)
 
 
-def _fewest_pods(instance: FleetInstance, place: tuple[str, str]) -> int | None:
+def corrections_of(
+    instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf, *, degrade: bool = False
+) -> tuple[FleetCorrection, ...]:
+    """The nearest of each kind that alone makes a plan exist: a quota, pods, the budget, changes, less demand."""
+    found = []
+    if not degrade:
+        served = _share_of_demand(instance, deadline)
+        if served is not None:
+            found.append(FleetCorrection(limit=Limit("demand"), value=served, unit="of all demand"))
+    for limit in conflict:
+        if time.perf_counter() > deadline:
+            break
+        value = _enough(instance, limit, deadline, degrade=degrade)
+        if value is not None:
+            found.append(FleetCorrection(limit=limit, value=value, unit=UNITS[limit.kind]))
+    return tuple(found)
+
+
+def _share_of_demand(instance: FleetInstance, deadline: float) -> float | None:
+    """The share of every demand that a fleet within all limits meets; None where that is nothing."""
+    model = FleetModel(instance, may_fall_short=True)
+    served = model.solve(model.fraction_unserved(), seconds_to(deadline))
+    found = served.status is Status.OPTIMAL and served.objective < 1 - TOLERANCE
+    return 1 - served.objective if found else None
+
+
+def _enough(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: bool) -> float | None:
+    """The least that a limit must allow for a fleet to exist; None where none exists whatever it allows."""
+    if limit.kind == "pods":
+        return _fewest_pods(instance, (limit.of[0], limit.of[1]), deadline, degrade=degrade)
+    model = FleetModel(instance, {limit}, may_fall_short=degrade)
+    match limit.kind:
+        case "quota":
+            place = (limit.of[0], limit.of[1])
+            least = model.solve(model.added(place), seconds_to(deadline))
+            value: float = instance.quotas[place] + round(least.objective)
+        case "budget":
+            least = model.solve(model.usd(), seconds_to(deadline))
+            value = least.objective
+        case "max_changes" if model.moved is not None:
+            least = model.solve(model.moved, seconds_to(deadline))
+            value = round(least.objective)
+        case _:
+            return None
+    return value if least.status is Status.OPTIMAL else None
+
+
+def _fewest_pods(instance: FleetInstance, place: tuple[str, str], deadline: float, *, degrade: bool) -> int | None:
     """The fewest pods of a place with which a plan exists; None where none exists with any number."""
     pods = instance.pods[place]
 
     def exists(count: int) -> bool:
         more = replace(instance, pods={**instance.pods, place: replace(pods, count=count)})
-        return FleetModel(more).solve(0, None).status is Status.OPTIMAL
+        model = FleetModel(more, may_fall_short=degrade)
+        return model.solve(0, seconds_to(deadline)).status in (Status.OPTIMAL, Status.FEASIBLE)
 
     enough = max(pods.count, 1)
     while not exists(enough):
         enough *= 2
-        if enough > MOST_PODS:
+        if enough > MOST_PODS or time.perf_counter() > deadline:
             return None
     return bisect_left(range(enough), True, lo=pods.count, key=exists)
-
-
-def corrections_of(instance: FleetInstance, conflict: tuple[Limit, ...]) -> tuple[FleetCorrection, ...]:
-    """The nearest of each kind that alone makes a plan exist: a quota, the budget, changes, a share of all demand."""
-    found = []
-    model = FleetModel(replace(instance, budget_usd=None), may_fall_short=True)
-    served = model.solve(model.fraction_unserved(), None)
-    if served.status is Status.OPTIMAL and served.objective < 1 - TOLERANCE:
-        found.append(FleetCorrection(limit=Limit("demand"), value=1 - served.objective, unit="of all demand"))
-    for limit in conflict:
-        model = FleetModel(instance, {limit})
-        if limit.kind == "quota":
-            place = (limit.of[0], limit.of[1])
-            solution = model.solve(model.added(place), None)
-            if solution.status is Status.OPTIMAL:
-                value = instance.quotas[place] + round(solution.objective)
-                found.append(FleetCorrection(limit=limit, value=value, unit="chips"))
-        elif limit.kind == "pods":
-            fewest = _fewest_pods(instance, (limit.of[0], limit.of[1]))
-            if fewest is not None:
-                found.append(FleetCorrection(limit=limit, value=fewest, unit="pods"))
-        elif limit.kind == "budget":
-            solution = model.solve(model.usd(), None)
-            if solution.status is Status.OPTIMAL:
-                found.append(FleetCorrection(limit=limit, value=solution.objective, unit="$"))
-        elif limit.kind == "max_changes":
-            solution = model.solve(model.moved, None)
-            if solution.status is Status.OPTIMAL:
-                found.append(FleetCorrection(limit=limit, value=round(solution.objective), unit="changes"))
-    return tuple(found)

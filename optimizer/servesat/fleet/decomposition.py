@@ -38,8 +38,17 @@ STALLED = 1e-3
 ROUNDS = 10
 """How many rounds those are."""
 
-INERTIA = 0.5
+STEP = 0.5
 """How far prices stay with those of the best bound, rather than follow the duals, which swing."""
+
+SAMPLE = 100
+"""Workloads of a larger fleet from which its first prices come."""
+
+AROUND = 4
+"""How many of the last prices of the sample are started from, beside its best: a mixture needs a choice."""
+
+FOR_SAMPLE = 0.15
+"""Share of the time that goes into the sample at most."""
 
 FOR_COVERS = 0.8
 """Share of the time that goes into finding covers; the rest is for whole replicas."""
@@ -50,32 +59,90 @@ def decomposes(instance: FleetInstance) -> bool:
     simple = all(not need.n_plus and need.max_share_per_region is None and not need.one_chip for need in instance.needs)
     large = len(instance.options) * len(instance.hours) >= LARGE
     alone = instance.budget_usd is None and instance.earlier is None and not instance.pods
-    return large and simple and alone and all(instance.of(need.name) for need in instance.needs)
+    asked = any(any(need.demand) for need in instance.needs)
+    return large and simple and alone and asked and all(instance.of(need.name) for need in instance.needs)
 
 
 def plan_by_decomposition(instance: FleetInstance, deadline: float) -> FleetSolution:
     """A plan with a proved bound on its bill, as near to it as the time allows; UNKNOWN where no plan was found."""
-    places = sorted({option.place for option in instance.options})
-    blocks, master = _blocks(instance, places), Master(instance, places)
-    prices = _Prices.at_first(instance, places)
-    best, least, gaps = prices, -np.inf, [1.0]
     start = time.perf_counter()
     until = start + FOR_COVERS * (deadline - start)
-    found: list[Cover] = []
-    while time.perf_counter() < until:
-        covers, lower = _cheapest(instance, blocks, places, prices)
-        if lower > least:
-            best, least = prices, lower
-        found += covers
-        usd, scarce, kept = master.with_covers(covers)
-        gaps.append(1 - least / usd)
-        stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not master.short
-        if gaps[-1] <= ENOUGH or stalled:
-            break
-        prices = best.towards(scarce, kept)
-    bound = _bound(instance, blocks, places, best)
-    plan = replace(whole_plan(instance, found, master.reserved, master.spent, deadline), bound=bound)
+    search = _Search(instance)
+    search.run(_first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start)), until)
+    master, bound = search.master, search.bound()
+    if not search.covers_all():
+        return FleetSolution(Status.UNKNOWN)
+    plan = replace(whole_plan(instance, search.covers, master.reserved, master.spent, deadline), bound=bound)
     return plan if plan.status is Status.UNKNOWN else replace(plan, objective=bill_of(instance, plan))
+
+
+def _first_prices(instance: FleetInstance, places: list[tuple[str, str]], until: float) -> list["_Prices"]:
+    """Prices to start from: those that a sample of the workloads ends with, in its share of the quotas.
+
+    What is scarce for all of them is scarce for some, and found in a fraction of the time.
+    """
+    needs = instance.needs[:: max(1, len(instance.needs) // SAMPLE)]
+    if 2 * len(needs) > len(instance.needs):
+        return [_Prices.at_first(instance, places)]
+    names, share = {need.name for need in needs}, len(needs) / len(instance.needs)
+    few = replace(
+        instance.only(lambda option: option.workload in names),
+        needs=needs,
+        quotas={place: round(quota * share) for place, quota in instance.quotas.items()},
+    )
+    search = _Search(few, places)
+    search.run([_Prices.at_first(few, places)], until)
+    return [*search.tried[-AROUND:], search.best]
+
+
+class _Search:
+    """Covers found at one price after another, mixed, until the mixture costs little more than its bound.
+
+    `tried` are the prices so far, `best` those with the largest bound, `least`.
+    """
+
+    def __init__(self, instance: FleetInstance, places: list[tuple[str, str]] | None = None) -> None:
+        self.instance = instance
+        self.places = places or sorted({option.place for option in instance.options})
+        self.blocks, self.master = _blocks(instance, self.places), Master(instance, self.places)
+        self.best, self.least = _Prices.at_first(instance, self.places), -np.inf
+        self.covers: list[Cover] = []
+        self.tried: list[_Prices] = []
+
+    def run(self, first: list["_Prices"], until: float) -> None:
+        """Start from some prices, and go on to those of the mixtures, until a moment of `time.perf_counter`."""
+        prices, gaps, step = first, [1.0], STEP
+        while not self.tried or time.perf_counter() < until:
+            before = self.least
+            covers = [cover for one in prices for cover in self._covers_at(one)]
+            step = min(STEP, 1.5 * step) if self.least > before else max(step / 2, 0.03)
+            mixed = self.master.with_covers(covers)
+            if mixed is None:
+                return
+            usd, scarce, kept = mixed
+            gaps.append(1 - self.least / usd)
+            stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not self.master.short
+            if gaps[-1] <= ENOUGH or stalled:
+                return
+            prices = [self.best.towards(scarce, kept, step)]
+
+    def covers_all(self) -> bool:
+        """Whether there is a cover of every workload in every period."""
+        return len({cover.block for cover in self.covers}) == len(self.blocks.period)
+
+    def bound(self) -> float:
+        """What no plan's bill is below: the covers at the best prices, less what the prices take in."""
+        of_item = self.blocks.of_item(self.blocks.at(self.best))
+        least = float(self.blocks.covers.bound(of_item, BOUND_GRID).sum())
+        return least - _given_back(self.instance, self.places, self.best)
+
+    def _covers_at(self, prices: "_Prices") -> list[Cover]:
+        covers, lower = _cheapest(self.instance, self.blocks, self.places, prices)
+        if lower > self.least:
+            self.best, self.least = prices, lower
+        self.covers += covers
+        self.tried.append(prices)
+        return covers
 
 
 @dataclass(frozen=True)
@@ -91,12 +158,9 @@ class _Prices:
         reserved = np.array([instance.reserved_prices.get(place, 0.0) for place in places])
         return cls(np.zeros((len(places), len(instance.hours))), reserved[:, None] * np.array(instance.hours)[None])
 
-    def towards(self, scarce: Floats, kept: Floats) -> "_Prices":
-        """These prices, moved towards others."""
-        return _Prices(
-            INERTIA * self.scarce + (1 - INERTIA) * scarce,
-            INERTIA * self.kept + (1 - INERTIA) * kept,
-        )
+    def towards(self, scarce: Floats, kept: Floats, step: float) -> "_Prices":
+        """These prices, moved a step towards others."""
+        return _Prices(self.scarce + step * (scarce - self.scarce), self.kept + step * (kept - self.kept))
 
 
 @dataclass(frozen=True)
@@ -174,12 +238,6 @@ def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
                 item[row, column] = 2 * number + (one.purchase == "spot")
         most = max(most, len(numbers))
     return item, 2 * most
-
-
-def _bound(instance: FleetInstance, blocks: _Blocks, places: list[tuple[str, str]], prices: _Prices) -> float:
-    """What no plan's bill is below: the covers at some prices, less what the prices take in."""
-    of_item = blocks.of_item(blocks.at(prices))
-    return float(blocks.covers.bound(of_item, BOUND_GRID).sum()) - _given_back(instance, places, prices)
 
 
 def _cheapest(

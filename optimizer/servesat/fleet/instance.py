@@ -1,11 +1,12 @@
 """A fleet as the solver sees it: whole numbers of replicas, demand rounded up and capacity rounded down."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor
 
+from servesat.catalogue import chip_ids
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.floor import Counts, Pods, counted
@@ -14,7 +15,13 @@ from servesat.pricing import Purchase
 from servesat.rules import TOLERANCE
 
 RESOLUTION = 10**7
-"""Capacity and demand of a workload are counted in this fraction of its largest demand."""
+"""Units in the largest demand of a workload, or in a replica where that serves more."""
+
+OF_REPLICA = 10**5
+"""Units in a replica at least, however many of them a demand takes."""
+
+MOST_UNITS = 10**11
+"""Units in a demand at most: a solver's doubles hold no more of them apart."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class FleetInstance:
     """Everything the formulation needs to know of a fleet.
 
     Quotas and pods are by region and chip, if there are any; `earlier` is a plan against which changes count, and
-    `standing` what stands in pods besides, in each period.
+    `taken` and `standing` are chips that others take of a quota, and slices of others in pods, in each period.
     """
 
     needs: tuple[Need, ...]
@@ -80,6 +87,7 @@ class FleetInstance:
     budget_usd: float | None
     earlier: Earlier | None = None
     pods: dict[tuple[str, str], Pods] = field(default_factory=dict)
+    taken: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     standing: dict[tuple[str, str], tuple[Counts, ...]] = field(default_factory=dict)
 
     def of(self, workload: str) -> list[int]:
@@ -117,25 +125,58 @@ class FleetInstance:
         return replace(self, needs=tuple(needs), hours=(self.hours[period],))
 
     def at_its_peak(self) -> "FleetInstance":
-        """The instance with the largest demand of each workload in a single period, as long as all."""
+        """The instance with the largest demand of each workload in every period.
+
+        In a single one, as long as all, unless changes count against an earlier plan.
+        """
+        hours = (sum(self.hours),) if self.earlier is None else self.hours
         peaks = [
-            replace(need, demand=(max(need.demand),), requests_per_s=(max(need.requests_per_s),)) for need in self.needs
+            replace(
+                need,
+                demand=(max(need.demand),) * len(hours),
+                requests_per_s=(max(need.requests_per_s),) * len(hours),
+            )
+            for need in self.needs
         ]
-        return replace(self, needs=tuple(peaks), hours=(sum(self.hours),), earlier=None)
+        return replace(self, needs=tuple(peaks), hours=hours)
+
+    def short_of(self, unserved: Mapping[str, Sequence[float]]) -> "FleetInstance":
+        """The instance without some of the demand, in requests/s by workload and period."""
+        needs = []
+        for need in self.needs:
+            gone = unserved[need.name]
+            left = [max(0.0, rate - less) for rate, less in zip(need.requests_per_s, gone, strict=True)]
+            units = [max(0, n - round(less / need.unit)) for n, less in zip(need.demand, gone, strict=True)]
+            needs.append(replace(need, demand=tuple(units), requests_per_s=tuple(left)))
+        return replace(self, needs=tuple(needs))
 
 
 def fleet_instance(spec: FleetSpec) -> FleetInstance:
     """Evaluate what each workload could run in, where, and for how much."""
     needs, options = [], []
     for name, workload in spec.workloads.items():
-        unit = max(*workload.demand, 1e-12) / RESOLUTION
+        own = _options(spec, name, workload)
+        unit = _unit(max(workload.demand), own)
         needs.append(_need(name, workload, unit))
-        options += _options(spec, name, workload, unit)
+        counted = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + TOLERANCE))) for one in own]
+        options += [one for one in counted if one.capacity]
     quotas = {
         (region, chip): count for region, given in spec.regions.items() for chip, count in (given.quota or {}).items()
     }
     pods = {(region, chip): own for region in spec.regions for chip, own in spec.pods(region).items()}
     return FleetInstance(tuple(needs), tuple(options), spec.periods_h, quotas, spec.budget_usd, pods=pods)
+
+
+def _unit(demand: float, options: list[Option]) -> float:
+    """The unit in which a workload's demand and capacities are counted [requests/s].
+
+    A whole number of them are the capacity of the option that serves at the least cost, which most replicas run in.
+    """
+    if not options:
+        return (demand or 1.0) / RESOLUTION
+    replica = min(options, key=lambda one: one.usd_per_hour / one.requests_per_s).requests_per_s
+    replicas = max(1.0, demand / replica)
+    return replica / max(1, min(max(RESOLUTION / replicas, OF_REPLICA), MOST_UNITS / replicas) // 1)
 
 
 def _need(name: str, workload: FleetWorkload, unit: float) -> Need:
@@ -152,10 +193,15 @@ def _need(name: str, workload: FleetWorkload, unit: float) -> Need:
     )
 
 
-def _options(spec: FleetSpec, name: str, workload: FleetWorkload, unit: float) -> list[Option]:
-    allowed = {region: spec.regions[region] for region in workload.regions or spec.regions}
+def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option]:
+    """What a workload may rent, each capacity still to be counted in its units."""
+    allowed = {
+        region: spec.regions[region] for region in (spec.regions if workload.regions is None else workload.regions)
+    }
     searched = workload.deployment.search.chips
+    most = workload.deployment.search.max_usd_per_hour
     chips = set().union(*(region.chips() for region in allowed.values()))
+    chips &= {*chip_ids(), *(chip.id for chip in searched or ())}
     chips &= set(workload.chips) if workload.chips is not None else chips
     chips &= {chip.id for chip in searched} if searched is not None else chips
     found = []
@@ -164,9 +210,7 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload, unit: float) -
         for region_name, region in allowed.items():
             for purchase in region.purchases if one.chip in region.chips() else ():
                 usd = region.usd_per_chip_hour(one.chip, purchase)
-                if usd is not None:
+                if usd is not None and (most is None or usd * one.chips <= most * (1 + TOLERANCE)):
                     counted = one.requests_per_s * (spec.spot_capacity if purchase == "spot" else 1.0)
-                    found.append(
-                        Option(name, one, region_name, purchase, usd, counted, floor(counted / unit * (1 + TOLERANCE)))
-                    )
-    return [option for option in found if option.capacity > 0]
+                    found.append(Option(name, one, region_name, purchase, usd, counted, 0))
+    return found

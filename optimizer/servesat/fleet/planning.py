@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from servesat.fleet.check import changes_of, check, chips_taken
-from servesat.fleet.conflict import Collision, FleetCorrection, collisions_of, corrections_of, minimal_conflict
+from servesat.fleet.conflict import (
+    Collision,
+    FleetCorrection,
+    collisions_of,
+    corrections_of,
+    minimal_conflict,
+    seconds_to,
+)
 from servesat.fleet.decomposition import decomposes, plan_by_decomposition
 from servesat.fleet.earlier import Earlier, read_earlier
 from servesat.fleet.floor_map import FloorMap, floor_map
@@ -65,9 +72,10 @@ class FleetResult:
     """A fleet's plan with its proof, or the limits in conflict.
 
     It is `optimal` when its bill is proved the least (and, where demand falls short, that it falls no shorter than it
-    must). `proved` tells of each goal whether its optimum is proved; `unserved` is by workload and period, in
-    requests/s, when demand was allowed to fall short; `chips_taken` is by region and chip, for each period; `changes`
-    are the replicas started or stopped against an earlier plan, whose price is in the bill; `engine` is what solved it.
+    must), `infeasible` without a conflict when the time limit struck before that was found. `proved` tells of each goal
+    whether its optimum is proved; `unserved` is by workload and period, in requests/s, when demand was allowed to fall
+    short; `chips_taken` is by region and chip, for each period; `changes` are the replicas started or stopped against
+    an earlier plan, whose price is in the bill; `engine` is what solved it.
     """
 
     status: Status
@@ -141,7 +149,7 @@ def _decomposed(instance: FleetInstance, deadline: float) -> FleetSolution | Non
 
 def _time_for(goal: str, deadline: float) -> float | None:
     """How long a goal may be pursued: until the deadline, and a later one for no more than a moment."""
-    left = None if deadline == inf else max(deadline - time.perf_counter(), 1e-3)
+    left = seconds_to(deadline)
     return left if goal not in LATER else min(LATER_S, left or LATER_S)
 
 
@@ -163,7 +171,7 @@ def plan_instance(
         found = model.solve(goal, _time_for(name, deadline))
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             if not proved:
-                return _without_plan(instance, found.status, deadline)
+                return _without_plan(instance, found.status, deadline, degrade=degrade)
             proved[name] = False
             continue
         solution, proved[name] = found, found.status is Status.OPTIMAL
@@ -246,14 +254,14 @@ def _unserved(instance: FleetInstance, solution: FleetSolution) -> dict[str, tup
     return {need.name: tuple(count * need.unit for count in solution.unserved[need.name]) for need in instance.needs}
 
 
-def _without_plan(instance: FleetInstance, status: Status, deadline: float) -> FleetResult:
-    if status is Status.UNKNOWN:
-        return FleetResult(status=status, instance=instance)
-    conflict = minimal_conflict(instance)
-    return FleetResult(
-        status=Status.INFEASIBLE,
-        instance=instance,
+def _without_plan(instance: FleetInstance, status: Status, deadline: float, *, degrade: bool) -> FleetResult:
+    result = FleetResult(status=status, instance=instance)
+    conflict = None if status is Status.UNKNOWN else minimal_conflict(instance, deadline, degrade=degrade)
+    if conflict is None:
+        return result
+    return replace(
+        result,
         conflict=conflict,
-        collisions=collisions_of(instance, conflict),
-        corrections=corrections_of(instance, conflict),
+        collisions=collisions_of(instance, conflict, deadline),
+        corrections=corrections_of(instance, conflict, deadline, degrade=degrade),
     )

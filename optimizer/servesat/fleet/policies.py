@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass, replace
 from math import inf
 
-from servesat.fleet.check import bill_of, chips_taken
+from servesat.fleet.check import bill_of, changes_of, chips_taken
 from servesat.fleet.floor import Pods
 from servesat.fleet.formulation import FleetModel
 from servesat.fleet.instance import FleetInstance
 from servesat.fleet.planning import FleetResult, cheapest
 from servesat.plan import Status
+from servesat.rules import TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Compa
     """
     if result.total_usd is None:
         return Comparison()
+    if result.unserved is not None:  # the others serve as much
+        result = replace(result, instance=result.instance.short_of(result.unserved))
     return Comparison(
         policies=_policies(result.instance, time_limit_s),
         quotas=_quotas(result, time_limit_s),
@@ -127,22 +130,28 @@ def _best(name: str, instance: FleetInstance, time_limit_s: float | None) -> Pol
 
 
 def _one_after_another(instance: FleetInstance, time_limit_s: float | None) -> Policy:
-    """Each workload at its cheapest within what those before it leave of the quotas and pods, by priority."""
-    name, left, total, proved = "greedy, one workload after another", dict(instance.quotas), 0.0, True
-    standing = dict(instance.standing)
+    """Each workload at its cheapest within what those before it leave of quotas, pods and changes, by priority."""
+    name, total, proved, periods = "greedy, one workload after another", 0.0, True, range(len(instance.hours))
+    taken, standing, earlier = dict(instance.taken), dict(instance.standing), instance.earlier
+    if earlier is not None:
+        names = {need.name for need in instance.needs}
+        gone = earlier.of(lambda workload: workload not in names).changes({}, len(periods))
+        total, earlier = total + earlier.usd_per_change * gone, earlier.after(gone)
     for need in sorted(instance.needs, key=lambda need: need.priority):
         mine = instance.only(lambda option, name=need.name: option.workload == name)  # type: ignore[misc]
-        alone = replace(mine, needs=(need,), quotas=left, budget_usd=None, earlier=None, standing=standing)
+        own = None if earlier is None else earlier.of(lambda workload, name=need.name: workload == name)  # type: ignore[misc]
+        alone = replace(mine, needs=(need,), budget_usd=None, earlier=own, taken=taken, standing=standing)
         model = FleetModel(alone)
         found = model.solve(model.usd(), time_limit_s)
         if found.status not in (Status.OPTIMAL, Status.FEASIBLE):
             return Policy(name=name, total_usd=None, proved=found.status is Status.INFEASIBLE)
         total += bill_of(alone, found)
         proved = proved and found.status is Status.OPTIMAL
+        earlier = None if earlier is None else earlier.after(changes_of(alone, found))
         for place in instance.pods:
-            periods = range(len(instance.hours))
             standing[place] = tuple(alone.slices(place, period, found.replicas) for period in periods)
         for place, counts in chips_taken(alone, found).items():
-            if place in left:
-                left[place] -= max(counts)
-    return Policy(name=name, total_usd=total, proved=proved)
+            before = taken.get(place, (0,) * len(periods))
+            taken[place] = tuple(map(int.__add__, before, counts))
+    too_dear = instance.budget_usd is not None and total > instance.budget_usd * (1 + TOLERANCE)
+    return Policy(name=name, total_usd=None if too_dear else total, proved=proved)

@@ -19,6 +19,7 @@ MAX_PERIODS = 10_000
 MAX_SIDE = 64
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
+Hours = Annotated[float, Field(strict=True, ge=1e-3, le=1e6, allow_inf_nan=False)]
 Some = Annotated[int, Field(strict=True, ge=0, le=10**9)]
 
 
@@ -30,11 +31,11 @@ def _origin(info: ValidationInfo) -> tuple[str, Path]:
 def _price_book(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
-    where, folder = _origin(info)
+    _, folder = _origin(info)
     try:
         return load_price_book(value, folder)
     except CatalogueError as fault:
-        raise SpecError(f"{where}: price_book = {shorten(value)}: {fault}") from None
+        raise ValueError(str(fault)) from None
 
 
 class PodsGiven(Strict):
@@ -96,7 +97,7 @@ class FleetSpec(Strict):
 
     workloads: dict[str, FleetWorkload] = Field(min_length=1)
     regions: dict[str, Region] = Field(min_length=1)
-    periods_h: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=MAX_PERIODS)] = Field(
+    periods_h: Annotated[tuple[Hours, ...], Field(min_length=1, max_length=MAX_PERIODS)] = Field(
         default=(1.0,), description="Hours of each period."
     )
     spot_capacity: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = Field(
@@ -129,6 +130,10 @@ class FleetSpec(Strict):
         own = self._own_chips()
         known = {*chip_ids(), *own}
         for name, region in self.regions.items():
+            there, wanted = region.price_book.regions, region.price_region
+            if wanted is not None and wanted not in there:
+                no_price = f"no price in {region.price_book.id} names it; {nearest(wanted, there)}"
+                raise ValueError(f"regions.{name}.price_region = {wanted!r}: {no_price}")
             for chip in (*(region.quota or {}), *region.price, *region.pods):
                 if chip not in known:
                     raise ValueError(f"regions.{name}: no chip {chip!r}; {nearest(chip, known)}")
@@ -190,12 +195,14 @@ def _deployment(given: Any, folder: Path, key: str) -> Spec:
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
     try:
-        spec = Spec.load(folder / given if isinstance(given, str) else given)
+        spec = Spec.load(folder / given) if isinstance(given, str) else Spec.load(given, folder=folder)
     except SpecError as fault:
         raise SpecError("\n".join(f"{key}.deployment: {line}" for line in str(fault).splitlines())) from None
     for name in ("prompt_tokens", "output_tokens"):
         if getattr(spec.workload, name) is None:
             raise SpecError(f"{key}.deployment.workload.{name} is missing: a fleet serves whole requests")
+    if spec.search.quota:
+        raise SpecError(f"{key}.deployment.search.quota: expected none; the quotas of a fleet are those of its regions")
     if spec.workload.requests_per_s is not None:
         raise SpecError(f"{key}.deployment.workload.requests_per_s: expected none; the fleet's demand says how many")
     return spec
@@ -206,12 +213,22 @@ def _demand(given: Any, periods: int, folder: Path, key: str) -> Any:
     if isinstance(given, Mapping):
         given = _column(given, folder, f"{key}.demand")
     if isinstance(given, int | float) and not isinstance(given, bool):
-        return [float(given)] * periods
+        return [_number(given, f"{key}.demand")] * periods
     if isinstance(given, list | tuple):
         if len(given) != periods:
             raise SpecError(f"{key}.demand: {len(given)} numbers, expected {periods}, one a period")
-        return [float(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in given]
+        return [
+            _number(one, f"{key}.demand.{position}") if isinstance(one, int) and not isinstance(one, bool) else one
+            for position, one in enumerate(given)
+        ]
     raise SpecError(f"{key}.demand = {shorten(given)}: expected a number, a list, or {{csv: PATH, column: NAME}}")
+
+
+def _number(given: float, key: str) -> float:
+    try:
+        return float(given)
+    except OverflowError:
+        raise SpecError(f"{key} = {shorten(given)}: expected at most 1e12") from None
 
 
 def _column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]:
@@ -219,13 +236,16 @@ def _column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]:
         raise SpecError(f"{key} = {shorten(dict(given))}: expected the keys csv and column")
     path, column = folder / str(given["csv"]), str(given["column"])
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as fault:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restkey=""))
+    except (OSError, ValueError, csv.Error) as fault:
         raise SpecError(f"{key}.csv: {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
     if not rows or column not in rows[0]:
         raise SpecError(f"{key}.column: {path} has no column {column!r}; {nearest(column, rows[0] if rows else ())}")
-    try:
-        return [float(row[column]) for row in rows]
-    except (TypeError, ValueError):
-        raise SpecError(f"{key}: {path}: column {column!r} holds something that is no number") from None
+    found = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            found.append(float(row[column]))
+        except (TypeError, ValueError):
+            raise SpecError(f"{key}: {path}, line {number}: {column} = {row[column]!r}: expected a number") from None
+    return found

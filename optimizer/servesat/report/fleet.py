@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from math import prod
+from math import ceil, floor, prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from servesat.plan import Status
 from servesat.report.documents import plan_document
 from servesat.report.files import write_table, write_text
 from servesat.report.words import dollars, number
+
+ACROSS = 24
+"""Periods beside each other in a table."""
 
 COLUMNS: dict[str, type] = {
     "workload": str,
@@ -202,9 +205,13 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
         return
     hours = sum(result.instance.hours)
     console.print(
-        Text.assemble((dollars(result.total_usd), "bold"), f" for {number(hours)} hours, in {_count(result)}\n")
+        Text.assemble(
+            (dollars(result.total_usd), "bold"),
+            f" for {number(hours)} {'hour' if hours == 1 else 'hours'}, in {_count(result)}\n",
+        )
     )
-    console.print(_schedule(result))
+    for first in range(0, len(result.instance.hours), ACROSS):
+        console.print(_schedule(result, range(first, min(first + ACROSS, len(result.instance.hours)))))
     console.print(_bill_table(result))
     console.print(_utilisation_table(result))
     if result.floors:
@@ -233,15 +240,18 @@ def _counted(count: int, name: str) -> str:
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
-def _schedule(result: FleetResult) -> Table:
+def _schedule(result: FleetResult, periods: range) -> Table:
     """Replicas by workload and configuration, one number a period, a dot where there are none."""
-    periods = len(result.instance.hours)
-    table = Table(box=box.SIMPLE_HEAD, title="replicas in each period", title_justify="left")
+    every = len(periods) == len(result.instance.hours)
+    title = "replicas in each period" if every else f"replicas in periods {periods[0]} to {periods[-1]}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name in ("workload", "region", "bought", "configuration", "replicas"):
         table.add_column(name, overflow="fold", no_wrap=name == "replicas")
-    rows: dict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * periods)
+    rows: dict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * len(periods))
     for one in result.allocations:
-        rows[one.workload, one.region, one.purchase, one.option.configuration.name][one.period] += one.replicas
+        if one.period in periods:
+            own = rows[one.workload, one.region, one.purchase, one.option.configuration.name]
+            own[one.period - periods[0]] += one.replicas
     width = len(str(max((count for counts in rows.values() for count in counts), default=0)))
     for key, counts in rows.items():
         table.add_row(*key, " ".join((str(count) if count else ".").rjust(width) for count in counts))
@@ -285,15 +295,15 @@ def _floors_table(result: FleetResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="pods at their fullest", title_justify="left")
     for name, justify in (("pods", "left"), ("period", "right"), ("chips", "right"), ("slices", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for floor in result.floors:
+    for one in result.floors:
         kinds: dict[tuple[str, str], float] = defaultdict(float)
-        for option, block in floor.placed:
-            kinds[option.workload, str(block.slice)] += 1 / (whole_pods(floor.pods.shape, block.slice) or 1)
-        chips = sum(prod(block.sizes) for _, block in floor.placed)
+        for option, block in one.placed:
+            kinds[option.workload, str(block.slice)] += 1 / (whole_pods(one.pods.shape, block.slice) or 1)
+        chips = sum(prod(block.sizes) for _, block in one.placed)
         table.add_row(
-            f"{floor.pods} {floor.chip} in {floor.region}",
-            str(floor.period),
-            f"{chips} of {floor.pods.chips}",
+            f"{one.pods} {one.chip} in {one.region}",
+            str(one.period),
+            f"{chips} of {one.pods.chips}",
             ", ".join(f"{count:g} of {shape} for {workload}" for (workload, shape), count in kinds.items()),
         )
     return table
@@ -350,10 +360,22 @@ def _proof(result: FleetResult) -> str:
 
 
 def _print_conflict(console: Console, result: FleetResult) -> None:
-    if result.conflict is None:
+    if result.status is Status.UNKNOWN:
         console.print(f"{result.status}: the time limit struck before a plan was found")
         return
     console.print(Text.assemble(("infeasible", "bold"), ": no fleet meets every demand and limit"))
+    if result.conflict is None:
+        console.print("  the time limit struck before it was found which of them conflict")
+        return
+    stranded = [
+        limit.of[0] for limit in result.conflict if limit.kind == "demand" and not result.instance.of(limit.of[0])
+    ]
+    if stranded:
+        console.print(
+            f"  {stranded[0]} has nothing to run on: no configuration meets its limits, on any chip that its regions "
+            "have and sell"
+        )
+        return
     console.print(f"  {conflict_words(result.conflict, result)} cannot hold together")
     for one in result.collisions:
         console.print(f"  {_collision_words(one, result)}")
@@ -408,10 +430,10 @@ def _correction_words(one: FleetCorrection) -> str:
     if one.limit.kind == "pods":
         return f"{one.value:g} pods of {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "budget":
-        return f"a budget of {dollars(one.value)}"
+        return f"a budget of ${ceil(100 * one.value) / 100:,.2f}"
     if one.limit.kind == "max_changes":
         return f"{one.value:g} changes"
-    return f"{one.value:.1%} of every demand, and no more"
+    return f"{floor(1000 * one.value) / 10:.1f}% of every demand, and no more"
 
 
 def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> None:

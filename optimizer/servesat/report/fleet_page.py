@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from html import escape
 from io import StringIO
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ LETTER = 6.5
 
 def fleet_page(result: FleetResult, beside: Comparison | None) -> str:
     """One self-contained page of HTML."""
-    recorder = Console(record=True, width=140, file=StringIO(), highlight=False)
+    recorder = Console(record=True, width=160, file=StringIO(), highlight=False, markup=False)
     print_fleet(recorder, result, beside)
     tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     colours = {need.name: COLOURS[number % len(COLOURS)] for number, need in enumerate(result.instance.needs)}
@@ -57,7 +58,9 @@ def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
     figure, chips = go.Figure(), _chips_by_workload(result)
     most = max(map(sum, zip(*chips.values(), strict=True)))
     for name, counts in chips.items():
-        figure.add_trace(go.Bar(x=list(range(len(counts))), y=counts, name=name, marker={"color": colours[name]}))
+        figure.add_trace(
+            go.Bar(x=list(range(len(counts))), y=counts, name=escape(name), marker={"color": colours[name]})
+        )
     figure.update_layout(
         barmode="stack",
         template="plotly_white",
@@ -99,7 +102,7 @@ def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
         w, h, deep = (*block.sizes, 1)[:3]
         for layer in range(first, first + deep):
             left, top = corner(block.pod, layer)
-            told = f"{option.workload}<br>{option.configuration.name}<br>{block.slice} in pod {block.pod}"
+            told = f"{escape(option.workload)}<br>{option.configuration.name}<br>{block.slice} in pod {block.pod}"
             blocks[option.workload].append(((left + x_in, top + y_in, w, h), told))
     for workload, own in blocks.items():
         x, y = _path([rectangle for rectangle, _ in own])
@@ -111,13 +114,13 @@ def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
             fill="toself",
             fillcolor=colours[workload],
             line=line,
-            name=workload,
+            name=escape(workload),
             hoverinfo="skip",
         )
         figure.add_scatter(
             x=[left + w / 2 for (left, _, w, _), _ in own],
             y=[top + h / 2 for (_, top, _, h), _ in own],
-            text=[workload if w * pixels > LETTER * len(workload) else "" for (_, _, w, _), _ in own],
+            text=[escape(workload) if w * pixels > LETTER * len(workload) else "" for (_, _, w, _), _ in own],
             mode="text",
             textfont={"color": "white", "size": 11},
             hovertext=[told for _, told in own],

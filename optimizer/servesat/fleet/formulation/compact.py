@@ -217,10 +217,10 @@ class FleetModel:
                     rows.append((elsewhere, 1 - need.max_share_per_region))
             if need.max_spot_share < 1 and self._on(Limit("spot_share", (need.name,))):
                 rows.append((capacity(lambda o: instance.options[o].purchase != "spot"), 1 - need.max_spot_share))
+            unserved = demand - wanted
             for served, share in rows:
                 # whole units: rounded up, so that no rounding of the solver's decides
-                least = wanted if share == 1.0 else ceil(share * demand * (1 - SLACK)) - (demand - wanted)
-                self.model.add_linear_constraint(served >= least)
+                self.model.add_linear_constraint(served + share * unserved >= ceil(share * demand * (1 - SLACK)))
             if need.n_plus and demand and self._on(Limit("n_plus", (need.name,))):
                 self._spare(need, mine, period, wanted)
         if need.one_chip and self._on(Limit("one_chip", (need.name,))):
@@ -240,8 +240,10 @@ class FleetModel:
     def _most(self, option: int, demand: int) -> int:
         """More replicas of an option than any best plan has."""
         one, earlier = self.instance.options[option], self.instance.earlier
+        spare = self._need(one.workload).n_plus  # of the largest replica there is
+        largest = max(self.instance.options[o].capacity for o in self.of_workload[one.workload])
         kept = 0 if earlier is None else max(earlier.replicas.get(one.runs, (0,)))  # that need not be stopped
-        return max(ceil(demand / one.capacity) + self._need(one.workload).n_plus + 1, kept)
+        return max(ceil((demand + spare * largest) / one.capacity) + 1, kept)
 
     def _one_chip(self, need: Need, mine: list[int]) -> None:
         options = self.instance.options
@@ -266,7 +268,8 @@ class FleetModel:
         """Take no more of the chips of a place than its quota, and so many extra."""
         for period in range(len(self.instance.hours)):
             held = self._taken(place, period, reserved=False) + self.reserved.get(place, 0)
-            self.model.add_linear_constraint(held - extra <= self.instance.quotas[place])
+            others = self.instance.taken[place][period] if place in self.instance.taken else 0
+            self.model.add_linear_constraint(held - extra <= self.instance.quotas[place] - others)
 
     def _taken(self, place: tuple[str, str], period: int, *, reserved: bool) -> mathopt.LinearSum:
         """Chips of a place that replicas take in a period, of those that are reserved, or of the others."""

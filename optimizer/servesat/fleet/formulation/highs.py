@@ -9,6 +9,9 @@ from datetime import timedelta
 
 from ortools.math_opt.python import mathopt
 
+LONGEST_S = 1e9
+"""Seconds that a time limit can say: three decades."""
+
 
 def solved(
     model: mathopt.Model, *, relative_gap: float = 0.0, time_limit_s: float | None = None
@@ -16,7 +19,7 @@ def solved(
     """Solve a model to a relative gap, or as near as the time allows."""
     parameters = mathopt.SolveParameters(relative_gap_tolerance=relative_gap, absolute_gap_tolerance=1e-9)
     if time_limit_s is not None:
-        parameters.time_limit = timedelta(seconds=max(time_limit_s, 1e-3))
+        parameters.time_limit = timedelta(seconds=min(max(time_limit_s, 1e-3), LONGEST_S))
     with _silent():
         return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
 

@@ -7,7 +7,6 @@ import numpy as np
 from ortools.math_opt.python import mathopt
 
 from servesat.arrays import Floats
-from servesat.errors import SolverError
 from servesat.fleet.instance import FleetInstance
 
 Place = tuple[str, str]
@@ -71,14 +70,17 @@ class Master:
         self.reserved: dict[Place, float] = {}  # in the last mixture, not whole
         self.spent = np.zeros(len(instance.hours))  # in each period of it, without what is reserved
 
-    def with_covers(self, covers: list[Cover]) -> tuple[float, Floats, Floats]:
-        """Add covers, and solve: the bill, and the duals of quotas and of reserved chips, both [places, periods]."""
+    def with_covers(self, covers: list[Cover]) -> tuple[float, Floats, Floats] | None:
+        """Add covers, and solve: the bill, and the duals of quotas and of reserved chips, both [places, periods].
+
+        None where GLOP comes to no mixture: what it misses has become too dear for its precision.
+        """
         for cover in covers:
             if cover not in self.shares:
                 self.shares[cover] = self._add(cover)
         found = self.solver.solve()
         if found.termination.reason is not mathopt.TerminationReason.OPTIMAL:
-            raise SolverError(f"GLOP ended with {found.termination.reason}: {found.termination.detail}")
+            return None
         dual, value = found.dual_values(), found.variable_values()
         self.reserved = {place: value[count] for place, count in self.kept.items()}
         self.spent = np.zeros(len(self.instance.hours))
