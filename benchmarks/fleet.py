@@ -62,7 +62,8 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
 
 
 def figure(results: list[dict[str, float]], path: Path) -> None:
-    """Draw time, bill with its bound, and gap against the number of workloads."""
+    """Draw time, bill with its bound, and gap against the number of workloads, of the runs that found a plan."""
+    results = [one for one in results if one["usd"]]
     workloads = [one["workloads"] for one in results]
     drawn, (times, bills, gaps) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     times.loglog(workloads, [one["seconds"] for one in results], "o-")

@@ -35,7 +35,7 @@ BOUND_GRID = 32_000
 STALLED = 1e-3
 """Stop when a few rounds have moved bound and mixture together by no more than this, relatively."""
 
-ROUNDS = 10
+ROUNDS = 8
 """How many rounds those are."""
 
 STEP = 0.5
@@ -47,10 +47,13 @@ SAMPLE = 100
 AROUND = 4
 """How many of the last prices of the sample are started from, beside its best: a mixture needs a choice."""
 
+ENOUGH_OF_SAMPLE = 5e-3
+"""Stop the sample when its mixture costs so little more than its bound."""
+
 FOR_SAMPLE = 0.15
 """Share of the time that goes into the sample at most."""
 
-FOR_COVERS = 0.8
+FOR_COVERS = 0.75
 """Share of the time that goes into finding covers; the rest is for whole replicas."""
 
 
@@ -91,7 +94,7 @@ def _first_prices(instance: FleetInstance, places: list[tuple[str, str]], until:
         quotas={place: round(quota * share) for place, quota in instance.quotas.items()},
     )
     search = _Search(few, places)
-    search.run([_Prices.at_first(few, places)], until)
+    search.run([_Prices.at_first(few, places)], until, enough=ENOUGH_OF_SAMPLE)
     return [*search.tried[-AROUND:], search.best]
 
 
@@ -109,7 +112,7 @@ class _Search:
         self.covers: list[Cover] = []
         self.tried: list[_Prices] = []
 
-    def run(self, first: list["_Prices"], until: float) -> None:
+    def run(self, first: list["_Prices"], until: float, *, enough: float = ENOUGH) -> None:
         """Start from some prices, and go on to those of the mixtures, until a moment of `time.perf_counter`."""
         prices, gaps, step = first, [1.0], STEP
         while not self.tried or time.perf_counter() < until:
@@ -122,7 +125,7 @@ class _Search:
             usd, scarce, kept = mixed
             gaps.append(1 - self.least / usd)
             stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not self.master.short
-            if gaps[-1] <= ENOUGH or stalled:
+            if gaps[-1] <= enough or stalled:
                 return
             prices = [self.best.towards(scarce, kept, step)]
 

@@ -28,7 +28,7 @@ from servesat.rules import TOLERANCE
 GOALS = ("usd", "configurations", "changes")
 """What is pursued after another: money over all periods, configurations that workloads run in, replicas that change."""
 
-DECOMPOSITION = "decomposition, GLOP and HiGHS"
+DECOMPOSITION = "decomposition, PDLP and HiGHS"
 
 DECOMPOSED_S = 300.0
 """Seconds that a decomposed fleet takes at most where no time limit is given: its gap closes ever more slowly."""

@@ -241,7 +241,9 @@ def _column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]:
     except (OSError, ValueError, csv.Error) as fault:
         raise SpecError(f"{key}.csv: {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
     if not rows or column not in rows[0]:
-        raise SpecError(f"{key}.column: {path} has no column {column!r}; {nearest(column, rows[0] if rows else ())}")
+        raise SpecError(
+            f"{key}.column: {path} has no column {column!r}; {nearest(column, filter(None, rows[0] if rows else ()))}"
+        )
     found = []
     for number, row in enumerate(rows, start=2):
         try:

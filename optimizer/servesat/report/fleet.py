@@ -376,7 +376,8 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
             "have and sell"
         )
         return
-    console.print(f"  {conflict_words(result.conflict, result)} cannot hold together")
+    cannot = "cannot be met" if len(result.conflict) == 1 else "cannot hold together"
+    console.print(f"  {conflict_words(result.conflict, result)} {cannot}")
     for one in result.collisions:
         console.print(f"  {_collision_words(one, result)}")
     if result.corrections:

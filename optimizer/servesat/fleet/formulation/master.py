@@ -1,4 +1,4 @@
-"""The covers of a large fleet mixed within its quotas and reservations, by a linear program (GLOP)."""
+"""The covers of a large fleet mixed within its quotas and reservations, by a linear program (PDLP)."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,11 +11,26 @@ from servesat.fleet.instance import FleetInstance
 
 Place = tuple[str, str]
 
+PRECISION = 1e-4
+"""The relative error at which a mixture is good enough: prices are only tried, and their bound is exact."""
+
+ABSOLUTE = 1e-2
+"""The same for figures near zero, in the units of the rows."""
+
+THREADS = 2
+
+SHORT = 1e-3
+"""The share of a block that must be missing to count; less is an error of the solver's."""
+
 DEAR = 2.0
 """What not serving a block is made to cost at first, over its first cover: it keeps prices from swinging far off."""
 
 DEARER = 1.5
 """How much dearer that gets while a mixture still leaves some of a block unserved."""
+
+
+OFTEN = 25
+"""How often that is done: a fleet that is still short then has no room."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ class Master:
         self.whole: dict[int, mathopt.LinearConstraint] = {}
         self.missing: dict[int, mathopt.Variable] = {}
         self.short = True  # whether the last mixture leaves something unserved
+        self.dearer = 0  # how often that was made dearer
         self.quota = {
             (place, t): self.model.add_linear_constraint(ub=float(instance.quotas[place]))
             for place in places
@@ -66,19 +82,19 @@ class Master:
                 if (place, t) in self.quota:
                     self.quota[place, t].set_coefficient(count, 1.0)
         self.shares: dict[Cover, mathopt.Variable] = {}
-        self.solver = mathopt.IncrementalSolver(self.model, mathopt.SolverType.GLOP)
         self.reserved: dict[Place, float] = {}  # in the last mixture, not whole
         self.spent = np.zeros(len(instance.hours))  # in each period of it, without what is reserved
 
     def with_covers(self, covers: list[Cover]) -> tuple[float, Floats, Floats] | None:
         """Add covers, and solve: the bill, and the duals of quotas and of reserved chips, both [places, periods].
 
-        None where GLOP comes to no mixture: what it misses has become too dear for its precision.
+        None where there is no mixture, or it goes on missing something however dear that becomes. A first-order method
+        is much faster than a simplex here, and its duals do not swing from one vertex to another.
         """
         for cover in covers:
             if cover not in self.shares:
                 self.shares[cover] = self._add(cover)
-        found = self.solver.solve()
+        found = mathopt.solve(self.model, mathopt.SolverType.PDLP, params=_parameters())
         if found.termination.reason is not mathopt.TerminationReason.OPTIMAL:
             return None
         dual, value = found.dual_values(), found.variable_values()
@@ -86,8 +102,11 @@ class Master:
         self.spent = np.zeros(len(self.instance.hours))
         for cover, share in self.shares.items():
             self.spent[cover.period] += self.model.objective.get_linear_coefficient(share) * value[share]
-        short = [variable for variable in self.missing.values() if value[variable] > 1e-6]
+        short = [variable for variable in self.missing.values() if value[variable] > SHORT]
         self.short = bool(short)
+        self.dearer += int(self.short)
+        if self.dearer > OFTEN:
+            return None
         for variable in short:
             dear = self.model.objective.get_linear_coefficient(variable)
             self.model.objective.set_linear_coefficient(variable, DEARER * dear)
@@ -117,3 +136,11 @@ class Master:
                 if (place, cover.period) in rows:
                     rows[place, cover.period].set_coefficient(share, float(count))
         return share
+
+
+def _parameters() -> mathopt.SolveParameters:
+    parameters = mathopt.SolveParameters()
+    parameters.pdlp.num_threads = THREADS
+    criteria = parameters.pdlp.termination_criteria.simple_optimality_criteria
+    criteria.eps_optimal_relative, criteria.eps_optimal_absolute = PRECISION, ABSOLUTE
+    return parameters
