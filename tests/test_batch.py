@@ -17,6 +17,7 @@ from servesat.batch import Batch, spec_files
 from servesat.cli import app
 from servesat.errors import ServesatError
 from servesat.journal import Journal
+from servesat.parallel import as_finished
 
 DECODE: dict[str, Any] = {
     "model": "llama-3-8b",
@@ -139,3 +140,39 @@ def test_what_names_no_spec_is_refused(tmp_path: Path) -> None:
     (specs / "inner").mkdir()
     assert len(spec_files([str(specs / "*")])) == 2  # a pattern may match folders too
     assert len(spec_files([str(specs), str(specs / "0*.yaml"), str(specs / "000.yaml")])) == 2
+
+
+def test_specs_are_named_once_and_none_is_left_out_in_silence(tmp_path: Path) -> None:
+    specs = folder(tmp_path / "specs", 2)
+    (specs / "UPPER.YAML").write_text((specs / "000.yaml").read_text())
+    (specs / "gone.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    found = spec_files([str(specs), str(specs / ".." / "specs" / "001.yaml")])
+    assert sorted(path.name for path in found) == ["000.yaml", "001.yaml", "UPPER.YAML", "gone.yaml"]
+    ran = run(specs, "--json")
+    assert ran.exit_code == 1
+    (gone,) = [row for row in json.loads(ran.stdout)["rows"] if row["spec"].endswith("gone.yaml")]
+    assert gone["status"] == "error"
+    with pytest.raises(ServesatError, match="'' names no spec"):
+        spec_files([""])
+
+
+def test_a_reader_that_goes_away_leaves_the_table_and_no_journal(tmp_path: Path) -> None:
+    specs, out = folder(tmp_path / "specs", 3), tmp_path / "out.csv"
+    starter = "from servesat.cli import app; app()"
+    command = [sys.executable, "-c", starter, "batch", str(specs), "--out", str(out), "--workers", "1", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    subprocess.run(command, stdout=writer, stderr=subprocess.DEVNULL, check=False)
+    os.close(writer)
+    assert len(pd.read_csv(out)) == 3
+    assert not out.with_name("out.csv.partial").exists()
+
+
+def dies(item: int) -> int:
+    """A task whose process is gone before it answers."""
+    os._exit(item)
+
+
+def test_a_process_that_dies_is_told_with_the_way_on() -> None:
+    with pytest.raises(ServesatError, match=r"a process died, .* go on with --resume"):
+        list(as_finished(dies, [9, 9, 9], 2))

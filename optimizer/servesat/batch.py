@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from os import cpu_count
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,27 @@ ANSWERED = ("optimal", "feasible", "infeasible")
 
 
 def spec_files(targets: Iterable[str]) -> list[Path]:
-    """The specs that folders, patterns and files name, each once. Raises ServesatError where one names none."""
-    found: dict[Path, None] = {}
+    """The specs that folders, patterns and files name, each once. Raises ServesatError where one names none.
+
+    A link that leads nowhere is among them: its row will say so.
+    """
+    found: dict[Path, Path] = {}
     for target in targets:
         path = Path(target)
-        if path.is_dir():
-            named = sorted(one for one in path.rglob("*") if one.suffix in {".yaml", ".yml"} and one.is_file())
+        if target and path.is_dir():
+            named = sorted(one for one in path.rglob("*") if one.suffix.lower() in {".yaml", ".yml"} and _is_spec(one))
         else:
             matches = sorted(map(Path, glob.glob(target, recursive=True)))
-            named = [path] if path.is_file() else [one for one in matches if one.is_file()]
+            named = [path] if path.is_file() else [one for one in matches if _is_spec(one)]
         if not named:
-            raise ServesatError(f"{target}: names no spec; expected a folder with .yaml files, a pattern, or a file")
-        found |= dict.fromkeys(named)
-    return list(found)
+            raise ServesatError(f"{target!r} names no spec; expected a folder with .yaml files, a pattern, or a file")
+        for one in named:
+            found.setdefault(Path(realpath(one)), one)
+    return list(found.values())
+
+
+def _is_spec(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Batch:
         """
         done = {row["number"] for row in store.rows()}
         left = [number for number in range(len(self.paths)) if number not in done]
-        workers = min(cpu_count() or 1, max(1, len(left))) if workers is None else workers
+        workers = min(workers or cpu_count() or 1, max(1, len(left)))
         return collect(as_finished(partial(_rows, self), left, workers), store, advance)
 
 

@@ -54,13 +54,21 @@ def _on_processes(
     if workers == 1:
         yield from map(task, items)
         return
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import Parallel, delayed
 
     # A run that is cut off gives up what its other processes are at: there is nothing to warn of.
     warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, "joblib")
     with _ctrl_c_ignored():
         answers = Parallel(n_jobs=workers, return_as=return_as)(delayed(task)(item) for item in items)
-    yield from answers
+    try:
+        yield from answers
+    except BrokenProcessPool:
+        raise ServesatError(
+            "a process died, out of memory or killed; what was finished is kept where the run writes a file: "
+            "go on with --resume, and fewer --workers"
+        ) from None
 
 
 @contextmanager

@@ -43,15 +43,17 @@ def batch(
         if out is not None and complete:
             write_table(out, store.rows_by("number"), columns=COLUMNS, flatten=flat, head={}, under="rows")
             typer.echo(f"wrote {out}", err=True)
-        if as_json:
-            for line in json_lines(store.rows_by("number"), {}, under="rows"):
-                typer.echo(line)
-        else:
-            print_batch(console(), store.rows_by("number"), store.done)
+        answered = all(row["status"] in ANSWERED for row in store.rows())
+        try:
+            if as_json:
+                for line in json_lines(store.rows_by("number"), {}, under="rows"):
+                    typer.echo(line)
+            else:
+                print_batch(console(), store.rows_by("number"), store.done)
+        finally:  # the table is written, whoever reads this
+            if complete and isinstance(store, Journal):
+                store.remove()
         if not complete:
             typer.echo(f"cut off: {store.done:,} of {len(asked.paths):,} specs are done", err=True)
             raise typer.Exit(INTERRUPTED)
-        answered = all(row["status"] in ANSWERED for row in store.rows())
-        if isinstance(store, Journal):
-            store.remove()
     raise typer.Exit(0 if answered else 1)

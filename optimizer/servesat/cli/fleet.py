@@ -42,6 +42,10 @@ def fleet(
         from servesat.fleet.policies import compared
         from servesat.report import fleet as report
 
+        if out is not None and (out.suffix not in report.WRITTEN or not out.parent.is_dir() or out.is_dir()):
+            raise typer.BadParameter(
+                f"--out {out}: expected a file that ends in {', '.join(report.WRITTEN)}, in a folder"
+            )
         if earlier is None and (max_changes is not None or usd_per_change is not None):
             raise typer.BadParameter(
                 "--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json"

@@ -23,6 +23,9 @@ from servesat.report.documents import plan_document
 from servesat.report.files import write_table, write_text
 from servesat.report.words import dollars, number
 
+WRITTEN = (".csv", ".parquet", ".html")
+"""What a plan is written to: its allocations as a table, or all of it as a page."""
+
 ACROSS = 24
 """Periods beside each other in a table."""
 
@@ -343,8 +346,8 @@ def _pods_table(beside: Comparison) -> Table:
 def _print_unserved(console: Console, result: FleetResult) -> None:
     for name, rates in (result.unserved or {}).items():
         if any(rates):
-            parts = ", ".join(f"{number(rate)} in period {period}" for period, rate in enumerate(rates) if rate)
-            console.print(Text.assemble((f"not served of {name}", "bold"), f": {parts} requests/s"))
+            parts = ", ".join(f"{number(rate)} requests/s in period {t}" for t, rate in enumerate(rates) if rate)
+            console.print(Text.assemble((f"not served of {name}", "bold"), f": {parts}"))
 
 
 def _proof(result: FleetResult) -> str:
@@ -448,4 +451,4 @@ def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> N
 
             write_text(path, fleet_page(result, beside))
         case _:
-            raise ServesatError(f"{path}: cannot write a '{path.suffix}' file; expected .csv, .parquet, .html")
+            raise ServesatError(f"{path}: cannot write a '{path.suffix}' file; expected {', '.join(WRITTEN)}")
