@@ -23,7 +23,7 @@ from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
 from servesat.fleet.planning import plan_fleet, plan_instance
 from servesat.fleet.policies import compared
 from servesat.report.documents import dumps
-from servesat.report.fleet import fleet_document, workload_utilisation
+from servesat.report.fleet_document import fleet_document, workload_utilisation
 from servesat.spec import Spec
 from tests import fleet_oracle
 

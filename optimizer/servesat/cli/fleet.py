@@ -66,8 +66,9 @@ def fleet(
             typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
         if as_json:
             from servesat.report.documents import dumps
+            from servesat.report.fleet_document import fleet_document
 
-            typer.echo(dumps(report.fleet_document(result, beside)))
+            typer.echo(dumps(fleet_document(result, beside)))
         else:
             from servesat.report.terminal import console
 

@@ -39,7 +39,13 @@ ROUNDS = 8
 """How many rounds those are."""
 
 STEP = 0.5
-"""How far prices stay with those of the best bound, rather than follow the duals, which swing."""
+"""How far prices go from those of the best bound to the duals, which swing, at most."""
+
+LONGER, SHORTER = 1.5, 0.5
+"""What a step is multiplied by after a better bound, and after a worse one."""
+
+SHORTEST = 0.03
+"""A step at least."""
 
 SAMPLE = 100
 """Workloads of a larger fleet from which its first prices come."""
@@ -118,7 +124,7 @@ class _Search:
         while not self.tried or time.perf_counter() < until:
             before = self.least
             covers = [cover for one in prices for cover in self._covers_at(one)]
-            step = min(STEP, 1.5 * step) if self.least > before else max(step / 2, 0.03)
+            step = min(STEP, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
             mixed = self.master.with_covers(covers)
             if mixed is None:
                 return

@@ -83,10 +83,13 @@ class FleetModel:
             need.name: [self.model.add_integer_variable(lb=0, ub=demand) for demand in need.demand]
             for need in (instance.needs if may_fall_short else ())
         }
+        self.need = {need.name: need for need in instance.needs}
+        self.largest: dict[str, int] = defaultdict(int)  # replica of a workload, in its units
         self.of_workload: dict[str, list[int]] = {need.name: [] for need in instance.needs}
         self.of_place: dict[tuple[tuple[str, str], bool], list[int]] = defaultdict(list)
         for o, option in enumerate(instance.options):
             self.of_workload[option.workload].append(o)
+            self.largest[option.workload] = max(self.largest[option.workload], option.capacity)
             self.of_place[option.place, option.purchase == "reserved"].append(o)
         for need in instance.needs:
             self._meet(need)
@@ -155,7 +158,7 @@ class FleetModel:
             key = (option.workload, option.configuration.name)
             if key not in used:
                 used[key] = self.model.add_binary_variable()
-            demand = max(self._need(option.workload).demand)
+            demand = max(self.need[option.workload].demand)
             for count in self.x[o]:
                 self.model.add_linear_constraint(count <= self._most(o, demand) * used[key])
         return mathopt.fast_sum(used.values())
@@ -193,9 +196,6 @@ class FleetModel:
                 self.model.add_linear_constraint(short <= demand * share)
         return share
 
-    def _need(self, name: str) -> Need:
-        return next(need for need in self.instance.needs if need.name == name)
-
     def _meet(self, need: Need) -> None:
         """Every row of a workload in every period: demand, spread over regions, off spot, and with spare replicas."""
         instance = self.instance
@@ -229,7 +229,10 @@ class FleetModel:
     def _spare(self, need: Need, mine: list[int], period: int, wanted: object) -> None:
         """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand."""
         options = self.instance.options
-        whole = mathopt.fast_sum(options[o].capacity * self.x[o][period] for o in mine)
+        whole = self.model.add_variable(lb=0)  # one column, rather than all of them in each row
+        self.model.add_linear_constraint(
+            whole == mathopt.fast_sum(options[o].capacity * self.x[o][period] for o in mine)
+        )
         for o in mine:
             used = self.model.add_binary_variable()
             most = self._most(o, need.demand[period])
@@ -240,10 +243,9 @@ class FleetModel:
     def _most(self, option: int, demand: int) -> int:
         """More replicas of an option than any best plan has."""
         one, earlier = self.instance.options[option], self.instance.earlier
-        spare = self._need(one.workload).n_plus  # of the largest replica there is
-        largest = max(self.instance.options[o].capacity for o in self.of_workload[one.workload])
+        spare = self.need[one.workload].n_plus * self.largest[one.workload]
         kept = 0 if earlier is None else max(earlier.replicas.get(one.runs, (0,)))  # that need not be stopped
-        return max(ceil((demand + spare * largest) / one.capacity) + 1, kept)
+        return max(ceil((demand + spare) / one.capacity) + 1, kept)
 
     def _one_chip(self, need: Need, mine: list[int]) -> None:
         options = self.instance.options

@@ -1,0 +1,186 @@
+"""A fleet's plan as a document, the rows of its table, and what both sum up: the bill, and how full replicas are."""
+
+from collections import defaultdict
+from typing import Any
+
+from servesat.fleet.conflict import Collision
+from servesat.fleet.floor_map import FloorMap
+from servesat.fleet.formulation import Limit
+from servesat.fleet.planning import Allocation, FleetResult
+from servesat.fleet.policies import Comparison
+from servesat.report.documents import plan_document
+
+COLUMNS: dict[str, type] = {
+    "workload": str,
+    "period": int,
+    "region": str,
+    "purchase": str,
+    "chip": str,
+    "configuration": str,
+    "replicas": int,
+    "chips": int,
+    "requests_per_s": float,
+    "usd": float,
+}
+"""The columns of the allocations as a table."""
+
+
+def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, Any]:
+    """The answer to `servesat fleet --json`."""
+    document: dict[str, Any] = {
+        "status": str(result.status),
+        "total_usd": result.total_usd,
+        "bound_usd": result.bound_usd,
+        "gap": result.gap,
+        "proved": result.proved,
+        "engine": result.engine,
+        "periods": len(result.instance.hours),
+        "changes": result.changes,
+        "allocations": [_allocation_document(one) for one in result.allocations],
+        "reservations": [
+            {"region": one.region, "chip": one.chip, "chips": one.chips, "usd": one.usd} for one in result.reservations
+        ],
+        "bill": {name: dict(parts) for name, parts in bills(result).items()},
+        "utilisation": {
+            "workloads": workload_utilisation(result),
+            "quotas": [
+                {"region": region, "chip": chip, "quota": quota, "chips": result.chips_taken[region, chip]}
+                for (region, chip), quota in (result.instance.quotas.items() if result.chips_taken else ())
+            ],
+        },
+        "floors": [_floor_document(one) for one in result.floors],
+        "unserved_requests_per_s": None
+        if result.unserved is None
+        else {k: list(v) for k, v in result.unserved.items()},
+        "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
+        "collisions": [_collision_document(one) for one in result.collisions],
+        "corrections": [
+            {**_limit_document(one.limit), "value": one.value, "unit": one.unit} for one in result.corrections
+        ],
+        "solve_s": result.solve_s,
+    }
+    return document if beside is None else document | _beside(beside)
+
+
+def _beside(beside: Comparison) -> dict[str, Any]:
+    return {
+        "policies": [{"name": one.name, "total_usd": one.total_usd, "proved": one.proved} for one in beside.policies],
+        "quotas": [
+            {
+                "region": one.region,
+                "chip": one.chip,
+                "quota": one.quota,
+                "full_in_periods": one.periods,
+                "one_more_saves_usd": one.saves_usd,
+                "proved": one.proved,
+            }
+            for one in beside.quotas
+        ],
+        "pods": [
+            {
+                "region": one.region,
+                "chip": one.chip,
+                "pods": one.pods.count,
+                "one_more_saves_usd": one.saves_usd,
+                "proved": one.proved,
+            }
+            for one in beside.pods
+        ],
+    }
+
+
+def _allocation_document(one: Allocation) -> dict[str, Any]:
+    plan = one.option.configuration.plan
+    return {**allocation_row(one), "plan": None if plan is None else plan_document(plan)}
+
+
+def _floor_document(floor: FloorMap) -> dict[str, Any]:
+    return {
+        "region": floor.region,
+        "chip": floor.chip,
+        "shape": list(floor.pods.shape),
+        "pods": floor.pods.count,
+        "period": floor.period,
+        "slices": [
+            {
+                "workload": option.workload,
+                "configuration": option.configuration.name,
+                "slice": str(block.slice),
+                "pod": block.pod,
+                "at": list(block.at),
+                "sizes": list(block.sizes),
+            }
+            for option, block in floor.placed
+        ],
+    }
+
+
+def _collision_document(one: Collision) -> dict[str, Any]:
+    return {
+        "region": one.region,
+        "chip": one.chip,
+        "slices": {str(kind): count for kind, count in one.slices},
+        "proved": one.proved,
+    }
+
+
+def _limit_document(limit: Limit) -> dict[str, Any]:
+    return {"limit": limit.kind, "of": list(limit.of)}
+
+
+def allocation_row(one: Allocation) -> dict[str, Any]:
+    """An allocation as a row of a table."""
+    option = one.option
+    return {
+        "workload": one.workload,
+        "period": one.period,
+        "region": one.region,
+        "purchase": one.purchase,
+        "chip": option.configuration.chip,
+        "configuration": option.configuration.name,
+        "replicas": one.replicas,
+        "chips": one.replicas * option.chips,
+        "requests_per_s": one.replicas * option.requests_per_s,
+        "usd": one.usd,
+    }
+
+
+def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
+    """The bill by workload, region, chip and purchase, the largest first; reserved chips stand for themselves."""
+    parts: dict[str, dict[str, float]] = {
+        name: defaultdict(float) for name in ("workload", "region", "chip", "purchase")
+    }
+    for one in result.allocations:
+        for name, key in zip(
+            parts, (one.workload, one.region, one.option.configuration.chip, one.purchase), strict=True
+        ):
+            parts[name][key] += one.usd
+    for kept in result.reservations:
+        for name, key in zip(parts, ("(reserved)", kept.region, kept.chip, "reserved"), strict=True):
+            parts[name][key] += kept.usd
+    earlier = result.instance.earlier
+    if earlier is not None and earlier.usd_per_change and result.changes:
+        for found in parts.values():
+            found["(changes)"] = earlier.usd_per_change * result.changes
+    return {name: sorted(found.items(), key=lambda pair: -pair[1]) for name, found in parts.items()}
+
+
+def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
+    """Share of the capacity counted on that each workload uses in each period; None where it has none."""
+    capacity = {need.name: [0.0] * len(need.requests_per_s) for need in result.instance.needs}
+    for one in result.allocations:
+        capacity[one.workload][one.period] += one.replicas * one.option.requests_per_s
+    unserved = result.unserved or {}
+    return {
+        need.name: [
+            (demand - missing) / there if there else None
+            for demand, missing, there in zip(
+                need.requests_per_s,
+                unserved.get(need.name, [0.0] * len(need.requests_per_s)),
+                capacity[need.name],
+                strict=True,
+            )
+        ]
+        for need in result.instance.needs
+        if result.total_usd is not None
+    }
