@@ -158,8 +158,8 @@ def fleet_instance(spec: FleetSpec) -> FleetInstance:
         own = _options(spec, name, workload)
         unit = _unit(max(workload.demand), own)
         needs.append(_need(name, workload, unit))
-        counted = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + TOLERANCE))) for one in own]
-        options += [one for one in counted if one.capacity]
+        in_units = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + TOLERANCE))) for one in own]
+        options += [one for one in in_units if one.capacity]  # what serves no unit serves nothing that is counted
     quotas = {
         (region, chip): count for region, given in spec.regions.items() for chip, count in (given.quota or {}).items()
     }
