@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import yaml
 from typer.testing import CliRunner
 
 from servesat import solve
-from servesat.batch import Batch, spec_files
+from servesat.batch import _solved, spec_files
 from servesat.cli import app
 from servesat.errors import ServesatError
 from servesat.journal import Journal
-from servesat.parallel import as_finished
+from servesat.parallel import as_finished, in_chunks
 
+CATALOGUE = Path(__file__).parents[1]
 DECODE: dict[str, Any] = {
     "model": "llama-3-8b",
     "workload": {"context_tokens": 4096},
@@ -82,6 +85,7 @@ def test_deployments_fleets_and_infeasible_specs_stand_side_by_side(tmp_path: Pa
         ("deployment", "infeasible"),
     ]
     assert rows[1]["total_usd"] > 0
+    assert [row["chips"] for row in rows] == [["tpu-v5e"], ["tpu-v5e"], []]
     assert rows[2]["conflict"] == [["tpot"]]
 
 
@@ -123,14 +127,99 @@ def test_a_batch_killed_and_resumed_is_that_of_one_that_ran_through(tmp_path: Pa
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_batch_whose_specs_changed_is_not_resumed(tmp_path: Path) -> None:
+def cut_off(specs: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that is cut off when all is solved and nothing is written."""
+
+    def no_table(*_: object, **__: object) -> None:
+        raise ServesatError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("servesat.report.files.write_table", no_table)
+        assert run(specs, "--out", out, "--workers", 1).exit_code == 1
+    assert out.with_name(out.name + ".partial").exists()
+
+
+def going_on(specs: Path, out: Path, *more: object) -> str:
+    """What a resumed batch says of the answers that it takes over."""
+    result = run(specs, "--out", out, "--workers", 1, "--resume", *more)
+    assert result.exit_code == 0, result.output
+    return str(result.output).partition(" have an answer that stands")[0].removeprefix("going on: ")
+
+
+def test_a_table_that_cannot_be_written_keeps_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs, out = folder(tmp_path / "specs", 3), tmp_path / "out.csv"
-    asked = Batch(tuple(spec_files([str(specs)])))
-    Journal(out, asked.identity, resume=False).append([{"number": 0}])
-    (specs / "001.yaml").write_text(yaml.safe_dump(DECODE))
-    result = run(specs, "--out", out, "--resume")
+    cut_off(specs, out, monkeypatch)
+    assert going_on(specs, out) == "3 of 3 specs"
+
+
+def test_resuming_solves_what_is_new_or_changed_and_drops_what_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs, out = folder(tmp_path / "specs", 4), tmp_path / "out.csv"
+    cut_off(specs, out, monkeypatch)
+    (specs / "000.yaml").unlink()
+    (specs / "002.yaml").write_text(yaml.safe_dump({**DECODE, "slo": {"tpot_ms": 77}}))
+    (specs / "aaa.yaml").write_text(yaml.safe_dump({**DECODE, "slo": {"tpot_ms": 99}}))
+    assert going_on(specs, out) == "2 of 4 specs"
+    table = pd.read_csv(out)
+    assert [Path(name).name for name in table["spec"]] == ["001.yaml", "002.yaml", "003.yaml", "aaa.yaml"]
+    whole = tmp_path / "whole.csv"
+    assert run(specs, "--out", whole, "--workers", 1).exit_code == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("named", ["prices", "column", "deployment", "model"])
+def test_resuming_sees_a_change_of_a_file_that_a_spec_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    specs, out = tmp_path / "specs", tmp_path / "out.csv"
+    (specs / "parts").mkdir(parents=True)
+    workload = FLEET["workloads"]["chat"]
+    prices = specs / "parts" / "prices.toml"
+    prices.write_text((CATALOGUE / "hardware/prices/list-2026-11.toml").read_text())
+    model = specs / "parts" / "model.toml"
+    model.write_text((CATALOGUE / "models/llama-3-8b.toml").read_text())
+    column = specs / "parts" / "demand.csv"
+    column.write_text("chat\n2\n")
+    deployment = specs / "parts" / "chat.yml.part"
+    deployment.write_text(yaml.safe_dump({**workload["deployment"], "model": "./model.toml"}))
+    fleet = {
+        "regions": {"east": {"quota": {"tpu-v5e": 16}, "price_book": "parts/prices.toml"}},
+        "workloads": {
+            "chat": {
+                "deployment": "parts/chat.yaml",
+                "demand": {"csv": "parts/demand.csv", "column": "chat"},
+            }
+        },
+    }
+    deployment.rename(specs / "parts" / "chat.yaml")
+    (specs / "fleet.yaml").write_text(yaml.safe_dump(fleet))
+    cut_off(specs, out, monkeypatch)
+    changed = {"prices": prices, "column": column, "deployment": specs / "parts" / "chat.yaml", "model": model}[named]
+    changed.write_text(changed.read_text() + "\n")
+    assert going_on(specs, out) == ("0 of 2 specs" if named in {"deployment", "model"} else "1 of 2 specs")
+
+
+def test_resuming_asks_again_what_failed_and_what_had_another_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs, out = folder(tmp_path / "specs", 3), tmp_path / "out.csv"
+    (specs / "001.yaml").write_text(yaml.safe_dump({**DECODE, "model": "./coming.toml"}))
+    cut_off(specs, out, monkeypatch)
+    (specs / "coming.toml").write_text((CATALOGUE / "models/llama-3-8b.toml").read_text())
+    cut_off_again = run(specs, "--out", out, "--workers", 1)
+    assert "an earlier run was cut off here" in cut_off_again.output
+    assert going_on(specs, out) == "2 of 3 specs"
+    cut_off(folder(tmp_path / "others", 2), out, monkeypatch)
+    assert going_on(tmp_path / "others", out, "--time-limit", 60) == "0 of 2 specs"
+
+
+def test_a_second_run_on_the_same_table_is_refused(tmp_path: Path) -> None:
+    specs, out = folder(tmp_path / "specs", 2), tmp_path / "out.csv"
+    with closing(Journal(out, "another", resume=False)):
+        result = run(specs, "--out", out, "--resume")
     assert result.exit_code == 1
-    assert "another question" in result.output
+    assert "another run is writing here" in result.output
 
 
 def test_what_names_no_spec_is_refused(tmp_path: Path) -> None:
@@ -168,11 +257,92 @@ def test_a_reader_that_goes_away_leaves_the_table_and_no_journal(tmp_path: Path)
     assert not out.with_name("out.csv.partial").exists()
 
 
-def dies(item: int) -> int:
-    """A task whose process is gone before it answers."""
-    os._exit(item)
+def test_a_name_that_is_no_text_has_its_row(tmp_path: Path) -> None:
+    specs, out = folder(tmp_path / "specs", 1), tmp_path / "out.parquet"
+    os.rename(os.fsencode(specs / "000.yaml"), os.fsencode(specs) + b"/caf\xe9.yaml")
+    assert run(specs, "--out", out, "--workers", 1).exit_code == 0
+    (name,) = pd.read_parquet(out)["spec"]
+    assert name.endswith("caf\\udce9.yaml")
 
 
-def test_a_process_that_dies_is_told_with_the_way_on() -> None:
+def test_a_gap_stands_beside_what_is_not_proved(tmp_path: Path) -> None:
+    specs = folder(tmp_path / "specs", 1)
+    (specs / "fleet.yaml").write_text(yaml.safe_dump(FLEET))
+    out = tmp_path / "out.csv"
+    assert run(specs, "--out", out, "--workers", 1).exit_code == 0
+    table = pd.read_csv(out)
+    assert table["gap"].tolist() == [0, 0]
+    bound, cost = table["bound_usd_per_million_output_tokens"][0], table["usd_per_million_output_tokens"][0]
+    assert bound == cost
+
+
+def dies_at_three(item: int) -> int:
+    """A task whose process is gone before it answers for 3."""
+    if item == 3:
+        os._exit(9)
+    return item
+
+
+def test_a_process_that_dies_takes_one_item_with_it() -> None:
+    answers = list(as_finished(dies_at_three, range(7), 2, lambda item: -item))
+    assert sorted(answers) == [-3, 0, 1, 2, 4, 5, 6]
+
+
+def chunk_with_three(items: range) -> list[int]:
+    """A chunk of tasks, of which that of 3 ends its process."""
+    return [dies_at_three(item) for item in items]
+
+
+def test_chunks_end_with_a_process_that_dies_and_say_the_way_on() -> None:
     with pytest.raises(ServesatError, match=r"a process died, .* go on with --resume"):
-        list(as_finished(dies, [9, 9, 9], 2))
+        list(in_chunks(chunk_with_three, range(8), 2, largest_chunk=1))
+    assert list(in_chunks(chunk_with_three, range(4, 30), 2, largest_chunk=2)) == [[n, n + 1] for n in range(4, 30, 2)]
+
+
+def test_a_spec_whose_process_dies_is_an_error_row_and_the_rest_is_solved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = folder(tmp_path / "specs", 3)
+    monkeypatch.setattr("servesat.batch._solved", partial(dies_at, str(specs / "001.yaml")))
+    result = run(specs, "--json", "--workers", 2)
+    assert result.exit_code == 1
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["status"] for row in rows] == ["optimal", "error", "optimal"]
+    assert "001.yaml: its process died" in rows[1]["error"]
+
+
+def dies_at(path: str, task: Any) -> Any:
+    """Solve a spec of a batch, but one."""
+    if str(task[0]) == path:
+        os._exit(9)
+    return _solved(task)
+
+
+def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    starter = (
+        "import os, sys, time\n"
+        "from servesat.parallel import as_finished, in_chunks\n"
+        "def note(item):\n"
+        f"    open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        "    time.sleep(100)\n"
+        "list(as_finished(note, range(2), 2, print))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", starter], stderr=subprocess.DEVNULL)
+    while not pids.exists() or pids.read_text().count("\n") < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, map(int, pids.read_text().split()))):
+        assert time.monotonic() < deadline, "processes outlive the run that started them"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: one that has ended may not be collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,10 +1,9 @@
 """Many specs at once: every deployment and every fleet solved, a row each, whatever happens to the others."""
 
 import glob
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property
 from importlib.metadata import version
 from os import cpu_count
 from os.path import realpath
@@ -15,8 +14,10 @@ from servesat.deployment import solve
 from servesat.errors import ServesatError, SpecError
 from servesat.fleet.planning import plan_fleet
 from servesat.formulation import Settings
+from servesat.inputs import YAML, digest, files_behind
 from servesat.journal import Journal, Memory, collect
 from servesat.parallel import as_finished
+from servesat.plan import Plan
 from servesat.spec import Spec
 from servesat.validation import read_yaml
 from servesat.whatif import ERROR, FLAT_PLAN, flat_plan
@@ -27,12 +28,21 @@ COLUMNS: dict[str, type] = {
     "status": str,
     "total_usd": float,
     "bound_usd": float,
+    "gap": float,
+    "chips": str,
     **FLAT_PLAN,
+    "bound_usd_per_million_output_tokens": float,
     "binding": str,
     "conflict": str,
     "error": str,
 }
-"""The columns of a batch as a table: of a deployment its plan, of a fleet its bill and bound over all periods."""
+"""The columns of a batch as a table: of a deployment its plan, of a fleet its bill over all periods.
+
+`gap` is how far the one or the other may be above the least, relatively: 0 where it is proved, as its bound says.
+"""
+
+QUESTION = "a batch"
+"""What a journal of a batch says that it is."""
 
 ANSWERED = ("optimal", "feasible", "infeasible")
 """The statuses of a spec that had an answer."""
@@ -47,7 +57,7 @@ def spec_files(targets: Iterable[str]) -> list[Path]:
     for target in targets:
         path = Path(target)
         if target and path.is_dir():
-            named = sorted(one for one in path.rglob("*") if one.suffix.lower() in {".yaml", ".yml"} and _is_spec(one))
+            named = sorted(one for one in path.rglob("*") if one.suffix.lower() in YAML and _is_spec(one))
         else:
             matches = sorted(map(Path, glob.glob(target, recursive=True)))
             named = [path] if path.is_file() else [one for one in matches if _is_spec(one)]
@@ -69,56 +79,101 @@ class Batch:
     paths: tuple[Path, ...]
     time_limit_s: float | None = None
 
-    @property
-    def identity(self) -> str:
-        """A text that no other batch has, nor this one when a file of it has changed."""
-        texts = [_hash(path) for path in self.paths]
-        return "\n".join([version("servesat"), str(self.time_limit_s), *map(str, self.paths), *texts])
+    def left(self, store: Journal | Memory) -> list[int]:
+        """The numbers of the specs that the store has no answer to.
 
-    def run(self, store: Journal | Memory, workers: int | None, advance: Callable[[int], None]) -> bool:
-        """Solve the specs that the store lacks, each row appended as it is finished; False where Ctrl-C cut it off.
-
-        A row holds the spec's number and path, its kind, its status (`error` where it is malformed or failed), the plan
-        of a deployment, the bill of a fleet, what binds, the minimal conflicts, and the error. `workers` are one a core
-        if left out.
+        An answer counts while the spec, every file it names, the time limit and servesat's version are what they were;
+        an error never does.
         """
-        done = {row["number"] for row in store.rows()}
-        left = [number for number in range(len(self.paths)) if number not in done]
+        latest = {row["spec"]: self._still_stands(row) for row in store.rows()}
+        return [number for number, name in enumerate(self._names) if not latest.get(name)]
+
+    def run(
+        self, store: Journal | Memory, left: Sequence[int], workers: int | None, advance: Callable[[int, int], None]
+    ) -> bool:
+        """Solve specs by their numbers, each row appended as it is finished; False where Ctrl-C cut it off.
+
+        A row holds the spec's path, its kind, its status (`error` where it is malformed or failed, or its process
+        died), the plan of a deployment, the bill of a fleet, what binds, the minimal conflicts, and the error.
+        `workers` are one a core if left out.
+        """
         workers = min(workers or cpu_count() or 1, max(1, len(left)))
-        return collect(as_finished(partial(_rows, self), left, workers), store, advance)
+        tasks = [(self.paths[number], self._names[number], self._asked) for number in left]
+        return collect(as_finished(_solved, tasks, workers, _lost), store, advance)
+
+    def rows(self, store: Journal | Memory) -> Iterator[dict[str, Any]]:
+        """The finished rows of the store, in the order of the specs."""
+        numbers = {name: number for number, name in enumerate(self._names)}
+        for row in store.rows_by(lambda row: numbers.get(row["spec"])):
+            yield {name: value for name, value in row.items() if name not in _OF_THE_RUN}
+
+    def _still_stands(self, row: Mapping[str, Any]) -> bool:
+        files = row["files"]
+        same = row["asked"] == self._asked and all(digest(path) == before for path, before in files.items())
+        return same and row["status"] != ERROR
+
+    @property
+    def _asked(self) -> list[Any]:
+        return [version("servesat"), self.time_limit_s]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [_text(str(path)) for path in self.paths]
 
 
-def _hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as fault:  # told in the row of the spec
-        return str(fault)
+_OF_THE_RUN = ("asked", "files")
+"""What a row holds for --resume alone."""
+
+
+def _text(text: str) -> str:
+    """Text that any file can hold: a path may have bytes in it that are no characters."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as one record of a table."""
     record = {**row, **flat_plan(row["plan"] or {})}
+    record["chips"] = "+".join(row["chips"])
     record["binding"] = "+".join(row["binding"])
     record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
     return {name: None if record[name] is None else kind(record[name]) for name, kind in COLUMNS.items()}
 
 
-def _rows(batch: Batch, number: int) -> list[dict[str, Any]]:
-    path = batch.paths[number]
-    row: dict[str, Any] = {
-        "number": number, "spec": str(path), "kind": None, "status": ERROR, "plan": None, "total_usd": None,
-        "bound_usd": None, "binding": [], "conflict": None, "error": None,
-    }  # fmt: skip
+_Task = tuple[Path, str, list[Any]]
+"""The path of a spec, its name in the table, and how it is asked."""
+
+
+def _solved(task: _Task) -> list[dict[str, Any]]:
+    path, _, (_, time_limit_s) = task
+    row = _row(task)
     try:
+        row["files"] = files_behind(path)
         data = read_yaml(path, SpecError)
         is_fleet = isinstance(data, Mapping) and not {"workloads", "regions"}.isdisjoint(data)
         row["kind"] = "fleet" if is_fleet else "deployment"
-        row |= _fleet(path, batch.time_limit_s) if is_fleet else _deployment(path, batch.time_limit_s)
+        row |= _fleet(path, time_limit_s) if is_fleet else _deployment(path, time_limit_s)
     except ServesatError as fault:
-        row["error"] = str(fault)
+        row["error"] = _text(str(fault))
     except Exception as fault:
-        row["error"] = f"{path}: {type(fault).__name__}: {fault}"
+        row["error"] = _text(f"{path}: {type(fault).__name__}: {fault}")
     return [row]
+
+
+def _lost(task: _Task) -> list[dict[str, Any]]:
+    name = task[1]
+    return [
+        {**_row(task), "error": f"{name}: its process died, out of memory or killed; try --resume, and --workers 1"}
+    ]
+
+
+def _row(task: _Task) -> dict[str, Any]:
+    """A row without an answer."""
+    _, name, asked = task
+    return {
+        "spec": name, "kind": None, "status": ERROR, "plan": None, "bound_usd_per_million_output_tokens": None,
+        "total_usd": None, "bound_usd": None, "gap": None, "chips": [], "binding": [], "conflict": None, "error": None,
+        "asked": asked, "files": {},
+    }  # fmt: skip
 
 
 def _deployment(path: Path, time_limit_s: float | None) -> dict[str, Any]:
@@ -126,9 +181,16 @@ def _deployment(path: Path, time_limit_s: float | None) -> dict[str, Any]:
     return {
         "status": str(result.status),
         "plan": None if result.plan is None else asdict(result.plan),
+        "bound_usd_per_million_output_tokens": result.bound_usd_per_million_output_tokens,
+        "gap": result.gap,
+        "chips": [] if result.plan is None else sorted(_chips_of(result.plan)),
         "binding": [str(requirement) for requirement in result.binding],
         "conflict": None if result.conflict is None else [[*map(str, members)] for members in result.conflict],
     }
+
+
+def _chips_of(plan: Plan) -> set[str]:
+    return {plan.chip} if plan.prefill is None else {plan.chip, plan.prefill.chip}
 
 
 def _fleet(path: Path, time_limit_s: float | None) -> dict[str, Any]:
@@ -137,6 +199,8 @@ def _fleet(path: Path, time_limit_s: float | None) -> dict[str, Any]:
     return {
         "status": str(result.status),
         "total_usd": result.total_usd,
+        "chips": sorted({chip for (_, chip), taken in result.chips_taken.items() if any(taken)}),
         "bound_usd": result.bound_usd,
+        "gap": result.gap,
         "conflict": conflict,
     }

@@ -263,3 +263,10 @@ class Result:
     alternatives: tuple[Plan, ...] = ()
     max_batch_binds: bool = False
     solve_s: float
+
+    @property
+    def gap(self) -> float | None:
+        """How far the cost may be above the least one, relatively; None without a plan, or without a bound."""
+        if self.plan is None or self.bound_usd_per_million_output_tokens is None:
+            return None
+        return 1 - self.bound_usd_per_million_output_tokens / self.plan.usd_per_million_output_tokens

@@ -1,11 +1,17 @@
 """The command that solves many specs."""
 
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from servesat.cli.common import INTERRUPTED, AsJson, errors_told
+
+if TYPE_CHECKING:
+    from servesat.batch import Batch
+    from servesat.journal import Journal, Memory
 
 
 def batch(
@@ -25,35 +31,47 @@ def batch(
     Exit codes: 0 every spec has an answer, 1 some have none or an error, 2 a usage error, 130 cut off.
     """
     with errors_told():
-        from servesat.batch import ANSWERED, COLUMNS, Batch, flat, spec_files
+        from servesat.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
         from servesat.journal import Journal, Memory
-        from servesat.report.batch import print_batch
-        from servesat.report.files import TABLES, json_lines, write_table
+        from servesat.report.files import TABLES, write_table
         from servesat.report.progress import progress
-        from servesat.report.terminal import console
 
         if out is not None and (out.suffix not in TABLES or not out.parent.is_dir() or out.is_dir()):
             raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(TABLES)}, in a folder")
         if resume and out is None:
             raise typer.BadParameter("--resume: give the --out of the run that was cut off")
         asked = Batch(tuple(spec_files(specs)), time_limit)
-        store = Memory() if out is None else Journal(out, asked.identity, resume=resume)
-        with progress("specs", len(asked.paths), store.done) as advance:
-            complete = asked.run(store, workers, advance)
-        if out is not None and complete:
-            write_table(out, store.rows_by("number"), columns=COLUMNS, flatten=flat, head={}, under="rows")
-            typer.echo(f"wrote {out}", err=True)
-        answered = all(row["status"] in ANSWERED for row in store.rows())
-        try:
-            if as_json:
-                for line in json_lines(store.rows_by("number"), {}, under="rows"):
-                    typer.echo(line)
-            else:
-                print_batch(console(), store.rows_by("number"), store.done)
-        finally:  # the table is written, whoever reads this
-            if complete and isinstance(store, Journal):
-                store.remove()
+        total = len(asked.paths)
+        with closing(Memory() if out is None else Journal(out, QUESTION, resume=resume)) as store:
+            left = asked.left(store)
+            if resume:
+                typer.echo(f"going on: {total - len(left):,} of {total:,} specs have an answer that stands", err=True)
+            with progress("specs", total, total - len(left)) as advance:
+                complete = asked.run(store, left, workers, advance)
+            if out is not None and complete:
+                write_table(out, asked.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
+                typer.echo(f"wrote {out}", err=True)
+            try:
+                counts = _report(asked, store, as_json)
+            finally:  # the table is written, whoever reads the report
+                if complete and isinstance(store, Journal):
+                    store.remove()
         if not complete:
-            typer.echo(f"cut off: {store.done:,} of {len(asked.paths):,} specs are done", err=True)
+            typer.echo(f"cut off: {counts.total():,} of {total:,} specs are done", err=True)
             raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(0 if answered else 1)
+    raise typer.Exit(0 if set(counts) <= set(ANSWERED) else 1)
+
+
+def _report(asked: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[str]:
+    """Print the answers, and count the statuses."""
+    from servesat.report.batch import print_batch
+    from servesat.report.files import json_lines
+    from servesat.report.terminal import console
+
+    counts = Counter(row["status"] for row in asked.rows(store))
+    if as_json:
+        for line in json_lines(asked.rows(store), {}, under="rows"):
+            typer.echo(line)
+    else:
+        print_batch(console(), asked.rows(store), counts)
+    return counts

@@ -1,5 +1,6 @@
 """The commands that ask around the answer: frontier, whatif and modes."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -273,20 +274,20 @@ def _ask_scenarios(
     question = Question(base, scenarios(base, factors, one_at_a_time=one_at_a_time))
     if outs.figures:
         refuse_undrawable(question)
-    store = Journal(outs.tables[0], question.identity, resume=resume) if outs.tables else Memory()
-    if resume and not store.done:
-        typer.echo(f"note: there is nothing to go on with beside {outs.tables[0]}; starting anew", err=True)
-    left = range(store.done, len(question.scenarios))
-    with progress("scenarios", len(question.scenarios), store.done) as advance:
-        complete = collect(question.rows(left, workers or workers_for(len(left))), store, advance)
-    if not complete:
-        where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
-        typer.echo(f"cut off: {store.done:,} of {len(question.scenarios):,} scenarios are done; {where}", err=True)
-    if complete or isinstance(store, Memory):
-        _report_scenarios(question, store, outs if complete else _Outs([], []), as_json)
-    refused = _say_refused(store)
-    if complete and isinstance(store, Journal):
-        store.remove()
+    with closing(Journal(outs.tables[0], question.identity, resume=resume) if outs.tables else Memory()) as store:
+        if resume and not store.done:
+            typer.echo(f"note: there is nothing to go on with beside {outs.tables[0]}; starting anew", err=True)
+        left = range(store.done, len(question.scenarios))
+        with progress("scenarios", len(question.scenarios), store.done) as advance:
+            complete = collect(question.rows(left, workers or workers_for(len(left))), store, advance)
+        if not complete:
+            where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
+            typer.echo(f"cut off: {store.done:,} of {len(question.scenarios):,} scenarios are done; {where}", err=True)
+        if complete or isinstance(store, Memory):
+            _report_scenarios(question, store, outs if complete else _Outs([], []), as_json)
+        refused = _say_refused(store)
+        if complete and isinstance(store, Journal):
+            store.remove()
     return (1 if refused else 0) if complete else INTERRUPTED
 
 

@@ -15,21 +15,21 @@ MOST = 60
 """Lines of a table on the terminal: the rest is for --out."""
 
 
-def print_batch(console: Console, rows: Iterable[dict[str, Any]], total: int) -> None:
+def print_batch(console: Console, rows: Iterable[dict[str, Any]], counts: Counter[str]) -> None:
     """Print the first answers, a line each, and how many there are of each status."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("spec", "status", "$", "answer"):
         table.add_column(name, justify="right" if name == "$" else "left", overflow="fold")
-    counts: Counter[str] = Counter()
-    left = iter(rows)
-    for row in islice(left, MOST):
-        counts[row["status"]] += 1
-        table.add_row(row["spec"], row["status"], _cost(row), _answer(row))
-    counts.update(row["status"] for row in left)
+    for row in islice(rows, MOST):
+        table.add_row(row["spec"], _status(row), _cost(row), _answer(row))
     console.print(table)
-    if total > MOST:
-        console.print(f"{total - MOST:,} more specs: write them with --out FILE")
+    if counts.total() > MOST:
+        console.print(f"{counts.total() - MOST:,} more specs: write them with --out FILE")
     console.print(", ".join(f"{count:,} {status}" for status, count in counts.most_common()))
+
+
+def _status(row: dict[str, Any]) -> str:
+    return f"{row['status']}, gap {row['gap']:.2%}" if row["gap"] else row["status"]
 
 
 def _cost(row: dict[str, Any]) -> str:
@@ -44,4 +44,6 @@ def _answer(row: dict[str, Any]) -> str:
     if row["conflict"] is not None:
         return "; ".join(" + ".join(members) for members in row["conflict"])
     plan = row["plan"]
-    return "" if plan is None else f"{plan['chip']} {plan['topology']}, {plan['weights']}, batch {plan['batch']}"
+    if plan is None:
+        return " + ".join(row["chips"])
+    return f"{plan['chip']} {plan['topology']}, {plan['weights']}, batch {plan['batch']}"

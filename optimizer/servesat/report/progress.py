@@ -8,9 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` are done and how long the rest will take; yields what to call with each number done.
+def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Show how many of `total` are done, how many of them failed, and how long the rest will take.
 
+    Yields what to call with a number that is done, and how many of those failed, if any may.
     Nothing is shown where standard error is no terminal.
     """
     console = Console(stderr=True)
@@ -18,6 +19,7 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int], 
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -25,5 +27,12 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int], 
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(label, total=total, completed=done)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task(label, total=total, completed=done, failed="")
+        so_far = 0
+
+        def advance(count: int, failed: int = 0) -> None:
+            nonlocal so_far
+            so_far += failed
+            bar.update(task, advance=count, failed=f"{so_far:,} failed" if so_far else "")
+
+        yield advance

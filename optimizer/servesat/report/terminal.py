@@ -278,7 +278,7 @@ def _proof(result: Result, plan: Plan) -> Text:
     elif bound is None:
         proof = "feasible: the time limit struck before any bound was proved"
     else:
-        gap = f"a gap of {1 - bound / cost:.2%}"
+        gap = f"a gap of {result.gap:.2%}"
         proof = f"feasible: the time limit struck; no plan costs less than {dollars(bound)}, {gap}"
     return Text(f"\n{proof} ({result.solve_s:.2f} s)", style="green" if result.status is Status.OPTIMAL else "yellow")
 
