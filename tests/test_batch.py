@@ -85,7 +85,7 @@ def test_deployments_fleets_and_infeasible_specs_stand_side_by_side(tmp_path: Pa
         ("deployment", "infeasible"),
     ]
     assert rows[1]["total_usd"] > 0
-    assert [row["chips"] for row in rows] == [["tpu-v5e"], ["tpu-v5e"], []]
+    assert [row["chip_types"] for row in rows] == [["tpu-v5e"], ["tpu-v5e"], []]
     assert rows[2]["conflict"] == [["tpot"]]
 
 

@@ -29,7 +29,7 @@ COLUMNS: dict[str, type] = {
     "total_usd": float,
     "bound_usd": float,
     "gap": float,
-    "chips": str,
+    "chip_types": str,
     **FLAT_PLAN,
     "bound_usd_per_million_output_tokens": float,
     "binding": str,
@@ -133,7 +133,7 @@ def _text(text: str) -> str:
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as one record of a table."""
     record = {**row, **flat_plan(row["plan"] or {})}
-    record["chips"] = "+".join(row["chips"])
+    record["chip_types"] = "+".join(row["chip_types"])
     record["binding"] = "+".join(row["binding"])
     record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
     return {name: None if record[name] is None else kind(record[name]) for name, kind in COLUMNS.items()}
@@ -171,7 +171,7 @@ def _row(task: _Task) -> dict[str, Any]:
     _, name, asked = task
     return {
         "spec": name, "kind": None, "status": ERROR, "plan": None, "bound_usd_per_million_output_tokens": None,
-        "total_usd": None, "bound_usd": None, "gap": None, "chips": [], "binding": [], "conflict": None, "error": None,
+        "total_usd": None, "bound_usd": None, "gap": None, "chip_types": [], "binding": [], "conflict": None, "error": None,
         "asked": asked, "files": {},
     }  # fmt: skip
 
@@ -183,7 +183,7 @@ def _deployment(path: Path, time_limit_s: float | None) -> dict[str, Any]:
         "plan": None if result.plan is None else asdict(result.plan),
         "bound_usd_per_million_output_tokens": result.bound_usd_per_million_output_tokens,
         "gap": result.gap,
-        "chips": [] if result.plan is None else sorted(_chips_of(result.plan)),
+        "chip_types": [] if result.plan is None else sorted(_chips_of(result.plan)),
         "binding": [str(requirement) for requirement in result.binding],
         "conflict": None if result.conflict is None else [[*map(str, members)] for members in result.conflict],
     }
@@ -199,7 +199,7 @@ def _fleet(path: Path, time_limit_s: float | None) -> dict[str, Any]:
     return {
         "status": str(result.status),
         "total_usd": result.total_usd,
-        "chips": sorted({chip for (_, chip), taken in result.chips_taken.items() if any(taken)}),
+        "chip_types": sorted({chip for (_, chip), taken in result.chips_taken.items() if any(taken)}),
         "bound_usd": result.bound_usd,
         "gap": result.gap,
         "conflict": conflict,

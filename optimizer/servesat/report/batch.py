@@ -45,5 +45,5 @@ def _answer(row: dict[str, Any]) -> str:
         return "; ".join(" + ".join(members) for members in row["conflict"])
     plan = row["plan"]
     if plan is None:
-        return " + ".join(row["chips"])
+        return " + ".join(row["chip_types"])
     return f"{plan['chip']} {plan['topology']}, {plan['weights']}, batch {plan['batch']}"
