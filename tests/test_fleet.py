@@ -19,9 +19,10 @@ from servesat.fleet.earlier import Earlier
 from servesat.fleet.floor import Pods, Slice
 from servesat.fleet.formulation import FleetModel, floors
 from servesat.fleet.formulation.floors import Floor
-from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
+from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option, fleet_instance
 from servesat.fleet.planning import plan_fleet, plan_instance
 from servesat.fleet.policies import compared
+from servesat.fleet.spec import FleetSpec
 from servesat.report.documents import dumps
 from servesat.report.fleet_document import fleet_document, workload_utilisation
 from servesat.spec import Spec
@@ -612,6 +613,15 @@ def test_spare_replicas_for_a_large_one_may_be_many_small_ones() -> None:
     }  # fmt: skip
     result = plan_instance(instance_of(raw), inf)
     assert result.total_usd == pytest.approx(20 + 8)  # 8 + 6 - 2 * 6 is the demand
+
+
+def test_a_model_that_is_not_built_in_time_is_unknown() -> None:
+    raw = fleet()
+    instance = fleet_instance(FleetSpec.load(raw))
+    late = FleetModel(instance, deadline=0.0)
+    assert late.solve(late.usd(), None).status is Status.UNKNOWN
+    assert minimal_conflict(replace(instance, quotas=dict.fromkeys(instance.quotas, 0)), 0.0) is None
+    assert plan_fleet(raw, time_limit_s=1e-9).status is Status.UNKNOWN
 
 
 @pytest.mark.parametrize(("demand", "replicas"), [(3, 3), (1000, 1000), (1e5, 100_000), (0.25, 1), (1e-9, 1)])

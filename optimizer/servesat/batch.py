@@ -171,8 +171,8 @@ def _row(task: _Task) -> dict[str, Any]:
     _, name, asked = task
     return {
         "spec": name, "kind": None, "status": ERROR, "plan": None, "bound_usd_per_million_output_tokens": None,
-        "total_usd": None, "bound_usd": None, "gap": None, "chip_types": [], "binding": [], "conflict": None, "error": None,
-        "asked": asked, "files": {},
+        "total_usd": None, "bound_usd": None, "gap": None, "chip_types": [], "binding": [], "conflict": None,
+        "error": None, "asked": asked, "files": {},
     }  # fmt: skip
 
 

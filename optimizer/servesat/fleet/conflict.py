@@ -58,7 +58,8 @@ def minimal_conflict(
     for limit in reversed(limits):
         if time.perf_counter() > deadline:
             return None
-        found = FleetModel(instance, without | {limit}, may_fall_short=degrade).solve(0, seconds_to(deadline))
+        model = FleetModel(instance, without | {limit}, may_fall_short=degrade, deadline=deadline)
+        found = model.solve(0, seconds_to(deadline))
         if found.status is Status.UNKNOWN:
             return None
         if found.status is Status.INFEASIBLE:
@@ -69,7 +70,7 @@ def minimal_conflict(
 def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf) -> tuple[Collision, ...]:
     """What does not stand of the cheapest plan that leaves the pods in conflict out of account."""
     places = [(limit.of[0], limit.of[1]) for limit in conflict if limit.kind == "pods"]
-    model = FleetModel(instance, {Limit("pods", place) for place in places})
+    model = FleetModel(instance, {Limit("pods", place) for place in places}, deadline=deadline)
     found = model.solve(model.usd(), seconds_to(deadline)) if places else FleetSolution(Status.UNKNOWN)
     collisions = []
     for region, chip in places if found.status is Status.OPTIMAL else ():
@@ -101,7 +102,7 @@ def corrections_of(
 
 def _share_of_demand(instance: FleetInstance, deadline: float) -> float | None:
     """The share of every demand that a fleet within all limits meets; None where that is nothing."""
-    model = FleetModel(instance, may_fall_short=True)
+    model = FleetModel(instance, may_fall_short=True, deadline=deadline)
     served = model.solve(model.fraction_unserved(), seconds_to(deadline))
     found = served.status is Status.OPTIMAL and served.objective < 1 - TOLERANCE
     return 1 - served.objective if found else None
@@ -111,7 +112,7 @@ def _enough(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: 
     """The least that a limit must allow for a fleet to exist; None where none exists whatever it allows."""
     if limit.kind == "pods":
         return _fewest_pods(instance, (limit.of[0], limit.of[1]), deadline, degrade=degrade)
-    model = FleetModel(instance, {limit}, may_fall_short=degrade)
+    model = FleetModel(instance, {limit}, may_fall_short=degrade, deadline=deadline)
     match limit.kind:
         case "quota":
             place = (limit.of[0], limit.of[1])
@@ -134,7 +135,7 @@ def _fewest_pods(instance: FleetInstance, place: tuple[str, str], deadline: floa
 
     def exists(count: int) -> bool:
         more = replace(instance, pods={**instance.pods, place: replace(pods, count=count)})
-        model = FleetModel(more, may_fall_short=degrade)
+        model = FleetModel(more, may_fall_short=degrade, deadline=deadline)
         return model.solve(0, seconds_to(deadline)).status in (Status.OPTIMAL, Status.FEASIBLE)
 
     enough = max(pods.count, 1)

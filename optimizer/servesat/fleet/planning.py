@@ -134,7 +134,7 @@ def cheapest(instance: FleetInstance, deadline: float) -> FleetSolution:
         found = _decomposed(instance, deadline)
         if found is not None:
             return found
-    model = FleetModel(instance)
+    model = FleetModel(instance, deadline=deadline)
     return model.solve(model.usd(), _time_for("usd", deadline))
 
 
@@ -164,7 +164,7 @@ def plan_instance(
             return _planned(instance, large, large.bound, done, engine=DECOMPOSITION)
         if len(instance.options) * len(instance.hours) >= HOPELESS:
             return FleetResult(status=Status.UNKNOWN, instance=instance, engine=DECOMPOSITION)
-    model = FleetModel(instance, may_fall_short=degrade)
+    model = FleetModel(instance, may_fall_short=degrade, deadline=deadline)
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}
     for name, goal in _goals(model, instance, goals, degrade=degrade):

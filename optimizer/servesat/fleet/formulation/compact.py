@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import ceil
+from math import ceil, inf
 
 from ortools.math_opt.python import mathopt
 
@@ -60,7 +60,8 @@ def limits_of(instance: FleetInstance) -> list[Limit]:
 class FleetModel:
     """One integer program over an instance; some limits may be left out, some demand left unserved.
 
-    `reserved` settles the chips that are reserved, by region and type.
+    `reserved` settles the chips that are reserved, by region and type. A model that is not built by `deadline`, a
+    moment of `time.perf_counter`, stays `unfinished`: what it is asked to solve is unknown.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class FleetModel:
         *,
         may_fall_short: bool = False,
         reserved: Mapping[tuple[str, str], int] | None = None,
+        deadline: float = inf,
     ) -> None:
         self.instance, self.without = instance, set(without)
         self.model = mathopt.Model()
@@ -91,7 +93,11 @@ class FleetModel:
             self.of_workload[option.workload].append(o)
             self.largest[option.workload] = max(self.largest[option.workload], option.capacity)
             self.of_place[option.place, option.purchase == "reserved"].append(o)
+        self.unfinished = False
         for need in instance.needs:
+            self.unfinished = time.perf_counter() > deadline
+            if self.unfinished:
+                break
             self._meet(need)
         self._share_chips()
         self.floors = [
@@ -227,25 +233,38 @@ class FleetModel:
             self._one_chip(need, mine)
 
     def _spare(self, need: Need, mine: list[int], period: int, wanted: object) -> None:
-        """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand."""
-        options = self.instance.options
+        """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand.
+
+        Options of equal capacity are alike in this. They are told apart by spot, so that a replica beyond `most` of
+        them can be spared: with twice what is needed of them, and two more, either one region or all others together
+        have what every row asks for.
+        """
+        options, demand = self.instance.options, max(need.demand)
         whole = self.model.add_variable(lb=0)  # one column, rather than all of them in each row
         self.model.add_linear_constraint(
             whole == mathopt.fast_sum(options[o].capacity * self.x[o][period] for o in mine)
         )
+        alike: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for o in mine:
+            alike[options[o].capacity, options[o].purchase == "spot"].append(o)
+        for (capacity, _), some in alike.items():
             used = self.model.add_binary_variable()
-            most = self._most(o, need.demand[period])
-            self.model.add_linear_constraint(self.x[o][period] <= most * used)
-            left = whole - need.n_plus * options[o].capacity * used
-            self.model.add_linear_constraint(left >= wanted - need.demand[period] * (1 - used))
+            most = 2 * ceil((demand + need.n_plus * self.largest[need.name]) / capacity) + 2 + self._kept(some)
+            self.model.add_linear_constraint(mathopt.fast_sum(self.x[o][period] for o in some) <= most * used)
+            self.model.add_linear_constraint(whole - need.n_plus * capacity * used >= wanted)
 
     def _most(self, option: int, demand: int) -> int:
         """More replicas of an option than any best plan has."""
-        one, earlier = self.instance.options[option], self.instance.earlier
+        one = self.instance.options[option]
         spare = self.need[one.workload].n_plus * self.largest[one.workload]
-        kept = 0 if earlier is None else max(earlier.replicas.get(one.runs, (0,)))  # that need not be stopped
-        return max(ceil((demand + spare) / one.capacity) + 1, kept)
+        return max(ceil((demand + spare) / one.capacity) + 1, self._kept([option]))
+
+    def _kept(self, options: list[int]) -> int:
+        """Replicas of some options in an earlier plan: they need not be stopped."""
+        earlier = self.instance.earlier
+        if earlier is None:
+            return 0
+        return sum(max(earlier.replicas.get(self.instance.options[o].runs, (0,))) for o in options)
 
     def _one_chip(self, need: Need, mine: list[int]) -> None:
         options = self.instance.options
@@ -283,6 +302,8 @@ class FleetModel:
 
         Slices that do not stand together in their pods are forbidden, and it is minimised anew, until all stand.
         """
+        if self.unfinished:
+            return FleetSolution(Status.UNKNOWN)
         start = time.perf_counter()
         self.model.minimize(objective)
         bound = 0.0  # no goal falls below it
