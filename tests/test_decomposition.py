@@ -17,16 +17,17 @@ from servesat.fleet.planning import plan_instance
 from tests import fleet_oracle
 from tests.test_fleet import instance_of, small_fleets
 
-GRID = 100
+GRIDS = (10, 100)
 
 
-def cheapest(capacity: list[float], spot: list[bool], kept: float, price: list[float]) -> float:
+def cheapest(capacity: list[float], spot: list[bool], kept: float, spare: int, price: list[float]) -> float:
     """The least cost of whole replicas that serve a demand of 1, so much of it off spot, by trying all."""
     best = float("inf")
-    for counts in product(range(6), repeat=len(capacity)):
+    for counts in product(range(7 + 3 * spare), repeat=len(capacity)):
         served = sum(c * n for c, n in zip(capacity, counts, strict=True))
         off_spot = sum(c * n for c, n, s in zip(capacity, counts, spot, strict=True) if not s)
-        if served >= 1 - 1e-12 and off_spot >= kept - 1e-12:
+        largest = max((c for c, n in zip(capacity, counts, strict=True) if n), default=0.0)
+        if served - spare * largest >= 1 - 1e-12 and off_spot >= kept - 1e-12:
             best = min(best, sum(p * n for p, n in zip(price, counts, strict=True)))
     return best
 
@@ -34,31 +35,43 @@ def cheapest(capacity: list[float], spot: list[bool], kept: float, price: list[f
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from([0.2, 0.25, 0.37, 0.5, 0.61, 1.0]), st.sampled_from([1.0, 1.5, 2.0, 3.3])),
-        min_size=4,
-        max_size=4,
+        st.tuples(st.sampled_from([0.2, 0.25, 0.37, 0.5, 0.61, 1.0, 2.3]), st.sampled_from([1.0, 1.5, 2.0, 3.3])),
+        min_size=3,
+        max_size=3,
     ),
     st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    st.sampled_from([0, 1, 2]),
 )
-def test_a_cover_serves_and_its_bound_is_none_too_high(items: list[tuple[float, float]], kept: float) -> None:
+def test_a_cover_serves_and_its_bound_is_none_too_high(
+    items: list[tuple[float, float]], kept: float, spare: int
+) -> None:
     capacity, price = (np.array([one]) for one in zip(*items, strict=True))
-    spot = np.array([False, True, False, True])
-    covers = Covers(capacity, spot, np.array([kept]))
-    least = cheapest(capacity[0].tolist(), spot.tolist(), kept, price[0].tolist())
-    assert covers.bound(price, GRID)[0] <= least * (1 + 1e-12)
-    replicas = covers.cheapest(price, GRID)[1][0]
-    assert (replicas * capacity[0]).sum() >= 1 - 1e-12
-    assert (replicas * capacity[0])[~spot].sum() >= kept - 1e-12
-    finest = Covers(capacity, spot, np.array([kept]))  # all capacities are whole hundredths, so the grid is exact
-    assert float((replicas * price[0]).sum()) == pytest.approx(least)
-    assert finest.bound(price, GRID)[0] == pytest.approx(least)
+    spot = np.array([False, True, False])
+    best = cheapest(capacity[0].tolist(), spot.tolist(), kept, spare, price[0].tolist())
+    covers = Covers(capacity, spot, np.array([kept]), np.array([spare]))
+    for grids in ((7,), GRIDS):
+        (least,), (usd,), (replicas,) = covers.cheapest(price, grids)
+        assert least <= best * (1 + 1e-12) <= usd * (1 + 2e-12)
+        assert usd == pytest.approx(float((replicas * price[0]).sum()))
+        served = replicas * capacity[0]
+        assert served.sum() - spare * capacity[0][replicas > 0].max() >= 1 - 1e-12
+        assert served[~spot].sum() >= kept - 1e-12
+    assert least == pytest.approx(best)  # all capacities are whole hundredths, so the second grid is exact
+    if spare < 2:  # larger replicas than the demand count as the demand, which is exact for up to one to spare
+        assert usd == pytest.approx(best)
+
+
+def test_what_cannot_be_served_has_no_cover() -> None:
+    covers = Covers(np.array([[0.5, 0.0]]), np.array([True, False]), np.array([0.5]), np.array([0]))
+    (least,), (usd,), (replicas,) = covers.cheapest(np.array([[1.0, np.inf]]), GRIDS)
+    assert (least, usd, replicas.tolist()) == (np.inf, np.inf, [0, 0])
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(small_fleets())
 def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
     for need in raw["needs"]:
-        need |= {"n_plus": 0, "max_share_per_region": None}
+        need |= {"max_share_per_region": None}
     raw |= {"budget": None, "earlier": None, "pods": {}}
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
@@ -75,7 +88,7 @@ def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dic
 @given(small_fleets())
 def test_without_quotas_each_cover_stands_alone_and_the_plan_is_the_best(raw: dict[str, Any]) -> None:
     for need in raw["needs"]:
-        need |= {"n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+        need |= {"max_share_per_region": None, "max_spot_share": 1.0}
     for option in raw["options"]:
         option["purchase"] = "on_demand"
     raw |= {"budget": None, "earlier": None, "pods": {}, "quotas": {}}
@@ -100,7 +113,7 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     assert not decomposes(instance_of({**raw, "options": [option]}))
     assert not decomposes(instance_of({**raw, "budget": 5.0}))
     assert not decomposes(instance_of({**raw, "pods": {("r", "x"): ((4, 4), 1)}}))
-    assert not decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
+    assert decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
     assert not decomposes(instance_of({**raw, "needs": [{**need, "max_share_per_region": 0.5}]}))
 
 

@@ -7,6 +7,7 @@ is then chosen among the covers, a period at a time.
 """
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from servesat.fleet.formulation.master import Cover, Master
 from servesat.fleet.formulation.rounding import whole_plan
 from servesat.fleet.instance import FleetInstance
 from servesat.plan import Status
+from servesat.rules import TOLERANCE
 
 LARGE = 20_000
 """Replica variables from which a fleet is decomposed; the compact model proves smaller ones faster."""
@@ -26,11 +28,8 @@ LARGE = 20_000
 ENOUGH = 1e-3
 """Stop when the mixture costs so little more than its bound, relatively: the integers lose about as much."""
 
-GRID = 4000
-"""Cells of a demand from which covers are made."""
-
-BOUND_GRID = 32_000
-"""Cells of a demand for the bound that is reported, at the best prices."""
+GRIDS = (4000, 32_000)
+"""Cells of a demand from which covers are made: the second where the first does not tell what is cheapest."""
 
 STALLED = 1e-3
 """Stop when a few rounds have moved bound and mixture together by no more than this, relatively."""
@@ -65,7 +64,7 @@ FOR_COVERS = 0.75
 
 def decomposes(instance: FleetInstance) -> bool:
     """Whether a fleet is large, and its workloads are joined by quotas and reservations alone."""
-    simple = all(not need.n_plus and need.max_share_per_region is None and not need.one_chip for need in instance.needs)
+    simple = all(need.max_share_per_region is None and not need.one_chip for need in instance.needs)
     large = len(instance.options) * len(instance.hours) >= LARGE
     alone = instance.budget_usd is None and instance.earlier is None and not instance.pods
     asked = any(any(need.demand) for need in instance.needs)
@@ -73,15 +72,20 @@ def decomposes(instance: FleetInstance) -> bool:
 
 
 def plan_by_decomposition(instance: FleetInstance, deadline: float) -> FleetSolution:
-    """A plan with a proved bound on its bill, as near to it as the time allows; UNKNOWN where no plan was found."""
+    """A plan with a proved bound on its bill, as near to it as the time allows.
+
+    INFEASIBLE where the bound exceeds all that there is to be rented, UNKNOWN where no plan was found.
+    """
     start = time.perf_counter()
     until = start + FOR_COVERS * (deadline - start)
     search = _Search(instance)
     search.run(_first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start)), until)
-    master, bound = search.master, search.bound()
+    master = search.master
+    if search.has_no_room():
+        return FleetSolution(Status.INFEASIBLE)
     if not search.covers_all():
         return FleetSolution(Status.UNKNOWN)
-    plan = replace(whole_plan(instance, search.covers, master.reserved, master.spent, deadline), bound=bound)
+    plan = replace(whole_plan(instance, search.covers, master.reserved, master.spent, deadline), bound=search.least)
     return plan if plan.status is Status.UNKNOWN else replace(plan, objective=bill_of(instance, plan))
 
 
@@ -115,13 +119,14 @@ class _Search:
         self.places = places or sorted({option.place for option in instance.options})
         self.blocks, self.master = _blocks(instance, self.places), Master(instance, self.places)
         self.best, self.least = _Prices.at_first(instance, self.places), -np.inf
+        self.most = _most_usd(instance, self.blocks)
         self.covers: list[Cover] = []
         self.tried: list[_Prices] = []
 
     def run(self, first: list["_Prices"], until: float, *, enough: float = ENOUGH) -> None:
         """Start from some prices, and go on to those of the mixtures, until a moment of `time.perf_counter`."""
         prices, gaps, step = first, [1.0], STEP
-        while not self.tried or time.perf_counter() < until:
+        while not self.tried or (time.perf_counter() < until and not self.has_no_room()):
             before = self.least
             covers = [cover for one in prices for cover in self._covers_at(one)]
             step = min(STEP, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
@@ -135,15 +140,13 @@ class _Search:
                 return
             prices = [self.best.towards(scarce, kept, step)]
 
+    def has_no_room(self) -> bool:
+        """Whether the bound tells that there is no plan: none costs more than all that it may need."""
+        return self.least > self.most * (1 + TOLERANCE)
+
     def covers_all(self) -> bool:
         """Whether there is a cover of every workload in every period."""
         return len({cover.block for cover in self.covers}) == len(self.blocks.period)
-
-    def bound(self) -> float:
-        """What no plan's bill is below: the covers at the best prices, less what the prices take in."""
-        of_item = self.blocks.of_item(self.blocks.at(self.best))
-        least = float(self.blocks.covers.bound(of_item, BOUND_GRID).sum())
-        return least - _given_back(self.instance, self.places, self.best)
 
     def _covers_at(self, prices: "_Prices") -> list[Cover]:
         covers, lower = _cheapest(self.instance, self.blocks, self.places, prices)
@@ -227,11 +230,29 @@ def _blocks(instance: FleetInstance, places: list[tuple[str, str]]) -> _Blocks:
         place=np.where(real, np.array([number[one.place] for one in options])[option], 0)[need],
         reserved=is_reserved[need],
         covers=Covers(
-            capacity=np.minimum(capacity[need] / demand[:, None], 1.0),
+            capacity=capacity[need] / demand[:, None],
             spot=np.arange(items) % 2 == 1,
             kept=np.array([1 - one.max_spot_share for one in instance.needs])[need],
+            spare=np.array([one.n_plus for one in instance.needs])[need],
         ),
     )
+
+
+def _most_usd(instance: FleetInstance, blocks: _Blocks) -> float:
+    """What some plan does not exceed, if there is one: every quota rented whole, the rest by the dearest replicas.
+
+    What a plan has where there is no quota could as well be replicas of one option that serve all of a block.
+    """
+    hours, dearest = sum(instance.hours), defaultdict[tuple[str, str], float](float)
+    for option in instance.options:
+        dearest[option.place] = max(dearest[option.place], option.usd_per_chip_hour)
+    quotas = sum(count * dearest[place] * hours for place, count in instance.quotas.items())
+    free = np.array([option.place not in instance.quotas for option in instance.options])
+    capacity = np.take_along_axis(blocks.covers.capacity, blocks.item, axis=1)
+    is_free = free[blocks.option] & (blocks.option >= 0)
+    count = np.ceil(1 / np.where(is_free, capacity, 1.0)) + 1 + blocks.covers.spare[:, None]
+    usd = np.array([option.usd_per_hour for option in instance.options])[blocks.option] * hours
+    return float(quotas + np.where(is_free, count * usd, 0.0).max(axis=1).sum())
 
 
 def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
@@ -252,10 +273,10 @@ def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
 def _cheapest(
     instance: FleetInstance, blocks: _Blocks, places: list[tuple[str, str]], prices: _Prices
 ) -> tuple[list[Cover], float]:
-    """The cheapest cover of each block at some prices, and the bound that they give for plans made of such covers."""
+    """The cheapest cover of each block at some prices, and what no plan's bill is below."""
     price = blocks.at(prices)
     of_item = blocks.of_item(price)
-    usd, replicas = blocks.covers.cheapest(of_item, GRID)
+    least, _, replicas = blocks.covers.cheapest(of_item, GRIDS)
     is_cheapest = price == np.take_along_axis(of_item, blocks.item, axis=1)
     covers = []
     for block in range(len(price)):
@@ -265,7 +286,7 @@ def _cheapest(
             picked.append((int(blocks.option[block, column]), int(replicas[block, item])))
         if picked:
             covers.append(Cover(block, int(blocks.period[block]), tuple(picked)))
-    return covers, float(usd.sum()) - _given_back(instance, places, prices)
+    return covers, float(least.sum()) - _given_back(instance, places, prices)
 
 
 def _given_back(instance: FleetInstance, places: list[tuple[str, str]], prices: _Prices) -> float:

@@ -144,6 +144,8 @@ def _decomposed(instance: FleetInstance, deadline: float) -> FleetSolution | Non
     found = plan_by_decomposition(instance, until)
     if found.status is Status.UNKNOWN:
         return None
+    if found.status is Status.INFEASIBLE:
+        return found
     return replace(found, status=Status.OPTIMAL) if found.objective <= found.bound * (1 + TOLERANCE) else found
 
 
@@ -159,6 +161,8 @@ def plan_instance(
     """Plan an instance until a deadline, a moment of `time.perf_counter`, for some of the goals."""
     if not degrade and decomposes(instance):
         large = _decomposed(instance, deadline)
+        if large is not None and large.status is Status.INFEASIBLE:
+            return _without_plan(instance, large.status, deadline, degrade=degrade)
         if large is not None:
             done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(LATER, False)}
             return _planned(instance, large, large.bound, done, engine=DECOMPOSITION)

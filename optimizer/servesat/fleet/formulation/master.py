@@ -29,10 +29,6 @@ DEARER = 1.5
 """How much dearer that gets while a mixture still leaves some of a block unserved."""
 
 
-OFTEN = 25
-"""How often that is done: a fleet that is still short then has no room."""
-
-
 @dataclass(frozen=True)
 class Cover:
     """Replicas that serve one workload in one period: pairs of an option and a number."""
@@ -66,7 +62,6 @@ class Master:
         self.whole: dict[int, mathopt.LinearConstraint] = {}
         self.missing: dict[int, mathopt.Variable] = {}
         self.short = True  # whether the last mixture leaves something unserved
-        self.dearer = 0  # how often that was made dearer
         self.quota = {
             (place, t): self.model.add_linear_constraint(ub=float(instance.quotas[place]))
             for place in places
@@ -88,8 +83,8 @@ class Master:
     def with_covers(self, covers: list[Cover]) -> tuple[float, Floats, Floats] | None:
         """Add covers, and solve: the bill, and the duals of quotas and of reserved chips, both [places, periods].
 
-        None where there is no mixture, or it goes on missing something however dear that becomes. A first-order method
-        is much faster than a simplex here, and its duals do not swing from one vertex to another.
+        None where there is no mixture. A first-order method is much faster than a simplex here, and its duals do not
+        swing from one vertex to another.
         """
         for cover in covers:
             if cover not in self.shares:
@@ -104,9 +99,6 @@ class Master:
             self.spent[cover.period] += self.model.objective.get_linear_coefficient(share) * value[share]
         short = [variable for variable in self.missing.values() if value[variable] > SHORT]
         self.short = bool(short)
-        self.dearer += int(self.short)
-        if self.dearer > OFTEN:
-            return None
         for variable in short:
             dear = self.model.objective.get_linear_coefficient(variable)
             self.model.objective.set_linear_coefficient(variable, DEARER * dear)
