@@ -6,7 +6,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from servesat import SpecError, Status
 from servesat.cli import app
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.conflict import minimal_conflict
+from servesat.fleet.covers import Covers
 from servesat.fleet.earlier import Earlier
 from servesat.fleet.floor import Pods, Slice
 from servesat.fleet.formulation import FleetModel, floors
@@ -613,6 +616,52 @@ def test_spare_replicas_for_a_large_one_may_be_many_small_ones() -> None:
     }  # fmt: skip
     result = plan_instance(instance_of(raw), inf)
     assert result.total_usd == pytest.approx(20 + 8)  # 8 + 6 - 2 * 6 is the demand
+
+
+def test_a_fleet_on_which_presolve_fails_is_explained() -> None:
+    """The example with too little, with its demand cut to what it has room for, but for a rounding."""
+    raw = yaml.safe_load((Path(__file__).parents[1] / "examples" / "fleet-too-little.yaml").read_text())
+    share = 0.5680722568072256
+    for workload in raw["workloads"].values():
+        workload["demand"] *= share * 1.0000001
+    assert plan_fleet(raw).status is Status.INFEASIBLE
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.05, 8), st.floats(0.7, 1.6)), min_size=3, max_size=24),
+    st.sampled_from([0.3, 1.0, 5.0, 30.0, 1000.0]),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_replicas_of_any_size_are_the_cheapest_cover(
+    sizes: list[tuple[float, float]], replicas: float, spare: int, kept: float
+) -> None:
+    """One workload alone, against the dynamic program: large numbers must not blur what is optimal."""
+    unit = max(RESOLUTION / max(replicas, 1), 1e5)  # of a replica of size 1
+    demand = round(unit * replicas)
+    need = Need("w", (demand,), (1.0,), 1.0, spare, None, 1 - kept, False, 1)
+    options = tuple(
+        Option(
+            workload="w",
+            configuration=Configuration(f"c{number}", f"x{number}", 1, 1.0),
+            region="r",
+            purchase="spot" if number % 2 else "on_demand",
+            usd_per_chip_hour=size * usd,
+            requests_per_s=1.0,
+            capacity=int(size * unit),
+        )
+        for number, (size, usd) in enumerate(sizes)
+    )
+    model = FleetModel(FleetInstance((need,), options, (1.0,), {}, None))
+    capacity = np.array([[option.capacity / demand for option in options]])
+    spot = np.array([option.purchase == "spot" for option in options])
+    covers = Covers(capacity, spot, np.array([kept]), np.array([spare]))
+    price = np.array([[option.usd_per_chip_hour for option in options]])
+    (least,), (usd,), _ = covers.cheapest(price, (4000, 32_000))
+    found = model.solve(model.usd(), None)
+    assert found.status is Status.OPTIMAL
+    assert least * (1 - 1e-9) <= found.objective <= usd * (1 + 1e-9)
 
 
 def test_a_model_that_is_not_built_in_time_is_unknown() -> None:

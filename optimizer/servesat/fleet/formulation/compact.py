@@ -22,6 +22,12 @@ from servesat.plan import Status
 SLACK = 1e-9
 """How much more than its optimum an earlier goal may cost while a later one is pursued, relatively."""
 
+SIZE = 1e3
+"""What a workload's largest demand is in its rows: HiGHS calls plans optimal that are not where it is far more.
+
+Its tolerances are absolute, 1e-6 of a row; that is less than a unit still.
+"""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -204,15 +210,15 @@ class FleetModel:
 
     def _meet(self, need: Need) -> None:
         """Every row of a workload in every period: demand, spread over regions, off spot, and with spare replicas."""
-        instance = self.instance
+        instance, size = self.instance, _size(need)
         mine = self.of_workload[need.name]
         regions = sorted({instance.options[o].region for o in mine})
         for period, demand in enumerate(need.demand):
-            wanted = demand - self.short[need.name][period] if self.short else demand
+            unserved = size * self.short[need.name][period] if self.short else 0.0
 
             def capacity(keep: Callable[[int], bool], period: int = period) -> mathopt.LinearSum:
                 chosen = (o for o in mine if keep(o))
-                return mathopt.fast_sum(instance.options[o].capacity * self.x[o][period] for o in chosen)
+                return mathopt.fast_sum(size * instance.options[o].capacity * self.x[o][period] for o in chosen)
 
             rows = []
             if self._on(Limit("demand", (need.name,))):
@@ -223,12 +229,12 @@ class FleetModel:
                     rows.append((elsewhere, 1 - need.max_share_per_region))
             if need.max_spot_share < 1 and self._on(Limit("spot_share", (need.name,))):
                 rows.append((capacity(lambda o: instance.options[o].purchase != "spot"), 1 - need.max_spot_share))
-            unserved = demand - wanted
             for served, share in rows:
                 # whole units: rounded up, so that no rounding of the solver's decides
-                self.model.add_linear_constraint(served + share * unserved >= ceil(share * demand * (1 - SLACK)))
+                least = size * ceil(share * demand * (1 - SLACK))
+                self.model.add_linear_constraint(served + share * unserved >= least)
             if need.n_plus and demand and self._on(Limit("n_plus", (need.name,))):
-                self._spare(need, mine, period, wanted)
+                self._spare(need, mine, period, size * demand - unserved)
         if need.one_chip and self._on(Limit("one_chip", (need.name,))):
             self._one_chip(need, mine)
 
@@ -239,10 +245,10 @@ class FleetModel:
         them can be spared: with twice what is needed of them, and two more, either one region or all others together
         have what every row asks for.
         """
-        options, demand = self.instance.options, max(need.demand)
+        options, demand, size = self.instance.options, max(need.demand), _size(need)
         whole = self.model.add_variable(lb=0)  # one column, rather than all of them in each row
         self.model.add_linear_constraint(
-            whole == mathopt.fast_sum(options[o].capacity * self.x[o][period] for o in mine)
+            whole == mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in mine)
         )
         alike: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for o in mine:
@@ -251,7 +257,7 @@ class FleetModel:
             used = self.model.add_binary_variable()
             most = 2 * ceil((demand + need.n_plus * self.largest[need.name]) / capacity) + 2 + self._kept(some)
             self.model.add_linear_constraint(mathopt.fast_sum(self.x[o][period] for o in some) <= most * used)
-            self.model.add_linear_constraint(whole - need.n_plus * capacity * used >= wanted)
+            self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted)
 
     def _most(self, option: int, demand: int) -> int:
         """More replicas of an option than any best plan has."""
@@ -343,3 +349,8 @@ class FleetModel:
             objective=found.objective_value(),
             bound=found.best_objective_bound(),
         )
+
+
+def _size(need: Need) -> float:
+    """What one unit of a workload is in its rows."""
+    return SIZE / max(RESOLUTION, *need.demand)

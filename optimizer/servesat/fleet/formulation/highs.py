@@ -9,6 +9,8 @@ from datetime import timedelta
 
 from ortools.math_opt.python import mathopt
 
+from servesat.errors import SolverError
+
 LONGEST_S = 1e9
 """Seconds that a time limit can say: three decades."""
 
@@ -16,12 +18,22 @@ LONGEST_S = 1e9
 def solved(
     model: mathopt.Model, *, relative_gap: float = 0.0, time_limit_s: float | None = None
 ) -> mathopt.SolveResult:
-    """Solve a model to a relative gap, or as near as the time allows."""
+    """Solve a model to a relative gap, or as near as the time allows. Raises SolverError where HiGHS gives up.
+
+    Its presolve does so on some models that it solves without; OR-Tools passes that on in several ways.
+    """
     parameters = mathopt.SolveParameters(relative_gap_tolerance=relative_gap, absolute_gap_tolerance=1e-9)
     if time_limit_s is not None:
         parameters.time_limit = timedelta(seconds=min(max(time_limit_s, 1e-3), LONGEST_S))
     with _silent():
-        return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
+        try:
+            return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
+        except Exception:
+            parameters.presolve = mathopt.Emphasis.OFF
+        try:
+            return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
+        except Exception as fault:
+            raise SolverError(f"HiGHS fails on this fleet: {fault}") from fault
 
 
 @contextmanager
