@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from servesat import SpecError, Status
 from servesat.cli import app
+from servesat.fleet import conflict
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.covers import Covers
@@ -230,7 +231,7 @@ def test_a_fleet_in_pods_is_that_of_joint_enumeration(measured: bool, monkeypatc
     monkeypatch.setattr(Floor, "forbid_collisions", lambda *given: rounds.append(forbid(*given)) or rounds[-1])
     if not measured:
         monkeypatch.setattr(
-            floors, "volumes", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
+            floors, "measures", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
         )
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -273,6 +274,62 @@ def test_slices_that_do_not_stand_are_named_with_the_pods_that_would_do(tmp_path
     assert document["total_usd"] == pytest.approx(96)
     assert [(one["pod"], one["sizes"]) for one in document["floors"][0]["slices"]] == [(n, [4, 8]) for n in range(3)]
     assert [one["one_more_saves_usd"] for one in document["pods"]] == [0.0]
+
+
+def in_small_pods(count: int, search: dict[str, Any], **workload: Any) -> dict[str, Any]:
+    """A fleet on so many pods of 4x4 chips."""
+    regions = one_region(1000)
+    regions["east"]["pods"] = {"tpu-v5e": {"count": count, "shape": "4x4"}}
+    deployment = {
+        "model": "llama-3-70b",
+        "workload": {"prompt_tokens": 4096, "output_tokens": 512},
+        "slo": {"tpot_ms": 8},
+        "search": {"chips": ["tpu-v5e"], **search},
+    }
+    return {"regions": regions, "workloads": {"a": {"deployment": deployment, "demand": 20, **workload}}}
+
+
+def test_two_pools_are_those_that_stand_in_the_pods() -> None:
+    """The best of any shape take a 4x8, which stands in no pod of 4x4."""
+    anywhere = plan_fleet(in_small_pods(8, {"modes": ["disaggregated"]}))
+    small = {"tpu-v5e": ["1x1", "2x2", "2x4", "4x4"]}
+    narrowed = plan_fleet(in_small_pods(8, {"modes": ["disaggregated"], "topologies": small}))
+    assert anywhere.status is Status.OPTIMAL
+    assert anywhere.total_usd == narrowed.total_usd == pytest.approx(104)
+
+
+def test_slices_that_collide_are_those_that_would_be_used() -> None:
+    """Two workloads in conflict over pods, in which none of the larger slices stand."""
+    raw = in_small_pods(2, {}) | {"periods_h": [1, 1]}
+    raw["workloads"]["a"]["demand"] = [40, 10]
+    raw["workloads"]["a"]["deployment"] |= {"slo": {"tpot_ms": 25}}
+    result = plan_fleet(raw)
+    assert result.status is Status.INFEASIBLE
+    shapes = [one.sizes for collision in result.collisions for one, _ in collision.slices]
+    assert shapes
+    assert all(max(sizes) <= 4 for sizes in shapes)
+
+
+def test_pods_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conflict, "MOST_PODS", 11)
+    raw = fleet(regions=one_region(100), workloads=chat(1.0, {"topologies": {"tpu-v5e": ["1x1"]}}))
+    rate = plan_fleet(raw).allocations[0].option.requests_per_s
+    raw["workloads"]["chat"]["demand"] = 11 * rate
+    raw["regions"]["east"]["pods"] = {"tpu-v5e": {"count": 3, "shape": "1x1"}}
+    (pods,) = [one for one in plan_fleet(raw).corrections if one.unit == "pods"]
+    assert pods.value == 11
+
+
+def test_a_packing_that_is_not_decided_is_told_apart_from_a_time_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(floors, "collision", lambda pods, slices, until: (slices, False) if slices else None)
+    raw = in_small_pods(8, {"modes": ["chunked"]})
+    result = plan_fleet(raw)
+    assert (result.status, result.undecided) == (Status.UNKNOWN, True)
+    (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(raw))
+    told = CliRunner().invoke(app, ["fleet", str(tmp_path / "fleet.yaml")])
+    assert "it was not decided whether the slices stand in their pods" in told.output
 
 
 def test_a_shape_that_no_pod_holds_is_not_rented() -> None:
@@ -499,6 +556,10 @@ def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
         (in_pods({"tpu-v5e": {"count": 1, "shape": "16xa"}}), "pods.tpu-v5e.shape = '16xa': expected chips along"),
         (in_pods({"tpu-v5p": {"count": 1, "shape": "4x4x8"}}), "pods.tpu-v5p.shape = 4x4x8: expected a cube"),
         (in_pods({"tpu-v5e": {"count": 1, "shape": "16x65"}}), "expected at most 64 chips along an axis"),
+        (
+            {"regions": {"west": {"quota": {"tpu-v5e": 4}, "pods": {"tpu-v6e": {"count": 1}}}}},
+            "regions.west.pods.tpu-v6e: the quota lists none of them; did you mean 'tpu-v5e'?",
+        ),
         (in_pods({"tpu-v5e": {"count": -1}}), "regions.east.pods.tpu-v5e.count = -1: expected at least 0"),
         (
             {

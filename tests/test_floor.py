@@ -116,6 +116,27 @@ def test_what_fits_by_count_and_not_by_shape_is_caught(pods: Pods, slices: Count
     assert collision(pods, slices) == (clash, True)
 
 
+def test_pods_that_are_alike_are_decided_one_by_one() -> None:
+    seven = Pods((7, 11), 30)  # 9 of 2x4 have 72 of its 77 chips, and only 7 stand
+    assert collision(seven, some(_2x4=225)) == (some(_2x4=211), True)
+    assert pack(seven, some(_2x4=210)).status is Status.OPTIMAL
+    pinwheels = Pods((5, 5), 50)  # four around one
+    found = pack(pinwheels, some(_2x3=200, _1x1=50))
+    assert stands(pinwheels, some(_2x3=200, _1x1=50), found.placed)
+    assert pack(pinwheels, some(_2x3=201)).status is Status.INFEASIBLE
+
+
+def test_a_collision_is_told_before_it_is_minimal_when_time_is_up() -> None:
+    pods, slices = Pods((7, 11), 30), some(_2x4=225, _2x2=3)
+    assert collision(pods, slices, until=0.0) == (slices, True)
+
+
+def test_a_slice_is_named_with_its_rings() -> None:
+    assert shaped("8x16").name == "8x16"
+    assert shaped("8x16", (False, True)).name == "8x16 with a ring of 16"
+    assert shaped("4x4x8", (True, False, True)).name == "4x4x8 with rings of 4 and 8"
+
+
 def test_single_chips_take_what_the_others_leave() -> None:
     pods, slices = Pods((4, 4), 1), some(_3x3=1, _1x4=1, _1x1=3)
     found = pack(pods, slices)

@@ -1,6 +1,6 @@
 """The configurations that a workload may run in: what one replica of each serves, and the chips it takes."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from servesat.accelerator import Chip, axis_sizes
 from servesat.candidates import evaluate
 from servesat.check import rederive
 from servesat.deployment import solve
-from servesat.fleet.floor import Counts, Slice, counted
+from servesat.fleet.floor import Box, Counts, Slice, counted, fits
 from servesat.modes import enumerate_layouts
 from servesat.plan import Mode, Plan
 from servesat.spec import Spec
@@ -28,15 +28,16 @@ class Configuration:
 
 
 def configurations(
-    spec: Spec, chips: Iterable[str], *, keep_dominated: bool = False, in_pods: Collection[str] = ()
+    spec: Spec, chips: Iterable[str], *, keep_dominated: bool = False, pods: Mapping[str, Collection[Box]] | None = None
 ) -> tuple[Configuration, ...]:
     """What one replica can be, on each of the chips: the best of each slice in one pool, and the best two pools.
 
     The best of a slice serves the most requests within the limits. A configuration that serves no more than another on
-    no fewer of the same chips is left out, unless they are all to be kept, or those chips stand in pods, where it may
-    be the one whose shape fits. A limit on what a replica costs is left to those who know the price.
+    no fewer of the same chips is left out, unless they are all to be kept, or those chips stand in `pods`, of so many
+    shapes, where it may be the one whose shape fits; the best two pools are then found for each shape. A limit on what
+    a replica costs is left to those who know the price.
     """
-    found = []
+    found, shapes = [], pods or {}
     for chip in sorted(chips):
         slices = {own: names for own, names in spec.search.topologies.items() if own == chip}
         alone = {
@@ -45,13 +46,13 @@ def configurations(
             "price": {chip: 1.0},
             "search.max_usd_per_hour": None,
         }
-        own = _on_chip(spec.changed(alone), chip)
-        every = keep_dominated or chip in in_pods
+        own = _on_chip(spec.changed(alone), chip, shapes.get(chip, ()))
+        every = keep_dominated or chip in shapes
         found += own if every else [one for one in own if not _dominated(one, own)]
     return tuple(found)
 
 
-def _on_chip(spec: Spec, chip: str) -> list[Configuration]:
+def _on_chip(spec: Spec, chip: str, shapes: Collection[Box]) -> list[Configuration]:
     own = spec.offers[0].chip
     if not set(spec.search.compute) & set(own.flop_per_s.by_dtype()):
         return []
@@ -60,8 +61,13 @@ def _on_chip(spec: Spec, chip: str) -> list[Configuration]:
     if one_pool:
         plans += _best_of_each_slice(spec.changed({"search.modes": one_pool}))
     if Mode.DISAGGREGATED in spec.modes and own.network_bytes_per_s:
-        pools = solve(spec.changed({"search.modes": [Mode.DISAGGREGATED]})).plan
-        plans += [] if pools is None else [pools]
+        every = spec.topologies_of(own)
+        for fitting in dict.fromkeys((tuple(every), *(_fitting(every, shape) for shape in sorted(shapes)))):
+            if not fitting:
+                continue
+            asked = {"search.modes": [Mode.DISAGGREGATED], "search.topologies": {chip: list(fitting)}}
+            pools = solve(spec.changed(asked)).plan
+            plans += [] if pools is None or pools in plans else [pools]
     return [
         Configuration(
             name=_name(plan),
@@ -73,6 +79,12 @@ def _on_chip(spec: Spec, chip: str) -> list[Configuration]:
         )
         for plan in plans
     ]
+
+
+def _fitting(topologies: Iterable[str], shape: Box) -> tuple[str, ...]:
+    """The slices that stand in pods of a shape."""
+    none = (False,) * len(shape)
+    return tuple(one for one in topologies if fits(shape, Slice(axis_sizes(one), none)))
 
 
 def _best_of_each_slice(spec: Spec) -> list[Plan]:

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from math import inf
 
-from servesat.fleet.floor import Counts
+from servesat.fleet.floor import Counts, fits
 from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, collision, limits_of
 from servesat.fleet.instance import FleetInstance
 from servesat.plan import Status
@@ -70,16 +70,40 @@ def minimal_conflict(
 def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf) -> tuple[Collision, ...]:
     """What does not stand of the cheapest plan that leaves the pods in conflict out of account."""
     places = [(limit.of[0], limit.of[1]) for limit in conflict if limit.kind == "pods"]
-    model = FleetModel(instance, {Limit("pods", place) for place in places}, deadline=deadline)
-    found = model.solve(model.usd(), seconds_to(deadline)) if places else FleetSolution(Status.UNKNOWN)
+    if not places:
+        return ()
+    found = _without_floors(instance, conflict, set(places), deadline)
     collisions = []
-    for region, chip in places if found.status is Status.OPTIMAL else ():
+    for region, chip in places if found.replicas else ():
         place = (region, chip)
         periods = (instance.slices(place, period, found.replicas) for period in range(len(instance.hours)))
         clash = next((clash for one in periods if (clash := collision(instance.pods[place], one))), None)
         if clash is not None:
             collisions.append(Collision(region=region, chip=chip, slices=clash[0], proved=clash[1]))
     return tuple(collisions)
+
+
+def _without_floors(
+    instance: FleetInstance, conflict: tuple[Limit, ...], places: set[tuple[str, str]], deadline: float
+) -> FleetSolution:
+    """The cheapest plan of the demands in conflict, pods left out of account; of slices that fit if there is one."""
+    rest = {Limit("demand", (need.name,)) for need in instance.needs} - set(conflict)
+    without = rest | {Limit("pods", place) for place in places}
+    fitting = instance.only(
+        lambda option: (
+            option.place not in places
+            or all(fits(instance.pods[option.place].shape, one) for one, _ in option.configuration.slices)
+        )
+    )
+    found = FleetSolution(Status.UNKNOWN)
+    for one in (fitting, instance):
+        model = FleetModel(one, without, deadline=deadline)
+        found = model.solve(model.usd(), seconds_to(deadline))
+        if found.replicas:
+            by_option = dict(zip(one.options, found.replicas, strict=True))
+            none = (0,) * len(instance.hours)
+            return replace(found, replicas=tuple(by_option.get(option, none) for option in instance.options))
+    return found
 
 
 def corrections_of(
@@ -130,17 +154,23 @@ def _enough(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: 
 
 
 def _fewest_pods(instance: FleetInstance, place: tuple[str, str], deadline: float, *, degrade: bool) -> int | None:
-    """The fewest pods of a place with which a plan exists; None where none exists with any number."""
+    """The fewest pods of a place with which a plan exists; None where none exists with any number, or is found out."""
     pods = instance.pods[place]
 
     def exists(count: int) -> bool:
         more = replace(instance, pods={**instance.pods, place: replace(pods, count=count)})
         model = FleetModel(more, may_fall_short=degrade, deadline=deadline)
-        return model.solve(0, seconds_to(deadline)).status in (Status.OPTIMAL, Status.FEASIBLE)
+        found = model.solve(0, seconds_to(deadline))
+        if found.status is Status.UNKNOWN:
+            raise TimeoutError
+        return found.status is not Status.INFEASIBLE
 
     enough = max(pods.count, 1)
-    while not exists(enough):
-        enough *= 2
-        if enough > MOST_PODS or time.perf_counter() > deadline:
-            return None
-    return bisect_left(range(enough), True, lo=pods.count, key=exists)
+    try:
+        while not exists(enough):
+            if enough >= MOST_PODS:
+                return None
+            enough = min(2 * enough, MOST_PODS)
+        return bisect_left(range(enough), True, lo=pods.count, key=exists)
+    except TimeoutError:
+        return None

@@ -38,6 +38,14 @@ class Slice:
     def __str__(self) -> str:
         return "x".join(map(str, self.sizes))
 
+    @property
+    def name(self) -> str:
+        """Its sizes, and where it must close to a ring: `8x16 with a ring of 16`."""
+        rings = [str(size) for size, ring in zip(self.sizes, self.rings, strict=True) if ring]
+        return (
+            f"{self} with {'a ring' if len(rings) == 1 else 'rings'} of {' and '.join(rings)}" if rings else str(self)
+        )
+
 
 Counts = tuple[tuple[Slice, int], ...]
 """Slices, each with how many of it, in order."""

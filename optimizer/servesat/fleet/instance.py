@@ -9,7 +9,7 @@ from math import ceil, floor
 from servesat.catalogue import chip_ids
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.earlier import Earlier, Place
-from servesat.fleet.floor import Counts, Pods, counted
+from servesat.fleet.floor import Box, Counts, Pods, counted
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.pricing import Purchase
 from servesat.rules import TOLERANCE
@@ -205,8 +205,11 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option
     chips &= set(workload.chips) if workload.chips is not None else chips
     chips &= {chip.id for chip in searched} if searched is not None else chips
     found = []
-    in_pods = {chip for region in allowed.values() for chip in region.pods}
-    for one in configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, in_pods=in_pods):
+    shapes: dict[str, set[Box]] = defaultdict(set)
+    for region_name in allowed:
+        for chip, pods in spec.pods(region_name).items():
+            shapes[chip].add(pods.shape)
+    for one in configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, pods=shapes):
         for region_name, region in allowed.items():
             for purchase in region.purchases if one.chip in region.chips() else ():
                 usd = region.usd_per_chip_hour(one.chip, purchase)

@@ -72,10 +72,11 @@ class FleetResult:
     """A fleet's plan with its proof, or the limits in conflict.
 
     It is `optimal` when its bill is proved the least (and, where demand falls short, that it falls no shorter than it
-    must), `infeasible` without a conflict when the time limit struck before that was found. `proved` tells of each goal
-    whether its optimum is proved; `unserved` is by workload and period, in requests/s, when demand was allowed to fall
-    short; `chips_taken` is by region and chip, for each period; `changes` are the replicas started or stopped against
-    an earlier plan, whose price is in the bill; `engine` is what solved it.
+    must), `infeasible` without a conflict when the time limit struck before that was found, `unknown` when it struck
+    before a plan was, or, if `undecided`, when it was not found out whether slices stand in their pods. `proved` tells
+    of each goal whether its optimum is proved; `unserved` is by workload and period, in requests/s, when demand was
+    allowed to fall short; `chips_taken` is by region and chip, for each period; `changes` are the replicas started or
+    stopped against an earlier plan, whose price is in the bill; `engine` is what solved it.
     """
 
     status: Status
@@ -92,6 +93,7 @@ class FleetResult:
     floors: tuple[FloorMap, ...] = ()
     chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     changes: int | None = None
+    undecided: bool = False
     engine: str = "compact model, HiGHS"
     solve_s: float = 0.0
 
@@ -175,7 +177,8 @@ def plan_instance(
         found = model.solve(goal, _time_for(name, deadline))
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             if not proved:
-                return _without_plan(instance, found.status, deadline, degrade=degrade)
+                result = _without_plan(instance, found.status, deadline, degrade=degrade)
+                return replace(result, undecided=found.undecided)
             proved[name] = False
             continue
         solution, proved[name] = found, found.status is Status.OPTIMAL

@@ -138,6 +138,10 @@ class FleetSpec(Strict):
                 if chip not in known:
                     raise ValueError(f"regions.{name}: no chip {chip!r}; {nearest(chip, known)}")
             for chip, given in region.pods.items():
+                if region.quota is not None and chip not in region.quota:
+                    raise ValueError(
+                        f"regions.{name}.pods.{chip}: the quota lists none of them; {nearest(chip, region.quota)}"
+                    )
                 shape_of(own.get(chip) or load_chip(chip), given, f"regions.{name}.pods.{chip}")
         for name, workload in self.workloads.items():
             for place in workload.regions or ():

@@ -18,11 +18,13 @@ from servesat.fleet.planning import FleetResult
 from servesat.fleet.policies import Comparison
 from servesat.plan import Status
 from servesat.report.files import write_table, write_text
-from servesat.report.fleet_document import COLUMNS, allocation_row, bills, workload_utilisation
+from servesat.report.fleet_document import COLUMNS, bill_rows, bills, workload_utilisation
 from servesat.report.words import dollars, number
 
 WRITTEN = (".csv", ".parquet", ".html")
 """What a plan is written to: its allocations as a table, or all of it as a page."""
+
+OUT_OF_TIME = "the time limit struck before a plan was found; give it more with --time-limit"
 
 ACROSS = 24
 """Periods beside each other in a table."""
@@ -181,7 +183,7 @@ def _proof(result: FleetResult) -> str:
     how = f"({result.engine}, {result.solve_s:.2f} s)"
     proved = result.proved or {}
     if result.status is not Status.OPTIMAL:
-        gap = f"at most {result.gap:.2%} above the least bill" if result.gap else "at the least bill"
+        gap = f"no fleet costs less than {dollars(result.bound_usd or 0.0)}, a gap of {result.gap or 0.0:.2%}"
         return f"feasible: {gap}; proved: {', '.join(name for name, done in proved.items() if done) or 'nothing'} {how}"
     tidy = {"configurations": "runs in fewer configurations", "changes": "changes less from period to period"}
     done = [words for name, words in tidy.items() if proved.get(name)]
@@ -191,7 +193,8 @@ def _proof(result: FleetResult) -> str:
 
 def _print_conflict(console: Console, result: FleetResult) -> None:
     if result.status is Status.UNKNOWN:
-        console.print(f"{result.status}: the time limit struck before a plan was found")
+        why = "it was not decided whether the slices stand in their pods" if result.undecided else OUT_OF_TIME
+        console.print(f"{result.status}: {why}")
         return
     console.print(Text.assemble(("infeasible", "bold"), ": no fleet meets every demand and limit"))
     if result.conflict is None:
@@ -246,11 +249,11 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
 
 def _collision_words(one: Collision, result: FleetResult) -> str:
     """Slices that do not stand together: 3 of 8x8 do not stand together in 2 pods of 8x12 tpu-v5e in us-central1."""
-    kinds = [f"{count} of {kind}" for kind, count in one.slices]
+    kinds = [f"{count} of {kind.name}" for kind, count in one.slices]
     *others, last = kinds
     pods = f"{result.instance.pods[one.region, one.chip]} {one.chip} in {one.region}"
-    if kinds == [f"1 of {one.slices[0][0]}"]:
-        return f"no {one.slices[0][0]} stands in {pods}"
+    if one.slices == ((one.slices[0][0], 1),):
+        return f"no {one.slices[0][0].name} stands in {pods}"
     shown = "do not stand together in" if one.proved else "were not shown to stand together in"
     return f"{', '.join(others)} and {last} {shown} {pods}" if others else f"{last} {shown} {pods}"
 
@@ -259,20 +262,20 @@ def _correction_words(one: FleetCorrection) -> str:
     if one.limit.kind == "quota":
         return f"{one.value:g} {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "pods":
-        return f"{one.value:g} pods of {one.limit.of[1]} in {one.limit.of[0]}"
+        return f"{one.value:g} {'pod' if one.value == 1 else 'pods'} of {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "budget":
         return f"a budget of ${ceil(100 * one.value) / 100:,.2f}"
     if one.limit.kind == "max_changes":
-        return f"{one.value:g} changes"
+        return f"{one.value:g} {'change' if one.value == 1 else 'changes'}"
     return f"{floor(1000 * one.value) / 10:.1f}% of every demand, and no more"
 
 
 def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> None:
-    """Write the allocations as a table, or the whole as a page. Raises ServesatError."""
-    rows = [allocation_row(one) for one in result.allocations]
+    """Write what makes up the bill as a table, or the whole as a page. Raises ServesatError."""
+    rows = bill_rows(result)
     match path.suffix:
         case ".csv" | ".parquet":
-            write_table(path, rows, columns=COLUMNS, flatten=lambda row: row, head={}, under="allocations")
+            write_table(path, rows, columns=COLUMNS, flatten=lambda row: row, head={}, under="rows")
         case ".html":
             from servesat.report.fleet_page import fleet_page
 

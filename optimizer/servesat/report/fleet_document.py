@@ -22,7 +22,7 @@ COLUMNS: dict[str, type] = {
     "requests_per_s": float,
     "usd": float,
 }
-"""The columns of the allocations as a table."""
+"""The columns of the table of all that makes up the bill."""
 
 
 def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
         "bound_usd": result.bound_usd,
         "gap": result.gap,
         "proved": result.proved,
+        "undecided": result.undecided,
         "engine": result.engine,
         "periods": len(result.instance.hours),
         "changes": result.changes,
@@ -90,8 +91,22 @@ def _beside(beside: Comparison) -> dict[str, Any]:
 
 
 def _allocation_document(one: Allocation) -> dict[str, Any]:
+    """An allocation with its plan, at the price of its chips: the plan itself was found at $1 a chip-hour."""
     plan = one.option.configuration.plan
-    return {**allocation_row(one), "plan": None if plan is None else plan_document(plan)}
+    own = None if plan is None else _at_price(plan_document(plan), one.option.usd_per_chip_hour)
+    return {**_allocation_row(one), "plan": own}
+
+
+def _at_price(document: Any, usd_per_chip_hour: float) -> Any:
+    """A document with every figure in dollars times a price, its parts included."""
+    if not isinstance(document, dict):
+        return document
+    return {
+        name: value * usd_per_chip_hour
+        if name.startswith("usd_") and isinstance(value, float)
+        else _at_price(value, usd_per_chip_hour)
+        for name, value in document.items()
+    }
 
 
 def _floor_document(floor: FloorMap) -> dict[str, Any]:
@@ -119,7 +134,7 @@ def _collision_document(one: Collision) -> dict[str, Any]:
     return {
         "region": one.region,
         "chip": one.chip,
-        "slices": {str(kind): count for kind, count in one.slices},
+        "slices": {kind.name: count for kind, count in one.slices},
         "proved": one.proved,
     }
 
@@ -128,8 +143,22 @@ def _limit_document(limit: Limit) -> dict[str, Any]:
     return {"limit": limit.kind, "of": list(limit.of)}
 
 
-def allocation_row(one: Allocation) -> dict[str, Any]:
-    """An allocation as a row of a table."""
+def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
+    """A row for each allocation, for chips reserved and for changes, over all periods: their dollars are the bill."""
+    rows = [_allocation_row(one) for one in result.allocations]
+    nothing = dict.fromkeys(COLUMNS)
+    rows += [
+        {**nothing, "workload": "(reserved)", "region": one.region, "purchase": "reserved", "chip": one.chip,
+         "chips": one.chips, "usd": one.usd}
+        for one in result.reservations
+    ]  # fmt: skip
+    earlier = result.instance.earlier
+    if earlier is not None and earlier.usd_per_change and result.changes:
+        rows.append({**nothing, "workload": "(changes)", "usd": earlier.usd_per_change * result.changes})
+    return rows
+
+
+def _allocation_row(one: Allocation) -> dict[str, Any]:
     option = one.option
     return {
         "workload": one.workload,

@@ -106,7 +106,7 @@ def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
             blocks[option.workload].append(((left + x_in, top + y_in, w, h), told))
     for workload, own in blocks.items():
         x, y = _path([rectangle for rectangle, _ in own])
-        line = {"color": "white", "width": 1.5}
+        line = {"color": "white", "width": min(1.5, pixels / 8)}
         figure.add_scatter(
             x=x,
             y=y,
@@ -131,7 +131,7 @@ def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
     as_layers = ", layer by layer" if layers > 1 else ""
     figure.update_layout(
         template="plotly_white",
-        title=f"{floor.pods} {floor.chip} in {floor.region}, in period {floor.period}{as_layers}",
+        title=f"{floor.pods} {floor.chip} in {escape(floor.region)}, in period {floor.period}{as_layers}",
         showlegend=True,
         width=columns * wide * pixels + MARGIN,
         height=rows * high * pixels + MARGIN,

@@ -29,6 +29,10 @@ Its tolerances are absolute, 1e-6 of a row; that is less than a unit still.
 """
 
 
+UNDECIDED = 3
+"""Rounds that go on after a packing that was not decided: other slices may be."""
+
+
 @dataclass(frozen=True)
 class Limit:
     """A named limit of a fleet: one that can be left out, to see what conflicts."""
@@ -47,6 +51,7 @@ class FleetSolution:
     unserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by workload, in its units, by period
     objective: float = 0.0
     bound: float = 0.0
+    undecided: bool = False  # UNKNOWN for want of a packing, not of time
 
 
 def limits_of(instance: FleetInstance) -> list[Limit]:
@@ -246,6 +251,7 @@ class FleetModel:
         have what every row asks for.
         """
         options, demand, size = self.instance.options, max(need.demand), _size(need)
+        must_serve = self._on(Limit("demand", (need.name,)))  # else it may as well run nothing
         whole = self.model.add_variable(lb=0)  # one column, rather than all of them in each row
         self.model.add_linear_constraint(
             whole == mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in mine)
@@ -257,7 +263,8 @@ class FleetModel:
             used = self.model.add_binary_variable()
             most = 2 * ceil((demand + need.n_plus * self.largest[need.name]) / capacity) + 2 + self._kept(some)
             self.model.add_linear_constraint(mathopt.fast_sum(self.x[o][period] for o in some) <= most * used)
-            self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted)
+            idle = 0.0 if must_serve else size * demand * (1 - used)
+            self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted - idle)
 
     def _most(self, option: int, demand: int) -> int:
         """More replicas of an option than any best plan has."""
@@ -310,21 +317,21 @@ class FleetModel:
         """
         if self.unfinished:
             return FleetSolution(Status.UNKNOWN)
-        start = time.perf_counter()
+        until = inf if time_limit_s is None else time.perf_counter() + time_limit_s
         self.model.minimize(objective)
-        bound = 0.0  # no goal falls below it
+        bound, undecided = 0.0, 0  # no goal falls below it
         while True:
-            left = None if time_limit_s is None else time_limit_s - (time.perf_counter() - start)
-            found = self._minimised(left, relative_gap)
+            found = self._minimised(None if until == inf else until - time.perf_counter(), relative_gap)
             proved = all(floor.proved for floor in self.floors)
             bound = max(bound, found.bound) if proved else bound
             if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
-                return found if proved else FleetSolution(Status.UNKNOWN)
-            collides = [floor.forbid_collisions(found.replicas) for floor in self.floors]
+                return found if proved else FleetSolution(Status.UNKNOWN, undecided=True)
+            collides = [floor.forbid_collisions(found.replicas, until) for floor in self.floors]
             if not any(collides):
                 return found if proved else replace(found, status=Status.FEASIBLE, bound=bound)
-            if time_limit_s is not None and time.perf_counter() - start > time_limit_s:
-                return FleetSolution(Status.UNKNOWN)
+            undecided += not all(floor.proved for floor in self.floors)
+            if undecided > UNDECIDED or time.perf_counter() > until:
+                return FleetSolution(Status.UNKNOWN, undecided=undecided > UNDECIDED)
 
     def _minimised(self, time_limit_s: float | None, relative_gap: float) -> FleetSolution:
         found = solved(self.model, relative_gap=relative_gap, time_limit_s=time_limit_s)

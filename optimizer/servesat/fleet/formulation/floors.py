@@ -5,8 +5,8 @@ from itertools import combinations
 
 from ortools.math_opt.python import mathopt
 
-from servesat.fleet.floor import Counts, Slice, contains, fits, volumes
-from servesat.fleet.formulation.packing import collision
+from servesat.fleet.floor import Counts, Slice, contains, fits
+from servesat.fleet.formulation.packing import collision, measures
 from servesat.fleet.instance import FleetInstance
 
 
@@ -31,12 +31,12 @@ class Floor:
             for one, times in option.configuration.slices if option.place == place else ():
                 self.of_slice.setdefault(one, []).append((times, counts))
         self._keep_out_what_never_fits()
-        self._keep_to_volumes()
+        self._keep_to_measures()
 
-    def forbid_collisions(self, replicas: Sequence[Sequence[int]]) -> bool:
+    def forbid_collisions(self, replicas: Sequence[Sequence[int]], until: float) -> bool:
         """Forbid what does not stand together in some period of a plan, in every period; whether there is any."""
         floors = {self.instance.slices(self.place, period, replicas) for period in self.periods}
-        found = [clash for floor in floors if (clash := collision(self.pods, floor))]
+        found = [clash for floor in floors if (clash := collision(self.pods, floor, until))]
         for slices, proved in found:
             self._forbid(slices)
             self.proved = self.proved and proved
@@ -49,10 +49,10 @@ class Floor:
                     for count in counts:
                         count.upper_bound = 0
 
-    def _keep_to_volumes(self) -> None:
+    def _keep_to_measures(self) -> None:
         standing = {one for slices in self.standing for one, _ in slices}
         slices = sorted(one for one in {*self.of_slice, *standing} if fits(self.pods.shape, one))
-        for shares, whole in volumes(self.pods.shape, tuple(slices)) if slices else ():
+        for shares, whole in measures(self.pods.shape, tuple(slices)) if slices else ():
             for period in self.periods:
                 taken = self._count(dict(zip(slices, shares, strict=True)), period)
                 self.model.add_linear_constraint(taken <= self.pods.count * whole)

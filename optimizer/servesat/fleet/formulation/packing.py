@@ -1,18 +1,24 @@
 """Whether slices stand on a floor together, decided by CP-SAT where putting them down one by one does not show it."""
 
+import time
 from collections import defaultdict
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import islice, pairwise, product
+from math import floor, inf, prod
+from typing import Any
 
 from ortools.sat.python import cp_model
 
 from servesat.fleet.floor import (
     CUBIC,
+    Box,
     Counts,
     Placed,
     Pods,
     Slice,
+    contains,
     first_fit,
     fits,
     orientations,
@@ -21,8 +27,11 @@ from servesat.fleet.floor import (
 )
 from servesat.plan import Status
 
-EFFORT = 20.0
+EFFORT = 2.0
 """Deterministic seconds that CP-SAT may take over one floor; the answer is then the same on every machine."""
+
+OF_ONE = 1.0
+"""The same over a single pod."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,8 @@ def pack(pods: Pods, slices: Counts) -> Packing:
     single = [(one, count) for one, count in slices if one.chips == 1]
     shared = [pair for pair in slices if pair not in whole and pair not in single]
     rest = Pods(pods.shape, pods.count - sum(whole_pods(pods.shape, one) * count for one, count in whole))
-    decided = _in_cubes(rest, shared) if len(pods.shape) == CUBIC else _in_rectangles(rest, shared)
+    together = _in_cubes if len(pods.shape) == CUBIC else _in_rectangles
+    decided = _pod_by_pod(rest, shared) or together(rest, shared)
     if decided.status is not Status.OPTIMAL:
         return decided
     corner = (0,) * len(pods.shape)
@@ -57,10 +67,11 @@ def pack(pods: Pods, slices: Counts) -> Packing:
     return Packing(Status.OPTIMAL, (*placed, *_singles(rest, single, placed)))
 
 
-def collision(pods: Pods, slices: Counts) -> tuple[Counts, bool] | None:
+def collision(pods: Pods, slices: Counts, until: float = inf) -> tuple[Counts, bool] | None:
     """Slices of these that do not stand together, and whether that is proved; None if all of them stand.
 
-    Where it is proved none of them can be left out.
+    Where it is proved none of them can be left out, if there was time to see to that until a moment of
+    `time.perf_counter`.
     """
     found = pack(pods, slices)
     if found.status is not Status.INFEASIBLE:
@@ -68,7 +79,7 @@ def collision(pods: Pods, slices: Counts) -> tuple[Counts, bool] | None:
     left = dict(slices)
     for one in sorted(left, key=lambda one: one.chips):
         enough, too_few = left[one], -1
-        while enough - too_few > 1:
+        while enough - too_few > 1 and time.perf_counter() < until:
             tried = (enough + too_few) // 2
             collides = pack(pods, _nonzero({**left, one: tried})).status is Status.INFEASIBLE
             enough, too_few = (tried, too_few) if collides else (enough, tried)
@@ -81,11 +92,58 @@ def _nonzero(counts: dict[Slice, int]) -> Counts:
 
 
 def _have_room(pods: Pods, slices: Counts) -> bool:
-    counts = [count for _, count in slices]
     return all(
-        sum(share * count for share, count in zip(shares, counts, strict=True)) <= pods.count * whole
-        for shares, whole in volumes(pods.shape, tuple(one for one, _ in slices))
+        sum(share * count for share, (_, count) in zip(shares, slices, strict=True)) <= pods.count * whole
+        for shares, whole in measures(pods.shape, tuple(one for one, _ in slices))
     )
+
+
+@cache
+def measures(shape: Box, slices: tuple[Slice, ...]) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """What each slice takes of a pod, and what a pod has: volumes, and how many of each slice one pod holds."""
+    counts = [
+        (tuple(int(contains(shape, other, one)) for other in slices), most_in_one(shape, one))
+        for one in slices
+        if not whole_pods(shape, one) and prod(shape) % one.chips
+    ]
+    return (*volumes(shape, slices), *counts)
+
+
+@cache
+def most_in_one(shape: Box, one: Slice) -> int:
+    """The most slices of a kind in one pod, or a little more where that is not found."""
+    by_chips = prod(shape) // one.chips
+    in_rows = max(
+        prod(room // size for room, size in zip(shape, sizes, strict=True)) for sizes in orientations(shape, one)
+    )
+    return by_chips if in_rows == by_chips else _fullest(shape, ((one, by_chips),))[1] // one.chips
+
+
+def _pod_by_pod(pods: Pods, slices: Iterable[tuple[Slice, int]]) -> Packing | None:
+    """Each pod filled as far as it can be with what is left; None if something is left over."""
+    left, placed = dict(slices), list[Placed]()
+    for pod in range(pods.count):
+        some = tuple((one, min(count, most_in_one(pods.shape, one))) for one, count in left.items() if count)
+        if not some:
+            break
+        for block in _fullest(pods.shape, some)[0]:
+            left[block.slice] -= 1
+            placed.append(replace(block, pod=pod))
+    return None if any(left.values()) else Packing(Status.OPTIMAL, tuple(placed))
+
+
+@lru_cache(maxsize=10_000)
+def _fullest(shape: Box, slices: Counts) -> tuple[tuple[Placed, ...], int]:
+    """Slices of some that fill one pod, and the most chips of it that they could take."""
+    model, chosen = _places(Pods(shape, 1), slices)
+    for one, count in slices:
+        model.add(sum(here for here, block in chosen if block.slice == one) <= count)
+    model.maximize(sum(block.slice.chips * here for here, block in chosen))
+    solver, status = _solved(model, OF_ONE)
+    if status is not Status.OPTIMAL:
+        return (), prod(shape)
+    most = min(prod(shape), floor(solver.best_objective_bound + 0.5))
+    return tuple(block for here, block in chosen if solver.value(here)), most
 
 
 def _in_rectangles(pods: Pods, slices: list[tuple[Slice, int]]) -> Packing:
@@ -132,33 +190,37 @@ def _in_rectangles(pods: Pods, slices: list[tuple[Slice, int]]) -> Packing:
 
 
 def _in_cubes(pods: Pods, slices: list[tuple[Slice, int]]) -> Packing:
-    """Every place of every slice in every cube is chosen or not, and no chip is chosen twice."""
-    model = cp_model.CpModel()
-    at_chip = defaultdict(list)
-    chosen = []
+    """Every slice in one of the places it may have in every cube."""
+    model, chosen = _places(pods, slices)
     for one, count in slices:
-        own = []
-        for pod in range(pods.count):
-            for sizes in orientations(pods.shape, one):
-                rooms = [range(room - size + 1) for room, size in zip(pods.shape, sizes, strict=True)]
-                for at in product(*rooms):
-                    here = model.new_bool_var("")
-                    own.append(here)
-                    chosen.append((here, Placed(one, pod, at, sizes)))
-                    for offset in product(*map(range, sizes)):
-                        at_chip[pod, tuple(map(int.__add__, at, offset))].append(here)
-        model.add(sum(own) == count)
-    for users in at_chip.values():
-        model.add_at_most_one(users)
+        model.add(sum(here for here, block in chosen if block.slice == one) == count)
     solver, status = _solved(model)
     return Packing(status, tuple(block for here, block in chosen if status is Status.OPTIMAL and solver.value(here)))
 
 
-def _solved(model: cp_model.CpModel) -> tuple[cp_model.CpSolver, Status]:
+def _places(pods: Pods, slices: Iterable[tuple[Slice, int]]) -> tuple[cp_model.CpModel, list[tuple[Any, Placed]]]:
+    """Every place of every slice in every pod, chosen or not, and no chip chosen twice."""
+    model = cp_model.CpModel()
+    at_chip = defaultdict(list)
+    chosen = []
+    for one, _ in slices:
+        for pod, sizes in product(range(pods.count), orientations(pods.shape, one)):
+            rooms = [range(room - size + 1) for room, size in zip(pods.shape, sizes, strict=True)]
+            for at in product(*rooms):
+                here = model.new_bool_var("")
+                chosen.append((here, Placed(one, pod, at, sizes)))
+                for offset in product(*map(range, sizes)):
+                    at_chip[pod, tuple(map(int.__add__, at, offset))].append(here)
+    for users in at_chip.values():
+        model.add_at_most_one(users)
+    return model, chosen
+
+
+def _solved(model: cp_model.CpModel, effort: float = EFFORT) -> tuple[cp_model.CpSolver, Status]:
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
-    solver.parameters.max_deterministic_time = EFFORT
+    solver.parameters.max_deterministic_time = effort
     code = solver.solve(model)
     known = {
         cp_model.OPTIMAL: Status.OPTIMAL,
