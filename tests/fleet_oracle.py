@@ -111,8 +111,8 @@ def meets(fleet, need, counts, period, without) -> bool:
     return True
 
 
-def goals(fleet: dict[str, Any]) -> tuple[float, int, int] | None:
-    """The least bill, the fewest configurations at it, and the fewest changes at those; None without a fleet."""
+def goals(fleet: dict[str, Any]) -> tuple[float, int, int, int] | None:
+    """The least bill, then the fewest moves from an earlier plan, configurations, and changes; None without a fleet."""
     best = None
     for usd, replicas, _ in bills(fleet):
         used = {
@@ -121,7 +121,8 @@ def goals(fleet: dict[str, Any]) -> tuple[float, int, int] | None:
             if any(counts)
         }
         moved = sum(abs(after - before) for counts in zip(*replicas, strict=True) for before, after in pairwise(counts))
-        key = (round(usd, 6), len(used), moved)
+        moves = 0 if fleet.get("earlier") is None else changed(fleet, replicas)
+        key = (round(usd, 6), moves, len(used), moved)
         best = key if best is None or key < best else best
     return best
 

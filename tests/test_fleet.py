@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -161,9 +162,10 @@ def test_a_fleet_is_that_of_enumeration(raw: dict[str, Any]) -> None:
     if best is None:
         assert result.status is Status.INFEASIBLE
         return
-    usd, used, moved = best
+    usd, moves, used, moved = best
     assert result.status is Status.OPTIMAL
     assert result.total_usd == pytest.approx(usd, abs=2e-6)
+    assert (result.changes or 0) == moves
     assert result.bound_usd == result.total_usd
     assert len({(one.workload, one.option.configuration.name) for one in result.allocations}) == used
     replicas = [[0] * len(raw["hours"]) for _ in raw["options"]]
@@ -755,10 +757,57 @@ def test_less_demand_is_a_correction_only_where_it_makes_a_plan_exist() -> None:
     (share,) = [one for one in whole.corrections if one.limit.kind == "demand"]
     assert share.value == pytest.approx(16 * 6.2007 / 198.7, rel=1e-4)
     alone = plan_fleet(fleet(regions=one_region(16), workloads=chat(10, max_share_per_region=0.5)))
-    assert {one.limit.kind for one in alone.corrections} == set()
+    (share,) = alone.corrections
+    assert (share.limit.kind, share.value) == ("region_share", 1)
     poor = plan_fleet(fleet(regions=one_region(16), workloads=chat(10), budget_usd=1.0))
     (share,) = [one for one in poor.corrections if one.limit.kind == "demand"]
     assert share.value == pytest.approx(0.62007, rel=1e-4)
+
+
+def test_the_least_share_that_makes_a_plan_exist_is_a_correction(tmp_path: Path) -> None:
+    """Of 48 chips' demand 16 stand in one region and 32 in the other, or in spot."""
+    rate = plan_fleet(fleet(regions=one_region(1), workloads=chat(1.0))).allocations[0].option.requests_per_s
+    two = one_region(32) | {"west": one_region(16)["east"]}
+    result = plan_fleet(fleet(regions=two, workloads=chat(48 * rate, max_share_per_region=0.5)))
+    (share,) = [one for one in result.corrections if one.limit.kind == "region_share"]
+    assert share.value == pytest.approx(2 / 3, abs=1e-4)
+    for value, exists in ((share.value, True), (share.value - 2e-4, False)):
+        again = plan_fleet(fleet(regions=two, workloads=chat(48 * rate, max_share_per_region=value)))
+        assert (again.status is Status.OPTIMAL) is exists
+    spot = one_region(48, purchases=["spot"])
+    spot["east"]["price"]["tpu-v5e"]["spot"] = 0.5
+    raw = fleet(regions=spot, workloads=chat(48 * rate, max_spot_share=0.25))
+    (share,) = plan_fleet(raw).corrections
+    assert (share.limit.kind, share.value) == ("spot_share", 1)
+    (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(raw))
+    assert "max_spot_share of chat at 1" in CliRunner().invoke(app, ["fleet", str(tmp_path / "fleet.yaml")]).output
+
+
+def test_what_a_chip_costs_is_the_regions_to_say() -> None:
+    """The L4 has no list price; a deployment of its own that names it is refused."""
+    region = {"east": {"price": {"l4": {"on_demand": 0.7}}, "quota": {"l4": 8}}}
+    deployment = {**CHAT, "slo": {"tpot_ms": 200}, "search": {"chips": ["l4"], "weights": ["int8"]}}
+    with pytest.raises(SpecError, match="l4 has no price"):
+        Spec.load(deployment)
+    for search in (deployment["search"], {"weights": ["int8"]}):
+        workloads = {"chat": {"deployment": {**deployment, "search": search}, "demand": 0.1}}
+        assert plan_fleet(fleet(regions=region, workloads=workloads)).total_usd == pytest.approx(0.7)
+
+
+def test_what_is_written_adds_up_to_the_bill(tmp_path: Path) -> None:
+    region = one_region(100, purchases=["on_demand", "reserved"])
+    region["east"]["price"]["tpu-v5e"]["reserved"] = 0.5
+    raw = fleet(regions=region, workloads=chat([10.0, 30.0]), periods_h=[20.0, 4.0])
+    (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(raw))
+    table, document = tmp_path / "fleet.csv", None
+    ran = CliRunner().invoke(app, ["fleet", str(tmp_path / "fleet.yaml"), "--out", str(table), "--json"])
+    document = json.loads(ran.stdout)
+    assert document["reservations"]
+    assert pd.read_csv(table)["usd"].sum() == pytest.approx(document["total_usd"])
+    for one in document["allocations"]:
+        price = 0.5 if one["purchase"] == "reserved" else 1.0
+        assert one["plan"]["usd_per_chip_hour"] == price
+        assert one["plan"]["usd_per_hour"] == price * one["chips"] / one["replicas"]
 
 
 def test_with_degrade_demand_is_in_no_conflict() -> None:

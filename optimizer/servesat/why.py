@@ -11,11 +11,14 @@ from servesat.deployment import solve
 from servesat.errors import SpecError
 from servesat.formulation import Settings
 from servesat.plan import Mode, Plan, Requirement, Result
-from servesat.rules import BIT, TIE
+from servesat.rules import BIT, TIE, TOLERANCE
 from servesat.spec import Spec
 
 MIN_PRICE, MAX_PRICE = 1e-6, 1e6
 """Dollars a chip-hour between which a break-even price is sought."""
+
+LESS, LEAST = 0.8, 0.02
+"""Steps of a price in search of one at which a plan overtakes others on its chip, and where that ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,8 @@ class Comparison:
     """The best plan overall, and the best under the decisions: a plan, or the conflict that excludes them.
 
     `break_even_usd_per_chip_hour` is the price of the alternative's chip at which it would cost as much as the best
-    plan on any other chip; below it the alternative wins. None when no price makes it win: it shares its chip with a
-    plan that stays cheaper at any price, or has no plan.
+    other plan; below it the alternative wins. None when no price makes it win: it shares its chip with a plan that
+    stays cheaper, or has no plan.
     """
 
     spec: Spec
@@ -102,8 +105,31 @@ def _break_even(
     price = winning(narrowed, alternative.chip, limit, batch)
     searched = any(offer.chip.id == chip.id for offer in spec.offers)
     if searched and winning(spec, chip.id, limit, None) > price * (1 + TIE):
-        return None
+        return _overtaking_price(spec, narrowed, chip.id, batch, price)
     return price
+
+
+def _overtaking_price(spec: Spec, narrowed: Spec, chip: str, batch: int | None, price: float) -> float | None:
+    """The price of a chip below which narrowed plans win, where others on it win at first; None if they never do.
+
+    A plan that takes more of the chip gains more from each dollar less.
+    """
+    batches = None if batch is None else np.array([batch])
+
+    def wins(price: float) -> bool:
+        change = {f"price.{chip}": price}
+        own = cheapest(evaluate(narrowed.changed(change), batches=batches))
+        return own <= cheapest(evaluate(spec.changed(change))) * (1 + TOLERANCE)
+
+    high, low = price, LESS * price
+    while not wins(low):
+        high, low = low, LESS * low
+        if low < LEAST * price:
+            return None
+    while high - low > TIE * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if wins(middle) else (low, middle)
+    return low
 
 
 def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:

@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, floor, inf
 
 from servesat.fleet.floor import Counts, fits
 from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, collision, limits_of
@@ -15,7 +15,14 @@ MOST_PODS = 10_000
 """Pods of a place up to which it is asked how many are enough."""
 
 
-UNITS = {"quota": "chips", "pods": "pods", "budget": "$", "max_changes": "changes"}
+UNITS = {
+    "quota": "chips",
+    "pods": "pods",
+    "budget": "$",
+    "max_changes": "changes",
+    "region_share": "of the demand",
+    "spot_share": "of the demand",
+}
 """What a correction of each kind of limit is counted in."""
 
 
@@ -34,7 +41,7 @@ class Collision:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetCorrection:
-    """One change that makes a plan exist: to a quota, to pods, to all demand, to the budget, to what may change."""
+    """One change that makes a plan exist: to a quota, pods, shares, all demand, the budget, or to what may change."""
 
     limit: Limit
     value: float
@@ -129,7 +136,7 @@ def _share_of_demand(instance: FleetInstance, deadline: float) -> float | None:
     model = FleetModel(instance, may_fall_short=True, deadline=deadline)
     served = model.solve(model.fraction_unserved(), seconds_to(deadline))
     found = served.status is Status.OPTIMAL and served.objective < 1 - TOLERANCE
-    return 1 - served.objective if found else None
+    return floor((1 - served.objective) * 1e6) / 1e6 if found else None  # a little less, for what a solver rounds
 
 
 def _enough(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: bool) -> float | None:
@@ -148,6 +155,9 @@ def _enough(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: 
         case "max_changes" if model.moved is not None:
             least = model.solve(model.moved, seconds_to(deadline))
             value = round(least.objective)
+        case "region_share" | "spot_share" if not degrade:
+            least = model.solve(model.share(limit), seconds_to(deadline))
+            value = ceil(least.objective * 1e4 - 1e-3) / 1e4
         case _:
             return None
     return value if least.status is Status.OPTIMAL else None

@@ -25,8 +25,10 @@ from servesat.fleet.spec import FleetSpec
 from servesat.plan import Status
 from servesat.rules import TOLERANCE
 
-GOALS = ("usd", "configurations", "changes")
-"""What is pursued after another: money over all periods, configurations that workloads run in, replicas that change."""
+GOALS = ("usd", "moves", "configurations", "changes")
+"""What is pursued after another: money over all periods, replicas that differ from an earlier plan, configurations that
+workloads run in, replicas that change from one period to the next.
+"""
 
 DECOMPOSITION = "decomposition, PDLP and HiGHS"
 
@@ -36,7 +38,7 @@ DECOMPOSED_S = 300.0
 HOPELESS = 1_000_000
 """Replica variables from which the compact model takes gigabytes, and minutes to be built: it is not tried then."""
 
-LATER = GOALS[1:]
+LATER = GOALS[1:]  # a fleet without an earlier plan has no moves
 LATER_S = 10.0
 """Seconds for each goal after money: they tidy a plan up, and are not worth waiting for."""
 
@@ -166,7 +168,7 @@ def plan_instance(
         if large is not None and large.status is Status.INFEASIBLE:
             return _without_plan(instance, large.status, deadline, degrade=degrade)
         if large is not None:
-            done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(LATER, False)}
+            done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(("configurations", "changes"), False)}
             return _planned(instance, large, large.bound, done, engine=DECOMPOSITION)
         if len(instance.options) * len(instance.hours) >= HOPELESS:
             return FleetResult(status=Status.UNKNOWN, instance=instance, engine=DECOMPOSITION)
@@ -225,6 +227,8 @@ def _goals(
             short = [model.shortfall(need) for need in instance.needs if need.priority == priority]
             yield f"unserved of priority {priority}", model.sum(short)
     yield "usd", model.usd()
+    if "moves" in goals and model.moved is not None:
+        yield "moves", model.moved
     if "configurations" in goals:
         yield "configurations", model.configurations()
     if "changes" in goals and len(instance.hours) > 1:

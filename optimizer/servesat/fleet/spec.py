@@ -88,7 +88,7 @@ class FleetWorkload(Strict):
         default=None, description="Share of the demand that the loss of one region may leave unserved."
     )
     max_spot_share: Fraction = Field(default=1.0, description="Share of the demand that may rest on spot capacity.")
-    one_chip: bool = Field(default=False, description="One type of chip throughout.")
+    one_chip: Annotated[bool, Field(strict=True)] = Field(default=False, description="One type of chip throughout.")
     priority: Count = Field(default=1, description="1 is served first when capacity is short.")
 
 
@@ -198,8 +198,9 @@ def _workload(given: Any, periods: int, folder: Path, key: str) -> Any:
 def _deployment(given: Any, folder: Path, key: str) -> Spec:
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
+    elsewhere = {f"price.{chip}": 1.0 for chip in chip_ids()}  # what chips cost is the regions' to say
     try:
-        spec = Spec.load(folder / given) if isinstance(given, str) else Spec.load(given, folder=folder)
+        spec = Spec.load(folder / given if isinstance(given, str) else given, overrides=elsewhere, folder=folder)
     except SpecError as fault:
         raise SpecError("\n".join(f"{key}.deployment: {line}" for line in str(fault).splitlines())) from None
     for name in ("prompt_tokens", "output_tokens"):

@@ -24,6 +24,8 @@ from servesat.report.words import dollars, number
 WRITTEN = (".csv", ".parquet", ".html")
 """What a plan is written to: its allocations as a table, or all of it as a page."""
 
+SHARES = {"region_share": "max_share_per_region", "spot_share": "max_spot_share"}
+
 OUT_OF_TIME = "the time limit struck before a plan was found; give it more with --time-limit"
 
 ACROSS = 24
@@ -185,7 +187,11 @@ def _proof(result: FleetResult) -> str:
     if result.status is not Status.OPTIMAL:
         gap = f"no fleet costs less than {dollars(result.bound_usd or 0.0)}, a gap of {result.gap or 0.0:.2%}"
         return f"feasible: {gap}; proved: {', '.join(name for name, done in proved.items() if done) or 'nothing'} {how}"
-    tidy = {"configurations": "runs in fewer configurations", "changes": "changes less from period to period"}
+    tidy = {
+        "moves": "differs less from the earlier plan",
+        "configurations": "runs in fewer configurations",
+        "changes": "changes less from period to period",
+    }
     done = [words for name, words in tidy.items() if proved.get(name)]
     beside = f"; none at that cost {', and none of those '.join(done)}" if done else ""
     return f"optimal: proved that no fleet costs less{beside} {how}"
@@ -239,8 +245,7 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
         return f"at most {0 if instance.earlier is None else instance.earlier.max_changes} changes"
     names = {
         "demand": "the demand",
-        "region_share": "max_share_per_region",
-        "spot_share": "max_spot_share",
+        **SHARES,
         "n_plus": "n_plus",
         "one_chip": "one_chip",
     }
@@ -267,6 +272,8 @@ def _correction_words(one: FleetCorrection) -> str:
         return f"a budget of ${ceil(100 * one.value) / 100:,.2f}"
     if one.limit.kind == "max_changes":
         return f"{one.value:g} {'change' if one.value == 1 else 'changes'}"
+    if one.limit.kind in SHARES:
+        return f"{SHARES[one.limit.kind]} of {one.limit.of[0]} at {one.value:g}"
     return f"{floor(1000 * one.value) / 10:.1f}% of every demand, and no more"
 
 

@@ -5,7 +5,7 @@ HiGHS solves it (docs/formulation.md, "Fleets").
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import ceil, inf
@@ -197,6 +197,16 @@ class FleetModel:
         self._limit_chips(place, extra)
         return extra
 
+    def share(self, limit: Limit) -> mathopt.Variable:
+        """The share of a limit on regions or spot that was left out: as large as the plan needs it in some period."""
+        need = self.need[limit.of[0]]
+        share = self.model.add_variable(lb=0, ub=1)
+        for period, demand in enumerate(need.demand):
+            wanted = _size(need) * demand
+            for rest in self._apart(need, limit.kind):
+                self.model.add_linear_constraint(self._capacity(need, rest, period) >= wanted - wanted * share)
+        return share
+
     def sum(self, goals: list[mathopt.LinearSum]) -> mathopt.LinearSum:
         """Goals of equal rank together."""
         return mathopt.fast_sum(goals)
@@ -215,25 +225,18 @@ class FleetModel:
 
     def _meet(self, need: Need) -> None:
         """Every row of a workload in every period: demand, spread over regions, off spot, and with spare replicas."""
-        instance, size = self.instance, _size(need)
-        mine = self.of_workload[need.name]
-        regions = sorted({instance.options[o].region for o in mine})
+        size, mine = _size(need), self.of_workload[need.name]
+        shares = {"demand": 1.0, "spot_share": 1 - need.max_spot_share}
+        if need.max_share_per_region is not None:
+            shares["region_share"] = 1 - need.max_share_per_region
         for period, demand in enumerate(need.demand):
             unserved = size * self.short[need.name][period] if self.short else 0.0
-
-            def capacity(keep: Callable[[int], bool], period: int = period) -> mathopt.LinearSum:
-                chosen = (o for o in mine if keep(o))
-                return mathopt.fast_sum(size * instance.options[o].capacity * self.x[o][period] for o in chosen)
-
-            rows = []
-            if self._on(Limit("demand", (need.name,))):
-                rows.append((capacity(lambda _: True), 1.0))
-            if need.max_share_per_region is not None and self._on(Limit("region_share", (need.name,))):
-                for region in regions:
-                    elsewhere = capacity(lambda o, region=region: instance.options[o].region != region)  # type: ignore[misc]
-                    rows.append((elsewhere, 1 - need.max_share_per_region))
-            if need.max_spot_share < 1 and self._on(Limit("spot_share", (need.name,))):
-                rows.append((capacity(lambda o: instance.options[o].purchase != "spot"), 1 - need.max_spot_share))
+            rows = [
+                (self._capacity(need, rest, period), share)
+                for kind, share in shares.items()
+                if self._on(Limit(kind, (need.name,))) and share
+                for rest in self._apart(need, kind)
+            ]
             for served, share in rows:
                 # whole units: rounded up, so that no rounding of the solver's decides
                 least = size * ceil(share * demand * (1 - SLACK))
@@ -243,7 +246,23 @@ class FleetModel:
         if need.one_chip and self._on(Limit("one_chip", (need.name,))):
             self._one_chip(need, mine)
 
-    def _spare(self, need: Need, mine: list[int], period: int, wanted: object) -> None:
+    def _apart(self, need: Need, kind: str) -> list[list[int]]:
+        """The options that must serve a share of a demand, for each row of a limit: all, elsewhere, or off spot."""
+        options, mine = self.instance.options, self.of_workload[need.name]
+        match kind:
+            case "region_share":
+                regions = sorted({options[o].region for o in mine})
+                return [[o for o in mine if options[o].region != region] for region in regions]
+            case "spot_share":
+                return [[o for o in mine if options[o].purchase != "spot"]]
+            case _:
+                return [mine]
+
+    def _capacity(self, need: Need, some: list[int], period: int) -> mathopt.LinearSum:
+        size, options = _size(need), self.instance.options
+        return mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in some)
+
+    def _spare(self, need: Need, mine: list[int], period: int, wanted: mathopt.LinearTypes) -> None:
         """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand.
 
         Options of equal capacity are alike in this. They are told apart by spot, so that a replica beyond `most` of
@@ -253,9 +272,7 @@ class FleetModel:
         options, demand, size = self.instance.options, max(need.demand), _size(need)
         must_serve = self._on(Limit("demand", (need.name,)))  # else it may as well run nothing
         whole = self.model.add_variable(lb=0)  # one column, rather than all of them in each row
-        self.model.add_linear_constraint(
-            whole == mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in mine)
-        )
+        self.model.add_linear_constraint(whole == self._capacity(need, mine, period))
         alike: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for o in mine:
             alike[options[o].capacity, options[o].purchase == "spot"].append(o)
