@@ -924,9 +924,38 @@ def test_a_week_is_printed_a_day_at_a_time_and_names_are_no_markup(tmp_path: Pat
     assert "[/red]<b>" not in text
 
 
-def test_nothing_to_run_on_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("regions", "search", "said", "stands"),
+    [
+        (one_region(0), {}, "its regions have none of the chips it may use", ([], [], [])),
+        (
+            one_region(8, purchases=["reserved"]),
+            {"chips": ["tpu-v5e"]},
+            "its regions have no price for tpu-v5e as they may be bought",
+            ([], ["tpu-v5e"], []),
+        ),
+        (
+            one_region(8),
+            {"min_batch": 4000},
+            "batches of at least 4,000",
+            (["tpu-v5e"], [], [["hbm", "min_batch"], ["tpot", "min_batch"]]),
+        ),
+        (
+            one_region(8, 10.0),
+            {"max_usd_per_hour": 1.0},
+            "each replica costs more than search.max_usd_per_hour",
+            (["tpu-v5e"], [], []),
+        ),
+    ],
+)
+def test_nothing_to_run_on_is_said_with_its_reason(
+    tmp_path: Path, regions: Any, search: dict[str, Any], said: str, stands: tuple[Any, ...]
+) -> None:
     path = tmp_path / "fleet.yaml"
-    path.write_text(dumps(fleet(regions=one_region(0), workloads=chat(1))))
+    path.write_text(dumps(fleet(regions=regions, workloads=chat(1, search))))
     ran = CliRunner().invoke(app, ["fleet", str(path)])
     assert ran.exit_code == 3
-    assert "chat has nothing to run on" in ran.stdout
+    assert "chat has nothing to run on: " in ran.stdout
+    assert said in " ".join(ran.stdout.split())
+    (one,) = json.loads(CliRunner().invoke(app, ["fleet", str(path), "--json"]).stdout)["stranded"]
+    assert (one["sold"], one["unsold"], one["conflict"]) == stands

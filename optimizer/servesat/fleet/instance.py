@@ -10,7 +10,7 @@ from servesat.catalogue import chip_ids
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.floor import Box, Counts, Pods, counted
-from servesat.fleet.spec import FleetSpec, FleetWorkload
+from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
 from servesat.pricing import Purchase
 from servesat.rules import TOLERANCE
 
@@ -193,17 +193,26 @@ def _need(name: str, workload: FleetWorkload, unit: float) -> Need:
     )
 
 
-def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option]:
-    """What a workload may rent, each capacity still to be counted in its units."""
-    allowed = {
-        region: spec.regions[region] for region in (spec.regions if workload.regions is None else workload.regions)
+def regions_allowed(spec: FleetSpec, workload: FleetWorkload) -> dict[str, Region]:
+    """The regions that a workload may run in."""
+    return {
+        name: region for name, region in spec.regions.items() if workload.regions is None or name in workload.regions
     }
+
+
+def chips_allowed(spec: FleetSpec, workload: FleetWorkload) -> set[str]:
+    """The chips that a workload may use, and that its regions have, at a price or not."""
     searched = workload.deployment.search.chips
-    most = workload.deployment.search.max_usd_per_hour
-    chips = set().union(*(region.chips() for region in allowed.values()))
+    chips = set().union(*(region.chips() for region in regions_allowed(spec, workload).values()))
     chips &= {*chip_ids(), *(chip.id for chip in searched or ())}
     chips &= set(workload.chips) if workload.chips is not None else chips
-    chips &= {chip.id for chip in searched} if searched is not None else chips
+    return chips & {chip.id for chip in searched} if searched is not None else chips
+
+
+def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option]:
+    """What a workload may rent, each capacity still to be counted in its units."""
+    allowed, chips = regions_allowed(spec, workload), chips_allowed(spec, workload)
+    most = workload.deployment.search.max_usd_per_hour
     found = []
     shapes: dict[str, set[Box]] = defaultdict(set)
     for region_name in allowed:

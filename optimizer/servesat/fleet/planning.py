@@ -22,6 +22,7 @@ from servesat.fleet.floor_map import FloorMap, floor_map
 from servesat.fleet.formulation import FleetModel, FleetSolution, Limit
 from servesat.fleet.instance import FleetInstance, Option, fleet_instance
 from servesat.fleet.spec import FleetSpec
+from servesat.fleet.stranded import Stranded, stranded
 from servesat.plan import Status
 from servesat.rules import TOLERANCE
 
@@ -92,6 +93,7 @@ class FleetResult:
     conflict: tuple[Limit, ...] | None = None
     collisions: tuple[Collision, ...] = ()
     corrections: tuple[FleetCorrection, ...] = ()
+    stranded: tuple[Stranded, ...] = ()
     floors: tuple[FloorMap, ...] = ()
     chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     changes: int | None = None
@@ -129,6 +131,8 @@ def plan_fleet(
         instance = replace(instance, earlier=before)
     deadline = inf if time_limit_s is None else start + time_limit_s
     result = plan_instance(instance, deadline, degrade=degrade)
+    if result.conflict or result.unserved:
+        result = replace(result, stranded=stranded(spec, instance))
     return replace(result, solve_s=time.perf_counter() - start)
 
 

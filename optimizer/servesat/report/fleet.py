@@ -1,7 +1,7 @@
 """A fleet's plan as tables, and what it is written to."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import ceil, floor, prod
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from servesat.fleet.floor import whole_pods
 from servesat.fleet.formulation import Limit
 from servesat.fleet.planning import FleetResult
 from servesat.fleet.policies import Comparison
+from servesat.fleet.stranded import Stranded
 from servesat.plan import Status
 from servesat.report.files import write_table, write_text
 from servesat.report.fleet_document import COLUMNS, bill_rows, bills, workload_utilisation
-from servesat.report.words import dollars, number
+from servesat.report.words import conflict, dollars, number
 
 WRITTEN = (".csv", ".parquet", ".html")
 """What a plan is written to: its allocations as a table, or all of it as a page."""
@@ -179,6 +180,7 @@ def _print_unserved(console: Console, result: FleetResult) -> None:
         if any(rates):
             parts = ", ".join(f"{number(rate)} requests/s in period {t}" for t, rate in enumerate(rates) if rate)
             console.print(Text.assemble((f"not served of {name}", "bold"), f": {parts}"))
+    _print_stranded(console, result)
 
 
 def _proof(result: FleetResult) -> str:
@@ -206,14 +208,8 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
     if result.conflict is None:
         console.print("  the time limit struck before it was found which of them conflict")
         return
-    stranded = [
-        limit.of[0] for limit in result.conflict if limit.kind == "demand" and not result.instance.of(limit.of[0])
-    ]
-    if stranded:
-        console.print(
-            f"  {stranded[0]} has nothing to run on: no configuration meets its limits, on any chip that its regions "
-            "have and sell"
-        )
+    if result.stranded:
+        _print_stranded(console, result)
         return
     cannot = "cannot be met" if len(result.conflict) == 1 else "cannot hold together"
     console.print(f"  {conflict_words(result.conflict, result)} {cannot}")
@@ -223,6 +219,28 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
         console.print("\nWith any one of these a plan exists")
         for correction in result.corrections:
             console.print(f"  {_correction_words(correction)}")
+
+
+def _print_stranded(console: Console, result: FleetResult) -> None:
+    for one in result.stranded:
+        for line in _stranded_words(one):
+            console.print(f"  {line}")
+
+
+def _stranded_words(one: Stranded) -> Iterator[str]:
+    """Why a workload has nothing to run on, a line for each reason."""
+    nothing = f"{one.workload} has nothing to run on"
+    if not one.sold:
+        chips = (
+            f"no price for {', '.join(one.unsold)} as they may be bought"
+            if one.unsold
+            else "none of the chips it may use"
+        )
+        yield f"{nothing}: its regions have {chips}"
+    for members in one.conflict:
+        yield f"{nothing}: {conflict(members, one.spec)}"
+    if one.sold and not one.conflict:
+        yield f"{nothing}: each replica costs more than search.max_usd_per_hour"
 
 
 def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:

@@ -8,6 +8,7 @@ from servesat.fleet.floor_map import FloorMap
 from servesat.fleet.formulation import Limit
 from servesat.fleet.planning import Allocation, FleetResult
 from servesat.fleet.policies import Comparison
+from servesat.fleet.stranded import Stranded
 from servesat.report.documents import plan_document
 
 COLUMNS: dict[str, type] = {
@@ -54,6 +55,7 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
         if result.unserved is None
         else {k: list(v) for k, v in result.unserved.items()},
         "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
+        "stranded": [_stranded_document(one) for one in result.stranded],
         "collisions": [_collision_document(one) for one in result.collisions],
         "corrections": [
             {**_limit_document(one.limit), "value": one.value, "unit": one.unit} for one in result.corrections
@@ -136,6 +138,15 @@ def _collision_document(one: Collision) -> dict[str, Any]:
         "chip": one.chip,
         "slices": {kind.name: count for kind, count in one.slices},
         "proved": one.proved,
+    }
+
+
+def _stranded_document(one: Stranded) -> dict[str, Any]:
+    return {
+        "workload": one.workload,
+        "sold": list(one.sold),
+        "unsold": list(one.unsold),
+        "conflict": [[str(member) for member in members] for members in one.conflict],
     }
 
 
