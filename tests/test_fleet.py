@@ -937,7 +937,7 @@ def test_a_week_is_printed_a_day_at_a_time_and_names_are_no_markup(tmp_path: Pat
         (
             one_region(8),
             {"min_batch": 4000},
-            "batches of at least 4,000",
+            "tpot ≤ 30 ms and batch ≥ 4000 cannot hold together on tpu-v5e",
             (["tpu-v5e"], [], [["hbm", "min_batch"], ["tpot", "min_batch"]]),
         ),
         (
