@@ -727,6 +727,21 @@ def test_replicas_of_any_size_are_the_cheapest_cover(
     assert least * (1 - 1e-9) <= found.objective <= usd * (1 + 1e-9)
 
 
+def test_periods_that_nothing_joins_are_planned_one_by_one_and_told() -> None:
+    told: list[str] = []
+    raw = fleet(periods_h=[1, 2, 3], regions=one_region(100), workloads=chat([10.0, 40.0, 25.0]))
+    result = plan_fleet(raw, tell=told.append)
+    assert [what for what in told if what.startswith("period")] == [f"period {n} of 3" for n in (1, 2, 3)]
+    assert told[0] == "configurations of chat, workload 1 of 1"
+    alone = [plan_fleet({**raw, "periods_h": [h], "workloads": chat(d)}) for h, d in ((1, 10.0), (2, 40.0), (3, 25.0))]
+    assert result.total_usd == pytest.approx(sum(one.total_usd or 0.0 for one in alone))
+    assert result.proved == {"usd": True, "configurations": True, "changes": True}
+    raw["budget_usd"] = 1e6
+    told.clear()
+    assert plan_fleet(raw, tell=told.append).total_usd == result.total_usd
+    assert not any(what.startswith("period") for what in told)
+
+
 def test_a_model_that_is_not_built_in_time_is_unknown() -> None:
     raw = fleet()
     instance = fleet_instance(FleetSpec.load(raw))

@@ -27,7 +27,7 @@ def fleet(
         float | None, typer.Option(min=0, max=1e9, metavar="USD", help="What each of them costs; nothing if left out.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds, with its gap.")
+        float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; 300 if left out.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html).")
@@ -41,6 +41,7 @@ def fleet(
         from servesat.fleet.planning import plan_fleet
         from servesat.fleet.policies import compared
         from servesat.report import fleet as report
+        from servesat.report.progress import doing
 
         if out is not None and (out.suffix not in report.WRITTEN or not out.parent.is_dir() or out.is_dir()):
             raise typer.BadParameter(
@@ -50,14 +51,16 @@ def fleet(
             raise typer.BadParameter(
                 "--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json"
             )
-        result = plan_fleet(
-            spec,
-            time_limit_s=time_limit,
-            degrade=degrade,
-            earlier=earlier,
-            max_changes=max_changes,
-            usd_per_change=usd_per_change or 0.0,
-        )
+        with doing() as tell:
+            result = plan_fleet(
+                spec,
+                time_limit_s=time_limit,
+                degrade=degrade,
+                earlier=earlier,
+                max_changes=max_changes,
+                usd_per_change=usd_per_change or 0.0,
+                tell=tell,
+            )
         beside = compared(result, time_limit_s=time_limit) if compare else None
         if out is not None and EXIT_CODES[result.status] == 0:
             report.write_fleet(result, beside, out)

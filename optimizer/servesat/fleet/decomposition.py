@@ -8,6 +8,7 @@ is then chosen among the covers, a period at a time.
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,16 +47,19 @@ LONGER, SHORTER = 1.5, 0.5
 SHORTEST = 0.03
 """A step at least."""
 
+WIDER = 5.0
+"""A second step, as a multiple of the first, while a mixture still leaves something unserved: it lacks covers."""
+
 SAMPLE = 100
 """Workloads of a larger fleet from which its first prices come."""
 
-AROUND = 4
+AROUND = 9
 """How many of the last prices of the sample are started from, beside its best: a mixture needs a choice."""
 
-ENOUGH_OF_SAMPLE = 5e-3
+ENOUGH_OF_SAMPLE = 2e-3
 """Stop the sample when its mixture costs so little more than its bound."""
 
-FOR_SAMPLE = 0.15
+FOR_SAMPLE = 0.2
 """Share of the time that goes into the sample at most."""
 
 FOR_COVERS = 0.75
@@ -71,20 +75,24 @@ def decomposes(instance: FleetInstance) -> bool:
     return large and simple and alone and asked and all(instance.of(need.name) for need in instance.needs)
 
 
-def plan_by_decomposition(instance: FleetInstance, deadline: float) -> FleetSolution:
-    """A plan with a proved bound on its bill, as near to it as the time allows.
+def plan_by_decomposition(
+    instance: FleetInstance, deadline: float, tell: Callable[[str], None] = lambda _: None
+) -> FleetSolution:
+    """A plan with a proved bound on its bill, as near to it as the time allows; `tell` is called with each step.
 
     INFEASIBLE where the bound exceeds all that there is to be rented, UNKNOWN where no plan was found.
     """
     start = time.perf_counter()
     until = start + FOR_COVERS * (deadline - start)
     search = _Search(instance)
-    search.run(_first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start)), until)
+    tell("prices from a sample of the workloads")
+    search.run(_first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start)), until, tell=tell)
     master = search.master
     if search.has_no_room():
         return FleetSolution(Status.INFEASIBLE)
     if not search.covers_all():
         return FleetSolution(Status.UNKNOWN)
+    tell("whole replicas")
     plan = replace(whole_plan(instance, search.covers, master.reserved, master.spent, deadline), bound=search.least)
     return plan if plan.status is Status.UNKNOWN else replace(plan, objective=bill_of(instance, plan))
 
@@ -123,11 +131,18 @@ class _Search:
         self.covers: list[Cover] = []
         self.tried: list[_Prices] = []
 
-    def run(self, first: list["_Prices"], until: float, *, enough: float = ENOUGH) -> None:
+    def run(
+        self,
+        first: list["_Prices"],
+        until: float,
+        *,
+        enough: float = ENOUGH,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Start from some prices, and go on to those of the mixtures, until a moment of `time.perf_counter`."""
-        prices, gaps, step = first, [1.0], STEP
-        while not self.tried or (time.perf_counter() < until and not self.has_no_room()):
-            before = self.least
+        prices, gaps, step, took = first, [1.0], STEP, 0.0
+        while not self.tried or (time.perf_counter() + took < until and not self.has_no_room()):
+            before, start = self.least, time.perf_counter()
             covers = [cover for one in prices for cover in self._covers_at(one)]
             step = min(STEP, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
             mixed = self.master.with_covers(covers)
@@ -135,10 +150,13 @@ class _Search:
                 return
             usd, scarce, kept = mixed
             gaps.append(1 - self.least / usd)
+            tell(f"round {len(gaps) - 1} of prices, a gap of {gaps[-1]:.1%}")
             stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not self.master.short
             if gaps[-1] <= enough or stalled:
                 return
-            prices = [self.best.towards(scarce, kept, step)]
+            steps = [step, min(STEP, WIDER * step)] if self.master.short else [step]
+            prices = [self.best.towards(scarce, kept, one) for one in steps]
+            took = time.perf_counter() - start
 
     def has_no_room(self) -> bool:
         """Whether the bound tells that there is no plan: none costs more than all that it may need."""

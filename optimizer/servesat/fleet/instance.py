@@ -151,10 +151,11 @@ class FleetInstance:
         return replace(self, needs=tuple(needs))
 
 
-def fleet_instance(spec: FleetSpec) -> FleetInstance:
-    """Evaluate what each workload could run in, where, and for how much."""
+def fleet_instance(spec: FleetSpec, tell: Callable[[str], None] = lambda _: None) -> FleetInstance:
+    """Evaluate what each workload could run in, where, and for how much; `tell` is called with what is being done."""
     needs, options = [], []
-    for name, workload in spec.workloads.items():
+    for number, (name, workload) in enumerate(spec.workloads.items(), start=1):
+        tell(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
         own = _options(spec, name, workload)
         unit = _unit(max(workload.demand), own)
         needs.append(_need(name, workload, unit))

@@ -1,9 +1,9 @@
 """A fleet planned: the least money, then the fewest configurations, then the fewest changes, each proved."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import fsum, inf
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,18 @@ GOALS = ("usd", "moves", "configurations", "changes")
 workloads run in, replicas that change from one period to the next.
 """
 
+SAYINGS = {
+    "usd": "the least bill",
+    "moves": "the fewest moves from the earlier plan",
+    "configurations": "the fewest configurations",
+    "changes": "the fewest changes between periods",
+}
+"""What is being done while a goal is pursued."""
+
 DECOMPOSITION = "decomposition, PDLP and HiGHS"
 
-DECOMPOSED_S = 300.0
-"""Seconds that a decomposed fleet takes at most where no time limit is given: its gap closes ever more slowly."""
+LONGEST_S = 300.0
+"""Seconds that a fleet takes at most where no time limit is given: its gap closes ever more slowly."""
 
 HOPELESS = 1_000_000
 """Replica variables from which the compact model takes gigabytes, and minutes to be built: it is not tried then."""
@@ -117,39 +125,71 @@ def plan_fleet(
     earlier: str | Path | None = None,
     max_changes: int | None = None,
     usd_per_change: float = 0.0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> FleetResult:
     """Find the cheapest fleet that meets every demand and limit, proved, and re-derived without the solver.
 
     With `degrade`, what cannot be served is left: first as little as possible of priority 1, then of 2, and so on, and
-    at that the least money. Raises SpecError when the fleet is malformed.
+    at that the least money. Without a time limit it ends after five minutes. `tell` is called with what is being done.
+    Raises SpecError when the fleet is malformed.
     """
     spec = spec if isinstance(spec, FleetSpec) else FleetSpec.load(spec)
     start = time.perf_counter()
-    instance = fleet_instance(spec)
+    instance = fleet_instance(spec, tell)
     if earlier is not None:
         before = Earlier(read_earlier(earlier, len(spec.periods_h)), max_changes, usd_per_change)
         instance = replace(instance, earlier=before)
-    deadline = inf if time_limit_s is None else start + time_limit_s
-    result = plan_instance(instance, deadline, degrade=degrade)
+    deadline = start + (LONGEST_S if time_limit_s is None else time_limit_s)
+    result = plan_instance(instance, deadline, degrade=degrade, tell=tell)
     if result.conflict or result.unserved:
         result = replace(result, stranded=stranded(spec, instance))
     return replace(result, solve_s=time.perf_counter() - start)
 
 
-def cheapest(instance: FleetInstance, deadline: float) -> FleetSolution:
-    """The least money alone, until a deadline: by decomposition where the instance is large."""
+def cheapest(instance: FleetInstance, deadline: float, tell: Callable[[str], None] = lambda _: None) -> FleetSolution:
+    """The least money alone, until a deadline: large instances decomposed, periods that nothing joins one by one."""
     if decomposes(instance):
-        found = _decomposed(instance, deadline)
+        found = _decomposed(instance, deadline, tell)
         if found is not None:
             return found
+    if _is_separable(instance):
+        return _by_period(instance, deadline, tell)
     model = FleetModel(instance, deadline=deadline)
     return model.solve(model.usd(), _time_for("usd", deadline))
 
 
-def _decomposed(instance: FleetInstance, deadline: float) -> FleetSolution | None:
+def _is_separable(instance: FleetInstance) -> bool:
+    """Whether nothing joins the periods: no reservation, no budget, no earlier plan, and no type of chip for all."""
+    joined = instance.reserved_prices or instance.budget_usd is not None or instance.earlier is not None
+    others = instance.taken or instance.standing or any(need.one_chip for need in instance.needs)
+    return len(instance.hours) > 1 and not joined and not others
+
+
+def _by_period(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution:
+    """The least money of each period alone: together they are that of all, and so are their bounds."""
+    found = []
+    for period in range(len(instance.hours)):
+        tell(f"period {period + 1} of {len(instance.hours)}")
+        model = FleetModel(instance.in_period(period), deadline=deadline)
+        left = seconds_to(deadline)
+        share = None if left is None else left / (len(instance.hours) - period)
+        found.append(model.solve(model.usd(), share))
+        if found[-1].status in (Status.INFEASIBLE, Status.UNKNOWN):
+            return found[-1]
+    return FleetSolution(
+        status=Status.OPTIMAL if all(one.status is Status.OPTIMAL for one in found) else Status.FEASIBLE,
+        replicas=tuple(
+            tuple(one[0] for one in of_option) for of_option in zip(*(f.replicas for f in found), strict=True)
+        ),
+        objective=fsum(one.objective for one in found),
+        bound=fsum(one.bound for one in found),
+    )
+
+
+def _decomposed(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution | None:
     """The plan of a large fleet with its bound, OPTIMAL where they meet; None where the decomposition finds none."""
-    until = time.perf_counter() + DECOMPOSED_S if deadline == inf else deadline
-    found = plan_by_decomposition(instance, until)
+    until = time.perf_counter() + LONGEST_S if deadline == inf else deadline
+    found = plan_by_decomposition(instance, until, tell)
     if found.status is Status.UNKNOWN:
         return None
     if found.status is Status.INFEASIBLE:
@@ -164,11 +204,16 @@ def _time_for(goal: str, deadline: float) -> float | None:
 
 
 def plan_instance(
-    instance: FleetInstance, deadline: float, *, degrade: bool = False, goals: tuple[str, ...] = GOALS
+    instance: FleetInstance,
+    deadline: float,
+    *,
+    degrade: bool = False,
+    goals: tuple[str, ...] = GOALS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> FleetResult:
     """Plan an instance until a deadline, a moment of `time.perf_counter`, for some of the goals."""
     if not degrade and decomposes(instance):
-        large = _decomposed(instance, deadline)
+        large = _decomposed(instance, deadline, tell)
         if large is not None and large.status is Status.INFEASIBLE:
             return _without_plan(instance, large.status, deadline, degrade=degrade)
         if large is not None:
@@ -180,9 +225,14 @@ def plan_instance(
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}
     for name, goal in _goals(model, instance, goals, degrade=degrade):
-        found = model.solve(goal, _time_for(name, deadline))
+        tell(SAYINGS.get(name, name))
+        if name == "usd" and not degrade and _is_separable(instance):
+            found = _by_period(instance, deadline, tell)
+        else:
+            found = model.solve(goal, _time_for(name, deadline))
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             if not proved:
+                tell("why there is no plan")
                 result = _without_plan(instance, found.status, deadline, degrade=degrade)
                 return replace(result, undecided=found.undecided)
             proved[name] = False

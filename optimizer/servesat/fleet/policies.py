@@ -2,13 +2,12 @@
 
 import time
 from dataclasses import dataclass, replace
-from math import inf
 
 from servesat.fleet.check import bill_of, changes_of, chips_taken
 from servesat.fleet.floor import Pods
 from servesat.fleet.formulation import FleetModel
 from servesat.fleet.instance import FleetInstance
-from servesat.fleet.planning import FleetResult, cheapest
+from servesat.fleet.planning import LONGEST_S, FleetResult, cheapest
 from servesat.plan import Status
 from servesat.rules import TOLERANCE
 
@@ -57,8 +56,9 @@ class Comparison:
 def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Comparison:
     """What simpler policies would cost, and what one more chip of a full quota, and one more pod, save.
 
-    `time_limit_s` is for each.
+    `time_limit_s` is for each, five minutes if left out.
     """
+    time_limit_s = LONGEST_S if time_limit_s is None else time_limit_s
     if result.total_usd is None:
         return Comparison()
     if result.unserved is not None:  # the others serve as much
@@ -70,7 +70,7 @@ def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Compa
     )
 
 
-def _policies(instance: FleetInstance, time_limit_s: float | None) -> tuple[Policy, ...]:
+def _policies(instance: FleetInstance, time_limit_s: float) -> tuple[Policy, ...]:
     found = [_best_single(instance, time_limit_s)]
     found.append(_best("a static fleet, sized for the peak", instance.at_its_peak(), time_limit_s))
     if instance.reserved_prices:
@@ -79,7 +79,7 @@ def _policies(instance: FleetInstance, time_limit_s: float | None) -> tuple[Poli
     return (*found, _one_after_another(instance, time_limit_s))
 
 
-def _best_single(instance: FleetInstance, time_limit_s: float | None) -> Policy:
+def _best_single(instance: FleetInstance, time_limit_s: float) -> Policy:
     """The best fleet on one type of chip."""
     singles = []
     for chip in sorted({option.configuration.chip for option in instance.options}):
@@ -92,7 +92,7 @@ def _best_single(instance: FleetInstance, time_limit_s: float | None) -> Policy:
     return replace(min(feasible, key=lambda policy: policy.total_usd or 0.0), proved=proved)
 
 
-def _quotas(result: FleetResult, time_limit_s: float | None) -> tuple[QuotaValue, ...]:
+def _quotas(result: FleetResult, time_limit_s: float) -> tuple[QuotaValue, ...]:
     instance, found = result.instance, []
     taken = result.chips_taken
     for (region, chip), quota in instance.quotas.items():
@@ -106,7 +106,7 @@ def _quotas(result: FleetResult, time_limit_s: float | None) -> tuple[QuotaValue
     return tuple(found)
 
 
-def _pods(result: FleetResult, time_limit_s: float | None) -> tuple[PodValue, ...]:
+def _pods(result: FleetResult, time_limit_s: float) -> tuple[PodValue, ...]:
     instance, found = result.instance, []
     for (region, chip), pods in instance.pods.items():
         wider = replace(instance, pods={**instance.pods, (region, chip): replace(pods, count=pods.count + 1)})
@@ -115,21 +115,21 @@ def _pods(result: FleetResult, time_limit_s: float | None) -> tuple[PodValue, ..
     return tuple(found)
 
 
-def _saved(result: FleetResult, wider: FleetInstance, time_limit_s: float | None) -> tuple[float, bool]:
+def _saved(result: FleetResult, wider: FleetInstance, time_limit_s: float) -> tuple[float, bool]:
     """What a fleet with more room saves over a plan, and whether that is proved."""
     best = _best("", wider, time_limit_s)
     saves = 0.0 if best.total_usd is None else max(0.0, (result.total_usd or 0.0) - best.total_usd)
     return saves, best.proved
 
 
-def _best(name: str, instance: FleetInstance, time_limit_s: float | None) -> Policy:
-    found = cheapest(instance, inf if time_limit_s is None else time.perf_counter() + time_limit_s)
+def _best(name: str, instance: FleetInstance, time_limit_s: float) -> Policy:
+    found = cheapest(instance, time.perf_counter() + time_limit_s)
     has_plan = found.status in (Status.OPTIMAL, Status.FEASIBLE)
     usd = bill_of(instance, found) if has_plan else None
     return Policy(name=name, total_usd=usd, proved=found.status in (Status.OPTIMAL, Status.INFEASIBLE))
 
 
-def _one_after_another(instance: FleetInstance, time_limit_s: float | None) -> Policy:
+def _one_after_another(instance: FleetInstance, time_limit_s: float) -> Policy:
     """Each workload at its cheapest within what those before it leave of quotas, pods and changes, by priority."""
     name, total, proved, periods = "greedy, one workload after another", 0.0, True, range(len(instance.hours))
     taken, standing, earlier = dict(instance.taken), dict(instance.standing), instance.earlier

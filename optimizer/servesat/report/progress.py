@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
@@ -36,3 +44,22 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., No
             bar.update(task, advance=count, failed=f"{so_far:,} failed" if so_far else "")
 
         yield advance
+
+
+@contextmanager
+def doing() -> Iterator[Callable[[str], None]]:
+    """Show what is being done, and for how long all of it has taken; yields what to call with each next thing.
+
+    Nothing is shown where standard error is no terminal.
+    """
+    console = Console(stderr=True)
+    with Progress(
+        SpinnerColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda what: shown.update(task, description=what)
