@@ -1,10 +1,13 @@
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,18 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
-from servesat import solve
-from servesat.batch import _solved, spec_files
+from servesat import Status, solve
+from servesat.batch import _solved, flat, spec_files
 from servesat.cli import app
 from servesat.errors import ServesatError
+from servesat.fleet.planning import plan_fleet
+from servesat.inputs import digest
 from servesat.journal import Journal
 from servesat.parallel import as_finished, in_chunks
+from servesat.report.batch import print_batch
 
 CATALOGUE = Path(__file__).parents[1]
 DECODE: dict[str, Any] = {
@@ -265,15 +272,33 @@ def test_a_name_that_is_no_text_has_its_row(tmp_path: Path) -> None:
     assert name.endswith("caf\\udce9.yaml")
 
 
-def test_a_gap_stands_beside_what_is_not_proved(tmp_path: Path) -> None:
-    specs = folder(tmp_path / "specs", 1)
-    (specs / "fleet.yaml").write_text(yaml.safe_dump(FLEET))
-    out = tmp_path / "out.csv"
-    assert run(specs, "--out", out, "--workers", 1).exit_code == 0
-    table = pd.read_csv(out)
-    assert table["gap"].tolist() == [0, 0]
-    bound, cost = table["bound_usd_per_million_output_tokens"][0], table["usd_per_million_output_tokens"][0]
-    assert bound == cost
+def test_a_gap_stands_beside_what_is_not_proved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump(FLEET))
+
+    def cut_short(spec: Path, **_: object) -> Any:
+        return replace(plan_fleet(spec), status=Status.FEASIBLE, total_usd=10.0, bound_usd=9.0)
+
+    monkeypatch.setattr("servesat.batch.plan_fleet", cut_short)
+    (row,) = _solved((path, "fleet.yaml", ["version", 1.0]))
+    assert (row["status"], row["bound_usd"], row["gap"]) == ("feasible", 9.0, pytest.approx(0.1))
+    assert flat(row)["gap"] == pytest.approx(0.1)
+    printed = io.StringIO()
+    print_batch(Console(file=printed, width=120), [row], Counter([row["status"]]))
+    assert "feasible, gap 10.00%" in printed.getvalue()
+    (proved,) = _solved((folder(tmp_path / "specs", 1) / "000.yaml", "000.yaml", ["version", None]))
+    assert proved["gap"] == 0
+    assert proved["bound_usd_per_million_output_tokens"] == proved["plan"]["usd_per_million_output_tokens"]
+
+
+def test_a_change_far_down_a_long_file_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "demand.csv"
+    path.write_text("chat\n" + "1.0\n" * 600_000)
+    before = digest(path)
+    with path.open("a") as file:
+        file.write("2.0\n")
+    assert digest(path) != before
+    assert digest(tmp_path / "none") is None
 
 
 def dies_at_three(item: int) -> int:

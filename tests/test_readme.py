@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from servesat.cli import app
 from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region
-from servesat.spec import Search, Spec
+from servesat.search import Search
+from servesat.spec import Spec
 from servesat.workload import Slo, Workload
 
 ROOT = Path(__file__).parents[1]

@@ -44,6 +44,9 @@ COLUMNS: dict[str, type] = {
 QUESTION = "a batch"
 """What a journal of a batch says that it is."""
 
+OF_THE_RUN = ("asked", "files")
+"""What a row holds for --resume alone."""
+
 ANSWERED = ("optimal", "feasible", "infeasible")
 """The statuses of a spec that had an answer."""
 
@@ -105,7 +108,7 @@ class Batch:
         """The finished rows of the store, in the order of the specs."""
         numbers = {name: number for number, name in enumerate(self._names)}
         for row in store.rows_by(lambda row: numbers.get(row["spec"])):
-            yield {name: value for name, value in row.items() if name not in _OF_THE_RUN}
+            yield {name: value for name, value in row.items() if name not in OF_THE_RUN}
 
     def _still_stands(self, row: Mapping[str, Any]) -> bool:
         files = row["files"]
@@ -119,10 +122,6 @@ class Batch:
     @cached_property
     def _names(self) -> list[str]:
         return [_text(str(path)) for path in self.paths]
-
-
-_OF_THE_RUN = ("asked", "files")
-"""What a row holds for --resume alone."""
 
 
 def _text(text: str) -> str:

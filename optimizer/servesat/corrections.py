@@ -25,7 +25,8 @@ from servesat.modes import in_modes
 from servesat.plan import Change, Correction, Mode, Plan, Requirement
 from servesat.quality import quality_loss
 from servesat.rules import BIT, TIE, TOLERANCE
-from servesat.spec import MAX_BATCH, Spec
+from servesat.search import MAX_BATCH
+from servesat.spec import Spec
 
 
 class Opening(StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from servesat.errors import ServesatError
-from servesat.validation import MAX_FILE_BYTES, read_yaml
+from servesat.validation import read_yaml
 
 YAML = {".yaml", ".yml"}
 
@@ -31,7 +31,7 @@ def digest(path: str | Path) -> str | None:
     """The SHA-256 of a file's content; None where it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read(MAX_FILE_BYTES + 1)).hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
 

@@ -1,40 +1,33 @@
 """What a user writes: the model, the workload, the limits and the search, validated and resolved."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
-from servesat.accelerator import Chip, Topology, chips_in
+from servesat.accelerator import Chip, chips_in
 from servesat.architecture import ModelSpec
 from servesat.catalogue import chip_ids, load_chip, load_model, load_price_book
-from servesat.errors import CatalogueError, SpecError
+from servesat.errors import SpecError
 from servesat.keys import merged, split_key, with_value
 from servesat.memory import BITS, resident_dtype, value_bytes
 from servesat.plan import Mode
 from servesat.pricing import Price, PriceBook, Purchase
 from servesat.quality import quality_notes
+from servesat.references import INLINE, origin_of, resolved, resolved_at
+from servesat.search import Search, chips_at
 from servesat.validation import (
-    Count,
-    Dtype,
-    Positive,
     Strict,
     Usd,
     nearest,
     read_yaml,
-    refuse_duplicates,
-    shorten,
     validate,
 )
-from servesat.workload import Slo, Tokens, Workload
+from servesat.workload import Slo, Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
-INLINE = "spec"
-"""Where a spec that was not read from a file is said to be."""
-
-MAX_BATCH = 10**6
 
 
 class Offer(NamedTuple):
@@ -45,75 +38,20 @@ class Offer(NamedTuple):
     price: Price | None = None  # where it comes from a price book
 
 
-def _resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Callable[..., Any], key: str) -> Any:
-    """The record that a spec names by id, by the path of a file, or writes out as a mapping. Raises SpecError."""
-    return _resolved_at(value, _origin(info), record, load, key)
-
-
-def _resolved_at(value: Any, origin: tuple[str, Path], record: type[Strict], load: Callable[..., Any], key: str) -> Any:
-    where, folder = origin
-    if isinstance(value, str):
-        try:
-            return load(value, folder)
-        except CatalogueError as fault:
-            raise SpecError(f"{where}: {key} = {shorten(value)}: {fault}") from None
-    if isinstance(value, Mapping):
-        return validate(record, value, where=where, error=SpecError, prefix=key)
-    if not isinstance(value, record):
-        raise SpecError(f"{where}: {key} = {shorten(value)}: expected an id, the path of a file, or a mapping")
-    return value
-
-
 def _resolve_model(value: Any, info: ValidationInfo) -> Any:
-    return _resolved(value, info, ModelSpec, load_model, "model")
+    return resolved(value, info, ModelSpec, load_model, "model")
 
 
 def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
-    return _resolved(value, info, PriceBook, load_price_book, "price_book")
-
-
-def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
-    return _chips_at(value, *_origin(info))
-
-
-def _chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
-    """The chips that a spec lists. Raises SpecError."""
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple) or not value:
-        raise SpecError(
-            f"{where}: search.chips = {shorten(value)}: expected a list of ids, paths or mappings; leave it out to "
-            "search every chip with a price"
-        )
-    chips: list[Chip] = []
-    for position, entry in enumerate(value):
-        key = f"search.chips.{position}"
-        chip = _resolved_at(entry, (where, folder), Chip, load_chip, key)
-        if chip.id in [other.id for other in chips]:
-            raise SpecError(f"{where}: {key}: a chip with the id '{chip.id}' is already listed")
-        chips.append(chip)
-    return tuple(chips)
+    return resolved(value, info, PriceBook, load_price_book, "price_book")
 
 
 def _written_out(model: Any, where: str, folder: Path) -> Any:
     """A model as the mapping of its fields, to change one of them. Raises SpecError."""
     if isinstance(model, str):
-        model = _resolved_at(model, (where, folder), ModelSpec, load_model, "model")
+        model = resolved_at(model, (where, folder), ModelSpec, load_model, "model")
     return model.model_dump() if isinstance(model, ModelSpec) else model
 
-
-def _origin(info: ValidationInfo) -> tuple[str, Path]:
-    context = info.context or {}
-    return context.get("where", INLINE), context.get("folder", Path())
-
-
-def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    refuse_duplicates(values)
-    return values
-
-
-CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
-"""Prompt tokens that may ride on a decode step, unless the spec says."""
 
 NEAR_LOSSLESS = ("bf16", "int8")
 """Dtypes of weights that the search takes, beside the model's own, unless the spec says."""
@@ -122,26 +60,6 @@ WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """The modes that serve prompts, too: the default where the workload has them."""
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
-Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
-Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
-
-
-class Search(Strict):
-    """What may be chosen."""
-
-    chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = None
-    weights: Dtypes | None = None
-    kv_cache: Dtypes = ("bf16", "int8")
-    compute: Dtypes = ("bf16",)
-    modes: Annotated[tuple[Mode, ...] | None, Field(min_length=1)] = None
-    chunk_tokens: Annotated[tuple[Tokens, ...], Field(min_length=1), AfterValidator(_no_duplicates)] = CHUNKS
-    min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None
-    max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
-    max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
-    max_chips: Count | None = None
-    max_usd_per_hour: Positive | None = None
-    quota: dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]] = {}
-    topologies: dict[str, Topologies] = {}
 
 
 class Spec(Strict):
@@ -214,7 +132,7 @@ class Spec(Strict):
                 data = {**data, "model": _written_out(data["model"], where, folder)}
             data = with_value(data, split_key(key), self._own_chips(value) if key == "search.chips" else value, key)
         if "search.chips" in changes:  # what is said of a chip that is no longer searched has lost its chip
-            chips = _chips_at(data["search"]["chips"], where, folder)
+            chips = chips_at(data["search"]["chips"], where, folder)
             left = {*chip_ids(), *(chip.id for chip in chips or ())}
             kept = {shelf: {chip: said for chip, said in data[shelf].items() if chip in left} for shelf in _OF_CHIPS}
             quota = {chip: most for chip, most in data["search"]["quota"].items() if chip in left}
@@ -241,7 +159,7 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _remember_origin(self, info: ValidationInfo) -> Self:
-        self._origin = _origin(info)
+        self._origin = origin_of(info)
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Why not this? The best plan under decisions that a user fixes, beside the best plan overall."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +127,7 @@ def _overtaking_price(spec: Spec, narrowed: Spec, chip: str, batch: int | None, 
         high, low = low, LESS * low
         if low < LEAST * price:
             return None
-    while high - low > TIE * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if wins(middle) else (low, middle)
-    return low
+    return _highest(wins, low, high)
 
 
 def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
@@ -144,6 +142,11 @@ def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int |
         low, high = high, 2 * high
         if high > MAX_PRICE:
             return low
+    return _highest(wins, low, high)
+
+
+def _highest(wins: Callable[[float], bool], low: float, high: float) -> float:
+    """The highest price that wins, between one that does and one that does not, within a tie."""
     while high - low > TIE * high and high > MIN_PRICE:
         middle = (low + high) / 2
         low, high = (middle, high) if wins(middle) else (low, middle)

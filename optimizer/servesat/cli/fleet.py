@@ -1,11 +1,15 @@
 """The command that plans a fleet."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from servesat.cli.common import EXIT_CODES, AsJson, errors_told
+
+if TYPE_CHECKING:
+    from servesat.fleet.planning import FleetResult
+    from servesat.fleet.policies import Comparison
 
 
 def fleet(
@@ -40,13 +44,11 @@ def fleet(
     with errors_told():
         from servesat.fleet.planning import plan_fleet
         from servesat.fleet.policies import compared
-        from servesat.report import fleet as report
+        from servesat.report.fleet import WRITTEN
         from servesat.report.progress import doing
 
-        if out is not None and (out.suffix not in report.WRITTEN or not out.parent.is_dir() or out.is_dir()):
-            raise typer.BadParameter(
-                f"--out {out}: expected a file that ends in {', '.join(report.WRITTEN)}, in a folder"
-            )
+        if out is not None and (out.suffix not in WRITTEN or not out.parent.is_dir() or out.is_dir()):
+            raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(WRITTEN)}, in a folder")
         if earlier is None and (max_changes is not None or usd_per_change is not None):
             raise typer.BadParameter(
                 "--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json"
@@ -62,18 +64,25 @@ def fleet(
                 tell=tell,
             )
         beside = compared(result, time_limit_s=time_limit) if compare else None
-        if out is not None and EXIT_CODES[result.status] == 0:
-            report.write_fleet(result, beside, out)
-            typer.echo(f"wrote {out}", err=True)
-        elif out is not None:
-            typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
-        if as_json:
-            from servesat.report.documents import dumps
-            from servesat.report.fleet_document import fleet_document
-
-            typer.echo(dumps(fleet_document(result, beside)))
-        else:
-            from servesat.report.terminal import console
-
-            report.print_fleet(console(), result, beside)
+        _report(result, beside, out, as_json)
     raise typer.Exit(EXIT_CODES[result.status])
+
+
+def _report(result: "FleetResult", beside: "Comparison | None", out: Path | None, as_json: bool) -> None:
+    """Write the file, if there is a plan, and print what was asked for."""
+    from servesat.report import fleet as report
+
+    if out is not None and EXIT_CODES[result.status] == 0:
+        report.write_fleet(result, beside, out)
+        typer.echo(f"wrote {out}", err=True)
+    elif out is not None:
+        typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
+    if as_json:
+        from servesat.report.documents import dumps
+        from servesat.report.fleet_document import fleet_document
+
+        typer.echo(dumps(fleet_document(result, beside)))
+    else:
+        from servesat.report.terminal import console
+
+        report.print_fleet(console(), result, beside)

@@ -47,7 +47,7 @@ LONGEST_S = 300.0
 HOPELESS = 1_000_000
 """Replica variables from which the compact model takes gigabytes, and minutes to be built: it is not tried then."""
 
-LATER = GOALS[1:]  # a fleet without an earlier plan has no moves
+LATER = GOALS[1:]
 LATER_S = 10.0
 """Seconds for each goal after money: they tidy a plan up, and are not worth waiting for."""
 
@@ -226,10 +226,8 @@ def plan_instance(
     proved: dict[str, bool] = {}
     for name, goal in _goals(model, instance, goals, degrade=degrade):
         tell(SAYINGS.get(name, name))
-        if name == "usd" and not degrade and _is_separable(instance):
-            found = _by_period(instance, deadline, tell)
-        else:
-            found = model.solve(goal, _time_for(name, deadline))
+        alone = name == "usd" and not degrade and _is_separable(instance)
+        found = _by_period(instance, deadline, tell) if alone else model.solve(goal, _time_for(name, deadline))
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             if not proved:
                 tell("why there is no plan")

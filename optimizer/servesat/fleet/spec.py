@@ -198,9 +198,8 @@ def _workload(given: Any, periods: int, folder: Path, key: str) -> Any:
 def _deployment(given: Any, folder: Path, key: str) -> Spec:
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
-    elsewhere = {f"price.{chip}": 1.0 for chip in chip_ids()}  # what chips cost is the regions' to say
     try:
-        spec = Spec.load(folder / given if isinstance(given, str) else given, overrides=elsewhere, folder=folder)
+        spec = _priced_elsewhere(folder / given if isinstance(given, str) else given, folder)
     except SpecError as fault:
         raise SpecError("\n".join(f"{key}.deployment: {line}" for line in str(fault).splitlines())) from None
     for name in ("prompt_tokens", "output_tokens"):
@@ -211,6 +210,16 @@ def _deployment(given: Any, folder: Path, key: str) -> Spec:
     if spec.workload.requests_per_s is not None:
         raise SpecError(f"{key}.deployment.workload.requests_per_s: expected none; the fleet's demand says how many")
     return spec
+
+
+def _priced_elsewhere(source: Mapping[str, Any] | Path, folder: Path) -> Spec:
+    """A deployment on chips of any price: what they cost is the regions' to say. Raises SpecError."""
+    prices = {f"price.{chip}": 1.0 for chip in chip_ids()}
+    try:
+        return Spec.load(source, overrides=prices, folder=folder)
+    except SpecError:
+        Spec.load(source, folder=folder)  # says what is wrong of the keys that are there
+        raise
 
 
 def _demand(given: Any, periods: int, folder: Path, key: str) -> Any:

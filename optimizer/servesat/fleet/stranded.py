@@ -44,15 +44,12 @@ def _stranded(spec: FleetSpec, name: str) -> Stranded:
             for purchase in region.purchases
         )
     )
-    found = Stranded(
-        workload=name, sold=sold, unsold=tuple(chip for chip in chips if chip not in sold), spec=workload.deployment
-    )
+    unsold = tuple(chip for chip in chips if chip not in sold)
     if not sold:
-        return found
+        return Stranded(workload=name, sold=sold, unsold=unsold, spec=workload.deployment)
     slices = {chip: names for chip, names in workload.deployment.search.topologies.items() if chip in sold}
     narrowed = workload.deployment.changed(
         {"search.chips": list(sold), "search.topologies": slices, "search.max_usd_per_hour": None}
     )
-    return Stranded(
-        workload=name, sold=sold, unsold=found.unsold, spec=narrowed, conflict=solve(narrowed).conflict or ()
-    )
+    conflict = solve(narrowed).conflict or ()
+    return Stranded(workload=name, sold=sold, unsold=unsold, spec=narrowed, conflict=conflict)

@@ -171,9 +171,14 @@ def _share(chart: Chart, at: float) -> float:
     return ((log10(at) if chart.log_x else at) - ends[0]) / ((ends[1] - ends[0]) or 1.0)
 
 
-def _ticks(span: tuple[float, float]) -> tuple[int, ...]:
-    """Digits at which a logarithmic axis is labelled: fewer where it spans many decades."""
-    return (1, 2, 5) if span[1] <= 1e4 * span[0] else (1,)
+def _ticks(span: tuple[float, float]) -> tuple[float, ...]:
+    """Digits at which a logarithmic axis is labelled: fewer where it spans many decades, more where hardly a part."""
+    ratio = span[1] / span[0]
+    if ratio > 1e4:
+        return (1,)
+    if ratio > 10:
+        return (1, 2, 5)
+    return (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9) if ratio > 2 else tuple(tenths / 10 for tenths in range(10, 100, 2))
 
 
 def _note(chart: Chart, at: float, label: str, place: dict[str, Any]) -> dict[str, Any]:
