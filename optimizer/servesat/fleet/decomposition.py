@@ -38,8 +38,8 @@ STALLED = 1e-3
 ROUNDS = 8
 """How many rounds those are."""
 
-STEP = 0.5
-"""How far prices go from those of the best bound to the duals, which swing, at most."""
+STEP, LONGEST = 0.5, 1.0
+"""How far prices go from those of the best bound to the duals, which swing: at first, and at most."""
 
 LONGER, SHORTER = 1.5, 0.5
 """What a step is multiplied by after a better bound, and after a worse one."""
@@ -47,14 +47,25 @@ LONGER, SHORTER = 1.5, 0.5
 SHORTEST = 0.03
 """A step at least."""
 
-WIDER = 5.0
-"""A second step, as a multiple of the first, while a mixture still leaves something unserved: it lacks covers."""
+NEAR, OF_GAP = (0.1, 0.4), 2.0
+"""How far the price of each replica is put off for covers that are nearly the cheapest: so many gaps, within a range.
+
+At one price all blocks want the same chips; a mixture within the quotas needs what is second best for many of them. The
+worse the prices are, the farther off is what it needs. As a standard deviation, relatively.
+"""
+
+NOT_FREE = 0.05
+"""What a replica costs then at least, of its own price: where reserved chips are idle any number of them costs nothing.
+"""
+
+NEAR_AT_FIRST, NEAR_LATER = 7, 1
+"""How many such covers of each block are made in the first round, and in each later one."""
+
+FOR_FIRST = 0.4
+"""Share of the time for covers that goes into those of the first round at most."""
 
 SAMPLE = 100
 """Workloads of a larger fleet from which its first prices come."""
-
-AROUND = 9
-"""How many of the last prices of the sample are started from, beside its best: a mixture needs a choice."""
 
 ENOUGH_OF_SAMPLE = 2e-3
 """Stop the sample when its mixture costs so little more than its bound."""
@@ -86,25 +97,28 @@ def plan_by_decomposition(
     until = start + FOR_COVERS * (deadline - start)
     search = _Search(instance)
     tell("prices from a sample of the workloads")
-    search.run(_first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start)), until, tell=tell)
+    first, gap = _first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start))
+    search.run(first, until, gap, tell=tell)
     master = search.master
     if search.has_no_room():
         return FleetSolution(Status.INFEASIBLE)
     if not search.covers_all():
         return FleetSolution(Status.UNKNOWN)
     tell("whole replicas")
-    plan = replace(whole_plan(instance, search.covers, master.reserved, master.spent, deadline), bound=search.least)
-    return plan if plan.status is Status.UNKNOWN else replace(plan, objective=bill_of(instance, plan))
+    plan = whole_plan(instance, master.promising(), master.reserved, master.spent, deadline)
+    if plan.status is Status.UNKNOWN:
+        return plan
+    return replace(plan, objective=bill_of(instance, plan), bound=search.least)
 
 
-def _first_prices(instance: FleetInstance, places: list[tuple[str, str]], until: float) -> list["_Prices"]:
-    """Prices to start from: those that a sample of the workloads ends with, in its share of the quotas.
+def _first_prices(instance: FleetInstance, places: list[tuple[str, str]], until: float) -> tuple["_Prices", float]:
+    """Prices to start from, and their gap: those that a sample of the workloads ends with, in its share of the quotas.
 
     What is scarce for all of them is scarce for some, and found in a fraction of the time.
     """
     needs = instance.needs[:: max(1, len(instance.needs) // SAMPLE)]
     if 2 * len(needs) > len(instance.needs):
-        return [_Prices.at_first(instance, places)]
+        return _Prices.at_first(instance, places), 1.0
     names, share = {need.name for need in needs}, len(needs) / len(instance.needs)
     few = replace(
         instance.only(lambda option: option.workload in names),
@@ -112,14 +126,14 @@ def _first_prices(instance: FleetInstance, places: list[tuple[str, str]], until:
         quotas={place: round(quota * share) for place, quota in instance.quotas.items()},
     )
     search = _Search(few, places)
-    search.run([_Prices.at_first(few, places)], until, enough=ENOUGH_OF_SAMPLE)
-    return [*search.tried[-AROUND:], search.best]
+    gap = search.run(_Prices.at_first(few, places), until, enough=ENOUGH_OF_SAMPLE)
+    return search.best, gap
 
 
 class _Search:
     """Covers found at one price after another, mixed, until the mixture costs little more than its bound.
 
-    `tried` are the prices so far, `best` those with the largest bound, `least`.
+    `best` are the prices with the largest bound, `least`.
     """
 
     def __init__(self, instance: FleetInstance, places: list[tuple[str, str]] | None = None) -> None:
@@ -129,34 +143,41 @@ class _Search:
         self.best, self.least = _Prices.at_first(instance, self.places), -np.inf
         self.most = _most_usd(instance, self.blocks)
         self.covers: list[Cover] = []
-        self.tried: list[_Prices] = []
+        self.random = np.random.default_rng(0)
 
     def run(
         self,
-        first: list["_Prices"],
+        first: "_Prices",
         until: float,
+        gap: float = 1.0,
         *,
         enough: float = ENOUGH,
         tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """Start from some prices, and go on to those of the mixtures, until a moment of `time.perf_counter`."""
-        prices, gaps, step, took = first, [1.0], STEP, 0.0
-        while not self.tried or (time.perf_counter() + took < until and not self.has_no_room()):
+    ) -> float:
+        """Start from prices of some gap, and go on to those of the mixtures, until a moment of `time.perf_counter`.
+
+        Gives the last gap.
+        """
+        prices, gaps, step, took = first, [gap], STEP, 0.0
+        while len(gaps) == 1 or (time.perf_counter() + took < until and not self.has_no_room()):
             before, start = self.least, time.perf_counter()
-            covers = [cover for one in prices for cover in self._covers_at(one)]
-            step = min(STEP, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
+            covers = self._covers_at(prices)
+            step = min(LONGEST, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
+            for _ in range(NEAR_AT_FIRST if len(gaps) == 1 else NEAR_LATER):
+                if len(gaps) > 1 or time.perf_counter() < start + FOR_FIRST * (until - start):
+                    covers += self._covers_near_best(gaps[-1])
             mixed = self.master.with_covers(covers)
             if mixed is None:
-                return
+                break
             usd, scarce, kept = mixed
             gaps.append(1 - self.least / usd)
             tell(f"round {len(gaps) - 1} of prices, a gap of {gaps[-1]:.1%}")
             stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not self.master.short
             if gaps[-1] <= enough or stalled:
-                return
-            steps = [step, min(STEP, WIDER * step)] if self.master.short else [step]
-            prices = [self.best.towards(scarce, kept, one) for one in steps]
+                break
+            prices = self.best.towards(scarce, kept, step)
             took = time.perf_counter() - start
+        return gaps[-1]
 
     def has_no_room(self) -> bool:
         """Whether the bound tells that there is no plan: none costs more than all that it may need."""
@@ -167,11 +188,19 @@ class _Search:
         return len({cover.block for cover in self.covers}) == len(self.blocks.period)
 
     def _covers_at(self, prices: "_Prices") -> list[Cover]:
-        covers, lower = _cheapest(self.instance, self.blocks, self.places, prices)
+        covers, usd = _cheapest(self.blocks, self.blocks.at(prices))
+        lower = usd - _given_back(self.instance, self.places, prices)
         if lower > self.least:
             self.best, self.least = prices, lower
         self.covers += covers
-        self.tried.append(prices)
+        return covers
+
+    def _covers_near_best(self, gap: float) -> list[Cover]:
+        at_first = _Prices.at_first(self.instance, self.places)
+        price = np.fmax(self.blocks.at(self.best), NOT_FREE * self.blocks.at(at_first))
+        far = float(np.clip(OF_GAP * gap, *NEAR))
+        covers, _ = _cheapest(self.blocks, price * self.random.lognormal(sigma=far, size=price.shape))
+        self.covers += covers
         return covers
 
 
@@ -288,11 +317,8 @@ def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
     return item, 2 * most
 
 
-def _cheapest(
-    instance: FleetInstance, blocks: _Blocks, places: list[tuple[str, str]], prices: _Prices
-) -> tuple[list[Cover], float]:
-    """The cheapest cover of each block at some prices, and what no plan's bill is below."""
-    price = blocks.at(prices)
+def _cheapest(blocks: _Blocks, price: Floats) -> tuple[list[Cover], float]:
+    """The cheapest cover of each block at prices of its options, and what all of them cost at least."""
     of_item = blocks.of_item(price)
     least, _, replicas = blocks.covers.cheapest(of_item, GRIDS)
     is_cheapest = price == np.take_along_axis(of_item, blocks.item, axis=1)
@@ -304,7 +330,7 @@ def _cheapest(
             picked.append((int(blocks.option[block, column]), int(replicas[block, item])))
         if picked:
             covers.append(Cover(block, int(blocks.period[block]), tuple(picked)))
-    return covers, float(least.sum()) - _given_back(instance, places, prices)
+    return covers, float(least.sum())
 
 
 def _given_back(instance: FleetInstance, places: list[tuple[str, str]], prices: _Prices) -> float:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from ortools.math_opt.python import mathopt
@@ -22,8 +23,14 @@ THREADS = 2
 SHORT = 1e-3
 """The share of a block that must be missing to count; less is an error of the solver's."""
 
+MIXED = 1e-3
+"""The share of a block from which a cover is part of its mixture."""
+
+OF_BLOCK = 8
+"""Covers of a block that are promising beside those: the ones of the least reduced cost."""
+
 DEAR = 2.0
-"""What not serving a block is made to cost at first, over its first cover: it keeps prices from swinging far off."""
+"""What not serving a block is made to cost at first, over its cheapest cover: it keeps prices from swinging far off."""
 
 DEARER = 1.5
 """How much dearer that gets while a mixture still leaves some of a block unserved."""
@@ -61,6 +68,8 @@ class Master:
         periods = range(len(instance.hours))
         self.whole: dict[int, mathopt.LinearConstraint] = {}
         self.missing: dict[int, mathopt.Variable] = {}
+        self.alone: dict[int, float] = {}  # what the cheapest cover of a block costs, reserved chips by the hour
+        self.times: dict[int, float] = {}  # what not serving a block is made to cost, over that
         self.short = True  # whether the last mixture leaves something unserved
         self.quota = {
             (place, t): self.model.add_linear_constraint(ub=float(instance.quotas[place]))
@@ -77,6 +86,8 @@ class Master:
                 if (place, t) in self.quota:
                     self.quota[place, t].set_coefficient(count, 1.0)
         self.shares: dict[Cover, mathopt.Variable] = {}
+        self.start = mathopt.SolutionHint()  # the last mixture, and its duals
+        self.reduced_costs: dict[mathopt.Variable, float] = {}
         self.reserved: dict[Place, float] = {}  # in the last mixture, not whole
         self.spent = np.zeros(len(instance.hours))  # in each period of it, without what is reserved
 
@@ -89,19 +100,23 @@ class Master:
         for cover in covers:
             if cover not in self.shares:
                 self.shares[cover] = self._add(cover)
-        found = mathopt.solve(self.model, mathopt.SolverType.PDLP, params=_parameters())
+        for block, variable in self.missing.items():
+            self.model.objective.set_linear_coefficient(variable, self.times[block] * self.alone[block])
+        start = mathopt.ModelSolveParameters(solution_hints=[self.start])
+        found = mathopt.solve(self.model, mathopt.SolverType.PDLP, params=_parameters(), model_params=start)
         if found.termination.reason is not mathopt.TerminationReason.OPTIMAL:
             return None
         dual, value = found.dual_values(), found.variable_values()
+        self.start = mathopt.SolutionHint(variable_values=value, dual_values=dual)
+        self.reduced_costs = found.reduced_costs()
         self.reserved = {place: value[count] for place, count in self.kept.items()}
         self.spent = np.zeros(len(self.instance.hours))
         for cover, share in self.shares.items():
             self.spent[cover.period] += self.model.objective.get_linear_coefficient(share) * value[share]
-        short = [variable for variable in self.missing.values() if value[variable] > SHORT]
+        short = [block for block, variable in self.missing.items() if value[variable] > SHORT]
         self.short = bool(short)
-        for variable in short:
-            dear = self.model.objective.get_linear_coefficient(variable)
-            self.model.objective.set_linear_coefficient(variable, DEARER * dear)
+        for block in short:
+            self.times[block] *= DEARER
         number = {place: position for position, place in enumerate(self.places)}
         scarce, kept = (np.zeros((len(self.places), len(self.instance.hours))) for _ in range(2))
         for rows, prices in ((self.quota, scarce), (self.keep, kept)):
@@ -109,17 +124,29 @@ class Master:
                 prices[number[place], t] = max(0.0, -dual[row])
         return found.objective_value(), scarce, kept
 
+    def promising(self) -> list[Cover]:
+        """The covers in the last mixture, a few of each block that are nearly worth it, and those that came later."""
+        of_block = defaultdict[int, list[Cover]](list)
+        for cover in self.shares:
+            of_block[cover.block].append(cover)
+        share, cost = self.start.variable_values, self.reduced_costs
+        kept = []
+        for covers in of_block.values():
+            covers.sort(key=lambda cover: cost.get(self.shares[cover], 0.0))
+            kept += covers[:OF_BLOCK]
+            kept += [cover for cover in covers[OF_BLOCK:] if share.get(self.shares[cover], 1.0) > MIXED]
+        return kept
+
     def _add(self, cover: Cover) -> mathopt.Variable:
         usd, taken, kept = cover.takes(self.instance)
         if cover.block not in self.whole:
             self.whole[cover.block] = self.model.add_linear_constraint(lb=1.0, ub=1.0)
             self.missing[cover.block] = self.model.add_variable(lb=0.0)
             self.whole[cover.block].set_coefficient(self.missing[cover.block], 1.0)
-            alone = usd + sum(
-                self.instance.reserved_prices[place] * self.instance.hours[cover.period] * count
-                for place, count in kept.items()
-            )
-            self.model.objective.set_linear_coefficient(self.missing[cover.block], DEAR * alone)
+            self.alone[cover.block], self.times[cover.block] = inf, DEAR
+        prices, hours = self.instance.reserved_prices, self.instance.hours[cover.period]
+        alone = usd + sum(prices[place] * hours * count for place, count in kept.items())
+        self.alone[cover.block] = min(self.alone[cover.block], alone)
         share = self.model.add_variable(lb=0.0)
         self.whole[cover.block].set_coefficient(share, 1.0)
         self.model.objective.set_linear_coefficient(share, usd)
