@@ -164,3 +164,28 @@ def test_a_fleet_is_sampled_for_its_first_prices(monkeypatch: pytest.MonkeyPatch
     found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
     assert found.objective == pytest.approx(100 * 1 + 100 * 3)
     assert found.bound == pytest.approx(400, rel=2e-3)
+
+
+def test_where_reserved_chips_are_idle_one_round_still_finds_covers_that_fit_them() -> None:
+    """At a price of nothing eight chips are no dearer than one, but there are ten for ten workloads."""
+    names = [f"w{number}" for number in range(10)]
+    raw = {
+        "hours": [1.0, 1.0],
+        "needs": [
+            {"name": name, "demand": [1.0, 0.9], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+            for name in names
+        ],
+        "options": [
+            {"workload": name, "name": f"x{chips}", "chip": "x", "region": "r", "purchase": "reserved", "rate": 1.0,
+             "chips": chips, "usd": 1.0}
+            for name in names
+            for chips in (8, 1)
+        ],
+        "quotas": {("r", "x"): 10},
+        "budget": None,
+    }  # fmt: skip
+    search = decomposition._Search(instance_of(raw))
+    paid_at_peak = decomposition._Prices(np.zeros((1, 2)), np.array([[2.0, 0.0]]))
+    gap = search.run(paid_at_peak, perf_counter() + 20, gap=0.0, enough=1.0)
+    assert search.least == pytest.approx(20)
+    assert gap == pytest.approx(0, abs=1e-3)

@@ -1,0 +1,48 @@
+"""Mixtures of covers of one workload in one period, on a quota that is wide or tight."""
+
+import numpy as np
+import pytest
+
+from servesat.fleet.formulation.master import OF_BLOCK, Cover, Master
+from tests.test_fleet import instance_of
+
+
+def master(quota: int) -> tuple[Master, list[Cover]]:
+    """Twelve covers of one replica for 100 dollars, each a dollar dearer and of one chip less than the one before."""
+    need = {"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+    options = [
+        {"workload": "a", "name": f"c{n}", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+         "chips": 12 - n, "usd": (100 + n) / (12 - n)}
+        for n in range(12)
+    ]  # fmt: skip
+    instance = instance_of(
+        {"hours": [1.0], "needs": [need], "options": options, "quotas": {("r", "x"): quota}, "budget": None}
+    )
+    return Master(instance, [("r", "x")]), [Cover(0, 0, ((n, 1),)) for n in range(12)]
+
+
+def test_the_cheapest_cover_is_taken_where_there_is_room_and_the_next_ones_are_promising() -> None:
+    wide, covers = master(20)
+    mixed = wide.with_covers(covers)
+    assert mixed is not None
+    assert mixed[0] == pytest.approx(100, rel=1e-3)
+    assert wide.promising() == covers[:OF_BLOCK]
+
+
+def test_a_tight_quota_has_a_price_and_its_mixture_is_promising() -> None:
+    tight, covers = master(3)  # the tenth cover takes three chips
+    mixed = tight.with_covers(covers)
+    assert mixed is not None
+    usd, scarce, _ = mixed
+    assert usd == pytest.approx(109, rel=1e-3)
+    assert covers[9] in tight.promising()
+    assert scarce.shape == (1, 1)
+    assert np.all(scarce > 0)
+
+
+def test_not_to_serve_costs_twice_the_cheapest_cover_in_whatever_order_they_come() -> None:
+    none, covers = master(0)
+    mixed = none.with_covers(covers[::-1])
+    assert mixed is not None
+    assert none.short
+    assert mixed[0] == pytest.approx(200, rel=1e-3)
