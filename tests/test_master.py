@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from servesat.fleet.formulation.master import OF_BLOCK, Cover, Master
+from servesat.fleet.formulation import master as module
+from servesat.fleet.formulation.master import Cover, Master
 from tests.test_fleet import instance_of
 
 
@@ -21,15 +22,19 @@ def master(quota: int) -> tuple[Master, list[Cover]]:
     return Master(instance, [("r", "x")]), [Cover(0, 0, ((n, 1),)) for n in range(12)]
 
 
-def test_the_cheapest_cover_is_taken_where_there_is_room_and_the_next_ones_are_promising() -> None:
+def test_the_cheapest_cover_is_taken_where_there_is_room_and_the_next_ones_are_promising(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PROMISING", 8)
     wide, covers = master(20)
     mixed = wide.with_covers(covers)
     assert mixed is not None
     assert mixed[0] == pytest.approx(100, rel=1e-3)
-    assert wide.promising() == covers[:OF_BLOCK]
+    assert wide.promising() == covers[:8]
 
 
-def test_a_tight_quota_has_a_price_and_its_mixture_is_promising() -> None:
+def test_a_tight_quota_has_a_price_and_its_mixture_is_promising(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROMISING", 1)
     tight, covers = master(3)  # the tenth cover takes three chips
     mixed = tight.with_covers(covers)
     assert mixed is not None

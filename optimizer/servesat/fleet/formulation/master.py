@@ -26,8 +26,11 @@ SHORT = 1e-3
 MIXED = 1e-3
 """The share of a block from which a cover is part of its mixture."""
 
-OF_BLOCK = 8
-"""Covers of a block that are promising beside those: the ones of the least reduced cost."""
+PROMISING = 200_000
+"""Covers that are promising beside those, about: those of the least reduced cost, as many of each block."""
+
+FEWEST = 2
+"""Of each block at least."""
 
 DEAR = 2.0
 """What not serving a block is made to cost at first, over its cheapest cover: it keeps prices from swinging far off."""
@@ -129,12 +132,13 @@ class Master:
         of_block = defaultdict[int, list[Cover]](list)
         for cover in self.shares:
             of_block[cover.block].append(cover)
+        each = max(FEWEST, PROMISING // max(1, len(of_block)))
         share, cost = self.start.variable_values, self.reduced_costs
         kept = []
         for covers in of_block.values():
             covers.sort(key=lambda cover: cost.get(self.shares[cover], 0.0))
-            kept += covers[:OF_BLOCK]
-            kept += [cover for cover in covers[OF_BLOCK:] if share.get(self.shares[cover], 1.0) > MIXED]
+            kept += covers[:each]
+            kept += [cover for cover in covers[each:] if share.get(self.shares[cover], 1.0) > MIXED]
         return kept
 
     def _add(self, cover: Cover) -> mathopt.Variable:
