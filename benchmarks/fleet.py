@@ -74,6 +74,9 @@ def figure(results: list[dict[str, float]], path: Path) -> None:
     bills.legend()
     gaps.loglog(workloads, [100 * one["gap"] for one in results], "o-")
     gaps.set_ylabel("proved gap [%]")
+    for axes in (times, gaps):
+        for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatted("{x:g}")
     for axes in (times, bills, gaps):
         axes.set_xlabel("workloads")
         axes.grid(alpha=0.3)
