@@ -189,3 +189,26 @@ def test_where_reserved_chips_are_idle_one_round_still_finds_covers_that_fit_the
     gap = search.run(paid_at_peak, perf_counter() + 20, gap=0.0, enough=1.0)
     assert search.least == pytest.approx(20)
     assert gap == pytest.approx(0, abs=1e-3)
+
+
+def test_reservations_without_a_quota_have_a_tight_bound_too() -> None:
+    """Five chips each are reserved for both hours, $6, and five rented at the peak, $5; at first all cost $0.6."""
+    names = [f"w{number}" for number in range(30)]
+    raw = {
+        "hours": [1.0, 1.0],
+        "needs": [
+            {"name": name, "demand": [1.0, 0.5], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+            for name in names
+        ],
+        "options": [
+            {"workload": name, "name": "x", "chip": "x", "region": "r", "purchase": purchase, "rate": 0.1, "chips": 1,
+             "usd": usd}
+            for name in names
+            for purchase, usd in (("reserved", 0.6), ("on_demand", 1.0))
+        ],
+        "quotas": {},
+        "budget": None,
+    }  # fmt: skip
+    found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
+    assert found.objective == pytest.approx(30 * 11)
+    assert found.bound == pytest.approx(30 * 11, rel=2e-3)

@@ -175,7 +175,7 @@ class _Search:
             stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not self.master.short
             if gaps[-1] <= enough or stalled:
                 break
-            prices = self.best.towards(scarce, kept, step)
+            prices = self.best.towards(scarce, self._no_gain(kept), step)
             took = time.perf_counter() - start
         return gaps[-1]
 
@@ -186,6 +186,15 @@ class _Search:
     def covers_all(self) -> bool:
         """Whether there is a cover of every workload in every period."""
         return len({cover.block for cover in self.covers}) == len(self.blocks.period)
+
+    def _no_gain(self, kept: Floats) -> Floats:
+        """The prices of reserved chips, in all no more than they cost where any number may be: duals are not exact."""
+        paid = np.full(len(self.places), np.inf)
+        for position, place in enumerate(self.places):
+            if place in self.instance.reserved_prices and place not in self.instance.quotas:
+                paid[position] = self.instance.reserved_prices[place] * sum(self.instance.hours)
+        share: Floats = np.minimum(1.0, paid / np.maximum(kept.sum(axis=1), TOLERANCE))
+        return kept * share[:, None]
 
     def _covers_at(self, prices: "_Prices") -> list[Cover]:
         covers, usd = _cheapest(self.blocks, self.blocks.at(prices))
