@@ -116,20 +116,25 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     assert not decomposes(instance_of({**raw, "needs": [{**need, "max_share_per_region": 0.5}]}))
 
 
+def alike(
+    workloads: int, demand: list[float], options: list[dict[str, Any]], quotas: dict[tuple[str, str], int]
+) -> dict[str, Any]:
+    """A fleet of so many workloads with the same demand and the same options, of a chip x in a region r."""
+    names = [f"w{number}" for number in range(workloads)]
+    common = {"n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+    option = {"chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0, "chips": 1, "usd": 1.0}
+    return {
+        "hours": [1.0] * len(demand),
+        "needs": [{"name": name, "demand": demand, **common} for name in names],
+        "options": [{"workload": name, "name": "c", **option, **one} for name in names for one in options],
+        "quotas": quotas,
+        "budget": None,
+    }
+
+
 def large(demand: float, quota: int) -> dict[str, Any]:
     """A fleet of so many workloads that it is decomposed, each with one option, on one quota."""
-    names = [f"w{number}" for number in range(100)]
-    needs = [
-        {"name": name, "demand": [demand], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
-        for name in names
-    ]
-    options = [
-        {"workload": name, "name": f"c{number}", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
-         "chips": 1, "usd": 1.0}
-        for name in names
-        for number in range(200)
-    ]  # fmt: skip
-    return {"hours": [1.0], "needs": needs, "options": options, "quotas": {("r", "x"): quota}, "budget": None}
+    return alike(100, [demand], [{"name": f"c{number}"} for number in range(200)], {("r", "x"): quota})
 
 
 def test_a_large_fleet_without_room_is_infeasible_and_its_quota_in_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,22 +173,8 @@ def test_a_fleet_is_sampled_for_its_first_prices(monkeypatch: pytest.MonkeyPatch
 
 def test_where_reserved_chips_are_idle_one_round_still_finds_covers_that_fit_them() -> None:
     """At a price of nothing eight chips are no dearer than one, but there are ten for ten workloads."""
-    names = [f"w{number}" for number in range(10)]
-    raw = {
-        "hours": [1.0, 1.0],
-        "needs": [
-            {"name": name, "demand": [1.0, 0.9], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
-            for name in names
-        ],
-        "options": [
-            {"workload": name, "name": f"x{chips}", "chip": "x", "region": "r", "purchase": "reserved", "rate": 1.0,
-             "chips": chips, "usd": 1.0}
-            for name in names
-            for chips in (8, 1)
-        ],
-        "quotas": {("r", "x"): 10},
-        "budget": None,
-    }  # fmt: skip
+    sizes = [{"name": f"x{chips}", "purchase": "reserved", "chips": chips} for chips in (8, 1)]
+    raw = alike(10, [1.0, 0.9], sizes, {("r", "x"): 10})
     search = decomposition._Search(instance_of(raw))
     paid_at_peak = decomposition._Prices(np.zeros((1, 2)), np.array([[2.0, 0.0]]))
     gap = search.run(paid_at_peak, perf_counter() + 20, gap=0.0, enough=1.0)
@@ -193,22 +184,8 @@ def test_where_reserved_chips_are_idle_one_round_still_finds_covers_that_fit_the
 
 def test_reservations_without_a_quota_have_a_tight_bound_too() -> None:
     """Five chips each are reserved for both hours, $6, and five rented at the peak, $5; at first all cost $0.6."""
-    names = [f"w{number}" for number in range(30)]
-    raw = {
-        "hours": [1.0, 1.0],
-        "needs": [
-            {"name": name, "demand": [1.0, 0.5], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
-            for name in names
-        ],
-        "options": [
-            {"workload": name, "name": "x", "chip": "x", "region": "r", "purchase": purchase, "rate": 0.1, "chips": 1,
-             "usd": usd}
-            for name in names
-            for purchase, usd in (("reserved", 0.6), ("on_demand", 1.0))
-        ],
-        "quotas": {},
-        "budget": None,
-    }  # fmt: skip
+    purchases = [{"purchase": name, "rate": 0.1, "usd": usd} for name, usd in (("reserved", 0.6), ("on_demand", 1.0))]
+    raw = alike(30, [1.0, 0.5], purchases, {})
     found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
     assert found.objective == pytest.approx(30 * 11)
     assert found.bound == pytest.approx(30 * 11, rel=2e-3)

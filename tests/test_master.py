@@ -1,6 +1,5 @@
 """Mixtures of covers of one workload in one period, on a quota that is wide or tight."""
 
-import numpy as np
 import pytest
 
 from servesat.fleet.formulation import master as module
@@ -9,11 +8,11 @@ from tests.test_fleet import instance_of
 
 
 def master(quota: int) -> tuple[Master, list[Cover]]:
-    """Twelve covers of one replica for 100 dollars, each a dollar dearer and of one chip less than the one before."""
+    """Twelve covers of one replica, the n-th of 12 - n chips at 100 + n² / 10 dollars: fewer chips cost ever more."""
     need = {"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
     options = [
         {"workload": "a", "name": f"c{n}", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
-         "chips": 12 - n, "usd": (100 + n) / (12 - n)}
+         "chips": 12 - n, "usd": (100 + n**2 / 10) / (12 - n)}
         for n in range(12)
     ]  # fmt: skip
     instance = instance_of(
@@ -34,15 +33,17 @@ def test_the_cheapest_cover_is_taken_where_there_is_room_and_the_next_ones_are_p
 
 
 def test_a_tight_quota_has_a_price_and_its_mixture_is_promising(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROMISING", 1)
-    tight, covers = master(3)  # the tenth cover takes three chips
+    """The cover of three chips costs $108.1, those of four and two $1.7 less and $1.9 more."""
+    monkeypatch.setattr(module, "PROMISING", 0)
+    monkeypatch.setattr(module, "FEWEST", 0)
+    tight, covers = master(3)
     mixed = tight.with_covers(covers)
     assert mixed is not None
     usd, scarce, _ = mixed
-    assert usd == pytest.approx(109, rel=1e-3)
+    assert usd == pytest.approx(108.1, rel=1e-3)
+    assert 1.7 - 0.1 <= scarce.item() <= 1.9 + 0.1
     assert covers[9] in tight.promising()
-    assert scarce.shape == (1, 1)
-    assert np.all(scarce > 0)
+    assert {cover.replicas[0][0] for cover in tight.promising()} <= {8, 9, 10}
 
 
 def test_not_to_serve_costs_twice_the_cheapest_cover_in_whatever_order_they_come() -> None:

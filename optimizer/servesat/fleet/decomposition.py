@@ -61,8 +61,8 @@ NOT_FREE = 0.05
 NEAR_AT_FIRST, NEAR_LATER = 7, 1
 """How many such covers of each block are made in the first round, and in each later one."""
 
-FOR_FIRST = 0.4
-"""Share of the time for covers that goes into those of the first round at most."""
+FOR_NEAR = 0.4
+"""Share of the time left for covers after which a round makes no more of those."""
 
 SAMPLE = 100
 """Workloads of a larger fleet from which its first prices come."""
@@ -140,9 +140,9 @@ class _Search:
         self.instance = instance
         self.places = places or sorted({option.place for option in instance.options})
         self.blocks, self.master = _blocks(instance, self.places), Master(instance, self.places)
-        self.best, self.least = _Prices.at_first(instance, self.places), -np.inf
+        self.at_first = _Prices.at_first(instance, self.places)
+        self.best, self.least = self.at_first, -np.inf
         self.most = _most_usd(instance, self.blocks)
-        self.covers: list[Cover] = []
         self.random = np.random.default_rng(0)
 
     def run(
@@ -164,7 +164,7 @@ class _Search:
             covers = self._covers_at(prices)
             step = min(LONGEST, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
             for _ in range(NEAR_AT_FIRST if len(gaps) == 1 else NEAR_LATER):
-                if len(gaps) > 1 or time.perf_counter() < start + FOR_FIRST * (until - start):
+                if time.perf_counter() < start + FOR_NEAR * (until - start):
                     covers += self._covers_near_best(gaps[-1])
             mixed = self.master.with_covers(covers)
             if mixed is None:
@@ -185,14 +185,12 @@ class _Search:
 
     def covers_all(self) -> bool:
         """Whether there is a cover of every workload in every period."""
-        return len({cover.block for cover in self.covers}) == len(self.blocks.period)
+        return len(self.master.whole) == len(self.blocks.period)
 
     def _no_gain(self, kept: Floats) -> Floats:
         """The prices of reserved chips, in all no more than they cost where any number may be: duals are not exact."""
-        paid = np.full(len(self.places), np.inf)
-        for position, place in enumerate(self.places):
-            if place in self.instance.reserved_prices and place not in self.instance.quotas:
-                paid[position] = self.instance.reserved_prices[place] * sum(self.instance.hours)
+        any_number = [place not in self.instance.quotas for place in self.places]
+        paid = np.where(any_number, self.at_first.kept.sum(axis=1), np.inf)
         share: Floats = np.minimum(1.0, paid / np.maximum(kept.sum(axis=1), TOLERANCE))
         return kept * share[:, None]
 
@@ -201,15 +199,12 @@ class _Search:
         lower = usd - _given_back(self.instance, self.places, prices)
         if lower > self.least:
             self.best, self.least = prices, lower
-        self.covers += covers
         return covers
 
     def _covers_near_best(self, gap: float) -> list[Cover]:
-        at_first = _Prices.at_first(self.instance, self.places)
-        price = np.fmax(self.blocks.at(self.best), NOT_FREE * self.blocks.at(at_first))
+        price = np.fmax(self.blocks.at(self.best), NOT_FREE * self.blocks.at(self.at_first))
         far = float(np.clip(OF_GAP * gap, *NEAR))
         covers, _ = _cheapest(self.blocks, price * self.random.lognormal(sigma=far, size=price.shape))
-        self.covers += covers
         return covers
 
 
