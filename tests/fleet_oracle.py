@@ -90,7 +90,9 @@ def meets(fleet, need, counts, period, without) -> bool:
     mine = [(o, n) for o, n in zip(fleet["options"], counts, strict=True) if o["workload"] == need["name"]]
     demand, name = need["demand"][period], need["name"]
 
-    def served(keep) -> float:
+    def served(keep, mine=mine) -> float:
+        if "shares" in need:
+            return mixed([(option["rates"], count) for option, count in mine if keep(option)], need["shares"][period])
         return sum(option["rate"] * count for option, count in mine if keep(option))
 
     whole = served(lambda _: True)
@@ -106,9 +108,35 @@ def meets(fleet, need, counts, period, without) -> bool:
         return False
     if need["n_plus"] and demand and ("n_plus", name) not in without:
         for option, count in mine:
-            if count and whole - need["n_plus"] * option["rate"] < demand - 1e-9:
+            if not count:
+                continue
+            if "shares" not in need:
+                left = whole - need["n_plus"] * option["rate"]
+            else:
+                alike = sum(other for own, other in mine if own["rates"] == option["rates"])
+                if alike < need["n_plus"]:
+                    return False
+                rest = [(own, other) for own, other in mine if own["rates"] != option["rates"]]
+                left = served(lambda _: True, [*rest, (option, alike - need["n_plus"])])
+            if left < demand - 1e-9:
                 return False
     return True
+
+
+def mixed(replicas, shares) -> float:
+    """Requests/s of two sizes, in their shares, that replicas serve: those turn to the first that are best at it."""
+    first, second = 0.0, sum(rates[1] * count for rates, count in replicas)
+    if not shares[0]:
+        return second
+    if not shares[1]:
+        return sum(rates[0] * count for rates, count in replicas)
+    for rates, count in sorted(replicas, key=lambda one: -one[0][0] / (one[0][1] or 1e-12)):
+        more, less = rates[0] * count, rates[1] * count
+        if (first + more) * shares[1] >= (second - less) * shares[0]:
+            part = (second * shares[0] - first * shares[1]) / ((more * shares[1] + less * shares[0]) or 1.0)
+            return (first + part * more) / shares[0]
+        first, second = first + more, second - less
+    return first / shares[0]
 
 
 def goals(fleet: dict[str, Any]) -> tuple[float, int, int, int] | None:

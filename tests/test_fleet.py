@@ -123,6 +123,8 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             max_spot_share=need["max_spot_share"],
             one_chip=False,
             priority=1,
+            sizes=("first", "second", "third", "fourth")[: len(need.get("shares", [[]])[0])],
+            shares=tuple(map(tuple, need.get("shares", []))),
         )
         for need in raw["needs"]
     )
@@ -141,6 +143,7 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             usd_per_chip_hour=option["usd"],
             requests_per_s=option["rate"],
             capacity=round(option["rate"] / unit),
+            of_size=tuple(option.get("rates", ())),
         )
         for option in raw["options"]
     )
@@ -157,6 +160,10 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(small_fleets())
 def test_a_fleet_is_that_of_enumeration(raw: dict[str, Any]) -> None:
+    is_that_of_enumeration(raw)
+
+
+def is_that_of_enumeration(raw: dict[str, Any]) -> None:
     instance = instance_of(raw)
     result, best = plan_instance(instance, inf), fleet_oracle.goals(raw)
     if best is None:
@@ -177,6 +184,10 @@ def test_a_fleet_is_that_of_enumeration(raw: dict[str, Any]) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(small_fleets())
 def test_conflicts_are_true_and_minimal(raw: dict[str, Any]) -> None:
+    conflict_is_true_and_minimal(raw)
+
+
+def conflict_is_true_and_minimal(raw: dict[str, Any]) -> None:
     if fleet_oracle.goals(raw) is not None:
         return
     conflict = {(limit.kind, *limit.of) for limit in minimal_conflict(instance_of(raw))}
@@ -740,6 +751,16 @@ def test_periods_that_nothing_joins_are_planned_one_by_one_and_told() -> None:
     told.clear()
     assert plan_fleet(raw, tell=told.append).total_usd == result.total_usd
     assert not any(what.startswith("period") for what in told)
+
+
+@pytest.mark.parametrize("one_chip", [False, True])
+def test_reserved_replicas_go_on_where_they_need_not_be_stopped(one_chip: bool) -> None:
+    """Ten are reserved for the first period, so that as many cost nothing more in the second."""
+    east = {"quota": {"tpu-v5e": 100}, "purchases": ["reserved"], "price": {"tpu-v5e": {"reserved": 1.0}}}
+    workloads = chat([60, 1], one_chip=one_chip)
+    result = plan_fleet(fleet(periods_h=[12, 12], regions={"east": east}, workloads=workloads))
+    assert [(one.period, one.replicas) for one in result.allocations] == [(0, 10), (1, 10)]
+    assert result.proved == {"usd": True, "configurations": True, "changes": True}
 
 
 def test_a_model_that_is_not_built_in_time_is_unknown() -> None:

@@ -1,17 +1,25 @@
 """What a valid fleet plan is, without a solver: the bill and every limit again, in floats."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from math import fsum
+
+import numpy as np
 
 from servesat.errors import SolverError
 from servesat.fleet.earlier import Place
 from servesat.fleet.floor import stands
-from servesat.fleet.formulation import FleetSolution, Limit, pack
-from servesat.fleet.instance import FleetInstance, Need
+from servesat.fleet.formulation import FleetSolution, Limit, best_mix, pack
+from servesat.fleet.instance import FleetInstance, Need, Option
 from servesat.rules import TOLERANCE
 
 ROUNDING = 10 * TOLERANCE
 """What the whole numbers of the formulation may hide of a demand, relatively."""
+
+TINY = float(np.finfo(float).tiny)
+
+Replicas = Sequence[tuple[Option, int]]
+"""How many of each option."""
 
 
 def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
@@ -65,6 +73,26 @@ def check(instance: FleetInstance, solution: FleetSolution) -> float:
     return usd
 
 
+def counted_on(need: Need, period: int, used: Replicas) -> list[tuple[float, ...]]:
+    """Requests/s of each size that some replicas of a workload serve together, in the shares of a period's demand.
+
+    For each option, of requests of one size what it serves. Of several sizes a solver says which replicas serve which;
+    what that adds up to is counted here, and a size beyond its share counts for nothing.
+    """
+    if not need.sizes:
+        return [(option.requests_per_s * count,) for option, count in used]
+    alike: dict[tuple[float, ...], int] = defaultdict(int)
+    for option, count in used:
+        alike[option.of_size] += count
+    shares = np.array(need.shares[period])
+    served = np.array(list(alike)).reshape(-1, len(shares)) * best_mix(alike, need.shares[period])
+    of_size = served.sum(axis=0)
+    mix = min(one / share for one, share in zip(of_size, shares, strict=True) if share)
+    kept = served * (mix * shares / np.maximum(of_size, TINY))
+    of_one = {rates: row / max(alike[rates], 1) for rates, row in zip(alike, kept, strict=True)}
+    return [tuple((of_one[option.of_size] * count).tolist()) for option, count in used]
+
+
 def used_ever(instance: FleetInstance, solution: FleetSolution, need: Need) -> list[int]:
     """The options of a workload with a replica in some period, by position."""
     return [o for o in instance.of(need.name) if any(solution.replicas[o])]
@@ -78,11 +106,12 @@ def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, pe
     wanted = max(0.0, demand - unserved)
 
     def served(regions: set[str] | None = None, *, spot: bool = True) -> float:
-        return fsum(
-            option.requests_per_s * count
+        kept = [
+            (option, count)
             for option, count in used
             if (regions is None or option.region in regions) and (spot or option.purchase != "spot")
-        )
+        ]
+        return _total(need, period, kept)
 
     regions = {option.region for option, _ in used}
     most_in_region = need.max_share_per_region
@@ -94,14 +123,29 @@ def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, pe
         ]
     rows.append((Limit("spot_share", (need.name,)), served(spot=False), (1 - need.max_spot_share) * wanted))
     if need.n_plus and demand:
-        for option, _ in used:
-            spare = served() - need.n_plus * option.requests_per_s
-            rows.append((Limit("n_plus", (need.name,)), spare, wanted))
+        rows += [(Limit("n_plus", (need.name,)), _without(need, period, used, option), wanted) for option, _ in used]
     for limit, has, least in rows:
         if has < least - ROUNDING * demand:
             raise SolverError(f"the fleet breaks {limit.kind} of {need.name} in period {period}: {has} of {least}")
     if need.one_chip and len({instance.options[o].configuration.chip for o in used_ever(instance, solution, need)}) > 1:
         raise SolverError(f"the fleet serves {need.name} on several types of chips")
+
+
+def _total(need: Need, period: int, used: Replicas) -> float:
+    """What some replicas serve together [requests/s]."""
+    return fsum(map(fsum, counted_on(need, period, used)))
+
+
+def _without(need: Need, period: int, used: Replicas, gone: Option) -> float:
+    """What is served without n_plus replicas of an option; of several sizes, of those that serve as much of each."""
+    if not need.sizes:
+        return _total(need, period, used) - need.n_plus * gone.requests_per_s
+    left, fail = [], need.n_plus
+    for option, count in used:
+        failed = min(count, fail) if option.of_size == gone.of_size else 0
+        left.append((option, count - failed))
+        fail -= failed
+    return _total(need, period, left)
 
 
 def _check_floors(instance: FleetInstance, solution: FleetSolution) -> None:

@@ -1,7 +1,7 @@
 """The configurations that a workload may run in: what one replica of each serves, and the chips it takes."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from servesat.spec import Spec
 
 @dataclass(frozen=True)
 class Configuration:
-    """One replica of a deployment: a slice of a chip, or two pools of them, and the requests/s it serves."""
+    """One replica of a deployment: a slice of a chip, or two pools of them, and the requests/s it serves.
+
+    Where requests come in several sizes, `requests_per_s` is of their mix, `of_size` of each size alone, and there is
+    one of `plans` for each size that it serves.
+    """
 
     name: str
     chip: str
@@ -25,6 +29,8 @@ class Configuration:
     requests_per_s: float
     plan: Plan | None = None
     slices: Counts = ()
+    of_size: tuple[float, ...] = ()
+    plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
 
 
 def configurations(
@@ -39,17 +45,22 @@ def configurations(
     """
     found, shapes = [], pods or {}
     for chip in sorted(chips):
-        slices = {own: names for own, names in spec.search.topologies.items() if own == chip}
-        alone = {
-            "search.chips": [chip],
-            "search.topologies": slices,
-            "price": {chip: 1.0},
-            "search.max_usd_per_hour": None,
-        }
-        own = _on_chip(spec.changed(alone), chip, shapes.get(chip, ()))
+        own = _on_chip(on_chip(spec, chip), chip, shapes.get(chip, ()))
         every = keep_dominated or chip in shapes
         found += own if every else [one for one in own if not _dominated(one, own)]
     return tuple(found)
+
+
+def on_chip(spec: Spec, chip: str) -> Spec:
+    """A deployment on one chip, at $1 an hour and whatever a replica costs."""
+    slices = {own: names for own, names in spec.search.topologies.items() if own == chip}
+    alone = {
+        "search.chips": [chip],
+        "search.topologies": slices,
+        "price": {chip: 1.0},
+        "search.max_usd_per_hour": None,
+    }
+    return spec.changed(alone)
 
 
 def _on_chip(spec: Spec, chip: str, shapes: Collection[Box]) -> list[Configuration]:
@@ -75,7 +86,7 @@ def _on_chip(spec: Spec, chip: str, shapes: Collection[Box]) -> list[Configurati
             chips=plan.chips,
             requests_per_s=spec.utilisation * (plan.requests_per_s or 0.0),
             plan=plan,
-            slices=_slices(spec, own, plan),
+            slices=slices_of(spec, own, plan),
         )
         for plan in plans
     ]
@@ -99,7 +110,7 @@ def _best_of_each_slice(spec: Spec) -> list[Plan]:
     return [rederive(spec, columns.assignment(int(order[row])))[0] for row in first]
 
 
-def _slices(spec: Spec, chip: Chip, plan: Plan) -> Counts:
+def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:
     """The slices of a plan, with the axes along which its collectives count on a ring."""
     pools = [(plan.topology, (*plan.tp_axes, *plan.ep_axes), plan.slices)]
     if plan.prefill is not None:

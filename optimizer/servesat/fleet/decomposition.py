@@ -78,8 +78,8 @@ FOR_COVERS = 0.75
 
 
 def decomposes(instance: FleetInstance) -> bool:
-    """Whether a fleet is large, and its workloads are joined by quotas and reservations alone."""
-    simple = all(need.max_share_per_region is None and not need.one_chip for need in instance.needs)
+    """Whether a fleet is large, of requests of one size, and its workloads joined by quotas and reservations alone."""
+    simple = all(need.max_share_per_region is None and not need.one_chip and not need.sizes for need in instance.needs)
     large = len(instance.options) * len(instance.hours) >= LARGE
     alone = instance.budget_usd is None and instance.earlier is None and not instance.pods
     asked = any(any(need.demand) for need in instance.needs)

@@ -1,15 +1,17 @@
 """A fleet as the solver sees it: whole numbers of replicas, demand rounded up and capacity rounded down."""
 
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil, floor
+from math import ceil, floor, fsum
 
 from servesat.catalogue import chip_ids
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.floor import Box, Counts, Pods, counted
+from servesat.fleet.sizes import shared_configurations
 from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
 from servesat.pricing import Purchase
 from servesat.rules import TOLERANCE
@@ -26,7 +28,10 @@ MOST_UNITS = 10**11
 
 @dataclass(frozen=True)
 class Option:
-    """A configuration in a region, bought in one way: what one replica serves, takes and costs."""
+    """A configuration in a region, bought in one way: what one replica serves, takes and costs.
+
+    Where requests come in several sizes, `requests_per_s` and `capacity` are of their mix over all periods.
+    """
 
     workload: str
     configuration: Configuration
@@ -35,6 +40,7 @@ class Option:
     usd_per_chip_hour: float
     requests_per_s: float  # counted on; less than it serves where spot chips may go away
     capacity: int  # the same, in units of the workload
+    of_size: tuple[float, ...] = ()  # requests/s of each size alone, where there are several
 
     @property
     def chips(self) -> int:
@@ -59,7 +65,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Need:
-    """What one workload asks for: its demand in each period, in its own units, and how it must be spread."""
+    """What one workload asks for: its demand in each period, in its own units, and how it must be spread.
+
+    Where its requests come in several sizes, `shares` are those of each size in each period.
+    """
 
     name: str
     demand: tuple[int, ...]
@@ -70,6 +79,41 @@ class Need:
     max_spot_share: float
     one_chip: bool
     priority: int
+    sizes: tuple[str, ...] = ()
+    shares: tuple[tuple[float, ...], ...] = ()  # [period][size]
+
+    def in_period(self, period: int) -> "Need":
+        """What is asked for in one period alone."""
+        return replace(
+            self,
+            demand=(self.demand[period],),
+            requests_per_s=(self.requests_per_s[period],),
+            shares=self.shares[period : period + 1],
+        )
+
+    def at_its_peak(self, periods: int) -> "Need":
+        """The largest demand, of each size for itself, in so many periods."""
+        demand, requests_per_s, shares = max(self.demand), max(self.requests_per_s), self.shares[:0]
+        if self.sizes:
+            of_size = [max(rates) for rates in zip(*map(self.of_sizes, range(len(self.demand))), strict=True)]
+            requests_per_s, shares = fsum(of_size), (shares_of(of_size),)
+            demand = _whole_units(requests_per_s, self.unit)
+        return replace(
+            self,
+            demand=(demand,) * periods,
+            requests_per_s=(requests_per_s,) * periods,
+            shares=shares * periods,
+        )
+
+    def of_sizes(self, period: int) -> tuple[float, ...]:
+        """Requests/s of each size in a period."""
+        return tuple(self.requests_per_s[period] * share for share in self.shares[period])
+
+
+def shares_of(of_size: Sequence[float]) -> tuple[float, ...]:
+    """The share of each size in a demand; of none they are alike."""
+    total = fsum(of_size)
+    return tuple(one / total if total else 1 / len(of_size) for one in of_size)
 
 
 @dataclass(frozen=True)
@@ -118,27 +162,36 @@ class FleetInstance:
 
     def in_period(self, period: int) -> "FleetInstance":
         """The instance with one of its periods."""
-        needs = [
-            replace(need, demand=(need.demand[period],), requests_per_s=(need.requests_per_s[period],))
-            for need in self.needs
-        ]
-        return replace(self, needs=tuple(needs), hours=(self.hours[period],))
+        return replace(self, needs=tuple(need.in_period(period) for need in self.needs), hours=(self.hours[period],))
 
     def at_its_peak(self) -> "FleetInstance":
-        """The instance with the largest demand of each workload in every period.
+        """The instance with the largest demand of each workload, and of each size of its requests, in every period.
 
         In a single one, as long as all, unless changes count against an earlier plan.
         """
         hours = (sum(self.hours),) if self.earlier is None else self.hours
-        peaks = [
-            replace(
-                need,
-                demand=(max(need.demand),) * len(hours),
-                requests_per_s=(max(need.requests_per_s),) * len(hours),
-            )
-            for need in self.needs
-        ]
-        return replace(self, needs=tuple(peaks), hours=hours)
+        return replace(self, needs=tuple(need.at_its_peak(len(hours)) for need in self.needs), hours=hours)
+
+    def with_sizes_apart(self) -> "FleetInstance":
+        """The instance with each size of requests a workload of its own, which shares no replica."""
+        needs, options = [], []
+        for need in self.needs:
+            own = [self.options[o] for o in self.of(need.name)]
+            if not need.sizes:
+                needs.append(need)
+                options += own
+            for number, size in enumerate(need.sizes):
+                name = f"{need.name}, {size}"
+                rates = tuple(need.of_sizes(period)[number] for period in range(len(self.hours)))
+                alone = [
+                    replace(one, workload=name, requests_per_s=one.of_size[number], of_size=())
+                    for one in own
+                    if one.of_size[number]
+                ]
+                apart, counted = in_units(replace(need, name=name, requests_per_s=rates, sizes=(), shares=()), alone)
+                needs.append(apart)
+                options += counted
+        return replace(self, needs=tuple(needs), options=tuple(options))
 
     def short_of(self, unserved: Mapping[str, Sequence[float]]) -> "FleetInstance":
         """The instance without some of the demand, in requests/s by workload and period."""
@@ -156,11 +209,9 @@ def fleet_instance(spec: FleetSpec, tell: Callable[[str], None] = lambda _: None
     needs, options = [], []
     for number, (name, workload) in enumerate(spec.workloads.items(), start=1):
         tell(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
-        own = _options(spec, name, workload)
-        unit = _unit(max(workload.demand), own)
-        needs.append(_need(name, workload, unit))
-        in_units = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + TOLERANCE))) for one in own]
-        options += [one for one in in_units if one.capacity]  # what serves no unit serves nothing that is counted
+        need, own = in_units(_need(name, workload), _options(spec, name, workload))
+        needs.append(need)
+        options += own
     quotas = {
         (region, chip): count for region, given in spec.regions.items() for chip, count in (given.quota or {}).items()
     }
@@ -168,30 +219,53 @@ def fleet_instance(spec: FleetSpec, tell: Callable[[str], None] = lambda _: None
     return FleetInstance(tuple(needs), tuple(options), spec.periods_h, quotas, spec.budget_usd, pods=pods)
 
 
+def in_units(need: Need, options: list[Option]) -> tuple[Need, list[Option]]:
+    """A workload's demand, and its options' capacities, in a unit for both; those that serve something."""
+    unit = _unit(max(need.requests_per_s), options)
+    able = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + TOLERANCE))) for one in options]
+    demand = tuple(_whole_units(rate, unit) for rate in need.requests_per_s)
+    # what serves no unit serves nothing that is counted
+    return replace(need, unit=unit, demand=demand), [one for one in able if one.capacity or any(one.of_size)]
+
+
 def _unit(demand: float, options: list[Option]) -> float:
     """The unit in which a workload's demand and capacities are counted [requests/s].
 
     A whole number of them are the capacity of the option that serves at the least cost, which most replicas run in.
     """
-    if not options:
+    able = [one for one in options if one.requests_per_s]
+    if not able:
         return (demand or 1.0) / RESOLUTION
-    replica = min(options, key=lambda one: one.usd_per_hour / one.requests_per_s).requests_per_s
+    replica = min(able, key=lambda one: one.usd_per_hour / one.requests_per_s).requests_per_s
     replicas = max(1.0, demand / replica)
     return replica / max(1, min(max(RESOLUTION / replicas, OF_REPLICA), MOST_UNITS / replicas) // 1)
 
 
-def _need(name: str, workload: FleetWorkload, unit: float) -> Need:
+def _need(name: str, workload: FleetWorkload) -> Need:
+    """What a workload asks for, not yet counted in units."""
     return Need(
         name=name,
-        demand=tuple(ceil(rate / unit * (1 - TOLERANCE)) for rate in workload.demand),
+        demand=(),
         requests_per_s=workload.demand,
-        unit=unit,
+        unit=1.0,
         n_plus=workload.n_plus,
         max_share_per_region=workload.max_share_per_region,
         max_spot_share=workload.max_spot_share,
         one_chip=workload.one_chip,
         priority=workload.priority,
+        sizes=tuple(workload.sizes),
+        shares=_shares(workload),
     )
+
+
+def _shares(workload: FleetWorkload) -> tuple[tuple[float, ...], ...]:
+    """The share of each size in the demand of each period; none where requests have one size."""
+    return tuple(map(shares_of, zip(*(size.demand for size in workload.sizes.values()), strict=True)))
+
+
+def _whole_units(requests_per_s: float, unit: float) -> int:
+    """A demand in units, rounded up."""
+    return ceil(requests_per_s / unit * (1 - TOLERANCE))
 
 
 def regions_allowed(spec: FleetSpec, workload: FleetWorkload) -> dict[str, Region]:
@@ -219,11 +293,17 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option
     for region_name in allowed:
         for chip, pods in spec.pods(region_name).items():
             shapes[chip].add(pods.shape)
-    for one in configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, pods=shapes):
+    if workload.sizes:
+        whole = [fsum(map(operator.mul, size.demand, spec.periods_h)) for size in workload.sizes.values()]
+        own = shared_configurations(workload.deployments, shares_of(whole), chips, pods=shapes)
+    else:
+        own = configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, pods=shapes)
+    for one in own:
         for region_name, region in allowed.items():
             for purchase in region.purchases if one.chip in region.chips() else ():
                 usd = region.usd_per_chip_hour(one.chip, purchase)
                 if usd is not None and (most is None or usd * one.chips <= most * (1 + TOLERANCE)):
-                    counted = one.requests_per_s * (spec.spot_capacity if purchase == "spot" else 1.0)
-                    found.append(Option(name, one, region_name, purchase, usd, counted, 0))
+                    sure = spec.spot_capacity if purchase == "spot" else 1.0
+                    of_size = tuple(rate * sure for rate in one.of_size)
+                    found.append(Option(name, one, region_name, purchase, usd, one.requests_per_s * sure, 0, of_size))
     return found

@@ -7,7 +7,7 @@ from math import fsum, inf
 from pathlib import Path
 from typing import Any
 
-from servesat.fleet.check import changes_of, check, chips_taken
+from servesat.fleet.check import changes_of, check, chips_taken, counted_on
 from servesat.fleet.conflict import (
     Collision,
     FleetCorrection,
@@ -56,7 +56,9 @@ LATER_S = 10.0
 class Allocation:
     """Replicas of one workload in one configuration, region, purchase and period, and what they cost in it.
 
-    Reserved replicas cost nothing here: their chips are paid for as a whole, see `Reservation`.
+    Reserved replicas cost nothing here: their chips are paid for as a whole, see `Reservation`. `requests_per_s` is
+    what is counted on of each size of requests, in the shares of the period's demand: together all replicas of the
+    workload serve so much of each.
     """
 
     workload: str
@@ -65,6 +67,7 @@ class Allocation:
     period: int
     option: Option
     replicas: int
+    requests_per_s: tuple[float, ...]
     usd: float
 
 
@@ -288,6 +291,7 @@ def _goals(
 
 
 def _allocations(instance: FleetInstance, solution: FleetSolution) -> tuple[Allocation, ...]:
+    served = _served(instance, solution)
     return tuple(
         Allocation(
             workload=option.workload,
@@ -296,12 +300,24 @@ def _allocations(instance: FleetInstance, solution: FleetSolution) -> tuple[Allo
             period=period,
             option=option,
             replicas=count,
+            requests_per_s=served[o, period],
             usd=0.0 if option.purchase == "reserved" else option.usd_per_hour * hours * count,
         )
-        for option, counts in zip(instance.options, solution.replicas, strict=True)
+        for o, (option, counts) in enumerate(zip(instance.options, solution.replicas, strict=True))
         for period, (hours, count) in enumerate(zip(instance.hours, counts, strict=True))
         if count
     )
+
+
+def _served(instance: FleetInstance, solution: FleetSolution) -> dict[tuple[int, int], tuple[float, ...]]:
+    """What is counted on of the replicas of each option in each period, where there are any."""
+    found: dict[tuple[int, int], tuple[float, ...]] = {}
+    for need in instance.needs:
+        for period in range(len(instance.hours)):
+            mine = [o for o in instance.of(need.name) if solution.replicas[o][period]]
+            used = [(instance.options[o], solution.replicas[o][period]) for o in mine]
+            found.update(zip(((o, period) for o in mine), counted_on(need, period, used), strict=True))
+    return found
 
 
 def _reservations(instance: FleetInstance, solution: FleetSolution) -> tuple[Reservation, ...]:

@@ -2,6 +2,8 @@
 
 import csv
 from collections.abc import Mapping
+from functools import cached_property
+from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,9 +13,11 @@ from servesat.accelerator import Chip, Topology, axis_sizes, is_topology
 from servesat.catalogue import chip_ids, load_chip, load_price_book
 from servesat.errors import CatalogueError, SpecError
 from servesat.fleet.floor import CUBIC, Box, Pods
+from servesat.plan import Mode
 from servesat.pricing import PriceBook, Purchase
 from servesat.spec import DEFAULT_PRICE_BOOK, Spec
 from servesat.validation import Count, Positive, Strict, Usd, nearest, read_yaml, shorten, validate
+from servesat.workload import Slo, Tokens
 
 MAX_PERIODS = 10_000
 MAX_SIDE = 64
@@ -74,11 +78,30 @@ class Region(Strict):
         return {*self.price, *self.price_book.chips}
 
 
+class RequestSize(Strict):
+    """Requests of one length, of a workload that has several: replicas serve them beside the others."""
+
+    prompt_tokens: Tokens
+    output_tokens: Tokens
+    demand: tuple[Rate, ...] = Field(description="Requests/s in each period.")
+    slo: Slo = Field(default=Slo(), description="Service levels in place of the deployment's.")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What it changes of a deployment."""
+        levels = {f"slo.{name}": getattr(self.slo, name) for name in sorted(self.slo.model_fields_set)}
+        return {"workload.prompt_tokens": self.prompt_tokens, "workload.output_tokens": self.output_tokens, **levels}
+
+
 class FleetWorkload(Strict):
-    """A model that is served to many: what one deployment of it must do, and how much is asked for in each period."""
+    """A model that is served to many: what one deployment of it must do, and how much is asked for in each period.
+
+    Where its requests come in several `sizes`, the deployment is that of the first, and `demand` that of all.
+    """
 
     deployment: Spec
     demand: tuple[Rate, ...] = Field(description="Requests/s in each period.")
+    sizes: dict[str, RequestSize] = Field(default={}, description="Requests of several lengths, by name.")
     regions: tuple[str, ...] | None = Field(default=None, description="Where it may run; absent: anywhere.")
     chips: tuple[str, ...] | None = Field(default=None, description="What it may run on; absent: any.")
     n_plus: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
@@ -90,6 +113,24 @@ class FleetWorkload(Strict):
     max_spot_share: Fraction = Field(default=1.0, description="Share of the demand that may rest on spot capacity.")
     one_chip: Annotated[bool, Field(strict=True)] = Field(default=False, description="One type of chip throughout.")
     priority: Count = Field(default=1, description="1 is served first when capacity is short.")
+
+    @cached_property
+    def deployments(self) -> dict[str, Spec]:
+        """What one deployment must do for each size of requests; where there is one, without a name."""
+        sizes = {name: self.deployment.changed(size.changes) for name, size in self.sizes.items()}
+        return sizes or {"": self.deployment}
+
+    @model_validator(mode="after")
+    def _sizes_have_deployments(self) -> Self:
+        if self.sizes and Mode.DISAGGREGATED in (self.deployment.search.modes or ()):
+            raise ValueError(
+                "deployment.search.modes: requests of several sizes share one pool; leave out disaggregated"
+            )
+        try:
+            self.deployments  # noqa: B018 - is kept
+        except SpecError as fault:
+            raise ValueError(f"sizes: {fault}") from None
+        return self
 
 
 class FleetSpec(Strict):
@@ -118,10 +159,7 @@ class FleetSpec(Strict):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
         workloads, periods = data.get("workloads"), data.get("periods_h", [1.0])
         if isinstance(workloads, Mapping) and isinstance(periods, list | tuple):
-            read = {
-                name: _workload(given, len(periods), folder, f"{where}: workloads.{name}")
-                for name, given in workloads.items()
-            }
+            read = {name: _workload(given, len(periods), folder, where, name) for name, given in workloads.items()}
             data = {**data, "workloads": read}
         return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
@@ -183,23 +221,46 @@ def shape_of(chip: Chip, given: PodsGiven, key: str) -> Box:
     return shape
 
 
-def _workload(given: Any, periods: int, folder: Path, key: str) -> Any:
+def _workload(given: Any, periods: int, folder: Path, where: str, name: str) -> Any:
     """A workload with its deployment and its demand read. Raises SpecError."""
     if not isinstance(given, Mapping):
         return given
-    read = dict(given)
-    if "deployment" in given:
-        read["deployment"] = _deployment(given["deployment"], folder, key)
-    if "demand" in given:
+    read, key = dict(given), f"{where}: workloads.{name}"
+    first: dict[str, Any] = {}
+    if "sizes" in given:
+        sizes = _sizes(given["sizes"], periods, folder, where, f"workloads.{name}.sizes")
+        if "demand" in given:
+            raise SpecError(f"{key}.demand: expected none beside sizes; each of them has its own")
+        first = next(iter(sizes.values())).changes
+        every = zip(*(size.demand for size in sizes.values()), strict=True)
+        read |= {"sizes": sizes, "demand": [fsum(of_period) for of_period in every]}
+    elif "demand" in given:
         read["demand"] = _demand(given["demand"], periods, folder, key)
+    if "deployment" in given:
+        read["deployment"] = _deployment(given["deployment"], folder, key, first)
     return read
 
 
-def _deployment(given: Any, folder: Path, key: str) -> Spec:
+def _sizes(given: Any, periods: int, folder: Path, where: str, key: str) -> dict[str, RequestSize]:
+    """Requests of several sizes, with the demand of each read. Raises SpecError."""
+    if not isinstance(given, Mapping) or not given:
+        expected = "expected prompt_tokens, output_tokens and demand of each, by name"
+        raise SpecError(f"{where}: {key} = {shorten(given)}: {expected}")
+    read = {}
+    for name, size in given.items():
+        own, prefix = size, f"{key}.{name}"
+        if isinstance(size, Mapping) and "demand" in size:
+            own = {**size, "demand": _demand(size["demand"], periods, folder, f"{where}: {prefix}")}
+        read[name] = validate(RequestSize, own, where=where, error=SpecError, prefix=prefix)
+    return read
+
+
+def _deployment(given: Any, folder: Path, key: str, first: Mapping[str, Any]) -> Spec:
+    """A deployment, with what the first size of requests changes of it. Raises SpecError."""
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
     try:
-        spec = _priced_elsewhere(folder / given if isinstance(given, str) else given, folder)
+        spec = _priced_elsewhere(folder / given if isinstance(given, str) else given, folder, first)
     except SpecError as fault:
         raise SpecError("\n".join(f"{key}.deployment: {line}" for line in str(fault).splitlines())) from None
     for name in ("prompt_tokens", "output_tokens"):
@@ -212,13 +273,13 @@ def _deployment(given: Any, folder: Path, key: str) -> Spec:
     return spec
 
 
-def _priced_elsewhere(source: Mapping[str, Any] | Path, folder: Path) -> Spec:
+def _priced_elsewhere(source: Mapping[str, Any] | Path, folder: Path, first: Mapping[str, Any]) -> Spec:
     """A deployment on chips of any price: what they cost is the regions' to say. Raises SpecError."""
     prices = {f"price.{chip}": 1.0 for chip in chip_ids()}
     try:
-        return Spec.load(source, overrides=prices, folder=folder)
+        return Spec.load(source, overrides={**prices, **first}, folder=folder)
     except SpecError:
-        Spec.load(source, folder=folder)  # says what is wrong of the keys that are there
+        Spec.load(source, overrides=first, folder=folder)  # says what is wrong of the keys that are there
         raise
 
 

@@ -1,6 +1,6 @@
 """Workloads that nothing serves, and why: nobody sells what they may use, or no plan on it meets their limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servesat.deployment import solve
 from servesat.fleet.instance import FleetInstance, chips_allowed, regions_allowed
@@ -11,7 +11,7 @@ from servesat.spec import Spec
 
 @dataclass(frozen=True, kw_only=True)
 class Stranded:
-    """A workload without a configuration.
+    """A workload, or one size of its requests, without a configuration.
 
     `sold` and `unsold` are the chips it may use, by whether any of its regions has a price for them; `spec` is its
     deployment on those sold, and `conflict` the minimal sets of its limits that no plan satisfies on them. Without a
@@ -19,6 +19,7 @@ class Stranded:
     """
 
     workload: str
+    size: str | None = None
     sold: tuple[str, ...]
     unsold: tuple[str, ...]
     spec: Spec
@@ -26,13 +27,22 @@ class Stranded:
 
 
 def stranded(spec: FleetSpec, instance: FleetInstance) -> tuple[Stranded, ...]:
-    """Every workload with a demand that has no option in an instance."""
-    asked = [need.name for need in instance.needs if any(need.demand) and not instance.of(need.name)]
-    return tuple(_stranded(spec, name) for name in asked)
+    """Every workload with a demand, and each size of its requests, that has no option in an instance."""
+    found = []
+    for need in instance.needs:
+        options = [instance.options[o] for o in instance.of(need.name)]
+        if not need.sizes and any(need.demand) and not options:
+            found.append(_stranded(spec, need.name))
+        for number, size in enumerate(need.sizes):
+            asked = any(need.of_sizes(period)[number] for period in range(len(instance.hours)))
+            if asked and not any(option.of_size[number] for option in options):
+                found.append(_stranded(spec, need.name, size))
+    return tuple(found)
 
 
-def _stranded(spec: FleetSpec, name: str) -> Stranded:
+def _stranded(spec: FleetSpec, name: str, size: str | None = None) -> Stranded:
     workload = spec.workloads[name]
+    own = workload.deployment if size is None else workload.deployments[size].in_one_pool()
     regions = regions_allowed(spec, workload).values()
     chips = sorted(chips_allowed(spec, workload))
     sold = tuple(
@@ -45,11 +55,9 @@ def _stranded(spec: FleetSpec, name: str) -> Stranded:
         )
     )
     unsold = tuple(chip for chip in chips if chip not in sold)
+    found = Stranded(workload=name, size=size, sold=sold, unsold=unsold, spec=own)
     if not sold:
-        return Stranded(workload=name, sold=sold, unsold=unsold, spec=workload.deployment)
-    slices = {chip: names for chip, names in workload.deployment.search.topologies.items() if chip in sold}
-    narrowed = workload.deployment.changed(
-        {"search.chips": list(sold), "search.topologies": slices, "search.max_usd_per_hour": None}
-    )
-    conflict = solve(narrowed).conflict or ()
-    return Stranded(workload=name, sold=sold, unsold=unsold, spec=narrowed, conflict=conflict)
+        return found
+    slices = {chip: names for chip, names in own.search.topologies.items() if chip in sold}
+    narrowed = own.changed({"search.chips": list(sold), "search.topologies": slices, "search.max_usd_per_hour": None})
+    return replace(found, spec=narrowed, conflict=solve(narrowed).conflict or ())

@@ -14,12 +14,13 @@ from servesat.errors import ServesatError
 from servesat.fleet.conflict import Collision, FleetCorrection
 from servesat.fleet.floor import whole_pods
 from servesat.fleet.formulation import Limit
+from servesat.fleet.instance import Need
 from servesat.fleet.planning import FleetResult
 from servesat.fleet.policies import Comparison
 from servesat.fleet.stranded import Stranded
 from servesat.plan import Status
 from servesat.report.files import write_table, write_text
-from servesat.report.fleet_document import COLUMNS, bill_rows, bills, workload_utilisation
+from servesat.report.fleet_document import COLUMNS, bill_rows, bills, size_shares, workload_utilisation
 from servesat.report.words import conflict, dollars, number
 
 WRITTEN = (".csv", ".parquet", ".html")
@@ -48,6 +49,9 @@ def print_fleet(console: Console, result: FleetResult, beside: Comparison | None
     for first in range(0, len(result.instance.hours), ACROSS):
         console.print(_schedule(result, range(first, min(first + ACROSS, len(result.instance.hours)))))
     console.print(_bill_table(result))
+    for need in result.instance.needs:
+        if need.sizes:
+            console.print(_sizes_table(result, need))
     console.print(_utilisation_table(result))
     if result.floors:
         console.print(_floors_table(result))
@@ -101,6 +105,18 @@ def _bill_table(result: FleetResult) -> Table:
     for name, parts in bills(result).items():
         for position, (key, usd) in enumerate(parts):
             table.add_row(name if position == 0 else "", key, dollars(usd))
+    return table
+
+
+def _sizes_table(result: FleetResult, need: Need) -> Table:
+    """Which replicas serve which requests: the share of each size that each configuration serves over all periods."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"which replicas serve what of {need.name}", title_justify="left")
+    table.add_column("configuration", overflow="fold")
+    for size in need.sizes:
+        table.add_column(size, justify="right")
+    rows = size_shares(result, need)
+    for name, shares in rows.items():
+        table.add_row(name, *(f"{share:.0%}" if share else "." for share in shares))
     return table
 
 
@@ -229,7 +245,8 @@ def _print_stranded(console: Console, result: FleetResult) -> None:
 
 def _stranded_words(one: Stranded) -> Iterator[str]:
     """Why a workload has nothing to run on, a line for each reason."""
-    nothing = f"{one.workload} has nothing to run on"
+    whose = f"{one.workload} has" if one.size is None else f"the {one.size} requests of {one.workload} have"
+    nothing = f"{whose} nothing to run on"
     if not one.sold:
         chips = (
             f"no price for {', '.join(one.unsold)} as they may be bought"

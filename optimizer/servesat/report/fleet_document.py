@@ -1,11 +1,13 @@
 """A fleet's plan as a document, the rows of its table, and what both sum up: the bill, and how full replicas are."""
 
 from collections import defaultdict
+from math import fsum
 from typing import Any
 
 from servesat.fleet.conflict import Collision
 from servesat.fleet.floor_map import FloorMap
 from servesat.fleet.formulation import Limit
+from servesat.fleet.instance import Need
 from servesat.fleet.planning import Allocation, FleetResult
 from servesat.fleet.policies import Comparison
 from servesat.fleet.stranded import Stranded
@@ -28,6 +30,7 @@ COLUMNS: dict[str, type] = {
 
 def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, Any]:
     """The answer to `servesat fleet --json`."""
+    sizes = {need.name: need.sizes for need in result.instance.needs}
     document: dict[str, Any] = {
         "status": str(result.status),
         "total_usd": result.total_usd,
@@ -38,13 +41,21 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
         "engine": result.engine,
         "periods": len(result.instance.hours),
         "changes": result.changes,
-        "allocations": [_allocation_document(one) for one in result.allocations],
+        "allocations": [_allocation_document(one, sizes[one.workload]) for one in result.allocations],
         "reservations": [
             {"region": one.region, "chip": one.chip, "chips": one.chips, "usd": one.usd} for one in result.reservations
         ],
         "bill": {name: dict(parts) for name, parts in bills(result).items()},
         "utilisation": {
             "workloads": workload_utilisation(result),
+            "sizes": {
+                need.name: {
+                    name: dict(zip(need.sizes, shares, strict=True))
+                    for name, shares in size_shares(result, need).items()
+                }
+                for need in result.instance.needs
+                if need.sizes
+            },
             "quotas": [
                 {"region": region, "chip": chip, "quota": quota, "chips": result.chips_taken[region, chip]}
                 for (region, chip), quota in (result.instance.quotas.items() if result.chips_taken else ())
@@ -92,11 +103,20 @@ def _beside(beside: Comparison) -> dict[str, Any]:
     }
 
 
-def _allocation_document(one: Allocation) -> dict[str, Any]:
-    """An allocation with its plan, at the price of its chips: the plan itself was found at $1 a chip-hour."""
-    plan = one.option.configuration.plan
-    own = None if plan is None else _at_price(plan_document(plan), one.option.usd_per_chip_hour)
-    return {**_allocation_row(one), "plan": own}
+def _allocation_document(one: Allocation, sizes: tuple[str, ...]) -> dict[str, Any]:
+    """An allocation with its plan, at the price of its chips: the plan itself was found at $1 a chip-hour.
+
+    Of several sizes of requests, what it serves of each, and the plan for each that it can serve.
+    """
+    configuration, usd = one.option.configuration, one.option.usd_per_chip_hour
+    if not sizes:
+        plan = configuration.plan
+        return {**_allocation_row(one), "plan": None if plan is None else _at_price(plan_document(plan), usd)}
+    return {
+        **_allocation_row(one),
+        "sizes": dict(zip(sizes, one.requests_per_s, strict=True)),
+        "plans": {size: _at_price(plan_document(plan), usd) for size, plan in configuration.plans.items()},
+    }
 
 
 def _at_price(document: Any, usd_per_chip_hour: float) -> Any:
@@ -144,6 +164,7 @@ def _collision_document(one: Collision) -> dict[str, Any]:
 def _stranded_document(one: Stranded) -> dict[str, Any]:
     return {
         "workload": one.workload,
+        "size": one.size,
         "sold": list(one.sold),
         "unsold": list(one.unsold),
         "conflict": [[str(member) for member in members] for members in one.conflict],
@@ -180,7 +201,7 @@ def _allocation_row(one: Allocation) -> dict[str, Any]:
         "configuration": option.configuration.name,
         "replicas": one.replicas,
         "chips": one.replicas * option.chips,
-        "requests_per_s": one.replicas * option.requests_per_s,
+        "requests_per_s": fsum(one.requests_per_s),
         "usd": one.usd,
     }
 
@@ -209,7 +230,7 @@ def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
     """Share of the capacity counted on that each workload uses in each period; None where it has none."""
     capacity = {need.name: [0.0] * len(need.requests_per_s) for need in result.instance.needs}
     for one in result.allocations:
-        capacity[one.workload][one.period] += one.replicas * one.option.requests_per_s
+        capacity[one.workload][one.period] += fsum(one.requests_per_s)
     unserved = result.unserved or {}
     return {
         need.name: [
@@ -224,3 +245,25 @@ def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
         for need in result.instance.needs
         if result.total_usd is not None
     }
+
+
+def size_shares(result: FleetResult, need: Need) -> dict[str, list[float]]:
+    """The share of each size of a workload's requests that each configuration serves, over the hours of all periods.
+
+    Replicas serve the demand in the proportions in which they could serve the most of it.
+    """
+    hours, sizes = result.instance.hours, range(len(need.sizes))
+    unserved = (result.unserved or {}).get(need.name, (0.0,) * len(hours))
+    capacity = [0.0] * len(hours)
+    mine = [one for one in result.allocations if one.workload == need.name]
+    for one in mine:
+        capacity[one.period] += fsum(one.requests_per_s)
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0 for _ in sizes])
+    for one in mine:
+        period, own = one.period, found[one.option.configuration.name]
+        if capacity[period]:
+            used = (need.requests_per_s[period] - unserved[period]) * hours[period] / capacity[period]
+            for size, rate in enumerate(one.requests_per_s):
+                own[size] += used * rate
+    whole = [fsum(own[size] for own in found.values()) for size in sizes]
+    return {name: [own[size] / whole[size] if whole[size] else 0.0 for size in sizes] for name, own in found.items()}

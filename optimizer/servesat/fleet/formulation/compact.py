@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import ceil, inf
+from math import ceil, fsum, inf
 
 from ortools.math_opt.python import mathopt
 
@@ -16,6 +16,7 @@ from servesat.errors import SolverError
 from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.formulation.floors import Floor
 from servesat.fleet.formulation.highs import solved
+from servesat.fleet.formulation.mixes import Rates, add_mix
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
 
@@ -175,9 +176,9 @@ class FleetModel:
             key = (option.workload, option.configuration.name)
             if key not in used:
                 used[key] = self.model.add_binary_variable()
-            demand = max(self.need[option.workload].demand)
+            most = self._most(o)
             for count in self.x[o]:
-                self.model.add_linear_constraint(count <= self._most(o, demand) * used[key])
+                self.model.add_linear_constraint(count <= most * used[key])
         return mathopt.fast_sum(used.values())
 
     def changes(self) -> mathopt.LinearSum:
@@ -238,11 +239,10 @@ class FleetModel:
                 for rest in self._apart(need, kind)
             ]
             for served, share in rows:
-                # whole units: rounded up, so that no rounding of the solver's decides
-                least = size * ceil(share * demand * (1 - SLACK))
-                self.model.add_linear_constraint(served + share * unserved >= least)
+                self.model.add_linear_constraint(served + share * unserved >= _least(need, period, share))
             if need.n_plus and demand and self._on(Limit("n_plus", (need.name,))):
-                self._spare(need, mine, period, size * demand - unserved)
+                spare = self._spare_of_sizes if need.sizes else self._spare
+                spare(need, mine, period, size * demand - unserved)
         if need.one_chip and self._on(Limit("one_chip", (need.name,))):
             self._one_chip(need, mine)
 
@@ -258,9 +258,20 @@ class FleetModel:
             case _:
                 return [mine]
 
-    def _capacity(self, need: Need, some: list[int], period: int) -> mathopt.LinearSum:
+    def _capacity(self, need: Need, some: list[int], period: int) -> mathopt.LinearTypes:
+        """What some options serve together, of requests of several sizes in their shares."""
         size, options = _size(need), self.instance.options
+        if need.sizes:
+            alike = self._alike(some, period)
+            return add_mix(self.model, alike, need.shares[period], size / need.unit)[0]
         return mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in some)
+
+    def _alike(self, some: list[int], period: int) -> dict[Rates, mathopt.LinearSum]:
+        """Replicas that serve as much of each size, together."""
+        found: dict[Rates, list[mathopt.Variable]] = defaultdict(list)
+        for o in some:
+            found[self.instance.options[o].of_size].append(self.x[o][period])
+        return {rates: mathopt.fast_sum(counts) for rates, counts in found.items()}
 
     def _spare(self, need: Need, mine: list[int], period: int, wanted: mathopt.LinearTypes) -> None:
         """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand.
@@ -278,16 +289,41 @@ class FleetModel:
             alike[options[o].capacity, options[o].purchase == "spot"].append(o)
         for (capacity, _), some in alike.items():
             used = self.model.add_binary_variable()
-            most = 2 * ceil((demand + need.n_plus * self.largest[need.name]) / capacity) + 2 + self._kept(some)
+            most = 2 * ceil(self._enough(some[0])) + 2 + self._kept(some)
             self.model.add_linear_constraint(mathopt.fast_sum(self.x[o][period] for o in some) <= most * used)
             idle = 0.0 if must_serve else size * demand * (1 - used)
             self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted - idle)
 
-    def _most(self, option: int, demand: int) -> int:
-        """More replicas of an option than any best plan has."""
+    def _spare_of_sizes(self, need: Need, mine: list[int], period: int, wanted: mathopt.LinearTypes) -> None:
+        """As `_spare`, of requests of several sizes: without n_plus replicas the rest serves the mix.
+
+        So there are at least as many of any configuration that is used.
+        """
+        size = _size(need)
+        must_serve = self._on(Limit("demand", (need.name,)))
+        alike = self._alike(mine, period)
+        for rates, count in alike.items():
+            some = [o for o in mine if self.instance.options[o].of_size == rates]
+            used = self.model.add_binary_variable()
+            most = 2 * ceil(self._enough(some[0])) + 2 + self._kept(some)
+            self.model.add_linear_constraint(count <= most * used)
+            left = alike | {rates: count - need.n_plus * used}
+            served, _ = add_mix(self.model, left, need.shares[period], size / need.unit)
+            idle = 0.0 if must_serve else size * need.demand[period] * (1 - used)
+            self.model.add_linear_constraint(served >= wanted - idle)
+
+    def _most(self, option: int) -> int:
+        """More replicas of an option than any best plan has, at a demand or after the largest one."""
+        return max(ceil(self._enough(option)) + 1, self._kept([option]))
+
+    def _enough(self, option: int) -> float:
+        """Replicas of an option that serve alone what it can of any demand, with what is to spare beside it."""
         one = self.instance.options[option]
-        spare = self.need[one.workload].n_plus * self.largest[one.workload]
-        return max(ceil((demand + spare) / one.capacity) + 1, self._kept([option]))
+        need = self.need[one.workload]
+        if not need.sizes:
+            return (max(need.demand) + need.n_plus * self.largest[one.workload]) / one.capacity
+        asked = [zip(need.of_sizes(period), one.of_size, strict=True) for period in range(len(need.demand))]
+        return need.n_plus + max(fsum(requests / rate for requests, rate in own if rate) for own in asked)
 
     def _kept(self, options: list[int]) -> int:
         """Replicas of some options in an earlier plan: they need not be stopped."""
@@ -302,9 +338,9 @@ class FleetModel:
         chosen = {chip: self.model.add_binary_variable() for chip in types}
         self.model.add_linear_constraint(mathopt.fast_sum(chosen.values()) == 1)
         for o in mine:
-            for period, demand in enumerate(need.demand):
-                most = self._most(o, demand)
-                self.model.add_linear_constraint(self.x[o][period] <= most * chosen[options[o].configuration.chip])
+            most = self._most(o)
+            for count in self.x[o]:
+                self.model.add_linear_constraint(count <= most * chosen[options[o].configuration.chip])
 
     def _share_chips(self) -> None:
         """What all workloads take of the chips of a region: within the quota, and of reserved ones within those."""
@@ -373,6 +409,17 @@ class FleetModel:
             objective=found.objective_value(),
             bound=found.best_objective_bound(),
         )
+
+
+def _least(need: Need, period: int, share: float) -> float:
+    """What a row must serve of a share of a demand.
+
+    In whole units, rounded up, so that no rounding of the solver's decides; but a mix may just be met by replicas that
+    each serve a part of it, whose capacity is no whole number of units.
+    """
+    if need.sizes:
+        return _size(need) * share * need.requests_per_s[period] / need.unit * (1 - SLACK)
+    return _size(need) * ceil(share * need.demand[period] * (1 - SLACK))
 
 
 def _size(need: Need) -> float:
