@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 from math import inf
 from time import perf_counter
@@ -13,9 +14,11 @@ from servesat.fleet import decomposition
 from servesat.fleet.check import check
 from servesat.fleet.covers import Covers
 from servesat.fleet.decomposition import decomposes, plan_by_decomposition
-from servesat.fleet.planning import plan_instance
+from servesat.fleet.formulation import FleetSolution
+from servesat.fleet.planning import DECOMPOSITION, plan_instance
 from tests import fleet_oracle
 from tests.test_fleet import instance_of, small_fleets
+from tests.test_sizes import fleets_of_two_sizes
 
 GRIDS = (10, 100)
 
@@ -67,17 +70,17 @@ def test_what_cannot_be_served_has_no_cover() -> None:
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-@given(small_fleets())
+@given(st.one_of(small_fleets(), fleets_of_two_sizes()))
 def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
-    for need in raw["needs"]:
-        need |= {"max_share_per_region": None}
     raw |= {"budget": None, "earlier": None, "pods": {}}
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
     assume(best is not None)
     assert best is not None
     instance = instance_of(raw)
+    assume(not instance.stranded())
     found = plan_by_decomposition(instance, perf_counter() + 20)
+    assert found.status is not Status.INFEASIBLE
     assert found.bound <= best[0] * (1 + 1e-9) + 1e-6
     if found.status is not Status.UNKNOWN:  # integers may not fit where a mixture does
         assert check(instance, found) >= best[0] - 2e-6
@@ -113,7 +116,11 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     assert not decomposes(instance_of({**raw, "budget": 5.0}))
     assert not decomposes(instance_of({**raw, "pods": {("r", "x"): ((4, 4), 1)}}))
     assert decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
-    assert not decomposes(instance_of({**raw, "needs": [{**need, "max_share_per_region": 0.5}]}))
+    shared = {**need, "max_share_per_region": 0.5}
+    assert not decomposes(instance_of({**raw, "needs": [shared]}))
+    assert decomposes(instance_of({**raw, "needs": [shared], "options": [option] * 100_000}))
+    one_chip = replace(instance_of(raw).needs[0], one_chip=True)
+    assert not decomposes(replace(instance_of(raw), needs=(one_chip,)))
 
 
 def alike(
@@ -189,3 +196,79 @@ def test_reservations_without_a_quota_have_a_tight_bound_too() -> None:
     found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
     assert found.objective == pytest.approx(30 * 11)
     assert found.bound == pytest.approx(30 * 11, rel=2e-3)
+
+
+def decomposed(raw: dict[str, Any], seconds: float = 20.0) -> FleetSolution:
+    return plan_by_decomposition(instance_of(raw), perf_counter() + seconds)
+
+
+@pytest.mark.parametrize("quota", [30, 100_000, 10**9])
+def test_a_quota_that_is_far_from_full_changes_nothing(quota: int) -> None:
+    found = decomposed(alike(10, [1.0], [{}], {("r", "x"): quota}))
+    assert (found.objective, found.bound) == (pytest.approx(10), pytest.approx(10, rel=2e-3))
+
+
+def test_prices_may_be_tiny() -> None:
+    purchases = [{"usd": 1.0}, {"usd": 3.0, "region": "s"}, {"usd": 0.6, "purchase": "reserved"}]
+    tiny = [{**one, "usd": 1e-6 * one["usd"]} for one in purchases]
+    usual, small = (decomposed(alike(20, [2.0, 1.0], one, {("r", "x"): 25})) for one in (purchases, tiny))
+    assert small.objective == pytest.approx(1e-6 * usual.objective, rel=5e-3)
+    assert small.bound == pytest.approx(1e-6 * usual.bound, rel=5e-3)
+
+
+def test_where_nothing_covers_a_workload_there_is_no_plan() -> None:
+    raw = alike(10, [1.0], [{"purchase": "spot"}], {})
+    for need in raw["needs"]:
+        need["max_spot_share"] = 0.5
+    assert decomposed(raw).status is Status.INFEASIBLE
+
+
+def test_many_small_replicas_may_have_to_spare_a_large_one() -> None:
+    """The large one serves half off spot; two of it may fail beyond what there is, so 200 small ones serve it all."""
+    sizes = [{"name": "large", "usd": 0.01}, {"name": "small", "chip": "y", "purchase": "spot", "rate": 0.01}]
+    raw = alike(1, [1.0], sizes, {("r", "x"): 1})
+    raw["needs"][0] |= {"n_plus": 2, "max_spot_share": 0.5}
+    assert decomposed(raw).objective == pytest.approx(200.01)
+
+
+def test_a_short_peak_is_served_by_chips_that_are_reserved_throughout() -> None:
+    raw = alike(1, [0.0, 10.0], [{"purchase": "reserved"}], {})
+    raw["hours"] = [1000.0, 1.0]
+    found = decomposed(raw)
+    assert found.objective == pytest.approx(10 * 1001)
+    assert found.bound == pytest.approx(10 * 1001, rel=2e-3)
+
+
+def test_a_search_does_not_end_while_something_is_not_served() -> None:
+    """A replica is reserved for each workload, and nine more for an hour, which as many on demand would cost $4500."""
+    raw = alike(30, [1.0, 10.0], [{"purchase": "reserved"}, {"usd": 500.0}], {})
+    raw["hours"] = [167.0, 1.0]
+    found = decomposed(raw)
+    assert found.objective == pytest.approx(30 * 10 * 168)
+    assert found.bound == pytest.approx(found.objective, rel=2e-3)
+
+
+def test_reservations_are_rounded_so_that_a_plan_exists() -> None:
+    """The first workload has four chips of a scarce type or four reserved, of which the mixture wants one."""
+    raw = alike(51, [1.0], [{"chip": "z"}], {("r", "x"): 3})
+    first = {**raw["options"][0], "chips": 4}
+    reserved = {**first, "chip": "y", "usd": 2.0, "purchase": "reserved"}
+    raw["options"] = [*raw["options"][1:], {**first, "chip": "x"}, reserved]
+    found = decomposed(raw)
+    assert found.objective == pytest.approx(50 + 4 * 2)
+    assert found.reserved == {("r", "y"): 4}
+
+
+@pytest.mark.parametrize("replicas", [1000.7, 20_000.7, 1_000_000.7])
+def test_a_cover_of_many_replicas_has_a_tight_bound(replicas: float) -> None:
+    capacity = np.array([[1 / replicas, 0.55 / replicas]])
+    covers = Covers(capacity, np.array([False, False]), np.array([0.0]), np.array([0]))
+    (least,), (usd,), counts = covers.cheapest(np.array([[1.0, 0.56]]), decomposition.GRIDS)
+    assert usd == pytest.approx(counts @ [1.0, 0.56])
+    assert replicas * (1 - 1e-9) <= least <= usd <= replicas + 1
+
+
+def test_no_plan_is_sought_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decomposition, "LARGE", 10)
+    late = plan_instance(instance_of(alike(10, [1.0], [{}, {"chip": "y"}], {("r", "x"): 5})), perf_counter() - 1)
+    assert (late.status, late.engine) == (Status.UNKNOWN, DECOMPOSITION)

@@ -7,6 +7,12 @@ from servesat.fleet.formulation.master import Cover, Master
 from tests.test_fleet import instance_of
 
 
+@pytest.fixture(autouse=True, params=["simplex", "first order"])
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few covers are mixed by the one, many by the other."""
+    monkeypatch.setattr(module, "FEW", 1000 if request.param == "simplex" else 0)
+
+
 def master(quota: int) -> tuple[Master, list[Cover]]:
     """Twelve covers of one replica, the n-th of 12 - n chips at 100 + n² / 10 dollars: fewer chips cost ever more."""
     need = {"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
@@ -26,7 +32,7 @@ def test_the_cheapest_cover_is_taken_where_there_is_room_and_the_next_ones_are_p
 ) -> None:
     monkeypatch.setattr(module, "PROMISING", 8)
     wide, covers = master(20)
-    mixed = wide.with_covers(covers)
+    mixed = wide.with_covers(covers, 20.0)
     assert mixed is not None
     assert mixed[0] == pytest.approx(100, rel=1e-3)
     assert wide.promising() == covers[:8]
@@ -37,7 +43,7 @@ def test_a_tight_quota_has_a_price_and_its_mixture_is_promising(monkeypatch: pyt
     monkeypatch.setattr(module, "PROMISING", 0)
     monkeypatch.setattr(module, "FEWEST", 0)
     tight, covers = master(3)
-    mixed = tight.with_covers(covers)
+    mixed = tight.with_covers(covers, 20.0)
     assert mixed is not None
     usd, scarce, _ = mixed
     assert usd == pytest.approx(108.1, rel=1e-3)
@@ -48,7 +54,7 @@ def test_a_tight_quota_has_a_price_and_its_mixture_is_promising(monkeypatch: pyt
 
 def test_not_to_serve_costs_twice_the_cheapest_cover_in_whatever_order_they_come() -> None:
     none, covers = master(0)
-    mixed = none.with_covers(covers[::-1])
+    mixed = none.with_covers(covers[::-1], 20.0)
     assert mixed is not None
     assert none.short
     assert mixed[0] == pytest.approx(200, rel=1e-3)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,12 +14,14 @@ from typer.testing import CliRunner
 from servesat import SpecError, Status
 from servesat.cli import app
 from servesat.fleet.conflict import minimal_conflict
+from servesat.fleet.formulation import best_mix
 from servesat.fleet.planning import plan_fleet, plan_instance
 from servesat.fleet.policies import compared
 from servesat.fleet.sizes import shared_configurations
+from servesat.fleet.spec import FleetSpec
 from servesat.report.documents import dumps
 from servesat.spec import Spec
-from tests import requests_oracle
+from tests import fleet_oracle, requests_oracle
 from tests.test_fleet import conflict_is_true_and_minimal, instance_of, is_that_of_enumeration, small_fleets
 from tests.test_requests import small_specs
 
@@ -168,12 +171,75 @@ def test_one_size_alone_costs_what_a_workload_without_sizes_does() -> None:
 def test_sharing_replicas_costs_no_more_than_replicas_of_its_own_for_each_size() -> None:
     result = plan_fleet(fleet())
     costs = {policy.name: policy.total_usd for policy in compared(result).policies}
-    apart = costs["replicas of its own for each size of requests"]
+    apart = costs["replicas of its own for each size of requests, in one pool"]
     alone = [plan_fleet(fleet(sizes={name: size})).total_usd for name, size in (("short", SHORT), ("long", LONG))]
     assert apart == pytest.approx(sum(usd or 0.0 for usd in alone))
     assert result.total_usd is not None
     assert result.total_usd < apart
     assert costs["a static fleet, sized for the peak"] > result.total_usd
+
+
+@pytest.mark.parametrize("names", [["short", "long"], ["long", "short"]])
+def test_the_service_levels_of_one_size_are_not_those_of_another(names: list[str]) -> None:
+    sizes = {"short": {**SHORT, "slo": {"tpot_ms": 20}}, "long": LONG}
+    spec = FleetSpec.load(fleet(sizes={name: sizes[name] for name in names})).workloads["chat"]
+    levels = {name: (own.slo.tpot_ms, own.slo.ttft_ms) for name, own in spec.deployments.items()}
+    assert levels == {"short": (20, 1000), "long": (50, 4000)}
+
+
+def test_the_length_of_a_size_is_its_own_whatever_the_deployment_says() -> None:
+    workload = {"context_tokens": 300, "prompt_tokens": 7, "output_tokens": 9}
+    spec = FleetSpec.load(fleet(deployment={**LLAMA, "workload": workload})).workloads["chat"]
+    assert {name: own.workload.held_tokens for name, own in spec.deployments.items()} == {"short": 300, "long": 8400}
+
+
+@pytest.mark.parametrize("demand", [1e-9, 1e-7, 1e-5, 1e-3])
+@pytest.mark.parametrize("other", [1.0, 1e-6, 1000.0])
+def test_next_to_no_demand_takes_one_replica(demand: float, other: float) -> None:
+    sizes = {"short": {**SHORT, "demand": [demand, demand * other]}, "long": {**LONG, "demand": demand}}
+    raw = fleet(sizes=sizes) | {"periods_h": [1, 1]}
+    assert plan_fleet(raw).total_usd == pytest.approx(2 * GPUS["l40s"])
+
+
+def test_a_quiet_night_takes_one_replica() -> None:
+    busy = fleet(sizes={"short": {**SHORT, "demand": [1000, 1e-6]}, "long": {**LONG, "demand": [0, 1e-6]}})
+    result = plan_fleet(busy)
+    assert [(one.option.configuration.chip, one.replicas) for one in result.allocations if one.period == 1] == [
+        ("l40s", 1)
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.5, 50), st.floats(0.5, 50), st.integers(0, 5)), min_size=1, max_size=4),
+    st.floats(-9, 0),
+)
+def test_the_best_mix_of_two_sizes_is_that_of_their_comparative_advantage(
+    replicas: list[tuple[float, float, int]], magnitude: float
+) -> None:
+    share = 0.5 * 10**magnitude
+    counts: dict[tuple[float, ...], int] = {}
+    for *rates, count in replicas:
+        counts[tuple(rates)] = counts.get(tuple(rates), 0) + count
+    expected = fleet_oracle.mixed(list(counts.items()), (share, 1 - share))
+    assert best_mix(counts, (share, 1 - share)).sum() == pytest.approx(expected, rel=1e-9)
+
+
+def test_sizes_apart_are_not_taken_for_another_workload() -> None:
+    raw = fleet({"l40s": 1000, "h100-sxm": 1000})
+    plain = {"deployment": {**LLAMA, "workload": {"prompt_tokens": 200, "output_tokens": 100}}, "demand": 500}
+    raw["workloads"]["chat, short"] = plain
+    result = plan_fleet(raw)
+    costs = {policy.name: policy.total_usd for policy in compared(result).policies}
+    assert result.total_usd is not None
+    assert (costs["replicas of its own for each size of requests, in one pool"] or 0) > result.total_usd
+
+
+def test_spare_replicas_are_asked_for_of_what_is_used() -> None:
+    """Every configuration of a chip may fail once; of those not used there are no rows, so it ends in a moment."""
+    plain, spare = plan_fleet(fleet()), plan_fleet(fleet(n_plus=1))
+    assert spare.status is Status.OPTIMAL
+    assert (plain.total_usd or 0) < (spare.total_usd or 0) <= (plain.total_usd or 0) + 2 * 24 * 4.5
 
 
 def test_what_is_not_served_is_of_all_sizes_alike() -> None:
@@ -199,13 +265,20 @@ def test_the_size_that_nothing_serves_is_named(tmp_path: Path) -> None:
 def test_the_command_says_which_replicas_serve_what(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(dumps(fleet()))
-    assert "which replicas serve what of chat" in CliRunner().invoke(app, ["fleet", str(path)]).stdout
+    assert "which replicas serve what is served of chat" in CliRunner().invoke(app, ["fleet", str(path)]).stdout
     document = json.loads(CliRunner().invoke(app, ["fleet", str(path), "--json"]).stdout)
     shares = document["utilisation"]["sizes"]["chat"]
     assert {size: sum(own[size] for own in shares.values()) for size in ("short", "long")} == pytest.approx(
         {"short": 1, "long": 1}
     )
+    table = tmp_path / "fleet.csv"
+    CliRunner().invoke(app, ["fleet", str(path), "--out", str(table)])
+    rows = pd.read_csv(table)
+    assert (rows["short_requests_per_s"] + rows["long_requests_per_s"]).tolist() == pytest.approx(
+        rows["requests_per_s"].tolist()
+    )
     for one in document["allocations"]:
+        assert one["plan"] is None
         assert sum(one["sizes"].values()) == pytest.approx(one["requests_per_s"])
         assert {plan["topology"] for plan in one["plans"].values()} == {one["configuration"].split(",")[0].split()[1]}
     used = document["utilisation"]["workloads"]["chat"]
@@ -231,9 +304,11 @@ def test_the_command_says_which_replicas_serve_what(tmp_path: Path) -> None:
             "search.modes: requests of several sizes share one pool; leave out disaggregated",
         ),
         (
-            {"deployment": {**LLAMA, "search": {"modes": ["decode_only"]}}, "sizes": {"short": SHORT, "long": LONG}},
-            "slo.ttft_ms: decode_only has no first token",
+            {"deployment": {**LLAMA, "slo": {}, "search": {"modes": ["decode_only"]}}},
+            "workloads.chat: sizes.long: slo.ttft_ms: decode_only has no first token",
         ),
+        ({"size": {}}, "workloads.chat.size: unknown key; did you mean 'sizes'"),
+        ({"sizes": {"": SHORT}}, "workloads.chat.sizes"),
     ],
 )
 def test_malformed_sizes_are_named(workload: dict[str, Any], complaint: str) -> None:

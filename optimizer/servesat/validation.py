@@ -5,7 +5,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -87,6 +87,17 @@ def validate(
         raise error("\n".join(_line(record, detail, where, prefix) for detail in inner)) from None
 
 
+def refuse_unknown(
+    record: type[BaseModel], data: Mapping[str, Any], *, where: str, error: type[ServesatError], prefix: str = ""
+) -> None:
+    """Raise `error` for keys that a record does not have, before anything is made of the others."""
+    unknown = [key for key in data if key not in record.model_fields]
+    if unknown:
+        raise error(
+            "\n".join(_unknown(record, where, ".".join(filter(None, (prefix, str(key)))), str(key)) for key in unknown)
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are meant: `did you mean 'a'?`, or list them when nothing is near."""
     names = sorted(set(known))
@@ -114,14 +125,17 @@ def _line(record: type[BaseModel], detail: Any, where: str, prefix: str) -> str:
     key = ".".join([*([prefix] if prefix else []), *map(str, loc)])
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        owner = _record_at(record, loc[:-1])
-        return f"{where}: {key}: unknown key; {nearest(str(loc[-1]), owner.model_fields if owner else ())}"
+        return _unknown(_record_at(record, loc[:-1]), where, key, str(loc[-1]))
     if kind == "missing":
         return f"{where}: {key} is missing"
     if kind == "value_error":
         return f"{where}: {key}{': ' if key else ''}{detail['ctx']['error']}"
     expected = _EXPECTED.get(kind, detail["msg"]).format(**detail.get("ctx", {}))
     return f"{where}: {key or 'the document'} = {shorten(value)}: {expected}"
+
+
+def _unknown(owner: type[BaseModel] | None, where: str, key: str, name: str) -> str:
+    return f"{where}: {key}: unknown key; {nearest(name, owner.model_fields if owner else ())}"
 
 
 def _record_at(record: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:

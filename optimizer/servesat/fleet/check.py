@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import fsum
 
-import numpy as np
-
 from servesat.errors import SolverError
 from servesat.fleet.earlier import Place
 from servesat.fleet.floor import stands
@@ -15,8 +13,6 @@ from servesat.rules import TOLERANCE
 
 ROUNDING = 10 * TOLERANCE
 """What the whole numbers of the formulation may hide of a demand, relatively."""
-
-TINY = float(np.finfo(float).tiny)
 
 Replicas = Sequence[tuple[Option, int]]
 """How many of each option."""
@@ -76,20 +72,15 @@ def check(instance: FleetInstance, solution: FleetSolution) -> float:
 def counted_on(need: Need, period: int, used: Replicas) -> list[tuple[float, ...]]:
     """Requests/s of each size that some replicas of a workload serve together, in the shares of a period's demand.
 
-    For each option, of requests of one size what it serves. Of several sizes a solver says which replicas serve which;
-    what that adds up to is counted here, and a size beyond its share counts for nothing.
+    For each option; of requests of one size, what it serves.
     """
     if not need.sizes:
         return [(option.requests_per_s * count,) for option, count in used]
     alike: dict[tuple[float, ...], int] = defaultdict(int)
     for option, count in used:
         alike[option.of_size] += count
-    shares = np.array(need.shares[period])
-    served = np.array(list(alike)).reshape(-1, len(shares)) * best_mix(alike, need.shares[period])
-    of_size = served.sum(axis=0)
-    mix = min(one / share for one, share in zip(of_size, shares, strict=True) if share)
-    kept = served * (mix * shares / np.maximum(of_size, TINY))
-    of_one = {rates: row / max(alike[rates], 1) for rates, row in zip(alike, kept, strict=True)}
+    served = best_mix(alike, need.shares[period])
+    of_one = {rates: row / max(alike[rates], 1) for rates, row in zip(alike, served, strict=True)}
     return [tuple((of_one[option.of_size] * count).tolist()) for option, count in used]
 
 

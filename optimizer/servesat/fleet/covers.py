@@ -71,7 +71,7 @@ class _Block:
         """What it costs at least, the cost of a cover, and its replicas."""
         alone_usd, alone = self._of_one_item()
         items = self._in_reach(alone_usd)
-        least, found = 0.0, (alone_usd, alone)
+        least, found = min(self._divided(), alone_usd), (alone_usd, alone)
         for grid in grids:
             usd, replicas = self._covered(items, grid, up=True, most=found[0])
             least = max(least, min(usd, found[0]))
@@ -94,6 +94,15 @@ class _Block:
         best = int(np.argmin(usd))
         replicas[best] = counts[best]
         return float(usd[best]), replicas
+
+    def _divided(self) -> float:
+        """What replicas cost at least that need not be whole, those to spare included."""
+        if not len(self.capacity):
+            return inf
+        rate = self.price / self.capacity
+        off_spot = float(rate[~self.spot].min(initial=inf)) if self.kept else 0.0
+        rest = 1 - self.kept + self.spare * float(self.capacity.min())
+        return (self.kept * off_spot + rest * float(rate.min())) * (1 - TIGHT)
 
     def _in_reach(self, usd: float) -> Ints:
         """Items that a cover may have which costs less, smallest first: beside one of them the rest costs something."""
@@ -139,7 +148,8 @@ class _Block:
             for item in items[:allowed].tolist():
                 parts[int(self.spot[item])].allow(item, int(cells[item]), float(self.price[item]))
         for part, start in zip(parts, (off_spot, total - off_spot), strict=True):
-            np.add.at(replicas, part.trace(start), 1)
+            for item, count in part.trace(start):
+                replicas[item] += count
         return best, replicas
 
     def _parts(self, most: int) -> tuple["_Part", "_Part"]:
@@ -175,17 +185,20 @@ class _Part:
                 return
             step, usd = min(2 * step, most), 2 * usd
 
-    def trace(self, cells: int) -> list[int]:
-        """The items by which so many cells are reached, one for each replica."""
+    def trace(self, cells: int) -> list[tuple[int, int]]:
+        """The items by which so many cells are reached, and how often: as often at once as costs no more."""
         items = [item for item, _, _ in self._items]
         sizes = np.array([size for _, size, _ in self._items])
         prices = np.array([usd for _, _, usd in self._items])
         found = []
         while cells > 0:
-            before = np.maximum(cells - sizes, 0)
-            last = int(np.argmin(self.cost[before] + prices))
-            found.append(items[last])
-            cells = int(before[last])
+            last = int(np.argmin(self.cost[np.maximum(cells - sizes, 0)] + prices))
+            size, usd, times = int(sizes[last]), float(prices[last]), 1
+            most = self.cost[cells] * (1 + TIGHT)
+            while 2 * times * size <= cells and self.cost[cells - 2 * times * size] + 2 * times * usd <= most:
+                times *= 2
+            found.append((items[last], times))
+            cells -= times * size
         return found
 
 

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
@@ -20,11 +21,18 @@ from servesat.fleet.formulation import FleetSolution
 from servesat.fleet.formulation.master import Cover, Master
 from servesat.fleet.formulation.rounding import whole_plan
 from servesat.fleet.instance import FleetInstance
+from servesat.fleet.joint_covers import JointCover, is_joint
 from servesat.plan import Status
 from servesat.rules import TOLERANCE
 
 LARGE = 20_000
 """Replica variables from which a fleet is decomposed; the compact model proves smaller ones faster."""
+
+LARGE_WITH_SHARES = 100_000
+"""The same where a share of some demand survives the loss of a region: such covers are integer programs, and slower."""
+
+LARGE_OF_MIXES = 9_000
+"""The same where requests of several sizes share replicas, of variables with their time for each."""
 
 ENOUGH = 1e-3
 """Stop when the mixture costs so little more than its bound, relatively: the integers lose about as much."""
@@ -78,12 +86,21 @@ FOR_COVERS = 0.75
 
 
 def decomposes(instance: FleetInstance) -> bool:
-    """Whether a fleet is large, of requests of one size, and its workloads joined by quotas and reservations alone."""
-    simple = all(need.max_share_per_region is None and not need.one_chip and not need.sizes for need in instance.needs)
-    large = len(instance.options) * len(instance.hours) >= LARGE
+    """Whether a fleet is large, and its workloads are joined by quotas and reservations alone."""
+    simple = not any(need.one_chip for need in instance.needs)
     alone = instance.budget_usd is None and instance.earlier is None and not instance.pods
     asked = any(any(need.demand) for need in instance.needs)
-    return large and simple and alone and asked and all(instance.of(need.name) for need in instance.needs)
+    return _is_large(instance) and simple and alone and asked and not instance.stranded()
+
+
+def _is_large(instance: FleetInstance) -> bool:
+    """Whether the compact model proves less; with mixes it proves periods that nothing joins, one by one."""
+    periods, needs = len(instance.hours), instance.needs
+    if any(need.sizes for need in needs):
+        each = sum(len(instance.of(need.name)) * (1 + len(need.sizes)) for need in needs)
+        return each * (1 if instance.periods_stand_alone else periods) >= LARGE_OF_MIXES
+    shares = any(need.max_share_per_region is not None for need in needs)
+    return len(instance.options) * periods >= (LARGE_WITH_SHARES if shares else LARGE)
 
 
 def plan_by_decomposition(
@@ -158,22 +175,26 @@ class _Search:
 
         Gives the last gap.
         """
-        prices, gaps, step, took = first, [gap], STEP, 0.0
-        while len(gaps) == 1 or (time.perf_counter() + took < until and not self.has_no_room()):
+        prices, gaps, step, took, settled = first, [gap], STEP, 0.0, 0
+        while len(gaps) == 1 or time.perf_counter() + took < until:
             before, start = self.least, time.perf_counter()
             covers = self._covers_at(prices)
+            if self.has_no_room():
+                break
             step = min(LONGEST, LONGER * step) if self.least > before else max(SHORTER * step, SHORTEST)
             for _ in range(NEAR_AT_FIRST if len(gaps) == 1 else NEAR_LATER):
                 if time.perf_counter() < start + FOR_NEAR * (until - start):
                     covers += self._covers_near_best(gaps[-1])
-            mixed = self.master.with_covers(covers)
+            mixed = self.master.with_covers(covers, until - time.perf_counter())
             if mixed is None:
                 break
             usd, scarce, kept = mixed
             gaps.append(1 - self.least / usd)
-            tell(f"round {len(gaps) - 1} of prices, a gap of {gaps[-1]:.1%}")
-            stalled = len(gaps) > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED and not self.master.short
-            if gaps[-1] <= enough or stalled:
+            settled = 0 if self.master.short else settled + 1
+            all_is_served = "" if settled else ", with some demand not served"
+            tell(f"round {len(gaps) - 1} of prices, a gap of {gaps[-1]:.1%}{all_is_served}")
+            stalled = settled > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED
+            if settled and (gaps[-1] <= enough or stalled):
                 break
             prices = self.best.towards(scarce, self._no_gain(kept), step)
             took = time.perf_counter() - start
@@ -237,7 +258,9 @@ class _Blocks:
     chips: Floats
     place: Ints
     reserved: Bools
-    covers: Covers
+    simple: Ints  # blocks that a single row covers
+    covers: Covers  # of those
+    joint: dict[int, JointCover]  # of the others
 
     def at(self, prices: _Prices) -> Floats:
         """What a replica of each option costs at some prices, infinite where there is none."""
@@ -246,10 +269,10 @@ class _Blocks:
         return np.where(self.option >= 0, self.usd + self.chips * extra, np.inf)
 
     def of_item(self, price: Floats) -> Floats:
-        """What a replica of each item costs at least, of the shape of the covers' capacity."""
+        """What a replica of each item costs at least in simple blocks, of the shape of the covers' capacity."""
         least = np.full(self.covers.capacity.shape, np.inf)
         rows = np.broadcast_to(np.arange(len(price))[:, None], price.shape)
-        np.minimum.at(least, (rows, self.item), price)
+        np.minimum.at(least, (rows, self.item[self.simple]), price)
         return least
 
 
@@ -272,6 +295,8 @@ def _blocks(instance: FleetInstance, places: list[tuple[str, str]]) -> _Blocks:
     np.maximum.at(capacity, (rows, item), of_option([float(one.capacity) for one in options]))
     is_reserved = real & np.array([one.purchase == "reserved" for one in options])[option]
     usd = np.where(is_reserved, 0.0, of_option([one.usd_per_hour for one in options]))
+    is_simple = np.array([not is_joint(one) for one in instance.needs])[need]
+    simple = need[is_simple]
     return _Blocks(
         period=period,
         option=option[need],
@@ -280,30 +305,46 @@ def _blocks(instance: FleetInstance, places: list[tuple[str, str]]) -> _Blocks:
         chips=of_option([float(one.chips) for one in options])[need],
         place=np.where(real, np.array([number[one.place] for one in options])[option], 0)[need],
         reserved=is_reserved[need],
+        simple=np.flatnonzero(is_simple),
         covers=Covers(
-            capacity=capacity[need] / demand[:, None],
+            capacity=capacity[simple] / demand[is_simple, None],
             spot=np.arange(items) % 2 == 1,
-            kept=np.array([1 - one.max_spot_share for one in instance.needs])[need],
-            spare=np.array([one.n_plus for one in instance.needs])[need],
+            kept=np.array([1 - one.max_spot_share for one in instance.needs])[simple],
+            spare=np.array([one.n_plus for one in instance.needs])[simple],
         ),
+        joint={
+            block: JointCover(instance.needs[need[block]].in_period(int(period[block])), of_block)
+            for block in np.flatnonzero(~is_simple).tolist()
+            for of_block in [tuple(options[o] for o in of_need[need[block]])]
+        },
     )
 
 
 def _most_usd(instance: FleetInstance, blocks: _Blocks) -> float:
     """What some plan does not exceed, if there is one: every quota rented whole, the rest by the dearest replicas.
 
-    What a plan has where there is no quota could as well be replicas of one option that serve all of a block.
+    What a plan has where there is no quota could as well be replicas of one option that serve all of a block; of a
+    joint one, no more than some of each.
     """
     hours, dearest = sum(instance.hours), defaultdict[tuple[str, str], float](float)
     for option in instance.options:
         dearest[option.place] = max(dearest[option.place], option.usd_per_chip_hour)
     quotas = sum(count * dearest[place] * hours for place, count in instance.quotas.items())
     free = np.array([option.place not in instance.quotas for option in instance.options])
-    capacity = np.take_along_axis(blocks.covers.capacity, blocks.item, axis=1)
-    is_free = free[blocks.option] & (blocks.option >= 0)
-    count = np.ceil(1 / np.where(is_free, capacity, 1.0)) + 1 + blocks.covers.spare[:, None]
-    usd = np.array([option.usd_per_hour for option in instance.options])[blocks.option] * hours
-    return float(quotas + np.where(is_free, count * usd, 0.0).max(axis=1).sum())
+    simple, covers = blocks.simple, blocks.covers
+    capacity = np.take_along_axis(covers.capacity, blocks.item[simple], axis=1)
+    is_free = free[blocks.option[simple]] & (blocks.option[simple] >= 0)
+    served = 1 + covers.spare * covers.capacity.max(axis=1, initial=0.0)  # any replica may be one to spare
+    count = np.ceil(served[:, None] / np.where(is_free, capacity, 1.0)) + 1
+    usd = np.array([option.usd_per_hour for option in instance.options])
+    of_simple = np.where(is_free, count * usd[blocks.option[simple]] * hours, 0.0).max(axis=1).sum()
+    of_joint = sum(
+        2 * (ceil(own.need.replicas_alone(option)) + own.need.n_plus + 1) * option.usd_per_hour * hours
+        for own in blocks.joint.values()
+        for option in own.options
+        if option.place not in instance.quotas
+    )
+    return float(quotas + of_simple + of_joint)
 
 
 def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
@@ -323,18 +364,23 @@ def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
 
 def _cheapest(blocks: _Blocks, price: Floats) -> tuple[list[Cover], float]:
     """The cheapest cover of each block at prices of its options, and what all of them cost at least."""
-    of_item = blocks.of_item(price)
+    of_simple = price[blocks.simple]
+    of_item = blocks.of_item(of_simple)
     least, _, replicas = blocks.covers.cheapest(of_item, GRIDS)
-    is_cheapest = price == np.take_along_axis(of_item, blocks.item, axis=1)
-    covers = []
-    for block in range(len(price)):
+    is_cheapest = of_simple == np.take_along_axis(of_item, blocks.item[blocks.simple], axis=1)
+    covers, total = [], float(least.sum())
+    for row, block in enumerate(blocks.simple.tolist()):
         picked = []
-        for item in np.flatnonzero(replicas[block]).tolist():
-            column = int(np.flatnonzero(is_cheapest[block] & (blocks.item[block] == item))[0])
-            picked.append((int(blocks.option[block, column]), int(replicas[block, item])))
-        if picked:
-            covers.append(Cover(block, int(blocks.period[block]), tuple(picked)))
-    return covers, float(least.sum())
+        for item in np.flatnonzero(replicas[row]).tolist():
+            column = int(np.flatnonzero(is_cheapest[row] & (blocks.item[block] == item))[0])
+            picked.append((int(blocks.option[block, column]), int(replicas[row, item])))
+        covers.append(Cover(block, int(blocks.period[block]), tuple(picked)))
+    for block, own in blocks.joint.items():
+        usd, counts = own.cheapest(price[block, : len(own.options)])
+        total += usd
+        picked = [(int(blocks.option[block, column]), count) for column, count in enumerate(counts) if count]
+        covers.append(Cover(block, int(blocks.period[block]), tuple(picked)))
+    return [cover for cover in covers if cover.replicas], total
 
 
 def _given_back(instance: FleetInstance, places: list[tuple[str, str]], prices: _Prices) -> float:

@@ -105,6 +105,13 @@ class Need:
             shares=shares * periods,
         )
 
+    def replicas_alone(self, option: Option) -> float:
+        """Replicas of an option that serve alone what it can of the largest demand, not whole."""
+        if not self.sizes:
+            return max(self.demand) / option.capacity
+        asked = [zip(self.of_sizes(period), option.of_size, strict=True) for period in range(len(self.demand))]
+        return max(fsum(requests / rate for requests, rate in own if rate) for own in asked)
+
     def of_sizes(self, period: int) -> tuple[float, ...]:
         """Requests/s of each size in a period."""
         return tuple(self.requests_per_s[period] * share for share in self.shares[period])
@@ -145,6 +152,19 @@ class FleetInstance:
             found[option.workload].append(position)
         return found
 
+    def stranded(self) -> list[tuple[str, str | None]]:
+        """Workloads with a demand that nothing serves, or the sizes of their requests that nothing does, by name."""
+        found: list[tuple[str, str | None]] = []
+        for need in self.needs:
+            options = [self.options[o] for o in self.of(need.name)]
+            if not need.sizes and any(need.demand) and not options:
+                found.append((need.name, None))
+            asked = [any(rates) for rates in zip(*map(need.of_sizes, range(len(need.shares))), strict=True)]
+            for number, size in enumerate(need.sizes):
+                if asked[number] and not any(option.of_size[number] for option in options):
+                    found.append((need.name, size))
+        return found
+
     def slices(self, place: tuple[str, str], period: int, replicas: Sequence[Sequence[int]]) -> Counts:
         """The slices that stand in the pods of a place in a period, for replicas by option and period."""
         here = [(one, counts[period]) for one, counts in zip(self.options, replicas, strict=True) if one.place == place]
@@ -155,6 +175,13 @@ class FleetInstance:
     def reserved_prices(self) -> dict[tuple[str, str], float]:
         """What a reserved chip costs an hour, by region and type, where there are any."""
         return {one.place: one.usd_per_chip_hour for one in self.options if one.purchase == "reserved"}
+
+    @property
+    def periods_stand_alone(self) -> bool:
+        """Whether nothing joins several periods: no reservation, budget, earlier plan, or type of chip for all."""
+        joined = self.reserved_prices or self.budget_usd is not None or self.earlier is not None
+        others = self.taken or self.standing or any(need.one_chip for need in self.needs)
+        return len(self.hours) > 1 and not joined and not others
 
     def only(self, keep: Callable[[Option], bool]) -> "FleetInstance":
         """The instance with some of its options."""
@@ -173,24 +200,22 @@ class FleetInstance:
         return replace(self, needs=tuple(need.at_its_peak(len(hours)) for need in self.needs), hours=hours)
 
     def with_sizes_apart(self) -> "FleetInstance":
-        """The instance with each size of requests a workload of its own, which shares no replica."""
-        needs, options = [], []
+        """The instance with each size of requests a workload of its own, which shares no replica, by other names."""
+        needs: list[Need] = []
+        options: list[Option] = []
         for need in self.needs:
             own = [self.options[o] for o in self.of(need.name)]
-            if not need.sizes:
-                needs.append(need)
-                options += own
-            for number, size in enumerate(need.sizes):
-                name = f"{need.name}, {size}"
-                rates = tuple(need.of_sizes(period)[number] for period in range(len(self.hours)))
-                alone = [
-                    replace(one, workload=name, requests_per_s=one.of_size[number], of_size=())
-                    for one in own
-                    if one.of_size[number]
-                ]
-                apart, counted = in_units(replace(need, name=name, requests_per_s=rates, sizes=(), shares=()), alone)
+            for size in range(len(need.sizes)) if need.sizes else (None,):
+                name = str(len(needs))
+                apart, mine = replace(need, name=name), [replace(one, workload=name) for one in own]
+                if size is not None:
+                    rates = tuple(need.of_sizes(period)[size] for period in range(len(self.hours)))
+                    mine = [
+                        replace(one, requests_per_s=one.of_size[size], of_size=()) for one in mine if one.of_size[size]
+                    ]
+                    apart, mine = in_units(replace(apart, requests_per_s=rates, sizes=(), shares=()), mine)
                 needs.append(apart)
-                options += counted
+                options += mine
         return replace(self, needs=tuple(needs), options=tuple(options))
 
     def short_of(self, unserved: Mapping[str, Sequence[float]]) -> "FleetInstance":

@@ -39,6 +39,8 @@ SAYINGS = {
 }
 """What is being done while a goal is pursued."""
 
+COMPACT, COMPACT_OF_MIXES = "compact model, HiGHS", "compact model, SCIP"
+
 DECOMPOSITION = "decomposition, PDLP and HiGHS"
 
 LONGEST_S = 300.0
@@ -109,7 +111,7 @@ class FleetResult:
     chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     changes: int | None = None
     undecided: bool = False
-    engine: str = "compact model, HiGHS"
+    engine: str = COMPACT
     solve_s: float = 0.0
 
     @property
@@ -153,19 +155,12 @@ def cheapest(instance: FleetInstance, deadline: float, tell: Callable[[str], Non
     """The least money alone, until a deadline: large instances decomposed, periods that nothing joins one by one."""
     if decomposes(instance):
         found = _decomposed(instance, deadline, tell)
-        if found is not None:
-            return found
-    if _is_separable(instance):
+        if found is not None or time.perf_counter() > deadline:
+            return found or FleetSolution(Status.UNKNOWN)
+    if instance.periods_stand_alone:
         return _by_period(instance, deadline, tell)
     model = FleetModel(instance, deadline=deadline)
     return model.solve(model.usd(), _time_for("usd", deadline))
-
-
-def _is_separable(instance: FleetInstance) -> bool:
-    """Whether nothing joins the periods: no reservation, no budget, no earlier plan, and no type of chip for all."""
-    joined = instance.reserved_prices or instance.budget_usd is not None or instance.earlier is not None
-    others = instance.taken or instance.standing or any(need.one_chip for need in instance.needs)
-    return len(instance.hours) > 1 and not joined and not others
 
 
 def _by_period(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution:
@@ -215,6 +210,13 @@ def plan_instance(
     tell: Callable[[str], None] = lambda _: None,
 ) -> FleetResult:
     """Plan an instance until a deadline, a moment of `time.perf_counter`, for some of the goals."""
+    nothing_serves = instance.stranded()
+    if nothing_serves and not degrade:
+        conflict = (Limit("demand", (nothing_serves[0][0],)),)
+        return FleetResult(status=Status.INFEASIBLE, instance=instance, conflict=conflict)
+    if instance.earlier is None:  # else a replica that nobody needs may stay, to change less
+        asked = {need.name for need in instance.needs if any(need.demand)}
+        instance = instance.only(lambda option: option.workload in asked)
     if not degrade and decomposes(instance):
         large = _decomposed(instance, deadline, tell)
         if large is not None and large.status is Status.INFEASIBLE:
@@ -222,14 +224,14 @@ def plan_instance(
         if large is not None:
             done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(("configurations", "changes"), False)}
             return _planned(instance, large, large.bound, done, engine=DECOMPOSITION)
-        if len(instance.options) * len(instance.hours) >= HOPELESS:
+        if len(instance.options) * len(instance.hours) >= HOPELESS or time.perf_counter() > deadline:
             return FleetResult(status=Status.UNKNOWN, instance=instance, engine=DECOMPOSITION)
     model = FleetModel(instance, may_fall_short=degrade, deadline=deadline)
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}
     for name, goal in _goals(model, instance, goals, degrade=degrade):
         tell(SAYINGS.get(name, name))
-        alone = name == "usd" and not degrade and _is_separable(instance)
+        alone = name == "usd" and not degrade and instance.periods_stand_alone
         found = _by_period(instance, deadline, tell) if alone else model.solve(goal, _time_for(name, deadline))
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             if not proved:
@@ -243,7 +245,8 @@ def plan_instance(
             bound = found.bound
         model.keep(goal, found.objective)
     unserved = _unserved(instance, solution) if degrade else None
-    return _planned(instance, solution, bound, proved, engine="compact model, HiGHS", unserved=unserved)
+    engine = COMPACT_OF_MIXES if any(need.sizes for need in instance.needs) else COMPACT
+    return _planned(instance, solution, bound, proved, engine=engine, unserved=unserved)
 
 
 def _planned(

@@ -77,10 +77,12 @@ def _policies(instance: FleetInstance, time_limit_s: float) -> tuple[Policy, ...
         without = instance.only(lambda option: option.purchase != "reserved")
         found.append(_best("no reservations", without, time_limit_s))
     shared = [need for need in instance.needs if need.sizes]
-    if (
-        shared and instance.earlier is None and not any(need.one_chip for need in shared)
-    ):  # these are of whole workloads
-        found.append(_best("replicas of its own for each size of requests", instance.with_sizes_apart(), time_limit_s))
+    alone = instance.earlier is None and not any(
+        need.one_chip for need in shared
+    )  # limits on a workload, not on a size
+    if shared and alone:
+        name = "replicas of its own for each size of requests, in one pool"
+        found.append(_best(name, instance.with_sizes_apart(), time_limit_s))
     return (*found, _one_after_another(instance, time_limit_s))
 
 

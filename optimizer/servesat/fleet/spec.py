@@ -2,12 +2,11 @@
 
 import csv
 from collections.abc import Mapping
-from functools import cached_property
 from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.accelerator import Chip, Topology, axis_sizes, is_topology
 from servesat.catalogue import chip_ids, load_chip, load_price_book
@@ -16,7 +15,7 @@ from servesat.fleet.floor import CUBIC, Box, Pods
 from servesat.plan import Mode
 from servesat.pricing import PriceBook, Purchase
 from servesat.spec import DEFAULT_PRICE_BOOK, Spec
-from servesat.validation import Count, Positive, Strict, Usd, nearest, read_yaml, shorten, validate
+from servesat.validation import Count, Positive, Strict, Usd, nearest, read_yaml, refuse_unknown, shorten, validate
 from servesat.workload import Slo, Tokens
 
 MAX_PERIODS = 10_000
@@ -87,10 +86,18 @@ class RequestSize(Strict):
     slo: Slo = Field(default=Slo(), description="Service levels in place of the deployment's.")
 
     @property
-    def changes(self) -> dict[str, Any]:
-        """What it changes of a deployment."""
-        levels = {f"slo.{name}": getattr(self.slo, name) for name in sorted(self.slo.model_fields_set)}
-        return {"workload.prompt_tokens": self.prompt_tokens, "workload.output_tokens": self.output_tokens, **levels}
+    def length(self) -> dict[str, Any]:
+        """What it changes of a deployment's workload: the prompt and the answer, in place of all that it says."""
+        return {
+            "workload.context_tokens": None,
+            "workload.prompt_tokens": self.prompt_tokens,
+            "workload.output_tokens": self.output_tokens,
+        }
+
+    @property
+    def levels(self) -> dict[str, Any]:
+        """What it changes of a deployment's service levels."""
+        return {f"slo.{name}": getattr(self.slo, name) for name in sorted(self.slo.model_fields_set)}
 
 
 class FleetWorkload(Strict):
@@ -101,7 +108,9 @@ class FleetWorkload(Strict):
 
     deployment: Spec
     demand: tuple[Rate, ...] = Field(description="Requests/s in each period.")
-    sizes: dict[str, RequestSize] = Field(default={}, description="Requests of several lengths, by name.")
+    sizes: dict[Annotated[str, Field(min_length=1)], RequestSize] = Field(
+        default={}, description="Requests of several lengths, by name."
+    )
     regions: tuple[str, ...] | None = Field(default=None, description="Where it may run; absent: anywhere.")
     chips: tuple[str, ...] | None = Field(default=None, description="What it may run on; absent: any.")
     n_plus: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
@@ -114,22 +123,25 @@ class FleetWorkload(Strict):
     one_chip: Annotated[bool, Field(strict=True)] = Field(default=False, description="One type of chip throughout.")
     priority: Count = Field(default=1, description="1 is served first when capacity is short.")
 
-    @cached_property
+    _deployments: dict[str, Spec] = PrivateAttr(default={})
+
+    @property
     def deployments(self) -> dict[str, Spec]:
-        """What one deployment must do for each size of requests; where there is one, without a name."""
-        sizes = {name: self.deployment.changed(size.changes) for name, size in self.sizes.items()}
-        return sizes or {"": self.deployment}
+        """What one deployment must do for each size of requests."""
+        return self._deployments
 
     @model_validator(mode="after")
-    def _sizes_have_deployments(self) -> Self:
+    def _read_deployments(self) -> Self:
         if self.sizes and Mode.DISAGGREGATED in (self.deployment.search.modes or ()):
             raise ValueError(
                 "deployment.search.modes: requests of several sizes share one pool; leave out disaggregated"
             )
-        try:
-            self.deployments  # noqa: B018 - is kept
-        except SpecError as fault:
-            raise ValueError(f"sizes: {fault}") from None
+        self._deployments = {}
+        for name, size in self.sizes.items():
+            try:
+                self._deployments[name] = self.deployment.changed(size.length | size.levels)
+            except SpecError as fault:
+                raise ValueError(f"sizes.{name}: {str(fault).partition(': ')[2]}") from None
         return self
 
 
@@ -157,6 +169,7 @@ class FleetSpec(Strict):
             data, where, folder = read_yaml(path, SpecError), str(path), path.parent
         if not isinstance(data, Mapping):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        refuse_unknown(cls, data, where=where, error=SpecError)
         workloads, periods = data.get("workloads"), data.get("periods_h", [1.0])
         if isinstance(workloads, Mapping) and isinstance(periods, list | tuple):
             read = {name: _workload(given, len(periods), folder, where, name) for name, given in workloads.items()}
@@ -225,13 +238,14 @@ def _workload(given: Any, periods: int, folder: Path, where: str, name: str) -> 
     """A workload with its deployment and its demand read. Raises SpecError."""
     if not isinstance(given, Mapping):
         return given
+    refuse_unknown(FleetWorkload, given, where=where, error=SpecError, prefix=f"workloads.{name}")
     read, key = dict(given), f"{where}: workloads.{name}"
     first: dict[str, Any] = {}
     if "sizes" in given:
         sizes = _sizes(given["sizes"], periods, folder, where, f"workloads.{name}.sizes")
         if "demand" in given:
             raise SpecError(f"{key}.demand: expected none beside sizes; each of them has its own")
-        first = next(iter(sizes.values())).changes
+        first = next(iter(sizes.values())).length
         every = zip(*(size.demand for size in sizes.values()), strict=True)
         read |= {"sizes": sizes, "demand": [fsum(of_period) for of_period in every]}
     elif "demand" in given:
@@ -246,12 +260,17 @@ def _sizes(given: Any, periods: int, folder: Path, where: str, key: str) -> dict
     if not isinstance(given, Mapping) or not given:
         expected = "expected prompt_tokens, output_tokens and demand of each, by name"
         raise SpecError(f"{where}: {key} = {shorten(given)}: {expected}")
-    read = {}
+    read, faults = {}, []
     for name, size in given.items():
         own, prefix = size, f"{key}.{name}"
-        if isinstance(size, Mapping) and "demand" in size:
-            own = {**size, "demand": _demand(size["demand"], periods, folder, f"{where}: {prefix}")}
-        read[name] = validate(RequestSize, own, where=where, error=SpecError, prefix=prefix)
+        try:
+            if isinstance(size, Mapping) and "demand" in size:
+                own = {**size, "demand": _demand(size["demand"], periods, folder, f"{where}: {prefix}")}
+            read[name] = validate(RequestSize, own, where=where, error=SpecError, prefix=prefix)
+        except SpecError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise SpecError("\n".join(faults))
     return read
 
 

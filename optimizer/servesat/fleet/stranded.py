@@ -28,19 +28,10 @@ class Stranded:
 
 def stranded(spec: FleetSpec, instance: FleetInstance) -> tuple[Stranded, ...]:
     """Every workload with a demand, and each size of its requests, that has no option in an instance."""
-    found = []
-    for need in instance.needs:
-        options = [instance.options[o] for o in instance.of(need.name)]
-        if not need.sizes and any(need.demand) and not options:
-            found.append(_stranded(spec, need.name))
-        for number, size in enumerate(need.sizes):
-            asked = any(need.of_sizes(period)[number] for period in range(len(instance.hours)))
-            if asked and not any(option.of_size[number] for option in options):
-                found.append(_stranded(spec, need.name, size))
-    return tuple(found)
+    return tuple(_stranded(spec, name, size) for name, size in instance.stranded())
 
 
-def _stranded(spec: FleetSpec, name: str, size: str | None = None) -> Stranded:
+def _stranded(spec: FleetSpec, name: str, size: str | None) -> Stranded:
     workload = spec.workloads[name]
     own = workload.deployment if size is None else workload.deployments[size].in_one_pool()
     regions = regions_allowed(spec, workload).values()

@@ -20,7 +20,7 @@ from servesat.fleet.policies import Comparison
 from servesat.fleet.stranded import Stranded
 from servesat.plan import Status
 from servesat.report.files import write_table, write_text
-from servesat.report.fleet_document import COLUMNS, bill_rows, bills, size_shares, workload_utilisation
+from servesat.report.fleet_document import bill_rows, bills, columns, size_shares, workload_utilisation
 from servesat.report.words import conflict, dollars, number
 
 WRITTEN = (".csv", ".parquet", ".html")
@@ -109,11 +109,12 @@ def _bill_table(result: FleetResult) -> Table:
 
 
 def _sizes_table(result: FleetResult, need: Need) -> Table:
-    """Which replicas serve which requests: the share of each size that each configuration serves over all periods."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"which replicas serve what of {need.name}", title_justify="left")
+    """Which replicas serve which requests: the share of each size served that each configuration has in all periods."""
+    title = f"which replicas serve what is served of {need.name}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("configuration", overflow="fold")
     for size in need.sizes:
-        table.add_column(size, justify="right")
+        table.add_column(size, justify="right", overflow="fold")
     rows = size_shares(result, need)
     for name, shares in rows.items():
         table.add_row(name, *(f"{share:.0%}" if share else "." for share in shares))
@@ -169,7 +170,7 @@ def _policies_table(result: FleetResult, beside: Comparison) -> Table:
             table.add_row(policy.name, "cannot serve it", "")
         else:
             more = policy.total_usd / (result.total_usd or 1.0) - 1
-            table.add_row(policy.name, dollars(policy.total_usd), f"{more:+.1%}")
+            table.add_row(policy.name, dollars(policy.total_usd), f"{round(more, 3) + 0.0:+.1%}")
     return table
 
 
@@ -317,7 +318,7 @@ def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> N
     rows = bill_rows(result)
     match path.suffix:
         case ".csv" | ".parquet":
-            write_table(path, rows, columns=COLUMNS, flatten=lambda row: row, head={}, under="rows")
+            write_table(path, rows, columns=columns(result), flatten=lambda row: row, head={}, under="rows")
         case ".html":
             from servesat.report.fleet_page import fleet_page
 

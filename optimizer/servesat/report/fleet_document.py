@@ -114,6 +114,7 @@ def _allocation_document(one: Allocation, sizes: tuple[str, ...]) -> dict[str, A
         return {**_allocation_row(one), "plan": None if plan is None else _at_price(plan_document(plan), usd)}
     return {
         **_allocation_row(one),
+        "plan": None,
         "sizes": dict(zip(sizes, one.requests_per_s, strict=True)),
         "plans": {size: _at_price(plan_document(plan), usd) for size, plan in configuration.plans.items()},
     }
@@ -177,8 +178,12 @@ def _limit_document(limit: Limit) -> dict[str, Any]:
 
 def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
     """A row for each allocation, for chips reserved and for changes, over all periods: their dollars are the bill."""
-    rows = [_allocation_row(one) for one in result.allocations]
-    nothing = dict.fromkeys(COLUMNS)
+    sizes = {need.name: tuple(map(_of_size, need.sizes)) for need in result.instance.needs}
+    nothing = dict.fromkeys(columns(result))
+    rows = [
+        nothing | _allocation_row(one) | dict(zip(sizes[one.workload], one.requests_per_s, strict=False))
+        for one in result.allocations
+    ]
     rows += [
         {**nothing, "workload": "(reserved)", "region": one.region, "purchase": "reserved", "chip": one.chip,
          "chips": one.chips, "usd": one.usd}
@@ -188,6 +193,16 @@ def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
     if earlier is not None and earlier.usd_per_change and result.changes:
         rows.append({**nothing, "workload": "(changes)", "usd": earlier.usd_per_change * result.changes})
     return rows
+
+
+def columns(result: FleetResult) -> dict[str, type]:
+    """The columns of a fleet's table: with requests of several sizes, one for each of them."""
+    sizes = dict.fromkeys(size for need in result.instance.needs for size in need.sizes)
+    return COLUMNS | {_of_size(size): float for size in sizes}
+
+
+def _of_size(size: str) -> str:
+    return f"{size}_requests_per_s"
 
 
 def _allocation_row(one: Allocation) -> dict[str, Any]:
@@ -248,7 +263,7 @@ def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
 
 
 def size_shares(result: FleetResult, need: Need) -> dict[str, list[float]]:
-    """The share of each size of a workload's requests that each configuration serves, over the hours of all periods.
+    """The share that each configuration has in what is served of each size of a workload, over all hours.
 
     Replicas serve the demand in the proportions in which they could serve the most of it.
     """

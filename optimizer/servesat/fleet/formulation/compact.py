@@ -8,20 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import ceil, fsum, inf
+from math import ceil, inf
 
 from ortools.math_opt.python import mathopt
 
 from servesat.errors import SolverError
 from servesat.fleet.earlier import Earlier, Place
+from servesat.fleet.formulation.engines import solved
 from servesat.fleet.formulation.floors import Floor
-from servesat.fleet.formulation.highs import solved
-from servesat.fleet.formulation.mixes import Rates, add_mix
+from servesat.fleet.formulation.mixes import PARTS, SLACK, Rates, add_mix, no_less
+from servesat.fleet.formulation.spare_mixes import SpareMix
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
-
-SLACK = 1e-9
-"""How much more than its optimum an earlier goal may cost while a later one is pursued, relatively."""
 
 SIZE = 1e3
 """What a workload's largest demand is in its rows: HiGHS calls plans optimal that are not where it is far more.
@@ -72,8 +70,9 @@ def limits_of(instance: FleetInstance) -> list[Limit]:
 class FleetModel:
     """One integer program over an instance; some limits may be left out, some demand left unserved.
 
-    `reserved` settles the chips that are reserved, by region and type. A model that is not built by `deadline`, a
-    moment of `time.perf_counter`, stays `unfinished`: what it is asked to solve is unknown.
+    `reserved` settles the chips that are reserved, by region and type, or how many there are `at_least`. A model that
+    is not built by `deadline`, a moment of `time.perf_counter`, stays `unfinished`: what it is asked to solve is
+    unknown.
     """
 
     def __init__(
@@ -83,6 +82,7 @@ class FleetModel:
         *,
         may_fall_short: bool = False,
         reserved: Mapping[tuple[str, str], int] | None = None,
+        at_least: bool = False,
         deadline: float = inf,
     ) -> None:
         self.instance, self.without = instance, set(without)
@@ -92,7 +92,8 @@ class FleetModel:
         self.x = [[add(lb=0) for _ in periods] for _ in instance.options]
         self.reserved = {place: add(lb=0) for place in sorted(instance.reserved_prices)}
         for place, count in (reserved or {}).items():
-            self.reserved[place].lower_bound = self.reserved[place].upper_bound = count
+            self.reserved[place].lower_bound = count
+            self.reserved[place].upper_bound = inf if at_least else count
         self.short = {
             need.name: [self.model.add_integer_variable(lb=0, ub=demand) for demand in need.demand]
             for need in (instance.needs if may_fall_short else ())
@@ -105,6 +106,8 @@ class FleetModel:
             self.of_workload[option.workload].append(o)
             self.largest[option.workload] = max(self.largest[option.workload], option.capacity)
             self.of_place[option.place, option.purchase == "reserved"].append(o)
+        self.mixes = any(need.sizes for need in instance.needs)
+        self.spares: dict[tuple[str, int], SpareMix] = {}  # by workload and period
         self.unfinished = False
         for need in instance.needs:
             self.unfinished = time.perf_counter() > deadline
@@ -202,8 +205,8 @@ class FleetModel:
         """The share of a limit on regions or spot that was left out: as large as the plan needs it in some period."""
         need = self.need[limit.of[0]]
         share = self.model.add_variable(lb=0, ub=1)
-        for period, demand in enumerate(need.demand):
-            wanted = _size(need) * demand
+        for period, demand in ((period, demand) for period, demand in enumerate(need.demand) if demand):
+            wanted = _size(need, period) * demand
             for rest in self._apart(need, limit.kind):
                 self.model.add_linear_constraint(self._capacity(need, rest, period) >= wanted - wanted * share)
         return share
@@ -226,12 +229,12 @@ class FleetModel:
 
     def _meet(self, need: Need) -> None:
         """Every row of a workload in every period: demand, spread over regions, off spot, and with spare replicas."""
-        size, mine = _size(need), self.of_workload[need.name]
+        mine = self.of_workload[need.name]
         shares = {"demand": 1.0, "spot_share": 1 - need.max_spot_share}
         if need.max_share_per_region is not None:
             shares["region_share"] = 1 - need.max_share_per_region
-        for period, demand in enumerate(need.demand):
-            unserved = size * self.short[need.name][period] if self.short else 0.0
+        for period in (period for period, demand in enumerate(need.demand) if demand):
+            unserved = _size(need, period) * self.short[need.name][period] if self.short else 0.0
             rows = [
                 (self._capacity(need, rest, period), share)
                 for kind, share in shares.items()
@@ -240,9 +243,11 @@ class FleetModel:
             ]
             for served, share in rows:
                 self.model.add_linear_constraint(served + share * unserved >= _least(need, period, share))
-            if need.n_plus and demand and self._on(Limit("n_plus", (need.name,))):
-                spare = self._spare_of_sizes if need.sizes else self._spare
-                spare(need, mine, period, size * demand - unserved)
+            if need.n_plus and self._on(Limit("n_plus", (need.name,))):
+                if need.sizes:
+                    self.spares[need.name, period] = self._spare_mix(need, mine, period)
+                else:
+                    self._spare(need, mine, period, _size(need, period) * need.demand[period] - unserved)
         if need.one_chip and self._on(Limit("one_chip", (need.name,))):
             self._one_chip(need, mine)
 
@@ -260,11 +265,15 @@ class FleetModel:
 
     def _capacity(self, need: Need, some: list[int], period: int) -> mathopt.LinearTypes:
         """What some options serve together, of requests of several sizes in their shares."""
-        size, options = _size(need), self.instance.options
         if need.sizes:
-            alike = self._alike(some, period)
-            return add_mix(self.model, alike, need.shares[period], size / need.unit)[0]
+            return PARTS * add_mix(self.model, self._alike(some, period), self._asked(need, period))[0]
+        size, options = _size(need, period), self.instance.options
         return mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in some)
+
+    def _asked(self, need: Need, period: int) -> list[float]:
+        """Requests/s of each size, as exactly as a solver can tell them."""
+        every = [self.instance.options[o].of_size for o in self.of_workload[need.name]]
+        return no_less(need.of_sizes(period), every)
 
     def _alike(self, some: list[int], period: int) -> dict[Rates, mathopt.LinearSum]:
         """Replicas that serve as much of each size, together."""
@@ -280,7 +289,7 @@ class FleetModel:
         them can be spared: with twice what is needed of them, and two more, either one region or all others together
         have what every row asks for.
         """
-        options, demand, size = self.instance.options, max(need.demand), _size(need)
+        options, demand, size = self.instance.options, max(need.demand), _size(need, period)
         must_serve = self._on(Limit("demand", (need.name,)))  # else it may as well run nothing
         whole = self.model.add_variable(lb=0)  # one column, rather than all of them in each row
         self.model.add_linear_constraint(whole == self._capacity(need, mine, period))
@@ -294,23 +303,31 @@ class FleetModel:
             idle = 0.0 if must_serve else size * demand * (1 - used)
             self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted - idle)
 
-    def _spare_of_sizes(self, need: Need, mine: list[int], period: int, wanted: mathopt.LinearTypes) -> None:
-        """As `_spare`, of requests of several sizes: without n_plus replicas the rest serves the mix.
+    def _spare_mix(self, need: Need, mine: list[int], period: int) -> SpareMix:
+        options, most = self.instance.options, {}
+        for o in mine:
+            alike = [other for other in mine if options[other].of_size == options[o].of_size]
+            most[options[o].of_size] = 2 * ceil(self._enough(o)) + 2 + self._kept(alike)
+        return SpareMix(
+            self.model,
+            self._alike(mine, period),
+            self._asked(need, period),
+            n_plus=need.n_plus,
+            most=most,
+            unserved=self.short[need.name][period] / need.demand[period] if self.short else 0.0,
+            must_serve=self._on(Limit("demand", (need.name,))),
+        )
 
-        So there are at least as many of any configuration that is used.
-        """
-        size = _size(need)
-        must_serve = self._on(Limit("demand", (need.name,)))
-        alike = self._alike(mine, period)
-        for rates, count in alike.items():
-            some = [o for o in mine if self.instance.options[o].of_size == rates]
-            used = self.model.add_binary_variable()
-            most = 2 * ceil(self._enough(some[0])) + 2 + self._kept(some)
-            self.model.add_linear_constraint(count <= most * used)
-            left = alike | {rates: count - need.n_plus * used}
-            served, _ = add_mix(self.model, left, need.shares[period], size / need.unit)
-            idle = 0.0 if must_serve else size * need.demand[period] * (1 - used)
-            self.model.add_linear_constraint(served >= wanted - idle)
+    def _asks_for_spares(self, found: FleetSolution) -> bool:
+        """Add rows for spare replicas that a plan breaks; whether there are any."""
+        asks = False
+        for (name, period), spare in self.spares.items():
+            counts: dict[Rates, int] = defaultdict(int)
+            for o in self.of_workload[name]:
+                counts[self.instance.options[o].of_size] += found.replicas[o][period]
+            short = found.unserved[name][period] / self.need[name].demand[period] if self.short else 0.0
+            asks = spare.ask(counts, short) or asks
+        return asks
 
     def _most(self, option: int) -> int:
         """More replicas of an option than any best plan has, at a demand or after the largest one."""
@@ -320,10 +337,8 @@ class FleetModel:
         """Replicas of an option that serve alone what it can of any demand, with what is to spare beside it."""
         one = self.instance.options[option]
         need = self.need[one.workload]
-        if not need.sizes:
-            return (max(need.demand) + need.n_plus * self.largest[one.workload]) / one.capacity
-        asked = [zip(need.of_sizes(period), one.of_size, strict=True) for period in range(len(need.demand))]
-        return need.n_plus + max(fsum(requests / rate for requests, rate in own if rate) for own in asked)
+        of_largest = 1.0 if need.sizes else self.largest[one.workload] / one.capacity
+        return need.replicas_alone(one) + need.n_plus * of_largest
 
     def _kept(self, options: list[int]) -> int:
         """Replicas of some options in an earlier plan: they need not be stopped."""
@@ -366,7 +381,8 @@ class FleetModel:
     def solve(self, objective: object, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:
         """Minimise an objective to a relative gap, by default to a proved optimum, or as near as the time allows.
 
-        Slices that do not stand together in their pods are forbidden, and it is minimised anew, until all stand.
+        Slices that do not stand together in their pods are forbidden, and spare replicas asked for beside those in use,
+        and it is minimised anew, until all stand and may fail.
         """
         if self.unfinished:
             return FleetSolution(Status.UNKNOWN)
@@ -380,21 +396,21 @@ class FleetModel:
             if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
                 return found if proved else FleetSolution(Status.UNKNOWN, undecided=True)
             collides = [floor.forbid_collisions(found.replicas, until) for floor in self.floors]
-            if not any(collides):
+            if not self._asks_for_spares(found) and not any(collides):
                 return found if proved else replace(found, status=Status.FEASIBLE, bound=bound)
             undecided += not all(floor.proved for floor in self.floors)
             if undecided > UNDECIDED or time.perf_counter() > until:
                 return FleetSolution(Status.UNKNOWN, undecided=undecided > UNDECIDED)
 
     def _minimised(self, time_limit_s: float | None, relative_gap: float) -> FleetSolution:
-        found = solved(self.model, relative_gap=relative_gap, time_limit_s=time_limit_s)
+        found = solved(self.model, relative_gap=relative_gap, time_limit_s=time_limit_s, mixes=self.mixes)
         reason = found.termination.reason
         if reason in (mathopt.TerminationReason.INFEASIBLE, mathopt.TerminationReason.INFEASIBLE_OR_UNBOUNDED):
             return FleetSolution(Status.INFEASIBLE)
         if not found.has_primal_feasible_solution():
             if reason is mathopt.TerminationReason.NO_SOLUTION_FOUND:
                 return FleetSolution(Status.UNKNOWN)
-            raise SolverError(f"HiGHS ended with {reason}: {found.termination.detail}")
+            raise SolverError(f"the solver ended with {reason}: {found.termination.detail}")
         optimal = reason is mathopt.TerminationReason.OPTIMAL
         value = found.variable_values()
 
@@ -414,14 +430,14 @@ class FleetModel:
 def _least(need: Need, period: int, share: float) -> float:
     """What a row must serve of a share of a demand.
 
-    In whole units, rounded up, so that no rounding of the solver's decides; but a mix may just be met by replicas that
-    each serve a part of it, whose capacity is no whole number of units.
+    In whole units, rounded up, so that no rounding of the solver's decides; but what replicas serve of a mix is no
+    whole number of them.
     """
     if need.sizes:
-        return _size(need) * share * need.requests_per_s[period] / need.unit * (1 - SLACK)
-    return _size(need) * ceil(share * need.demand[period] * (1 - SLACK))
+        return PARTS * share * (1 - SLACK)
+    return _size(need, period) * ceil(share * need.demand[period] * (1 - SLACK))
 
 
-def _size(need: Need) -> float:
-    """What one unit of a workload is in its rows."""
-    return SIZE / max(RESOLUTION, *need.demand)
+def _size(need: Need, period: int) -> float:
+    """What one unit of a workload is in its rows; of a mix, all that is asked in the period is PARTS."""
+    return PARTS / need.demand[period] if need.sizes else SIZE / max(RESOLUTION, *need.demand)

@@ -10,7 +10,7 @@ from ortools.math_opt.python import mathopt
 
 from servesat.arrays import Floats
 from servesat.fleet.formulation.compact import FleetModel, FleetSolution
-from servesat.fleet.formulation.highs import solved
+from servesat.fleet.formulation.engines import solved
 from servesat.fleet.formulation.master import Cover, Place
 from servesat.fleet.instance import FleetInstance, Option
 from servesat.plan import Status
@@ -45,30 +45,35 @@ def whole_plan(
 ) -> FleetSolution:
     """The plan of one cover for each block, with some workloads planned anew where that does not fit or is dear.
 
-    Reservations are those of the mixture, rounded. `spent` is what the mixture spends in each period, and `deadline` a
+    Reservations are those of the mixture, rounded, more where there is no plan otherwise, and no more than are used at
+    most. `spent` is what the mixture spends in each period, and `deadline` a
     moment of `time.perf_counter`. UNKNOWN where a period found no plan in time.
     """
     reserved = {place: round(count) for place, count in mixed.items()}
-    periods = []
-    for period, spends in enumerate(spent.tolist()):
-        left = FOR_CHOICE * (deadline - time.perf_counter()) / (len(spent) - period)
-        plan = _Period(instance, reserved, period, spends)
+    periods = [_Period(instance, reserved, period, spends) for period, spends in enumerate(spent.tolist())]
+    for period, plan in enumerate(periods):
+        left = FOR_CHOICE * (deadline - time.perf_counter()) / (len(periods) - period)
         if not (plan.choose(covers, left) and plan.mend(deadline)):
             return FleetSolution(Status.UNKNOWN)
-        periods.append(plan)
+    if not all(plan.mend(deadline) for plan in periods):  # where a later period reserved more
+        return FleetSolution(Status.UNKNOWN)
     for plan in sorted(periods, key=lambda plan: plan.spends - plan.usd()):  # the dearest first
         if plan.is_dear() and time.perf_counter() < deadline - FEW_S:
             plan.improve()
     replicas = np.stack([plan.replicas for plan in periods], axis=1)
+    used = {place: max(plan.reserved_used(place) for plan in periods) for place in reserved}
     return FleetSolution(
-        Status.FEASIBLE, tuple(map(tuple, replicas.tolist())), {place: n for place, n in reserved.items() if n}
+        Status.FEASIBLE, tuple(map(tuple, replicas.tolist())), {place: n for place, n in used.items() if n}
     )
 
 
 class _Period:
-    """The replicas of each option in one period, chosen and then mended; `spends` is what its mixture spends."""
+    """The replicas of each option in one period, chosen and then mended; `spends` is what its mixture spends.
 
-    def __init__(self, instance: FleetInstance, reserved: Mapping[Place, int], period: int, spends: float) -> None:
+    `reserved` is the same for all periods: one that finds no plan otherwise adds to it.
+    """
+
+    def __init__(self, instance: FleetInstance, reserved: dict[Place, int], period: int, spends: float) -> None:
         self.instance, self.whole = instance.in_period(period), instance
         self.reserved, self.period, self.spends = reserved, period, spends
         self.replicas = np.zeros(len(instance.options), dtype=np.int64)
@@ -120,16 +125,26 @@ class _Period:
                     self.replicas[option] += count
         return True
 
+    def reserved_used(self, place: Place) -> int:
+        """Reserved chips of a place that replicas take."""
+        return self._taken(self.names)[place, True]
+
     def mend(self, deadline: float) -> bool:
-        """Plan workloads anew where more is taken than there is, and others beside; whether all fits in the end."""
-        others = FEW
+        """Plan workloads anew where more is taken than there is, and others beside; whether all fits in the end.
+
+        Where all of them together find no plan, they may reserve more.
+        """
+        others, reserve = FEW, False
         while over := self._over():
             here = sorted({one.workload for one, _ in self._used(self.names) if one.place in over})
             some = {*self._few(here, others), *self._few(self.names, others)}
-            if not self._replan(some, FEW_S * others / FEW, MENDED_GAP):
-                if others >= len(self.names) or time.perf_counter() > deadline:
-                    return False
-                others *= 2
+            left = deadline - time.perf_counter()
+            if left > 0 and self._replan(some, min(FEW_S * others / FEW, left), MENDED_GAP, reserve=reserve):
+                continue
+            if left <= 0 or reserve:
+                return False
+            reserve = others >= len(self.names)
+            others *= 2
         return True
 
     def improve(self) -> None:
@@ -165,8 +180,11 @@ class _Period:
                 over.add(place)
         return over
 
-    def _replan(self, names: set[str], time_limit_s: float, gap: float) -> bool:
-        """Plan some workloads anew in what the others leave, by the compact model; whether a plan is found."""
+    def _replan(self, names: set[str], time_limit_s: float, gap: float, *, reserve: bool = False) -> bool:
+        """Plan some workloads anew in what the others leave, by the compact model; whether a plan is found.
+
+        They may `reserve` more, which costs so much in every period.
+        """
         some = self.instance.only(lambda option: option.workload in names)
         fixed = self._taken([name for name in self.names if name not in names])
         left = {place: count - fixed[place, True] for place, count in self.reserved.items()}
@@ -179,14 +197,19 @@ class _Period:
         model = FleetModel(
             replace(some, needs=needs, taken=taken),
             reserved={place: left.get(place, 0) for place in own},
+            at_least=reserve,
         )
-        found = model.solve(model.usd(), time_limit_s, relative_gap=gap)
+        kept = mathopt.fast_sum(own[place] * count for place, count in model.reserved.items())
+        bill = model.usd() + (sum(self.whole.hours) - self.instance.hours[0]) * kept
+        found = model.solve(bill, time_limit_s, relative_gap=gap)
         if not found.replicas:
             return False
         before, over = self.replicas.copy(), bool(self._over())
         usd = self.usd()
         mine = [o for o, option in enumerate(self.instance.options) if option.workload in names]
         self.replicas[mine] = np.array(found.replicas)[:, 0]
-        if not over and self.usd() > usd:
+        if reserve:
+            self.reserved.update({place: fixed[place, True] + count for place, count in found.reserved.items()})
+        elif not over and self.usd() > usd:
             self.replicas = before
         return True

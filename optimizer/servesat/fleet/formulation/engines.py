@@ -1,4 +1,4 @@
-"""Integer programs solved by HiGHS, through OR-Tools MathOpt."""
+"""Integer programs solved by HiGHS or SCIP, through OR-Tools MathOpt."""
 
 import ctypes
 import os
@@ -14,17 +14,25 @@ from servesat.errors import SolverError
 LONGEST_S = 1e9
 """Seconds that a time limit can say: three decades."""
 
+FEASIBLE = 1e-9
+"""SCIP's tolerance, relative to a row, and of whole numbers."""
+
 
 def solved(
-    model: mathopt.Model, *, relative_gap: float = 0.0, time_limit_s: float | None = None
+    model: mathopt.Model, *, relative_gap: float = 0.0, time_limit_s: float | None = None, mixes: bool = False
 ) -> mathopt.SolveResult:
-    """Solve a model to a relative gap, or as near as the time allows. Raises SolverError where HiGHS gives up.
+    """Solve a model to a relative gap, or as near as the time allows. Raises SolverError where the engine gives up.
 
-    Its presolve does so on some models that it solves without; OR-Tools passes that on in several ways.
+    HiGHS does, and where replicas share `mixes` of requests SCIP, without cuts: HiGHS adds thousands of them there to
+    no avail. HiGHS's presolve gives up on some models that it solves without; OR-Tools passes that on in several ways.
     """
     parameters = mathopt.SolveParameters(relative_gap_tolerance=relative_gap, absolute_gap_tolerance=1e-9)
     if time_limit_s is not None:
         parameters.time_limit = timedelta(seconds=min(max(time_limit_s, 1e-3), LONGEST_S))
+    if mixes:
+        parameters.cuts = mathopt.Emphasis.OFF
+        parameters.gscip.real_params["numerics/feastol"] = FEASIBLE
+        return mathopt.solve(model, mathopt.SolverType.GSCIP, params=parameters)
     with _silent():
         try:
             return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
