@@ -58,20 +58,57 @@ def minimal_conflict(
 ) -> tuple[Limit, ...] | None:
     """Limits that no fleet meets together, and of which none can be left out: by leaving out one after the other.
 
-    With `degrade` demand may be left unserved, and is none of them. None where the deadline strikes before.
+    First of a period that has no plan by itself, if there is one: it has a fraction of the variables, and few of its
+    limits are left for all periods. With `degrade` demand may be left unserved, and is none of them. None where the
+    deadline strikes before.
     """
     limits = [limit for limit in limits_of(instance) if limit.kind != "demand" or not degrade]
-    without: set[Limit] = set()
+    for period in [] if degrade else _fullest_first(instance):
+        alone = instance.in_period(period)
+        status = _status(alone, set(), deadline)
+        if status is Status.INFEASIBLE:
+            found = _reduced(alone, limits, deadline)
+            return found and _reduced(_of_workloads_in(instance, found), list(found), deadline)
+        if status is Status.UNKNOWN:
+            return None
+    return _reduced(instance, limits, deadline, degrade=degrade)
+
+
+def _fullest_first(instance: FleetInstance) -> list[int]:
+    """Periods by what is asked for, over the most that each workload asks for; none where an earlier plan ties them."""
+    if len(instance.hours) == 1 or instance.earlier is not None:
+        return []
+    asked = [[one / max(need.demand) for one in need.demand] for need in instance.needs if any(need.demand)]
+    return sorted(range(len(instance.hours)), key=lambda period: -sum(of_need[period] for of_need in asked))
+
+
+def _of_workloads_in(instance: FleetInstance, limits: tuple[Limit, ...]) -> FleetInstance:
+    """The instance without workloads that no limit names: they need not run."""
+    named = {limit.of[0] for limit in limits if limit.kind not in {"quota", "pods", "budget"}}
+    needs = tuple(need for need in instance.needs if need.name in named)
+    return replace(instance.only(lambda option: option.workload in named), needs=needs)
+
+
+def _reduced(
+    instance: FleetInstance, limits: list[Limit], deadline: float, *, degrade: bool = False
+) -> tuple[Limit, ...] | None:
+    """Limits that conflict without any that can be left out; None where the deadline strikes."""
+    without = set(limits_of(instance)) - set(limits)
     for limit in reversed(limits):
-        if time.perf_counter() > deadline:
+        status = _status(instance, without | {limit}, deadline, degrade=degrade)
+        if status is Status.UNKNOWN:
             return None
-        model = FleetModel(instance, without | {limit}, may_fall_short=degrade, deadline=deadline)
-        found = model.solve(0, seconds_to(deadline))
-        if found.status is Status.UNKNOWN:
-            return None
-        if found.status is Status.INFEASIBLE:
+        if status is Status.INFEASIBLE:
             without.add(limit)
     return tuple(limit for limit in limits if limit not in without)
+
+
+def _status(instance: FleetInstance, without: set[Limit], deadline: float, *, degrade: bool = False) -> Status:
+    """Whether there is a plan without some limits; UNKNOWN where the deadline strikes."""
+    if time.perf_counter() > deadline:
+        return Status.UNKNOWN
+    model = FleetModel(instance, without, may_fall_short=degrade, deadline=deadline)
+    return model.solve(0, seconds_to(deadline)).status
 
 
 def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf) -> tuple[Collision, ...]:

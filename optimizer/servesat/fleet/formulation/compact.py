@@ -304,10 +304,10 @@ class FleetModel:
             self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted - idle)
 
     def _spare_mix(self, need: Need, mine: list[int], period: int) -> SpareMix:
-        options, most = self.instance.options, {}
+        same: dict[Rates, list[int]] = defaultdict(list)
         for o in mine:
-            alike = [other for other in mine if options[other].of_size == options[o].of_size]
-            most[options[o].of_size] = 2 * ceil(self._enough(o)) + 2 + self._kept(alike)
+            same[self.instance.options[o].of_size].append(o)
+        most = {rates: 2 * ceil(self._enough(some[0])) + 2 + self._kept(some) for rates, some in same.items()}
         return SpareMix(
             self.model,
             self._alike(mine, period),
