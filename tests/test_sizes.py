@@ -277,6 +277,9 @@ def test_the_command_says_which_replicas_serve_what(tmp_path: Path) -> None:
     assert (rows["short_requests_per_s"] + rows["long_requests_per_s"]).tolist() == pytest.approx(
         rows["requests_per_s"].tolist()
     )
+    page = tmp_path / "fleet.html"
+    CliRunner().invoke(app, ["fleet", str(path), "--out", str(page)])
+    assert "Which replicas serve which requests of chat" in page.read_text()
     for one in document["allocations"]:
         assert one["plan"] is None
         assert sum(one["sizes"].values()) == pytest.approx(one["requests_per_s"])

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from servesat.fleet.floor_map import FloorMap
+from servesat.fleet.instance import Need
 from servesat.fleet.planning import FleetResult
 from servesat.fleet.policies import Comparison
 from servesat.report.charts import COLOURS
 from servesat.report.fleet import print_fleet
+from servesat.report.fleet_document import size_shares
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,7 +45,12 @@ def fleet_page(result: FleetResult, beside: Comparison | None) -> str:
     print_fleet(recorder, result, beside)
     tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     colours = {need.name: COLOURS[number % len(COLOURS)] for number, need in enumerate(result.instance.needs)}
-    figures = [_over_time(result, colours), *(_floor(floor, colours) for floor in result.floors if floor.placed)]
+    by_size = [_by_size(result, need) for need in result.instance.needs if need.sizes]
+    figures = [
+        _over_time(result, colours),
+        *by_size,
+        *(_floor(floor, colours) for floor in result.floors if floor.placed),
+    ]
     charts = [figure.to_html(full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(figures)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>servesat fleet</title></head>'
@@ -68,6 +75,28 @@ def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
         showlegend=True,
         xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
         yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if most <= 10 else None},
+    )
+    return figure
+
+
+def _by_size(result: FleetResult, need: Need) -> "go.Figure":
+    """Which configurations serve each size of a workload's requests: the share of each, stacked."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for number, (name, shares) in enumerate(size_shares(result, need).items()):
+        percent = [100 * share for share in shares]
+        colour = {"color": COLOURS[number % len(COLOURS)]}
+        figure.add_bar(y=list(map(escape, need.sizes)), x=percent, name=escape(name), marker=colour, orientation="h")
+    figure.update_layout(
+        barmode="stack",
+        template="plotly_white",
+        title=f"Which replicas serve which requests of {escape(need.name)}",
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.25, "traceorder": "normal"},
+        xaxis={"title": "% of what is served of each size", "range": [0, 100]},
+        yaxis={"autorange": "reversed"},
+        height=260 + 40 * len(need.sizes),
     )
     return figure
 
