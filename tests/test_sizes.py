@@ -225,6 +225,11 @@ def test_the_best_mix_of_two_sizes_is_that_of_their_comparative_advantage(
     assert best_mix(counts, (share, 1 - share)).sum() == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_best_mix_of_very_many_replicas_is_found() -> None:
+    served = best_mix({(1.0, 1.0): 99_999_999, (2.0, 1.0): 100_000_000, (3.0, 0.0): 0}, (1.0, 1.0))
+    assert served.sum(axis=0) == pytest.approx([4e8 / 3] * 2, rel=1e-6)
+
+
 def test_sizes_apart_are_not_taken_for_another_workload() -> None:
     raw = fleet({"l40s": 1000, "h100-sxm": 1000})
     plain = {"deployment": {**LLAMA, "workload": {"prompt_tokens": 200, "output_tokens": 100}}, "demand": 500}

@@ -56,11 +56,14 @@ def best_mix(replicas: Mapping[Rates, int], asked: Sequence[float]) -> Floats:
     here, and a size beyond its proportion counts for nothing.
     """
     rates, wanted = np.array(list(replicas)).reshape(-1, len(asked)), np.array(asked)
+    most = max(replicas.values(), default=0)
+    if not most:
+        return np.zeros_like(rates)
     model = mathopt.Model()
-    times, parts = add_mix(model, replicas, asked)
+    times, parts = add_mix(model, {own: count / most for own, count in replicas.items()}, asked)
     model.maximize(times)
     value = mathopt.solve(model, mathopt.SolverType.GLOP).variable_values()
-    busy = np.maximum([[value[one] / PARTS for one in own] for own in parts.values()], 0.0).reshape(rates.shape)
+    busy = np.maximum([[value[one] * most / PARTS for one in own] for own in parts.values()], 0.0)
     taken, there = busy.sum(axis=1), np.array([float(count) for count in replicas.values()])
     held = np.divide(there, taken, out=np.ones_like(taken), where=taken > there)
     served = rates * busy * held[:, None]
