@@ -1,12 +1,13 @@
 """Generated fleets: how the time, the bill, its bound and the gap grow with the number of workloads.
 
-python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--plot FILE]
+python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--shares N] [--plot FILE]
 """
 
 import argparse
 import json
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -61,6 +62,15 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
     return FleetInstance(tuple(needs), tuple(options), (1.0,) * periods, quotas, None)
 
 
+def with_shares(instance: FleetInstance, every: int) -> FleetInstance:
+    """The fleet with a share of some demands that survives the loss of any region."""
+    needs = [
+        replace(need, max_share_per_region=0.6) if number % every == 0 else need
+        for number, need in enumerate(instance.needs)
+    ]
+    return replace(instance, needs=tuple(needs))
+
+
 def figure(results: list[dict[str, float]], path: Path) -> None:
     """Draw time, bill with its bound, and gap against the number of workloads, of the runs that found a plan."""
     results = [one for one in results if one["usd"]]
@@ -89,11 +99,14 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=5)
     parser.add_argument("--periods", type=int, default=24)
     parser.add_argument("--time-limit", type=float, default=60.0)
+    parser.add_argument("--shares", type=int, help="Every N-th workload keeps 40 % of its demand without any region.")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     results = []
     for workloads in arguments.workloads:
         instance = generate(workloads, arguments.regions, arguments.periods)
+        if arguments.shares:
+            instance = with_shares(instance, arguments.shares)
         start = time.perf_counter()
         result = plan_instance(instance, start + arguments.time_limit, goals=("usd",))
         results.append(

@@ -41,7 +41,7 @@ SAYINGS = {
 
 COMPACT, COMPACT_OF_MIXES = "compact model, HiGHS", "compact model, SCIP"
 
-DECOMPOSITION = "decomposition, PDLP and HiGHS"
+DECOMPOSITION, DECOMPOSITION_OF_MIXES = "decomposition, PDLP and HiGHS", "decomposition, PDLP, HiGHS and SCIP"
 
 LONGEST_S = 300.0
 """Seconds that a fleet takes at most where no time limit is given: its gap closes ever more slowly."""
@@ -214,6 +214,8 @@ def plan_instance(
     if nothing_serves and not degrade:
         conflict = (Limit("demand", (nothing_serves[0][0],)),)
         return FleetResult(status=Status.INFEASIBLE, instance=instance, conflict=conflict)
+    mixes = any(need.sizes for need in instance.needs)
+    compact, decomposition = (COMPACT_OF_MIXES, DECOMPOSITION_OF_MIXES) if mixes else (COMPACT, DECOMPOSITION)
     if instance.earlier is None:  # else a replica that nobody needs may stay, to change less
         asked = {need.name for need in instance.needs if any(need.demand)}
         instance = instance.only(lambda option: option.workload in asked)
@@ -223,9 +225,9 @@ def plan_instance(
             return _without_plan(instance, large.status, deadline, degrade=degrade)
         if large is not None:
             done = {"usd": large.status is Status.OPTIMAL, **dict.fromkeys(("configurations", "changes"), False)}
-            return _planned(instance, large, large.bound, done, engine=DECOMPOSITION)
+            return _planned(instance, large, large.bound, done, engine=decomposition)
         if len(instance.options) * len(instance.hours) >= HOPELESS or time.perf_counter() > deadline:
-            return FleetResult(status=Status.UNKNOWN, instance=instance, engine=DECOMPOSITION)
+            return FleetResult(status=Status.UNKNOWN, instance=instance, engine=decomposition)
     model = FleetModel(instance, may_fall_short=degrade, deadline=deadline)
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}
@@ -245,8 +247,7 @@ def plan_instance(
             bound = found.bound
         model.keep(goal, found.objective)
     unserved = _unserved(instance, solution) if degrade else None
-    engine = COMPACT_OF_MIXES if any(need.sizes for need in instance.needs) else COMPACT
-    return _planned(instance, solution, bound, proved, engine=engine, unserved=unserved)
+    return _planned(instance, solution, bound, proved, engine=compact, unserved=unserved)
 
 
 def _planned(
