@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.covers import Covers
 from servesat.fleet.earlier import Earlier
 from servesat.fleet.floor import Pods, Slice
-from servesat.fleet.formulation import FleetModel, floors
+from servesat.fleet.formulation import FleetModel, FleetSolution, floors
 from servesat.fleet.formulation.floors import Floor
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option, fleet_instance
-from servesat.fleet.planning import plan_fleet, plan_instance
+from servesat.fleet.planning import cheapest, plan_fleet, plan_instance
 from servesat.fleet.policies import compared
 from servesat.fleet.spec import FleetSpec
 from servesat.report.documents import dumps
@@ -761,6 +762,25 @@ def test_reserved_replicas_go_on_where_they_need_not_be_stopped(one_chip: bool) 
     result = plan_fleet(fleet(periods_h=[12, 12], regions={"east": east}, workloads=workloads))
     assert [(one.period, one.replicas) for one in result.allocations] == [(0, 10), (1, 10)]
     assert result.proved == {"usd": True, "configurations": True, "changes": True}
+
+
+def test_periods_left_open_are_planned_once_more_in_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second period is not found at first: it takes what the others leave."""
+    whole, tries = FleetModel.solve, []
+
+    def late(self: FleetModel, objective: object, time_limit_s: float | None, **keys: Any) -> FleetSolution:
+        tries.append(self.instance.needs[0].demand)
+        if tries.count(tries[-1]) == 1 and len(tries) == 2:
+            return FleetSolution(Status.UNKNOWN)
+        return whole(self, objective, time_limit_s, **keys)
+
+    raw = fleet(periods_h=[1, 2, 3], regions=one_region(100), workloads=chat([10.0, 40.0, 25.0]))
+    expected = plan_fleet(raw)
+    monkeypatch.setattr(FleetModel, "solve", late)
+    found = cheapest(fleet_instance(FleetSpec.load(raw)), perf_counter() + 30)
+    assert len(tries) == 4
+    assert tries[3] == tries[1]
+    assert (found.status, found.objective) == (Status.OPTIMAL, pytest.approx(expected.total_usd))
 
 
 def test_a_model_that_is_not_built_in_time_is_unknown() -> None:

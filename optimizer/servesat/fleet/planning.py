@@ -164,16 +164,30 @@ def cheapest(instance: FleetInstance, deadline: float, tell: Callable[[str], Non
 
 
 def _by_period(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution:
-    """The least money of each period alone: together they are that of all, and so are their bounds."""
-    found = []
-    for period in range(len(instance.hours)):
-        tell(f"period {period + 1} of {len(instance.hours)}")
-        model = FleetModel(instance.in_period(period), deadline=deadline)
-        left = seconds_to(deadline)
-        share = None if left is None else left / (len(instance.hours) - period)
-        found.append(model.solve(model.usd(), share))
-        if found[-1].status in (Status.INFEASIBLE, Status.UNKNOWN):
-            return found[-1]
+    """The least money of each period alone: together they are that of all, and so are their bounds.
+
+    First all of them in equal shares of the time, then those that are left open in what is left of it.
+    """
+    count = len(instance.hours)
+    models: dict[int, FleetModel] = {}
+    solved: dict[int, FleetSolution] = {}
+    for turn in range(2):
+        still_open = [period for period in range(count) if turn == 0 or solved[period].status is not Status.OPTIMAL]
+        for number, period in enumerate(still_open):
+            if turn and time.perf_counter() > deadline:
+                break
+            tell(f"period {period + 1} of {count}{', once more' if turn else ''}")
+            model = models.get(period) or FleetModel(instance.in_period(period), deadline=deadline)
+            left = seconds_to(deadline)
+            better = model.solve(model.usd(), None if left is None else left / (len(still_open) - number))
+            if better.status is Status.INFEASIBLE:
+                return better
+            models[period] = model
+            solved[period] = _better_of(solved.get(period), better)
+    found = [solved[period] for period in range(count)]
+    unknown = next((one for one in found if one.status is Status.UNKNOWN), None)
+    if unknown is not None:
+        return unknown
     return FleetSolution(
         status=Status.OPTIMAL if all(one.status is Status.OPTIMAL for one in found) else Status.FEASIBLE,
         replicas=tuple(
@@ -182,6 +196,15 @@ def _by_period(instance: FleetInstance, deadline: float, tell: Callable[[str], N
         objective=fsum(one.objective for one in found),
         bound=fsum(one.bound for one in found),
     )
+
+
+def _better_of(first: FleetSolution | None, second: FleetSolution) -> FleetSolution:
+    """The cheaper of two plans of one model, with the better of their bounds."""
+    if first is None or first.status is Status.UNKNOWN:
+        return second
+    if second.status is Status.UNKNOWN:
+        return first
+    return replace(min(second, first, key=lambda one: one.objective), bound=max(first.bound, second.bound))
 
 
 def _decomposed(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution | None:

@@ -22,6 +22,7 @@ from servesat.plan import Status
 from servesat.report.files import write_table, write_text
 from servesat.report.fleet_document import bill_rows, bills, columns, size_shares, workload_utilisation
 from servesat.report.words import conflict, dollars, number
+from servesat.rules import TOLERANCE
 
 WRITTEN = (".csv", ".parquet", ".html")
 """What a plan is written to: its allocations as a table, or all of it as a page."""
@@ -205,6 +206,7 @@ def _proof(result: FleetResult) -> str:
     proved = result.proved or {}
     if result.status is not Status.OPTIMAL:
         gap = f"no fleet costs less than {dollars(result.bound_usd or 0.0)}, a gap of {result.gap or 0.0:.2%}"
+        gap = gap if result.bound_usd else "it was not found in time what the bill is at least"
         return f"feasible: {gap}; proved: {', '.join(name for name, done in proved.items() if done) or 'nothing'} {how}"
     tidy = {
         "moves": "differs less from the earlier plan",
@@ -305,7 +307,7 @@ def _correction_words(one: FleetCorrection) -> str:
     if one.limit.kind == "pods":
         return f"{one.value:g} {'pod' if one.value == 1 else 'pods'} of {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "budget":
-        return f"a budget of ${ceil(100 * one.value) / 100:,.2f}"
+        return f"a budget of ${ceil(100 * one.value * (1 - TOLERANCE)) / 100:,.2f}"
     if one.limit.kind == "max_changes":
         return f"{one.value:g} {'change' if one.value == 1 else 'changes'}"
     if one.limit.kind in SHARES:
