@@ -223,12 +223,13 @@ def test_where_nothing_covers_a_workload_there_is_no_plan() -> None:
     assert decomposed(raw).status is Status.INFEASIBLE
 
 
-def test_many_small_replicas_may_have_to_spare_a_large_one() -> None:
-    """The large one serves half off spot; two of it may fail beyond what there is, so 200 small ones serve it all."""
+@pytest.mark.parametrize("share", [None, 1.0])
+def test_many_small_replicas_may_have_to_spare_a_large_one(share: float | None) -> None:
+    """The large one serves half off spot; three of it may fail, of one there is, so 300 small ones make up for them."""
     sizes = [{"name": "large", "usd": 0.01}, {"name": "small", "chip": "y", "purchase": "spot", "rate": 0.01}]
     raw = alike(1, [1.0], sizes, {("r", "x"): 1})
-    raw["needs"][0] |= {"n_plus": 2, "max_spot_share": 0.5}
-    assert decomposed(raw).objective == pytest.approx(200.01)
+    raw["needs"][0] |= {"n_plus": 3, "max_spot_share": 0.5, "max_share_per_region": share}
+    assert decomposed(raw).objective == pytest.approx(300.01)
 
 
 def test_a_short_peak_is_served_by_chips_that_are_reserved_throughout() -> None:

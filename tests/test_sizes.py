@@ -108,7 +108,7 @@ def test_shared_configurations_are_the_programs_that_no_other_makes_up_for(
     ]
     chips = [chip["name"] for chip in search["chips"]]
     specs = {f"size{number}": Spec.load(size) for number, size in enumerate(sizes)}
-    found = shared_configurations(specs, (0.5, 0.5), chips, pods={})
+    found = shared_configurations(specs, chips, pods={})
     programs = programs_of(sizes)
     assert len({one.name for one in found}) == len(found)
     for one in found:

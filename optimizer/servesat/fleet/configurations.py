@@ -19,8 +19,8 @@ from servesat.spec import Spec
 class Configuration:
     """One replica of a deployment: a slice of a chip, or two pools of them, and the requests/s it serves.
 
-    Where requests come in several sizes, `requests_per_s` is of their mix, `of_size` of each size alone, and there is
-    one of `plans` for each size that it serves.
+    Where requests come in several sizes, `of_size` is what it serves of each size alone, in place of `requests_per_s`,
+    which is 0, and there is one of `plans` for each size that it serves.
     """
 
     name: str

@@ -339,8 +339,9 @@ def _most_usd(instance: FleetInstance, blocks: _Blocks) -> float:
     usd = np.array([option.usd_per_hour for option in instance.options])
     of_simple = np.where(is_free, count * usd[blocks.option[simple]] * hours, 0.0).max(axis=1).sum()
     of_joint = sum(
-        2 * (ceil(own.need.replicas_alone(option)) + own.need.n_plus + 1) * option.usd_per_hour * hours
+        2 * (ceil(own.need.enough(option, largest)) + 1) * option.usd_per_hour * hours
         for own in blocks.joint.values()
+        for largest in [max(option.capacity for option in own.options)]
         for option in own.options
         if option.place not in instance.quotas
     )

@@ -1,6 +1,5 @@
 """A fleet as the solver sees it: whole numbers of replicas, demand rounded up and capacity rounded down."""
 
-import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ MOST_UNITS = 10**11
 class Option:
     """A configuration in a region, bought in one way: what one replica serves, takes and costs.
 
-    Where requests come in several sizes, `requests_per_s` and `capacity` are of their mix over all periods.
+    Where requests come in several sizes, `of_size` says what it serves, and `requests_per_s` and `capacity` are 0.
     """
 
     workload: str
@@ -105,12 +104,15 @@ class Need:
             shares=shares * periods,
         )
 
-    def replicas_alone(self, option: Option) -> float:
-        """Replicas of an option that serve alone what it can of the largest demand, not whole."""
+    def enough(self, option: Option, largest: int) -> float:
+        """Replicas of an option that serve alone what it can of any demand, and what is to spare beside, not whole.
+
+        `largest` is the capacity of the largest replica, which may be the one to spare.
+        """
         if not self.sizes:
-            return max(self.demand) / option.capacity
+            return (max(self.demand) + self.n_plus * largest) / option.capacity
         asked = [zip(self.of_sizes(period), option.of_size, strict=True) for period in range(len(self.demand))]
-        return max(fsum(requests / rate for requests, rate in own if rate) for own in asked)
+        return self.n_plus + max(fsum(requests / rate for requests, rate in own if rate) for own in asked)
 
     def of_sizes(self, period: int) -> tuple[float, ...]:
         """Requests/s of each size in a period."""
@@ -319,8 +321,7 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option
         for chip, pods in spec.pods(region_name).items():
             shapes[chip].add(pods.shape)
     if workload.sizes:
-        whole = [fsum(map(operator.mul, size.demand, spec.periods_h)) for size in workload.sizes.values()]
-        own = shared_configurations(workload.deployments, shares_of(whole), chips, pods=shapes)
+        own = shared_configurations(workload.deployments, chips, pods=shapes)
     else:
         own = configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, pods=shapes)
     for one in own:

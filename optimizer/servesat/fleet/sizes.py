@@ -41,7 +41,6 @@ class Best(NamedTuple):
 
 def shared_configurations(
     specs: Mapping[str, Spec],
-    shares: tuple[float, ...],
     chips: Iterable[str],
     *,
     pods: Mapping[str, Collection[Box]],
@@ -51,16 +50,16 @@ def shared_configurations(
     A replica is a program: a slice, how the model is split over it, dtypes, and how prompts are scheduled, in one pool.
     It serves each size at the batch that is best for it, and shares its time among them. A program that serves no
     more of any size than another on no fewer of the same chips is left out; of chips in pods only where both have the
-    same slice. `requests_per_s` is of the sizes in their `shares`.
+    same slice.
     """
     found: list[Configuration] = []
     for chip in sorted(chips):
         own = {size: on_chip(spec, chip).in_one_pool() for size, spec in specs.items()}
-        found += _on_chip(own, shares, chip in pods)
+        found += _on_chip(own, chip in pods)
     return _distinct(found)
 
 
-def _on_chip(specs: Mapping[str, Spec], shares: tuple[float, ...], in_pods: bool) -> list[Configuration]:
+def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
     first = next(iter(specs.values()))
     chip = first.offers[0].chip
     if not set(first.search.compute) & set(chip.flop_per_s.by_dtype()):
@@ -86,19 +85,13 @@ def _on_chip(specs: Mapping[str, Spec], shares: tuple[float, ...], in_pods: bool
                 name=_name(plan, plans),
                 chip=chip.id,
                 chips=plan.chips,
-                requests_per_s=mix_of(of_size, shares),
+                requests_per_s=0.0,
                 slices=slices_of(first, chip, plan),
                 of_size=of_size,
                 plans=plans,
             )
         )
     return found
-
-
-def mix_of(of_size: tuple[float, ...], shares: tuple[float, ...]) -> float:
-    """Requests/s of a mix that a replica serves which serves so much of each size alone: 1 / Σ share / rate."""
-    asked = [(rate, share) for rate, share in zip(of_size, shares, strict=True) if share]
-    return 1 / sum(share / rate for rate, share in asked) if all(rate for rate, _ in asked) else 0.0
 
 
 def _schedulers(spec: Spec) -> list[Scheduler]:

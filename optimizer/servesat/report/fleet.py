@@ -111,7 +111,7 @@ def _bill_table(result: FleetResult) -> Table:
 
 def _sizes_table(result: FleetResult, need: Need) -> Table:
     """Which replicas serve which requests: the share of each size served that each configuration has in all periods."""
-    title = f"which replicas serve what is served of {need.name}"
+    title = f"which replicas serve what is served of {need.name}, in one pool"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("configuration", overflow="fold")
     for size in need.sizes:

@@ -6,7 +6,7 @@ HiGHS solves it (docs/formulation.md, "Fleets").
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil, inf
 
@@ -16,10 +16,15 @@ from servesat.errors import SolverError
 from servesat.fleet.earlier import Earlier, Place
 from servesat.fleet.formulation.engines import solved
 from servesat.fleet.formulation.floors import Floor
-from servesat.fleet.formulation.mixes import PARTS, SLACK, Rates, add_mix, no_less
+from servesat.fleet.formulation.limits import FleetSolution, Limit
+from servesat.fleet.formulation.mixes import PARTS, Rates, add_mix, no_less
 from servesat.fleet.formulation.spare_mixes import SpareMix
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
 from servesat.plan import Status
+from servesat.rules import TOLERANCE
+
+SLACK = 1e-9
+"""How much more than its optimum an earlier goal may cost while a later one is pursued, relatively."""
 
 SIZE = 1e3
 """What a workload's largest demand is in its rows: HiGHS calls plans optimal that are not where it is far more.
@@ -30,41 +35,6 @@ Its tolerances are absolute, 1e-6 of a row; that is less than a unit still.
 
 UNDECIDED = 3
 """Rounds that go on after a packing that was not decided: other slices may be."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A named limit of a fleet: one that can be left out, to see what conflicts."""
-
-    kind: str  # demand, quota, pods, region_share, spot_share, n_plus, one_chip, budget, max_changes
-    of: tuple[str, ...] = ()  # the workload, or the region and the chip
-
-
-@dataclass(frozen=True)
-class FleetSolution:
-    """Replicas of each option in each period, chips reserved, what is not served, and the bound on the money."""
-
-    status: Status
-    replicas: tuple[tuple[int, ...], ...] = ()  # [option][period]
-    reserved: dict[tuple[str, str], int] = field(default_factory=dict)  # by region and chip
-    unserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by workload, in its units, by period
-    objective: float = 0.0
-    bound: float = 0.0
-    undecided: bool = False  # UNKNOWN for want of a packing, not of time
-
-
-def limits_of(instance: FleetInstance) -> list[Limit]:
-    """Every limit that an instance has."""
-    found = [Limit("demand", (need.name,)) for need in instance.needs]
-    found += [Limit("region_share", (need.name,)) for need in instance.needs if need.max_share_per_region is not None]
-    found += [Limit("spot_share", (need.name,)) for need in instance.needs if need.max_spot_share < 1]
-    found += [Limit("n_plus", (need.name,)) for need in instance.needs if need.n_plus]
-    found += [Limit("one_chip", (need.name,)) for need in instance.needs if need.one_chip]
-    found += [Limit("quota", place) for place in instance.quotas]
-    found += [Limit("pods", place) for place in instance.pods]
-    if instance.earlier is not None and instance.earlier.max_changes is not None:
-        found.append(Limit("max_changes"))
-    return found + ([Limit("budget")] if instance.budget_usd is not None else [])
 
 
 class FleetModel:
@@ -336,9 +306,7 @@ class FleetModel:
     def _enough(self, option: int) -> float:
         """Replicas of an option that serve alone what it can of any demand, with what is to spare beside it."""
         one = self.instance.options[option]
-        need = self.need[one.workload]
-        of_largest = 1.0 if need.sizes else self.largest[one.workload] / one.capacity
-        return need.replicas_alone(one) + need.n_plus * of_largest
+        return self.need[one.workload].enough(one, self.largest[one.workload])
 
     def _kept(self, options: list[int]) -> int:
         """Replicas of some options in an earlier plan: they need not be stopped."""
@@ -434,8 +402,8 @@ def _least(need: Need, period: int, share: float) -> float:
     whole number of them.
     """
     if need.sizes:
-        return PARTS * share * (1 - SLACK)
-    return _size(need, period) * ceil(share * need.demand[period] * (1 - SLACK))
+        return PARTS * share * (1 - TOLERANCE)
+    return _size(need, period) * ceil(share * need.demand[period] * (1 - TOLERANCE))
 
 
 def _size(need: Need, period: int) -> float:

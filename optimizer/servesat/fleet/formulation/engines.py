@@ -32,7 +32,10 @@ def solved(
     if mixes:
         parameters.cuts = mathopt.Emphasis.OFF
         parameters.gscip.real_params["numerics/feastol"] = FEASIBLE
-        return mathopt.solve(model, mathopt.SolverType.GSCIP, params=parameters)
+        try:
+            return mathopt.solve(model, mathopt.SolverType.GSCIP, params=parameters)
+        except Exception as fault:
+            raise SolverError(f"SCIP fails on this fleet: {fault}") from fault
     with _silent():
         try:
             return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)

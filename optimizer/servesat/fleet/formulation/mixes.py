@@ -15,9 +15,6 @@ LEAST = 1e-6
 are no more exact.
 """
 
-SLACK = 1e-9
-"""How much of a demand may be missing, relatively: sums have their error."""
-
 Rates = tuple[float, ...]
 """What a replica serves of each size when it serves nothing else [requests/s]."""
 

@@ -9,8 +9,9 @@ import numpy as np
 from ortools.math_opt.python import mathopt
 
 from servesat.arrays import Floats
-from servesat.fleet.formulation.compact import FleetModel, FleetSolution
+from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.engines import solved
+from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.formulation.master import Cover, Place
 from servesat.fleet.instance import FleetInstance, Option
 from servesat.plan import Status

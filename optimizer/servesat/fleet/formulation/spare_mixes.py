@@ -5,7 +5,7 @@ from math import fsum
 
 from ortools.math_opt.python import mathopt
 
-from servesat.fleet.formulation.mixes import PARTS, SLACK, Rates, add_mix, best_mix
+from servesat.fleet.formulation.mixes import PARTS, Rates, add_mix, best_mix
 from servesat.rules import TOLERANCE
 
 
@@ -51,5 +51,7 @@ class SpareMix:
         self.model.add_linear_constraint(count <= self.most[rates] * used)
         times, _ = add_mix(self.model, {**self.replicas, rates: count - self.n_plus * used}, self.asked)
         idle = 0.0 if self.must_serve else 1 - used  # else it may as well run nothing
-        self.model.add_linear_constraint(PARTS * times >= PARTS * (1 - SLACK) - PARTS * self.unserved - PARTS * idle)
+        self.model.add_linear_constraint(
+            PARTS * times >= PARTS * (1 - TOLERANCE) - PARTS * self.unserved - PARTS * idle
+        )
         self.added.add(rates)
