@@ -15,7 +15,7 @@ import numpy as np
 
 from servesat.fleet.configurations import Configuration
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
-from servesat.fleet.planning import plan_instance
+from servesat.fleet.plan import plan_instance
 
 CONFIGURATIONS = 9
 DISCOUNT = {"on_demand": 1.0, "reserved": 0.65, "spot": 0.4}

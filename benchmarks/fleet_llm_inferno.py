@@ -11,7 +11,7 @@ from pathlib import Path
 
 from servesat.fleet.configurations import Configuration
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
-from servesat.fleet.planning import plan_instance
+from servesat.fleet.plan import plan_instance
 
 PUBLISHED = {
     ("small", True): 41857.75,

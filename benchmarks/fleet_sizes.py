@@ -11,7 +11,7 @@ import time
 from math import pi, sin
 from typing import Any
 
-from servesat.fleet.planning import plan_fleet
+from servesat.fleet.plan import plan_fleet
 
 USD = {"l4": 0.7, "l40s": 1.6, "a100-80gb": 3.0, "h100-sxm": 4.5, "tpu-v5e": 1.2, "tpu-v6e": 2.7}
 """Of a chip-hour on demand; other chips have their price of the default price book, and are not reserved."""

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from servesat import Settings, Spec, answer, solve
-from servesat.candidates import evaluate
-from servesat.formulation import solve as solve_instance
-from servesat.instance import round_columns
-from servesat.modes import enumerate_layouts
+from servesat.candidates.columns import evaluate
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.deployment.formulation.instance import round_columns
+from servesat.deployment.formulation.solver import solve as solve_instance
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
 EVERY_DTYPE = ["bf16", "int8", "fp8", "int4", "mxfp4", "nvfp4"]

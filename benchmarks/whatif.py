@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from servesat import Spec, trace_frontier
-from servesat.scenarios import Factor, Scenarios
-from servesat.whatif import Question
+from servesat.questions.scenarios import Factor, Scenarios
+from servesat.questions.whatif import Question
 
 ROOT = Path(__file__).parents[1]
 EVERY_DTYPE = ["bf16", "int8", "fp8", "int4"]

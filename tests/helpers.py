@@ -3,7 +3,7 @@
 from typing import Any
 
 from servesat import Spec
-from servesat.architecture import ModelSpec
+from servesat.catalogue.model import ModelSpec
 
 
 def spec_of(**keys: Any) -> Spec:

@@ -19,14 +19,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from servesat import Status, solve
-from servesat.batch import _solved, flat, spec_files
 from servesat.cli import app
-from servesat.errors import ServesatError
-from servesat.fleet.planning import plan_fleet
-from servesat.inputs import digest
-from servesat.journal import Journal
-from servesat.parallel import as_finished, in_chunks
+from servesat.core.errors import ServesatError
+from servesat.core.journal import Journal
+from servesat.core.parallel import as_finished, in_chunks
+from servesat.fleet.plan import plan_fleet
 from servesat.report.batch import print_batch
+from servesat.runs.batch import _solved, flat, spec_files
+from servesat.runs.provenance import digest
 
 CATALOGUE = Path(__file__).parents[1]
 DECODE: dict[str, Any] = {
@@ -279,7 +279,7 @@ def test_a_gap_stands_beside_what_is_not_proved(tmp_path: Path, monkeypatch: pyt
     def cut_short(spec: Path, **_: object) -> Any:
         return replace(plan_fleet(spec), status=Status.FEASIBLE, total_usd=10.0, bound_usd=9.0)
 
-    monkeypatch.setattr("servesat.batch.plan_fleet", cut_short)
+    monkeypatch.setattr("servesat.runs.batch.plan_fleet", cut_short)
     (row,) = _solved((path, "fleet.yaml", ["version", 1.0]))
     assert (row["status"], row["bound_usd"], row["gap"]) == ("feasible", 9.0, pytest.approx(0.1))
     assert flat(row)["gap"] == pytest.approx(0.1)
@@ -328,7 +328,7 @@ def test_a_spec_whose_process_dies_is_an_error_row_and_the_rest_is_solved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = folder(tmp_path / "specs", 3)
-    monkeypatch.setattr("servesat.batch._solved", partial(dies_at, str(specs / "001.yaml")))
+    monkeypatch.setattr("servesat.runs.batch._solved", partial(dies_at, str(specs / "001.yaml")))
     result = run(specs, "--json", "--workers", 2)
     assert result.exit_code == 1
     rows = json.loads(result.stdout)["rows"]
@@ -347,7 +347,7 @@ def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     starter = (
         "import os, sys, time\n"
-        "from servesat.parallel import as_finished, in_chunks\n"
+        "from servesat.core.parallel import as_finished, in_chunks\n"
         "def note(item):\n"
         f"    open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
         "    time.sleep(100)\n"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from servesat import Spec, SpecError, Status, find_breakpoints, solve
-from servesat.breakpoints import TOLERANCE
-from servesat.why import Decisions, why_not
+from servesat.questions.breakpoints import TOLERANCE
+from servesat.questions.why_not import Decisions, why_not
 from tests import oracle, strategies
 from tests.helpers import searching, spec_of
 

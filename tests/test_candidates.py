@@ -3,10 +3,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from servesat.candidates import evaluate
-from servesat.instance import COST_RESOLUTION, round_columns
-from servesat.plan import Requirement
-from servesat.rules import BIT, TIE
+from servesat.candidates.columns import evaluate
+from servesat.core.result import Requirement
+from servesat.core.tolerances import BIT, TIE
+from servesat.deployment.formulation.instance import COST_RESOLUTION, round_columns
 from tests.helpers import nearly_flat, searching, spec_of
 
 

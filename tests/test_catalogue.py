@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 
 from servesat import CatalogueError
-from servesat.accelerator import Chip, chips_in
-from servesat.architecture import ModelSpec
-from servesat.catalogue import chip_ids, json_schema, load_chip, load_model, load_price_book, model_ids, price_book_ids
-from servesat.memory import counted_parameters
+from servesat.catalogue.chip import Chip, chips_in
+from servesat.catalogue.load import (
+    chip_ids,
+    json_schema,
+    load_chip,
+    load_model,
+    load_price_book,
+    model_ids,
+    price_book_ids,
+)
+from servesat.catalogue.model import ModelSpec
+from servesat.cost_model.memory import counted_parameters
 
 ROOT = Path(__file__).parents[1]
 NOT_FIGURES = {"id", "name", "vendor", "checked", "sources", "note"}

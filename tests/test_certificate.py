@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from servesat import ServesatError, Settings, Spec, solve
-from servesat.catalogue import load_chip
-from servesat.certificate import _DECISIONS, FORMULAS, certify, verify, write_certificate
+from servesat.catalogue.load import load_chip
+from servesat.deployment.certificate import _DECISIONS, FORMULAS, certify, verify, write_certificate
 from servesat.report.documents import plan_document
 from tests.helpers import searching, spec_of
 
@@ -151,7 +151,7 @@ def test_a_plan_that_ties_and_is_not_the_first_is_found(tmp_path: Path) -> None:
 def test_another_catalogue_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = certified(tmp_path, spec_of())
     faster = load_chip("tpu-v5e").model_copy(update={"hbm_bytes_per_s": 9e11})
-    monkeypatch.setattr("servesat.certificate.load_chip", lambda _: faster)
+    monkeypatch.setattr("servesat.deployment.certificate.load_chip", lambda _: faster)
     assert verify(path).failed == (
         "catalogue: hardware/chips/tpu-v5e is not the entry that the certificate was made with",
     )

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from servesat import Requirement, SolverError, Spec
-from servesat.check import rederive
-from servesat.plan import Assignment
+from servesat.core.result import Assignment
+from servesat.deployment.check import rederive
 from tests.helpers import searching, spec_of
 
 AT = Assignment(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from servesat import Result, Status
-from servesat.catalogue import json_schema, load_model
+from servesat.catalogue.load import json_schema, load_model
 from servesat.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def test_infeasible_exits_3_with_its_conflict() -> None:
 
 def test_unknown_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = Result(status=Status.UNKNOWN, plan=None, solve_s=0.1)
-    monkeypatch.setattr("servesat.explain.solve", lambda *_: unknown)
+    monkeypatch.setattr("servesat.questions.explain.solve", lambda *_: unknown)
     result = run("solve", EXAMPLE, "--time-limit", "0.1")
     assert result.exit_code == 4
     assert "unknown: the time limit struck before a plan was found" in result.stdout

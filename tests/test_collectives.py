@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from servesat.accelerator import Axis
-from servesat.collectives import (
+from servesat.catalogue.chip import Axis
+from servesat.cost_model.collectives import (
     activations_s,
     all_to_all_bytes_per_s,
     axis_bytes_per_s,

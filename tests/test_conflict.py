@@ -1,6 +1,6 @@
 from servesat import Requirement
-from servesat.candidates import evaluate
-from servesat.conflict import binding, minimal_conflicts
+from servesat.candidates.columns import evaluate
+from servesat.deployment.conflicts import binding, minimal_conflicts
 from tests.helpers import searching, spec_of
 
 

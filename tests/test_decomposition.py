@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from servesat import Status
-from servesat.fleet import decomposition
 from servesat.fleet.check import check
-from servesat.fleet.covers import Covers
-from servesat.fleet.decomposition import decomposes, plan_by_decomposition
-from servesat.fleet.formulation import FleetSolution
-from servesat.fleet.planning import DECOMPOSITION, plan_instance
+from servesat.fleet.decomposition import column_generation as decomposition
+from servesat.fleet.decomposition.column_generation import decomposes, plan_by_decomposition
+from servesat.fleet.decomposition.covers import Covers
+from servesat.fleet.formulation.limits import FleetSolution
+from servesat.fleet.plan import DECOMPOSITION, plan_instance
 from tests import fleet_oracle
 from tests.test_fleet import instance_of, small_fleets
 from tests.test_sizes import fleets_of_two_sizes

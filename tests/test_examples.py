@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from servesat import Status, solve
-from servesat.fleet.planning import plan_fleet
+from servesat.fleet.plan import plan_fleet
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 FLEETS = [path for path in EXAMPLES if path.stem.startswith("fleet-")]

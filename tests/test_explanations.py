@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from servesat import Requirement, Settings, Spec, SpecError, Status, answer, solve
-from servesat.alternatives import Distinct, alternatives
-from servesat.corrections import corrections
-from servesat.rules import BIT
-from servesat.why import Decisions, why_not
+from servesat.core.tolerances import BIT
+from servesat.questions.corrections import corrections
+from servesat.questions.k_best import Distinct, alternatives
+from servesat.questions.why_not import Decisions, why_not
 from tests import oracle, strategies
 from tests.helpers import nearly_flat
 

@@ -20,18 +20,20 @@ from servesat.cli import app
 from servesat.fleet import conflict
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.conflict import minimal_conflict
-from servesat.fleet.covers import Covers
-from servesat.fleet.earlier import Earlier
-from servesat.fleet.floor import Pods, Slice
-from servesat.fleet.formulation import FleetModel, FleetSolution, floors
-from servesat.fleet.formulation.floors import Floor
+from servesat.fleet.decomposition.covers import Covers
+from servesat.fleet.formulation import pod_cuts
+from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.limits import FleetSolution
+from servesat.fleet.formulation.pod_cuts import Floor
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option, fleet_instance
-from servesat.fleet.planning import cheapest, plan_fleet, plan_instance
+from servesat.fleet.plan import cheapest, plan_fleet, plan_instance
+from servesat.fleet.pods.slices import Pods, Slice
 from servesat.fleet.policies import compared
+from servesat.fleet.previous_plan import Earlier
 from servesat.fleet.spec import FleetSpec
 from servesat.report.documents import dumps
 from servesat.report.fleet_document import fleet_document, workload_utilisation
-from servesat.spec import Spec
+from servesat.spec.spec import Spec
 from tests import fleet_oracle
 
 CHAT = {
@@ -245,7 +247,7 @@ def test_a_fleet_in_pods_is_that_of_joint_enumeration(measured: bool, monkeypatc
     monkeypatch.setattr(Floor, "forbid_collisions", lambda *given: rounds.append(forbid(*given)) or rounds[-1])
     if not measured:
         monkeypatch.setattr(
-            floors, "measures", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
+            pod_cuts, "measures", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
         )
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -337,7 +339,7 @@ def test_pods_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_packing_that_is_not_decided_is_told_apart_from_a_time_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(floors, "collision", lambda pods, slices, until: (slices, False) if slices else None)
+    monkeypatch.setattr(pod_cuts, "collision", lambda pods, slices, until: (slices, False) if slices else None)
     raw = in_small_pods(8, {"modes": ["chunked"]})
     result = plan_fleet(raw)
     assert (result.status, result.undecided) == (Status.UNKNOWN, True)

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from servesat import Status
-from servesat.fleet.floor import Counts, Pods, Slice, contains, counted, first_fit, orientations, stands, volumes
-from servesat.fleet.formulation import collision, pack
+from servesat.fleet.pods.packing import collision, pack
+from servesat.fleet.pods.slices import Counts, Pods, Slice, contains, counted, first_fit, orientations, stands, volumes
 from tests import floor_oracle
 
 

@@ -5,13 +5,14 @@ import pytest
 from ortools.sat.python import cp_model
 
 from servesat import Requirement, SolverError, Status
-from servesat.candidates import evaluate
-from servesat.conflict import minimal_conflicts
-from servesat.formulation import Settings, solve
-from servesat.formulation import solver as solver_module
-from servesat.formulation.constraints import require_all
-from servesat.formulation.variables import add_variables
-from servesat.instance import Instance, round_columns
+from servesat.candidates.columns import evaluate
+from servesat.deployment.conflicts import minimal_conflicts
+from servesat.deployment.formulation import solver as solver_module
+from servesat.deployment.formulation.constraints import require_all
+from servesat.deployment.formulation.instance import Instance, round_columns
+from servesat.deployment.formulation.solver import solve
+from servesat.deployment.formulation.variables import add_variables
+from servesat.deployment.settings import Settings
 from tests.helpers import searching, spec_of
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from servesat import Settings, Spec, SpecError, Status, solve, trace_frontier
-from servesat.frontier import AXES, non_dominated
+from servesat.questions.pareto import AXES, non_dominated
 from tests import oracle, strategies
 from tests.helpers import searching, spec_of
 
@@ -112,7 +112,7 @@ def test_non_dominated_however_many_rounds(axes: int, rows: int, values: int, se
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, "search": {"chips": ["tpu-v6e"]}})
     whole = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
-    monkeypatch.setattr("servesat.candidates.TABLE_BLOCK", 500)
+    monkeypatch.setattr("servesat.candidates.columns.TABLE_BLOCK", 500)
     blocks = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
     assert (blocks.points, blocks.compared) == (whole.points, whole.compared)
 
@@ -127,7 +127,7 @@ def test_a_time_limit_that_strikes_leaves_the_frontier_exact() -> None:
 
 
 def test_more_plans_than_can_be_compared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servesat.candidates.MAX_TABLE", 100)
+    monkeypatch.setattr("servesat.candidates.columns.MAX_TABLE", 100)
     with pytest.raises(SpecError, match="plans to compare, expected at most 100; narrow the search"):
         trace_frontier(spec_of())
 

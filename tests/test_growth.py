@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesat.growth import Line, Load, StepShape, hidden_tokens
-from servesat.latency import Replica, mlp_matmuls
+from servesat.cost_model.decode import Replica, mlp_matmuls
+from servesat.cost_model.step_curve import Line, Load, StepShape, hidden_tokens
 from tests.helpers import moe_model
 
 SECONDS = st.floats(1e-6, 1e-1)

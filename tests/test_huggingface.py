@@ -1,16 +1,14 @@
-import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from servesat import CatalogueError
-from servesat.architecture import ModelSpec
-from servesat.catalogue import load_model
-from servesat.huggingface import model_fields
-from servesat.memory import counted_parameters, kv_cache_bytes
+from servesat.catalogue.huggingface import model_fields
+from servesat.catalogue.load import load_model
+from servesat.catalogue.model import ModelSpec
+from servesat.cost_model.memory import counted_parameters, kv_cache_bytes
 
 LLAMA = {
     "model_type": "llama",
@@ -440,77 +438,3 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CatalogueError, match=r"config\.json: malformed JSON"):
         load_model("config.json", tmp_path)
-
-
-# Real configurations, where the shared data lies beside the checkout: what they count is what their publishers state.
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "models"
-REAL = SHARED / "raw_hf_config"
-beside = pytest.mark.skipif(not REAL.is_dir(), reason="the shared data is not beside this checkout")
-
-
-@beside
-@pytest.mark.parametrize(
-    ("file", "billions"),
-    [
-        ("meta-llama--Meta-Llama-3.1-8B", 8.03),
-        ("meta-llama--Meta-Llama-3.1-70B", 70.55),
-        ("meta-llama--Meta-Llama-3.1-405B", 405.85),
-        ("Qwen--Qwen3-32B", 32.76),
-        ("Qwen--Qwen3-8B", 8.19),
-    ],
-)
-def test_real_configs_count_their_published_parameters(file: str, billions: float) -> None:
-    model = load_model(f"{file}_config.json", REAL)
-    assert counted_parameters(model) / 1e9 == pytest.approx(billions, rel=1e-3)
-
-
-def listed(row: dict[str, str]) -> dict[str, Any]:
-    """The shape that a row of the table lists; an empty cell is none."""
-    cells = {key: int(value) if value.isdecimal() else 0 for key, value in row.items()}
-    shape = {
-        "layers": cells["n_layers"],
-        "d_model": cells["hidden"],
-        "d_ff": cells["ffn_dim"],
-        "query_heads": cells["n_heads"],
-        "vocab_size": cells["vocab"],
-        "gated_mlp": row["ffn_gated"] == "yes",
-        "tied_embeddings": row["tie_embeddings"] == "True",
-        "kv_heads": 1 if cells["kv_lora_rank"] else cells["n_kv_heads"],
-        "head_dim": cells["head_dim"] or cells["qk_nope_head_dim"] + cells["qk_rope_head_dim"],
-        "moe": None,
-        "mla": None,
-        "sparse": None,
-        "native": None,
-    }
-    if cells["n_experts"]:
-        shape["moe"] = {
-            "layers": cells["n_moe_layers"],
-            "experts": cells["n_experts"],
-            "experts_per_token": cells["experts_per_token"],
-            "d_ff": cells["moe_ffn_dim"],
-            "shared_d_ff": cells["shared_ffn_dim"],
-        }
-    if cells["kv_lora_rank"]:
-        names = {"nope_head_dim": "qk_nope_head_dim", "rope_head_dim": "qk_rope_head_dim"}
-        shape["mla"] = {name: cells[names.get(name, name)] for name in MLA}
-    if sparse := re.search(r"index_topk=(\d+),index_n_heads=(\d+),index_head_dim=(\d+)", row["attn_type"]):
-        shape["sparse"] = dict(zip(SPARSE, map(int, sparse.groups()), strict=True))
-    dtype = row["native_weight_dtype"].partition("(")[0]
-    if dtype != "bfloat16":
-        shape["native"] = {
-            "dtype": dtype,
-            "experts_only": "MoE expert weights only" in row["NOTE"] or "as 20b" in row["NOTE"],
-        }
-    chunk = re.search(r"chunked local (\d+)", row["attn_type"])  # three layers of every four, says the note
-    shape["window_tokens"] = int(chunk[1]) if chunk else cells["sliding_window"] or None
-    shape["window_layers"] = cells["n_layers"] * 3 // 4 if chunk else cells["n_sliding_layers"]
-    return shape
-
-
-@beside
-@pytest.mark.parametrize("file", sorted(path.name for path in REAL.glob("*_config.json")))
-def test_real_configs_have_the_shape_that_the_table_lists(file: str) -> None:
-    with (SHARED / "model_configs.csv").open(encoding="utf-8", newline="") as table:
-        (row,) = (row for row in csv.DictReader(table) if f"model_configs/{file} " in row["SOURCE"])
-    expected = listed(row)
-    assert load_model(file, REAL).model_dump(include=set(expected)) == expected

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from servesat import ServesatError
-from servesat.journal import Journal, Memory, collect
+from servesat.core.journal import Journal, Memory, collect
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 import pytest
 
-from servesat.catalogue import load_model
-from servesat.latency import Replica, decode_step, mlp_matmuls, usd_per_million_tokens
+from servesat.catalogue.load import load_model
+from servesat.cost_model.decode import Replica, decode_step, mlp_matmuls, usd_per_million_tokens
 
 
 def v5e(tp: int, axes: int, weights: float = 1.0, kv_cache: float = 1.0) -> Replica:

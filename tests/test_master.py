@@ -2,8 +2,8 @@
 
 import pytest
 
-from servesat.fleet.formulation import master as module
-from servesat.fleet.formulation.master import Cover, Master
+from servesat.fleet.decomposition import master as module
+from servesat.fleet.decomposition.master import Cover, Master
 from tests.test_fleet import instance_of
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from servesat.catalogue import load_model
-from servesat.memory import (
+from servesat.catalogue.load import load_model
+from servesat.cost_model.memory import (
     active_parameters,
     counted_parameters,
     expert_parameters,

@@ -1,7 +1,7 @@
 import pytest
 
-from servesat.catalogue import load_chip, load_model
-from servesat.merit import (
+from servesat.catalogue.load import load_chip, load_model
+from servesat.cost_model.figures_of_merit import (
     alpha,
     bandwidth_bound_ways,
     beta,

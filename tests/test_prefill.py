@@ -1,6 +1,6 @@
 import pytest
 
-from servesat.prefill import (
+from servesat.cost_model.prefill import (
     chunked_prefill_s,
     kv_transfer_s,
     prefill_replicas_per_decode,

@@ -1,9 +1,10 @@
 import pytest
 
 from servesat import Status, solve
-from servesat.catalogue import load_model, model_ids
-from servesat.plan import Requirement
-from servesat.quality import published, quality_loss
+from servesat.catalogue.load import load_model, model_ids
+from servesat.catalogue.recovery import published
+from servesat.core.result import Requirement
+from servesat.cost_model.quantisation_loss import quality_loss
 from tests.helpers import spec_of
 
 ANY = {"chips": ["h100-sxm"], "weights": ["bf16", "fp8", "int4"], "kv_cache": ["bf16"], "compute": ["bf16", "fp8"]}

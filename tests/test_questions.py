@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from servesat import Spec, trace_frontier
 from servesat.cli import app
 from servesat.cli.questions import Axis
-from servesat.frontier import AXES
+from servesat.questions.pareto import AXES
+from servesat.questions.scenarios import Factor, Scenarios
+from servesat.questions.whatif import Question
 from servesat.report.frontier import TITLES
-from servesat.scenarios import Factor, Scenarios
-from servesat.whatif import Question
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = str(ROOT / "examples" / "llama-3-405b-under-15ms.yaml")

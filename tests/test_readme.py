@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from servesat.cli import app
 from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region
-from servesat.search import Search
-from servesat.spec import Spec
-from servesat.workload import Slo, Workload
+from servesat.spec.search_space import Search
+from servesat.spec.spec import Spec
+from servesat.spec.workload import Slo, Workload
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

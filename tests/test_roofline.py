@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from servesat.roofline import flops_s, load_s
+from servesat.cost_model.roofline import flops_s, load_s
 
 
 def test_loading_70_gb_over_eight_v5e_takes_10_7_ms() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from servesat import SpecError
-from servesat.scenarios import Factor, Scenarios, parse_factor, scenarios
+from servesat.questions.scenarios import Factor, Scenarios, parse_factor, scenarios
 from tests.helpers import spec_of
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from servesat.accelerator import Axis
-from servesat.catalogue import load_chip, load_model
-from servesat.sharding import Sharding, heads_divide, kv_batch_shards, kv_heads_split, shardings
+from servesat.catalogue.chip import Axis
+from servesat.catalogue.load import load_chip, load_model
+from servesat.cost_model.sharding import Sharding, heads_divide, kv_batch_shards, kv_heads_split, shardings
 from tests.helpers import moe_model
 
 

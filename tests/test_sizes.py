@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from servesat import SpecError, Status
 from servesat.cli import app
 from servesat.fleet.conflict import minimal_conflict
-from servesat.fleet.formulation import best_mix
-from servesat.fleet.planning import plan_fleet, plan_instance
+from servesat.fleet.formulation.mixes import best_mix
+from servesat.fleet.plan import plan_fleet, plan_instance
 from servesat.fleet.policies import compared
-from servesat.fleet.sizes import shared_configurations
+from servesat.fleet.shared_replicas import shared_configurations
 from servesat.fleet.spec import FleetSpec
 from servesat.report.documents import dumps
-from servesat.spec import Spec
+from servesat.spec.spec import Spec
 from tests import fleet_oracle, requests_oracle
 from tests.test_fleet import conflict_is_true_and_minimal, instance_of, is_that_of_enumeration, small_fleets
 from tests.test_requests import small_specs

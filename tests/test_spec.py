@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from servesat import Spec, SpecError
-from servesat.keys import parse_override
-from servesat.scenarios import takes_list, takes_whole_number, type_at
+from servesat.questions.scenarios import takes_list, takes_whole_number, type_at
+from servesat.spec.overrides import parse_override
 
 BASE = "model: llama-3-70b\nworkload: {context_tokens: 8192}\n"
 V5E = BASE + "search: {chips: [tpu-v5e]}\n"

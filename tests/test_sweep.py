@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from servesat.check import rederive
-from servesat.sweep import sweep
+from servesat.deployment.check import rederive
+from servesat.questions.batch_curve import sweep
 from tests.helpers import spec_of
 from tests.test_check import AT
 

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from servesat import Spec, SpecError, solve, what_if
-from servesat.modes import SharedLayouts, enumerate_layouts
-from servesat.scenarios import Factor, Scenarios, as_written
-from servesat.whatif import Question, swings
+from servesat.candidates.serving_modes import SharedLayouts, enumerate_layouts
+from servesat.questions.scenarios import Factor, Scenarios, as_written
+from servesat.questions.whatif import Question, swings
 from tests import strategies
 from tests.helpers import searching, spec_of
 

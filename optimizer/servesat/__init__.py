@@ -10,36 +10,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from servesat.breakpoints import find_breakpoints
-    from servesat.deployment import solve
-    from servesat.errors import CatalogueError, ServesatError, SolverError, SpecError
-    from servesat.explain import answer
-    from servesat.formulation import Settings
-    from servesat.frontier import trace_frontier
-    from servesat.plan import Margin, Plan, Requirement, Result, Status
-    from servesat.robustness import assess_robustness
-    from servesat.spec import Spec
-    from servesat.whatif import what_if
+    from servesat.core.errors import CatalogueError, ServesatError, SolverError, SpecError
+    from servesat.core.result import Margin, Plan, Requirement, Result, Status
+    from servesat.deployment.settings import Settings
+    from servesat.deployment.solve import solve
+    from servesat.questions.breakpoints import find_breakpoints
+    from servesat.questions.explain import answer
+    from servesat.questions.pareto import trace_frontier
+    from servesat.questions.robustness import assess_robustness
+    from servesat.questions.whatif import what_if
+    from servesat.spec.spec import Spec
 
 # Names are imported when first used: `servesat --help` needs neither numpy nor the solver.
 _HOMES = {
-    "CatalogueError": "errors",
-    "Margin": "plan",
-    "Plan": "plan",
-    "Requirement": "plan",
-    "Result": "plan",
-    "ServesatError": "errors",
-    "Settings": "formulation",
-    "SolverError": "errors",
-    "Spec": "spec",
-    "SpecError": "errors",
-    "Status": "plan",
-    "answer": "explain",
-    "assess_robustness": "robustness",
-    "find_breakpoints": "breakpoints",
-    "solve": "deployment",
-    "trace_frontier": "frontier",
-    "what_if": "whatif",
+    "CatalogueError": "core.errors",
+    "Margin": "core.result",
+    "Plan": "core.result",
+    "Requirement": "core.result",
+    "Result": "core.result",
+    "ServesatError": "core.errors",
+    "Settings": "deployment.settings",
+    "SolverError": "core.errors",
+    "Spec": "spec.spec",
+    "SpecError": "core.errors",
+    "Status": "core.result",
+    "answer": "questions.explain",
+    "assess_robustness": "questions.robustness",
+    "find_breakpoints": "questions.breakpoints",
+    "solve": "deployment.solve",
+    "trace_frontier": "questions.pareto",
+    "what_if": "questions.whatif",
 }
 
 __all__ = [

@@ -10,8 +10,8 @@ import typer
 from servesat.cli.common import INTERRUPTED, AsJson, errors_told
 
 if TYPE_CHECKING:
-    from servesat.batch import Batch
-    from servesat.journal import Journal, Memory
+    from servesat.core.journal import Journal, Memory
+    from servesat.runs.batch import Batch
 
 
 def batch(
@@ -31,10 +31,10 @@ def batch(
     Exit codes: 0 every spec has an answer, 1 some have none or an error, 2 a usage error, 130 cut off.
     """
     with errors_told():
-        from servesat.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
-        from servesat.journal import Journal, Memory
+        from servesat.core.journal import Journal, Memory
         from servesat.report.files import TABLES, write_table
         from servesat.report.progress import progress
+        from servesat.runs.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
 
         if out is not None and (out.suffix not in TABLES or not out.parent.is_dir() or out.is_dir()):
             raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(TABLES)}, in a folder")

@@ -57,8 +57,8 @@ def import_model(
 ) -> None:
     """Turn a Hugging Face config.json into a model file, printed unless --out says where to write it."""
     with errors_told():
-        from servesat.errors import ServesatError
-        from servesat.importing import import_model, toml_text
+        from servesat.catalogue.hub import import_model, toml_text
+        from servesat.core.errors import ServesatError
 
         if out is not None and out.suffix != ".toml":
             raise ServesatError(f"{out}: a model file ends in .toml")
@@ -114,8 +114,8 @@ def rank_chips(
 ) -> None:
     """Compare every chip with a price for one model: what a dollar buys, where it binds, and its best plan."""
     with errors_told():
-        from servesat.catalogue import chip_ids, load_model
-        from servesat.ranking import rank
+        from servesat.catalogue.load import chip_ids, load_model
+        from servesat.questions.chip_ranking import rank
 
         native = load_model(model).native
         held = weights or (native.dtype if native else "int8")
@@ -169,7 +169,7 @@ def prices(
 
 def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="Whose files.")]) -> None:
     """Print the JSON schema of the catalogue's files."""
-    from servesat.catalogue import json_schema
+    from servesat.catalogue.load import json_schema
     from servesat.report.documents import dumps
 
     typer.echo(dumps(json_schema(shelf)))

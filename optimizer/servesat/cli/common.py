@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from servesat.errors import ServesatError
+from servesat.core.errors import ServesatError
 
 if TYPE_CHECKING:
-    from servesat.spec import Spec
+    from servesat.spec.spec import Spec
 
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 
@@ -45,8 +45,8 @@ def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
 
     Notes go to standard error.
     """
-    from servesat.keys import parse_override
-    from servesat.spec import Spec
+    from servesat.spec.overrides import parse_override
+    from servesat.spec.spec import Spec
 
     try:
         overrides = dict(parse_override(text) for text in texts or [])

@@ -8,7 +8,7 @@ import typer
 from servesat.cli.common import EXIT_CODES, AsJson, errors_told
 
 if TYPE_CHECKING:
-    from servesat.fleet.planning import FleetResult
+    from servesat.fleet.plan import FleetResult
     from servesat.fleet.policies import Comparison
 
 
@@ -42,9 +42,9 @@ def fleet(
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
     with errors_told():
-        from servesat.fleet.planning import plan_fleet
+        from servesat.fleet.plan import plan_fleet
         from servesat.fleet.policies import compared
-        from servesat.report.fleet import WRITTEN
+        from servesat.report.fleet_files import WRITTEN
         from servesat.report.progress import doing
 
         if out is not None and (out.suffix not in WRITTEN or not out.parent.is_dir() or out.is_dir()):
@@ -70,10 +70,10 @@ def fleet(
 
 def _report(result: "FleetResult", beside: "Comparison | None", out: Path | None, as_json: bool) -> None:
     """Write the file, if there is a plan, and print what was asked for."""
-    from servesat.report import fleet as report
-
     if out is not None and EXIT_CODES[result.status] == 0:
-        report.write_fleet(result, beside, out)
+        from servesat.report.fleet_files import write_fleet
+
+        write_fleet(result, beside, out)
         typer.echo(f"wrote {out}", err=True)
     elif out is not None:
         typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
@@ -83,6 +83,7 @@ def _report(result: "FleetResult", beside: "Comparison | None", out: Path | None
 
         typer.echo(dumps(fleet_document(result, beside)))
     else:
+        from servesat.report.fleet import print_fleet
         from servesat.report.terminal import console
 
-        report.print_fleet(console(), result, beside)
+        print_fleet(console(), result, beside)

@@ -20,9 +20,9 @@ from servesat.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from servesat.scenarios import Factor
-    from servesat.spec import Spec
-    from servesat.whatif import Question
+    from servesat.questions.scenarios import Factor
+    from servesat.questions.whatif import Question
+    from servesat.spec.spec import Spec
 
 Out = Annotated[
     list[Path] | None,
@@ -60,7 +60,7 @@ def frontier(
 
         _say_left_out(loaded)
 
-        from servesat.frontier import trace_frontier
+        from servesat.questions.pareto import trace_frontier
         from servesat.report import frontier as report
 
         found = trace_frontier(loaded, (x, y) if z is None else (x, y, z), by)
@@ -160,7 +160,7 @@ def modes(
             raise typer.BadParameter(f"--out {out}: expected a figure; --json prints the table")
         loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
-        from servesat.mode_comparison import compare_modes, crossover
+        from servesat.questions.mode_comparison import compare_modes, crossover
         from servesat.report import modes as report
 
         found = compare_modes(loaded)
@@ -213,8 +213,8 @@ def _refuse_given(options: dict[str, Any], why: str) -> None:
 
 
 def _factors(texts: list[str] | None) -> "list[Factor]":
-    from servesat.errors import SpecError
-    from servesat.scenarios import parse_factor
+    from servesat.core.errors import SpecError
+    from servesat.questions.scenarios import parse_factor
 
     try:
         return [parse_factor(text) for text in texts or []]
@@ -230,10 +230,10 @@ def _fraction(text: str) -> float:
 
 
 def _write_frontier(outs: _Outs, spec: "Spec", found: Any, document: dict[str, Any]) -> None:
+    from servesat.questions.whatif import FLAT_PLAN, flat_plan
     from servesat.report.charts import draw
     from servesat.report.files import write_table
     from servesat.report.frontier import frontier_chart
-    from servesat.whatif import FLAT_PLAN, flat_plan
 
     head = {key: value for key, value in document.items() if key != "points"}
     for path in outs.tables:
@@ -262,12 +262,12 @@ def _ask_scenarios(
     resume: bool,
     as_json: bool,
 ) -> int:
-    from servesat.journal import Journal, Memory, collect
-    from servesat.parallel import workers_for
+    from servesat.core.journal import Journal, Memory, collect
+    from servesat.core.parallel import workers_for
+    from servesat.questions.scenarios import scenarios
+    from servesat.questions.whatif import Question
     from servesat.report.progress import progress
     from servesat.report.whatif_figures import refuse_undrawable
-    from servesat.scenarios import scenarios
-    from servesat.whatif import Question
 
     if resume and not outs.tables:
         raise typer.BadParameter("--resume: give the --out of the run that was cut off")
@@ -292,12 +292,12 @@ def _ask_scenarios(
 
 
 def _report_scenarios(question: "Question", store: Any, outs: _Outs, as_json: bool) -> None:
+    from servesat.questions.whatif import flat, flat_types
     from servesat.report.charts import draw
     from servesat.report.files import json_lines, write_table
     from servesat.report.tornado import draw_tornado
     from servesat.report.whatif import base_document, print_scenarios
     from servesat.report.whatif_figures import cost_chart, tornado_of
-    from servesat.whatif import flat, flat_types
 
     types, head = flat_types(question.scenarios), base_document(question)
     for path in outs.tables:
@@ -331,7 +331,7 @@ def _say_refused(store: Any, most: int = 5) -> int:
 
 
 def _ask_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: bool) -> int:
-    from servesat.breakpoints import find_breakpoints
+    from servesat.questions.breakpoints import find_breakpoints
     from servesat.report.whatif import breakpoints_document, print_breakpoints
 
     values = next(factor.values for factor in factors if factor.key == key)
@@ -350,9 +350,9 @@ def _ask_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: b
 
 
 def _ask_robustness(base: "Spec", noise: float, samples: int, seed: int, as_json: bool) -> int:
+    from servesat.questions.robustness import assess_robustness
     from servesat.report.progress import progress
     from servesat.report.whatif import print_robustness, robustness_document
-    from servesat.robustness import assess_robustness
 
     _say_left_out(base)
     with progress("samples", samples) as advance:

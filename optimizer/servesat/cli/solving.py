@@ -44,13 +44,13 @@ def solve(
     with errors_told():
         loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
-        from servesat.explain import answer
-        from servesat.formulation import Settings
+        from servesat.deployment.settings import Settings
+        from servesat.questions.explain import answer
 
         settings = Settings(time_limit_s=time_limit)
         result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
         if certificate is not None and EXIT_CODES[result.status] == 0:
-            from servesat.certificate import certify, write_certificate
+            from servesat.deployment.certificate import certify, write_certificate
 
             write_certificate(certify(loaded, result, settings), certificate)
         elif certificate is not None:
@@ -87,7 +87,7 @@ def why(
     with errors_told():
         loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
-        from servesat.why import Decisions, why_not
+        from servesat.questions.why_not import Decisions, why_not
 
         decisions = Decisions(
             chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch
@@ -117,7 +117,7 @@ def verify(
     Exit codes: 0 it is valid, 1 it is not.
     """
     with errors_told():
-        from servesat.certificate import verify as verify_file
+        from servesat.deployment.certificate import verify as verify_file
 
         verification = verify_file(certificate)
     if as_json:

@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import fsum
 
-from servesat.errors import SolverError
-from servesat.fleet.earlier import Place
-from servesat.fleet.floor import stands
-from servesat.fleet.formulation import FleetSolution, Limit, best_mix, pack
+from servesat.core.errors import SolverError
+from servesat.core.tolerances import TOLERANCE
+from servesat.fleet.formulation.limits import FleetSolution, Limit
+from servesat.fleet.formulation.mixes import best_mix
 from servesat.fleet.instance import FleetInstance, Need, Option
-from servesat.rules import TOLERANCE
+from servesat.fleet.pods.packing import pack
+from servesat.fleet.pods.slices import stands
+from servesat.fleet.previous_plan import Place
 
 ROUNDING = 10 * TOLERANCE
 """What the whole numbers of the formulation may hide of a demand, relatively."""

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from servesat.accelerator import Chip, axis_sizes
-from servesat.candidates import evaluate
-from servesat.check import rederive
-from servesat.deployment import solve
-from servesat.fleet.floor import Box, Counts, Slice, counted, fits
-from servesat.modes import enumerate_layouts
-from servesat.plan import Mode, Plan
-from servesat.spec import Spec
+from servesat.candidates.columns import evaluate
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.core.result import Mode, Plan
+from servesat.deployment.check import rederive
+from servesat.deployment.solve import solve
+from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
+from servesat.spec.spec import Spec
 
 
 @dataclass(frozen=True)

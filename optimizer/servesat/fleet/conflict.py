@@ -5,11 +5,13 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from math import ceil, floor, inf
 
-from servesat.fleet.floor import Counts, fits
-from servesat.fleet.formulation import FleetModel, FleetSolution, Limit, collision, limits_of
+from servesat.core.result import Status
+from servesat.core.tolerances import TOLERANCE
+from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
 from servesat.fleet.instance import FleetInstance
-from servesat.plan import Status
-from servesat.rules import TOLERANCE
+from servesat.fleet.pods.packing import collision
+from servesat.fleet.pods.slices import Counts, fits
 
 MOST_PODS = 10_000
 """Pods of a place up to which it is asked how many are enough."""

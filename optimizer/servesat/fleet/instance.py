@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor, fsum
 
-from servesat.catalogue import chip_ids
+from servesat.catalogue.load import chip_ids
+from servesat.catalogue.price_book import Purchase
+from servesat.core.tolerances import TOLERANCE
 from servesat.fleet.configurations import Configuration, configurations
-from servesat.fleet.earlier import Earlier, Place
-from servesat.fleet.floor import Box, Counts, Pods, counted
-from servesat.fleet.sizes import shared_configurations
+from servesat.fleet.pods.slices import Box, Counts, Pods, counted
+from servesat.fleet.previous_plan import Earlier, Place
+from servesat.fleet.shared_replicas import shared_configurations
 from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
-from servesat.pricing import Purchase
-from servesat.rules import TOLERANCE
 
 RESOLUTION = 10**7
 """Units in the largest demand of a workload, or in a replica where that serves more."""

@@ -3,13 +3,13 @@
 import time
 from dataclasses import dataclass, replace
 
+from servesat.core.result import Status
+from servesat.core.tolerances import TOLERANCE
 from servesat.fleet.check import bill_of, changes_of, chips_taken
-from servesat.fleet.floor import Pods
-from servesat.fleet.formulation import FleetModel
+from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.instance import FleetInstance
-from servesat.fleet.planning import LONGEST_S, FleetResult, cheapest
-from servesat.plan import Status
-from servesat.rules import TOLERANCE
+from servesat.fleet.plan import LONGEST_S, FleetResult, cheapest
+from servesat.fleet.pods.slices import Pods
 
 
 @dataclass(frozen=True, kw_only=True)

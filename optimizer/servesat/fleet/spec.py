@@ -8,15 +8,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
-from servesat.accelerator import Chip, Topology, axis_sizes, is_topology
-from servesat.catalogue import chip_ids, load_chip, load_price_book
-from servesat.errors import CatalogueError, SpecError
-from servesat.fleet.floor import CUBIC, Box, Pods
-from servesat.plan import Mode
-from servesat.pricing import PriceBook, Purchase
-from servesat.spec import DEFAULT_PRICE_BOOK, Spec
-from servesat.validation import Count, Positive, Strict, Usd, nearest, read_yaml, refuse_unknown, shorten, validate
-from servesat.workload import Slo, Tokens
+from servesat.catalogue.chip import Chip, Topology, axis_sizes, is_topology
+from servesat.catalogue.load import chip_ids, load_chip, load_price_book
+from servesat.catalogue.price_book import PriceBook, Purchase
+from servesat.core.errors import CatalogueError, SpecError
+from servesat.core.result import Mode
+from servesat.core.validation import Count, Positive, Strict, Usd, nearest, read_yaml, refuse_unknown, shorten, validate
+from servesat.fleet.pods.slices import CUBIC, Box, Pods
+from servesat.spec.spec import DEFAULT_PRICE_BOOK, Spec
+from servesat.spec.workload import Slo, Tokens
 
 MAX_PERIODS = 10_000
 MAX_SIDE = 64

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.book import Claim, Verdict, claims
-from servesat.book.problems import (
+from servesat.report.documents import result_document
+from servesat.report.words import dollars, gigabytes, quantity
+from servesat.scaling_book.claims import Claim, Verdict, claims
+from servesat.scaling_book.problems import (
     TPOT_MS,
     Footprint,
     StepBounds,
@@ -21,8 +23,6 @@ from servesat.book.problems import (
     step_bounds,
     under_15_ms,
 )
-from servesat.report.documents import result_document
-from servesat.report.words import dollars, gigabytes, quantity
 
 _VERDICTS = {
     Verdict.HOLDS: ("holds", "green"),

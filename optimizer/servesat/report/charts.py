@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from servesat.errors import ServesatError
+from servesat.core.errors import ServesatError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from servesat.accelerator import axis_sizes, chips_in
-from servesat.catalogue import load_chip
-from servesat.check import rederive
-from servesat.errors import SpecError
-from servesat.memory import BYTES_PER_VALUE, weights_bytes
-from servesat.plan import Assignment, Requirement
+from servesat.catalogue.chip import axis_sizes, chips_in
+from servesat.catalogue.load import load_chip
+from servesat.core.errors import SpecError
+from servesat.core.result import Assignment, Requirement
+from servesat.cost_model.memory import BYTES_PER_VALUE, weights_bytes
+from servesat.deployment.check import rederive
+from servesat.questions.batch_curve import Sweep, sweep
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.words import dollars, gigabytes
-from servesat.spec import Spec
-from servesat.sweep import Sweep, sweep
+from servesat.spec.spec import Spec
 
 
 def read_layout(

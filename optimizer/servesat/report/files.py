@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from servesat.errors import ServesatError
+from servesat.core.errors import ServesatError
 
 TABLES = (".csv", ".parquet", ".json")
 """The endings of files that hold a table."""

@@ -1,33 +1,21 @@
-"""A fleet's plan as tables, and what it is written to."""
+"""A fleet's plan as tables on a terminal."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from math import ceil, floor, prod
-from pathlib import Path
+from math import prod
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.errors import ServesatError
-from servesat.fleet.conflict import Collision, FleetCorrection
-from servesat.fleet.floor import whole_pods
-from servesat.fleet.formulation import Limit
+from servesat.core.result import Status
 from servesat.fleet.instance import Need
-from servesat.fleet.planning import FleetResult
+from servesat.fleet.plan import FleetResult
+from servesat.fleet.pods.slices import whole_pods
 from servesat.fleet.policies import Comparison
-from servesat.fleet.stranded import Stranded
-from servesat.plan import Status
-from servesat.report.files import write_table, write_text
-from servesat.report.fleet_document import bill_rows, bills, columns, size_shares, workload_utilisation
-from servesat.report.words import conflict, dollars, number
-from servesat.rules import TOLERANCE
-
-WRITTEN = (".csv", ".parquet", ".html")
-"""What a plan is written to: its allocations as a table, or all of it as a page."""
-
-SHARES = {"region_share": "max_share_per_region", "spot_share": "max_spot_share"}
+from servesat.report.fleet_document import bills, size_shares, workload_utilisation
+from servesat.report.fleet_words import collision_words, conflict_words, correction_words, stranded_words
+from servesat.report.words import dollars, number
 
 OUT_OF_TIME = "the time limit struck before a plan was found; give it more with --time-limit"
 
@@ -233,97 +221,14 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
     cannot = "cannot be met" if len(result.conflict) == 1 else "cannot hold together"
     console.print(f"  {conflict_words(result.conflict, result)} {cannot}")
     for one in result.collisions:
-        console.print(f"  {_collision_words(one, result)}")
+        console.print(f"  {collision_words(one, result)}")
     if result.corrections:
         console.print("\nWith any one of these a plan exists")
         for correction in result.corrections:
-            console.print(f"  {_correction_words(correction)}")
+            console.print(f"  {correction_words(correction)}")
 
 
 def _print_stranded(console: Console, result: FleetResult) -> None:
     for one in result.stranded:
-        for line in _stranded_words(one):
+        for line in stranded_words(one):
             console.print(f"  {line}")
-
-
-def _stranded_words(one: Stranded) -> Iterator[str]:
-    """Why a workload has nothing to run on, a line for each reason."""
-    whose = f"{one.workload} has" if one.size is None else f"the {one.size} requests of {one.workload} have"
-    nothing = f"{whose} nothing to run on"
-    if not one.sold:
-        chips = (
-            f"no price for {', '.join(one.unsold)} as they may be bought"
-            if one.unsold
-            else "none of the chips it may use"
-        )
-        yield f"{nothing}: its regions have {chips}"
-    for members in one.conflict:
-        yield f"{nothing}: {conflict(members, one.spec)}"
-    if one.sold and not one.conflict:
-        yield f"{nothing}: each replica costs more than search.max_usd_per_hour"
-
-
-def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:
-    """Limits in words: the tpu-v5e quota of 64 in us-central1 and the demand of chat."""
-    *others, last = [_limit_words(limit, result) for limit in limits]
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _limit_words(limit: Limit, result: FleetResult) -> str:
-    instance = result.instance
-    if limit.kind == "quota":
-        region, chip = limit.of
-        return f"the {chip} quota of {instance.quotas[region, chip]} in {region}"
-    if limit.kind == "pods":
-        region, chip = limit.of
-        return f"the {instance.pods[region, chip]} {chip} in {region}"
-    if limit.kind == "budget":
-        return f"the budget of {dollars(instance.budget_usd or 0.0)}"
-    if limit.kind == "max_changes":
-        return f"at most {0 if instance.earlier is None else instance.earlier.max_changes} changes"
-    names = {
-        "demand": "the demand",
-        **SHARES,
-        "n_plus": "n_plus",
-        "one_chip": "one_chip",
-    }
-    return f"{names[limit.kind]} of {limit.of[0]}"
-
-
-def _collision_words(one: Collision, result: FleetResult) -> str:
-    """Slices that do not stand together: 3 of 8x8 do not stand together in 2 pods of 8x12 tpu-v5e in us-central1."""
-    kinds = [f"{count} of {kind.name}" for kind, count in one.slices]
-    *others, last = kinds
-    pods = f"{result.instance.pods[one.region, one.chip]} {one.chip} in {one.region}"
-    if one.slices == ((one.slices[0][0], 1),):
-        return f"no {one.slices[0][0].name} stands in {pods}"
-    shown = "do not stand together in" if one.proved else "were not shown to stand together in"
-    return f"{', '.join(others)} and {last} {shown} {pods}" if others else f"{last} {shown} {pods}"
-
-
-def _correction_words(one: FleetCorrection) -> str:
-    if one.limit.kind == "quota":
-        return f"{one.value:g} {one.limit.of[1]} in {one.limit.of[0]}"
-    if one.limit.kind == "pods":
-        return f"{one.value:g} {'pod' if one.value == 1 else 'pods'} of {one.limit.of[1]} in {one.limit.of[0]}"
-    if one.limit.kind == "budget":
-        return f"a budget of ${ceil(100 * one.value * (1 - TOLERANCE)) / 100:,.2f}"
-    if one.limit.kind == "max_changes":
-        return f"{one.value:g} {'change' if one.value == 1 else 'changes'}"
-    if one.limit.kind in SHARES:
-        return f"{SHARES[one.limit.kind]} of {one.limit.of[0]} at {one.value:g}"
-    return f"{floor(1000 * one.value) / 10:.1f}% of every demand, and no more"
-
-
-def write_fleet(result: FleetResult, beside: Comparison | None, path: Path) -> None:
-    """Write what makes up the bill as a table, or the whole as a page. Raises ServesatError."""
-    rows = bill_rows(result)
-    match path.suffix:
-        case ".csv" | ".parquet":
-            write_table(path, rows, columns=columns(result), flatten=lambda row: row, head={}, under="rows")
-        case ".html":
-            from servesat.report.fleet_page import fleet_page
-
-            write_text(path, fleet_page(result, beside))
-        case _:
-            raise ServesatError(f"{path}: cannot write a '{path.suffix}' file; expected {', '.join(WRITTEN)}")

@@ -5,12 +5,12 @@ from math import fsum
 from typing import Any
 
 from servesat.fleet.conflict import Collision
-from servesat.fleet.floor_map import FloorMap
-from servesat.fleet.formulation import Limit
+from servesat.fleet.formulation.limits import Limit
 from servesat.fleet.instance import Need
-from servesat.fleet.planning import Allocation, FleetResult
+from servesat.fleet.placement_map import FloorMap
+from servesat.fleet.plan import Allocation, FleetResult
 from servesat.fleet.policies import Comparison
-from servesat.fleet.stranded import Stranded
+from servesat.fleet.unservable import Stranded
 from servesat.report.documents import plan_document
 
 COLUMNS: dict[str, type] = {

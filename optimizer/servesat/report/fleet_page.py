@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from servesat.fleet.floor_map import FloorMap
 from servesat.fleet.instance import Need
-from servesat.fleet.planning import FleetResult
+from servesat.fleet.placement_map import FloorMap
+from servesat.fleet.plan import FleetResult
 from servesat.fleet.policies import Comparison
 from servesat.report.charts import COLOURS
 from servesat.report.fleet import print_fleet

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.frontier import Frontier
-from servesat.plan import Plan
+from servesat.core.result import Plan
+from servesat.questions.pareto import Frontier
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import plan_document
 from servesat.report.words import chips, conflict, dollars, number
-from servesat.spec import Spec
+from servesat.spec.spec import Spec
 
 ROWS = 60
 """Points that a terminal shows; more are thinned out, and said to be."""

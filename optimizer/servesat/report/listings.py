@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from servesat.accelerator import chips_in
-from servesat.architecture import ModelSpec
-from servesat.catalogue import chip_ids, load_chip, load_model, load_price_book, model_ids, price_book_ids
-from servesat.errors import CatalogueError
-from servesat.memory import active_parameters, counted_parameters, kv_cache_bytes, parameters
-from servesat.pricing import Price, PriceBook
-from servesat.quality import published
-from servesat.validation import nearest
+from servesat.catalogue.chip import chips_in
+from servesat.catalogue.load import chip_ids, load_chip, load_model, load_price_book, model_ids, price_book_ids
+from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.price_book import Price, PriceBook
+from servesat.catalogue.recovery import published
+from servesat.core.errors import CatalogueError
+from servesat.core.validation import nearest
+from servesat.cost_model.memory import active_parameters, counted_parameters, kv_cache_bytes, parameters
 
 
 def model_rows() -> list[dict[str, Any]]:

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.mode_comparison import Crossing
-from servesat.plan import Mode, Plan, Result
+from servesat.core.result import Mode, Plan, Result
+from servesat.questions.mode_comparison import Crossing
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import result_document
 from servesat.report.words import conflict, dollars, mode, workload
-from servesat.spec import Spec
+from servesat.spec.spec import Spec
 
 
 def modes_document(found: Mapping[Mode, Result]) -> dict[str, Any]:

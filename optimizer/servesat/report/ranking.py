@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from servesat.errors import ServesatError
-from servesat.ranking import Rank
+from servesat.core.errors import ServesatError
+from servesat.questions.chip_ranking import Rank
 from servesat.report.documents import plan_document
 from servesat.report.tornado import Bar, Tornado
 from servesat.report.words import dollars

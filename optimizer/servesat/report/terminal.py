@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from servesat.accelerator import chips_in
-from servesat.plan import Correction, Margin, Mode, Plan, Result, SliceSummary, Status
+from servesat.catalogue.chip import chips_in
+from servesat.core.result import Correction, Margin, Mode, Plan, Result, SliceSummary, Status
 from servesat.report.words import (
     change,
     chips,
@@ -28,7 +28,7 @@ from servesat.report.words import (
     ways,
     workload,
 )
-from servesat.spec import Spec
+from servesat.spec.spec import Spec
 
 BAR = 32
 """Width of a full bar [characters]."""

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.breakpoints import TOLERANCE, Breakpoint
-from servesat.plan import Mode, Plan, Result
+from servesat.core.result import Mode, Plan, Result
+from servesat.questions.breakpoints import TOLERANCE, Breakpoint
+from servesat.questions.robustness import Robustness, Survival
+from servesat.questions.whatif import Question, Swing, shown, swings
 from servesat.report.documents import plan_document
 from servesat.report.words import change_of, dollars, pool
-from servesat.robustness import Robustness, Survival
-from servesat.whatif import Question, Swing, shown, swings
 
 ROWS = 50
 """Scenarios that a terminal shows; the rest are in the file, and said to be."""

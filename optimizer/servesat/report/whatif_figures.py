@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from servesat.errors import ServesatError
+from servesat.core.errors import ServesatError
+from servesat.questions.whatif import Question, Swing, shown, swings
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.tornado import Bar, Tornado
 from servesat.report.words import change_of, dollars
-from servesat.whatif import Question, Swing, shown, swings
 
 MAX_LINES = 12
 """Lines that one figure can hold apart."""

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.plan import Mode, Plan
+from servesat.core.result import Mode, Plan
+from servesat.core.tolerances import TIE
+from servesat.questions.why_not import Comparison
 from servesat.report.documents import result_document
 from servesat.report.words import conflict, dollars, gigabytes, pool, ways
-from servesat.rules import TIE
-from servesat.why import Comparison
 
 _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None], ...] = (
     ("slice", lambda plan: f"{plan.chip} {plan.topology}", None),

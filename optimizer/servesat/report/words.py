@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
-from servesat.plan import Bill, Change, LimitValue, Margin, Plan, Requirement, SliceSummary
-from servesat.spec import Spec
-from servesat.workload import Workload
+from servesat.core.result import Bill, Change, LimitValue, Margin, Plan, Requirement, SliceSummary
+from servesat.spec.spec import Spec
+from servesat.spec.workload import Workload
 
 
 def dollars(amount: float) -> str:

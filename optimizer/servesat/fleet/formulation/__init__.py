@@ -1,8 +1,5 @@
-"""Everything of the fleet that knows OR-Tools: the compact model, the packing, and the halves of the decomposition."""
+"""The fleet as one integer program: the only place, with `decomposition` and `pods`, that knows OR-Tools.
 
-from servesat.fleet.formulation.compact import FleetModel
-from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
-from servesat.fleet.formulation.mixes import best_mix
-from servesat.fleet.formulation.packing import collision, pack
-
-__all__ = ["FleetModel", "FleetSolution", "Limit", "best_mix", "collision", "limits_of", "pack"]
+`compact.FleetModel` is the program, `mixes` and `spare_mixes` let requests of several lengths share replicas, and
+`solvers` says which solver takes which problem.
+"""

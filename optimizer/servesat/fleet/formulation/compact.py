@@ -12,16 +12,16 @@ from math import ceil, inf
 
 from ortools.math_opt.python import mathopt
 
-from servesat.errors import SolverError
-from servesat.fleet.earlier import Earlier, Place
-from servesat.fleet.formulation.engines import solved
-from servesat.fleet.formulation.floors import Floor
+from servesat.core.errors import SolverError
+from servesat.core.result import Status
+from servesat.core.tolerances import TOLERANCE
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import PARTS, Rates, add_mix, no_less
+from servesat.fleet.formulation.pod_cuts import Floor
+from servesat.fleet.formulation.solvers import solved
 from servesat.fleet.formulation.spare_mixes import SpareMix
 from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
-from servesat.plan import Status
-from servesat.rules import TOLERANCE
+from servesat.fleet.previous_plan import Earlier, Place
 
 SLACK = 1e-9
 """How much more than its optimum an earlier goal may cost while a later one is pursued, relatively."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from servesat.core.result import Status
 from servesat.fleet.instance import FleetInstance
-from servesat.plan import Status
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ortools.math_opt.python import mathopt
 
-from servesat.arrays import Floats
+from servesat.core.arrays import Floats
 
 PARTS = 1e3
 """Parts of a replica's time in which it is counted: tolerances are of a row."""

@@ -5,8 +5,8 @@ from math import fsum
 
 from ortools.math_opt.python import mathopt
 
+from servesat.core.tolerances import TOLERANCE
 from servesat.fleet.formulation.mixes import PARTS, Rates, add_mix, best_mix
-from servesat.rules import TOLERANCE
 
 
 class SpareMix:

@@ -1,0 +1,105 @@
+"""Chips: memory, peaks, interconnect, and the slices they are offered in."""
+
+from math import prod
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from servesat.catalogue.record import Sourced, Text
+from servesat.core.validation import Count, Rate, Strict, Usd, refuse_duplicates
+
+
+def _topology_text(value: Any) -> Any:
+    """YAML reads the one-axis topology `8` as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Topology = Annotated[str, BeforeValidator(_topology_text)]
+MAX_CHIPS = 1_000_000
+"""Chips of a slice; more than any there is, and few enough to count exactly in every type used."""
+
+
+class Axis(Strict):
+    """One axis of a slice: chips along it talk to each other over the same links."""
+
+    name: Text
+    bytes_per_s: Rate = Field(
+        description="What one chip can receive over this axis: "
+        "both directions of a torus axis, the one-way port of a switch."
+    )
+    wraps_every: Count | None = Field(
+        default=None,
+        description="Of a torus axis: it closes to a ring where its size is a multiple of this. Absent: a switch.",
+    )
+
+
+class Peaks(Strict):
+    """Dense peak FLOP/s of one chip; a dtype left out is one it cannot compute in."""
+
+    bf16: Rate | None = None
+    fp8: Rate | None = None
+    int8: Rate | None = None
+    int4: Rate | None = None
+    mxfp4: Rate | None = None
+    nvfp4: Rate | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.by_dtype():
+            raise ValueError("expected the peak of at least one dtype")
+        return self
+
+    def by_dtype(self) -> dict[str, float]:
+        """The peaks that the chip has, by dtype [FLOP/s]."""
+        return {dtype: peak for dtype, peak in self if peak is not None}
+
+
+class Chip(Sourced):
+    """An accelerator: memory, peak FLOP/s by dtype, and the slices it is offered in."""
+
+    vendor: Text
+    hbm_bytes: Rate = Field(description="M, memory of one chip [bytes].")
+    hbm_bytes_per_s: Rate = Field(description="W_hbm, memory bandwidth of one chip [bytes/s].")
+    flop_per_s: Peaks = Field(description="C, dense peak of one chip by compute dtype [FLOP/s].")
+    axes: tuple[Axis, ...] = Field(min_length=1, max_length=6, description="The axes of a slice, fastest first.")
+    topologies: tuple[Topology, ...] = Field(
+        min_length=1, max_length=1000, description="The slices on offer, chips along each axis: '4x8'."
+    )
+    node_chips: Count | None = Field(default=None, description="Chips that share a host.")
+    network_bytes_per_s: Rate | None = Field(
+        default=None, description="What one chip can send over the data-centre network, one way [bytes/s]."
+    )
+    usd_per_chip_hour: Usd | None = Field(
+        default=None, description="A price of its own; catalogue chips leave this to the price books."
+    )
+    note: Text | None = Field(
+        default=None, description="What a reader should know: conflicts between sources, omissions."
+    )
+
+    @model_validator(mode="after")
+    def _topologies_fit_axes(self) -> Self:
+        refuse_duplicates(self.topologies)
+        for topology in self.topologies:
+            if not is_topology(topology):
+                raise ValueError(f"topologies: {topology!r}: expected chips along each axis, as in '4x8'")
+            if chips_in(topology) > MAX_CHIPS:
+                raise ValueError(f"topologies: {topology!r}: expected at most {MAX_CHIPS:,} chips")
+            sizes = len(axis_sizes(topology))
+            if sizes != len(self.axes):
+                raise ValueError(f"topologies: {topology!r} has {sizes} sizes, expected {len(self.axes)}, one an axis")
+        return self
+
+
+def is_topology(text: str) -> bool:
+    """Whether a text says chips along each axis, as '4x8' does."""
+    return all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in text.split("x"))
+
+
+def axis_sizes(topology: str) -> tuple[int, ...]:
+    """Chips along each axis: '4x8' is (4, 8)."""
+    return tuple(int(size) for size in topology.split("x"))
+
+
+def chips_in(topology: str) -> int:
+    """Chips in a slice: '4x8' has 32."""
+    return prod(axis_sizes(topology))

@@ -1,0 +1,68 @@
+"""Models from elsewhere: a Hugging Face configuration becomes a model file of one's own."""
+
+from pathlib import Path
+from typing import Any
+
+from servesat.catalogue.load import load_model
+from servesat.catalogue.model import ModelSpec
+from servesat.core.errors import CatalogueError
+
+CONFIG = "config.json"
+
+
+def import_model(source: str) -> ModelSpec:
+    """Read a model from a `config.json`, a folder that holds one, or the Hub by the id of a repository.
+
+    Raises CatalogueError when there is none, it is malformed, or its architecture is not supported.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path /= CONFIG
+    if path.exists():
+        if path.suffix != ".json":
+            raise CatalogueError(f"{source}: expected a {CONFIG}, a folder that holds one, or an id such as owner/name")
+        model = load_model(str(path))
+        own = model.name if "/" in model.name else path.resolve().parent.name if path.name == CONFIG else path.stem
+        return _named(model, own)
+    if source.endswith(".json") or source.count("/") != 1 or source.startswith((".", "/")):
+        raise CatalogueError(f"{source}: no such file or folder, and no id of a model on the Hub, such as owner/name")
+    return _named(load_model(str(_from_hub(source))), source)
+
+
+def _named(model: ModelSpec, name: str) -> ModelSpec:
+    """The model under a name of its own, with its source: the id of a repository, or where its file lay."""
+    short = name.rpartition("/")[2]
+    source = {"default": f"Hugging Face {CONFIG} of {name}"}
+    return model.model_copy(update={"id": short.lower(), "name": short, "sources": source})
+
+
+def _from_hub(repository: str) -> Path:
+    """Fetch a repository's configuration. Raises CatalogueError without the extra `hub`, or the network."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError:
+        raise CatalogueError(
+            f"{repository}: no such file or folder; to fetch it from the Hub, pip install 'servesat[hub]', "
+            f"or download its {CONFIG} and give its path"
+        ) from None
+    try:
+        return Path(hf_hub_download(repository, CONFIG))
+    except (HfHubHTTPError, OSError, ValueError) as fault:
+        reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+        raise CatalogueError(f"{repository}: cannot be fetched from the Hub: {reason}") from None
+
+
+def toml_text(model: ModelSpec) -> str:
+    """A model as the text of a model file."""
+    import tomli_w
+
+    return tomli_w.dumps(_own_fields(model))
+
+
+def _own_fields(model: ModelSpec) -> dict[str, Any]:
+    """The fields that a model file states: those that differ from what they are when left out."""
+    fields = model.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"id"})
+    if model.mla is not None:
+        fields = {key: value for key, value in fields.items() if key not in {"kv_heads", "head_dim"}}
+    return {"name": model.name, **fields}

@@ -1,0 +1,388 @@
+"""Hugging Face `config.json` files, read as the shape of a model."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from servesat.core.errors import CatalogueError
+from servesat.core.validation import shorten
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The fields of a `config.json`, read with complaints that name them; `a.b` is the field b of the object a."""
+
+    fields: Mapping[str, Any]
+    where: str
+    home: str  # where a missing field was expected
+
+    def get(self, field: str) -> Any:
+        value: Any = self.fields
+        for key in field.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def fault(self, text: str) -> CatalogueError:
+        return CatalogueError(f"{self.where}: {text}")
+
+    def missing(self, field: str, expected: str = "") -> CatalogueError:
+        return self.fault(f"{field} is missing; expected {expected or f'in {self.home}'}")
+
+    def wrong(self, field: str, expected: str) -> CatalogueError:
+        return self.fault(f"{field} = {shorten(self.get(field))}: expected {expected}")
+
+    def count(self, field: str, least: int = 1) -> int:
+        value = self.get(field)
+        if value is None:
+            raise self.missing(field)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.wrong(field, f"a whole number of at least {least}")
+        return value
+
+    def flag(self, field: str, otherwise: bool) -> bool:
+        value = otherwise if self.get(field) is None else self.get(field)
+        if not isinstance(value, bool):
+            raise self.wrong(field, "true or false")
+        return value
+
+    def choice(self, field: str, known: Mapping[Any, Value]) -> Value:
+        if self.get(field) is None:
+            raise self.missing(field)
+        for name, meaning in known.items():
+            if name == self.get(field):
+                return meaning
+        names = ", ".join(sorted(map(str, known)))
+        raise self.fault(f"{field} = {shorten(self.get(field))} is not supported; known: {names}")
+
+    def one_a_layer(self, field: str, layers: int, known: Collection[Any]) -> list[Any]:
+        """A list that says something of every layer."""
+        entries = self.get(field)
+        if not isinstance(entries, list) or len(entries) != layers or not all(entry in known for entry in entries):
+            raise self.wrong(field, f"a list with one of {', '.join(map(str, known))} for each of {layers} layers")
+        return entries
+
+    def some_layers(self, field: str, layers: int) -> set[int]:
+        """A list of layers, counted from 0; none when the field is not there."""
+        entries = [] if self.get(field) is None else self.get(field)
+        if not isinstance(entries, list) or not all(type(entry) is int and 0 <= entry < layers for entry in entries):
+            raise self.wrong(field, f"a list of layers, from 0 to {layers - 1}")
+        return set(entries)
+
+
+Layers = Callable[[_Config, int], int]
+"""How many of a model's layers have something."""
+
+
+def _every(config: _Config, layers: int) -> int:
+    return layers
+
+
+def _experts_after_first(config: _Config, layers: int) -> int:
+    """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose index moe_layer_freq divides."""
+    first = min(config.count("first_k_dense_replace", least=0), layers)
+    step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
+    return -(-layers // step) + (-first // step)
+
+
+def _experts_by_step(config: _Config, layers: int) -> int:
+    """Qwen: every decoder_sparse_step-th layer, but for mlp_only_layers."""
+    step = config.count("decoder_sparse_step")
+    return layers // step - sum((layer + 1) % step == 0 for layer in config.some_layers("mlp_only_layers", layers))
+
+
+def _experts_interleaved(config: _Config, layers: int) -> int:
+    """Llama 4: moe_layers, or every interleave_moe_layer_step-th layer."""
+    if config.get("moe_layers") is not None:
+        return len(config.some_layers("moe_layers", layers))
+    return layers // config.count("interleave_moe_layer_step")
+
+
+def _window_above(config: _Config, layers: int) -> int:
+    """Qwen: the layers above max_window_layers."""
+    if config.get("max_window_layers") is None:
+        raise config.missing("max_window_layers", "beside use_sliding_window")
+    return max(0, layers - config.count("max_window_layers", least=0))
+
+
+def _window_listed(config: _Config, layers: int) -> int:
+    """Qwen with experts: releases of transformers disagree on the layers, so they must be listed."""
+    raise config.missing("layer_types", "beside use_sliding_window")
+
+
+def _window_but_nth(config: _Config, layers: int, nth: int, field: str = "") -> int:
+    """All layers but every nth, which attends to everything."""
+    return layers - layers // (config.count(field) if field and config.get(field) is not None else nth)
+
+
+_window_alternating = partial(_window_but_nth, nth=2)
+
+
+def _window_rotary(config: _Config, layers: int) -> int:
+    """Llama 4: the layers with rotary positions, 1 in no_rope_layers; when it is empty, all but every fourth."""
+    if config.get("no_rope_layers"):
+        return config.one_a_layer("no_rope_layers", layers, (0, 1)).count(1)
+    return _window_but_nth(config, layers, 4, "no_rope_layer_interval")
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What a model type leaves unsaid in its `config.json`, and the fields that it must say.
+
+    A field whose default is a number of the type's configuration class, not a consequence of other fields, is required:
+    a guess would go unnoticed. The exceptions are which layers have a window, where all models of a type share it, and
+    `defaults`, which published models of a type leave out.
+    """
+
+    required: tuple[str, ...] = ()
+    tied_embeddings: bool = False
+    gated_mlp: bool = True
+    latent: bool = False
+    sparse: bool = False
+    d_ff: str = "intermediate_size"
+    experts: Layers | None = None
+    expert_d_ff: str = "moe_intermediate_size"
+    shared: str = ""  # the width of what every token visits, or n_shared_experts of the width of a routed one
+    window: Layers | None = None  # where `layer_types` does not say it
+    window_tokens: str = "sliding_window"
+    window_switch: str = ""
+    defaults: Mapping[str, int] = field(default_factory=dict)
+
+
+_KV, _HEADS = ("num_key_value_heads",), ("num_key_value_heads", "head_dim")
+_GLM = _Family(required=(*_KV, "n_shared_experts"), experts=_experts_after_first, shared="n_shared_experts")
+_DEEPSEEK = replace(_GLM, required=("q_lora_rank", "n_shared_experts"), latent=True)
+_GEMMA = _Family(required=(*_HEADS, "sliding_window"), tied_embeddings=True)
+_MIXTRAL = _Family(required=_KV, experts=_every, expert_d_ff="intermediate_size", window=_every)
+_QWEN = _Family(required=_KV, window=_window_above, window_switch="use_sliding_window")
+_QWEN_MOE = replace(_QWEN, experts=_experts_by_step, window=_window_listed)
+_SHARED_D_FF = "shared_expert_intermediate_size"
+
+_FAMILIES = {
+    "deepseek_v2": _DEEPSEEK,
+    "deepseek_v3": _DEEPSEEK,
+    "deepseek_v32": replace(_DEEPSEEK, sparse=True),
+    "gemma": replace(_GEMMA, required=_HEADS),
+    "gemma2": replace(_GEMMA, window=_window_alternating),
+    "gemma3_text": replace(
+        _GEMMA,
+        window=partial(_window_but_nth, nth=6, field="sliding_window_pattern"),
+        defaults={"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    ),
+    "glm4_moe": _GLM,
+    "glm_moe_dsa": replace(_DEEPSEEK, sparse=True),
+    "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=_window_alternating),
+    "kimi_k2": _DEEPSEEK,
+    "llama": _Family(),
+    "llama4_text": _Family(
+        required=(*_HEADS, "attention_chunk_size"),
+        d_ff="intermediate_size_mlp",
+        experts=_experts_interleaved,
+        expert_d_ff="intermediate_size",
+        shared="intermediate_size",
+        window=_window_rotary,
+        window_tokens="attention_chunk_size",
+    ),
+    "minimax_m2": replace(_MIXTRAL, required=_HEADS, window=None),
+    "mistral": _Family(required=(*_KV, "sliding_window"), window=_every),
+    "mixtral": _MIXTRAL,
+    "opt": _Family(tied_embeddings=True, gated_mlp=False, d_ff="ffn_dim"),
+    "phi3": _Family(window=_every),
+    "qwen2": _QWEN,
+    "qwen2_moe": replace(_QWEN_MOE, required=(*_KV, _SHARED_D_FF), shared=_SHARED_D_FF),
+    "qwen3": replace(_QWEN, required=_HEADS),
+    "qwen3_moe": _QWEN_MOE,
+}
+_WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
+_OF_THE_WRAPPER = ("_name_or_path", "quantization_config", "tie_word_embeddings")
+
+_SHAPE = {
+    "layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "query_heads": "num_attention_heads",
+    "vocab_size": "vocab_size",
+}
+_LATENT = {
+    "kv_lora_rank": "kv_lora_rank",
+    "nope_head_dim": "qk_nope_head_dim",
+    "rope_head_dim": "qk_rope_head_dim",
+    "v_head_dim": "v_head_dim",
+}
+_SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
+_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # transformers reads each as the other
+
+_BITS = {4: "int4", 8: "int8"}
+_METHODS: dict[str, tuple[str, dict[Any, str]]] = {
+    "awq": ("bits", _BITS),
+    "compressed-tensors": ("config_groups", {"int4": "int4", "int8": "int8", "float8": "fp8"}),
+    "fp8": ("quant_method", {"fp8": "fp8"}),
+    "gptq": ("bits", _BITS),
+    "modelopt": ("quant_algo", {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "FP8": "fp8"}),
+    "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
+}
+_FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
+_KEPT = ("modules_to_not_convert", "ignore", "exclude_modules")
+
+
+def model_fields(config: object, where: str) -> dict[str, Any]:
+    """Translate a `config.json` into the keys of a model file.
+
+    Raises CatalogueError when the architecture is not supported, or a field of its shape is missing or no count.
+    """
+    opened, family = _open(config, where)
+    missing = [field for field in _SHAPE.values() if opened.get(field) is None]
+    missing += [field for field in family.required if field not in opened.fields]
+    if missing:
+        raise opened.missing(", ".join(missing))
+    if opened.get("word_embed_proj_dim") not in (None, opened.get("hidden_size")):
+        raise opened.wrong("word_embed_proj_dim", f"hidden_size = {opened.get('hidden_size')}")
+
+    fields: dict[str, Any] = {name: opened.count(source) for name, source in _SHAPE.items()}
+    fields["name"] = str(opened.get("_name_or_path") or opened.get("model_type"))
+    fields["gated_mlp"] = family.gated_mlp
+    fields["tied_embeddings"] = opened.flag("tie_word_embeddings", family.tied_embeddings)
+    fields |= _latent(opened, family) if family.latent else _heads(opened)
+    fields |= _mlp(opened, family, fields["layers"])
+    fields |= _window(opened, family, fields["layers"])
+    return fields | _native(opened, fields["layers"], "moe" in fields)
+
+
+def _open(config: object, where: str) -> tuple[_Config, _Family]:
+    """The fields of the text model, which a wrapper holds in `text_config`, and its family."""
+    if not isinstance(config, Mapping):
+        raise CatalogueError(f"{where}: expected a JSON object, as in a Hugging Face config.json")
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise CatalogueError(f"{where}: model_type is missing; expected a Hugging Face config.json")
+    opened = _Config(config, where, f"a {model_type} config.json")
+    if model_type in _FAMILIES:
+        family = _FAMILIES[model_type]
+        return replace(opened, fields={**family.defaults, **config}), family
+    if model_type not in _WRAPPERS:
+        known = ", ".join(sorted((*_FAMILIES, *_WRAPPERS)))
+        raise opened.fault(f"model_type = {model_type!r} is not supported; known: {known}")
+
+    inner, expected = config.get("text_config"), _WRAPPERS[model_type]
+    if inner is None:
+        raise opened.missing("text_config")
+    if not isinstance(inner, Mapping):
+        raise opened.wrong("text_config", "a JSON object")
+    if inner.get("model_type", expected) != expected:
+        raise opened.wrong("text_config.model_type", f"{expected!r} in {opened.home}")
+    outer = {name: config[name] for name in _OF_THE_WRAPPER if name in config and inner.get(name) in (None, "")}
+    fields = {**_FAMILIES[expected].defaults, **inner, **outer, "model_type": model_type}
+    return _Config(fields, where, f"the text_config of {opened.home}"), _FAMILIES[expected]
+
+
+def _heads(config: _Config) -> dict[str, Any]:
+    heads = config.count("num_attention_heads")
+    kv_heads = heads if config.get("num_key_value_heads") is None else config.count("num_key_value_heads")
+    if config.get("head_dim") is not None:
+        return {"kv_heads": kv_heads, "head_dim": config.count("head_dim")}
+    d_model = config.count("hidden_size")
+    if d_model % heads:
+        raise config.fault(
+            f"head_dim is missing, and hidden_size = {d_model} is not a multiple of num_attention_heads = {heads}"
+        )
+    return {"kv_heads": kv_heads, "head_dim": d_model // heads}
+
+
+def _latent(config: _Config, family: _Family) -> dict[str, Any]:
+    """Latent attention, and the indexer of sparse attention, which every layer must have of its own."""
+    mla = {name: config.count(source) for name, source in _LATENT.items()}
+    if config.get("q_lora_rank") is not None:
+        mla["q_lora_rank"] = config.count("q_lora_rank")
+    if not family.sparse:
+        return {"mla": mla}
+    indexers = f"{config.get('index_topk_pattern')} {config.get('indexer_types')}"
+    if config.get("index_topk_freq") not in (None, 1) or re.search("S|shared", indexers):
+        raise config.fault("index_topk_freq, index_topk_pattern or indexer_types: a shared indexer is not supported")
+    return {"mla": mla, "sparse": {name: config.count(source) for name, source in _SPARSE.items()}}
+
+
+def _mlp(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
+    """The width of the dense MLPs, where there are any, and the experts."""
+    if family.experts is None:
+        return {"d_ff": config.count(family.d_ff)}
+    if config.get("mlp_layer_types") is None:
+        with_experts = family.experts(config, layers)
+    else:
+        with_experts = config.one_a_layer("mlp_layer_types", layers, ("dense", "sparse")).count("sparse")
+    dense = {"d_ff": config.count(family.d_ff)} if with_experts < layers else {}
+    if not with_experts:
+        return dense
+
+    stated = {name: config.count(name) for name in _EXPERTS if config.get(name) is not None}
+    if not stated:
+        raise config.missing(" or ".join(_EXPERTS))
+    if len(set(stated.values())) > 1:
+        raise config.fault(" but ".join(f"{name} = {count}" for name, count in stated.items()))
+    d_ff = config.count(family.expert_d_ff)
+    shared = 0 if config.get(family.shared) is None else config.count(family.shared, least=0)
+    moe = {
+        "layers": with_experts,
+        "experts": max(stated.values()),
+        "experts_per_token": config.count("num_experts_per_tok"),
+        "d_ff": d_ff,
+        "shared_d_ff": shared * (d_ff if family.shared == "n_shared_experts" else 1),
+    }
+    return dense | {"moe": moe}
+
+
+def _window(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
+    """The window, where the model type has one and the configuration switches it on."""
+    if family.window is None or config.get(family.window_tokens) is None:
+        return {}
+    if family.window_switch and not config.flag(family.window_switch, False):
+        return {}
+    if config.get("layer_types") is None:
+        windowed = family.window(config, layers)
+    else:
+        known = ("full_attention", "sliding_attention", "chunked_attention")
+        windowed = layers - config.one_a_layer("layer_types", layers, known).count("full_attention")
+    return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
+
+
+def _native(config: _Config, layers: int, has_experts: bool) -> dict[str, Any]:
+    """The dtype of the published weights, where it is not bf16."""
+    scheme = config.get("quantization_config")
+    if scheme is None:
+        return {}
+    if not isinstance(scheme, Mapping):
+        raise config.wrong("quantization_config", "a JSON object")
+    source, dtypes = config.choice("quantization_config.quant_method", _METHODS)
+    if source == "config_groups":
+        dtype = _FORMATS.get(str(scheme.get("format"))) or _dtype_of_groups(config, dtypes)
+    else:
+        dtype = config.choice(f"quantization_config.{source}", dtypes)
+    if not _keeps_attention(scheme, layers):
+        return {"native": {"dtype": dtype}}
+    if not has_experts:
+        raise config.fault(f"quantization_config leaves attention out of {dtype}: not supported without experts")
+    return {"native": {"dtype": dtype, "experts_only": True}}
+
+
+def _dtype_of_groups(config: _Config, dtypes: Mapping[Any, str]) -> str:
+    """The one dtype of all groups of compressed-tensors."""
+    field = "quantization_config.config_groups"
+    groups = config.get(field)
+    weights = [config.get(f"{field}.{group}.weights") for group in groups] if isinstance(groups, Mapping) else []
+    kinds = {f"{w.get('type')}{w.get('num_bits')}" if isinstance(w, Mapping) else "" for w in weights}
+    if len(kinds) != 1 or not kinds <= dtypes.keys():
+        raise config.wrong(field, f"weights of one dtype, of {', '.join(dtypes)}")
+    return dtypes[kinds.pop()]
+
+
+def _keeps_attention(scheme: Mapping[str, Any], layers: int) -> bool:
+    """Whether the modules that are not quantised hold the attention of all layers: a pattern, or each by its number."""
+    lists = [scheme.get(key) for key in _KEPT]
+    modules = [module for some in lists if isinstance(some, list) for module in some if isinstance(module, str)]
+    tails = {m: m.rpartition("attn")[2] for m in modules if "attn" in m and "vision" not in m}
+    # All of an attention, or its output: a part of it alone, such as an indexer, is not worth a dtype of its own.
+    whole = [m for m, tail in tails.items() if not re.search(r"\w", tail) or re.search(r"\bo\W*_proj", tail)]
+    numbers = [re.search(r"[0-9]{1,9}", module) for module in whole]
+    named = {int(number[0]) for number in numbers if number}
+    return None in numbers or sum(layer < layers for layer in named) == layers

@@ -1,0 +1,98 @@
+"""The catalogue: models, chips and price books, and how one is found by its id."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic.json_schema import models_json_schema
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.huggingface import model_fields
+from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.price_book import PriceBook
+from servesat.catalogue.record import Sourced
+from servesat.core.errors import CatalogueError
+from servesat.core.validation import nearest, read_json, read_toml, validate
+
+Record = TypeVar("Record", bound=Sourced)
+
+
+def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
+    """Load a model by catalogue id, or from the path of a `.toml`, a Hugging Face `config.json`, or a folder with one.
+
+    Paths are relative to `folder`. Raises CatalogueError when there is none, or when it is malformed.
+    """
+    path = Path(reference)
+    if (folder / path / "config.json").is_file():
+        path /= "config.json"
+    if path.suffix == ".json":
+        where = folder / path
+        return validate(
+            ModelSpec,
+            model_fields(read_json(where, CatalogueError), str(where)),
+            where=str(where),
+            error=CatalogueError,
+        )
+    return _load(ModelSpec, reference, folder, "models", "model")
+
+
+def load_chip(reference: str, folder: Path = Path()) -> Chip:
+    """Load a chip by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError."""
+    return _load(Chip, reference, folder, "hardware/chips", "chip")
+
+
+def load_price_book(reference: str, folder: Path = Path()) -> PriceBook:
+    """Load a price book by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError."""
+    return _load(PriceBook, reference, folder, "hardware/prices", "price book")
+
+
+def model_ids() -> list[str]:
+    """Ids of the catalogue's models, sorted."""
+    return _ids("models")
+
+
+def chip_ids() -> list[str]:
+    """Ids of the catalogue's chips, sorted."""
+    return _ids("hardware/chips")
+
+
+def price_book_ids() -> list[str]:
+    """Ids of the catalogue's price books, sorted."""
+    return _ids("hardware/prices")
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The JSON schema of the catalogue's files: kind is `models` or `hardware`."""
+    if kind == "models":
+        return ModelSpec.model_json_schema()
+    _, schema = models_json_schema([(Chip, "validation"), (PriceBook, "validation")], title="Hardware")
+    return schema
+
+
+def _load(record: type[Record], reference: str, folder: Path, shelf: str, noun: str) -> Record:
+    if reference.endswith(".toml") or "/" in reference:
+        return _read(record, folder / reference)
+    known = _ids(shelf)
+    if reference not in known:
+        raise CatalogueError(f"no {noun} '{reference}' in the catalogue; {nearest(reference, known)}")
+    entry: Record = _read_once(record, shelf_of(shelf) / f"{reference}.toml")
+    return entry
+
+
+def _read(record: type[Record], path: Path) -> Record:
+    fields = {"id": path.stem, **read_toml(path, CatalogueError)}
+    return validate(record, fields, where=str(path), error=CatalogueError)
+
+
+_read_once = cache(_read)
+"""The catalogue's own files do not change while a program runs; a user's may."""
+
+
+def _ids(shelf: str) -> list[str]:
+    return sorted(path.stem for path in shelf_of(shelf).glob("*.toml"))
+
+
+def shelf_of(shelf: str) -> Path:
+    """Where a shelf of the catalogue lies: inside the installed package, else in the checkout."""
+    packaged = Path(__file__).parents[1] / "data" / shelf
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / shelf

@@ -1,0 +1,201 @@
+"""Time of one decode step, assembled from memory, roofline and collectives (docs/cost-model.md, "Step")."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from servesat.catalogue.model import ModelSpec
+from servesat.core.arrays import Array, Bools, Rows
+from servesat.cost_model.collectives import COLLECTIVES_PER_LAYER, activations_s
+from servesat.cost_model.memory import (
+    active_parameters,
+    expert_parameters,
+    experts_touched,
+    kv_cache_bytes,
+    kv_read_bytes,
+    parameters,
+    weights_bytes,
+)
+from servesat.cost_model.roofline import flops_s, load_s
+
+
+@dataclass(frozen=True)
+class Replica(Rows):
+    """One replica's machine and dtypes as the cost model sees them: numbers, or arrays of one shape over layouts."""
+
+    tp: Array
+    hbm_bytes_per_s: Array
+    flop_per_s: Array
+    tp_bytes_per_s: Array
+    weights_value_bytes: Array  # of what is no routed expert
+    kv_cache_value_bytes: Array
+    expert_value_bytes: Array = 0.0
+    ep: Array = 1.0  # groups of tp chips that the experts are spread over; each has the rest of the model
+    ep_bytes_per_s: Array = float("inf")
+    kv_copies: Array = 1.0  # copies of the KV cache that the replica holds
+
+    @property
+    def chips(self) -> Array:
+        """Y: chips of the replica."""
+        return self.tp * self.ep
+
+
+def replica_weights_bytes(model: ModelSpec, replica: Replica) -> Array:
+    """Weights that a replica holds on all its chips [bytes]."""
+    return weights_bytes(model, replica.weights_value_bytes, replica.expert_value_bytes, replica.ep)
+
+
+def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
+    """KV cache of one sequence on all chips of a replica that hold it [bytes]."""
+    return kv_cache_bytes(model, context_tokens, replica.kv_cache_value_bytes) * replica.kv_copies
+
+
+def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
+    """Time to load what a step needs of the weights: all of them, of the experts those that its tokens visit [s]."""
+    resident, experts = load_parts_s(model, replica)
+    return resident + experts * experts_touched(model, tokens) if model.moe else resident
+
+
+def load_parts_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
+    """Time to load what every token reads, and all experts [s]."""
+    all_experts = expert_parameters(model)
+    resident = (parameters(model) - all_experts) * replica.weights_value_bytes * replica.ep
+    experts = all_experts * replica.expert_value_bytes
+    bandwidth = replica.hbm_bytes_per_s
+    return load_s(resident, replica.chips, bandwidth), load_s(experts, replica.chips, bandwidth)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The terms of a decode step [s]."""
+
+    weights_s: Array
+    flops_s: Array
+    ici_s: Array
+    kv_cache_s: Array
+
+    @property
+    def total_s(self) -> Array:
+        """max(t_weights, t_flops, t_ici) + t_kv: weights, FLOPs and ICI overlap, attention does not [s]."""
+        overlapped = np.maximum(np.maximum(self.weights_s, self.flops_s), self.ici_s)
+        return overlapped + self.kv_cache_s
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """The three times of one sharded [B, D] x [D, F] matmul, which `ici: forbid` compares [s]."""
+
+    ici_s: Array
+    hbm_s: Array
+    math_s: Array
+
+    @property
+    def hidden_s(self) -> Array:
+        """What the interconnect may take without being waited for: max(t_hbm, t_math) [s]."""
+        return np.maximum(self.hbm_s, self.math_s)
+
+
+def decode_step(
+    model: ModelSpec,
+    context_tokens: float,
+    replica: Replica,
+    batch: Array,
+    *,
+    pay_ici: bool,
+    chunk_tokens: Array = 0.0,
+    chunk_s: Array = 0.0,
+) -> Step:
+    """One token for each of B sequences, the scaling book's roofline (part 7, "Theoretical step time").
+
+    `pay_ici` adds four collectives of [B, D] activations a layer; otherwise the interconnect is assumed hidden, which
+    the requirement `ici` then demands. A chunk of a prompt rides along: its tokens join the collectives, and its FLOPs
+    take `chunk_s`; the weights are loaded once for both.
+    """
+    tokens = batch + chunk_tokens
+    kv_bytes = batch * kv_read_bytes(model, context_tokens, replica.kv_cache_value_bytes) * replica.kv_copies
+    return Step(
+        weights_s=weights_load_s(model, replica, tokens),
+        flops_s=flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s) + chunk_s,
+        ici_s=layers_ici_s(model, replica, tokens) if pay_ici else 0.0 * batch,
+        kv_cache_s=load_s(kv_bytes, replica.chips, replica.hbm_bytes_per_s),
+    )
+
+
+def layers_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
+    """Four collectives of [tokens, D] activations a layer: L · 4 · b_a · tokens · D / (m · W_ici) [s].
+
+    In a layer with experts, two of them are those of the experts, see `experts_ici_s`.
+    """
+    gather_s = activations_s(tokens / replica.ep, model.d_model, replica.tp_bytes_per_s)
+    if model.moe is None:
+        return model.layers * COLLECTIVES_PER_LAYER * gather_s
+    dense = COLLECTIVES_PER_LAYER * model.layers - 2 * model.moe.layers
+    return dense * gather_s + 2 * model.moe.layers * experts_ici_s(model, replica, tokens)
+
+
+def experts_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
+    """One way to or from the experts of a layer: an AllToAll over the groups, then a gather within each [s].
+
+    b_a · T · min(k, ep) · D over the groups: a token is sent to each group that has an expert of its. What arrives, and
+    the token itself where experts are shared, is gathered over the tensor-parallel axes. Without groups (ep = 1) it is
+    the gather of [T, D] alone.
+    """
+    moe = model.moe
+    if moe is None:
+        return 0.0 * tokens
+    sent = np.minimum(moe.experts_per_token, replica.ep)
+    rows = np.where(np.asarray(replica.ep) > 1, sent + (moe.shared_d_ff > 0), 1)
+    gather_s = activations_s(tokens * rows / replica.ep, model.d_model, replica.tp_bytes_per_s)
+    return gather_s + activations_s(tokens * sent, model.d_model, replica.ep_bytes_per_s)
+
+
+def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmul]:
+    """The sharded MLP matmul of each kind of layer.
+
+    Dense: t_ici = b_a·B·D / (m·W_ici), t_hbm = b_w·D·F / (Y·W_hbm), t_math = 2·B·D·F / (Y·C). With experts: t_ici from
+    `experts_ici_s`, t_hbm of the experts visited and the shared ones, t_math of those that each token visits.
+    """
+    found = []
+    tp, own = replica.tp, tokens / replica.ep
+    if model.d_ff:
+        matrix = float(model.d_model) * model.d_ff
+        found.append(
+            Matmul(
+                ici_s=activations_s(own, model.d_model, replica.tp_bytes_per_s),
+                hbm_s=load_s(replica.weights_value_bytes * matrix, tp, replica.hbm_bytes_per_s),
+                math_s=flops_s(matrix, own, tp, replica.flop_per_s),
+            )
+        )
+    if model.moe is not None:
+        shared, experts = expert_matrix_s(model, replica)
+        visited = float(model.d_model) * (model.moe.experts_per_token * model.moe.d_ff + model.moe.shared_d_ff)
+        found.append(
+            Matmul(
+                ici_s=experts_ici_s(model, replica, tokens),
+                hbm_s=shared + experts * experts_touched(model, tokens),
+                math_s=flops_s(visited, own, tp, replica.flop_per_s),
+            )
+        )
+    return found
+
+
+def waits_for_ici(model: ModelSpec, replica: Replica, tokens: Array, slack: float) -> Bools:
+    """Whether an MLP matmul of some kind of layer waits for the interconnect by more than the slack, relatively."""
+    matmuls = mlp_matmuls(model, replica, tokens)
+    waits: Bools = np.any([np.asarray(one.ici_s > one.hidden_s * (1 + slack)) for one in matmuls], axis=0)
+    return waits
+
+
+def expert_matrix_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
+    """Time to load one matrix of the shared experts, and that of every routed expert [s]."""
+    moe = model.moe
+    shared, experts = (model.d_model * moe.shared_d_ff, model.d_model * moe.d_ff * moe.experts) if moe else (0, 0)
+    return (
+        load_s(replica.weights_value_bytes * shared, replica.tp, replica.hbm_bytes_per_s),
+        load_s(replica.expert_value_bytes * experts, replica.chips, replica.hbm_bytes_per_s),
+    )
+
+
+def usd_per_million_tokens(usd_per_hour: Array, tokens_per_s: Array) -> Array:
+    """Cost of output: dollars an hour / 3600 / tokens a second · 10⁶ [$/1M tokens]."""
+    return usd_per_hour / 3600.0 / tokens_per_s * 1e6

@@ -1,0 +1,87 @@
+"""Prefill, and how its pace compares with decoding (scaling book, part 8, "What about prefill?")."""
+
+from math import ceil
+
+import numpy as np
+
+from servesat.catalogue.model import ModelSpec
+from servesat.core.arrays import Array
+from servesat.cost_model.decode import Replica, layers_ici_s, weights_load_s
+from servesat.cost_model.memory import active_parameters
+from servesat.cost_model.roofline import flops_s, load_s
+
+
+def prefill_s(parameters: float, prompt_tokens: float, tp: Array, flop_per_s: Array, mfu: float = 1.0) -> Array:
+    """Time of the matmuls of a prompt: 2 · P · tokens / (Y · C · mfu) [s]; attention is left out."""
+    return flops_s(parameters, prompt_tokens, tp, flop_per_s * mfu)
+
+
+def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) -> float:
+    """FLOPs of attention over a prompt, causal: 4 · N · H for each layer and pair of a token and one before it [FLOP].
+
+    Two matmuls, scores and values, of a multiply and an add each; 2 · N · (H + H_v) where values have another width. A
+    token meets all before it, or as many as its layer's window holds, or an indexer selects after it met them all;
+    tokens whose KV cache is there already are met, but meet none themselves.
+    """
+    last = cached_tokens + new_tokens
+    window = float(model.window_tokens or last)
+
+    def pairs(tokens: float, reach: float) -> float:
+        return min(tokens, reach) ** 2 / 2 + max(tokens - reach, 0.0) * reach
+
+    def met(reach: float) -> float:
+        return pairs(last, reach) - pairs(cached_tokens, reach)
+
+    v_head_dim = model.mla.v_head_dim if model.mla else model.head_dim
+    each = 2.0 * model.query_heads * (model.head_dim + v_head_dim)
+    if model.sparse is not None:
+        index = 2.0 * model.sparse.index_heads * model.sparse.index_head_dim
+        return model.layers * (each * met(float(model.sparse.tokens)) + index * met(last))
+    return each * ((model.layers - model.window_layers) * met(last) + model.window_layers * met(window))
+
+
+def prompt_flops_s(model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, mfu: float) -> Array:
+    """Time of a prompt's FLOPs, matmuls and attention: (2 · P_active · tokens + attention) / (Y · C · mfu) [s].
+
+    Groups that share experts share a prompt, too: its tokens are spread over all chips of the replica.
+    """
+    matmuls = prefill_s(active_parameters(model), new_tokens, replica.chips, replica.flop_per_s, mfu)
+    attention = attention_flop(model, cached_tokens, new_tokens)
+    return matmuls + load_s(attention, replica.chips, replica.flop_per_s * mfu)
+
+
+def prompt_s(
+    model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, *, mfu: float, pay_ici: bool
+) -> Array:
+    """Time to prefill one prompt on a replica of its own: max(t_weights, t_flops, t_ici) [s].
+
+    Usually the FLOPs; loading the weights is the floor of a short prompt. `pay_ici` as in `decode_step`.
+    """
+    load = weights_load_s(model, replica, new_tokens)
+    busy = np.maximum(load, prompt_flops_s(model, cached_tokens, new_tokens, replica, mfu))
+    return np.maximum(busy, layers_ici_s(model, replica, new_tokens)) if pay_ici else busy
+
+
+def chunked_prefill_s(prompt_tokens: int, chunk_tokens: int, step_s: float) -> float:
+    """Time to prefill a prompt in chunks that ride on decode steps: ceil(prompt / chunk) · step [s]."""
+    return ceil(prompt_tokens / chunk_tokens) * step_s
+
+
+def sequences_finished(batch: int, output_tokens: int) -> float:
+    """Sequences that finish a step, on average: B / G."""
+    return batch / output_tokens
+
+
+def tokens_evicted(batch: int, prompt_tokens: int, output_tokens: int) -> float:
+    """Tokens that leave the KV cache a step, on average: B · (P + G) / G."""
+    return batch * (prompt_tokens + output_tokens) / output_tokens
+
+
+def prefill_replicas_per_decode(prefill_s: float, batch: int, step_s: float, output_tokens: int) -> float:
+    """Prefill replicas that keep one decode replica full: t_prefill · B / (G · step)."""
+    return prefill_s * batch / (output_tokens * step_s)
+
+
+def kv_transfer_s(kv_bytes: Array, network_bytes_per_s: Array) -> Array:
+    """Time to ship one sequence's KV cache from a prefill replica to a decode replica [s]."""
+    return kv_bytes / network_bytes_per_s

@@ -1,0 +1,80 @@
+"""Which ways to split a model over a slice are legal."""
+
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.catalogue.model import ModelSpec
+from servesat.core.arrays import Bools, Ints
+
+
+class Sharding(NamedTuple):
+    """How a replica is split: its tensor-parallel axes, those that experts are spread over, and its KV cache.
+
+    A latent has no heads to split: over the tensor-parallel chips it is sharded over the batch, or `kv_replicated`.
+    """
+
+    tp_axes: tuple[int, ...]
+    ep_axes: tuple[int, ...] = ()
+    kv_replicated: bool = False
+
+
+def shardings(model: ModelSpec, chip: Chip, topology: str) -> list[Sharding]:
+    """Every legal split of a model over the axes of a slice, none first, then by axes.
+
+    An axis of one chip carries nothing; experts are spread over axes whose product divides their number. Of splits over
+    links of the same size, bandwidth and kind the first stands for all: they are the same machine turned round.
+    """
+    sizes = axis_sizes(topology)
+    usable = [axis for axis, size in enumerate(sizes) if size > 1]
+    roles = "-t" if model.moe is None else "-te"
+    links = [(size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in zip(sizes, chip.axes, strict=True)]
+    distinct: dict[tuple[tuple[tuple[int, float, int], ...], ...], Sharding] = {}
+    for choice in product(roles, repeat=len(usable)):
+        tp, ep = (tuple(axis for axis, role in zip(usable, choice, strict=True) if role == kind) for kind in "te")
+        if model.moe is not None and model.moe.experts % prod(sizes[axis] for axis in ep):
+            continue
+        shape = tuple(tuple(sorted(links[axis] for axis in axes)) for axes in (tp, ep))
+        if shape not in distinct or (tp, ep) < distinct[shape][:2]:
+            distinct[shape] = Sharding(tp, ep)
+    found = sorted(distinct.values(), key=lambda one: (len(one.ep_axes), len(one.tp_axes), one))
+    return found + [one._replace(kv_replicated=True) for one in found if one.tp_axes and model.mla is not None]
+
+
+def split_widths(model: ModelSpec) -> list[int]:
+    """What tensor parallelism splits, and must divide: the query heads, and the widths of MLPs and experts."""
+    experts = [model.moe.d_ff, model.moe.shared_d_ff] if model.moe else []
+    return [model.query_heads, *(width for width in (model.d_ff, *experts) if width)]
+
+
+def heads_divide(model: ModelSpec, tp: Ints) -> Bools:
+    """Whether tp divides the query heads and the widths of the MLPs (requirement `heads`)."""
+    divide: Bools = np.all([width % tp == 0 for width in split_widths(model)], axis=0)
+    return divide
+
+
+def kv_batch_shards(model: ModelSpec, tp: Ints) -> Ints:
+    """Ways that tensor parallelism shards the KV cache over the batch: tp / K beyond one KV head a chip, else 1.
+
+    Where tp > K is not a multiple of K no such sharding exists, and it is 1; `kv_heads_split` says so.
+    """
+    return np.where((tp > model.kv_heads) & (tp % model.kv_heads == 0), tp // model.kv_heads, 1)
+
+
+def kv_heads_split(model: ModelSpec, tp: Ints, batch: Ints, shards: Ints) -> Bools:
+    """Whether the KV cache splits evenly: tp divides K or is a multiple of it, and the batch splits (`kv_heads`).
+
+    `shards` are the ways that the batch is split: by tensor parallelism, and over the groups that share experts.
+    """
+    few, many = model.kv_heads % np.minimum(tp, model.kv_heads) == 0, tp % model.kv_heads == 0
+    even = np.where(tp <= model.kv_heads, few, many)
+    split: Bools = even & (batch % shards == 0)
+    return split
+
+
+def kv_heads_per_chip(model: ModelSpec, tp: int) -> float:
+    """KV heads that each of Y chips would hold if heads were split evenly: K / Y."""
+    return model.kv_heads / tp

@@ -1,0 +1,91 @@
+"""One deployment, from spec to proved result."""
+
+import time
+from collections.abc import Mapping
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from servesat.candidates.columns import Columns, evaluate
+from servesat.candidates.layouts import Layouts
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.arrays import Ints
+from servesat.core.errors import SolverError
+from servesat.core.result import Margin, Plan, Result, Status
+from servesat.core.tolerances import BIT, TOLERANCE
+from servesat.deployment.check import rederive
+from servesat.deployment.conflicts import binding, minimal_conflicts
+from servesat.deployment.formulation.instance import COST_RESOLUTION, round_columns
+from servesat.deployment.formulation.solver import solve as solve_instance
+from servesat.deployment.settings import Settings
+from servesat.spec.spec import Spec
+
+
+def solve(
+    spec: Spec | Mapping[str, Any] | str | Path,
+    settings: Settings | None = None,
+    *,
+    layouts: Layouts | None = None,
+    relaxed: int = 0,
+    batch: int | None = None,
+) -> Result:
+    """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
+
+    The spec is a path to a YAML file, a mapping with the same keys, or a Spec. No plan is a result too: its status
+    says why. `layouts` and `relaxed` restrict or relax the search as in `candidates.evaluate`; `batch` fixes the batch.
+    The margins of a relaxed requirement may then be negative. Raises SpecError when the spec is malformed, SolverError
+    when an answer fails its own proof.
+    """
+    spec = Spec.load(spec)
+    start = time.perf_counter()
+    columns = _columns(spec, layouts, relaxed, None if batch is None else np.array([batch]))
+    solution = solve_instance(round_columns(columns), settings or Settings())
+    if solution.column is None:
+        infeasible = solution.status is Status.INFEASIBLE
+        return Result(
+            status=solution.status,
+            plan=None,
+            conflict=minimal_conflicts(columns) if infeasible else None,
+            solve_s=time.perf_counter() - start,
+        )
+    plan, margins = _checked(spec, columns, solution.column, relaxed)
+    return Result(
+        status=solution.status,
+        plan=plan,
+        bound_usd_per_million_output_tokens=_bound(solution.status, solution.bound, plan),
+        binding=binding(columns, solution.column),
+        margins=margins,
+        solve_s=time.perf_counter() - start,
+    )
+
+
+def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
+    """The columns of the layouts; of a whole search, the contenders' where one of them satisfies every requirement."""
+    if layouts is None:
+        contenders = enumerate_layouts(spec, relaxed, contenders=True)
+        columns = evaluate(spec, contenders, relaxed=relaxed, batches=batches)
+        if np.any(columns.violated == 0):
+            return columns
+    return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
+
+
+def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[Plan, tuple[Margin, ...]]:
+    """The chosen plan, re-derived: a plan that fails its check is an internal error and is never shown."""
+    plan, margins = rederive(spec, columns.assignment(column))
+    broken = [m.requirement for m in margins if not m.holds and not relaxed & int(BIT[m.requirement])]
+    figure = float(columns.usd_per_million[column])
+    if broken or abs(plan.usd_per_million_output_tokens - figure) > TOLERANCE * figure:
+        raise SolverError(
+            f"the chosen plan fails its check: violates {', '.join(broken) or 'nothing'}, "
+            f"${plan.usd_per_million_output_tokens} per million against ${figure}"
+        )
+    return plan, margins
+
+
+def _bound(status: Status, bound: int | None, plan: Plan) -> float | None:
+    """The proved lower bound on the cost; that of an optimal plan is its own cost, without the solver's rounding."""
+    if status is Status.OPTIMAL:
+        return plan.usd_per_million_output_tokens
+    return None if bound is None else min(exp(bound * COST_RESOLUTION), plan.usd_per_million_output_tokens)

@@ -1,0 +1,44 @@
+"""Results with their explanation: what would make a plan exist, what each limit costs, which plans come next."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from servesat.core.result import Result, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.corrections import corrections
+from servesat.questions.cost_of_limits import limit_values
+from servesat.questions.k_best import Distinct, alternatives
+from servesat.questions.slice_summaries import max_batch_binds, slice_summaries
+from servesat.spec.spec import Spec
+
+
+def answer(
+    spec: Spec | Mapping[str, Any] | str | Path,
+    settings: Settings | None = None,
+    *,
+    limits: bool = True,
+    top: int = 1,
+    distinct: str = Distinct.LAYOUT,
+) -> Result:
+    """Solve a spec and explain the result.
+
+    An infeasible spec gets its corrections; a feasible one its slices, what each limit costs, if `limits`, and the
+    `top` best plans that are `distinct` (by chip, topology or layout), if more than one is asked for. Raises as `solve`
+    does.
+    """
+    spec, settings = Spec.load(spec), settings or Settings()
+    result = solve(spec, settings)
+    settings = replace(settings, time_limit_s=None)  # the time limit is for the answer; explanations take milliseconds
+    if result.status is Status.INFEASIBLE:
+        return replace(result, corrections=corrections(spec, settings))
+    if result.plan is not None:
+        slices = slice_summaries(spec, result.plan, settings)
+        result = replace(result, slices=slices, max_batch_binds=max_batch_binds(spec, result.plan))
+    if limits:
+        result = replace(result, limit_values=limit_values(spec, result, settings))
+    if top > 1:
+        result = replace(result, alternatives=alternatives(spec, top, Distinct(distinct), settings))
+    return result

@@ -1,0 +1,55 @@
+"""The serving modes side by side: the best plan of each for one workload, and where one gives way to another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from servesat.core.errors import SpecError
+from servesat.core.result import Mode, Result
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.spec.spec import WHOLE_REQUEST, Spec
+
+RATIOS = tuple(2.0 ** (half / 2) for half in range(-8, 17))
+"""Prompt tokens for each output token that `crossover` looks at, from 1/16 to 256."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The best plan of each mode at one ratio of prompt to output."""
+
+    prompt_tokens: int
+    output_tokens: int
+    results: Mapping[Mode, Result]
+
+
+def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None = None) -> dict[Mode, Result]:
+    """Solve a spec in each serving mode alone, whichever it searches.
+
+    Without disaggregated plans where no chip's network is known. Raises SpecError for a spec without prompts.
+    """
+    spec = Spec.load(spec)
+    if spec.workload.prompt_tokens is None:
+        raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
+    networked = any(offer.chip.network_bytes_per_s for offer in spec.offers)
+    modes = [mode for mode in WHOLE_REQUEST if networked or mode is not Mode.DISAGGREGATED]
+    return {mode: solve(spec.changed({"search.modes": [mode]}), settings) for mode in modes}
+
+
+def crossover(
+    spec: Spec | Mapping[str, Any] | str | Path, ratios: Sequence[float] = RATIOS, settings: Settings | None = None
+) -> list[Crossing]:
+    """Compare the modes over the ratio of prompt to output, at the same number of tokens a request.
+
+    Raises SpecError for a spec without prompts.
+    """
+    spec = Spec.load(spec)
+    total = (spec.workload.prompt_tokens or 0) + (spec.workload.output_tokens or 0)
+    found = []
+    for ratio in ratios:
+        output = max(1, round(total / (1 + ratio)))
+        split = {"workload.prompt_tokens": max(1, total - output), "workload.output_tokens": output}
+        results = compare_modes(spec.changed(split), settings)
+        found.append(Crossing(split["workload.prompt_tokens"], output, results))
+    return found

@@ -1,0 +1,214 @@
+"""The exact trade-off between two or three figures of a plan: every plan that no other beats in all of them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from servesat.candidates.columns import Columns, evaluate, tabulate
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.arrays import Floats, Ints
+from servesat.core.errors import SolverError, SpecError
+from servesat.core.result import Mode, Plan, Requirement, Status
+from servesat.core.tolerances import TIE
+from servesat.core.validation import nearest
+from servesat.deployment.check import rederive
+from servesat.deployment.conflicts import minimal_conflicts
+from servesat.deployment.formulation.instance import STEP_RESOLUTION, round_columns
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.spec.spec import Spec
+
+
+class By(StrEnum):
+    """What has a frontier of its own."""
+
+    CHIP = "chip"
+    TOPOLOGY = "topology"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontier:
+    """Every non-dominated plan, sorted by the first axis; empty when the spec is infeasible.
+
+    `compared` counts the plans among which the points were found: every legal batch of every layout that satisfies the
+    spec. `conflict` is that of `Result`.
+    """
+
+    status: Status
+    axes: tuple[str, ...]
+    by: By | None
+    points: tuple[Plan, ...]
+    compared: int
+    conflict: tuple[tuple[Requirement, ...], ...] | None = None
+    solve_s: float
+
+
+def _logarithm(values: Floats) -> Ints:
+    """Codes of positive figures: equal where they differ by less than STEP_RESOLUTION, relatively."""
+    return np.rint(np.log(values) / STEP_RESOLUTION).astype(np.int64)
+
+
+def _tokens_per_s_per_chip(columns: Columns) -> Floats:
+    return columns.tokens_per_s / columns.chips
+
+
+AXES: Mapping[str, Callable[[Columns], Ints]] = {
+    "tpot_ms": lambda columns: _logarithm(columns.step_s),
+    "usd_per_million_output_tokens": lambda columns: _logarithm(columns.usd_per_million),
+    "tokens_per_s_per_chip": lambda columns: -_logarithm(_tokens_per_s_per_chip(columns)),
+    "chips": lambda columns: columns.chips,
+    "usd_per_hour": lambda columns: _logarithm(columns.usd_per_hour),
+    "batch": lambda columns: -columns.batch,
+    "ttft_ms": lambda columns: _logarithm(columns.ttft_s),
+}
+"""The figures that can be traded, each as an integer code of which less is better.
+
+More throughput a chip is better, and a larger batch: more sequences served at once by a replica.
+"""
+
+
+def trace_frontier(
+    spec: Spec | Mapping[str, Any] | str | Path,
+    axes: Sequence[str] = ("tpot_ms", "usd_per_million_output_tokens"),
+    by: str | None = None,
+    settings: Settings | None = None,
+) -> Frontier:
+    """Find every plan within the spec that no other equals or beats in all of two or three figures.
+
+    Exhaustive, so exact: every legal batch of every layout is evaluated and compared, as integers of a relative
+    resolution of 1e-9; disaggregated plans, whose pairs are too many for that, are left out. Plans with equal figures
+    are one point: the first of them by speed, chips and id. `by` gives each chip, or each topology of each chip, a
+    frontier of its own. The cheapest point is compared with CP-SAT's optimum. Raises SpecError for axes that are not in
+    AXES, or not two or three.
+    """
+    start = time.perf_counter()
+    spec, axes = Spec.load(spec).in_one_pool(), _checked_axes(axes)
+    if "ttft_ms" in axes and Mode.DECODE_ONLY in spec.modes:
+        raise SpecError("axis 'ttft_ms': decode_only has no first token; give prompt_tokens and output_tokens")
+    if by is not None and by not in list(By):
+        raise SpecError(f"by = {by!r}: expected {' or '.join(By)}")
+    layouts = enumerate_layouts(spec)
+    breakpoints = evaluate(spec, layouts)
+    if not np.any(breakpoints.violated == 0):
+        return Frontier(
+            status=Status.INFEASIBLE,
+            axes=axes,
+            by=None if by is None else By(by),
+            points=(),
+            compared=0,
+            conflict=minimal_conflicts(breakpoints),
+            solve_s=time.perf_counter() - start,
+        )
+    compared, kept = 0, []
+    for block in tabulate(spec, layouts, breakpoints):
+        satisfying = block.take(np.flatnonzero(block.violated == 0))
+        compared += len(satisfying)
+        kept.append(_reduced(satisfying, axes, by))
+    columns = _reduced(reduce(Columns.join, kept), axes, by)
+    points = tuple(rederive(spec, columns.assignment(column))[0] for column in range(len(columns)))
+    if "usd_per_million_output_tokens" in axes:
+        _check_cheapest(spec, points, settings)
+    return Frontier(
+        status=Status.OPTIMAL,
+        axes=axes,
+        by=None if by is None else By(by),
+        points=points,
+        compared=compared,
+        solve_s=time.perf_counter() - start,
+    )
+
+
+def _checked_axes(axes: Sequence[str]) -> tuple[str, ...]:
+    for axis in axes:
+        if axis not in AXES:
+            raise SpecError(f"axis '{axis}': no such figure; {nearest(axis, AXES)}")
+    if len(set(axes)) != len(axes) or len(axes) not in {2, 3}:
+        raise SpecError(f"axes {', '.join(axes)}: expected two or three different ones")
+    return tuple(axes)
+
+
+def _check_cheapest(spec: Spec, points: tuple[Plan, ...], settings: Settings | None) -> None:
+    """The frontier's cheapest point costs what CP-SAT proves to be the least, within the tie band of the latter."""
+    result = solve(spec, settings)
+    if result.status is not Status.OPTIMAL:  # the time limit struck: nothing to compare with
+        return
+    plan, least = result.plan, min(point.usd_per_million_output_tokens for point in points)
+    if plan is None or not least * (1 - STEP_RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (1 + 2 * TIE):
+        raise SolverError(f"the frontier's least cost is ${least}, CP-SAT's plan is {plan}")
+
+
+def _reduced(columns: Columns, axes: tuple[str, ...], by: str | None) -> Columns:
+    """The non-dominated columns of each group, sorted by the first axis, then by the others."""
+    codes = np.column_stack([AXES[axis](columns) for axis in axes])
+    rank = round_columns(columns).rank
+    group = _groups(columns, by)
+    kept = []
+    for one in np.unique(group):
+        members = np.flatnonzero(group == one)
+        kept.append(members[non_dominated(codes[members], rank[members])])
+    found = np.concatenate(kept)
+    return columns.take(found[np.lexsort((rank[found], *codes[found].T[::-1]))])
+
+
+def _groups(columns: Columns, by: str | None) -> Ints:
+    """A number for each column, the same for those that share a frontier."""
+    if by is None:
+        return np.zeros(len(columns), dtype=np.int64)
+    names = [(place.offer.chip.id, place.topology if by == By.TOPOLOGY else "") for place in columns.layouts.places]
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([known[name] for name in names])[columns.layouts.place]
+
+
+def non_dominated(codes: Ints, rank: Ints, rounds: int = 256) -> Ints:
+    """Positions of the rows that no other equals or beats in all axes; of equal rows the first by rank.
+
+    `codes` has the shape [rows, 2 or 3 axes]. With three axes, the rows with the least sum of places are taken first,
+    up to `rounds` of them: such a row is never dominated, and takes those that it dominates away. Where that leaves
+    rows over, they are swept along the axis with fewest values.
+    """
+    if codes.shape[1] == 2:
+        return _lower_left(codes, rank)
+    places = np.column_stack([np.unique(axis, return_inverse=True)[1] for axis in codes.T])
+    left = np.lexsort((rank, places.sum(axis=1)))
+    found: list[Any] = []
+    while len(left) and len(found) < rounds:
+        first, found = places[left[0]], [*found, left[0]]
+        left = left[np.any(places[left] < first, axis=1)]
+    return np.concatenate([np.array(found, dtype=np.int64), left[_swept(places[left], rank[left])]])
+
+
+def _lower_left(codes: Ints, rank: Ints) -> Ints:
+    """`non_dominated` of two axes, sorted by the first: the rows whose second is less than any before."""
+    order = np.lexsort((rank, codes[:, 1], codes[:, 0]))
+    second = codes[order, 1]
+    least = np.minimum.accumulate(second)
+    return order[np.append(True, second[1:] < least[:-1])] if len(order) else order
+
+
+def _swept(codes: Ints, rank: Ints) -> Ints:
+    """`non_dominated` of three axes: a value of one axis at a time, against the staircase of the values before."""
+    if not len(codes):
+        return np.zeros(0, dtype=np.int64)
+    values = [len(np.unique(axis)) for axis in codes.T]
+    swept = int(np.argmin(values))
+    others = np.delete(codes, swept, axis=1)
+    order = np.argsort(codes[:, swept], kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order, swept])) + 1
+    staircase, found = np.zeros((0, 2), dtype=np.int64), []
+    for members in np.split(order, starts):
+        step = np.searchsorted(staircase[:, 0], others[members, 0], side="right") - 1
+        beaten = (
+            (step >= 0) & (staircase[step, 1] <= others[members, 1]) if len(staircase) else np.zeros(len(members), bool)
+        )
+        new = members[~beaten]
+        new = new[_lower_left(others[new], rank[new])]
+        found.append(new)
+        joined = np.concatenate([staircase, others[new]])
+        staircase = joined[_lower_left(joined, np.arange(len(joined)))]
+    return np.concatenate(found)

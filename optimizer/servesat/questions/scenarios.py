@@ -1,0 +1,231 @@
+"""Which keys of a spec vary, over which values, and the scenarios that they make."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from itertools import accumulate
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import chip_ids
+from servesat.core.errors import SpecError
+from servesat.core.validation import annotation_at, holds, nearest, parse_yaml, shorten
+from servesat.spec.overrides import BY_CHIP, split_key
+from servesat.spec.spec import Spec
+
+MAX_VALUES = 1_000_000
+"""Values of one key; more than anyone reads, and few enough to hold."""
+
+
+LARGEST_WHOLE = 2**53
+"""Whole numbers beyond this are not told apart once they are floats."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A key of the spec with the values it takes, in the order given.
+
+    Values are what JSON holds: numpy's numbers, tuples and dates become plain ones. Raises SpecError for any other, for
+    numbers that are not finite, and for a value that stands twice.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        plain = tuple(_plain(value, self.key) for value in self.values)
+        if not plain:
+            raise SpecError(f"{self.key}: expected at least one value")
+        seen = set()
+        for value in plain:
+            text = json.dumps(value, sort_keys=True)
+            if text in seen:
+                raise SpecError(f"{self.key}: {shorten(value)} is listed twice")
+            seen.add(text)
+        object.__setattr__(self, "values", plain)
+
+
+def _plain(value: Any, key: str) -> Any:
+    """A value as JSON holds it; a float without a fraction is the whole number. Raises SpecError."""
+    match value:
+        case list() | tuple():
+            return [_plain(entry, key) for entry in value]
+        case Mapping() if all(isinstance(name, str) for name in value):
+            return {name: _plain(entry, key) for name, entry in value.items()}
+        case date():
+            return value.isoformat()
+        case Real() if not isinstance(value, bool) and math.isfinite(value) and abs(float(value)) <= LARGEST_WHOLE:
+            return int(float(value)) if float(value).is_integer() else float(value)
+    large = isinstance(value, float) and math.isfinite(value)
+    if value is None or large or isinstance(value, bool) or (isinstance(value, str) and value.isprintable()):
+        return value
+    raise SpecError(f"{key}: {shorten(value)}: expected a finite number, text, a list or a mapping")
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Every combination of the factors' values, the last factor fastest; or each factor alone, at each of them."""
+
+    factors: tuple[Factor, ...]
+    one_at_a_time: bool = False
+
+    def __len__(self) -> int:
+        counts = [len(factor.values) for factor in self.factors]
+        return sum(counts) if self.one_at_a_time else math.prod(counts)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """The values of one scenario, by key: of every factor, or of the one that varies."""
+        if self.one_at_a_time:
+            ends = list(accumulate(len(factor.values) for factor in self.factors))
+            at = next(position for position, end in enumerate(ends) if number < end)
+            factor = self.factors[at]
+            return {factor.key: factor.values[number - ends[at] + len(factor.values)]}
+        chosen = {}
+        for factor in reversed(self.factors):
+            number, position = divmod(number, len(factor.values))
+            chosen[factor.key] = factor.values[position]
+        return {factor.key: chosen[factor.key] for factor in self.factors}
+
+    def applied(self, base: Spec, number: int) -> Spec:
+        """The spec of one scenario. Raises SpecError when the schema refuses its values."""
+        values = self[number]
+        return base.changed({key: as_written(key, value) for key, value in values.items()})
+
+
+def as_written(key: str, value: Any) -> Any:
+    """A varied value as the spec's schema takes it: one entry of a list stands for a list of one."""
+    return [value] if takes_list(key) and value is not None and not isinstance(value, list) else value
+
+
+def scenarios(base: Spec, factors: list[Factor], *, one_at_a_time: bool = False) -> Scenarios:
+    """Put factors together. Raises SpecError for a key that does not exist, or that is named twice."""
+    for factor in factors:
+        check_key(base, factor.key)
+    keys = [factor.key for factor in factors]
+    repeated = next((key for key in keys if keys.count(key) > 1), None)
+    if repeated is not None:
+        raise SpecError(f"{repeated}: is varied twice; give all of its values at once")
+    return Scenarios(tuple(factors), one_at_a_time)
+
+
+def check_key(base: Spec, key: str) -> None:
+    """Raise SpecError for a key that a spec does not have, or that names an unknown chip."""
+    type_at(key)
+    parts = split_key(key)
+    named = {"chip": parts[1:2], "price": parts[1:2], "search": parts[2:3]}.get(parts[0], [])
+    known = {*chip_ids(), *(offer.chip.id for offer in base.offers)}
+    for chip in named:
+        if chip not in known:
+            raise SpecError(f"{key}: no chip '{chip}'; {nearest(chip, known)}")
+
+
+def type_at(key: str) -> Any:
+    """The type that a key of a spec takes, `model.FIELD` and `chip.ID.FIELD` included.
+
+    Raises SpecError for a key that does not exist, naming those that are near, and for one below a price book or at a
+    position in a list, which have better names.
+    """
+    parts = split_key(key)
+    if parts[0] == "price_book" and len(parts) > 1:
+        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
+    try:
+        if parts[0] == "chip" and len(parts) > 2:
+            return annotation_at(Chip, parts[2:])
+        found = annotation_at(Spec, parts)
+    except KeyError as fault:
+        raise SpecError(f"{key}: {fault.args[0]}") from None
+    if parts[0] == "chip":
+        raise SpecError(f"{key}: expected a field of the chip, as in chip.tpu-v5e.hbm_bytes")
+    if any(part.isdecimal() for part in parts) and parts[:-1] not in [shelf.split(".") for shelf in BY_CHIP]:
+        raise SpecError(
+            f"{key}: expected a whole list, as in search.weights=[int8,int4]; fields of a chip are chip.ID.*"
+        )
+    return found
+
+
+def takes_list(key: str) -> bool:
+    """Whether the value at a key of a spec is a list: `search.weights`."""
+    return holds(type_at(key), tuple)
+
+
+def takes_whole_number(key: str) -> bool:
+    """Whether the value at a key of a spec is a whole number: `workload.context_tokens`."""
+    return holds(type_at(key), int)
+
+
+def parse_factor(text: str) -> Factor:
+    """Read `KEY=VALUES`: a list `8,16,null`, a range with its step `8:40:2`, or a number of values `0.6..1.8x13`.
+
+    Both ends of a range belong to it. A value may be a list itself: `search.weights=[int8,int4],int4`. Raises
+    SpecError.
+    """
+    key, equals, values = text.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")) or not values.strip():
+        raise SpecError(f"--vary {text!r}: expected KEY=VALUES, as in slo.tpot_ms=8:40:2")
+    try:
+        return Factor(key, _values(values.strip(), f"--vary {text!r}"))
+    except ValueError as fault:
+        raise SpecError(f"--vary {text!r}: {fault}") from None
+
+
+def _values(text: str, where: str) -> tuple[Any, ...]:
+    if not set("[]{},'\"/") & set(text):
+        if ".." in text:
+            return _evenly(text)
+        if text.count(":") == 2:
+            return _stepped(text)
+    listed = parse_yaml(f"[{text}\n]", where, SpecError)
+    return tuple(listed) if isinstance(listed, list) else ()
+
+
+def _evenly(text: str) -> tuple[float, ...]:
+    """`START..STOPxCOUNT`: that many values, evenly spaced, both ends among them."""
+    ends, x, count = text.rpartition("x")
+    first, _, last = ends.partition("..")
+    if not x or not count.isdecimal():
+        raise ValueError("expected START..STOPxCOUNT, as in 0.6..1.8x13")
+    start, stop = _number(first), _number(last)
+    _refuse_reversed(start, stop)
+    if not 2 <= int(count) <= MAX_VALUES:
+        raise ValueError(f"expected from 2 to {MAX_VALUES:,} values")
+    inner = np.linspace(start, stop, int(count))[1:-1]
+    return (start, *map(_tidy, inner), stop)
+
+
+def _stepped(text: str) -> tuple[float, ...]:
+    """`START:STOP:STEP`: from the start in steps, the stop among them where a whole number of steps leads there."""
+    start, stop, step = map(_number, text.split(":"))
+    _refuse_reversed(start, stop)
+    if step <= 0:
+        raise ValueError(f"a step of {step:g}: expected more than 0")
+    steps = (stop - start) / step
+    if steps >= MAX_VALUES:
+        raise ValueError(f"{steps:,.0f} values, expected at most {MAX_VALUES:,}")
+    count = math.floor(steps * (1 + 1e-12) + 1e-9) + 1
+    return tuple(map(_tidy, start + step * np.arange(count)))
+
+
+def _refuse_reversed(start: float, stop: float) -> None:
+    if start >= stop:
+        raise ValueError(f"the range from {start:g} to {stop:g} is {'empty' if start == stop else 'reversed'}")
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r}: expected a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r}: expected a finite number")
+    return value
+
+
+def _tidy(value: float) -> float:
+    """A value as a person would write it: 0.3, where adding up steps gives 0.30000000000000004."""
+    return float(f"{value:.15g}")

@@ -1,0 +1,62 @@
+"""What each slice of the plan's chip could do, and whether the search's largest batch is all that holds the plan."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from servesat.candidates.columns import Columns, evaluate
+from servesat.candidates.layouts import Layouts
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.arrays import Ints
+from servesat.core.result import Plan, Requirement, SliceSummary
+from servesat.core.tolerances import BIT, TIE
+from servesat.deployment.check import rederive
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.spec.spec import Spec
+
+
+def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSummary, ...]:
+    """Sum up every slice of the plan's chip, fewest chips first: its best plan, proved, or the nearest to one.
+
+    In one pool: none for a disaggregated plan, whose slices depend on those of the other pool.
+    """
+    if plan.prefill is not None:
+        return ()
+    spec = spec.in_one_pool()
+    layouts = enumerate_layouts(spec)
+    chip = next(offer.chip for offer in spec.offers if offer.chip.id == plan.chip)
+    on_slices = [_on_slice(layouts, chip.id, topology) for topology in spec.topologies_of(chip)]
+    return tuple(_summary(spec, layouts.take(rows), settings) for rows in on_slices)
+
+
+def max_batch_binds(spec: Spec, plan: Plan) -> bool:
+    """Whether the next batch exceeds the search's largest, meets every requirement, and would cost less."""
+    batch = plan.batch + plan.kv_batch_shards
+    if batch <= spec.search.max_batch or spec.workload.requests_per_s is not None:
+        return False  # a demand sets the number of slices, which a larger batch may leave as it is
+    wider = spec.changed({"search.max_batch": batch})
+    following, margins = rederive(wider, replace(plan, batch=batch))
+    cheaper = following.usd_per_million_output_tokens * (1 + TIE) < plan.usd_per_million_output_tokens
+    return cheaper and all(margin.holds for margin in margins)
+
+
+def _on_slice(layouts: Layouts, chip: str, topology: str) -> Ints:
+    here = [place.offer.chip.id == chip and place.topology == topology for place in layouts.places]
+    return np.flatnonzero(np.array(here)[layouts.place])
+
+
+def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
+    result = solve(spec, settings, layouts=layouts)
+    if result.plan is not None:
+        return SliceSummary(plan=result.plan, margins=result.margins)
+    columns = evaluate(spec, layouts)
+    plan, margins = rederive(spec, columns.assignment(_nearest(columns)))
+    return SliceSummary(plan=plan, margins=margins)
+
+
+def _nearest(columns: Columns) -> int:
+    """The column that violates the fewest requirements; of those the one with most throughput if that is short."""
+    short = columns.violated & BIT[Requirement.THROUGHPUT] != 0
+    output = np.where(short, -columns.tokens_per_s, 0.0)
+    return int(np.lexsort((columns.step_s, output, np.bitwise_count(columns.violated)))[0])

@@ -1,0 +1,255 @@
+"""What if a key of the spec were another? Every scenario solved and proved, beside the spec as it stands."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servesat.candidates.serving_modes import SharedLayouts
+from servesat.core.errors import SpecError
+from servesat.core.parallel import in_chunks
+from servesat.core.result import Plan, Result
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.scenarios import Factor, Scenarios, as_written, scenarios
+from servesat.spec.spec import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ERROR = "error"
+"""The status of a scenario whose values the schema refuses; the others are those of `plan.Status`."""
+
+FLAT_PLAN: dict[str, type] = {
+    "chip": str,
+    "topology": str,
+    "chips": int,
+    "tp": int,
+    "replicas": int,
+    "weights": str,
+    "kv_cache": str,
+    "compute": str,
+    "batch": int,
+    "mode": str,
+    "chunk_tokens": int,
+    "slices": int,
+    "prefill_chip": str,
+    "prefill_topology": str,
+    "prefill_slices": int,
+    "tpot_ms": float,
+    "ttft_ms": float,
+    "e2e_ms": float,
+    "stall_ms": float,
+    "tokens_per_s": float,
+    "tokens_per_s_per_chip": float,
+    "usd_per_hour": float,
+    "usd_per_million_output_tokens": float,
+    "usd_per_request": float,
+    "requests_per_s": float,
+    "load_fraction": float,
+    "hbm_used_fraction": float,
+}
+"""The figures of a plan that a table shows, with their types."""
+
+FLAT_REST: dict[str, type] = {"change": float, "plan_changed": bool, "binding": str, "conflict": str, "error": str}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A spec, and the scenarios around it."""
+
+    base: Spec
+    scenarios: Scenarios
+    settings: Settings = field(default_factory=Settings)
+
+    @cached_property
+    def answer(self) -> Result:
+        """The answer to the spec as it stands, against which the scenarios are compared."""
+        return solve(self.base, self.settings)
+
+    @property
+    def identity(self) -> str:
+        """A text that no other question has, nor this one with other figures in the catalogue or the files it names."""
+        named = [
+            _resolved(self.base, factor.key, value)
+            for factor in self.scenarios.factors
+            if factor.key in {"model", "search.chips", "price_book"}
+            for value in factor.values
+        ]
+        parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *named]
+        return "\n".join(parts)
+
+    def rows(self, numbers: range, workers: int = 1) -> Iterator[list[dict[str, Any]]]:
+        """Solve the scenarios with these numbers; yield their rows a chunk at a time, in order.
+
+        A row holds the scenario's number, the varied keys, the status, the plan with all its figures, cost and tpot,
+        how much the cost changes against the base, whether the layout (chip, slice, axes or dtypes) is another, what
+        binds, the minimal conflicts, and the error of a scenario whose values the schema refuses.
+        """
+        return in_chunks(partial(_rows, self, self.answer.plan), numbers, workers)
+
+
+def what_if(
+    spec: Spec | Mapping[str, Any] | str | Path,
+    vary: Mapping[str, Iterable[Any]],
+    *,
+    one_at_a_time: bool = False,
+    workers: int = 1,
+    settings: Settings | None = None,
+) -> "pd.DataFrame":
+    """Solve a spec for every combination of values of some keys, as a tidy table: one row a scenario.
+
+    >>> what_if("spec.yaml", {"slo.tpot_ms": [10, 20], "search.weights": ["int8", "int4"]})
+
+    `one_at_a_time` varies each key alone instead. Keys are those of the spec, `price.CHIP`, `model.FIELD` and
+    `chip.ID.FIELD`. Raises SpecError for keys that do not exist; a value that the schema refuses makes a row with the
+    status `error`.
+    """
+    import pandas as pd
+
+    base = Spec.load(spec)
+    factors = [Factor(key, tuple(values)) for key, values in vary.items()]
+    question = Question(base, scenarios(base, factors, one_at_a_time=one_at_a_time), settings or Settings())
+    rows = (row for chunk in question.rows(range(len(question.scenarios)), workers) for row in chunk)
+    types = flat_types(question.scenarios)
+    frame = pd.DataFrame.from_records([flat(row, types) for row in rows], columns=list(types))
+    nullable = {int: "Int64", bool: "boolean", float: "float64", str: "object"}
+    return frame.astype({name: nullable[kind] for name, kind in types.items()})
+
+
+def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:
+    """A spec with everything that it names, as text; changed at one key."""
+    try:
+        spec = base if key is None else base.changed({key: as_written(key, value)})
+    except SpecError as fault:
+        return str(fault)
+    offers = [f"{offer.chip.model_dump_json()} {offer.usd_per_chip_hour}" for offer in spec.offers]
+    return "\n".join([spec.model_dump_json(), *offers])
+
+
+def flat_types(asked: Scenarios) -> dict[str, type]:
+    """The columns of a table of scenarios, with their types; a varied key that is not a number is text."""
+    varied = {factor.key: _type_of(factor.values) for factor in asked.factors}
+    return {"scenario": int, **varied, "status": str, **FLAT_PLAN, **FLAT_REST}
+
+
+def flat(row: Mapping[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
+    """A row as one record of a table with these columns: the plan's figures beside the rest, lists as text."""
+    record = {**row, **flat_plan(row["plan"] or {})}
+    record["binding"] = "+".join(row["binding"])
+    record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
+    return {
+        name: None if record[name] is None else shown(record[name]) if kind is str else kind(record[name])
+        for name, kind in types.items()
+    }
+
+
+def flat_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan as one record of a table, its prefill pool beside it."""
+    pool = {f"prefill_{name}": value for name, value in (plan.get("prefill") or {}).items()}
+    return {name: pool.get(name, plan.get(name)) for name in FLAT_PLAN}
+
+
+def shown(value: Any) -> str:
+    """A varied value as text: the entries of a list joined with `+`, a record by its name."""
+    if isinstance(value, list):
+        return "+".join(map(shown, value))
+    return str(value.get("name", value)) if isinstance(value, Mapping) else str(value)
+
+
+def _type_of(values: Iterable[Any]) -> type:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int}:
+        return int
+    return float if kinds and kinds <= {int, float} else str
+
+
+def _rows(question: Question, reference: Plan | None, numbers: range) -> list[dict[str, Any]]:
+    shared = SharedLayouts()
+    return [_row(question, reference, number, shared) for number in numbers]
+
+
+def _row(question: Question, reference: Plan | None, number: int, shared: SharedLayouts) -> dict[str, Any]:
+    asked = question.scenarios
+    identified = {"scenario": number, **{factor.key: None for factor in asked.factors}, **asked[number]}
+    try:
+        spec = asked.applied(question.base, number)
+    except SpecError as fault:
+        return {**identified, **_outcome(ERROR, error=str(fault))}
+    result = solve(spec, question.settings, layouts=shared.of(spec))
+    return {**identified, **_outcome(str(result.status), result, reference)}
+
+
+def _outcome(
+    status: str, result: Result | None = None, reference: Plan | None = None, error: str | None = None
+) -> dict[str, Any]:
+    plan = None if result is None else result.plan
+    comparable = plan is not None and reference is not None
+    return {
+        "status": status,
+        "plan": None if plan is None else asdict(plan),
+        "usd_per_million_output_tokens": None if plan is None else plan.usd_per_million_output_tokens,
+        "tpot_ms": None if plan is None else plan.tpot_ms,
+        "change": _change(plan, reference) if plan is not None and reference is not None else None,
+        "plan_changed": layout_of(plan) != layout_of(reference) if comparable else None,
+        "binding": [] if result is None else [str(requirement) for requirement in result.binding],
+        "conflict": None if result is None or result.conflict is None else [[*map(str, m)] for m in result.conflict],
+        "error": error,
+    }
+
+
+def _change(plan: Plan, reference: Plan) -> float:
+    """How much more a token costs than in the reference, as a fraction of that."""
+    return plan.usd_per_million_output_tokens / reference.usd_per_million_output_tokens - 1
+
+
+def layout_of(plan: Plan | None) -> tuple[Any, ...]:
+    """All decisions of a plan but its batch and its numbers, which move with nearly everything; empty without one."""
+    if plan is None:
+        return ()
+    pool = plan.prefill
+    beside = () if pool is None else (pool.chip, pool.topology, pool.sharding, pool.weights, pool.compute)
+    return (plan.chip, plan.topology, plan.sharding, plan.weights, plan.kv_cache, plan.compute, plan.mode, beside)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swing:
+    """How far one factor alone moves the cost against the base: its least and greatest change, and where.
+
+    `without_plan` are its values at which there is no plan.
+    """
+
+    key: str
+    least: float
+    least_at: Any
+    greatest: float
+    greatest_at: Any
+    without_plan: tuple[Any, ...]
+
+    @property
+    def width(self) -> float:
+        """The greatest change less the least; the base itself counts as no change."""
+        return max(self.greatest, 0.0) - min(self.least, 0.0)
+
+
+def swings(rows: Iterable[Mapping[str, Any]], asked: Scenarios) -> tuple[Swing, ...]:
+    """The swing of every factor of one-at-a-time scenarios that has a plan, the widest first."""
+    numbered = list(rows)
+    found = []
+    for factor in asked.factors:
+        mine = [row for row in numbered if set(asked[row["scenario"]]) == {factor.key}]
+        priced = sorted((row for row in mine if row["change"] is not None), key=lambda row: row["change"])
+        if priced:
+            found.append(
+                Swing(
+                    key=factor.key,
+                    least=priced[0]["change"],
+                    least_at=priced[0][factor.key],
+                    greatest=priced[-1]["change"],
+                    greatest_at=priced[-1][factor.key],
+                    without_plan=tuple(row[factor.key] for row in mine if row["change"] is None),
+                )
+            )
+    return tuple(sorted(found, key=lambda swing: -swing.width))

@@ -1,0 +1,74 @@
+"""Every figure that the documents print, as a claim beside what servesat answers."""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from servesat.scaling_book.documents import Answer, Answers
+from servesat.scaling_book.problems import problems
+from servesat.scaling_book.sizes import doubled_slices, hardware, kv_caches, slices
+from servesat.scaling_book.speeds import doubled, latency, pareto, throughput
+from servesat.scaling_book.traffic import prefill, sharding
+
+_CHAPTERS: tuple[Callable[[], Answers], ...] = (
+    hardware, kv_caches, slices, latency, throughput, doubled_slices, doubled, sharding, prefill, pareto, problems,
+)  # fmt: skip
+
+
+class Verdict(StrEnum):
+    """How a printed figure stands to the computed one."""
+
+    HOLDS = "holds"
+    SEED_ERROR = "seed-error"
+    ASSUMPTION = "assumption"
+    ANSWERED = "question"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A figure that a document prints (None where it only asks), and what servesat answers."""
+
+    id: str
+    group: str
+    documents: str
+    question: str
+    printed: float | None
+    unit: str
+    tolerance: float
+    answer: float
+    remark: str
+    assumes: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """Compared within the claim's relative tolerance; a claim that rests on an assumption is one."""
+        if self.printed is None:
+            return Verdict.ANSWERED
+        if self.assumes:
+            return Verdict.ASSUMPTION
+        error = abs(self.answer - self.printed)
+        return Verdict.HOLDS if error <= (self.tolerance + 1e-12) * abs(self.printed) else Verdict.SEED_ERROR
+
+
+def claims() -> Iterator[Claim]:
+    """Every claim with its answer, grouped as the chapter is."""
+    answers = {name: answer for chapter in _CHAPTERS for name, answer in chapter().items()}
+    with (Path(__file__).parent / "claims.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            answer = answers[row["id"]]
+            if not isinstance(answer, Answer):
+                answer = Answer(answer)
+            yield Claim(
+                id=row["id"],
+                group=row["group"],
+                documents=row["documents"],
+                question=row["question"],
+                printed=float(row["printed"]) if row["printed"] else None,
+                unit=row["unit"],
+                tolerance=float(row["tolerance"]),
+                answer=float(answer.value),
+                remark=answer.remark,
+                assumes=answer.assumes,
+            )
