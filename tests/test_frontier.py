@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from servesat import Settings, Spec, SpecError, Status, solve, trace_frontier
-from servesat.questions.pareto import AXES, non_dominated
+from servesat.questions.pareto import AXES
 from tests import oracle, strategies
 from tests.helpers import searching, spec_of
 
@@ -89,24 +89,6 @@ def test_two_or_three_different_axes(axes: list[str]) -> None:
 def test_an_unknown_axis_is_named_with_its_nearest() -> None:
     with pytest.raises(SpecError, match="axis 'tpot': no such figure; did you mean 'tpot_ms'"):
         trace_frontier(spec_of(), ["tpot", "chips"])
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.integers(2, 3), st.integers(1, 60), st.integers(2, 12), st.integers(0, 2**32 - 1))
-def test_non_dominated_however_many_rounds(axes: int, rows: int, values: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    codes, rank = random.integers(0, values, (rows, axes)), random.permutation(rows)
-
-    def beaten(one: int) -> bool:
-        return any(
-            np.all(codes[other] <= codes[one]) and (np.any(codes[other] < codes[one]) or rank[other] < rank[one])
-            for other in range(rows)
-            if other != one
-        )
-
-    expected = [row for row in range(rows) if not beaten(row)]
-    for rounds in (0, 2, 256):
-        assert sorted(non_dominated(codes, rank, rounds)) == expected
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

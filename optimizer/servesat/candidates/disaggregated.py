@@ -16,6 +16,7 @@ from servesat.candidates.batch_breakpoints import largest_batch, step_shape
 from servesat.candidates.layouts import Layouts, Place, broken_rules, programs, too_lossy
 from servesat.candidates.pool_sizing import Sides, enough, paired, sized, slices_busy, slices_for
 from servesat.core.arrays import Bools, Floats, Ints
+from servesat.core.dominance import undominated
 from servesat.core.result import Requirement
 from servesat.core.tolerances import BIT, TIE, TOLERANCE
 from servesat.cost_model.decode import replica_weights_bytes, waits_for_ici
@@ -202,14 +203,18 @@ def _undominated(spec: Spec, sides: Sides) -> Ints:
     kept = []
     for one in np.unique(kind):
         rows = np.flatnonzero((kind == one) & sides.prefill_able)
-        kept.append(rows[_front(figures[rows], sides.prefill_violated[rows])])
+        kept.append(rows[undominated(figures[rows])])
     return np.concatenate(kept)
 
 
 def _figures_that_matter(spec: Spec, sides: Sides) -> Floats:
-    """What a request costs in each prefill pool, and the figures that the spec limits; shape [layouts, figures]."""
+    """What a request costs in each prefill pool, what the spec limits, and a 1 for each requirement that it violates.
+
+    The shape is [layouts, figures].
+    """
     slo, search, plain = spec.slo, spec.search, sides.layouts
     figures = [slices_busy(spec, sides.prefill_busy_s) * plain.usd_per_hour]
+    figures += [(sides.prefill_violated & int(bit) != 0).astype(np.float64) for bit in BIT.values()]
     if slo.ttft_ms is not None or slo.e2e_ms is not None:
         figures += [sides.prefill_s, sides.transfer_s]
     sized = (search.max_chips, search.max_usd_per_hour, search.quota or None, slo.min_tokens_per_s)
@@ -218,19 +223,6 @@ def _figures_that_matter(spec: Spec, sides: Sides) -> Floats:
         count = np.ones(len(plain)) if demand is None else slices_for(spec, sides.prefill_busy_s)
         figures += [sides.prefill_busy_s, count * plain.chips, count * plain.usd_per_hour]
     return np.column_stack(figures)
-
-
-def _front(figures: Floats, violated: Ints) -> Ints:
-    """The rows that no other equals or beats in every figure without violating more; of equals the first stays."""
-    order = np.lexsort((np.arange(len(violated)), np.bitwise_count(violated), *figures.T[::-1]))
-    kept = np.zeros(0, dtype=np.int64)
-    for block in np.array_split(order, max(1, len(order) // AT_A_TIME)):  # what dominates a row comes before it
-        both = np.concatenate([kept, block])
-        better = np.all(figures[both][None] <= figures[block][:, None], axis=2)
-        better &= violated[both][None] & ~violated[block][:, None] == 0
-        earlier = np.arange(len(both))[None] < len(kept) + np.arange(len(block))[:, None]
-        kept = np.concatenate([kept, block[~np.any(better & earlier, axis=1)]])
-    return kept
 
 
 def _kv_cache(plain: Layouts) -> npt.NDArray[np.str_]:

@@ -8,6 +8,7 @@ import numpy as np
 from servesat.candidates.columns import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.core.dominance import undominated
 from servesat.core.result import Mode, Plan
 from servesat.deployment.check import rederive
 from servesat.deployment.solve import solve
@@ -47,7 +48,7 @@ def configurations(
     for chip in sorted(chips):
         own = _on_chip(on_chip(spec, chip), chip, shapes.get(chip, ()))
         every = keep_dominated or chip in shapes
-        found += own if every else [one for one in own if not _dominated(one, own)]
+        found += own if every else _undominated(own)
     return tuple(found)
 
 
@@ -133,13 +134,8 @@ def _name(plan: Plan) -> str:
     return f"{plan.chip} {count}{plan.topology}{pool}, {plan.mode}, batch {plan.batch}"
 
 
-def _dominated(one: Configuration, others: list[Configuration]) -> bool:
-    """Whether another on the same chip serves as much with as few chips, and is better, or equal and first by name."""
-    mine = (one.chips, -one.requests_per_s)
-    return any(
-        other.chip == one.chip
-        and other.chips <= one.chips
-        and other.requests_per_s >= one.requests_per_s
-        and ((other.chips, -other.requests_per_s, other.name) < (*mine, one.name))
-        for other in others
-    )
+def _undominated(found: list[Configuration]) -> list[Configuration]:
+    """Those of one chip that no other equals in requests/s on as few chips; of equal ones the first by name."""
+    figures = np.array([(one.chips, -one.requests_per_s) for one in found]).reshape(-1, 2)
+    by_name = np.argsort(np.argsort([one.name for one in found]))
+    return [found[row] for row in undominated(figures, by_name)]

@@ -12,6 +12,7 @@ from servesat.candidates.layouts import MODES
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.chip import chips_in
 from servesat.core.arrays import Floats, Ints
+from servesat.core.dominance import undominated
 from servesat.core.result import Mode, Plan
 from servesat.deployment.check import rederive
 from servesat.fleet.configurations import Configuration, on_chip, slices_of
@@ -125,19 +126,18 @@ def _as_listed(spec: Spec, scheduler: Scheduler) -> Scheduler:
 def _undominated(rates: Floats, topologies: list[str], in_pods: bool) -> Iterator[tuple[int, int, int]]:
     """The place, dtypes and scheduler of the programs that no other makes up for; rates have a last axis of sizes.
 
-    The fewest chips first, and of as many the fastest in all: none that comes later makes up for it.
+    The fewest chips first, and of as many the fastest in all.
     """
     serves = np.argwhere(rates.any(axis=-1))
     with np.errstate(divide="ignore"):
         codes = np.maximum(np.rint(np.log(rates[tuple(serves.T)]) / ALIKE), NOTHING)
     topology = np.array(topologies)[serves[:, 0]]
     chips = np.array([chips_in(name) for name in topologies])[serves[:, 0]]
-    left = np.lexsort((-codes.sum(axis=1), chips))
-    while len(left):
-        first, left = left[0], left[1:]
-        yield tuple(serves[first].tolist())
-        more = np.any(codes[left] > codes[first], axis=1)
-        left = left[more | (topology[left] != topology[first])] if in_pods else left[more]
+    figures = np.column_stack([chips, -codes])
+    groups = [np.flatnonzero(topology == name) for name in np.unique(topology)] if in_pods else [np.arange(len(serves))]
+    kept = np.concatenate([rows[undominated(figures[rows])] for rows in groups])
+    for row in kept[np.lexsort((kept, -codes[kept].sum(axis=1), chips[kept]))]:
+        yield tuple(serves[row].tolist())
 
 
 def _plan(spec: Spec, columns: Columns, column: int, scheduler: Scheduler) -> Plan:

@@ -13,6 +13,7 @@ import numpy as np
 from servesat.candidates.columns import Columns, evaluate, tabulate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Floats, Ints
+from servesat.core.dominance import undominated
 from servesat.core.errors import SolverError, SpecError
 from servesat.core.result import Mode, Plan, Requirement, Status
 from servesat.core.tolerances import TIE
@@ -151,7 +152,7 @@ def _reduced(columns: Columns, axes: tuple[str, ...], by: str | None) -> Columns
     kept = []
     for one in np.unique(group):
         members = np.flatnonzero(group == one)
-        kept.append(members[non_dominated(codes[members], rank[members])])
+        kept.append(members[undominated(codes[members], rank[members])])
     found = np.concatenate(kept)
     return columns.take(found[np.lexsort((rank[found], *codes[found].T[::-1]))])
 
@@ -163,52 +164,3 @@ def _groups(columns: Columns, by: str | None) -> Ints:
     names = [(place.offer.chip.id, place.topology if by == By.TOPOLOGY else "") for place in columns.layouts.places]
     known = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([known[name] for name in names])[columns.layouts.place]
-
-
-def non_dominated(codes: Ints, rank: Ints, rounds: int = 256) -> Ints:
-    """Positions of the rows that no other equals or beats in all axes; of equal rows the first by rank.
-
-    `codes` has the shape [rows, 2 or 3 axes]. With three axes, the rows with the least sum of places are taken first,
-    up to `rounds` of them: such a row is never dominated, and takes those that it dominates away. Where that leaves
-    rows over, they are swept along the axis with fewest values.
-    """
-    if codes.shape[1] == 2:
-        return _lower_left(codes, rank)
-    places = np.column_stack([np.unique(axis, return_inverse=True)[1] for axis in codes.T])
-    left = np.lexsort((rank, places.sum(axis=1)))
-    found: list[Any] = []
-    while len(left) and len(found) < rounds:
-        first, found = places[left[0]], [*found, left[0]]
-        left = left[np.any(places[left] < first, axis=1)]
-    return np.concatenate([np.array(found, dtype=np.int64), left[_swept(places[left], rank[left])]])
-
-
-def _lower_left(codes: Ints, rank: Ints) -> Ints:
-    """`non_dominated` of two axes, sorted by the first: the rows whose second is less than any before."""
-    order = np.lexsort((rank, codes[:, 1], codes[:, 0]))
-    second = codes[order, 1]
-    least = np.minimum.accumulate(second)
-    return order[np.append(True, second[1:] < least[:-1])] if len(order) else order
-
-
-def _swept(codes: Ints, rank: Ints) -> Ints:
-    """`non_dominated` of three axes: a value of one axis at a time, against the staircase of the values before."""
-    if not len(codes):
-        return np.zeros(0, dtype=np.int64)
-    values = [len(np.unique(axis)) for axis in codes.T]
-    swept = int(np.argmin(values))
-    others = np.delete(codes, swept, axis=1)
-    order = np.argsort(codes[:, swept], kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order, swept])) + 1
-    staircase, found = np.zeros((0, 2), dtype=np.int64), []
-    for members in np.split(order, starts):
-        step = np.searchsorted(staircase[:, 0], others[members, 0], side="right") - 1
-        beaten = (
-            (step >= 0) & (staircase[step, 1] <= others[members, 1]) if len(staircase) else np.zeros(len(members), bool)
-        )
-        new = members[~beaten]
-        new = new[_lower_left(others[new], rank[new])]
-        found.append(new)
-        joined = np.concatenate([staircase, others[new]])
-        staircase = joined[_lower_left(joined, np.arange(len(joined)))]
-    return np.concatenate(found)

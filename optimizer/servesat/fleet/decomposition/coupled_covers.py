@@ -4,13 +4,14 @@ Requests of several sizes share the time of replicas, and a share of the demand 
 then a cover is a small integer program of its own. Its bound is a bound on every cover.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
 
-from servesat.core.arrays import Bools, Floats
+from servesat.core.arrays import Floats
+from servesat.core.dominance import undominated
 from servesat.core.result import Status
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
@@ -84,12 +85,17 @@ class JointCover:
         return model.solve(model.usd(), LONGEST_S, relative_gap=GAP)
 
     def _worth_a_look(self, price: Floats) -> list[int]:
-        """Options that no other undercuts which serves as much of each size, and counts for as many limits."""
+        """Options that no other undercuts which serves as much of each size, and counts for as many limits.
+
+        With spare replicas a larger one is no better: only options that serve just as much are compared.
+        """
         need, found = self.need, []
         for alike in self._interchangeable():
-            rates = np.array([self.options[o].of_size or (self.options[o].capacity,) for o in alike])
-            cost = price[alike]
-            found += [alike[row] for row in _undominated(rates, cost, same=bool(need.n_plus and not need.sizes))]
+            payable = [o for o in alike if np.isfinite(price[o])]
+            if payable:
+                rates = np.array([self.options[o].of_size or (self.options[o].capacity,) for o in payable])
+                figures = [-rates, price[payable]] if need.sizes or not need.n_plus else [-rates, rates, price[payable]]
+                found += [payable[row] for row in undominated(np.column_stack(figures))]
         return sorted(found)
 
     def _interchangeable(self) -> list[list[int]]:
@@ -101,15 +107,3 @@ class JointCover:
             spot = option.purchase == "spot" and need.max_spot_share < 1
             groups.setdefault((region, spot), []).append(o)
         return list(groups.values())
-
-
-def _undominated(rates: Floats, price: Floats, *, same: bool) -> Sequence[int]:
-    """Rows that no other undercuts which serves as much, or `same`, just as much: a larger one is no better then."""
-    order = np.lexsort((-rates.sum(axis=1), price))
-    left, found = order[np.isfinite(price[order])], []
-    while len(left):
-        first, left = int(left[0]), left[1:]
-        found.append(first)
-        covered: Bools = np.all(rates[left] == rates[first] if same else rates[left] <= rates[first], axis=1)
-        left = left[~covered]
-    return found

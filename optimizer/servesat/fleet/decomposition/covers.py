@@ -11,6 +11,7 @@ from math import ceil, inf
 import numpy as np
 
 from servesat.core.arrays import Bools, Floats, Ints
+from servesat.core.dominance import undominated_in_each_row
 
 TIGHT = 1e-12
 """How much a cover may lack by the error of a sum, relatively to the demand; a unit is more."""
@@ -53,7 +54,7 @@ class Covers:
         real = (self.capacity > 0) & np.isfinite(price)
         found = np.zeros(real.shape, dtype=bool)
         for kind in (np.flatnonzero(~self.spot), np.flatnonzero(self.spot)):
-            found[:, kind] = _undominated(np.minimum(self.capacity[:, kind], 1.0), price[:, kind])
+            found[:, kind] = undominated_in_each_row(np.minimum(self.capacity[:, kind], 1.0), price[:, kind])
         return real & (found | (self.spare > 0)[:, None])
 
 
@@ -200,13 +201,3 @@ class _Part:
             found.append((items[last], times))
             cells -= times * size
         return found
-
-
-def _undominated(capacity: Floats, price: Floats) -> Bools:
-    """Which items no other undercuts in price with as much capacity; shape [blocks, items]."""
-    order = np.lexsort((-capacity, price), axis=1)
-    most = np.maximum.accumulate(np.take_along_axis(capacity, order, axis=1), axis=1)
-    gained = np.diff(most, axis=1, prepend=0) > 0
-    kept = np.empty(capacity.shape, dtype=bool)
-    np.put_along_axis(kept, order, gained, axis=1)
-    return kept

@@ -15,6 +15,7 @@ from math import lcm, prod
 import numpy as np
 
 from servesat.core.arrays import Bools
+from servesat.core.dominance import undominated
 
 CUBIC = 3
 """Axes of the pods that are joined by optical switches."""
@@ -131,10 +132,10 @@ def volumes(shape: Box, slices: tuple[Slice, ...]) -> tuple[tuple[tuple[int, ...
     counts. A measure that another never falls below is left out.
     """
     sides = sorted({size for one in slices for sizes in orientations(shape, one) for size in sizes})
-    of_axis = [_undominated(_lengths(room, sides)) for room in shape]
+    of_axis = [_largest(_lengths(room, sides)) for room in shape]
     found = {tuple(_share(shape, one, sides, chosen) for one in slices) for chosen in product(*of_axis)}
     rows = []
-    for row in _undominated(found):
+    for row in _largest(found):
         whole = lcm(*(share.denominator for share in row))
         rows.append((tuple(int(share * whole) for share in row), whole))
     return tuple(sorted(rows))
@@ -167,9 +168,11 @@ def _share(shape: Box, one: Slice, sides: list[int], lengths: tuple[tuple[Fracti
     )
 
 
-def _undominated(rows: set[tuple[Fraction, ...]]) -> list[tuple[Fraction, ...]]:
+def _largest(rows: set[tuple[Fraction, ...]]) -> list[tuple[Fraction, ...]]:
     """The rows that no other is at least as large as in every entry."""
-    return [row for row in rows if not any(other != row and all(map(Fraction.__ge__, other, row)) for other in rows)]
+    ordered = sorted(rows, reverse=True)
+    figures = np.array([[-share for share in row] for row in ordered], dtype=object)
+    return [ordered[row] for row in undominated(figures)]
 
 
 def first_fit(pods: Pods, slices: Counts) -> list[Placed] | None:
