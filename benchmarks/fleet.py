@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from servesat.fleet.configurations import Configuration
-from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
+from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
 from servesat.fleet.plan import plan_instance
 
 CONFIGURATIONS = 9
@@ -38,7 +38,7 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
         demand = [peak * float(c) * float(random.uniform(0.85, 1.15)) for c in curve]
         unit = max(demand) / RESOLUTION
         needs.append(
-            Need(
+            WorkloadDemand(
                 name=name,
                 demand=tuple(int(np.ceil(one / unit)) for one in demand),
                 requests_per_s=tuple(demand),
@@ -57,7 +57,9 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
                 for purchase, discount in DISCOUNT.items():
                     each = price[chip] * factor * discount
                     served = rate[chip] * (0.9 if purchase == "spot" else 1.0)
-                    options.append(Option(name, configuration, region, purchase, each, served, int(served / unit)))
+                    options.append(
+                        ReplicaOption(name, configuration, region, purchase, each, served, int(served / unit))
+                    )
     quotas = {(region, chip): int(2 + 1.3 * use[chip] / regions / 4) for region in level for chip in chips}
     return FleetInstance(tuple(needs), tuple(options), (1.0,) * periods, quotas, None)
 

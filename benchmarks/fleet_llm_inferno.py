@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 
 from servesat.fleet.configurations import Configuration
-from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option
+from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
 from servesat.fleet.plan import plan_instance
 
 PUBLISHED = {
@@ -29,7 +29,7 @@ def instance_of(folder: Path, size: str, *, one_type: bool) -> FleetInstance:
     kinds = {one["name"]: (one["type"], one["multiplicity"]) for one in accelerators}
     demand = {row["Server"]: row["ArrivalRPM"] for row in rows}
     needs = [
-        Need(
+        WorkloadDemand(
             name=server,
             demand=(RESOLUTION,),
             requests_per_s=(rate,),
@@ -48,7 +48,7 @@ def instance_of(folder: Path, size: str, *, one_type: bool) -> FleetInstance:
         chips = row["Inst"] * multiplicity
         each = row["Cost"] / row["NumReplicas"]
         options.append(
-            Option(
+            ReplicaOption(
                 workload=row["Server"],
                 configuration=Configuration(row["Acc"], chip, chips, row["RatePerReplicaRPM"]),
                 region="all",

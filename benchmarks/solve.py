@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from servesat import Settings, Spec, answer, solve
-from servesat.candidates.columns import evaluate
+from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
@@ -62,13 +62,13 @@ def main() -> None:
     )
     infeasible = whole.changed({"slo.tpot_ms": 0.1, "search.max_chips": 4})
     experts, expert_requests = (spec.changed({"model": "deepseek-v3"}) for spec in (whole, requests))
-    columns = evaluate(whole, enumerate_layouts(whole, contenders=True))
+    columns = evaluate(whole, enumerate_layouts(whole, undominated=True))
     instance = round_columns(columns)
     figures |= {
         "example, in-process": milliseconds(lambda: solve(example), runs),
         "whole catalogue, every dtype, in-process": milliseconds(lambda: solve(whole), runs),
         "  of it: the contenders' columns evaluated": milliseconds(
-            lambda: evaluate(whole, enumerate_layouts(whole, contenders=True)), runs
+            lambda: evaluate(whole, enumerate_layouts(whole, undominated=True)), runs
         ),
         "  of it: CP-SAT, built and proved": milliseconds(lambda: solve_instance(instance, Settings()), runs),
         "whole catalogue, whole requests in every mode": milliseconds(lambda: solve(default), runs),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.oracle_model import MET, machines
 
-TIE = 1e-6
+COST_TIE_RTOL = 1e-6
 
 
 def enumerate_plans(spec: dict[str, Any]):
@@ -73,7 +73,7 @@ def settled(enumerated, first):
 def best(plans):
     """The first of some plans by the order of DESIGN.md §3: cost, then speed, then chips, then id."""
     cheapest = min(plan["usd"] for plan in plans)
-    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + TIE)]
+    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
     names = ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute", "batch")

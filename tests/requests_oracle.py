@@ -8,10 +8,10 @@ from itertools import product
 from math import ceil
 from typing import Any
 
-from tests.oracle import TIE, settled
+from tests.oracle import COST_TIE_RTOL, settled
 from tests.oracle_model import MET, machines
 
-SCARCER = 4
+MAX_SMALLER_POOL_SLICES = 4
 MOST = 60  # slices of the other pool that are tried
 
 
@@ -37,7 +37,7 @@ def solve(spec: dict[str, Any]):
 def best(plans):
     """The first of some plans by the order of docs/cost-model.md: cost, then speed, then chips, then id."""
     cheapest = min(plan["usd"] for plan in plans)
-    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + TIE)]
+    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
     fastest = min(plan["tpot_s"] for plan in tied)
     tied = [plan for plan in tied if plan["tpot_s"] <= fastest * (1 + MET)]
     return min(tied, key=lambda plan: (plan["chips"], *plan["id"]))
@@ -195,7 +195,7 @@ class World:
         if self.demand:
             yield self.slices_for(fed), self.slices_for(of_slice)
             return
-        for one, other in product(range(1, SCARCER + 1), range(1, MOST + 1)):
+        for one, other in product(range(1, MAX_SMALLER_POOL_SLICES + 1), range(1, MOST + 1)):
             yield one, other
-            if other > SCARCER:
+            if other > MAX_SMALLER_POOL_SLICES:
                 yield other, one

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from servesat import Spec, SpecError, Status, find_breakpoints, solve
-from servesat.questions.breakpoints import TOLERANCE
+from servesat.questions.breakpoints import BRACKET_RTOL
 from servesat.questions.why_not import Decisions, why_not
 from tests import oracle, strategies
 from tests.helpers import searching, spec_of
@@ -21,7 +21,7 @@ def test_a_price_breaks_where_why_says_that_the_chip_wins() -> None:
     (change,) = find_breakpoints(CHAT, "price.h100-sxm", [1, 7])
     wins_below = why_not(Spec.load(CHAT), Decisions(chip="h100-sxm")).break_even_usd_per_chip_hour
     assert change.below == pytest.approx(wins_below, rel=2e-6)  # within the tie band
-    assert 0 < change.above - change.below <= TOLERANCE * change.above
+    assert 0 < change.above - change.below <= BRACKET_RTOL * change.above
     assert change.before.plan is not None
     assert change.after.plan is not None
     assert (change.before.plan.chip, change.after.plan.chip) == ("h100-sxm", "tpu-v6e")

@@ -3,9 +3,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from servesat.candidates.columns import evaluate
-from servesat.core.result import Requirement
-from servesat.core.tolerances import BIT, TIE
+from servesat.candidates.evaluation import evaluate
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.formulation.instance import COST_RESOLUTION, round_columns
 from tests.helpers import nearly_flat, searching, spec_of
 
@@ -17,7 +17,10 @@ def test_breakpoints_of_every_requirement_are_kept_whatever_the_others_forbid() 
     # ICI allows 91.3, TPOT 136 (143 in steps of 8), HBM 292.8, the search 4096; 1 and 8 are the smallest
     assert batches == {1, 8, 88, 136, 288, 4096}
     worst = next(i for i in here if columns.batch[i] == 4096)
-    assert columns.violated[worst] == BIT[Requirement.HBM] | BIT[Requirement.TPOT] | BIT[Requirement.ICI]
+    assert (
+        columns.violated[worst]
+        == REQUIREMENT_BIT[Requirement.HBM] | REQUIREMENT_BIT[Requirement.TPOT] | REQUIREMENT_BIT[Requirement.ICI]
+    )
 
 
 def test_a_column_reads_as_a_person_would_say_it() -> None:
@@ -33,7 +36,7 @@ def test_the_smallest_batch_within_the_tie_band_is_a_column() -> None:
     spec = nearly_flat()
     # cost a token ~ weights / B + kv, with weights 2e9 and kv 2.048e10 bytes: at 4096 it is 4.768e5 + kv.
     kv, weights = 2 * 8 * 64 * 10 * 1e6 * 2, 2e9
-    band = (weights / 4096 + kv) * (1 + TIE)
+    band = (weights / 4096 + kv) * (1 + COST_TIE_RTOL)
     smallest = next(b for b in range(1, 4097) if weights / b + kv <= band)
     assert smallest < 4000
     columns = evaluate(spec)
@@ -43,7 +46,7 @@ def test_the_smallest_batch_within_the_tie_band_is_a_column() -> None:
 def test_integer_costs_keep_a_millionth_of_the_tie_band() -> None:
     columns = evaluate(spec_of())
     instance = round_columns(columns)
-    assert instance.tie == pytest.approx(TIE / COST_RESOLUTION, rel=1e-5)
+    assert instance.tie == pytest.approx(COST_TIE_RTOL / COST_RESOLUTION, rel=1e-5)
     np.testing.assert_allclose(np.exp(instance.cost * COST_RESOLUTION), columns.usd_per_million, rtol=2e-12)
 
 

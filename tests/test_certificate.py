@@ -106,7 +106,7 @@ def test_every_figure_has_its_formula() -> None:
         ("formulas.tp", "something else", "formulas: not those of this version"),
         ("plan", {"chip": "tpu-v5e"}, "figures: KeyError: 'topology'"),
         ("plan.batch", 138.0, "are not of the types that a plan has"),
-        ("plan.tp_axes", [0, 7], "figures: IndexError"),
+        ("plan.tp_axes", [0, 7], "is not on offer"),
         ("plan.tp_axes", [False, True], "are not of the types that a plan has"),
         ("plan.step_ms.weights", 999.0, "plan.step_ms.weights is stated as 999.0"),
         ("plan.tokens_per_s", "many", "plan.tokens_per_s is stated as 'many'"),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from servesat import Requirement, SolverError, Spec
-from servesat.core.result import Assignment
-from servesat.deployment.check import rederive
+from servesat.core.plan import Assignment
+from servesat.deployment.check.plan import rederive
 from tests.helpers import searching, spec_of
 
 AT = Assignment(

@@ -1,5 +1,5 @@
 from servesat import Requirement
-from servesat.candidates.columns import evaluate
+from servesat.candidates.evaluation import evaluate
 from servesat.deployment.conflicts import binding, minimal_conflicts
 from tests.helpers import searching, spec_of
 

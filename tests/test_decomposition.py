@@ -78,7 +78,7 @@ def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dic
     assume(best is not None)
     assert best is not None
     instance = instance_of(raw)
-    assume(not instance.stranded())
+    assume(not instance.unservable())
     found = plan_by_decomposition(instance, perf_counter() + 20)
     assert found.status is not Status.INFEASIBLE
     assert found.bound <= best[0] * (1 + 1e-9) + 1e-6

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from servesat import Spec, solve, what_if
+from servesat.core.quantities import change_of
 from servesat.questions.scenarios import as_written
-from servesat.report.words import change_of
 
 ROOT = Path(__file__).parents[1]
 WHAT_IF = (ROOT / "docs" / "what-if.md").read_text()

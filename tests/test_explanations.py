@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from servesat import Requirement, Settings, Spec, SpecError, Status, answer, solve
-from servesat.core.tolerances import BIT
+from servesat.candidates.requirements import REQUIREMENT_BIT
 from servesat.questions.corrections import corrections
 from servesat.questions.k_best import Distinct, alternatives
 from servesat.questions.why_not import Decisions, why_not
@@ -286,7 +286,7 @@ def test_without_a_throughput_the_fastest_plan_that_ties_counts() -> None:
     assert free.batch < 4000
     wanted = nearly_flat(slo={"min_tokens_per_s": full.tokens_per_s})
     assert solve(wanted).plan == full
-    assert solve(wanted, relaxed=int(BIT[Requirement.THROUGHPUT])).plan == free
+    assert solve(wanted, relaxed=int(REQUIREMENT_BIT[Requirement.THROUGHPUT])).plan == free
 
 
 def test_what_headroom_costs() -> None:

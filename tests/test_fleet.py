@@ -25,7 +25,7 @@ from servesat.fleet.formulation import pod_cuts
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.formulation.pod_cuts import Floor
-from servesat.fleet.instance import RESOLUTION, FleetInstance, Need, Option, fleet_instance
+from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand, fleet_instance
 from servesat.fleet.plan import cheapest, plan_fleet, plan_instance
 from servesat.fleet.pods.slices import Pods, Slice
 from servesat.fleet.policies import compared
@@ -116,7 +116,7 @@ def small_fleets(draw: Any) -> dict[str, Any]:
 def instance_of(raw: dict[str, Any]) -> FleetInstance:
     unit = 1 / RESOLUTION
     needs = tuple(
-        Need(
+        WorkloadDemand(
             name=need["name"],
             demand=tuple(round(rate / unit) for rate in need["demand"]),
             requests_per_s=tuple(need["demand"]),
@@ -132,7 +132,7 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
         for need in raw["needs"]
     )
     options = tuple(
-        Option(
+        ReplicaOption(
             workload=option["workload"],
             configuration=Configuration(
                 option["name"],
@@ -717,9 +717,9 @@ def test_replicas_of_any_size_are_the_cheapest_cover(
     """One workload alone, against the dynamic program: large numbers must not blur what is optimal."""
     unit = max(RESOLUTION / max(replicas, 1), 1e5)  # of a replica of size 1
     demand = round(unit * replicas)
-    need = Need("w", (demand,), (1.0,), 1.0, spare, None, 1 - kept, False, 1)
+    need = WorkloadDemand("w", (demand,), (1.0,), 1.0, spare, None, 1 - kept, False, 1)
     options = tuple(
-        Option(
+        ReplicaOption(
             workload="w",
             configuration=Configuration(f"c{number}", f"x{number}", 1, 1.0),
             region="r",
@@ -744,7 +744,7 @@ def test_replicas_of_any_size_are_the_cheapest_cover(
 def test_periods_that_nothing_joins_are_planned_one_by_one_and_told() -> None:
     told: list[str] = []
     raw = fleet(periods_h=[1, 2, 3], regions=one_region(100), workloads=chat([10.0, 40.0, 25.0]))
-    result = plan_fleet(raw, tell=told.append)
+    result = plan_fleet(raw, on_progress=told.append)
     assert [what for what in told if what.startswith("period")] == [f"period {n} of 3" for n in (1, 2, 3)]
     assert told[0] == "configurations of chat, workload 1 of 1"
     alone = [plan_fleet({**raw, "periods_h": [h], "workloads": chat(d)}) for h, d in ((1, 10.0), (2, 40.0), (3, 25.0))]
@@ -752,7 +752,7 @@ def test_periods_that_nothing_joins_are_planned_one_by_one_and_told() -> None:
     assert result.proved == {"usd": True, "configurations": True, "changes": True}
     raw["budget_usd"] = 1e6
     told.clear()
-    assert plan_fleet(raw, tell=told.append).total_usd == result.total_usd
+    assert plan_fleet(raw, on_progress=told.append).total_usd == result.total_usd
     assert not any(what.startswith("period") for what in told)
 
 

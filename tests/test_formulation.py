@@ -5,7 +5,7 @@ import pytest
 from ortools.sat.python import cp_model
 
 from servesat import Requirement, SolverError, Status
-from servesat.candidates.columns import evaluate
+from servesat.candidates.evaluation import evaluate
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation import solver as solver_module
 from servesat.deployment.formulation.constraints import require_all

@@ -94,7 +94,7 @@ def test_an_unknown_axis_is_named_with_its_nearest() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, "search": {"chips": ["tpu-v6e"]}})
     whole = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
-    monkeypatch.setattr("servesat.candidates.columns.TABLE_BLOCK", 500)
+    monkeypatch.setattr("servesat.candidates.evaluation.TABLE_BLOCK", 500)
     blocks = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
     assert (blocks.points, blocks.compared) == (whole.points, whole.compared)
 
@@ -109,7 +109,7 @@ def test_a_time_limit_that_strikes_leaves_the_frontier_exact() -> None:
 
 
 def test_more_plans_than_can_be_compared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servesat.candidates.columns.MAX_TABLE", 100)
+    monkeypatch.setattr("servesat.candidates.evaluation.MAX_TABLE", 100)
     with pytest.raises(SpecError, match="plans to compare, expected at most 100; narrow the search"):
         trace_frontier(spec_of())
 

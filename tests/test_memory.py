@@ -9,9 +9,9 @@ from servesat.cost_model.memory import (
     kv_cache_bytes,
     kv_read_bytes,
     parameters,
-    value_bytes,
     weights_bytes,
 )
+from servesat.cost_model.precision import Precision, value_bytes
 from tests.helpers import moe_model, spec_of
 
 
@@ -131,9 +131,10 @@ def test_scales_count(dtype: str, group: int | None, bits: float) -> None:
 
 def test_native_experts_leave_the_rest_in_bf16() -> None:
     spec = spec_of(model="gpt-oss-120b", search={"chips": ["h100-sxm"]})
-    assert (spec.value_bytes("mxfp4"), spec.resident_value_bytes("mxfp4")) == (4.25 / 8, 2)
-    assert (spec.value_bytes("int8"), spec.resident_value_bytes("int8")) == (1, 1)
-    held = weights_bytes(spec.model, spec.resident_value_bytes("mxfp4"), spec.value_bytes("mxfp4"))
+    precision = Precision(spec.model)
+    assert (precision.expert_value_bytes("mxfp4"), precision.resident_value_bytes("mxfp4")) == (4.25 / 8, 2)
+    assert (precision.expert_value_bytes("int8"), precision.resident_value_bytes("int8")) == (1, 1)
+    held = weights_bytes(spec.model, precision.resident_value_bytes("mxfp4"), precision.expert_value_bytes("mxfp4"))
     assert held == pytest.approx(65.2e9, rel=0.01)  # the checkpoint: 65.2 GB
-    assert not spec.computes("mxfp4", "fp8")
-    assert spec.computes("mxfp4", "bf16")
+    assert not precision.fits_compute("mxfp4", "fp8")
+    assert precision.fits_compute("mxfp4", "bf16")

@@ -1,9 +1,9 @@
 import pytest
 
 from servesat import Status, solve
+from servesat.candidates.requirements import Requirement
 from servesat.catalogue.load import load_model, model_ids
 from servesat.catalogue.recovery import published
-from servesat.core.result import Requirement
 from servesat.cost_model.quantisation_loss import quality_loss
 from tests.helpers import spec_of
 

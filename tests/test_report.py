@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 
 from servesat import Requirement, Status, answer
+from servesat.core.quantities import dollars, gigabytes
 from servesat.report.documents import dumps, result_document
 from servesat.report.terminal import print_result
-from servesat.report.words import conflict, dollars, gigabytes, ways
+from servesat.report.words import conflict, ways
 from tests.helpers import nearly_flat, searching, spec_of
 
 

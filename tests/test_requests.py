@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from servesat import Settings, Spec, SpecError, Status, answer, solve
 from servesat.candidates.serving_modes import enumerate_layouts
-from servesat.core.result import Mode
+from servesat.core.plan import Mode
 from servesat.questions import robustness
 from servesat.questions import why_not as why
 from servesat.questions.mode_comparison import compare_modes, crossover
@@ -435,7 +435,7 @@ def test_how_many_pairs_are_taken_at_a_time_changes_nothing(
     spec = Spec.load(PAIRED).changed(changes)
     whole = solve(spec)
     for at_a_time in (1, 7, 10**6):
-        monkeypatch.setattr("servesat.candidates.disaggregated.AT_A_TIME", at_a_time)
+        monkeypatch.setattr("servesat.candidates.disaggregated.PAIRS_AT_A_TIME", at_a_time)
         again = solve(spec)
         assert (again.plan, again.binding) == (whole.plan, whole.binding)
 

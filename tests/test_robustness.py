@@ -55,11 +55,13 @@ def test_the_worst_regret_is_that_of_the_worst_corner(spec: dict[str, Any]) -> N
     found = assess_robustness(spec, NOISE, samples=20)
     assume(found.result.status is Status.OPTIMAL)
     corners = {errors: cost_by_layout(spec, *errors) for errors in product((1 - NOISE, 1.0, 1 + NOISE), repeat=2)}
-    programs = {one: program(spec, one) for costs in corners.values() for one in costs}
+    execution_signatures = {one: program(spec, one) for costs in corners.values() for one in costs}
     for survival in [*found.survivals, *([found.least_regret] if found.least_regret else [])]:
         plan = survival.plan
         own = (plan.chip, plan.topology, *plan.sharding, plan.weights, plan.kv_cache, plan.compute)
-        others = [costs[one] for costs in corners.values() for one in costs if programs[one] != program(spec, own)]
+        others = [
+            costs[one] for costs in corners.values() for one in costs if execution_signatures[one] != program(spec, own)
+        ]
         mine = [costs.get(own, float("inf")) for costs in corners.values()]
         worst = max(0.0, max(mine) / min(others, default=float("inf")) - 1)
         if survival.worst_regret is None:

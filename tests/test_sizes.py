@@ -109,13 +109,13 @@ def test_shared_configurations_are_the_programs_that_no_other_makes_up_for(
     chips = [chip["name"] for chip in search["chips"]]
     specs = {f"size{number}": Spec.load(size) for number, size in enumerate(sizes)}
     found = shared_configurations(specs, chips, pods={})
-    programs = programs_of(sizes)
+    execution_signatures = programs_of(sizes)
     assert len({one.name for one in found}) == len(found)
     for one in found:
-        assert one.of_size in [pytest.approx(rates) for chip, count, rates in programs if chip == one.chip]
+        assert one.of_size in [pytest.approx(rates) for chip, count, rates in execution_signatures if chip == one.chip]
         for name, plan in one.plans.items():
             assert specs[name].utilisation * plan.requests_per_s in [pytest.approx(rate) for rate in one.of_size]
-    for chip, count, rates in programs:
+    for chip, count, rates in execution_signatures:
         assert any(
             one.chip == chip and one.chips <= count and np.all(np.array(one.of_size) >= np.array(rates) * (1 - 1e-8))
             for one in found

@@ -3,15 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from servesat.deployment.check import rederive
-from servesat.questions.batch_curve import sweep
+from servesat.deployment.check.plan import rederive
+from servesat.questions.batch_curve import batch_curve
 from tests.helpers import spec_of
 from tests.test_check import AT
 
 
 def test_a_sweep_is_the_plan_at_every_batch() -> None:
     spec = spec_of()
-    curve = sweep(spec, AT, 200)
+    curve = batch_curve(spec, AT, 200)
     assert curve.batch.tolist() == list(range(2, 201, 2))  # 16 ways over 8 KV heads: even batches
     for batch in (2, 120, 138):
         plan, _ = rederive(spec, replace(AT, batch=batch))
@@ -22,9 +22,9 @@ def test_a_sweep_is_the_plan_at_every_batch() -> None:
 
 
 def test_a_sweep_knows_what_fits_and_what_is_compute_bound() -> None:
-    curve = sweep(spec_of(), AT, 200)
-    assert curve.fits == 138
-    assert curve.critical == pytest.approx(120.12, abs=0.01)
-    flat = curve.tokens_per_s_per_chip[curve.batch > curve.critical]
+    curve = batch_curve(spec_of(), AT, 200)
+    assert curve.max_batch_in_hbm == 138
+    assert curve.critical_batch == pytest.approx(120.12, abs=0.01)
+    flat = curve.tokens_per_s_per_chip[curve.batch > curve.critical_batch]
     assert np.allclose(flat, flat[0])
-    assert sweep(spec_of(headroom=0.2), AT, 200).fits == 100
+    assert batch_curve(spec_of(headroom=0.2), AT, 200).max_batch_in_hbm == 100

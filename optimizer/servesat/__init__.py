@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servesat.candidates.requirements import Requirement
     from servesat.core.errors import CatalogueError, ServesatError, SolverError, SpecError
-    from servesat.core.result import Margin, Plan, Requirement, Result, Status
+    from servesat.core.plan import Plan
+    from servesat.core.result import Margin, Result, Status
     from servesat.deployment.settings import Settings
     from servesat.deployment.solve import solve
     from servesat.questions.breakpoints import find_breakpoints
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "CatalogueError": "core.errors",
     "Margin": "core.result",
-    "Plan": "core.result",
-    "Requirement": "core.result",
+    "Plan": "core.plan",
+    "Requirement": "candidates.requirements",
     "Result": "core.result",
     "ServesatError": "core.errors",
     "Settings": "deployment.settings",

@@ -1,50 +1,50 @@
 """How a layout serves prompts beside decoding: the layouts of a spec in each of its serving modes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from servesat.candidates.disaggregated import disaggregated, prefill_waits
-from servesat.candidates.layouts import MODES, Layouts, contends, plain_layouts, repriced
-from servesat.core.arrays import Bools, Ints
-from servesat.core.result import Mode
-from servesat.cost_model.prefill import prompt_flops_s, prompt_s
+from servesat.candidates.disaggregated import Excluded, disaggregated
+from servesat.candidates.layouts import MODES, Layouts, decode_layouts, repriced
+from servesat.candidates.requirements import prefill_violations
+from servesat.candidates.screening import undominated_layouts
+from servesat.candidates.step_times import prefill_s_of
+from servesat.core.arrays import Ints
+from servesat.core.plan import Mode
+from servesat.core.tolerances import round_up
+from servesat.cost_model.prefill import prompt_flops_s
 from servesat.spec.spec import Spec
 
-Excluded = Callable[[Layouts], Bools]
-"""Tells which of some layouts are not to be searched."""
 
-
-def enumerate_layouts(spec: Spec, relaxed: int = 0, *, contenders: bool = False) -> Layouts:
+def enumerate_layouts(spec: Spec, relaxed: int = 0, *, undominated: bool = False) -> Layouts:
     """List every layout of the search in every serving mode; a disaggregated one has a prefill pool beside it.
 
-    `relaxed` is a bit mask of requirements taken to hold, as in `candidates.evaluate`. The `contenders` are those that
-    a best plan could be among, see `layouts.contends`; the others may say why there is none.
+    `relaxed` is a bit mask of requirements taken to hold, as in `evaluate`. With `undominated`, only those that a best
+    plan could be among, see `undominated_layouts`; the others may say why there is none.
     """
-    plain = plain_layouts(spec)
-    if contenders:
-        plain = plain.take(np.flatnonzero(contends(spec, plain, relaxed)))
-    return in_modes(spec, plain, relaxed)
+    layouts = decode_layouts(spec)
+    if undominated:
+        layouts = layouts.take(np.flatnonzero(undominated_layouts(spec, layouts, relaxed)))
+    return in_modes(spec, layouts, relaxed)
 
 
-def in_modes(spec: Spec, plain: Layouts, relaxed: int = 0, excluded: Excluded | None = None) -> Layouts:
-    """The plain layouts of a spec in each of its serving modes, but for those that are `excluded`."""
+def in_modes(spec: Spec, layouts: Layouts, relaxed: int = 0, excluded: Excluded | None = None) -> Layouts:
+    """The decode layouts of a spec in each of its serving modes, but for those that are `excluded`."""
     parts: list[Layouts] = []
     for mode in spec.modes:
         match mode:
             case Mode.DECODE_ONLY:
-                parts.append(plain)
+                parts.append(layouts)
             case Mode.INTERLEAVED:
-                parts.append(_interleaved(spec, plain, mode))
+                parts.append(_interleaved(spec, layouts, mode))
             case Mode.CHUNKED:
-                parts += [_chunked(spec, plain, chunk) for chunk in _chunks(spec)]
+                parts += [_chunked(spec, layouts, chunk) for chunk in _chunks(spec)]
             case Mode.DISAGGREGATED:
-                parts.append(disaggregated(spec, plain, relaxed, excluded))
+                parts.append(disaggregated(spec, layouts, relaxed, excluded))
     if excluded is not None:
         parts = [part.take(np.flatnonzero(~excluded(part))) for part in parts]
-    first, *others = [part for part in parts if len(part)] or [plain.take(np.zeros(0, dtype=np.int64))]
+    first, *others = [part for part in parts if len(part)] or [layouts.take(np.zeros(0, dtype=np.int64))]
     joined = first.join(*others)
     return replace(joined, number=np.arange(len(joined)))
 
@@ -54,63 +54,52 @@ class SharedLayouts:
 
     def __init__(self) -> None:
         self._searched: tuple[Any, ...] = ()
-        self._plain: Layouts | None = None
+        self._layouts: Layouts | None = None
 
     def of(self, spec: Spec) -> Layouts:
         """The layouts of a spec, at its prices and in its modes."""
         chips = tuple((offer.chip, spec.topologies_of(offer.chip)) for offer in spec.offers)
         dtypes = (spec.weights, spec.search.kv_cache, spec.search.compute, spec.int4_group)
         searched = (chips, spec.model, dtypes, spec.wraparound)
-        if self._plain is None or searched != self._searched:
-            self._plain, self._searched = plain_layouts(spec), searched
+        if self._layouts is None or searched != self._searched:
+            self._layouts, self._searched = decode_layouts(spec), searched
         else:
-            self._plain = repriced(self._plain, spec)
-        return in_modes(spec, self._plain)
+            self._layouts = repriced(self._layouts, spec)
+        return in_modes(spec, self._layouts)
 
 
-def _interleaved(spec: Spec, plain: Layouts, mode: Mode, chunk: int = 0) -> Layouts:
+def _interleaved(spec: Spec, layouts: Layouts, mode: Mode, chunk: int = 0) -> Layouts:
     """Whole prefills between decode steps: each output token pays for 1 / G of a prompt."""
-    workload = spec.workload
-    prefill_s = np.asarray(
-        prompt_s(
-            spec.model,
-            workload.cached_prompt_tokens,
-            workload.new_prompt_tokens,
-            plain.replica,
-            mfu=spec.prefill_mfu,
-            pay_ici=spec.ici == "pay",
-        )
-    )
+    prefill_s = prefill_s_of(spec, layouts)
     return replace(
-        plain,
+        layouts,
         serving=replace(
-            plain.serving,
-            mode=_coded(mode, len(plain)),
-            chunk=np.full(len(plain), chunk),
+            layouts.serving,
+            mode=_coded(mode, len(layouts)),
+            chunk=np.full(len(layouts), chunk),
             prefill_s=prefill_s,
             first_token_s=prefill_s,
-            share_s=prefill_s / (workload.output_tokens or 1),
-            violated=prefill_waits(spec, plain),
+            prefill_s_per_output_token=prefill_s / (spec.workload.output_tokens or 1),
+            violated=prefill_violations(spec, layouts),
         ),
     )
 
 
-def _chunked(spec: Spec, plain: Layouts, chunk: int) -> Layouts:
-    """Prompt tokens that ride on each decode step, up to a chunk; one that holds a whole prompt is interleaved."""
-    workload = spec.workload
-    cached, new = workload.cached_prompt_tokens, workload.new_prompt_tokens
+def _chunked(spec: Spec, layouts: Layouts, chunk: int) -> Layouts:
+    """A prefill chunk scheduled with each decode step; one that holds a whole prompt is interleaved."""
+    cached, new = spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens
     if chunk >= new:
-        return _interleaved(spec, plain, Mode.CHUNKED, chunk)
-    whole_s = np.asarray(prompt_flops_s(spec.model, cached, new, plain.replica, spec.prefill_mfu))
+        return _interleaved(spec, layouts, Mode.CHUNKED, chunk)
+    whole_s = np.asarray(prompt_flops_s(spec.model, cached, new, layouts.replica, spec.prefill_mfu))
     return replace(
-        plain,
+        layouts,
         serving=replace(
-            plain.serving,
-            mode=_coded(Mode.CHUNKED, len(plain)),
-            chunk=np.full(len(plain), chunk),
-            riding_tokens=np.full(len(plain), float(chunk)),
-            riding_s=whole_s * (chunk / new),
-            first_token_steps=np.full(len(plain), float(np.ceil(new / chunk))),
+            layouts.serving,
+            mode=_coded(Mode.CHUNKED, len(layouts)),
+            chunk=np.full(len(layouts), chunk),
+            chunk_tokens_per_step=np.full(len(layouts), float(chunk)),
+            chunk_s_per_step=whole_s * (chunk / new),
+            first_token_steps=np.full(len(layouts), float(round_up(new / chunk))),
         ),
     )
 

@@ -46,8 +46,8 @@ def batch(
             left = asked.left(store)
             if resume:
                 typer.echo(f"going on: {total - len(left):,} of {total:,} specs have an answer that stands", err=True)
-            with progress("specs", total, total - len(left)) as advance:
-                complete = asked.run(store, left, workers, advance)
+            with progress("specs", total, total - len(left)) as on_progress:
+                complete = asked.run(store, left, workers, on_progress)
             if out is not None and complete:
                 write_table(out, asked.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
                 typer.echo(f"wrote {out}", err=True)

@@ -53,7 +53,7 @@ def fleet(
             raise typer.BadParameter(
                 "--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json"
             )
-        with doing() as tell:
+        with doing() as on_progress:
             result = plan_fleet(
                 spec,
                 time_limit_s=time_limit,
@@ -61,7 +61,7 @@ def fleet(
                 earlier=earlier,
                 max_changes=max_changes,
                 usd_per_change=usd_per_change or 0.0,
-                tell=tell,
+                on_progress=on_progress,
             )
         beside = compared(result, time_limit_s=time_limit) if compare else None
         _report(result, beside, out, as_json)

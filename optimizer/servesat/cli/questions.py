@@ -278,8 +278,8 @@ def _ask_scenarios(
         if resume and not store.done:
             typer.echo(f"note: there is nothing to go on with beside {outs.tables[0]}; starting anew", err=True)
         left = range(store.done, len(question.scenarios))
-        with progress("scenarios", len(question.scenarios), store.done) as advance:
-            complete = collect(question.rows(left, workers or workers_for(len(left))), store, advance)
+        with progress("scenarios", len(question.scenarios), store.done) as on_progress:
+            complete = collect(question.rows(left, workers or workers_for(len(left))), store, on_progress)
         if not complete:
             where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
             typer.echo(f"cut off: {store.done:,} of {len(question.scenarios):,} scenarios are done; {where}", err=True)
@@ -355,8 +355,8 @@ def _ask_robustness(base: "Spec", noise: float, samples: int, seed: int, as_json
     from servesat.report.whatif import print_robustness, robustness_document
 
     _say_left_out(base)
-    with progress("samples", samples) as advance:
-        found = assess_robustness(base, noise, samples=samples, seed=seed, advance=advance)
+    with progress("samples", samples) as on_progress:
+        found = assess_robustness(base, noise, samples=samples, seed=seed, on_progress=on_progress)
     if as_json:
         from servesat.report.documents import dumps
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from servesat.core.errors import ServesatError
 
 Row = dict[str, Any]
-Place = Callable[[Row], int | None]
+RowPosition = Callable[[Row], int | None]
 """Where a row stands among the others; None where it is not wanted."""
 
 
@@ -34,7 +34,7 @@ class Memory:
         """Every finished row, in order."""
         return iter(self._rows)
 
-    def rows_by(self, place: Place) -> Iterator[Row]:
+    def rows_by(self, place: RowPosition) -> Iterator[Row]:
         """The finished rows in the order of their places: the last of each place, and none without one."""
         latest = {number: row for row in self._rows if (number := place(row)) is not None}
         return (latest[number] for number in sorted(latest))
@@ -78,7 +78,7 @@ class Journal:
         """Every finished row, in order, read back from disk. Raises ServesatError where one is damaged."""
         return (row for _, row in self._placed())
 
-    def rows_by(self, place: Place) -> Iterator[Row]:
+    def rows_by(self, place: RowPosition) -> Iterator[Row]:
         """The finished rows in the order of their places: the last of each place, and none without one.
 
         No more than where they are on disk is held at once. Raises ServesatError where one is damaged.
@@ -171,15 +171,15 @@ def _line(record: Row) -> bytes:
     return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
-def collect(chunks: Iterable[list[Row]], store: Journal | Memory, advance: Callable[[int, int], None]) -> bool:
+def collect(chunks: Iterable[list[Row]], store: Journal | Memory, on_progress: Callable[[int, int], None]) -> bool:
     """Append the rows of a run as they finish; False where Ctrl-C cut it off, with what is done in the store.
 
-    `advance` is told how many rows are added, and how many of them have an `error`.
+    `on_progress` is told how many rows are added, and how many of them have an `error`.
     """
     try:
         for chunk in chunks:
             store.append(chunk)
-            advance(len(chunk), sum(row.get("error") is not None for row in chunk))
+            on_progress(len(chunk), sum(row.get("error") is not None for row in chunk))
     except KeyboardInterrupt:
         store.settle()
         return False

@@ -4,33 +4,8 @@ from servesat.catalogue.chip import Chip, chips_in
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array
 
-BYTES_PER_VALUE = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
-"""Storage of one value by dtype [bytes].
-
-The scales that belong to a format count: 8 bits for 32 values of MXFP4, 8 bits for 16 of NVFP4 (OCP Microscaling
-Formats 1.0; NVIDIA). Those of `int4` depend on how it is grouped, see `value_bytes`.
-"""
-
-BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
-"""Width of one value by dtype, without scales: what `dtypes` compares [bits]."""
-
 ACTIVATION_BYTES = 2.0
 """b_a: activations are bf16, whatever the weights are stored in [bytes]."""
-
-SCALE_BITS = 32
-"""What a group of int4 weights holds beside its values: a scale and a zero point of 16 bits each."""
-
-
-def value_bytes(dtype: str, int4_group: int | None = None) -> float:
-    """Storage of one weight [bytes]; with groups of 128, int4 takes 4 + 32 / 128 = 4.25 bits."""
-    grouped = dtype == "int4" and int4_group is not None
-    return BYTES_PER_VALUE[dtype] + (SCALE_BITS / 8 / int4_group if grouped and int4_group else 0.0)
-
-
-def resident_dtype(model: ModelSpec, weights: str) -> str:
-    """The dtype of what is no routed expert: bf16 beside experts in a native dtype that only they have."""
-    native = model.native
-    return "bf16" if native is not None and native.experts_only and native.dtype == weights else weights
 
 
 def mlp_matrices(model: ModelSpec) -> int:

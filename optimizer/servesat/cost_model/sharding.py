@@ -1,4 +1,4 @@
-"""Which ways to split a model over a slice are legal."""
+"""Which ways to split a model over a slice are legal, and the bandwidth that each one gets."""
 
 from itertools import product
 from math import prod
@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.catalogue.chip import Axis, Chip, axis_sizes
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Bools, Ints
+from servesat.cost_model.collectives import all_to_all_bytes_per_s, axis_bytes_per_s, tensor_parallel_bytes_per_s
 
 
 class Sharding(NamedTuple):
@@ -25,8 +26,8 @@ class Sharding(NamedTuple):
 def shardings(model: ModelSpec, chip: Chip, topology: str) -> list[Sharding]:
     """Every legal split of a model over the axes of a slice, none first, then by axes.
 
-    An axis of one chip carries nothing; experts are spread over axes whose product divides their number. Of splits over
-    links of the same size, bandwidth and kind the first stands for all: they are the same machine turned round.
+    Axes of size 1 are skipped; experts are spread over axes whose product divides their number. Symmetric choices,
+    over axes of the same sizes, bandwidths and kinds, are merged into the first of them.
     """
     sizes = axis_sizes(topology)
     usable = [axis for axis, size in enumerate(sizes) if size > 1]
@@ -78,3 +79,27 @@ def kv_heads_split(model: ModelSpec, tp: Ints, batch: Ints, shards: Ints) -> Boo
 def kv_heads_per_chip(model: ModelSpec, tp: int) -> float:
     """KV heads that each of Y chips would hold if heads were split evenly: K / Y."""
     return model.kv_heads / tp
+
+
+class Links(NamedTuple):
+    """The bandwidth that the collectives of a sharding get from the interconnect [bytes/s]."""
+
+    tp_bytes_per_s: float
+    ep_bytes_per_s: float
+
+
+def links_of(chip: Chip, topology: str, sharding: Sharding, *, exact_wraparound: bool) -> Links:
+    """The bandwidth of a sharding's tensor-parallel axes, and of those that its experts are spread over."""
+    sizes = axis_sizes(topology)
+
+    def along(axes: tuple[int, ...]) -> tuple[list[Axis], list[int], list[float]]:
+        links, lengths = [chip.axes[axis] for axis in axes], [sizes[axis] for axis in axes]
+        pairs = zip(links, lengths, strict=True)
+        widths = [axis_bytes_per_s(link, length, exact_wraparound=exact_wraparound) for link, length in pairs]
+        return links, lengths, widths
+
+    tp_links, _, tp_widths = along(sharding.tp_axes)
+    return Links(
+        tp_bytes_per_s=tensor_parallel_bytes_per_s(tp_links, tp_widths),
+        ep_bytes_per_s=all_to_all_bytes_per_s(*along(sharding.ep_axes)),
+    )

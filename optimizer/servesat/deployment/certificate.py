@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates.columns import cheapest, evaluate
+from servesat.candidates.evaluation import cheapest, evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.load import load_chip, load_model, load_price_book
 from servesat.catalogue.record import Sourced
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError, ServesatError
-from servesat.core.result import Assignment, Mode, Plan, PrefillPool, Result, Status
-from servesat.core.tolerances import TIE, TOLERANCE
+from servesat.core.plan import Assignment, Mode, Plan, PrefillPool
+from servesat.core.result import Result, Status
+from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.core.validation import read_json, shorten
-from servesat.deployment.check import rederive
+from servesat.deployment.check.plan import rederive
 from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
@@ -223,7 +224,7 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
     )
     if document["status"] != "optimal":
         return [f"status: {document['status']!r}, expected 'optimal'"], ""
-    if not _same(cost, bound) or not isinstance(gap, float) or not abs(gap) <= TOLERANCE:
+    if not _same(cost, bound) or not isinstance(gap, float) or not abs(gap) <= LIMIT_RTOL:
         return [f"bound: {bound!r} with a gap of {gap!r} does not prove a cost of {cost!r}"], ""
     return [], "bound: equal to the cost, no gap"
 
@@ -237,9 +238,9 @@ def _check_optimality(document: Mapping[str, Any]) -> Checked:
     columns = evaluate(spec, layouts, batches=batches if every_batch else None)
     best = cheapest(columns)
     cost = document["plan"]["usd_per_million_output_tokens"]
-    if cost > best * (1 + TIE):
+    if cost > best * (1 + COST_TIE_RTOL):
         return [f"optimality: a plan for ${best:.6g} per million exists, the certificate's costs ${cost:.6g}"], ""
-    tied = np.flatnonzero((columns.violated == 0) & (columns.usd_per_million <= best * (1 + TIE)))
+    tied = np.flatnonzero((columns.violated == 0) & (columns.usd_per_million <= best * (1 + COST_TIE_RTOL)))
     first = columns.assignment(int(tied[np.argmin(round_columns(columns).rank[tied])]))
     if first != _assignment(document):
         return [f"optimality: of the plans that tie, {first} comes first"], ""
@@ -319,5 +320,5 @@ def _same(right: Any, told: Any) -> bool:
     if isinstance(right, list) and isinstance(told, list):
         return len(right) == len(told) and all(map(_same, right, told))
     if isinstance(right, float) and type(told) in {int, float}:
-        return isfinite(told) and abs(right - told) <= TOLERANCE * abs(right)
+        return isfinite(told) and abs(right - told) <= LIMIT_RTOL * abs(right)
     return type(right) is type(told) and bool(right == told)

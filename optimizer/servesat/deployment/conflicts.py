@@ -5,38 +5,11 @@ from itertools import combinations
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.core.result import Requirement
-from servesat.core.tolerances import BIT, TIE
-
-LIMITS = (
-    Requirement.HBM,
-    Requirement.TPOT,
-    Requirement.ICI,
-    Requirement.CHIPS,
-    Requirement.BUDGET,
-    Requirement.THROUGHPUT,
-    Requirement.TTFT,
-    Requirement.E2E,
-    Requirement.STALL,
-    Requirement.CHUNK,
-    Requirement.MIN_BATCH,
-    Requirement.QUOTA,
-    Requirement.QUALITY,
-)
-"""The requirements with a limit that could be moved; the others are rules of the model's shape."""
+from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, mask_of
+from servesat.core.tolerances import COST_TIE_RTOL
 
 
-_SERVICE_LEVELS = (
-    Requirement.TPOT,
-    Requirement.THROUGHPUT,
-    Requirement.TTFT,
-    Requirement.E2E,
-    Requirement.STALL,
-    Requirement.MIN_BATCH,
-)
-
-
-def minimal_conflicts(columns: Columns) -> tuple[tuple[Requirement, ...], ...]:
+def minimal_conflicts(columns: Columns) -> tuple[tuple[str, ...], ...]:
     """Every minimal set of requirements that no column satisfies together; empty when a column satisfies them all.
 
     A set conflicts when every column violates one of its members. The columns hold every breakpoint of every
@@ -45,36 +18,37 @@ def minimal_conflicts(columns: Columns) -> tuple[tuple[Requirement, ...], ...]:
     masks = np.unique(columns.violated)
     if len(masks) == 0 or masks[0] == 0:
         return ()
-    violated = [requirement for requirement in Requirement if np.any(masks & BIT[requirement])]
-    conflicts: list[set[Requirement]] = []
+    violated = [requirement for requirement, bit in REQUIREMENT_BIT.items() if np.any(masks & bit)]
+    conflicts: list[set[str]] = []
     for size in range(1, len(violated) + 1):
         for members in combinations(violated, size):
             if any(smaller <= set(members) for smaller in conflicts):
                 continue
-            if np.all(masks & np.uint16(sum(BIT[member] for member in members))):
+            if np.all(masks & mask_of(*members)):
                 conflicts.append(set(members))
-    return tuple(tuple(requirement for requirement in Requirement if requirement in found) for found in conflicts)
+    return tuple(tuple(name for name in RULES if name in members) for members in conflicts)
 
 
-def binding(columns: Columns, chosen: int) -> tuple[Requirement, ...]:
+def binding(columns: Columns, chosen: int) -> tuple[str, ...]:
     """The limits that keep the chosen column from something cheaper.
 
-    Those that keep it from the larger batches of its own layout (where only several together do, the fewest), and those
-    on all slices and dtypes, `chips`, `budget`, `quota` and `quality`, whose removal alone would allow a cheaper plan.
-    Where there are none, the service levels whose removal alone would allow a cheaper plan anywhere.
+    Those that keep it from the larger batches of its own layout (where only several together do, the fewest), and the
+    resources whose limit alone excludes a cheaper plan. Where there are none, the service levels whose limit alone
+    excludes a cheaper plan anywhere.
     """
     layouts, violated = columns.layouts, columns.violated
-    cheaper = columns.usd_per_million * (1 + TIE) < columns.usd_per_million[chosen]
+    cheaper = columns.usd_per_million * (1 + COST_TIE_RTOL) < columns.usd_per_million[chosen]
+    limits = [name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE]
 
-    def alone(limits: tuple[Requirement, ...]) -> set[Requirement]:
-        return {limit for limit in limits if np.any(cheaper & (violated == BIT[limit]))}
+    def alone(kind: Kind) -> set[str]:
+        of_kind = [name for name in limits if RULES[name].kind is kind]
+        return {name for name in of_kind if np.any(cheaper & (violated == REQUIREMENT_BIT[name]))}
 
     same = layouts.number == layouts.number[chosen]
-    movable = np.uint16(sum(BIT[limit] for limit in LIMITS))
-    masks = np.unique(violated[cheaper & same & (violated & ~movable == 0)])
-    found = alone((Requirement.CHIPS, Requirement.BUDGET, Requirement.QUOTA, Requirement.QUALITY))
+    masks = np.unique(violated[cheaper & same & (violated & ~mask_of(*limits) == 0)])
+    found = alone(Kind.RESOURCE)
     if len(masks):
         fewest = masks[np.bitwise_count(masks) == np.bitwise_count(masks).min()]
-        found |= {limit for limit in LIMITS if np.bitwise_or.reduce(fewest) & BIT[limit]}
-    found = found or alone(_SERVICE_LEVELS)
-    return tuple(limit for limit in LIMITS if limit in found)
+        found |= {name for name in limits if np.bitwise_or.reduce(fewest) & REQUIREMENT_BIT[name]}
+    found = found or alone(Kind.SERVICE_LEVEL)
+    return tuple(name for name in limits if name in found)

@@ -8,19 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates.columns import Columns, evaluate
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import Layouts
+from servesat.candidates.requirements import is_relaxed
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
-from servesat.core.result import Margin, Plan, Result, Status
-from servesat.core.tolerances import BIT, TOLERANCE
-from servesat.deployment.check import rederive
+from servesat.core.plan import Plan
+from servesat.core.result import Margin, Result, Status
+from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import binding, minimal_conflicts
 from servesat.deployment.formulation.instance import COST_RESOLUTION, round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
+
+FIGURE_RTOL = 1e-9
+"""How near the figures of the chosen column and those that `check` derives must lie, relatively."""
 
 
 def solve(
@@ -64,7 +69,7 @@ def solve(
 def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
     """The columns of the layouts; of a whole search, the contenders' where one of them satisfies every requirement."""
     if layouts is None:
-        contenders = enumerate_layouts(spec, relaxed, contenders=True)
+        contenders = enumerate_layouts(spec, relaxed, undominated=True)
         columns = evaluate(spec, contenders, relaxed=relaxed, batches=batches)
         if np.any(columns.violated == 0):
             return columns
@@ -74,14 +79,28 @@ def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | 
 def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[Plan, tuple[Margin, ...]]:
     """The chosen plan, re-derived: a plan that fails its check is an internal error and is never shown."""
     plan, margins = rederive(spec, columns.assignment(column))
-    broken = [m.requirement for m in margins if not m.holds and not relaxed & int(BIT[m.requirement])]
-    figure = float(columns.usd_per_million[column])
-    if broken or abs(plan.usd_per_million_output_tokens - figure) > TOLERANCE * figure:
-        raise SolverError(
-            f"the chosen plan fails its check: violates {', '.join(broken) or 'nothing'}, "
-            f"${plan.usd_per_million_output_tokens} per million against ${figure}"
-        )
+    broken = [m.requirement for m in margins if not m.holds and not is_relaxed(relaxed, m.requirement)]
+    if broken:
+        raise SolverError(f"the chosen plan fails its check: it violates {', '.join(broken)}")
+    for name, figure in _figures(columns, column).items():
+        derived = getattr(plan, name)
+        if derived is not None and abs(derived - figure) > FIGURE_RTOL * abs(figure):
+            raise SolverError(f"the chosen plan fails its check: {name} is {derived}, the column has {figure}")
     return plan, margins
+
+
+def _figures(columns: Columns, column: int) -> dict[str, float]:
+    """The figures of a column by the names that a plan has for them."""
+    ms = {"tpot_ms": columns.step_s, "stall_ms": columns.stall_s, "ttft_ms": columns.ttft_s, "e2e_ms": columns.e2e_s}
+    same = {
+        "chips": columns.chips,
+        "usd_per_hour": columns.usd_per_hour,
+        "tokens_per_s": columns.tokens_per_s,
+        "usd_per_million_output_tokens": columns.usd_per_million,
+        "hbm_used_fraction": columns.hbm_used_fraction,
+    }
+    figures = {name: float(values[column]) for name, values in same.items()}
+    return figures | {name: float(values[column]) * 1e3 for name, values in ms.items()}
 
 
 def _bound(status: Status, bound: int | None, plan: Plan) -> float | None:

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from math import fsum
 
 from servesat.core.errors import SolverError
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import best_mix
-from servesat.fleet.instance import FleetInstance, Need, Option
+from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand
 from servesat.fleet.pods.packing import pack
 from servesat.fleet.pods.slices import stands
-from servesat.fleet.previous_plan import Place
+from servesat.fleet.previous_plan import ReplicaKey
 
-ROUNDING = 10 * TOLERANCE
+ROUNDING = 10 * LIMIT_RTOL
 """What the whole numbers of the formulation may hide of a demand, relatively."""
 
-Replicas = Sequence[tuple[Option, int]]
+Replicas = Sequence[tuple[ReplicaOption, int]]
 """How many of each option."""
 
 
@@ -37,7 +37,7 @@ def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
 def changes_of(instance: FleetInstance, solution: FleetSolution) -> int:
     """Replicas started or stopped against the earlier plan; 0 without one."""
     periods = len(instance.hours)
-    now: dict[Place, list[int]] = defaultdict(lambda: [0] * periods)
+    now: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
     for option, counts in zip(instance.options, solution.replicas, strict=True):
         now[option.runs] = [before + count for before, count in zip(now[option.runs], counts, strict=True)]
     return 0 if instance.earlier is None else instance.earlier.changes(now, periods)
@@ -66,12 +66,12 @@ def check(instance: FleetInstance, solution: FleetSolution) -> float:
     most = None if instance.earlier is None else instance.earlier.max_changes
     if most is not None and changes_of(instance, solution) > most:
         raise SolverError(f"{changes_of(instance, solution)} replicas change, more than {most}")
-    if instance.budget_usd is not None and usd > instance.budget_usd * (1 + TOLERANCE):
+    if instance.budget_usd is not None and usd > instance.budget_usd * (1 + LIMIT_RTOL):
         raise SolverError(f"the fleet costs ${usd}, more than the budget")
     return usd
 
 
-def counted_on(need: Need, period: int, used: Replicas) -> list[tuple[float, ...]]:
+def counted_on(need: WorkloadDemand, period: int, used: Replicas) -> list[tuple[float, ...]]:
     """Requests/s of each size that some replicas of a workload serve together, in the shares of a period's demand.
 
     For each option; of requests of one size, what it serves.
@@ -86,12 +86,12 @@ def counted_on(need: Need, period: int, used: Replicas) -> list[tuple[float, ...
     return [tuple((of_one[option.of_size] * count).tolist()) for option, count in used]
 
 
-def used_ever(instance: FleetInstance, solution: FleetSolution, need: Need) -> list[int]:
+def used_ever(instance: FleetInstance, solution: FleetSolution, need: WorkloadDemand) -> list[int]:
     """The options of a workload with a replica in some period, by position."""
     return [o for o in instance.of(need.name) if any(solution.replicas[o])]
 
 
-def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, period: int) -> None:
+def _check_need(instance: FleetInstance, solution: FleetSolution, need: WorkloadDemand, period: int) -> None:
     mine = [(instance.options[o], solution.replicas[o][period]) for o in instance.of(need.name)]
     used = [(option, count) for option, count in mine if count]
     unserved = solution.unserved.get(need.name, (0,) * len(need.demand))[period] * need.unit
@@ -124,12 +124,12 @@ def _check_need(instance: FleetInstance, solution: FleetSolution, need: Need, pe
         raise SolverError(f"the fleet serves {need.name} on several types of chips")
 
 
-def _total(need: Need, period: int, used: Replicas) -> float:
+def _total(need: WorkloadDemand, period: int, used: Replicas) -> float:
     """What some replicas serve together [requests/s]."""
     return fsum(map(fsum, counted_on(need, period, used)))
 
 
-def _without(need: Need, period: int, used: Replicas, gone: Option) -> float:
+def _without(need: WorkloadDemand, period: int, used: Replicas, gone: ReplicaOption) -> float:
     """What is served without n_plus replicas of an option; of several sizes, of those that serve as much of each."""
     if not need.sizes:
         return _total(need, period, used) - need.n_plus * gone.requests_per_s

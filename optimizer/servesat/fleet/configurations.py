@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from servesat.candidates.columns import evaluate
+from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.dominance import undominated
-from servesat.core.result import Mode, Plan
-from servesat.deployment.check import rederive
+from servesat.core.plan import Mode, Plan
+from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve
 from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
 from servesat.spec.spec import Spec
@@ -101,7 +101,7 @@ def _fitting(topologies: Iterable[str], shape: Box) -> tuple[str, ...]:
 
 def _best_of_each_slice(spec: Spec) -> list[Plan]:
     """The plan of each slice that serves the most; the slice's price is the same, so it is the cheapest."""
-    columns = evaluate(spec, enumerate_layouts(spec, contenders=True))
+    columns = evaluate(spec, enumerate_layouts(spec, undominated=True))
     meets = np.flatnonzero(columns.violated == 0)
     numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.offers[0].chip))}
     of_place = np.array([numbers[place.topology] for place in columns.layouts.places])

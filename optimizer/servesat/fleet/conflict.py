@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, inf
 
 from servesat.core.result import Status
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
 from servesat.fleet.instance import FleetInstance
@@ -174,7 +174,7 @@ def _share_of_demand(instance: FleetInstance, deadline: float) -> float | None:
     """The share of every demand that a fleet within all limits meets; None where that is nothing."""
     model = FleetModel(instance, may_fall_short=True, deadline=deadline)
     served = model.solve(model.fraction_unserved(), seconds_to(deadline))
-    found = served.status is Status.OPTIMAL and served.objective < 1 - TOLERANCE
+    found = served.status is Status.OPTIMAL and served.objective < 1 - LIMIT_RTOL
     return floor((1 - served.objective) * 1e6) / 1e6 if found else None  # a little less, for what a solver rounds
 
 

@@ -8,10 +8,10 @@ from math import ceil, floor, fsum
 
 from servesat.catalogue.load import chip_ids
 from servesat.catalogue.price_book import Purchase
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.pods.slices import Box, Counts, Pods, counted
-from servesat.fleet.previous_plan import Earlier, Place
+from servesat.fleet.previous_plan import Earlier, ReplicaKey
 from servesat.fleet.shared_replicas import shared_configurations
 from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
 
@@ -26,7 +26,7 @@ MOST_UNITS = 10**11
 
 
 @dataclass(frozen=True)
-class Option:
+class ReplicaOption:
     """A configuration in a region, bought in one way: what one replica serves, takes and costs.
 
     Where requests come in several sizes, `of_size` says what it serves, and `requests_per_s` and `capacity` are 0.
@@ -52,7 +52,7 @@ class Option:
         return self.region, self.configuration.chip
 
     @property
-    def runs(self) -> Place:
+    def runs(self) -> ReplicaKey:
         """The workload, the configuration and the region: another one is another replica."""
         return self.workload, self.configuration.name, self.region
 
@@ -63,7 +63,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Need:
+class WorkloadDemand:
     """What one workload asks for: its demand in each period, in its own units, and how it must be spread.
 
     Where its requests come in several sizes, `shares` are those of each size in each period.
@@ -81,7 +81,7 @@ class Need:
     sizes: tuple[str, ...] = ()
     shares: tuple[tuple[float, ...], ...] = ()  # [period][size]
 
-    def in_period(self, period: int) -> "Need":
+    def in_period(self, period: int) -> "WorkloadDemand":
         """What is asked for in one period alone."""
         return replace(
             self,
@@ -90,7 +90,7 @@ class Need:
             shares=self.shares[period : period + 1],
         )
 
-    def at_its_peak(self, periods: int) -> "Need":
+    def at_its_peak(self, periods: int) -> "WorkloadDemand":
         """The largest demand, of each size for itself, in so many periods."""
         demand, requests_per_s, shares = max(self.demand), max(self.requests_per_s), self.shares[:0]
         if self.sizes:
@@ -104,7 +104,7 @@ class Need:
             shares=shares * periods,
         )
 
-    def enough(self, option: Option, largest: int) -> float:
+    def enough(self, option: ReplicaOption, largest: int) -> float:
         """Replicas of an option that serve alone what it can of any demand, and what is to spare beside, not whole.
 
         `largest` is the capacity of the largest replica, which may be the one to spare.
@@ -133,8 +133,8 @@ class FleetInstance:
     `taken` and `standing` are chips that others take of a quota, and slices of others in pods, in each period.
     """
 
-    needs: tuple[Need, ...]
-    options: tuple[Option, ...]
+    needs: tuple[WorkloadDemand, ...]
+    options: tuple[ReplicaOption, ...]
     hours: tuple[float, ...]
     quotas: dict[tuple[str, str], int]
     budget_usd: float | None
@@ -154,7 +154,7 @@ class FleetInstance:
             found[option.workload].append(position)
         return found
 
-    def stranded(self) -> list[tuple[str, str | None]]:
+    def unservable(self) -> list[tuple[str, str | None]]:
         """Workloads with a demand that nothing serves, or the sizes of their requests that nothing does, by name."""
         found: list[tuple[str, str | None]] = []
         for need in self.needs:
@@ -185,7 +185,7 @@ class FleetInstance:
         others = self.taken or self.standing or any(need.one_chip for need in self.needs)
         return len(self.hours) > 1 and not joined and not others
 
-    def only(self, keep: Callable[[Option], bool]) -> "FleetInstance":
+    def only(self, keep: Callable[[ReplicaOption], bool]) -> "FleetInstance":
         """The instance with some of its options."""
         return replace(self, options=tuple(option for option in self.options if keep(option)))
 
@@ -203,8 +203,8 @@ class FleetInstance:
 
     def with_sizes_apart(self) -> "FleetInstance":
         """The instance with each size of requests a workload of its own, which shares no replica, by other names."""
-        needs: list[Need] = []
-        options: list[Option] = []
+        needs: list[WorkloadDemand] = []
+        options: list[ReplicaOption] = []
         for need in self.needs:
             own = [self.options[o] for o in self.of(need.name)]
             for size in range(len(need.sizes)) if need.sizes else (None,):
@@ -231,11 +231,11 @@ class FleetInstance:
         return replace(self, needs=tuple(needs))
 
 
-def fleet_instance(spec: FleetSpec, tell: Callable[[str], None] = lambda _: None) -> FleetInstance:
-    """Evaluate what each workload could run in, where, and for how much; `tell` is called with what is being done."""
+def fleet_instance(spec: FleetSpec, on_progress: Callable[[str], None] = lambda _: None) -> FleetInstance:
+    """Evaluate what each workload could run in, where, and for how much; `on_progress` gets each step in words."""
     needs, options = [], []
     for number, (name, workload) in enumerate(spec.workloads.items(), start=1):
-        tell(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
+        on_progress(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
         need, own = in_units(_need(name, workload), _options(spec, name, workload))
         needs.append(need)
         options += own
@@ -246,16 +246,16 @@ def fleet_instance(spec: FleetSpec, tell: Callable[[str], None] = lambda _: None
     return FleetInstance(tuple(needs), tuple(options), spec.periods_h, quotas, spec.budget_usd, pods=pods)
 
 
-def in_units(need: Need, options: list[Option]) -> tuple[Need, list[Option]]:
+def in_units(need: WorkloadDemand, options: list[ReplicaOption]) -> tuple[WorkloadDemand, list[ReplicaOption]]:
     """A workload's demand, and its options' capacities, in a unit for both; those that serve something."""
     unit = _unit(max(need.requests_per_s), options)
-    able = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + TOLERANCE))) for one in options]
+    able = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + LIMIT_RTOL))) for one in options]
     demand = tuple(_whole_units(rate, unit) for rate in need.requests_per_s)
     # what serves no unit serves nothing that is counted
     return replace(need, unit=unit, demand=demand), [one for one in able if one.capacity or any(one.of_size)]
 
 
-def _unit(demand: float, options: list[Option]) -> float:
+def _unit(demand: float, options: list[ReplicaOption]) -> float:
     """The unit in which a workload's demand and capacities are counted [requests/s].
 
     A whole number of them are the capacity of the option that serves at the least cost, which most replicas run in.
@@ -268,9 +268,9 @@ def _unit(demand: float, options: list[Option]) -> float:
     return replica / max(1, min(max(RESOLUTION / replicas, OF_REPLICA), MOST_UNITS / replicas) // 1)
 
 
-def _need(name: str, workload: FleetWorkload) -> Need:
+def _need(name: str, workload: FleetWorkload) -> WorkloadDemand:
     """What a workload asks for, not yet counted in units."""
-    return Need(
+    return WorkloadDemand(
         name=name,
         demand=(),
         requests_per_s=workload.demand,
@@ -292,7 +292,7 @@ def _shares(workload: FleetWorkload) -> tuple[tuple[float, ...], ...]:
 
 def _whole_units(requests_per_s: float, unit: float) -> int:
     """A demand in units, rounded up."""
-    return ceil(requests_per_s / unit * (1 - TOLERANCE))
+    return ceil(requests_per_s / unit * (1 - LIMIT_RTOL))
 
 
 def regions_allowed(spec: FleetSpec, workload: FleetWorkload) -> dict[str, Region]:
@@ -311,7 +311,7 @@ def chips_allowed(spec: FleetSpec, workload: FleetWorkload) -> set[str]:
     return chips & {chip.id for chip in searched} if searched is not None else chips
 
 
-def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option]:
+def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[ReplicaOption]:
     """What a workload may rent, each capacity still to be counted in its units."""
     allowed, chips = regions_allowed(spec, workload), chips_allowed(spec, workload)
     most = workload.deployment.search.max_usd_per_hour
@@ -328,8 +328,10 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Option
         for region_name, region in allowed.items():
             for purchase in region.purchases if one.chip in region.chips() else ():
                 usd = region.usd_per_chip_hour(one.chip, purchase)
-                if usd is not None and (most is None or usd * one.chips <= most * (1 + TOLERANCE)):
+                if usd is not None and (most is None or usd * one.chips <= most * (1 + LIMIT_RTOL)):
                     sure = spec.spot_capacity if purchase == "spot" else 1.0
                     of_size = tuple(rate * sure for rate in one.of_size)
-                    found.append(Option(name, one, region_name, purchase, usd, one.requests_per_s * sure, 0, of_size))
+                    found.append(
+                        ReplicaOption(name, one, region_name, purchase, usd, one.requests_per_s * sure, 0, of_size)
+                    )
     return found

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance, Option
+from servesat.fleet.instance import FleetInstance, ReplicaOption
 from servesat.fleet.pods.packing import pack
 from servesat.fleet.pods.slices import Placed, Pods, Slice, whole_pods
 
@@ -17,7 +17,7 @@ class FloorMap:
     chip: str
     pods: Pods
     period: int
-    placed: tuple[tuple[Option, Placed], ...]
+    placed: tuple[tuple[ReplicaOption, Placed], ...]
 
 
 def floor_map(instance: FleetInstance, solution: FleetSolution, place: tuple[str, str]) -> FloorMap:

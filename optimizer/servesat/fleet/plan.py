@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from servesat.core.result import Status
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.check import changes_of, check, chips_taken, counted_on
 from servesat.fleet.conflict import (
     Collision,
@@ -21,11 +21,11 @@ from servesat.fleet.conflict import (
 from servesat.fleet.decomposition.column_generation import decomposes, plan_by_decomposition
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution, Limit
-from servesat.fleet.instance import FleetInstance, Option, fleet_instance
+from servesat.fleet.instance import FleetInstance, ReplicaOption, fleet_instance
 from servesat.fleet.placement_map import FloorMap, floor_map
 from servesat.fleet.previous_plan import Earlier, read_earlier
 from servesat.fleet.spec import FleetSpec
-from servesat.fleet.unservable import Stranded, stranded
+from servesat.fleet.unservable import Unservable, unservable
 
 GOALS = ("usd", "moves", "configurations", "changes")
 """What is pursued after another: money over all periods, replicas that differ from an earlier plan, configurations that
@@ -68,7 +68,7 @@ class Allocation:
     region: str
     purchase: str
     period: int
-    option: Option
+    option: ReplicaOption
     replicas: int
     requests_per_s: tuple[float, ...]
     usd: float
@@ -107,7 +107,7 @@ class FleetResult:
     conflict: tuple[Limit, ...] | None = None
     collisions: tuple[Collision, ...] = ()
     corrections: tuple[FleetCorrection, ...] = ()
-    stranded: tuple[Stranded, ...] = ()
+    unservable: tuple[Unservable, ...] = ()
     floors: tuple[FloorMap, ...] = ()
     chips_taken: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     changes: int | None = None
@@ -131,40 +131,42 @@ def plan_fleet(
     earlier: str | Path | None = None,
     max_changes: int | None = None,
     usd_per_change: float = 0.0,
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> FleetResult:
     """Find the cheapest fleet that meets every demand and limit, proved, and re-derived without the solver.
 
     With `degrade`, what cannot be served is left: first as little as possible of priority 1, then of 2, and so on, and
-    at that the least money. Without a time limit it ends after five minutes. `tell` is called with what is being done.
+    at that the least money. Without a time limit it ends after five minutes. `on_progress` gets each step in words.
     Raises SpecError when the fleet is malformed.
     """
     spec = spec if isinstance(spec, FleetSpec) else FleetSpec.load(spec)
     start = time.perf_counter()
-    instance = fleet_instance(spec, tell)
+    instance = fleet_instance(spec, on_progress)
     if earlier is not None:
         before = Earlier(read_earlier(earlier, len(spec.periods_h)), max_changes, usd_per_change)
         instance = replace(instance, earlier=before)
     deadline = start + (LONGEST_S if time_limit_s is None else time_limit_s)
-    result = plan_instance(instance, deadline, degrade=degrade, tell=tell)
+    result = plan_instance(instance, deadline, degrade=degrade, on_progress=on_progress)
     if result.conflict or result.unserved:
-        result = replace(result, stranded=stranded(spec, instance))
+        result = replace(result, unservable=unservable(spec, instance))
     return replace(result, solve_s=time.perf_counter() - start)
 
 
-def cheapest(instance: FleetInstance, deadline: float, tell: Callable[[str], None] = lambda _: None) -> FleetSolution:
+def cheapest(
+    instance: FleetInstance, deadline: float, on_progress: Callable[[str], None] = lambda _: None
+) -> FleetSolution:
     """The least money alone, until a deadline: large instances decomposed, periods that nothing joins one by one."""
     if decomposes(instance):
-        found = _decomposed(instance, deadline, tell)
+        found = _decomposed(instance, deadline, on_progress)
         if found is not None or time.perf_counter() > deadline:
             return found or FleetSolution(Status.UNKNOWN)
     if instance.periods_stand_alone:
-        return _by_period(instance, deadline, tell)
+        return _by_period(instance, deadline, on_progress)
     model = FleetModel(instance, deadline=deadline)
     return model.solve(model.usd(), _time_for("usd", deadline))
 
 
-def _by_period(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution:
+def _by_period(instance: FleetInstance, deadline: float, on_progress: Callable[[str], None]) -> FleetSolution:
     """The least money of each period alone: together they are that of all, and so are their bounds.
 
     First all of them in equal shares of the time, then those that are left open in what is left of it.
@@ -177,7 +179,7 @@ def _by_period(instance: FleetInstance, deadline: float, tell: Callable[[str], N
         for number, period in enumerate(still_open):
             if turn and time.perf_counter() > deadline:
                 break
-            tell(f"period {period + 1} of {count}{', once more' if turn else ''}")
+            on_progress(f"period {period + 1} of {count}{', once more' if turn else ''}")
             model = models.get(period) or FleetModel(instance.in_period(period), deadline=deadline)
             left = seconds_to(deadline)
             better = model.solve(model.usd(), None if left is None else left / (len(still_open) - number))
@@ -208,15 +210,15 @@ def _better_of(first: FleetSolution | None, second: FleetSolution) -> FleetSolut
     return replace(min(second, first, key=lambda one: one.objective), bound=max(first.bound, second.bound))
 
 
-def _decomposed(instance: FleetInstance, deadline: float, tell: Callable[[str], None]) -> FleetSolution | None:
+def _decomposed(instance: FleetInstance, deadline: float, on_progress: Callable[[str], None]) -> FleetSolution | None:
     """The plan of a large fleet with its bound, OPTIMAL where they meet; None where the decomposition finds none."""
     until = time.perf_counter() + LONGEST_S if deadline == inf else deadline
-    found = plan_by_decomposition(instance, until, tell)
+    found = plan_by_decomposition(instance, until, on_progress)
     if found.status is Status.UNKNOWN:
         return None
     if found.status is Status.INFEASIBLE:
         return found
-    return replace(found, status=Status.OPTIMAL) if found.objective <= found.bound * (1 + TOLERANCE) else found
+    return replace(found, status=Status.OPTIMAL) if found.objective <= found.bound * (1 + LIMIT_RTOL) else found
 
 
 def _time_for(goal: str, deadline: float) -> float | None:
@@ -231,10 +233,10 @@ def plan_instance(
     *,
     degrade: bool = False,
     goals: tuple[str, ...] = GOALS,
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> FleetResult:
     """Plan an instance until a deadline, a moment of `time.perf_counter`, for some of the goals."""
-    nothing_serves = instance.stranded()
+    nothing_serves = instance.unservable()
     if nothing_serves and not degrade:
         conflict = (Limit("demand", (nothing_serves[0][0],)),)
         return FleetResult(status=Status.INFEASIBLE, instance=instance, conflict=conflict)
@@ -244,7 +246,7 @@ def plan_instance(
         asked = {need.name for need in instance.needs if any(need.demand)}
         instance = instance.only(lambda option: option.workload in asked)
     if not degrade and decomposes(instance):
-        large = _decomposed(instance, deadline, tell)
+        large = _decomposed(instance, deadline, on_progress)
         if large is not None and large.status is Status.INFEASIBLE:
             return _without_plan(instance, large.status, deadline, degrade=degrade)
         if large is not None:
@@ -256,12 +258,12 @@ def plan_instance(
     solution, bound = FleetSolution(Status.UNKNOWN), 0.0
     proved: dict[str, bool] = {}
     for name, goal in _goals(model, instance, goals, degrade=degrade):
-        tell(SAYINGS.get(name, name))
+        on_progress(SAYINGS.get(name, name))
         alone = name == "usd" and not degrade and instance.periods_stand_alone
-        found = _by_period(instance, deadline, tell) if alone else model.solve(goal, _time_for(name, deadline))
+        found = _by_period(instance, deadline, on_progress) if alone else model.solve(goal, _time_for(name, deadline))
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             if not proved:
-                tell("why there is no plan")
+                on_progress("why there is no plan")
                 result = _without_plan(instance, found.status, deadline, degrade=degrade)
                 return replace(result, undecided=found.undecided)
             proved[name] = False

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 
 from servesat.core.result import Status
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.check import bill_of, changes_of, chips_taken
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.instance import FleetInstance
@@ -160,5 +160,5 @@ def _one_after_another(instance: FleetInstance, time_limit_s: float) -> Policy:
         for place, counts in chips_taken(alone, found).items():
             before = taken.get(place, (0,) * len(periods))
             taken[place] = tuple(map(int.__add__, before, counts))
-    too_dear = instance.budget_usd is not None and total > instance.budget_usd * (1 + TOLERANCE)
+    too_dear = instance.budget_usd is not None and total > instance.budget_usd * (1 + LIMIT_RTOL)
     return Policy(name=name, total_usd=None if too_dear else total, proved=proved)

@@ -11,7 +11,7 @@ from servesat.core.errors import SpecError
 MOST = 10**9
 """Replicas of one allocation."""
 
-Place = tuple[str, str, str]
+ReplicaKey = tuple[str, str, str]
 """A workload, a configuration by name, and a region. How a replica is paid for may change without touching it."""
 
 
@@ -19,7 +19,7 @@ Place = tuple[str, str, str]
 class Earlier:
     """The replicas that ran, by place, in each period; what a new plan may change, and what a change costs."""
 
-    replicas: Mapping[Place, tuple[int, ...]]
+    replicas: Mapping[ReplicaKey, tuple[int, ...]]
     max_changes: int | None = None
     usd_per_change: float = 0.0
 
@@ -31,7 +31,7 @@ class Earlier:
         """The plan, with some of the changes that it allows used up."""
         return self if self.max_changes is None else replace(self, max_changes=self.max_changes - changes)
 
-    def changes(self, now: Mapping[Place, Iterable[int]], periods: int) -> int:
+    def changes(self, now: Mapping[ReplicaKey, Iterable[int]], periods: int) -> int:
         """Replicas started or stopped, over all periods."""
         none = (0,) * periods
         return sum(
@@ -41,7 +41,7 @@ class Earlier:
         )
 
 
-def read_earlier(path: str | Path, periods: int) -> dict[Place, tuple[int, ...]]:
+def read_earlier(path: str | Path, periods: int) -> dict[ReplicaKey, tuple[int, ...]]:
     """The replicas of a plan that `servesat fleet --json` printed. Raises SpecError."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ def read_earlier(path: str | Path, periods: int) -> dict[Place, tuple[int, ...]]
         raise SpecError(f"{path}: expected the JSON of a fleet's plan, with the key allocations")
     if document.get("periods") != periods:
         raise SpecError(f"{path}: periods = {document.get('periods')}: expected {periods}, as the fleet has")
-    found: dict[Place, list[int]] = defaultdict(lambda: [0] * periods)
+    found: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
     for number, one in enumerate(allocations):
         try:
             place = (str(one["workload"]), str(one["configuration"]), str(one["region"]))

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from servesat.candidates.columns import Columns, evaluate
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import MODES
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.chip import chips_in
 from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
-from servesat.core.result import Mode, Plan
-from servesat.deployment.check import rederive
+from servesat.core.plan import Mode, Plan
+from servesat.deployment.check.plan import rederive
 from servesat.fleet.configurations import Configuration, on_chip, slices_of
 from servesat.fleet.pods.slices import Box
 from servesat.spec.spec import Spec
@@ -66,7 +67,7 @@ def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
     if not set(first.search.compute) & set(chip.flop_per_s.by_dtype()):
         return []
     schedulers = _schedulers(first)
-    columns = {size: evaluate(spec, enumerate_layouts(spec, contenders=True)) for size, spec in specs.items()}
+    columns = {size: evaluate(spec, enumerate_layouts(spec, undominated=True)) for size, spec in specs.items()}
     best = {size: _best(specs[size], columns[size], schedulers) for size in specs}
     rates = np.stack([one.requests_per_s for one in best.values()], axis=-1)
     topologies = [place.topology for place in next(iter(columns.values())).layouts.places]

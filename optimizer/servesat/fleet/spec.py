@@ -12,7 +12,7 @@ from servesat.catalogue.chip import Chip, Topology, axis_sizes, is_topology
 from servesat.catalogue.load import chip_ids, load_chip, load_price_book
 from servesat.catalogue.price_book import PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
-from servesat.core.result import Mode
+from servesat.core.plan import Mode
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, read_yaml, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.spec.spec import DEFAULT_PRICE_BOOK, Spec

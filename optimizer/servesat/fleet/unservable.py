@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from servesat.core.result import Requirement
 from servesat.deployment.solve import solve
 from servesat.fleet.instance import FleetInstance, chips_allowed, regions_allowed
 from servesat.fleet.spec import FleetSpec
@@ -10,7 +9,7 @@ from servesat.spec.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stranded:
+class Unservable:
     """A workload, or one size of its requests, without a configuration.
 
     `sold` and `unsold` are the chips it may use, by whether any of its regions has a price for them; `spec` is its
@@ -23,15 +22,15 @@ class Stranded:
     sold: tuple[str, ...]
     unsold: tuple[str, ...]
     spec: Spec
-    conflict: tuple[tuple[Requirement, ...], ...] = ()
+    conflict: tuple[tuple[str, ...], ...] = ()
 
 
-def stranded(spec: FleetSpec, instance: FleetInstance) -> tuple[Stranded, ...]:
+def unservable(spec: FleetSpec, instance: FleetInstance) -> tuple[Unservable, ...]:
     """Every workload with a demand, and each size of its requests, that has no option in an instance."""
-    return tuple(_stranded(spec, name, size) for name, size in instance.stranded())
+    return tuple(_stranded(spec, name, size) for name, size in instance.unservable())
 
 
-def _stranded(spec: FleetSpec, name: str, size: str | None) -> Stranded:
+def _stranded(spec: FleetSpec, name: str, size: str | None) -> Unservable:
     workload = spec.workloads[name]
     own = workload.deployment if size is None else workload.deployments[size].in_one_pool()
     regions = regions_allowed(spec, workload).values()
@@ -46,7 +45,7 @@ def _stranded(spec: FleetSpec, name: str, size: str | None) -> Stranded:
         )
     )
     unsold = tuple(chip for chip in chips if chip not in sold)
-    found = Stranded(workload=name, size=size, sold=sold, unsold=unsold, spec=own)
+    found = Unservable(workload=name, size=size, sold=sold, unsold=unsold, spec=own)
     if not sold:
         return found
     slices = {chip: names for chip, names in own.search.topologies.items() if chip in sold}

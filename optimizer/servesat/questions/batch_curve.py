@@ -1,12 +1,16 @@
 """One layout over every batch: the curves behind the chapter's two figures."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.arrays import Floats, Ints
-from servesat.core.result import Assignment
+from servesat.core.plan import Assignment
+from servesat.core.tolerances import round_down
 from servesat.cost_model.decode import (
+    Replica,
     Step,
     decode_step,
     replica_kv_bytes,
@@ -14,13 +18,14 @@ from servesat.cost_model.decode import (
     usd_per_million_tokens,
 )
 from servesat.cost_model.figures_of_merit import critical_batch
-from servesat.cost_model.memory import BYTES_PER_VALUE, sequences_that_fit
-from servesat.deployment.check import rederive, replica_of
+from servesat.cost_model.memory import sequences_that_fit
+from servesat.cost_model.precision import BYTES_PER_VALUE, Precision
+from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of
 from servesat.spec.spec import Spec
 
 
 @dataclass(frozen=True)
-class Sweep:
+class BatchCurve:
     """The decode step of one layout at one context; arrays of shape [batches]."""
 
     context_tokens: int
@@ -29,30 +34,51 @@ class Sweep:
     step_ms: Floats
     tokens_per_s_per_chip: Floats
     usd_per_million: Floats
-    fits: int  # largest batch that HBM holds; below 1 when even one sequence does not fit
-    critical: float  # batch from which the matmuls are compute-bound
+    max_batch_in_hbm: int  # below 1 when not even one sequence fits
+    critical_batch: float  # from which the matmuls are compute-bound
 
 
-def sweep(spec: Spec, assignment: Assignment, max_batch: int) -> Sweep:
+def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurve:
     """Evaluate a layout at every batch up to `max_batch` over which its KV cache splits; its own batch is ignored."""
     offer = next(offer for offer in spec.offers if offer.chip.id == assignment.chip)
-    model, replica = spec.model, replica_of(spec, offer.chip, assignment)
-    plan, _ = rederive(spec, replace(assignment, batch=1))
-    shards = plan.kv_batch_shards
-    batch = np.arange(shards, max_batch + 1, shards)
+    model, replica = spec.model, _replica(spec, offer.chip, assignment)
+    shards = 1 if assignment.kv_replicated else int(kv_batch_shards(model, np.array(replica.tp)))
+    multiple = int(replica.ep) * shards
+    batch = np.arange(multiple, max_batch + 1, multiple)
     step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.chips
     held = replica_weights_bytes(model, replica)
     sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
     usable = (1 - spec.headroom) * float(replica.chips) * offer.chip.hbm_bytes
-    return Sweep(
+    return BatchCurve(
         context_tokens=spec.workload.held_tokens,
         batch=batch,
         step=step,
         step_ms=total_s * 1e3,
         tokens_per_s_per_chip=per_chip,
         usd_per_million=np.asarray(usd_per_million_tokens(offer.usd_per_chip_hour, per_chip)),
-        fits=int(np.floor(sequences_that_fit(usable, held, sequence))),
-        critical=critical_batch(offer.chip, assignment.compute, BYTES_PER_VALUE[assignment.weights]),
+        max_batch_in_hbm=int(round_down(sequences_that_fit(usable, held, sequence))),
+        critical_batch=critical_batch(offer.chip, assignment.compute, BYTES_PER_VALUE[assignment.weights]),
+    )
+
+
+def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
+    """One replica of an assignment, as the cost model sees it."""
+    sizes = axis_sizes(assignment.topology)
+    tp, ep = (prod(sizes[axis] for axis in axes) for axes in (assignment.tp_axes, assignment.ep_axes))
+    sharding = Sharding(*assignment.sharding)
+    links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
+    precision = Precision(spec.model, spec.int4_group)
+    return Replica(
+        tp=tp,
+        ep=ep,
+        kv_copies=tp if assignment.kv_replicated else 1,
+        hbm_bytes_per_s=chip.hbm_bytes_per_s,
+        flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
+        tp_bytes_per_s=links.tp_bytes_per_s,
+        ep_bytes_per_s=links.ep_bytes_per_s,
+        weights_value_bytes=precision.resident_value_bytes(assignment.weights),
+        expert_value_bytes=precision.expert_value_bytes(assignment.weights),
+        kv_cache_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
     )

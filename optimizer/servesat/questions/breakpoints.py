@@ -15,7 +15,7 @@ from servesat.questions.scenarios import Factor, check_key, takes_whole_number
 from servesat.questions.whatif import layout_of
 from servesat.spec.spec import Spec
 
-TOLERANCE = 1e-9
+BRACKET_RTOL = 1e-9
 """How near the values on both sides of a change lie, relative to the upper one; whole numbers are neighbours."""
 
 
@@ -65,7 +65,10 @@ class _Along:
         if _same(before, after):
             return
         middle = (below + above) // 2 if self._whole else (below + above) / 2
-        if above - below <= (1 if self._whole else TOLERANCE * max(abs(below), abs(above))) or middle in {below, above}:
+        if above - below <= (1 if self._whole else BRACKET_RTOL * max(abs(below), abs(above))) or middle in {
+            below,
+            above,
+        }:
             yield Breakpoint(below=below, above=above, before=before, after=after)
             return
         yield from self.changes(below, middle)

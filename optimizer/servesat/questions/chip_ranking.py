@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from servesat.catalogue.chip import Chip
-from servesat.core.result import Plan, Requirement, Result
+from servesat.core.plan import Plan
+from servesat.core.result import Result
 from servesat.cost_model.figures_of_merit import (
     alpha,
     beta,
@@ -16,6 +17,7 @@ from servesat.cost_model.figures_of_merit import (
     held_bytes_per_usd,
 )
 from servesat.cost_model.memory import active_parameters, smallest_slice, weights_bytes
+from servesat.cost_model.precision import Precision
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Offer, Spec
@@ -39,7 +41,7 @@ class Rank:
     beta: float
     smallest_slice: str | None
     plan: Plan | None
-    conflict: tuple[tuple[Requirement, ...], ...] = ()
+    conflict: tuple[tuple[str, ...], ...] = ()
 
 
 def rank(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None = None) -> tuple[Rank, ...]:
@@ -55,8 +57,11 @@ def rank(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None 
 def _rank(spec: Spec, offer: Offer, settings: Settings) -> Rank:
     chip, usd = offer.chip, offer.usd_per_chip_hour
     weights, compute = spec.weights[0], spec.search.compute[0]
+    precision = Precision(spec.model, spec.int4_group)
     peak = chip.flop_per_s.by_dtype().get(compute)
-    held = float(weights_bytes(spec.model, spec.resident_value_bytes(weights), spec.value_bytes(weights)))
+    held = float(
+        weights_bytes(spec.model, precision.resident_value_bytes(weights), precision.expert_value_bytes(weights))
+    )
     result = _best_on(spec, chip, settings)
     return Rank(
         chip=chip.id,

@@ -8,28 +8,29 @@ A column with one bit is a plan that one change allows; the best such column tel
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from servesat.candidates.columns import Columns, evaluate
-from servesat.candidates.layouts import Layouts, lawful_layouts
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
+from servesat.candidates.layouts import quality_losses
+from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Requirement, mask_of
+from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
-from servesat.core.result import Change, Correction, Mode, Plan, Requirement
-from servesat.core.tolerances import BIT, TIE, TOLERANCE
-from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes
-from servesat.cost_model.memory import BYTES_PER_VALUE
-from servesat.cost_model.quantisation_loss import quality_loss
+from servesat.core.plan import Mode
+from servesat.core.result import Change, Correction, Result
+from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL, is_at_most
+from servesat.cost_model.precision import BYTES_PER_VALUE
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.search_space import MAX_BATCH
 from servesat.spec.spec import Spec
 
 
-class Opening(StrEnum):
+class SearchRelaxation(StrEnum):
     """A part of the search that could be opened."""
 
     CHIP = "chip"
@@ -41,46 +42,29 @@ class Opening(StrEnum):
     PAY = "pay"
 
 
-_OPENING_BIT = {opening: 1 << (len(Requirement) + position) for position, opening in enumerate(Opening)}
-_MOVABLE = (
-    Requirement.TPOT,
-    Requirement.CHIPS,
-    Requirement.BUDGET,
-    Requirement.THROUGHPUT,
-    Requirement.HBM,
-    Requirement.TTFT,
-    Requirement.E2E,
-    Requirement.STALL,
-    Requirement.MIN_BATCH,
-    Requirement.QUALITY,
-)
-_FIXED = (
-    Requirement.HEADS,
-    Requirement.KV_HEADS,
-    Requirement.DTYPES,
-    Requirement.ICI,
-    Requirement.CHUNK,
-    Requirement.QUOTA,
-)
+ADJUSTABLE = [name for name, rule in RULES.items() if rule.correction and not rule.usable_share] + [Requirement.HBM]
+"""The requirements whose limit a single change may move: those with a limit in the spec, then the headroom."""
+
+_FIXED = mask_of(*(name for name, rule in RULES.items() if not rule.correction))
 """The requirements that no single change moves: rules, and quotas, which other chips get round."""
+
+_RELAXATION_BIT: dict[str, int] = {
+    part: 1 << (len(REQUIREMENT_BIT) + position) for position, part in enumerate(SearchRelaxation)
+}
+
+_BITS: dict[str, int] = {**{name: REQUIREMENT_BIT[name] for name in ADJUSTABLE}, **_RELAXATION_BIT}
 
 _SUGGESTED = ("bf16", "fp8", "int8", "int4")
 """The dtypes that a correction may open, beside those of the search and that of the model's own weights."""
 
-_BITS: dict[Requirement | Opening, int] = {
-    requirement: int(BIT[requirement]) for requirement in _MOVABLE
-} | _OPENING_BIT
-
 
 @dataclass(frozen=True)
 class _Widened:
-    """The columns of one widened search that one change or two would allow; arrays of shape [columns]."""
+    """The columns of one widened search that one change or two would allow."""
 
+    spec: Spec
     columns: Columns
-    bits: Ints  # of the changes that a column takes
-    tokens_per_s: Floats
-    headroom: Floats  # the largest that a column allows; negative when it does not fit at all
-    loss: Floats  # of quality; infinite where it is not known
+    bits: Ints  # of the changes that a column takes; shape [columns]
 
 
 def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
@@ -96,7 +80,7 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
             _nearest(widened, kind, rows) for widened in searches if len(rows := np.flatnonzero(widened.bits == bit))
         ]
         if nearest:
-            found.append((min(nearest, key=lambda one: one.asked).change,))
+            found.append((min(nearest, key=lambda candidate: candidate.asked).change,))
     return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(searches))
 
 
@@ -109,7 +93,7 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
     least = min(float(widened.columns.usd_per_million[rows].min()) for widened, rows in pairs)
     fastest: tuple[float, _Widened, int] | None = None
     for widened, rows in pairs:
-        tied = rows[widened.columns.usd_per_million[rows] <= least * (1 + TIE)]
+        tied = rows[widened.columns.usd_per_million[rows] <= least * (1 + COST_TIE_RTOL)]
         if len(tied):
             row = int(tied[np.argmin(widened.columns.step_s[tied])])
             step_s = float(widened.columns.step_s[row])
@@ -121,34 +105,23 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
-    plan = solve(spec.changed(_as_keys(spec, changes)), settings).plan
-    if plan is None:
+    result = solve(spec.changed(_as_keys(spec, changes)), settings)
+    if result.plan is None:
         raise SolverError(f"no plan under the corrections {changes}, though they were taken from one")
     if len(changes) > 1:  # limits of a pair need not go further than its plan, the fastest of those that tie, does
-        changes = tuple(replace(change, value=_used(spec, plan, change)) for change in changes)
-    return Correction(changes=changes, plan=plan)
+        changes = tuple(replace(change, value=_used(result, change)) for change in changes)
+    return Correction(changes=changes, plan=result.plan)
 
 
-def _used(spec: Spec, plan: Plan, change: Change) -> float | int | str:
+def _used(result: Result, change: Change) -> float | int | str:
     """What a plan uses of the limit that a change moves; the change's own value where it opens the search."""
-    used: dict[str, float | int | str] = {
-        Requirement.TPOT: plan.tpot_ms,
-        Requirement.CHIPS: plan.chips,
-        Requirement.BUDGET: plan.usd_per_hour,
-        Requirement.THROUGHPUT: plan.tokens_per_s,
-        Requirement.HBM: max(0.0, 1 - plan.hbm_used_fraction),
-        Requirement.TTFT: plan.ttft_ms or 0.0,
-        Requirement.E2E: plan.e2e_ms or 0.0,
-        Requirement.STALL: plan.stall_ms or 0.0,
-        Requirement.MIN_BATCH: plan.batch,
-        Requirement.QUALITY: max(
-            quality_loss(spec.model, side.weights, plan.kv_cache, side.compute) or 0.0
-            for side in (plan, plan.prefill)
-            if side is not None
-        ),
-        Opening.MAX_BATCH: plan.batch,
-    }
-    return used.get(change.requirement, change.value)
+    plan = result.plan
+    if plan is None or change.requirement not in ADJUSTABLE:
+        return plan.batch if plan is not None and change.requirement == SearchRelaxation.MAX_BATCH else change.value
+    if change.requirement == Requirement.HBM:
+        return RULES[Requirement.HBM].adjusted(plan.hbm_used_fraction)
+    used = next(margin.value for margin in result.margins if margin.requirement == change.requirement)
+    return change.value if used is None else RULES[change.requirement].adjusted(used)
 
 
 def _widen(spec: Spec) -> list[_Widened]:
@@ -160,7 +133,7 @@ def _widen(spec: Spec) -> list[_Widened]:
     searches = []
     linked = any(offer.chip.network_bytes_per_s for offer in spec.offers)
     if Mode.DISAGGREGATED in spec.modes and linked:
-        searches.append(_with_bits(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
+        searches.append(_correctable(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
     if spec.modes == (Mode.DISAGGREGATED,):
         return searches
     spec = spec.in_one_pool()
@@ -175,60 +148,47 @@ def _widen(spec: Spec) -> list[_Widened]:
         "search.compute": tuple(dict.fromkeys((*spec.search.compute, *_SUGGESTED))),
     }
     for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
-        paid = _OPENING_BIT[Opening.PAY] if ici != spec.ici else 0
+        paid = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
         for breakpoints in ({}, *without_headroom, {"search.max_batch": MAX_BATCH}):
             wide = spec.changed({**everything, **breakpoints, "ici": ici})
-            searches.append(_with_bits(spec, evaluate(wide, in_modes(wide, lawful_layouts(wide))), paid))
+            searches.append(_correctable(spec, evaluate(wide, in_modes(wide, valid_layouts(wide))), paid))
     return searches
 
 
-def _with_bits(spec: Spec, columns: Columns, extra: int) -> _Widened:
-    """The columns that one change or two would allow, with the bits of those."""
+def _correctable(spec: Spec, columns: Columns, extra: int) -> _Widened:
+    """The columns that one change or two would allow."""
+    layouts, hbm = columns.layouts, REQUIREMENT_BIT[Requirement.HBM]
+    short = ~is_at_most(columns.hbm_used_fraction, 1 - spec.headroom)  # of the spec's headroom, whichever was evaluated
+    violated = np.where(short, columns.violated | hbm, columns.violated & ~hbm)
+    pool = layouts.serving.violated & (_FIXED | hbm) != 0  # a prefill pool that no change of a limit would help
+    unknown = (violated & REQUIREMENT_BIT[Requirement.QUALITY] != 0) & ~np.isfinite(quality_losses(spec, layouts))
+    does_not_fit = columns.hbm_used_fraction > 1 + LIMIT_RTOL
+    hopeless = (violated & _FIXED != 0) | does_not_fit | pool | unknown
+    bits = violated | relaxation_masks(spec, columns) | extra
+    near = np.flatnonzero(~hopeless & (np.bitwise_count(bits) <= 2))
+    return _Widened(spec, columns.take(near), bits[near])
+
+
+def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
+    """The bits of the parts of the search that each column lies outside of; shape [columns]."""
     layouts, search = columns.layouts, spec.search
     searched = {offer.chip.id: set(spec.topologies_of(offer.chip)) for offer in spec.offers}
     outside_place = [
-        _OPENING_BIT[Opening.CHIP]
+        _RELAXATION_BIT[SearchRelaxation.CHIP]
         if place.offer.chip.id not in searched
-        else _OPENING_BIT[Opening.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
+        else _RELAXATION_BIT[SearchRelaxation.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
         for place in layouts.places
     ]
     outside_dtypes = [
-        _OPENING_BIT[Opening.WEIGHTS] * (dtypes.weights not in spec.weights)
-        + _OPENING_BIT[Opening.KV_CACHE] * (dtypes.kv_cache not in search.kv_cache)
-        + _OPENING_BIT[Opening.COMPUTE] * (dtypes.compute not in search.compute)
+        _RELAXATION_BIT[SearchRelaxation.WEIGHTS] * (dtypes.weights not in spec.weights)
+        + _RELAXATION_BIT[SearchRelaxation.KV_CACHE] * (dtypes.kv_cache not in search.kv_cache)
+        + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in search.compute)
         for dtypes in layouts.dtypes
     ]
-    sequence = replica_kv_bytes(spec.model, spec.workload.held_tokens, layouts.replica)
-    used = replica_weights_bytes(spec.model, layouts.replica) + columns.batch * sequence
-    headroom = np.asarray(1 - used / layouts.replica_hbm_bytes)
-
-    hbm = int(BIT[Requirement.HBM])
-    short = (1 - headroom) > (1 - spec.headroom) * (1 + TOLERANCE)  # of the spec's headroom, whichever was evaluated
-    violated = np.where(short, columns.violated.astype(np.int64) | hbm, columns.violated & ~np.uint16(hbm))
-    fixed = sum(int(BIT[rule]) for rule in _FIXED)
-    pool = layouts.serving.violated & (fixed | hbm) != 0  # a prefill pool that no change of a limit would help
-    loss = _losses(spec, layouts)
-    unknown = (violated & int(BIT[Requirement.QUALITY]) != 0) & ~np.isfinite(loss)
-    hopeless = (violated & fixed != 0) | (headroom < -TOLERANCE) | pool | unknown
-    bits = violated | np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | extra
-    bits |= np.where(columns.batch > search.max_batch, _OPENING_BIT[Opening.MAX_BATCH], 0)
-    near = np.flatnonzero(~hopeless & (np.bitwise_count(bits) <= 2))
-    return _Widened(
-        columns=columns.take(near),
-        bits=bits[near],
-        tokens_per_s=columns.tokens_per_s[near],
-        headroom=np.maximum(headroom[near], 0.0),
-        loss=loss[near],
-    )
-
-
-def _losses(spec: Spec, layouts: Layouts) -> Floats:
-    """What the dtypes of each layout lose of the model's score; infinite where it is not known."""
-    losses = [quality_loss(spec.model, *choice) for choice in layouts.dtypes]
-    of_dtype = np.array([np.inf if loss is None else loss for loss in losses])
-    pool = layouts.serving.pool_dtype
-    return np.where(pool < 0, of_dtype[layouts.dtype], np.maximum(of_dtype[layouts.dtype], of_dtype[pool]))
+    larger = np.where(columns.batch > search.max_batch, _RELAXATION_BIT[SearchRelaxation.MAX_BATCH], 0)
+    masks: Ints = np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | larger
+    return masks
 
 
 class _Nearest(NamedTuple):
@@ -238,7 +198,7 @@ class _Nearest(NamedTuple):
     change: Change
 
 
-def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> _Nearest:
+def _nearest(widened: _Widened, kind: str, rows: Ints) -> _Nearest:
     """Of the columns that one change allows, the one that asks least of it; the cheapest of those."""
     columns = widened.columns
     asked = _asked(widened, kind)
@@ -247,59 +207,45 @@ def _nearest(widened: _Widened, kind: Requirement | Opening, rows: Ints) -> _Nea
     return _Nearest(asks, _change(widened, kind, row))
 
 
-def _asked(widened: _Widened, kind: Requirement | Opening) -> Floats:
+def _asked(widened: _Widened, kind: str) -> Floats:
     """How much each column asks of a change; the more, the further from the spec; shape [columns]."""
     columns, layouts = widened.columns, widened.columns.layouts
-    figures: dict[Requirement | Opening, Floats | Ints] = {
-        Requirement.TPOT: columns.step_s,
-        Requirement.TTFT: columns.ttft_s,
-        Requirement.E2E: columns.e2e_s,
-        Requirement.STALL: columns.stall_s,
-        Requirement.MIN_BATCH: -columns.batch,
-        Requirement.CHIPS: columns.chips,
-        Requirement.BUDGET: columns.usd_per_hour,
-        Requirement.THROUGHPUT: -widened.tokens_per_s,
-        Requirement.HBM: -widened.headroom,
-        Requirement.QUALITY: widened.loss,
-        Opening.TOPOLOGY: columns.chips,
-        Opening.MAX_BATCH: columns.batch,
-    }
-    if kind in (Opening.WEIGHTS, Opening.KV_CACHE, Opening.COMPUTE):
+    if kind in ADJUSTABLE:
+        figure = _figure(widened, kind)
+        return -figure if RULES[kind].at_least else figure
+    if kind in (SearchRelaxation.WEIGHTS, SearchRelaxation.KV_CACHE, SearchRelaxation.COMPUTE):
         return np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in layouts.dtypes])[layouts.dtype]
-    return np.asarray(figures.get(kind, np.zeros(len(columns))), dtype=np.float64)
+    sizes = {SearchRelaxation.TOPOLOGY: columns.chips, SearchRelaxation.MAX_BATCH: columns.batch}
+    return np.asarray(sizes.get(SearchRelaxation(kind), np.zeros(len(columns))), dtype=np.float64)
 
 
-def _change(widened: _Widened, kind: Requirement | Opening, row: int) -> Change:
+def _figure(widened: _Widened, name: str) -> Floats:
+    """What each column has of the figure that a requirement limits; shape [columns]."""
+    figure = RULES[name].figure
+    if figure is None:
+        raise TypeError(f"{name} limits no figure")
+    return np.asarray(figure(widened.spec, widened.columns), dtype=np.float64)
+
+
+def _change(widened: _Widened, kind: str, row: int) -> Change:
     """The change of one kind that allows a column."""
-    columns = widened.columns
-    assignment = columns.assignment(row)
-    moved: dict[Requirement | Opening, tuple[str, float | int | str, str]] = {
-        Requirement.TPOT: ("slo.tpot_ms", float(columns.step_s[row]) * 1e3, "ms"),
-        Requirement.CHIPS: ("search.max_chips", int(columns.chips[row]), "chips"),
-        Requirement.BUDGET: ("search.max_usd_per_hour", float(columns.usd_per_hour[row]), "$/h"),
-        Requirement.THROUGHPUT: ("slo.min_tokens_per_s", float(widened.tokens_per_s[row]), "tokens/s"),
-        Requirement.HBM: ("headroom", float(widened.headroom[row]), ""),
-        Requirement.TTFT: ("slo.ttft_ms", float(columns.ttft_s[row]) * 1e3, "ms"),
-        Requirement.E2E: ("slo.e2e_ms", float(columns.e2e_s[row]) * 1e3, "ms"),
-        Requirement.STALL: ("slo.stall_ms", float(columns.stall_s[row]) * 1e3, "ms"),
-        Requirement.MIN_BATCH: ("search.min_batch", int(columns.batch[row]), "sequences"),
-        Requirement.QUALITY: ("search.max_quality_loss", _rounded_up(float(widened.loss[row])), ""),
-        Opening.CHIP: ("search.chips", assignment.chip, ""),
-        Opening.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
-        Opening.WEIGHTS: ("search.weights", assignment.weights, ""),
-        Opening.KV_CACHE: ("search.kv_cache", assignment.kv_cache, ""),
-        Opening.COMPUTE: ("search.compute", assignment.compute, ""),
-        Opening.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
-        Opening.PAY: ("ici", "pay", ""),
+    if kind in ADJUSTABLE:
+        rule = RULES[kind]
+        value = rule.adjusted(float(_figure(widened, kind)[row]))
+        return Change(requirement=kind, key=rule.key, value=value, unit=rule.unit)
+    assignment = widened.columns.assignment(row)
+    opened: dict[str, tuple[str, float | int | str, str]] = {
+        SearchRelaxation.CHIP: ("search.chips", assignment.chip, ""),
+        SearchRelaxation.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
+        SearchRelaxation.WEIGHTS: ("search.weights", assignment.weights, ""),
+        SearchRelaxation.KV_CACHE: ("search.kv_cache", assignment.kv_cache, ""),
+        SearchRelaxation.COMPUTE: ("search.compute", assignment.compute, ""),
+        SearchRelaxation.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
+        SearchRelaxation.PAY: ("ici", "pay", ""),
     }
-    key, value, unit = moved[kind]
-    name = Requirement.ICI if kind is Opening.PAY else kind
-    return Change(requirement=str(name), key=key, value=value, unit=unit)
-
-
-def _rounded_up(loss: float) -> float:
-    """A loss with no more digits than it was published with, still large enough; infinite where it is not known."""
-    return ceil(loss * 1e6 * (1 - TOLERANCE)) / 1e6 if isfinite(loss) else loss
+    key, opened_value, unit = opened[kind]
+    name = str(Requirement.ICI if kind == SearchRelaxation.PAY else kind)
+    return Change(requirement=name, key=key, value=opened_value, unit=unit)
 
 
 def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
@@ -307,19 +253,16 @@ def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
     keys: dict[str, Any] = {}
     for change in changes:
         match change.requirement:
-            case Opening.CHIP:
+            case SearchRelaxation.CHIP:
                 keys[change.key] = [*(offer.chip for offer in spec.offers), change.value]
-            case Opening.TOPOLOGY:
+            case SearchRelaxation.TOPOLOGY:
                 chip = change.key.removeprefix("search.topologies.")
-                keys["search.topologies"] = {
-                    **spec.search.topologies,
-                    chip: (*spec.search.topologies[chip], str(change.value)),
-                }
-            case Opening.WEIGHTS | Opening.KV_CACHE | Opening.COMPUTE:
-                searched = (
-                    spec.weights if change.requirement == Opening.WEIGHTS else getattr(spec.search, change.requirement)
-                )
-                keys[change.key] = (*searched, change.value)
+                slices = (*spec.search.topologies[chip], str(change.value))
+                keys["search.topologies"] = {**spec.search.topologies, chip: slices}
+            case SearchRelaxation.WEIGHTS:
+                keys[change.key] = (*spec.weights, change.value)
+            case SearchRelaxation.KV_CACHE | SearchRelaxation.COMPUTE:
+                keys[change.key] = (*getattr(spec.search, change.requirement), change.value)
             case _:
                 keys[change.key] = change.value
     return keys

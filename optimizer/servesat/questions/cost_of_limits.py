@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-from servesat.core.result import LimitValue, Margin, Plan, Requirement, Result
-from servesat.core.tolerances import BIT, TIE
-from servesat.deployment.conflicts import LIMITS
+from servesat.candidates.requirements import RULES, Kind, Requirement, mask_of
+from servesat.core.plan import Plan
+from servesat.core.result import LimitValue, Margin, Result
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
-
-_OF_THE_LAYOUT = (Requirement.HBM, Requirement.ICI)
-"""Limits that differ from layout to layout, so that those of two plans do not compare."""
 
 
 def limit_values(spec: Spec, result: Result, settings: Settings) -> tuple[LimitValue, ...]:
@@ -22,24 +20,26 @@ def limit_values(spec: Spec, result: Result, settings: Settings) -> tuple[LimitV
     if result.plan is None:
         return ()
     held = {margin.requirement: margin for margin in result.margins}
-    return tuple(_value(spec, result.plan, held[limit], settings) for limit in LIMITS if limit in held)
+    limits = [name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE and name in held]
+    return tuple(_value(spec, result.plan, held[name], settings) for name in limits)
 
 
 def _value(spec: Spec, plan: Plan, margin: Margin, settings: Settings) -> LimitValue:
-    requirement, held = margin.requirement, margin
-    if requirement is Requirement.HBM and spec.headroom > 0:
+    name, held = margin.requirement, margin
+    if name == Requirement.HBM and spec.headroom > 0:
         without = solve(spec.changed({"headroom": 0.0}), settings)
         held = replace(margin, value=1 - plan.hbm_used_fraction, limit=spec.headroom, unit="of HBM free")
         reached = 1 - without.plan.hbm_used_fraction if without.plan else None
     else:
-        without = solve(spec, settings, relaxed=int(BIT[requirement]))
-        reached = next((other.value for other in without.margins if other.requirement is requirement), None)
-        reached = None if requirement in _OF_THE_LAYOUT else reached
+        without = solve(spec, settings, relaxed=mask_of(name))
+        reached = next((other.value for other in without.margins if other.requirement == name), None)
+        if RULES[name].upgrade:  # it differs from layout to layout, so that the values of two plans do not compare
+            reached = None
     cost = plan.usd_per_million_output_tokens
     relaxed = without.plan.usd_per_million_output_tokens if without.plan else cost
-    saves = cost - relaxed if relaxed * (1 + TIE) < cost else 0.0
+    saves = cost - relaxed if relaxed * (1 + COST_TIE_RTOL) < cost else 0.0
     return LimitValue(
-        requirement=requirement,
+        requirement=name,
         value=held.value,
         limit=held.limit,
         unit=held.unit,

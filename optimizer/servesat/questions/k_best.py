@@ -4,10 +4,12 @@ from enum import StrEnum
 
 import numpy as np
 
-from servesat.candidates.layouts import MODES, Layouts, lawful_layouts
+from servesat.candidates.layouts import MODES, Layouts
+from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes
 from servesat.core.arrays import Bools
-from servesat.core.result import Plan, PrefillPool, Status
+from servesat.core.plan import Plan, PrefillPool
+from servesat.core.result import Status
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
@@ -28,7 +30,7 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
     slice or layout takes the rest of it away. Stops at the first that the time limit leaves unproved.
     """
     plans: list[Plan] = []
-    plain = lawful_layouts(spec)
+    plain = valid_layouts(spec)
 
     def taken(layouts: Layouts) -> Bools:
         rows = np.zeros(len(layouts), dtype=np.bool_)

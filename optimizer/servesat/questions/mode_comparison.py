@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from servesat.core.errors import SpecError
-from servesat.core.result import Mode, Result
+from servesat.core.plan import Mode
+from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import WHOLE_REQUEST, Spec

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates.columns import Columns, evaluate, tabulate
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate, tabulate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.errors import SolverError, SpecError
-from servesat.core.result import Mode, Plan, Requirement, Status
-from servesat.core.tolerances import TIE
+from servesat.core.plan import Mode, Plan
+from servesat.core.result import Status
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.core.validation import nearest
-from servesat.deployment.check import rederive
+from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation.instance import STEP_RESOLUTION, round_columns
 from servesat.deployment.settings import Settings
@@ -46,7 +48,7 @@ class Frontier:
     by: By | None
     points: tuple[Plan, ...]
     compared: int
-    conflict: tuple[tuple[Requirement, ...], ...] | None = None
+    conflict: tuple[tuple[str, ...], ...] | None = None
     solve_s: float
 
 
@@ -140,7 +142,9 @@ def _check_cheapest(spec: Spec, points: tuple[Plan, ...], settings: Settings | N
     if result.status is not Status.OPTIMAL:  # the time limit struck: nothing to compare with
         return
     plan, least = result.plan, min(point.usd_per_million_output_tokens for point in points)
-    if plan is None or not least * (1 - STEP_RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (1 + 2 * TIE):
+    if plan is None or not least * (1 - STEP_RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (
+        1 + 2 * COST_TIE_RTOL
+    ):
         raise SolverError(f"the frontier's least cost is ${least}, CP-SAT's plan is {plan}")
 
 

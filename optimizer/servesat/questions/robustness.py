@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from servesat.candidates.columns import evaluate
-from servesat.candidates.layouts import Layouts, programs
+from servesat.candidates.evaluation import evaluate
+from servesat.candidates.layouts import Layouts, execution_signatures
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError, SpecError
-from servesat.core.result import Plan, Result
-from servesat.core.tolerances import TIE
+from servesat.core.plan import Plan
+from servesat.core.result import Result
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.k_best import row_of
@@ -62,7 +63,7 @@ def assess_robustness(
     samples: int = 1000,
     seed: int = 0,
     settings: Settings | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Robustness:
     """Ask how often the best layout stays the best when step times and HBM use are off by up to `noise`, and the cost.
 
@@ -83,7 +84,7 @@ def assess_robustness(
     layouts = enumerate_layouts(spec)
     in_reach = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
     layouts = layouts.take(np.flatnonzero(in_reach))
-    drawn = _sampled(spec, layouts, _Errors(noise, samples, seed), advance)
+    drawn = _sampled(spec, layouts, _Errors(noise, samples, seed), on_progress)
     worst = _worst_regret(spec, layouts, noise)
     usd = _cost_of_each(spec, layouts)
 
@@ -103,7 +104,7 @@ def assess_robustness(
 
     own = row_of(layouts, result.plan)
     least = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
-    if worst[least] * (1 + TIE) >= worst[own]:
+    if worst[least] * (1 + COST_TIE_RTOL) >= worst[own]:
         least = own
     return Robustness(
         result=result,
@@ -117,7 +118,7 @@ def assess_robustness(
 
 def _rivals(layouts: Layouts, usd: Floats, drawn: "_Drawn", own: int) -> list[int]:
     """One layout of each other program, those that are best most often first."""
-    program = programs(layouts)
+    program = execution_signatures(layouts)
     serving = [int(row) for row in np.lexsort((layouts.chips, usd, -drawn.best)) if np.isfinite(usd[row])]
     _, first_of_program = np.unique(program[serving], return_index=True)
     rivals = [row for row in map(serving.__getitem__, sorted(first_of_program)) if program[row] != program[own]]
@@ -142,9 +143,9 @@ class _Drawn:
     worst_regret: Floats
 
 
-def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, advance: Callable[[int], None]) -> _Drawn:
+def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, on_progress: Callable[[int], None]) -> _Drawn:
     """Draw errors, and compare the layouts under each draw."""
-    random, program = np.random.default_rng(errors.seed), programs(layouts)
+    random, program = np.random.default_rng(errors.seed), execution_signatures(layouts)
     best, feasible = np.zeros(len(layouts), dtype=np.int64), np.zeros(len(layouts), dtype=np.int64)
     regret_sum, worst = np.zeros(len(layouts)), np.zeros(len(layouts))
     for _ in range(errors.samples):
@@ -152,11 +153,11 @@ def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, advance: Callable[[i
         usd = _cost_of_each(spec, _with_errors(layouts, step, held))
         serves = np.isfinite(usd)
         regret = np.where(serves, usd, 0.0) / usd.min() - 1 if serves.any() else np.zeros(len(usd))
-        best += serves & (regret <= TIE)
+        best += serves & (regret <= COST_TIE_RTOL)
         feasible += serves
         regret_sum += np.where(serves, regret, 0.0)
         worst = np.maximum(worst, np.where(serves, regret, 0.0))
-        advance(1)
+        on_progress(1)
     return _Drawn(best, feasible, regret_sum, worst)
 
 
@@ -166,7 +167,7 @@ def _worst_regret(spec: Spec, layouts: Layouts, noise: float) -> Floats:
     Its own errors at +noise, those of every other program at -noise. Layouts of its own program share its errors, and
     cost the same a token as long as both have a plan.
     """
-    program = programs(layouts)
+    program = execution_signatures(layouts)
     slowest = _cost_of_each(spec, _with_errors(layouts, 1 + noise, 1 + noise))
     fastest = np.full(program.max() + 1, np.inf)
     np.minimum.at(fastest, program, _cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
@@ -198,8 +199,8 @@ def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -
             serving,
             prefill_s=serving.prefill_s * step,
             first_token_s=serving.first_token_s * step,
-            riding_s=serving.riding_s * step,
-            share_s=serving.share_s * step,
+            chunk_s_per_step=serving.chunk_s_per_step * step,
+            prefill_s_per_output_token=serving.prefill_s_per_output_token * step,
         ),
         replica=replace(
             replica,

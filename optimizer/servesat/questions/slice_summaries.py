@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from servesat.candidates.columns import Columns, evaluate
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import Layouts
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Ints
-from servesat.core.result import Plan, Requirement, SliceSummary
-from servesat.core.tolerances import BIT, TIE
-from servesat.deployment.check import rederive
+from servesat.core.plan import Plan
+from servesat.core.result import SliceSummary
+from servesat.core.tolerances import COST_TIE_RTOL
+from servesat.deployment.check.plan import rederive
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
@@ -37,7 +40,7 @@ def max_batch_binds(spec: Spec, plan: Plan) -> bool:
         return False  # a demand sets the number of slices, which a larger batch may leave as it is
     wider = spec.changed({"search.max_batch": batch})
     following, margins = rederive(wider, replace(plan, batch=batch))
-    cheaper = following.usd_per_million_output_tokens * (1 + TIE) < plan.usd_per_million_output_tokens
+    cheaper = following.usd_per_million_output_tokens * (1 + COST_TIE_RTOL) < plan.usd_per_million_output_tokens
     return cheaper and all(margin.holds for margin in margins)
 
 
@@ -57,6 +60,6 @@ def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
 
 def _nearest(columns: Columns) -> int:
     """The column that violates the fewest requirements; of those the one with most throughput if that is short."""
-    short = columns.violated & BIT[Requirement.THROUGHPUT] != 0
+    short = columns.violated & REQUIREMENT_BIT[Requirement.THROUGHPUT] != 0
     output = np.where(short, -columns.tokens_per_s, 0.0)
     return int(np.lexsort((columns.step_s, output, np.bitwise_count(columns.violated)))[0])

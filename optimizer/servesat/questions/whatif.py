@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from servesat.candidates.serving_modes import SharedLayouts
 from servesat.core.errors import SpecError
 from servesat.core.parallel import in_chunks
-from servesat.core.result import Plan, Result
+from servesat.core.plan import Plan
+from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.scenarios import Factor, Scenarios, as_written, scenarios

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates.batch_breakpoints import of_chip
-from servesat.candidates.columns import cheapest, evaluate
+from servesat.candidates.evaluation import cheapest, evaluate
+from servesat.candidates.layouts import on_chip
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
 from servesat.core.errors import SpecError
-from servesat.core.result import Mode, Plan, Requirement, Result
-from servesat.core.tolerances import BIT, TIE, TOLERANCE
+from servesat.core.plan import Mode, Plan
+from servesat.core.result import Result
+from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
@@ -105,7 +107,7 @@ def _break_even(
     winning = _winning_price if Mode.DISAGGREGATED not in spec.modes else _closed_in_price
     price = winning(narrowed, alternative.chip, limit, batch)
     searched = any(offer.chip.id == chip.id for offer in spec.offers)
-    if searched and winning(spec, chip.id, limit, None) > price * (1 + TIE):
+    if searched and winning(spec, chip.id, limit, None) > price * (1 + COST_TIE_RTOL):
         return _overtaking_price(spec, narrowed, chip.id, batch, price)
     return price
 
@@ -120,7 +122,7 @@ def _overtaking_price(spec: Spec, narrowed: Spec, chip: str, batch: int | None, 
     def wins(price: float) -> bool:
         change = {f"price.{chip}": price}
         own = cheapest(evaluate(narrowed.changed(change), batches=batches))
-        return own <= cheapest(evaluate(spec.changed(change))) * (1 + TOLERANCE)
+        return own <= cheapest(evaluate(spec.changed(change))) * (1 + LIMIT_RTOL)
 
     high, low = price, LESS * price
     while not wins(low):
@@ -147,7 +149,7 @@ def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int |
 
 def _highest(wins: Callable[[float], bool], low: float, high: float) -> float:
     """The highest price that wins, between one that does and one that does not, within a tie."""
-    while high - low > TIE * high and high > MIN_PRICE:
+    while high - low > COST_TIE_RTOL * high and high > MIN_PRICE:
         middle = (low + high) / 2
         low, high = (middle, high) if wins(middle) else (low, middle)
     return low
@@ -161,9 +163,9 @@ def _winning_price(spec: Spec, chip: str, usd_per_million: float, batch: int | N
     """
     columns = evaluate(spec, batches=None if batch is None else np.array([batch]))
     layouts, serving = columns.layouts, columns.layouts.serving
-    here, pool = of_chip(layouts, chip)
+    here, pool = on_chip(layouts, chip)
     taken = np.where(here, columns.slices * layouts.chips, 0) + np.where(pool, serving.pool_total_chips, 0)
-    rows = np.flatnonzero((taken > 0) & (columns.violated & ~BIT[Requirement.BUDGET] == 0))
+    rows = np.flatnonzero((taken > 0) & (columns.violated & ~REQUIREMENT_BIT[Requirement.BUDGET] == 0))
     paid = next((offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip), 0.0)
     others = columns.usd_per_hour[rows] - paid * taken[rows]
     allowed = columns.usd_per_hour[rows] * (usd_per_million / columns.usd_per_million[rows])

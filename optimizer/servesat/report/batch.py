@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from servesat.report.words import dollars
+from servesat.core.quantities import dollars
 
 MOST = 60
 """Lines of a table on the terminal: the rest is for --out."""

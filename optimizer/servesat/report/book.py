@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from servesat.core.quantities import dollars, gigabytes, quantity
 from servesat.report.documents import result_document
-from servesat.report.words import dollars, gigabytes, quantity
 from servesat.scaling_book.claims import Claim, Verdict, claims
 from servesat.scaling_book.problems import (
     TPOT_MS,

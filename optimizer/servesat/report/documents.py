@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from servesat.core.result import Correction, Margin, Plan, Result, SliceSummary
+from servesat.core.plan import Plan
+from servesat.core.result import Correction, Margin, Result, SliceSummary
 from servesat.deployment.certificate import Verification
 from servesat.report.words import excluded_because
 

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from servesat.candidates.requirements import Requirement
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.catalogue.load import load_chip
 from servesat.core.errors import SpecError
-from servesat.core.result import Assignment, Requirement
-from servesat.cost_model.memory import BYTES_PER_VALUE, weights_bytes
-from servesat.deployment.check import rederive
-from servesat.questions.batch_curve import Sweep, sweep
+from servesat.core.plan import Assignment
+from servesat.core.quantities import dollars, gigabytes
+from servesat.cost_model.memory import weights_bytes
+from servesat.cost_model.precision import BYTES_PER_VALUE
+from servesat.deployment.check.plan import rederive
+from servesat.questions.batch_curve import BatchCurve, batch_curve
 from servesat.report.charts import Chart, Frame, Series
-from servesat.report.words import dollars, gigabytes
 from servesat.spec.spec import Spec
 
 
@@ -116,12 +118,12 @@ def breakdown_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int],
     )
 
 
-def _sweeps(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> list[Sweep]:
+def _sweeps(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> list[BatchCurve]:
     found = []
     for context in contexts:
         workload = spec.workload.model_copy(update={"context_tokens": context})
-        found.append(sweep(spec.model_copy(update={"workload": workload}), assignment, max_batch))
-    if all(one.fits < one.batch[0] for one in found):
+        found.append(batch_curve(spec.model_copy(update={"workload": workload}), assignment, max_batch))
+    if all(one.max_batch_in_hbm < one.batch[0] for one in found):
         held = float(weights_bytes(spec.model, BYTES_PER_VALUE[assignment.weights]))
         raise SpecError(
             f"nothing to draw: on {assignment.chip} {assignment.topology} no batch fits beside {gigabytes(held)} of "
@@ -135,8 +137,8 @@ def _first_frame(contexts: Sequence[int]) -> int:
     return list(contexts).index(8192) if 8192 in contexts else 0
 
 
-def _label(one: Sweep) -> str:
-    nothing = "" if one.fits >= one.batch[0] else " (no batch fits)"
+def _label(one: BatchCurve) -> str:
+    nothing = "" if one.max_batch_in_hbm >= one.batch[0] else " (no batch fits)"
     return f"{one.context_tokens:,} tokens{nothing}"
 
 
@@ -145,10 +147,10 @@ def _layout(spec: Spec, assignment: Assignment) -> str:
     return f"{spec.model.name} on {assignment.chip} {assignment.topology}, {dtypes}"
 
 
-def _pareto_frame(one: Sweep) -> Frame:
+def _pareto_frame(one: BatchCurve) -> Frame:
     """The batches that fit; those that are compute-bound are dotted."""
-    fitting = one.batch <= one.fits
-    bound = one.batch >= one.critical
+    fitting = one.batch <= one.max_batch_in_hbm
+    bound = one.batch >= one.critical_batch
     memory_bound = np.flatnonzero(fitting & ~bound)
     compute_bound = np.flatnonzero(fitting & bound)
     if len(memory_bound) and len(compute_bound):
@@ -172,12 +174,12 @@ def _pareto_frame(one: Sweep) -> Frame:
         label=_label(one),
         series=(
             series("memory-bound", memory_bound, dashed=False),
-            series(f"compute-bound (batch ≥ {one.critical:.0f})", compute_bound, dashed=True),
+            series(f"compute-bound (batch ≥ {one.critical_batch:.0f})", compute_bound, dashed=True),
         ),
     )
 
 
-def _breakdown_frame(one: Sweep) -> Frame:
+def _breakdown_frame(one: BatchCurve) -> Frame:
     constant = np.ones(len(one.batch))
     terms = {
         "weights": np.asarray(one.step.weights_s) * constant * 1e3,
@@ -197,8 +199,8 @@ def _breakdown_frame(one: Sweep) -> Frame:
             )
             for name, values in terms.items()
         ),
-        shade_from=one.critical,
-        shade_label=f"compute-bound from {one.critical:.0f}",
-        rule_at=float(one.fits) if one.fits >= one.batch[0] else None,
-        rule_label=f"HBM full at {one.fits}",
+        shade_from=one.critical_batch,
+        shade_label=f"compute-bound from {one.critical_batch:.0f}",
+        rule_at=float(one.max_batch_in_hbm) if one.max_batch_in_hbm >= one.batch[0] else None,
+        rule_label=f"HBM full at {one.max_batch_in_hbm}",
     )

@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from servesat.core.quantities import dollars, number
 from servesat.core.result import Status
-from servesat.fleet.instance import Need
+from servesat.fleet.instance import WorkloadDemand
 from servesat.fleet.plan import FleetResult
 from servesat.fleet.pods.slices import whole_pods
 from servesat.fleet.policies import Comparison
 from servesat.report.fleet_document import bills, size_shares, workload_utilisation
-from servesat.report.fleet_words import collision_words, conflict_words, correction_words, stranded_words
-from servesat.report.words import dollars, number
+from servesat.report.fleet_words import collision_words, conflict_words, correction_words, unservable_words
 
 OUT_OF_TIME = "the time limit struck before a plan was found; give it more with --time-limit"
 
@@ -97,7 +97,7 @@ def _bill_table(result: FleetResult) -> Table:
     return table
 
 
-def _sizes_table(result: FleetResult, need: Need) -> Table:
+def _sizes_table(result: FleetResult, need: WorkloadDemand) -> Table:
     """Which replicas serve which requests: the share of each size served that each configuration has in all periods."""
     title = f"which replicas serve what is served of {need.name}, in one pool"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
@@ -215,7 +215,7 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
     if result.conflict is None:
         console.print("  the time limit struck before it was found which of them conflict")
         return
-    if result.stranded:
+    if result.unservable:
         _print_stranded(console, result)
         return
     cannot = "cannot be met" if len(result.conflict) == 1 else "cannot hold together"
@@ -229,6 +229,6 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
 
 
 def _print_stranded(console: Console, result: FleetResult) -> None:
-    for one in result.stranded:
-        for line in stranded_words(one):
+    for one in result.unservable:
+        for line in unservable_words(one):
             console.print(f"  {line}")

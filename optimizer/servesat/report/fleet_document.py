@@ -6,11 +6,11 @@ from typing import Any
 
 from servesat.fleet.conflict import Collision
 from servesat.fleet.formulation.limits import Limit
-from servesat.fleet.instance import Need
+from servesat.fleet.instance import WorkloadDemand
 from servesat.fleet.placement_map import FloorMap
 from servesat.fleet.plan import Allocation, FleetResult
 from servesat.fleet.policies import Comparison
-from servesat.fleet.unservable import Stranded
+from servesat.fleet.unservable import Unservable
 from servesat.report.documents import plan_document
 
 COLUMNS: dict[str, type] = {
@@ -66,7 +66,7 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
         if result.unserved is None
         else {k: list(v) for k, v in result.unserved.items()},
         "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
-        "stranded": [_stranded_document(one) for one in result.stranded],
+        "stranded": [_stranded_document(one) for one in result.unservable],
         "collisions": [_collision_document(one) for one in result.collisions],
         "corrections": [
             {**_limit_document(one.limit), "value": one.value, "unit": one.unit} for one in result.corrections
@@ -162,7 +162,7 @@ def _collision_document(one: Collision) -> dict[str, Any]:
     }
 
 
-def _stranded_document(one: Stranded) -> dict[str, Any]:
+def _stranded_document(one: Unservable) -> dict[str, Any]:
     return {
         "workload": one.workload,
         "size": one.size,
@@ -262,7 +262,7 @@ def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
     }
 
 
-def size_shares(result: FleetResult, need: Need) -> dict[str, list[float]]:
+def size_shares(result: FleetResult, need: WorkloadDemand) -> dict[str, list[float]]:
     """The share that each configuration has in what is served of each size of a workload, over all hours.
 
     Replicas serve the demand in the proportions in which they could serve the most of it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from servesat.fleet.instance import Need
+from servesat.fleet.instance import WorkloadDemand
 from servesat.fleet.placement_map import FloorMap
 from servesat.fleet.plan import FleetResult
 from servesat.fleet.policies import Comparison
@@ -79,7 +79,7 @@ def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
     return figure
 
 
-def _by_size(result: FleetResult, need: Need) -> "go.Figure":
+def _by_size(result: FleetResult, need: WorkloadDemand) -> "go.Figure":
     """Which configurations serve each size of a workload's requests: the share of each, stacked."""
     import plotly.graph_objects as go
 

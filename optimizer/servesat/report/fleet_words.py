@@ -3,17 +3,18 @@
 from collections.abc import Iterable, Iterator
 from math import ceil, floor
 
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.quantities import dollars
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.conflict import Collision, FleetCorrection
 from servesat.fleet.formulation.limits import Limit
 from servesat.fleet.plan import FleetResult
-from servesat.fleet.unservable import Stranded
-from servesat.report.words import conflict, dollars
+from servesat.fleet.unservable import Unservable
+from servesat.report.words import conflict
 
 SHARES = {"region_share": "max_share_per_region", "spot_share": "max_spot_share"}
 
 
-def stranded_words(one: Stranded) -> Iterator[str]:
+def unservable_words(one: Unservable) -> Iterator[str]:
     """Why a workload has nothing to run on, a line for each reason."""
     whose = f"{one.workload} has" if one.size is None else f"the {one.size} requests of {one.workload} have"
     nothing = f"{whose} nothing to run on"
@@ -75,7 +76,7 @@ def correction_words(one: FleetCorrection) -> str:
     if one.limit.kind == "pods":
         return f"{one.value:g} {'pod' if one.value == 1 else 'pods'} of {one.limit.of[1]} in {one.limit.of[0]}"
     if one.limit.kind == "budget":
-        return f"a budget of ${ceil(100 * one.value * (1 - TOLERANCE)) / 100:,.2f}"
+        return f"a budget of ${ceil(100 * one.value * (1 - LIMIT_RTOL)) / 100:,.2f}"
     if one.limit.kind == "max_changes":
         return f"{one.value:g} {'change' if one.value == 1 else 'changes'}"
     if one.limit.kind in SHARES:

@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.core.result import Plan
+from servesat.core.plan import Plan
+from servesat.core.quantities import dollars, number
 from servesat.questions.pareto import Frontier
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import plan_document
-from servesat.report.words import chips, conflict, dollars, number
+from servesat.report.words import chips, conflict
 from servesat.spec.spec import Spec
 
 ROWS = 60

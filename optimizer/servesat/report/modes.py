@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.core.result import Mode, Plan, Result
+from servesat.core.plan import Mode, Plan
+from servesat.core.quantities import dollars
+from servesat.core.result import Result
 from servesat.questions.mode_comparison import Crossing
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import result_document
-from servesat.report.words import conflict, dollars, mode, workload
+from servesat.report.words import conflict, mode, workload
 from servesat.spec.spec import Spec
 
 

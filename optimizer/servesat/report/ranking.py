@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from servesat.core.errors import ServesatError
+from servesat.core.quantities import dollars
 from servesat.questions.chip_ranking import Rank
 from servesat.report.documents import plan_document
 from servesat.report.tornado import Bar, Tornado
-from servesat.report.words import dollars
 
 
 def rank_document(ranks: Sequence[Rank]) -> dict[str, Any]:

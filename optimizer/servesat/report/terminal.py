@@ -11,19 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from servesat.catalogue.chip import chips_in
-from servesat.core.result import Correction, Margin, Mode, Plan, Result, SliceSummary, Status
+from servesat.core.plan import Mode, Plan
+from servesat.core.quantities import dollars, gigabytes, number
+from servesat.core.result import Correction, Margin, Result, SliceSummary, Status
 from servesat.report.words import (
     change,
     chips,
     conflict,
-    dollars,
     excluded_because,
-    gigabytes,
     limit_value,
     load,
     longest_term,
     mode,
-    number,
     price,
     ways,
     workload,

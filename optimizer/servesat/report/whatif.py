@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.core.result import Mode, Plan, Result
-from servesat.questions.breakpoints import TOLERANCE, Breakpoint
+from servesat.core.plan import Mode, Plan
+from servesat.core.quantities import change_of, dollars
+from servesat.core.result import Result
+from servesat.questions.breakpoints import BRACKET_RTOL, Breakpoint
 from servesat.questions.robustness import Robustness, Survival
 from servesat.questions.whatif import Question, Swing, shown, swings
 from servesat.report.documents import plan_document
-from servesat.report.words import change_of, dollars, pool
+from servesat.report.words import pool
 
 ROWS = 50
 """Scenarios that a terminal shows; the rest are in the file, and said to be."""
@@ -121,7 +123,7 @@ def breakpoints_document(key: str, found: Sequence[Breakpoint]) -> dict[str, Any
     """The answer to `servesat whatif --breakpoints --json`."""
     return {
         "key": key,
-        "relative_tolerance": TOLERANCE,
+        "relative_tolerance": BRACKET_RTOL,
         "breakpoints": [
             {
                 "below": one.below,
@@ -154,7 +156,7 @@ def print_breakpoints(console: Console, key: str, values: Sequence[float], found
         until = f" up to {found[position + 1].below:.12g}" if position + 1 < len(found) else ""
         console.print(Text(f"  from {one.above:.12g}{until}: {_answer(one.after)}"), soft_wrap=True)
     whole = all(isinstance(one.above, int) for one in found)
-    within = "neighbouring whole numbers" if whole else f"within {TOLERANCE:g} of each other, relatively"
+    within = "neighbouring whole numbers" if whole else f"within {BRACKET_RTOL:g} of each other, relatively"
     console.print(Text(f"\nboth sides of each change are proved optimal, {within}", style="green"))
 
 

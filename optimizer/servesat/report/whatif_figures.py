@@ -5,10 +5,10 @@ from math import prod
 from typing import Any
 
 from servesat.core.errors import ServesatError
+from servesat.core.quantities import change_of, dollars
 from servesat.questions.whatif import Question, Swing, shown, swings
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.tornado import Bar, Tornado
-from servesat.report.words import change_of, dollars
 
 MAX_LINES = 12
 """Lines that one figure can hold apart."""

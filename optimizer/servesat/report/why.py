@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.core.result import Mode, Plan
-from servesat.core.tolerances import TIE
+from servesat.core.plan import Mode, Plan
+from servesat.core.quantities import dollars, gigabytes
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.questions.why_not import Comparison
 from servesat.report.documents import result_document
-from servesat.report.words import conflict, dollars, gigabytes, pool, ways
+from servesat.report.words import conflict, pool, ways
 
 _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None], ...] = (
     ("slice", lambda plan: f"{plan.chip} {plan.topology}", None),
@@ -95,7 +96,7 @@ def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
         return "the decisions are those of the best plan"
     more = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
     price, chip = comparison.break_even_usd_per_chip_hour, alternative.chip
-    if abs(more) <= TIE:
+    if abs(more) <= COST_TIE_RTOL:
         return "both cost the same a token; the best plan is faster, or takes fewer chips, or comes first by name"
     if more < 0:
         return f"the alternative costs {-more:.1%} less a token: it lies outside what the spec searches"

@@ -1,54 +1,14 @@
-"""Sentences and quantities as a person would say them."""
+"""Plans, limits and conflicts as sentences."""
 
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
-from servesat.core.result import Bill, Change, LimitValue, Margin, Plan, Requirement, SliceSummary
+from servesat.candidates.requirements import RULES, Requirement
+from servesat.core.plan import Bill, Plan
+from servesat.core.quantities import dollars, gigabytes, number
+from servesat.core.result import Change, LimitValue, Margin, SliceSummary
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
-
-
-def dollars(amount: float) -> str:
-    """Four significant digits, two decimals at least: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
-    if amount < 1e-3 or amount >= 1e9:
-        return f"${amount:.4g}"
-    return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
-
-
-def number(value: float) -> str:
-    """Four significant digits, whole from a thousand on: 16.02, 0.8379, 12,340."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def change_of(fraction: float) -> str:
-    """A relative change in percent: `+12.3%`, `-4.0%`, and `0.0%` without a sign."""
-    text = f"{fraction:+.1%}"
-    return "0.0%" if text in {"+0.0%", "-0.0%"} else text
-
-
-def gigabytes(amount: float) -> str:
-    """Decimal gigabytes, as datasheets count: 405 GB, 1,024 GB, 0.54 GB."""
-    value = amount / 1e9
-    return f"{value:,.0f} GB" if value >= 100 else f"{value:.3g} GB"
-
-
-_SCALES = {
-    "B": ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
-    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
-    "$/year": ((1e6, "M$/year"), (1.0, "$/year")),
-}
-
-
-def quantity(value: float, unit: str) -> str:
-    """A figure with its unit, four significant digits, scaled as people say it: 131.1 kB/token, 17.22 ms."""
-    base, slash, rest = unit.partition("/")
-    scales = _SCALES.get(unit) or _SCALES.get(base)
-    if scales is None:
-        text = f"{value:,.4g}" if abs(value) >= 1e6 or abs(value) < 1e3 else f"{value:,.0f}"
-        return f"{text} {unit}".strip()
-    size, name = next(((size, name) for size, name in scales if abs(value) >= size), scales[-1])
-    suffix = f"/{rest}" if slash and unit not in _SCALES else ""
-    return f"{value / size:.4g} {name}{suffix}"
 
 
 def ways(plan: Plan) -> str:
@@ -115,33 +75,9 @@ def load(plan: Plan) -> str:
     return f"up to {number(plan.requests_per_s or 0.0)} requests/s{asked}; {steps}"
 
 
-def limit(requirement: Requirement, spec: Spec) -> str:
-    """A requirement with its limit, as the spec states it: `tpot ≤ 15 ms`."""
-    slo, search = spec.slo, spec.search
-    sayings = {
-        Requirement.HBM: f"hbm (at most {1 - spec.headroom:.0%} of memory used)",
-        Requirement.TPOT: f"tpot ≤ {slo.tpot_ms:g} ms" if slo.tpot_ms else "tpot",
-        Requirement.ICI: "ici (matmuls must not wait for the interconnect)",
-        Requirement.HEADS: "heads (the shards must divide the query heads and d_ff)",
-        Requirement.KV_HEADS: "kv_heads (the KV cache must split evenly)",
-        Requirement.DTYPES: "dtypes (weights no wider than the compute dtype)",
-        Requirement.CHIPS: f"chips ≤ {search.max_chips}",
-        Requirement.BUDGET: f"budget ≤ ${search.max_usd_per_hour:g}/h" if search.max_usd_per_hour else "budget",
-        Requirement.THROUGHPUT: f"throughput ≥ {number(slo.min_tokens_per_s or 0.0)} tokens/s",
-        Requirement.TTFT: f"ttft ≤ {slo.ttft_ms:g} ms" if slo.ttft_ms else "ttft",
-        Requirement.E2E: f"e2e ≤ {slo.e2e_ms:g} ms" if slo.e2e_ms else "e2e",
-        Requirement.STALL: f"stall ≤ {slo.stall_ms:g} ms" if slo.stall_ms else "stall",
-        Requirement.CHUNK: "chunk (a step's chunk must keep up with the prompts that arrive)",
-        Requirement.QUALITY: f"quality (loses at most {search.max_quality_loss or 0:.2%} of its score)",
-        Requirement.MIN_BATCH: f"batch ≥ {search.min_batch}",
-        Requirement.QUOTA: "quota (" + ", ".join(f"{chip} ≤ {most}" for chip, most in search.quota.items()) + ")",
-    }
-    return sayings[requirement]
-
-
-def conflict(members: Sequence[Requirement], spec: Spec) -> str:
+def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
-    sayings = [limit(member, spec) for member in members]
+    sayings = [RULES[member].say(spec) for member in members]
     chips = [offer.chip.id for offer in spec.offers]
     where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
     if len(sayings) == 1:
@@ -151,23 +87,19 @@ def conflict(members: Sequence[Requirement], spec: Spec) -> str:
 
 def change(one: Change) -> str:
     """A change of the spec as a sentence: `tpot up to 15.76 ms`, `+ chip tpu-v5p`, `weights may be int4`."""
-    return {
-        "tpot": "tpot up to {up} ms",
-        "chips": "up to {value} chips",
-        "budget": "up to ${up} an hour",
-        "throughput": "at least {down} tokens/s",
-        "hbm": "headroom of {down}",
-        "ttft": "ttft up to {up} ms",
-        "e2e": "e2e up to {up} ms",
-        "stall": "stalls up to {up} ms",
-        "min_batch": "batches of {value} at least",
-        "ici": "ici: {value}",
-        "max_batch": "batches up to {value}",
-        "chip": "+ chip {value}",
-        "topology": "+ slice {value}",
-    }.get(one.requirement, "{requirement} may be {value}").format(
-        requirement=one.requirement, value=one.value, up=_rounded(one.value, ceil), down=_rounded(one.value, floor)
-    )
+    rule = RULES.get(one.requirement)
+    text = (rule.correction if rule is not None else "") or _OPENED.get(one.requirement, "{requirement} may be {value}")
+    up, down = _rounded(one.value, ceil), _rounded(one.value, floor)
+    return text.format(requirement=one.requirement, value=one.value, up=up, down=down)
+
+
+_OPENED = {
+    "ici": "ici: {value}",
+    "max_batch": "batches up to {value}",
+    "chip": "+ chip {value}",
+    "topology": "+ slice {value}",
+}
+"""What a correction opens that is not the limit of a requirement."""
 
 
 def _rounded(value: float | int | str, towards: Callable[[float], int]) -> str:
@@ -186,8 +118,9 @@ def limit_value(one: LimitValue) -> str:
     saves = f"saves {one.saves_fraction:.1%}"
     then = f", {' and '.join(one.then_binding)} binds" if one.then_binding else ""
     if one.limit is None or one.relaxed_to is None:
-        worth = {Requirement.HBM: "more memory", Requirement.ICI: "a faster interconnect"}[one.requirement]
-        return f"{one.requirement}: {worth} {saves} at most; beyond it nothing{then}"
+        upgrade = RULES[one.requirement].upgrade
+        what = f"{upgrade} {saves} at most" if upgrade else f"a plan without the limit {saves}"
+        return f"{one.requirement}: {what}; beyond it nothing{then}"
     moving = f"{one.requirement}: moving {number(one.limit)} to {number(one.relaxed_to)} {one.unit} {saves}"
     moved = abs(one.relaxed_to - one.limit)
     rate = f", {one.saves_fraction / moved:.2%} for each ms of it on average" if one.unit == "ms" else ""
@@ -201,19 +134,19 @@ def excluded_because(summary: SliceSummary) -> str:
 
 def _violation(plan: Plan, margin: Margin) -> str:
     name = margin.requirement
-    if name is Requirement.HBM and plan.weights_bytes / 1e9 > (margin.limit or 0.0):
+    if name == Requirement.HBM and plan.weights_bytes / 1e9 > (margin.limit or 0.0):
         usable = f"{number(margin.limit or 0.0)} GB usable on {chips(plan.tp)}"
         return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {usable}"
-    if name is Requirement.TPOT and plan.step_ms.weights > (margin.limit or 0.0):
+    if name == Requirement.TPOT and plan.step_ms.weights > (margin.limit or 0.0):
         return (
             f"tpot: loading {gigabytes(plan.weights_bytes)} of weights over {chips(plan.tp)} takes "
             f"{plan.step_ms.weights:.3g} ms, the limit is {margin.limit:g} ms"
         )
-    if name is Requirement.HEADS:
+    if name == Requirement.HEADS:
         return f"heads: {plan.tp} ways do not divide the query heads and d_ff"
     if margin.value is None:
         return f"{name}: {plan.tp} ways at batch {plan.batch}, weights {plan.weights}, compute {plan.compute}"
-    relation = "under" if name is Requirement.THROUGHPUT else "over"
+    relation = "under" if RULES[name].at_least else "over"
     return (
         f"{name}: {number(margin.value)} {margin.unit}, {relation} the limit of {number(margin.limit or 0.0)}, "
         f"at batch {plan.batch}"

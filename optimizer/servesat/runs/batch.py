@@ -13,7 +13,7 @@ from typing import Any
 from servesat.core.errors import ServesatError, SpecError
 from servesat.core.journal import Journal, Memory, collect
 from servesat.core.parallel import as_finished
-from servesat.core.result import Plan
+from servesat.core.plan import Plan
 from servesat.core.validation import read_yaml
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -92,7 +92,7 @@ class Batch:
         return [number for number, name in enumerate(self._names) if not latest.get(name)]
 
     def run(
-        self, store: Journal | Memory, left: Sequence[int], workers: int | None, advance: Callable[[int, int], None]
+        self, store: Journal | Memory, left: Sequence[int], workers: int | None, on_progress: Callable[[int, int], None]
     ) -> bool:
         """Solve specs by their numbers, each row appended as it is finished; False where Ctrl-C cut it off.
 
@@ -102,7 +102,7 @@ class Batch:
         """
         workers = min(workers or cpu_count() or 1, max(1, len(left)))
         tasks = [(self.paths[number], self._names[number], self._asked) for number in left]
-        return collect(as_finished(_solved, tasks, workers, _lost), store, advance)
+        return collect(as_finished(_solved, tasks, workers, _lost), store, on_progress)
 
     def rows(self, store: Journal | Memory) -> Iterator[dict[str, Any]]:
         """The finished rows of the store, in the order of the specs."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.catalogue.load import load_chip, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
-from servesat.core.result import Assignment, Plan
-from servesat.deployment.check import rederive
+from servesat.core.plan import Assignment, Plan
+from servesat.deployment.check.plan import rederive
 from servesat.spec.spec import Spec
 
 PRICES = "scaling-book-2025-02"

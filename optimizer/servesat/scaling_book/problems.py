@@ -11,7 +11,7 @@ from servesat.cost_model.decode import Replica, decode_step
 from servesat.cost_model.figures_of_merit import alpha, bandwidth_bound_ways, beta, compute_bound_ways, critical_batch
 from servesat.cost_model.memory import activation_bytes, chips_to_hold, parameters, smallest_slice
 from servesat.cost_model.roofline import flops_s, load_s
-from servesat.cost_model.step_curve import Line, Load, StepShape
+from servesat.cost_model.step_curve import AffineTime, StepTime, WeightLoadTime
 from servesat.deployment.solve import solve
 from servesat.scaling_book.documents import PRICES, Answers, v5e
 from servesat.scaling_book.sizes import kv, weights
@@ -56,7 +56,9 @@ def _batch_without_ici(model: ModelSpec, chip: Chip, *, ways: int) -> float:
         kv_cache_value_bytes=1.0,
     )
     one = decode_step(model, 8192, replica, 1.0, pay_ici=False)
-    shape = StepShape(Load(one.weights_s, 0.0, 0.0), Line(0.0, one.flops_s), Line(0.0, 0.0), one.kv_cache_s)
+    shape = StepTime(
+        WeightLoadTime(one.weights_s, 0.0, 0.0), AffineTime(0.0, one.flops_s), AffineTime(0.0, 0.0), one.kv_cache_s
+    )
     return float(shape.largest_batch_within(TPOT_MS / 1e3))
 
 

@@ -7,7 +7,6 @@ from servesat.catalogue.load import load_chip, load_model
 from servesat.catalogue.model import ModelSpec
 from servesat.cost_model.figures_of_merit import flop_per_usd, hbm_bytes_per_usd
 from servesat.cost_model.memory import (
-    BYTES_PER_VALUE,
     attention_scores_bytes,
     chips_to_hold,
     kv_cache_bytes,
@@ -15,6 +14,7 @@ from servesat.cost_model.memory import (
     smallest_slice,
     weights_bytes,
 )
+from servesat.cost_model.precision import BYTES_PER_VALUE
 from servesat.scaling_book.documents import ARTICLE_KV, CHAPTER_KV, Answer, Answers, llama_70b, usd_per_chip_hour, v5e
 
 SMALLEST = {"bf16": "4x4", "int8": "2x4", "int4": "2x2"}

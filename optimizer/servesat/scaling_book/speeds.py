@@ -5,7 +5,8 @@ from servesat.catalogue.load import load_model
 from servesat.catalogue.model import ModelSpec
 from servesat.cost_model.decode import usd_per_million_tokens
 from servesat.cost_model.figures_of_merit import critical_batch
-from servesat.cost_model.memory import BYTES_PER_VALUE, parameters
+from servesat.cost_model.memory import parameters
+from servesat.cost_model.precision import BYTES_PER_VALUE
 from servesat.cost_model.prefill import prefill_s
 from servesat.cost_model.roofline import load_s
 from servesat.scaling_book.documents import (

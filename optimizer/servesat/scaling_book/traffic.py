@@ -5,7 +5,8 @@ from servesat.catalogue.load import load_chip
 from servesat.cost_model.collectives import gather_s
 from servesat.cost_model.decode import Replica, mlp_matmuls
 from servesat.cost_model.figures_of_merit import alpha, bandwidth_bound_ways, beta, compute_bound_ways
-from servesat.cost_model.memory import BYTES_PER_VALUE, activation_bytes, mlp_parameters, parameters
+from servesat.cost_model.memory import activation_bytes, mlp_parameters, parameters
+from servesat.cost_model.precision import BYTES_PER_VALUE
 from servesat.cost_model.prefill import (
     chunked_prefill_s,
     kv_transfer_s,

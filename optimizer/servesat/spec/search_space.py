@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from servesat.catalogue.chip import Chip, Topology
 from servesat.catalogue.load import load_chip
 from servesat.core.errors import SpecError
-from servesat.core.result import Mode
+from servesat.core.plan import Mode
 from servesat.core.validation import Count, Dtype, Positive, Strict, refuse_duplicates, shorten
 from servesat.spec.references import origin_of, resolved_at
 from servesat.spec.workload import Tokens

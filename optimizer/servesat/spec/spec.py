@@ -12,7 +12,7 @@ from servesat.catalogue.load import chip_ids, load_chip, load_model, load_price_
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import SpecError
-from servesat.core.result import Mode
+from servesat.core.plan import Mode
 from servesat.core.validation import (
     Strict,
     Usd,
@@ -20,7 +20,6 @@ from servesat.core.validation import (
     read_yaml,
     validate,
 )
-from servesat.cost_model.memory import BITS, resident_dtype, value_bytes
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.overrides import merged, split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
@@ -221,18 +220,6 @@ class Spec(Strict):
             return self.search.weights
         own = () if self.model.native is None else (self.model.native.dtype,)
         return tuple(dict.fromkeys((*own, *NEAR_LOSSLESS)))
-
-    def value_bytes(self, weights: str) -> float:
-        """b_w: storage of one weight, or of one weight of an expert [bytes]."""
-        return value_bytes(weights, self.int4_group)
-
-    def resident_value_bytes(self, weights: str) -> float:
-        """Storage of one weight that is no expert's: bf16 where only the experts are published in `weights` [bytes]."""
-        return value_bytes(resident_dtype(self.model, weights), self.int4_group)
-
-    def computes(self, weights: str, compute: str) -> bool:
-        """Whether weights are no wider than the dtype of the matmuls (requirement `dtypes`)."""
-        return BITS[resident_dtype(self.model, weights)] <= BITS[compute]
 
     @property
     def modes(self) -> tuple[Mode, ...]:

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from servesat.core.tolerances import snap
 from servesat.core.validation import Positive, Strict
 
 MAX_TOKENS = 10**9
@@ -54,7 +55,7 @@ class Workload(Strict):
     @property
     def cached_prompt_tokens(self) -> float:
         """Tokens of the prompt whose KV cache is already there: P · prefix_cache_hit."""
-        return (self.prompt_tokens or 0) * self.prefix_cache_hit
+        return snap((self.prompt_tokens or 0) * self.prefix_cache_hit)
 
     @property
     def new_prompt_tokens(self) -> float:

@@ -3,8 +3,7 @@
 import numpy as np
 from ortools.sat.python import cp_model
 
-from servesat.core.result import Requirement
-from servesat.core.tolerances import BIT
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
 from servesat.deployment.formulation.instance import Instance
 from servesat.deployment.formulation.variables import Variables
 
@@ -17,7 +16,7 @@ def require(
     Whether a column violates a requirement is known before the model is built, so every requirement is a set of
     columns to stay out of: no coefficient larger than a column's number reaches the solver.
     """
-    allowed = np.flatnonzero(instance.violated & BIT[requirement] == 0)
+    allowed = np.flatnonzero(instance.violated & REQUIREMENT_BIT[requirement] == 0)
     model.add_linear_expression_in_domain(
         variables.column, cp_model.Domain.from_values(allowed.tolist())
     ).only_enforce_if(on)
@@ -30,7 +29,7 @@ def require_all(
     literals = {}
     violated_by_any = np.bitwise_or.reduce(instance.violated)
     for requirement in Requirement:
-        if violated_by_any & BIT[requirement]:
+        if violated_by_any & REQUIREMENT_BIT[requirement]:
             literals[requirement] = model.new_bool_var(f"on_{requirement}")
             require(model, variables, instance, requirement, literals[requirement])
     return literals

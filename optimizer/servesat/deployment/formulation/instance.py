@@ -9,7 +9,7 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.layouts import MODES
 from servesat.core.arrays import Ints
-from servesat.core.tolerances import TIE, Bits
+from servesat.core.tolerances import COST_TIE_RTOL
 
 COST_RESOLUTION = 1e-12
 """Relative resolution of the solver's costs, which are logarithms in this unit: a millionth of the tie band."""
@@ -31,8 +31,8 @@ class Instance:
     layout: Ints
     cost: Ints
     rank: Ints
-    violated: Bits
-    tie: int = int(np.log1p(TIE) / COST_RESOLUTION)
+    violated: Ints
+    tie: int = int(np.log1p(COST_TIE_RTOL) / COST_RESOLUTION)
 
     def __len__(self) -> int:
         return len(self.cost)

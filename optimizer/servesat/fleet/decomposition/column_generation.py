@@ -16,7 +16,7 @@ import numpy as np
 
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.result import Status
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.check import bill_of
 from servesat.fleet.decomposition.coupled_covers import JointCover, is_joint
 from servesat.fleet.decomposition.covers import Covers
@@ -90,7 +90,7 @@ def decomposes(instance: FleetInstance) -> bool:
     simple = not any(need.one_chip for need in instance.needs)
     alone = instance.budget_usd is None and instance.earlier is None and not instance.pods
     asked = any(any(need.demand) for need in instance.needs)
-    return _is_large(instance) and simple and alone and asked and not instance.stranded()
+    return _is_large(instance) and simple and alone and asked and not instance.unservable()
 
 
 def _is_large(instance: FleetInstance) -> bool:
@@ -104,24 +104,24 @@ def _is_large(instance: FleetInstance) -> bool:
 
 
 def plan_by_decomposition(
-    instance: FleetInstance, deadline: float, tell: Callable[[str], None] = lambda _: None
+    instance: FleetInstance, deadline: float, on_progress: Callable[[str], None] = lambda _: None
 ) -> FleetSolution:
-    """A plan with a proved bound on its bill, as near to it as the time allows; `tell` is called with each step.
+    """A plan with a proved bound on its bill, as near to it as the time allows; `on_progress` is called with each step.
 
     INFEASIBLE where the bound exceeds all that there is to be rented, UNKNOWN where no plan was found.
     """
     start = time.perf_counter()
     until = start + FOR_COVERS * (deadline - start)
     search = _Search(instance)
-    tell("prices from a sample of the workloads")
+    on_progress("prices from a sample of the workloads")
     first, gap = _first_prices(instance, search.places, start + FOR_SAMPLE * (deadline - start))
-    search.run(first, until, gap, tell=tell)
+    search.run(first, until, gap, on_progress=on_progress)
     master = search.master
     if search.has_no_room():
         return FleetSolution(Status.INFEASIBLE)
     if not search.covers_all():
         return FleetSolution(Status.UNKNOWN)
-    tell("whole replicas")
+    on_progress("whole replicas")
     plan = whole_plan(instance, master.promising(), master.reserved, master.spent, deadline)
     if plan.status is Status.UNKNOWN:
         return plan
@@ -169,7 +169,7 @@ class _Search:
         gap: float = 1.0,
         *,
         enough: float = ENOUGH,
-        tell: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[str], None] = lambda _: None,
     ) -> float:
         """Start from prices of some gap, and go on to those of the mixtures, until a moment of `time.perf_counter`.
 
@@ -192,7 +192,7 @@ class _Search:
             gaps.append(1 - self.least / usd)
             settled = 0 if self.master.short else settled + 1
             all_is_served = "" if settled else ", with some demand not served"
-            tell(f"round {len(gaps) - 1} of prices, a gap of {gaps[-1]:.1%}{all_is_served}")
+            on_progress(f"round {len(gaps) - 1} of prices, a gap of {gaps[-1]:.1%}{all_is_served}")
             stalled = settled > ROUNDS and gaps[-ROUNDS] - gaps[-1] < STALLED
             if settled and (gaps[-1] <= enough or stalled):
                 break
@@ -202,7 +202,7 @@ class _Search:
 
     def has_no_room(self) -> bool:
         """Whether the bound tells that there is no plan: none costs more than all that it may need."""
-        return self.least > self.most * (1 + TOLERANCE)
+        return self.least > self.most * (1 + LIMIT_RTOL)
 
     def covers_all(self) -> bool:
         """Whether there is a cover of every workload in every period."""
@@ -212,7 +212,7 @@ class _Search:
         """The prices of reserved chips, in all no more than they cost where any number may be: duals are not exact."""
         any_number = [place not in self.instance.quotas for place in self.places]
         paid = np.where(any_number, self.at_first.kept.sum(axis=1), np.inf)
-        share: Floats = np.minimum(1.0, paid / np.maximum(kept.sum(axis=1), TOLERANCE))
+        share: Floats = np.minimum(1.0, paid / np.maximum(kept.sum(axis=1), LIMIT_RTOL))
         return kept * share[:, None]
 
     def _covers_at(self, prices: "_Prices") -> list[Cover]:

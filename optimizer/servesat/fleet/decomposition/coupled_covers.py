@@ -15,7 +15,7 @@ from servesat.core.dominance import undominated
 from servesat.core.result import Status
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance, Need, Option
+from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand
 
 GAP = 1e-3
 """The relative gap at which a cover is cheap enough: its bound tells what it lacks."""
@@ -28,7 +28,7 @@ FIRST, FURTHER = 2.0, 2.0
 """
 
 
-def is_joint(need: Need) -> bool:
+def is_joint(need: WorkloadDemand) -> bool:
     """Whether the covers of a workload take more than one row."""
     return bool(need.sizes) or need.max_share_per_region is not None
 
@@ -37,8 +37,8 @@ def is_joint(need: Need) -> bool:
 class JointCover:
     """One workload in one period, and what it may rent."""
 
-    need: Need
-    options: tuple[Option, ...]
+    need: WorkloadDemand
+    options: tuple[ReplicaOption, ...]
 
     def cheapest(self, price: Floats) -> tuple[float, list[int]]:
         """What it costs at least at the price of a replica of each option, and a cover: replicas by option.

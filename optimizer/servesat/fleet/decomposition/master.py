@@ -12,7 +12,7 @@ from servesat.core.arrays import Floats
 from servesat.fleet.formulation.solvers import LONGEST_S
 from servesat.fleet.instance import FleetInstance
 
-Place = tuple[str, str]
+RegionChip = tuple[str, str]
 
 PRECISION = 1e-4
 """The relative error at which a mixture is good enough: prices are only tried, and their bound is exact."""
@@ -58,11 +58,11 @@ class Cover:
     period: int
     replicas: tuple[tuple[int, int], ...]
 
-    def takes(self, instance: FleetInstance) -> tuple[float, dict[Place, int], dict[Place, int]]:
+    def takes(self, instance: FleetInstance) -> tuple[float, dict[RegionChip, int], dict[RegionChip, int]]:
         """What it costs, the chips it takes of each place, and those it takes of reserved ones."""
         usd = 0.0
-        taken: dict[Place, int] = defaultdict(int)
-        kept: dict[Place, int] = defaultdict(int)
+        taken: dict[RegionChip, int] = defaultdict(int)
+        kept: dict[RegionChip, int] = defaultdict(int)
         for position, count in self.replicas:
             option = instance.options[position]
             if option.purchase == "reserved":
@@ -76,7 +76,7 @@ class Cover:
 class Master:
     """The linear program over covers: a mixture for each block, within quotas and reservations."""
 
-    def __init__(self, instance: FleetInstance, places: list[Place]) -> None:
+    def __init__(self, instance: FleetInstance, places: list[RegionChip]) -> None:
         self.instance, self.places = instance, places
         self.model = mathopt.Model()
         periods = range(len(instance.hours))
@@ -86,8 +86,10 @@ class Master:
         self.times: dict[int, float] = {}  # what not serving a block is made to cost, over that
         self.dearer: dict[int, float] = {}  # how much dearer that gets when it is short again
         self.usd = 1.0  # the unit of money in the objective
-        self.largest: dict[tuple[Place, int], int] = defaultdict(int)  # chips of a place that a cover of a block takes
-        self.most: dict[tuple[Place, int], int] = defaultdict(int)  # that all blocks of a period can take
+        self.largest: dict[tuple[RegionChip, int], int] = defaultdict(
+            int
+        )  # chips of a place that a cover of a block takes
+        self.most: dict[tuple[RegionChip, int], int] = defaultdict(int)  # that all blocks of a period can take
         self.short = True  # whether the last mixture leaves something unserved
         self.quota = {
             (place, t): self.model.add_linear_constraint(ub=float(instance.quotas[place]))
@@ -105,7 +107,7 @@ class Master:
         self.shares: dict[Cover, mathopt.Variable] = {}
         self.start = mathopt.SolutionHint()  # the last mixture, and its duals
         self.reduced_costs: dict[mathopt.Variable, float] = {}
-        self.reserved: dict[Place, float] = {}  # in the last mixture, not whole
+        self.reserved: dict[RegionChip, float] = {}  # in the last mixture, not whole
         self.spent = np.zeros(len(instance.hours))  # in each period of it, without what is reserved
 
     def with_covers(self, covers: list[Cover], time_limit_s: float) -> tuple[float, Floats, Floats] | None:
@@ -170,14 +172,14 @@ class Master:
             price = self.instance.reserved_prices[place]
             self.model.objective.set_linear_coefficient(count, price * hours / self.usd)
 
-    def _alone(self, cover: Cover, usd: float, _: dict[Place, int], kept: dict[Place, int]) -> float:
+    def _alone(self, cover: Cover, usd: float, _: dict[RegionChip, int], kept: dict[RegionChip, int]) -> float:
         """What a cover costs with reserved chips by the hour."""
         prices, hours = self.instance.reserved_prices, self.instance.hours[cover.period]
         return usd + sum(prices[place] * hours * count for place, count in kept.items())
 
     def _hold_quotas(self) -> None:
         """Hold each quota to no more than covers can take of it."""
-        most: dict[Place, int] = defaultdict(int)
+        most: dict[RegionChip, int] = defaultdict(int)
         for (place, _), chips in self.most.items():
             most[place] = max(most[place], chips)
         for (place, _), row in self.quota.items():

@@ -10,11 +10,11 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.arrays import Floats
 from servesat.core.result import Status
-from servesat.fleet.decomposition.master import Cover, Place
+from servesat.fleet.decomposition.master import Cover, RegionChip
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.formulation.solvers import solved
-from servesat.fleet.instance import FleetInstance, Option
+from servesat.fleet.instance import FleetInstance, ReplicaOption
 
 GAP = 3e-4
 """The relative gap at which a period's choice of covers is good enough."""
@@ -42,7 +42,7 @@ LOSS = 2e-3
 
 
 def whole_plan(
-    instance: FleetInstance, covers: list[Cover], mixed: Mapping[Place, float], spent: Floats, deadline: float
+    instance: FleetInstance, covers: list[Cover], mixed: Mapping[RegionChip, float], spent: Floats, deadline: float
 ) -> FleetSolution:
     """The plan of one cover for each block, with some workloads planned anew where that does not fit or is dear.
 
@@ -74,7 +74,7 @@ class _Period:
     `reserved` is the same for all periods: one that finds no plan otherwise adds to it.
     """
 
-    def __init__(self, instance: FleetInstance, reserved: dict[Place, int], period: int, spends: float) -> None:
+    def __init__(self, instance: FleetInstance, reserved: dict[RegionChip, int], period: int, spends: float) -> None:
         self.instance, self.whole = instance.in_period(period), instance
         self.reserved, self.period, self.spends = reserved, period, spends
         self.replicas = np.zeros(len(instance.options), dtype=np.int64)
@@ -98,7 +98,7 @@ class _Period:
         model = mathopt.Model()
         picked = [model.add_binary_variable() for _ in own]
         of_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
-        rows: dict[tuple[Place, bool], list[mathopt.LinearTerm]] = defaultdict(list)
+        rows: dict[tuple[RegionChip, bool], list[mathopt.LinearTerm]] = defaultdict(list)
         cost = []
         for cover, variable in zip(own, picked, strict=True):
             of_block[cover.block].append(variable)
@@ -126,7 +126,7 @@ class _Period:
                     self.replicas[option] += count
         return True
 
-    def reserved_used(self, place: Place) -> int:
+    def reserved_used(self, place: RegionChip) -> int:
         """Reserved chips of a place that replicas take."""
         return self._taken(self.names)[place, True]
 
@@ -156,23 +156,23 @@ class _Period:
         """Some workloads by chance."""
         return set(self.random.choice(names, min(count, len(names)), replace=False).tolist())
 
-    def _rented(self, place: Place) -> int | None:
+    def _rented(self, place: RegionChip) -> int | None:
         """Chips of a place that are not reserved; None where there are any number."""
         return self.instance.quotas[place] - self.reserved.get(place, 0) if place in self.instance.quotas else None
 
-    def _used(self, names: Collection[str]) -> list[tuple[Option, int]]:
+    def _used(self, names: Collection[str]) -> list[tuple[ReplicaOption, int]]:
         """What some workloads run, with the number of replicas."""
         used = ((self.instance.options[o], int(self.replicas[o])) for o in np.flatnonzero(self.replicas).tolist())
         return [(one, count) for one, count in used if one.workload in names]
 
-    def _taken(self, names: Collection[str]) -> dict[tuple[Place, bool], int]:
+    def _taken(self, names: Collection[str]) -> dict[tuple[RegionChip, bool], int]:
         """Chips that some workloads take of each place, rented and reserved."""
-        taken: dict[tuple[Place, bool], int] = defaultdict(int)
+        taken: dict[tuple[RegionChip, bool], int] = defaultdict(int)
         for one, count in self._used(names):
             taken[one.place, one.purchase == "reserved"] += one.chips * count
         return taken
 
-    def _over(self) -> set[Place]:
+    def _over(self) -> set[RegionChip]:
         """Where more is taken than there is."""
         over = set()
         for (place, is_reserved), chips in self._taken(self.names).items():
@@ -190,7 +190,7 @@ class _Period:
         fixed = self._taken([name for name in self.names if name not in names])
         left = {place: count - fixed[place, True] for place, count in self.reserved.items()}
         own = some.reserved_prices
-        taken: dict[Place, tuple[int, ...]] = {
+        taken: dict[RegionChip, tuple[int, ...]] = {
             place: (fixed[place, False] + fixed[place, True] + (0 if place in own else left.get(place, 0)),)
             for place in self.instance.quotas
         }

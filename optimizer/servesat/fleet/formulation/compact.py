@@ -14,14 +14,14 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import PARTS, Rates, add_mix, no_less
 from servesat.fleet.formulation.pod_cuts import Floor
 from servesat.fleet.formulation.solvers import solved
 from servesat.fleet.formulation.spare_mixes import SpareMix
-from servesat.fleet.instance import RESOLUTION, FleetInstance, Need
-from servesat.fleet.previous_plan import Earlier, Place
+from servesat.fleet.instance import RESOLUTION, FleetInstance, WorkloadDemand
+from servesat.fleet.previous_plan import Earlier, ReplicaKey
 
 SLACK = 1e-9
 """How much more than its optimum an earlier goal may cost while a later one is pursued, relatively."""
@@ -116,7 +116,7 @@ class FleetModel:
 
     def _moved(self, earlier: Earlier) -> mathopt.LinearExpression:
         """Replicas started or stopped against an earlier plan, however they are paid for."""
-        now: dict[Place, list[int]] = defaultdict(list)
+        now: dict[ReplicaKey, list[int]] = defaultdict(list)
         for o, option in enumerate(self.instance.options):
             now[option.runs].append(o)
         none = (0,) * len(self.instance.hours)
@@ -133,7 +133,7 @@ class FleetModel:
                 moved.append(change)
         return mathopt.fast_sum(moved) + gone
 
-    def shortfall(self, need: Need) -> mathopt.LinearSum:
+    def shortfall(self, need: WorkloadDemand) -> mathopt.LinearSum:
         """What is not served of a workload, in hours of its largest demand, times RESOLUTION.
 
         Smaller coefficients would drown in the tolerances of the solver.
@@ -197,7 +197,7 @@ class FleetModel:
                 self.model.add_linear_constraint(short <= demand * share)
         return share
 
-    def _meet(self, need: Need) -> None:
+    def _meet(self, need: WorkloadDemand) -> None:
         """Every row of a workload in every period: demand, spread over regions, off spot, and with spare replicas."""
         mine = self.of_workload[need.name]
         shares = {"demand": 1.0, "spot_share": 1 - need.max_spot_share}
@@ -221,7 +221,7 @@ class FleetModel:
         if need.one_chip and self._on(Limit("one_chip", (need.name,))):
             self._one_chip(need, mine)
 
-    def _apart(self, need: Need, kind: str) -> list[list[int]]:
+    def _apart(self, need: WorkloadDemand, kind: str) -> list[list[int]]:
         """The options that must serve a share of a demand, for each row of a limit: all, elsewhere, or off spot."""
         options, mine = self.instance.options, self.of_workload[need.name]
         match kind:
@@ -233,14 +233,14 @@ class FleetModel:
             case _:
                 return [mine]
 
-    def _capacity(self, need: Need, some: list[int], period: int) -> mathopt.LinearTypes:
+    def _capacity(self, need: WorkloadDemand, some: list[int], period: int) -> mathopt.LinearTypes:
         """What some options serve together, of requests of several sizes in their shares."""
         if need.sizes:
             return PARTS * add_mix(self.model, self._alike(some, period), self._asked(need, period))[0]
         size, options = _size(need, period), self.instance.options
         return mathopt.fast_sum(size * options[o].capacity * self.x[o][period] for o in some)
 
-    def _asked(self, need: Need, period: int) -> list[float]:
+    def _asked(self, need: WorkloadDemand, period: int) -> list[float]:
         """Requests/s of each size, as exactly as a solver can tell them."""
         every = [self.instance.options[o].of_size for o in self.of_workload[need.name]]
         return no_less(need.of_sizes(period), every)
@@ -252,7 +252,7 @@ class FleetModel:
             found[self.instance.options[o].of_size].append(self.x[o][period])
         return {rates: mathopt.fast_sum(counts) for rates, counts in found.items()}
 
-    def _spare(self, need: Need, mine: list[int], period: int, wanted: mathopt.LinearTypes) -> None:
+    def _spare(self, need: WorkloadDemand, mine: list[int], period: int, wanted: mathopt.LinearTypes) -> None:
         """Without n_plus replicas of any configuration that is used in a region, the rest meets the demand.
 
         Options of equal capacity are alike in this. They are told apart by spot, so that a replica beyond `most` of
@@ -273,7 +273,7 @@ class FleetModel:
             idle = 0.0 if must_serve else size * demand * (1 - used)
             self.model.add_linear_constraint(whole - need.n_plus * size * capacity * used >= wanted - idle)
 
-    def _spare_mix(self, need: Need, mine: list[int], period: int) -> SpareMix:
+    def _spare_mix(self, need: WorkloadDemand, mine: list[int], period: int) -> SpareMix:
         same: dict[Rates, list[int]] = defaultdict(list)
         for o in mine:
             same[self.instance.options[o].of_size].append(o)
@@ -315,7 +315,7 @@ class FleetModel:
             return 0
         return sum(max(earlier.replicas.get(self.instance.options[o].runs, (0,))) for o in options)
 
-    def _one_chip(self, need: Need, mine: list[int]) -> None:
+    def _one_chip(self, need: WorkloadDemand, mine: list[int]) -> None:
         options = self.instance.options
         types = sorted({options[o].configuration.chip for o in mine})
         chosen = {chip: self.model.add_binary_variable() for chip in types}
@@ -395,17 +395,17 @@ class FleetModel:
         )
 
 
-def _least(need: Need, period: int, share: float) -> float:
+def _least(need: WorkloadDemand, period: int, share: float) -> float:
     """What a row must serve of a share of a demand.
 
     In whole units, rounded up, so that no rounding of the solver's decides; but what replicas serve of a mix is no
     whole number of them.
     """
     if need.sizes:
-        return PARTS * share * (1 - TOLERANCE)
-    return _size(need, period) * ceil(share * need.demand[period] * (1 - TOLERANCE))
+        return PARTS * share * (1 - LIMIT_RTOL)
+    return _size(need, period) * ceil(share * need.demand[period] * (1 - LIMIT_RTOL))
 
 
-def _size(need: Need, period: int) -> float:
+def _size(need: WorkloadDemand, period: int) -> float:
     """What one unit of a workload is in its rows; of a mix, all that is asked in the period is PARTS."""
     return PARTS / need.demand[period] if need.sizes else SIZE / max(RESOLUTION, *need.demand)

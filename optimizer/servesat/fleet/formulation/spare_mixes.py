@@ -5,7 +5,7 @@ from math import fsum
 
 from ortools.math_opt.python import mathopt
 
-from servesat.core.tolerances import TOLERANCE
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.mixes import PARTS, Rates, add_mix, best_mix
 
 
@@ -34,7 +34,7 @@ class SpareMix:
     def ask(self, counts: Mapping[Rates, int], unserved: float) -> bool:
         """Add the rows that so many replicas break, which leave a share unserved; whether there are any."""
         used = [rates for rates, count in counts.items() if count and rates not in self.added]
-        broken = [rates for rates in used if self._often_without(rates, counts) < (1 - unserved) * (1 - TOLERANCE)]
+        broken = [rates for rates in used if self._often_without(rates, counts) < (1 - unserved) * (1 - LIMIT_RTOL)]
         for rates in broken:
             self._add(rates)
         return bool(broken)
@@ -52,6 +52,6 @@ class SpareMix:
         times, _ = add_mix(self.model, {**self.replicas, rates: count - self.n_plus * used}, self.asked)
         idle = 0.0 if self.must_serve else 1 - used  # else it may as well run nothing
         self.model.add_linear_constraint(
-            PARTS * times >= PARTS * (1 - TOLERANCE) - PARTS * self.unserved - PARTS * idle
+            PARTS * times >= PARTS * (1 - LIMIT_RTOL) - PARTS * self.unserved - PARTS * idle
         )
         self.added.add(rates)

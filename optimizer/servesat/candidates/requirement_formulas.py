@@ -1,0 +1,174 @@
+"""The formulas behind the table of requirements: which columns violate one, and how it bounds batches and slices."""
+
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+
+import numpy as np
+
+from servesat.candidates.columns import Columns
+from servesat.candidates.layouts import Layouts, on_chip, quality_losses
+from servesat.core.arrays import Bools, Floats, Ints
+from servesat.core.tolerances import LIMIT_RTOL, is_at_most
+from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
+from servesat.cost_model.memory import sequences_that_fit
+from servesat.cost_model.precision import Precision
+from servesat.cost_model.sharding import kv_heads_split
+from servesat.cost_model.step_curve import StepTime, hidden_tokens
+from servesat.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class SharedLimit:
+    """A limit on all slices of a plan together: what each slice that decodes takes of it, and each that prefills."""
+
+    limit: float
+    of_slice: Floats | Ints
+    of_pool_slice: Floats | Ints
+
+    def is_exceeded_by(self, slices: Ints, pool_slices: Ints) -> Bools:
+        """Whether that many slices of each pool take more than there is."""
+        taken: Bools = ~is_at_most(slices * self.of_slice + pool_slices * self.of_pool_slice, self.limit)
+        return taken
+
+    def slices_left_by(self, pool_slices: Ints | int) -> Floats:
+        """The slices that may decode beside those of the prefill pool; infinite where they take nothing."""
+        return self._remaining(pool_slices * self.of_pool_slice, self.of_slice)
+
+    def pool_slices_left_by(self, slices: Ints | int) -> Floats:
+        """The slices that may prefill beside those that decode; infinite where they take nothing."""
+        return self._remaining(slices * self.of_slice, self.of_pool_slice)
+
+    def _remaining(self, taken: Floats | Ints, each: Floats | Ints) -> Floats:
+        left = self.limit * (1 + LIMIT_RTOL) - taken
+        return np.where(each > 0, np.floor(left / np.where(each > 0, each, 1)), np.inf)
+
+
+def weights_wider_than_compute(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether the weights are wider than the dtype of the matmuls (requirement `dtypes`)."""
+    precision = Precision(spec.model, spec.int4_group)
+    wider = [not precision.fits_compute(choice.weights, choice.compute) for choice in layouts.dtypes]
+    return np.array(wider, dtype=np.bool_)[layouts.dtype]
+
+
+def splits_kv_heads_unevenly(spec: Spec, columns: Columns) -> Bools:
+    """Whether the KV cache of a column does not split evenly over its shards (`kv_heads`)."""
+    layouts = columns.layouts
+    return ~kv_heads_split(spec.model, layouts.tp, columns.batch, layouts.batch_shards)
+
+
+def exceeds_quality_loss(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether the dtypes lose more of the model's score than the spec allows, or by an unknown amount (`quality`)."""
+    return ~is_at_most(quality_losses(spec, layouts), spec.search.max_quality_loss or 0.0)
+
+
+def tokens_per_s_to_meet_demand(spec: Spec, slices: Floats) -> Floats:
+    """Output tokens/s that each of these slices must serve to meet the demand; infinite for less than one slice."""
+    demanded = (spec.workload.requests_per_s or 0.0) * (spec.workload.output_tokens or 0) / spec.utilisation
+    return np.where(slices >= 1, demanded / (1 + LIMIT_RTOL) / np.maximum(slices, 1.0), np.inf)
+
+
+def _seconds(limit_ms: float | None) -> float:
+    """A limit in ms, with the tolerance under which it is met; infinite where there is none [s]."""
+    return np.inf if limit_ms is None else limit_ms / 1e3 * (1 + LIMIT_RTOL)
+
+
+def batch_within_hbm(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
+    """The largest batch whose KV cache fits beside the weights: ((1 - headroom) · Y · M - weights) / sequence bytes."""
+    room = (1 - spec.headroom) * layouts.replica_hbm_bytes * (1 + LIMIT_RTOL)
+    sequence = replica_kv_bytes(spec.model, spec.workload.held_tokens, layouts.replica)
+    return np.asarray(sequences_that_fit(room, replica_weights_bytes(spec.model, layouts.replica), sequence))
+
+
+def batch_within_tpot(spec: Spec, _: Layouts, curve: StepTime) -> Floats:
+    """The largest batch whose time per output token is within `slo.tpot_ms`."""
+    return np.asarray(curve.largest_batch_within(_seconds(spec.slo.tpot_ms)))
+
+
+def batch_within_ttft(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
+    """The largest batch whose first token is in time; infinite where no decode step precedes it."""
+    serving = layouts.serving
+    limit_s = (_seconds(spec.slo.ttft_ms) - serving.first_token_s) / np.maximum(serving.first_token_steps, 1.0)
+    return np.where(serving.first_token_steps > 0, curve.largest_batch_within(limit_s), np.inf)
+
+
+def batch_within_e2e(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
+    """The largest batch whose last token is in time: the steps of the first token, and G - 1 more."""
+    serving = layouts.serving
+    steps = serving.first_token_steps + (spec.workload.output_tokens or 0) - 1
+    limit_s = (_seconds(spec.slo.e2e_ms) - serving.first_token_s) / np.maximum(steps, 1.0)
+    first_alone = np.where(limit_s >= 0, np.inf, 0.0)  # with one token to a request, no batch delays its end
+    return np.where(steps > 0, curve.largest_batch_within(limit_s), first_alone)
+
+
+def batch_within_stall(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
+    """The largest batch whose step alone, without prefill, is within `slo.stall_ms`."""
+    step = replace(curve, kv_s=curve.kv_s - layouts.serving.prefill_s_per_output_token)
+    return np.asarray(step.largest_batch_within(_seconds(spec.slo.stall_ms)))
+
+
+def batch_hiding_ici(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
+    """The largest batch whose matmuls hide the interconnect, the tokens of a chunk counted; infinite where all do."""
+    hidden = np.asarray(hidden_tokens(spec.model, layouts.replica, LIMIT_RTOL))
+    return hidden - layouts.serving.chunk_tokens_per_step
+
+
+def batch_fed_by_chunks(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
+    """The largest batch that chunks keep up with: c · G / (new tokens of a prompt); infinite without chunks."""
+    chunk, workload = layouts.serving.chunk_tokens_per_step, spec.workload
+    fed = chunk * (workload.output_tokens or 0) / max(workload.new_prompt_tokens, 1e-9)
+    return np.where(chunk > 0, fed * (1 + LIMIT_RTOL), np.inf)
+
+
+def batch_for_throughput(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
+    """The smallest batch at which all slices put out `slo.min_tokens_per_s`."""
+    needed = (spec.slo.min_tokens_per_s or 0.0) / (1 + LIMIT_RTOL) / layouts.serving.slices
+    return np.asarray(curve.smallest_batch_for(needed / layouts.replicas))
+
+
+def outruns_its_chunks(spec: Spec, columns: Columns) -> Bools:
+    """Whether prompts arrive faster than chunks take them: B · (new tokens) / G > c."""
+    chunk = columns.layouts.serving.chunk_tokens_per_step
+    arriving = columns.batch * spec.workload.new_prompt_tokens / (spec.workload.output_tokens or 1)
+    return (chunk > 0) & ~is_at_most(arriving, chunk)
+
+
+def steps_wait_for_ici(spec: Spec, columns: Columns) -> Bools:
+    """Whether an MLP matmul of a step waits for the interconnect, the tokens of a chunk counted."""
+    layouts = columns.layouts
+    tokens = columns.batch + layouts.serving.chunk_tokens_per_step
+    return waits_for_ici(spec.model, layouts.replica, tokens, LIMIT_RTOL)
+
+
+def exceeds_quota(spec: Spec, columns: Columns) -> Bools:
+    """Whether a plan takes more chips of some type than its quota."""
+    layouts = columns.layouts
+    over = np.zeros(len(columns), dtype=np.bool_)
+    for limit in chips_of_quotas(spec, layouts):
+        over |= limit.is_exceeded_by(columns.slices, layouts.serving.pool_slices)
+    return over
+
+
+def chips_of_quotas(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
+    """The chips of each quota that a slice of each pool takes."""
+    pool_chips, limits = layouts.serving.pool_chips, []
+    for chip, quota in spec.search.quota.items():
+        decodes, prefills = on_chip(layouts, chip)
+        limits.append(SharedLimit(quota, np.where(decodes, layouts.chips, 0), np.where(prefills, pool_chips, 0)))
+    return limits
+
+
+def chips_in_all(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
+    """`search.max_chips`, and the chips that a slice of each pool takes of it."""
+    limit = spec.search.max_chips
+    return [] if limit is None else [SharedLimit(limit, layouts.chips, layouts.serving.pool_chips)]
+
+
+def dollars_in_all(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
+    """`search.max_usd_per_hour`, and the dollars an hour that a slice of each pool takes of it."""
+    limit = spec.search.max_usd_per_hour
+    return [] if limit is None else [SharedLimit(limit, layouts.usd_per_hour, layouts.serving.pool_usd_per_hour)]
+
+
+def rounded_up_loss(loss: float) -> float:
+    """A loss with no more digits than it was published with, still large enough; infinite where it is not known."""
+    return ceil(loss * 1e6 * (1 - LIMIT_RTOL)) / 1e6 if isfinite(loss) else loss

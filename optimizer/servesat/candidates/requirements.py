@@ -1,0 +1,339 @@
+"""The table of requirements: what a plan must satisfy, how it limits the batch, and how it is said and relaxed.
+
+A requirement is one entry of RULES. The violation masks, the breakpoints of the batch, conflicts, corrections, the cost
+of limits, the margins of `check`, certificates and the reports all read this table. CONTRIBUTING.md shows how to add an
+entry; docs/cost-model.md has every formula.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from functools import reduce
+
+import numpy as np
+
+from servesat.candidates.columns import Columns
+from servesat.candidates.layouts import Layouts, quality_losses
+from servesat.candidates.requirement_formulas import (
+    SharedLimit,
+    batch_fed_by_chunks,
+    batch_for_throughput,
+    batch_hiding_ici,
+    batch_within_e2e,
+    batch_within_hbm,
+    batch_within_stall,
+    batch_within_tpot,
+    batch_within_ttft,
+    chips_in_all,
+    chips_of_quotas,
+    dollars_in_all,
+    exceeds_quota,
+    outruns_its_chunks,
+    rounded_up_loss,
+    splits_kv_heads_unevenly,
+    steps_wait_for_ici,
+    weights_wider_than_compute,
+)
+from servesat.core.arrays import Bools, Floats, Ints
+from servesat.core.plan import Mode
+from servesat.core.quantities import number
+from servesat.core.tolerances import LIMIT_RTOL, is_at_least, is_at_most
+from servesat.cost_model.decode import waits_for_ici
+from servesat.cost_model.sharding import heads_divide, kv_heads_split
+from servesat.cost_model.step_curve import StepTime
+from servesat.spec.spec import Spec
+
+
+class Requirement(StrEnum):
+    """The name of a condition on a plan."""
+
+    HBM = "hbm"
+    TPOT = "tpot"
+    ICI = "ici"
+    HEADS = "heads"
+    KV_HEADS = "kv_heads"
+    DTYPES = "dtypes"
+    CHIPS = "chips"
+    BUDGET = "budget"
+    THROUGHPUT = "throughput"
+    TTFT = "ttft"
+    E2E = "e2e"
+    STALL = "stall"
+    CHUNK = "chunk"
+    MIN_BATCH = "min_batch"
+    QUOTA = "quota"
+    QUALITY = "quality"
+
+
+REQUIREMENT_BIT: dict[str, int] = {requirement: 1 << position for position, requirement in enumerate(Requirement)}
+"""The bit of each requirement in a violation mask."""
+
+
+class Kind(Enum):
+    """What sets a requirement: the shape of the model, the machine, the service promised, or what may be taken."""
+
+    STRUCTURE = "structure"
+    HARDWARE = "hardware"
+    SERVICE_LEVEL = "service level"
+    RESOURCE = "resource"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a requirement asks, and how it is said.
+
+    The spec states its limit at `key`, in `unit` (`usable_share`: as the share to keep free), or `stated` says whether
+    it asks for it. A column meets it where its `figure` is at most the limit (`at_least`: at least), or where it is not
+    `violated`. `largest_batch` and `smallest_batch` bound the batch of a layout, `shared` the slices of a plan.
+
+    `text` says it, with its `{limit}`. A correction may move the limit to `adjusted(figure)`, said as `correction` with
+    the new `{value}`, or with that rounded `{up}` or `{down}`; where that text is empty, no other limit would help.
+    `upgrade` is what a machine that meets it has more of. A margin is in `margin_unit`, or else in `unit`.
+    """
+
+    name: str
+    kind: Kind
+    key: str = ""
+    unit: str = ""
+    margin_unit: str | None = None
+    at_least: bool = False
+    usable_share: bool = False
+    stated: Callable[[Spec], bool] | None = None
+    figure: Callable[[Spec, Columns], Floats | Ints] | None = None
+    violated: Callable[[Spec, Columns], Bools] | None = None
+    largest_batch: Callable[[Spec, Layouts, StepTime], Floats] | None = None
+    smallest_batch: Callable[[Spec, Layouts, StepTime], Floats] | None = None
+    shared: Callable[[Spec, Layouts], Sequence[SharedLimit]] | None = None
+    text: str
+    correction: str = ""
+    adjusted: Callable[[float], float | int] = float
+    upgrade: str = ""
+
+    def limit(self, spec: Spec) -> float | None:
+        """The limit that a spec states; None where it states none, or where it is not a number."""
+        if self.figure is None:
+            return None
+        value: float | None = reduce(getattr, self.key.split("."), spec)  # type: ignore[assignment]
+        return 1 - value if self.usable_share and value is not None else value
+
+    def is_stated(self, spec: Spec) -> bool:
+        """Whether a spec asks for it."""
+        return self.limit(spec) is not None if self.stated is None else self.stated(spec)
+
+    def say(self, spec: Spec) -> str:
+        """The requirement with its limit, of a spec that states it: `tpot ≤ 15 ms`."""
+        limit = self.limit(spec)
+        quotas = ", ".join(f"{chip} ≤ {quota}" for chip, quota in spec.search.quota.items())
+        return self.text.format(limit=limit, number="" if limit is None else number(limit), quotas=quotas)
+
+    def is_violated(self, spec: Spec, columns: Columns) -> Bools:
+        """Which columns violate it, of a spec that states it; shape [columns]."""
+        if self.violated is not None:
+            return self.violated(spec, columns)
+        limit = self.limit(spec)
+        if self.figure is None or limit is None:
+            raise TypeError(f"{self.name} has neither a limit nor a rule")
+        meets = is_at_least if self.at_least else is_at_most
+        return ~meets(self.figure(spec, columns), limit)
+
+
+def is_relaxed(relaxed: int, requirement: str) -> bool:
+    """Whether a bit mask takes a requirement to hold."""
+    return bool(relaxed & REQUIREMENT_BIT[requirement])
+
+
+def mask_of(*requirements: str) -> int:
+    """The bit mask of requirements."""
+    return sum(REQUIREMENT_BIT[requirement] for requirement in requirements)
+
+
+def violations(spec: Spec, columns: Columns) -> Ints:
+    """Which requirements each column violates, as a bit mask; shape [columns]."""
+    mask = columns.layouts.serving.violated.copy()
+    for name, rule in RULES.items():
+        if rule.is_stated(spec):
+            mask |= np.where(rule.is_violated(spec, columns), REQUIREMENT_BIT[name], 0)
+    return mask
+
+
+def structural_violations(spec: Spec, layouts: Layouts) -> Ints:
+    """The bits of the structural requirements that each layout violates at any batch; shape [layouts]."""
+    shards = layouts.batch_shards
+    violated = {
+        Requirement.HEADS: ~heads_divide(spec.model, layouts.tp),
+        Requirement.KV_HEADS: ~kv_heads_split(spec.model, layouts.tp, shards, shards),
+        Requirement.DTYPES: weights_wider_than_compute(spec, layouts),
+    }
+    return sum((np.where(rows, REQUIREMENT_BIT[name], 0) for name, rows in violated.items()), np.zeros_like(shards))
+
+
+def prefill_violations(spec: Spec, layouts: Layouts) -> Ints:
+    """The bit of `ici` where prefill, a matmul over all new tokens of a prompt, waits for the interconnect."""
+    if spec.ici == "pay":
+        return np.zeros(len(layouts), dtype=np.int64)
+    tokens = np.full(len(layouts), spec.workload.new_prompt_tokens)
+    waits = waits_for_ici(spec.model, layouts.replica, tokens, LIMIT_RTOL)
+    return np.where(waits, REQUIREMENT_BIT[Requirement.ICI], 0)
+
+
+_RULES = (
+    Rule(
+        name=Requirement.HBM,
+        kind=Kind.HARDWARE,
+        key="headroom",
+        margin_unit="GB",
+        usable_share=True,
+        figure=lambda _, columns: columns.hbm_used_fraction,
+        largest_batch=batch_within_hbm,
+        text="hbm (at most {limit:.0%} of memory used)",
+        correction="headroom of {down}",
+        adjusted=lambda used: max(0.0, 1 - used),
+        upgrade="more memory",
+    ),
+    Rule(
+        name=Requirement.TPOT,
+        kind=Kind.SERVICE_LEVEL,
+        key="slo.tpot_ms",
+        unit="ms",
+        figure=lambda _, columns: columns.step_s * 1e3,
+        largest_batch=batch_within_tpot,
+        text="tpot ≤ {limit:g} ms",
+        correction="tpot up to {up} ms",
+    ),
+    Rule(
+        name=Requirement.ICI,
+        kind=Kind.HARDWARE,
+        margin_unit="us a matmul",
+        stated=lambda spec: spec.ici == "forbid",
+        violated=steps_wait_for_ici,
+        largest_batch=batch_hiding_ici,
+        text="ici (matmuls must not wait for the interconnect)",
+        upgrade="a faster interconnect",
+    ),
+    Rule(
+        name=Requirement.HEADS,
+        kind=Kind.STRUCTURE,
+        stated=lambda _: True,
+        violated=lambda spec, columns: ~heads_divide(spec.model, columns.layouts.tp),
+        text="heads (the shards must divide the query heads and d_ff)",
+    ),
+    Rule(
+        name=Requirement.KV_HEADS,
+        kind=Kind.STRUCTURE,
+        stated=lambda _: True,
+        violated=splits_kv_heads_unevenly,
+        text="kv_heads (the KV cache must split evenly)",
+    ),
+    Rule(
+        name=Requirement.DTYPES,
+        kind=Kind.STRUCTURE,
+        stated=lambda _: True,
+        violated=lambda spec, columns: weights_wider_than_compute(spec, columns.layouts),
+        text="dtypes (weights no wider than the compute dtype)",
+    ),
+    Rule(
+        name=Requirement.CHIPS,
+        kind=Kind.RESOURCE,
+        key="search.max_chips",
+        unit="chips",
+        figure=lambda _, columns: columns.chips,
+        shared=chips_in_all,
+        text="chips ≤ {limit}",
+        correction="up to {value} chips",
+        adjusted=int,
+    ),
+    Rule(
+        name=Requirement.BUDGET,
+        kind=Kind.RESOURCE,
+        key="search.max_usd_per_hour",
+        unit="$/h",
+        figure=lambda _, columns: columns.usd_per_hour,
+        shared=dollars_in_all,
+        text="budget ≤ ${limit:g}/h",
+        correction="up to ${up} an hour",
+    ),
+    Rule(
+        name=Requirement.THROUGHPUT,
+        kind=Kind.SERVICE_LEVEL,
+        key="slo.min_tokens_per_s",
+        unit="tokens/s",
+        at_least=True,
+        figure=lambda _, columns: columns.tokens_per_s,
+        smallest_batch=batch_for_throughput,
+        text="throughput ≥ {number} tokens/s",
+        correction="at least {down} tokens/s",
+    ),
+    Rule(
+        name=Requirement.TTFT,
+        kind=Kind.SERVICE_LEVEL,
+        key="slo.ttft_ms",
+        unit="ms",
+        figure=lambda _, columns: columns.ttft_s * 1e3,
+        largest_batch=batch_within_ttft,
+        text="ttft ≤ {limit:g} ms",
+        correction="ttft up to {up} ms",
+    ),
+    Rule(
+        name=Requirement.E2E,
+        kind=Kind.SERVICE_LEVEL,
+        key="slo.e2e_ms",
+        unit="ms",
+        figure=lambda _, columns: columns.e2e_s * 1e3,
+        largest_batch=batch_within_e2e,
+        text="e2e ≤ {limit:g} ms",
+        correction="e2e up to {up} ms",
+    ),
+    Rule(
+        name=Requirement.STALL,
+        kind=Kind.SERVICE_LEVEL,
+        key="slo.stall_ms",
+        unit="ms",
+        figure=lambda _, columns: columns.stall_s * 1e3,
+        largest_batch=batch_within_stall,
+        text="stall ≤ {limit:g} ms",
+        correction="stalls up to {up} ms",
+    ),
+    Rule(
+        name=Requirement.CHUNK,
+        kind=Kind.HARDWARE,
+        margin_unit="tokens a step",
+        stated=lambda spec: Mode.CHUNKED in spec.modes,
+        violated=outruns_its_chunks,
+        largest_batch=batch_fed_by_chunks,
+        text="chunk (a step's chunk must keep up with the prompts that arrive)",
+    ),
+    Rule(
+        name=Requirement.MIN_BATCH,
+        kind=Kind.SERVICE_LEVEL,
+        key="search.min_batch",
+        unit="sequences",
+        at_least=True,
+        figure=lambda _, columns: columns.batch,
+        smallest_batch=lambda spec, layouts, _: np.full(len(layouts), float(spec.search.min_batch or 1)),
+        text="batch ≥ {limit}",
+        correction="batches of {value} at least",
+        adjusted=int,
+    ),
+    Rule(
+        name=Requirement.QUOTA,
+        kind=Kind.RESOURCE,
+        margin_unit="chips of",
+        stated=lambda spec: bool(spec.search.quota),
+        violated=exceeds_quota,
+        shared=chips_of_quotas,
+        text="quota ({quotas})",
+    ),
+    Rule(
+        name=Requirement.QUALITY,
+        kind=Kind.RESOURCE,
+        key="search.max_quality_loss",
+        margin_unit="of its score",
+        figure=lambda spec, columns: quality_losses(spec, columns.layouts),
+        text="quality (loses at most {limit:.2%} of its score)",
+        correction="quality may be {value}",
+        adjusted=rounded_up_loss,
+    ),
+)
+
+RULES: dict[str, Rule] = {rule.name: rule for rule in _RULES}
+"""Every requirement by its name, in the order in which they are listed to people."""

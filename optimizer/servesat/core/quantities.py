@@ -1,0 +1,46 @@
+"""Quantities as people write them: dollars, percent, gigabytes, and figures with their units."""
+
+from math import floor, log10
+
+
+def dollars(amount: float) -> str:
+    """Four significant digits, two decimals at least: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
+    if amount < 1e-3 or amount >= 1e9:
+        return f"${amount:.4g}"
+    return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
+
+
+def number(value: float) -> str:
+    """Four significant digits, whole from a thousand on: 16.02, 0.8379, 12,340."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def change_of(fraction: float) -> str:
+    """A relative change in percent: `+12.3%`, `-4.0%`, and `0.0%` without a sign."""
+    text = f"{fraction:+.1%}"
+    return "0.0%" if text in {"+0.0%", "-0.0%"} else text
+
+
+def gigabytes(amount: float) -> str:
+    """Decimal gigabytes, as datasheets count: 405 GB, 1,024 GB, 0.54 GB."""
+    value = amount / 1e9
+    return f"{value:,.0f} GB" if value >= 100 else f"{value:.3g} GB"
+
+
+_SCALES = {
+    "B": ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
+    "$/year": ((1e6, "M$/year"), (1.0, "$/year")),
+}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A figure with its unit, four significant digits, scaled as people say it: 131.1 kB/token, 17.22 ms."""
+    base, slash, rest = unit.partition("/")
+    scales = _SCALES.get(unit) or _SCALES.get(base)
+    if scales is None:
+        text = f"{value:,.4g}" if abs(value) >= 1e6 or abs(value) < 1e3 else f"{value:,.0f}"
+        return f"{text} {unit}".strip()
+    size, name = next(((size, name) for size, name in scales if abs(value) >= size), scales[-1])
+    suffix = f"/{rest}" if slash and unit not in _SCALES else ""
+    return f"{value / size:.4g} {name}{suffix}"

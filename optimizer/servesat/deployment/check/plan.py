@@ -1,0 +1,240 @@
+"""A plan put together again from its decisions alone: every figure, and every margin."""
+
+from dataclasses import asdict, replace
+from fractions import Fraction
+from math import ceil
+from typing import NamedTuple
+
+from servesat.catalogue.chip import Chip, axis_sizes, chips_in
+from servesat.core.errors import SolverError
+from servesat.core.plan import (
+    Assignment,
+    Bill,
+    Cost,
+    MemoryUse,
+    Mode,
+    Pace,
+    Parallelism,
+    Plan,
+    PrefillPool,
+    RequestFigures,
+    StepBreakdown,
+)
+from servesat.core.result import Margin
+from servesat.deployment.check.margins import margins_of
+from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
+from servesat.deployment.check.replica import CheckedReplica, StepParts
+from servesat.spec.spec import Offer, Spec
+
+SLICES_RTOL = 2e-9
+"""How near to the demand a number of slices may come before it is called too few."""
+
+
+def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ...]]:
+    """The figures of an assignment, and how it stands to every requirement of the spec, violated or not.
+
+    Raises SolverError when the assignment is not one of the spec's: a chip, slice, axis, dtype, mode or batch not on
+    offer, or a number of slices that does not follow from the demand.
+    """
+    offer = _offer(spec, assignment)
+    replica = replica_of(spec, offer.chip, assignment)
+    pool = pool_replica_of(spec, assignment)
+    batch, workload = float(assignment.batch), spec.workload
+    prompt = prompt_of(spec, assignment, replica, pool)
+    step = replica.step(batch, workload.read_tokens, prompt.chunk_tokens, prompt.chunk_s)
+    tpot_s = step.total_s + batch * prompt.s_per_output_token
+    replicas = chips_in(assignment.topology) // replica.chips
+    tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * batch / tpot_s)
+    bills = tuple(_bill(spec, side) for side in _sides(assignment))
+    chips, usd_per_hour = sum(bill.chips for bill in bills), sum(bill.chips * bill.usd_per_chip_hour for bill in bills)
+    kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
+    parts = (
+        Parallelism(
+            tp=replica.tp, ep=replica.ep, replicas=replicas, chips=chips, kv_batch_shards=replica.batch_multiple
+        ),
+        MemoryUse(
+            weights_bytes=replica.weights_bytes,
+            kv_cache_bytes=kv_cache,
+            hbm_bytes=replica.hbm_bytes,
+            hbm_used_fraction=(replica.weights_bytes + kv_cache) / replica.hbm_bytes,
+        ),
+        Pace(
+            tpot_ms=tpot_s * 1e3,
+            step_ms=_step_ms(step, batch * prompt.s_per_output_token),
+            stall_ms=max(step.total_s, prompt.pause_s) * 1e3,
+            tokens_per_s=tokens_per_s,
+            tokens_per_s_per_chip=tokens_per_s / chips,
+        ),
+        Cost(
+            usd_per_chip_hour=offer.usd_per_chip_hour,
+            usd_per_hour=usd_per_hour,
+            usd_per_million_output_tokens=usd_per_hour / (3600 * sold_per_s) * 1e6,
+            bills=bills,
+        ),
+        _request_figures(spec, assignment, prompt, tpot_s, _Flow(tokens_per_s, sold_per_s, usd_per_hour)),
+    )
+    decisions = {name: getattr(assignment, name) for name in Assignment.__dataclass_fields__}
+    figures = {name: getattr(part, name) for part in parts for name in part.__dataclass_fields__}
+    plan = Plan(**decisions, **figures)
+    return plan, margins_of(spec, plan, prompt, replica, pool)
+
+
+class _Flow(NamedTuple):
+    """What all slices put out and cost together."""
+
+    tokens_per_s: float
+    sold_tokens_per_s: float
+    usd_per_hour: float
+
+
+def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica:
+    """One replica of an assignment."""
+    return CheckedReplica(
+        model=spec.model,
+        chip=chip,
+        topology=assignment.topology,
+        tp_axes=assignment.tp_axes,
+        ep_axes=assignment.ep_axes,
+        kv_replicated=assignment.kv_replicated,
+        weights=assignment.weights,
+        kv_cache=assignment.kv_cache,
+        compute=assignment.compute,
+        int4_group=spec.int4_group,
+        exact_wraparound=spec.wraparound == "exact",
+        pays_ici=spec.ici == "pay",
+    )
+
+
+def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None:
+    """One replica of the prefill pool, which holds its prompt's cache once, in the decode pool's dtype."""
+    pool = assignment.prefill
+    if pool is None:
+        return None
+    names = ("chip", "topology", "tp_axes", "ep_axes", "weights", "compute")
+    beside = replace(assignment, **{name: getattr(pool, name) for name in names}, kv_replicated=False)
+    return replica_of(spec, _chips(spec)[pool.chip].chip, beside)
+
+
+def _throughput(
+    spec: Spec, assignment: Assignment, prompt: Prompt, pool: CheckedReplica | None, slice_tokens_per_s: float
+) -> tuple[float, float]:
+    """Output tokens/s that all slices can put out, and those that are sold. Raises SolverError for too many slices.
+
+    With a demand the slices of each pool are the fewest that meet it: one less would not, but for rounding.
+    """
+    workload = spec.workload
+    output_tokens = workload.output_tokens or 0
+    able = {"slices": (assignment.slices, slice_tokens_per_s)}
+    if assignment.prefill is not None and pool is not None:
+        pool_replicas = chips_in(assignment.prefill.topology) // pool.chips
+        able["prefill.slices"] = (assignment.prefill.slices, pool_replicas * output_tokens / prompt.prefill_s)
+    tokens_per_s = min(count * each for count, each in able.values())
+    if workload.requests_per_s is None:
+        return tokens_per_s, spec.utilisation * tokens_per_s
+    demanded = workload.requests_per_s * output_tokens
+    for name, (count, each) in able.items():
+        if count * each * spec.utilisation * (1 + SLICES_RTOL) < demanded:
+            raise SolverError(f"{name} = {count}: too few for the demand")
+        if (count - 1) * each * spec.utilisation >= demanded:
+            raise SolverError(f"{name} = {count}: {count - 1} meet the demand")
+    return tokens_per_s, demanded
+
+
+def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s: float, flow: _Flow) -> RequestFigures:
+    workload, batch = spec.workload, assignment.batch
+    prompt_tokens, output_tokens = workload.prompt_tokens, workload.output_tokens
+    if prompt_tokens is None or output_tokens is None:
+        return RequestFigures()
+    demand = workload.requests_per_s
+    figures = RequestFigures(
+        requests_per_s=flow.tokens_per_s / output_tokens,
+        load_fraction=None if demand is None else demand * output_tokens / flow.tokens_per_s,
+        sequences_finished_per_step=batch / output_tokens,
+        kv_tokens_evicted_per_step=batch * (prompt_tokens + output_tokens) / output_tokens,
+    )
+    if assignment.mode is Mode.DECODE_ONLY:
+        return figures
+    steps = ceil(new_tokens(spec) / Fraction(assignment.chunk_tokens or 1)) if prompt.chunk_tokens else 0
+    prefill_s = prompt.prefill_s + steps * tpot_s
+    usd_per_request = flow.usd_per_hour / 3600 * output_tokens / flow.sold_tokens_per_s
+    return replace(
+        figures,
+        prefill_ms=prefill_s * 1e3,
+        transfer_ms=None if assignment.prefill is None else prompt.transfer_s * 1e3,
+        ttft_ms=(prefill_s + prompt.transfer_s) * 1e3,
+        e2e_ms=(prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s) * 1e3,
+        usd_per_request=usd_per_request,
+        usd_per_million_tokens=usd_per_request * 1e6 / (prompt_tokens + output_tokens),
+    )
+
+
+def _bill(spec: Spec, side: Assignment | PrefillPool) -> Bill:
+    """What one pool pays for, by its price."""
+    offer = _chips(spec)[side.chip]
+    chips, price = side.slices * chips_in(side.topology), offer.price
+    bill = Bill(chip=side.chip, chips=chips, usd_per_chip_hour=offer.usd_per_chip_hour)
+    if price is None:
+        return bill
+    return replace(
+        bill,
+        purchase=price.purchase,
+        cloud=price.cloud,
+        region=price.region,
+        instance=price.instance,
+        instance_chips=price.instance_chips,
+        usd_per_instance_hour=price.usd_per_instance_hour,
+        instances=None if price.instance_chips is None else chips / price.instance_chips,
+        note=price.note,
+    )
+
+
+def _step_ms(step: StepParts, prefill_s: float) -> StepBreakdown:
+    terms = {name.removesuffix("_s"): value * 1e3 for name, value in asdict(step).items()}
+    return StepBreakdown(**terms, prefill=prefill_s * 1e3)
+
+
+def _chips(spec: Spec) -> dict[str, Offer]:
+    return {offer.chip.id: offer for offer in spec.offers}
+
+
+def _sides(assignment: Assignment) -> tuple[Assignment | PrefillPool, ...]:
+    """The slices that decode, and those of the prefill pool where there is one."""
+    return (assignment,) if assignment.prefill is None else (assignment, assignment.prefill)
+
+
+def _offer(spec: Spec, assignment: Assignment) -> Offer:
+    """The offer of the chip that decodes. Raises SolverError unless all decisions are among those of the search."""
+    search, pool, chips = spec.search, assignment.prefill, _chips(spec)
+    chunks = search.chunk_tokens if assignment.mode is Mode.CHUNKED else (None,)
+    on_offer = (
+        all(side.chip in chips and _is_searched(spec, chips[side.chip].chip, side) for side in _sides(assignment))
+        and assignment.kv_cache in search.kv_cache
+        and 1 <= assignment.batch <= search.max_batch
+        and assignment.mode in spec.modes
+        and assignment.chunk_tokens in chunks
+        and (pool is not None) == (assignment.mode is Mode.DISAGGREGATED)
+        and all(side.slices >= 1 for side in _sides(assignment))
+    )
+    if not on_offer:
+        raise SolverError(f"{assignment} is not on offer in this spec")
+    return chips[assignment.chip]
+
+
+def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:
+    """Whether the search has this slice of a chip, these axes and these dtypes."""
+    moe, axes = spec.model.moe, side.tp_axes + side.ep_axes
+    sizes = axis_sizes(side.topology)
+    if side.topology not in spec.topologies_of(chip) or any(not 0 <= axis < len(sizes) for axis in axes):
+        return False
+    groups = 1
+    for axis in side.ep_axes:
+        groups *= sizes[axis]
+    return (
+        all(sizes[axis] > 1 for axis in axes)
+        and len(set(axes)) == len(axes)
+        and (not side.ep_axes or (moe is not None and moe.experts % groups == 0))
+        and (not side.sharding[2] or (spec.model.mla is not None and bool(side.tp_axes)))
+        and side.weights in spec.weights
+        and side.compute in spec.search.compute
+        and side.compute in chip.flop_per_s.by_dtype()
+    )

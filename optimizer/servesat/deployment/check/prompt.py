@@ -1,0 +1,53 @@
+"""What prefill does to a plan: its time, and what it adds to the steps of a replica that decodes."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from servesat.core.plan import Assignment, Mode
+from servesat.deployment.check.replica import CheckedReplica
+from servesat.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The prefill of one prompt [s].
+
+    `pause_s` is how long it holds up sequences that are being decoded, `s_per_output_token` what it adds for each
+    sequence of the batch; a chunk of `chunk_tokens` on each step takes `chunk_s` of FLOPs.
+    """
+
+    prefill_s: float = 0.0
+    transfer_s: float = 0.0
+    pause_s: float = 0.0
+    s_per_output_token: float = 0.0
+    chunk_tokens: float = 0.0
+    chunk_s: float = 0.0
+
+
+def cached_tokens(spec: Spec) -> Fraction:
+    """Tokens of the prompt that are in the cache already, exactly: 12,800 at a hit rate of 0.58 are 7,424."""
+    return Fraction(str(spec.workload.prefix_cache_hit)) * (spec.workload.prompt_tokens or 0)
+
+
+def new_tokens(spec: Spec) -> Fraction:
+    """Tokens of the prompt that prefill computes, exactly."""
+    return (spec.workload.prompt_tokens or 0) - cached_tokens(spec)
+
+
+def prompt_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, pool: CheckedReplica | None) -> Prompt:
+    """The prefill of an assignment in its mode; `pool` is a replica of its prefill pool, if it has one."""
+    if assignment.mode is Mode.DECODE_ONLY:
+        return Prompt()
+    cached, new = float(cached_tokens(spec)), float(new_tokens(spec))
+    if pool is not None:
+        sent = pool.sequence_bytes(spec.workload.prompt_tokens or 0)
+        networks = [side.chips * (side.chip.network_bytes_per_s or 0.0) for side in (pool, replica)]
+        return Prompt(prefill_s=pool.prompt_s(cached, new, spec.prefill_mfu), transfer_s=sent / min(networks))
+    chunk = assignment.chunk_tokens
+    if chunk is not None and chunk < new_tokens(spec):
+        whole_s = replica.prompt_flops_s(cached, new, spec.prefill_mfu)
+        return Prompt(chunk_tokens=chunk, chunk_s=whole_s * chunk / new)
+    prefill_s = replica.prompt_s(cached, new, spec.prefill_mfu)
+    return Prompt(
+        prefill_s=prefill_s, pause_s=prefill_s, s_per_output_token=prefill_s / (spec.workload.output_tokens or 1)
+    )

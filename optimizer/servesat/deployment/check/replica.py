@@ -1,0 +1,350 @@
+"""One replica of a plan in plain numbers: the ideal cost model of docs/cost-model.md, written a second time."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+
+from servesat.catalogue.chip import Axis, Chip, axis_sizes
+from servesat.catalogue.model import Experts, ModelSpec
+
+BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0, "mxfp4": 4.0, "nvfp4": 4.0}
+"""Bits of one value, without scales."""
+
+BLOCK_SCALE_BITS = {"mxfp4": 8 / 32, "nvfp4": 8 / 16}
+"""Bits a value for the 8-bit scale of a block, of the formats that have blocks."""
+
+ACTIVATION_BYTES = 2
+"""Activations travel in bf16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepParts:
+    """The terms of one decode step [s]."""
+
+    weights_s: float
+    flops_s: float
+    ici_s: float
+    kv_cache_s: float
+
+    @property
+    def total_s(self) -> float:
+        """The longest of the overlapping terms, then the KV cache [s]."""
+        return max(self.weights_s, self.flops_s, self.ici_s) + self.kv_cache_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedReplica:
+    """A model on some axes of a slice, in some dtypes; `int4_group` as in the spec."""
+
+    model: ModelSpec
+    chip: Chip
+    topology: str
+    tp_axes: tuple[int, ...]
+    ep_axes: tuple[int, ...]
+    kv_replicated: bool
+    weights: str
+    kv_cache: str
+    compute: str
+    int4_group: int | None
+    exact_wraparound: bool
+    pays_ici: bool
+
+    def _ways(self, axes: tuple[int, ...]) -> int:
+        ways = 1
+        for axis in axes:
+            ways *= axis_sizes(self.topology)[axis]
+        return ways
+
+    @cached_property
+    def tp(self) -> int:
+        """Chips that share each matrix."""
+        return self._ways(self.tp_axes)
+
+    @cached_property
+    def ep(self) -> int:
+        """Groups that the experts are spread over."""
+        return self._ways(self.ep_axes)
+
+    @property
+    def chips(self) -> int:
+        """Chips of the replica."""
+        return self.tp * self.ep
+
+    @property
+    def batch_multiple(self) -> int:
+        """What the batch is a multiple of: ep groups attend apart, and beyond K heads tp / K parts of the batch do."""
+        heads = self.model.kv_heads
+        if self.kv_replicated or self.tp <= heads or self.tp % heads:
+            return self.ep
+        return self.ep * self.tp // heads
+
+    # Parameters, each kind of them over all layers.
+
+    @property
+    def _experts(self) -> Experts | None:
+        return self.model.moe
+
+    @property
+    def _mlp_matrices(self) -> int:
+        return 3 if self.model.gated_mlp else 2
+
+    @cached_property
+    def _routed(self) -> int:
+        moe = self._experts
+        each = 0 if moe is None else self._mlp_matrices * self.model.d_model * moe.d_ff
+        return 0 if moe is None else moe.layers * moe.experts * each
+
+    @cached_property
+    def _parameters(self) -> float:
+        model = self.model
+        if model.nominal_parameters is not None:
+            return model.nominal_parameters
+        embedding = model.vocab_size * model.d_model
+        moe = self._experts
+        dense_layers = model.layers - (0 if moe is None else moe.layers)
+        mlps = dense_layers * self._mlp_matrices * model.d_model * model.d_ff
+        beside_experts = 0
+        if moe is not None:
+            router, shared = model.d_model * moe.experts, self._mlp_matrices * model.d_model * moe.shared_d_ff
+            beside_experts = moe.layers * (router + shared)
+        tables = embedding if model.tied_embeddings else 2 * embedding
+        return float(model.layers * self._attention_of_a_layer + mlps + beside_experts + self._routed + tables)
+
+    @cached_property
+    def _attention_of_a_layer(self) -> int:
+        model, mla, sparse = self.model, self.model.mla, self.model.sparse
+        width, heads = model.d_model, model.query_heads
+        if mla is None:
+            queries_and_output = 2 * width * heads * model.head_dim
+            total = queries_and_output + 2 * width * model.kv_heads * model.head_dim
+            query_input = width
+        else:
+            key_width = mla.nope_head_dim + mla.rope_head_dim
+            query_input = mla.q_lora_rank or width
+            total = (width * mla.q_lora_rank if mla.q_lora_rank else 0) + query_input * heads * key_width
+            total += width * (mla.kv_lora_rank + mla.rope_head_dim)
+            total += mla.kv_lora_rank * heads * (mla.nope_head_dim + mla.v_head_dim) + heads * mla.v_head_dim * width
+        if sparse is not None:
+            total += query_input * sparse.index_heads * sparse.index_head_dim
+            total += width * sparse.index_head_dim + width * sparse.index_heads
+        return total
+
+    @cached_property
+    def _active_parameters(self) -> float:
+        moe = self._experts
+        idle = 0.0 if moe is None else self._routed * (moe.experts - moe.experts_per_token) / moe.experts
+        return self._parameters - idle
+
+    # Bytes.
+
+    def _weight_bytes(self, dtype: str) -> float:
+        """Bytes of one weight: int4 in groups has a scale and a zero point of 16 bits for each."""
+        grouped = dtype == "int4" and self.int4_group is not None
+        return _value_bytes(dtype) + ((16 + 16) / 8 / (self.int4_group or 1) if grouped else 0.0)
+
+    @property
+    def _dtype_beside_experts(self) -> str:
+        native = self.model.native
+        only_experts = native is not None and native.experts_only and native.dtype == self.weights
+        return "bf16" if only_experts else self.weights
+
+    @property
+    def computes(self) -> bool:
+        """Whether no weight is wider than the dtype of the matmuls."""
+        return BITS[self._dtype_beside_experts] <= BITS[self.compute]
+
+    @cached_property
+    def _expert_bytes(self) -> float:
+        return self._routed * self._weight_bytes(self.weights)
+
+    @cached_property
+    def _other_bytes(self) -> float:
+        """Each group of chips that shares experts with others has all other weights once."""
+        return self.ep * (self._parameters - self._routed) * self._weight_bytes(self._dtype_beside_experts)
+
+    @property
+    def weights_bytes(self) -> float:
+        """What the replica holds of the model [bytes]."""
+        return self._other_bytes + self._expert_bytes
+
+    @property
+    def hbm_bytes(self) -> float:
+        """Memory of all its chips [bytes]."""
+        return self.chips * self.chip.hbm_bytes
+
+    @property
+    def _token_values(self) -> int:
+        mla = self.model.mla
+        return 2 * self.model.kv_heads * self.model.head_dim if mla is None else mla.kv_lora_rank + mla.rope_head_dim
+
+    @property
+    def _kv_copies(self) -> int:
+        return self.tp if self.kv_replicated else 1
+
+    def sequence_bytes(self, tokens: float) -> float:
+        """KV cache of one sequence, before any copies [bytes]."""
+        model, sparse = self.model, self.model.sparse
+        within_window = tokens if model.window_tokens is None else min(tokens, model.window_tokens)
+        full_layers = model.layers - model.window_layers
+        held = full_layers * tokens + model.window_layers * within_window
+        values = self._token_values + (0 if sparse is None else sparse.index_head_dim)
+        return values * held * _value_bytes(self.kv_cache)
+
+    def held_kv_bytes(self, tokens: float) -> float:
+        """KV cache of one sequence in all its copies [bytes]."""
+        return self._kv_copies * self.sequence_bytes(tokens)
+
+    def _read_kv_bytes(self, tokens: float) -> float:
+        sparse = self.model.sparse
+        if sparse is None:
+            return self.held_kv_bytes(tokens)
+        values = self._token_values * min(tokens, sparse.tokens) + sparse.index_head_dim * tokens
+        return self._kv_copies * self.model.layers * values * _value_bytes(self.kv_cache)
+
+    # Seconds.
+
+    def _visited(self, tokens: float) -> float:
+        """The share of a layer's experts that some of the tokens are expected to visit."""
+        moe = self._experts
+        if moe is None:
+            return 0.0
+        missed_by_one = 1 - moe.experts_per_token / moe.experts
+        return 1.0 - float(missed_by_one**tokens)
+
+    @property
+    def _hbm_bytes_per_s(self) -> float:
+        return self.chips * self.chip.hbm_bytes_per_s
+
+    @property
+    def _flop_per_s(self) -> float:
+        return self.chips * self.chip.flop_per_s.by_dtype()[self.compute]
+
+    def _load_s(self, tokens: float) -> float:
+        return (self._other_bytes + self._expert_bytes * self._visited(tokens)) / self._hbm_bytes_per_s
+
+    def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
+        """One token for each sequence of the batch, and a prefill chunk that takes `chunk_s` of FLOPs."""
+        tokens = batch + chunk_tokens
+        return StepParts(
+            weights_s=self._load_s(tokens),
+            flops_s=2 * batch * self._active_parameters / self._flop_per_s + chunk_s,
+            ici_s=self._layers_ici_s(tokens) if self.pays_ici else 0.0,
+            kv_cache_s=batch * self._read_kv_bytes(context_tokens) / self._hbm_bytes_per_s,
+        )
+
+    def prompt_flops_s(self, cached: float, new: float, mfu: float) -> float:
+        """The matmuls of the new tokens of a prompt, and their attention to all before them [s]."""
+        flop = 2 * self._active_parameters * new + self._attention_flop(cached, cached + new)
+        return flop / (mfu * self._flop_per_s)
+
+    def prompt_s(self, cached: float, new: float, mfu: float) -> float:
+        """One prompt on the replica: its FLOPs, loading the weights, or the interconnect where it is paid [s]."""
+        longest = max(self.prompt_flops_s(cached, new, mfu), self._load_s(new))
+        return max(longest, self._layers_ici_s(new)) if self.pays_ici else longest
+
+    def _attention_flop(self, first: float, last: float) -> float:
+        """Two FLOPs a value of every query and key, and of every score and value, for the tokens from first to last."""
+        model, mla, sparse = self.model, self.model.mla, self.model.sparse
+        a_pair = 2 * model.query_heads * (model.head_dim + (model.head_dim if mla is None else mla.v_head_dim))
+        if sparse is not None:
+            index = 2 * sparse.index_heads * sparse.index_head_dim
+            return model.layers * (a_pair * _met(first, last, sparse.tokens) + index * _met(first, last, inf))
+        window = inf if model.window_tokens is None else model.window_tokens
+        full, windowed = model.layers - model.window_layers, model.window_layers
+        return a_pair * (full * _met(first, last, inf) + windowed * _met(first, last, window))
+
+    # Interconnect.
+
+    def _width(self, axis: int) -> tuple[Axis, int, float]:
+        link, size = self.chip.axes[axis], axis_sizes(self.topology)[axis]
+        is_line = self.exact_wraparound and link.wraps_every is not None and size % link.wraps_every > 0
+        return link, size, link.bytes_per_s * (0.5 if is_line else 1.0)
+
+    @cached_property
+    def _gather_bytes_per_s(self) -> float:
+        """Axes of a torus, or of one speed, add up at the pace of the slowest; otherwise that one alone counts."""
+        links = [self._width(axis) for axis in self.tp_axes]
+        if not links:
+            return inf
+        widths = [width for _, _, width in links]
+        adds_up = all(link.wraps_every is not None for link, _, _ in links) or min(widths) == max(widths)
+        return min(widths) * (len(widths) if adds_up else 1)
+
+    @cached_property
+    def _exchange_bytes_per_s(self) -> float:
+        """What all groups exchange in a second: on a ring of A chips a byte travels A / 4 links, else one."""
+        paces = []
+        for axis in self.ep_axes:
+            link, size, width = self._width(axis)
+            paces.append(self.ep * width / (size / 4 if link.wraps_every is not None else 1))
+        return min(paces, default=inf)
+
+    def _gather_s(self, rows: float) -> float:
+        return ACTIVATION_BYTES * rows * self.model.d_model / self._gather_bytes_per_s
+
+    def _experts_ici_s(self, tokens: float) -> float:
+        """One way to or from the experts of a layer, for the tokens of all groups [s]."""
+        moe = self._experts
+        if moe is None:
+            return 0.0
+        groups_of_a_token = min(moe.experts_per_token, self.ep)
+        exchange = ACTIVATION_BYTES * tokens * groups_of_a_token * self.model.d_model / self._exchange_bytes_per_s
+        if self.ep == 1:
+            return self._gather_s(tokens) + exchange
+        arriving = groups_of_a_token + (1 if moe.shared_d_ff else 0)
+        return self._gather_s(tokens * arriving / self.ep) + exchange
+
+    def _layers_ici_s(self, tokens: float) -> float:
+        """Two collectives around the attention and two around the MLP of each layer [s]."""
+        layers, own = self.model.layers, tokens / self.ep
+        sparse_layers = 0 if self._experts is None else self._experts.layers
+        around_attention, around_mlp = 2 * layers * self._gather_s(own), 2 * (layers - sparse_layers)
+        return around_attention + around_mlp * self._gather_s(own) + 2 * sparse_layers * self._experts_ici_s(tokens)
+
+    def matmuls(self, tokens: float) -> list[tuple[float, float]]:
+        """For the MLP matmul of each kind of layer: the time on the interconnect, and the time that hides it [s]."""
+        model, moe, own = self.model, self._experts, tokens / self.ep
+        group_bandwidth = self.tp * self.chip.hbm_bytes_per_s
+        group_flop_per_s = self.tp * self.chip.flop_per_s.by_dtype()[self.compute]
+        value = self._weight_bytes(self._dtype_beside_experts)
+        found = []
+        if model.d_ff:
+            matrix = model.d_model * model.d_ff
+            hidden = max(value * matrix / group_bandwidth, 2 * own * matrix / group_flop_per_s)
+            found.append((self._gather_s(own), hidden))
+        if moe is not None:
+            routed = model.d_model * moe.d_ff * moe.experts * self._weight_bytes(self.weights)
+            loaded = value * model.d_model * moe.shared_d_ff / group_bandwidth
+            loaded += routed * self._visited(tokens) / self._hbm_bytes_per_s
+            columns = moe.experts_per_token * moe.d_ff + moe.shared_d_ff
+            hidden = max(loaded, 2 * own * model.d_model * columns / group_flop_per_s)
+            found.append((self._experts_ici_s(tokens), hidden))
+        return found
+
+    @property
+    def divides_heads(self) -> bool:
+        """Whether tensor parallelism divides the query heads, and the widths of the MLPs and experts."""
+        moe = self._experts
+        widths = [self.model.query_heads, self.model.d_ff]
+        widths += [] if moe is None else [moe.d_ff, moe.shared_d_ff]
+        return not any(width % self.tp for width in widths)
+
+    @property
+    def splits_kv_heads(self) -> bool:
+        """Whether each chip has as many KV heads as the others, or each head as many chips."""
+        heads = self.model.kv_heads
+        return heads % self.tp == 0 or self.tp % heads == 0
+
+
+def _value_bytes(dtype: str) -> float:
+    """Bytes of one value, with the scale of its block."""
+    return (BITS[dtype] + BLOCK_SCALE_BITS.get(dtype, 0.0)) / 8
+
+
+def _met(first: float, last: float, reach: float) -> float:
+    """The integral of min(x, reach) over the tokens from first to last: how many each of them meets."""
+    if last <= reach:
+        return (last**2 - first**2) / 2
+    if first >= reach:
+        return (last - first) * reach
+    return (reach**2 - first**2) / 2 + (last - reach) * reach
