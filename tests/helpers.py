@@ -1,9 +1,24 @@
-"""Shortcuts of the tests: specs to start from."""
+"""Shortcuts of the tests: where the repository stands, and specs to start from."""
 
+from pathlib import Path
 from typing import Any
 
 from servesat import Spec
 from servesat.catalogue.model import ModelSpec
+from servesat.core.plan import Assignment
+
+ROOT = Path(__file__).parents[1]
+AT = Assignment(
+    chip="tpu-v5e", topology="4x4", tp_axes=(0, 1), weights="int8", kv_cache="int8", compute="bf16", batch=32
+)
+"""A plan for `spec_of()` that violates nothing."""
+ON_32_CHIPS: dict[str, Any] = {
+    "model": "llama-3-405b",
+    "workload": {"context_tokens": 8192},
+    "slo": {"tpot_ms": 15},
+    "search": {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "max_chips": 32},
+}
+"""A spec without a plan: 32 chips take longer than 15 ms to load the weights."""
 
 
 def spec_of(**keys: Any) -> Spec:

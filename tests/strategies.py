@@ -1,7 +1,9 @@
 """Random specs: inline models and chips with round numbers, so that ties and exact edges are common."""
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+SOME = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 DTYPES = ("bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4")
 
 
@@ -186,3 +188,12 @@ def decoding_only(spec):
     if "prompt_tokens" not in spec["workload"]:
         return spec
     return {**spec, "search": {**spec["search"], "modes": ["decode_only"]}}
+
+
+def tight():
+    """Specs with limits that are often too much to ask, and few priced chips to widen the search to."""
+    limits = st.fixed_dictionaries(
+        {}, optional={"tpot_ms": st.sampled_from([0.01, 0.5, 5.0]), "min_tokens_per_s": st.sampled_from([1e4, 1e6])}
+    )
+    few = {"price_book": "scaling-book-2025-02"}
+    return st.builds(lambda spec, slo: {**spec, **few, "slo": {**spec.get("slo", {}), **slo}}, specs(), limits)

@@ -1,7 +1,6 @@
 """The documents are true: the figures of docs/what-if.md, recomputed."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +8,8 @@ import pytest
 from servesat import Spec, solve, what_if
 from servesat.core.quantities import change_of
 from servesat.questions.scenarios import as_written
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 WHAT_IF = (ROOT / "docs" / "what-if.md").read_text()
 BASE = Spec.load(ROOT / "examples" / "llama-3-70b-sensitivity.yaml")
 ON_4X4 = {"search.topologies": {"tpu-v5e": ["4x4"]}}

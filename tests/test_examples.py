@@ -7,8 +7,9 @@ import pytest
 
 from servesat import Status, solve
 from servesat.fleet.plan import plan_fleet
+from tests.helpers import ROOT
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 FLEETS = [path for path in EXAMPLES if path.stem.startswith("fleet-")]
 EXAMPLES = [path for path in EXAMPLES if path not in FLEETS]
 
@@ -35,6 +36,7 @@ def test_an_example_gives_the_answer_that_it_states(path: Path) -> None:
     assert plan.usd_per_million_output_tokens == pytest.approx(float(stated["usd"]), rel=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FLEETS, ids=lambda path: path.stem)
 def test_a_fleet_costs_what_its_example_states(path: Path) -> None:
     result = plan_fleet(path)

@@ -1,7 +1,6 @@
 """The README is true: its example, its output, and its set-up commands."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +11,8 @@ from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region
 from servesat.spec.search_space import Search
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Slo, Workload
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FLEETS = (ROOT / "docs" / "fleets.md").read_text()
 EXAMPLE = ROOT / "examples" / "llama-3-405b-under-15ms.yaml"
@@ -25,6 +24,7 @@ def test_the_spec_shown_is_the_example() -> None:
     assert yaml.safe_load(shown[1]) == yaml.safe_load(EXAMPLE.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "output"), re.findall(r"```\n\$ servesat (.*?)\n(.*?)```", README, re.DOTALL))
 def test_the_output_shown_is_the_real_one(command: str, output: str) -> None:
     printed = CliRunner().invoke(app, command.replace("examples/", f"{ROOT}/examples/").split()).stdout

@@ -1,0 +1,78 @@
+"""The serving modes of one pool, and all of them together, against enumeration."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from servesat import solve
+from servesat.candidates.serving_modes import SharedLayouts, enumerate_layouts
+from tests.helpers import spec_of
+from tests.strategies import SOME
+from tests.whole_requests import agrees, small_specs
+
+
+def test_layouts_are_shared_until_the_search_changes() -> None:
+    shared, base = SharedLayouts(), spec_of()
+    first = shared.of(base)
+    dearer = shared.of(base.changed({"price.tpu-v5e": 2.4, "slo.tpot_ms": 9}))
+    assert dearer.place is first.place
+    assert (dearer.usd_per_hour == 2 * first.usd_per_hour).all()
+    assert dearer.places[0].offer.usd_per_chip_hour == 2.4
+    other = base.changed({"chip.tpu-v5e.hbm_bytes_per_s": 1e12})
+    assert shared.of(other).replica.hbm_bytes_per_s[0] == 1e12
+    wider = base.changed({"search.weights": ["int8", "int4"]})
+    assert len(shared.of(wider)) == len(enumerate_layouts(wider)) == 2 * len(first)
+
+
+@pytest.mark.slow
+@SOME
+@given(small_specs(["interleaved", "chunked"], 40))
+def test_one_pool_is_as_enumerated(spec: dict[str, Any]) -> None:
+    agrees(spec)
+
+
+@pytest.mark.slow
+@settings(SOME, max_examples=40)
+@given(small_specs(["interleaved", "chunked", "disaggregated"], 5))
+def test_all_modes_together_are_as_enumerated(spec: dict[str, Any]) -> None:
+    agrees(spec)
+
+
+@pytest.mark.slow
+@SOME
+@given(small_specs(["interleaved"], 12))
+def test_a_chunk_that_holds_the_prompt_is_interleaved(spec: dict[str, Any]) -> None:
+    chunk = spec["workload"]["prompt_tokens"]
+    chunked = solve({**spec, "search": {**spec["search"], "modes": ["chunked"], "chunk_tokens": [chunk]}})
+    interleaved = solve(spec)
+    assert chunked.status == interleaved.status
+    if interleaved.plan is not None:
+        assert chunked.plan is not None
+        for figure in ("batch", "tpot_ms", "ttft_ms", "stall_ms", "usd_per_million_output_tokens"):
+            assert getattr(chunked.plan, figure) == getattr(interleaved.plan, figure)
+
+
+def test_a_prompt_alone_may_take_too_long_in_one_pool_and_not_in_another() -> None:
+    agrees(
+        {
+            "model": {
+                "name": "random", "layers": 1, "d_model": 256, "d_ff": 256, "query_heads": 8, "kv_heads": 8,
+                "head_dim": 64, "vocab_size": 1000, "gated_mlp": False, "nominal_parameters": 7e9,
+            },
+            "workload": {"prompt_tokens": 1000, "output_tokens": 1},
+            "slo": {"e2e_ms": 100.0, "stall_ms": 20.0},
+            "search": {
+                "weights": ["bf16"], "kv_cache": ["int8"], "max_batch": 5,
+                "modes": ["interleaved", "chunked", "disaggregated"],
+                "chips": [
+                    {
+                        "name": "chip0", "vendor": "random", "hbm_bytes": 16e9, "hbm_bytes_per_s": 3e11,
+                        "flop_per_s": {"bf16": 1e14, "int8": 1e13}, "topologies": ["2x2"], "usd_per_chip_hour": 0.5,
+                        "network_bytes_per_s": 1e9,
+                        "axes": [{"name": f"axis{number}", "bytes_per_s": 9e10} for number in range(2)],
+                    }
+                ],
+            },
+        }
+    )  # fmt: skip

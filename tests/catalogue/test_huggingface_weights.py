@@ -1,0 +1,55 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servesat import CatalogueError
+from servesat.catalogue.huggingface import model_fields
+from tests.catalogue.configs import LOCAL, groups, read, small
+
+KEEPS = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*"]
+EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "native"),
+    [
+        ({"quant_method": "fp8", "fmt": "e4m3"}, {"dtype": "fp8"}),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["lm_head", "gate"]}, {"dtype": "fp8"}),
+        ({"quant_method": "fp8", "modules_to_not_convert": None}, {"dtype": "fp8"}),
+        ({"quant_method": "mxfp4"}, {"dtype": "mxfp4"}),
+        (
+            {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]},
+            {"dtype": "mxfp4", "experts_only": True},
+        ),
+        ({"quant_method": "awq", "bits": 4}, {"dtype": "int4"}),
+        ({"quant_method": "gptq", "bits": 4}, {"dtype": "int4"}),
+        ({"quant_method": "gptq", "bits": 8}, {"dtype": "int8"}),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}, {"dtype": "nvfp4"}),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": EACH}, {"dtype": "nvfp4", "experts_only": True}),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": EACH[1:]}, {"dtype": "nvfp4"}),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["lm_head"]}, {"dtype": "fp8"}),
+        (groups("int", 4), {"dtype": "int4"}),
+        (groups("int", 8), {"dtype": "int8"}),
+        (groups("float", 8), {"dtype": "fp8"}),
+        (groups("float", 4, format="nvfp4-pack-quantized"), {"dtype": "nvfp4"}),
+        (groups("float", 4, format="mxfp4-pack-quantized"), {"dtype": "mxfp4"}),
+        (groups("int", 4, ignore=KEEPS), {"dtype": "int4", "experts_only": True}),
+        (groups("int", 4, ignore=["re:.*self_attn.(q|k|v|o)_proj$"]), {"dtype": "int4", "experts_only": True}),
+        (groups("int", 4, ignore=["model.layers.0.self_attn.indexer.weights_proj"]), {"dtype": "int4"}),
+        (groups("int", 4, ignore=["re:.*vision_tower.*attn.*", 3]), {"dtype": "int4"}),
+    ],
+)
+def test_published_weights_have_the_dtype_of_their_quantization(
+    tmp_path: Path, scheme: dict[str, Any], native: dict[str, Any]
+) -> None:
+    config = small("mixtral", **LOCAL, quantization_config=scheme)
+    assert model_fields(config, "")["native"] == native
+    assert read(tmp_path, config).native is not None
+    assert "native" not in model_fields(config | {"quantization_config": None}, "")
+
+
+def test_a_dense_model_has_no_experts_to_quantise_alone() -> None:
+    dense = small("llama", quantization_config=groups("int", 4, ignore=KEEPS))
+    with pytest.raises(CatalogueError, match="leaves attention out of int4: not supported without experts"):
+        model_fields(dense, "config.json")

@@ -1,0 +1,50 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.commands import EXAMPLE, run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["solve", "none.yaml"], 1, "error: none.yaml: no such file"),
+        (["solve", EXAMPLE, "--set", "slo.tpot_ms=-1"], 1, "slo.tpot_ms = -1: expected a number greater than 0"),
+        (["solve", EXAMPLE, "--price-book", "nope"], 1, "no price book 'nope'"),
+        (["solve", EXAMPLE, "--set", "nonsense"], 2, "expected KEY=VALUE"),
+        (["solve", EXAMPLE, "--time-limit", "nan"], 2, "--time-limit"),
+        (["solve", EXAMPLE, "--time-limit", "-1"], 2, "--time-limit"),
+        (["solve"], 2, "Missing argument"),
+        (["solve", EXAMPLE, "--nope"], 2, "--nope"),
+        (["chips", "tpu-v5ee"], 1, "did you mean 'tpu-v5e'"),
+        (["models", "llama-9"], 1, "no model 'llama-9'"),
+        (["prices", "none.toml"], 1, "none.toml: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_nothing_on_stdout(arguments: list[str], code: int, complaint: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert complaint in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_help_needs_neither_the_solver_nor_numpy() -> None:
+    probe = "import sys, servesat.cli; print([m for m in ('ortools', 'numpy', 'pydantic', 'rich') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_output_survives_a_terminal_without_unicode() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "from servesat.cli import app; app()", "solve", EXAMPLE],
+        capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"$2.730 per million output tokens" in shown.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("servesat ")

@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from servesat.core.errors import ServesatError
+from servesat.core.parallel import as_finished, in_chunks
+
+pytestmark = pytest.mark.slow
+
+
+def dies_at_three(item: int) -> int:
+    """A task whose process is gone before it answers for 3."""
+    if item == 3:
+        os._exit(9)
+    return item
+
+
+def test_a_process_that_dies_takes_one_item_with_it() -> None:
+    answers = list(as_finished(dies_at_three, range(7), 2, lambda item: -item))
+    assert sorted(answers) == [-3, 0, 1, 2, 4, 5, 6]
+
+
+def chunk_with_three(items: range) -> list[int]:
+    """A chunk of tasks, of which that of 3 ends its process."""
+    return [dies_at_three(item) for item in items]
+
+
+def test_chunks_end_with_a_process_that_dies_and_say_the_way_on() -> None:
+    with pytest.raises(ServesatError, match=r"a process died, .* go on with --resume"):
+        list(in_chunks(chunk_with_three, range(8), 2, largest_chunk=1))
+    assert list(in_chunks(chunk_with_three, range(4, 30), 2, largest_chunk=2)) == [[n, n + 1] for n in range(4, 30, 2)]
+
+
+def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    starter = (
+        "import os, sys, time\n"
+        "from servesat.core.parallel import as_finished, in_chunks\n"
+        "def note(item):\n"
+        f"    open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        "    time.sleep(100)\n"
+        "list(as_finished(note, range(2), 2, print))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", starter], stderr=subprocess.DEVNULL)
+    while not pids.exists() or pids.read_text().count("\n") < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, map(int, pids.read_text().split()))):
+        assert time.monotonic() < deadline, "processes outlive the run that started them"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: one that has ended may not be collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

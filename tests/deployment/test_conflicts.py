@@ -1,0 +1,70 @@
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from servesat import Requirement, Status, solve
+from servesat.candidates.evaluation import evaluate
+from servesat.deployment.conflicts import binding, minimal_conflicts
+from tests.helpers import searching, spec_of
+from tests.oracles import deployment as oracle
+from tests.strategies import tight
+
+MANY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_one_requirement_alone_can_conflict() -> None:
+    assert minimal_conflicts(evaluate(spec_of(slo={"tpot_ms": 0.1}))) == ((Requirement.TPOT,),)
+    assert minimal_conflicts(evaluate(searching(weights=["bf16"], compute=["int8"]))) == ((Requirement.DTYPES,),)
+
+
+def test_every_minimal_conflict_is_found() -> None:
+    spec = spec_of(
+        model="llama-3-405b",
+        slo={"tpot_ms": 15},
+        search={"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "max_chips": 16},
+    )
+    # 16 chips neither hold 405 GB (256 GB), nor load them in 15 ms (30.9 ms)
+    assert set(minimal_conflicts(evaluate(spec))) == {
+        (Requirement.HBM, Requirement.CHIPS),
+        (Requirement.TPOT, Requirement.CHIPS),
+    }
+
+
+def test_no_conflict_where_a_plan_exists() -> None:
+    assert minimal_conflicts(evaluate(spec_of())) == ()
+
+
+def test_two_limits_bind_together_where_neither_alone_does() -> None:
+    # 70B on 2x4: HBM holds 43.2 sequences; at 44 the step would be (70e9 + 44 · 1.342e9) / (8 · 8.2e11) = 19.67 ms
+    spec = spec_of(
+        slo={"tpot_ms": 19.6},
+        search={
+            "chips": ["tpu-v5e"],
+            "weights": ["int8"],
+            "kv_cache": ["int8"],
+            "topologies": {"tpu-v5e": ["2x4"]},
+        },
+    )
+    columns = evaluate(spec)
+    chosen = next(
+        i
+        for i in range(len(columns))
+        if columns.violated[i] == 0 and columns.batch[i] == 43 and columns.layouts.tp[i] == 8
+    )
+    assert binding(columns, chosen) == (Requirement.HBM, Requirement.TPOT)
+
+
+@pytest.mark.slow
+@MANY
+@given(tight())
+def test_conflicts_are_true_and_minimal(spec: dict[str, Any]) -> None:
+    result = solve(spec)
+    assume(result.status is Status.INFEASIBLE)
+    violations = {violated for _, violated in oracle.enumerate_plans(spec)}
+    assert result.conflict
+    for members in result.conflict:
+        assert all(violated & set(members) for violated in violations)
+        for dropped in members:
+            assert any(not violated & (set(members) - {dropped}) for violated in violations)
+    assert {frozenset(map(str, members)) for members in result.conflict} == oracle.minimal_conflicts(violations)

@@ -1,0 +1,66 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from servesat.fleet.decomposition import column_generation as decomposition
+from servesat.fleet.decomposition.covers import Covers
+
+GRIDS = (10, 100)
+
+
+def cheapest(capacity: list[float], spot: list[bool], kept: float, spare: int, price: list[float]) -> float:
+    """The least cost of whole replicas that serve a demand of 1, so much of it off spot, by trying all."""
+    best = float("inf")
+    for counts in product(range(7 + 3 * spare), repeat=len(capacity)):
+        served = sum(c * n for c, n in zip(capacity, counts, strict=True))
+        off_spot = sum(c * n for c, n, s in zip(capacity, counts, spot, strict=True) if not s)
+        largest = max((c for c, n in zip(capacity, counts, strict=True) if n), default=0.0)
+        if served - spare * largest >= 1 - 1e-12 and off_spot >= kept - 1e-12:
+            best = min(best, sum(p * n for p, n in zip(price, counts, strict=True)))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.2, 0.25, 0.37, 0.5, 0.61, 1.0, 2.3]), st.sampled_from([1.0, 1.5, 2.0, 3.3])),
+        min_size=3,
+        max_size=3,
+    ),
+    st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    st.sampled_from([0, 1, 2]),
+)
+def test_a_cover_serves_and_its_bound_is_none_too_high(
+    items: list[tuple[float, float]], kept: float, spare: int
+) -> None:
+    capacity, price = (np.array([one]) for one in zip(*items, strict=True))
+    spot = np.array([False, True, False])
+    best = cheapest(capacity[0].tolist(), spot.tolist(), kept, spare, price[0].tolist())
+    covers = Covers(capacity, spot, np.array([kept]), np.array([spare]))
+    for grids in ((7,), GRIDS):
+        (least,), (usd,), (replicas,) = covers.cheapest(price, grids)
+        assert least <= best * (1 + 1e-12) <= usd * (1 + 2e-12)
+        assert usd == pytest.approx(float((replicas * price[0]).sum()))
+        served = replicas * capacity[0]
+        assert served.sum() - spare * capacity[0][replicas > 0].max() >= 1 - 1e-12
+        assert served[~spot].sum() >= kept - 1e-12
+    if spare < 2:  # larger replicas than the demand count as the demand, which is exact for up to one to spare
+        assert least == usd == pytest.approx(best)  # all capacities are whole hundredths, so the second grid is exact
+
+
+def test_what_cannot_be_served_has_no_cover() -> None:
+    covers = Covers(np.array([[0.5, 0.0]]), np.array([True, False]), np.array([0.5]), np.array([0]))
+    (least,), (usd,), (replicas,) = covers.cheapest(np.array([[1.0, np.inf]]), GRIDS)
+    assert (least, usd, replicas.tolist()) == (np.inf, np.inf, [0, 0])
+
+
+@pytest.mark.parametrize("replicas", [1000.7, 20_000.7, 1_000_000.7])
+def test_a_cover_of_many_replicas_has_a_tight_bound(replicas: float) -> None:
+    capacity = np.array([[1 / replicas, 0.55 / replicas]])
+    covers = Covers(capacity, np.array([False, False]), np.array([0.0]), np.array([0]))
+    (least,), (usd,), counts = covers.cheapest(np.array([[1.0, 0.56]]), decomposition.GRIDS)
+    assert usd == pytest.approx(counts @ [1.0, 0.56])
+    assert replicas * (1 - 1e-9) <= least <= usd <= replicas + 1

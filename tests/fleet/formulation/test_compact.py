@@ -1,0 +1,101 @@
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from servesat import Status
+from servesat.fleet.configurations import Configuration
+from servesat.fleet.conflict import minimal_conflict
+from servesat.fleet.decomposition.covers import Covers
+from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand, fleet_instance
+from servesat.fleet.plan import plan_fleet, plan_instance
+from servesat.fleet.spec import FleetSpec
+from tests.fleet.fleets import fleet, instance_of, is_that_of_enumeration, small_fleets
+from tests.helpers import ROOT
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(small_fleets())
+def test_a_fleet_is_that_of_enumeration(raw: dict[str, Any]) -> None:
+    is_that_of_enumeration(raw)
+
+
+def test_spare_replicas_for_a_large_one_may_be_many_small_ones() -> None:
+    """Two of the large one may fail, whatever serves: 14 small ones beside one large one make up for it."""
+    raw = {
+        "hours": [1.0],
+        "needs": [{"name": "a", "demand": [2.0], "n_plus": 2, "max_share_per_region": 0.0, "max_spot_share": 1.0}],
+        "options": [
+            {"workload": "a", "name": "small", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+             "chips": 1, "usd": 1.0},
+            {"workload": "a", "name": "large", "chip": "y", "region": "q", "purchase": "on_demand", "rate": 6.0,
+             "chips": 1, "usd": 20.0},
+        ],
+        "quotas": {("q", "y"): 1},
+        "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert result.total_usd == pytest.approx(20 + 8)  # 8 + 6 - 2 * 6 is the demand
+
+
+def test_a_fleet_on_which_presolve_fails_is_explained() -> None:
+    """The example with too little, with its demand cut to what it has room for, but for a rounding."""
+    raw = yaml.safe_load((ROOT / "examples" / "fleet-too-little.yaml").read_text())
+    share = 0.5680722568072256
+    for workload in raw["workloads"].values():
+        workload["demand"] *= share * 1.0000001
+    assert plan_fleet(raw).status is Status.INFEASIBLE
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.05, 8), st.floats(0.7, 1.6)), min_size=3, max_size=24),
+    st.sampled_from([0.3, 1.0, 5.0, 30.0, 1000.0]),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_replicas_of_any_size_are_the_cheapest_cover(
+    sizes: list[tuple[float, float]], replicas: float, spare: int, kept: float
+) -> None:
+    """One workload alone, against the dynamic program: large numbers must not blur what is optimal."""
+    unit = max(RESOLUTION / max(replicas, 1), 1e5)  # of a replica of size 1
+    demand = round(unit * replicas)
+    need = WorkloadDemand("w", (demand,), (1.0,), 1.0, spare, None, 1 - kept, False, 1)
+    options = tuple(
+        ReplicaOption(
+            workload="w",
+            configuration=Configuration(f"c{number}", f"x{number}", 1, 1.0),
+            region="r",
+            purchase="spot" if number % 2 else "on_demand",
+            usd_per_chip_hour=size * usd,
+            requests_per_s=1.0,
+            capacity=int(size * unit),
+        )
+        for number, (size, usd) in enumerate(sizes)
+    )
+    model = FleetModel(FleetInstance((need,), options, (1.0,), {}, None))
+    capacity = np.array([[option.capacity / demand for option in options]])
+    spot = np.array([option.purchase == "spot" for option in options])
+    covers = Covers(capacity, spot, np.array([kept]), np.array([spare]))
+    price = np.array([[option.usd_per_chip_hour for option in options]])
+    (least,), (usd,), _ = covers.cheapest(price, (4000, 32_000))
+    found = model.solve(model.usd(), None)
+    assert found.status is Status.OPTIMAL
+    assert least * (1 - 1e-9) <= found.objective <= usd * (1 + 1e-9)
+
+
+def test_a_model_that_is_not_built_in_time_is_unknown() -> None:
+    raw = fleet()
+    instance = fleet_instance(FleetSpec.load(raw))
+    late = FleetModel(instance, deadline=0.0)
+    assert late.solve(late.usd(), None).status is Status.UNKNOWN
+    assert minimal_conflict(replace(instance, quotas=dict.fromkeys(instance.quotas, 0)), 0.0) is None
+    assert plan_fleet(raw, time_limit_s=1e-9).status is Status.UNKNOWN

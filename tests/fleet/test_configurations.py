@@ -1,0 +1,43 @@
+from typing import Any
+
+import pytest
+
+from servesat import Status
+from servesat.fleet.configurations import configurations
+from servesat.fleet.plan import plan_fleet
+from servesat.spec.spec import Spec
+from tests.fleet.fleets import CHAT, fleet, in_small_pods
+
+
+def test_two_pools_are_those_that_stand_in_the_pods() -> None:
+    """The best of any shape take a 4x8, which stands in no pod of 4x4."""
+    anywhere = plan_fleet(in_small_pods(8, {"modes": ["disaggregated"]}))
+    small = {"tpu-v5e": ["1x1", "2x2", "2x4", "4x4"]}
+    narrowed = plan_fleet(in_small_pods(8, {"modes": ["disaggregated"], "topologies": small}))
+    assert anywhere.status is Status.OPTIMAL
+    assert anywhere.total_usd == narrowed.total_usd == pytest.approx(104)
+
+
+def test_a_shape_that_no_pod_holds_is_not_rented() -> None:
+    """One 4x4 serves 16.4 requests/s, one 2x4 6.5; strips of 2x16 hold only those."""
+    region: dict[str, Any] = {"quota": {"tpu-v5e": 64}, "price": {"tpu-v5e": {"on_demand": 1.0}}}
+    deployment = {**CHAT, "model": "llama-3-70b"}
+    given = fleet(regions={"east": region}, workloads={"chat": {"deployment": deployment, "demand": 16}})
+    assert plan_fleet(given).total_usd == pytest.approx(16)
+    region["pods"] = {"tpu-v5e": {"count": 2, "shape": "2x16"}}
+    result = plan_fleet(given)
+    assert result.total_usd == pytest.approx(24)
+    assert [str(block.slice) for _, block in result.floors[0].placed] == ["2x4"] * 3
+
+
+def test_a_configuration_is_the_best_of_its_slice() -> None:
+    spec = Spec.load(CHAT)
+    found = configurations(spec, ["tpu-v5e"], keep_dominated=True)
+    assert [one.chips for one in found] == [1, 4, 8, 16, 32, 64, 128, 256][: len(found)]
+    for one in found:
+        assert one.plan is not None
+        assert one.requests_per_s == one.plan.requests_per_s
+        assert one.plan.tpot_ms <= 30
+    few = configurations(spec, ["tpu-v5e"])
+    assert set(few) <= set(found)
+    assert [one.requests_per_s for one in few] == sorted(one.requests_per_s for one in few)

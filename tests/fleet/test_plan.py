@@ -1,0 +1,104 @@
+from math import inf
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from servesat import Status
+from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.limits import FleetSolution
+from servesat.fleet.instance import fleet_instance
+from servesat.fleet.plan import cheapest, plan_fleet, plan_instance
+from servesat.fleet.spec import FleetSpec
+from tests.fleet.fleets import CHAT, chat, fleet, instance_of, one_region
+
+
+def test_the_cheaper_region_fills_up_first() -> None:
+    result = plan_fleet(fleet())
+    assert result.status is Status.OPTIMAL
+    assert {one.region for one in result.allocations} == {"east"}
+    more = plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 200}}))
+    assert {one.region for one in more.allocations} == {"east", "west"}
+    assert max(more.chips_taken["east", "tpu-v5e"]) <= 16
+    assert more.total_usd is not None
+    assert result.total_usd is not None
+    assert more.total_usd > result.total_usd
+
+
+def test_a_share_of_the_demand_survives_the_loss_of_a_region() -> None:
+    spread = plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 10, "max_share_per_region": 0.5}}))
+    served = dict.fromkeys(("east", "west"), 0.0)
+    for one in spread.allocations:
+        served[one.region] += one.replicas * one.option.requests_per_s
+    assert min(served.values()) >= 5
+
+
+@pytest.mark.parametrize(("rate", "usd", "counts"), [(4.3, 8.35, (1, 2)), (6.3, 12.02, (1, 3))])
+def test_two_types_of_gpu_beat_one_as_in_melange(rate: float, usd: float, counts: tuple[int, int]) -> None:
+    """Mélange (arXiv 2404.14527), figure 9: A10G at $1.01 and 0.37 requests/s, A100 at $3.67 and 2.0."""
+    raw = {
+        "hours": [1.0],
+        "needs": [
+            {"name": "a", "demand": [rate], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0},
+        ],
+        "options": [
+            {"workload": "a", "name": name, "chip": name, "region": "r", "purchase": "on_demand", "rate": each,
+             "chips": 1, "usd": price}
+            for name, each, price in (("a10g", 0.37, 1.01), ("a100", 2.0, 3.67))
+        ],
+        "quotas": {},
+        "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert result.status is Status.OPTIMAL
+    assert result.total_usd == pytest.approx(usd)
+    assert tuple(one.replicas for one in result.allocations) == counts
+
+
+def test_periods_that_nothing_joins_are_planned_one_by_one_and_told() -> None:
+    told: list[str] = []
+    raw = fleet(periods_h=[1, 2, 3], regions=one_region(100), workloads=chat([10.0, 40.0, 25.0]))
+    result = plan_fleet(raw, on_progress=told.append)
+    assert [what for what in told if what.startswith("period")] == [f"period {n} of 3" for n in (1, 2, 3)]
+    assert told[0] == "configurations of chat, workload 1 of 1"
+    alone = [plan_fleet({**raw, "periods_h": [h], "workloads": chat(d)}) for h, d in ((1, 10.0), (2, 40.0), (3, 25.0))]
+    assert result.total_usd == pytest.approx(sum(one.total_usd or 0.0 for one in alone))
+    assert result.proved == {"usd": True, "configurations": True, "changes": True}
+    raw["budget_usd"] = 1e6
+    told.clear()
+    assert plan_fleet(raw, on_progress=told.append).total_usd == result.total_usd
+    assert not any(what.startswith("period") for what in told)
+
+
+@pytest.mark.parametrize("one_chip", [False, True])
+def test_reserved_replicas_go_on_where_they_need_not_be_stopped(one_chip: bool) -> None:
+    """Ten are reserved for the first period, so that as many cost nothing more in the second."""
+    east = {"quota": {"tpu-v5e": 100}, "purchases": ["reserved"], "price": {"tpu-v5e": {"reserved": 1.0}}}
+    workloads = chat([60, 1], one_chip=one_chip)
+    result = plan_fleet(fleet(periods_h=[12, 12], regions={"east": east}, workloads=workloads))
+    assert [(one.period, one.replicas) for one in result.allocations] == [(0, 10), (1, 10)]
+    assert result.proved == {"usd": True, "configurations": True, "changes": True}
+
+
+def test_periods_left_open_are_planned_once_more_in_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second period is not found at first: it takes what the others leave."""
+    whole, tries = FleetModel.solve, []
+
+    def late(self: FleetModel, objective: object, time_limit_s: float | None, **keys: Any) -> FleetSolution:
+        tries.append(self.instance.needs[0].demand)
+        if tries.count(tries[-1]) == 1 and len(tries) == 2:
+            return FleetSolution(Status.UNKNOWN)
+        return whole(self, objective, time_limit_s, **keys)
+
+    raw = fleet(periods_h=[1, 2, 3], regions=one_region(100), workloads=chat([10.0, 40.0, 25.0]))
+    expected = plan_fleet(raw)
+    monkeypatch.setattr(FleetModel, "solve", late)
+    found = cheapest(fleet_instance(FleetSpec.load(raw)), perf_counter() + 30)
+    assert len(tries) == 4
+    assert tries[3] == tries[1]
+    assert (found.status, found.objective) == (Status.OPTIMAL, pytest.approx(expected.total_usd))
+
+
+def test_a_workload_that_nobody_asks_for_takes_nothing() -> None:
+    result = plan_fleet(fleet(regions=one_region(4), workloads=chat(0)))
+    assert (result.status, result.total_usd) == (Status.OPTIMAL, 0.0)

@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servesat import SpecError, Status
+from servesat.fleet.plan import plan_fleet
+from servesat.report.documents import dumps
+from tests.fleet.fleets import CHAT, chat, fleet, one_region
+from tests.helpers import ROOT
+
+
+def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
+    """A region with pods."""
+    return {"regions": {"east": {"price": {"tpu-v5e": {"on_demand": 1.0}}, "pods": pods}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"workloads": {}}, "workloads"),
+        ({"periods_h": [1, 2]}, None),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": [1, 2]}}},
+            "2 numbers, expected 1, one a period",
+        ),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": -1}}},
+            "demand.0 = -1.0: expected at least 0",
+        ),
+        ({"workloads": {"chat": {"deployment": CHAT, "demand": float("nan")}}}, "workloads.chat.demand.0 = nan"),
+        ({"workloads": {"chat": {"deployment": CHAT, "demand": "many"}}}, "demand = 'many': expected a number, a list"),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": 1, "regions": ["est"]}}},
+            "workloads.chat.regions: no region 'est'; did you mean",
+        ),
+        ({"regions": {"east": {"quota": {"tpu-v5f": 1}}}}, "regions.east: no chip 'tpu-v5f'; did you mean"),
+        ({"workloads": {"chat": {"demand": 1}}}, "workloads.chat.deployment is missing"),
+        (in_pods({"tpu-v5f": {"count": 1}}), "regions.east: no chip 'tpu-v5f'; did you mean"),
+        (in_pods({"h100-sxm": {"count": 1}}), "regions.east.pods.h100-sxm: the slices of h100-sxm are no blocks"),
+        (in_pods({"tpu-v5e": {"count": 1, "shape": "16"}}), "pods.tpu-v5e.shape = 16: expected 2 sizes"),
+        (in_pods({"tpu-v5e": {"count": 1, "shape": "16xa"}}), "pods.tpu-v5e.shape = '16xa': expected chips along"),
+        (in_pods({"tpu-v5p": {"count": 1, "shape": "4x4x8"}}), "pods.tpu-v5p.shape = 4x4x8: expected a cube"),
+        (in_pods({"tpu-v5e": {"count": 1, "shape": "16x65"}}), "expected at most 64 chips along an axis"),
+        (
+            {"regions": {"west": {"quota": {"tpu-v5e": 4}, "pods": {"tpu-v6e": {"count": 1}}}}},
+            "regions.west.pods.tpu-v6e: the quota lists none of them; did you mean 'tpu-v5e'?",
+        ),
+        (in_pods({"tpu-v5e": {"count": -1}}), "regions.east.pods.tpu-v5e.count = -1: expected at least 0"),
+        (
+            {
+                "workloads": {
+                    "chat": {"deployment": {"model": "llama-3-8b", "workload": {"context_tokens": 5}}, "demand": 1}
+                }
+            },
+            "deployment.workload.prompt_tokens is missing: a fleet serves whole requests",
+        ),
+    ],
+)
+def test_a_malformed_fleet_is_named(change: dict[str, Any], complaint: str | None) -> None:
+    if complaint is None:
+        assert plan_fleet(fleet(**change)).status is Status.OPTIMAL
+        return
+    with pytest.raises(SpecError) as error:
+        plan_fleet(fleet(**change))
+    assert complaint in str(error.value)
+
+
+def test_demand_comes_from_a_column_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "day.csv").write_text("hour,chat\n0,10\n1,20\n")
+    path = tmp_path / "fleet.yaml"
+    spec = fleet(
+        periods_h=[12, 12],
+        workloads={"chat": {"deployment": CHAT, "demand": {"csv": "day.csv", "column": "chat"}}},
+    )
+    path.write_text(json.dumps(spec))
+    assert plan_fleet(path).instance.needs[0].requests_per_s == (10.0, 20.0)
+    path.write_text(json.dumps(spec).replace('"column": "chat"', '"column": "chatt"'))
+    with pytest.raises(SpecError, match=r"has no column 'chatt'; did you mean 'chat'"):
+        plan_fleet(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"workloads": chat(1, {"quota": {"tpu-v5e": 1}})}, "workloads.chat.deployment.search.quota: expected none"),
+        (
+            {"regions": one_region(4, price_region="us-centrall")},
+            "regions.east.price_region = 'us-centrall': no price in",
+        ),
+        (
+            {"regions": one_region(4, price_book="nobook")},
+            "regions.east.price_book: no price book 'nobook' in the catalogue",
+        ),
+        ({"workloads": chat(10**400)}, "expected at most 1e12"),
+        ({"periods_h": [1e15]}, "periods_h.0 = 1000000000000000.0: expected at most 1000000.0"),
+        ({"workloads": chat({"csv": "a\0b.csv", "column": "x"})}, "cannot be read"),
+    ],
+)
+def test_what_a_fleet_cannot_mean_is_named(change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SpecError) as fault:
+        plan_fleet(fleet(**change))
+    assert complaint in str(fault.value)
+
+
+def test_a_file_of_demand_is_read_with_its_marks_and_its_faults(tmp_path: Path) -> None:
+    (tmp_path / "demand.csv").write_text("\ufeffchat,other\n5,1,9\nmany,2\n", encoding="utf-8")
+    path = tmp_path / "fleet.yaml"
+    path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chat"}))))
+    with pytest.raises(SpecError, match=r"demand.csv, line 3: chat = 'many': expected a number"):
+        plan_fleet(path)
+    path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chta"}))))
+    with pytest.raises(SpecError, match="no column 'chta'; did you mean 'chat'"):
+        plan_fleet(path)
+
+
+def test_a_deployment_written_out_finds_its_model_beside_the_fleet(tmp_path: Path) -> None:
+    source = (ROOT / "models" / "llama-3-8b.toml").read_text()
+    (tmp_path / "mine.toml").write_text(source.replace("Llama 3 8B", "Mine"))
+    given = fleet(regions=one_region(16), workloads=chat(10))
+    given["workloads"]["chat"]["deployment"]["model"] = "mine.toml"
+    path = tmp_path / "fleet.yaml"
+    path.write_text(dumps(given))
+    assert plan_fleet(path).total_usd == pytest.approx(2)

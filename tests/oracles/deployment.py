@@ -1,0 +1,140 @@
+"""The answer by enumeration: plain loops over every layout and every batch, written from DESIGN.md, not from the code.
+
+Takes the raw spec (a mapping with inline model and chips) and imports nothing from servesat, so that a mistake in the
+product's defaults, arrays or breakpoints cannot hide here too.
+"""
+
+from itertools import combinations
+from typing import Any
+
+from tests.oracles.machine import MET, machines
+
+COST_TIE_RTOL = 1e-6
+
+
+def enumerate_plans(spec: dict[str, Any]):
+    """Yield (plan, violated requirements) for every layout and batch."""
+    workload, slo, search = spec["workload"], spec.get("slo", {}), spec.get("search", {})
+    held = workload.get("context_tokens") or workload["prompt_tokens"] + workload["output_tokens"]
+    read = workload.get("context_tokens") or workload["prompt_tokens"] + workload["output_tokens"] / 2
+    pay = spec.get("ici", "forbid") == "pay"
+    for machine in machines(spec):
+        chip, n, replicas = machine.chip, machine.n, machine.replicas
+        price = spec.get("price", {}).get(chip["name"], chip.get("usd_per_chip_hour"))
+        for batch in range(1, search.get("max_batch", 4096) + 1):
+            t_ici = machine.ici_s(batch) if pay else 0.0
+            step = max(machine.load_s(batch), machine.flops_s(batch), t_ici) + machine.kv_read_s(batch, read)
+            tokens_per_s = replicas * batch / step
+            violated = machine.violations(batch, held, batch)
+            if "tpot_ms" in slo and step * 1e3 > slo["tpot_ms"] * (1 + MET):
+                violated.add("tpot")
+            if machine.waits(batch):
+                violated.add("ici")
+            if "max_chips" in search and n > search["max_chips"]:
+                violated.add("chips")
+            if "max_usd_per_hour" in search and price * n > search["max_usd_per_hour"] * (1 + MET):
+                violated.add("budget")
+            if "min_tokens_per_s" in slo and tokens_per_s * (1 + MET) < slo["min_tokens_per_s"]:
+                violated.add("throughput")
+            plan = {
+                "chip": chip["name"],
+                "topology": machine.topology,
+                "tp_axes": machine.tp_axes,
+                "ep_axes": machine.ep_axes,
+                "kv_replicated": machine.replicated,
+                "weights": machine.weights,
+                "kv_cache": machine.kv,
+                "compute": machine.compute,
+                "batch": batch,
+                "step_s": step,
+                "chips": n,
+                "tokens_per_s": tokens_per_s,
+                "usd_per_hour": price * n,
+                "usd": price * n / 3600 * step / (replicas * batch) * 1e6,
+            }
+            yield plan, frozenset(violated)
+
+
+def solve(spec: dict[str, Any]):
+    """The best plan by the order of DESIGN.md §3, or None; and the minimal conflicts, empty when there is a plan."""
+    return settled(enumerate_plans(spec), best)
+
+
+def settled(enumerated, first):
+    """The first, by `first`, of the plans that violate nothing, or None; and the minimal conflicts where none does."""
+    feasible, violations = [], set()
+    for plan, violated in enumerated:
+        violations.add(violated)
+        if not violated:
+            feasible.append(plan)
+    return (first(feasible), set()) if feasible else (None, minimal_conflicts(violations))
+
+
+def best(plans):
+    """The first of some plans by the order of DESIGN.md §3: cost, then speed, then chips, then id."""
+    cheapest = min(plan["usd"] for plan in plans)
+    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
+    fastest = min(plan["step_s"] for plan in tied)
+    tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute", "batch")
+    return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
+
+
+def k_best(spec: dict[str, Any], count: int, group):
+    """The `count` best plans, each with another `group(plan)` than the ones before."""
+    left = [plan for plan, violated in enumerate_plans(spec) if not violated]
+    chosen = []
+    while left and len(chosen) < count:
+        chosen.append(best(left))
+        left = [plan for plan in left if group(plan) != group(chosen[-1])]
+    return chosen
+
+
+WANTED = {"tokens_per_s_per_chip": -1, "batch": -1}
+"""Figures of which more is better; of the others less is."""
+
+
+def figure(plan, axis):
+    """A plan's figure in the units of the product."""
+    return {
+        "tpot_ms": plan["step_s"] * 1e3,
+        "usd_per_million_output_tokens": plan["usd"],
+        "tokens_per_s_per_chip": plan["tokens_per_s"] / plan["chips"],
+        "chips": plan["chips"],
+        "usd_per_hour": plan["usd_per_hour"],
+        "batch": plan["batch"],
+    }[axis]
+
+
+def frontier(spec: dict[str, Any], axes, group=lambda plan: None):
+    """The distinct figures that no plan of the same group equals or beats in all axes, by group.
+
+    Figures are compared to ten digits, so that one computed in another order is the same.
+    """
+    by_group: dict[Any, set] = {}
+    for plan, violated in enumerate_plans(spec):
+        if not violated:
+            scores = tuple(float(f"{WANTED.get(axis, 1) * figure(plan, axis):.9e}") for axis in axes)
+            by_group.setdefault(group(plan), set()).add(scores)
+    return {name: _undominated(scores) for name, scores in by_group.items()}
+
+
+def _undominated(scores):
+    kept = []
+    for one in sorted(scores):  # whatever dominates a score comes before it
+        if not any(all(a <= b for a, b in zip(other, one, strict=True)) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def minimal_conflicts(violations):
+    """Every minimal set of requirements that hits each violation set, by trying all of them."""
+    names = sorted(set().union(*violations))
+    found = []
+    for size in range(1, len(names) + 1):
+        for members in combinations(names, size):
+            if all(violated & set(members) for violated in violations) and not any(
+                smaller <= set(members) for smaller in found
+            ):
+                found.append(frozenset(members))
+    return set(found)

@@ -1,0 +1,201 @@
+"""Whole requests by enumeration: plain loops over modes, layouts, batches, chunks and pools.
+
+Written from docs/cost-model.md. Like tests/oracles/deployment.py it takes the raw spec, with inline model and chips,
+and imports nothing from servesat.
+"""
+
+from itertools import product
+from math import ceil
+from typing import Any
+
+from tests.oracles.deployment import COST_TIE_RTOL, settled
+from tests.oracles.machine import MET, machines
+
+MAX_SMALLER_POOL_SLICES = 4
+MOST = 60  # slices of the other pool that are tried
+
+
+def enumerate_plans(spec: dict[str, Any]):
+    """Yield (plan, violated requirements) for every mode, layout, batch and number of slices."""
+    world = World(spec)
+    for mode in spec["search"].get("modes", ["interleaved", "chunked", "disaggregated"]):
+        if mode == "interleaved":
+            yield from world.in_one_pool("interleaved", None)
+        elif mode == "chunked":
+            for chunk in spec["search"].get("chunk_tokens", [128, 256, 512, 1024, 2048, 4096, 8192]):
+                if chunk < world.new or "interleaved" not in spec["search"].get("modes", ["interleaved"]):
+                    yield from world.in_one_pool("chunked", chunk)
+        else:
+            yield from world.in_two_pools()
+
+
+def solve(spec: dict[str, Any]):
+    """The best plan by the order of docs/cost-model.md, or None; and the minimal conflicts, empty when there is one."""
+    return settled(enumerate_plans(spec), best)
+
+
+def best(plans):
+    """The first of some plans by the order of docs/cost-model.md: cost, then speed, then chips, then id."""
+    cheapest = min(plan["usd"] for plan in plans)
+    tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
+    fastest = min(plan["tpot_s"] for plan in tied)
+    tied = [plan for plan in tied if plan["tpot_s"] <= fastest * (1 + MET)]
+    return min(tied, key=lambda plan: (plan["chips"], *plan["id"]))
+
+
+class World:
+    """A spec's machines, and what they do with its workload."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec, self.model, self.workload = spec, spec["model"], spec["workload"]
+        self.search, self.slo = spec["search"], spec.get("slo", {})
+        workload = self.workload
+        self.prompt, self.output = workload["prompt_tokens"], workload["output_tokens"]
+        self.cached = self.prompt * workload.get("prefix_cache_hit", 0.0)
+        self.new = self.prompt - self.cached
+        self.held = workload.get("context_tokens") or self.prompt + self.output
+        self.read = workload.get("context_tokens") or self.prompt + self.output / 2
+        self.demand = workload.get("requests_per_s")
+        self.load = spec.get("utilisation", 1.0)
+        self.mfu, self.pay = spec.get("prefill_mfu", 1.0), spec.get("ici", "forbid") == "pay"
+        self.machines = list(machines(spec))
+
+    def prompt_flop(self, lay):
+        model, last = self.model, self.cached + self.new
+
+        def met(reach):
+            """Pairs of a new token and one that it meets: the integral of min(x, reach) over the new tokens."""
+            below = max(0.0, min(last, reach) - min(self.cached, reach))
+            inside = below * (min(last, reach) + min(self.cached, reach)) / 2
+            return inside + (self.new - below) * reach
+
+        each = 4 * model["query_heads"] * model.get("head_dim", 0)
+        if lay.mla:
+            wide = lay.mla["nope_head_dim"] + lay.mla["rope_head_dim"] + lay.mla["v_head_dim"]
+            each = 2 * model["query_heads"] * wide
+        windowed = model.get("window_layers", 0)
+        pairs = (model["layers"] - windowed) * met(last) + windowed * met(model.get("window_tokens", last))
+        total = 2 * lay.active * self.new
+        if lay.sparse:
+            index = 2 * lay.sparse["index_heads"] * lay.sparse["index_head_dim"]
+            return total + model["layers"] * (each * met(lay.sparse["tokens"]) + index * met(last))
+        return total + each * pairs
+
+    def prefill_s(self, lay):
+        flops = self.prompt_flop(lay) / (lay.y * lay.peak * self.mfu)
+        return max(lay.load_s(self.new), flops, lay.ici_s(self.new) if self.pay else 0.0)
+
+    def step_s(self, lay, batch, chunk=0):
+        riding = self.prompt_flop(lay) * chunk / self.new / (lay.y * lay.peak * self.mfu)
+        ici = lay.ici_s(batch + chunk) if self.pay else 0.0
+        whole = max(lay.load_s(batch + chunk), lay.flops_s(batch) + riding, ici)
+        return whole + lay.kv_read_s(batch, self.read)
+
+    def price(self, lay):
+        return lay.chip["usd_per_chip_hour"] * lay.n
+
+    def slices_for(self, tokens_per_s):
+        return ceil(self.demand * self.output / (self.load * tokens_per_s) * (1 - MET))
+
+    def finished(self, plan, violated):
+        """Add the violated limits that all modes share."""
+        slo, search = self.slo, self.search
+        limits = [
+            ("tpot", plan["tpot_s"] * 1e3, slo.get("tpot_ms")),
+            ("ttft", plan["ttft_s"] * 1e3, slo.get("ttft_ms")),
+            ("e2e", (plan["ttft_s"] + (self.output - 1) * plan["tpot_s"]) * 1e3, slo.get("e2e_ms")),
+            ("stall", plan["stall_s"] * 1e3, slo.get("stall_ms")),
+            ("chips", plan["chips"], search.get("max_chips")),
+            ("budget", plan["usd_per_hour"], search.get("max_usd_per_hour")),
+        ]
+        violated |= {name for name, value, limit in limits if limit is not None and value > limit * (1 + MET)}
+        if plan["tokens_per_s"] * (1 + MET) < slo.get("min_tokens_per_s", 0):
+            violated.add("throughput")
+        if plan["batch"] < search.get("min_batch", 1):
+            violated.add("min_batch")
+        if any(plan["taken"].get(chip, 0) > most for chip, most in search.get("quota", {}).items()):
+            violated.add("quota")
+        sold = self.demand * self.output if self.demand else self.load * plan["tokens_per_s"]
+        plan["usd"] = plan["usd_per_hour"] / 3600 / sold * 1e6
+        return plan, frozenset(violated)
+
+    def in_one_pool(self, mode, chunk):
+        for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
+            violated = lay.violations(batch, self.held, batch)
+            riding = chunk if chunk is not None and chunk < self.new else 0
+            step = self.step_s(lay, batch, riding)
+            if riding:
+                tpot, stall, ttft = step, step, ceil(self.new / chunk) * step
+                if batch * self.new / self.output > chunk * (1 + MET):
+                    violated.add("chunk")
+            else:
+                whole = self.prefill_s(lay)
+                tpot, stall, ttft = step + batch / self.output * whole, max(step, whole), whole
+                if lay.waits(self.new):
+                    violated.add("ici")
+            if lay.waits(batch + riding):
+                violated.add("ici")
+            replicas = lay.replicas
+            of_slice = replicas * batch / tpot
+            slices = self.slices_for(of_slice) if self.demand else 1
+            plan = {
+                "mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "chunk": chunk,
+                "slices": slices, "pool_slices": 0, "chips": slices * lay.n,
+                "usd_per_hour": slices * self.price(lay), "tokens_per_s": slices * of_slice,
+                "taken": {lay.chip["name"]: slices * lay.n},
+                "id": (*self.name(lay), batch, mode, chunk or 0, (), slices, 0),
+            }  # fmt: skip
+            yield self.finished(plan, violated)
+
+    def name(self, lay):
+        split = (lay.tp_axes, lay.ep_axes, lay.replicated)
+        return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute)
+
+    def in_two_pools(self):
+        def program(lay):
+            links = (lay.gather_s(1), lay.exchange_s(1))
+            return (lay.chip["name"], lay.tp, lay.ep, lay.replicated, links, lay.weights, lay.kv, lay.compute)
+
+        able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
+        fewest: dict[Any, int] = {}
+        for lay in able:
+            fewest[program(lay)] = min(fewest.get(program(lay), lay.n), lay.n)
+        able = [lay for lay in able if lay.n == fewest[program(lay)]]
+        for pool, lay in product(able, able):
+            if pool.kv == lay.kv and not pool.replicated:
+                yield from self.pair(pool, lay)
+
+    def pair(self, pool, lay):
+        whole = self.prefill_s(pool)
+        networks = [side.y * side.chip["network_bytes_per_s"] for side in (pool, lay)]
+        ttft = whole + pool.kv_bytes(self.prompt) / min(networks)
+        shape = pool.violations(1, self.prompt, None) | ({"ici"} if pool.waits(self.new) else set())
+        fed = pool.replicas * self.output / whole
+        for batch in range(1, self.search["max_batch"] + 1):
+            step = self.step_s(lay, batch)
+            violated = shape | lay.violations(batch, self.held, batch)
+            if lay.waits(batch):
+                violated.add("ici")
+            of_slice = lay.replicas * batch / step
+            for pool_slices, slices in self.counts(fed, of_slice):
+                taken = {lay.chip["name"]: slices * lay.n}
+                taken[pool.chip["name"]] = taken.get(pool.chip["name"], 0) + pool_slices * pool.n
+                plan = {
+                    "mode": "disaggregated", "batch": batch, "tpot_s": step, "ttft_s": ttft, "stall_s": step,
+                    "chunk": None, "slices": slices, "pool_slices": pool_slices,
+                    "chips": slices * lay.n + pool_slices * pool.n,
+                    "usd_per_hour": slices * self.price(lay) + pool_slices * self.price(pool),
+                    "tokens_per_s": min(pool_slices * fed, slices * of_slice), "taken": taken,
+                    "id": (*self.name(lay), batch, "disaggregated", 0, self.name(pool), slices, pool_slices),
+                }  # fmt: skip
+                yield self.finished(plan, set(violated))
+
+    def counts(self, fed, of_slice):
+        """Numbers of slices: what the demand needs, or up to SCARCER of one pool with any number of the other."""
+        if self.demand:
+            yield self.slices_for(fed), self.slices_for(of_slice)
+            return
+        for one, other in product(range(1, MAX_SMALLER_POOL_SLICES + 1), range(1, MOST + 1)):
+            yield one, other
+            if other > MAX_SMALLER_POOL_SLICES:
+                yield other, one

@@ -1,0 +1,29 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from servesat.deployment.check.plan import rederive
+from servesat.questions.batch_curve import batch_curve
+from tests.helpers import AT, spec_of
+
+
+def test_a_sweep_is_the_plan_at_every_batch() -> None:
+    spec = spec_of()
+    curve = batch_curve(spec, AT, 200)
+    assert curve.batch.tolist() == list(range(2, 201, 2))  # 16 ways over 8 KV heads: even batches
+    for batch in (2, 120, 138):
+        plan, _ = rederive(spec, replace(AT, batch=batch))
+        here = curve.batch.tolist().index(batch)
+        assert curve.step_ms[here] == pytest.approx(plan.tpot_ms)
+        assert curve.tokens_per_s_per_chip[here] == pytest.approx(plan.tokens_per_s_per_chip)
+        assert curve.usd_per_million[here] == pytest.approx(plan.usd_per_million_output_tokens)
+
+
+def test_a_sweep_knows_what_fits_and_what_is_compute_bound() -> None:
+    curve = batch_curve(spec_of(), AT, 200)
+    assert curve.max_batch_in_hbm == 138
+    assert curve.critical_batch == pytest.approx(120.12, abs=0.01)
+    flat = curve.tokens_per_s_per_chip[curve.batch > curve.critical_batch]
+    assert np.allclose(flat, flat[0])
+    assert batch_curve(spec_of(headroom=0.2), AT, 200).max_batch_in_hbm == 100

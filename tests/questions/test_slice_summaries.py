@@ -1,0 +1,25 @@
+import pytest
+
+from servesat import answer
+from tests.helpers import spec_of
+
+
+def test_a_slice_short_of_throughput_is_shown_at_its_most() -> None:
+    spec = spec_of(
+        model="llama-3-8b",
+        workload={"context_tokens": 32768},
+        slo={"min_tokens_per_s": 1500, "tpot_ms": 60},
+        search={"chips": ["tpu-v5e"]},
+    )
+    rejected = next(summary for summary in answer(spec).slices if summary.plan.topology == "2x2")
+    assert rejected.violated == ("throughput",)
+    assert rejected.plan.batch > 20
+    assert rejected.plan.tokens_per_s == pytest.approx(1336, abs=1)
+
+
+def test_the_slices_keep_the_order_of_ties() -> None:
+    spec = spec_of(model="llama-3-8b", workload={"context_tokens": 1024}, search={"chips": ["tpu-v5e"]})
+    for summary in answer(spec).slices:
+        topology = summary.plan.topology
+        alone = answer(spec.changed({"search.topologies": {"tpu-v5e": [topology]}}))
+        assert (alone.plan == summary.plan) if not summary.violated else alone.plan is None

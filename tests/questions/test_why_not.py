@@ -1,0 +1,82 @@
+"""Why not another plan: its break-even price, or the conflict that excludes it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from servesat import Spec, SpecError, Status, solve
+from servesat.questions.why_not import Decisions, why_not
+from tests import strategies
+from tests.helpers import ON_32_CHIPS
+from tests.strategies import SOME
+
+
+@pytest.mark.slow
+@SOME
+@given(strategies.specs(), st.sampled_from(["chip0", "chip1"]))
+def test_a_break_even_price_is_tight(spec: dict[str, Any], chip: str) -> None:
+    assume(len(spec["search"]["chips"]) == 2)
+    comparison = why_not(Spec.load(spec), Decisions(chip=chip))
+    price = comparison.break_even_usd_per_chip_hour
+    assume(price is not None)
+    assert price is not None
+
+    def winner(usd: float) -> str:
+        plan = solve({**spec, "price": {chip: usd}}).plan
+        assert plan is not None
+        return plan.chip
+
+    assert winner(price * 0.999) == chip
+    assert winner(price * 1.001) != chip
+
+
+def test_why_not_an_h100() -> None:
+    spec = Spec.load({**ON_32_CHIPS, "search": {"weights": ["int8"]}})
+    comparison = why_not(spec, Decisions(chip="h100-sxm"))
+    assert comparison.best.plan is not None
+    assert comparison.alternative.plan is not None
+    assert comparison.alternative.plan.chip == "h100-sxm"
+    assert comparison.best.plan.chip != "h100-sxm"
+    assert comparison.break_even_usd_per_chip_hour == pytest.approx(
+        6.88
+        * comparison.best.plan.usd_per_million_output_tokens
+        / comparison.alternative.plan.usd_per_million_output_tokens
+    )
+
+
+def test_why_not_is_answered_by_a_conflict() -> None:
+    spec = Spec.load({**ON_32_CHIPS, "search": {"chips": ["tpu-v5e"], "weights": ["int8"]}})
+    comparison = why_not(spec, Decisions(topology="4x8"))
+    assert comparison.alternative.status is Status.INFEASIBLE
+    assert comparison.alternative.conflict == (("tpot",),)
+    assert comparison.break_even_usd_per_chip_hour is None
+
+
+def test_why_not_a_batch_or_a_dtype_outside_the_search() -> None:
+    spec = Spec.load({**ON_32_CHIPS, "search": {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"]}})
+    smaller = why_not(spec, Decisions(batch=40)).alternative.plan
+    assert smaller is not None
+    assert (smaller.topology, smaller.batch) == ("8x8", 40)
+    narrower = why_not(spec, Decisions(weights="int4")).alternative.plan
+    assert narrower is not None
+    assert narrower.weights == "int4"
+    assert narrower.usd_per_million_output_tokens < 2.730163  # it was not searched, and would win
+
+
+def test_no_price_helps_a_plan_that_another_on_its_chip_beats() -> None:
+    spec = Spec.load({**ON_32_CHIPS, "slo": {}, "search": {"weights": ["int8"]}})
+    worse = why_not(spec, Decisions(chip="h100-sxm", batch=1))
+    assert worse.alternative.plan is not None
+    assert worse.break_even_usd_per_chip_hour is None
+
+
+def test_decisions_not_on_offer_are_refused() -> None:
+    spec = Spec.load(ON_32_CHIPS)
+    with pytest.raises(SpecError, match=r"--topology 5x5: not offered by tpu-v5e"):
+        why_not(spec, Decisions(topology="5x5"))
+    with pytest.raises(SpecError, match="no chip 'tpu-v9'"):
+        why_not(spec, Decisions(chip="tpu-v9"))
+    with pytest.raises(SpecError, match="'int3': expected one of"):
+        why_not(spec, Decisions(weights="int3"))

@@ -1,0 +1,124 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from servesat.cli import app
+from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
+from tests.helpers import ROOT
+
+BOOK = {
+    "model": "llama-3-70b", "chip": "tpu-v5e", "topology": "4x4", "weights": "int8", "kv_cache": "int8",
+    "compute": "bf16", "contexts": "2048,8192,65536", "max_batch": 512, "price": None,
+}  # fmt: skip
+
+
+def layout(**changes: Any):
+    return *read_layout(**BOOK | changes), (BOOK | changes)["max_batch"]
+
+
+def test_pareto_holds_the_batches_that_fit() -> None:
+    chart = pareto_chart(*layout())
+    assert [frame.label for frame in chart.frames] == ["2,048 tokens", "8,192 tokens", "65,536 tokens"]
+    assert (chart.log_x, chart.log_y, chart.first_frame) == (False, True, 1)
+    memory_bound, compute_bound = chart.frames[1].series
+    assert memory_bound.hover[0].startswith("batch 2<br>5.54 ms")
+    # even batches to 120, one past it to 138, the two lines joined at 120
+    assert len(memory_bound.x) == 60
+    assert (len(compute_bound.x), compute_bound.x[0]) == (10, memory_bound.x[-1])
+    assert max(compute_bound.x) == pytest.approx(
+        2 * 70e9 * 138 / (16 * 1.97e14) * 1e3 + 138 * 163_840 * 8192 / (16 * 8.2e11) * 1e3
+    )
+    assert chart.frames[2].series[1].x == []  # 64k of context never gets there
+
+
+def test_breakdown_marks_the_compute_bound_sector_and_full_hbm() -> None:
+    chart = breakdown_chart(*layout())
+    frame = chart.frames[1]
+    assert [series.name for series in frame.series] == ["weights", "KV cache", "FLOPs", "step"]
+    assert frame.shade_from == pytest.approx(120.12, abs=0.01)
+    assert (frame.rule_at, frame.rule_label) == (138.0, "HBM full at 138")
+    assert frame.series[0].y == pytest.approx([70e9 / (16 * 8.2e11) * 1e3] * 256)
+    assert chart.log_x
+    assert chart.log_y
+
+
+def test_a_context_at_which_nothing_fits_says_so() -> None:
+    for chart in (pareto_chart(*layout(contexts="8192,10000000")), breakdown_chart(*layout(contexts="8192,10000000"))):
+        assert [frame.label for frame in chart.frames] == ["8,192 tokens", "10,000,000 tokens (no batch fits)"]
+        assert chart.frames[1].rule_at is None
+
+
+def test_another_model_on_another_chip() -> None:
+    chart = breakdown_chart(
+        *layout(model="llama-3-405b", chip="h100-sxm", topology="8x2", weights="fp8", compute="fp8")
+    )
+    assert chart.title == "LLaMA 3 405B on h100-sxm 8x2, fp8 weights, int8 KV cache, fp8 FLOPs: where a step goes"
+    assert chart.frames[0].series[0].y[0] == pytest.approx(405e9 / (16 * 3.35e12) * 1e3)
+
+
+def test_a_chip_of_ones_own(tmp_path: Path) -> None:
+    text = (ROOT / "hardware" / "chips" / "l4.toml").read_text()
+    (tmp_path / "mine.toml").write_text('id = "other"\n' + text)
+    chart = pareto_chart(*layout(chip=str(tmp_path / "mine.toml"), topology="8", model="llama-3-8b", price=0.8))
+    assert "on other 8" in chart.title
+    assert chart.frames[0].series[0].hover[0].endswith("per million tokens")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["figure", *arguments])
+
+
+@pytest.mark.parametrize("kind", ["pareto", "breakdown"])
+def test_html_is_self_contained_with_a_slider_position_for_each_context(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "figure.html"
+    result = run(kind, "--out", str(out), "--contexts", "2048,8192")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    page = out.read_text()
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
+    assert "Plotly.newPlot" in page
+    [slider], _ = json.JSONDecoder().raw_decode(page, page.index('"sliders":') + len('"sliders":'))
+    assert [step["label"] for step in slider["steps"]] == ["2,048 tokens", "8,192 tokens"]
+    assert [sum(step["args"][0]["visible"]) for step in slider["steps"]] == [2 if kind == "pareto" else 4] * 2
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_images(tmp_path: Path, ending: str, magic: bytes) -> None:
+    out = tmp_path / f"figure.{ending}"
+    assert run("breakdown", "--out", str(out), "--contexts", "8192").exit_code == 0
+    assert out.read_bytes().startswith(magic)
+    assert out.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["pareto", "--out", "x.gif"], 1, "cannot draw a '.gif' file; expected .html, .png, .svg, .pdf"),
+        (["pareto", "--out", "none/x.html"], 1, "none/x.html: cannot be written"),
+        (["pareto", "--out", "x.html", "--contexts", "1,a"], 1, "--contexts '1,a': expected whole numbers"),
+        (["pareto", "--out", "x.html", "--contexts", "0"], 1, "workload.context_tokens = 0: expected at least 1"),
+        (["pareto", "--out", "x.html", "--topology", "4x5"], 1, "'4x5' is not offered"),
+        (["pareto", "--out", "x.html", "--chip", "tpu-v9"], 1, "no chip 'tpu-v9'"),
+        (["pareto", "--out", "x.html", "--weights", "int3"], 1, "'int3': expected one of"),
+        (["pareto", "--out", "x.html", "--compute", "fp8"], 1, "no chip searched has a peak"),
+        (["pareto", "--out", "x.html", "--model", "llama-3-405b"], 1, "nothing to draw: on tpu-v5e 4x4 no batch fits"),
+        (["pareto", "--out", "x.html", "--topology", "16x16"], 1, "256 ways do not divide the query heads"),
+        (
+            ["pareto", "--out", "x.html", "--topology", "8x8", "--max-batch", "7"],
+            1,
+            "64 ways need batches of 8 at least",
+        ),
+        (["pareto", "--out", "x.html", "--chip", "l4", "--topology", "8"], 1, "l4 has no price in list-2026-11"),
+        (["pareto", "--out", "x.html", "--weights", "bf16", "--compute", "int8"], 1, "the weights, bf16, are wider"),
+        (["pareto"], 2, "Missing option"),
+        (["pie", "--out", "x.html"], 2, "'pie'"),
+    ],
+)
+def test_a_mistake_is_named(arguments: list[str], code: int, complaint: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert complaint in result.stderr

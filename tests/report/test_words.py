@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import pytest
+
+from servesat import Requirement, answer
+from servesat.core.quantities import dollars, gigabytes
+from servesat.report.words import conflict, ways
+from tests.helpers import searching, spec_of
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (2.730163, "$2.730"),
+        (0.782487, "$0.7825"),
+        (28.988, "$28.99"),
+        (76.8, "$76.80"),
+        (1234.5, "$1,234.50"),
+        (2.954e-5, "$2.954e-05"),
+    ],
+)
+def test_dollars(amount: float, text: str) -> None:
+    assert dollars(amount) == text
+
+
+@pytest.mark.parametrize(("amount", "text"), [(405e9, "405 GB"), (1.024e12, "1,024 GB"), (5.37e8, "0.537 GB")])
+def test_gigabytes(amount: float, text: str) -> None:
+    assert gigabytes(amount) == text
+
+
+def test_ways() -> None:
+    plan = answer(searching(topologies={"tpu-v5e": ["4x4"]})).plan
+    assert plan is not None
+    assert ways(plan) == "16-way tensor parallelism over axes 0 and 1"
+    assert ways(replace(plan, tp=4, tp_axes=(1,))) == "4-way tensor parallelism over axis 1"
+    assert ways(replace(plan, tp=1, tp_axes=())) == "no tensor parallelism"
+
+
+def test_a_conflict_is_a_sentence() -> None:
+    spec = spec_of(
+        slo={"tpot_ms": 15, "min_tokens_per_s": 1e6},
+        search={"chips": ["tpu-v5e"], "max_chips": 32, "max_usd_per_hour": 9},
+    )
+    assert (
+        conflict([Requirement.TPOT, Requirement.CHIPS], spec)
+        == "tpot ≤ 15 ms and chips ≤ 32 cannot hold together on tpu-v5e"
+    )
+    assert (
+        conflict([Requirement.TPOT, Requirement.BUDGET, Requirement.THROUGHPUT], spec)
+        == "tpot ≤ 15 ms, budget ≤ $9/h and throughput ≥ 1,000,000 tokens/s cannot hold together on tpu-v5e"
+    )
+    assert (
+        conflict([Requirement.HBM], spec_of(headroom=0.2))
+        == "no plan satisfies hbm (at most 80% of memory used) on tpu-v5e"
+    )
