@@ -1,7 +1,10 @@
+import pytest
+
+from servesat import solve
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.requirements import mask_of
 from servesat.core.tolerances import COST_TIE_RTOL
-from tests.helpers import nearly_flat, searching, spec_of
+from tests.helpers import nearly_flat, searching, spec_of, toy_spec
 
 
 def test_breakpoints_of_every_requirement_are_kept_whatever_the_others_forbid() -> None:
@@ -32,3 +35,19 @@ def test_the_smallest_batch_within_the_tie_band_is_a_column() -> None:
     assert smallest < 4000
     columns = evaluate(spec)
     assert smallest in columns.batch.tolist()
+
+
+@pytest.mark.parametrize("utilisation", [1.0, 0.7, 0.9])
+@pytest.mark.parametrize("slices", [1, 3, 7, 49])
+def test_a_demand_that_some_slices_meet_exactly_takes_no_more_of_them(slices: int, utilisation: float) -> None:
+    spec = toy_spec(search={"modes": ["interleaved"], "min_batch": 8, "max_batch": 8}, utilisation=utilisation)
+    alone = solve(spec).plan
+    assert alone is not None
+    assert alone.requests_per_s is not None
+    demand = slices * utilisation * alone.requests_per_s
+    plan = solve(spec.changed({"workload.requests_per_s": demand})).plan
+    assert plan is not None
+    assert plan.slices == slices
+    more = solve(spec.changed({"workload.requests_per_s": demand * (1 + 1e-6)})).plan
+    assert more is not None
+    assert more.slices == slices + 1

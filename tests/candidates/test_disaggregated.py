@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from servesat import Spec, SpecError, Status, solve
+from tests.helpers import toy_chip, toy_spec
 from tests.strategies import SOME
 from tests.whole_requests import BOOK, MATMULS_S, PAIRED, agrees, in_mode, plan_of, small_specs
 
@@ -116,3 +117,31 @@ def test_slices_enough_for_a_throughput_are_tried_where_no_batch_meets_the_other
             },
         }
     )  # fmt: skip
+
+
+def test_of_pairs_that_tie_the_faster_wins_though_its_bound_is_higher(monkeypatch: pytest.MonkeyPatch) -> None:
+    # twice the machine for a little more than twice the price: within a tie, and in half the time
+    fast = toy_chip("b-fast", hbm_bytes_per_s=2e12, flop_per_s={"bf16": 2e15}, usd_per_chip_hour=2.0 * (1 + 4e-7))
+    prompts = {"prompt_tokens": 1000, "output_tokens": 1000, "requests_per_s": 53.0}
+    search = {"modes": ["disaggregated"], "min_batch": 32, "max_batch": 32, "quota": {"a-prefill": 10}}
+    prefill = toy_chip("a-prefill", hbm_bytes=2.1e9, flop_per_s={"bf16": 1e16})  # holds no batch of 32
+    spec = toy_spec(prefill, toy_chip("a-slow"), fast, workload=prompts, search=search)
+    for pairs_at_a_time in (1, 500):
+        monkeypatch.setattr("servesat.candidates.disaggregated.PAIRS_AT_A_TIME", pairs_at_a_time)
+        plan = plan_of(spec)
+        assert plan.prefill is not None
+        assert (plan.prefill.chip, plan.chip) == ("a-prefill", "b-fast")
+
+
+def test_the_slower_network_of_two_pools_delays_the_first_token() -> None:
+    # 8 MB of cache: 0.8 ms from a toy chip to another, 80 ms where either side has a hundredth of its network
+    slow = toy_chip("slow", network_bytes_per_s=1e8, usd_per_chip_hour=0.5)
+    spec = toy_spec(slow, toy_chip(usd_per_chip_hour=1.0), search={"modes": ["disaggregated"]})
+    cheapest = plan_of(spec)
+    assert cheapest.prefill is not None
+    assert (cheapest.chip, cheapest.prefill.chip) == ("slow", "slow")
+    assert cheapest.transfer_ms == pytest.approx(80)
+    in_time = plan_of(spec.changed({"slo.ttft_ms": 10.0}))
+    assert in_time.prefill is not None
+    assert (in_time.chip, in_time.prefill.chip) == ("toy", "toy")
+    assert in_time.transfer_ms == pytest.approx(0.8)

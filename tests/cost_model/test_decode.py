@@ -1,7 +1,20 @@
 import pytest
 
 from servesat.catalogue.load import load_model
-from servesat.cost_model.decode import Replica, decode_step, mlp_matmuls, usd_per_million_tokens
+from servesat.cost_model.decode import (
+    Replica,
+    decode_step,
+    expert_matrix_s,
+    experts_ici_s,
+    layers_ici_s,
+    mlp_matmuls,
+    replica_kv_bytes,
+    replica_weights_bytes,
+    usd_per_million_tokens,
+    waits_for_ici,
+    weights_load_s,
+)
+from tests.helpers import moe_model
 
 
 def v5e(tp: int, axes: int, weights: float = 1.0, kv_cache: float = 1.0) -> Replica:
@@ -47,3 +60,93 @@ def test_matmul_of_the_book_on_4x8() -> None:
 
 def test_cost_of_a_million_tokens() -> None:
     assert usd_per_million_tokens(36.0, 1000.0) == pytest.approx(10.0)
+
+
+# Four layers, three of them with 8 experts of width 512 (2 a token) and shared ones of width 256; D = 256, F = 1024.
+MIXTURE = moe_model()
+OF_EXPERTS = 3 * 8 * 3 * 256 * 512  # parameters
+
+
+def groups(tp: int = 2, ep: int = 4, **keys: float) -> Replica:
+    """Groups of tp chips at 1 TB/s and 1 TFLOP/s; 1 GB/s within a group, 4 GB/s between all of them."""
+    return Replica(
+        **{
+            "tp": tp, "ep": ep, "hbm_bytes_per_s": 1e12, "flop_per_s": 1e12, "tp_bytes_per_s": 1e9,
+            "ep_bytes_per_s": 4e9, "weights_value_bytes": 2.0, "expert_value_bytes": 1.0, "kv_cache_value_bytes": 1.0,
+        } | keys
+    )  # fmt: skip
+
+
+def test_one_way_to_the_experts_is_an_exchange_and_a_gather_of_what_arrives_and_the_shared_token() -> None:
+    # 64 tokens to 2 groups each: 2 · 64 · 2 · 256 bytes over 4 GB/s; within a group 64 · (2 + 1) / 4 rows over 1 GB/s
+    exchange, gather = 2 * 64 * 2 * 256 / 4e9, 2 * 64 * 3 / 4 * 256 / 1e9
+    assert experts_ici_s(MIXTURE, groups(), 64.0) == pytest.approx(exchange + gather)
+
+
+def test_without_shared_experts_only_what_arrives_is_gathered() -> None:
+    alone = MIXTURE.model_copy(update={"moe": MIXTURE.moe.model_copy(update={"shared_d_ff": 0})})
+    exchange, gather = 2 * 64 * 2 * 256 / 4e9, 2 * 64 * 2 / 4 * 256 / 1e9
+    assert experts_ici_s(alone, groups(), 64.0) == pytest.approx(exchange + gather)
+
+
+def test_experts_in_one_group_take_the_gather_of_every_token_alone() -> None:
+    replica = groups(tp=8, ep=1, ep_bytes_per_s=float("inf"))
+    assert experts_ici_s(MIXTURE, replica, 64.0) == pytest.approx(2 * 64 * 256 / 1e9)
+
+
+def test_layers_with_experts_go_to_them_and_back_and_gather_twice_around_their_attention() -> None:
+    # 4 · 4 - 2 · 3 = 10 gathers of a group's 16 tokens, and 2 · 3 ways to or from experts
+    gather = 2 * 16 * 256 / 1e9
+    way = 2 * 64 * 2 * 256 / 4e9 + 2 * 48 * 256 / 1e9
+    assert layers_ici_s(MIXTURE, groups(), 64.0) == pytest.approx(10 * gather + 6 * way)
+
+
+def test_each_group_holds_all_but_the_experts() -> None:
+    others = 4 * 2 * 256 * 32 * (8 + 4) + 3 * 256 * 1024 + 3 * (3 * 256 * 256 + 256 * 8) + 2 * 256 * 1000
+    assert replica_weights_bytes(MIXTURE, groups()) == 4 * 2 * others + OF_EXPERTS
+
+
+def test_a_step_loads_the_experts_that_its_tokens_visit() -> None:
+    # one token visits 2 of 8; two tokens visit 1 - (3/4)² = 7/16 of them
+    all_groups = 8 * 1e12
+    resident = replica_weights_bytes(MIXTURE, groups()) - OF_EXPERTS
+    assert weights_load_s(MIXTURE, groups(), 1.0) == pytest.approx((resident + OF_EXPERTS / 4) / all_groups)
+    assert weights_load_s(MIXTURE, groups(), 2.0) == pytest.approx((resident + OF_EXPERTS * 7 / 16) / all_groups)
+
+
+def test_copies_of_a_cache_are_held_and_read() -> None:
+    replica = groups(kv_copies=2.0)
+    a_token = 2 * 4 * 32 * 4  # K, H and layers
+    assert replica_kv_bytes(MIXTURE, 100.0, replica) == 2 * a_token * 100
+    assert decode_step(MIXTURE, 100.0, replica, 3.0, pay_ici=False).kv_cache_s == pytest.approx(
+        3 * 2 * a_token * 100 / 8e12
+    )
+
+
+def test_a_chunk_adds_its_flops_and_joins_the_collectives() -> None:
+    plain = decode_step(MIXTURE, 100.0, groups(), 4.0, pay_ici=True)
+    with_chunk = decode_step(MIXTURE, 100.0, groups(), 4.0, pay_ici=True, chunk_tokens=60.0, chunk_s=0.5)
+    assert with_chunk.flops_s == plain.flops_s + 0.5
+    assert with_chunk.ici_s == layers_ici_s(MIXTURE, groups(), 64.0)
+    assert with_chunk.weights_s == weights_load_s(MIXTURE, groups(), 64.0)
+    assert with_chunk.kv_cache_s == plain.kv_cache_s
+
+
+def test_the_matmuls_of_dense_layers_and_of_experts() -> None:
+    dense, experts = mlp_matmuls(MIXTURE, groups(), 8.0)  # two tokens a group, of tp = 2 chips
+    assert dense.ici_s == pytest.approx(2 * 2 * 256 / 1e9)
+    assert dense.hbm_s == pytest.approx(2 * 256 * 1024 / 2e12)
+    assert dense.math_s == pytest.approx(2 * 2 * 256 * 1024 / 2e12)
+    visited = 1 - 0.75**8
+    assert experts.ici_s == experts_ici_s(MIXTURE, groups(), 8.0)
+    assert experts.hbm_s == pytest.approx(2 * 256 * 256 / 2e12 + 256 * 512 * 8 * visited / 8e12)
+    assert experts.math_s == pytest.approx(2 * 2 * 256 * (2 * 512 + 256) / 2e12)
+    assert expert_matrix_s(MIXTURE, groups()) == (2 * 256 * 256 / 2e12, 256 * 512 * 8 / 8e12)
+
+
+def test_a_step_waits_where_the_matmul_of_any_kind_of_layer_does() -> None:
+    experts = mlp_matmuls(MIXTURE, groups(), 8.0)[1]
+    assert experts.ici_s > experts.hidden_s
+    assert waits_for_ici(MIXTURE, groups(), 8.0, 0.0)
+    assert not waits_for_ici(MIXTURE, groups(), 8.0, float(experts.ici_s / experts.hidden_s))
+    assert not waits_for_ici(MIXTURE, groups(tp_bytes_per_s=1e15, ep_bytes_per_s=1e15), 8.0, 0.0)

@@ -1,18 +1,22 @@
 import pytest
 
-from servesat.catalogue.load import load_model
+from servesat.catalogue.load import load_chip, load_model
 from servesat.cost_model.memory import (
+    activation_bytes,
     active_parameters,
+    attention_scores_bytes,
+    chips_to_hold,
     counted_parameters,
     expert_parameters,
     experts_touched,
     kv_cache_bytes,
     kv_read_bytes,
     parameters,
+    sequences_that_fit,
+    smallest_slice,
     weights_bytes,
 )
-from servesat.cost_model.precision import Precision, value_bytes
-from tests.helpers import moe_model, spec_of
+from tests.helpers import moe_model
 
 
 @pytest.mark.parametrize(
@@ -114,27 +118,22 @@ def test_groups_that_share_experts_each_hold_the_rest() -> None:
     assert weights_bytes(model, 2.0, 0.5, 4) == 0.5 * experts + 4 * 2 * rest
 
 
-@pytest.mark.parametrize(
-    ("dtype", "group", "bits"),
-    [
-        ("int4", None, 4),
-        ("int4", 128, 4.25),
-        ("int4", 32, 5),
-        ("mxfp4", 128, 4.25),
-        ("nvfp4", None, 4.5),
-        ("int8", 128, 8),
-    ],
-)
-def test_scales_count(dtype: str, group: int | None, bits: float) -> None:
-    assert value_bytes(dtype, group) * 8 == bits
+def test_the_smallest_slice_holds_weights_that_fill_it_exactly() -> None:
+    v5e = load_chip("tpu-v5e")  # 16 GB a chip; slices of 1, 4, 8, 16, 32 … chips
+    assert smallest_slice(8 * 16e9, v5e) == "2x4"
+    assert smallest_slice(8 * 16e9 + 1, v5e) == "4x4"
+    assert smallest_slice(0.5 * 8 * 16e9, v5e, headroom=0.5) == "2x4"
+    assert smallest_slice(257 * 16e9, v5e) is None
 
 
-def test_native_experts_leave_the_rest_in_bf16() -> None:
-    spec = spec_of(model="gpt-oss-120b", search={"chips": ["h100-sxm"]})
-    precision = Precision(spec.model)
-    assert (precision.expert_value_bytes("mxfp4"), precision.resident_value_bytes("mxfp4")) == (4.25 / 8, 2)
-    assert (precision.expert_value_bytes("int8"), precision.resident_value_bytes("int8")) == (1, 1)
-    held = weights_bytes(spec.model, precision.resident_value_bytes("mxfp4"), precision.expert_value_bytes("mxfp4"))
-    assert held == pytest.approx(65.2e9, rel=0.01)  # the checkpoint: 65.2 GB
-    assert not precision.fits_compute("mxfp4", "fp8")
-    assert precision.fits_compute("mxfp4", "bf16")
+def test_chips_to_hold() -> None:
+    assert chips_to_hold(36e9, load_chip("tpu-v5e"), headroom=0.1) == pytest.approx(36 / (0.9 * 16))
+
+
+def test_sequences_that_fit() -> None:
+    assert sequences_that_fit(100.0, 30.0, 20.0) == 3.5
+
+
+def test_activations_are_bf16() -> None:
+    assert activation_bytes(240, 4096) == 240 * 4096 * 2
+    assert attention_scores_bytes(moe_model(), 3, 100) == 2 * 3 * 8 * 100 * 100

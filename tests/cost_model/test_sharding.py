@@ -3,7 +3,15 @@ import pytest
 
 from servesat.catalogue.chip import Axis
 from servesat.catalogue.load import load_chip, load_model
-from servesat.cost_model.sharding import Sharding, heads_divide, kv_batch_shards, kv_heads_split, shardings
+from servesat.cost_model.sharding import (
+    Sharding,
+    heads_divide,
+    kv_batch_shards,
+    kv_heads_per_chip,
+    kv_heads_split,
+    links_of,
+    shardings,
+)
 from tests.helpers import moe_model
 
 
@@ -62,3 +70,18 @@ def test_axes_of_another_kind_are_another_machine() -> None:
     chip = load_chip("tpu-v5e").model_copy(update={"axes": tuple(axes)})
     found = shardings(load_model("llama-3-8b"), chip, "4x4")
     assert [one.tp_axes for one in found] == [(), (0,), (1,), (0, 1)]
+
+
+def test_the_links_of_a_sharding_are_those_of_its_axes() -> None:
+    v5p, h100 = load_chip("tpu-v5p"), load_chip("h100-sxm")
+    width = v5p.axes[0].bytes_per_s
+    dense = links_of(v5p, "2x4x4", Sharding((1, 2)), exact_wraparound=False)
+    assert dense == (2 * width, float("inf"))
+    open_ended = links_of(v5p, "2x4x4", Sharding((0, 1)), exact_wraparound=True)  # 2 chips close to no ring, 4 do
+    assert open_ended.tp_bytes_per_s == 2 * width / 2
+    spread = links_of(h100, "8x2", Sharding((0,), (1,)), exact_wraparound=False)
+    assert spread == (h100.axes[0].bytes_per_s, 2 * h100.axes[1].bytes_per_s)
+
+
+def test_kv_heads_per_chip() -> None:
+    assert kv_heads_per_chip(load_model("llama-3-70b"), 16) == 0.5

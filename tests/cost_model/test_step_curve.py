@@ -60,3 +60,32 @@ def test_the_tokens_that_hide_the_interconnect_are_those_of_enumeration(ep: floa
     expected = BATCHES[hidden].max() if any(hidden) else 0
     found = float(np.floor(np.asarray(hidden_tokens(model, replica, 0.0)).clip(0, 5000)))
     assert found == expected
+
+
+# Weights in 2 ms; FLOPs of 1 us a sequence on a chunk of 0.5 ms; KV cache of 0.1 ms a sequence.
+DENSE = StepTime(WeightLoadTime(2e-3, 0.0, 0.0), AffineTime(5e-4, 1e-6), AffineTime(0.0, 0.0), 1e-4)
+
+
+@pytest.mark.parametrize(("batch", "seconds"), [(1, 2.1e-3), (10, 3e-3), (2000, 2.5e-3 + 0.2)])
+def test_a_step_is_its_longest_term_and_the_cache(batch: float, seconds: float) -> None:
+    assert DENSE.at(batch) == pytest.approx(seconds)
+
+
+def test_the_largest_batch_of_a_dense_step() -> None:
+    assert DENSE.largest_batch_within(3e-3) == pytest.approx(10)  # 2 ms and ten caches
+    assert DENSE.largest_batch_within(0.2025 + 1e-9) == pytest.approx(2000, rel=1e-6)  # 0.5 ms, FLOPs and caches
+    assert DENSE.largest_batch_within(1e-3) < 1
+
+
+def test_the_smallest_batch_for_a_rate_of_a_dense_step() -> None:
+    # 5,000 sequences a second leave 0.2 ms for each: 0.1 ms of cache, so that 2 ms of weights need 20 of them
+    assert DENSE.smallest_batch_for(5000.0) == pytest.approx(20)
+    assert DENSE.smallest_batch_for(10_000.0) == np.inf  # the cache alone takes all of the time
+
+
+def test_visited_experts_level_off() -> None:
+    load = WeightLoadTime(1.0, 8.0, 0.75)
+    assert load.at(1.0) == pytest.approx(1 + 8 / 4)
+    assert load.at(2.0) == pytest.approx(1 + 8 * 7 / 16)
+    assert WeightLoadTime(1.0, 8.0, 0.75, chunk_tokens=1.0).at(1.0) == load.at(2.0)
+    assert load.largest_batch_hiding(np.array(3.0)) == 1  # 3 · 1 ≤ 3, and 3 · 2 > 4.5

@@ -21,13 +21,13 @@ from servesat.cost_model.roofline import flops_s, load_s
 
 @dataclass(frozen=True)
 class Replica(Rows):
-    """One replica's machine and dtypes as the cost model sees them: numbers, or arrays of one shape over layouts."""
+    """The chips, links and dtypes of one replica, as numbers or as arrays of one shape over layouts."""
 
     tp: Array
     hbm_bytes_per_s: Array
     flop_per_s: Array
     tp_bytes_per_s: Array
-    weights_value_bytes: Array  # of what is no routed expert
+    weights_value_bytes: Array  # of every weight that is not a routed expert's
     kv_cache_value_bytes: Array
     expert_value_bytes: Array = 0.0
     ep: Array = 1.0  # groups of tp chips that the experts are spread over; each has the rest of the model
@@ -46,18 +46,18 @@ def replica_weights_bytes(model: ModelSpec, replica: Replica) -> Array:
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
-    """KV cache of one sequence on all chips of a replica that hold it [bytes]."""
+    """KV cache of one sequence, in all copies that a replica holds of it [bytes]."""
     return kv_cache_bytes(model, context_tokens, replica.kv_cache_value_bytes) * replica.kv_copies
 
 
 def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
-    """Time to load what a step needs of the weights: all of them, of the experts those that its tokens visit [s]."""
+    """Time to load the weights that a step needs: all but the experts that none of its tokens visits [s]."""
     resident, experts = load_parts_s(model, replica)
     return resident + experts * experts_touched(model, tokens) if model.moe else resident
 
 
 def load_parts_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
-    """Time to load what every token reads, and all experts [s]."""
+    """Time to load the weights that every token needs, and time to load all routed experts [s]."""
     all_experts = expert_parameters(model)
     resident = (parameters(model) - all_experts) * replica.weights_value_bytes * replica.ep
     experts = all_experts * replica.expert_value_bytes
@@ -108,8 +108,8 @@ def decode_step(
     """One token for each of B sequences, the scaling book's roofline (part 7, "Theoretical step time").
 
     `pay_ici` adds four collectives of [B, D] activations a layer; otherwise the interconnect is assumed hidden, which
-    the requirement `ici` then demands. A chunk of a prompt rides along: its tokens join the collectives, and its FLOPs
-    take `chunk_s`; the weights are loaded once for both.
+    the requirement `ici` then demands. With a prefill chunk scheduled with the step, `chunk_tokens` join the
+    collectives and its FLOPs take `chunk_s`; the weights are loaded once for both.
     """
     tokens = batch + chunk_tokens
     kv_bytes = batch * kv_read_bytes(model, context_tokens, replica.kv_cache_value_bytes) * replica.kv_copies
@@ -136,9 +136,9 @@ def layers_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
 def experts_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
     """One way to or from the experts of a layer: an AllToAll over the groups, then a gather within each [s].
 
-    b_a · T · min(k, ep) · D over the groups: a token is sent to each group that has an expert of its. What arrives, and
-    the token itself where experts are shared, is gathered over the tensor-parallel axes. Without groups (ep = 1) it is
-    the gather of [T, D] alone.
+    b_a · T · min(k, ep) · D over the groups: a token is sent to each group that holds one of its experts. What arrives,
+    and the token itself where experts are shared, is gathered over the tensor-parallel axes. Without groups (ep = 1) it
+    is the gather of [T, D] alone.
     """
     moe = model.moe
     if moe is None:
@@ -155,39 +155,39 @@ def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmu
     Dense: t_ici = b_a·B·D / (m·W_ici), t_hbm = b_w·D·F / (Y·W_hbm), t_math = 2·B·D·F / (Y·C). With experts: t_ici from
     `experts_ici_s`, t_hbm of the experts visited and the shared ones, t_math of those that each token visits.
     """
-    found = []
-    tp, own = replica.tp, tokens / replica.ep
+    matmuls = []
+    tp, group_tokens = replica.tp, tokens / replica.ep
     if model.d_ff:
         matrix = float(model.d_model) * model.d_ff
-        found.append(
+        matmuls.append(
             Matmul(
-                ici_s=activations_s(own, model.d_model, replica.tp_bytes_per_s),
+                ici_s=activations_s(group_tokens, model.d_model, replica.tp_bytes_per_s),
                 hbm_s=load_s(replica.weights_value_bytes * matrix, tp, replica.hbm_bytes_per_s),
-                math_s=flops_s(matrix, own, tp, replica.flop_per_s),
+                math_s=flops_s(matrix, group_tokens, tp, replica.flop_per_s),
             )
         )
     if model.moe is not None:
         shared, experts = expert_matrix_s(model, replica)
         visited = float(model.d_model) * (model.moe.experts_per_token * model.moe.d_ff + model.moe.shared_d_ff)
-        found.append(
+        matmuls.append(
             Matmul(
                 ici_s=experts_ici_s(model, replica, tokens),
                 hbm_s=shared + experts * experts_touched(model, tokens),
-                math_s=flops_s(visited, own, tp, replica.flop_per_s),
+                math_s=flops_s(visited, group_tokens, tp, replica.flop_per_s),
             )
         )
-    return found
+    return matmuls
 
 
 def waits_for_ici(model: ModelSpec, replica: Replica, tokens: Array, slack: float) -> Bools:
     """Whether an MLP matmul of some kind of layer waits for the interconnect by more than the slack, relatively."""
     matmuls = mlp_matmuls(model, replica, tokens)
-    waits: Bools = np.any([np.asarray(one.ici_s > one.hidden_s * (1 + slack)) for one in matmuls], axis=0)
+    waits: Bools = np.any([np.asarray(matmul.ici_s > matmul.hidden_s * (1 + slack)) for matmul in matmuls], axis=0)
     return waits
 
 
 def expert_matrix_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
-    """Time to load one matrix of the shared experts, and that of every routed expert [s]."""
+    """Time to load one MLP matrix of the shared experts, and that of all routed experts of a layer [s]."""
     moe = model.moe
     shared, experts = (model.d_model * moe.shared_d_ff, model.d_model * moe.d_ff * moe.experts) if moe else (0, 0)
     return (

@@ -1,11 +1,10 @@
 """Prefill, and how its pace compares with decoding (scaling book, part 8, "What about prefill?")."""
 
-from math import ceil
-
 import numpy as np
 
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array
+from servesat.core.tolerances import round_up
 from servesat.cost_model.decode import Replica, layers_ici_s, weights_load_s
 from servesat.cost_model.memory import active_parameters
 from servesat.cost_model.roofline import flops_s, load_s
@@ -63,8 +62,8 @@ def prompt_s(
 
 
 def chunked_prefill_s(prompt_tokens: int, chunk_tokens: int, step_s: float) -> float:
-    """Time to prefill a prompt in chunks that ride on decode steps: ceil(prompt / chunk) · step [s]."""
-    return ceil(prompt_tokens / chunk_tokens) * step_s
+    """Time to prefill a prompt in chunks, one scheduled with each decode step: ceil(prompt / chunk) · step [s]."""
+    return float(round_up(prompt_tokens / chunk_tokens)) * step_s
 
 
 def sequences_finished(batch: int, output_tokens: int) -> float:

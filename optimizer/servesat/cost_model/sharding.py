@@ -41,12 +41,13 @@ def shardings(model: ModelSpec, chip: Chip, topology: str) -> list[Sharding]:
         shape = tuple(tuple(sorted(links[axis] for axis in axes)) for axes in (tp, ep))
         if shape not in distinct or (tp, ep) < distinct[shape][:2]:
             distinct[shape] = Sharding(tp, ep)
-    found = sorted(distinct.values(), key=lambda one: (len(one.ep_axes), len(one.tp_axes), one))
-    return found + [one._replace(kv_replicated=True) for one in found if one.tp_axes and model.mla is not None]
+    split = sorted(distinct.values(), key=lambda choice: (len(choice.ep_axes), len(choice.tp_axes), choice))
+    with_copies = [choice._replace(kv_replicated=True) for choice in split if choice.tp_axes and model.mla is not None]
+    return split + with_copies
 
 
 def split_widths(model: ModelSpec) -> list[int]:
-    """What tensor parallelism splits, and must divide: the query heads, and the widths of MLPs and experts."""
+    """What tensor parallelism must divide: the query heads, and the widths of the MLPs and experts."""
     experts = [model.moe.d_ff, model.moe.shared_d_ff] if model.moe else []
     return [model.query_heads, *(width for width in (model.d_ff, *experts) if width)]
 

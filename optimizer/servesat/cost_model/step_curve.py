@@ -1,7 +1,7 @@
-"""How times grow with the batch, and up to which batch they stay within a limit (docs/cost-model.md, "Step").
+"""How the time of a step grows with the batch, and up to which batch it stays within a limit (docs/cost-model.md).
 
-Loading weights grows as more experts are visited, and levels off; all else is a line. So every time grows with the
-batch, and its share for each sequence falls or stays.
+The time to load weights grows as more experts are visited, and levels off; every other term is affine. So each term
+grows with the batch, and falls, or stays, for each sequence of it.
 """
 
 from collections.abc import Callable
@@ -16,60 +16,63 @@ from servesat.cost_model.decode import Replica, expert_matrix_s, mlp_matmuls
 from servesat.cost_model.memory import not_visited
 
 MAX_TOKENS_PER_STEP = 1 << 21
-"""More than any batch: where the search for the last batch ends."""
+"""More than any batch: the upper end of every bisection."""
 
 
 @dataclass(frozen=True)
 class WeightLoadTime:
-    """Time to load weights for so many tokens, of which experts are read as they are visited [s].
+    """Time to load the weights for a batch: fixed + experts · (1 - not_visited^(B + chunk_tokens)) [s].
 
-    fixed + experts · (1 - kept^tokens), where `kept` is the share of experts that one token does not visit.
+    `not_visited` is the share of experts that one token does not visit; 0 where every step loads everything.
     """
 
     fixed_s: Array
     experts_s: Array
-    kept: float
-    chunk_tokens: Array = 0.0  # tokens that ride on each step beside the batch
+    not_visited: float
+    chunk_tokens: Array = 0.0  # of the prefill chunk scheduled with the step
 
     def at(self, batch: Array) -> Array:
         """The time for a batch [s]."""
-        if not self.kept:
+        if not self.not_visited:
             return self._all_s
-        return self.fixed_s + self.experts_s * (1.0 - self.kept ** (batch + self.chunk_tokens))
+        return self.fixed_s + self.experts_s * (1.0 - self.not_visited ** (batch + self.chunk_tokens))
 
     @property
     def _all_s(self) -> Array:
         return self.fixed_s + self.experts_s
 
     def largest_batch_within(self, limit_s: Array, slope_s: Array) -> Array:
-        """The largest B for which load + slope · B is within the limit; not rounded where nothing is visited."""
-        if not self.kept:
+        """The largest B with load(B) + slope · B ≤ limit; a whole number only where experts are visited."""
+        if not self.not_visited:
             return (limit_s - self._all_s) / slope_s
-        most = np.asarray((limit_s - self.fixed_s) / slope_s)
-        return _last_true(lambda batch: self.at(batch) + slope_s * batch <= limit_s, most)
+        bound = np.asarray((limit_s - self.fixed_s) / slope_s)
+        return _last_true(lambda batch: self.at(batch) + slope_s * batch <= limit_s, bound)
 
-    def largest_batch_within_line(self, slope_s: Array) -> Array:
-        """The largest B for which slope · B is within the load; not rounded where nothing is visited."""
-        most: Floats = np.asarray(self._all_s / slope_s)
-        return _last_true(lambda batch: slope_s * batch <= self.at(batch), most) if self.kept else most
+    def largest_batch_hiding(self, slope_s: Array) -> Array:
+        """The largest B with slope · B ≤ load(B); a whole number only where experts are visited."""
+        bound: Floats = np.asarray(self._all_s / slope_s)
+        return _last_true(lambda batch: slope_s * batch <= self.at(batch), bound) if self.not_visited else bound
 
-    def smallest_batch_for(self, left_s: Array) -> Array:
-        """The least B with load ≤ left · B; not rounded where nothing is visited, infinite where nothing is left."""
-        enough = _break_even_batch(self._all_s, left_s)
-        if not self.kept:
-            return enough
-        short = _last_true(lambda batch: self.at(batch) > left_s * batch, np.asarray(enough))
-        return np.where(np.isfinite(enough), short + 1.0, np.inf)
+    def smallest_batch_for(self, budget_s: Array) -> Array:
+        """The smallest B with load(B) ≤ budget · B; infinite without a budget, whole where experts are visited."""
+        bound = _break_even_batch(self._all_s, budget_s)
+        if not self.not_visited:
+            return bound
+        too_small = _last_true(lambda batch: self.at(batch) > budget_s * batch, np.asarray(bound))
+        return np.where(np.isfinite(bound), too_small + 1.0, np.inf)
 
 
-def _last_true(holds: Callable[[Floats], Any], most: Floats) -> Floats:
-    """The last whole number up to `most` at which a condition holds that, once it fails, fails for good; 0 for none."""
-    high = np.floor(np.clip(np.nan_to_num(most, nan=0.0), 0.0, MAX_TOKENS_PER_STEP))
+def _last_true(holds: Callable[[Floats], Any], bound: Floats) -> Floats:
+    """The last whole number up to a bound at which a condition holds, by bisection; 0 where it holds at none.
+
+    Once the condition fails, it fails for every larger number.
+    """
+    high = np.floor(np.clip(np.nan_to_num(bound, nan=0.0), 0.0, MAX_TOKENS_PER_STEP))
     low = np.zeros_like(high)
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
-        fine = np.asarray(holds(middle))
-        low, high = np.where(fine, middle, low), np.where(fine, high, middle - 1)
+        held = np.asarray(holds(middle))
+        low, high = np.where(held, middle, low), np.where(held, high, middle - 1)
     return low
 
 
@@ -83,10 +86,10 @@ class AffineTime:
 
 @dataclass(frozen=True)
 class StepTime:
-    """The time per output token as a function of the batch: max(load, flops, ici) + kv · B [s].
+    """The time per output token as a function of the batch: max(load(B), flops(B), ici(B)) + kv · B [s].
 
-    `load` is loading the weights; the two lines are the FLOPs and the interconnect; `kv` is a sequence's cache, and
-    what else each sequence adds. It grows with the batch, and falls, or stays, for each sequence of it.
+    `kv_s` is the KV cache of one sequence, and what else each sequence adds. The time grows with the batch, and falls,
+    or stays, for each sequence of it.
     """
 
     load: WeightLoadTime
@@ -96,49 +99,50 @@ class StepTime:
 
     def at(self, batch: Array) -> Array:
         """The time per output token at a batch [s]."""
-        flops, ici = (line.fixed_s + line.slope_s * batch for line in (self.flops, self.ici))
+        flops, ici = (term.fixed_s + term.slope_s * batch for term in (self.flops, self.ici))
         return np.maximum(np.maximum(self.load.at(batch), flops), ici) + self.kv_s * batch
 
     def largest_batch_within(self, limit_s: Array) -> Array:
-        """The largest B that takes no longer than the limit; below 1 where there is none, not always rounded."""
-        flops, ici = ((limit_s - line.fixed_s) / (line.slope_s + self.kv_s) for line in (self.flops, self.ici))
+        """The largest B that takes no longer than the limit; below 1 where there is none, not always whole."""
+        flops, ici = ((limit_s - term.fixed_s) / (term.slope_s + self.kv_s) for term in (self.flops, self.ici))
         return np.minimum(self.load.largest_batch_within(limit_s, self.kv_s), np.minimum(flops, ici))
 
     def smallest_batch_for(self, sequences_per_s: Array) -> Array:
-        """The least B at which so many sequences a second get a token; infinite where none does, not always rounded."""
-        budget_s = 1 / np.maximum(sequences_per_s, 1e-30)  # what a sequence of the batch may add to the step
-        least = self.load.smallest_batch_for(budget_s - self.kv_s)
-        for line in (self.flops, self.ici):
-            least = np.maximum(least, _break_even_batch(line.fixed_s, budget_s - self.kv_s - line.slope_s))
-        return least
+        """The smallest B at which that many sequences get a token each second; infinite where none does."""
+        budget_s = 1 / np.maximum(sequences_per_s, 1e-30)  # that each sequence of the batch may add to the step
+        smallest = self.load.smallest_batch_for(budget_s - self.kv_s)
+        for term in (self.flops, self.ici):
+            smallest = np.maximum(smallest, _break_even_batch(term.fixed_s, budget_s - self.kv_s - term.slope_s))
+        return smallest
 
 
-def _break_even_batch(fixed_s: Array, left_s: Array) -> Array:
-    """The least B with fixed ≤ left · B; infinite where nothing is left."""
-    fixed_s, left_s = np.broadcast_arrays(fixed_s, left_s)
-    enough = (left_s > 0) | ((left_s >= 0) & (fixed_s <= 0))
-    return np.where(enough, fixed_s / np.where(left_s > 0, left_s, 1.0), np.inf)
+def _break_even_batch(fixed_s: Array, budget_s: Array) -> Array:
+    """The smallest B with fixed ≤ budget · B; infinite without a budget, unless nothing is fixed."""
+    fixed_s, budget_s = np.broadcast_arrays(fixed_s, budget_s)
+    pays = (budget_s > 0) | ((budget_s >= 0) & (fixed_s <= 0))
+    return np.where(pays, fixed_s / np.where(budget_s > 0, budget_s, 1.0), np.inf)
 
 
 def hidden_tokens(model: ModelSpec, replica: Replica, slack: float) -> Array:
     """The most tokens of a step whose MLP matmuls do not wait for the interconnect; infinite where none would.
 
-    `slack` is what t_ici may exceed the others by, relatively.
+    `slack` is by how much t_ici may exceed the other times, relatively.
     """
-    most: Array = np.inf
-    for matmul, loads in zip(mlp_matmuls(model, replica, 1.0), _matrix_loads(model, replica), strict=True):
+    largest: Array = np.inf
+    for matmul, load in zip(mlp_matmuls(model, replica, 1.0), _matrix_load_times(model, replica), strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
             ici_s = np.asarray(matmul.ici_s / (1 + slack))
-            here = loads.largest_batch_within_line(ici_s)
-        most = np.minimum(most, np.where(matmul.ici_s <= matmul.math_s * (1 + slack), np.inf, here))
-    return most
+            of_layer = load.largest_batch_hiding(ici_s)
+        hidden_by_flops = matmul.ici_s <= matmul.math_s * (1 + slack)
+        largest = np.minimum(largest, np.where(hidden_by_flops, np.inf, of_layer))
+    return largest
 
 
-def _matrix_loads(model: ModelSpec, replica: Replica) -> list[WeightLoadTime]:
+def _matrix_load_times(model: ModelSpec, replica: Replica) -> list[WeightLoadTime]:
     """Time to load the MLP matrix of each kind of layer, in the order of `mlp_matmuls`."""
-    kept, found = not_visited(model), []
+    times = []
     if model.d_ff:
-        found.append(WeightLoadTime(mlp_matmuls(model, replica, 1.0)[0].hbm_s, 0.0, 0.0))
+        times.append(WeightLoadTime(mlp_matmuls(model, replica, 1.0)[0].hbm_s, 0.0, 0.0))
     if model.moe is not None:
-        found.append(WeightLoadTime(*expert_matrix_s(model, replica), kept))
-    return found
+        times.append(WeightLoadTime(*expert_matrix_s(model, replica), not_visited(model)))
+    return times

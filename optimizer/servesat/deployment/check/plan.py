@@ -26,8 +26,11 @@ from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
 from servesat.spec.spec import Offer, Spec
 
-SLICES_RTOL = 2e-9
-"""How near to the demand a number of slices may come before it is called too few."""
+TOO_FEW_RTOL, ENOUGH_RTOL = 2e-9, 5e-10
+"""Slices that miss the demand by more than the first are too few; slices that miss it by less than the second meet it.
+
+In between the choice rests on rounding, and either number is accepted.
+"""
 
 
 def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ...]]:
@@ -133,9 +136,9 @@ def _throughput(
         return tokens_per_s, spec.utilisation * tokens_per_s
     demanded = workload.requests_per_s * output_tokens
     for name, (count, each) in able.items():
-        if count * each * spec.utilisation * (1 + SLICES_RTOL) < demanded:
+        if count * each * spec.utilisation * (1 + TOO_FEW_RTOL) < demanded:
             raise SolverError(f"{name} = {count}: too few for the demand")
-        if (count - 1) * each * spec.utilisation >= demanded:
+        if (count - 1) * each * spec.utilisation * (1 + ENOUGH_RTOL) >= demanded:
             raise SolverError(f"{name} = {count}: {count - 1} meet the demand")
     return tokens_per_s, demanded
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from servesat import Requirement, SolverError, Spec
+from servesat import Requirement, Spec
+from servesat.core.plan import Assignment, Mode, PrefillPool
 from servesat.deployment.check.plan import rederive
-from tests.helpers import AT, searching, spec_of
+from tests.helpers import AT, searching, spec_of, toy_chip, toy_spec
 
 STEP_MS = (70e9 + 32 * 163_840 * 8192) / (16 * 8.2e11) * 1e3
 
@@ -15,28 +16,6 @@ STEP_MS = (70e9 + 32 * 163_840 * 8192) / (16 * 8.2e11) * 1e3
 def margin(spec: Spec, requirement: Requirement, **decisions: Any):
     _, margins = rederive(spec, replace(AT, **decisions))
     return next(margin for margin in margins if margin.requirement is requirement)
-
-
-def test_figures_are_rederived() -> None:
-    plan, margins = rederive(spec_of(), AT)
-    assert all(margin.holds for margin in margins)
-    assert (plan.tp, plan.replicas, plan.chips, plan.kv_batch_shards) == (16, 1, 16, 2)
-    assert plan.tpot_ms == pytest.approx(STEP_MS)
-    assert plan.tokens_per_s == pytest.approx(32 / STEP_MS * 1e3)
-    assert plan.tokens_per_s_per_chip == pytest.approx(2 / STEP_MS * 1e3)
-    assert plan.usd_per_hour == pytest.approx(19.2)
-    assert plan.usd_per_million_output_tokens == pytest.approx(19.2 / 3600 * STEP_MS / 1e3 / 32 * 1e6)
-    assert plan.weights_bytes == 70e9
-    assert plan.kv_cache_bytes == 32 * 163_840 * 8192
-    assert plan.hbm_used_fraction == pytest.approx((70e9 + 32 * 163_840 * 8192) / 256e9)
-
-
-def test_replicas_share_a_slice_without_changing_the_cost() -> None:
-    alone, _ = rederive(spec_of(), replace(AT, topology="2x4", batch=8))
-    shared, _ = rederive(spec_of(), replace(AT, topology="4x8", tp_axes=(1,), batch=8))
-    assert (alone.replicas, shared.replicas) == (1, 4)
-    assert shared.usd_per_million_output_tokens == pytest.approx(alone.usd_per_million_output_tokens)
-    assert shared.tokens_per_s == pytest.approx(4 * alone.tokens_per_s)
 
 
 def test_hbm_edge() -> None:
@@ -114,20 +93,50 @@ def test_throughput_edge() -> None:
     assert not margin(spec_of(slo={"min_tokens_per_s": reached * 1.0001}), Requirement.THROUGHPUT).holds
 
 
-@pytest.mark.parametrize(
-    "decision",
-    [
-        {"chip": "tpu-v5p"},
-        {"topology": "4x5"},
-        {"tp_axes": (0, 0)},
-        {"topology": "1x1", "tp_axes": (0,)},
-        {"weights": "bf16"},
-        {"kv_cache": "int4"},
-        {"compute": "fp8"},
-        {"batch": 0},
-        {"batch": 4097},
-    ],
-)
-def test_an_assignment_that_is_not_on_offer_is_refused(decision: dict[str, Any]) -> None:
-    with pytest.raises(SolverError, match="not on offer"):
-        rederive(spec_of(), replace(AT, **decision))
+def test_quota_edge() -> None:
+    assert margin(searching(quota={"tpu-v5e": 16}), Requirement.QUOTA).holds
+    quotas = margin(searching(quota={"h100-sxm": 1, "tpu-v5e": 15}), Requirement.QUOTA)
+    assert not quotas.holds
+    assert (quotas.value, quotas.limit, quotas.unit) == (16, 15, "chips of tpu-v5e")
+
+
+def test_quality_edge() -> None:
+    spec = searching(weights=["bf16", "int8", "int4"], kv_cache=["bf16"], max_quality_loss=0.02)
+    lossless = margin(spec, Requirement.QUALITY, weights="bf16", kv_cache="bf16")
+    assert (lossless.value, lossless.holds) == (0, True)
+    unknown = margin(spec.changed({"model": "llama-2-7b"}), Requirement.QUALITY, weights="int4", kv_cache="bf16")
+    assert (unknown.value, unknown.holds) == (None, False)
+
+
+POOLS = Assignment(
+    chip="decode", topology="1", tp_axes=(), weights="bf16", kv_cache="bf16", compute="bf16", batch=10,
+    mode=Mode.DISAGGREGATED,
+    prefill=PrefillPool(chip="prefill", topology="1", tp_axes=(), weights="bf16", compute="bf16", slices=1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("nearer", ["prefill", "decode"])
+def test_of_two_pools_the_margin_is_that_of_the_one_nearer_to_its_limit(nearer: str) -> None:
+    # the prefill pool holds 2 GB and a prompt of 8 MB, the decode pool 2 GB and ten caches of 8.8 MB
+    sizes = {"prefill": 2.01e9, "decode": 100e9} if nearer == "prefill" else {"prefill": 100e9, "decode": 2.1e9}
+    chips = [toy_chip(name, hbm_bytes=size) for name, size in sizes.items()]
+    _, margins = rederive(toy_spec(*chips, search={"modes": ["disaggregated"]}), POOLS)
+    hbm = next(margin for margin in margins if margin.requirement == Requirement.HBM)
+    held = 2.008 if nearer == "prefill" else 2.088
+    assert (hbm.value, hbm.limit) == (pytest.approx(held), pytest.approx(sizes[nearer] / 1e9))
+
+
+def test_a_prefill_pool_that_is_too_small_violates_hbm() -> None:
+    chips = [toy_chip("decode"), toy_chip("prefill", hbm_bytes=2.007e9)]
+    _, margins = rederive(toy_spec(*chips, search={"modes": ["disaggregated"]}), POOLS)
+    assert [margin.requirement for margin in margins if not margin.holds] == [Requirement.HBM]
+
+
+def test_chunk_edge() -> None:
+    # chunks of 100 for prompts of 1,000 and answers of 100: ten sequences a step
+    chunked = replace(POOLS, chip="toy", mode=Mode.CHUNKED, chunk_tokens=100, prefill=None)
+    spec = toy_spec(search={"modes": ["chunked"], "chunk_tokens": [100]})
+    for batch, holds in ((10, True), (11, False)):
+        _, margins = rederive(spec, replace(chunked, batch=batch))
+        chunk = next(margin for margin in margins if margin.requirement == Requirement.CHUNK)
+        assert (chunk.value, chunk.limit, chunk.holds) == (batch * 10, 100, holds)
