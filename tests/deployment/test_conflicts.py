@@ -1,12 +1,13 @@
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from servesat import Requirement, Status, solve
+from servesat import Requirement, Spec, Status, solve
 from servesat.candidates.evaluation import evaluate
 from servesat.deployment.conflicts import binding, minimal_conflicts
-from tests.helpers import searching, spec_of
+from tests.helpers import searching, spec_of, toy_chip, toy_spec
 from tests.oracles import deployment as oracle
 from tests.strategies import tight
 
@@ -68,3 +69,28 @@ def test_conflicts_are_true_and_minimal(spec: dict[str, Any]) -> None:
         for dropped in members:
             assert any(not violated & (set(members) - {dropped}) for violated in violations)
     assert {frozenset(map(str, members)) for members in result.conflict} == oracle.minimal_conflicts(violations)
+
+
+def binds(spec: Spec) -> tuple[str, ...]:
+    columns = evaluate(spec)
+    satisfying = np.flatnonzero(columns.violated == 0)
+    return binding(columns, int(satisfying[np.argmin(columns.usd_per_million[satisfying])]))
+
+
+def test_of_the_limits_on_larger_batches_the_fewest_bind() -> None:
+    # the next batch violates tpot alone; batches of thousands exceed the memory as well
+    spec = toy_spec(toy_chip(hbm_bytes=20e9), search={"modes": ["decode_only"]}, slo={"tpot_ms": 3})
+    assert binds(spec) == (Requirement.TPOT,)
+
+
+def test_a_resource_binds_where_it_alone_excludes_a_cheaper_plan() -> None:
+    chips = [toy_chip("cheap", usd_per_chip_hour=0.5), toy_chip("dear")]
+    spec = toy_spec(*chips, search={"modes": ["decode_only"], "quota": {"cheap": 0}, "max_batch": 100})
+    assert binds(spec) == (Requirement.QUOTA,)
+
+
+def test_a_service_level_binds_where_it_alone_excludes_a_cheaper_plan_elsewhere() -> None:
+    # the slow chip takes 20 ms for a token of any batch; on the fast one nothing but max_batch limits the batch
+    chips = [toy_chip("slow", hbm_bytes_per_s=1e11, usd_per_chip_hour=0.01), toy_chip("fast")]
+    spec = toy_spec(*chips, search={"modes": ["decode_only"], "max_batch": 100}, slo={"tpot_ms": 10})
+    assert binds(spec) == (Requirement.TPOT,)
