@@ -1,9 +1,20 @@
 """Random specs: inline models and chips with round numbers, so that ties and exact edges are common."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-SOME = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+MORE = float(os.environ.get("SERVESAT_EXAMPLES", "1"))
+"""How many times as many examples to draw: the gate draws a sample, `benchmarks/soak.py` many."""
+
+
+def examples(count: int) -> settings:
+    """Settings of a property test that draws this many examples, or MORE times as many."""
+    return settings(max_examples=round(count * MORE), deadline=None, suppress_health_check=list(HealthCheck))
+
+
+SOME = examples(60)
 DTYPES = ("bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4")
 
 

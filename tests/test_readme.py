@@ -40,7 +40,7 @@ def test_there_are_two_set_up_commands() -> None:
     assert len(commands) == 2
     assert all("\n" not in command for command in commands)
     assert commands[0].endswith("examples/llama-3-405b-under-15ms.yaml")
-    assert commands[1].endswith(".venv/bin/pytest")
+    assert commands[1].endswith(".venv/bin/pytest -n auto")
 
 
 def test_the_python_shown_runs(capsys) -> None:

@@ -3,16 +3,16 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from servesat import Spec, SpecError, Status, solve
 from tests.helpers import toy_chip, toy_spec
-from tests.strategies import SOME
+from tests.strategies import examples
 from tests.whole_requests import BOOK, MATMULS_S, PAIRED, agrees, in_mode, plan_of, small_specs
 
 
 @pytest.mark.slow
-@settings(SOME, max_examples=60)
+@examples(60)
 @given(small_specs(["disaggregated"], 6))
 def test_two_pools_are_as_enumerated(spec: dict[str, Any]) -> None:
     agrees(spec)

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from servesat import solve
 from servesat.candidates.serving_modes import SharedLayouts, enumerate_layouts
 from tests.helpers import spec_of
-from tests.strategies import SOME
+from tests.strategies import SOME, examples
 from tests.whole_requests import agrees, small_specs
 
 
@@ -33,7 +33,7 @@ def test_one_pool_is_as_enumerated(spec: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@settings(SOME, max_examples=40)
+@examples(40)
 @given(small_specs(["interleaved", "chunked", "disaggregated"], 5))
 def test_all_modes_together_are_as_enumerated(spec: dict[str, Any]) -> None:
     agrees(spec)

@@ -4,10 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat.core.dominance import undominated, undominated_in_each_row
+from tests.strategies import examples
 
 
 def expected(figures, rank) -> list[int]:
@@ -21,7 +22,7 @@ def expected(figures, rank) -> list[int]:
     return [row for row in range(len(figures)) if not beaten(row)]
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.integers(1, 5), st.integers(1, 60), st.integers(2, 12), st.integers(0, 2**32 - 1))
 def test_any_number_of_figures_and_of_rows_peeled(axes: int, rows: int, values: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -51,7 +52,7 @@ def test_fractions_are_compared_exactly() -> None:
     assert undominated(rows).tolist() == [0, 1]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_each_row_keeps_the_items_that_no_other_undercuts(rows: int, items: int, values: int, seed: int) -> None:
     random = np.random.default_rng(seed)

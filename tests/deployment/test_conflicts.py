@@ -2,16 +2,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 
 from servesat import Requirement, Spec, Status, solve
 from servesat.candidates.evaluation import evaluate
 from servesat.deployment.conflicts import binding, minimal_conflicts
 from tests.helpers import searching, spec_of, toy_chip, toy_spec
 from tests.oracles import deployment as oracle
-from tests.strategies import tight
+from tests.strategies import examples, tight
 
-MANY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = examples(120)
 
 
 def test_one_requirement_alone_can_conflict() -> None:

@@ -3,12 +3,13 @@
 from dataclasses import asdict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from servesat import Settings, SpecError, Status, answer, solve
 from tests import strategies
 from tests.helpers import ROOT, spec_of
 from tests.oracles import deployment as oracle
+from tests.strategies import examples
 
 EXAMPLE = ROOT / "examples" / "llama-3-405b-under-15ms.yaml"
 
@@ -106,7 +107,7 @@ def test_a_malformed_spec_is_no_result() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(250)
 @given(strategies.specs())
 def test_agrees_with_enumeration(spec: dict[str, object]) -> None:
     result = solve(spec)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from typer.testing import CliRunner
 
 from servesat import Status
@@ -21,10 +21,11 @@ from tests.fleet.fleets import (
     one_region,
     small_fleets,
 )
+from tests.strategies import examples
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(small_fleets())
 def test_conflicts_are_true_and_minimal(raw: dict[str, Any]) -> None:
     conflict_is_true_and_minimal(raw)

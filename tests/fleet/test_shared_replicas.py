@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -27,6 +27,7 @@ from tests.fleet.fleets import (
     is_that_of_enumeration,
 )
 from tests.oracles import requests as requests_oracle
+from tests.strategies import examples
 from tests.whole_requests import small_specs
 
 
@@ -66,14 +67,14 @@ def test_a_replica_has_no_more_than_all_of_its_time(rate: float, usd: float) -> 
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(fleets_of_two_sizes())
 def test_a_fleet_of_two_sizes_is_that_of_enumeration(raw: dict[str, Any]) -> None:
     is_that_of_enumeration(raw)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(fleets_of_two_sizes())
 def test_conflicts_of_two_sizes_are_true_and_minimal(raw: dict[str, Any]) -> None:
     conflict_is_true_and_minimal(raw)
@@ -90,7 +91,7 @@ def test_spare_replicas_are_in_conflict_with_a_quota_only_where_something_is_ser
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(small_specs(["interleaved", "chunked"], 12), st.tuples(st.sampled_from([40, 700]), st.sampled_from([8, 300])))
 def test_shared_configurations_are_the_programs_that_no_other_makes_up_for(
     raw: dict[str, Any], other: tuple[int, int]

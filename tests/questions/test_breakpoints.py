@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from servesat import Spec, SpecError, Status, find_breakpoints, solve
 from servesat.questions.breakpoints import BRACKET_RTOL
@@ -9,6 +9,7 @@ from servesat.questions.why_not import Decisions, why_not
 from tests import strategies
 from tests.helpers import searching, spec_of
 from tests.oracles import deployment as oracle
+from tests.strategies import examples
 
 CHAT: dict[str, Any] = {
     "model": "llama-3-70b",
@@ -57,7 +58,7 @@ def test_whole_numbers_close_in_to_neighbours() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(25)
 @given(strategies.specs())
 def test_between_breakpoints_enumeration_finds_the_same_layout(spec: dict[str, Any]) -> None:
     name = spec["search"]["chips"][0]["name"]

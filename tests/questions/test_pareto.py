@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat import Settings, Spec, SpecError, Status, solve, trace_frontier
@@ -13,8 +13,9 @@ from servesat.questions.pareto import AXES
 from tests import strategies
 from tests.helpers import searching, spec_of
 from tests.oracles import deployment as oracle
+from tests.strategies import examples
 
-MANY = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = examples(120)
 GROUPS = {
     None: lambda plan: None,
     "chip": lambda plan: plan["chip"],

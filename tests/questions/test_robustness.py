@@ -4,13 +4,14 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 
 from servesat import SpecError, Status, assess_robustness
 from tests import strategies
 from tests.helpers import spec_of
 from tests.oracles import deployment as oracle
 from tests.oracles.machine import Machine
+from tests.strategies import examples
 
 NOISE = 0.1
 
@@ -51,7 +52,7 @@ def program(spec: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(25)
 @given(strategies.specs())
 def test_the_worst_regret_is_that_of_the_worst_corner(spec: dict[str, Any]) -> None:
     found = assess_robustness(spec, NOISE, samples=20)

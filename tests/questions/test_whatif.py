@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat import Spec, SpecError, solve, what_if
@@ -12,6 +12,7 @@ from servesat.questions.scenarios import Factor, Scenarios, as_written
 from servesat.questions.whatif import Question, swings
 from tests import strategies
 from tests.helpers import searching, spec_of
+from tests.strategies import examples
 
 VARIED: dict[str, list[Any]] = {
     "slo.tpot_ms": [8, 15.5, None],
@@ -64,7 +65,7 @@ def test_one_at_a_time_agrees_with_separate_runs() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(strategies.specs(), st.lists(st.sampled_from([0.1, 1.0, 20.0, 1e6]), min_size=1, max_size=3, unique=True))
 def test_random_specs_vary_as_they_solve(spec: dict[str, Any], limits: list[float]) -> None:
     table = what_if(spec, {"slo.tpot_ms": limits, "search.max_batch": [1, 17]})

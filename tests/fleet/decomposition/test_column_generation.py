@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from servesat import Status
@@ -16,10 +16,11 @@ from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.plan import DECOMPOSITION, plan_instance
 from tests.fleet.fleets import fleets_of_two_sizes, instance_of, small_fleets
 from tests.oracles import fleet as fleet_oracle
+from tests.strategies import examples
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(80)
 @given(st.one_of(small_fleets(), fleets_of_two_sizes()))
 def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
     raw |= {"budget": None, "earlier": None, "pods": {}}
@@ -37,7 +38,7 @@ def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dic
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(small_fleets())
 def test_without_quotas_each_cover_stands_alone_and_the_plan_is_the_best(raw: dict[str, Any]) -> None:
     for need in raw["needs"]:

@@ -2,11 +2,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat.fleet.decomposition import column_generation as decomposition
 from servesat.fleet.decomposition.covers import Covers
+from tests.strategies import examples
 
 GRIDS = (10, 100)
 
@@ -23,7 +24,7 @@ def cheapest(capacity: list[float], spot: list[bool], kept: float, spare: int, p
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.2, 0.25, 0.37, 0.5, 0.61, 1.0, 2.3]), st.sampled_from([1.0, 1.5, 2.0, 3.3])),

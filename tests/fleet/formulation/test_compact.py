@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat import Status
@@ -18,10 +18,11 @@ from servesat.fleet.plan import plan_fleet, plan_instance
 from servesat.fleet.spec import FleetSpec
 from tests.fleet.fleets import fleet, instance_of, is_that_of_enumeration, small_fleets
 from tests.helpers import ROOT
+from tests.strategies import examples
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(small_fleets())
 def test_a_fleet_is_that_of_enumeration(raw: dict[str, Any]) -> None:
     is_that_of_enumeration(raw)
@@ -55,7 +56,7 @@ def test_a_fleet_on_which_presolve_fails_is_explained() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.tuples(st.floats(0.05, 8), st.floats(0.7, 1.6)), min_size=3, max_size=24),
     st.sampled_from([0.3, 1.0, 5.0, 30.0, 1000.0]),

@@ -1,12 +1,13 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat.fleet.formulation.mixes import best_mix
 from tests.oracles import fleet as fleet_oracle
+from tests.strategies import examples
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.tuples(st.floats(0.5, 50), st.floats(0.5, 50), st.integers(0, 5)), min_size=1, max_size=4),
     st.floats(-9, 0),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -15,6 +15,7 @@ from servesat.fleet.formulation.pod_cuts import Floor
 from servesat.fleet.plan import plan_fleet, plan_instance
 from tests.fleet.fleets import in_small_pods, instance_of
 from tests.oracles import fleet as fleet_oracle
+from tests.strategies import examples
 
 
 @st.composite
@@ -70,7 +71,7 @@ def test_a_fleet_in_pods_is_that_of_joint_enumeration(measured: bool, monkeypatc
             pod_cuts, "measures", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
         )
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @examples(150)
     @given(fleets_in_pods())
     def agrees(raw: dict[str, Any]) -> None:
         result, best = plan_instance(instance_of(raw), inf), fleet_oracle.goals(raw)

@@ -1,14 +1,15 @@
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from servesat import Status
 from servesat.fleet.pods.packing import collision, pack
 from servesat.fleet.pods.slices import Counts, Pods, counted, stands
 from tests.fleet.pods.floors import by_enumeration, floors, some
+from tests.strategies import examples
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(floors())
 def test_slices_stand_where_enumeration_puts_them_down(floor: tuple[Pods, Counts]) -> None:
     pods, slices = floor
@@ -20,7 +21,7 @@ def test_slices_stand_where_enumeration_puts_them_down(floor: tuple[Pods, Counts
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(floors())
 def test_of_a_collision_nothing_can_be_left_out(floor: tuple[Pods, Counts]) -> None:
     pods, slices = floor

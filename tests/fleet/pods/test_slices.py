@@ -1,13 +1,14 @@
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from servesat.fleet.pods.packing import pack
 from servesat.fleet.pods.slices import Counts, Pods, contains, counted, first_fit, orientations, stands, volumes
 from tests.fleet.pods.floors import by_enumeration, floors, shaped, some
+from tests.strategies import examples
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(floors())
 def test_what_contains_another_can_give_way_to_it(floor: tuple[Pods, Counts]) -> None:
     pods, slices = floor
