@@ -7,7 +7,8 @@ import pytest
 
 from servesat import ServesatError, Settings, Spec, solve
 from servesat.catalogue.load import load_chip
-from servesat.deployment.certificate import _DECISIONS, FORMULAS, certify, verify, write_certificate
+from servesat.deployment.certificate import FORMULAS, certify, digest_of, write_certificate
+from servesat.deployment.verification import _DECISIONS, verify
 from servesat.report.documents import plan_document
 from tests.helpers import searching, spec_of
 
@@ -18,36 +19,38 @@ def certified(tmp_path: Path, spec: Spec) -> Path:
     return path
 
 
-def tamper(path: Path, keys: str, value: Any) -> None:
+def tamper(path: Path, keys: str, value: Any, *, sealed: bool = True) -> None:
     document = json.loads(path.read_text())
     *way, last = keys.split(".")
     part = document
     for key in way:
         part = part[int(key)] if isinstance(part, list) else part[key]
     part[last] = value
+    if sealed:  # as one who knows the format would
+        document["sha256"] = digest_of(document)
     path.write_text(json.dumps(document))
 
 
 def test_a_certificate_is_valid_and_says_what_was_checked(tmp_path: Path) -> None:
     verification = verify(certified(tmp_path, spec_of(model="llama-3-405b", slo={"tpot_ms": 15})))
     assert verification.valid
-    assert verification.passed[0] == "inputs: 3 catalogue entries as stated; the spec's own: none"
+    assert verification.passed[1] == "inputs: 3 catalogue entries as stated; the spec's own: none"
     # 25 layouts of v5e, the four with one chip a replica included, at 4,096 batches
-    assert verification.passed[3] == "optimality: every batch of every layout, 102,400 columns, none better"
+    assert verification.passed[5] == "optimality: every batch of every layout, 102,400 columns, none better"
 
 
 def test_a_large_search_is_checked_at_its_breakpoints(tmp_path: Path) -> None:
     spec = Spec.load({"model": "llama-3-70b", "workload": {"context_tokens": 8192}})
     verification = verify(certified(tmp_path, spec))
     assert verification.valid
-    assert "every layout at its breakpoints" in verification.passed[3]
+    assert "every layout at its breakpoints" in verification.passed[5]
 
 
 def test_inline_records_are_the_specs_own(tmp_path: Path) -> None:
     chip = load_chip("tpu-v5e").model_copy(update={"id": "mine", "name": "mine"})
     verification = verify(certified(tmp_path, searching(chips=[chip.model_copy(update={"usd_per_chip_hour": 1.0})])))
     assert verification.valid
-    assert verification.passed[0].endswith("the spec's own: hardware/chips/mine")
+    assert verification.passed[1].endswith("the spec's own: hardware/chips/mine")
 
 
 WHOLE = Spec.load(
@@ -112,6 +115,10 @@ def test_every_figure_has_its_formula() -> None:
         ("plan.step_ms.weights", 999.0, "plan.step_ms.weights is stated as 999.0"),
         ("plan.tokens_per_s", "many", "plan.tokens_per_s is stated as 'many'"),
         ("gap", False, "with a gap of False does not prove"),
+        ("solver.name", "a guess", "solver: name = 'a guess', expected 'OR-Tools CP-SAT'"),
+        ("solver.version", None, "solver: version = None, expected a version"),
+        ("solver.parameters", {"seed": 0}, "solver: parameters = {'seed': 0}, expected"),
+        ("servesat", ["0.1.0"], "servesat = ['0.1.0'], expected a version"),
         ("catalogue", {}, "spec: hardware/chips/tpu-v5e is in the catalogue, and not stated"),
     ],
 )
@@ -124,6 +131,15 @@ def test_tampering_is_found(tmp_path: Path, keys: str, value: Any, complaint: st
         return
     assert not verification.valid
     assert any(complaint in fault for fault in verification.failed)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"), [("spec.search.max_batch", 8192), ("solver.version", "9.14.6206"), ("spec.headroom", 1e-9)]
+)
+def test_any_edit_changes_the_digest(tmp_path: Path, keys: str, value: Any) -> None:
+    path = certified(tmp_path, spec_of())
+    tamper(path, keys, value, sealed=False)
+    assert "digest: the certificate was edited after it was written" in verify(path).failed
 
 
 def test_a_valid_plan_that_is_not_the_best_is_found(tmp_path: Path) -> None:
@@ -203,7 +219,7 @@ def test_a_record_that_borrows_a_catalogue_id_has_no_certificate() -> None:
         certify(spec, solve(spec), Settings())
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"format": "servesat-certificate-1"}', "{"])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": "servesat-certificate-2"}', "{"])
 def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.json"
     path.write_text(text)

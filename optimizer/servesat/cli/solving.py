@@ -117,7 +117,7 @@ def verify(
     Exit codes: 0 it is valid, 1 it is not.
     """
     with errors_told():
-        from servesat.deployment.certificate import verify as verify_file
+        from servesat.deployment.verification import verify as verify_file
 
         verification = verify_file(certificate)
     if as_json:

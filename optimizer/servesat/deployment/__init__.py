@@ -1,5 +1,5 @@
 """One deployment, from a spec to a proved plan: `solve.solve`.
 
 `formulation` is the CP-SAT model, `check` derives the chosen plan again without a solver, `conflicts` says why there is
-none, and `certificate` lets others verify it.
+none, `certificate` writes down what it rests on, and `verification` checks that.
 """

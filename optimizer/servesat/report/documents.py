@@ -7,7 +7,7 @@ from typing import Any
 
 from servesat.core.plan import Plan
 from servesat.core.result import Correction, Margin, Result, SliceSummary
-from servesat.deployment.certificate import Verification
+from servesat.deployment.verification import Verification
 from servesat.report.words import excluded_because
 
 
