@@ -19,7 +19,7 @@ from servesat.core.plan import Plan
 from servesat.core.result import Margin, Result, Status
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import binding, minimal_conflicts
-from servesat.deployment.formulation.instance import COST_RESOLUTION, round_columns
+from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
@@ -67,10 +67,10 @@ def solve(
 
 
 def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
-    """The columns of the layouts; of a whole search, the contenders' where one of them satisfies every requirement."""
+    """The columns of the layouts; of a whole search, of the undominated ones where one of them satisfies every requirement."""
     if layouts is None:
-        contenders = enumerate_layouts(spec, relaxed, undominated=True)
-        columns = evaluate(spec, contenders, relaxed=relaxed, batches=batches)
+        undominated = enumerate_layouts(spec, relaxed, undominated=True)
+        columns = evaluate(spec, undominated, relaxed=relaxed, batches=batches)
         if np.any(columns.violated == 0):
             return columns
     return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
@@ -107,4 +107,4 @@ def _bound(status: Status, bound: int | None, plan: Plan) -> float | None:
     """The proved lower bound on the cost; that of an optimal plan is its own cost, without the solver's rounding."""
     if status is Status.OPTIMAL:
         return plan.usd_per_million_output_tokens
-    return None if bound is None else min(exp(bound * COST_RESOLUTION), plan.usd_per_million_output_tokens)
+    return None if bound is None else min(exp(bound * LOG_RESOLUTION), plan.usd_per_million_output_tokens)

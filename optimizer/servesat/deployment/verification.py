@@ -184,7 +184,7 @@ def _check_optimality(document: Mapping[str, Any]) -> Checked:
     if cost > best * (1 + COST_TIE_RTOL):
         return [f"optimality: a plan for ${best:.6g} per million exists, the certificate's costs ${cost:.6g}"], ""
     tied = np.flatnonzero((columns.violated == 0) & (columns.usd_per_million <= best * (1 + COST_TIE_RTOL)))
-    first = columns.assignment(int(tied[np.argmin(round_columns(columns).rank[tied])]))
+    first = columns.assignment(int(tied[np.argmin(round_columns(columns).tie_rank(tied))]))
     if first != _assignment(document):
         return [f"optimality: of the plans that tie, {first} comes first"], ""
     how = "every batch of every layout" if every_batch else "every layout at its breakpoints"

@@ -22,10 +22,13 @@ from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.core.validation import nearest
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
-from servesat.deployment.formulation.instance import STEP_RESOLUTION, round_columns
+from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
+
+RESOLUTION = 1e-9
+"""Figures are compared as logarithms in this unit, so that one computed in another order is the same."""
 
 
 class By(StrEnum):
@@ -53,8 +56,8 @@ class Frontier:
 
 
 def _logarithm(values: Floats) -> Ints:
-    """Codes of positive figures: equal where they differ by less than STEP_RESOLUTION, relatively."""
-    return np.rint(np.log(values) / STEP_RESOLUTION).astype(np.int64)
+    """Codes of positive figures: equal where they differ by less than RESOLUTION, relatively."""
+    return np.rint(np.log(values) / RESOLUTION).astype(np.int64)
 
 
 def _tokens_per_s_per_chip(columns: Columns) -> Floats:
@@ -142,7 +145,7 @@ def _check_cheapest(spec: Spec, points: tuple[Plan, ...], settings: Settings | N
     if result.status is not Status.OPTIMAL:  # the time limit struck: nothing to compare with
         return
     plan, least = result.plan, min(point.usd_per_million_output_tokens for point in points)
-    if plan is None or not least * (1 - STEP_RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (
+    if plan is None or not least * (1 - RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (
         1 + 2 * COST_TIE_RTOL
     ):
         raise SolverError(f"the frontier's least cost is ${least}, CP-SAT's plan is {plan}")
@@ -151,7 +154,7 @@ def _check_cheapest(spec: Spec, points: tuple[Plan, ...], settings: Settings | N
 def _reduced(columns: Columns, axes: tuple[str, ...], by: str | None) -> Columns:
     """The non-dominated columns of each group, sorted by the first axis, then by the others."""
     codes = np.column_stack([AXES[axis](columns) for axis in axes])
-    rank = round_columns(columns).rank
+    rank = round_columns(columns).tie_rank(np.arange(len(columns)))
     group = _groups(columns, by)
     kept = []
     for one in np.unique(group):

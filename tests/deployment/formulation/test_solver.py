@@ -19,26 +19,27 @@ from tests.helpers import searching, spec_of
 def instance_of(
     cost: list[int],
     violated: list[int] | None = None,
-    rank: list[int] | None = None,
+    order: list[int] | None = None,
     layout: list[int] | None = None,
 ) -> Instance:
     return Instance(
         decisions={"batch": np.arange(1, len(cost) + 1)},
         layout=np.array(layout or range(len(cost))),
         cost=np.array(cost),
-        rank=np.array(rank or range(len(cost))),
+        step=np.zeros(len(cost), dtype=np.int64),
+        order=np.array(order or range(len(cost))),
         violated=np.array(violated or [0] * len(cost), dtype=np.uint16),
         tie=10,
     )
 
 
-def test_cheapest_then_first_by_rank_among_ties() -> None:
-    solution = solve(instance_of([130, 105, 110, 100, 111], rank=[0, 3, 2, 4, 1]), Settings())
+def test_cheapest_then_first_by_order_among_ties() -> None:
+    solution = solve(instance_of([130, 105, 110, 100, 111], order=[0, 3, 2, 4, 1]), Settings())
     assert (solution.status, solution.column, solution.bound) == (Status.OPTIMAL, 2, 100)
 
 
 def test_ties_are_sought_among_all_columns_of_a_layout() -> None:
-    solution = solve(instance_of([100, 105, 130], rank=[1, 0, 2], layout=[7, 7, 7]), Settings())
+    solution = solve(instance_of([100, 105, 130], order=[1, 0, 2], layout=[7, 7, 7]), Settings())
     assert (solution.column, solution.bound) == (1, 100)
 
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.layouts import MODES
-from servesat.core.arrays import Ints
+from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL
 
-COST_RESOLUTION = 1e-12
-"""Relative resolution of the solver's costs, which are logarithms in this unit: a millionth of the tie band."""
+LOG_RESOLUTION = 1e-12
+"""Unit of the solver's costs and steps, which are natural logarithms: a millionth of the tie band."""
 
-STEP_RESOLUTION = 1e-9
-"""Steps nearer than this are equally fast: the same machine computed in another order."""
+STEP_TIE_RTOL = 1e-9
+"""Steps within this of the fastest are as fast: the same machine computed in another order."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,18 @@ class Instance:
     """What the solver sees of the columns: integers only; arrays of shape [columns].
 
     The decisions are codes: equal codes, equal choice. `layout` numbers all of them but the batch. `cost` is the
-    natural logarithm of the cost per token in units of COST_RESOLUTION, so that its relative resolution is the same
-    whatever the prices. `rank` orders the columns for ties: fastest first, then fewest chips, then by id.
+    natural logarithm of the cost per token in units of LOG_RESOLUTION, so that its relative resolution is the same
+    whatever the prices, and `step` that of the time per output token. `order` is a place for each column: by fewest
+    chips, then by id.
     """
 
     decisions: dict[str, Ints]
     layout: Ints
     cost: Ints
-    rank: Ints
+    step: Ints
+    order: Ints
     violated: Ints
-    tie: int = int(np.log1p(COST_TIE_RTOL) / COST_RESOLUTION)
+    tie: int = int(np.log1p(COST_TIE_RTOL) / LOG_RESOLUTION)
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -43,7 +45,8 @@ class Instance:
             decisions={name: codes[columns] for name, codes in self.decisions.items()},
             layout=self.layout[columns],
             cost=self.cost[columns],
-            rank=self.rank[columns],
+            step=self.step[columns],
+            order=self.order[columns],
             violated=self.violated[columns],
             tie=self.tie,
         )
@@ -53,6 +56,17 @@ class Instance:
         order = np.lexsort((self.cost, self.layout))
         _, first = np.unique(self.layout[order], return_index=True)
         return order[first]
+
+    def tie_rank(self, columns: Ints) -> Ints:
+        """The place of each of some columns among them: the fastest first, then by `order`; shape [columns].
+
+        Those within STEP_TIE_RTOL of the fastest of them are as fast.
+        """
+        behind = self.step[columns] - self.step[columns].min(initial=np.iinfo(np.int64).max)
+        behind[behind <= round(STEP_TIE_RTOL / LOG_RESOLUTION)] = 0
+        rank = np.empty(len(columns), dtype=np.int64)
+        rank[np.lexsort((self.order[columns], behind))] = np.arange(len(columns))
+        return rank
 
     def one_of_each_violation(self) -> Ints:
         """One column for each set of violated requirements, as positions."""
@@ -67,8 +81,6 @@ def round_columns(columns: Columns) -> Instance:
     """Round the columns to the solver's integers."""
     layouts = columns.layouts
     places, dtypes = layouts.places, layouts.dtypes
-    cost = np.rint(np.log(columns.usd_per_million) / COST_RESOLUTION).astype(np.int64)
-    step = np.rint(np.log(columns.step_s) / STEP_RESOLUTION).astype(np.int64)
     serving = layouts.serving
     place_id = _codes([(p.offer.chip.id, p.topology, p.sharding) for p in places])
     dtype_id = _codes(list(dtypes))
@@ -77,9 +89,8 @@ def round_columns(columns: Columns) -> Instance:
         serving.pool_place < 0, -1, place_id[serving.pool_place] * len(dtypes) + dtype_id[serving.pool_dtype]
     )
     ids = (place_id[layouts.place], dtype_id[layouts.dtype], columns.batch, mode_id, serving.chunk, pool)
-    order = np.lexsort((serving.pool_slices, columns.slices, *ids[::-1], columns.chips, step))
-    rank = np.empty(len(columns), dtype=np.int64)
-    rank[order] = np.arange(len(columns))
+    order = np.empty(len(columns), dtype=np.int64)
+    order[np.lexsort((serving.pool_slices, columns.slices, *ids[::-1], columns.chips))] = np.arange(len(columns))
     return Instance(
         decisions={
             "chip": _codes([p.offer.chip.id for p in places])[layouts.place],
@@ -96,10 +107,16 @@ def round_columns(columns: Columns) -> Instance:
             "batch": columns.batch,
         },
         layout=layouts.number,
-        cost=cost,
-        rank=rank,
+        cost=_logarithms(columns.usd_per_million),
+        step=_logarithms(columns.step_s),
+        order=order,
         violated=columns.violated,
     )
+
+
+def _logarithms(values: Floats) -> Ints:
+    """Natural logarithms in units of LOG_RESOLUTION."""
+    return np.rint(np.log(values) / LOG_RESOLUTION).astype(np.int64)
 
 
 def _codes(values: Sequence[Any]) -> Ints:

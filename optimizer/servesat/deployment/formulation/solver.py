@@ -33,7 +33,7 @@ _STATUS = {
 
 
 def solve(instance: Instance, settings: Settings) -> Solution:
-    """Choose the cheapest column that satisfies every requirement; among those that tie, the first by `rank`.
+    """Choose the cheapest column that satisfies every requirement; among those that tie, the first by `tie_rank`.
 
     What cannot win is left out of the model: columns that violate a requirement, and, until ties are decided, all but
     the cheapest column of each layout. Raises SolverError when the model is invalid or when the proved optimum differs
@@ -63,10 +63,11 @@ def solve(instance: Instance, settings: Settings) -> Solution:
     if settings.time_limit_s is not None:
         left = settings.time_limit_s - (time.perf_counter() - start)
         settings = replace(settings, time_limit_s=max(left, 0.0))
-    first = _minimise(chosen.take(tied), chosen.rank[tied], settings)
+    rank = chosen.tie_rank(tied)
+    first = _minimise(chosen.take(tied), rank, settings)
     if first.column is None:
         return found
-    if first.status is Status.OPTIMAL and first.column != int(chosen.rank[tied].argmin()):
+    if first.status is Status.OPTIMAL and first.column != int(rank.argmin()):
         raise SolverError("CP-SAT and the vectorised minimum disagree on the order of plans that tie")
     return replace(found, status=first.status, column=int(satisfying[tied[first.column]]))
 
