@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from servesat import Status
 from servesat.cli import app
 from servesat.fleet import conflict
+from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.plan import plan_fleet, plan_instance
 from tests.fleet.fleets import (
     CHAT,
@@ -141,3 +142,18 @@ def test_with_degrade_demand_is_in_no_conflict() -> None:
     result = plan_instance(instance, inf, degrade=True)
     assert [limit.kind for limit in result.conflict or ()] == ["max_changes"]
     assert [(one.limit.kind, one.value) for one in result.corrections] == [("max_changes", 3)]
+
+
+def test_spare_replicas_conflict_only_with_a_demand_to_meet() -> None:
+    """One replica may fail and there is a chip for one: only with the demand do both rule out every fleet."""
+    raw = {
+        "hours": [1.0],
+        "needs": [{"name": "a", "demand": [1.0], "n_plus": 1, "max_share_per_region": None, "max_spot_share": 1.0}],
+        "options": [
+            {"workload": "a", "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 2.0,
+             "chips": 1, "usd": 1.0}
+        ],
+        "quotas": {("r", "x"): 1},
+        "budget": None,
+    }  # fmt: skip
+    assert {limit.kind for limit in minimal_conflict(instance_of(raw))} == {"demand", "n_plus", "quota"}

@@ -67,7 +67,7 @@ def solve(
 
 
 def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
-    """The columns of the layouts; of a whole search, of the undominated ones where one of them satisfies every requirement."""
+    """The columns of the layouts: of a whole search, of the undominated ones where one satisfies every requirement."""
     if layouts is None:
         undominated = enumerate_layouts(spec, relaxed, undominated=True)
         columns = evaluate(spec, undominated, relaxed=relaxed, batches=batches)

@@ -46,6 +46,25 @@ def test_spare_replicas_for_a_large_one_may_be_many_small_ones() -> None:
     assert result.total_usd == pytest.approx(20 + 8)  # 8 + 6 - 2 * 6 is the demand
 
 
+def test_a_quota_leaves_what_other_workloads_have_not_taken() -> None:
+    """Four replicas on six chips of which others hold five: one at 1 USD, and the other three elsewhere at 5 USD."""
+    raw = {
+        "hours": [1.0],
+        "needs": [{"name": "a", "demand": [4.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}],
+        "options": [
+            {"workload": "a", "name": "c", "chip": "x", "region": region, "purchase": "on_demand", "rate": 1.0,
+             "chips": 1, "usd": usd}
+            for region, usd in (("r", 1.0), ("q", 5.0))
+        ],
+        "quotas": {("r", "x"): 6},
+        "budget": None,
+    }  # fmt: skip
+    alone = instance_of(raw)
+    assert plan_instance(alone, inf).total_usd == pytest.approx(4 * 1)
+    beside = replace(alone, taken={("r", "x"): [5]})
+    assert plan_instance(beside, inf).total_usd == pytest.approx(1 + 3 * 5)
+
+
 def test_a_fleet_on_which_presolve_fails_is_explained() -> None:
     """The example with too little, with its demand cut to what it has room for, but for a rounding."""
     raw = yaml.safe_load((ROOT / "examples" / "fleet-too-little.yaml").read_text())
