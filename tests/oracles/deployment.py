@@ -1,4 +1,6 @@
-"""The answer by enumeration: plain loops over every layout and every batch, written from DESIGN.md, not from the code.
+"""The answer by enumeration: plain loops over every layout and every batch.
+
+Written from docs/cost-model.md, not from the code.
 
 Takes the raw spec (a mapping with inline model and chips) and imports nothing from servesat, so that a mistake in the
 product's defaults, arrays or breakpoints cannot hide here too.
@@ -56,7 +58,7 @@ def enumerate_plans(spec: dict[str, Any]):
 
 
 def solve(spec: dict[str, Any]):
-    """The best plan by the order of DESIGN.md §3, or None; and the minimal conflicts, empty when there is a plan."""
+    """The best plan, or None; and the minimal conflicts, empty when there is a plan."""
     return settled(enumerate_plans(spec), best)
 
 
@@ -71,7 +73,7 @@ def settled(enumerated, first):
 
 
 def best(plans):
-    """The first of some plans by the order of DESIGN.md §3: cost, then speed, then chips, then id."""
+    """The first of some plans: by cost, then by speed, then by chips, then by id."""
     cheapest = min(plan["usd"] for plan in plans)
     tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
     fastest = min(plan["step_s"] for plan in tied)
