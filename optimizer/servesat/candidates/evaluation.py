@@ -1,7 +1,8 @@
 """Every layout at every batch that can be optimal, evaluated: what it costs, and which requirements it violates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 
 import numpy as np
 
@@ -9,9 +10,10 @@ from servesat.candidates.batch_breakpoints import breakpoints, tie_breakpoints
 from servesat.candidates.columns import Columns, columns_at
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirements import violations
-from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.candidates.serving_modes import BLOCK_ROWS, enumerate_layouts, in_modes_by_block, searched_layouts
 from servesat.core.arrays import Ints
 from servesat.core.errors import SpecError
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.spec.spec import Spec
 
 TABLE_BLOCK = 200_000
@@ -33,6 +35,55 @@ def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, ba
         return _at(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
     columns = _at(spec, layouts, breakpoints(spec, layouts), relaxed)
     return columns.join(_at(spec, layouts, tie_breakpoints(spec, layouts, cheapest(columns), relaxed), relaxed))
+
+
+def evaluate_search(
+    spec: Spec,
+    relaxed: int = 0,
+    *,
+    batches: Ints | None = None,
+    undominated: bool = False,
+    block_rows: int = BLOCK_ROWS,
+) -> Columns:
+    """Evaluate the layouts of `enumerate_layouts`, of which a large search has too many to hold at once.
+
+    Of more than `block_rows` layouts only the columns that can decide the answer are kept: for each set of violated
+    requirements those that tie with the cheapest, and all columns of the layouts with a plan that ties with the best.
+    """
+    searched = searched_layouts(spec, relaxed, undominated=undominated)
+
+    def blocks() -> Iterator[Layouts]:
+        return in_modes_by_block(spec, searched, relaxed, rows=block_rows)
+
+    first, *more = islice(blocks(), 2)
+    if not more:
+        return evaluate(spec, first, relaxed=relaxed, batches=batches)
+    del first, more
+    columns = _deciding_among(
+        _at(spec, block, breakpoints(spec, block) if batches is None else np.tile(batches, (len(block), 1)), relaxed)
+        for block in blocks()
+    )
+    least = cheapest(columns)
+    if batches is not None or not np.isfinite(least):
+        return columns
+    ties = (_at(spec, block, tie_breakpoints(spec, block, least, relaxed), relaxed) for block in blocks())
+    return _deciding_among(chain([columns], ties))
+
+
+def _deciding_among(blocks: Iterable[Columns]) -> Columns:
+    """The columns of all blocks together that can decide an answer."""
+    first, *others = (_deciding(block) for block in blocks)
+    return _deciding(first.join(*others))
+
+
+def _deciding(columns: Columns) -> Columns:
+    """For each set of violated requirements the columns that tie with the cheapest; of the best layouts, all."""
+    masks, mask = np.unique(columns.violated, return_inverse=True)
+    least = np.full(len(masks), np.inf)
+    np.minimum.at(least, mask, columns.usd_per_million)
+    ties = columns.usd_per_million <= least[mask] * (1 + 2 * COST_TIE_RTOL)
+    best = columns.layouts.number[ties & (columns.violated == 0)]
+    return columns.take(np.flatnonzero(ties | np.isin(columns.layouts.number, best)))
 
 
 def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns]:

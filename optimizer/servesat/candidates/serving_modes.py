@@ -1,5 +1,6 @@
 """How a layout serves prompts beside decoding: the layouts of a spec in each of its serving modes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from servesat.core.tolerances import round_up
 from servesat.cost_model.prefill import prompt_flops_s
 from servesat.spec.spec import Spec
 
+BLOCK_ROWS = 50_000
+"""Layouts that are evaluated together, by default: some 250 MB with their columns."""
+
 
 def enumerate_layouts(spec: Spec, relaxed: int = 0, *, undominated: bool = False) -> Layouts:
     """List every layout of the search in every serving mode; a disaggregated one has a prefill pool beside it.
@@ -23,30 +27,51 @@ def enumerate_layouts(spec: Spec, relaxed: int = 0, *, undominated: bool = False
     `relaxed` is a bit mask of requirements taken to hold, as in `evaluate`. With `undominated`, only those that a best
     plan could be among, see `undominated_layouts`; the others may say why there is none.
     """
+    return in_modes(spec, searched_layouts(spec, relaxed, undominated=undominated), relaxed)
+
+
+def searched_layouts(spec: Spec, relaxed: int = 0, *, undominated: bool = False) -> Layouts:
+    """The decode layouts of `enumerate_layouts`, before they have a serving mode."""
     layouts = decode_layouts(spec)
-    if undominated:
-        layouts = layouts.take(np.flatnonzero(undominated_layouts(spec, layouts, relaxed)))
-    return in_modes(spec, layouts, relaxed)
+    return layouts.take(np.flatnonzero(undominated_layouts(spec, layouts, relaxed))) if undominated else layouts
 
 
 def in_modes(spec: Spec, layouts: Layouts, relaxed: int = 0, excluded: Excluded | None = None) -> Layouts:
     """The decode layouts of a spec in each of its serving modes, but for those that are `excluded`."""
-    parts: list[Layouts] = []
+    first, *others = in_modes_by_block(spec, layouts, relaxed, excluded)
+    return first.join(*others)
+
+
+def in_modes_by_block(
+    spec: Spec, layouts: Layouts, relaxed: int = 0, excluded: Excluded | None = None, *, rows: int = BLOCK_ROWS
+) -> Iterator[Layouts]:
+    """The layouts of `in_modes` in blocks of at most so many rows, numbered throughout; at least one, even if empty."""
+    pending: list[Layouts] = []
+    held, number = 0, 0
+    for part in _modes(spec, layouts, relaxed, excluded):
+        kept = part if excluded is None else part.take(np.flatnonzero(~excluded(part)))
+        for first in range(0, len(kept), rows):
+            block = kept if len(kept) <= rows else kept.take(np.arange(first, min(first + rows, len(kept))))
+            if held + len(block) > rows:
+                yield pending[0].join(*pending[1:])
+                pending, held = [], 0
+            pending.append(replace(block, number=np.arange(number, number + len(block))))
+            held, number = held + len(block), number + len(block)
+    yield pending[0].join(*pending[1:]) if pending else layouts.take(np.zeros(0, dtype=np.int64))
+
+
+def _modes(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded | None) -> Iterator[Layouts]:
+    """The decode layouts in one serving mode, and with one chunk, after another."""
     for mode in spec.modes:
         match mode:
             case Mode.DECODE_ONLY:
-                parts.append(layouts)
+                yield layouts
             case Mode.INTERLEAVED:
-                parts.append(_interleaved(spec, layouts, mode))
+                yield _interleaved(spec, layouts, mode)
             case Mode.CHUNKED:
-                parts += [_chunked(spec, layouts, chunk) for chunk in _chunks(spec)]
+                yield from (_chunked(spec, layouts, chunk) for chunk in _chunks(spec))
             case Mode.DISAGGREGATED:
-                parts.append(disaggregated(spec, layouts, relaxed, excluded))
-    if excluded is not None:
-        parts = [part.take(np.flatnonzero(~excluded(part))) for part in parts]
-    first, *others = [part for part in parts if len(part)] or [layouts.take(np.zeros(0, dtype=np.int64))]
-    joined = first.join(*others)
-    return replace(joined, number=np.arange(len(joined)))
+                yield disaggregated(spec, layouts, relaxed, excluded)
 
 
 class SharedLayouts:

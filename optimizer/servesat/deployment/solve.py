@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.evaluation import evaluate
+from servesat.candidates.evaluation import evaluate, evaluate_search
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirements import is_relaxed
-from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
@@ -68,12 +67,10 @@ def solve(
 
 def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
     """The columns of the layouts: of a whole search, of the undominated ones where one satisfies every requirement."""
-    if layouts is None:
-        undominated = enumerate_layouts(spec, relaxed, undominated=True)
-        columns = evaluate(spec, undominated, relaxed=relaxed, batches=batches)
-        if np.any(columns.violated == 0):
-            return columns
-    return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
+    if layouts is not None:
+        return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
+    columns = evaluate_search(spec, relaxed, batches=batches, undominated=True)
+    return columns if np.any(columns.violated == 0) else evaluate_search(spec, relaxed, batches=batches)
 
 
 def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[Plan, tuple[Margin, ...]]:

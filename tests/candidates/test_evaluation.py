@@ -1,0 +1,62 @@
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import cheapest, evaluate, evaluate_search
+from servesat.deployment.conflicts import binding, minimal_conflicts
+from servesat.deployment.formulation.instance import round_columns
+from servesat.deployment.formulation.solver import solve
+from servesat.deployment.settings import Settings
+from servesat.spec.spec import Spec
+from tests.helpers import spec_of
+
+WHOLE = {"prompt_tokens": 2048, "output_tokens": 256}
+
+
+def answer(columns: Columns) -> tuple[Any, ...]:
+    """What is made of the columns: the plan and what binds it, or the conflicts."""
+    solution = solve(round_columns(columns), Settings())
+    if solution.column is None:
+        return minimal_conflicts(columns)
+    return columns.assignment(solution.column), binding(columns, solution.column), cheapest(columns)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"workload": WHOLE, "slo": {"tpot_ms": 20}},
+        {"workload": {**WHOLE, "requests_per_s": 30}, "slo": {"ttft_ms": 300, "tpot_ms": 30}},
+        {"workload": WHOLE, "slo": {"tpot_ms": 0.01}},
+        {"workload": WHOLE, "slo": {"ttft_ms": 1}, "search": {"max_chips": 8}},
+        {"workload": WHOLE, "slo": {"tpot_ms": 12}, "headroom": 0.3},
+    ],
+)
+def test_a_search_in_blocks_has_the_answer_of_the_whole(keys: dict[str, Any]) -> None:
+    spec = spec_of(**keys)
+    whole, blocks = evaluate(spec), evaluate_search(spec, block_rows=100)
+    assert len(whole.layouts) > 3 * 100
+    assert len(blocks) < len(whole)
+    assert answer(blocks) == answer(whole)
+    assert np.array_equal(np.unique(blocks.violated), np.unique(whole.violated))
+
+
+@pytest.mark.slow
+def test_a_search_with_many_chunks_stays_small() -> None:
+    """8.75 GB of columns, were they held together: 250 chunks of 35 MB."""
+    spec = Spec.load(
+        {
+            "model": "llama-3-70b",
+            "workload": WHOLE,
+            "slo": {"tpot_ms": 0.01},
+            "search": {"chunk_tokens": list(range(8, 2008, 8)), "weights": ["bf16", "fp8", "int8", "int4"]},
+        }
+    )
+    tracemalloc.start()
+    try:
+        assert all("tpot" in conflict for conflict in minimal_conflicts(evaluate_search(spec)))
+        assert tracemalloc.get_traced_memory()[1] < 1e9
+    finally:
+        tracemalloc.stop()
