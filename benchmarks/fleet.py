@@ -1,4 +1,4 @@
-"""Generated fleets: how the time, the bill, its bound and the gap grow with the number of workloads.
+"""Generated fleets: solution time, bill, dual bound and gap by the number of workloads.
 
 python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--shares N] [--plot FILE]
 """
@@ -22,13 +22,13 @@ DISCOUNT = {"on_demand": 1.0, "reserved": 0.65, "spot": 0.4}
 
 
 def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> FleetInstance:
-    """A fleet with a median demand of two replicas, a day curve, three purchases, and quotas a third above the need."""
+    """A fleet with a median demand of two replicas, a daily curve, three purchases and nearly tight quotas."""
     random = np.random.default_rng(seed)
     chips = [f"chip{i}" for i in range(CONFIGURATIONS)]
     price = {chip: float(random.uniform(1, 8)) for chip in chips}  # of a chip-hour
     level = {f"region{r}": float(random.uniform(0.9, 1.25)) for r in range(regions)}
     curve = 0.65 + 0.35 * np.sin(np.arange(periods) / periods * 2 * np.pi - 2)
-    needs, options = [], []
+    demands, options = [], []
     use = dict.fromkeys(chips, 0.0)
     for number in range(workloads):
         name = f"workload{number}"
@@ -37,13 +37,13 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
         peak = float(np.median(list(rate.values())) * random.lognormal(np.log(2.0), 0.8))
         demand = [peak * float(c) * float(random.uniform(0.85, 1.15)) for c in curve]
         unit = max(demand) / RESOLUTION
-        needs.append(
+        demands.append(
             WorkloadDemand(
                 name=name,
-                demand=tuple(int(np.ceil(one / unit)) for one in demand),
+                demand=tuple(int(np.ceil(requests / unit)) for requests in demand),
                 requests_per_s=tuple(demand),
                 unit=unit,
-                n_plus=0,
+                redundant_replicas=0,
                 max_share_per_region=None,
                 max_spot_share=float(random.choice([0.0, 0.3, 0.5])),
                 one_chip=False,
@@ -55,36 +55,36 @@ def generate(workloads: int, regions: int, periods: int, seed: int = 0) -> Fleet
             use[chip] += max(demand) / rate[chip] * size[chip]
             for region, factor in level.items():
                 for purchase, discount in DISCOUNT.items():
-                    each = price[chip] * factor * discount
+                    usd = price[chip] * factor * discount
                     served = rate[chip] * (0.9 if purchase == "spot" else 1.0)
                     options.append(
-                        ReplicaOption(name, configuration, region, purchase, each, served, int(served / unit))
+                        ReplicaOption(name, configuration, region, purchase, usd, served, int(served / unit))
                     )
     quotas = {(region, chip): int(2 + 1.3 * use[chip] / regions / 4) for region in level for chip in chips}
-    return FleetInstance(tuple(needs), tuple(options), (1.0,) * periods, quotas, None)
+    return FleetInstance(tuple(demands), tuple(options), (1.0,) * periods, quotas, None)
 
 
 def with_shares(instance: FleetInstance, every: int) -> FleetInstance:
-    """The fleet with a share of some demands that survives the loss of any region."""
-    needs = [
-        replace(need, max_share_per_region=0.6) if number % every == 0 else need
-        for number, need in enumerate(instance.needs)
+    """The fleet with a limit on the share per region for every n-th workload."""
+    demands = [
+        replace(workload, max_share_per_region=0.6) if number % every == 0 else workload
+        for number, workload in enumerate(instance.workloads)
     ]
-    return replace(instance, needs=tuple(needs))
+    return replace(instance, workloads=tuple(demands))
 
 
 def figure(results: list[dict[str, float]], path: Path) -> None:
-    """Draw time, bill with its bound, and gap against the number of workloads, of the runs that found a plan."""
-    results = [one for one in results if one["usd"]]
-    workloads = [one["workloads"] for one in results]
+    """Plot time, bill with its dual bound, and gap over the number of workloads, for the runs that found a plan."""
+    results = [result for result in results if result["usd"]]
+    workloads = [result["workloads"] for result in results]
     drawn, (times, bills, gaps) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    times.loglog(workloads, [one["seconds"] for one in results], "o-")
+    times.loglog(workloads, [result["seconds"] for result in results], "o-")
     times.set_ylabel("seconds")
     for name, style in (("usd", "o-"), ("bound", "x--")):
-        bills.semilogx(workloads, [one[name] / one["workloads"] for one in results], style, label=name)
+        bills.semilogx(workloads, [result[name] / result["workloads"] for result in results], style, label=name)
     bills.set_ylabel("$ a workload")
     bills.legend()
-    gaps.loglog(workloads, [100 * one["gap"] for one in results], "o-")
+    gaps.loglog(workloads, [100 * result["gap"] for result in results], "o-")
     gaps.set_ylabel("proved gap [%]")
     for axes in (times, gaps):
         for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=5)
     parser.add_argument("--periods", type=int, default=24)
     parser.add_argument("--time-limit", type=float, default=60.0)
-    parser.add_argument("--shares", type=int, help="Every N-th workload keeps 40 % of its demand without any region.")
+    parser.add_argument(
+        "--shares", type=int, help="Every N-th workload still serves 40 % of its demand if a region is lost."
+    )
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     results = []

@@ -1,4 +1,4 @@
-"""The published fleets of llm-inferno, re-solved: 15 servers on 6 accelerators, and 27 on 21.
+"""The published fleets of llm-inferno, solved again: 15 servers on 6 accelerators, and 27 on 21.
 
 python benchmarks/fleet_llm_inferno.py --data DIR [--json]     DIR: a folder with llm-inferno's sample data
 """
@@ -19,22 +19,22 @@ PUBLISHED = {
     ("large", True): 26300.5,
     ("large", False): 23410.5,
 }
-"""Proved optima by size, and whether a server has one type of accelerator [cents/h]."""
+"""Proved optima, by size and by whether each server uses a single type of accelerator [cents/h]."""
 
 
 def instance_of(folder: Path, size: str, *, one_type: bool) -> FleetInstance:
     rows = json.loads((folder / f"inferno_{size}_candidates.json").read_text())
     accelerators = json.loads((folder / size / "accelerator-data.json").read_text())["accelerators"]
     counts = json.loads((folder / size / "capacity-data.json").read_text())["count"]
-    kinds = {one["name"]: (one["type"], one["multiplicity"]) for one in accelerators}
+    kinds = {entry["name"]: (entry["type"], entry["multiplicity"]) for entry in accelerators}
     demand = {row["Server"]: row["ArrivalRPM"] for row in rows}
-    needs = [
+    workloads = [
         WorkloadDemand(
             name=server,
             demand=(RESOLUTION,),
             requests_per_s=(rate,),
             unit=rate / RESOLUTION,
-            n_plus=0,
+            redundant_replicas=0,
             max_share_per_region=None,
             max_spot_share=1.0,
             one_chip=one_type,
@@ -46,21 +46,21 @@ def instance_of(folder: Path, size: str, *, one_type: bool) -> FleetInstance:
     for row in rows:
         chip, multiplicity = kinds[row["Acc"]]
         chips = row["Inst"] * multiplicity
-        each = row["Cost"] / row["NumReplicas"]
+        replica_cost = row["Cost"] / row["NumReplicas"]
         options.append(
             ReplicaOption(
                 workload=row["Server"],
                 configuration=Configuration(row["Acc"], chip, chips, row["RatePerReplicaRPM"]),
                 region="all",
                 purchase="on_demand",
-                usd_per_chip_hour=each / chips,
+                usd_per_chip_hour=replica_cost / chips,
                 requests_per_s=row["RatePerReplicaRPM"],
                 capacity=int(row["RatePerReplicaRPM"] / demand[row["Server"]] * RESOLUTION),
             )
         )
-    quotas = {("all", one["type"]): one["count"] for one in counts}
+    quotas = {("all", entry["type"]): entry["count"] for entry in counts}
     usable = tuple(option for option in options if option.capacity > 0)
-    return FleetInstance(tuple(needs), usable, (1.0,), quotas, None)
+    return FleetInstance(tuple(workloads), usable, (1.0,), quotas, None)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Requests of several sizes on every chip with a price of its own: the gap of one workload over a day.
+"""Requests of several sizes on every chip of the catalogue with a price: the gap of one workload over a day.
 
 python benchmarks/fleet_sizes.py [--sizes 3] [--periods 6 24] [--time-limit 60] [--n-plus 0] [--joined]
 
-Two regions, on demand and spot, 40 % of the demand without any region; `--joined` adds chips reserved for all periods.
+Two regions, on demand and spot, 40 % of the demand served if a region is lost; `--joined` adds chips reserved for all
+periods, which couple them.
 """
 
 import argparse
@@ -14,11 +15,11 @@ from typing import Any
 from servesat.fleet.plan import plan_fleet
 
 USD = {"l4": 0.7, "l40s": 1.6, "a100-80gb": 3.0, "h100-sxm": 4.5, "tpu-v5e": 1.2, "tpu-v6e": 2.7}
-"""Of a chip-hour on demand; other chips have their price of the default price book, and are not reserved."""
+"""Prices per chip-hour on demand; other chips are rented at the prices of the default price book, not reserved."""
 
 
 def fleet(sizes: int, periods: int, *, n_plus: int, joined: bool) -> dict[str, Any]:
-    """Each size has three times the prompt of the last and half the demand, which peaks an hour earlier."""
+    """A fleet whose sizes each have three times the prompt of the previous one, half the demand and an earlier peak."""
     shares = {"on_demand": 1.0, "spot": 0.4} | ({"reserved": 0.6} if joined else {})
     regions = {
         name: {

@@ -13,7 +13,7 @@ from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
 from servesat.fleet.plan import plan_instance
 from servesat.fleet.pods.slices import Pods, Slice
-from servesat.fleet.previous_plan import Earlier
+from servesat.fleet.previous_plan import PreviousPlan
 from tests.oracles import fleet as fleet_oracle
 
 CHAT = {
@@ -136,13 +136,13 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             demand=tuple(round(rate / unit) for rate in need["demand"]),
             requests_per_s=tuple(need["demand"]),
             unit=unit,
-            n_plus=need["n_plus"],
+            redundant_replicas=need["n_plus"],
             max_share_per_region=need["max_share_per_region"],
             max_spot_share=need["max_spot_share"],
             one_chip=False,
             priority=1,
             sizes=("first", "second", "third", "fourth")[: len(need.get("shares", [[]])[0])],
-            shares=tuple(map(tuple, need.get("shares", []))),
+            size_shares=tuple(map(tuple, need.get("shares", []))),
         )
         for need in raw["needs"]
     )
@@ -161,12 +161,12 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             usd_per_chip_hour=option["usd"],
             requests_per_s=option["rate"],
             capacity=round(option["rate"] / unit),
-            of_size=tuple(option.get("rates", ())),
+            size_rates=tuple(option.get("rates", ())),
         )
         for option in raw["options"]
     )
     given_before = raw.get("earlier")
-    before = given_before and Earlier(
+    before = given_before and PreviousPlan(
         {place: tuple(counts) for place, counts in given_before["replicas"].items()},
         given_before["max_changes"],
         given_before["usd_per_change"],

@@ -27,7 +27,7 @@ def test_a_shape_that_no_pod_holds_is_not_rented() -> None:
     region["pods"] = {"tpu-v5e": {"count": 2, "shape": "2x16"}}
     result = plan_fleet(given)
     assert result.total_usd == pytest.approx(24)
-    assert [str(block.slice) for _, block in result.floors[0].placed] == ["2x4"] * 3
+    assert [str(block.slice) for _, block in result.placement_maps[0].placed] == ["2x4"] * 3
 
 
 def test_a_configuration_is_the_best_of_its_slice() -> None:

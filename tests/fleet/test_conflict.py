@@ -45,7 +45,7 @@ def test_slices_that_collide_are_those_that_would_be_used() -> None:
 
 
 def test_pods_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conflict, "MOST_PODS", 11)
+    monkeypatch.setattr(conflict, "MAX_PODS", 11)
     raw = fleet(regions=one_region(100), workloads=chat(1.0, {"topologies": {"tpu-v5e": ["1x1"]}}))
     rate = plan_fleet(raw).allocations[0].option.requests_per_s
     raw["workloads"]["chat"]["demand"] = 11 * rate

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from servesat import Status
+from servesat.fleet.cheapest import cheapest
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import fleet_instance
-from servesat.fleet.plan import cheapest, plan_fleet, plan_instance
+from servesat.fleet.instance_from_spec import fleet_instance
+from servesat.fleet.plan import plan_fleet, plan_instance
 from servesat.fleet.spec import FleetSpec
 from tests.fleet.fleets import CHAT, chat, fleet, instance_of, one_region
 
@@ -85,7 +86,7 @@ def test_periods_left_open_are_planned_once_more_in_the_time_that_is_left(monkey
     whole, tries = FleetModel.solve, []
 
     def late(self: FleetModel, objective: object, time_limit_s: float | None, **keys: Any) -> FleetSolution:
-        tries.append(self.instance.needs[0].demand)
+        tries.append(self.instance.workloads[0].demand)
         if tries.count(tries[-1]) == 1 and len(tries) == 2:
             return FleetSolution(Status.UNKNOWN)
         return whole(self, objective, time_limit_s, **keys)

@@ -34,7 +34,7 @@ def test_one_workload_after_another_finds_the_pods_as_those_before_it_left_them(
     assert result.total_usd == pytest.approx(8)
     greedy = compared(result).policies[-1]
     assert (greedy.name, greedy.total_usd) == ("greedy, one workload after another", pytest.approx(8))
-    alone = FleetModel(replace(result.instance, standing={("r", "x"): (((Slice((2, 2), (False, False)), 1),),)}))
+    alone = FleetModel(replace(result.instance, occupied_slices={("r", "x"): (((Slice((2, 2), (False, False)), 1),),)}))
     assert alone.solve(alone.usd(), None).status is Status.INFEASIBLE
 
 

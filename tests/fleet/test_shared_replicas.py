@@ -106,19 +106,21 @@ def test_shared_configurations_are_the_programs_that_no_other_makes_up_for(
     chips = [chip["name"] for chip in search["chips"]]
     specs = {f"size{number}": Spec.load(size) for number, size in enumerate(sizes)}
     found = shared_configurations(specs, chips, pods={})
-    execution_signatures = programs_of(sizes)
+    programs = programs_of(sizes)
     assert len({one.name for one in found}) == len(found)
     for one in found:
-        assert one.of_size in [pytest.approx(rates) for chip, count, rates in execution_signatures if chip == one.chip]
+        assert one.size_rates in [pytest.approx(rates) for chip, count, rates in programs if chip == one.chip]
         for name, plan in one.plans.items():
-            assert specs[name].utilisation * plan.requests_per_s in [pytest.approx(rate) for rate in one.of_size]
-    for chip, count, rates in execution_signatures:
+            assert specs[name].utilisation * plan.requests_per_s in [pytest.approx(rate) for rate in one.size_rates]
+    for chip, count, rates in programs:
         assert any(
-            one.chip == chip and one.chips <= count and np.all(np.array(one.of_size) >= np.array(rates) * (1 - 1e-8))
+            one.chip == chip and one.chips <= count and np.all(np.array(one.size_rates) >= np.array(rates) * (1 - 1e-8))
             for one in found
         )
     for one, two in product(found, found):
-        makes_up = one.chip == two.chip and one.chips <= two.chips and np.all(np.array(one.of_size) >= two.of_size)
+        makes_up = (
+            one.chip == two.chip and one.chips <= two.chips and np.all(np.array(one.size_rates) >= two.size_rates)
+        )
         assert one is two or not makes_up
 
 
@@ -139,16 +141,16 @@ def fleet(quota: dict[str, int] | None = None, **workload: Any) -> dict[str, Any
 def test_each_size_is_served_within_its_own_limits() -> None:
     result = plan_fleet(fleet())
     assert result.status is Status.OPTIMAL
-    (need,) = result.instance.needs
+    (need,) = result.instance.workloads
     assert need.requests_per_s == (64, 209)
-    assert need.of_sizes(1) == pytest.approx((200, 9))
+    assert need.size_demand(1) == pytest.approx((200, 9))
     for period in range(2):
         mine = [one for one in result.allocations if one.period == period]
         short, long = (sum(one.requests_per_s[size] for one in mine) for size in range(2))
-        assert short >= need.of_sizes(period)[0] * (1 - 1e-8)
-        assert short / long == pytest.approx(need.of_sizes(period)[0] / need.of_sizes(period)[1])
+        assert short >= need.size_demand(period)[0] * (1 - 1e-8)
+        assert short / long == pytest.approx(need.size_demand(period)[0] / need.size_demand(period)[1])
         for one in mine:
-            rates = zip(one.requests_per_s, one.option.of_size, strict=True)
+            rates = zip(one.requests_per_s, one.option.size_rates, strict=True)
             assert sum(served / rate for served, rate in rates if rate) <= one.replicas * (1 + 1e-9)
     for one in result.allocations:
         plans = one.option.configuration.plans
@@ -226,10 +228,10 @@ def test_spare_replicas_are_asked_for_of_what_is_used() -> None:
 def test_what_is_not_served_is_of_all_sizes_alike() -> None:
     result = plan_fleet(fleet({"l40s": 1}), degrade=True)
     assert result.unserved is not None
-    (need,) = result.instance.needs
+    (need,) = result.instance.workloads
     for period, missing in enumerate(result.unserved["chat"]):
         mine = [one.requests_per_s for one in result.allocations if one.period == period]
-        left = [rate * (1 - missing / need.requests_per_s[period]) for rate in need.of_sizes(period)]
+        left = [rate * (1 - missing / need.requests_per_s[period]) for rate in need.size_demand(period)]
         assert [sum(served) for served in zip(*mine, strict=True)] == pytest.approx(left, rel=1e-6)
 
 

@@ -75,7 +75,7 @@ def test_demand_comes_from_a_column_of_a_file(tmp_path: Path) -> None:
         workloads={"chat": {"deployment": CHAT, "demand": {"csv": "day.csv", "column": "chat"}}},
     )
     path.write_text(json.dumps(spec))
-    assert plan_fleet(path).instance.needs[0].requests_per_s == (10.0, 20.0)
+    assert plan_fleet(path).instance.workloads[0].requests_per_s == (10.0, 20.0)
     path.write_text(json.dumps(spec).replace('"column": "chat"', '"column": "chatt"'))
     with pytest.raises(SpecError, match=r"has no column 'chatt'; did you mean 'chat'"):
         plan_fleet(path)

@@ -1,4 +1,4 @@
-"""What a valid fleet plan is, without a solver: the bill and every limit again, in floats."""
+"""Checks a fleet plan without a solver: recomputes the bill and verifies every limit in floating point."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,158 +8,170 @@ from servesat.core.errors import SolverError
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import best_mix
-from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand
+from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption, WorkloadDemand
 from servesat.fleet.pods.packing import pack
-from servesat.fleet.pods.slices import stands
+from servesat.fleet.pods.slices import is_valid_packing
 from servesat.fleet.previous_plan import ReplicaKey
 
-ROUNDING = 10 * LIMIT_RTOL
-"""What the whole numbers of the formulation may hide of a demand, relatively."""
+UNIT_RTOL = 10 * LIMIT_RTOL
+"""Relative error of a demand that rounding to whole units may cause in the formulation."""
 
 Replicas = Sequence[tuple[ReplicaOption, int]]
-"""How many of each option."""
+"""Pairs of an option and its number of replicas."""
 
 
 def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
-    """The money over all periods, re-derived from the replicas, the reserved chips, and what changes [$]."""
+    """The bill over all periods, recomputed from replicas, reserved chips and changes [$]."""
     price = instance.reserved_prices
-    bought = (
+    rented = (
         option.usd_per_hour * hours * count
         for option, counts in zip(instance.options, solution.replicas, strict=True)
         if option.purchase != "reserved"
         for hours, count in zip(instance.hours, counts, strict=True)
     )
-    kept = (price[place] * sum(instance.hours) * count for place, count in solution.reserved.items())
-    moved = 0.0 if instance.earlier is None else instance.earlier.usd_per_change * changes_of(instance, solution)
-    return fsum((*bought, *kept, moved))
+    all_hours = sum(instance.hours)
+    reserved = (price[region_chip] * all_hours * chips for region_chip, chips in solution.reserved.items())
+    previous_plan = instance.previous_plan
+    changes = 0.0 if previous_plan is None else previous_plan.usd_per_change * changes_of(instance, solution)
+    return fsum((*rented, *reserved, changes))
 
 
 def changes_of(instance: FleetInstance, solution: FleetSolution) -> int:
-    """Replicas started or stopped against the earlier plan; 0 without one."""
+    """Replicas started or stopped relative to the previous plan; 0 if there is none."""
     periods = len(instance.hours)
-    now: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
+    replicas: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
     for option, counts in zip(instance.options, solution.replicas, strict=True):
-        now[option.runs] = [before + count for before, count in zip(now[option.runs], counts, strict=True)]
-    return 0 if instance.earlier is None else instance.earlier.changes(now, periods)
+        key = option.replica_key
+        replicas[key] = [before + count for before, count in zip(replicas[key], counts, strict=True)]
+    return 0 if instance.previous_plan is None else instance.previous_plan.changes(replicas, periods)
 
 
-def chips_taken(instance: FleetInstance, solution: FleetSolution) -> dict[tuple[str, str], list[int]]:
-    """Chips taken of each region and type in each period, those reserved included; of every quota, and what is used."""
+def chips_taken(instance: FleetInstance, solution: FleetSolution) -> dict[RegionChip, list[int]]:
+    """Chips taken in each period, reserved ones included, for every region and chip with a quota or an option."""
     periods = len(instance.hours)
-    places = {*instance.quotas, *(option.place for option in instance.options)}
-    taken = {place: [solution.reserved.get(place, 0)] * periods for place in places}
+    region_chips = {*instance.quotas, *(option.region_chip for option in instance.options)}
+    taken = {region_chip: [solution.reserved.get(region_chip, 0)] * periods for region_chip in region_chips}
     for option, counts in zip(instance.options, solution.replicas, strict=True):
         if option.purchase != "reserved":
-            here = taken[option.place]
-            taken[option.place] = [chips + option.chips * count for chips, count in zip(here, counts, strict=True)]
+            before = taken[option.region_chip]
+            taken[option.region_chip] = [
+                chips + option.chips * count for chips, count in zip(before, counts, strict=True)
+            ]
     return taken
 
 
 def check(instance: FleetInstance, solution: FleetSolution) -> float:
-    """The bill of a plan that meets every limit. Raises SolverError naming the first that it does not meet."""
-    for need in instance.needs:
+    """The bill of a plan that complies with every limit. Raises SolverError naming the first violated limit."""
+    for workload in instance.workloads:
         for period in range(len(instance.hours)):
-            _check_need(instance, solution, need, period)
+            _check_workload(instance, solution, workload, period)
     _check_chips(instance, solution)
-    _check_floors(instance, solution)
+    _check_packings(instance, solution)
     usd = bill_of(instance, solution)
-    most = None if instance.earlier is None else instance.earlier.max_changes
-    if most is not None and changes_of(instance, solution) > most:
-        raise SolverError(f"{changes_of(instance, solution)} replicas change, more than {most}")
+    max_changes = None if instance.previous_plan is None else instance.previous_plan.max_changes
+    if max_changes is not None and changes_of(instance, solution) > max_changes:
+        raise SolverError(f"{changes_of(instance, solution)} replicas change, more than {max_changes}")
     if instance.budget_usd is not None and usd > instance.budget_usd * (1 + LIMIT_RTOL):
         raise SolverError(f"the fleet costs ${usd}, more than the budget")
     return usd
 
 
-def counted_on(need: WorkloadDemand, period: int, used: Replicas) -> list[tuple[float, ...]]:
-    """Requests/s of each size that some replicas of a workload serve together, in the shares of a period's demand.
+def served_rates(workload: WorkloadDemand, period: int, replicas: Replicas) -> list[tuple[float, ...]]:
+    """What the replicas of a workload serve of each size, in the proportions of a period's demand [requests/s].
 
-    For each option; of requests of one size, what it serves.
+    One tuple for each option; with requests of one size, it has one entry.
     """
-    if not need.sizes:
-        return [(option.requests_per_s * count,) for option, count in used]
-    alike: dict[tuple[float, ...], int] = defaultdict(int)
-    for option, count in used:
-        alike[option.of_size] += count
-    served = best_mix(alike, need.shares[period])
-    of_one = {rates: row / max(alike[rates], 1) for rates, row in zip(alike, served, strict=True)}
-    return [tuple((of_one[option.of_size] * count).tolist()) for option, count in used]
+    if not workload.sizes:
+        return [(option.requests_per_s * count,) for option, count in replicas]
+    by_rates: dict[tuple[float, ...], int] = defaultdict(int)
+    for option, count in replicas:
+        by_rates[option.size_rates] += count
+    served = best_mix(by_rates, workload.size_shares[period])
+    per_replica = {rates: row / max(by_rates[rates], 1) for rates, row in zip(by_rates, served, strict=True)}
+    return [tuple((per_replica[option.size_rates] * count).tolist()) for option, count in replicas]
 
 
-def used_ever(instance: FleetInstance, solution: FleetSolution, need: WorkloadDemand) -> list[int]:
-    """The options of a workload with a replica in some period, by position."""
-    return [o for o in instance.of(need.name) if any(solution.replicas[o])]
+def used_options(instance: FleetInstance, solution: FleetSolution, workload: WorkloadDemand) -> list[int]:
+    """Positions of the options of a workload with a replica in some period."""
+    return [o for o in instance.options_of(workload.name) if any(solution.replicas[o])]
 
 
-def _check_need(instance: FleetInstance, solution: FleetSolution, need: WorkloadDemand, period: int) -> None:
-    mine = [(instance.options[o], solution.replicas[o][period]) for o in instance.of(need.name)]
-    used = [(option, count) for option, count in mine if count]
-    unserved = solution.unserved.get(need.name, (0,) * len(need.demand))[period] * need.unit
-    demand = need.requests_per_s[period]
-    wanted = max(0.0, demand - unserved)
+def _check_workload(instance: FleetInstance, solution: FleetSolution, workload: WorkloadDemand, period: int) -> None:
+    positions = instance.options_of(workload.name)
+    counts = [(instance.options[o], solution.replicas[o][period]) for o in positions]
+    used = [(option, count) for option, count in counts if count]
+    unserved_units = solution.unserved.get(workload.name, (0,) * len(workload.demand))[period]
+    demand = workload.requests_per_s[period]
+    required = max(0.0, demand - unserved_units * workload.unit)
+    for limit, served, share in _rows(workload, period, used):
+        if served < share * required - UNIT_RTOL * demand:
+            raise SolverError(
+                f"the fleet breaks {limit.kind} of {workload.name} in period {period}: {served} of {share * required}"
+            )
+    chips = {instance.options[o].configuration.chip for o in used_options(instance, solution, workload)}
+    if workload.one_chip and len(chips) > 1:
+        raise SolverError(f"the fleet serves {workload.name} on several types of chips")
+
+
+def _rows(workload: WorkloadDemand, period: int, used: Replicas) -> list[tuple[Limit, float, float]]:
+    """The rows of a workload in a period: the limit, what counts as served, and the required share of the demand."""
 
     def served(regions: set[str] | None = None, *, spot: bool = True) -> float:
-        kept = [
+        counted = [
             (option, count)
             for option, count in used
             if (regions is None or option.region in regions) and (spot or option.purchase != "spot")
         ]
-        return _total(need, period, kept)
+        return _total_served(workload, period, counted)
 
+    of = (workload.name,)
     regions = {option.region for option, _ in used}
-    most_in_region = need.max_share_per_region
-    rows = [(Limit("demand", (need.name,)), served(), wanted)]
-    if most_in_region is not None:
-        rows += [
-            (Limit("region_share", (need.name,)), served(regions - {region}), (1 - most_in_region) * wanted)
-            for region in regions or {""}
-        ]
-    rows.append((Limit("spot_share", (need.name,)), served(spot=False), (1 - need.max_spot_share) * wanted))
-    if need.n_plus and demand:
-        rows += [(Limit("n_plus", (need.name,)), _without(need, period, used, option), wanted) for option, _ in used]
-    for limit, has, least in rows:
-        if has < least - ROUNDING * demand:
-            raise SolverError(f"the fleet breaks {limit.kind} of {need.name} in period {period}: {has} of {least}")
-    if need.one_chip and len({instance.options[o].configuration.chip for o in used_ever(instance, solution, need)}) > 1:
-        raise SolverError(f"the fleet serves {need.name} on several types of chips")
+    rows = [(Limit("demand", of), served(), 1.0)]
+    if workload.max_share_per_region is not None:
+        share = 1 - workload.max_share_per_region
+        rows += [(Limit("region_share", of), served(regions - {region}), share) for region in regions or {""}]
+    rows.append((Limit("spot_share", of), served(spot=False), workload.min_non_spot_share))
+    if workload.redundant_replicas and workload.requests_per_s[period]:
+        rows += [(Limit("n_plus", of), _served_without(workload, period, used, option), 1.0) for option, _ in used]
+    return rows
 
 
-def _total(need: WorkloadDemand, period: int, used: Replicas) -> float:
+def _total_served(workload: WorkloadDemand, period: int, replicas: Replicas) -> float:
     """What some replicas serve together [requests/s]."""
-    return fsum(map(fsum, counted_on(need, period, used)))
+    return fsum(map(fsum, served_rates(workload, period, replicas)))
 
 
-def _without(need: WorkloadDemand, period: int, used: Replicas, gone: ReplicaOption) -> float:
-    """What is served without n_plus replicas of an option; of several sizes, of those that serve as much of each."""
-    if not need.sizes:
-        return _total(need, period, used) - need.n_plus * gone.requests_per_s
-    left, fail = [], need.n_plus
+def _served_without(workload: WorkloadDemand, period: int, used: Replicas, failing: ReplicaOption) -> float:
+    """What is served if redundant replicas of an option fail; with several sizes, of all options with its rates."""
+    if not workload.sizes:
+        return _total_served(workload, period, used) - workload.redundant_replicas * failing.requests_per_s
+    remaining, failures_left = [], workload.redundant_replicas
     for option, count in used:
-        failed = min(count, fail) if option.of_size == gone.of_size else 0
-        left.append((option, count - failed))
-        fail -= failed
-    return _total(need, period, left)
+        failed = min(count, failures_left) if option.size_rates == failing.size_rates else 0
+        remaining.append((option, count - failed))
+        failures_left -= failed
+    return _total_served(workload, period, remaining)
 
 
-def _check_floors(instance: FleetInstance, solution: FleetSolution) -> None:
-    for place, pods in instance.pods.items():
+def _check_packings(instance: FleetInstance, solution: FleetSolution) -> None:
+    for (region, chip), pods in instance.pods.items():
         for period in range(len(instance.hours)):
-            slices = instance.slices(place, period, solution.replicas)
-            if not stands(pods, slices, pack(pods, slices).placed):
-                raise SolverError(f"the {place[1]} of {place[0]} do not stand in {pods} in period {period}")
+            slices = instance.slices((region, chip), period, solution.replicas)
+            if not is_valid_packing(pods, slices, pack(pods, slices).placed):
+                raise SolverError(f"the slices of {chip} in {region} do not fit in {pods} in period {period}")
 
 
 def _check_chips(instance: FleetInstance, solution: FleetSolution) -> None:
-    for place, counts in chips_taken(instance, solution).items():
-        quota = instance.quotas.get(place)
+    for (region, chip), counts in chips_taken(instance, solution).items():
+        quota = instance.quotas.get((region, chip))
         if quota is not None and max(counts) > quota:
-            raise SolverError(f"the fleet takes {max(counts)} {place[1]} in {place[0]}, of {quota}")
-    for place, kept in solution.reserved.items():
-        own = [
+            raise SolverError(f"the fleet takes {max(counts)} {chip} in {region}, of {quota}")
+    for (region, chip), reserved in solution.reserved.items():
+        users = [
             (option.chips, counts)
             for option, counts in zip(instance.options, solution.replicas, strict=True)
-            if option.place == place and option.purchase == "reserved"
+            if option.region_chip == (region, chip) and option.purchase == "reserved"
         ]
-        used = [sum(chips * counts[period] for chips, counts in own) for period in range(len(instance.hours))]
-        if max(used) > kept:
-            raise SolverError(f"the fleet uses {max(used)} reserved {place[1]} in {place[0]}, of {kept}")
+        used = [sum(chips * counts[period] for chips, counts in users) for period in range(len(instance.hours))]
+        if max(used) > reserved:
+            raise SolverError(f"the fleet uses {max(used)} reserved {chip} in {region}, of {reserved}")

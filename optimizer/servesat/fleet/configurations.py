@@ -18,10 +18,10 @@ from servesat.spec.spec import Spec
 
 @dataclass(frozen=True)
 class Configuration:
-    """One replica of a deployment: a slice of a chip, or two pools of them, and the requests/s it serves.
+    """One replica of a deployment: a slice of a chip, or two pools of slices, and the requests/s it serves.
 
-    Where requests come in several sizes, `of_size` is what it serves of each size alone, in place of `requests_per_s`,
-    which is 0, and there is one of `plans` for each size that it serves.
+    If requests come in several sizes, `size_rates` says what the replica serves of each size alone, `plans` has one
+    plan for each size that it serves, and `requests_per_s` is 0.
     """
 
     name: str
@@ -30,102 +30,102 @@ class Configuration:
     requests_per_s: float
     plan: Plan | None = None
     slices: Counts = ()
-    of_size: tuple[float, ...] = ()
+    size_rates: tuple[float, ...] = ()
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
 
 
 def configurations(
     spec: Spec, chips: Iterable[str], *, keep_dominated: bool = False, pods: Mapping[str, Collection[Box]] | None = None
 ) -> tuple[Configuration, ...]:
-    """What one replica can be, on each of the chips: the best of each slice in one pool, and the best two pools.
+    """The configurations of a replica on each chip: the best plan of each slice in one pool, and the best two pools.
 
-    The best of a slice serves the most requests within the limits. A configuration that serves no more than another on
-    no fewer of the same chips is left out, unless they are all to be kept, or those chips stand in `pods`, of so many
-    shapes, where it may be the one whose shape fits; the best two pools are then found for each shape. A limit on what
-    a replica costs is left to those who know the price.
+    The best plan of a slice serves the most requests within the limits. A dominated configuration, which serves no more
+    than another on at least as many of the same chips, is dropped unless `keep_dominated` is set or its chips are in
+    pods. `pods` has the pod shapes of each chip: there a dominated configuration may be the only one that fits, and
+    the best two pools are found for each shape. The limit on the cost of a replica is not applied here, because prices
+    depend on the region.
     """
-    found, shapes = [], pods or {}
+    selected, pod_shapes = [], pods or {}
     for chip in sorted(chips):
-        own = _on_chip(on_chip(spec, chip), chip, shapes.get(chip, ()))
-        every = keep_dominated or chip in shapes
-        found += own if every else _undominated(own)
-    return tuple(found)
+        candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()))
+        selected += candidates if keep_dominated or chip in pod_shapes else _undominated(candidates)
+    return tuple(selected)
 
 
 def on_chip(spec: Spec, chip: str) -> Spec:
-    """A deployment on one chip, at $1 an hour and whatever a replica costs."""
-    slices = {own: names for own, names in spec.search.topologies.items() if own == chip}
-    alone = {
+    """A deployment on one chip, at $1 per chip-hour and without a limit on the cost of a replica."""
+    topologies = {name: listed for name, listed in spec.search.topologies.items() if name == chip}
+    changes = {
         "search.chips": [chip],
-        "search.topologies": slices,
+        "search.topologies": topologies,
         "price": {chip: 1.0},
         "search.max_usd_per_hour": None,
     }
-    return spec.changed(alone)
+    return spec.changed(changes)
 
 
-def _on_chip(spec: Spec, chip: str, shapes: Collection[Box]) -> list[Configuration]:
-    own = spec.offers[0].chip
-    if not set(spec.search.compute) & set(own.flop_per_s.by_dtype()):
+def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box]) -> list[Configuration]:
+    chip = spec.offers[0].chip
+    if not set(spec.search.compute) & set(chip.flop_per_s.by_dtype()):
         return []
     plans = []
     one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
     if one_pool:
         plans += _best_of_each_slice(spec.changed({"search.modes": one_pool}))
-    if Mode.DISAGGREGATED in spec.modes and own.network_bytes_per_s:
-        every = spec.topologies_of(own)
-        for fitting in dict.fromkeys((tuple(every), *(_fitting(every, shape) for shape in sorted(shapes)))):
+    if Mode.DISAGGREGATED in spec.modes and chip.network_bytes_per_s:
+        topologies = spec.topologies_of(chip)
+        for fitting in dict.fromkeys((tuple(topologies), *(_fitting(topologies, shape) for shape in sorted(shapes)))):
             if not fitting:
                 continue
-            asked = {"search.modes": [Mode.DISAGGREGATED], "search.topologies": {chip: list(fitting)}}
-            pools = solve(spec.changed(asked)).plan
-            plans += [] if pools is None or pools in plans else [pools]
+            changes = {"search.modes": [Mode.DISAGGREGATED], "search.topologies": {chip_id: list(fitting)}}
+            plan = solve(spec.changed(changes)).plan
+            plans += [] if plan is None or plan in plans else [plan]
     return [
         Configuration(
             name=_name(plan),
-            chip=chip,
+            chip=chip_id,
             chips=plan.chips,
             requests_per_s=spec.utilisation * (plan.requests_per_s or 0.0),
             plan=plan,
-            slices=slices_of(spec, own, plan),
+            slices=slices_of(spec, chip, plan),
         )
         for plan in plans
     ]
 
 
 def _fitting(topologies: Iterable[str], shape: Box) -> tuple[str, ...]:
-    """The slices that stand in pods of a shape."""
-    none = (False,) * len(shape)
-    return tuple(one for one in topologies if fits(shape, Slice(axis_sizes(one), none)))
+    """The slices that fit in pods of a shape."""
+    no_rings = (False,) * len(shape)
+    return tuple(topology for topology in topologies if fits(shape, Slice(axis_sizes(topology), no_rings)))
 
 
 def _best_of_each_slice(spec: Spec) -> list[Plan]:
-    """The plan of each slice that serves the most; the slice's price is the same, so it is the cheapest."""
+    """The plan of each slice that serves the most; since the slice has one price, it is also the cheapest."""
     columns = evaluate(spec, enumerate_layouts(spec, undominated=True))
-    meets = np.flatnonzero(columns.violated == 0)
+    feasible = np.flatnonzero(columns.violated == 0)
     numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.offers[0].chip))}
-    of_place = np.array([numbers[place.topology] for place in columns.layouts.places])
-    topology = of_place[columns.layouts.place]
-    order = meets[np.lexsort((columns.step_s[meets], columns.usd_per_million[meets], topology[meets]))]
+    topology_of_place = np.array([numbers[place.topology] for place in columns.layouts.places])
+    topology = topology_of_place[columns.layouts.place]
+    order = feasible[np.lexsort((columns.step_s[feasible], columns.usd_per_million[feasible], topology[feasible]))]
     _, first = np.unique(topology[order], return_index=True)
     return [rederive(spec, columns.assignment(int(order[row])))[0] for row in first]
 
 
 def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:
-    """The slices of a plan, with the axes along which its collectives count on a ring."""
+    """The slices of a plan, with the axes along which its collectives need a ring."""
     pools = [(plan.topology, (*plan.tp_axes, *plan.ep_axes), plan.slices)]
     if plan.prefill is not None:
-        own = plan.prefill
-        pools.append((own.topology, (*own.tp_axes, *own.ep_axes), own.slices))
-    found = []
-    for topology, used, count in pools:
+        prefill = plan.prefill
+        pools.append((prefill.topology, (*prefill.tp_axes, *prefill.ep_axes), prefill.slices))
+    slices = []
+    for topology, used_axes, count in pools:
         sizes = axis_sizes(topology)
-        every = [axis.wraps_every for axis in chip.axes]
-        closed = [wraps is not None and size % wraps == 0 for size, wraps in zip(sizes, every, strict=True)]
+        ring_sizes = [axis.wraps_every for axis in chip.axes]
+        closed = [wraps is not None and size % wraps == 0 for size, wraps in zip(sizes, ring_sizes, strict=True)]
         exact = spec.wraparound == "exact"
-        rings = tuple(exact and axis in used and closes for axis, closes in enumerate(closed))
-        found.append((Slice(sizes, rings), count))
-    return counted(found)
+        rings = tuple(exact and axis in used_axes and closes for axis, closes in enumerate(closed))
+        slices.append((Slice(sizes, rings), count))
+    return counted(slices)
 
 
 def _name(plan: Plan) -> str:
@@ -134,8 +134,8 @@ def _name(plan: Plan) -> str:
     return f"{plan.chip} {count}{plan.topology}{pool}, {plan.mode}, batch {plan.batch}"
 
 
-def _undominated(found: list[Configuration]) -> list[Configuration]:
-    """Those of one chip that no other equals in requests/s on as few chips; of equal ones the first by name."""
-    figures = np.array([(one.chips, -one.requests_per_s) for one in found]).reshape(-1, 2)
-    by_name = np.argsort(np.argsort([one.name for one in found]))
-    return [found[row] for row in undominated(figures, by_name)]
+def _undominated(candidates: list[Configuration]) -> list[Configuration]:
+    """Configurations of one chip that no other matches in requests/s on as few chips; of equals, the first by name."""
+    figures = np.array([(candidate.chips, -candidate.requests_per_s) for candidate in candidates]).reshape(-1, 2)
+    rank = np.argsort(np.argsort([candidate.name for candidate in candidates]))
+    return [candidates[row] for row in undominated(figures, rank)]

@@ -1,4 +1,4 @@
-"""Why no fleet exists: limits that conflict, slices that collide, and the nearest changes with which one exists."""
+"""Why no plan exists: limits in conflict, slices that collide, and the smallest corrections that allow a plan."""
 
 import time
 from bisect import bisect_left
@@ -8,14 +8,14 @@ from math import ceil, floor, inf
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.goals import extra_quota, required_share, unserved_fraction
 from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
-from servesat.fleet.instance import FleetInstance
+from servesat.fleet.instance import FleetInstance, RegionChip
 from servesat.fleet.pods.packing import collision
 from servesat.fleet.pods.slices import Counts, fits
 
-MOST_PODS = 10_000
-"""Pods of a place up to which it is asked how many are enough."""
-
+MAX_PODS = 10_000
+"""Maximum number of pods up to which a sufficient number is searched for."""
 
 UNITS = {
     "quota": "chips",
@@ -25,14 +25,14 @@ UNITS = {
     "region_share": "of the demand",
     "spot_share": "of the demand",
 }
-"""What a correction of each kind of limit is counted in."""
+"""The unit of a correction of each kind of limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collision:
-    """Slices that do not stand together in the pods of a place, of a plan that leaves these out of account.
+    """Slices that do not fit together in the pods of a region and chip, in a plan that ignores the pods.
 
-    Without any one of them the rest stands, if it is `proved`.
+    If this is `proved`, the set is minimal: without any one of the slices the rest fits.
     """
 
     region: str
@@ -43,7 +43,7 @@ class Collision:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetCorrection:
-    """One change that makes a plan exist: to a quota, pods, shares, all demand, the budget, or to what may change."""
+    """A change of one limit that allows a plan: a quota, pods, a share, all demand, the budget, or changes."""
 
     limit: Limit
     value: float
@@ -51,175 +51,180 @@ class FleetCorrection:
 
 
 def seconds_to(deadline: float) -> float | None:
-    """What is left until a moment of `time.perf_counter`, a little at least; None until infinity."""
+    """Seconds until a moment of `time.perf_counter`, at least a little; None if it is infinite."""
     return None if deadline == inf else max(deadline - time.perf_counter(), 1e-3)
 
 
 def minimal_conflict(
     instance: FleetInstance, deadline: float = inf, *, degrade: bool = False
 ) -> tuple[Limit, ...] | None:
-    """Limits that no fleet meets together, and of which none can be left out: by leaving out one after the other.
+    """An irreducible infeasible subset of the limits, by a deletion filter; None if the deadline passes first.
 
-    First of a period that has no plan by itself, if there is one: it has a fraction of the variables, and few of its
-    limits are left for all periods. With `degrade` demand may be left unserved, and is none of them. None where the
-    deadline strikes before.
+    If a single period is infeasible by itself, the conflict is found in that period: it has a fraction of the
+    variables, and few of its limits remain. With `degrade` demand may be left unserved, and is never in conflict.
     """
     limits = [limit for limit in limits_of(instance) if limit.kind != "demand" or not degrade]
-    for period in [] if degrade else _fullest_first(instance):
-        alone = instance.in_period(period)
-        status = _status(alone, set(), deadline)
+    for period in [] if degrade else _highest_load_first(instance):
+        single = instance.in_period(period)
+        status = _status(single, set(), deadline)
         if status is Status.INFEASIBLE:
-            found = _reduced(alone, limits, deadline)
-            return found and _reduced(_of_workloads_in(instance, found), list(found), deadline)
+            conflict = _deletion_filter(single, limits, deadline)
+            return conflict and _deletion_filter(_with_workloads_in(instance, conflict), list(conflict), deadline)
         if status is Status.UNKNOWN:
             return None
-    return _reduced(instance, limits, deadline, degrade=degrade)
+    return _deletion_filter(instance, limits, deadline, degrade=degrade)
 
 
-def _fullest_first(instance: FleetInstance) -> list[int]:
-    """Periods by what is asked for, over the most that each workload asks for; none where an earlier plan ties them."""
-    if len(instance.hours) == 1 or instance.earlier is not None:
+def _highest_load_first(instance: FleetInstance) -> list[int]:
+    """Periods by load, as a share of each workload's peak; none if a previous plan couples the periods."""
+    if len(instance.hours) == 1 or instance.previous_plan is not None:
         return []
-    asked = [[one / max(need.demand) for one in need.demand] for need in instance.needs if any(need.demand)]
-    return sorted(range(len(instance.hours)), key=lambda period: -sum(of_need[period] for of_need in asked))
+    loads = [
+        [units / max(workload.demand) for units in workload.demand]
+        for workload in instance.workloads
+        if any(workload.demand)
+    ]
+    return sorted(range(len(instance.hours)), key=lambda period: -sum(load[period] for load in loads))
 
 
-def _of_workloads_in(instance: FleetInstance, limits: tuple[Limit, ...]) -> FleetInstance:
-    """The instance without workloads that no limit names: they need not run."""
+def _with_workloads_in(instance: FleetInstance, limits: tuple[Limit, ...]) -> FleetInstance:
+    """The instance restricted to the workloads that some limit names."""
     named = {limit.of[0] for limit in limits if limit.kind not in {"quota", "pods", "budget"}}
-    needs = tuple(need for need in instance.needs if need.name in named)
-    return replace(instance.only(lambda option: option.workload in named), needs=needs)
+    workloads = tuple(workload for workload in instance.workloads if workload.name in named)
+    return replace(instance.with_options(lambda option: option.workload in named), workloads=workloads)
 
 
-def _reduced(
+def _deletion_filter(
     instance: FleetInstance, limits: list[Limit], deadline: float, *, degrade: bool = False
 ) -> tuple[Limit, ...] | None:
-    """Limits that conflict without any that can be left out; None where the deadline strikes."""
-    without = set(limits_of(instance)) - set(limits)
+    """An irreducible infeasible subset of some limits; None if the deadline passes first."""
+    relaxed = set(limits_of(instance)) - set(limits)
     for limit in reversed(limits):
-        status = _status(instance, without | {limit}, deadline, degrade=degrade)
+        status = _status(instance, relaxed | {limit}, deadline, degrade=degrade)
         if status is Status.UNKNOWN:
             return None
         if status is Status.INFEASIBLE:
-            without.add(limit)
-    return tuple(limit for limit in limits if limit not in without)
+            relaxed.add(limit)
+    return tuple(limit for limit in limits if limit not in relaxed)
 
 
-def _status(instance: FleetInstance, without: set[Limit], deadline: float, *, degrade: bool = False) -> Status:
-    """Whether there is a plan without some limits; UNKNOWN where the deadline strikes."""
+def _status(instance: FleetInstance, relaxed: set[Limit], deadline: float, *, degrade: bool = False) -> Status:
+    """Whether there is a plan if some limits are relaxed; UNKNOWN if the deadline passes first."""
     if time.perf_counter() > deadline:
         return Status.UNKNOWN
-    model = FleetModel(instance, without, may_fall_short=degrade, deadline=deadline)
+    model = FleetModel(instance, relaxed, may_fall_short=degrade, deadline=deadline)
     return model.solve(0, seconds_to(deadline)).status
 
 
 def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf) -> tuple[Collision, ...]:
-    """What does not stand of the cheapest plan that leaves the pods in conflict out of account."""
-    places = [(limit.of[0], limit.of[1]) for limit in conflict if limit.kind == "pods"]
-    if not places:
+    """The slices that collide in the cheapest plan that ignores the pods in conflict."""
+    region_chips = [(limit.of[0], limit.of[1]) for limit in conflict if limit.kind == "pods"]
+    if not region_chips:
         return ()
-    found = _without_floors(instance, conflict, set(places), deadline)
+    solution = _without_pods(instance, conflict, set(region_chips), deadline)
     collisions = []
-    for region, chip in places if found.replicas else ():
-        place = (region, chip)
-        periods = (instance.slices(place, period, found.replicas) for period in range(len(instance.hours)))
-        clash = next((clash for one in periods if (clash := collision(instance.pods[place], one))), None)
+    for region, chip in region_chips if solution.replicas else ():
+        pods = instance.pods[region, chip]
+        by_period = (
+            instance.slices((region, chip), period, solution.replicas) for period in range(len(instance.hours))
+        )
+        clash = next((clash for slices in by_period if (clash := collision(pods, slices))), None)
         if clash is not None:
             collisions.append(Collision(region=region, chip=chip, slices=clash[0], proved=clash[1]))
     return tuple(collisions)
 
 
-def _without_floors(
-    instance: FleetInstance, conflict: tuple[Limit, ...], places: set[tuple[str, str]], deadline: float
+def _without_pods(
+    instance: FleetInstance, conflict: tuple[Limit, ...], region_chips: set[RegionChip], deadline: float
 ) -> FleetSolution:
-    """The cheapest plan of the demands in conflict, pods left out of account; of slices that fit if there is one."""
-    rest = {Limit("demand", (need.name,)) for need in instance.needs} - set(conflict)
-    without = rest | {Limit("pods", place) for place in places}
-    fitting = instance.only(
+    """The cheapest plan for the demands in conflict that ignores pods; if possible, of slices that fit in a pod."""
+    other_demand = {Limit("demand", (workload.name,)) for workload in instance.workloads} - set(conflict)
+    relaxed = other_demand | {Limit("pods", region_chip) for region_chip in region_chips}
+    fitting = instance.with_options(
         lambda option: (
-            option.place not in places
-            or all(fits(instance.pods[option.place].shape, one) for one, _ in option.configuration.slices)
+            option.region_chip not in region_chips
+            or all(fits(instance.pods[option.region_chip].shape, item) for item, _ in option.configuration.slices)
         )
     )
-    found = FleetSolution(Status.UNKNOWN)
-    for one in (fitting, instance):
-        model = FleetModel(one, without, deadline=deadline)
-        found = model.solve(model.usd(), seconds_to(deadline))
-        if found.replicas:
-            by_option = dict(zip(one.options, found.replicas, strict=True))
+    solution = FleetSolution(Status.UNKNOWN)
+    for candidate in (fitting, instance):
+        model = FleetModel(candidate, relaxed, deadline=deadline)
+        solution = model.solve(model.usd(), seconds_to(deadline))
+        if solution.replicas:
+            by_option = dict(zip(candidate.options, solution.replicas, strict=True))
             none = (0,) * len(instance.hours)
-            return replace(found, replicas=tuple(by_option.get(option, none) for option in instance.options))
-    return found
+            return replace(solution, replicas=tuple(by_option.get(option, none) for option in instance.options))
+    return solution
 
 
 def corrections_of(
     instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf, *, degrade: bool = False
 ) -> tuple[FleetCorrection, ...]:
-    """The nearest of each kind that alone makes a plan exist: a quota, pods, the budget, changes, less demand."""
-    found = []
+    """The smallest correction of each limit in conflict, and of all demand, that by itself allows a plan."""
+    corrections = []
     if not degrade:
-        served = _share_of_demand(instance, deadline)
-        if served is not None:
-            found.append(FleetCorrection(limit=Limit("demand"), value=served, unit="of all demand"))
+        share = _servable_share(instance, deadline)
+        if share is not None:
+            corrections.append(FleetCorrection(limit=Limit("demand"), value=share, unit="of all demand"))
     for limit in conflict:
         if time.perf_counter() > deadline:
             break
-        value = _enough(instance, limit, deadline, degrade=degrade)
+        value = _sufficient_value(instance, limit, deadline, degrade=degrade)
         if value is not None:
-            found.append(FleetCorrection(limit=limit, value=value, unit=UNITS[limit.kind]))
-    return tuple(found)
+            corrections.append(FleetCorrection(limit=limit, value=value, unit=UNITS[limit.kind]))
+    return tuple(corrections)
 
 
-def _share_of_demand(instance: FleetInstance, deadline: float) -> float | None:
-    """The share of every demand that a fleet within all limits meets; None where that is nothing."""
+def _servable_share(instance: FleetInstance, deadline: float) -> float | None:
+    """The largest share of every demand that can be served within all limits; None if it is zero or not found."""
     model = FleetModel(instance, may_fall_short=True, deadline=deadline)
-    served = model.solve(model.fraction_unserved(), seconds_to(deadline))
-    found = served.status is Status.OPTIMAL and served.objective < 1 - LIMIT_RTOL
-    return floor((1 - served.objective) * 1e6) / 1e6 if found else None  # a little less, for what a solver rounds
+    solution = model.solve(unserved_fraction(model), seconds_to(deadline))
+    serves = solution.status is Status.OPTIMAL and solution.objective < 1 - LIMIT_RTOL
+    return floor((1 - solution.objective) * 1e6) / 1e6 if serves else None  # rounded down, for the solver's tolerance
 
 
-def _enough(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: bool) -> float | None:
-    """The least that a limit must allow for a fleet to exist; None where none exists whatever it allows."""
+def _sufficient_value(instance: FleetInstance, limit: Limit, deadline: float, *, degrade: bool) -> float | None:
+    """The smallest value of a limit that allows a plan; None if none does."""
     if limit.kind == "pods":
-        return _fewest_pods(instance, (limit.of[0], limit.of[1]), deadline, degrade=degrade)
+        return _sufficient_pods(instance, (limit.of[0], limit.of[1]), deadline, degrade=degrade)
     model = FleetModel(instance, {limit}, may_fall_short=degrade, deadline=deadline)
     match limit.kind:
         case "quota":
-            place = (limit.of[0], limit.of[1])
-            least = model.solve(model.added(place), seconds_to(deadline))
-            value: float = instance.quotas[place] + round(least.objective)
+            region_chip = (limit.of[0], limit.of[1])
+            solution = model.solve(extra_quota(model, region_chip), seconds_to(deadline))
+            value: float = instance.quotas[region_chip] + round(solution.objective)
         case "budget":
-            least = model.solve(model.usd(), seconds_to(deadline))
-            value = least.objective
-        case "max_changes" if model.moved is not None:
-            least = model.solve(model.moved, seconds_to(deadline))
-            value = round(least.objective)
+            solution = model.solve(model.usd(), seconds_to(deadline))
+            value = solution.objective
+        case "max_changes" if model.changed_replicas is not None:
+            solution = model.solve(model.changed_replicas, seconds_to(deadline))
+            value = round(solution.objective)
         case "region_share" | "spot_share" if not degrade:
-            least = model.solve(model.share(limit), seconds_to(deadline))
-            value = ceil(least.objective * 1e4 - 1e-3) / 1e4
+            solution = model.solve(required_share(model, limit), seconds_to(deadline))
+            value = ceil(solution.objective * 1e4 - 1e-3) / 1e4
         case _:
             return None
-    return value if least.status is Status.OPTIMAL else None
+    return value if solution.status is Status.OPTIMAL else None
 
 
-def _fewest_pods(instance: FleetInstance, place: tuple[str, str], deadline: float, *, degrade: bool) -> int | None:
-    """The fewest pods of a place with which a plan exists; None where none exists with any number, or is found out."""
-    pods = instance.pods[place]
+def _sufficient_pods(instance: FleetInstance, region_chip: RegionChip, deadline: float, *, degrade: bool) -> int | None:
+    """The smallest number of pods that allows a plan; None if no number does, or if it is not found in time."""
+    pods = instance.pods[region_chip]
 
-    def exists(count: int) -> bool:
-        more = replace(instance, pods={**instance.pods, place: replace(pods, count=count)})
+    def has_plan(count: int) -> bool:
+        more = replace(instance, pods={**instance.pods, region_chip: replace(pods, count=count)})
         model = FleetModel(more, may_fall_short=degrade, deadline=deadline)
-        found = model.solve(0, seconds_to(deadline))
-        if found.status is Status.UNKNOWN:
+        solution = model.solve(0, seconds_to(deadline))
+        if solution.status is Status.UNKNOWN:
             raise TimeoutError
-        return found.status is not Status.INFEASIBLE
+        return solution.status is not Status.INFEASIBLE
 
-    enough = max(pods.count, 1)
+    sufficient = max(pods.count, 1)
     try:
-        while not exists(enough):
-            if enough >= MOST_PODS:
+        while not has_plan(sufficient):
+            if sufficient >= MAX_PODS:
                 return None
-            enough = min(2 * enough, MOST_PODS)
-        return bisect_left(range(enough), True, lo=pods.count, key=exists)
+            sufficient = min(2 * sufficient, MAX_PODS)
+        return bisect_left(range(sufficient), True, lo=pods.count, key=has_plan)
     except TimeoutError:
         return None

@@ -1,4 +1,4 @@
-"""A fleet as the solver sees it: whole numbers of replicas, demand rounded up and capacity rounded down."""
+"""A fleet as the solver sees it: integer demand, rounded up, and integer replica capacities, rounded down."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -6,30 +6,31 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor, fsum
 
-from servesat.catalogue.load import chip_ids
 from servesat.catalogue.price_book import Purchase
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.fleet.configurations import Configuration, configurations
-from servesat.fleet.pods.slices import Box, Counts, Pods, counted
-from servesat.fleet.previous_plan import Earlier, ReplicaKey
-from servesat.fleet.shared_replicas import shared_configurations
-from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
+from servesat.fleet.configurations import Configuration
+from servesat.fleet.pods.slices import Counts, Pods, counted
+from servesat.fleet.previous_plan import PreviousPlan, ReplicaKey
 
 RESOLUTION = 10**7
-"""Units in the largest demand of a workload, or in a replica where that serves more."""
+"""Units in the largest demand of a workload, or in a replica if a replica serves more than that demand."""
 
-OF_REPLICA = 10**5
-"""Units in a replica at least, however many of them a demand takes."""
+MIN_UNITS_PER_REPLICA = 10**5
+"""Minimum number of units in a replica, however many replicas a demand takes."""
 
-MOST_UNITS = 10**11
-"""Units in a demand at most: a solver's doubles hold no more of them apart."""
+MAX_UNITS = 10**11
+"""Maximum number of units in a demand: beyond it, a solver's doubles no longer distinguish units."""
+
+RegionChip = tuple[str, str]
+"""A region and a type of chip."""
 
 
 @dataclass(frozen=True)
 class ReplicaOption:
     """A configuration in a region, bought in one way: what one replica serves, takes and costs.
 
-    Where requests come in several sizes, `of_size` says what it serves, and `requests_per_s` and `capacity` are 0.
+    If requests come in several sizes, `size_rates` says what the replica serves of each size alone, and
+    `requests_per_s` and `capacity` are 0.
     """
 
     workload: str
@@ -37,9 +38,9 @@ class ReplicaOption:
     region: str
     purchase: Purchase
     usd_per_chip_hour: float
-    requests_per_s: float  # counted on; less than it serves where spot chips may go away
+    requests_per_s: float  # counted on: on spot less than the replica serves, if the spec discounts spot capacity
     capacity: int  # the same, in units of the workload
-    of_size: tuple[float, ...] = ()  # requests/s of each size alone, where there are several
+    size_rates: tuple[float, ...] = ()  # requests/s of each size alone, if there are several sizes
 
     @property
     def chips(self) -> int:
@@ -47,291 +48,236 @@ class ReplicaOption:
         return self.configuration.chips
 
     @property
-    def place(self) -> tuple[str, str]:
-        """The region, and the type of chip."""
+    def region_chip(self) -> RegionChip:
+        """The region and the type of chip."""
         return self.region, self.configuration.chip
 
     @property
-    def runs(self) -> ReplicaKey:
-        """The workload, the configuration and the region: another one is another replica."""
+    def replica_key(self) -> ReplicaKey:
+        """Workload, configuration and region: what identifies a replica when plans are compared."""
         return self.workload, self.configuration.name, self.region
 
     @property
     def usd_per_hour(self) -> float:
-        """What one replica costs for an hour."""
+        """Cost of one replica for an hour."""
         return self.chips * self.usd_per_chip_hour
 
 
 @dataclass(frozen=True)
 class WorkloadDemand:
-    """What one workload asks for: its demand in each period, in its own units, and how it must be spread.
+    """The demand of one workload in each period, in integer units, and the limits on how it is served.
 
-    Where its requests come in several sizes, `shares` are those of each size in each period.
+    If its requests come in several sizes, `size_shares` has the share of each size in the demand of each period.
     """
 
     name: str
     demand: tuple[int, ...]
     requests_per_s: tuple[float, ...]
     unit: float  # requests/s of one unit
-    n_plus: int
+    redundant_replicas: int  # how many replicas of any one configuration may fail while the rest meets the demand
     max_share_per_region: float | None
     max_spot_share: float
     one_chip: bool
     priority: int
     sizes: tuple[str, ...] = ()
-    shares: tuple[tuple[float, ...], ...] = ()  # [period][size]
+    size_shares: tuple[tuple[float, ...], ...] = ()  # [period][size]
+
+    @property
+    def min_non_spot_share(self) -> float:
+        """Share of the demand that must not be served on spot capacity."""
+        return 1 - self.max_spot_share
 
     def in_period(self, period: int) -> "WorkloadDemand":
-        """What is asked for in one period alone."""
+        """The demand of one period alone."""
         return replace(
             self,
             demand=(self.demand[period],),
             requests_per_s=(self.requests_per_s[period],),
-            shares=self.shares[period : period + 1],
+            size_shares=self.size_shares[period : period + 1],
         )
 
-    def at_its_peak(self, periods: int) -> "WorkloadDemand":
-        """The largest demand, of each size for itself, in so many periods."""
-        demand, requests_per_s, shares = max(self.demand), max(self.requests_per_s), self.shares[:0]
+    def at_peak(self, periods: int) -> "WorkloadDemand":
+        """The largest demand, taken separately for each size, in every one of this many periods."""
+        demand, requests_per_s, size_shares = max(self.demand), max(self.requests_per_s), self.size_shares[:0]
         if self.sizes:
-            of_size = [max(rates) for rates in zip(*map(self.of_sizes, range(len(self.demand))), strict=True)]
-            requests_per_s, shares = fsum(of_size), (shares_of(of_size),)
-            demand = _whole_units(requests_per_s, self.unit)
+            peaks = [max(rates) for rates in zip(*map(self.size_demand, range(len(self.demand))), strict=True)]
+            requests_per_s, size_shares = fsum(peaks), (size_shares_of(peaks),)
+            demand = _units_rounded_up(requests_per_s, self.unit)
         return replace(
             self,
             demand=(demand,) * periods,
             requests_per_s=(requests_per_s,) * periods,
-            shares=shares * periods,
+            size_shares=size_shares * periods,
         )
 
-    def enough(self, option: ReplicaOption, largest: int) -> float:
-        """Replicas of an option that serve alone what it can of any demand, and what is to spare beside, not whole.
+    def replicas_alone(self, option: ReplicaOption, largest_capacity: int) -> float:
+        """How many replicas of an option alone serve any demand that it can serve, redundant ones included.
 
-        `largest` is the capacity of the largest replica, which may be the one to spare.
+        Not rounded. `largest_capacity` is the capacity of the largest replica: that may be the one that fails.
         """
         if not self.sizes:
-            return (max(self.demand) + self.n_plus * largest) / option.capacity
-        asked = [zip(self.of_sizes(period), option.of_size, strict=True) for period in range(len(self.demand))]
-        return self.n_plus + max(fsum(requests / rate for requests, rate in own if rate) for own in asked)
+            return (max(self.demand) + self.redundant_replicas * largest_capacity) / option.capacity
+        periods = range(len(self.demand))
+        pairs = [zip(self.size_demand(period), option.size_rates, strict=True) for period in periods]
+        return self.redundant_replicas + max(fsum(demand / rate for demand, rate in sizes if rate) for sizes in pairs)
 
-    def of_sizes(self, period: int) -> tuple[float, ...]:
+    def size_demand(self, period: int) -> tuple[float, ...]:
         """Requests/s of each size in a period."""
-        return tuple(self.requests_per_s[period] * share for share in self.shares[period])
+        return tuple(self.requests_per_s[period] * share for share in self.size_shares[period])
 
 
-def shares_of(of_size: Sequence[float]) -> tuple[float, ...]:
-    """The share of each size in a demand; of none they are alike."""
-    total = fsum(of_size)
-    return tuple(one / total if total else 1 / len(of_size) for one in of_size)
+def size_shares_of(size_demand: Sequence[float]) -> tuple[float, ...]:
+    """The share of each size in a demand; equal shares if the demand is zero."""
+    total = fsum(size_demand)
+    return tuple(rate / total if total else 1 / len(size_demand) for rate in size_demand)
 
 
 @dataclass(frozen=True)
 class FleetInstance:
     """Everything the formulation needs to know of a fleet.
 
-    Quotas and pods are by region and chip, if there are any; `earlier` is a plan against which changes count, and
-    `taken` and `standing` are chips that others take of a quota, and slices of others in pods, in each period.
+    `occupied_chips` are chips of a quota, and `occupied_slices` slices in pods, that other workloads already take in
+    each period.
     """
 
-    needs: tuple[WorkloadDemand, ...]
+    workloads: tuple[WorkloadDemand, ...]
     options: tuple[ReplicaOption, ...]
     hours: tuple[float, ...]
-    quotas: dict[tuple[str, str], int]
+    quotas: dict[RegionChip, int]
     budget_usd: float | None
-    earlier: Earlier | None = None
-    pods: dict[tuple[str, str], Pods] = field(default_factory=dict)
-    taken: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
-    standing: dict[tuple[str, str], tuple[Counts, ...]] = field(default_factory=dict)
+    previous_plan: PreviousPlan | None = None
+    pods: dict[RegionChip, Pods] = field(default_factory=dict)
+    occupied_chips: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
+    occupied_slices: dict[RegionChip, tuple[Counts, ...]] = field(default_factory=dict)
 
-    def of(self, workload: str) -> list[int]:
-        """The options of one workload, by position."""
-        return self._by_workload.get(workload, [])
+    def options_of(self, workload: str) -> list[int]:
+        """Positions of the options of one workload."""
+        return self._options_by_workload.get(workload, [])
 
     @cached_property
-    def _by_workload(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = defaultdict(list)
+    def _options_by_workload(self) -> dict[str, list[int]]:
+        positions: dict[str, list[int]] = defaultdict(list)
         for position, option in enumerate(self.options):
-            found[option.workload].append(position)
-        return found
+            positions[option.workload].append(position)
+        return positions
 
     def unservable(self) -> list[tuple[str, str | None]]:
-        """Workloads with a demand that nothing serves, or the sizes of their requests that nothing does, by name."""
-        found: list[tuple[str, str | None]] = []
-        for need in self.needs:
-            options = [self.options[o] for o in self.of(need.name)]
-            if not need.sizes and any(need.demand) and not options:
-                found.append((need.name, None))
-            asked = [any(rates) for rates in zip(*map(need.of_sizes, range(len(need.shares))), strict=True)]
-            for number, size in enumerate(need.sizes):
-                if asked[number] and not any(option.of_size[number] for option in options):
-                    found.append((need.name, size))
-        return found
+        """The workloads with a demand, or the sizes of their requests, that no option serves."""
+        unservable: list[tuple[str, str | None]] = []
+        for workload in self.workloads:
+            options = [self.options[o] for o in self.options_of(workload.name)]
+            if not workload.sizes and any(workload.demand) and not options:
+                unservable.append((workload.name, None))
+            periods = range(len(workload.size_shares))
+            has_demand = [any(rates) for rates in zip(*map(workload.size_demand, periods), strict=True)]
+            for number, size in enumerate(workload.sizes):
+                if has_demand[number] and not any(option.size_rates[number] for option in options):
+                    unservable.append((workload.name, size))
+        return unservable
 
-    def slices(self, place: tuple[str, str], period: int, replicas: Sequence[Sequence[int]]) -> Counts:
-        """The slices that stand in the pods of a place in a period, for replicas by option and period."""
-        here = [(one, counts[period]) for one, counts in zip(self.options, replicas, strict=True) if one.place == place]
-        own = [(one, count * times) for option, times in here for one, count in option.configuration.slices]
-        return counted([*own, *(self.standing[place][period] if place in self.standing else ())])
+    def slices(self, region_chip: RegionChip, period: int, replicas: Sequence[Sequence[int]]) -> Counts:
+        """The slices in the pods of a region and chip in a period, given replicas by option and period."""
+        rented = [
+            (item, per_replica * counts[period])
+            for option, counts in zip(self.options, replicas, strict=True)
+            if option.region_chip == region_chip
+            for item, per_replica in option.configuration.slices
+        ]
+        return counted(
+            [*rented, *(self.occupied_slices[region_chip][period] if region_chip in self.occupied_slices else ())]
+        )
 
     @cached_property
-    def reserved_prices(self) -> dict[tuple[str, str], float]:
-        """What a reserved chip costs an hour, by region and type, where there are any."""
-        return {one.place: one.usd_per_chip_hour for one in self.options if one.purchase == "reserved"}
+    def reserved_prices(self) -> dict[RegionChip, float]:
+        """Cost of a reserved chip per hour, by region and chip, if chips can be reserved there."""
+        return {
+            option.region_chip: option.usd_per_chip_hour for option in self.options if option.purchase == "reserved"
+        }
 
     @property
-    def periods_stand_alone(self) -> bool:
-        """Whether nothing joins several periods: no reservation, budget, earlier plan, or type of chip for all."""
-        joined = self.reserved_prices or self.budget_usd is not None or self.earlier is not None
-        others = self.taken or self.standing or any(need.one_chip for need in self.needs)
-        return len(self.hours) > 1 and not joined and not others
+    def periods_are_independent(self) -> bool:
+        """Whether no constraint or cost couples periods: reservations, a budget, a previous plan, or `one_chip`."""
+        coupled = self.reserved_prices or self.budget_usd is not None or self.previous_plan is not None
+        others = self.occupied_chips or self.occupied_slices or any(workload.one_chip for workload in self.workloads)
+        return len(self.hours) > 1 and not coupled and not others
 
-    def only(self, keep: Callable[[ReplicaOption], bool]) -> "FleetInstance":
-        """The instance with some of its options."""
-        return replace(self, options=tuple(option for option in self.options if keep(option)))
+    def with_options(self, includes: Callable[[ReplicaOption], bool]) -> "FleetInstance":
+        """The instance restricted to the options for which `includes` holds."""
+        return replace(self, options=tuple(option for option in self.options if includes(option)))
 
     def in_period(self, period: int) -> "FleetInstance":
-        """The instance with one of its periods."""
-        return replace(self, needs=tuple(need.in_period(period) for need in self.needs), hours=(self.hours[period],))
+        """The instance restricted to one period."""
+        workloads = tuple(workload.in_period(period) for workload in self.workloads)
+        return replace(self, workloads=workloads, hours=(self.hours[period],))
 
-    def at_its_peak(self) -> "FleetInstance":
+    def at_peak(self) -> "FleetInstance":
         """The instance with the largest demand of each workload, and of each size of its requests, in every period.
 
-        In a single one, as long as all, unless changes count against an earlier plan.
+        All periods are merged into one, unless changes count relative to a previous plan.
         """
-        hours = (sum(self.hours),) if self.earlier is None else self.hours
-        return replace(self, needs=tuple(need.at_its_peak(len(hours)) for need in self.needs), hours=hours)
+        hours = (sum(self.hours),) if self.previous_plan is None else self.hours
+        return replace(self, workloads=tuple(workload.at_peak(len(hours)) for workload in self.workloads), hours=hours)
 
-    def with_sizes_apart(self) -> "FleetInstance":
-        """The instance with each size of requests a workload of its own, which shares no replica, by other names."""
-        needs: list[WorkloadDemand] = []
+    def with_separate_sizes(self) -> "FleetInstance":
+        """The instance with a workload of its own for each size of requests, so that sizes share no replicas."""
+        workloads: list[WorkloadDemand] = []
         options: list[ReplicaOption] = []
-        for need in self.needs:
-            own = [self.options[o] for o in self.of(need.name)]
-            for size in range(len(need.sizes)) if need.sizes else (None,):
-                name = str(len(needs))
-                apart, mine = replace(need, name=name), [replace(one, workload=name) for one in own]
+        for workload in self.workloads:
+            for size in range(len(workload.sizes)) if workload.sizes else (None,):
+                name = str(len(workloads))
+                renamed = replace(workload, name=name)
+                renamed_options = [replace(self.options[o], workload=name) for o in self.options_of(workload.name)]
                 if size is not None:
-                    rates = tuple(need.of_sizes(period)[size] for period in range(len(self.hours)))
-                    mine = [
-                        replace(one, requests_per_s=one.of_size[size], of_size=()) for one in mine if one.of_size[size]
-                    ]
-                    apart, mine = in_units(replace(apart, requests_per_s=rates, sizes=(), shares=()), mine)
-                needs.append(apart)
-                options += mine
-        return replace(self, needs=tuple(needs), options=tuple(options))
+                    renamed, renamed_options = self._of_single_size(renamed, renamed_options, size)
+                workloads.append(renamed)
+                options += renamed_options
+        return replace(self, workloads=tuple(workloads), options=tuple(options))
 
-    def short_of(self, unserved: Mapping[str, Sequence[float]]) -> "FleetInstance":
-        """The instance without some of the demand, in requests/s by workload and period."""
-        needs = []
-        for need in self.needs:
-            gone = unserved[need.name]
-            left = [max(0.0, rate - less) for rate, less in zip(need.requests_per_s, gone, strict=True)]
-            units = [max(0, n - round(less / need.unit)) for n, less in zip(need.demand, gone, strict=True)]
-            needs.append(replace(need, demand=tuple(units), requests_per_s=tuple(left)))
-        return replace(self, needs=tuple(needs))
+    def _of_single_size(
+        self, workload: WorkloadDemand, options: list[ReplicaOption], size: int
+    ) -> tuple[WorkloadDemand, list[ReplicaOption]]:
+        rates = tuple(workload.size_demand(period)[size] for period in range(len(self.hours)))
+        able = [
+            replace(option, requests_per_s=option.size_rates[size], size_rates=())
+            for option in options
+            if option.size_rates[size]
+        ]
+        return in_units(replace(workload, requests_per_s=rates, sizes=(), size_shares=()), able)
 
-
-def fleet_instance(spec: FleetSpec, on_progress: Callable[[str], None] = lambda _: None) -> FleetInstance:
-    """Evaluate what each workload could run in, where, and for how much; `on_progress` gets each step in words."""
-    needs, options = [], []
-    for number, (name, workload) in enumerate(spec.workloads.items(), start=1):
-        on_progress(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
-        need, own = in_units(_need(name, workload), _options(spec, name, workload))
-        needs.append(need)
-        options += own
-    quotas = {
-        (region, chip): count for region, given in spec.regions.items() for chip, count in (given.quota or {}).items()
-    }
-    pods = {(region, chip): own for region in spec.regions for chip, own in spec.pods(region).items()}
-    return FleetInstance(tuple(needs), tuple(options), spec.periods_h, quotas, spec.budget_usd, pods=pods)
+    def without_demand(self, unserved: Mapping[str, Sequence[float]]) -> "FleetInstance":
+        """The instance without the unserved demand, in requests/s by workload and period."""
+        workloads = []
+        for workload in self.workloads:
+            missing = unserved[workload.name]
+            rates = [max(0.0, rate - less) for rate, less in zip(workload.requests_per_s, missing, strict=True)]
+            units = [max(0, n - round(less / workload.unit)) for n, less in zip(workload.demand, missing, strict=True)]
+            workloads.append(replace(workload, demand=tuple(units), requests_per_s=tuple(rates)))
+        return replace(self, workloads=tuple(workloads))
 
 
-def in_units(need: WorkloadDemand, options: list[ReplicaOption]) -> tuple[WorkloadDemand, list[ReplicaOption]]:
-    """A workload's demand, and its options' capacities, in a unit for both; those that serve something."""
-    unit = _unit(max(need.requests_per_s), options)
-    able = [replace(one, capacity=floor(one.requests_per_s / unit * (1 + LIMIT_RTOL))) for one in options]
-    demand = tuple(_whole_units(rate, unit) for rate in need.requests_per_s)
-    # what serves no unit serves nothing that is counted
-    return replace(need, unit=unit, demand=demand), [one for one in able if one.capacity or any(one.of_size)]
+def in_units(workload: WorkloadDemand, options: list[ReplicaOption]) -> tuple[WorkloadDemand, list[ReplicaOption]]:
+    """The demand and the options' capacities in a common unit, without the options that serve nothing."""
+    unit = _unit(max(workload.requests_per_s), options)
+    scaled = [replace(option, capacity=floor(option.requests_per_s / unit * (1 + LIMIT_RTOL))) for option in options]
+    demand = tuple(_units_rounded_up(rate, unit) for rate in workload.requests_per_s)
+    # an option that serves less than a unit would add no capacity
+    able = [option for option in scaled if option.capacity or any(option.size_rates)]
+    return replace(workload, unit=unit, demand=demand), able
 
 
 def _unit(demand: float, options: list[ReplicaOption]) -> float:
     """The unit in which a workload's demand and capacities are counted [requests/s].
 
-    A whole number of them are the capacity of the option that serves at the least cost, which most replicas run in.
+    The option with the lowest cost per request has a capacity of a whole number of units, because most replicas are
+    of that option.
     """
-    able = [one for one in options if one.requests_per_s]
+    able = [option for option in options if option.requests_per_s]
     if not able:
         return (demand or 1.0) / RESOLUTION
-    replica = min(able, key=lambda one: one.usd_per_hour / one.requests_per_s).requests_per_s
+    replica = min(able, key=lambda option: option.usd_per_hour / option.requests_per_s).requests_per_s
     replicas = max(1.0, demand / replica)
-    return replica / max(1, min(max(RESOLUTION / replicas, OF_REPLICA), MOST_UNITS / replicas) // 1)
+    return replica / max(1, min(max(RESOLUTION / replicas, MIN_UNITS_PER_REPLICA), MAX_UNITS / replicas) // 1)
 
 
-def _need(name: str, workload: FleetWorkload) -> WorkloadDemand:
-    """What a workload asks for, not yet counted in units."""
-    return WorkloadDemand(
-        name=name,
-        demand=(),
-        requests_per_s=workload.demand,
-        unit=1.0,
-        n_plus=workload.n_plus,
-        max_share_per_region=workload.max_share_per_region,
-        max_spot_share=workload.max_spot_share,
-        one_chip=workload.one_chip,
-        priority=workload.priority,
-        sizes=tuple(workload.sizes),
-        shares=_shares(workload),
-    )
-
-
-def _shares(workload: FleetWorkload) -> tuple[tuple[float, ...], ...]:
-    """The share of each size in the demand of each period; none where requests have one size."""
-    return tuple(map(shares_of, zip(*(size.demand for size in workload.sizes.values()), strict=True)))
-
-
-def _whole_units(requests_per_s: float, unit: float) -> int:
-    """A demand in units, rounded up."""
+def _units_rounded_up(requests_per_s: float, unit: float) -> int:
     return ceil(requests_per_s / unit * (1 - LIMIT_RTOL))
-
-
-def regions_allowed(spec: FleetSpec, workload: FleetWorkload) -> dict[str, Region]:
-    """The regions that a workload may run in."""
-    return {
-        name: region for name, region in spec.regions.items() if workload.regions is None or name in workload.regions
-    }
-
-
-def chips_allowed(spec: FleetSpec, workload: FleetWorkload) -> set[str]:
-    """The chips that a workload may use, and that its regions have, at a price or not."""
-    searched = workload.deployment.search.chips
-    chips = set().union(*(region.chips() for region in regions_allowed(spec, workload).values()))
-    chips &= {*chip_ids(), *(chip.id for chip in searched or ())}
-    chips &= set(workload.chips) if workload.chips is not None else chips
-    return chips & {chip.id for chip in searched} if searched is not None else chips
-
-
-def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[ReplicaOption]:
-    """What a workload may rent, each capacity still to be counted in its units."""
-    allowed, chips = regions_allowed(spec, workload), chips_allowed(spec, workload)
-    most = workload.deployment.search.max_usd_per_hour
-    found = []
-    shapes: dict[str, set[Box]] = defaultdict(set)
-    for region_name in allowed:
-        for chip, pods in spec.pods(region_name).items():
-            shapes[chip].add(pods.shape)
-    if workload.sizes:
-        own = shared_configurations(workload.deployments, chips, pods=shapes)
-    else:
-        own = configurations(workload.deployment, chips, keep_dominated=workload.n_plus > 0, pods=shapes)
-    for one in own:
-        for region_name, region in allowed.items():
-            for purchase in region.purchases if one.chip in region.chips() else ():
-                usd = region.usd_per_chip_hour(one.chip, purchase)
-                if usd is not None and (most is None or usd * one.chips <= most * (1 + LIMIT_RTOL)):
-                    sure = spec.spot_capacity if purchase == "spot" else 1.0
-                    of_size = tuple(rate * sure for rate in one.of_size)
-                    found.append(
-                        ReplicaOption(name, one, region_name, purchase, usd, one.requests_per_s * sure, 0, of_size)
-                    )
-    return found

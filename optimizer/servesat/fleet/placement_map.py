@@ -1,37 +1,38 @@
-"""Where the slices of a fleet stand."""
+"""Where the slices of a fleet are placed in their pods."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance, ReplicaOption
+from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption
 from servesat.fleet.pods.packing import pack
-from servesat.fleet.pods.slices import Placed, Pods, Slice, whole_pods
+from servesat.fleet.pods.slices import Placement, Pods, Slice, whole_pods
 
 
 @dataclass(frozen=True, kw_only=True)
-class FloorMap:
-    """Where the slices of one place stand in the period in which they take the most chips, each with its workload."""
+class PlacementMap:
+    """The placements in the pods of a region and chip, with their options, in the period with the most chips in use."""
 
     region: str
     chip: str
     pods: Pods
     period: int
-    placed: tuple[tuple[ReplicaOption, Placed], ...]
+    placed: tuple[tuple[ReplicaOption, Placement], ...]
 
 
-def floor_map(instance: FleetInstance, solution: FleetSolution, place: tuple[str, str]) -> FloorMap:
-    """The map of a floor at its fullest."""
+def placement_map(instance: FleetInstance, solution: FleetSolution, region_chip: RegionChip) -> PlacementMap:
+    """The placement map of the pods of a region and chip."""
     periods = range(len(instance.hours))
-    floors = [instance.slices(place, period, solution.replicas) for period in periods]
-    fullest = max(periods, key=lambda period: sum(one.chips * count for one, count in floors[period]))
-    pods = instance.pods[place]
-    blocks: dict[Slice, list[Placed]] = defaultdict(list)
-    for block in pack(pods, floors[fullest]).placed:
+    slices = [instance.slices(region_chip, period, solution.replicas) for period in periods]
+    fullest = max(periods, key=lambda period: sum(item.chips * count for item, count in slices[period]))
+    pods = instance.pods[region_chip]
+    blocks: dict[Slice, list[Placement]] = defaultdict(list)
+    for block in pack(pods, slices[fullest]).placed:
         blocks[block.slice].append(block)
     placed = []
     for option, counts in zip(instance.options, solution.replicas, strict=True):
-        for one, times in option.configuration.slices if option.place == place else ():
-            number = times * counts[fullest] * (whole_pods(pods.shape, one) or 1)
-            placed += [(option, blocks[one].pop(0)) for _ in range(number)]
-    return FloorMap(region=place[0], chip=place[1], pods=pods, period=fullest, placed=tuple(placed))
+        for item, per_replica in option.configuration.slices if option.region_chip == region_chip else ():
+            number = per_replica * counts[fullest] * (whole_pods(pods.shape, item) or 1)
+            placed += [(option, blocks[item].pop(0)) for _ in range(number)]
+    region, chip = region_chip
+    return PlacementMap(region=region, chip=chip, pods=pods, period=fullest, placed=tuple(placed))

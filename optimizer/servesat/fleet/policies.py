@@ -1,20 +1,22 @@
-"""What simpler ways to run a fleet would cost, by the same model."""
+"""What simpler ways to run a fleet would cost, by the same model, and the value of more quota or pods."""
 
 import time
 from dataclasses import dataclass, replace
 
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
+from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest
 from servesat.fleet.check import bill_of, changes_of, chips_taken
 from servesat.fleet.formulation.compact import FleetModel
-from servesat.fleet.instance import FleetInstance
-from servesat.fleet.plan import LONGEST_S, FleetResult, cheapest
-from servesat.fleet.pods.slices import Pods
+from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.pods.slices import Counts, Pods
+from servesat.fleet.previous_plan import PreviousPlan
+from servesat.fleet.result import FleetResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A simpler policy and its bill; None where it cannot serve the fleet, `proved` whether the bill is its least."""
+    """A simpler policy and its bill; None if it cannot serve the fleet, `proved` if the bill is its optimum."""
 
     name: str
     total_usd: float | None
@@ -23,19 +25,19 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaValue:
-    """A quota that is used up in some period, and what one more chip of it would save over all periods."""
+    """A quota that is used up in some period, and what an additional chip would save over all periods."""
 
     region: str
     chip: str
     quota: int
-    periods: int  # in which it is used up
+    periods: int  # in which the quota is used up
     saves_usd: float
     proved: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodValue:
-    """What one more pod of a place would save over all periods."""
+    """What an additional pod of a region and chip would save over all periods."""
 
     region: str
     chip: str
@@ -46,7 +48,7 @@ class PodValue:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What stands beside a fleet's plan: simpler policies, and what its quotas and pods cost."""
+    """What a plan is compared with: simpler policies, larger quotas and more pods."""
 
     policies: tuple[Policy, ...] = ()
     quotas: tuple[QuotaValue, ...] = ()
@@ -54,15 +56,15 @@ class Comparison:
 
 
 def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Comparison:
-    """What simpler policies would cost, and what one more chip of a full quota, and one more pod, save.
+    """The cost of simpler policies, and the savings from an additional chip of each full quota and from another pod.
 
-    `time_limit_s` is for each, five minutes if left out.
+    `time_limit_s` applies to each of them; the default is five minutes.
     """
-    time_limit_s = LONGEST_S if time_limit_s is None else time_limit_s
+    time_limit_s = DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s
     if result.total_usd is None:
         return Comparison()
-    if result.unserved is not None:  # the others serve as much
-        result = replace(result, instance=result.instance.short_of(result.unserved))
+    if result.unserved is not None:  # the policies serve as much as the plan
+        result = replace(result, instance=result.instance.without_demand(result.unserved))
     return Comparison(
         policies=_policies(result.instance, time_limit_s),
         quotas=_quotas(result, time_limit_s),
@@ -71,27 +73,26 @@ def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Compa
 
 
 def _policies(instance: FleetInstance, time_limit_s: float) -> tuple[Policy, ...]:
-    found = [_best_single(instance, time_limit_s)]
-    found.append(_best("a static fleet, sized for the peak", instance.at_its_peak(), time_limit_s))
+    policies = [_best_single_chip(instance, time_limit_s)]
+    policies.append(_optimum("a static fleet, sized for the peak", instance.at_peak(), time_limit_s))
     if instance.reserved_prices:
-        without = instance.only(lambda option: option.purchase != "reserved")
-        found.append(_best("no reservations", without, time_limit_s))
-    shared = [need for need in instance.needs if need.sizes]
-    alone = instance.earlier is None and not any(
-        need.one_chip for need in shared
-    )  # limits on a workload, not on a size
-    if shared and alone:
+        unreserved = instance.with_options(lambda option: option.purchase != "reserved")
+        policies.append(_optimum("no reservations", unreserved, time_limit_s))
+    shared = [workload for workload in instance.workloads if workload.sizes]
+    # these limits apply to a workload as a whole, and not to its sizes
+    separable = instance.previous_plan is None and not any(workload.one_chip for workload in shared)
+    if shared and separable:
         name = "replicas of its own for each size of requests, in one pool"
-        found.append(_best(name, instance.with_sizes_apart(), time_limit_s))
-    return (*found, _one_after_another(instance, time_limit_s))
+        policies.append(_optimum(name, instance.with_separate_sizes(), time_limit_s))
+    return (*policies, _greedy(instance, time_limit_s))
 
 
-def _best_single(instance: FleetInstance, time_limit_s: float) -> Policy:
-    """The best fleet on one type of chip."""
+def _best_single_chip(instance: FleetInstance, time_limit_s: float) -> Policy:
+    """The cheapest fleet on a single type of chip."""
     singles = []
     for chip in sorted({option.configuration.chip for option in instance.options}):
-        alone = instance.only(lambda option, chip=chip: option.configuration.chip == chip)  # type: ignore[misc]
-        singles.append(_best(f"one type of chip, {chip}", alone, time_limit_s))
+        single = instance.with_options(lambda option, chip=chip: option.configuration.chip == chip)  # type: ignore[misc]
+        singles.append(_optimum(f"one type of chip, {chip}", single, time_limit_s))
     feasible = [policy for policy in singles if policy.total_usd is not None]
     proved = all(policy.proved for policy in singles)
     if not feasible:
@@ -100,65 +101,78 @@ def _best_single(instance: FleetInstance, time_limit_s: float) -> Policy:
 
 
 def _quotas(result: FleetResult, time_limit_s: float) -> tuple[QuotaValue, ...]:
-    instance, found = result.instance, []
-    taken = result.chips_taken
+    instance, values = result.instance, []
     for (region, chip), quota in instance.quotas.items():
-        full = sum(count == quota for count in taken[region, chip])
+        full = sum(count == quota for count in result.chips_taken[region, chip])
         if full and quota:
             wider = replace(instance, quotas={**instance.quotas, (region, chip): quota + 1})
-            saves, proved = _saved(result, wider, time_limit_s)
-            found.append(
+            saves, proved = _savings(result, wider, time_limit_s)
+            values.append(
                 QuotaValue(region=region, chip=chip, quota=quota, periods=full, saves_usd=saves, proved=proved)
             )
-    return tuple(found)
+    return tuple(values)
 
 
 def _pods(result: FleetResult, time_limit_s: float) -> tuple[PodValue, ...]:
-    instance, found = result.instance, []
+    instance, values = result.instance, []
     for (region, chip), pods in instance.pods.items():
         wider = replace(instance, pods={**instance.pods, (region, chip): replace(pods, count=pods.count + 1)})
-        saves, proved = _saved(result, wider, time_limit_s)
-        found.append(PodValue(region=region, chip=chip, pods=pods, saves_usd=saves, proved=proved))
-    return tuple(found)
+        saves, proved = _savings(result, wider, time_limit_s)
+        values.append(PodValue(region=region, chip=chip, pods=pods, saves_usd=saves, proved=proved))
+    return tuple(values)
 
 
-def _saved(result: FleetResult, wider: FleetInstance, time_limit_s: float) -> tuple[float, bool]:
-    """What a fleet with more room saves over a plan, and whether that is proved."""
-    best = _best("", wider, time_limit_s)
-    saves = 0.0 if best.total_usd is None else max(0.0, (result.total_usd or 0.0) - best.total_usd)
-    return saves, best.proved
+def _savings(result: FleetResult, wider: FleetInstance, time_limit_s: float) -> tuple[float, bool]:
+    """What a wider limit saves, and whether that is proved."""
+    optimum = _optimum("", wider, time_limit_s)
+    saves = 0.0 if optimum.total_usd is None else max(0.0, (result.total_usd or 0.0) - optimum.total_usd)
+    return saves, optimum.proved
 
 
-def _best(name: str, instance: FleetInstance, time_limit_s: float) -> Policy:
-    found = cheapest(instance, time.perf_counter() + time_limit_s)
-    has_plan = found.status in (Status.OPTIMAL, Status.FEASIBLE)
-    usd = bill_of(instance, found) if has_plan else None
-    return Policy(name=name, total_usd=usd, proved=found.status in (Status.OPTIMAL, Status.INFEASIBLE))
+def _optimum(name: str, instance: FleetInstance, time_limit_s: float) -> Policy:
+    solution = cheapest(instance, time.perf_counter() + time_limit_s)
+    has_plan = solution.status in (Status.OPTIMAL, Status.FEASIBLE)
+    usd = bill_of(instance, solution) if has_plan else None
+    return Policy(name=name, total_usd=usd, proved=solution.status in (Status.OPTIMAL, Status.INFEASIBLE))
 
 
-def _one_after_another(instance: FleetInstance, time_limit_s: float) -> Policy:
-    """Each workload at its cheapest within what those before it leave of quotas, pods and changes, by priority."""
+def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
+    """Plan one workload after another, by priority, within the quotas, pods and changes that earlier ones leave."""
     name, total, proved, periods = "greedy, one workload after another", 0.0, True, range(len(instance.hours))
-    taken, standing, earlier = dict(instance.taken), dict(instance.standing), instance.earlier
-    if earlier is not None:
-        names = {need.name for need in instance.needs}
-        gone = earlier.of(lambda workload: workload not in names).changes({}, len(periods))
-        total, earlier = total + earlier.usd_per_change * gone, earlier.after(gone)
-    for need in sorted(instance.needs, key=lambda need: need.priority):
-        mine = instance.only(lambda option, name=need.name: option.workload == name)  # type: ignore[misc]
-        own = None if earlier is None else earlier.of(lambda workload, name=need.name: workload == name)  # type: ignore[misc]
-        alone = replace(mine, needs=(need,), budget_usd=None, earlier=own, taken=taken, standing=standing)
-        model = FleetModel(alone)
-        found = model.solve(model.usd(), time_limit_s)
-        if found.status not in (Status.OPTIMAL, Status.FEASIBLE):
-            return Policy(name=name, total_usd=None, proved=found.status is Status.INFEASIBLE)
-        total += bill_of(alone, found)
-        proved = proved and found.status is Status.OPTIMAL
-        earlier = None if earlier is None else earlier.after(changes_of(alone, found))
-        for place in instance.pods:
-            standing[place] = tuple(alone.slices(place, period, found.replicas) for period in periods)
-        for place, counts in chips_taken(alone, found).items():
-            before = taken.get(place, (0,) * len(periods))
-            taken[place] = tuple(map(int.__add__, before, counts))
-    too_dear = instance.budget_usd is not None and total > instance.budget_usd * (1 + LIMIT_RTOL)
-    return Policy(name=name, total_usd=None if too_dear else total, proved=proved)
+    occupied_chips: dict[RegionChip, tuple[int, ...]] = dict(instance.occupied_chips)
+    occupied_slices: dict[RegionChip, tuple[Counts, ...]] = dict(instance.occupied_slices)
+    previous_plan = instance.previous_plan
+    if previous_plan is not None:
+        stopped = _stopped_replicas(instance, previous_plan)
+        total, previous_plan = total + previous_plan.usd_per_change * stopped, previous_plan.after(stopped)
+    for workload in sorted(instance.workloads, key=lambda workload: workload.priority):
+        single = replace(
+            instance.with_options(lambda option, name=workload.name: option.workload == name),  # type: ignore[misc]
+            workloads=(workload,),
+            budget_usd=None,
+            previous_plan=None if previous_plan is None else previous_plan.of({workload.name}),
+            occupied_chips=occupied_chips,
+            occupied_slices=occupied_slices,
+        )
+        model = FleetModel(single)
+        solution = model.solve(model.usd(), time_limit_s)
+        if solution.status not in (Status.OPTIMAL, Status.FEASIBLE):
+            return Policy(name=name, total_usd=None, proved=solution.status is Status.INFEASIBLE)
+        total += bill_of(single, solution)
+        proved = proved and solution.status is Status.OPTIMAL
+        previous_plan = None if previous_plan is None else previous_plan.after(changes_of(single, solution))
+        for region_chip in instance.pods:
+            occupied_slices[region_chip] = tuple(
+                single.slices(region_chip, period, solution.replicas) for period in periods
+            )
+        for region_chip, counts in chips_taken(single, solution).items():
+            before = occupied_chips.get(region_chip, (0,) * len(periods))
+            occupied_chips[region_chip] = tuple(map(int.__add__, before, counts))
+    over_budget = instance.budget_usd is not None and total > instance.budget_usd * (1 + LIMIT_RTOL)
+    return Policy(name=name, total_usd=None if over_budget else total, proved=proved)
+
+
+def _stopped_replicas(instance: FleetInstance, previous_plan: PreviousPlan) -> int:
+    """Replicas of the previous plan whose workloads are no longer part of the fleet."""
+    removed = {key[0] for key in previous_plan.replicas} - {workload.name for workload in instance.workloads}
+    return previous_plan.of(removed).changes({}, len(instance.hours))

@@ -1,47 +1,47 @@
-"""An earlier plan of a fleet, and how many replicas a new one starts or stops against it."""
+"""The previous plan of a fleet, and how many replicas a new plan starts or stops relative to it."""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from servesat.core.errors import SpecError
 
-MOST = 10**9
-"""Replicas of one allocation."""
+MAX_REPLICAS = 10**9
+"""Maximum number of replicas of one allocation."""
 
 ReplicaKey = tuple[str, str, str]
-"""A workload, a configuration by name, and a region. How a replica is paid for may change without touching it."""
+"""Workload, configuration name and region. How a replica is paid for is not part of it, and may change freely."""
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """The replicas that ran, by place, in each period; what a new plan may change, and what a change costs."""
+class PreviousPlan:
+    """The replicas of the previous plan by key and period; the limit on changes, and the cost of a change."""
 
     replicas: Mapping[ReplicaKey, tuple[int, ...]]
     max_changes: int | None = None
     usd_per_change: float = 0.0
 
-    def of(self, keep: Callable[[str], bool]) -> "Earlier":
-        """The plan of some workloads alone."""
-        return replace(self, replicas={place: counts for place, counts in self.replicas.items() if keep(place[0])})
+    def of(self, workloads: Collection[str]) -> "PreviousPlan":
+        """The previous plan restricted to some workloads."""
+        return replace(self, replicas={key: counts for key, counts in self.replicas.items() if key[0] in workloads})
 
-    def after(self, changes: int) -> "Earlier":
-        """The plan, with some of the changes that it allows used up."""
+    def after(self, changes: int) -> "PreviousPlan":
+        """The previous plan with this many of the allowed changes used up."""
         return self if self.max_changes is None else replace(self, max_changes=self.max_changes - changes)
 
-    def changes(self, now: Mapping[ReplicaKey, Iterable[int]], periods: int) -> int:
-        """Replicas started or stopped, over all periods."""
+    def changes(self, replicas: Mapping[ReplicaKey, Iterable[int]], periods: int) -> int:
+        """Replicas that a new plan starts or stops, over all periods."""
         none = (0,) * periods
         return sum(
             abs(after - before)
-            for place in {*self.replicas, *now}
-            for before, after in zip(self.replicas.get(place, none), now.get(place, none), strict=True)
+            for key in {*self.replicas, *replicas}
+            for before, after in zip(self.replicas.get(key, none), replicas.get(key, none), strict=True)
         )
 
 
-def read_earlier(path: str | Path, periods: int) -> dict[ReplicaKey, tuple[int, ...]]:
+def read_previous_plan(path: str | Path, periods: int) -> dict[ReplicaKey, tuple[int, ...]]:
     """The replicas of a plan that `servesat fleet --json` printed. Raises SpecError."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -52,20 +52,20 @@ def read_earlier(path: str | Path, periods: int) -> dict[ReplicaKey, tuple[int, 
         raise SpecError(f"{path}: expected the JSON of a fleet's plan, with the key allocations")
     if document.get("periods") != periods:
         raise SpecError(f"{path}: periods = {document.get('periods')}: expected {periods}, as the fleet has")
-    found: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
-    for number, one in enumerate(allocations):
+    replicas: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
+    for number, allocation in enumerate(allocations):
         try:
-            place = (str(one["workload"]), str(one["configuration"]), str(one["region"]))
-            period, replicas = one["period"], one["replicas"]
+            key = (str(allocation["workload"]), str(allocation["configuration"]), str(allocation["region"]))
+            period, count = allocation["period"], allocation["replicas"]
         except (KeyError, TypeError):
             raise SpecError(
                 f"{path}: allocations[{number}]: expected workload, configuration, region, period and replicas"
             ) from None
         if not isinstance(period, int) or not 0 <= period < periods:
             raise SpecError(f"{path}: allocations[{number}].period = {period}: expected 0 to {periods - 1}")
-        if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= MOST:
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_REPLICAS:
             raise SpecError(
-                f"{path}: allocations[{number}].replicas = {replicas}: expected a whole number, 0 to {MOST}"
+                f"{path}: allocations[{number}].replicas = {count}: expected a whole number, 0 to {MAX_REPLICAS}"
             )
-        found[place][period] += replicas
-    return {place: tuple(counts) for place, counts in found.items()}
+        replicas[key][period] += count
+    return {key: tuple(counts) for key, counts in replicas.items()}

@@ -20,24 +20,24 @@ from servesat.fleet.configurations import Configuration, on_chip, slices_of
 from servesat.fleet.pods.slices import Box
 from servesat.spec.spec import Spec
 
-ALIKE = 1e-9
-"""Rates within this relative difference are the same."""
+EQUAL_RATE_RTOL = 1e-9
+"""Rates within this relative difference are treated as equal."""
 
-NOTHING = -1e15
-"""The logarithm of no rate, in such units: less than of any other."""
+LOG_OF_ZERO = -1e15
+"""Stands for the logarithm of a rate of zero, in units of EQUAL_RATE_RTOL: less than that of any positive rate."""
 
 
 class Scheduler(NamedTuple):
-    """How an engine was started to serve prompts: the same for requests of any size."""
+    """How an engine is configured to schedule prompts: the same for requests of every size."""
 
     mode: Mode
     chunk: int  # tokens, 0 without chunks
 
 
-class Best(NamedTuple):
+class BestBatches(NamedTuple):
     """The best batch of each program for one size of requests; arrays of shape [places, dtypes, schedulers]."""
 
-    requests_per_s: Floats  # 0 where no batch meets the limits
+    requests_per_s: Floats  # 0 if no batch meets the limits
     column: Ints
 
 
@@ -47,18 +47,18 @@ def shared_configurations(
     *,
     pods: Mapping[str, Collection[Box]],
 ) -> tuple[Configuration, ...]:
-    """What one replica can be that serves requests of several sizes, each a spec of its own, on each of the chips.
+    """The configurations of a replica that serves requests of several sizes, on each chip; one spec for each size.
 
-    A replica is a program: a slice, how the model is split over it, dtypes, and how prompts are scheduled, in one pool.
-    It serves each size at the batch that is best for it, and shares its time among them. A program that serves no
-    more of any size than another on no fewer of the same chips is left out; of chips in pods only where both have the
-    same slice.
+    A replica is a program in one pool: a slice, how the model is sharded over it, dtypes, and how prompts are
+    scheduled. It serves each size at the best batch for that size, and shares its time among the sizes. A dominated
+    program, which serves no more of any size than another on at least as many of the same chips, is dropped; for chips
+    in pods, only if both programs have the same slice.
     """
-    found: list[Configuration] = []
+    programs: list[Configuration] = []
     for chip in sorted(chips):
-        own = {size: on_chip(spec, chip).in_one_pool() for size, spec in specs.items()}
-        found += _on_chip(own, chip in pods)
-    return _distinct(found)
+        chip_specs = {size: on_chip(spec, chip).in_one_pool() for size, spec in specs.items()}
+        programs += _on_chip(chip_specs, chip in pods)
+    return _with_distinct_names(programs)
 
 
 def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
@@ -68,95 +68,97 @@ def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
         return []
     schedulers = _schedulers(first)
     columns = {size: evaluate(spec, enumerate_layouts(spec, undominated=True)) for size, spec in specs.items()}
-    best = {size: _best(specs[size], columns[size], schedulers) for size in specs}
-    rates = np.stack([one.requests_per_s for one in best.values()], axis=-1)
+    batches = {size: _best_batches(specs[size], columns[size], schedulers) for size in specs}
+    rates = np.stack([best.requests_per_s for best in batches.values()], axis=-1)
     topologies = [place.topology for place in next(iter(columns.values())).layouts.places]
-    found = []
+    programs = []
     for place, dtype, scheduler in _undominated(rates, topologies, in_pods):
         plans = {
-            size: _plan(specs[size], columns[size], int(one.column[place, dtype, scheduler]), schedulers[scheduler])
-            for size, one in best.items()
-            if one.requests_per_s[place, dtype, scheduler]
+            size: _plan(specs[size], columns[size], int(best.column[place, dtype, scheduler]), schedulers[scheduler])
+            for size, best in batches.items()
+            if best.requests_per_s[place, dtype, scheduler]
         }
-        of_size = tuple(
+        size_rates = tuple(
             specs[size].utilisation * (plans[size].requests_per_s or 0.0) if size in plans else 0.0 for size in specs
         )
         plan = next(iter(plans.values()))
-        found.append(
+        programs.append(
             Configuration(
                 name=_name(plan, plans),
                 chip=chip.id,
                 chips=plan.chips,
                 requests_per_s=0.0,
                 slices=slices_of(first, chip, plan),
-                of_size=of_size,
+                size_rates=size_rates,
                 plans=plans,
             )
         )
-    return found
+    return programs
 
 
 def _schedulers(spec: Spec) -> list[Scheduler]:
-    whole = [Scheduler(mode, 0) for mode in spec.modes if mode is not Mode.CHUNKED]
-    return whole + [Scheduler(Mode.CHUNKED, chunk) for chunk in spec.search.chunk_tokens if Mode.CHUNKED in spec.modes]
+    unchunked = [Scheduler(mode, 0) for mode in spec.modes if mode is not Mode.CHUNKED]
+    chunks = spec.search.chunk_tokens if Mode.CHUNKED in spec.modes else ()
+    return unchunked + [Scheduler(Mode.CHUNKED, chunk) for chunk in chunks]
 
 
-def _best(spec: Spec, columns: Columns, schedulers: list[Scheduler]) -> Best:
+def _best_batches(spec: Spec, columns: Columns, schedulers: list[Scheduler]) -> BestBatches:
     """The batch that serves the most within the limits, for each program."""
     layouts, serving = columns.layouts, columns.layouts.serving
     shape = (len(layouts.places), len(layouts.dtypes), len(schedulers))
-    best = Best(np.zeros(shape), np.full(shape, -1))
-    meets = np.flatnonzero(columns.violated == 0)
-    order = meets[np.lexsort((columns.step_s[meets], columns.usd_per_million[meets]))]
+    best = BestBatches(np.zeros(shape), np.full(shape, -1))
+    feasible = np.flatnonzero(columns.violated == 0)
+    order = feasible[np.lexsort((columns.step_s[feasible], columns.usd_per_million[feasible]))]
     for number, scheduler in enumerate(schedulers):
-        mode, chunk = _as_listed(spec, scheduler)
-        own = order[(serving.mode[order] == MODES.index(mode)) & (serving.chunk[order] == chunk)]
-        _, first = np.unique(layouts.place[own] * shape[1] + layouts.dtype[own], return_index=True)
-        chosen = own[first]
+        mode, chunk = _as_in_layouts(spec, scheduler)
+        scheduled = order[(serving.mode[order] == MODES.index(mode)) & (serving.chunk[order] == chunk)]
+        _, first = np.unique(layouts.place[scheduled] * shape[1] + layouts.dtype[scheduled], return_index=True)
+        chosen = scheduled[first]
         best.requests_per_s[layouts.place[chosen], layouts.dtype[chosen], number] = columns.tokens_per_s[chosen]
         best.column[layouts.place[chosen], layouts.dtype[chosen], number] = chosen
     return best._replace(requests_per_s=best.requests_per_s / (spec.workload.output_tokens or 1))
 
 
-def _as_listed(spec: Spec, scheduler: Scheduler) -> Scheduler:
-    """How the layouts of a spec name what a scheduler does: a chunk that holds a whole prompt stands as interleaved."""
-    whole = scheduler.mode is Mode.CHUNKED and scheduler.chunk >= spec.workload.new_prompt_tokens
-    return Scheduler(Mode.INTERLEAVED, 0) if whole and Mode.INTERLEAVED in spec.modes else scheduler
+def _as_in_layouts(spec: Spec, scheduler: Scheduler) -> Scheduler:
+    """The scheduler under which the layouts list this one: a chunk that holds a whole prompt counts as interleaved."""
+    unchunked = scheduler.mode is Mode.CHUNKED and scheduler.chunk >= spec.workload.new_prompt_tokens
+    return Scheduler(Mode.INTERLEAVED, 0) if unchunked and Mode.INTERLEAVED in spec.modes else scheduler
 
 
 def _undominated(rates: Floats, topologies: list[str], in_pods: bool) -> Iterator[tuple[int, int, int]]:
-    """The place, dtypes and scheduler of the programs that no other makes up for; rates have a last axis of sizes.
+    """The place, dtypes and scheduler of every undominated program; the last axis of `rates` is the sizes.
 
-    The fewest chips first, and of as many the fastest in all.
+    Programs with the fewest chips come first, then those with the highest rates in total.
     """
     serves = np.argwhere(rates.any(axis=-1))
     with np.errstate(divide="ignore"):
-        codes = np.maximum(np.rint(np.log(rates[tuple(serves.T)]) / ALIKE), NOTHING)
+        log_rates = np.maximum(np.rint(np.log(rates[tuple(serves.T)]) / EQUAL_RATE_RTOL), LOG_OF_ZERO)
     topology = np.array(topologies)[serves[:, 0]]
     chips = np.array([chips_in(name) for name in topologies])[serves[:, 0]]
-    figures = np.column_stack([chips, -codes])
+    figures = np.column_stack([chips, -log_rates])
     groups = [np.flatnonzero(topology == name) for name in np.unique(topology)] if in_pods else [np.arange(len(serves))]
-    kept = np.concatenate([rows[undominated(figures[rows])] for rows in groups])
-    for row in kept[np.lexsort((kept, -codes[kept].sum(axis=1), chips[kept]))]:
+    rows = np.concatenate([group[undominated(figures[group])] for group in groups])
+    for row in rows[np.lexsort((rows, -log_rates[rows].sum(axis=1), chips[rows]))]:
         yield tuple(serves[row].tolist())
 
 
 def _plan(spec: Spec, columns: Columns, column: int, scheduler: Scheduler) -> Plan:
-    assigned = columns.assignment(column)
-    return rederive(spec, replace(assigned, mode=scheduler.mode, chunk_tokens=scheduler.chunk or None))[0]
+    assignment = columns.assignment(column)
+    return rederive(spec, replace(assignment, mode=scheduler.mode, chunk_tokens=scheduler.chunk or None))[0]
 
 
 def _name(plan: Plan, plans: Mapping[str, Plan]) -> str:
     chunk = f" by {plan.chunk_tokens}" if plan.chunk_tokens else ""
-    batches = ", ".join(f"{own.batch} of {size}" for size, own in plans.items())
+    batches = ", ".join(f"{size_plan.batch} of {size}" for size, size_plan in plans.items())
     return f"{plan.chip} {plan.topology}, {plan.mode}{chunk}, batch {batches}"
 
 
-def _distinct(found: list[Configuration]) -> tuple[Configuration, ...]:
-    """Configurations with names of their own: those that differ in dtypes or axes alone are numbered."""
+def _with_distinct_names(programs: list[Configuration]) -> tuple[Configuration, ...]:
+    """The configurations with unique names: those that differ only in dtypes or axes are numbered."""
     times: Counter[str] = Counter()
     named = []
-    for one in found:
-        times[one.name] += 1
-        named.append(replace(one, name=f"{one.name}, no. {times[one.name]}") if times[one.name] > 1 else one)
+    for program in programs:
+        times[program.name] += 1
+        number = times[program.name]
+        named.append(replace(program, name=f"{program.name}, no. {number}") if number > 1 else program)
     return tuple(named)

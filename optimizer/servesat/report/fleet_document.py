@@ -1,4 +1,4 @@
-"""A fleet's plan as a document, the rows of its table, and what both sum up: the bill, and how full replicas are."""
+"""A fleet's plan as a JSON document and as table rows, with the bill and the utilisation that both contain."""
 
 from collections import defaultdict
 from math import fsum
@@ -7,9 +7,9 @@ from typing import Any
 from servesat.fleet.conflict import Collision
 from servesat.fleet.formulation.limits import Limit
 from servesat.fleet.instance import WorkloadDemand
-from servesat.fleet.placement_map import FloorMap
-from servesat.fleet.plan import Allocation, FleetResult
+from servesat.fleet.placement_map import PlacementMap
 from servesat.fleet.policies import Comparison
+from servesat.fleet.result import Allocation, FleetResult
 from servesat.fleet.unservable import Unservable
 from servesat.report.documents import plan_document
 
@@ -25,12 +25,12 @@ COLUMNS: dict[str, type] = {
     "requests_per_s": float,
     "usd": float,
 }
-"""The columns of the table of all that makes up the bill."""
+"""The columns of the table with the rows of the bill."""
 
 
-def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, Any]:
-    """The answer to `servesat fleet --json`."""
-    sizes = {need.name: need.sizes for need in result.instance.needs}
+def fleet_document(result: FleetResult, comparison: Comparison | None) -> dict[str, Any]:
+    """The output of `servesat fleet --json`."""
+    sizes = {workload.name: workload.sizes for workload in result.instance.workloads}
     document: dict[str, Any] = {
         "status": str(result.status),
         "total_usd": result.total_usd,
@@ -41,87 +41,99 @@ def fleet_document(result: FleetResult, beside: Comparison | None) -> dict[str, 
         "engine": result.engine,
         "periods": len(result.instance.hours),
         "changes": result.changes,
-        "allocations": [_allocation_document(one, sizes[one.workload]) for one in result.allocations],
+        "allocations": [
+            _allocation_document(allocation, sizes[allocation.workload]) for allocation in result.allocations
+        ],
         "reservations": [
-            {"region": one.region, "chip": one.chip, "chips": one.chips, "usd": one.usd} for one in result.reservations
+            {name: getattr(reservation, name) for name in ("region", "chip", "chips", "usd")}
+            for reservation in result.reservations
         ],
         "bill": {name: dict(parts) for name, parts in bills(result).items()},
-        "utilisation": {
-            "workloads": workload_utilisation(result),
-            "sizes": {
-                need.name: {
-                    name: dict(zip(need.sizes, shares, strict=True))
-                    for name, shares in size_shares(result, need).items()
-                }
-                for need in result.instance.needs
-                if need.sizes
-            },
-            "quotas": [
-                {"region": region, "chip": chip, "quota": quota, "chips": result.chips_taken[region, chip]}
-                for (region, chip), quota in (result.instance.quotas.items() if result.chips_taken else ())
-            ],
-        },
-        "floors": [_floor_document(one) for one in result.floors],
+        "utilisation": _utilisation_document(result),
+        "floors": [_placement_document(placement) for placement in result.placement_maps],
         "unserved_requests_per_s": None
         if result.unserved is None
         else {k: list(v) for k, v in result.unserved.items()},
         "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
-        "stranded": [_stranded_document(one) for one in result.unservable],
-        "collisions": [_collision_document(one) for one in result.collisions],
+        "stranded": [_unservable_document(unservable) for unservable in result.unservable],
+        "collisions": [_collision_document(collision) for collision in result.collisions],
         "corrections": [
-            {**_limit_document(one.limit), "value": one.value, "unit": one.unit} for one in result.corrections
+            {**_limit_document(correction.limit), "value": correction.value, "unit": correction.unit}
+            for correction in result.corrections
         ],
         "solve_s": result.solve_s,
     }
-    return document if beside is None else document | _beside(beside)
+    return document if comparison is None else document | _comparison_document(comparison)
 
 
-def _beside(beside: Comparison) -> dict[str, Any]:
+def _utilisation_document(result: FleetResult) -> dict[str, Any]:
     return {
-        "policies": [{"name": one.name, "total_usd": one.total_usd, "proved": one.proved} for one in beside.policies],
+        "workloads": workload_utilisation(result),
+        "sizes": {
+            workload.name: {
+                name: dict(zip(workload.sizes, shares, strict=True))
+                for name, shares in size_shares(result, workload).items()
+            }
+            for workload in result.instance.workloads
+            if workload.sizes
+        },
         "quotas": [
-            {
-                "region": one.region,
-                "chip": one.chip,
-                "quota": one.quota,
-                "full_in_periods": one.periods,
-                "one_more_saves_usd": one.saves_usd,
-                "proved": one.proved,
-            }
-            for one in beside.quotas
-        ],
-        "pods": [
-            {
-                "region": one.region,
-                "chip": one.chip,
-                "pods": one.pods.count,
-                "one_more_saves_usd": one.saves_usd,
-                "proved": one.proved,
-            }
-            for one in beside.pods
+            {"region": region, "chip": chip, "quota": quota, "chips": result.chips_taken[region, chip]}
+            for (region, chip), quota in (result.instance.quotas.items() if result.chips_taken else ())
         ],
     }
 
 
-def _allocation_document(one: Allocation, sizes: tuple[str, ...]) -> dict[str, Any]:
-    """An allocation with its plan, at the price of its chips: the plan itself was found at $1 a chip-hour.
+def _comparison_document(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "policies": [
+            {"name": policy.name, "total_usd": policy.total_usd, "proved": policy.proved}
+            for policy in comparison.policies
+        ],
+        "quotas": [
+            {
+                "region": value.region,
+                "chip": value.chip,
+                "quota": value.quota,
+                "full_in_periods": value.periods,
+                "one_more_saves_usd": value.saves_usd,
+                "proved": value.proved,
+            }
+            for value in comparison.quotas
+        ],
+        "pods": [
+            {
+                "region": value.region,
+                "chip": value.chip,
+                "pods": value.pods.count,
+                "one_more_saves_usd": value.saves_usd,
+                "proved": value.proved,
+            }
+            for value in comparison.pods
+        ],
+    }
 
-    Of several sizes of requests, what it serves of each, and the plan for each that it can serve.
+
+def _allocation_document(allocation: Allocation, sizes: tuple[str, ...]) -> dict[str, Any]:
+    """An allocation with its plan at the price of its chips; the plan itself was found at $1 per chip-hour.
+
+    If requests come in several sizes, it has what is served of each, and a plan for each size that can be served.
     """
-    configuration, usd = one.option.configuration, one.option.usd_per_chip_hour
+    configuration, usd = allocation.option.configuration, allocation.option.usd_per_chip_hour
+    row = _allocation_row(allocation)
     if not sizes:
         plan = configuration.plan
-        return {**_allocation_row(one), "plan": None if plan is None else _at_price(plan_document(plan), usd)}
+        return {**row, "plan": None if plan is None else _at_price(plan_document(plan), usd)}
     return {
-        **_allocation_row(one),
+        **row,
         "plan": None,
-        "sizes": dict(zip(sizes, one.requests_per_s, strict=True)),
+        "sizes": dict(zip(sizes, allocation.requests_per_s, strict=True)),
         "plans": {size: _at_price(plan_document(plan), usd) for size, plan in configuration.plans.items()},
     }
 
 
 def _at_price(document: Any, usd_per_chip_hour: float) -> Any:
-    """A document with every figure in dollars times a price, its parts included."""
+    """A document with every amount of dollars multiplied by a price, at all levels."""
     if not isinstance(document, dict):
         return document
     return {
@@ -132,13 +144,13 @@ def _at_price(document: Any, usd_per_chip_hour: float) -> Any:
     }
 
 
-def _floor_document(floor: FloorMap) -> dict[str, Any]:
+def _placement_document(placement: PlacementMap) -> dict[str, Any]:
     return {
-        "region": floor.region,
-        "chip": floor.chip,
-        "shape": list(floor.pods.shape),
-        "pods": floor.pods.count,
-        "period": floor.period,
+        "region": placement.region,
+        "chip": placement.chip,
+        "shape": list(placement.pods.shape),
+        "pods": placement.pods.count,
+        "period": placement.period,
         "slices": [
             {
                 "workload": option.workload,
@@ -148,27 +160,27 @@ def _floor_document(floor: FloorMap) -> dict[str, Any]:
                 "at": list(block.at),
                 "sizes": list(block.sizes),
             }
-            for option, block in floor.placed
+            for option, block in placement.placed
         ],
     }
 
 
-def _collision_document(one: Collision) -> dict[str, Any]:
+def _collision_document(collision: Collision) -> dict[str, Any]:
     return {
-        "region": one.region,
-        "chip": one.chip,
-        "slices": {kind.name: count for kind, count in one.slices},
-        "proved": one.proved,
+        "region": collision.region,
+        "chip": collision.chip,
+        "slices": {item.name: count for item, count in collision.slices},
+        "proved": collision.proved,
     }
 
 
-def _stranded_document(one: Unservable) -> dict[str, Any]:
+def _unservable_document(unservable: Unservable) -> dict[str, Any]:
     return {
-        "workload": one.workload,
-        "size": one.size,
-        "sold": list(one.sold),
-        "unsold": list(one.unsold),
-        "conflict": [[str(member) for member in members] for members in one.conflict],
+        "workload": unservable.workload,
+        "size": unservable.size,
+        "sold": list(unservable.sold),
+        "unsold": list(unservable.unsold),
+        "conflict": [[str(member) for member in members] for members in unservable.conflict],
     }
 
 
@@ -177,108 +189,125 @@ def _limit_document(limit: Limit) -> dict[str, Any]:
 
 
 def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
-    """A row for each allocation, for chips reserved and for changes, over all periods: their dollars are the bill."""
-    sizes = {need.name: tuple(map(_of_size, need.sizes)) for need in result.instance.needs}
-    nothing = dict.fromkeys(columns(result))
+    """A row for each allocation and reservation, and for changes, over all periods; their `usd` sum to the bill."""
+    size_columns = {workload.name: tuple(map(_size_column, workload.sizes)) for workload in result.instance.workloads}
+    empty = dict.fromkeys(columns(result))
     rows = [
-        nothing | _allocation_row(one) | dict(zip(sizes[one.workload], one.requests_per_s, strict=False))
-        for one in result.allocations
+        empty
+        | _allocation_row(allocation)
+        | dict(zip(size_columns[allocation.workload], allocation.requests_per_s, strict=False))
+        for allocation in result.allocations
     ]
     rows += [
-        {**nothing, "workload": "(reserved)", "region": one.region, "purchase": "reserved", "chip": one.chip,
-         "chips": one.chips, "usd": one.usd}
-        for one in result.reservations
+        {**empty, "workload": "(reserved)", "region": reservation.region, "purchase": "reserved",
+         "chip": reservation.chip, "chips": reservation.chips, "usd": reservation.usd}
+        for reservation in result.reservations
     ]  # fmt: skip
-    earlier = result.instance.earlier
-    if earlier is not None and earlier.usd_per_change and result.changes:
-        rows.append({**nothing, "workload": "(changes)", "usd": earlier.usd_per_change * result.changes})
+    usd_of_changes = _usd_of_changes(result)
+    if usd_of_changes:
+        rows.append({**empty, "workload": "(changes)", "usd": usd_of_changes})
     return rows
 
 
+def _usd_of_changes(result: FleetResult) -> float:
+    """What the changes relative to a previous plan cost."""
+    previous_plan = result.instance.previous_plan
+    return 0.0 if previous_plan is None else previous_plan.usd_per_change * (result.changes or 0)
+
+
 def columns(result: FleetResult) -> dict[str, type]:
-    """The columns of a fleet's table: with requests of several sizes, one for each of them."""
-    sizes = dict.fromkeys(size for need in result.instance.needs for size in need.sizes)
-    return COLUMNS | {_of_size(size): float for size in sizes}
+    """The columns of a fleet's table, with a column for each size of requests if there are several."""
+    sizes = dict.fromkeys(size for workload in result.instance.workloads for size in workload.sizes)
+    return COLUMNS | {_size_column(size): float for size in sizes}
 
 
-def _of_size(size: str) -> str:
+def _size_column(size: str) -> str:
     return f"{size}_requests_per_s"
 
 
-def _allocation_row(one: Allocation) -> dict[str, Any]:
-    option = one.option
+def _allocation_row(allocation: Allocation) -> dict[str, Any]:
+    option = allocation.option
     return {
-        "workload": one.workload,
-        "period": one.period,
-        "region": one.region,
-        "purchase": one.purchase,
+        "workload": allocation.workload,
+        "period": allocation.period,
+        "region": allocation.region,
+        "purchase": allocation.purchase,
         "chip": option.configuration.chip,
         "configuration": option.configuration.name,
-        "replicas": one.replicas,
-        "chips": one.replicas * option.chips,
-        "requests_per_s": fsum(one.requests_per_s),
-        "usd": one.usd,
+        "replicas": allocation.replicas,
+        "chips": allocation.replicas * option.chips,
+        "requests_per_s": fsum(allocation.requests_per_s),
+        "usd": allocation.usd,
     }
 
 
 def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
-    """The bill by workload, region, chip and purchase, the largest first; reserved chips stand for themselves."""
+    """The bill by workload, region, chip and purchase, the largest first; reserved chips count as a workload."""
     parts: dict[str, dict[str, float]] = {
         name: defaultdict(float) for name in ("workload", "region", "chip", "purchase")
     }
-    for one in result.allocations:
-        for name, key in zip(
-            parts, (one.workload, one.region, one.option.configuration.chip, one.purchase), strict=True
-        ):
-            parts[name][key] += one.usd
-    for kept in result.reservations:
-        for name, key in zip(parts, ("(reserved)", kept.region, kept.chip, "reserved"), strict=True):
-            parts[name][key] += kept.usd
-    earlier = result.instance.earlier
-    if earlier is not None and earlier.usd_per_change and result.changes:
-        for found in parts.values():
-            found["(changes)"] = earlier.usd_per_change * result.changes
-    return {name: sorted(found.items(), key=lambda pair: -pair[1]) for name, found in parts.items()}
+    for allocation in result.allocations:
+        chip = allocation.option.configuration.chip
+        keys = (allocation.workload, allocation.region, chip, allocation.purchase)
+        for name, key in zip(parts, keys, strict=True):
+            parts[name][key] += allocation.usd
+    for reservation in result.reservations:
+        keys = ("(reserved)", reservation.region, reservation.chip, "reserved")
+        for name, key in zip(parts, keys, strict=True):
+            parts[name][key] += reservation.usd
+    usd_of_changes = _usd_of_changes(result)
+    if usd_of_changes:
+        for amounts in parts.values():
+            amounts["(changes)"] = usd_of_changes
+    return {name: sorted(amounts.items(), key=lambda pair: -pair[1]) for name, amounts in parts.items()}
 
 
 def workload_utilisation(result: FleetResult) -> dict[str, list[float | None]]:
-    """Share of the capacity counted on that each workload uses in each period; None where it has none."""
-    capacity = {need.name: [0.0] * len(need.requests_per_s) for need in result.instance.needs}
-    for one in result.allocations:
-        capacity[one.workload][one.period] += fsum(one.requests_per_s)
+    """The share of its capacity that each workload uses in each period; None in periods without capacity."""
+    workloads = result.instance.workloads if result.total_usd is not None else ()
+    capacity = _capacity(result)
     unserved = result.unserved or {}
     return {
-        need.name: [
-            (demand - missing) / there if there else None
-            for demand, missing, there in zip(
-                need.requests_per_s,
-                unserved.get(need.name, [0.0] * len(need.requests_per_s)),
-                capacity[need.name],
+        workload.name: [
+            (demand - missing) / available if available else None
+            for demand, missing, available in zip(
+                workload.requests_per_s,
+                unserved.get(workload.name, [0.0] * len(workload.requests_per_s)),
+                capacity[workload.name],
                 strict=True,
             )
         ]
-        for need in result.instance.needs
-        if result.total_usd is not None
+        for workload in workloads
     }
 
 
-def size_shares(result: FleetResult, need: WorkloadDemand) -> dict[str, list[float]]:
-    """The share that each configuration has in what is served of each size of a workload, over all hours.
+def _capacity(result: FleetResult) -> dict[str, list[float]]:
+    """The capacity of each workload in each period, in the proportions of its demand [requests/s]."""
+    capacity = {workload.name: [0.0] * len(workload.requests_per_s) for workload in result.instance.workloads}
+    for allocation in result.allocations:
+        capacity[allocation.workload][allocation.period] += fsum(allocation.requests_per_s)
+    return capacity
 
-    Replicas serve the demand in the proportions in which they could serve the most of it.
+
+def size_shares(result: FleetResult, workload: WorkloadDemand) -> dict[str, list[float]]:
+    """The share of each configuration in what is served of each size of a workload, over all hours.
+
+    Replicas serve the demand in proportion to the most that they could serve of it.
     """
-    hours, sizes = result.instance.hours, range(len(need.sizes))
-    unserved = (result.unserved or {}).get(need.name, (0.0,) * len(hours))
-    capacity = [0.0] * len(hours)
-    mine = [one for one in result.allocations if one.workload == need.name]
-    for one in mine:
-        capacity[one.period] += fsum(one.requests_per_s)
-    found: dict[str, list[float]] = defaultdict(lambda: [0.0 for _ in sizes])
-    for one in mine:
-        period, own = one.period, found[one.option.configuration.name]
+    hours, sizes = result.instance.hours, range(len(workload.sizes))
+    unserved = (result.unserved or {}).get(workload.name, (0.0,) * len(hours))
+    capacity = _capacity(result)[workload.name]
+    served: dict[str, list[float]] = defaultdict(lambda: [0.0 for _ in sizes])
+    for allocation in result.allocations:
+        if allocation.workload != workload.name:
+            continue
+        period, by_size = allocation.period, served[allocation.option.configuration.name]
         if capacity[period]:
-            used = (need.requests_per_s[period] - unserved[period]) * hours[period] / capacity[period]
-            for size, rate in enumerate(one.requests_per_s):
-                own[size] += used * rate
-    whole = [fsum(own[size] for own in found.values()) for size in sizes]
-    return {name: [own[size] / whole[size] if whole[size] else 0.0 for size in sizes] for name, own in found.items()}
+            used = (workload.requests_per_s[period] - unserved[period]) * hours[period] / capacity[period]
+            for size, rate in enumerate(allocation.requests_per_s):
+                by_size[size] += used * rate
+    total = [fsum(by_size[size] for by_size in served.values()) for size in sizes]
+    return {
+        name: [by_size[size] / total[size] if total[size] else 0.0 for size in sizes]
+        for name, by_size in served.items()
+    }

@@ -1,4 +1,4 @@
-"""A fleet's plan as one page: the tables, the chips over time, and a map of every floor."""
+"""A fleet's plan as one HTML page: the tables, the chips over time, and maps of where slices are placed in pods."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from servesat.fleet.instance import WorkloadDemand
-from servesat.fleet.placement_map import FloorMap
-from servesat.fleet.plan import FleetResult
+from servesat.fleet.placement_map import PlacementMap
 from servesat.fleet.policies import Comparison
+from servesat.fleet.result import FleetResult
 from servesat.report.charts import COLOURS
 from servesat.report.fleet import print_fleet
 from servesat.report.fleet_document import size_shares
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 Rectangle = tuple[float, float, float, float]
 """Left, top, width and height."""
 
-GAP = 1.0
-"""Between pods on a map, in chips."""
+POD_GAP = 1.0
+"""Distance between pods on a map, in chips."""
 
-MAP_WIDTH = 1100
+MAX_MAP_WIDTH = 1100
 """Pixels."""
 
-CHIP_WIDTH = 40.0
-"""Pixels, at most."""
+MAX_CHIP_WIDTH = 40.0
+"""Pixels."""
 
 MARGIN = 200
-"""Pixels, on both sides together."""
+"""Pixels, both sides together."""
 
-LETTER = 6.5
-"""Pixels of a letter."""
+LETTER_WIDTH = 6.5
+"""Pixels."""
 
 
-def fleet_page(result: FleetResult, beside: Comparison | None) -> str:
+def fleet_page(result: FleetResult, comparison: Comparison | None) -> str:
     """One self-contained page of HTML."""
     recorder = Console(record=True, width=160, file=StringIO(), highlight=False, markup=False)
-    print_fleet(recorder, result, beside)
+    print_fleet(recorder, result, comparison)
     tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-    colours = {need.name: COLOURS[number % len(COLOURS)] for number, need in enumerate(result.instance.needs)}
-    by_size = [_by_size(result, need) for need in result.instance.needs if need.sizes]
+    workloads = result.instance.workloads
+    colours = {workload.name: COLOURS[number % len(COLOURS)] for number, workload in enumerate(workloads)}
+    by_size = [_by_size(result, workload) for workload in workloads if workload.sizes]
     figures = [
         _over_time(result, colours),
         *by_size,
-        *(_floor(floor, colours) for floor in result.floors if floor.placed),
+        *(_placement_figure(placement, colours) for placement in result.placement_maps if placement.placed),
     ]
     charts = [figure.to_html(full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(figures)]
     return (
@@ -63,7 +64,7 @@ def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
     import plotly.graph_objects as go
 
     figure, chips = go.Figure(), _chips_by_workload(result)
-    most = max(map(sum, zip(*chips.values(), strict=True)))
+    max_chips = max(map(sum, zip(*chips.values(), strict=True)))
     for name, counts in chips.items():
         figure.add_trace(
             go.Bar(x=list(range(len(counts))), y=counts, name=escape(name), marker={"color": colours[name]})
@@ -74,67 +75,93 @@ def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
         title="Chips of each workload",
         showlegend=True,
         xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
-        yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if most <= 10 else None},
+        yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if max_chips <= 10 else None},
     )
     return figure
 
 
-def _by_size(result: FleetResult, need: WorkloadDemand) -> "go.Figure":
+def _by_size(result: FleetResult, workload: WorkloadDemand) -> "go.Figure":
     """Which configurations serve each size of a workload's requests: the share of each, stacked."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for number, (name, shares) in enumerate(size_shares(result, need).items()):
+    for number, (name, shares) in enumerate(size_shares(result, workload).items()):
         percent = [100 * share for share in shares]
         colour = {"color": COLOURS[number % len(COLOURS)]}
-        figure.add_bar(y=list(map(escape, need.sizes)), x=percent, name=escape(name), marker=colour, orientation="h")
+        figure.add_bar(
+            y=list(map(escape, workload.sizes)), x=percent, name=escape(name), marker=colour, orientation="h"
+        )
     figure.update_layout(
         barmode="stack",
         template="plotly_white",
-        title=f"Which replicas serve which requests of {escape(need.name)}",
+        title=f"Which replicas serve which requests of {escape(workload.name)}",
         showlegend=True,
         legend={"orientation": "h", "y": -0.25, "traceorder": "normal"},
         xaxis={"title": "% of what is served of each size", "range": [0, 100]},
         yaxis={"autorange": "reversed"},
-        height=260 + 40 * len(need.sizes),
+        height=260 + 40 * len(workload.sizes),
     )
     return figure
 
 
 def _chips_by_workload(result: FleetResult) -> Mapping[str, list[int]]:
     periods = len(result.instance.hours)
-    chips: dict[str, list[int]] = {need.name: [0] * periods for need in result.instance.needs}
-    for one in result.allocations:
-        chips[one.workload][one.period] += one.replicas * one.option.chips
+    chips: dict[str, list[int]] = {workload.name: [0] * periods for workload in result.instance.workloads}
+    for allocation in result.allocations:
+        chips[allocation.workload][allocation.period] += allocation.replicas * allocation.option.chips
     return chips
 
 
-def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
-    """A floor at its fullest: the pods side by side, cubes as their layers, and each slice with its workload."""
+def _placement_figure(placement: PlacementMap, colours: Mapping[str, str]) -> "go.Figure":
+    """A placement map: the pods side by side, cubes as their layers, and each slice with its workload."""
     import plotly.graph_objects as go
 
-    across, down, layers = (*floor.pods.shape, 1)[:3]
-    wide, high = (across + GAP / 2) * layers + GAP, down + GAP
-    columns = min(floor.pods.count, ceil(sqrt(2 * floor.pods.count * high / wide)))
-    pixels = min(MAP_WIDTH / (columns * wide), CHIP_WIDTH)
+    across, down, layers = (*placement.pods.shape, 1)[:3]
+    wide, high = (across + POD_GAP / 2) * layers + POD_GAP, down + POD_GAP
+    columns = min(placement.pods.count, ceil(sqrt(2 * placement.pods.count * high / wide)))
+    pixels = min(MAX_MAP_WIDTH / (columns * wide), MAX_CHIP_WIDTH)
 
     def corner(pod: int, layer: int) -> tuple[float, float]:
-        return (pod % columns) * wide + layer * (across + GAP / 2), (pod // columns) * high
+        return (pod % columns) * wide + layer * (across + POD_GAP / 2), (pod // columns) * high
 
     figure = go.Figure()
-    outlines = [(*corner(pod, layer), across, down) for pod in range(floor.pods.count) for layer in range(layers)]
+    outlines = [(*corner(pod, layer), across, down) for pod in range(placement.pods.count) for layer in range(layers)]
     x, y = _path(outlines)
     figure.add_scatter(x=x, y=y, mode="lines", line={"color": "#bbb", "width": 1}, showlegend=False, hoverinfo="skip")
     blocks: dict[str, list[tuple[Rectangle, str]]] = defaultdict(list)
-    for option, block in floor.placed:
+    for option, block in placement.placed:
         x_in, y_in, first = (*block.at, 0)[:3]
         w, h, deep = (*block.sizes, 1)[:3]
         for layer in range(first, first + deep):
             left, top = corner(block.pod, layer)
-            told = f"{escape(option.workload)}<br>{option.configuration.name}<br>{block.slice} in pod {block.pod}"
-            blocks[option.workload].append(((left + x_in, top + y_in, w, h), told))
-    for workload, own in blocks.items():
-        x, y = _path([rectangle for rectangle, _ in own])
+            label = f"{escape(option.workload)}<br>{option.configuration.name}<br>{block.slice} in pod {block.pod}"
+            blocks[option.workload].append(((left + x_in, top + y_in, w, h), label))
+    _add_slices(figure, blocks, colours, pixels)
+    rows = ceil(placement.pods.count / columns)
+    as_layers = ", layer by layer" if layers > 1 else ""
+    pods = f"{placement.pods} {placement.chip} in {escape(placement.region)}"
+    figure.update_layout(
+        template="plotly_white",
+        title=f"{pods}, in period {placement.period}{as_layers}",
+        showlegend=True,
+        width=columns * wide * pixels + MARGIN,
+        height=rows * high * pixels + MARGIN,
+        margin={"l": MARGIN // 4, "r": 3 * MARGIN // 4, "t": MARGIN // 2, "b": MARGIN // 2},
+        xaxis={"visible": False, "constrain": "domain"},
+        yaxis={"visible": False, "scaleanchor": "x", "autorange": "reversed"},
+    )
+    return figure
+
+
+def _add_slices(
+    figure: "go.Figure",
+    blocks: Mapping[str, list[tuple[Rectangle, str]]],
+    colours: Mapping[str, str],
+    pixels: float,
+) -> None:
+    """Draw the labelled rectangles of each workload, given the pixels of a chip."""
+    for workload, labelled in blocks.items():
+        x, y = _path([rectangle for rectangle, _ in labelled])
         line = {"color": "white", "width": min(1.5, pixels / 8)}
         figure.add_scatter(
             x=x,
@@ -147,32 +174,21 @@ def _floor(floor: FloorMap, colours: Mapping[str, str]) -> "go.Figure":
             hoverinfo="skip",
         )
         figure.add_scatter(
-            x=[left + w / 2 for (left, _, w, _), _ in own],
-            y=[top + h / 2 for (_, top, _, h), _ in own],
-            text=[escape(workload) if w * pixels > LETTER * len(workload) else "" for (_, _, w, _), _ in own],
+            x=[left + w / 2 for (left, _, w, _), _ in labelled],
+            y=[top + h / 2 for (_, top, _, h), _ in labelled],
+            text=[
+                escape(workload) if w * pixels > LETTER_WIDTH * len(workload) else "" for (_, _, w, _), _ in labelled
+            ],
             mode="text",
             textfont={"color": "white", "size": 11},
-            hovertext=[told for _, told in own],
+            hovertext=[label for _, label in labelled],
             hoverinfo="text",
             showlegend=False,
         )
-    rows = ceil(floor.pods.count / columns)
-    as_layers = ", layer by layer" if layers > 1 else ""
-    figure.update_layout(
-        template="plotly_white",
-        title=f"{floor.pods} {floor.chip} in {escape(floor.region)}, in period {floor.period}{as_layers}",
-        showlegend=True,
-        width=columns * wide * pixels + MARGIN,
-        height=rows * high * pixels + MARGIN,
-        margin={"l": MARGIN // 4, "r": 3 * MARGIN // 4, "t": MARGIN // 2, "b": MARGIN // 2},
-        xaxis={"visible": False, "constrain": "domain"},
-        yaxis={"visible": False, "scaleanchor": "x", "autorange": "reversed"},
-    )
-    return figure
 
 
 def _path(rectangles: Sequence[Rectangle]) -> tuple[list[float | None], list[float | None]]:
-    """The outlines of rectangles, as one broken line."""
+    """The outlines of rectangles as one line with gaps."""
     x: list[float | None] = []
     y: list[float | None] = []
     for left, top, w, h in rectangles:

@@ -7,28 +7,30 @@ from servesat.core.quantities import dollars
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.conflict import Collision, FleetCorrection
 from servesat.fleet.formulation.limits import Limit
-from servesat.fleet.plan import FleetResult
+from servesat.fleet.result import FleetResult
 from servesat.fleet.unservable import Unservable
 from servesat.report.words import conflict
 
-SHARES = {"region_share": "max_share_per_region", "spot_share": "max_spot_share"}
+SHARE_KEYS = {"region_share": "max_share_per_region", "spot_share": "max_spot_share"}
+"""The key in the spec of each limit on a share of the demand."""
 
 
-def unservable_words(one: Unservable) -> Iterator[str]:
-    """Why a workload has nothing to run on, a line for each reason."""
-    whose = f"{one.workload} has" if one.size is None else f"the {one.size} requests of {one.workload} have"
-    nothing = f"{whose} nothing to run on"
-    if not one.sold:
+def unservable_words(unservable: Unservable) -> Iterator[str]:
+    """Why a workload cannot be served, a line for each reason."""
+    workload, size = unservable.workload, unservable.size
+    subject = f"{workload} has" if size is None else f"the {size} requests of {workload} have"
+    statement = f"{subject} nothing to run on"
+    if not unservable.sold:
         chips = (
-            f"no price for {', '.join(one.unsold)} as they may be bought"
-            if one.unsold
+            f"no price for {', '.join(unservable.unsold)} as they may be bought"
+            if unservable.unsold
             else "none of the chips it may use"
         )
-        yield f"{nothing}: its regions have {chips}"
-    for members in one.conflict:
-        yield f"{nothing}: {conflict(members, one.spec)}"
-    if one.sold and not one.conflict:
-        yield f"{nothing}: each replica costs more than search.max_usd_per_hour"
+        yield f"{statement}: its regions have {chips}"
+    for members in unservable.conflict:
+        yield f"{statement}: {conflict(members, unservable.spec)}"
+    if unservable.sold and not unservable.conflict:
+        yield f"{statement}: each replica costs more than search.max_usd_per_hour"
 
 
 def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:
@@ -48,37 +50,39 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
     if limit.kind == "budget":
         return f"the budget of {dollars(instance.budget_usd or 0.0)}"
     if limit.kind == "max_changes":
-        return f"at most {0 if instance.earlier is None else instance.earlier.max_changes} changes"
+        return f"at most {0 if instance.previous_plan is None else instance.previous_plan.max_changes} changes"
     names = {
         "demand": "the demand",
-        **SHARES,
+        **SHARE_KEYS,
         "n_plus": "n_plus",
         "one_chip": "one_chip",
     }
     return f"{names[limit.kind]} of {limit.of[0]}"
 
 
-def collision_words(one: Collision, result: FleetResult) -> str:
-    """Slices that do not stand together: 3 of 8x8 do not stand together in 2 pods of 8x12 tpu-v5e in us-central1."""
-    kinds = [f"{count} of {kind.name}" for kind, count in one.slices]
-    *others, last = kinds
-    pods = f"{result.instance.pods[one.region, one.chip]} {one.chip} in {one.region}"
-    if one.slices == ((one.slices[0][0], 1),):
-        return f"no {one.slices[0][0].name} stands in {pods}"
-    shown = "do not stand together in" if one.proved else "were not shown to stand together in"
-    return f"{', '.join(others)} and {last} {shown} {pods}" if others else f"{last} {shown} {pods}"
+def collision_words(collision: Collision, result: FleetResult) -> str:
+    """Slices that do not fit together: 3 of 8x8 do not stand together in 2 pods of 8x12 tpu-v5e in us-central1."""
+    region, chip = collision.region, collision.chip
+    *others, last = [f"{count} of {item.name}" for item, count in collision.slices]
+    pods = f"{result.instance.pods[region, chip]} {chip} in {region}"
+    first = collision.slices[0][0]
+    if collision.slices == ((first, 1),):
+        return f"no {first.name} stands in {pods}"
+    verb = "do not stand together in" if collision.proved else "were not shown to stand together in"
+    return f"{', '.join(others)} and {last} {verb} {pods}" if others else f"{last} {verb} {pods}"
 
 
-def correction_words(one: FleetCorrection) -> str:
-    """A change of one limit in words: a budget of $120.00."""
-    if one.limit.kind == "quota":
-        return f"{one.value:g} {one.limit.of[1]} in {one.limit.of[0]}"
-    if one.limit.kind == "pods":
-        return f"{one.value:g} {'pod' if one.value == 1 else 'pods'} of {one.limit.of[1]} in {one.limit.of[0]}"
-    if one.limit.kind == "budget":
-        return f"a budget of ${ceil(100 * one.value * (1 - LIMIT_RTOL)) / 100:,.2f}"
-    if one.limit.kind == "max_changes":
-        return f"{one.value:g} {'change' if one.value == 1 else 'changes'}"
-    if one.limit.kind in SHARES:
-        return f"{SHARES[one.limit.kind]} of {one.limit.of[0]} at {one.value:g}"
-    return f"{floor(1000 * one.value) / 10:.1f}% of every demand, and no more"
+def correction_words(correction: FleetCorrection) -> str:
+    """A correction of a limit in words: a budget of $120.00."""
+    limit, value = correction.limit, correction.value
+    if limit.kind == "quota":
+        return f"{value:g} {limit.of[1]} in {limit.of[0]}"
+    if limit.kind == "pods":
+        return f"{value:g} {'pod' if value == 1 else 'pods'} of {limit.of[1]} in {limit.of[0]}"
+    if limit.kind == "budget":
+        return f"a budget of ${ceil(100 * value * (1 - LIMIT_RTOL)) / 100:,.2f}"
+    if limit.kind == "max_changes":
+        return f"{value:g} {'change' if value == 1 else 'changes'}"
+    if limit.kind in SHARE_KEYS:
+        return f"{SHARE_KEYS[limit.kind]} of {limit.of[0]} at {value:g}"
+    return f"{floor(1000 * value) / 10:.1f}% of every demand, and no more"

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from servesat import Status
 from servesat.fleet.check import check
-from servesat.fleet.decomposition import column_generation as decomposition
-from servesat.fleet.decomposition.column_generation import decomposes, plan_by_decomposition
+from servesat.fleet.decomposition.column_generation import ColumnGeneration, decomposes, plan_by_decomposition
+from servesat.fleet.decomposition.options import ColumnGenerationOptions
+from servesat.fleet.decomposition.pricing import DualPrices
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.plan import DECOMPOSITION, plan_instance
+from servesat.fleet.plan import plan_instance
+from servesat.fleet.result import DECOMPOSITION
 from tests.fleet.fleets import fleets_of_two_sizes, instance_of, small_fleets
 from tests.oracles import fleet as fleet_oracle
 from tests.strategies import examples
@@ -72,8 +74,8 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     shared = {**need, "max_share_per_region": 0.5}
     assert not decomposes(instance_of({**raw, "needs": [shared]}))
     assert decomposes(instance_of({**raw, "needs": [shared], "options": [option] * 100_000}))
-    one_chip = replace(instance_of(raw).needs[0], one_chip=True)
-    assert not decomposes(replace(instance_of(raw), needs=(one_chip,)))
+    one_chip = replace(instance_of(raw).workloads[0], one_chip=True)
+    assert not decomposes(replace(instance_of(raw), workloads=(one_chip,)))
 
 
 def alike(
@@ -98,11 +100,10 @@ def large(demand: float, quota: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_large_fleet_without_room_is_infeasible_and_its_quota_in_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_fleet_without_room_is_infeasible_and_its_quota_in_conflict() -> None:
     raw = large(2.0, 150)
     raw["options"] = raw["options"][::100]
-    monkeypatch.setattr(decomposition, "LARGE", 100)
-    result = plan_instance(instance_of(raw), inf)
+    result = plan_instance(instance_of(raw), inf, options=ColumnGenerationOptions(min_variables=100))
     assert result.status is Status.INFEASIBLE
     assert ("quota", ("r", "x")) in {(limit.kind, limit.of) for limit in result.conflict or ()}
 
@@ -117,7 +118,7 @@ def test_no_time_is_no_plan_or_one_that_holds() -> None:
     assert result.status is Status.UNKNOWN or result.total_usd == pytest.approx(200)
 
 
-def test_a_fleet_is_sampled_for_its_first_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fleet_is_sampled_for_its_first_prices() -> None:
     """Every second of the workloads, in half of the quota; the plan is none the worse."""
     raw = large(2.0, 210)
     raw["options"] = [
@@ -126,8 +127,8 @@ def test_a_fleet_is_sampled_for_its_first_prices(monkeypatch: pytest.MonkeyPatch
         for chip, usd in (("x", 1.0), ("y", 3.0))
     ]
     raw["quotas"] = {("r", "x"): 100}
-    monkeypatch.setattr(decomposition, "SAMPLE", 50)
-    found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
+    options = ColumnGenerationOptions(sample_workloads=50)
+    found = plan_by_decomposition(instance_of(raw), perf_counter() + 20, options=options)
     assert found.objective == pytest.approx(100 * 1 + 100 * 3)
     assert found.bound == pytest.approx(400, rel=2e-3)
 
@@ -136,10 +137,10 @@ def test_where_reserved_chips_are_idle_one_round_still_finds_covers_that_fit_the
     """At a price of nothing eight chips are no dearer than one, but there are ten for ten workloads."""
     sizes = [{"name": f"x{chips}", "purchase": "reserved", "chips": chips} for chips in (8, 1)]
     raw = alike(10, [1.0, 0.9], sizes, {("r", "x"): 10})
-    search = decomposition._Search(instance_of(raw))
-    paid_at_peak = decomposition._Prices(np.zeros((1, 2)), np.array([[2.0, 0.0]]))
-    gap = search.run(paid_at_peak, perf_counter() + 20, gap=0.0, enough=1.0)
-    assert search.least == pytest.approx(20)
+    search = ColumnGeneration(instance_of(raw))
+    paid_at_peak = DualPrices(np.zeros((1, 2)), np.array([[2.0, 0.0]]))
+    gap = search.run(paid_at_peak, perf_counter() + 20, gap=0.0, target_gap=1.0)
+    assert search.lower_bound == pytest.approx(20)
     assert gap == pytest.approx(0, abs=1e-3)
 
 
@@ -214,7 +215,7 @@ def test_reservations_are_rounded_so_that_a_plan_exists() -> None:
     assert found.reserved == {("r", "y"): 4}
 
 
-def test_no_plan_is_sought_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decomposition, "LARGE", 10)
-    late = plan_instance(instance_of(alike(10, [1.0], [{}, {"chip": "y"}], {("r", "x"): 5})), perf_counter() - 1)
+def test_no_plan_is_sought_when_the_time_is_up() -> None:
+    instance = instance_of(alike(10, [1.0], [{}, {"chip": "y"}], {("r", "x"): 5}))
+    late = plan_instance(instance, perf_counter() - 1, options=ColumnGenerationOptions(min_variables=10))
     assert (late.status, late.engine) == (Status.UNKNOWN, DECOMPOSITION)

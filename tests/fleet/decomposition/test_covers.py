@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesat.fleet.decomposition import column_generation as decomposition
 from servesat.fleet.decomposition.covers import Covers
+from servesat.fleet.decomposition.options import DEFAULT_OPTIONS
 from tests.strategies import examples
 
 GRIDS = (10, 100)
@@ -62,6 +62,6 @@ def test_what_cannot_be_served_has_no_cover() -> None:
 def test_a_cover_of_many_replicas_has_a_tight_bound(replicas: float) -> None:
     capacity = np.array([[1 / replicas, 0.55 / replicas]])
     covers = Covers(capacity, np.array([False, False]), np.array([0.0]), np.array([0]))
-    (least,), (usd,), counts = covers.cheapest(np.array([[1.0, 0.56]]), decomposition.GRIDS)
+    (least,), (usd,), counts = covers.cheapest(np.array([[1.0, 0.56]]), DEFAULT_OPTIONS.grid_cells)
     assert usd == pytest.approx(counts @ [1.0, 0.56])
     assert replicas * (1 - 1e-9) <= least <= usd <= replicas + 1

@@ -13,7 +13,8 @@ from servesat.fleet.configurations import Configuration
 from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.decomposition.covers import Covers
 from servesat.fleet.formulation.compact import FleetModel
-from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand, fleet_instance
+from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
+from servesat.fleet.instance_from_spec import fleet_instance
 from servesat.fleet.plan import plan_fleet, plan_instance
 from servesat.fleet.spec import FleetSpec
 from tests.fleet.fleets import fleet, instance_of, is_that_of_enumeration, small_fleets
@@ -61,7 +62,7 @@ def test_a_quota_leaves_what_other_workloads_have_not_taken() -> None:
     }  # fmt: skip
     alone = instance_of(raw)
     assert plan_instance(alone, inf).total_usd == pytest.approx(4 * 1)
-    beside = replace(alone, taken={("r", "x"): [5]})
+    beside = replace(alone, occupied_chips={("r", "x"): [5]})
     assert plan_instance(beside, inf).total_usd == pytest.approx(1 + 3 * 5)
 
 

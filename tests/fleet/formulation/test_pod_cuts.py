@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from servesat import Status
 from servesat.cli import app
 from servesat.fleet.formulation import pod_cuts
-from servesat.fleet.formulation.pod_cuts import Floor
+from servesat.fleet.formulation.pod_cuts import PodConstraints
 from servesat.fleet.plan import plan_fleet, plan_instance
 from tests.fleet.fleets import in_small_pods, instance_of
 from tests.oracles import fleet as fleet_oracle
@@ -64,11 +64,13 @@ def fleets_in_pods(draw: Any) -> dict[str, Any]:
 def test_a_fleet_in_pods_is_that_of_joint_enumeration(measured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every measure of what packs as a row, and with the number of chips alone, so that collisions decide."""
     rounds = []
-    forbid = Floor.forbid_collisions
-    monkeypatch.setattr(Floor, "forbid_collisions", lambda *given: rounds.append(forbid(*given)) or rounds[-1])
+    forbid = PodConstraints.forbid_collisions
+    monkeypatch.setattr(PodConstraints, "forbid_collisions", lambda *given: rounds.append(forbid(*given)) or rounds[-1])
     if not measured:
         monkeypatch.setattr(
-            pod_cuts, "measures", lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),)
+            pod_cuts,
+            "packing_inequalities",
+            lambda shape, slices: ((tuple(one.chips for one in slices), shape[0] * shape[1]),),
         )
 
     @examples(150)

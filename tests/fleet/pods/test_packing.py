@@ -3,28 +3,28 @@ from hypothesis import given
 
 from servesat import Status
 from servesat.fleet.pods.packing import collision, pack
-from servesat.fleet.pods.slices import Counts, Pods, counted, stands
-from tests.fleet.pods.floors import by_enumeration, floors, some
+from servesat.fleet.pods.slices import Counts, Pods, counted, is_valid_packing
+from tests.fleet.pods.packings import by_enumeration, pods_and_slices, some
 from tests.strategies import examples
 
 
 @pytest.mark.slow
 @examples(150)
-@given(floors())
-def test_slices_stand_where_enumeration_puts_them_down(floor: tuple[Pods, Counts]) -> None:
-    pods, slices = floor
+@given(pods_and_slices())
+def test_slices_stand_where_enumeration_puts_them_down(case: tuple[Pods, Counts]) -> None:
+    pods, slices = case
     found = pack(pods, slices)
     assert found.status is (Status.OPTIMAL if by_enumeration(pods, slices) else Status.INFEASIBLE)
     if found.status is Status.OPTIMAL:
-        assert stands(pods, slices, found.placed)
+        assert is_valid_packing(pods, slices, found.placed)
         assert collision(pods, slices) is None
 
 
 @pytest.mark.slow
 @examples(150)
-@given(floors())
-def test_of_a_collision_nothing_can_be_left_out(floor: tuple[Pods, Counts]) -> None:
-    pods, slices = floor
+@given(pods_and_slices())
+def test_of_a_collision_nothing_can_be_left_out(case: tuple[Pods, Counts]) -> None:
+    pods, slices = case
     found = collision(pods, slices)
     if found is None:
         return
@@ -60,7 +60,7 @@ def test_pods_that_are_alike_are_decided_one_by_one() -> None:
     assert pack(seven, some(_2x4=210)).status is Status.OPTIMAL
     pinwheels = Pods((5, 5), 50)  # four around one
     found = pack(pinwheels, some(_2x3=200, _1x1=50))
-    assert stands(pinwheels, some(_2x3=200, _1x1=50), found.placed)
+    assert is_valid_packing(pinwheels, some(_2x3=200, _1x1=50), found.placed)
     assert pack(pinwheels, some(_2x3=201)).status is Status.INFEASIBLE
 
 
@@ -73,5 +73,5 @@ def test_single_chips_take_what_the_others_leave() -> None:
     pods, slices = Pods((4, 4), 1), some(_3x3=1, _1x4=1, _1x1=3)
     found = pack(pods, slices)
     assert found.status is Status.OPTIMAL
-    assert stands(pods, slices, found.placed)
+    assert is_valid_packing(pods, slices, found.placed)
     assert pack(pods, some(_3x3=1, _1x4=1, _1x1=4)).status is Status.INFEASIBLE

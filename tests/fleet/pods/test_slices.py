@@ -2,16 +2,25 @@ import pytest
 from hypothesis import given
 
 from servesat.fleet.pods.packing import pack
-from servesat.fleet.pods.slices import Counts, Pods, contains, counted, first_fit, orientations, stands, volumes
-from tests.fleet.pods.floors import by_enumeration, floors, shaped, some
+from servesat.fleet.pods.slices import (
+    Counts,
+    Pods,
+    contains,
+    counted,
+    first_fit,
+    is_valid_packing,
+    orientations,
+    volumes,
+)
+from tests.fleet.pods.packings import by_enumeration, pods_and_slices, shaped, some
 from tests.strategies import examples
 
 
 @pytest.mark.slow
 @examples(150)
-@given(floors())
-def test_what_contains_another_can_give_way_to_it(floor: tuple[Pods, Counts]) -> None:
-    pods, slices = floor
+@given(pods_and_slices())
+def test_what_contains_another_can_give_way_to_it(case: tuple[Pods, Counts]) -> None:
+    pods, slices = case
     if not by_enumeration(pods, slices):
         return
     kinds = [one for one, _ in slices]
@@ -27,7 +36,7 @@ def test_slices_on_sale_stand_wherever_there_are_chips_enough() -> None:
     full = some(_16x16=1, _8x16=1, _8x8=1, _4x8=1, _4x4=1, _2x4=1, _2x2=1, _1x1=4)
     placed = first_fit(Pods((16, 16), 2), full)
     assert placed is not None
-    assert stands(Pods((16, 16), 2), full, placed)
+    assert is_valid_packing(Pods((16, 16), 2), full, placed)
 
 
 def test_a_slice_is_named_with_its_rings() -> None:
@@ -46,6 +55,6 @@ def test_a_ring_spans_the_pod() -> None:
 def test_what_overlaps_or_is_missing_does_not_stand() -> None:
     pods, slices = Pods((4, 4), 1), some(_2x4=2)
     placed = list(pack(pods, slices).placed)
-    assert stands(pods, slices, placed)
-    assert not stands(pods, slices, placed[:1])
-    assert not stands(pods, slices, [placed[0], placed[0]])
+    assert is_valid_packing(pods, slices, placed)
+    assert not is_valid_packing(pods, slices, placed[:1])
+    assert not is_valid_packing(pods, slices, [placed[0], placed[0]])

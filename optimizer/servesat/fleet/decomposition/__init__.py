@@ -1,4 +1,5 @@
-"""Large fleets by column generation: each workload's covers are priced alone, a master mixes them.
+"""Large fleets by column generation: covers of each workload and period are priced separately, a master mixes them.
 
-`column_generation.decompose` is the loop; `covers` and `coupled_covers` price, `master` and `rounding` choose.
+`column_generation` is the loop. `pricing`, `covers` and `coupled_covers` are the pricing problems, `master` the master
+problem, and `rounding` the heuristic that makes the mixture integer. `options` has the parameters of all of them.
 """

@@ -1,8 +1,9 @@
-"""The least that one workload costs in one period at given prices of a replica, for all of them.
+"""The cheapest cover of each block, one workload in one period, at given prices of its replicas.
 
-Each is a small covering problem: whole replicas that together serve the demand, so much of it off spot chips, and with
-replicas to spare. It is solved by dynamic programming over cells of the demand. Capacity rounded up to whole cells
-gives a bound that no cover undercuts; where its cover serves the demand without rounding, it is the cheapest.
+The pricing problem of a block is a small covering problem: integer replicas that serve the demand, a minimum share of
+it off spot, and that still serve it when redundant replicas fail. Dynamic programming over cells of the demand solves
+it. Capacities rounded up to whole cells give a lower bound on every cover; if the cover found that way serves the
+demand without the rounding, it is optimal.
 """
 
 from dataclasses import dataclass
@@ -13,82 +14,91 @@ import numpy as np
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated_in_each_row
 
-TIGHT = 1e-12
-"""How much a cover may lack by the error of a sum, relatively to the demand; a unit is more."""
+SUM_RTOL = 1e-12
+"""How much of a demand a cover may miss because of rounding in floating-point sums; one unit is more than that."""
 
 
 @dataclass(frozen=True)
 class Covers:
-    """Demands, each with the same number of items, as capacities in units of the demand.
+    """The covering problems of many blocks with the same number of items.
 
-    `capacity` has the shape [blocks, items], and is 0 where a block has no such item; `spot` says which items are spot,
-    [items]; `kept` is the share of the demand that must be off spot, [blocks]; `spare` is how many replicas of any one
-    item in use may fail while the rest serves the demand, [blocks].
+    `capacity`, of shape [blocks, items], is in multiples of the block's demand, and 0 where a block lacks an item;
+    `spot` says which items are on spot, [items]; `min_non_spot_share` is the share of the demand that must be served
+    off spot, and `redundant_replicas` how many replicas of any one item in use may fail while the rest serves the
+    demand, both [blocks].
     """
 
     capacity: Floats
     spot: Bools
-    kept: Floats
-    spare: Ints
+    min_non_spot_share: Floats
+    redundant_replicas: Ints
 
-    def cheapest(self, price: Floats, grids: tuple[int, ...]) -> tuple[Floats, Floats, Ints]:
-        """What each block costs at least, the cost of a cover, and its replicas of shape [blocks, items].
+    def cheapest(self, price: Floats, grid_cells: tuple[int, ...]) -> tuple[Floats, Floats, Ints]:
+        """A lower bound on the cost of each block's covers, the cost of the best one, and its replicas.
 
-        At prices of shape [blocks, items], on ever finer grids until both costs are the same. Where nothing covers a
-        block they are infinite and the replicas 0.
+        Prices and replicas have the shape [blocks, items]. The grids are tried in turn until bound and cost agree. If a
+        block has no cover, both are infinite and its replicas 0.
         """
         blocks, _ = self.capacity.shape
-        least, usd = np.full(blocks, inf), np.full(blocks, inf)
+        lower_bound, usd = np.full(blocks, inf), np.full(blocks, inf)
         replicas = np.zeros(self.capacity.shape, dtype=np.int64)
-        kept = self._worth_a_look(price)
+        candidates = self._undominated_items(price)
         for block in range(blocks):
-            own = np.flatnonzero(kept[block])
-            capacity, spot = self.capacity[block, own], self.spot[own]
-            one = _Block(capacity, price[block, own], spot, float(self.kept[block]), int(self.spare[block]))
-            least[block], usd[block], counts = one.cheapest(grids)
-            replicas[block, own] = counts
-        return least, usd, replicas
+            items = np.flatnonzero(candidates[block])
+            problem = _CoverProblem(
+                self.capacity[block, items],
+                price[block, items],
+                self.spot[items],
+                float(self.min_non_spot_share[block]),
+                int(self.redundant_replicas[block]),
+            )
+            lower_bound[block], usd[block], counts = problem.cheapest(grid_cells)
+            replicas[block, items] = counts
+        return lower_bound, usd, replicas
 
-    def _worth_a_look(self, price: Floats) -> Bools:
-        """Items that no other of their kind undercuts with as much capacity; of spare replicas, larger is no better."""
+    def _undominated_items(self, price: Floats) -> Bools:
+        """Items that no other item of the same kind, spot or not, undercuts in price with at least equal capacity.
+
+        Blocks with redundant replicas keep all their items, since there larger replicas are not always better.
+        """
         real = (self.capacity > 0) & np.isfinite(price)
-        found = np.zeros(real.shape, dtype=bool)
+        undominated = np.zeros(real.shape, dtype=bool)
         for kind in (np.flatnonzero(~self.spot), np.flatnonzero(self.spot)):
-            found[:, kind] = undominated_in_each_row(np.minimum(self.capacity[:, kind], 1.0), price[:, kind])
-        return real & (found | (self.spare > 0)[:, None])
+            undominated[:, kind] = undominated_in_each_row(np.minimum(self.capacity[:, kind], 1.0), price[:, kind])
+        return real & (undominated | (self.redundant_replicas > 0)[:, None])
 
 
 @dataclass(frozen=True)
-class _Block:
-    """One demand of 1; arrays of shape [items]."""
+class _CoverProblem:
+    """The covering problem of one block, with a demand of 1; arrays of shape [items]."""
 
     capacity: Floats
     price: Floats
     spot: Bools
-    kept: float
-    spare: int
+    min_non_spot_share: float
+    redundant_replicas: int
 
-    def cheapest(self, grids: tuple[int, ...]) -> tuple[float, float, Ints]:
-        """What it costs at least, the cost of a cover, and its replicas."""
-        alone_usd, alone = self._of_one_item()
-        items = self._in_reach(alone_usd)
-        least, found = min(self._divided(), alone_usd), (alone_usd, alone)
-        for grid in grids:
-            usd, replicas = self._covered(items, grid, up=True, most=found[0])
-            least = max(least, min(usd, found[0]))
-            if usd < found[0] and self._is_served(replicas):
-                found = usd, replicas
-            if least >= found[0] * (1 - TIGHT):
-                return least, *found
-        usd, replicas = self._covered(items, grids[-1], up=False, most=found[0])
-        if usd < found[0] and self._is_served(replicas):
-            found = usd, replicas
-        return least, *found
+    def cheapest(self, grid_cells: tuple[int, ...]) -> tuple[float, float, Ints]:
+        """A lower bound on the cost of a cover, the cost of the best cover found, and its replicas."""
+        usd, replicas = self._single_item_cover()
+        items = self._useful_items(usd)
+        lower_bound = min(self._fractional_bound(), usd)
+        for cells in grid_cells:
+            grid_usd, grid_replicas = self._solve_on_grid(items, cells, round_up=True, max_usd=usd)
+            lower_bound = max(lower_bound, min(grid_usd, usd))
+            if grid_usd < usd and self._is_cover(grid_replicas):
+                usd, replicas = grid_usd, grid_replicas
+            if lower_bound >= usd * (1 - SUM_RTOL):
+                return lower_bound, usd, replicas
+        grid_usd, grid_replicas = self._solve_on_grid(items, grid_cells[-1], round_up=False, max_usd=usd)
+        if grid_usd < usd and self._is_cover(grid_replicas):
+            usd, replicas = grid_usd, grid_replicas
+        return lower_bound, usd, replicas
 
-    def _of_one_item(self) -> tuple[float, Ints]:
-        """The cheapest cover by replicas that are all alike."""
-        counts = np.ceil(1 / self.capacity - TIGHT) + self.spare
-        usd = np.where(self.spot & (self.kept > 0), inf, counts * self.price)
+    def _single_item_cover(self) -> tuple[float, Ints]:
+        """The cheapest cover whose replicas are all of one item."""
+        counts = np.ceil(1 / self.capacity - SUM_RTOL) + self.redundant_replicas
+        usd = np.where(self.spot & (self.min_non_spot_share > 0), inf, counts * self.price)
         replicas = np.zeros(len(counts), dtype=np.int64)
         if not len(usd) or np.isinf(usd.min()):
             return inf, replicas
@@ -96,108 +106,110 @@ class _Block:
         replicas[best] = counts[best]
         return float(usd[best]), replicas
 
-    def _divided(self) -> float:
-        """What replicas cost at least that need not be whole, those to spare included."""
+    def _fractional_bound(self) -> float:
+        """The cost of a cover of fractional replicas, redundant ones included: a lower bound."""
         if not len(self.capacity):
             return inf
         rate = self.price / self.capacity
-        off_spot = float(rate[~self.spot].min(initial=inf)) if self.kept else 0.0
-        rest = 1 - self.kept + self.spare * float(self.capacity.min())
-        return (self.kept * off_spot + rest * float(rate.min())) * (1 - TIGHT)
+        off_spot_rate = float(rate[~self.spot].min(initial=inf)) if self.min_non_spot_share else 0.0
+        rest = 1 - self.min_non_spot_share + self.redundant_replicas * float(self.capacity.min())
+        return (self.min_non_spot_share * off_spot_rate + rest * float(rate.min())) * (1 - SUM_RTOL)
 
-    def _in_reach(self, usd: float) -> Ints:
-        """Items that a cover may have which costs less, smallest first: beside one of them the rest costs something."""
+    def _useful_items(self, max_usd: float) -> Ints:
+        """The items that a cover cheaper than `max_usd` may contain, smallest first.
+
+        One replica of an item and a fractional cover of the remaining demand must cost less than that.
+        """
         if not len(self.capacity):
             return np.arange(0)
         rate = float((self.price / self.capacity).min())
-        beside = np.maximum(1 + (self.spare - 1) * self.capacity, 0.0) * rate
+        remaining_usd = np.maximum(1 + (self.redundant_replicas - 1) * self.capacity, 0.0) * rate
         order = np.argsort(self.capacity, kind="stable")
-        return order[(self.price + beside < usd)[order]]
+        return order[(self.price + remaining_usd < max_usd)[order]]
 
-    def _is_served(self, replicas: Ints) -> bool:
+    def _is_cover(self, replicas: Ints) -> bool:
         served = replicas * self.capacity
         largest = self.capacity[replicas > 0].max(initial=0.0)
-        enough = served.sum() - self.spare * largest >= 1 - TIGHT
-        return bool(enough and served[~self.spot].sum() >= self.kept - TIGHT)
+        serves_demand = served.sum() - self.redundant_replicas * largest >= 1 - SUM_RTOL
+        return bool(serves_demand and served[~self.spot].sum() >= self.min_non_spot_share - SUM_RTOL)
 
-    def _covered(self, items: Ints, grid: int, *, up: bool, most: float) -> tuple[float, Ints]:
-        """The cheapest cover on a grid, capacity rounded up or down to it; infinite where none costs less than `most`.
+    def _solve_on_grid(self, items: Ints, cells: int, *, round_up: bool, max_usd: float) -> tuple[float, Ints]:
+        """The cheapest cover with capacities rounded to cells; its cost is infinite if none costs less than `max_usd`.
 
-        With replicas to spare, items are allowed one after the other, the larger ones later: with the largest allowed,
-        so many of it must be served beyond the demand.
+        With redundant replicas, items are allowed one after the other in order of size. When an item is the largest one
+        allowed, its redundant replicas must be served in excess of the demand.
         """
-        exact = np.minimum(self.capacity * grid, grid)
-        cells = (np.ceil(exact) if up else np.floor(exact)).astype(np.int64)
-        beyond = self.spare * (np.floor(exact) if up else np.ceil(exact)).astype(np.int64)
-        kept = int(self.kept * grid) if up else ceil(self.kept * grid)
-        items = items[cells[items] > 0]
-        parts = self._parts(grid + int(beyond[items].max(initial=0)))
-        best, allowed, off_spot = most, 0, 0
-        for number, item in enumerate(items.tolist(), start=1):
-            parts[int(self.spot[item])].allow(item, int(cells[item]), float(self.price[item]))
-            if self.spare or number == len(items):
-                total = grid + int(beyond[item])
-                usd, cut = _split(parts[0].cost[: total + 1], parts[1].cost[: total + 1], kept)
-                if usd < best:
-                    best, allowed, off_spot = usd, number, cut
-        replicas = np.zeros(len(cells), dtype=np.int64)
-        if not allowed:
+        exact = np.minimum(self.capacity * cells, cells)
+        item_cells = (np.ceil(exact) if round_up else np.floor(exact)).astype(np.int64)
+        excess = self.redundant_replicas * (np.floor(exact) if round_up else np.ceil(exact)).astype(np.int64)
+        non_spot_cells = int(self.min_non_spot_share * cells) if round_up else ceil(self.min_non_spot_share * cells)
+        items = items[item_cells[items] > 0]
+        max_cells = cells + int(excess[items].max(initial=0))
+        tables = _KnapsackTable(max_cells), _KnapsackTable(max_cells)  # off spot, on spot
+        best_usd, best_allowed, best_off_spot = max_usd, 0, 0
+        for allowed, item in enumerate(items.tolist(), start=1):
+            tables[int(self.spot[item])].allow(item, int(item_cells[item]), float(self.price[item]))
+            if self.redundant_replicas or allowed == len(items):
+                total = cells + int(excess[item])
+                usd, off_spot = _cheapest_split(
+                    tables[0].cost[: total + 1], tables[1].cost[: total + 1], non_spot_cells
+                )
+                if usd < best_usd:
+                    best_usd, best_allowed, best_off_spot = usd, allowed, off_spot
+        replicas = np.zeros(len(item_cells), dtype=np.int64)
+        if not best_allowed:
             return inf, replicas
-        total = grid + int(beyond[items[allowed - 1]])
-        if allowed < len(items):
-            parts = self._parts(total)
-            for item in items[:allowed].tolist():
-                parts[int(self.spot[item])].allow(item, int(cells[item]), float(self.price[item]))
-        for part, start in zip(parts, (off_spot, total - off_spot), strict=True):
-            for item, count in part.trace(start):
+        total = cells + int(excess[items[best_allowed - 1]])
+        if best_allowed < len(items):  # rebuild the tables without the larger items
+            tables = _KnapsackTable(total), _KnapsackTable(total)
+            for item in items[:best_allowed].tolist():
+                tables[int(self.spot[item])].allow(item, int(item_cells[item]), float(self.price[item]))
+        for table, start in zip(tables, (best_off_spot, total - best_off_spot), strict=True):
+            for item, count in table.trace(start):
                 replicas[item] += count
-        return best, replicas
-
-    def _parts(self, most: int) -> tuple["_Part", "_Part"]:
-        """What is served off spot, and on it."""
-        return _Part(most), _Part(most)
+        return best_usd, replicas
 
 
-def _split(off_spot: Floats, on_spot: Floats, kept: int) -> tuple[float, int]:
-    """The least cost of as many cells as there are, at least so many of them off spot, and how many then are."""
-    total = off_spot[kept:] + on_spot[: len(on_spot) - kept][::-1]
+def _cheapest_split(off_spot: Floats, on_spot: Floats, min_off_spot: int) -> tuple[float, int]:
+    """The least cost of all cells with a minimum number of them off spot, and how many are then off spot."""
+    total = off_spot[min_off_spot:] + on_spot[: len(on_spot) - min_off_spot][::-1]
     best = int(np.argmin(total))
-    return float(total[best]), best + kept
+    return float(total[best]), best + min_off_spot
 
 
-class _Part:
-    """The least cost of at least so many cells, for each number up to the most, with some items alone."""
+class _KnapsackTable:
+    """The least cost of covering at least n cells with the items allowed so far, for every n up to a maximum."""
 
-    def __init__(self, most: int) -> None:
-        self.cost = np.full(most + 1, inf)
+    def __init__(self, max_cells: int) -> None:
+        self.cost = np.full(max_cells + 1, inf)
         self.cost[0] = 0.0
         self._items: list[tuple[int, int, float]] = []
 
     def allow(self, item: int, cells: int, usd: float) -> None:
-        """Let an item be used any number of times: once, then twice, four times and so on more."""
+        """Allow any number of an item, by doubling: first one more, then two more, four more and so on."""
         self._items.append((item, cells, usd))
-        cost, most = self.cost, len(self.cost) - 1
-        step = min(cells, most)
+        cost, max_cells = self.cost, len(self.cost) - 1
+        step = min(cells, max_cells)
         while True:
-            more = cost[:-step] + usd
+            with_step = cost[:-step] + usd
             np.minimum(cost[1:step], usd, out=cost[1:step])
-            np.minimum(cost[step:], more, out=cost[step:])
-            if step >= most:
+            np.minimum(cost[step:], with_step, out=cost[step:])
+            if step >= max_cells:
                 return
-            step, usd = min(2 * step, most), 2 * usd
+            step, usd = min(2 * step, max_cells), 2 * usd
 
     def trace(self, cells: int) -> list[tuple[int, int]]:
-        """The items by which so many cells are reached, and how often: as often at once as costs no more."""
+        """The items that cover a number of cells at least cost, with their counts; the counts are found by doubling."""
         items = [item for item, _, _ in self._items]
         sizes = np.array([size for _, size, _ in self._items])
         prices = np.array([usd for _, _, usd in self._items])
-        found = []
+        counts = []
         while cells > 0:
             last = int(np.argmin(self.cost[np.maximum(cells - sizes, 0)] + prices))
             size, usd, times = int(sizes[last]), float(prices[last]), 1
-            most = self.cost[cells] * (1 + TIGHT)
-            while 2 * times * size <= cells and self.cost[cells - 2 * times * size] + 2 * times * usd <= most:
+            max_usd = self.cost[cells] * (1 + SUM_RTOL)
+            while 2 * times * size <= cells and self.cost[cells - 2 * times * size] + 2 * times * usd <= max_usd:
                 times *= 2
-            found.append((items[last], times))
+            counts.append((items[last], times))
             cells -= times * size
-        return found
+        return counts

@@ -1,4 +1,4 @@
-"""Whole replicas for a large fleet, from the covers that a mixture is made of: a period at a time (HiGHS)."""
+"""The rounding heuristic: integer replicas for a large fleet, selected among covers one period at a time."""
 
 import time
 from collections import defaultdict
@@ -10,207 +10,221 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.arrays import Floats
 from servesat.core.result import Status
-from servesat.fleet.decomposition.master import Cover, RegionChip
+from servesat.fleet.decomposition.master import Cover
+from servesat.fleet.decomposition.options import RoundingOptions
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.formulation.solvers import solved
-from servesat.fleet.instance import FleetInstance, ReplicaOption
-
-GAP = 3e-4
-"""The relative gap at which a period's choice of covers is good enough."""
-
-FOR_CHOICE = 0.8
-"""Share of a period's time that goes into that choice."""
-
-OVER = 10.0
-"""What a chip beyond a quota or a reservation costs in that choice, times the dearest: it is mended afterwards."""
-
-FEW = 25
-"""Workloads that are planned anew at once, while the others stay as they are."""
-
-FEW_S = 2.0
-"""Seconds for that at most."""
-
-FEW_GAP = 1e-3
-"""The relative gap at which they are planned well enough."""
-
-MENDED_GAP = 2e-2
-"""The same where they are planned anew because too much is taken: it is improved on later."""
-
-LOSS = 2e-3
-"""How much more a period may cost in whole replicas than in the mixture, relatively, before some are planned anew."""
+from servesat.fleet.formulation.solvers import solve_model
+from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption
 
 
-def whole_plan(
-    instance: FleetInstance, covers: list[Cover], mixed: Mapping[RegionChip, float], spent: Floats, deadline: float
+def rounded_plan(
+    instance: FleetInstance,
+    covers: list[Cover],
+    reserved_chips: Mapping[RegionChip, float],
+    mixture_usd: Floats,
+    deadline: float,
+    *,
+    options: RoundingOptions,
 ) -> FleetSolution:
-    """The plan of one cover for each block, with some workloads planned anew where that does not fit or is dear.
+    """A plan with one cover for each block, in which workloads are re-planned if it violates limits or costs too much.
 
-    Reservations are those of the mixture, rounded, more where there is no plan otherwise, and no more than are used at
-    most. `spent` is what the mixture spends in each period, and `deadline` a
-    moment of `time.perf_counter`. UNKNOWN where a period found no plan in time.
+    Reservations start from those of the mixture, rounded. They grow if a period has no plan otherwise, and are finally
+    reduced to the chips in use. `mixture_usd` is the mixture's cost in each period without reserved chips, and
+    `deadline` a moment of `time.perf_counter`. UNKNOWN if some period has no plan in time.
     """
-    reserved = {place: round(count) for place, count in mixed.items()}
-    periods = [_Period(instance, reserved, period, spends) for period, spends in enumerate(spent.tolist())]
-    for period, plan in enumerate(periods):
-        left = FOR_CHOICE * (deadline - time.perf_counter()) / (len(periods) - period)
-        if not (plan.choose(covers, left) and plan.mend(deadline)):
+    reserved = {region_chip: round(chips) for region_chip, chips in reserved_chips.items()}
+    plans = [_PeriodPlan(instance, reserved, period, usd, options) for period, usd in enumerate(mixture_usd.tolist())]
+    for period, plan in enumerate(plans):
+        time_limit_s = options.selection_time_share * (deadline - time.perf_counter()) / (len(plans) - period)
+        if not (plan.select_covers(covers, time_limit_s) and plan.repair(deadline)):
             return FleetSolution(Status.UNKNOWN)
-    if not all(plan.mend(deadline) for plan in periods):  # where a later period reserved more
+    if not all(plan.repair(deadline) for plan in plans):  # a later period may have reserved more of a quota
         return FleetSolution(Status.UNKNOWN)
-    for plan in sorted(periods, key=lambda plan: plan.spends - plan.usd()):  # the dearest first
-        if plan.is_dear() and time.perf_counter() < deadline - FEW_S:
+    for plan in sorted(plans, key=lambda plan: plan.mixture_usd - plan.usd()):  # the largest excess cost first
+        if plan.exceeds_mixture() and time.perf_counter() < deadline - options.repair_time_s:
             plan.improve()
-    replicas = np.stack([plan.replicas for plan in periods], axis=1)
-    used = {place: max(plan.reserved_used(place) for plan in periods) for place in reserved}
+    replicas = np.stack([plan.replicas for plan in plans], axis=1)
+    used = {region_chip: max(plan.reserved_chips_used(region_chip) for plan in plans) for region_chip in reserved}
     return FleetSolution(
-        Status.FEASIBLE, tuple(map(tuple, replicas.tolist())), {place: n for place, n in used.items() if n}
+        Status.FEASIBLE,
+        tuple(map(tuple, replicas.tolist())),
+        {region_chip: chips for region_chip, chips in used.items() if chips},
     )
 
 
-class _Period:
-    """The replicas of each option in one period, chosen and then mended; `spends` is what its mixture spends.
+class _PeriodPlan:
+    """The replicas of each option in one period; `mixture_usd` is the cost of the period in the mixture.
 
-    `reserved` is the same for all periods: one that finds no plan otherwise adds to it.
+    `reserved` is shared by all periods: a period that has no plan otherwise adds to it.
     """
 
-    def __init__(self, instance: FleetInstance, reserved: dict[RegionChip, int], period: int, spends: float) -> None:
-        self.instance, self.whole = instance.in_period(period), instance
-        self.reserved, self.period, self.spends = reserved, period, spends
+    def __init__(
+        self,
+        instance: FleetInstance,
+        reserved: dict[RegionChip, int],
+        period: int,
+        mixture_usd: float,
+        options: RoundingOptions,
+    ) -> None:
+        self.instance, self.all_periods = instance.in_period(period), instance
+        self.reserved, self.period, self.mixture_usd, self.options = reserved, period, mixture_usd, options
         self.replicas = np.zeros(len(instance.options), dtype=np.int64)
-        self.names = [need.name for need in instance.needs]
+        self.names = [workload.name for workload in instance.workloads]
         self.random = np.random.default_rng(period)
 
     def usd(self) -> float:
-        """What the replicas cost without those reserved [$]."""
+        """The cost of the replicas, without reserved ones [$]."""
         hours = self.instance.hours[0]
         return sum(
-            one.usd_per_hour * hours * count for one, count in self._used(self.names) if one.purchase != "reserved"
+            option.usd_per_hour * hours * count
+            for option, count in self._replicas_of(self.names)
+            if option.purchase != "reserved"
         )
 
-    def is_dear(self) -> bool:
-        """Whether it costs notably more than the mixture."""
-        return self.usd() > self.spends * (1 + LOSS)
+    def exceeds_mixture(self) -> bool:
+        """Whether the period costs notably more than in the mixture."""
+        return self.usd() > self.mixture_usd * (1 + self.options.max_rounding_loss)
 
-    def choose(self, covers: list[Cover], time_limit_s: float) -> bool:
-        """Choose the cheapest covers, which may take more than there is where they must; whether there are any."""
-        own = list(dict.fromkeys(cover for cover in covers if cover.period == self.period))
+    def select_covers(self, covers: list[Cover], time_limit_s: float) -> bool:
+        """Select the cheapest covers, one for each block, with a penalty for exceeded limits; whether any are found."""
+        candidates = list(dict.fromkeys(cover for cover in covers if cover.period == self.period))
         model = mathopt.Model()
-        picked = [model.add_binary_variable() for _ in own]
-        of_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
-        rows: dict[tuple[RegionChip, bool], list[mathopt.LinearTerm]] = defaultdict(list)
-        cost = []
-        for cover, variable in zip(own, picked, strict=True):
-            of_block[cover.block].append(variable)
-            usd, *chips = cover.takes(self.whole)
-            cost.append(usd * variable)
+        selected = [model.add_binary_variable() for _ in candidates]
+        by_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
+        used: dict[tuple[RegionChip, bool], list[mathopt.LinearTerm]] = defaultdict(list)
+        costs = []
+        for cover, variable in zip(candidates, selected, strict=True):
+            by_block[cover.block].append(variable)
+            usd, *chips = cover.usage(self.all_periods)
+            costs.append(usd * variable)
             for is_reserved, counts in zip((False, True), chips, strict=True):
-                for place, count in counts.items():
-                    rows[place, is_reserved].append(count * variable)
-        for variables in of_block.values():
+                for region_chip, count in counts.items():
+                    used[region_chip, is_reserved].append(count * variable)
+        for variables in by_block.values():
             model.add_linear_constraint(mathopt.fast_sum(variables) == 1)
-        dear = OVER * max(one.usd_per_chip_hour for one in self.instance.options) * self.instance.hours[0]
-        for (place, is_reserved), terms in rows.items():
-            room = self.reserved.get(place, 0) if is_reserved else self._rented(place)
-            if room is not None:
-                over = model.add_variable(lb=0)
-                cost.append(dear * over)
-                model.add_linear_constraint(mathopt.fast_sum(terms) - over <= room)
-        model.minimize(mathopt.fast_sum(cost))
-        found = solved(model, relative_gap=GAP, time_limit_s=time_limit_s)
-        if not found.has_primal_feasible_solution():
+        max_price = max(option.usd_per_chip_hour for option in self.instance.options)
+        penalty = self.options.overuse_penalty * max_price * self.instance.hours[0]
+        for (region_chip, is_reserved), terms in used.items():
+            available = self._available(region_chip, is_reserved)
+            if available is not None:
+                excess = model.add_variable(lb=0)
+                costs.append(penalty * excess)
+                model.add_linear_constraint(mathopt.fast_sum(terms) - excess <= available)
+        model.minimize(mathopt.fast_sum(costs))
+        result = solve_model(model, relative_gap=self.options.selection_gap, time_limit_s=time_limit_s)
+        if not result.has_primal_feasible_solution():
             return False
-        for cover, value in zip(own, found.variable_values(picked), strict=True):
+        for cover, value in zip(candidates, result.variable_values(selected), strict=True):
             if value > 0.5:
                 for option, count in cover.replicas:
                     self.replicas[option] += count
         return True
 
-    def reserved_used(self, place: RegionChip) -> int:
-        """Reserved chips of a place that replicas take."""
-        return self._taken(self.names)[place, True]
+    def reserved_chips_used(self, region_chip: RegionChip) -> int:
+        """Reserved chips of a region and type that replicas use."""
+        return self._chips_used(self.names)[region_chip, True]
 
-    def mend(self, deadline: float) -> bool:
-        """Plan workloads anew where more is taken than there is, and others beside; whether all fits in the end.
+    def repair(self, deadline: float) -> bool:
+        """Re-plan workloads where too many chips are used, with random others; whether all limits hold in the end.
 
-        Where all of them together find no plan, they may reserve more.
+        The batches grow; if all workloads together have no plan, they may reserve more chips.
         """
-        others, reserve = FEW, False
-        while over := self._over():
-            here = sorted({one.workload for one, _ in self._used(self.names) if one.place in over})
-            some = {*self._few(here, others), *self._few(self.names, others)}
-            left = deadline - time.perf_counter()
-            if left > 0 and self._replan(some, min(FEW_S * others / FEW, left), MENDED_GAP, reserve=reserve):
+        batch, may_reserve_more = self.options.repair_batch, False
+        while overused := self._overused():
+            affected = sorted(
+                {option.workload for option, _ in self._replicas_of(self.names) if option.region_chip in overused}
+            )
+            names = {*self._sample(affected, batch), *self._sample(self.names, batch)}
+            left_s = deadline - time.perf_counter()
+            time_limit_s = min(self.options.repair_time_s * batch / self.options.repair_batch, left_s)
+            gap = self.options.repair_gap
+            if left_s > 0 and self._replan(names, time_limit_s, gap, may_reserve_more=may_reserve_more):
                 continue
-            if left <= 0 or reserve:
+            if left_s <= 0 or may_reserve_more:
                 return False
-            reserve = others >= len(self.names)
-            others *= 2
+            may_reserve_more = batch >= len(self.names)
+            batch *= 2
         return True
 
     def improve(self) -> None:
-        """Plan a few workloads anew."""
-        self._replan(self._few(self.names, FEW), FEW_S, FEW_GAP)
+        """Re-plan a random batch of workloads, to reduce the cost."""
+        names = self._sample(self.names, self.options.repair_batch)
+        self._replan(names, self.options.repair_time_s, self.options.improvement_gap)
 
-    def _few(self, names: list[str], count: int) -> set[str]:
-        """Some workloads by chance."""
+    def _sample(self, names: list[str], count: int) -> set[str]:
+        """A random sample of workloads."""
         return set(self.random.choice(names, min(count, len(names)), replace=False).tolist())
 
-    def _rented(self, place: RegionChip) -> int | None:
-        """Chips of a place that are not reserved; None where there are any number."""
-        return self.instance.quotas[place] - self.reserved.get(place, 0) if place in self.instance.quotas else None
+    def _available(self, region_chip: RegionChip, is_reserved: bool) -> int | None:
+        """The chips that may be used, of the reserved chips or of the others; None if there is no quota on them."""
+        reserved = self.reserved.get(region_chip, 0)
+        if is_reserved:
+            return reserved
+        return self.instance.quotas[region_chip] - reserved if region_chip in self.instance.quotas else None
 
-    def _used(self, names: Collection[str]) -> list[tuple[ReplicaOption, int]]:
-        """What some workloads run, with the number of replicas."""
+    def _replicas_of(self, names: Collection[str]) -> list[tuple[ReplicaOption, int]]:
+        """The options that some workloads run, with the number of replicas."""
         used = ((self.instance.options[o], int(self.replicas[o])) for o in np.flatnonzero(self.replicas).tolist())
-        return [(one, count) for one, count in used if one.workload in names]
+        return [(option, count) for option, count in used if option.workload in names]
 
-    def _taken(self, names: Collection[str]) -> dict[tuple[RegionChip, bool], int]:
-        """Chips that some workloads take of each place, rented and reserved."""
-        taken: dict[tuple[RegionChip, bool], int] = defaultdict(int)
-        for one, count in self._used(names):
-            taken[one.place, one.purchase == "reserved"] += one.chips * count
-        return taken
+    def _chips_used(self, names: Collection[str]) -> dict[tuple[RegionChip, bool], int]:
+        """Chips that some workloads use, by region and type and by whether they are reserved."""
+        used: dict[tuple[RegionChip, bool], int] = defaultdict(int)
+        for option, count in self._replicas_of(names):
+            used[option.region_chip, option.purchase == "reserved"] += option.chips * count
+        return used
 
-    def _over(self) -> set[RegionChip]:
-        """Where more is taken than there is."""
-        over = set()
-        for (place, is_reserved), chips in self._taken(self.names).items():
-            room = self.reserved.get(place, 0) if is_reserved else self._rented(place)
-            if room is not None and chips > room:
-                over.add(place)
-        return over
+    def _overused(self) -> set[RegionChip]:
+        """The regions and types of which more chips are used than are available."""
+        overused = set()
+        for (region_chip, is_reserved), chips in self._chips_used(self.names).items():
+            available = self._available(region_chip, is_reserved)
+            if available is not None and chips > available:
+                overused.add(region_chip)
+        return overused
 
-    def _replan(self, names: set[str], time_limit_s: float, gap: float, *, reserve: bool = False) -> bool:
-        """Plan some workloads anew in what the others leave, by the compact model; whether a plan is found.
+    def _replan(self, names: set[str], time_limit_s: float, gap: float, *, may_reserve_more: bool = False) -> bool:
+        """Re-plan some workloads with the compact model, all others fixed; whether a plan is found.
 
-        They may `reserve` more, which costs so much in every period.
+        With `may_reserve_more` they may reserve more chips, which are paid for in every period.
         """
-        some = self.instance.only(lambda option: option.workload in names)
-        fixed = self._taken([name for name in self.names if name not in names])
-        left = {place: count - fixed[place, True] for place, count in self.reserved.items()}
-        own = some.reserved_prices
-        taken: dict[RegionChip, tuple[int, ...]] = {
-            place: (fixed[place, False] + fixed[place, True] + (0 if place in own else left.get(place, 0)),)
-            for place in self.instance.quotas
-        }
-        needs = tuple(need for need in self.instance.needs if need.name in names)
-        model = FleetModel(
-            replace(some, needs=needs, taken=taken),
-            reserved={place: left.get(place, 0) for place in own},
-            at_least=reserve,
+        fixed = self._chips_used([name for name in self.names if name not in names])
+        model = self._model_of(names, fixed, may_reserve_more=may_reserve_more)
+        prices = model.instance.reserved_prices
+        reserved_usd_per_hour = mathopt.fast_sum(
+            prices[region_chip] * chips for region_chip, chips in model.reserved.items()
         )
-        kept = mathopt.fast_sum(own[place] * count for place, count in model.reserved.items())
-        bill = model.usd() + (sum(self.whole.hours) - self.instance.hours[0]) * kept
-        found = model.solve(bill, time_limit_s, relative_gap=gap)
-        if not found.replicas:
+        other_hours = sum(self.all_periods.hours) - self.instance.hours[0]
+        bill = model.usd() + other_hours * reserved_usd_per_hour
+        solution = model.solve(bill, time_limit_s, relative_gap=gap)
+        if not solution.replicas:
             return False
-        before, over = self.replicas.copy(), bool(self._over())
-        usd = self.usd()
-        mine = [o for o, option in enumerate(self.instance.options) if option.workload in names]
-        self.replicas[mine] = np.array(found.replicas)[:, 0]
-        if reserve:
-            self.reserved.update({place: fixed[place, True] + count for place, count in found.reserved.items()})
-        elif not over and self.usd() > usd:
-            self.replicas = before
+        previous_replicas, was_overused, previous_usd = self.replicas.copy(), bool(self._overused()), self.usd()
+        positions = [o for o, option in enumerate(self.instance.options) if option.workload in names]
+        self.replicas[positions] = np.array(solution.replicas)[:, 0]
+        if may_reserve_more:
+            self.reserved.update(
+                {region_chip: fixed[region_chip, True] + chips for region_chip, chips in solution.reserved.items()}
+            )
+        elif not was_overused and self.usd() > previous_usd:
+            self.replicas = previous_replicas
         return True
+
+    def _model_of(
+        self, names: set[str], fixed: Mapping[tuple[RegionChip, bool], int], *, may_reserve_more: bool
+    ) -> FleetModel:
+        """The compact model of some workloads, given the chips that the others use."""
+        instance = self.instance.with_options(lambda option: option.workload in names)
+        workloads = tuple(workload for workload in self.instance.workloads if workload.name in names)
+        left = {region_chip: chips - fixed[region_chip, True] for region_chip, chips in self.reserved.items()}
+        can_reserve = instance.reserved_prices
+        occupied_chips: dict[RegionChip, tuple[int, ...]] = {}
+        for region_chip in self.instance.quotas:
+            unusable = 0 if region_chip in can_reserve else left.get(region_chip, 0)
+            occupied_chips[region_chip] = (fixed[region_chip, False] + fixed[region_chip, True] + unusable,)
+        return FleetModel(
+            replace(instance, workloads=workloads, occupied_chips=occupied_chips),
+            reserved={region_chip: left.get(region_chip, 0) for region_chip in can_reserve},
+            may_reserve_more=may_reserve_more,
+        )

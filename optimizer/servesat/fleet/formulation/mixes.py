@@ -1,4 +1,4 @@
-"""Requests of several sizes on the same replicas: how much of a mix these serve, each size for a part of their time."""
+"""Requests of several sizes on shared replicas: what replicas serve of a mix if they split their time over sizes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,65 +7,67 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.arrays import Floats
 
-PARTS = 1e3
-"""Parts of a replica's time in which it is counted: tolerances are of a row."""
+TIME_ROW_SCALE = 1e3
+"""The time of one replica in the rows of the model: solver tolerances are absolute within a row."""
 
-LEAST = 1e-6
-"""The time of the fastest replica that a size takes at least, where it is asked for at all: a solver's whole numbers
-are no more exact.
-"""
+MIN_TIME_SHARE = 1e-6
+"""Minimum share of the fastest replica's time that a size with a positive demand takes: solvers are no more exact."""
 
-Rates = tuple[float, ...]
-"""What a replica serves of each size when it serves nothing else [requests/s]."""
+SizeRates = tuple[float, ...]
+"""What a replica serves of each size when it serves that size alone [requests/s]."""
 
 
 def add_mix(
-    model: mathopt.Model, replicas: Mapping[Rates, mathopt.LinearTypes], asked: Sequence[float]
-) -> tuple[mathopt.Variable, dict[Rates, list[mathopt.Variable]]]:
-    """Add to a model how often some replicas could serve what is `asked` of each size [requests/s].
+    model: mathopt.Model, replicas: Mapping[SizeRates, mathopt.LinearTypes], size_demand: Sequence[float]
+) -> tuple[mathopt.Variable, dict[SizeRates, list[mathopt.Variable]]]:
+    """Add to a model the multiple of a demand that some replicas could serve [demand in requests/s of each size].
 
-    With it come the parts of their time for each size, by what a replica serves of each::
+    Gives the multiple, and the time that replicas spend on each size, by their rates::
 
-        Σ over sizes  parts[rates, size] ≤ PARTS · replicas[rates]
-        Σ over rates  rates[size] / asked[size] · parts[rates, size] ≥ PARTS · times
+        Σ over sizes  time[rates, size] ≤ TIME_ROW_SCALE · replicas[rates]
+        Σ over rates  rates[size] / size_demand[size] · time[rates, size] ≥ TIME_ROW_SCALE · multiple
     """
-    times = model.add_variable(lb=0)
-    parts = {rates: [model.add_variable(lb=0) for _ in rates] for rates in replicas}
+    multiple = model.add_variable(lb=0)
+    times = {rates: [model.add_variable(lb=0) for _ in rates] for rates in replicas}
     for rates, count in replicas.items():
-        model.add_linear_constraint(mathopt.fast_sum(parts[rates]) <= PARTS * count)
-    for size, wanted in enumerate(asked):
-        if wanted:
-            served = (rates[size] / wanted * own[size] for rates, own in parts.items() if rates[size])
-            model.add_linear_constraint(mathopt.fast_sum(served) >= PARTS * times)
-    return times, parts
+        model.add_linear_constraint(mathopt.fast_sum(times[rates]) <= TIME_ROW_SCALE * count)
+    for size, demand in enumerate(size_demand):
+        if demand:
+            served = (rates[size] / demand * by_size[size] for rates, by_size in times.items() if rates[size])
+            model.add_linear_constraint(mathopt.fast_sum(served) >= TIME_ROW_SCALE * multiple)
+    return multiple, times
 
 
-def no_less(asked: Sequence[float], every: Sequence[Rates]) -> list[float]:
-    """What is asked of each size, raised to what a solver can tell from nothing."""
-    fastest = [max(rates) for rates in zip(*every, strict=True)] if every else [0.0] * len(asked)
-    return [max(one, LEAST * most) if one else 0.0 for one, most in zip(asked, fastest, strict=True)]
+def above_tolerance(size_demand: Sequence[float], option_rates: Sequence[SizeRates]) -> list[float]:
+    """The demand of each size, raised where it is positive but too small for a solver to distinguish from zero."""
+    fastest = [max(rates) for rates in zip(*option_rates, strict=True)] if option_rates else [0.0] * len(size_demand)
+    return [
+        max(demand, MIN_TIME_SHARE * rate) if demand else 0.0 for demand, rate in zip(size_demand, fastest, strict=True)
+    ]
 
 
-def best_mix(replicas: Mapping[Rates, int], asked: Sequence[float]) -> Floats:
-    """What replicas serve of each size when they serve the most in the proportions asked [requests/s].
+def best_mix(replicas: Mapping[SizeRates, int], size_demand: Sequence[float]) -> Floats:
+    """What replicas serve of each size when they serve as much as possible in the proportions of the demand.
 
-    Of shape [rates, sizes]. GLOP says which part of their time goes to which size; what that adds up to is counted
-    here, and a size beyond its proportion counts for nothing.
+    In requests/s, of shape [rates, sizes]. GLOP splits the time of the replicas over sizes; what they then serve is
+    recomputed here, within their time, and a size beyond its proportion is cut back to it.
     """
-    rates, wanted = np.array(list(replicas)).reshape(-1, len(asked)), np.array(asked)
-    most = max(replicas.values(), default=0)
-    if not most:
+    rates, target = np.array(list(replicas)).reshape(-1, len(size_demand)), np.array(size_demand)
+    max_count = max(replicas.values(), default=0)
+    if not max_count:
         return np.zeros_like(rates)
     model = mathopt.Model()
-    times, parts = add_mix(model, {own: count / most for own, count in replicas.items()}, asked)
-    model.maximize(times)
+    multiple, times = add_mix(model, {key: count / max_count for key, count in replicas.items()}, size_demand)
+    model.maximize(multiple)
     value = mathopt.solve(model, mathopt.SolverType.GLOP).variable_values()
-    busy = np.maximum([[value[one] * most / PARTS for one in own] for own in parts.values()], 0.0)
-    taken, there = busy.sum(axis=1), np.array([float(count) for count in replicas.values()])
-    held = np.divide(there, taken, out=np.ones_like(taken), where=taken > there)
-    served = rates * busy * held[:, None]
-    whole = served.sum(axis=0)
-    often = np.divide(whole, wanted, out=np.full_like(wanted, np.inf), where=wanted > 0).min()
-    in_proportion = np.divide(often * wanted, whole, out=np.zeros_like(whole), where=whole > 0)
-    kept: Floats = served * in_proportion
-    return kept
+    busy = np.maximum(
+        [[value[time] * max_count / TIME_ROW_SCALE for time in by_size] for by_size in times.values()], 0.0
+    )
+    used, available = busy.sum(axis=1), np.array([float(count) for count in replicas.values()])
+    scale = np.divide(available, used, out=np.ones_like(used), where=used > available)
+    served = rates * busy * scale[:, None]
+    total = served.sum(axis=0)
+    served_multiple = np.divide(total, target, out=np.full_like(target, np.inf), where=target > 0).min()
+    in_proportion = np.divide(served_multiple * target, total, out=np.zeros_like(total), where=total > 0)
+    proportional: Floats = served * in_proportion
+    return proportional

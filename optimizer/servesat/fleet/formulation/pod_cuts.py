@@ -1,100 +1,103 @@
-"""What the pods of one place add to the compact model: measures that every packing keeps to, and collisions."""
+"""What pods add to the compact model: valid inequalities of every packing, and cuts against collisions."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from ortools.math_opt.python import mathopt
 
-from servesat.fleet.instance import FleetInstance
-from servesat.fleet.pods.packing import collision, measures
+from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.pods.packing import collision, packing_inequalities
 from servesat.fleet.pods.slices import Counts, Slice, contains, fits
 
 
-class Floor:
-    """The pods of a place in every period: rows of the model, to which collisions are added as they are found.
+class PodConstraints:
+    """The constraints of the pods of one region and chip, in every period; cuts are added as collisions are found.
 
-    `proved` says whether all that is forbidden is proved not to stand.
+    `proved` is false once slices were forbidden that were not proved to collide.
     """
 
     def __init__(
         self,
         model: mathopt.Model,
         instance: FleetInstance,
-        place: tuple[str, str],
+        region_chip: RegionChip,
         replicas: Sequence[Sequence[mathopt.Variable]],
     ) -> None:
-        self.model, self.instance, self.place = model, instance, place
-        self.pods, self.periods, self.proved = instance.pods[place], range(len(instance.hours)), True
-        self.standing = instance.standing.get(place, ((),) * len(instance.hours))
-        self.of_slice: dict[Slice, list[tuple[int, Sequence[mathopt.Variable]]]] = {}
+        self.model, self.instance, self.region_chip = model, instance, region_chip
+        self.pods, self.periods, self.proved = instance.pods[region_chip], range(len(instance.hours)), True
+        self.occupied = instance.occupied_slices.get(region_chip, ((),) * len(instance.hours))
+        self.users: dict[Slice, list[tuple[int, Sequence[mathopt.Variable]]]] = {}  # slices per replica, replicas
         for option, counts in zip(instance.options, replicas, strict=True):
-            for one, times in option.configuration.slices if option.place == place else ():
-                self.of_slice.setdefault(one, []).append((times, counts))
-        self._keep_out_what_never_fits()
-        self._keep_to_measures()
+            for item, per_replica in option.configuration.slices if option.region_chip == region_chip else ():
+                self.users.setdefault(item, []).append((per_replica, counts))
+        self._fix_unplaceable_to_zero()
+        self._add_packing_inequalities()
 
     def forbid_collisions(self, replicas: Sequence[Sequence[int]], until: float) -> bool:
-        """Forbid what does not stand together in some period of a plan, in every period; whether there is any."""
-        floors = {self.instance.slices(self.place, period, replicas) for period in self.periods}
-        found = [clash for floor in floors if (clash := collision(self.pods, floor, until))]
-        for slices, proved in found:
+        """Forbid, in every period, the slices of a plan that do not fit together in some period; whether any exist."""
+        slices_by_period = {self.instance.slices(self.region_chip, period, replicas) for period in self.periods}
+        collisions = [clash for slices in slices_by_period if (clash := collision(self.pods, slices, until))]
+        for slices, proved in collisions:
             self._forbid(slices)
             self.proved = self.proved and proved
-        return bool(found)
+        return bool(collisions)
 
-    def _keep_out_what_never_fits(self) -> None:
-        for one, users in self.of_slice.items():
-            if not fits(self.pods.shape, one):
+    def _fix_unplaceable_to_zero(self) -> None:
+        for item, users in self.users.items():
+            if not fits(self.pods.shape, item):
                 for _, counts in users:
                     for count in counts:
                         count.upper_bound = 0
 
-    def _keep_to_measures(self) -> None:
-        standing = {one for slices in self.standing for one, _ in slices}
-        slices = sorted(one for one in {*self.of_slice, *standing} if fits(self.pods.shape, one))
-        for shares, whole in measures(self.pods.shape, tuple(slices)) if slices else ():
+    def _add_packing_inequalities(self) -> None:
+        slices = sorted(item for item in self._slice_types() if fits(self.pods.shape, item))
+        for volumes, pod_volume in packing_inequalities(self.pods.shape, tuple(slices)) if slices else ():
             for period in self.periods:
-                taken = self._count(dict(zip(slices, shares, strict=True)), period)
-                self.model.add_linear_constraint(taken <= self.pods.count * whole)
+                total = self._weighted_sum(dict(zip(slices, volumes, strict=True)), period)
+                self.model.add_linear_constraint(total <= self.pods.count * pod_volume)
 
     def _forbid(self, clash: Counts) -> None:
-        """In no period slices that contain those, each another one.
+        """Forbid, in every period, any slices that contain the colliding slices, each a different one.
 
-        There are such slices if and only if, for every choice of kinds among those that collide, at least as many
-        contain one of these kinds as collide of them (Hall's theorem).
+        By Hall's theorem such slices exist if and only if, for every subset of the colliding types, the number of
+        slices that contain one of these types is at least the number of colliding slices of these types.
         """
-        shape, smallest = self.pods.shape, min(one.chips for one in self._kinds())
+        shape, smallest = self.pods.shape, min(item.chips for item in self._slice_types())
         for period in self.periods:
-            reached = []
-            for kinds in _choices(clash):
-                counts = {one: 1 for one in self._kinds() if any(contains(shape, one, kind) for kind, _ in kinds)}
-                least = sum(count for _, count in kinds)
-                enough = self.model.add_binary_variable()
-                most = max(self.pods.chips // smallest, least)
-                there = self._count(counts, period)
-                self.model.add_linear_constraint(there <= least - 1 + (most - least + 1) * enough)
-                reached.append(enough)
-            self.model.add_linear_constraint(mathopt.fast_sum(reached) <= len(reached) - 1)
+            reached_all = []
+            for subset in _nonempty_subsets(clash):
+                weights = {
+                    item: 1
+                    for item in self._slice_types()
+                    if any(contains(shape, item, member) for member, _ in subset)
+                }
+                required = sum(count for _, count in subset)
+                reached = self.model.add_binary_variable()
+                max_total = max(self.pods.chips // smallest, required)
+                total = self._weighted_sum(weights, period)
+                self.model.add_linear_constraint(total <= required - 1 + (max_total - required + 1) * reached)
+                reached_all.append(reached)
+            self.model.add_linear_constraint(mathopt.fast_sum(reached_all) <= len(reached_all) - 1)
 
-    def _kinds(self) -> Collection[Slice]:
-        return {*self.of_slice, *(one for slices in self.standing for one, _ in slices)}
+    def _slice_types(self) -> set[Slice]:
+        return {*self.users, *(item for slices in self.occupied for item, _ in slices)}
 
-    def _count(self, weights: Mapping[Slice, int], period: int) -> mathopt.LinearSum:
-        """The slices in a period, each with a weight, those that stand there besides included."""
-        standing = sum(weights.get(one, 0) * count for one, count in self.standing[period])
+    def _weighted_sum(self, weights: Mapping[Slice, int], period: int) -> mathopt.LinearSum:
+        """The weighted number of slices in a period, those of other workloads included."""
+        occupied = sum(weights.get(item, 0) * count for item, count in self.occupied[period])
         return mathopt.fast_sum(
             (
-                standing,
+                occupied,
                 *(
-                    weight * times * counts[period]
-                    for one, weight in weights.items()
-                    for times, counts in self.of_slice.get(one, ())
+                    weight * per_replica * counts[period]
+                    for item, weight in weights.items()
+                    for per_replica, counts in self.users.get(item, ())
                 ),
             )
         )
 
 
-def _choices(clash: Counts) -> Iterator[Counts]:
-    """Every choice of kinds of slices among those that collide, but none of them."""
+def _nonempty_subsets(clash: Counts) -> Iterator[Counts]:
+    """Every non-empty subset of the colliding slice types."""
     for size in range(1, len(clash) + 1):
         yield from combinations(clash, size)

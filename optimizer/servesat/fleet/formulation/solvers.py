@@ -11,32 +11,33 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.errors import SolverError
 
-LONGEST_S = 1e9
-"""Seconds that a time limit can say: three decades."""
+MAX_TIME_LIMIT_S = 1e9
+"""The longest time limit that is passed to a solver: three decades, in seconds."""
 
-FEASIBLE = 1e-9
-"""SCIP's tolerance, relative to a row, and of whole numbers."""
+SCIP_FEASIBILITY_TOLERANCE = 1e-9
+"""SCIP's tolerance, relative to a row, and for integrality."""
 
 
-def solved(
+def solve_model(
     model: mathopt.Model, *, relative_gap: float = 0.0, time_limit_s: float | None = None, mixes: bool = False
 ) -> mathopt.SolveResult:
-    """Solve a model to a relative gap, or as near as the time allows. Raises SolverError where the engine gives up.
+    """Solve a model to a relative gap, or as near as the time allows. Raises SolverError if the solver fails.
 
-    HiGHS does, and where replicas share `mixes` of requests SCIP, without cuts: HiGHS adds thousands of them there to
-    no avail. HiGHS's presolve gives up on some models that it solves without; OR-Tools passes that on in several ways.
+    HiGHS solves it, or, if replicas serve `mixes` of requests, SCIP without cuts: HiGHS adds thousands of cuts to such
+    models, to no avail. HiGHS's presolve fails on some models that HiGHS solves without it, and OR-Tools reports that
+    in several ways, so any failure leads to a second attempt without presolve.
     """
     parameters = mathopt.SolveParameters(relative_gap_tolerance=relative_gap, absolute_gap_tolerance=1e-9)
     if time_limit_s is not None:
-        parameters.time_limit = timedelta(seconds=min(max(time_limit_s, 1e-3), LONGEST_S))
+        parameters.time_limit = timedelta(seconds=min(max(time_limit_s, 1e-3), MAX_TIME_LIMIT_S))
     if mixes:
         parameters.cuts = mathopt.Emphasis.OFF
-        parameters.gscip.real_params["numerics/feastol"] = FEASIBLE
+        parameters.gscip.real_params["numerics/feastol"] = SCIP_FEASIBILITY_TOLERANCE
         try:
             return mathopt.solve(model, mathopt.SolverType.GSCIP, params=parameters)
         except Exception as fault:
             raise SolverError(f"SCIP fails on this fleet: {fault}") from fault
-    with _silent():
+    with _stdout_silenced():
         try:
             return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
         except Exception:
@@ -48,17 +49,17 @@ def solved(
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Send standard output nowhere: HiGHS writes lines to it that no parameter turns off, in between our JSON."""
+def _stdout_silenced() -> Iterator[None]:
+    """Discard standard output: HiGHS prints lines that no parameter turns off, and they would corrupt our JSON."""
     c = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
     sys.stdout.flush()
     c.fflush(None)
-    kept = os.dup(1)
+    stdout = os.dup(1)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 1)
             yield
             c.fflush(None)
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

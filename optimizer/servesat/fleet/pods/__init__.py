@@ -1,4 +1,4 @@
-"""TPU slices in their pods: which fit together, and where each one stands.
+"""Placement of TPU slices in pods: which slices fit together, and where each one goes.
 
-`slices` has the shapes, what each one contains, and the bounds; `packing` places them with CP-SAT.
+`slices` has the shapes, the valid inequalities and the first-fit heuristic; `packing` decides with CP-SAT.
 """

@@ -1,7 +1,8 @@
-"""The floor: pods of chips in which each slice of a torus stands as a contiguous block.
+"""The shapes of TPU slices and of the pods they are placed in, with bounds on what packs and a first-fit heuristic.
 
-In two dimensions a pod is rigid. In three it is a cube whose faces are joined by optical switches: a slice of whole
-cubes takes any of them, a smaller one shares a cube.
+In two dimensions a pod is rigid. In three it is a cube whose faces are joined by optical switches: a slice made of
+whole cubes takes any of them, and a smaller slice shares a cube with others. In the terms of bin packing, pods are the
+bins and slices the items.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from servesat.core.arrays import Bools
 from servesat.core.dominance import undominated
 
 CUBIC = 3
-"""Axes of the pods that are joined by optical switches."""
+"""Number of axes of pods that are joined by optical switches."""
 
 Box = tuple[int, ...]
 """Chips along each axis of a pod."""
@@ -26,7 +27,7 @@ Box = tuple[int, ...]
 
 @dataclass(frozen=True, order=True)
 class Slice:
-    """Chips along each axis of a slice, and along which of them its plan needs the links that close a ring."""
+    """Chips along each axis of a slice, and the axes along which its plan needs the links that close a ring."""
 
     sizes: Box
     rings: tuple[bool, ...]
@@ -41,7 +42,7 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """Its sizes, and where it must close to a ring: `8x16 with a ring of 16`."""
+        """The sizes, and which axes must close to a ring: `8x16 with a ring of 16`."""
         rings = [str(size) for size, ring in zip(self.sizes, self.rings, strict=True) if ring]
         return (
             f"{self} with {'a ring' if len(rings) == 1 else 'rings'} of {' and '.join(rings)}" if rings else str(self)
@@ -49,12 +50,12 @@ class Slice:
 
 
 Counts = tuple[tuple[Slice, int], ...]
-"""Slices, each with how many of it, in order."""
+"""Pairs of a slice and its number, sorted."""
 
 
 @dataclass(frozen=True)
 class Pods:
-    """Pods of one shape, in one region."""
+    """Pods of one shape in one region."""
 
     shape: Box
     count: int
@@ -70,41 +71,41 @@ class Pods:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A block on the floor: a slice, or one of the whole cubes it takes."""
+class Placement:
+    """A slice at a position in a pod; a slice of several whole cubes has one placement per cube."""
 
     slice: Slice
     pod: int
-    at: Box
+    at: Box  # the corner with the smallest coordinates
     sizes: Box  # along the axes of the pod
 
 
 @cache
-def orientations(shape: Box, one: Slice) -> tuple[Box, ...]:
-    """The ways a slice stands in a pod of a shape: turned, and with every axis that is a ring as long as the pod."""
-    found = set()
+def orientations(shape: Box, item: Slice) -> tuple[Box, ...]:
+    """The orientations in which a slice fits a pod of this shape; an axis with a ring must be as long as the pod."""
+    fitting = set()
     for axes in permutations(range(len(shape))):
-        sizes = tuple(one.sizes[axis] for axis in axes)
-        closes = all(size == room for axis, size, room in zip(axes, sizes, shape, strict=True) if one.rings[axis])
+        sizes = tuple(item.sizes[axis] for axis in axes)
+        closes = all(size == room for axis, size, room in zip(axes, sizes, shape, strict=True) if item.rings[axis])
         if closes and all(size <= room for size, room in zip(sizes, shape, strict=True)):
-            found.add(sizes)
-    return tuple(sorted(found))
+            fitting.add(sizes)
+    return tuple(sorted(fitting))
 
 
-def whole_pods(shape: Box, one: Slice) -> int:
-    """How many whole cubes a slice takes; 0 where it shares one, or pods are rigid."""
-    if len(shape) != CUBIC or any(size % room for size, room in zip(one.sizes, shape, strict=True)):
+def whole_pods(shape: Box, item: Slice) -> int:
+    """How many whole cubes a slice takes; 0 if it shares a cube, or if pods are rigid."""
+    if len(shape) != CUBIC or any(size % room for size, room in zip(item.sizes, shape, strict=True)):
         return 0
-    return one.chips // prod(shape)
+    return item.chips // prod(shape)
 
 
-def fits(shape: Box, one: Slice) -> bool:
-    """Whether a slice can stand in pods of a shape at all, given enough of them."""
-    return bool(whole_pods(shape, one) or orientations(shape, one))
+def fits(shape: Box, item: Slice) -> bool:
+    """Whether a slice can be placed in pods of this shape at all, given enough pods."""
+    return bool(whole_pods(shape, item) or orientations(shape, item))
 
 
 def contains(shape: Box, large: Slice, small: Slice) -> bool:
-    """Whether the small slice can stand wherever the large one does."""
+    """Whether the small slice can be placed wherever the large slice can."""
     cubes = whole_pods(shape, small)
     if cubes or whole_pods(shape, large):
         return max(cubes, 1) <= whole_pods(shape, large)
@@ -115,117 +116,123 @@ def contains(shape: Box, large: Slice, small: Slice) -> bool:
 
 
 def counted(slices: Iterable[tuple[Slice, int]]) -> Counts:
-    """Slices gathered and put in order."""
+    """The total number of each slice, sorted, without zeros."""
     total: Counter[Slice] = Counter()
-    for one, count in slices:
-        total[one] += count
-    return tuple(sorted((one, count) for one, count in total.items() if count))
+    for item, count in slices:
+        total[item] += count
+    return tuple(sorted((item, count) for item, count in total.items() if count))
 
 
 @cache
 def volumes(shape: Box, slices: tuple[Slice, ...]) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """What each slice takes of a pod, and what a pod has, by several measures; every packing keeps to all of them.
+    """Valid inequalities of every packing: for each, the scaled volume of each slice and of a pod.
 
-    One measure is the number of chips. The others are products of dual feasible functions of the sides, which give
-    a side more than its length where two of them cannot stand beside each other (Fekete and Schepers, 2004, "A general
-    framework for bounds for higher-dimensional orthogonal packing problems"). Of the ways to turn a slice the least
-    counts. A measure that another never falls below is left out.
+    The total scaled volume of the slices in a pod never exceeds that of the pod. One inequality counts chips. The
+    others are products of dual feasible functions of the side lengths, which enlarge a side where two such sides do
+    not fit next to each other (Fekete and Schepers, 2004, "A general framework for bounds for higher-dimensional
+    orthogonal packing problems"). A slice counts with its orientation of the least scaled volume. Dominated
+    inequalities are dropped.
     """
-    sides = sorted({size for one in slices for sizes in orientations(shape, one) for size in sizes})
-    of_axis = [_largest(_lengths(room, sides)) for room in shape]
-    found = {tuple(_share(shape, one, sides, chosen) for one in slices) for chosen in product(*of_axis)}
+    sides = sorted({size for item in slices for sizes in orientations(shape, item) for size in sizes})
+    axis_functions = [_undominated_rows(_dual_feasible_lengths(room, sides)) for room in shape]
+    volume_rows = {
+        tuple(_scaled_volume(shape, item, sides, functions) for item in slices)
+        for functions in product(*axis_functions)
+    }
     rows = []
-    for row in _largest(found):
-        whole = lcm(*(share.denominator for share in row))
-        rows.append((tuple(int(share * whole) for share in row), whole))
+    for row in _undominated_rows(volume_rows):
+        pod_volume = lcm(*(share.denominator for share in row))
+        rows.append((tuple(int(share * pod_volume) for share in row), pod_volume))
     return tuple(sorted(rows))
 
 
-def _lengths(room: int, sides: list[int]) -> set[tuple[Fraction, ...]]:
-    """Dual feasible functions of sides, as shares of an axis: whatever fits beside each other sums to at most 1."""
-    own = [min(side, room) for side in sides]
-    found = {tuple(Fraction(side, room) for side in own)}
-    for least in range(2, room // 2 + 1):  # sides that leave less than this free take all, shorter ones nothing
-        found.add(tuple(Fraction(room if s > room - least else s if s >= least else 0, room) for s in own))
-    for parts in range(1, room):  # sides rounded to what so many beside each other leave
-        steps = [(parts + 1) * side for side in own]
-        found.add(
-            tuple(Fraction(s, (parts + 1) * room) if s % room == 0 else Fraction(s // room, parts) for s in steps)
+def _dual_feasible_lengths(room: int, sides: list[int]) -> set[tuple[Fraction, ...]]:
+    """Dual feasible functions of the sides, as shares of an axis: sides that fit side by side sum to at most 1."""
+    clipped = [min(side, room) for side in sides]
+    lengths = {tuple(Fraction(side, room) for side in clipped)}
+    for threshold in range(2, room // 2 + 1):
+        # a side that leaves less than the threshold counts as the whole axis, a side below the threshold as nothing
+        lengths.add(
+            tuple(Fraction(room if s > room - threshold else s if s >= threshold else 0, room) for s in clipped)
         )
-    return found
+    for parts in range(1, room):  # sides rounded to multiples of 1 / parts
+        scaled = [(parts + 1) * side for side in clipped]
+        lengths.add(
+            tuple(Fraction(s, (parts + 1) * room) if s % room == 0 else Fraction(s // room, parts) for s in scaled)
+        )
+    return lengths
 
 
-def _share(shape: Box, one: Slice, sides: list[int], lengths: tuple[tuple[Fraction, ...], ...]) -> Fraction:
-    """What a slice takes of a pod by one measure of each axis."""
-    cubes = whole_pods(shape, one)
+def _scaled_volume(shape: Box, item: Slice, sides: list[int], functions: tuple[tuple[Fraction, ...], ...]) -> Fraction:
+    """The share of a pod that a slice takes, given one dual feasible function per axis."""
+    cubes = whole_pods(shape, item)
     if cubes:
         return Fraction(cubes)
-    place = {side: position for position, side in enumerate(sides)}
-    turned = orientations(shape, one)
+    position = {side: index for index, side in enumerate(sides)}
     return min(
-        prod((own[place[size]] for own, size in zip(lengths, sizes, strict=True)), start=Fraction(1))
-        for sizes in turned
+        prod((lengths[position[size]] for lengths, size in zip(functions, sizes, strict=True)), start=Fraction(1))
+        for sizes in orientations(shape, item)
     )
 
 
-def _largest(rows: set[tuple[Fraction, ...]]) -> list[tuple[Fraction, ...]]:
-    """The rows that no other is at least as large as in every entry."""
+def _undominated_rows(rows: set[tuple[Fraction, ...]]) -> list[tuple[Fraction, ...]]:
+    """The rows to which no other row is at least equal in every entry."""
     ordered = sorted(rows, reverse=True)
     figures = np.array([[-share for share in row] for row in ordered], dtype=object)
     return [ordered[row] for row in undominated(figures)]
 
 
-def first_fit(pods: Pods, slices: Counts) -> list[Placed] | None:
-    """Slices put down one after another, the largest first, each in the first place that is free; None if one is left.
+def first_fit(pods: Pods, slices: Counts) -> list[Placement] | None:
+    """First-fit decreasing: place the largest slice first, each at the first free position; None if one does not fit.
 
-    Finds the packing wherever every shape is made of smaller ones, as the slices on sale are.
+    It finds a packing, if there is one, whenever every shape is composed of smaller shapes, as the slices on sale are.
     """
     taken = np.zeros((pods.count, *pods.shape), dtype=bool)
-    left = [prod(pods.shape)] * pods.count
+    free_chips = [prod(pods.shape)] * pods.count
     placed = []
-    for one, count in sorted(slices, key=lambda pair: (-max(pair[0].sizes), -pair[0].chips)):
+    for item, count in sorted(slices, key=lambda pair: (-max(pair[0].sizes), -pair[0].chips)):
         for _ in range(count):
-            blocks = _whole(pods, one, left) or _first_free(pods, one, taken, left)
+            blocks = _empty_pods(pods, item, free_chips) or _first_free_position(pods, item, taken, free_chips)
             if not blocks:
                 return None
             for block in blocks:
                 taken[block.pod][_cells(block)] = True
-                left[block.pod] -= prod(block.sizes)
+                free_chips[block.pod] -= prod(block.sizes)
             placed += blocks
     return placed
 
 
-def _whole(pods: Pods, one: Slice, left: list[int]) -> list[Placed]:
-    cubes = whole_pods(pods.shape, one)
-    empty = [pod for pod, chips in enumerate(left) if chips == prod(pods.shape)][:cubes]
+def _empty_pods(pods: Pods, item: Slice, free_chips: list[int]) -> list[Placement]:
+    cubes = whole_pods(pods.shape, item)
+    empty = [pod for pod, chips in enumerate(free_chips) if chips == prod(pods.shape)][:cubes]
     corner = (0,) * len(pods.shape)
-    return [Placed(one, pod, corner, pods.shape) for pod in empty] if len(empty) == cubes else []
+    return [Placement(item, pod, corner, pods.shape) for pod in empty] if len(empty) == cubes else []
 
 
-def _first_free(pods: Pods, one: Slice, taken: Bools, left: list[int]) -> list[Placed]:
+def _first_free_position(pods: Pods, item: Slice, taken: Bools, free_chips: list[int]) -> list[Placement]:
     for pod in range(pods.count):
-        for sizes in orientations(pods.shape, one) if left[pod] >= one.chips else ():
+        for sizes in orientations(pods.shape, item) if free_chips[pod] >= item.chips else ():
             windows = np.lib.stride_tricks.sliding_window_view(taken[pod], sizes)
             free = np.argwhere(~windows.any(axis=tuple(range(-len(sizes), 0))))
             if len(free):
-                return [Placed(one, pod, tuple(free[0].tolist()), sizes)]
+                return [Placement(item, pod, tuple(free[0].tolist()), sizes)]
     return []
 
 
-def _cells(block: Placed) -> tuple[slice, ...]:
+def _cells(block: Placement) -> tuple[slice, ...]:
     return tuple(slice(start, start + size) for start, size in zip(block.at, block.sizes, strict=True))
 
 
-def stands(pods: Pods, slices: Counts, placed: Iterable[Placed]) -> bool:
-    """Whether blocks are all of some slices, each in one of its shapes within a pod, and no two share a chip."""
+def is_valid_packing(pods: Pods, slices: Counts, placed: Iterable[Placement]) -> bool:
+    """Whether the placements are exactly these slices, each in a valid orientation within a pod, without overlap."""
     chips = np.zeros((pods.count, *pods.shape), dtype=np.int64)
-    found: Counter[Slice] = Counter()
+    blocks_placed: Counter[Slice] = Counter()
     for block in placed:
         cubes = whole_pods(pods.shape, block.slice)
         inside = all(at + size <= room for at, size, room in zip(block.at, block.sizes, pods.shape, strict=True))
         if not inside or block.sizes not in ((pods.shape,) if cubes else orientations(pods.shape, block.slice)):
             return False
         chips[block.pod][_cells(block)] += 1
-        found[block.slice] += 1
-    wanted = {one: count * (whole_pods(pods.shape, one) or 1) for one, count in slices}
-    return bool((chips <= 1).all()) and dict(found) == wanted
+        blocks_placed[block.slice] += 1
+    blocks_expected = {item: count * (whole_pods(pods.shape, item) or 1) for item, count in slices}
+    return bool((chips <= 1).all()) and dict(blocks_placed) == blocks_expected

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from servesat.fleet.pods.slices import Counts, Pods, Slice, counted
-from tests.oracles import pods as floor_oracle
+from tests.oracles import pods as pods_oracle
 
 
 def some(**counts: int) -> Counts:
@@ -20,11 +20,11 @@ def shaped(text: str, rings: tuple[bool, ...] | None = None) -> Slice:
 
 def by_enumeration(pods: Pods, slices: Counts) -> bool:
     every = tuple((one.sizes, one.rings) for one, count in slices for _ in range(count))
-    return floor_oracle.packs(pods.shape, pods.count, every)
+    return pods_oracle.packs(pods.shape, pods.count, every)
 
 
 @st.composite
-def floors(draw: Any) -> tuple[Pods, Counts]:
+def pods_and_slices(draw: Any) -> tuple[Pods, Counts]:
     """Small pods, and slices that fill them to a chip or two, by count."""
     shapes = {
         (4, 4): ["1x1", "2x2", "2x4", "4x4", "1x3", "3x3", "2x3", "1x4"],

@@ -1,0 +1,198 @@
+"""The pricing problems of all blocks at given dual prices, and the Lagrangian bound that their optima give."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from servesat.core.arrays import Bools, Floats, Ints
+from servesat.fleet.decomposition.coupled_covers import CoupledCover, is_coupled
+from servesat.fleet.decomposition.covers import Covers
+from servesat.fleet.decomposition.master import Cover
+from servesat.fleet.instance import FleetInstance, RegionChip
+
+GAIN_RTOL = 1e-9
+"""A profit on a reservation within this relative error of its dual price is rounding."""
+
+
+@dataclass(frozen=True)
+class DualPrices:
+    """The prices of a chip in each period on top of its cost; arrays of shape [region chips, periods]."""
+
+    quota: Floats  # of a rented chip
+    reservation: Floats  # of a reserved chip
+
+    @classmethod
+    def initial(cls, instance: FleetInstance, region_chips: list[RegionChip]) -> "DualPrices":
+        """No quota is tight, and reserved chips are paid by the hour."""
+        reserved = np.array([instance.reserved_prices.get(region_chip, 0.0) for region_chip in region_chips])
+        no_quota_price = np.zeros((len(region_chips), len(instance.hours)))
+        return cls(no_quota_price, reserved[:, None] * np.array(instance.hours)[None])
+
+    def towards(self, quota: Floats, reservation: Floats, step: float) -> "DualPrices":
+        """These prices, moved by a step towards others."""
+        return DualPrices(
+            self.quota + step * (quota - self.quota), self.reservation + step * (reservation - self.reservation)
+        )
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Every workload in every period with a demand; arrays of shape [blocks, options of a workload], padded.
+
+    An item of a covering problem stands for all options of a workload with the same capacity, separately for spot.
+    """
+
+    period: Ints  # [blocks]
+    option: Ints  # position in the instance, -1 for padding
+    item: Ints  # even off spot, odd on spot
+    usd: Floats  # of a replica for the period, 0 if reserved
+    chips: Floats
+    region_chip: Ints
+    reserved: Bools
+    simple: Ints  # positions of the blocks with a single covering row
+    covers: Covers  # of those
+    coupled: dict[int, CoupledCover]  # of the others, by position
+
+    def prices_at(self, prices: DualPrices) -> Floats:
+        """The price of a replica of each option at given dual prices, infinite for padding."""
+        period = self.period[:, None]
+        quota, reservation = prices.quota[self.region_chip, period], prices.reservation[self.region_chip, period]
+        chip_price = np.where(self.reserved, reservation, quota)
+        return np.where(self.option >= 0, self.usd + self.chips * chip_price, np.inf)
+
+    def item_prices(self, price: Floats) -> Floats:
+        """The lowest price of a replica of each item in simple blocks, given those of their options."""
+        lowest = np.full(self.covers.capacity.shape, np.inf)
+        rows = np.broadcast_to(np.arange(len(price))[:, None], price.shape)
+        np.minimum.at(lowest, (rows, self.item[self.simple]), price)
+        return lowest
+
+    def cheapest_covers(self, price: Floats, grid_cells: tuple[int, ...]) -> tuple[list[Cover], float]:
+        """The cheapest cover of each block at given prices of its options, and a lower bound on their total cost."""
+        simple_price = price[self.simple]
+        item_price = self.item_prices(simple_price)
+        lower_bounds, _, replicas = self.covers.cheapest(item_price, grid_cells)
+        is_cheapest = simple_price == np.take_along_axis(item_price, self.item[self.simple], axis=1)
+        covers, total = [], float(lower_bounds.sum())
+        for row, block in enumerate(self.simple.tolist()):
+            picked = []
+            for item in np.flatnonzero(replicas[row]).tolist():
+                column = int(np.flatnonzero(is_cheapest[row] & (self.item[block] == item))[0])
+                picked.append((int(self.option[block, column]), int(replicas[row, item])))
+            covers.append(Cover(block, int(self.period[block]), tuple(picked)))
+        for block, coupled in self.coupled.items():
+            lower_bound, counts = coupled.cheapest(price[block, : len(coupled.options)])
+            total += lower_bound
+            picked = [(int(self.option[block, column]), count) for column, count in enumerate(counts) if count]
+            covers.append(Cover(block, int(self.period[block]), tuple(picked)))
+        return [cover for cover in covers if cover.replicas], total
+
+
+def blocks_of(instance: FleetInstance, region_chips: list[RegionChip]) -> Blocks:
+    """The blocks of an instance."""
+    index = {region_chip: position for position, region_chip in enumerate(region_chips)}
+    options, workloads = instance.options, instance.workloads
+    workload_options = [instance.options_of(workload.name) for workload in workloads]
+    width = max(map(len, workload_options))
+    pairs = [(w, t) for w, workload in enumerate(workloads) for t, demand in enumerate(workload.demand) if demand]
+    workload, period = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    option = np.array([positions + [-1] * (width - len(positions)) for positions in workload_options])
+    item, items = _items(instance, option)
+    real = option >= 0
+
+    def by_option(values: list[float]) -> Floats:
+        return np.where(real, np.array(values)[option], 0.0)
+
+    demand = np.array([[float(units) for units in w.demand] for w in workloads])[workload, period]
+    capacity = np.zeros((len(workload_options), items))
+    rows = np.broadcast_to(np.arange(len(workload_options))[:, None], option.shape)
+    np.maximum.at(capacity, (rows, item), by_option([float(o.capacity) for o in options]))
+    is_reserved = real & np.array([o.purchase == "reserved" for o in options])[option]
+    usd = np.where(is_reserved, 0.0, by_option([o.usd_per_hour for o in options]))
+    is_simple = np.array([not is_coupled(w) for w in workloads])[workload]
+    simple = workload[is_simple]
+    return Blocks(
+        period=period,
+        option=option[workload],
+        item=item[workload],
+        usd=usd[workload] * np.array(instance.hours)[period][:, None],
+        chips=by_option([float(o.chips) for o in options])[workload],
+        region_chip=np.where(real, np.array([index[o.region_chip] for o in options])[option], 0)[workload],
+        reserved=is_reserved[workload],
+        simple=np.flatnonzero(is_simple),
+        covers=Covers(
+            capacity=capacity[simple] / demand[is_simple, None],
+            spot=np.arange(items) % 2 == 1,
+            min_non_spot_share=np.array([w.min_non_spot_share for w in workloads])[simple],
+            redundant_replicas=np.array([w.redundant_replicas for w in workloads])[simple],
+        ),
+        coupled={
+            block: CoupledCover(workloads[workload[block]].in_period(int(period[block])), block_options)
+            for block in np.flatnonzero(~is_simple).tolist()
+            for block_options in [tuple(options[o] for o in workload_options[workload[block]])]
+        },
+    )
+
+
+def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
+    """The item of each option, numbered by capacity, even off spot and odd on spot; and the number of items."""
+    item = np.zeros(option.shape, dtype=np.int64)
+    max_kinds = 0
+    for row, positions in enumerate(option.tolist()):
+        numbers: dict[tuple[str, int], int] = {}
+        for column, position in enumerate(positions):
+            if position >= 0:
+                spot, capacity = instance.options[position].purchase == "spot", instance.options[position].capacity
+                number = numbers.setdefault(("spot" if spot else "", capacity), len(numbers))
+                item[row, column] = 2 * number + spot
+        max_kinds = max(max_kinds, len(numbers))
+    return item, 2 * max_kinds
+
+
+def dual_constant(instance: FleetInstance, region_chips: list[RegionChip], prices: DualPrices) -> float:
+    """The constant that the Lagrangian bound subtracts from the total cost of the blocks.
+
+    It is the quotas at their dual prices, and the profit of reservations whose dual prices exceed their cost: infinite
+    for a profitable reservation without a quota.
+    """
+    total = 0.0
+    for position, region_chip in enumerate(region_chips):
+        quota = instance.quotas.get(region_chip)
+        quota_price = float(prices.quota[position].sum())
+        reservation_price = float(prices.reservation[position].sum())
+        total += quota_price * (quota or 0)
+        if region_chip in instance.reserved_prices:
+            profit = reservation_price - quota_price - instance.reserved_prices[region_chip] * sum(instance.hours)
+            if profit > GAIN_RTOL * reservation_price:
+                total += np.inf if quota is None else profit * quota
+    return total
+
+
+def max_bill(instance: FleetInstance, blocks: Blocks) -> float:
+    """A bill that the cheapest plan does not exceed, if there is a plan.
+
+    It rents every quota entirely, and replicas at the highest cost for the rest: without a quota, one option could
+    serve a whole simple block, and a limited number of replicas of each option a coupled one.
+    """
+    hours, highest_price = sum(instance.hours), defaultdict[RegionChip, float](float)
+    for option in instance.options:
+        highest_price[option.region_chip] = max(highest_price[option.region_chip], option.usd_per_chip_hour)
+    quotas = sum(count * highest_price[region_chip] * hours for region_chip, count in instance.quotas.items())
+    without_quota = np.array([option.region_chip not in instance.quotas for option in instance.options])
+    simple, covers = blocks.simple, blocks.covers
+    capacity = np.take_along_axis(covers.capacity, blocks.item[simple], axis=1)
+    is_free = without_quota[blocks.option[simple]] & (blocks.option[simple] >= 0)
+    served = 1 + covers.redundant_replicas * covers.capacity.max(axis=1, initial=0.0)  # the largest replica may fail
+    count = np.ceil(served[:, None] / np.where(is_free, capacity, 1.0)) + 1
+    usd = np.array([option.usd_per_hour for option in instance.options])
+    simple_usd = np.where(is_free, count * usd[blocks.option[simple]] * hours, 0.0).max(axis=1).sum()
+    coupled_usd = sum(
+        2 * (ceil(coupled.workload.replicas_alone(option, largest)) + 1) * option.usd_per_hour * hours
+        for coupled in blocks.coupled.values()
+        for largest in [max(option.capacity for option in coupled.options)]
+        for option in coupled.options
+        if option.region_chip not in instance.quotas
+    )
+    return float(quotas + simple_usd + coupled_usd)

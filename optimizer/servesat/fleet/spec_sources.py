@@ -1,0 +1,86 @@
+"""Reads what a fleet's spec refers to: demand from a number, a list or a CSV column, and deployments of workloads."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from servesat.catalogue.load import chip_ids
+from servesat.core.errors import SpecError
+from servesat.core.validation import nearest, shorten
+from servesat.spec.spec import Spec
+
+
+def read_demand(given: Any, periods: int, folder: Path, key: str) -> Any:
+    """Demand as a list with a number for each period, from a number, a list or a CSV column. Raises SpecError."""
+    if isinstance(given, Mapping):
+        given = _csv_column(given, folder, f"{key}.demand")
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return [_as_float(given, f"{key}.demand")] * periods
+    if isinstance(given, list | tuple):
+        if len(given) != periods:
+            raise SpecError(f"{key}.demand: {len(given)} numbers, expected {periods}, one a period")
+        return [
+            _as_float(value, f"{key}.demand.{position}")
+            if isinstance(value, int) and not isinstance(value, bool)
+            else value
+            for position, value in enumerate(given)
+        ]
+    raise SpecError(f"{key}.demand = {shorten(given)}: expected a number, a list, or {{csv: PATH, column: NAME}}")
+
+
+def _as_float(value: float, key: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise SpecError(f"{key} = {shorten(value)}: expected at most 1e12") from None
+
+
+def _csv_column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]:
+    if set(given) != {"csv", "column"}:
+        raise SpecError(f"{key} = {shorten(dict(given))}: expected the keys csv and column")
+    path, column = folder / str(given["csv"]), str(given["column"])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restkey=""))
+    except (OSError, ValueError, csv.Error) as fault:
+        raise SpecError(f"{key}.csv: {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
+    if not rows or column not in rows[0]:
+        raise SpecError(
+            f"{key}.column: {path} has no column {column!r}; {nearest(column, filter(None, rows[0] if rows else ()))}"
+        )
+    values = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            values.append(float(row[column]))
+        except (TypeError, ValueError):
+            raise SpecError(f"{key}: {path}, line {number}: {column} = {row[column]!r}: expected a number") from None
+    return values
+
+
+def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str, Any]) -> Spec:
+    """A deployment, with the prompt and answer lengths of the first size of requests. Raises SpecError."""
+    if not isinstance(given, Mapping | str):
+        raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
+    try:
+        spec = _load_without_prices(folder / given if isinstance(given, str) else given, folder, first_size)
+    except SpecError as fault:
+        raise SpecError("\n".join(f"{key}.deployment: {line}" for line in str(fault).splitlines())) from None
+    for name in ("prompt_tokens", "output_tokens"):
+        if getattr(spec.workload, name) is None:
+            raise SpecError(f"{key}.deployment.workload.{name} is missing: a fleet serves whole requests")
+    if spec.search.quota:
+        raise SpecError(f"{key}.deployment.search.quota: expected none; the quotas of a fleet are those of its regions")
+    if spec.workload.requests_per_s is not None:
+        raise SpecError(f"{key}.deployment.workload.requests_per_s: expected none; the fleet's demand says how many")
+    return spec
+
+
+def _load_without_prices(source: Mapping[str, Any] | Path, folder: Path, first_size: Mapping[str, Any]) -> Spec:
+    """A deployment with a nominal price for every chip, since the regions set the prices. Raises SpecError."""
+    prices = {f"price.{chip}": 1.0 for chip in chip_ids()}
+    try:
+        return Spec.load(source, overrides={**prices, **first_size}, folder=folder)
+    except SpecError:
+        Spec.load(source, overrides=first_size, folder=folder)  # its error names the user's keys, if it fails too
+        raise
