@@ -52,6 +52,35 @@ def test_a_cover_serves_and_its_bound_is_none_too_high(
         assert least == usd == pytest.approx(best)  # all capacities are whole hundredths, so the second grid is exact
 
 
+def test_redundant_replicas_of_no_whole_number_of_cells_are_rounded_with_those_in_use() -> None:
+    """Five of the small one serve 1.25 - 0.25 at $5; with a large one four small ones must serve it all, at $6."""
+    covers = Covers(np.array([[0.71, 0.25]]), np.array([False, False]), np.array([0.0]), np.array([1]))
+    (lower_bound,), (usd,), (replicas,) = covers.cheapest(np.array([[2.0, 1.0]]), (10,))
+    assert (lower_bound, usd, replicas.tolist()) == (5, 5, [0, 5])
+
+
+@pytest.mark.slow
+@examples(300)
+@given(
+    st.lists(st.tuples(st.floats(0.3, 1.5), st.floats(1.0, 4.0)), min_size=3, max_size=3),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([(5,), (7,), (10,), (25,)]),
+)
+def test_a_cover_on_any_grid_serves_and_its_bound_is_none_too_high(
+    items: list[tuple[float, float]], redundant: int, grid: tuple[int, ...]
+) -> None:
+    capacity, price = (np.array([one]) for one in zip(*items, strict=True))
+    spot = np.array([False, False, False])
+    best = cheapest(capacity[0].tolist(), spot.tolist(), 0.0, redundant, price[0].tolist())
+    (lower_bound,), (usd,), (replicas,) = Covers(capacity, spot, np.zeros(1), np.array([redundant])).cheapest(
+        price, grid
+    )
+    assert lower_bound <= best * (1 + 1e-9)
+    assert best <= usd * (1 + 1e-9)
+    served = replicas * capacity[0]
+    assert served.sum() - redundant * capacity[0][replicas > 0].max() >= 1 - 1e-9
+
+
 def test_what_cannot_be_served_has_no_cover() -> None:
     covers = Covers(np.array([[0.5, 0.0]]), np.array([True, False]), np.array([0.5]), np.array([0]))
     (least,), (usd,), (replicas,) = covers.cheapest(np.array([[1.0, np.inf]]), GRIDS)

@@ -137,11 +137,16 @@ class _CoverProblem:
         """The cheapest cover with capacities rounded to cells; its cost is infinite if none costs less than `max_usd`.
 
         With redundant replicas, items are allowed one after the other in order of size. When an item is the largest one
-        allowed, its redundant replicas must be served in excess of the demand.
+        allowed, its redundant replicas must be served in excess of the demand. At least one replica of it is in use,
+        with its capacity rounded, so one of the redundant ones is rounded in the same way; the others are rounded up,
+        as the rest serves a whole number of cells.
         """
         exact = np.minimum(self.capacity * cells, cells)
         item_cells = (np.ceil(exact) if round_up else np.floor(exact)).astype(np.int64)
-        excess = self.redundant_replicas * (np.floor(exact) if round_up else np.ceil(exact)).astype(np.int64)
+        excess = np.zeros_like(item_cells)
+        if self.redundant_replicas:
+            others = np.ceil((self.redundant_replicas - 1) * exact * (1 - SUM_RTOL)).astype(np.int64)
+            excess = item_cells + others
         non_spot_cells = int(self.min_non_spot_share * cells) if round_up else ceil(self.min_non_spot_share * cells)
         items = items[item_cells[items] > 0]
         max_cells = cells + int(excess[items].max(initial=0))
