@@ -81,6 +81,23 @@ def test_reserved_replicas_go_on_where_they_need_not_be_stopped(one_chip: bool) 
     assert result.proved == {"usd": True, "configurations": True, "changes": True}
 
 
+@pytest.mark.parametrize("usd", [1e-9, 1.0, 1e9])
+def test_the_cheapest_fleet_is_found_at_any_price(usd: float) -> None:
+    """At a price below what a solver takes for nothing, the bill must not vanish while later goals are minimised."""
+    regions = one_region(100_000, usd)
+    result = plan_fleet(fleet(regions=regions, periods_h=[1, 1], workloads=chat([10_000, 100])))
+    assert [one.replicas for one in result.allocations] == [1613, 17]  # of 6.2007 requests/s each
+    assert result.total_usd == pytest.approx(1630 * usd)
+    assert result.bound_usd == result.total_usd
+
+
+def test_a_later_goal_does_not_raise_a_bill_that_is_nothing_beside_another_price() -> None:
+    """Chips in the west cost 10¹² times as much: in the east any number of them is nothing in comparison."""
+    regions = one_region(100_000, 1e-9) | {"west": one_region(100_000, 1e3)["east"]}
+    result = plan_fleet(fleet(regions=regions, periods_h=[1, 1], workloads=chat([10_000, 100])))
+    assert [(one.region, one.replicas) for one in result.allocations] == [("east", 1613), ("east", 17)]
+
+
 def test_periods_left_open_are_planned_once_more_in_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second period is not found at first: it takes what the others leave."""
     whole, tries = FleetModel.solve, []

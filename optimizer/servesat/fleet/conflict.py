@@ -7,7 +7,7 @@ from math import ceil, floor, inf
 
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.compact import FleetModel, Objective
 from servesat.fleet.formulation.goals import extra_quota, required_share, unserved_fraction
 from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
 from servesat.fleet.instance import FleetInstance, RegionChip
@@ -113,7 +113,7 @@ def _status(instance: FleetInstance, relaxed: set[Limit], deadline: float, *, de
     if time.perf_counter() > deadline:
         return Status.UNKNOWN
     model = FleetModel(instance, relaxed, may_fall_short=degrade, deadline=deadline)
-    return model.solve(0, seconds_to(deadline)).status
+    return model.solve(Objective(0.0), seconds_to(deadline)).status
 
 
 def collisions_of(instance: FleetInstance, conflict: tuple[Limit, ...], deadline: float = inf) -> tuple[Collision, ...]:
@@ -178,7 +178,7 @@ def corrections_of(
 def _servable_share(instance: FleetInstance, deadline: float) -> float | None:
     """The largest share of every demand that can be served within all limits; None if it is zero or not found."""
     model = FleetModel(instance, may_fall_short=True, deadline=deadline)
-    solution = model.solve(unserved_fraction(model), seconds_to(deadline))
+    solution = model.solve(Objective(unserved_fraction(model)), seconds_to(deadline))
     serves = solution.status is Status.OPTIMAL and solution.objective < 1 - LIMIT_RTOL
     return floor((1 - solution.objective) * 1e6) / 1e6 if serves else None  # rounded down, for the solver's tolerance
 
@@ -191,16 +191,16 @@ def _sufficient_value(instance: FleetInstance, limit: Limit, deadline: float, *,
     match limit.kind:
         case "quota":
             region_chip = (limit.of[0], limit.of[1])
-            solution = model.solve(extra_quota(model, region_chip), seconds_to(deadline))
+            solution = model.solve(Objective(extra_quota(model, region_chip)), seconds_to(deadline))
             value: float = instance.quotas[region_chip] + round(solution.objective)
         case "budget":
             solution = model.solve(model.usd(), seconds_to(deadline))
             value = solution.objective
         case "max_changes" if model.changed_replicas is not None:
-            solution = model.solve(model.changed_replicas, seconds_to(deadline))
+            solution = model.solve(Objective(model.changed_replicas), seconds_to(deadline))
             value = round(solution.objective)
         case "region_share" | "spot_share" if not degrade:
-            solution = model.solve(required_share(model, limit), seconds_to(deadline))
+            solution = model.solve(Objective(required_share(model, limit)), seconds_to(deadline))
             value = ceil(solution.objective * 1e4 - 1e-3) / 1e4
         case _:
             return None
@@ -214,7 +214,7 @@ def _sufficient_pods(instance: FleetInstance, region_chip: RegionChip, deadline:
     def has_plan(count: int) -> bool:
         more = replace(instance, pods={**instance.pods, region_chip: replace(pods, count=count)})
         model = FleetModel(more, may_fall_short=degrade, deadline=deadline)
-        solution = model.solve(0, seconds_to(deadline))
+        solution = model.solve(Objective(0.0), seconds_to(deadline))
         if solution.status is Status.UNKNOWN:
             raise TimeoutError
         return solution.status is not Status.INFEASIBLE

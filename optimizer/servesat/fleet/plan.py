@@ -2,18 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from servesat.core.result import Status
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest_by_period, cheapest_decomposed
-from servesat.fleet.check import changes_of, check, chips_taken, served_rates
+from servesat.fleet.check import bill_of, changes_of, check, chips_taken, served_rates
 from servesat.fleet.conflict import collisions_of, corrections_of, minimal_conflict, seconds_to
 from servesat.fleet.decomposition.column_generation import decomposes
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
-from servesat.fleet.formulation.compact import FleetModel
-from servesat.fleet.formulation.goals import changes_between_periods, configurations, total_shortfall
+from servesat.fleet.formulation.compact import GOAL_RTOL, FleetModel, Objective
+from servesat.fleet.formulation.goals import (
+    changes_between_periods,
+    changes_between_periods_in,
+    configurations,
+    configurations_in,
+    shortfall_of,
+    total_shortfall,
+)
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.instance import FleetInstance
 from servesat.fleet.instance_from_spec import fleet_instance
@@ -36,14 +44,6 @@ __all__ = ["FleetResult", "plan_fleet", "plan_instance"]
 GOALS = ("usd", "moves", "configurations", "changes")
 """The goals in order: the bill, changes to the previous plan, configurations, and changes between periods."""
 
-GOAL_STEPS = {
-    "usd": "lowest bill",
-    "moves": "fewest changes to the previous plan",
-    "configurations": "fewest configurations",
-    "changes": "fewest changes between periods",
-}
-"""What is shown as progress while a goal is minimised."""
-
 SECONDARY_GOALS = GOALS[1:]
 
 SECONDARY_TIME_LIMIT_S = 10.0
@@ -51,6 +51,20 @@ SECONDARY_TIME_LIMIT_S = 10.0
 
 MAX_COMPACT_VARIABLES = 1_000_000
 """Replica variables from which the compact model is not tried: building it would take gigabytes and minutes."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a fleet is planned for: its name, the step shown as progress, its objective, and its value in a plan."""
+
+    name: str
+    step: str
+    objective: Objective
+    value: Callable[[FleetSolution], float]
+
+    def is_kept_by(self, solution: FleetSolution, value: float) -> bool:
+        """Whether a plan for a later goal is as good for this one, computed without the solver."""
+        return self.value(solution) <= value + 2 * GOAL_RTOL * abs(value)
 
 
 def plan_fleet(
@@ -116,8 +130,10 @@ def _plan_large(
     if solution is not None and solution.status is Status.INFEASIBLE:
         return _without_plan(instance, solution.status, deadline, degrade=False)
     if solution is not None:
-        proved = {"usd": solution.status is Status.OPTIMAL, **dict.fromkeys(("configurations", "changes"), False)}
-        return _with_plan(instance, solution, solution.bound, proved, engine=engine)
+        optimal = solution.status is Status.OPTIMAL
+        proved = {"usd": optimal, **dict.fromkeys(("configurations", "changes"), False)}
+        bound = bill_of(instance, solution) if optimal else solution.bound
+        return _with_plan(instance, solution, bound, proved, engine=engine)
     if len(instance.options) * len(instance.hours) >= MAX_COMPACT_VARIABLES or time.perf_counter() > deadline:
         return FleetResult(status=Status.UNKNOWN, instance=instance, engine=engine)
     return None
@@ -131,27 +147,34 @@ def _plan_compact(
     *,
     degrade: bool,
 ) -> FleetResult:
-    """The result of the compact model: each goal is held at its optimum while the next one is minimised."""
+    """The result of the compact model: each goal is held at its optimum while the next one is minimised.
+
+    A plan for a later goal is taken only if the goals before it, computed anew, are still at their optima: within a
+    solver's tolerances a bill may rise.
+    """
     model = FleetModel(instance, may_fall_short=degrade, deadline=deadline)
     best, bound = FleetSolution(Status.UNKNOWN), 0.0
+    held: list[tuple[Goal, float]] = []
     proved: dict[str, bool] = {}
-    for name, goal in _objectives(model, instance, goals, degrade=degrade):
-        on_progress(GOAL_STEPS.get(name, name))
-        if name == "usd" and not degrade and instance.periods_are_independent:
+    for goal in _goals(model, instance, goals, degrade=degrade):
+        on_progress(goal.step)
+        if goal.name == "usd" and not degrade and instance.periods_are_independent:
             solution = cheapest_by_period(instance, deadline, on_progress)
         else:
-            solution = model.solve(goal, _goal_time_limit(name, deadline))
-        if solution.status in (Status.INFEASIBLE, Status.UNKNOWN):
-            if not proved:
-                on_progress("looking for the limits in conflict")
-                result = _without_plan(instance, solution.status, deadline, degrade=degrade)
-                return replace(result, undecided=solution.undecided)
-            proved[name] = False
+            solution = model.solve(goal.objective, _goal_time_limit(goal.name, deadline))
+        has_plan = solution.status in (Status.OPTIMAL, Status.FEASIBLE)
+        if not has_plan and not proved:
+            on_progress("looking for the limits in conflict")
+            result = _without_plan(instance, solution.status, deadline, degrade=degrade)
+            return replace(result, undecided=solution.undecided)
+        if not has_plan or not all(earlier.is_kept_by(solution, value) for earlier, value in held):
+            proved[goal.name] = False
             continue
-        best, proved[name] = solution, solution.status is Status.OPTIMAL
-        if name == "usd":
-            bound = solution.bound
-        model.hold(goal, solution.objective)
+        best, proved[goal.name] = solution, solution.status is Status.OPTIMAL
+        held.append((goal, goal.value(solution)))
+        if goal.name == "usd":
+            bound = held[-1][1] if proved["usd"] else solution.bound
+        model.hold(goal.objective, held[-1][1])
     engine = COMPACT_WITH_SIZES if _has_sizes(instance) else COMPACT
     unserved = _unserved(instance, best) if degrade else None
     return _with_plan(instance, best, bound, proved, engine=engine, unserved=unserved)
@@ -166,21 +189,24 @@ def _goal_time_limit(goal: str, deadline: float) -> float | None:
     return left_s if goal not in SECONDARY_GOALS else min(SECONDARY_TIME_LIMIT_S, left_s or SECONDARY_TIME_LIMIT_S)
 
 
-def _objectives(
-    model: FleetModel, instance: FleetInstance, goals: tuple[str, ...], *, degrade: bool
-) -> Iterator[tuple[str, Any]]:
-    """The goals in order with their objectives; each is built once the goals before it are settled."""
+def _goals(model: FleetModel, instance: FleetInstance, goals: tuple[str, ...], *, degrade: bool) -> Iterator[Goal]:
+    """The goals in order; the objective of each is built once the goals before it are settled."""
     if degrade:
         for priority in sorted({workload.priority for workload in instance.workloads}):
             workloads = [workload for workload in instance.workloads if workload.priority == priority]
-            yield f"unserved of priority {priority}", total_shortfall(model, workloads)
-    yield "usd", model.usd()
+            name = f"unserved of priority {priority}"
+            shortfall = Objective(total_shortfall(model, workloads))
+            yield Goal(name, name, shortfall, partial(shortfall_of, instance.hours, workloads))
+    yield Goal("usd", "lowest bill", model.usd(), partial(bill_of, instance))
     if "moves" in goals and model.changed_replicas is not None:
-        yield "moves", model.changed_replicas
+        moves = Objective(model.changed_replicas)
+        yield Goal("moves", "fewest changes to the previous plan", moves, partial(changes_of, instance))
     if "configurations" in goals:
-        yield "configurations", configurations(model)
+        used = Objective(configurations(model))
+        yield Goal("configurations", "fewest configurations", used, partial(configurations_in, instance))
     if "changes" in goals and len(instance.hours) > 1:
-        yield "changes", changes_between_periods(model)
+        changes = Objective(changes_between_periods(model))
+        yield Goal("changes", "fewest changes between periods", changes, changes_between_periods_in)
 
 
 def _with_plan(
@@ -199,7 +225,7 @@ def _with_plan(
         status=Status.OPTIMAL if optimal else Status.FEASIBLE,
         instance=instance,
         total_usd=usd,
-        bound_usd=usd if proved["usd"] else min(bound, usd),
+        bound_usd=min(bound, usd),
         allocations=_allocations(instance, solution),
         reservations=_reservations(instance, solution),
         chips_taken=chips_taken(instance, solution),

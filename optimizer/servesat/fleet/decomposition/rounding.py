@@ -191,12 +191,7 @@ class _PeriodPlan:
         """
         fixed = self._chips_used([name for name in self.names if name not in names])
         model = self._model_of(names, fixed, may_reserve_more=may_reserve_more)
-        prices = model.instance.reserved_prices
-        reserved_usd_per_hour = mathopt.fast_sum(
-            prices[region_chip] * chips for region_chip, chips in model.reserved.items()
-        )
-        other_hours = sum(self.all_periods.hours) - self.instance.hours[0]
-        bill = model.usd() + other_hours * reserved_usd_per_hour
+        bill = model.usd(reserved_hours=sum(self.all_periods.hours))
         solution = model.solve(bill, time_limit_s, relative_gap=gap)
         if not solution.replicas:
             return False

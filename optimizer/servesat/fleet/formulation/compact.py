@@ -6,7 +6,7 @@ HiGHS solves it, or SCIP if replicas serve requests of several sizes (docs/formu
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 from ortools.math_opt.python import mathopt
@@ -20,11 +20,22 @@ from servesat.fleet.formulation.workload_rows import WorkloadRows
 from servesat.fleet.instance import FleetInstance, RegionChip
 from servesat.fleet.previous_plan import PreviousPlan, ReplicaKey
 
+MAX_COEFFICIENT = 1e9
+"""How large a coefficient of the bill may be in its unit; solvers take coefficients that far apart."""
+
 GOAL_RTOL = 1e-9
 """How far an earlier goal may rise above its optimum while a later one is minimised, relatively."""
 
 MAX_UNDECIDED_ROUNDS = 3
 """How many rounds continue after an undecided packing was cut off: the next plan may use other slices."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a model minimises: an expression in some unit, chosen so that its coefficients suit the solver."""
+
+    expression: mathopt.LinearTypes
+    unit: float = 1.0
 
 
 class FleetModel:
@@ -66,7 +77,8 @@ class FleetModel:
         if self.changed_replicas is not None and max_changes is not None and self._enforces(Limit("max_changes")):
             self.model.add_linear_constraint(self.changed_replicas <= max_changes)
         if self._enforces(Limit("budget")) and instance.budget_usd is not None:
-            self.model.add_linear_constraint(self.usd() <= instance.budget_usd)
+            bill = self.usd()
+            self.model.add_linear_constraint(bill.expression <= instance.budget_usd / bill.unit)
 
     def _add_variables(self, may_fall_short: bool, reserved: Mapping[RegionChip, int], may_reserve_more: bool) -> None:
         add = self.model.add_integer_variable
@@ -83,27 +95,34 @@ class FleetModel:
     def _enforces(self, limit: Limit) -> bool:
         return limit not in self.relaxed
 
-    def usd(self) -> mathopt.LinearTypes:
-        """The bill over all periods: replicas by the hour, reserved chips for all hours, and the cost of changes."""
+    def usd(self, reserved_hours: float | None = None) -> Objective:
+        """The bill over all periods: replicas by the hour, reserved chips for all hours, and the cost of changes.
+
+        Reserved chips are paid for `reserved_hours`, those of all periods by default. The unit is the smallest
+        coefficient, as solvers drop coefficients below 1e-9, however small the bill is.
+        """
         instance = self.instance
-        rented = mathopt.fast_sum(
-            option.usd_per_hour * hours * count
+        reserved_hours = sum(instance.hours) if reserved_hours is None else reserved_hours
+        terms = [
+            (option.usd_per_hour * hours, count)
             for option, counts in zip(instance.options, self.replicas, strict=True)
             if option.purchase != "reserved"
             for hours, count in zip(instance.hours, counts, strict=True)
-        )
-        all_hours, price = sum(instance.hours), instance.reserved_prices
-        reserved = mathopt.fast_sum(
-            price[region_chip] * all_hours * chips for region_chip, chips in self.reserved.items()
-        )
-        bill = rented + reserved
-        if self.changed_replicas is None or instance.previous_plan is None:
-            return bill
-        return bill + instance.previous_plan.usd_per_change * self.changed_replicas
+        ]
+        terms += [
+            (instance.reserved_prices[region_chip] * reserved_hours, chips)
+            for region_chip, chips in self.reserved.items()
+        ]
+        if self.changed_replicas is not None and instance.previous_plan is not None:
+            terms.append((instance.previous_plan.usd_per_change, self.changed_replicas))
+        positive = [usd for usd, _ in terms if usd > 0]
+        unit = max(min(positive), max(positive) / MAX_COEFFICIENT) if positive else 1.0
+        return Objective(mathopt.fast_sum(usd / unit * count for usd, count in terms), unit)
 
-    def hold(self, goal: mathopt.LinearSum, value: float) -> None:
+    def hold(self, goal: Objective, value: float) -> None:
         """Keep a goal at its optimum while later goals are minimised."""
-        self.model.add_linear_constraint(goal <= value + GOAL_RTOL * abs(value))
+        scaled = value / goal.unit
+        self.model.add_linear_constraint(goal.expression <= scaled + GOAL_RTOL * abs(scaled))
 
     def _count_changes(self, previous_plan: PreviousPlan) -> mathopt.LinearExpression:
         """Replicas started or stopped relative to the previous plan, however they are paid for."""
@@ -158,7 +177,7 @@ class FleetModel:
             options[o].chips * self.replicas[o][period] for o in self.options_at[region_chip, reserved]
         )
 
-    def solve(self, objective: object, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:
+    def solve(self, objective: Objective, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:
         """Minimise an objective to a relative gap, by default to proved optimality, or as near as the time allows.
 
         This is a cutting-plane loop: slices that do not fit together in their pods are forbidden, and the redundancy
@@ -167,10 +186,11 @@ class FleetModel:
         if self.unfinished:
             return FleetSolution(Status.UNKNOWN)
         until = inf if time_limit_s is None else time.perf_counter() + time_limit_s
-        self.model.minimize(objective)
+        self.model.minimize(objective.expression)
         bound, undecided_rounds = 0.0, 0  # every goal is non-negative
         while True:
-            solution = self._minimise(None if until == inf else until - time.perf_counter(), relative_gap)
+            left_s = None if until == inf else until - time.perf_counter()
+            solution = self._minimise(objective.unit, left_s, relative_gap)
             proved = all(pods.proved for pods in self.pod_constraints)
             bound = max(bound, solution.bound) if proved else bound
             if solution.status in (Status.INFEASIBLE, Status.UNKNOWN):
@@ -182,7 +202,7 @@ class FleetModel:
             if undecided_rounds > MAX_UNDECIDED_ROUNDS or time.perf_counter() > until:
                 return FleetSolution(Status.UNKNOWN, undecided=undecided_rounds > MAX_UNDECIDED_ROUNDS)
 
-    def _minimise(self, time_limit_s: float | None, relative_gap: float) -> FleetSolution:
+    def _minimise(self, unit: float, time_limit_s: float | None, relative_gap: float) -> FleetSolution:
         result = solve_model(self.model, relative_gap=relative_gap, time_limit_s=time_limit_s, mixes=self.mixes)
         reason = result.termination.reason
         if reason in (mathopt.TerminationReason.INFEASIBLE, mathopt.TerminationReason.INFEASIBLE_OR_UNBOUNDED):
@@ -202,6 +222,6 @@ class FleetModel:
             replicas=tuple(tuple(map(rounded, counts)) for counts in self.replicas),
             reserved={region_chip: rounded(chips) for region_chip, chips in self.reserved.items()},
             unserved={name: tuple(map(rounded, units)) for name, units in self.unserved.items()},
-            objective=result.objective_value(),
-            bound=result.best_objective_bound(),
+            objective=result.objective_value() * unit,
+            bound=result.best_objective_bound() * unit,
         )

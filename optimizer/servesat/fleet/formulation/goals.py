@@ -1,13 +1,15 @@
 """Objectives of the compact model beyond the bill: unserved demand, configurations, changes, and relaxed limits."""
 
 from itertools import pairwise
+from math import fsum
+from operator import mul
 
 from ortools.math_opt.python import mathopt
 
 from servesat.fleet.formulation.compact import FleetModel
-from servesat.fleet.formulation.limits import Limit
+from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.workload_rows import unit_in_rows
-from servesat.fleet.instance import RESOLUTION, RegionChip, WorkloadDemand
+from servesat.fleet.instance import RESOLUTION, FleetInstance, RegionChip, WorkloadDemand
 
 
 def total_shortfall(model: FleetModel, workloads: list[WorkloadDemand]) -> mathopt.LinearSum:
@@ -24,6 +26,14 @@ def _shortfall(model: FleetModel, workload: WorkloadDemand) -> mathopt.LinearSum
     return mathopt.fast_sum(hours * scale * units for hours, units in unserved)
 
 
+def shortfall_of(hours: tuple[float, ...], workloads: list[WorkloadDemand], solution: FleetSolution) -> float:
+    """The value of `total_shortfall` in a plan."""
+    return fsum(
+        RESOLUTION / (max(workload.demand) or 1) * fsum(map(mul, hours, solution.unserved[workload.name]))
+        for workload in workloads
+    )
+
+
 def configurations(model: FleetModel) -> mathopt.LinearSum:
     """The number of configurations in use, counted once per workload, in whichever regions and periods."""
     used: dict[tuple[str, str], mathopt.Variable] = {}
@@ -37,6 +47,12 @@ def configurations(model: FleetModel) -> mathopt.LinearSum:
     return mathopt.fast_sum(used.values())
 
 
+def configurations_in(instance: FleetInstance, solution: FleetSolution) -> int:
+    """The value of `configurations` in a plan."""
+    options = zip(instance.options, solution.replicas, strict=True)
+    return len({(option.workload, option.configuration.name) for option, counts in options if any(counts)})
+
+
 def changes_between_periods(model: FleetModel) -> mathopt.LinearSum:
     """Replicas started or stopped from one period to the next."""
     changes = []
@@ -47,6 +63,11 @@ def changes_between_periods(model: FleetModel) -> mathopt.LinearSum:
             model.model.add_linear_constraint(change >= before - after)
             changes.append(change)
     return mathopt.fast_sum(changes)
+
+
+def changes_between_periods_in(solution: FleetSolution) -> int:
+    """The value of `changes_between_periods` in a plan."""
+    return sum(abs(after - before) for counts in solution.replicas for before, after in pairwise(counts))
 
 
 def extra_quota(model: FleetModel, region_chip: RegionChip) -> mathopt.Variable:
