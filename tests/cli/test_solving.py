@@ -34,7 +34,7 @@ def test_unknown_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servesat.questions.explain.solve", lambda *_: unknown)
     result = run("solve", EXAMPLE, "--time-limit", "0.1")
     assert result.exit_code == 4
-    assert "unknown: the time limit struck before a plan was found" in result.stdout
+    assert "unknown: the time limit was reached before a plan was found" in result.stdout
     document = json.loads(run("solve", EXAMPLE, "--json", "--time-limit", "0.1").stdout)
     assert (document["status"], document["plan"], document["conflict"]) == ("unknown", None, None)
 
@@ -153,7 +153,7 @@ def test_solve_says_how_prompts_are_served() -> None:
         "solve", CHAT, *tpus, "--set", "search.modes=[disaggregated]", "--set", "workload.requests_per_s=50"
     ).stdout
     assert "disaggregated: 2 slices of tpu-v6e 2x2 prefill" in text
-    assert "of which 99.7% are asked for" in text
+    assert "of which 99.7% are requested" in text
     text = run("solve", CHAT, *tpus, "--set", "search.modes=[interleaved]").stdout
     assert "One token, 29.93 ms on average" in text
     assert "whole prefills of 19.7 ms between the steps" in text

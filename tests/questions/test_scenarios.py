@@ -7,8 +7,8 @@ from servesat import SpecError
 from servesat.questions.scenarios import (
     Factor,
     Scenarios,
+    make_scenarios,
     parse_factor,
-    scenarios,
     takes_list,
     takes_whole_number,
     type_at,
@@ -103,7 +103,7 @@ def test_one_at_a_time_varies_each_factor_alone() -> None:
 )
 def test_keys_that_do_not_exist_are_refused_at_once(keys: list[str], complaint: str) -> None:
     with pytest.raises(SpecError) as error:
-        scenarios(spec_of(), [Factor(key, (1,)) for key in keys])
+        make_scenarios(spec_of(), [Factor(key, (1,)) for key in keys])
     assert complaint in str(error.value)
 
 

@@ -126,10 +126,10 @@ def test_swings_name_where_the_cost_is_least_and_greatest() -> None:
     question = Question(base, Scenarios(factors, one_at_a_time=True))
     rows = [row for chunk in question.rows(range(len(question.scenarios))) for row in chunk]
     price, tpot, weights = swings(rows, question.scenarios)
-    assert (price.key, price.least_at, price.greatest_at) == ("price.tpu-v5e", 0.6, 1.8)
-    assert (price.least, price.greatest, price.width) == pytest.approx((-0.5, 0.5, 1.0))
-    assert (tpot.key, tpot.without_plan, tpot.greatest_at) == ("slo.tpot_ms", (0.1,), 12)
-    assert tpot.greatest > 0
+    assert (price.key, price.lowest_at, price.highest_at) == ("price.tpu-v5e", 0.6, 1.8)
+    assert (price.lowest, price.highest, price.width) == pytest.approx((-0.5, 0.5, 1.0))
+    assert (tpot.key, tpot.without_plan, tpot.highest_at) == ("slo.tpot_ms", (0.1,), 12)
+    assert tpot.highest > 0
     assert (weights.key, weights.width) == ("search.weights", 0.0)
 
 

@@ -89,7 +89,7 @@ def test_the_break_even_price_of_a_pair_is_where_its_cost_is_met() -> None:
     spec = Spec.load({**PAIRED, "slo": {"tpot_ms": 2}})
     rival = plan_of(spec.changed({"search.chips": ["tpu-v5e"]})).usd_per_million_output_tokens
     alone = spec.changed({"search.chips": ["h100-sxm"]})
-    price = why._closed_in_price(alone, "h100-sxm", rival, None)
+    price = why._bisected_price(alone, "h100-sxm", rival, None)
     for factor, wins in ((0.999, True), (1.001, False)):
         plan = plan_of(alone.changed({"price.h100-sxm": price * factor}))
         assert (plan.usd_per_million_output_tokens < rival) is wins

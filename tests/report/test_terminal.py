@@ -4,7 +4,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from servesat import Status, answer
-from servesat.report.terminal import print_result
+from servesat.report.result import print_result
 from tests.helpers import nearly_flat, searching, spec_of
 
 
@@ -93,4 +93,4 @@ def test_a_plan_without_its_proof_says_the_gap() -> None:
     cost = result.plan.usd_per_million_output_tokens
     late = replace(result, status=Status.FEASIBLE, bound_usd_per_million_output_tokens=cost * 0.9)
     assert "a gap of 10.00%" in printed(spec, late)
-    assert "unknown: the time limit struck" in printed(spec, replace(late, plan=None, status=Status.UNKNOWN))
+    assert "unknown: the time limit was reached" in printed(spec, replace(late, plan=None, status=Status.UNKNOWN))

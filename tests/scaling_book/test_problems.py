@@ -1,6 +1,6 @@
 import pytest
 
-from servesat.scaling_book.problems import choices, footprints, step_bounds, under_15_ms
+from servesat.scaling_book.problems import footprints, modelling_choices, step_bounds, under_15_ms
 
 
 def test_minimum_steps_of_405b() -> None:
@@ -43,7 +43,7 @@ def test_405b_under_15_ms_over_context_and_interconnect() -> None:
 
 
 def test_choices_are_computed() -> None:
-    says = " ".join(choices(under_15_ms()))
+    says = " ".join(modelling_choices(under_15_ms()))
     assert "up to batch 91 on 8x8; with one, up to 45" in says
     assert "allow 182 on 8x8, but need 128 chips" in says
     assert "more than the 49" in says

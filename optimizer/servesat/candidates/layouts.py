@@ -17,7 +17,8 @@ from servesat.cost_model.decode import Replica
 from servesat.cost_model.precision import BYTES_PER_VALUE, Precision
 from servesat.cost_model.quantisation_loss import quality_loss
 from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of, shardings
-from servesat.spec.spec import Offer, Spec
+from servesat.spec.offers import Offer
+from servesat.spec.spec import Spec
 
 
 class ShardedSlice(NamedTuple):

@@ -1,5 +1,5 @@
-"""What can be served and rented: models, chips and price books, one data file each, every figure with its source.
+"""The catalogue of models, chips and price books: a data file for each, and a source for every figure.
 
 `load` finds an entry by id or path: `load_model`, `load_chip`, `load_price_book`. `huggingface` reads the config.json
-that a publisher ships, and `hub` fetches one.
+of a publisher, and `hub` fetches it.
 """

@@ -1,4 +1,4 @@
-"""Chips: memory, peaks, interconnect, and the slices they are offered in."""
+"""Chips: memory, peaks, interconnect and slices."""
 
 from math import prod
 from typing import Annotated, Any, Self
@@ -10,31 +10,31 @@ from servesat.core.validation import Count, Rate, Strict, Usd, refuse_duplicates
 
 
 def _topology_text(value: Any) -> Any:
-    """YAML reads the one-axis topology `8` as a number."""
+    """Turn the topology `8` of a single axis, which YAML reads as a number, into text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Topology = Annotated[str, BeforeValidator(_topology_text)]
 MAX_CHIPS = 1_000_000
-"""Chips of a slice; more than any there is, and few enough to count exactly in every type used."""
+"""Largest slice [chips]: beyond all real slices, and exact in every numeric type used."""
 
 
 class Axis(Strict):
-    """One axis of a slice: chips along it talk to each other over the same links."""
+    """An axis of a slice: the chips along it communicate over the same links."""
 
     name: Text
     bytes_per_s: Rate = Field(
-        description="What one chip can receive over this axis: "
+        description="What a chip can receive over this axis [bytes/s]: "
         "both directions of a torus axis, the one-way port of a switch."
     )
     wraps_every: Count | None = Field(
         default=None,
-        description="Of a torus axis: it closes to a ring where its size is a multiple of this. Absent: a switch.",
+        description="A torus axis closes to a ring where its size is a multiple of this. Absent: a switch.",
     )
 
 
 class Peaks(Strict):
-    """Dense peak FLOP/s of one chip; a dtype left out is one it cannot compute in."""
+    """Dense peak FLOP/s of a chip by dtype; the chip cannot compute in a dtype that is absent."""
 
     bf16: Rate | None = None
     fp8: Rate | None = None
@@ -50,31 +50,29 @@ class Peaks(Strict):
         return self
 
     def by_dtype(self) -> dict[str, float]:
-        """The peaks that the chip has, by dtype [FLOP/s]."""
+        """The peaks by dtype [FLOP/s]."""
         return {dtype: peak for dtype, peak in self if peak is not None}
 
 
 class Chip(Sourced):
-    """An accelerator: memory, peak FLOP/s by dtype, and the slices it is offered in."""
+    """An accelerator: memory, peak FLOP/s by dtype, interconnect and slices."""
 
     vendor: Text
-    hbm_bytes: Rate = Field(description="M, memory of one chip [bytes].")
-    hbm_bytes_per_s: Rate = Field(description="W_hbm, memory bandwidth of one chip [bytes/s].")
-    flop_per_s: Peaks = Field(description="C, dense peak of one chip by compute dtype [FLOP/s].")
+    hbm_bytes: Rate = Field(description="M, memory of a chip [bytes].")
+    hbm_bytes_per_s: Rate = Field(description="W_hbm, memory bandwidth of a chip [bytes/s].")
+    flop_per_s: Peaks = Field(description="C, dense peak of a chip by compute dtype [FLOP/s].")
     axes: tuple[Axis, ...] = Field(min_length=1, max_length=6, description="The axes of a slice, fastest first.")
     topologies: tuple[Topology, ...] = Field(
-        min_length=1, max_length=1000, description="The slices on offer, chips along each axis: '4x8'."
+        min_length=1, max_length=1000, description="The slices offered, as chips along each axis: '4x8'."
     )
     node_chips: Count | None = Field(default=None, description="Chips that share a host.")
     network_bytes_per_s: Rate | None = Field(
-        default=None, description="What one chip can send over the data-centre network, one way [bytes/s]."
+        default=None, description="What a chip can send over the data-centre network, one way [bytes/s]."
     )
     usd_per_chip_hour: Usd | None = Field(
-        default=None, description="A price of its own; catalogue chips leave this to the price books."
+        default=None, description="A price that goes before the price book; chips of the catalogue have none."
     )
-    note: Text | None = Field(
-        default=None, description="What a reader should know: conflicts between sources, omissions."
-    )
+    note: Text | None = Field(default=None, description="Conflicts between sources, and omissions.")
 
     @model_validator(mode="after")
     def _topologies_fit_axes(self) -> Self:
@@ -91,7 +89,7 @@ class Chip(Sourced):
 
 
 def is_topology(text: str) -> bool:
-    """Whether a text says chips along each axis, as '4x8' does."""
+    """Whether a text gives the chips along each axis, as in '4x8'."""
     return all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in text.split("x"))
 
 

@@ -1,4 +1,4 @@
-"""Models from elsewhere: a Hugging Face configuration becomes a model file of one's own."""
+"""Import of models: a Hugging Face configuration becomes a model file."""
 
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,32 @@ CONFIG = "config.json"
 
 
 def import_model(source: str) -> ModelSpec:
-    """Read a model from a `config.json`, a folder that holds one, or the Hub by the id of a repository.
+    """Read a model from a `config.json`, the folder of a `config.json`, or a repository on the Hub by its id.
 
-    Raises CatalogueError when there is none, it is malformed, or its architecture is not supported.
+    Raises CatalogueError for a missing or malformed configuration, or an unsupported architecture.
     """
     path = Path(source)
     if path.is_dir():
         path /= CONFIG
     if path.exists():
         if path.suffix != ".json":
-            raise CatalogueError(f"{source}: expected a {CONFIG}, a folder that holds one, or an id such as owner/name")
+            raise CatalogueError(f"{source}: expected a {CONFIG}, its folder, or an id such as owner/name")
         model = load_model(str(path))
-        own = model.name if "/" in model.name else path.resolve().parent.name if path.name == CONFIG else path.stem
-        return _named(model, own)
+        name = model.name if "/" in model.name else path.resolve().parent.name if path.name == CONFIG else path.stem
+        return _renamed(model, name)
     if source.endswith(".json") or source.count("/") != 1 or source.startswith((".", "/")):
-        raise CatalogueError(f"{source}: no such file or folder, and no id of a model on the Hub, such as owner/name")
-    return _named(load_model(str(_from_hub(source))), source)
+        raise CatalogueError(f"{source}: no such file or folder, nor the id of a model on the Hub, such as owner/name")
+    return _renamed(load_model(str(_fetched(source))), source)
 
 
-def _named(model: ModelSpec, name: str) -> ModelSpec:
-    """The model under a name of its own, with its source: the id of a repository, or where its file lay."""
+def _renamed(model: ModelSpec, name: str) -> ModelSpec:
+    """The model under a new name, the id of its repository or its folder, which is also its source."""
     short = name.rpartition("/")[2]
     source = {"default": f"Hugging Face {CONFIG} of {name}"}
     return model.model_copy(update={"id": short.lower(), "name": short, "sources": source})
 
 
-def _from_hub(repository: str) -> Path:
+def _fetched(repository: str) -> Path:
     """Fetch a repository's configuration. Raises CatalogueError without the extra `hub`, or the network."""
     try:
         from huggingface_hub import hf_hub_download
@@ -54,14 +54,14 @@ def _from_hub(repository: str) -> Path:
 
 
 def toml_text(model: ModelSpec) -> str:
-    """A model as the text of a model file."""
+    """The text of a model file."""
     import tomli_w
 
-    return tomli_w.dumps(_own_fields(model))
+    return tomli_w.dumps(_file_fields(model))
 
 
-def _own_fields(model: ModelSpec) -> dict[str, Any]:
-    """The fields that a model file states: those that differ from what they are when left out."""
+def _file_fields(model: ModelSpec) -> dict[str, Any]:
+    """The fields of a model file: those that differ from their defaults."""
     fields = model.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"id"})
     if model.mla is not None:
         fields = {key: value for key, value in fields.items() if key not in {"kv_heads", "head_dim"}}

@@ -14,11 +14,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class _Config:
-    """The fields of a `config.json`, read with complaints that name them; `a.b` is the field b of the object a."""
+    """The fields of a `config.json`, with errors that name them; `a.b` is the field b of the object a."""
 
     fields: Mapping[str, Any]
     where: str
-    home: str  # where a missing field was expected
+    container: str  # named in errors about missing fields
 
     def get(self, field: str) -> Any:
         value: Any = self.fields
@@ -30,21 +30,21 @@ class _Config:
         return CatalogueError(f"{self.where}: {text}")
 
     def missing(self, field: str, expected: str = "") -> CatalogueError:
-        return self.fault(f"{field} is missing; expected {expected or f'in {self.home}'}")
+        return self.fault(f"{field} is missing; expected {expected or f'in {self.container}'}")
 
     def wrong(self, field: str, expected: str) -> CatalogueError:
         return self.fault(f"{field} = {shorten(self.get(field))}: expected {expected}")
 
-    def count(self, field: str, least: int = 1) -> int:
+    def count(self, field: str, minimum: int = 1) -> int:
         value = self.get(field)
         if value is None:
             raise self.missing(field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.wrong(field, f"a whole number of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise self.wrong(field, f"a whole number of at least {minimum}")
         return value
 
-    def flag(self, field: str, otherwise: bool) -> bool:
-        value = otherwise if self.get(field) is None else self.get(field)
+    def flag(self, field: str, default: bool) -> bool:
+        value = default if self.get(field) is None else self.get(field)
         if not isinstance(value, bool):
             raise self.wrong(field, "true or false")
         return value
@@ -58,23 +58,23 @@ class _Config:
         names = ", ".join(sorted(map(str, known)))
         raise self.fault(f"{field} = {shorten(self.get(field))} is not supported; known: {names}")
 
-    def one_a_layer(self, field: str, layers: int, known: Collection[Any]) -> list[Any]:
-        """A list that says something of every layer."""
+    def entry_per_layer(self, field: str, layers: int, known: Collection[Any]) -> list[Any]:
+        """A list with an entry for every layer. Raises CatalogueError."""
         entries = self.get(field)
         if not isinstance(entries, list) or len(entries) != layers or not all(entry in known for entry in entries):
             raise self.wrong(field, f"a list with one of {', '.join(map(str, known))} for each of {layers} layers")
         return entries
 
-    def some_layers(self, field: str, layers: int) -> set[int]:
-        """A list of layers, counted from 0; none when the field is not there."""
+    def layer_numbers(self, field: str, layers: int) -> set[int]:
+        """A list of layer numbers, from 0; empty when the field is absent. Raises CatalogueError."""
         entries = [] if self.get(field) is None else self.get(field)
         if not isinstance(entries, list) or not all(type(entry) is int and 0 <= entry < layers for entry in entries):
             raise self.wrong(field, f"a list of layers, from 0 to {layers - 1}")
         return set(entries)
 
 
-Layers = Callable[[_Config, int], int]
-"""How many of a model's layers have something."""
+LayerCount = Callable[[_Config, int], int]
+"""Counts the layers of a model with a property: of all its layers, those with experts or with a window."""
 
 
 def _every(config: _Config, layers: int) -> int:
@@ -83,21 +83,21 @@ def _every(config: _Config, layers: int) -> int:
 
 def _experts_after_first(config: _Config, layers: int) -> int:
     """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose index moe_layer_freq divides."""
-    first = min(config.count("first_k_dense_replace", least=0), layers)
+    first = min(config.count("first_k_dense_replace", minimum=0), layers)
     step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
     return -(-layers // step) + (-first // step)
 
 
 def _experts_by_step(config: _Config, layers: int) -> int:
-    """Qwen: every decoder_sparse_step-th layer, but for mlp_only_layers."""
+    """Qwen: every decoder_sparse_step-th layer, except mlp_only_layers."""
     step = config.count("decoder_sparse_step")
-    return layers // step - sum((layer + 1) % step == 0 for layer in config.some_layers("mlp_only_layers", layers))
+    return layers // step - sum((layer + 1) % step == 0 for layer in config.layer_numbers("mlp_only_layers", layers))
 
 
 def _experts_interleaved(config: _Config, layers: int) -> int:
     """Llama 4: moe_layers, or every interleave_moe_layer_step-th layer."""
     if config.get("moe_layers") is not None:
-        return len(config.some_layers("moe_layers", layers))
+        return len(config.layer_numbers("moe_layers", layers))
     return layers // config.count("interleave_moe_layer_step")
 
 
@@ -105,16 +105,16 @@ def _window_above(config: _Config, layers: int) -> int:
     """Qwen: the layers above max_window_layers."""
     if config.get("max_window_layers") is None:
         raise config.missing("max_window_layers", "beside use_sliding_window")
-    return max(0, layers - config.count("max_window_layers", least=0))
+    return max(0, layers - config.count("max_window_layers", minimum=0))
 
 
 def _window_listed(config: _Config, layers: int) -> int:
-    """Qwen with experts: releases of transformers disagree on the layers, so they must be listed."""
+    """Qwen with experts: releases of transformers disagree on the layers, so the list is required."""
     raise config.missing("layer_types", "beside use_sliding_window")
 
 
 def _window_but_nth(config: _Config, layers: int, nth: int, field: str = "") -> int:
-    """All layers but every nth, which attends to everything."""
+    """All layers except every nth, which has full attention."""
     return layers - layers // (config.count(field) if field and config.get(field) is not None else nth)
 
 
@@ -122,19 +122,19 @@ _window_alternating = partial(_window_but_nth, nth=2)
 
 
 def _window_rotary(config: _Config, layers: int) -> int:
-    """Llama 4: the layers with rotary positions, 1 in no_rope_layers; when it is empty, all but every fourth."""
+    """Llama 4: the layers with rotary positions, 1 in no_rope_layers; without the list, all but every fourth."""
     if config.get("no_rope_layers"):
-        return config.one_a_layer("no_rope_layers", layers, (0, 1)).count(1)
+        return config.entry_per_layer("no_rope_layers", layers, (0, 1)).count(1)
     return _window_but_nth(config, layers, 4, "no_rope_layer_interval")
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What a model type leaves unsaid in its `config.json`, and the fields that it must say.
+    """Defaults and required fields of a model type's `config.json`.
 
-    A field whose default is a number of the type's configuration class, not a consequence of other fields, is required:
-    a guess would go unnoticed. The exceptions are which layers have a window, where all models of a type share it, and
-    `defaults`, which published models of a type leave out.
+    A field whose default in the type's configuration class is a number, rather than derived from other fields, is
+    required, because a wrong guess would go unnoticed. The exceptions: which layers have a window, if all models of the
+    type share it, and `defaults`, which published models of the type omit.
     """
 
     required: tuple[str, ...] = ()
@@ -143,10 +143,10 @@ class _Family:
     latent: bool = False
     sparse: bool = False
     d_ff: str = "intermediate_size"
-    experts: Layers | None = None
+    experts: LayerCount | None = None
     expert_d_ff: str = "moe_intermediate_size"
-    shared: str = ""  # the width of what every token visits, or n_shared_experts of the width of a routed one
-    window: Layers | None = None  # where `layer_types` does not say it
+    shared: str = ""  # field with the width of the shared experts, or their number (n_shared_experts)
+    window: LayerCount | None = None  # used where there is no `layer_types`
     window_tokens: str = "sliding_window"
     window_switch: str = ""
     defaults: Mapping[str, int] = field(default_factory=dict)
@@ -197,7 +197,7 @@ _FAMILIES = {
     "qwen3_moe": _QWEN_MOE,
 }
 _WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
-_OF_THE_WRAPPER = ("_name_or_path", "quantization_config", "tie_word_embeddings")
+_WRAPPER_FIELDS = ("_name_or_path", "quantization_config", "tie_word_embeddings")
 
 _SHAPE = {
     "layers": "num_hidden_layers",
@@ -212,7 +212,7 @@ _LATENT = {
     "v_head_dim": "v_head_dim",
 }
 _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
-_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # transformers reads each as the other
+_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
 
 _BITS = {4: "int4", 8: "int8"}
 _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
@@ -224,13 +224,13 @@ _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
     "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
 }
 _FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
-_KEPT = ("modules_to_not_convert", "ignore", "exclude_modules")
+_UNQUANTISED_MODULES = ("modules_to_not_convert", "ignore", "exclude_modules")
 
 
 def model_fields(config: object, where: str) -> dict[str, Any]:
     """Translate a `config.json` into the keys of a model file.
 
-    Raises CatalogueError when the architecture is not supported, or a field of its shape is missing or no count.
+    Raises CatalogueError for an unsupported architecture, or a missing or malformed field.
     """
     opened, family = _open(config, where)
     missing = [field for field in _SHAPE.values() if opened.get(field) is None]
@@ -251,7 +251,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
 
 
 def _open(config: object, where: str) -> tuple[_Config, _Family]:
-    """The fields of the text model, which a wrapper holds in `text_config`, and its family."""
+    """The fields of the text model, in a wrapper those of `text_config`, and its family."""
     if not isinstance(config, Mapping):
         raise CatalogueError(f"{where}: expected a JSON object, as in a Hugging Face config.json")
     model_type = config.get("model_type")
@@ -271,10 +271,10 @@ def _open(config: object, where: str) -> tuple[_Config, _Family]:
     if not isinstance(inner, Mapping):
         raise opened.wrong("text_config", "a JSON object")
     if inner.get("model_type", expected) != expected:
-        raise opened.wrong("text_config.model_type", f"{expected!r} in {opened.home}")
-    outer = {name: config[name] for name in _OF_THE_WRAPPER if name in config and inner.get(name) in (None, "")}
+        raise opened.wrong("text_config.model_type", f"{expected!r} in {opened.container}")
+    outer = {name: config[name] for name in _WRAPPER_FIELDS if name in config and inner.get(name) in (None, "")}
     fields = {**_FAMILIES[expected].defaults, **inner, **outer, "model_type": model_type}
-    return _Config(fields, where, f"the text_config of {opened.home}"), _FAMILIES[expected]
+    return _Config(fields, where, f"the text_config of {opened.container}"), _FAMILIES[expected]
 
 
 def _heads(config: _Config) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def _heads(config: _Config) -> dict[str, Any]:
 
 
 def _latent(config: _Config, family: _Family) -> dict[str, Any]:
-    """Latent attention, and the indexer of sparse attention, which every layer must have of its own."""
+    """Latent attention, and the indexer of sparse attention, which must not be shared between layers."""
     mla = {name: config.count(source) for name, source in _LATENT.items()}
     if config.get("q_lora_rank") is not None:
         mla["q_lora_rank"] = config.count("q_lora_rank")
@@ -304,13 +304,13 @@ def _latent(config: _Config, family: _Family) -> dict[str, Any]:
 
 
 def _mlp(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
-    """The width of the dense MLPs, where there are any, and the experts."""
+    """The width of the dense MLPs, and the experts, where the model has them."""
     if family.experts is None:
         return {"d_ff": config.count(family.d_ff)}
     if config.get("mlp_layer_types") is None:
         with_experts = family.experts(config, layers)
     else:
-        with_experts = config.one_a_layer("mlp_layer_types", layers, ("dense", "sparse")).count("sparse")
+        with_experts = config.entry_per_layer("mlp_layer_types", layers, ("dense", "sparse")).count("sparse")
     dense = {"d_ff": config.count(family.d_ff)} if with_experts < layers else {}
     if not with_experts:
         return dense
@@ -321,7 +321,7 @@ def _mlp(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
     if len(set(stated.values())) > 1:
         raise config.fault(" but ".join(f"{name} = {count}" for name, count in stated.items()))
     d_ff = config.count(family.expert_d_ff)
-    shared = 0 if config.get(family.shared) is None else config.count(family.shared, least=0)
+    shared = 0 if config.get(family.shared) is None else config.count(family.shared, minimum=0)
     moe = {
         "layers": with_experts,
         "experts": max(stated.values()),
@@ -333,7 +333,7 @@ def _mlp(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
 
 
 def _window(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
-    """The window, where the model type has one and the configuration switches it on."""
+    """The window, where the model type has one and the configuration enables it."""
     if family.window is None or config.get(family.window_tokens) is None:
         return {}
     if family.window_switch and not config.flag(family.window_switch, False):
@@ -342,12 +342,12 @@ def _window(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
         windowed = family.window(config, layers)
     else:
         known = ("full_attention", "sliding_attention", "chunked_attention")
-        windowed = layers - config.one_a_layer("layer_types", layers, known).count("full_attention")
+        windowed = layers - config.entry_per_layer("layer_types", layers, known).count("full_attention")
     return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
 
 
 def _native(config: _Config, layers: int, has_experts: bool) -> dict[str, Any]:
-    """The dtype of the published weights, where it is not bf16."""
+    """The dtype of the published weights, unless it is bf16."""
     scheme = config.get("quantization_config")
     if scheme is None:
         return {}
@@ -366,7 +366,7 @@ def _native(config: _Config, layers: int, has_experts: bool) -> dict[str, Any]:
 
 
 def _dtype_of_groups(config: _Config, dtypes: Mapping[Any, str]) -> str:
-    """The one dtype of all groups of compressed-tensors."""
+    """The dtype shared by all groups of compressed-tensors. Raises CatalogueError if they differ."""
     field = "quantization_config.config_groups"
     groups = config.get(field)
     weights = [config.get(f"{field}.{group}.weights") for group in groups] if isinstance(groups, Mapping) else []
@@ -377,11 +377,11 @@ def _dtype_of_groups(config: _Config, dtypes: Mapping[Any, str]) -> str:
 
 
 def _keeps_attention(scheme: Mapping[str, Any], layers: int) -> bool:
-    """Whether the modules that are not quantised hold the attention of all layers: a pattern, or each by its number."""
-    lists = [scheme.get(key) for key in _KEPT]
-    modules = [module for some in lists if isinstance(some, list) for module in some if isinstance(module, str)]
+    """Whether the attention of all layers is unquantised, listed by a pattern or by the numbers of the layers."""
+    lists = [scheme.get(key) for key in _UNQUANTISED_MODULES]
+    modules = [module for names in lists if isinstance(names, list) for module in names if isinstance(module, str)]
     tails = {m: m.rpartition("attn")[2] for m in modules if "attn" in m and "vision" not in m}
-    # All of an attention, or its output: a part of it alone, such as an indexer, is not worth a dtype of its own.
+    # The whole attention, or its output projection: other parts, such as an indexer, are too small to matter.
     whole = [m for m, tail in tails.items() if not re.search(r"\w", tail) or re.search(r"\bo\W*_proj", tail)]
     numbers = [re.search(r"[0-9]{1,9}", module) for module in whole]
     named = {int(number[0]) for number in numbers if number}

@@ -1,4 +1,4 @@
-"""The catalogue: models, chips and price books, and how one is found by its id."""
+"""Loading of models, chips and price books by id or path."""
 
 from functools import cache
 from pathlib import Path
@@ -12,15 +12,16 @@ from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
-from servesat.core.validation import nearest, read_json, read_toml, validate
+from servesat.core.reading import read_json, read_toml
+from servesat.core.validation import nearest, validate
 
 Record = TypeVar("Record", bound=Sourced)
 
 
 def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
-    """Load a model by catalogue id, or from the path of a `.toml`, a Hugging Face `config.json`, or a folder with one.
+    """Load a model by catalogue id, or from the path of a `.toml`, a Hugging Face `config.json`, or the folder of one.
 
-    Paths are relative to `folder`. Raises CatalogueError when there is none, or when it is malformed.
+    Paths are relative to `folder`. Raises CatalogueError for a missing or malformed model.
     """
     path = Path(reference)
     if (folder / path / "config.json").is_file():
@@ -62,7 +63,7 @@ def price_book_ids() -> list[str]:
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of the catalogue's files: kind is `models` or `hardware`."""
+    """The JSON schema of the catalogue's files; `kind` is `models` or `hardware`."""
     if kind == "models":
         return ModelSpec.model_json_schema()
     _, schema = models_json_schema([(Chip, "validation"), (PriceBook, "validation")], title="Hardware")
@@ -75,7 +76,7 @@ def _load(record: type[Record], reference: str, folder: Path, shelf: str, noun: 
     known = _ids(shelf)
     if reference not in known:
         raise CatalogueError(f"no {noun} '{reference}' in the catalogue; {nearest(reference, known)}")
-    entry: Record = _read_once(record, shelf_of(shelf) / f"{reference}.toml")
+    entry: Record = _read_cached(record, shelf_of(shelf) / f"{reference}.toml")
     return entry
 
 
@@ -84,8 +85,8 @@ def _read(record: type[Record], path: Path) -> Record:
     return validate(record, fields, where=str(path), error=CatalogueError)
 
 
-_read_once = cache(_read)
-"""The catalogue's own files do not change while a program runs; a user's may."""
+_read_cached = cache(_read)
+"""Files of the catalogue are cached: they do not change while a program runs, as a user's files may."""
 
 
 def _ids(shelf: str) -> list[str]:
@@ -93,6 +94,6 @@ def _ids(shelf: str) -> list[str]:
 
 
 def shelf_of(shelf: str) -> Path:
-    """Where a shelf of the catalogue lies: inside the installed package, else in the checkout."""
+    """The folder of a shelf of the catalogue: in the installed package, else in the checkout."""
     packaged = Path(__file__).parents[1] / "data" / shelf
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / shelf

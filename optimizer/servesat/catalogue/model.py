@@ -1,4 +1,4 @@
-"""Models: the shape of a transformer, as far as its cost depends on it."""
+"""Models: the shape of a transformer, as far as cost depends on it."""
 
 from typing import Annotated, Any, Self
 
@@ -8,17 +8,19 @@ from servesat.catalogue.record import Sourced
 from servesat.core.validation import Count, Dtype, Positive, Strict
 
 Flag = Annotated[bool, Field(strict=True)]
-Some = Annotated[int, Field(strict=True, ge=0, le=10**12)]
+CountOrZero = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class Experts(Strict):
-    """A mixture of experts, which stands for the MLP in some of the layers."""
+    """A mixture of experts, which replaces the MLP in some layers."""
 
     layers: Count = Field(description="Layers with experts; the others have the dense MLP of width d_ff.")
     experts: Count = Field(description="E, routed experts of a layer.")
     experts_per_token: Count = Field(description="k, routed experts that a token visits.")
-    d_ff: Count = Field(description="F_e, width of one routed expert.")
-    shared_d_ff: Some = Field(default=0, description="F_s, width of what every token visits: all shared experts.")
+    d_ff: Count = Field(description="F_e, width of a routed expert.")
+    shared_d_ff: CountOrZero = Field(
+        default=0, description="F_s, total width of the shared experts, which every token visits."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -28,21 +30,21 @@ class Experts(Strict):
 
 
 class LatentAttention(Strict):
-    """Multi-head latent attention: the cache holds one latent a token, which all heads share."""
+    """Multi-head latent attention: the cache holds one latent per token, which all heads share."""
 
     q_lora_rank: Count | None = Field(default=None, description="Width of the queries' latent; absent: none.")
     kv_lora_rank: Count = Field(description="Width of the latent that the cache holds.")
     nope_head_dim: Count = Field(description="Width of a head's queries and keys without position.")
-    rope_head_dim: Count = Field(description="Width of the rotary keys, which the cache holds beside the latent.")
+    rope_head_dim: Count = Field(description="Width of the rotary keys, which the cache holds with the latent.")
     v_head_dim: Count = Field(description="Width of a head's values.")
 
 
 class SparseAttention(Strict):
-    """Attention to the tokens that an indexer selects: it reads a small key of each token, and few whole ones."""
+    """Attention to the tokens that an indexer selects, by reading a small key of each token."""
 
-    tokens: Count = Field(description="Tokens attended to, of those held.")
+    tokens: Count = Field(description="Tokens attended to, of those in the cache.")
     index_heads: Count = Field(description="Heads of the indexer.")
-    index_head_dim: Count = Field(description="Width of the key that the indexer holds and reads of each token.")
+    index_head_dim: Count = Field(description="Width of the key that the indexer stores and reads for each token.")
 
 
 class NativeWeights(Strict):
@@ -53,23 +55,23 @@ class NativeWeights(Strict):
 
 
 def _heads_or_latent(schema: dict[str, Any]) -> None:
-    """Say in the JSON schema that a file has `mla`, or `kv_heads` and `head_dim`."""
-    of_heads = ["kv_heads", "head_dim"]
-    schema["required"] = [name for name in schema["required"] if name not in of_heads]
-    schema["anyOf"] = [{"required": of_heads}, {"required": ["mla"]}]
+    """Require `mla`, or `kv_heads` and `head_dim`, in the JSON schema."""
+    heads = ["kv_heads", "head_dim"]
+    schema["required"] = [name for name in schema["required"] if name not in heads]
+    schema["anyOf"] = [{"required": heads}, {"required": ["mla"]}]
 
 
 class ModelSpec(Sourced):
     """The shape of a transformer: full, grouped-query, windowed, latent or sparse attention; dense MLPs or experts.
 
-    With latent attention the cache holds one latent, as if of one KV head: `kv_heads` is 1 and `head_dim` follows.
+    Latent attention counts as a single KV head: `kv_heads` is 1 and `head_dim` follows.
     """
 
     model_config = ConfigDict(json_schema_extra=_heads_or_latent)
 
     layers: Count = Field(description="L, transformer layers.")
     d_model: Count = Field(description="D, width of the residual stream.")
-    d_ff: Some = Field(default=0, description="F, width of the dense MLP; 0 where every layer has experts.")
+    d_ff: CountOrZero = Field(default=0, description="F, width of the dense MLP; 0 where every layer has experts.")
     query_heads: Count = Field(description="N, query heads.")
     kv_heads: Count = Field(description="K, key and value heads.")
     head_dim: Count = Field(description="H, width of a head.")
@@ -77,21 +79,22 @@ class ModelSpec(Sourced):
     gated_mlp: Flag = Field(default=True, description="Three MLP matrices (gate, up, down) rather than two.")
     tied_embeddings: Flag = Field(default=False, description="One matrix serves as input and output embedding.")
     window_tokens: Count | None = Field(
-        default=None, description="Sliding window, or chunk, of the layers that have one [tokens]."
+        default=None, description="Sliding window, or chunk, of the windowed layers [tokens]."
     )
-    window_layers: Some = Field(default=0, description="How many layers attend over the window only.")
-    moe: Experts | None = Field(default=None, description="Experts, of a model that has them.")
-    mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model that has it.")
-    sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model that has it.")
+    window_layers: CountOrZero = Field(default=0, description="Layers that attend over the window only.")
+    moe: Experts | None = Field(default=None, description="Experts, of a mixture-of-experts model.")
+    mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
+    sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
     native: NativeWeights | None = Field(default=None, description="The dtype of the published weights, if not bf16.")
     nominal_parameters: Positive | None = Field(
-        default=None, description="The round number of parameters its publisher uses; counted from the shape if absent."
+        default=None,
+        description="The round number of parameters that the publisher uses; absent: counted from the shape.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _latent_heads(cls, data: Any) -> Any:
-        """Give latent attention its one KV head, as wide as what is compared with a query."""
+        """Give latent attention a single KV head, as wide as the keys."""
         if not isinstance(data, dict) or not isinstance(data.get("mla"), dict):
             return data
         widths = [data["mla"].get(key) for key in ("nope_head_dim", "rope_head_dim")]
@@ -114,7 +117,7 @@ class ModelSpec(Sourced):
                     f"mla: expected no kv_heads and no head_dim, or kv_heads = 1 and head_dim = {head_dim}"
                 )
         if self.sparse is not None and self.window_layers:
-            raise ValueError("sparse: expected no window_layers beside it")
+            raise ValueError("sparse: expected no window_layers with it")
         self._check_experts()
         return self
 
@@ -126,7 +129,7 @@ class ModelSpec(Sourced):
             raise ValueError(
                 "d_ff is missing: the layers without experts need it"
                 if self.d_ff == 0
-                else f"d_ff = {self.d_ff}: expected none, for every layer has experts"
+                else f"d_ff = {self.d_ff}: expected none, because every layer has experts"
             )
         if self.moe is not None and self.nominal_parameters is not None:
             matrices = 3 if self.gated_mlp else 2

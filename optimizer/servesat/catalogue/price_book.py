@@ -1,4 +1,4 @@
-"""Price books: what chips cost at one date, by cloud, region and purchase."""
+"""Price books: the prices of chips on a date, by cloud, region and purchase."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -12,36 +12,36 @@ Purchase = Literal["on_demand", "spot", "reserved"]
 
 
 class Price(Strict):
-    """What a chip costs for an hour, where and how it is bought, and where that is written.
+    """The hourly price of a chip, where and how it is bought, and the source of the price.
 
-    A chip that is sold by the instance has the price of the instance: its chip-hour is that over `instance_chips`.
+    The chip-hour of a chip that is sold by the instance is the price of the instance over `instance_chips`.
     """
 
     usd_per_chip_hour: Usd
     purchase: Purchase = "on_demand"
     cloud: Text | None = None
-    region: Text | None = Field(default=None, description="Absent: the same everywhere.")
+    region: Text | None = Field(default=None, description="Absent: the same price in every region.")
     instance: Text | None = None
-    instance_chips: Count | None = Field(default=None, description="Chips of the instance that is sold.")
+    instance_chips: Count | None = Field(default=None, description="Chips in the instance.")
     usd_per_instance_hour: Usd | None = None
     source: Text
     note: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _of_the_instance(cls, data: Any) -> Any:
-        """Give a chip that is sold by the instance its share of the price."""
+    def _share_of_instance(cls, data: Any) -> Any:
+        """Derive the price of a chip from the price of its instance."""
         if not isinstance(data, Mapping) or "usd_per_chip_hour" in data:
             return data
-        whole, chips = data.get("usd_per_instance_hour"), data.get("instance_chips")
-        if whole is not None and chips is None:
-            raise ValueError("instance_chips is missing: usd_per_instance_hour is the price of so many")
-        if isinstance(whole, int | float) and isinstance(chips, int) and chips > 0:
-            return {**data, "usd_per_chip_hour": whole / chips}
+        usd, chips = data.get("usd_per_instance_hour"), data.get("instance_chips")
+        if usd is not None and chips is None:
+            raise ValueError("instance_chips is missing: usd_per_instance_hour is the price of that many chips")
+        if isinstance(usd, int | float) and isinstance(chips, int) and chips > 0:
+            return {**data, "usd_per_chip_hour": usd / chips}
         return data
 
     @model_validator(mode="after")
-    def _one_price(self) -> Self:
+    def _consistent(self) -> Self:
         if (self.usd_per_instance_hour is None) != (self.instance_chips is None):
             raise ValueError("usd_per_instance_hour and instance_chips go together")
         if self.usd_per_instance_hour is not None and self.instance_chips is not None:
@@ -51,23 +51,23 @@ class Price(Strict):
         return self
 
 
-def _several(value: Any) -> Any:
-    """One offer may stand without a list around it."""
+def _as_list(value: Any) -> Any:
+    """Accept a single price without a list around it."""
     return [value] if isinstance(value, Mapping | Price) else value
 
 
 class PriceBook(Sourced):
-    """Prices of chips at one date: one or several for each, by cloud, region and purchase."""
+    """Prices of chips on a date: one or several per chip, by cloud, region and purchase."""
 
-    chips: dict[str, Annotated[tuple[Price, ...], Field(min_length=1), BeforeValidator(_several)]] = Field(min_length=1)
+    chips: dict[str, Annotated[tuple[Price, ...], Field(min_length=1), BeforeValidator(_as_list)]] = Field(min_length=1)
 
     def cheapest(self, chip: str, purchase: Purchase, region: str | None) -> Price | None:
-        """The lowest price of a chip bought in this way, in this region if one is given; None where there is none."""
-        offers = [price for price in self.chips.get(chip, ()) if price.purchase == purchase]
-        here = [price for price in offers if region is None or price.region in (None, region)]
-        return min(here, key=lambda price: price.usd_per_chip_hour, default=None)
+        """The lowest price of a chip for a purchase, in a region if given; None where there is no such price."""
+        prices = [price for price in self.chips.get(chip, ()) if price.purchase == purchase]
+        in_region = [price for price in prices if region is None or price.region in (None, region)]
+        return min(in_region, key=lambda price: price.usd_per_chip_hour, default=None)
 
     @property
     def regions(self) -> set[str]:
-        """The regions that some price of the book names."""
+        """The regions named by prices of the book."""
         return {price.region for prices in self.chips.values() for price in prices if price.region is not None}

@@ -1,4 +1,4 @@
-"""What the catalogue's files have in common: a name, a date, and the source of each figure."""
+"""The fields shared by the catalogue's files: a name, a date, and the source of each figure."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -12,12 +12,14 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Sourced(Strict):
-    """A record whose numbers name their sources, by field; `default` covers the fields not named."""
+    """A record that names the source of each field; `default` covers fields without their own entry."""
 
     id: str = Field(default="", max_length=200, description="The file's name, or the name of an inline record.")
     name: Text
-    checked: date | None = Field(default=None, description="When the figures were last compared with their sources.")
-    sources: dict[str, Text] = Field(default={}, description="Where each figure comes from, by field name.")
+    checked: date | None = Field(
+        default=None, description="Date on which the figures were last compared with their sources."
+    )
+    sources: dict[str, Text] = Field(default={}, description="Source of each figure, by field name.")
 
     @model_validator(mode="before")
     @classmethod

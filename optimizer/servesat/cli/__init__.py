@@ -1,4 +1,4 @@
-"""The command line: reads arguments, calls the library, prints; no logic of its own."""
+"""The command line: reads arguments, calls the library and prints."""
 
 from typing import Annotated
 
@@ -8,8 +8,10 @@ from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
 from servesat.cli.catalogue import chips, models, prices, schema
 from servesat.cli.fleet import fleet
-from servesat.cli.questions import frontier, modes, whatif
+from servesat.cli.frontier import frontier
+from servesat.cli.modes import modes
 from servesat.cli.solving import solve, verify, why
+from servesat.cli.whatif import whatif
 
 app = typer.Typer(
     help="Find the cheapest way to serve an open model within your limits, and prove it.",

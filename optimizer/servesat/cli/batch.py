@@ -1,4 +1,4 @@
-"""The command that solves many specs."""
+"""The command `servesat batch`."""
 
 from collections import Counter
 from contextlib import closing
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import INTERRUPTED, AsJson, errors_told
+from servesat.cli.common import INTERRUPTED, AsJson, report_errors
 
 if TYPE_CHECKING:
     from servesat.core.journal import Journal, Memory
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 def batch(
     specs: Annotated[list[str], typer.Argument(metavar="DIR|GLOB...", help="Folders, patterns, or files of specs.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a table, a row a spec: .csv, .parquet or .json.")
+        Path | None, typer.Option(metavar="FILE", help="Write a table with a row per spec: .csv, .parquet or .json.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of --out that was cut off.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run of --out that was cut off.")] = False,
     time_limit: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="Stop at S seconds a spec, with its gap.")
+        float | None, typer.Option(min=0.001, metavar="S", help="Stop each spec after S seconds, with its gap.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if left out.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Solve any number of deployments and fleets, and put the answers into one table.
+    """Solve any number of deployments and fleets, and put the answers into a table.
 
     Exit codes: 0 every spec has an answer, 1 some have none or an error, 2 a usage error, 130 cut off.
     """
-    with errors_told():
+    with report_errors():
         from servesat.core.journal import Journal, Memory
         from servesat.report.files import TABLES, write_table
         from servesat.report.progress import progress
@@ -40,20 +40,22 @@ def batch(
             raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(TABLES)}, in a folder")
         if resume and out is None:
             raise typer.BadParameter("--resume: give the --out of the run that was cut off")
-        asked = Batch(tuple(spec_files(specs)), time_limit)
-        total = len(asked.paths)
+        job = Batch(tuple(spec_files(specs)), time_limit)
+        total = len(job.paths)
         with closing(Memory() if out is None else Journal(out, QUESTION, resume=resume)) as store:
-            left = asked.left(store)
+            pending = job.pending(store)
             if resume:
-                typer.echo(f"going on: {total - len(left):,} of {total:,} specs have an answer that stands", err=True)
-            with progress("specs", total, total - len(left)) as on_progress:
-                complete = asked.run(store, left, workers, on_progress)
+                typer.echo(
+                    f"going on: {total - len(pending):,} of {total:,} specs have an answer that stands", err=True
+                )
+            with progress("specs", total, total - len(pending)) as on_progress:
+                complete = job.run(store, pending, workers, on_progress)
             if out is not None and complete:
-                write_table(out, asked.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
+                write_table(out, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
                 typer.echo(f"wrote {out}", err=True)
             try:
-                counts = _report(asked, store, as_json)
-            finally:  # the table is written, whoever reads the report
+                counts = _report(job, store, as_json)
+            finally:  # the table is written even if printing fails
                 if complete and isinstance(store, Journal):
                     store.remove()
         if not complete:
@@ -62,16 +64,16 @@ def batch(
     raise typer.Exit(0 if set(counts) <= set(ANSWERED) else 1)
 
 
-def _report(asked: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[str]:
+def _report(job: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[str]:
     """Print the answers, and count the statuses."""
     from servesat.report.batch import print_batch
     from servesat.report.files import json_lines
     from servesat.report.terminal import console
 
-    counts = Counter(row["status"] for row in asked.rows(store))
+    counts = Counter(row["status"] for row in job.rows(store))
     if as_json:
-        for line in json_lines(asked.rows(store), {}, under="rows"):
+        for line in json_lines(job.rows(store), {}, under="rows"):
             typer.echo(line)
     else:
-        print_batch(console(), asked.rows(store), counts)
+        print_batch(console(), job.rows(store), counts)
     return counts

@@ -1,21 +1,19 @@
-"""The commands around the scaling book: book and figure."""
+"""The commands of the scaling book: book and figure."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from servesat.cli.common import AsJson, errors_told
+from servesat.cli.common import AsJson, print_json, report_errors
 
 
 def book(as_json: AsJson = False) -> None:
-    """Answer the scaling book's serving chapter beside its printed figures, and its worked problems."""
+    """Compare the printed figures of the scaling book's serving chapter with ours, and solve its worked problems."""
     from servesat.report import book as report
 
     if as_json:
-        from servesat.report.documents import dumps
-
-        typer.echo(dumps(report.book_document()))
+        print_json(report.book_document())
         return
     from servesat.report.terminal import console
 
@@ -24,25 +22,25 @@ def book(as_json: AsJson = False) -> None:
 
 def figure(
     kind: Annotated[
-        Literal["pareto", "breakdown"], typer.Argument(help="Throughput against latency, or a step's parts.")
+        Literal["pareto", "breakdown"], typer.Argument(help="Throughput against latency, or the parts of a step.")
     ],
-    out: Annotated[Path, typer.Option(help="Where to: .html (with a slider), .png, .svg or .pdf.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .html (with a slider), .png, .svg or .pdf.")],
     model: Annotated[str, typer.Option(help="A model's id, or the path of a file.")] = "llama-3-70b",
     chip: Annotated[str, typer.Option(help="A chip's id, or the path of a file.")] = "tpu-v5e",
     topology: Annotated[
-        str | None, typer.Option(help="A slice of the chip, all of it one replica; 4x4, or 8 chips, if left out.")
+        str | None, typer.Option(help="A slice of the chip, used as a single replica; default: 4x4, else 8 chips.")
     ] = None,
     weights: Annotated[str, typer.Option(help="Dtype of the weights.")] = "int8",
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
     contexts: Annotated[
-        str, typer.Option(help="Contexts of the slider [tokens].")
+        str, typer.Option(help="Contexts on the slider [tokens].")
     ] = "2048,4096,8192,16384,32768,65536",
-    max_batch: Annotated[int, typer.Option(min=1, max=10**5, help="Largest batch to draw.")] = 512,
+    max_batch: Annotated[int, typer.Option(min=1, max=10**5, help="Largest batch drawn.")] = 512,
     price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
 ) -> None:
     """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
-    with errors_told():
+    with report_errors():
         from servesat.report.charts import draw
         from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
 

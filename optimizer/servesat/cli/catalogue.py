@@ -6,25 +6,25 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, errors_told
+from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, print_json, report_errors
 
 
 class _Shelf(TyperGroup):
-    """A command that lists a shelf, shows the entry named, or does what one of its subcommands does."""
+    """A command group: lists a shelf of the catalogue, shows an entry by its id, or runs a subcommand."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Take what is no subcommand for the entry to show."""
+        """Treat a word that is not a subcommand as the id of an entry to show."""
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 
 Reference = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
-models = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List the models, show one, or import one.")
-chips = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List the chips, show one, or rank them for a model.")
+models = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show or import models.")
+chips = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show or rank chips.")
 
 
 @models.callback()
 def list_models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models of the catalogue; `servesat models MODEL` shows one."""
+    """List the models of the catalogue; `servesat models MODEL` shows a model."""
     context.obj = as_json
     if context.invoked_subcommand is None:
         from servesat.report import listings
@@ -34,29 +34,29 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @models.command("show")
 def show_model(context: typer.Context, model: Reference, as_json: AsJson = False) -> None:
-    """Show one model."""
-    with errors_told():
+    """Show a model."""
+    with report_errors():
         from servesat.report import listings
 
         entry = listings.model_entry(model)
         if as_json or context.obj:
             _print(entry, as_json=True)
             return
-        measured = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
+        accuracies = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
         _print(entry, as_json=False)
-        for rows in measured:
+        for rows in accuracies:
             if rows:
-                _print(listings.short(rows, "source"), as_json=False)
+                _print(listings.without_columns(rows, "source"), as_json=False)
 
 
 @models.command("import")
 def import_model(
-    source: Annotated[str, typer.Argument(help="A config.json, a folder with one, or the id of a model on the Hub.")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the model file here: my-model.toml.")] = None,
+    source: Annotated[str, typer.Argument(help="A config.json, its folder, or the id of a model on the Hub.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the model file: my-model.toml.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a Hugging Face config.json into a model file, printed unless --out says where to write it."""
-    with errors_told():
+    """Turn a Hugging Face config.json into a model file, printed unless --out names a file."""
+    with report_errors():
         from servesat.catalogue.hub import import_model, toml_text
         from servesat.core.errors import ServesatError
 
@@ -79,7 +79,7 @@ def import_model(
 
 @chips.callback()
 def list_chips(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the chips of the catalogue; `servesat chips CHIP` shows one."""
+    """List the chips of the catalogue; `servesat chips CHIP` shows a chip."""
     context.obj = as_json
     if context.invoked_subcommand is None:
         from servesat.report import listings
@@ -89,8 +89,8 @@ def list_chips(context: typer.Context, as_json: AsJson = False) -> None:
 
 @chips.command("show")
 def show_chip(context: typer.Context, chip: Reference, as_json: AsJson = False) -> None:
-    """Show one chip."""
-    with errors_told():
+    """Show a chip."""
+    with report_errors():
         from servesat.report import listings
 
         _print(listings.chip_entry(chip), as_json or context.obj)
@@ -99,10 +99,10 @@ def show_chip(context: typer.Context, chip: Reference, as_json: AsJson = False) 
 @chips.command("rank")
 def rank_chips(
     model: Annotated[str, typer.Argument(help="A model's id, or the path of a file.")],
-    context_tokens: Annotated[int, typer.Option("--context", min=1, help="KV cache of a sequence [tokens].")] = 8192,
+    context_tokens: Annotated[int, typer.Option("--context", min=1, help="Context of a sequence [tokens].")] = 8192,
     tpot: Annotated[float | None, typer.Option(metavar="MS", help="Longest time per output token [ms].")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Dtype of the weights; what the model is published in, or int8, if left out.")
+        str | None, typer.Option(help="Dtype of the weights; default: the published dtype, else int8.")
     ] = None,
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
@@ -112,78 +112,76 @@ def rank_chips(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .html, .png, .svg or .pdf.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare every chip with a price for one model: what a dollar buys, where it binds, and its best plan."""
-    with errors_told():
+    """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan."""
+    with report_errors():
         from servesat.catalogue.load import chip_ids, load_model
-        from servesat.questions.chip_ranking import rank
+        from servesat.questions.chip_ranking import ranked_chips
 
         native = load_model(model).native
-        held = weights or (native.dtype if native else "int8")
+        weights = weights or (native.dtype if native else "int8")
         prices = {"price_book": price_book, "region": region, "purchase": purchase}
         question = {
             "model": model,
             "workload": {"context_tokens": context_tokens},
             "slo": {} if tpot is None else {"tpot_ms": tpot},
-            "search": {"weights": [held], "kv_cache": [kv_cache], "compute": [compute]},
+            "search": {"weights": [weights], "kv_cache": [kv_cache], "compute": [compute]},
             **{key: value for key, value in prices.items() if value is not None},
         }
-        ranks = rank(question)
-        unpriced = sorted({*chip_ids()} - {one.chip for one in ranks})
+        ranked = ranked_chips(question)
+        unpriced = sorted({*chip_ids()} - {entry.chip for entry in ranked})
         if unpriced:
-            typer.echo(f"note: without a price among these, and left out: {', '.join(unpriced)}", err=True)
-        from servesat.report.ranking import print_ranks, rank_chart, rank_document
+            typer.echo(f"note: chips without a price are left out: {', '.join(unpriced)}", err=True)
+        from servesat.report.ranking import print_ranking, rank_chart, rank_document
 
         if out is not None:
             from servesat.report.tornado import draw_tornado
 
-            draw_tornado(rank_chart(question, ranks), out)
+            draw_tornado(rank_chart(question, ranked), out)
             typer.echo(f"wrote {out}", err=True)
         if as_json:
-            _print(rank_document(ranks), as_json=True)
+            _print(rank_document(ranked), as_json=True)
         else:
             from servesat.report.terminal import console
 
-            print_ranks(console(), ranks)
+            print_ranking(console(), ranked)
 
 
 def prices(
-    book: Annotated[str | None, typer.Argument(help="An id, or the path of a file; every book if left out.")] = None,
-    chip: Annotated[str | None, typer.Option(metavar="ID", help="Offers of this chip only, cheapest first.")] = None,
+    book: Annotated[str | None, typer.Argument(help="An id, or the path of a file; default: every book.")] = None,
+    chip: Annotated[str | None, typer.Option(metavar="ID", help="Prices of this chip only, cheapest first.")] = None,
     region: Region = None,
     purchase: Annotated[
-        Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="Offers of this kind only.")
+        Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="Prices of this purchase only.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the prices of every price book, or of one, or compare those of a chip."""
-    with errors_told():
+    """List the prices of a price book, or of all of them, or compare the prices of a chip."""
+    with report_errors():
         from servesat.report import listings
 
-        whole = book is not None and chip is None and region is None and purchase is None
-        if whole and as_json:
+        whole_book = book is not None and chip is None and region is None and purchase is None
+        if whole_book and as_json:
             _print(listings.price_book_entry(book or ""), as_json)
         else:
             rows = listings.price_rows(book=book, chip=chip, region=region, purchase=purchase)
-            _print(rows if as_json else listings.short(rows, "source", "note"), as_json)
+            _print(rows if as_json else listings.without_columns(rows, "source", "note"), as_json)
 
 
-def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="Whose files.")]) -> None:
-    """Print the JSON schema of the catalogue's files."""
+def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="The files described.")]) -> None:
+    """Print the JSON schema of the model or hardware files."""
     from servesat.catalogue.load import json_schema
-    from servesat.report.documents import dumps
 
-    typer.echo(dumps(json_schema(shelf)))
+    print_json(json_schema(shelf))
 
 
-def _print(shown: list[dict[str, Any]] | dict[str, Any], as_json: bool) -> None:
+def _print(content: list[dict[str, Any]] | dict[str, Any], as_json: bool) -> None:
+    """Print the rows of a table, or the fields of an entry."""
     if as_json:
-        from servesat.report.documents import dumps
-
-        typer.echo(dumps(shown))
+        print_json(content)
         return
-    from servesat.report.terminal import console, print_entry, print_listing
+    from servesat.report.terminal import console, print_entry, print_rows
 
-    if isinstance(shown, list):
-        print_listing(console(), shown)
+    if isinstance(content, list):
+        print_rows(console(), content)
     else:
-        print_entry(console(), shown)
+        print_entry(console(), content)

@@ -1,9 +1,9 @@
-"""What every command shares: its options, and how errors are told."""
+"""What commands share: options, exit codes, reading a spec, printing JSON and reporting errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")]
 PriceBookName = Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")]
 Region = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this region only: us-central1.")]
 Purchase = Annotated[
-    Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="How chips are bought; on demand if left out.")
+    Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="How chips are bought; default: on_demand.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
@@ -30,8 +30,8 @@ Overrides = Annotated[
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """Print an error of ours as lines on standard error, and exit with 1."""
+def report_errors() -> Iterator[None]:
+    """Print the lines of a ServesatError on standard error and exit with 1."""
     try:
         yield
     except ServesatError as error:
@@ -41,10 +41,7 @@ def errors_told() -> Iterator[None]:
 
 
 def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
-    """Read a spec with the overrides of the command line, and the keys that have options of their own.
-
-    Notes go to standard error.
-    """
+    """Read a spec with the `--set` overrides and the keys that have an option. Notes go to standard error."""
     from servesat.spec.overrides import parse_override
     from servesat.spec.spec import Spec
 
@@ -53,7 +50,20 @@ def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
     except ServesatError as error:
         raise typer.BadParameter(str(error)) from None
     overrides |= {key: value for key, value in options.items() if value is not None}
-    loaded = Spec.load(path, overrides)
-    for note in (*loaded.notes, *loaded.notes_on(overrides)):
+    spec = Spec.load(path, overrides)
+    for note in (*spec.notes, *spec.notes_on(overrides)):
         typer.echo(f"note: {note}", err=True)
-    return loaded
+    return spec
+
+
+def note_left_out_modes(spec: "Spec") -> None:
+    """Note on standard error that disaggregated plans are left out of a question."""
+    if len(spec.in_one_pool().modes) < len(spec.modes):
+        typer.echo("note: disaggregated plans are left out: there are too many pairs of pools to compare", err=True)
+
+
+def print_json(document: Any) -> None:
+    """Print a JSON document."""
+    from servesat.report.documents import dumps
+
+    typer.echo(dumps(document))

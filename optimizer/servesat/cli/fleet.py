@@ -1,11 +1,11 @@
-"""The command that plans a fleet."""
+"""The command `servesat fleet`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, errors_told
+from servesat.cli.common import EXIT_CODES, AsJson, print_json, report_errors
 
 if TYPE_CHECKING:
     from servesat.fleet.plan import FleetResult
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 def fleet(
     spec: Annotated[Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.")],
     as_json: AsJson = False,
-    degrade: Annotated[
-        bool, typer.Option(help="Serve by priority what capacity allows, where it does not allow everything.")
-    ] = False,
+    degrade: Annotated[bool, typer.Option(help="Serve by priority as much as capacity allows.")] = False,
     compare: Annotated[
-        bool, typer.Option(help="Also what simpler policies cost, and what one more chip of each full quota saves.")
+        bool, typer.Option(help="Also show what simpler policies cost, and what another chip of each full quota saves.")
     ] = False,
     earlier: Annotated[
-        Path | None, typer.Option(metavar="PLAN.json", help="What runs today: the --json of an earlier plan.")
+        Path | None,
+        typer.Option(metavar="PLAN.json", help="The --json output of an earlier plan, which runs today."),
     ] = None,
     max_changes: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Start or stop no more replicas against --earlier.")
+        int | None, typer.Option(min=0, metavar="N", help="Start or stop at most N replicas against --earlier.")
     ] = None,
     usd_per_change: Annotated[
-        float | None, typer.Option(min=0, max=1e9, metavar="USD", help="What each of them costs; nothing if left out.")
+        float | None,
+        typer.Option(min=0, max=1e9, metavar="USD", help="Cost of starting or stopping a replica; default: 0."),
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; 300 if left out.")
+        float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; default: 300.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html).")
@@ -41,7 +41,7 @@ def fleet(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    with errors_told():
+    with report_errors():
         from servesat.fleet.plan import plan_fleet
         from servesat.fleet.policies import compared
         from servesat.report.fleet_files import WRITTEN
@@ -63,27 +63,26 @@ def fleet(
                 usd_per_change=usd_per_change or 0.0,
                 on_progress=on_progress,
             )
-        beside = compared(result, time_limit_s=time_limit) if compare else None
-        _report(result, beside, out, as_json)
+        comparison = compared(result, time_limit_s=time_limit) if compare else None
+        _report(result, comparison, out, as_json)
     raise typer.Exit(EXIT_CODES[result.status])
 
 
-def _report(result: "FleetResult", beside: "Comparison | None", out: Path | None, as_json: bool) -> None:
-    """Write the file, if there is a plan, and print what was asked for."""
+def _report(result: "FleetResult", comparison: "Comparison | None", out: Path | None, as_json: bool) -> None:
+    """Write the file, if there is a plan, and print the result."""
     if out is not None and EXIT_CODES[result.status] == 0:
         from servesat.report.fleet_files import write_fleet
 
-        write_fleet(result, beside, out)
+        write_fleet(result, comparison, out)
         typer.echo(f"wrote {out}", err=True)
     elif out is not None:
         typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
     if as_json:
-        from servesat.report.documents import dumps
         from servesat.report.fleet_document import fleet_document
 
-        typer.echo(dumps(fleet_document(result, beside)))
+        print_json(fleet_document(result, comparison))
     else:
         from servesat.report.fleet import print_fleet
         from servesat.report.terminal import console
 
-        print_fleet(console(), result, beside)
+        print_fleet(console(), result, comparison)

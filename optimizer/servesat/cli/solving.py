@@ -1,4 +1,4 @@
-"""The commands that answer one spec: solve, why and verify."""
+"""The commands solve, why and verify."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,15 +13,16 @@ from servesat.cli.common import (
     Purchase,
     Region,
     SpecPath,
-    errors_told,
     load,
+    print_json,
+    report_errors,
 )
 
 
 def solve(
     spec: SpecPath,
     as_json: AsJson = False,
-    explain: Annotated[bool, typer.Option(help="Also show every requirement's slack, and every slice.")] = False,
+    explain: Annotated[bool, typer.Option(help="Also show the cost and slack of each limit, and every slice.")] = False,
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
     ] = None,
@@ -31,7 +32,7 @@ def solve(
     overrides: Overrides = None,
     top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
     distinct: Annotated[
-        Literal["chip", "topology", "layout"], typer.Option(help="What makes plans distinct for --top.")
+        Literal["chip", "topology", "layout"], typer.Option(help="What makes two plans distinct for --top.")
     ] = "layout",
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a certificate that `servesat verify` can check.")
@@ -41,7 +42,7 @@ def solve(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    with errors_told():
+    with report_errors():
         loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
         from servesat.deployment.settings import Settings
@@ -56,11 +57,12 @@ def solve(
         elif certificate is not None:
             typer.echo(f"note: {certificate} is not written: the result is {result.status}", err=True)
         if as_json:
-            from servesat.report.documents import dumps, result_document
+            from servesat.report.documents import result_document
 
-            typer.echo(dumps(result_document(result)))
+            print_json(result_document(result))
         else:
-            from servesat.report.terminal import console, print_result
+            from servesat.report.result import print_result
+            from servesat.report.terminal import console
 
             print_result(console(), loaded, result, explain=explain)
     raise typer.Exit(EXIT_CODES[result.status])
@@ -73,18 +75,18 @@ def why(
     weights: Annotated[str | None, typer.Option(help="Dtype of the weights.")] = None,
     kv_cache: Annotated[str | None, typer.Option(help="Dtype of the KV cache.")] = None,
     compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a replica.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences per replica.")] = None,
     as_json: AsJson = False,
     price_book: PriceBookName = None,
     region: Region = None,
     purchase: Purchase = None,
     overrides: Overrides = None,
 ) -> None:
-    """Compare the best plan under decisions of your own with the best plan overall.
+    """Compare the best plan under decisions that you fix with the best plan overall.
 
     Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
     """
-    with errors_told():
+    with report_errors():
         loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
         from servesat.questions.why_not import Decisions, why_not
@@ -96,10 +98,9 @@ def why(
             raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
         comparison = why_not(loaded, decisions)
         if as_json:
-            from servesat.report.documents import dumps
             from servesat.report.why import comparison_document
 
-            typer.echo(dumps(comparison_document(comparison)))
+            print_json(comparison_document(comparison))
         else:
             from servesat.report.terminal import console
             from servesat.report.why import print_comparison
@@ -112,18 +113,18 @@ def verify(
     certificate: Annotated[Path, typer.Argument(help="A file that `solve --certificate` wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a certificate without a solver: its inputs, every figure, and that no plan is better.
+    """Check a certificate without a solver: its inputs, its figures, and that no plan is better.
 
-    Exit codes: 0 it is valid, 1 it is not.
+    Exit codes: 0 valid, 1 not valid.
     """
-    with errors_told():
+    with report_errors():
         from servesat.deployment.verification import verify as verify_file
 
         verification = verify_file(certificate)
     if as_json:
-        from servesat.report.documents import dumps, verification_document
+        from servesat.report.documents import verification_document
 
-        typer.echo(dumps(verification_document(verification)))
+        print_json(verification_document(verification))
     else:
         for line in verification.passed:
             typer.echo(f"holds   {line}")

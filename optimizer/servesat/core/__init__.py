@@ -1,5 +1,6 @@
-"""What every package builds on, and what knows nothing of models or chips.
+"""What every other package builds on; nothing here depends on models or chips.
 
-`result` is what an answer is made of, `tolerances` what it means to meet a limit or to tie, `validation` reads the
-files that people write, `parallel` and `journal` carry long runs, and `errors` is the one family of exceptions.
+`result` and `plan` are the parts of an answer, `tolerances` says what meets a limit and what ties, `reading` parses the
+files that people write and `validation` checks them, `parallel` and `journal` carry long runs, `errors` holds the
+exceptions.
 """

@@ -1,4 +1,4 @@
-"""The kinds of numbers that the cost model takes and gives: one, or one for each layout or column."""
+"""Array types of the cost model, and records of arrays with an entry per row."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -11,19 +11,19 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 Array = Floats | np.float64 | float
-"""A quantity: a number, or an array of one shape over layouts or columns."""
+"""A quantity: a number, or an array over layouts or columns."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A record of arrays with one entry a row; what is no array, and no record of them, is shared by all rows."""
+    """A record whose arrays, and arrays of nested `Rows`, have an entry per row; the rows share all other fields."""
 
     def take(self, rows: Ints) -> Self:
-        """The rows at these positions, in that order and as often."""
+        """The rows at these positions, in this order; a position may repeat."""
         return type(self)(**{name: _taken(value, rows) for name, value in _parts(self)})
 
     def join(self, *others: Self) -> Self:
-        """These rows followed by others that share the rest."""
+        """These rows followed by the rows of others, whose shared fields must be the same."""
         if not others:
             return self
         parts = [dict(_parts(other)) for other in others]

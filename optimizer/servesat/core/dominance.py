@@ -1,4 +1,4 @@
-"""Pareto dominance: the rows that no other row equals or beats in every figure. Less is better in each of them."""
+"""Pareto dominance: the rows that no other row equals or beats in every figure; lower figures are better."""
 
 from typing import Any
 
@@ -8,67 +8,67 @@ import numpy.typing as npt
 from servesat.core.arrays import Bools, Floats, Ints
 
 MAX_PEELED = 256
-"""Rows of three figures that are taken off one by one before the rest is swept."""
+"""Rows of three figures that are peeled off before the rest is swept."""
 
 
 def undominated(figures: npt.NDArray[Any], rank: Ints | None = None, *, max_peeled: int = MAX_PEELED) -> Ints:
     """Positions, ascending, of the rows that no other equals or beats in all figures; of equal rows the first by rank.
 
-    `figures` has the shape [rows, figures], of numbers or of anything that can be ordered; `rank` has the shape [rows]
-    and is the position unless given. Two figures are a staircase. Otherwise the row with the least sum of places is
-    taken off, with all that it dominates: no other row dominates such a row. With three figures that ends after
-    `max_peeled` rows, and the rest is swept along the figure with fewest values.
+    `figures` has the shape [rows, figures] and holds anything that can be ordered; `rank` has the shape [rows] and
+    defaults to the position. Two figures form a staircase. For more figures, peeling takes the row with the lowest sum
+    of ordinals, which nothing dominates, and drops the rows that it dominates, until no row remains. With three figures
+    peeling stops after `max_peeled` rows, and a sweep along the figure with the fewest values handles the rest.
     """
     rank = np.arange(len(figures)) if rank is None else rank
     if figures.shape[1] == 2 and figures.dtype != object:
         return np.sort(_staircase(figures, rank))
-    places = np.zeros(figures.shape, dtype=np.int64)
+    ordinals = np.zeros(figures.shape, dtype=np.int64)
     for axis, column in enumerate(figures.T):
-        places[:, axis] = np.unique(column, return_inverse=True)[1]
-    sweeps = figures.shape[1] == 3
-    left = np.lexsort((rank, places.sum(axis=1)))
-    found: list[Any] = []
-    while len(left) and not (sweeps and len(found) >= max_peeled):
-        first, found = places[left[0]], [*found, left[0]]
-        left = left[np.any(places[left] < first, axis=1)]
-    rest = left[_swept(places[left], rank[left])] if len(left) else left
-    return np.sort(np.concatenate([np.array(found, dtype=np.int64), rest]))
+        ordinals[:, axis] = np.unique(column, return_inverse=True)[1]
+    can_sweep = figures.shape[1] == 3
+    remaining = np.lexsort((rank, ordinals.sum(axis=1)))
+    peeled: list[Any] = []
+    while len(remaining) and not (can_sweep and len(peeled) >= max_peeled):
+        peeled.append(remaining[0])
+        remaining = remaining[np.any(ordinals[remaining] < ordinals[remaining[0]], axis=1)]
+    swept = remaining[_swept(ordinals[remaining], rank[remaining])] if len(remaining) else remaining
+    return np.sort(np.concatenate([np.array(peeled, dtype=np.int64), swept]))
 
 
 def undominated_in_each_row(capacity: Floats, price: Floats) -> Bools:
-    """Which items of a row no other item undercuts in price with as much capacity; all of shape [rows, items]."""
+    """Which items of a row no other item matches in capacity at a lower or equal price; all arrays [rows, items]."""
     order = np.lexsort((-capacity, price), axis=1)
     largest = np.maximum.accumulate(np.take_along_axis(capacity, order, axis=1), axis=1)
-    gained = np.diff(largest, axis=1, prepend=0) > 0
-    kept = np.empty(capacity.shape, dtype=bool)
-    np.put_along_axis(kept, order, gained, axis=1)
-    return kept
+    is_larger = np.diff(largest, axis=1, prepend=0) > 0
+    is_undominated = np.empty(capacity.shape, dtype=bool)
+    np.put_along_axis(is_undominated, order, is_larger, axis=1)
+    return is_undominated
 
 
 def _staircase(figures: npt.NDArray[Any], rank: Ints) -> Ints:
-    """`undominated` of two figures, sorted by the first: the rows whose second is less than any before."""
+    """`undominated` of two figures: sorted by the first, the rows whose second is lower than in every row before."""
     order = np.lexsort((rank, figures[:, 1], figures[:, 0]))
     second = figures[order, 1]
-    least = np.minimum.accumulate(second)
-    return order[np.append(True, second[1:] < least[:-1])] if len(order) else order
+    lowest = np.minimum.accumulate(second)
+    return order[np.append(True, second[1:] < lowest[:-1])] if len(order) else order
 
 
-def _swept(codes: Ints, rank: Ints) -> Ints:
-    """`undominated` of three figures: a value of one figure at a time, against the staircase of the values before."""
-    values = [len(np.unique(column)) for column in codes.T]
+def _swept(ordinals: Ints, rank: Ints) -> Ints:
+    """`undominated` of three figures: for each value of a figure, compare with the staircase of the values before."""
+    values = [len(np.unique(column)) for column in ordinals.T]
     swept = int(np.argmin(values))
-    others = np.delete(codes, swept, axis=1)
-    order = np.argsort(codes[:, swept], kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order, swept])) + 1
-    staircase, found = np.zeros((0, 2), dtype=np.int64), []
+    others = np.delete(ordinals, swept, axis=1)
+    order = np.argsort(ordinals[:, swept], kind="stable")
+    starts = np.flatnonzero(np.diff(ordinals[order, swept])) + 1
+    staircase, undominated_rows = np.zeros((0, 2), dtype=np.int64), []
     for members in np.split(order, starts):
         step = np.searchsorted(staircase[:, 0], others[members, 0], side="right") - 1
-        beaten = (
+        dominated = (
             (step >= 0) & (staircase[step, 1] <= others[members, 1]) if len(staircase) else np.zeros(len(members), bool)
         )
-        new = members[~beaten]
+        new = members[~dominated]
         new = new[_staircase(others[new], rank[new])]
-        found.append(new)
+        undominated_rows.append(new)
         joined = np.concatenate([staircase, others[new]])
         staircase = joined[_staircase(joined, np.arange(len(joined)))]
-    return np.concatenate(found)
+    return np.concatenate(undominated_rows)

@@ -1,8 +1,8 @@
-"""What can go wrong, as one family of exceptions whose messages are written for the user."""
+"""The exceptions of servesat; their messages are written for the user."""
 
 
 class ServesatError(Exception):
-    """Any error that servesat raises on purpose; its message says what to do."""
+    """The base of every error that servesat raises on purpose; its message says what to do."""
 
 
 class CatalogueError(ServesatError):
@@ -10,8 +10,8 @@ class CatalogueError(ServesatError):
 
 
 class SpecError(ServesatError):
-    """A spec that is unreadable or malformed: names the file, the key, the value and what was expected."""
+    """A spec that is unreadable or malformed; the message names the file, the key, the value and what was expected."""
 
 
 class SolverError(ServesatError):
-    """An answer that failed its own proof: an internal error, never a result."""
+    """An answer that failed its check: an internal error, never a result."""

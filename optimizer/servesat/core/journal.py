@@ -1,4 +1,4 @@
-"""A long run on disk: each finished row is appended at once, so that a run that is cut off goes on where it stood."""
+"""The rows of a long run, appended as they finish, so that a run that was cut off can be resumed."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from servesat.core.errors import ServesatError
 
 Row = dict[str, Any]
 RowPosition = Callable[[Row], int | None]
-"""Where a row stands among the others; None where it is not wanted."""
+"""The position of a row in the output; None leaves the row out."""
 
 
 class Memory:
-    """The rows of a run that is not kept on disk."""
+    """The rows of a run, in memory only."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
@@ -27,38 +27,38 @@ class Memory:
         self.settle()
 
     def settle(self) -> None:
-        """Count the rows again: an append may have been cut short."""
+        """Recount the rows after an append that was cut short."""
         self.done = len(self._rows)
 
     def rows(self) -> Iterator[Row]:
         """Every finished row, in order."""
         return iter(self._rows)
 
-    def rows_by(self, place: RowPosition) -> Iterator[Row]:
-        """The finished rows in the order of their places: the last of each place, and none without one."""
-        latest = {number: row for row in self._rows if (number := place(row)) is not None}
+    def rows_by(self, position: RowPosition) -> Iterator[Row]:
+        """The last finished row of each position, sorted by position."""
+        latest = {number: row for row in self._rows if (number := position(row)) is not None}
         return (latest[number] for number in sorted(latest))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
 
 class Journal:
-    """The rows of a run in order, one JSON line each, below a line that names the run.
+    """The rows of a run on disk: a header line that identifies the run, then a JSON line per row.
 
-    It lies beside the file that the run is to write, until that is complete, and belongs to this process alone as long
-    as it is open. A line that was cut off is dropped. Raises ServesatError where there is one already and `resume` is
-    not asked for, where it is another run's, and where another process has it open.
+    The journal lies next to the run's output file until that is complete, locked against other processes. An incomplete
+    last line is dropped. Raises ServesatError if the journal exists and `resume` is False, belongs to another question,
+    or is open in another process.
     """
 
     def __init__(self, out: Path, question: str, *, resume: bool) -> None:
         self.path = out.with_name(out.name + ".partial")
         self._header = {"question": hashlib.sha256(question.encode()).hexdigest()}
         self.done = 0
-        """Rows of it that are finished."""
+        """Number of finished rows."""
         if self.path.is_dir():
-            raise ServesatError(f"{self.path}: is a folder, where the rows of a run would be kept")
-        self._file = _opened(self.path)
+            raise ServesatError(f"{self.path}: is a folder; expected the journal of a run")
+        self._file = _open_locked(self.path)
         if self._size and not resume:
             self.close()
             raise ServesatError(
@@ -69,25 +69,25 @@ class Journal:
             self._write([self._header])
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add finished rows; they are on disk when this returns."""
+        """Append finished rows and sync them to disk."""
         written = list(rows)
         self._write(written)
         self.done += len(written)
 
     def rows(self) -> Iterator[Row]:
-        """Every finished row, in order, read back from disk. Raises ServesatError where one is damaged."""
-        return (row for _, row in self._placed())
+        """Every finished row, in order, read from disk. Raises ServesatError for a damaged row."""
+        return (row for _, row in self._rows_with_offset())
 
-    def rows_by(self, place: RowPosition) -> Iterator[Row]:
-        """The finished rows in the order of their places: the last of each place, and none without one.
+    def rows_by(self, position: RowPosition) -> Iterator[Row]:
+        """The last finished row of each position, sorted by position; memory holds only offsets.
 
-        No more than where they are on disk is held at once. Raises ServesatError where one is damaged.
+        Raises ServesatError for a damaged row.
         """
-        latest = {number: at for at, row in self._placed() if (number := place(row)) is not None}
+        latest = {number: offset for offset, row in self._rows_with_offset() if (number := position(row)) is not None}
         return (self._read(latest[number]) for number in sorted(latest))
 
     def close(self) -> None:
-        """Leave the journal to whoever goes on with it."""
+        """Close and unlock the journal; it stays on disk for a later run."""
         self._file.close()
 
     def remove(self) -> None:
@@ -96,58 +96,58 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def settle(self) -> None:
-        """Count the whole lines, and cut off what follows the last of them: an append may have been cut short."""
-        whole, self.done = 0, 0
-        for number, (at, line) in enumerate(self._lines()):
+        """Count the complete lines, and truncate what an append that was cut short left after them."""
+        end, self.done = 0, 0
+        for number, (offset, line) in enumerate(self._lines()):
             if not line.endswith(b"\n"):
                 break
-            if number == 0 and line != _line(self._header):
+            if number == 0 and line != _json_line(self._header):
                 self.close()
                 raise ServesatError(f"{self.path}: belongs to another question; delete it, or write to another file")
-            whole = at + len(line)
+            end = offset + len(line)
             self.done = number
-        self._file.truncate(whole)
+        self._file.truncate(end)
 
     @property
     def _size(self) -> int:
         return self._file.seek(0, os.SEEK_END)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Each line with the place where it begins, whoever else reads between two of them."""
-        at = 0
-        while line := self._line_at(at):
-            yield at, line
-            at += len(line)
+        """Each line with its offset; other reads may move the file position in between."""
+        offset = 0
+        while line := self._line_at(offset):
+            yield offset, line
+            offset += len(line)
 
-    def _line_at(self, at: int) -> bytes:
-        self._file.seek(at)
+    def _line_at(self, offset: int) -> bytes:
+        self._file.seek(offset)
         return self._file.readline()
 
-    def _placed(self) -> Iterator[tuple[int, Row]]:
+    def _rows_with_offset(self) -> Iterator[tuple[int, Row]]:
         lines = self._lines()
         next(lines)
-        return ((at, self._read(at)) for at, _ in lines)
+        return ((offset, self._read(offset)) for offset, _ in lines)
 
-    def _read(self, at: int) -> Row:
+    def _read(self, offset: int) -> Row:
         try:
-            row = json.loads(self._line_at(at))
+            row = json.loads(self._line_at(offset))
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise ServesatError(f"{self.path}: is damaged at byte {at:,}; delete it, and start the run anew")
+            raise ServesatError(f"{self.path}: is damaged at byte {offset:,}; delete it, and start the run anew")
         return row
 
     def _write(self, records: list[Row]) -> None:
         try:
-            self._file.write(b"".join(map(_line, records)))
+            self._file.write(b"".join(map(_json_line, records)))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as fault:
             raise ServesatError(f"{self.path}: cannot be written: {fault.strerror}") from None
 
 
-def _opened(path: Path) -> BinaryIO:
-    """A file to read and to append to, that no other process may open so until this one has ended or closed it."""
+def _open_locked(path: Path) -> BinaryIO:
+    """Open a file for reading and appending, locked against other processes. Raises ServesatError."""
     import portalocker
 
     try:
@@ -167,14 +167,14 @@ def _opened(path: Path) -> BinaryIO:
     raise ServesatError(f"{path}: another run is writing here; wait until it has ended, or write to another file")
 
 
-def _line(record: Row) -> bytes:
+def _json_line(record: Row) -> bytes:
     return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
 def collect(chunks: Iterable[list[Row]], store: Journal | Memory, on_progress: Callable[[int, int], None]) -> bool:
-    """Append the rows of a run as they finish; False where Ctrl-C cut it off, with what is done in the store.
+    """Append the rows of a run as they finish; False if Ctrl-C stopped the run, with the finished rows stored.
 
-    `on_progress` is told how many rows are added, and how many of them have an `error`.
+    `on_progress` receives the number of rows added and the number of them with an `error`.
     """
     try:
         for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Long runs: a task over many items, on one process or on several, each of which may die without harm to the others."""
+"""Runs of a task over many items, in this process or in several."""
 
 import os
 import warnings
@@ -20,45 +20,45 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 
-WORTH_A_PROCESS = 500
-"""Items below which starting another process takes longer than it saves."""
+MIN_ITEMS_FOR_PROCESSES = 500
+"""Number of items below which starting processes takes longer than it saves."""
 
 LARGEST_CHUNK = 64
-"""Items handed to a process at a time: little enough to lose, enough to be worth the hand-over."""
+"""Items handed to a process at a time: few enough to lose, many enough to amortise the hand-over."""
 
 ORPHAN_S = 1.0
-"""Seconds between two looks of a process at whether the one that started it still lives."""
+"""Seconds between two checks of a process that its parent is alive."""
 
 
 def workers_for(items: int) -> int:
-    """How many processes a run of so many items is worth: one for a short run, else one a core."""
-    return 1 if items < WORTH_A_PROCESS else os.cpu_count() or 1
+    """Processes for a run of `items` items: 1 for a short run, else one per core."""
+    return 1 if items < MIN_ITEMS_FOR_PROCESSES else os.cpu_count() or 1
 
 
 def in_chunks(
     task: Callable[[range], Answer], items: range, workers: int, largest_chunk: int = LARGEST_CHUNK
 ) -> Iterator[Answer]:
-    """Yield `task` of one chunk of items after another, in order; one worker is this process itself.
+    """Yield `task` of successive chunks of items, in order; with a single worker, in this process.
 
-    `task` must be picklable when there are several workers, and must depend on nothing but its chunk for the answers to
-    be the same with any number of them. Raises ServesatError where a process dies.
+    With several workers `task` must be picklable. The answers do not depend on the number of workers if `task` depends
+    on nothing but its chunk. Raises ServesatError if a process dies.
     """
     size = max(1, min(largest_chunk, len(items) // (4 * max(workers, 1))))
     chunks = (items[first : first + size] for first in range(0, len(items), size))
     if workers == 1:
         yield from map(task, chunks)
         return
-    early: dict[int, Answer] = {}
-    awaited = 0
+    finished: dict[int, Answer] = {}
+    next_chunk = 0
     for number, answer in as_finished(partial(_numbered, task), enumerate(chunks), workers, _give_up):
-        early[number] = answer
-        while awaited in early:
-            yield early.pop(awaited)
-            awaited += 1
+        finished[number] = answer
+        while next_chunk in finished:
+            yield finished.pop(next_chunk)
+            next_chunk += 1
 
 
-def _numbered(task: Callable[[Item], Answer], numbered: tuple[int, Item]) -> tuple[int, Answer]:
-    number, item = numbered
+def _numbered(task: Callable[[Item], Answer], numbered_item: tuple[int, Item]) -> tuple[int, Answer]:
+    number, item = numbered_item
     return number, task(item)
 
 
@@ -72,52 +72,52 @@ def _give_up(_: object) -> NoReturn:
 def as_finished(
     task: Callable[[Item], Answer], items: Iterable[Item], workers: int, lost: Callable[[Item], Answer]
 ) -> Iterator[Answer]:
-    """Yield the answer of each item as it finishes, in any order, from processes that have one item at a time.
+    """Yield the answer of each item as it finishes, in any order, from processes with a single item each.
 
-    A process that dies takes no more than its item with it: `lost` answers for that, and another process takes its
-    place. All of them end when this one does, however it does. `task` must be picklable.
+    If a process dies, `lost` provides the answer of its item, and a new process replaces it. The processes end with
+    this process, even if it is killed. `task` must be picklable. Raises ServesatError for less than 1 worker.
     """
     from concurrent.futures import FIRST_COMPLETED, wait
     from concurrent.futures.process import BrokenProcessPool
 
     if workers < 1:
         raise ServesatError(f"workers = {workers}: expected at least 1")
-    # loky replaces a process that has grown, and warns of the item that it was about to get, and gets later.
+    # loky replaces a process whose memory has grown, and warns about its next item, which is run all the same.
     warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-    idle = [_process() for _ in range(workers)]
-    at_work: dict[Future[Answer], tuple[Item, ProcessPoolExecutor]] = {}
-    left, answers = iter(items), list[Answer]()
+    idle = [_new_process() for _ in range(workers)]
+    running: dict[Future[Answer], tuple[Item, ProcessPoolExecutor]] = {}
+    pending, answers = iter(items), list[Answer]()
     try:
         while True:
-            for item in islice(left, len(idle)):
+            for item in islice(pending, len(idle)):
                 process = idle.pop()
-                at_work[process.submit(task, item)] = item, process
+                running[process.submit(task, item)] = item, process
             yield from answers
-            if not at_work:
+            if not running:
                 return
             answers = []
-            for future in wait(at_work, return_when=FIRST_COMPLETED).done:
-                item, process = at_work.pop(future)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item, process = running.pop(future)
                 try:
                     answers.append(future.result())
                 except BrokenProcessPool:
-                    process = _process()
+                    process = _new_process()
                     answers.append(lost(item))
                 idle.append(process)
     finally:
-        for process in (*idle, *(process for _, process in at_work.values())):
+        for process in (*idle, *(process for _, process in running.values())):
             process.shutdown(wait=True, kill_workers=True)
 
 
-def _process() -> "ProcessPoolExecutor":
-    """One process, started with its first item; it lives until it is shut down."""
+def _new_process() -> "ProcessPoolExecutor":
+    """A process that starts with its first item and lives until it is shut down."""
     from loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(1, timeout=None, initializer=_serve, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(1, timeout=None, initializer=_prepare_process, initargs=(os.getpid(),))
 
 
-def _serve(parent: int) -> None:
-    """Leave Ctrl-C, which reaches every process, to the one that started this, and end when that one has ended."""
+def _prepare_process(parent: int) -> None:
+    """Ignore Ctrl-C, which the parent handles, and end when the parent ends."""
     signal(SIGINT, SIG_IGN)
     Thread(target=_end_with, args=(parent,), daemon=True).start()
 

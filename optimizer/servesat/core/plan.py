@@ -1,11 +1,11 @@
-"""A plan: the decisions that make it, and the figures that follow from them."""
+"""A plan: its decisions, and the figures that follow from them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How prompts and answers share chips; docs/cost-model.md gives each one's formulas."""
+    """How prompts and answers share chips; docs/cost-model.md has the formulas of each mode."""
 
     DECODE_ONLY = "decode_only"
     INTERLEAVED = "interleaved"
@@ -18,10 +18,7 @@ Split = tuple[tuple[int, ...], tuple[int, ...], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillPool:
-    """The prefill side of a disaggregated plan: its slices, each of `chips` chips, and what one of them does.
-
-    The KV cache has the dtype of the decode side, which receives it.
-    """
+    """The prefill pool of a disaggregated plan; its KV cache has the dtype of the decode pool, which receives it."""
 
     chip: str
     topology: str
@@ -33,15 +30,15 @@ class PrefillPool:
 
     @property
     def sharding(self) -> Split:
-        """How one replica of the pool is split; it holds its prompts' cache once."""
+        """How a replica of the pool is split; it holds a single copy of the KV cache."""
         return self.tp_axes, self.ep_axes, False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """The decisions alone: enough, with the spec, to re-derive every figure of a plan.
+    """The decisions of a plan, from which every figure follows under a spec.
 
-    `slices` are those that decode (and prefill, unless there is a `prefill` pool).
+    `slices` counts the slices that decode, and that prefill unless there is a `prefill` pool.
     """
 
     chip: str
@@ -60,7 +57,7 @@ class Assignment:
 
     @property
     def sharding(self) -> Split:
-        """How one replica is split: its tensor-parallel axes, those its experts are spread over, a replicated cache."""
+        """How a replica is split: tensor-parallel axes, expert-parallel axes, whether the KV cache is replicated."""
         return self.tp_axes, self.ep_axes, self.kv_replicated
 
 
@@ -68,7 +65,7 @@ class Assignment:
 class StepBreakdown:
     """Where the time per output token goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not.
 
-    `prefill` is what whole prefills between the steps add on average; a chunk that rides along is in `flops`.
+    `prefill` is the mean time that whole prefills add between the steps; the chunk of a step counts in `flops`.
     """
 
     weights: float
@@ -80,10 +77,10 @@ class StepBreakdown:
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """What one pool of a plan pays for; of prices that a spec gives only the chip-hour is known.
+    """What a pool of a plan pays; of a price in the spec only the chip-hour is known.
 
-    `instances` is how many of the instance that the price book sells its chips fill: 0.5 pays for 4 chips of one of 8,
-    at their share of its price.
+    `instances` is the number of cloud instances that the chips fill: 0.5 for 4 chips of an instance with 8, which pay
+    their share of its price.
     """
 
     chip: str
@@ -101,9 +98,9 @@ class Bill:
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """How the chips of a plan work together: `replicas` in a slice, of `tp · ep` chips each; `chips` of all slices.
+    """How the chips of a plan work together: `replicas` per slice, of `tp · ep` chips each; `chips` in all slices.
 
-    `kv_batch_shards` are the ways that attention splits the batch, which is a multiple of it.
+    `kv_batch_shards` is the number of ways that attention splits the batch, and divides the batch.
     """
 
     tp: int
@@ -115,7 +112,7 @@ class Parallelism:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryUse:
-    """What one replica holds, of the memory of its chips [bytes]."""
+    """What a replica holds in the memory of its chips [bytes]."""
 
     weights_bytes: float
     kv_cache_bytes: float
@@ -125,9 +122,9 @@ class MemoryUse:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How fast tokens come: the mean time per output token with its parts, the longest pause, and the throughput.
+    """The mean time per output token with its parts, the longest pause, and the throughput.
 
-    `tokens_per_s` is what all slices can put out, prefill included.
+    `tokens_per_s` is the output of all slices at full load, prefill included.
     """
 
     tpot_ms: float
@@ -139,7 +136,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What all slices cost, prefill included, and what each pool pays for."""
+    """The cost of all slices, prefill included, and the bill of each pool."""
 
     usd_per_chip_hour: float
     usd_per_hour: float
@@ -151,8 +148,8 @@ class Cost:
 class RequestFigures:
     """The figures of whole requests; None without prompt_tokens and output_tokens.
 
-    Under `decode_only` there are only those that need no prefill. `load_fraction` is the demand over `requests_per_s`,
-    `transfer_ms` what the KV cache takes from pool to pool, `usd_per_million_tokens` counts prompt and output.
+    `decode_only` has only figures that need no prefill. `load_fraction` is the demand over `requests_per_s`,
+    `transfer_ms` the time to move the KV cache between the pools, `usd_per_million_tokens` counts prompt and output.
     """
 
     prefill_ms: float | None = None
@@ -169,4 +166,4 @@ class RequestFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Assignment, Parallelism, MemoryUse, Pace, Cost, RequestFigures):
-    """A serving configuration with its figures, in the units of people: ms, bytes and US dollars."""
+    """A serving configuration with its figures, in ms, bytes and US dollars."""

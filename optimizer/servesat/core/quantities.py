@@ -1,17 +1,17 @@
-"""Quantities as people write them: dollars, percent, gigabytes, and figures with their units."""
+"""Quantities as text: dollars, percent, gigabytes, and figures with their units."""
 
 from math import floor, log10
 
 
 def dollars(amount: float) -> str:
-    """Four significant digits, two decimals at least: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
+    """Four significant digits, at least two decimals: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
     if amount < 1e-3 or amount >= 1e9:
         return f"${amount:.4g}"
     return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
 
 
 def number(value: float) -> str:
-    """Four significant digits, whole from a thousand on: 16.02, 0.8379, 12,340."""
+    """Four significant digits; no decimals from 1,000: 16.02, 0.8379, 12,340."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -35,7 +35,7 @@ _SCALES = {
 
 
 def quantity(value: float, unit: str) -> str:
-    """A figure with its unit, four significant digits, scaled as people say it: 131.1 kB/token, 17.22 ms."""
+    """A figure with four significant digits and a scaled unit: 131.1 kB/token, 17.22 ms."""
     base, slash, rest = unit.partition("/")
     scales = _SCALES.get(unit) or _SCALES.get(base)
     if scales is None:

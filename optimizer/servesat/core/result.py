@@ -1,4 +1,4 @@
-"""What an answer is made of: margins, explanations, and the result that carries them with a plan.
+"""The result of a deployment: its status, plan, margins and explanations.
 
 Requirements are named by text: those of the table (`candidates.requirements.Requirement`), and any that a user adds.
 """
@@ -10,7 +10,7 @@ from servesat.core.plan import Plan
 
 
 class Status(StrEnum):
-    """How a question ended; `feasible` is a plan without its proof, when the time limit struck."""
+    """How solving ended; `feasible`: the time limit was reached with a plan that is not proved optimal."""
 
     OPTIMAL = "optimal"
     FEASIBLE = "feasible"
@@ -20,9 +20,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """How a plan stands to one requirement: its value, the limit, and the slack between them (negative: violated).
+    """A requirement of a plan: its value, its limit, and the slack between them (negative: violated).
 
-    `heads`, `kv_heads` and `dtypes` are rules without a quantity: they hold or not, and their numbers are None.
+    `heads`, `kv_heads` and `dtypes` are rules without a quantity; their value, limit and slack are None.
     """
 
     requirement: str
@@ -35,22 +35,22 @@ class Margin:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceSummary:
-    """The best that one slice can do: its cheapest plan, or else the plan that violates the fewest requirements."""
+    """The best plan of a slice: the cheapest, or if none is feasible the plan that violates the fewest requirements."""
 
     plan: Plan
     margins: tuple[Margin, ...]
 
     @property
     def violated(self) -> tuple[str, ...]:
-        """The requirements that exclude the slice; empty when it has a plan."""
+        """The requirements that exclude the slice; empty for a feasible plan."""
         return tuple(margin.requirement for margin in self.margins if not margin.holds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One key of the spec moved: to a new limit, or one more entry of the search.
+    """A change of a key of the spec: a new limit, or a further entry of the search.
 
-    `requirement` names the requirement that the key limits, or the part of the search that it opens.
+    `requirement` names the requirement with the limit, or the part of the search that is widened.
     """
 
     requirement: str
@@ -61,7 +61,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """The smallest change that makes a plan exist, and the best plan under it; two changes where no single one does."""
+    """The smallest change that makes a spec feasible, or two where none suffices alone, and the best plan under it."""
 
     changes: tuple[Change, ...]
     plan: Plan
@@ -69,10 +69,10 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitValue:
-    """What a limit of a feasible spec costs: the best plan without it, proved.
+    """What a limit of a feasible spec costs, from the proved optimum without it.
 
-    `value` is the plan's, `relaxed_to` is what the plan without the limit uses of it (None where there is no such
-    quantity), `then_binding` is what holds that plan back. `saves_usd` is 0 when the limit costs nothing.
+    `value` is the plan's figure, `relaxed_to` the figure without the limit (None for a limit without a comparable
+    quantity), `then_binding` what binds without it. The savings are 0 when the limit costs nothing.
     """
 
     requirement: str
@@ -87,15 +87,14 @@ class LimitValue:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The answer to one deployment: a plan with its proof, or the requirements in conflict.
+    """The answer to a deployment: a plan with its proof, or the requirements in conflict.
 
     `bound_usd_per_million_output_tokens` is the proved lower bound on the cost (None when infeasible or unknown).
-    `binding` are the limits that keep the plan from a larger, cheaper batch, or from a cheaper slice.
-    `margins` are the plan's, one for each requirement that the spec makes.
+    `binding` lists the limits that rule out a larger, cheaper batch, or a cheaper slice.
+    `margins` has the plan's margin for each requirement of the spec.
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
-    `answer` fills in the rest: `slices` sums up every slice of the plan's chip, `max_batch_binds` says that the
-    search's largest batch keeps the plan from a cheaper one, and `corrections`, `limit_values` and `alternatives`
-    explain it.
+    `answer` fills in the rest: `slices` summarises every slice of the plan's chip, `max_batch_binds` says that
+    search.max_batch rules out a cheaper plan, and `corrections`, `limit_values` and `alternatives` explain the result.
     """
 
     status: Status
@@ -113,7 +112,7 @@ class Result:
 
     @property
     def gap(self) -> float | None:
-        """How far the cost may be above the least one, relatively; None without a plan, or without a bound."""
+        """The relative distance of the cost from its bound; None without a plan or a bound."""
         if self.plan is None or self.bound_usd_per_million_output_tokens is None:
             return None
         return 1 - self.bound_usd_per_million_output_tokens / self.plan.usd_per_million_output_tokens

@@ -13,8 +13,9 @@ from servesat.candidates.evaluation import cheapest, evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.errors import ServesatError
 from servesat.core.plan import Assignment, Mode, PrefillPool
+from servesat.core.reading import read_json
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
-from servesat.core.validation import read_json, shorten
+from servesat.core.validation import shorten
 from servesat.deployment.certificate import (
     FORMAT,
     FORMULAS,

@@ -12,7 +12,8 @@ from servesat.catalogue.load import chip_ids, load_chip, load_price_book
 from servesat.catalogue.price_book import PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Mode
-from servesat.core.validation import Count, Positive, Strict, Usd, nearest, read_yaml, refuse_unknown, shorten, validate
+from servesat.core.reading import read_yaml
+from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.fleet.spec_sources import read_demand, read_deployment
 from servesat.spec.spec import DEFAULT_PRICE_BOOK, Spec

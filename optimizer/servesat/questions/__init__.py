@@ -1,5 +1,5 @@
-"""What people ask around an answer; each module is one question.
+"""Questions about a spec and its answer, one module per question.
 
 Why this plan (`explain`, `why_not`, `k_best`), what would change it (`corrections`, `cost_of_limits`, `whatif`,
-`breakpoints`, `robustness`), and what else there is (`pareto`, `mode_comparison`, `chip_ranking`).
+`breakpoints`, `robustness`), and which alternatives exist (`pareto`, `mode_comparison`, `chip_ranking`).
 """

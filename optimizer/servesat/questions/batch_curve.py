@@ -1,4 +1,4 @@
-"""One layout over every batch: the curves behind the chapter's two figures."""
+"""The decode step of a layout over the batch: the curves of the scaling book's two figures."""
 
 from dataclasses import dataclass
 from math import prod
@@ -26,7 +26,7 @@ from servesat.spec.spec import Spec
 
 @dataclass(frozen=True)
 class BatchCurve:
-    """The decode step of one layout at one context; arrays of shape [batches]."""
+    """The decode step of a layout at a fixed context; arrays of shape [batches]."""
 
     context_tokens: int
     batch: Ints
@@ -34,22 +34,25 @@ class BatchCurve:
     step_ms: Floats
     tokens_per_s_per_chip: Floats
     usd_per_million: Floats
-    max_batch_in_hbm: int  # below 1 when not even one sequence fits
-    critical_batch: float  # from which the matmuls are compute-bound
+    max_batch_in_hbm: int  # below 1 when no sequence fits
+    critical_batch: float  # the matmuls are compute-bound from here on
 
 
 def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurve:
-    """Evaluate a layout at every batch up to `max_batch` over which its KV cache splits; its own batch is ignored."""
+    """Evaluate a layout at every batch up to `max_batch` that its KV cache sharding divides.
+
+    The batch of the assignment is ignored.
+    """
     offer = next(offer for offer in spec.offers if offer.chip.id == assignment.chip)
     model, replica = spec.model, _replica(spec, offer.chip, assignment)
     shards = 1 if assignment.kv_replicated else int(kv_batch_shards(model, np.array(replica.tp)))
-    multiple = int(replica.ep) * shards
-    batch = np.arange(multiple, max_batch + 1, multiple)
+    batch_step = int(replica.ep) * shards
+    batch = np.arange(batch_step, max_batch + 1, batch_step)
     step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.chips
-    held = replica_weights_bytes(model, replica)
-    sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
+    weights = replica_weights_bytes(model, replica)
+    kv_per_sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
     usable = (1 - spec.headroom) * float(replica.chips) * offer.chip.hbm_bytes
     return BatchCurve(
         context_tokens=spec.workload.held_tokens,
@@ -58,13 +61,13 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
         step_ms=total_s * 1e3,
         tokens_per_s_per_chip=per_chip,
         usd_per_million=np.asarray(usd_per_million_tokens(offer.usd_per_chip_hour, per_chip)),
-        max_batch_in_hbm=int(round_down(sequences_that_fit(usable, held, sequence))),
+        max_batch_in_hbm=int(round_down(sequences_that_fit(usable, weights, kv_per_sequence))),
         critical_batch=critical_batch(offer.chip, assignment.compute, BYTES_PER_VALUE[assignment.weights]),
     )
 
 
 def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
-    """One replica of an assignment, as the cost model sees it."""
+    """A replica of an assignment, as the cost model takes it."""
     sizes = axis_sizes(assignment.topology)
     tp, ep = (prod(sizes[axis] for axis in axes) for axes in (assignment.tp_axes, assignment.ep_axes))
     sharding = Sharding(*assignment.sharding)

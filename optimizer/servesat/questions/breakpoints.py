@@ -1,4 +1,4 @@
-"""Where the best plan changes along one key: the values, closed in on from both sides."""
+"""Breakpoints of a key: values at which the layout of the best plan changes, bracketed by bisection."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from servesat.questions.whatif import layout_of
 from servesat.spec.spec import Spec
 
 BRACKET_RTOL = 1e-9
-"""How near the values on both sides of a change lie, relative to the upper one; whole numbers are neighbours."""
+"""Width of a bracket relative to its upper end; for whole numbers the ends are neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Breakpoint:
-    """A change of the best plan: the last value before it and the first after it, each with its proved answer."""
+    """A change of the best layout, between the values `below` and `above`, each with its proved answer."""
 
     below: float
     above: float
@@ -34,61 +34,55 @@ def find_breakpoints(
 ) -> tuple[Breakpoint, ...]:
     """Find where the layout of the best plan (chip, slice, axes or dtypes), or the status, changes along a key.
 
-    The values are where it is looked at first: between two neighbours with different answers every change that
-    bisection meets is closed in on to a relative TOLERANCE. A plan that comes and goes again between two neighbours
-    with the same answer is not seen; more values see more. Raises SpecError for keys that are not numbers, and for
-    values that the schema refuses.
+    The spec is solved at all `values`; between neighbours with different answers, bisection brackets the changes to
+    within BRACKET_RTOL. A layout that appears and disappears between neighbours with the same answer is missed; more
+    values find more. Raises SpecError for a key that is not a number, and for values that the schema refuses.
     """
     base = Spec.load(spec)
     check_key(base, key)
-    along = _Along(base, key, settings or Settings())
-    looked_at = list(Factor(key, tuple(dict.fromkeys(values))).values)
-    if len(looked_at) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in looked_at):
+    sweep = _Sweep(base, key, settings or Settings())
+    grid = list(Factor(key, tuple(dict.fromkeys(values))).values)
+    if len(grid) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in grid):
         raise SpecError(f"{key}: expected two numbers at least to look for changes between")
-    found: list[Breakpoint] = []
-    for below, above in pairwise(sorted(looked_at)):
-        found += along.changes(below, above)
-    return tuple(found)
+    return tuple(change for below, above in pairwise(sorted(grid)) for change in sweep.changes(below, above))
 
 
-class _Along:
-    """The answers along one key."""
+class _Sweep:
+    """Answers along a key, solved when needed."""
 
     def __init__(self, base: Spec, key: str, settings: Settings) -> None:
         self._base, self._key, self._settings = base, key, settings
-        self._whole = takes_whole_number(key)
-        self._shared = SharedLayouts()
-        self._known: dict[float, Result] = {}
+        self._is_whole = takes_whole_number(key)
+        self._layouts = SharedLayouts()
+        self._answers: dict[float, Result] = {}
 
     def changes(self, below: float, above: float) -> Iterator[Breakpoint]:
-        before, after = self._at(below), self._at(above)
-        if _same(before, after):
+        before, after = self._answer(below), self._answer(above)
+        if _same_layout(before, after):
             return
-        middle = (below + above) // 2 if self._whole else (below + above) / 2
-        if above - below <= (1 if self._whole else BRACKET_RTOL * max(abs(below), abs(above))) or middle in {
-            below,
-            above,
-        }:
+        middle = (below + above) // 2 if self._is_whole else (below + above) / 2
+        resolution = 1 if self._is_whole else BRACKET_RTOL * max(abs(below), abs(above))
+        if above - below <= resolution or middle in {below, above}:
             yield Breakpoint(below=below, above=above, before=before, after=after)
             return
         yield from self.changes(below, middle)
         yield from self.changes(middle, above)
 
-    def _at(self, value: float) -> Result:
-        if value not in self._known:
-            spec = self._changed(value)
-            self._known[value] = solve(spec, self._settings, layouts=self._shared.of(spec))
-        return self._known[value]
+    def _answer(self, value: float) -> Result:
+        if value not in self._answers:
+            spec = self._spec(value)
+            self._answers[value] = solve(spec, self._settings, layouts=self._layouts.of(spec))
+        return self._answers[value]
 
-    def _changed(self, value: float) -> Spec:
+    def _spec(self, value: float) -> Spec:
         try:
             return self._base.changed({self._key: value})
         except SpecError as fault:
             raise SpecError(
-                f"{self._key} has no answer at {value:g}, so changes cannot be closed in on: {fault}; vary it over the "
-                "values that it can have instead"
+                f"{self._key} has no answer at {value:g}, so changes cannot be bracketed: {fault}; "
+                "vary it over its possible values instead"
             ) from None
 
 
-def _same(one: Result, other: Result) -> bool:
-    return one.status == other.status and layout_of(one.plan) == layout_of(other.plan)
+def _same_layout(first: Result, second: Result) -> bool:
+    return first.status == second.status and layout_of(first.plan) == layout_of(second.plan)

@@ -1,8 +1,8 @@
-"""What would make an infeasible spec feasible: the smallest single change of each kind, or the cheapest pair.
+"""Corrections that make an infeasible spec feasible: the smallest single change of each kind, or the cheapest pair.
 
 The search is widened to every priced chip, slice and dtype, with the interconnect forbidden to bind and paid for. Each
 column then has a bit for every requirement that it violates and for every part of the search that it lies outside of.
-A column with one bit is a plan that one change allows; the best such column tells how far that change must go.
+A single change allows a column with a single bit; the nearest such column gives the size of the change.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from servesat.spec.spec import Spec
 
 
 class SearchRelaxation(StrEnum):
-    """A part of the search that could be opened."""
+    """A part of the search that a correction may widen."""
 
     CHIP = "chip"
     TOPOLOGY = "topology"
@@ -43,10 +43,10 @@ class SearchRelaxation(StrEnum):
 
 
 ADJUSTABLE = [name for name, rule in RULES.items() if rule.correction and not rule.usable_share] + [Requirement.HBM]
-"""The requirements whose limit a single change may move: those with a limit in the spec, then the headroom."""
+"""The requirements whose limit a correction may move: those with a limit in the spec, then the headroom."""
 
 _FIXED = mask_of(*(name for name, rule in RULES.items() if not rule.correction))
-"""The requirements that no single change moves: rules, and quotas, which other chips get round."""
+"""The requirements that no correction moves: rules, and quotas, which other chips avoid."""
 
 _RELAXATION_BIT: dict[str, int] = {
     part: 1 << (len(REQUIREMENT_BIT) + position) for position, part in enumerate(SearchRelaxation)
@@ -54,46 +54,47 @@ _RELAXATION_BIT: dict[str, int] = {
 
 _BITS: dict[str, int] = {**{name: REQUIREMENT_BIT[name] for name in ADJUSTABLE}, **_RELAXATION_BIT}
 
-_SUGGESTED = ("bf16", "fp8", "int8", "int4")
-"""The dtypes that a correction may open, beside those of the search and that of the model's own weights."""
+_SUGGESTED_DTYPES = ("bf16", "fp8", "int8", "int4")
+"""The dtypes that a correction may add to those of the search and of the published weights."""
 
 
 @dataclass(frozen=True)
 class _Widened:
-    """The columns of one widened search that one change or two would allow."""
+    """The columns of a widened search that one or two changes would allow."""
 
     spec: Spec
     columns: Columns
-    bits: Ints  # of the changes that a column takes; shape [columns]
+    bits: Ints  # of the changes that a column needs; shape [columns]
 
 
 def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
     """Find the smallest change of each kind that alone makes a plan exist, else the cheapest pair of them.
 
-    A limit moves to the first value that allows a plan; a dtype is the widest that does, a slice the smallest, a chip
-    the cheapest. Each comes with the best plan under it, proved. Empty when no two changes suffice.
+    A limit moves to the first value that allows a plan; of the dtypes that allow a plan the widest is suggested, of the
+    slices the smallest, of the chips the cheapest. Each correction comes with the proved optimum under it. Empty when
+    no two changes suffice.
     """
     searches = _widen(spec)
-    found = []
+    single_changes = []
     for kind, bit in _BITS.items():
         nearest = [
             _nearest(widened, kind, rows) for widened in searches if len(rows := np.flatnonzero(widened.bits == bit))
         ]
         if nearest:
-            found.append((min(nearest, key=lambda candidate: candidate.asked).change,))
-    return tuple(_planned(spec, changes, settings) for changes in found or _cheapest_pair(searches))
+            single_changes.append((min(nearest, key=lambda candidate: candidate.distance).change,))
+    return tuple(_planned(spec, changes, settings) for changes in single_changes or _cheapest_pair(searches))
 
 
 def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
-    """The two changes that allow the cheapest column that needs two; none where each needs more."""
+    """The two changes of the cheapest column that needs two; none where every column needs more."""
     rows_of = [np.flatnonzero(np.bitwise_count(widened.bits) == 2) for widened in searches]
     pairs = [(widened, rows) for widened, rows in zip(searches, rows_of, strict=True) if len(rows)]
     if not pairs:
         return []
-    least = min(float(widened.columns.usd_per_million[rows].min()) for widened, rows in pairs)
+    lowest_cost = min(float(widened.columns.usd_per_million[rows].min()) for widened, rows in pairs)
     fastest: tuple[float, _Widened, int] | None = None
     for widened, rows in pairs:
-        tied = rows[widened.columns.usd_per_million[rows] <= least * (1 + COST_TIE_RTOL)]
+        tied = rows[widened.columns.usd_per_million[rows] <= lowest_cost * (1 + COST_TIE_RTOL)]
         if len(tied):
             row = int(tied[np.argmin(widened.columns.step_s[tied])])
             step_s = float(widened.columns.step_s[row])
@@ -107,14 +108,14 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
     result = solve(spec.changed(_as_keys(spec, changes)), settings)
     if result.plan is None:
-        raise SolverError(f"no plan under the corrections {changes}, though they were taken from one")
-    if len(changes) > 1:  # limits of a pair need not go further than its plan, the fastest of those that tie, does
+        raise SolverError(f"no plan under the corrections {changes}, though they were derived from a plan")
+    if len(changes) > 1:  # the limits of a pair need only allow its plan, the fastest of those that tie
         changes = tuple(replace(change, value=_used(result, change)) for change in changes)
     return Correction(changes=changes, plan=result.plan)
 
 
 def _used(result: Result, change: Change) -> float | int | str:
-    """What a plan uses of the limit that a change moves; the change's own value where it opens the search."""
+    """The value that a plan needs of a moved limit; the value of the change itself where it widens the search."""
     plan = result.plan
     if plan is None or change.requirement not in ADJUSTABLE:
         return plan.batch if plan is not None and change.requirement == SearchRelaxation.MAX_BATCH else change.value
@@ -125,49 +126,51 @@ def _used(result: Result, change: Change) -> float | int | str:
 
 
 def _widen(spec: Spec) -> list[_Widened]:
-    """Evaluate everything that could be searched, under both treatments of the interconnect.
+    """Evaluate the widest search, with the interconnect forbidden to bind and paid for.
 
-    The breakpoints of the memory without its headroom, and of a larger batch than the search's, are there too. Of
-    disaggregated plans only limits may move: their pairs are too many to widen.
+    The batches at which memory without headroom, or a batch beyond search.max_batch, would bind are included. For
+    disaggregated plans only limits move: a wider search would have too many pairs of pools.
     """
     searches = []
-    linked = any(offer.chip.network_bytes_per_s for offer in spec.offers)
-    if Mode.DISAGGREGATED in spec.modes and linked:
+    has_network = any(offer.chip.network_bytes_per_s for offer in spec.offers)
+    if Mode.DISAGGREGATED in spec.modes and has_network:
         searches.append(_correctable(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
     if spec.modes == (Mode.DISAGGREGATED,):
         return searches
     spec = spec.in_one_pool()
     searched = {offer.chip.id for offer in spec.offers}
-    others = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
+    other_chips = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
     native = () if spec.model.native is None else (spec.model.native.dtype,)
-    everything: dict[str, Any] = {
-        "search.chips": [*(offer.chip for offer in spec.offers), *others],
+    widest: dict[str, Any] = {
+        "search.chips": [*(offer.chip for offer in spec.offers), *other_chips],
         "search.topologies": {},
-        "search.weights": tuple(dict.fromkeys((*spec.weights, *native, *_SUGGESTED))),
-        "search.kv_cache": tuple(dict.fromkeys((*spec.search.kv_cache, *_SUGGESTED))),
-        "search.compute": tuple(dict.fromkeys((*spec.search.compute, *_SUGGESTED))),
+        "search.weights": tuple(dict.fromkeys((*spec.weights, *native, *_SUGGESTED_DTYPES))),
+        "search.kv_cache": tuple(dict.fromkeys((*spec.search.kv_cache, *_SUGGESTED_DTYPES))),
+        "search.compute": tuple(dict.fromkeys((*spec.search.compute, *_SUGGESTED_DTYPES))),
     }
     for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
-        paid = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
+        pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
         for breakpoints in ({}, *without_headroom, {"search.max_batch": MAX_BATCH}):
-            wide = spec.changed({**everything, **breakpoints, "ici": ici})
-            searches.append(_correctable(spec, evaluate(wide, in_modes(wide, valid_layouts(wide))), paid))
+            wider = spec.changed({**widest, **breakpoints, "ici": ici})
+            searches.append(_correctable(spec, evaluate(wider, in_modes(wider, valid_layouts(wider))), pay_bit))
     return searches
 
 
-def _correctable(spec: Spec, columns: Columns, extra: int) -> _Widened:
-    """The columns that one change or two would allow."""
+def _correctable(spec: Spec, columns: Columns, pay_bit: int) -> _Widened:
+    """The columns that one or two changes would allow; all of them need the changes of `pay_bit`."""
     layouts, hbm = columns.layouts, REQUIREMENT_BIT[Requirement.HBM]
-    short = ~is_at_most(columns.hbm_used_fraction, 1 - spec.headroom)  # of the spec's headroom, whichever was evaluated
-    violated = np.where(short, columns.violated | hbm, columns.violated & ~hbm)
-    pool = layouts.serving.violated & (_FIXED | hbm) != 0  # a prefill pool that no change of a limit would help
-    unknown = (violated & REQUIREMENT_BIT[Requirement.QUALITY] != 0) & ~np.isfinite(quality_losses(spec, layouts))
+    violates_hbm = ~is_at_most(columns.hbm_used_fraction, 1 - spec.headroom)  # the columns may have less headroom
+    violated = np.where(violates_hbm, columns.violated | hbm, columns.violated & ~hbm)
+    fixed_in_pool = layouts.serving.violated & (_FIXED | hbm) != 0
+    unknown_quality = (violated & REQUIREMENT_BIT[Requirement.QUALITY] != 0) & ~np.isfinite(
+        quality_losses(spec, layouts)
+    )
     does_not_fit = columns.hbm_used_fraction > 1 + LIMIT_RTOL
-    hopeless = (violated & _FIXED != 0) | does_not_fit | pool | unknown
-    bits = violated | relaxation_masks(spec, columns) | extra
-    near = np.flatnonzero(~hopeless & (np.bitwise_count(bits) <= 2))
-    return _Widened(spec, columns.take(near), bits[near])
+    not_correctable = (violated & _FIXED != 0) | does_not_fit | fixed_in_pool | unknown_quality
+    bits = violated | relaxation_masks(spec, columns) | pay_bit
+    correctable = np.flatnonzero(~not_correctable & (np.bitwise_count(bits) <= 2))
+    return _Widened(spec, columns.take(correctable), bits[correctable])
 
 
 def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
@@ -186,29 +189,29 @@ def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
         + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in search.compute)
         for dtypes in layouts.dtypes
     ]
-    larger = np.where(columns.batch > search.max_batch, _RELAXATION_BIT[SearchRelaxation.MAX_BATCH], 0)
-    masks: Ints = np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | larger
+    outside_batch = np.where(columns.batch > search.max_batch, _RELAXATION_BIT[SearchRelaxation.MAX_BATCH], 0)
+    masks: Ints = np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | outside_batch
     return masks
 
 
-class _Nearest(NamedTuple):
-    """The change that asks least, with how much it asks: of the limit, then of money and time."""
+class _Candidate(NamedTuple):
+    """A change, and its distance from the spec: of the limit, then cost and step time."""
 
-    asked: tuple[float, float, float]
+    distance: tuple[float, float, float]
     change: Change
 
 
-def _nearest(widened: _Widened, kind: str, rows: Ints) -> _Nearest:
-    """Of the columns that one change allows, the one that asks least of it; the cheapest of those."""
+def _nearest(widened: _Widened, kind: str, rows: Ints) -> _Candidate:
+    """The smallest change of a kind that allows a column of `rows`; of equal changes that of the cheapest column."""
     columns = widened.columns
-    asked = _asked(widened, kind)
-    row = int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], asked[rows]))[0]])
-    asks = (float(asked[row]), float(columns.usd_per_million[row]), float(columns.step_s[row]))
-    return _Nearest(asks, _change(widened, kind, row))
+    distances = _distances(widened, kind)
+    row = int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], distances[rows]))[0]])
+    distance = (float(distances[row]), float(columns.usd_per_million[row]), float(columns.step_s[row]))
+    return _Candidate(distance, _change(widened, kind, row))
 
 
-def _asked(widened: _Widened, kind: str) -> Floats:
-    """How much each column asks of a change; the more, the further from the spec; shape [columns]."""
+def _distances(widened: _Widened, kind: str) -> Floats:
+    """An order of the columns by the size of the change that each needs, smallest first; shape [columns]."""
     columns, layouts = widened.columns, widened.columns.layouts
     if kind in ADJUSTABLE:
         figure = _figure(widened, kind)
@@ -220,7 +223,7 @@ def _asked(widened: _Widened, kind: str) -> Floats:
 
 
 def _figure(widened: _Widened, name: str) -> Floats:
-    """What each column has of the figure that a requirement limits; shape [columns]."""
+    """The figure of each column that a requirement limits; shape [columns]."""
     figure = RULES[name].figure
     if figure is None:
         raise TypeError(f"{name} limits no figure")
@@ -228,13 +231,13 @@ def _figure(widened: _Widened, name: str) -> Floats:
 
 
 def _change(widened: _Widened, kind: str, row: int) -> Change:
-    """The change of one kind that allows a column."""
+    """The change of a kind that allows a column."""
     if kind in ADJUSTABLE:
         rule = RULES[kind]
         value = rule.adjusted(float(_figure(widened, kind)[row]))
         return Change(requirement=kind, key=rule.key, value=value, unit=rule.unit)
     assignment = widened.columns.assignment(row)
-    opened: dict[str, tuple[str, float | int | str, str]] = {
+    widened_keys: dict[str, tuple[str, float | int | str, str]] = {
         SearchRelaxation.CHIP: ("search.chips", assignment.chip, ""),
         SearchRelaxation.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
         SearchRelaxation.WEIGHTS: ("search.weights", assignment.weights, ""),
@@ -243,13 +246,13 @@ def _change(widened: _Widened, kind: str, row: int) -> Change:
         SearchRelaxation.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
         SearchRelaxation.PAY: ("ici", "pay", ""),
     }
-    key, opened_value, unit = opened[kind]
+    key, new_value, unit = widened_keys[kind]
     name = str(Requirement.ICI if kind == SearchRelaxation.PAY else kind)
-    return Change(requirement=name, key=key, value=opened_value, unit=unit)
+    return Change(requirement=name, key=key, value=new_value, unit=unit)
 
 
 def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
-    """The changes as keys of a spec: limits replaced, entries of the search added."""
+    """The changes as keys of the spec: limits replaced, entries added to the search."""
     keys: dict[str, Any] = {}
     for change in changes:
         match change.requirement:

@@ -1,4 +1,4 @@
-"""What each limit of a feasible spec costs, by solving again without it."""
+"""What each limit of a feasible spec costs: the difference to the optimum without it."""
 
 from dataclasses import replace
 
@@ -12,37 +12,37 @@ from servesat.spec.spec import Spec
 
 
 def limit_values(spec: Spec, result: Result, settings: Settings) -> tuple[LimitValue, ...]:
-    """For each limit: the best plan without it, how much less that costs, and how far the limit would have to move.
+    """Solve without each limit: how much the best plan then saves, and how far the limit would have to move.
 
-    Exact: each is a proved optimum of its own, not a dual price. For `hbm` the headroom goes to 0; where it is 0
-    already, and for `ici`, the requirement is left out: what more memory, or a faster interconnect, would be worth.
+    Exact: each value comes from a proved optimum, not from a dual price. For `hbm` the headroom is set to 0; if it
+    is 0 already, and for `ici`, the requirement is dropped, which values more memory or a faster interconnect.
     """
     if result.plan is None:
         return ()
-    held = {margin.requirement: margin for margin in result.margins}
-    limits = [name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE and name in held]
-    return tuple(_value(spec, result.plan, held[name], settings) for name in limits)
+    margins = {margin.requirement: margin for margin in result.margins}
+    limits = [name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE and name in margins]
+    return tuple(_value(spec, result.plan, margins[name], settings) for name in limits)
 
 
 def _value(spec: Spec, plan: Plan, margin: Margin, settings: Settings) -> LimitValue:
-    name, held = margin.requirement, margin
+    name = margin.requirement
     if name == Requirement.HBM and spec.headroom > 0:
         without = solve(spec.changed({"headroom": 0.0}), settings)
-        held = replace(margin, value=1 - plan.hbm_used_fraction, limit=spec.headroom, unit="of HBM free")
+        margin = replace(margin, value=1 - plan.hbm_used_fraction, limit=spec.headroom, unit="of HBM free")
         reached = 1 - without.plan.hbm_used_fraction if without.plan else None
     else:
         without = solve(spec, settings, relaxed=mask_of(name))
         reached = next((other.value for other in without.margins if other.requirement == name), None)
-        if RULES[name].upgrade:  # it differs from layout to layout, so that the values of two plans do not compare
+        if RULES[name].upgrade:  # the limit depends on the layout, so the values of two plans are not comparable
             reached = None
     cost = plan.usd_per_million_output_tokens
     relaxed = without.plan.usd_per_million_output_tokens if without.plan else cost
     saves = cost - relaxed if relaxed * (1 + COST_TIE_RTOL) < cost else 0.0
     return LimitValue(
         requirement=name,
-        value=held.value,
-        limit=held.limit,
-        unit=held.unit,
+        value=margin.value,
+        limit=margin.limit,
+        unit=margin.unit,
         relaxed_to=reached if saves else None,
         saves_usd_per_million_output_tokens=saves,
         saves_fraction=saves / cost,

@@ -1,4 +1,4 @@
-"""Results with their explanation: what would make a plan exist, what each limit costs, which plans come next."""
+"""Results with their explanation: corrections, what each limit costs, and the next best plans."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,13 +25,12 @@ def answer(
 ) -> Result:
     """Solve a spec and explain the result.
 
-    An infeasible spec gets its corrections; a feasible one its slices, what each limit costs, if `limits`, and the
-    `top` best plans that are `distinct` (by chip, topology or layout), if more than one is asked for. Raises as `solve`
-    does.
+    An infeasible spec gets its corrections. A feasible spec gets its slices; with `limits` what each limit costs; and
+    with `top` > 1 the `top` best plans that are `distinct` by chip, topology or layout. Raises as `solve` does.
     """
     spec, settings = Spec.load(spec), settings or Settings()
     result = solve(spec, settings)
-    settings = replace(settings, time_limit_s=None)  # the time limit is for the answer; explanations take milliseconds
+    settings = replace(settings, time_limit_s=None)  # explanations take milliseconds
     if result.status is Status.INFEASIBLE:
         return replace(result, corrections=corrections(spec, settings))
     if result.plan is not None:

@@ -1,4 +1,4 @@
-"""The k best plans, each different from the ones before in the way that the user asks."""
+"""The k best plans that are distinct by chip, slice or layout."""
 
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ from servesat.spec.spec import Spec
 
 
 class Distinct(StrEnum):
-    """What makes two plans different: another chip, another slice, or another layout (axes and dtypes included)."""
+    """What makes two plans distinct: the chip, the slice, or the layout with its axes and dtypes."""
 
     CHIP = "chip"
     TOPOLOGY = "topology"
@@ -24,22 +24,22 @@ class Distinct(StrEnum):
 
 
 def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings | None = None) -> tuple[Plan, ...]:
-    """The `count` best distinct plans, the best first; fewer where there are no more.
+    """The `count` best distinct plans, the best first, or as many as there are.
 
-    Each is the proved optimum, ties in the usual order, of what the plans before it leave over: the first of a chip,
-    slice or layout takes the rest of it away. Stops at the first that the time limit leaves unproved.
+    Each plan is the proved optimum, with ties in the usual order, among the layouts that are distinct from all plans
+    before it. Stops at the first plan that is not proved within the time limit.
     """
     plans: list[Plan] = []
-    plain = valid_layouts(spec)
+    base_layouts = valid_layouts(spec)
 
-    def taken(layouts: Layouts) -> Bools:
+    def like_an_earlier_plan(layouts: Layouts) -> Bools:
         rows = np.zeros(len(layouts), dtype=np.bool_)
         for plan in plans:
-            rows |= _alike(layouts, plan, distinct)
+            rows |= _not_distinct(layouts, plan, distinct)
         return rows
 
     while len(plans) < count:
-        layouts = in_modes(spec, plain, excluded=taken)
+        layouts = in_modes(spec, base_layouts, excluded=like_an_earlier_plan)
         result = solve(spec, settings, layouts=layouts) if len(layouts) else None
         if result is None or result.status is not Status.OPTIMAL or result.plan is None:
             break
@@ -47,18 +47,18 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
     return tuple(plans)
 
 
-def _alike(layouts: Layouts, plan: Plan, distinct: Distinct) -> Bools:
-    """Which layouts do not count as different from a plan: of its chip, of its slice, or its own with any chunk."""
-    of_place = [
+def _not_distinct(layouts: Layouts, plan: Plan, distinct: Distinct) -> Bools:
+    """Which layouts are not distinct from a plan: those of its chip, of its slice, or its layout with any chunk."""
+    same_place = [
         place.offer.chip.id == plan.chip and (distinct is Distinct.CHIP or place.topology == plan.topology)
         for place in layouts.places
     ]
-    alike: Bools = np.array(of_place, dtype=np.bool_)[layouts.place]
-    return alike & _is_layout(layouts, plan) if distinct is Distinct.LAYOUT else alike
+    same: Bools = np.array(same_place, dtype=np.bool_)[layouts.place]
+    return same & _is_layout(layouts, plan) if distinct is Distinct.LAYOUT else same
 
 
 def _is_layout(layouts: Layouts, plan: Plan) -> Bools:
-    """Which rows are a plan's layout: its machine and dtypes, in its mode, with its prefill pool."""
+    """Which rows have the place, dtypes, mode and prefill pool of a plan."""
     serving, pool = layouts.serving, plan.prefill
     rows: Bools = (layouts.place == _place_of(layouts, plan)) & (serving.mode == MODES.index(plan.mode))
     rows &= layouts.dtype == layouts.dtypes.index((plan.weights, plan.kv_cache, plan.compute))
@@ -69,11 +69,10 @@ def _is_layout(layouts: Layouts, plan: Plan) -> Bools:
 
 
 def row_of(layouts: Layouts, plan: Plan) -> int:
-    """Where the layout of a plan stands, with its chunk."""
+    """The row of a plan's layout and chunk."""
     return int(np.flatnonzero(_is_layout(layouts, plan) & (layouts.serving.chunk == (plan.chunk_tokens or 0)))[0])
 
 
-def _place_of(layouts: Layouts, side: Plan | PrefillPool) -> int:
-    sought = (side.chip, side.topology, tuple(side.sharding))
-    found = [(place.offer.chip.id, place.topology, tuple(place.sharding)) for place in layouts.places]
-    return found.index(sought)
+def _place_of(layouts: Layouts, pool: Plan | PrefillPool) -> int:
+    places = [(place.offer.chip.id, place.topology, tuple(place.sharding)) for place in layouts.places]
+    return places.index((pool.chip, pool.topology, tuple(pool.sharding)))

@@ -1,4 +1,4 @@
-"""The serving modes side by side: the best plan of each for one workload, and where one gives way to another."""
+"""The best plan of each serving mode, for a workload and over the ratio of prompt to output."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from servesat.deployment.solve import solve
 from servesat.spec.spec import WHOLE_REQUEST, Spec
 
 RATIOS = tuple(2.0 ** (half / 2) for half in range(-8, 17))
-"""Prompt tokens for each output token that `crossover` looks at, from 1/16 to 256."""
+"""Ratios of prompt to output tokens at which `crossover` solves: 1/16 to 256."""
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """The best plan of each mode at one ratio of prompt to output."""
+    """The best plan of each mode at a ratio of prompt to output."""
 
     prompt_tokens: int
     output_tokens: int
@@ -26,31 +26,31 @@ class Crossing:
 
 
 def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None = None) -> dict[Mode, Result]:
-    """Solve a spec in each serving mode alone, whichever it searches.
+    """Solve a spec in each serving mode alone, regardless of search.modes.
 
-    Without disaggregated plans where no chip's network is known. Raises SpecError for a spec without prompts.
+    Disaggregated plans are left out where no chip has a known network. Raises SpecError for a spec without prompts.
     """
     spec = Spec.load(spec)
     if spec.workload.prompt_tokens is None:
         raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
-    networked = any(offer.chip.network_bytes_per_s for offer in spec.offers)
-    modes = [mode for mode in WHOLE_REQUEST if networked or mode is not Mode.DISAGGREGATED]
+    has_network = any(offer.chip.network_bytes_per_s for offer in spec.offers)
+    modes = [mode for mode in WHOLE_REQUEST if has_network or mode is not Mode.DISAGGREGATED]
     return {mode: solve(spec.changed({"search.modes": [mode]}), settings) for mode in modes}
 
 
 def crossover(
     spec: Spec | Mapping[str, Any] | str | Path, ratios: Sequence[float] = RATIOS, settings: Settings | None = None
 ) -> list[Crossing]:
-    """Compare the modes over the ratio of prompt to output, at the same number of tokens a request.
+    """Compare the modes over the ratio of prompt to output, at a constant number of tokens per request.
 
     Raises SpecError for a spec without prompts.
     """
     spec = Spec.load(spec)
     total = (spec.workload.prompt_tokens or 0) + (spec.workload.output_tokens or 0)
-    found = []
+    crossings = []
     for ratio in ratios:
         output = max(1, round(total / (1 + ratio)))
         split = {"workload.prompt_tokens": max(1, total - output), "workload.output_tokens": output}
         results = compare_modes(spec.changed(split), settings)
-        found.append(Crossing(split["workload.prompt_tokens"], output, results))
-    return found
+        crossings.append(Crossing(split["workload.prompt_tokens"], output, results))
+    return crossings

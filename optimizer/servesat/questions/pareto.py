@@ -1,4 +1,4 @@
-"""The exact trade-off between two or three figures of a plan: every plan that no other beats in all of them."""
+"""The exact Pareto frontier between two or three figures of a plan."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ RESOLUTION = 1e-9
 
 
 class By(StrEnum):
-    """What has a frontier of its own."""
+    """What the plans are grouped by, with a frontier for each group."""
 
     CHIP = "chip"
     TOPOLOGY = "topology"
@@ -40,10 +40,10 @@ class By(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """Every non-dominated plan, sorted by the first axis; empty when the spec is infeasible.
+    """The non-dominated plans, sorted by the first axis; none when the spec is infeasible.
 
-    `compared` counts the plans among which the points were found: every legal batch of every layout that satisfies the
-    spec. `conflict` is that of `Result`.
+    `compared` is the number of feasible plans: every batch of every layout that satisfies the spec. `conflict` is as in
+    `Result`.
     """
 
     status: Status
@@ -56,7 +56,7 @@ class Frontier:
 
 
 def _logarithm(values: Floats) -> Ints:
-    """Codes of positive figures: equal where they differ by less than RESOLUTION, relatively."""
+    """Positive figures as integers, equal for a relative difference below RESOLUTION."""
     return np.rint(np.log(values) / RESOLUTION).astype(np.int64)
 
 
@@ -73,9 +73,9 @@ AXES: Mapping[str, Callable[[Columns], Ints]] = {
     "batch": lambda columns: -columns.batch,
     "ttft_ms": lambda columns: _logarithm(columns.ttft_s),
 }
-"""The figures that can be traded, each as an integer code of which less is better.
+"""The figures that can be traded, as integer codes where lower is better.
 
-More throughput a chip is better, and a larger batch: more sequences served at once by a replica.
+Higher throughput per chip is better, and a larger batch: a replica serves more sequences at once.
 """
 
 
@@ -87,11 +87,11 @@ def trace_frontier(
 ) -> Frontier:
     """Find every plan within the spec that no other equals or beats in all of two or three figures.
 
-    Exhaustive, so exact: every legal batch of every layout is evaluated and compared, as integers of a relative
-    resolution of 1e-9; disaggregated plans, whose pairs are too many for that, are left out. Plans with equal figures
-    are one point: the first of them by speed, chips and id. `by` gives each chip, or each topology of each chip, a
-    frontier of its own. The cheapest point is compared with CP-SAT's optimum. Raises SpecError for axes that are not in
-    AXES, or not two or three.
+    Exhaustive, hence exact: every legal batch of every layout is evaluated, and figures are compared as integers with a
+    relative resolution of 1e-9. Disaggregated plans are left out: they have too many pairs of pools. Plans with equal
+    figures are a single point, the first by speed, chips and id. `by` traces a frontier for each chip, or for each
+    topology of each chip. The cheapest point is checked against CP-SAT's optimum. Raises SpecError for axes that are
+    not in AXES, or not two or three.
     """
     start = time.perf_counter()
     spec, axes = Spec.load(spec).in_one_pool(), _checked_axes(axes)
@@ -111,12 +111,12 @@ def trace_frontier(
             conflict=minimal_conflicts(breakpoints),
             solve_s=time.perf_counter() - start,
         )
-    compared, kept = 0, []
+    compared, frontiers = 0, []
     for block in tabulate(spec, layouts, breakpoints):
-        satisfying = block.take(np.flatnonzero(block.violated == 0))
-        compared += len(satisfying)
-        kept.append(_reduced(satisfying, axes, by))
-    columns = _reduced(reduce(Columns.join, kept), axes, by)
+        feasible = block.take(np.flatnonzero(block.violated == 0))
+        compared += len(feasible)
+        frontiers.append(_non_dominated(feasible, axes, by))
+    columns = _non_dominated(reduce(Columns.join, frontiers), axes, by)
     points = tuple(rederive(spec, columns.assignment(column))[0] for column in range(len(columns)))
     if "usd_per_million_output_tokens" in axes:
         _check_cheapest(spec, points, settings)
@@ -140,34 +140,34 @@ def _checked_axes(axes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_cheapest(spec: Spec, points: tuple[Plan, ...], settings: Settings | None) -> None:
-    """The frontier's cheapest point costs what CP-SAT proves to be the least, within the tie band of the latter."""
+    """Check that the frontier's cheapest point costs as much as CP-SAT's optimum, within its tie tolerance."""
     result = solve(spec, settings)
-    if result.status is not Status.OPTIMAL:  # the time limit struck: nothing to compare with
+    if result.status is not Status.OPTIMAL:  # the time limit was reached: nothing to compare with
         return
-    plan, least = result.plan, min(point.usd_per_million_output_tokens for point in points)
-    if plan is None or not least * (1 - RESOLUTION) <= plan.usd_per_million_output_tokens <= least * (
+    plan, lowest = result.plan, min(point.usd_per_million_output_tokens for point in points)
+    if plan is None or not lowest * (1 - RESOLUTION) <= plan.usd_per_million_output_tokens <= lowest * (
         1 + 2 * COST_TIE_RTOL
     ):
-        raise SolverError(f"the frontier's least cost is ${least}, CP-SAT's plan is {plan}")
+        raise SolverError(f"the frontier's lowest cost is ${lowest}, CP-SAT's plan is {plan}")
 
 
-def _reduced(columns: Columns, axes: tuple[str, ...], by: str | None) -> Columns:
+def _non_dominated(columns: Columns, axes: tuple[str, ...], by: str | None) -> Columns:
     """The non-dominated columns of each group, sorted by the first axis, then by the others."""
     codes = np.column_stack([AXES[axis](columns) for axis in axes])
     rank = round_columns(columns).tie_rank(np.arange(len(columns)))
-    group = _groups(columns, by)
-    kept = []
-    for one in np.unique(group):
-        members = np.flatnonzero(group == one)
-        kept.append(members[undominated(codes[members], rank[members])])
-    found = np.concatenate(kept)
-    return columns.take(found[np.lexsort((rank[found], *codes[found].T[::-1]))])
+    groups = _groups(columns, by)
+    frontiers = []
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        frontiers.append(members[undominated(codes[members], rank[members])])
+    rows = np.concatenate(frontiers)
+    return columns.take(rows[np.lexsort((rank[rows], *codes[rows].T[::-1]))])
 
 
 def _groups(columns: Columns, by: str | None) -> Ints:
-    """A number for each column, the same for those that share a frontier."""
+    """The number of each column's group; shape [columns]."""
     if by is None:
         return np.zeros(len(columns), dtype=np.int64)
     names = [(place.offer.chip.id, place.topology if by == By.TOPOLOGY else "") for place in columns.layouts.places]
-    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([known[name] for name in names])[columns.layouts.place]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names])[columns.layouts.place]

@@ -1,4 +1,4 @@
-"""Does the winner survive? A roofline is never exact: the plans under errors of step time and of HBM."""
+"""Robustness: how the best layout and its rivals fare when the model errs in step time and HBM use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ from servesat.deployment.solve import solve
 from servesat.questions.k_best import row_of
 from servesat.spec.spec import Spec
 
-RIVALS = 10
-"""How many layouts are shown beside the best."""
+MAX_RIVALS = 10
+"""Layouts reported in addition to the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survival:
-    """How one layout fares; its `plan` is its best without errors. Shares are of the samples, regrets relative.
+    """A layout under errors; `plan` is its best without errors. Shares are of the samples.
 
-    Regret is how much more a token costs than on the layout that is best under the same errors. `worst_regret` is over
-    every error within the noise, exactly; None where an error leaves the layout without a plan.
+    Regret is the relative excess of its cost over the best layout under the same errors. `worst_regret` is the exact
+    maximum over all errors within the noise; None where some error leaves the layout without a plan.
     """
 
     plan: Plan
@@ -42,10 +42,10 @@ class Survival:
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness:
-    """The answer to a spec, and how it and its rivals fare under errors of at most `noise`, either way.
+    """The answer to a spec, with its layout and its rivals under errors of at most ±`noise`.
 
-    `survivals` hold the best plan's layout first, then others by how often they are best. `least_regret` is the layout
-    whose worst regret is least; None where every layout has an error that leaves it without a plan.
+    `survivals` starts with the best plan's layout; others follow by how often they are best. `least_regret` is the
+    layout with the lowest worst regret; None where every layout has an error that leaves it without a plan.
     """
 
     result: Result
@@ -65,13 +65,13 @@ def assess_robustness(
     settings: Settings | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Robustness:
-    """Ask how often the best layout stays the best when step times and HBM use are off by up to `noise`, and the cost.
+    """Assess how often the best layout stays the best when step times and HBM use err by up to `noise`, and its regret.
 
-    Layouts that run the same program (chip, ways, dtypes, mode, chunk) share their errors, uniform in
-    1 ± noise: one factor on every term of the step, one on the bytes held. Programs err independently. The batch adapts
-    to the error, since it can be set without renting anything else. The worst regret is exact: a layout's cost only
-    rises with its own errors, so it is worst where it errs by +noise and all other programs by -noise. Raises SpecError
-    for a noise outside (0, 1).
+    Layouts that run the same program (chip, ways, dtypes, mode, chunk) share two errors, uniform in 1 ± noise: a factor
+    on every term of the step, and a factor on the bytes held. Programs err independently. The batch adapts to the
+    error, since changing it needs no other hardware. The worst regret is exact: the cost of a layout only rises with
+    its errors, so the worst case is +noise for its program and -noise for all others. Raises SpecError for a noise
+    outside (0, 1).
     """
     if not 0 < noise < 1:
         raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
@@ -82,9 +82,9 @@ def assess_robustness(
     if result.plan is None:
         return Robustness(result=result, noise=noise, samples=samples, seed=seed, survivals=(), least_regret=None)
     layouts = enumerate_layouts(spec)
-    in_reach = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
-    layouts = layouts.take(np.flatnonzero(in_reach))
-    drawn = _sampled(spec, layouts, _Errors(noise, samples, seed), on_progress)
+    can_be_feasible = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
+    layouts = layouts.take(np.flatnonzero(can_be_feasible))
+    statistics = _sampled(spec, layouts, _Errors(noise, samples, seed), on_progress)
     worst = _worst_regret(spec, layouts, noise)
     usd = _cost_of_each(spec, layouts)
 
@@ -92,41 +92,41 @@ def assess_robustness(
         plan = solve(spec, settings, layouts=layouts.take(np.array([row]))).plan
         if plan is None:
             raise SolverError("a layout with a cost has no plan")
-        served = int(drawn.feasible[row])
+        feasible = int(statistics.feasible[row])
         return Survival(
             plan=plan,
-            best_share=float(drawn.best[row] / samples),
-            feasible_share=served / samples,
-            mean_regret=float(drawn.regret_sum[row] / served) if served else None,
-            worst_sampled_regret=float(drawn.worst_regret[row]) if served else None,
+            best_share=float(statistics.best[row] / samples),
+            feasible_share=feasible / samples,
+            mean_regret=float(statistics.regret_sum[row] / feasible) if feasible else None,
+            worst_sampled_regret=float(statistics.worst_regret[row]) if feasible else None,
             worst_regret=float(worst[row]) if np.isfinite(worst[row]) else None,
         )
 
-    own = row_of(layouts, result.plan)
-    least = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
-    if worst[least] * (1 + COST_TIE_RTOL) >= worst[own]:
-        least = own
+    best = row_of(layouts, result.plan)
+    safest = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
+    if worst[safest] * (1 + COST_TIE_RTOL) >= worst[best]:
+        safest = best
     return Robustness(
         result=result,
         noise=noise,
         samples=samples,
         seed=seed,
-        survivals=tuple(map(survival, [own, *_rivals(layouts, usd, drawn, own)])),
-        least_regret=survival(least) if np.isfinite(worst[least]) else None,
+        survivals=tuple(map(survival, [best, *_rivals(layouts, usd, statistics, best)])),
+        least_regret=survival(safest) if np.isfinite(worst[safest]) else None,
     )
 
 
-def _rivals(layouts: Layouts, usd: Floats, drawn: "_Drawn", own: int) -> list[int]:
-    """One layout of each other program, those that are best most often first."""
+def _rivals(layouts: Layouts, usd: Floats, statistics: "_Statistics", best: int) -> list[int]:
+    """A layout of each other program, sorted by how often it is best."""
     program = execution_signatures(layouts)
-    serving = [int(row) for row in np.lexsort((layouts.chips, usd, -drawn.best)) if np.isfinite(usd[row])]
-    _, first_of_program = np.unique(program[serving], return_index=True)
-    rivals = [row for row in map(serving.__getitem__, sorted(first_of_program)) if program[row] != program[own]]
-    return rivals[:RIVALS]
+    feasible = [int(row) for row in np.lexsort((layouts.chips, usd, -statistics.best)) if np.isfinite(usd[row])]
+    _, first_of_program = np.unique(program[feasible], return_index=True)
+    rivals = [row for row in map(feasible.__getitem__, sorted(first_of_program)) if program[row] != program[best]]
+    return rivals[:MAX_RIVALS]
 
 
 class _Errors(NamedTuple):
-    """How large the errors are, how many are drawn, and from which seed."""
+    """The noise, the number of samples and their seed."""
 
     noise: float
     samples: int
@@ -134,8 +134,8 @@ class _Errors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """What the samples say of each layout; arrays of shape [layouts]. Regrets are over the samples that it serves."""
+class _Statistics:
+    """Statistics of each layout over the samples; arrays of shape [layouts]. Regrets count feasible samples only."""
 
     best: Ints
     feasible: Ints
@@ -143,29 +143,29 @@ class _Drawn:
     worst_regret: Floats
 
 
-def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, on_progress: Callable[[int], None]) -> _Drawn:
-    """Draw errors, and compare the layouts under each draw."""
+def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, on_progress: Callable[[int], None]) -> _Statistics:
+    """Draw errors, and compare the layouts under each sample."""
     random, program = np.random.default_rng(errors.seed), execution_signatures(layouts)
     best, feasible = np.zeros(len(layouts), dtype=np.int64), np.zeros(len(layouts), dtype=np.int64)
     regret_sum, worst = np.zeros(len(layouts)), np.zeros(len(layouts))
     for _ in range(errors.samples):
         step, held = random.uniform(1 - errors.noise, 1 + errors.noise, (2, program.max() + 1))[:, program]
         usd = _cost_of_each(spec, _with_errors(layouts, step, held))
-        serves = np.isfinite(usd)
-        regret = np.where(serves, usd, 0.0) / usd.min() - 1 if serves.any() else np.zeros(len(usd))
-        best += serves & (regret <= COST_TIE_RTOL)
-        feasible += serves
-        regret_sum += np.where(serves, regret, 0.0)
-        worst = np.maximum(worst, np.where(serves, regret, 0.0))
+        finite = np.isfinite(usd)
+        regret = np.where(finite, usd, 0.0) / usd.min() - 1 if finite.any() else np.zeros(len(usd))
+        best += finite & (regret <= COST_TIE_RTOL)
+        feasible += finite
+        regret_sum += np.where(finite, regret, 0.0)
+        worst = np.maximum(worst, np.where(finite, regret, 0.0))
         on_progress(1)
-    return _Drawn(best, feasible, regret_sum, worst)
+    return _Statistics(best, feasible, regret_sum, worst)
 
 
 def _worst_regret(spec: Spec, layouts: Layouts, noise: float) -> Floats:
-    """The worst regret of each layout over all errors within the noise; infinite where one leaves it without a plan.
+    """The worst regret of each layout over all errors within the noise; infinite where an error leaves no plan.
 
-    Its own errors at +noise, those of every other program at -noise. Layouts of its own program share its errors, and
-    cost the same a token as long as both have a plan.
+    It occurs with the errors of its program at +noise and those of every other program at -noise. Layouts of the same
+    program share their errors, and cost the same per token as long as both have a plan.
     """
     program = execution_signatures(layouts)
     slowest = _cost_of_each(spec, _with_errors(layouts, 1 + noise, 1 + noise))
@@ -181,16 +181,16 @@ def _worst_regret(spec: Spec, layouts: Layouts, noise: float) -> Floats:
 
 
 def _cost_of_each(spec: Spec, layouts: Layouts) -> Floats:
-    """The least cost of each layout at a batch that meets every requirement; infinite where there is none [$/1M]."""
+    """The lowest cost of each layout over the feasible batches [$/1M]; infinite without a feasible batch."""
     columns = evaluate(spec, layouts)
     usd = np.full(int(layouts.number.max(initial=0)) + 1, np.inf)
-    meets = columns.violated == 0
-    np.minimum.at(usd, columns.layouts.number[meets], columns.usd_per_million[meets])
+    feasible = columns.violated == 0
+    np.minimum.at(usd, columns.layouts.number[feasible], columns.usd_per_million[feasible])
     return usd[layouts.number]
 
 
 def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -> Layouts:
-    """The layouts with every term of their step and their prefill, and the bytes they hold, off by a factor."""
+    """The layouts with step and prefill times scaled by `step`, and the bytes held scaled by `held`."""
     replica, serving = layouts.replica, layouts.serving
     return replace(
         layouts,

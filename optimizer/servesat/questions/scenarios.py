@@ -1,4 +1,4 @@
-"""Which keys of a spec vary, over which values, and the scenarios that they make."""
+"""Scenarios of a spec: the keys that vary, their values, and the combinations."""
 
 import json
 import math
@@ -14,24 +14,24 @@ import numpy as np
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
-from servesat.core.validation import annotation_at, holds, nearest, parse_yaml, shorten
+from servesat.core.reading import parse_yaml
+from servesat.core.validation import annotation_at, holds, nearest, shorten
 from servesat.spec.overrides import BY_CHIP, split_key
 from servesat.spec.spec import Spec
 
 MAX_VALUES = 1_000_000
-"""Values of one key; more than anyone reads, and few enough to hold."""
-
+"""Largest number of values of a key."""
 
 LARGEST_WHOLE = 2**53
-"""Whole numbers beyond this are not told apart once they are floats."""
+"""Whole numbers beyond this are not exact as floats."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A key of the spec with the values it takes, in the order given.
+    """A key of the spec with its values, in order.
 
-    Values are what JSON holds: numpy's numbers, tuples and dates become plain ones. Raises SpecError for any other, for
-    numbers that are not finite, and for a value that stands twice.
+    Values are JSON values: numpy's numbers, tuples and dates are converted. Raises SpecError for other types, for
+    numbers that are not finite, and for duplicates.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Factor:
 
 
 def _plain(value: Any, key: str) -> Any:
-    """A value as JSON holds it; a float without a fraction is the whole number. Raises SpecError."""
+    """Convert to a JSON value; a float without a fraction becomes a whole number. Raises SpecError."""
     match value:
         case list() | tuple():
             return [_plain(entry, key) for entry in value]
@@ -61,15 +61,15 @@ def _plain(value: Any, key: str) -> Any:
             return value.isoformat()
         case Real() if not isinstance(value, bool) and math.isfinite(value) and abs(float(value)) <= LARGEST_WHOLE:
             return int(float(value)) if float(value).is_integer() else float(value)
-    large = isinstance(value, float) and math.isfinite(value)
-    if value is None or large or isinstance(value, bool) or (isinstance(value, str) and value.isprintable()):
+    is_large_float = isinstance(value, float) and math.isfinite(value)
+    if value is None or is_large_float or isinstance(value, bool) or (isinstance(value, str) and value.isprintable()):
         return value
     raise SpecError(f"{key}: {shorten(value)}: expected a finite number, text, a list or a mapping")
 
 
 @dataclass(frozen=True)
 class Scenarios:
-    """Every combination of the factors' values, the last factor fastest; or each factor alone, at each of them."""
+    """Every combination of the factors' values, the last factor varying fastest; or each factor alone."""
 
     factors: tuple[Factor, ...]
     one_at_a_time: bool = False
@@ -79,7 +79,7 @@ class Scenarios:
         return sum(counts) if self.one_at_a_time else math.prod(counts)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """The values of one scenario, by key: of every factor, or of the one that varies."""
+        """The values of a scenario by key: of every factor, or of the single factor that varies."""
         if self.one_at_a_time:
             ends = list(accumulate(len(factor.values) for factor in self.factors))
             at = next(position for position, end in enumerate(ends) if number < end)
@@ -92,18 +92,18 @@ class Scenarios:
         return {factor.key: chosen[factor.key] for factor in self.factors}
 
     def applied(self, base: Spec, number: int) -> Spec:
-        """The spec of one scenario. Raises SpecError when the schema refuses its values."""
+        """The spec of a scenario. Raises SpecError when the schema refuses its values."""
         values = self[number]
         return base.changed({key: as_written(key, value) for key, value in values.items()})
 
 
 def as_written(key: str, value: Any) -> Any:
-    """A varied value as the spec's schema takes it: one entry of a list stands for a list of one."""
+    """A varied value in the form of the schema: a single entry stands for a list with that entry."""
     return [value] if takes_list(key) and value is not None and not isinstance(value, list) else value
 
 
-def scenarios(base: Spec, factors: list[Factor], *, one_at_a_time: bool = False) -> Scenarios:
-    """Put factors together. Raises SpecError for a key that does not exist, or that is named twice."""
+def make_scenarios(base: Spec, factors: list[Factor], *, one_at_a_time: bool = False) -> Scenarios:
+    """Combine factors. Raises SpecError for a key that does not exist, or that varies twice."""
     for factor in factors:
         check_key(base, factor.key)
     keys = [factor.key for factor in factors]
@@ -114,38 +114,38 @@ def scenarios(base: Spec, factors: list[Factor], *, one_at_a_time: bool = False)
 
 
 def check_key(base: Spec, key: str) -> None:
-    """Raise SpecError for a key that a spec does not have, or that names an unknown chip."""
+    """Check that a key exists and names known chips. Raises SpecError."""
     type_at(key)
     parts = split_key(key)
-    named = {"chip": parts[1:2], "price": parts[1:2], "search": parts[2:3]}.get(parts[0], [])
+    chips = {"chip": parts[1:2], "price": parts[1:2], "search": parts[2:3]}.get(parts[0], [])
     known = {*chip_ids(), *(offer.chip.id for offer in base.offers)}
-    for chip in named:
+    for chip in chips:
         if chip not in known:
             raise SpecError(f"{key}: no chip '{chip}'; {nearest(chip, known)}")
 
 
 def type_at(key: str) -> Any:
-    """The type that a key of a spec takes, `model.FIELD` and `chip.ID.FIELD` included.
+    """The type of the value at a key of a spec, including `model.FIELD` and `chip.ID.FIELD`.
 
-    Raises SpecError for a key that does not exist, naming those that are near, and for one below a price book or at a
-    position in a list, which have better names.
+    Raises SpecError for a key that does not exist, with the keys near it, and for a key inside a price book or a list,
+    which other keys replace.
     """
     parts = split_key(key)
     if parts[0] == "price_book" and len(parts) > 1:
-        raise SpecError(f"{key}: the prices of a book are its own; give one of yours, as in price.tpu-v5e")
+        raise SpecError(f"{key}: the prices of a book cannot be changed; give one of yours, as in price.tpu-v5e")
     try:
         if parts[0] == "chip" and len(parts) > 2:
             return annotation_at(Chip, parts[2:])
-        found = annotation_at(Spec, parts)
+        annotation = annotation_at(Spec, parts)
     except KeyError as fault:
         raise SpecError(f"{key}: {fault.args[0]}") from None
     if parts[0] == "chip":
         raise SpecError(f"{key}: expected a field of the chip, as in chip.tpu-v5e.hbm_bytes")
-    if any(part.isdecimal() for part in parts) and parts[:-1] not in [shelf.split(".") for shelf in BY_CHIP]:
+    if any(part.isdecimal() for part in parts) and parts[:-1] not in [prefix.split(".") for prefix in BY_CHIP]:
         raise SpecError(
             f"{key}: expected a whole list, as in search.weights=[int8,int4]; fields of a chip are chip.ID.*"
         )
-    return found
+    return annotation
 
 
 def takes_list(key: str) -> bool:
@@ -159,10 +159,9 @@ def takes_whole_number(key: str) -> bool:
 
 
 def parse_factor(text: str) -> Factor:
-    """Read `KEY=VALUES`: a list `8,16,null`, a range with its step `8:40:2`, or a number of values `0.6..1.8x13`.
+    """Read `KEY=VALUES`: a list `8,16,null`, a range with a step `8:40:2`, or evenly spaced values `0.6..1.8x13`.
 
-    Both ends of a range belong to it. A value may be a list itself: `search.weights=[int8,int4],int4`. Raises
-    SpecError.
+    Ranges include both ends. A value may itself be a list: `search.weights=[int8,int4],int4`. Raises SpecError.
     """
     key, equals, values = text.partition("=")
     key = key.strip()
@@ -177,15 +176,15 @@ def parse_factor(text: str) -> Factor:
 def _values(text: str, where: str) -> tuple[Any, ...]:
     if not set("[]{},'\"/") & set(text):
         if ".." in text:
-            return _evenly(text)
+            return _evenly_spaced(text)
         if text.count(":") == 2:
             return _stepped(text)
     listed = parse_yaml(f"[{text}\n]", where, SpecError)
     return tuple(listed) if isinstance(listed, list) else ()
 
 
-def _evenly(text: str) -> tuple[float, ...]:
-    """`START..STOPxCOUNT`: that many values, evenly spaced, both ends among them."""
+def _evenly_spaced(text: str) -> tuple[float, ...]:
+    """`START..STOPxCOUNT`: COUNT evenly spaced values, both ends included."""
     ends, x, count = text.rpartition("x")
     first, _, last = ends.partition("..")
     if not x or not count.isdecimal():
@@ -195,11 +194,11 @@ def _evenly(text: str) -> tuple[float, ...]:
     if not 2 <= int(count) <= MAX_VALUES:
         raise ValueError(f"expected from 2 to {MAX_VALUES:,} values")
     inner = np.linspace(start, stop, int(count))[1:-1]
-    return (start, *map(_tidy, inner), stop)
+    return (start, *map(_rounded, inner), stop)
 
 
 def _stepped(text: str) -> tuple[float, ...]:
-    """`START:STOP:STEP`: from the start in steps, the stop among them where a whole number of steps leads there."""
+    """`START:STOP:STEP`: values from START in steps, including STOP if a whole number of steps leads to it."""
     start, stop, step = map(_number, text.split(":"))
     _refuse_reversed(start, stop)
     if step <= 0:
@@ -208,7 +207,7 @@ def _stepped(text: str) -> tuple[float, ...]:
     if steps >= MAX_VALUES:
         raise ValueError(f"{steps:,.0f} values, expected at most {MAX_VALUES:,}")
     count = math.floor(steps * (1 + 1e-12) + 1e-9) + 1
-    return tuple(map(_tidy, start + step * np.arange(count)))
+    return tuple(map(_rounded, start + step * np.arange(count)))
 
 
 def _refuse_reversed(start: float, stop: float) -> None:
@@ -226,6 +225,6 @@ def _number(text: str) -> float:
     return value
 
 
-def _tidy(value: float) -> float:
-    """A value as a person would write it: 0.3, where adding up steps gives 0.30000000000000004."""
+def _rounded(value: float) -> float:
+    """Round to 15 digits: 0.3, where adding up steps gives 0.30000000000000004."""
     return float(f"{value:.15g}")

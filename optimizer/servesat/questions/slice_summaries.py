@@ -1,4 +1,4 @@
-"""What each slice of the plan's chip could do, and whether the search's largest batch is all that holds the plan."""
+"""The best plan of each slice of a plan's chip, and whether search.max_batch binds."""
 
 from dataclasses import replace
 
@@ -20,9 +20,9 @@ from servesat.spec.spec import Spec
 
 
 def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSummary, ...]:
-    """Sum up every slice of the plan's chip, fewest chips first: its best plan, proved, or the nearest to one.
+    """Summarise every slice of the plan's chip, by number of chips: its proved optimum, or its nearest plan.
 
-    In one pool: none for a disaggregated plan, whose slices depend on those of the other pool.
+    Empty for a disaggregated plan, whose slices depend on those of the other pool.
     """
     if plan.prefill is not None:
         return ()
@@ -34,19 +34,19 @@ def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSu
 
 
 def max_batch_binds(spec: Spec, plan: Plan) -> bool:
-    """Whether the next batch exceeds the search's largest, meets every requirement, and would cost less."""
+    """Whether the next larger batch exceeds search.max_batch, meets every requirement, and costs less."""
     batch = plan.batch + plan.kv_batch_shards
     if batch <= spec.search.max_batch or spec.workload.requests_per_s is not None:
-        return False  # a demand sets the number of slices, which a larger batch may leave as it is
+        return False  # under demand a larger batch may need as many slices
     wider = spec.changed({"search.max_batch": batch})
-    following, margins = rederive(wider, replace(plan, batch=batch))
-    cheaper = following.usd_per_million_output_tokens * (1 + COST_TIE_RTOL) < plan.usd_per_million_output_tokens
+    larger, margins = rederive(wider, replace(plan, batch=batch))
+    cheaper = larger.usd_per_million_output_tokens * (1 + COST_TIE_RTOL) < plan.usd_per_million_output_tokens
     return cheaper and all(margin.holds for margin in margins)
 
 
 def _on_slice(layouts: Layouts, chip: str, topology: str) -> Ints:
-    here = [place.offer.chip.id == chip and place.topology == topology for place in layouts.places]
-    return np.flatnonzero(np.array(here)[layouts.place])
+    is_slice = [place.offer.chip.id == chip and place.topology == topology for place in layouts.places]
+    return np.flatnonzero(np.array(is_slice)[layouts.place])
 
 
 def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
@@ -59,7 +59,7 @@ def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
 
 
 def _nearest(columns: Columns) -> int:
-    """The column that violates the fewest requirements; of those the one with most throughput if that is short."""
-    short = columns.violated & REQUIREMENT_BIT[Requirement.THROUGHPUT] != 0
-    output = np.where(short, -columns.tokens_per_s, 0.0)
-    return int(np.lexsort((columns.step_s, output, np.bitwise_count(columns.violated)))[0])
+    """The column that violates the fewest requirements; ties by throughput where that is short, then by step time."""
+    is_short = columns.violated & REQUIREMENT_BIT[Requirement.THROUGHPUT] != 0
+    negative_output = np.where(is_short, -columns.tokens_per_s, 0.0)
+    return int(np.lexsort((columns.step_s, negative_output, np.bitwise_count(columns.violated)))[0])

@@ -1,4 +1,4 @@
-"""What if a key of the spec were another? Every scenario solved and proved, beside the spec as it stands."""
+"""What if: a spec solved in many scenarios, compared with the spec as it stands."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,14 +14,14 @@ from servesat.core.plan import Plan
 from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
-from servesat.questions.scenarios import Factor, Scenarios, as_written, scenarios
+from servesat.questions.scenarios import Factor, Scenarios, as_written, make_scenarios
 from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ERROR = "error"
-"""The status of a scenario whose values the schema refuses; the others are those of `plan.Status`."""
+"""The status of a scenario whose values the schema refuses; all others are those of `Status`."""
 
 FLAT_PLAN: dict[str, type] = {
     "chip": str,
@@ -52,14 +52,14 @@ FLAT_PLAN: dict[str, type] = {
     "load_fraction": float,
     "hbm_used_fraction": float,
 }
-"""The figures of a plan that a table shows, with their types."""
+"""The columns of a plan in a table, with their types."""
 
 FLAT_REST: dict[str, type] = {"change": float, "plan_changed": bool, "binding": str, "conflict": str, "error": str}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A spec, and the scenarios around it."""
+    """A spec and its scenarios."""
 
     base: Spec
     scenarios: Scenarios
@@ -67,27 +67,27 @@ class Question:
 
     @cached_property
     def answer(self) -> Result:
-        """The answer to the spec as it stands, against which the scenarios are compared."""
+        """The answer to the spec as it stands, the reference of the scenarios."""
         return solve(self.base, self.settings)
 
     @property
     def identity(self) -> str:
-        """A text that no other question has, nor this one with other figures in the catalogue or the files it names."""
-        named = [
+        """A text that changes with the question, the catalogue, and the files that the spec names."""
+        varied = [
             _resolved(self.base, factor.key, value)
             for factor in self.scenarios.factors
             if factor.key in {"model", "search.chips", "price_book"}
             for value in factor.values
         ]
-        parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *named]
+        parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *varied]
         return "\n".join(parts)
 
     def rows(self, numbers: range, workers: int = 1) -> Iterator[list[dict[str, Any]]]:
-        """Solve the scenarios with these numbers; yield their rows a chunk at a time, in order.
+        """Solve the scenarios with these numbers; yield their rows in chunks, in order.
 
-        A row holds the scenario's number, the varied keys, the status, the plan with all its figures, cost and tpot,
-        how much the cost changes against the base, whether the layout (chip, slice, axes or dtypes) is another, what
-        binds, the minimal conflicts, and the error of a scenario whose values the schema refuses.
+        A row holds the scenario's number, the varied keys, the status, the plan with all figures, cost and tpot, the
+        change of the cost against the base, whether the layout (chip, slice, axes or dtypes) differs, what binds, the
+        minimal conflicts, and the error of a scenario whose values the schema refuses.
         """
         return in_chunks(partial(_rows, self, self.answer.plan), numbers, workers)
 
@@ -100,19 +100,18 @@ def what_if(
     workers: int = 1,
     settings: Settings | None = None,
 ) -> "pd.DataFrame":
-    """Solve a spec for every combination of values of some keys, as a tidy table: one row a scenario.
+    """Solve a spec for every combination of values of some keys; returns a table with one row per scenario.
 
     >>> what_if("spec.yaml", {"slo.tpot_ms": [10, 20], "search.weights": ["int8", "int4"]})
 
-    `one_at_a_time` varies each key alone instead. Keys are those of the spec, `price.CHIP`, `model.FIELD` and
-    `chip.ID.FIELD`. Raises SpecError for keys that do not exist; a value that the schema refuses makes a row with the
-    status `error`.
+    `one_at_a_time` varies each key alone. Keys are those of the spec, `price.CHIP`, `model.FIELD` and `chip.ID.FIELD`.
+    A value that the schema refuses makes a row with the status `error`. Raises SpecError for keys that do not exist.
     """
     import pandas as pd
 
     base = Spec.load(spec)
     factors = [Factor(key, tuple(values)) for key, values in vary.items()]
-    question = Question(base, scenarios(base, factors, one_at_a_time=one_at_a_time), settings or Settings())
+    question = Question(base, make_scenarios(base, factors, one_at_a_time=one_at_a_time), settings or Settings())
     rows = (row for chunk in question.rows(range(len(question.scenarios)), workers) for row in chunk)
     types = flat_types(question.scenarios)
     frame = pd.DataFrame.from_records([flat(row, types) for row in rows], columns=list(types))
@@ -121,7 +120,7 @@ def what_if(
 
 
 def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:
-    """A spec with everything that it names, as text; changed at one key."""
+    """The text of a spec with everything it refers to, after the change of a key if given."""
     try:
         spec = base if key is None else base.changed({key: as_written(key, value)})
     except SpecError as fault:
@@ -130,33 +129,33 @@ def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:
     return "\n".join([spec.model_dump_json(), *offers])
 
 
-def flat_types(asked: Scenarios) -> dict[str, type]:
-    """The columns of a table of scenarios, with their types; a varied key that is not a number is text."""
-    varied = {factor.key: _type_of(factor.values) for factor in asked.factors}
+def flat_types(scenarios: Scenarios) -> dict[str, type]:
+    """The columns of a table of scenarios, with their types; varied keys are text unless they are numbers."""
+    varied = {factor.key: _type_of(factor.values) for factor in scenarios.factors}
     return {"scenario": int, **varied, "status": str, **FLAT_PLAN, **FLAT_REST}
 
 
 def flat(row: Mapping[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
-    """A row as one record of a table with these columns: the plan's figures beside the rest, lists as text."""
+    """Flatten a row into a record of a table with these columns: figures of the plan as columns, lists as text."""
     record = {**row, **flat_plan(row["plan"] or {})}
     record["binding"] = "+".join(row["binding"])
     record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
     return {
-        name: None if record[name] is None else shown(record[name]) if kind is str else kind(record[name])
+        name: None if record[name] is None else value_text(record[name]) if kind is str else kind(record[name])
         for name, kind in types.items()
     }
 
 
 def flat_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan as one record of a table, its prefill pool beside it."""
+    """Flatten a plan into a record of a table, with its prefill pool."""
     pool = {f"prefill_{name}": value for name, value in (plan.get("prefill") or {}).items()}
     return {name: pool.get(name, plan.get(name)) for name in FLAT_PLAN}
 
 
-def shown(value: Any) -> str:
-    """A varied value as text: the entries of a list joined with `+`, a record by its name."""
+def value_text(value: Any) -> str:
+    """A varied value as text: list entries joined with `+`, records by name."""
     if isinstance(value, list):
-        return "+".join(map(shown, value))
+        return "+".join(map(value_text, value))
     return str(value.get("name", value)) if isinstance(value, Mapping) else str(value)
 
 
@@ -168,19 +167,19 @@ def _type_of(values: Iterable[Any]) -> type:
 
 
 def _rows(question: Question, reference: Plan | None, numbers: range) -> list[dict[str, Any]]:
-    shared = SharedLayouts()
-    return [_row(question, reference, number, shared) for number in numbers]
+    layouts = SharedLayouts()
+    return [_row(question, reference, number, layouts) for number in numbers]
 
 
-def _row(question: Question, reference: Plan | None, number: int, shared: SharedLayouts) -> dict[str, Any]:
-    asked = question.scenarios
-    identified = {"scenario": number, **{factor.key: None for factor in asked.factors}, **asked[number]}
+def _row(question: Question, reference: Plan | None, number: int, layouts: SharedLayouts) -> dict[str, Any]:
+    scenarios = question.scenarios
+    values = {"scenario": number, **{factor.key: None for factor in scenarios.factors}, **scenarios[number]}
     try:
-        spec = asked.applied(question.base, number)
+        spec = scenarios.applied(question.base, number)
     except SpecError as fault:
-        return {**identified, **_outcome(ERROR, error=str(fault))}
-    result = solve(spec, question.settings, layouts=shared.of(spec))
-    return {**identified, **_outcome(str(result.status), result, reference)}
+        return {**values, **_outcome(ERROR, error=str(fault))}
+    result = solve(spec, question.settings, layouts=layouts.of(spec))
+    return {**values, **_outcome(str(result.status), result, reference)}
 
 
 def _outcome(
@@ -202,55 +201,55 @@ def _outcome(
 
 
 def _change(plan: Plan, reference: Plan) -> float:
-    """How much more a token costs than in the reference, as a fraction of that."""
+    """The relative change of the cost per token against the reference."""
     return plan.usd_per_million_output_tokens / reference.usd_per_million_output_tokens - 1
 
 
 def layout_of(plan: Plan | None) -> tuple[Any, ...]:
-    """All decisions of a plan but its batch and its numbers, which move with nearly everything; empty without one."""
+    """The decisions of a plan except batch and numbers of slices; empty without a plan."""
     if plan is None:
         return ()
     pool = plan.prefill
-    beside = () if pool is None else (pool.chip, pool.topology, pool.sharding, pool.weights, pool.compute)
-    return (plan.chip, plan.topology, plan.sharding, plan.weights, plan.kv_cache, plan.compute, plan.mode, beside)
+    prefill = () if pool is None else (pool.chip, pool.topology, pool.sharding, pool.weights, pool.compute)
+    return (plan.chip, plan.topology, plan.sharding, plan.weights, plan.kv_cache, plan.compute, plan.mode, prefill)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swing:
-    """How far one factor alone moves the cost against the base: its least and greatest change, and where.
+    """The range of the relative change of the cost over the values of a single factor, and the values at its ends.
 
-    `without_plan` are its values at which there is no plan.
+    `without_plan` lists the values without a plan.
     """
 
     key: str
-    least: float
-    least_at: Any
-    greatest: float
-    greatest_at: Any
+    lowest: float
+    lowest_at: Any
+    highest: float
+    highest_at: Any
     without_plan: tuple[Any, ...]
 
     @property
     def width(self) -> float:
-        """The greatest change less the least; the base itself counts as no change."""
-        return max(self.greatest, 0.0) - min(self.least, 0.0)
+        """The highest change minus the lowest; the base counts as a change of 0."""
+        return max(self.highest, 0.0) - min(self.lowest, 0.0)
 
 
-def swings(rows: Iterable[Mapping[str, Any]], asked: Scenarios) -> tuple[Swing, ...]:
-    """The swing of every factor of one-at-a-time scenarios that has a plan, the widest first."""
-    numbered = list(rows)
-    found = []
-    for factor in asked.factors:
-        mine = [row for row in numbered if set(asked[row["scenario"]]) == {factor.key}]
-        priced = sorted((row for row in mine if row["change"] is not None), key=lambda row: row["change"])
-        if priced:
-            found.append(
+def swings(rows: Iterable[Mapping[str, Any]], scenarios: Scenarios) -> tuple[Swing, ...]:
+    """The swings of one-at-a-time scenarios, the widest first; factors without any plan are left out."""
+    all_rows = list(rows)
+    by_factor = []
+    for factor in scenarios.factors:
+        of_factor = [row for row in all_rows if set(scenarios[row["scenario"]]) == {factor.key}]
+        ordered = sorted((row for row in of_factor if row["change"] is not None), key=lambda row: row["change"])
+        if ordered:
+            by_factor.append(
                 Swing(
                     key=factor.key,
-                    least=priced[0]["change"],
-                    least_at=priced[0][factor.key],
-                    greatest=priced[-1]["change"],
-                    greatest_at=priced[-1][factor.key],
-                    without_plan=tuple(row[factor.key] for row in mine if row["change"] is None),
+                    lowest=ordered[0]["change"],
+                    lowest_at=ordered[0][factor.key],
+                    highest=ordered[-1]["change"],
+                    highest_at=ordered[-1][factor.key],
+                    without_plan=tuple(row[factor.key] for row in of_factor if row["change"] is None),
                 )
             )
-    return tuple(sorted(found, key=lambda swing: -swing.width))
+    return tuple(sorted(by_factor, key=lambda swing: -swing.width))

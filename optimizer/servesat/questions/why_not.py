@@ -1,4 +1,4 @@
-"""Why not this? The best plan under decisions that a user fixes, beside the best plan overall."""
+"""Why not: the best plan under decisions that a user fixes, compared with the best plan overall."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
 
 MIN_PRICE, MAX_PRICE = 1e-6, 1e6
-"""Dollars a chip-hour between which a break-even price is sought."""
+"""The range searched for a break-even price [$/chip-hour]."""
 
-LESS, LEAST = 0.8, 0.02
-"""Steps of a price in search of one at which a plan overtakes others on its chip, and where that ends."""
+PRICE_STEP, LOWEST_SHARE = 0.8, 0.02
+"""Factor between prices at which a plan may overtake others on its chip, and the lowest price tried, as a share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What a user fixes; None leaves the decision open."""
+    """The decisions that a user fixes; None leaves a decision open."""
 
     chip: str | None = None
     topology: str | None = None
@@ -40,9 +40,9 @@ class Decisions:
 class Comparison:
     """The best plan overall, and the best under the decisions: a plan, or the conflict that excludes them.
 
-    `break_even_usd_per_chip_hour` is the price of the alternative's chip at which it would cost as much as the best
-    other plan; below it the alternative wins. None when no price makes it win: it shares its chip with a plan that
-    stays cheaper, or has no plan.
+    `break_even_usd_per_chip_hour` is the price of the alternative's chip below which the alternative costs less than
+    every other plan. None when no price is low enough, because another plan on that chip stays cheaper,
+    or when the alternative has no plan.
     """
 
     spec: Spec
@@ -54,7 +54,7 @@ class Comparison:
 def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) -> Comparison:
     """Compare the best plan under the decisions with the best plan overall.
 
-    Raises SpecError for decisions that are not on offer.
+    Raises SpecError for decisions that cannot be made.
     """
     narrowed = _narrowed(spec, decisions)
     best = solve(spec, settings)
@@ -66,26 +66,26 @@ def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) 
 
 
 def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
-    """The spec with its search narrowed to the decisions, which need not lie inside it."""
+    """The spec with its search replaced by the decisions, which may lie outside that search."""
     keys: dict[str, Any] = {
         f"search.{name}": [value]
         for name in ("weights", "kv_cache", "compute")
         if (value := getattr(decisions, name)) is not None
     }
     if decisions.chip is not None:
-        known = {offer.chip.id: offer.chip for offer in spec.offers}
-        keys["search.chips"] = [known.get(decisions.chip, decisions.chip)]
-        own = spec.search.topologies.get(decisions.chip)
-        keys["search.topologies"] = {} if own is None else {decisions.chip: own}
+        searched = {offer.chip.id: offer.chip for offer in spec.offers}
+        keys["search.chips"] = [searched.get(decisions.chip, decisions.chip)]
+        topologies = spec.search.topologies.get(decisions.chip)
+        keys["search.topologies"] = {} if topologies is None else {decisions.chip: topologies}
     if decisions.topology is not None:
         offers = (spec.changed(keys) if decisions.chip is not None else spec).offers
-        having = [offer.chip for offer in offers if decisions.topology in offer.chip.topologies]
-        if not having:
+        with_topology = [offer.chip for offer in offers if decisions.topology in offer.chip.topologies]
+        if not with_topology:
             raise SpecError(
                 f"--topology {decisions.topology}: not offered by {', '.join(offer.chip.id for offer in offers)}"
             )
-        keys["search.chips"] = having
-        keys["search.topologies"] = {chip.id: [decisions.topology] for chip in having}
+        keys["search.chips"] = with_topology
+        keys["search.topologies"] = {chip.id: [decisions.topology] for chip in with_topology}
     if decisions.batch is not None:
         keys["search.max_batch"] = max(decisions.batch, spec.search.min_batch or 1)
     return spec.changed(keys)
@@ -94,46 +94,46 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
 def _break_even(
     spec: Spec, narrowed: Spec, batch: int | None, alternative: Plan, settings: Settings | None
 ) -> float | None:
-    """The price of the alternative's chip at which the alternative costs as much as the best plan on the others."""
+    """The price of the alternative's chip at which it costs as much as the best plan on all other chips."""
     chip = next(offer.chip for offer in narrowed.offers if offer.chip.id == alternative.chip)
     others = [offer.chip for offer in spec.offers if offer.chip.id != chip.id]
     if not others:
         return None
-    kept = {name: slices for name, slices in spec.search.topologies.items() if name != chip.id}
-    rival = solve(spec.changed({"search.chips": others, "search.topologies": kept}), settings).plan
+    topologies = {name: slices for name, slices in spec.search.topologies.items() if name != chip.id}
+    rival = solve(spec.changed({"search.chips": others, "search.topologies": topologies}), settings).plan
     if rival is None:
         return None
     limit = rival.usd_per_million_output_tokens
-    winning = _winning_price if Mode.DISAGGREGATED not in spec.modes else _closed_in_price
-    price = winning(narrowed, alternative.chip, limit, batch)
-    searched = any(offer.chip.id == chip.id for offer in spec.offers)
-    if searched and winning(spec, chip.id, limit, None) > price * (1 + COST_TIE_RTOL):
+    winning_price = _winning_price if Mode.DISAGGREGATED not in spec.modes else _bisected_price
+    price = winning_price(narrowed, alternative.chip, limit, batch)
+    is_searched = any(offer.chip.id == chip.id for offer in spec.offers)
+    if is_searched and winning_price(spec, chip.id, limit, None) > price * (1 + COST_TIE_RTOL):
         return _overtaking_price(spec, narrowed, chip.id, batch, price)
     return price
 
 
 def _overtaking_price(spec: Spec, narrowed: Spec, chip: str, batch: int | None, price: float) -> float | None:
-    """The price of a chip below which narrowed plans win, where others on it win at first; None if they never do.
+    """The price of a chip below which the narrowed search wins over other plans on that chip; None if it never does.
 
-    A plan that takes more of the chip gains more from each dollar less.
+    A plan with more of these chips gains more from a lower price.
     """
     batches = None if batch is None else np.array([batch])
 
     def wins(price: float) -> bool:
         change = {f"price.{chip}": price}
-        own = cheapest(evaluate(narrowed.changed(change), batches=batches))
-        return own <= cheapest(evaluate(spec.changed(change))) * (1 + LIMIT_RTOL)
+        narrowed_cost = cheapest(evaluate(narrowed.changed(change), batches=batches))
+        return narrowed_cost <= cheapest(evaluate(spec.changed(change))) * (1 + LIMIT_RTOL)
 
-    high, low = price, LESS * price
+    high, low = price, PRICE_STEP * price
     while not wins(low):
-        high, low = low, LESS * low
-        if low < LEAST * price:
+        high, low = low, PRICE_STEP * low
+        if low < LOWEST_SHARE * price:
             return None
     return _highest(wins, low, high)
 
 
-def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
-    """`_winning_price` by bisection: which pools stand beside each other changes with the price."""
+def _bisected_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
+    """`_winning_price` by bisection, because the pairing of pools changes with the price."""
     batches = None if batch is None else np.array([batch])
 
     def wins(price: float) -> bool:
@@ -148,7 +148,7 @@ def _closed_in_price(spec: Spec, chip: str, usd_per_million: float, batch: int |
 
 
 def _highest(wins: Callable[[float], bool], low: float, high: float) -> float:
-    """The highest price that wins, between one that does and one that does not, within a tie."""
+    """Bisect for the highest price that wins, between a price that wins and a price that does not."""
     while high - low > COST_TIE_RTOL * high and high > MIN_PRICE:
         middle = (low + high) / 2
         low, high = (middle, high) if wins(middle) else (low, middle)
@@ -156,19 +156,19 @@ def _highest(wins: Callable[[float], bool], low: float, high: float) -> float:
 
 
 def _winning_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
-    """The highest price of a chip at which some plan on it costs no more than `usd_per_million`, budget included.
+    """The highest price of a chip at which a plan on it costs at most `usd_per_million` and keeps within the budget.
 
-    The dollars an hour of a column are the price times its chips of that type, and those of a prefill pool on another
-    chip, so each column wins from a price of its own.
+    The hourly cost of a column is the price times its chips of this type, plus the cost of its chips of other types;
+    each column therefore has a highest winning price, and the maximum is taken.
     """
     columns = evaluate(spec, batches=None if batch is None else np.array([batch]))
     layouts, serving = columns.layouts, columns.layouts.serving
-    here, pool = on_chip(layouts, chip)
-    taken = np.where(here, columns.slices * layouts.chips, 0) + np.where(pool, serving.pool_total_chips, 0)
-    rows = np.flatnonzero((taken > 0) & (columns.violated & ~REQUIREMENT_BIT[Requirement.BUDGET] == 0))
-    paid = next((offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip), 0.0)
-    others = columns.usd_per_hour[rows] - paid * taken[rows]
+    decodes_on, prefills_on = on_chip(layouts, chip)
+    chips = np.where(decodes_on, columns.slices * layouts.chips, 0) + np.where(prefills_on, serving.pool_total_chips, 0)
+    rows = np.flatnonzero((chips > 0) & (columns.violated & ~REQUIREMENT_BIT[Requirement.BUDGET] == 0))
+    price = next((offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip), 0.0)
+    usd_of_other_chips = columns.usd_per_hour[rows] - price * chips[rows]
     allowed = columns.usd_per_hour[rows] * (usd_per_million / columns.usd_per_million[rows])
     if spec.search.max_usd_per_hour is not None:
         allowed = np.minimum(allowed, spec.search.max_usd_per_hour)
-    return float(np.max((allowed - others) / taken[rows], initial=0.0))
+    return float(np.max((allowed - usd_of_other_chips) / chips[rows], initial=0.0))

@@ -1,1 +1,1 @@
-"""What people and programs read: JSON, tables and bars."""
+"""Output for people and programs: text, tables, figures and JSON."""

@@ -1,4 +1,4 @@
-"""The answers of a batch: a document, and a table with a line a spec."""
+"""The answers of a batch as a table with a line per spec."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,20 +11,20 @@ from rich.table import Table
 
 from servesat.core.quantities import dollars
 
-MOST = 60
-"""Lines of a table on the terminal: the rest is for --out."""
+MAX_LINES = 60
+"""Lines shown on the terminal; --out has them all."""
 
 
 def print_batch(console: Console, rows: Iterable[dict[str, Any]], counts: Counter[str]) -> None:
-    """Print the first answers, a line each, and how many there are of each status."""
+    """Print the first answers and the number of specs with each status."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("spec", "status", "$", "answer"):
         table.add_column(name, justify="right" if name == "$" else "left", overflow="fold")
-    for row in islice(rows, MOST):
+    for row in islice(rows, MAX_LINES):
         table.add_row(row["spec"], _status(row), _cost(row), _answer(row))
     console.print(table)
-    if counts.total() > MOST:
-        console.print(f"{counts.total() - MOST:,} more specs: write them with --out FILE")
+    if counts.total() > MAX_LINES:
+        console.print(f"{counts.total() - MAX_LINES:,} more specs: write them with --out FILE")
     console.print(", ".join(f"{count:,} {status}" for status, count in counts.most_common()))
 
 

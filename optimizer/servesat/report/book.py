@@ -1,4 +1,4 @@
-"""The scaling book beside servesat's answers, as tables and as one JSON document."""
+"""The claims of the scaling book compared with servesat's answers, as tables and as a JSON document."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -18,8 +18,8 @@ from servesat.scaling_book.problems import (
     Footprint,
     StepBounds,
     Under15Ms,
-    choices,
     footprints,
+    modelling_choices,
     step_bounds,
     under_15_ms,
 )
@@ -33,7 +33,7 @@ _VERDICTS = {
 
 
 def book_document() -> dict[str, Any]:
-    """Every claim with its verdict, and the worked problems."""
+    """The JSON of `servesat book`: every claim with its verdict, and the worked problems."""
     answers = under_15_ms()
     return {
         "claims": [asdict(claim) | {"verdict": str(claim.verdict)} for claim in claims()],
@@ -45,26 +45,26 @@ def book_document() -> dict[str, Any]:
                 | result_document(row.result)
                 for row in answers
             ],
-            "choices": choices(answers),
+            "choices": modelling_choices(answers),
         },
     }
 
 
 def print_book(console: Console) -> None:
-    """Print the chapter's groups one after the other, then its three worked problems."""
-    everything = list(claims())
-    for group, members in groupby(everything, key=lambda claim: claim.group):
+    """Print the claims by group, then the three worked problems."""
+    all_claims = list(claims())
+    for group, members in groupby(all_claims, key=lambda claim: claim.group):
         console.print(_claims_table(group, members))
     console.print(_bounds_table(step_bounds()))
     console.print(_footprints_table(footprints()))
     answers = under_15_ms()
     console.print(_under_15_ms_table(answers))
     console.print(Text("What changes the answer", style="bold"))
-    for sentence in choices(answers):
+    for sentence in modelling_choices(answers):
         console.print(Text(f"- {sentence}"))
-    counts = {verdict: sum(claim.verdict is verdict for claim in everything) for verdict in Verdict}
+    counts = {verdict: sum(claim.verdict is verdict for claim in all_claims) for verdict in Verdict}
     parts = [f"{count} {_VERDICTS[verdict][0]}" for verdict, count in counts.items()]
-    console.print(Text(f"\n{len(everything)} claims: {', '.join(parts)}", style="bold"))
+    console.print(Text(f"\n{len(all_claims)} claims: {', '.join(parts)}", style="bold"))
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str], last: str = "") -> Table:
@@ -81,22 +81,22 @@ def _table(title: str, left: Sequence[str], right: Sequence[str], last: str = ""
 def _claims_table(group: str, members: Iterable[Claim]) -> Table:
     table = _table(group, ["question"], ["printed", "servesat"], "verdict")
     for claim in members:
-        word, colour = _VERDICTS[claim.verdict]
+        label, colour = _VERDICTS[claim.verdict]
         notes = "; ".join(note for note in (claim.assumes and f"assumes {claim.assumes}", claim.remark) if note)
         table.add_row(
             claim.question,
             "" if claim.printed is None else quantity(claim.printed, claim.unit),
             quantity(claim.answer, claim.unit),
-            Text.assemble((word, colour), f": {notes}" if notes else ""),
+            Text.assemble((label, colour), f": {notes}" if notes else ""),
         )
     return table
 
 
 def _bounds_table(rows: Iterable[StepBounds]) -> Table:
     table = _table(
-        "Worked problems 1 and 3: LLaMA 3-405B, int8 weights on v5e, lower bounds on one step",
+        "Worked problems 1 and 3: LLaMA 3-405B, int8 weights on v5e, lower bounds on a step",
         ["slice"],
-        ["chips", "FLOPs of one token", "loading the weights"],
+        ["chips", "FLOPs of a token", "loading the weights"],
         f"within {TPOT_MS:g} ms",
     )
     for row in rows:

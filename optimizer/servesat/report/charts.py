@@ -1,6 +1,6 @@
-"""A chart as data, drawn as a self-contained HTML page (plotly) or as an image (matplotlib).
+"""Charts as data, drawn as a self-contained HTML page (plotly) or as an image (matplotlib).
 
-A chart has frames, one for each value of a slider: HTML shows one at a time, an image shows one panel each.
+A chart has a frame for each position of a slider: an HTML page shows them in turn, an image as panels.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ COLOURS = (
 IMAGES = (".png", ".svg", ".pdf")
 
 PLAIN_TEXT: Literal["text.parse_math"] = "text.parse_math"
-"""Whether matplotlib reads what stands between two dollar signs as a formula; here they are dollars."""
+"""The setting by which matplotlib reads text between dollar signs as a formula; here they are dollars."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line through points, or the points alone, each with what a pointer over it says."""
+    """A line through points, or the points alone, with a hover text for each point."""
 
     name: str
     x: Sequence[float]
@@ -40,7 +40,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What one position of the slider shows: lines, a region shaded from `shade_from` on, a vertical rule."""
+    """The content of a slider position: series, a region shaded from `shade_from` on, a vertical rule."""
 
     label: str
     series: tuple[Series, ...]
@@ -52,7 +52,7 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A titled pair of axes, the same for every frame."""
+    """A title, axes shared by all frames, and the frames."""
 
     title: str
     x_title: str
@@ -67,19 +67,19 @@ class Chart:
 
 
 FIGURES = (".html", *IMAGES)
-"""The endings of files that hold a figure."""
+"""Extensions of figure files."""
 
 
 def draw(chart: Chart, path: Path) -> None:
-    """Write a chart; the file's ending says how. Raises ServesatError for an ending that cannot be drawn."""
-    if drawn_as_page(path):
+    """Write a chart in the format of the file's extension. Raises ServesatError for an unknown extension."""
+    if is_html(path):
         _write_html(chart, path)
     else:
         _write_image(chart, path)
 
 
-def drawn_as_page(path: Path) -> bool:
-    """Whether a figure goes into a page or an image. Raises ServesatError for an ending that is neither."""
+def is_html(path: Path) -> bool:
+    """Whether the extension is that of an HTML page, not an image. Raises ServesatError for an unknown extension."""
     if path.suffix not in FIGURES:
         raise ServesatError(f"{path}: cannot draw a '{path.suffix}' file; expected {', '.join(FIGURES)}")
     return path.suffix == ".html"
@@ -89,33 +89,18 @@ def _write_html(chart: Chart, path: Path) -> None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    owners = []
+    frame_of_trace = []
     for number, frame in enumerate(chart.frames):
         for line, series in enumerate(frame.series):
-            owners.append(number)
-            figure.add_trace(
-                go.Scatter(
-                    x=list(series.x),
-                    y=list(series.y),
-                    name=series.name,
-                    text=list(series.hover),
-                    hovertemplate="%{text}<extra>" + series.name + "</extra>",
-                    mode="lines" if len(series.x) > 1 and not series.points else "markers",
-                    marker={"color": COLOURS[line % len(COLOURS)], "size": 6},
-                    line={
-                        "color": COLOURS[line % len(COLOURS)],
-                        "width": 2.5,
-                        "dash": "dot" if series.dashed else "solid",
-                    },
-                    visible=number == chart.first_frame,
-                )
-            )
+            frame_of_trace.append(number)
+            trace = _scatter(series, COLOURS[line % len(COLOURS)])
+            figure.add_trace(go.Scatter(**trace, visible=number == chart.first_frame))
     layouts = [_decorations(chart, frame) for frame in chart.frames]
     steps = [
         {
             "label": frame.label,
             "method": "update",
-            "args": [{"visible": [owner == number for owner in owners]}, layouts[number]],
+            "args": [{"visible": [owner == number for owner in frame_of_trace]}, layouts[number]],
         }
         for number, frame in enumerate(chart.frames)
     ]
@@ -137,6 +122,20 @@ def _write_html(chart: Chart, path: Path) -> None:
     save_html(figure, path)
 
 
+def _scatter(series: Series, colour: str) -> dict[str, Any]:
+    """The arguments of plotly's Scatter for a series."""
+    return {
+        "x": list(series.x),
+        "y": list(series.y),
+        "name": series.name,
+        "text": list(series.hover),
+        "hovertemplate": "%{text}<extra>" + series.name + "</extra>",
+        "mode": "lines" if len(series.x) > 1 and not series.points else "markers",
+        "marker": {"color": colour, "size": 6},
+        "line": {"color": colour, "width": 2.5, "dash": "dot" if series.dashed else "solid"},
+    }
+
+
 def _axis(title: str, span: tuple[float, float], log: bool) -> dict[str, Any]:
     limits = [log10(end) for end in span] if log else list(span)
     axis = {"title": title, "range": limits, "showline": True, "mirror": True, "linecolor": "#888888"}
@@ -148,31 +147,31 @@ def _axis(title: str, span: tuple[float, float], log: bool) -> dict[str, Any]:
 
 
 def _decorations(chart: Chart, frame: Frame) -> dict[str, Any]:
-    """Plotly shapes and annotations of one frame: the shaded region, named at its right, and the rule, at its left."""
+    """Plotly shapes and annotations of a frame: the shaded region and the vertical rule, with their labels."""
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    across = {"y0": 0, "y1": 1, "yref": "paper", "xref": "x"}
+    full_height = {"y0": 0, "y1": 1, "yref": "paper", "xref": "x"}
     left, right = chart.x_range
     if frame.shade_from is not None and frame.shade_from < right:
         fill = {"type": "rect", "fillcolor": "#d62728", "opacity": 0.10, "line": {"width": 0}, "layer": "below"}
-        shapes.append({**fill, "x0": max(frame.shade_from, left), "x1": right, **across})
+        shapes.append({**fill, "x0": max(frame.shade_from, left), "x1": right, **full_height})
         notes.append(_note(chart, right, frame.shade_label, {"y": 1.0, "yanchor": "top", "font": {"color": "#d62728"}}))
     if frame.rule_at is not None and frame.rule_at <= right:
         line = {"type": "line", "line": {"color": "#555555", "dash": "dash"}}
-        shapes.append({**line, "x0": frame.rule_at, "x1": frame.rule_at, **across})
-        beside = "right" if _share(chart, frame.rule_at) > 0.3 else "left"
-        notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom", "xanchor": beside}))
+        shapes.append({**line, "x0": frame.rule_at, "x1": frame.rule_at, **full_height})
+        anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.3 else "left"
+        notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom", "xanchor": anchor}))
     return {"shapes": shapes, "annotations": notes}
 
 
-def _share(chart: Chart, at: float) -> float:
-    """How far along the x axis a value lies, from 0 to 1: a label goes to the side that has room."""
+def _fraction_of_x_axis(chart: Chart, at: float) -> float:
+    """The position of a value along the x axis, from 0 to 1; a label goes to the side with more room."""
     ends = [log10(end) for end in chart.x_range] if chart.log_x else list(chart.x_range)
     return ((log10(at) if chart.log_x else at) - ends[0]) / ((ends[1] - ends[0]) or 1.0)
 
 
 def _ticks(span: tuple[float, float]) -> tuple[float, ...]:
-    """Digits at which a logarithmic axis is labelled: fewer where it spans many decades, more where hardly a part."""
+    """Digits that label a logarithmic axis: fewer over many decades, more over part of a decade."""
     ratio = span[1] / span[0]
     if ratio > 1e4:
         return (1,)
@@ -181,9 +180,9 @@ def _ticks(span: tuple[float, float]) -> tuple[float, ...]:
     return (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9) if ratio > 2 else tuple(tenths / 10 for tenths in range(10, 100, 2))
 
 
-def _note(chart: Chart, at: float, label: str, place: dict[str, Any]) -> dict[str, Any]:
+def _note(chart: Chart, at: float, label: str, position: dict[str, Any]) -> dict[str, Any]:
     x = log10(at) if chart.log_x else at
-    return {"x": x, "xref": "x", "yref": "paper", "xanchor": "right", "text": label, "showarrow": False, **place}
+    return {"x": x, "xref": "x", "yref": "paper", "xanchor": "right", "text": label, "showarrow": False, **position}
 
 
 def _write_image(chart: Chart, path: Path) -> None:
@@ -194,11 +193,11 @@ def _write_image(chart: Chart, path: Path) -> None:
         _draw_image(chart, Figure, path)
 
 
-def _draw_image(chart: Chart, figure_of: "type[Figure]", path: Path) -> None:
+def _draw_image(chart: Chart, figure_type: "type[Figure]", path: Path) -> None:
     columns = min(3, len(chart.frames))
     rows = -(-len(chart.frames) // columns)
     height = 4.2 * rows + 0.8 if columns > 1 else 7.0
-    figure = figure_of(figsize=(12, height), dpi=100, layout="constrained")
+    figure = figure_type(figsize=(12, height), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(chart.frames) :]:
         panel.set_visible(False)
@@ -246,19 +245,19 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
         panel.axvspan(max(frame.shade_from, chart.x_range[0]), right, color="#d62728", alpha=0.10)
         panel.text(right, top, f"{frame.shade_label} ", color="#d62728", ha="right", va="top", fontsize=8)
     if frame.rule_at is not None and frame.rule_at <= right:
-        beside = "right" if _share(chart, frame.rule_at) > 0.3 else "left"
+        anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.3 else "left"
         panel.axvline(frame.rule_at, color="#555555", linestyle="--", linewidth=1)
-        panel.text(frame.rule_at, chart.y_range[0], f" {frame.rule_label} ", ha=beside, va="bottom", fontsize=8)
+        panel.text(frame.rule_at, chart.y_range[0], f" {frame.rule_label} ", ha=anchor, va="bottom", fontsize=8)
 
 
 def save_html(figure: Any, path: Path) -> None:
-    """Write a plotly figure as a page that needs no network. Raises ServesatError."""
+    """Write a plotly figure as a page that works without a network. Raises ServesatError."""
     page = figure.to_html(include_plotlyjs=True, full_html=True, default_height="90vh", config={"displaylogo": False})
     _write(path, page.encode())
 
 
 def save_image(figure: "Figure", path: Path) -> None:
-    """Write a matplotlib figure in the format that the file's ending names. Raises ServesatError."""
+    """Write a matplotlib figure in the format of the file's extension. Raises ServesatError."""
     image = BytesIO()
     figure.savefig(image, format=path.suffix[1:])
     _write(path, image.getvalue())

@@ -1,4 +1,4 @@
-"""Results and catalogue entries as JSON documents: plain numbers in the units that their keys name."""
+"""Results as JSON documents; keys name the units of their numbers."""
 
 import json
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from servesat.report.words import excluded_because
 
 
 def dumps(document: Any) -> str:
-    """One JSON document as text; NaN and infinity are refused, never written."""
+    """Serialise a JSON document. Raises ValueError for NaN and infinity."""
     return json.dumps(document, indent=1, allow_nan=False, default=str)
 
 
 def result_document(result: Result) -> dict[str, Any]:
-    """The answer to `servesat solve --json`."""
+    """The JSON of `servesat solve`."""
     return {
         "status": str(result.status),
         "plan": None if result.plan is None else plan_document(result.plan),
@@ -34,23 +34,23 @@ def result_document(result: Result) -> dict[str, Any]:
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """A plan, with the same keys wherever it stands."""
+    """A plan, with the same keys in every document."""
     return asdict(plan)
 
 
 def correction_document(correction: Correction) -> dict[str, Any]:
-    """A correction: its first change, the second under `and` where it takes two, and the plan under them."""
+    """A correction: its first change, a second change under `and`, and the plan under them."""
     first, *others = [asdict(change) for change in correction.changes]
     return {**first, "and": others, "plan": plan_document(correction.plan)}
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:
-    """The answer to `servesat verify --json`."""
+    """The JSON of `servesat verify`."""
     return {"valid": verification.valid, "passed": list(verification.passed), "failed": list(verification.failed)}
 
 
 def margins_document(margins: Iterable[Margin]) -> dict[str, Any]:
-    """How a plan stands to each requirement, by name."""
+    """The margins of a plan by requirement."""
     return {
         str(margin.requirement): {
             "holds": margin.holds,

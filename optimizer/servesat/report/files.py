@@ -1,4 +1,4 @@
-"""Tables written to files a few rows at a time: CSV, Parquet or JSON, whole or not at all."""
+"""Tables streamed to CSV, Parquet or JSON files, which appear only when they are complete."""
 
 import csv
 import json
@@ -11,11 +11,11 @@ from typing import Any
 from servesat.core.errors import ServesatError
 
 TABLES = (".csv", ".parquet", ".json")
-"""The endings of files that hold a table."""
+"""Extensions of table files."""
 
 Row = Mapping[str, Any]
 
-ROWS_AT_A_TIME = 1000
+ROWS_PER_GROUP = 1000
 
 
 def write_table(
@@ -27,12 +27,12 @@ def write_table(
     head: Row,
     under: str,
 ) -> None:
-    """Write rows to a file, in the way its ending says; memory does not grow with their number.
+    """Write rows in the format of the file's extension; memory does not grow with their number.
 
-    CSV and Parquet hold each row flattened, under `columns` with their types. JSON is what `json_lines` makes of them.
-    The file appears when it is complete. Raises ServesatError.
+    CSV and Parquet hold flattened rows under `columns`; JSON is the output of `json_lines`. The file appears when it is
+    complete. Raises ServesatError.
     """
-    with _whole(path) as draft:
+    with _draft_of(path) as draft:
         match path.suffix:
             case ".csv":
                 _write_csv(draft, map(flatten, rows), columns)
@@ -43,14 +43,14 @@ def write_table(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all. Raises ServesatError."""
-    with _whole(path) as draft:
+    """Write a text file, which appears when it is complete. Raises ServesatError."""
+    with _draft_of(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A draft to write, which takes the place of `path` when it is complete."""
+def _draft_of(path: Path) -> Iterator[Path]:
+    """A draft that replaces `path` when it is complete. Raises ServesatError."""
     draft = path.with_name(path.name + ".draft")
     try:
         yield draft
@@ -75,8 +75,8 @@ def _write_parquet(path: Path, records: Iterable[Row], columns: Mapping[str, typ
     kinds = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     with ParquetWriter(path, schema) as writer:
-        left = iter(records)
-        while group := list(islice(left, ROWS_AT_A_TIME)):
+        remaining = iter(records)
+        while group := list(islice(remaining, ROWS_PER_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
@@ -86,7 +86,7 @@ def _write_json(path: Path, lines: Iterable[str]) -> None:
 
 
 def json_lines(rows: Iterable[Row], head: Row, under: str) -> Iterator[str]:
-    """One JSON document, a line for each row: the keys of `head`, and the rows under one more."""
+    """A JSON document with a line per row: the keys of `head`, and the rows under the key `under`."""
     opening = json.dumps({**head, under: []}, allow_nan=False)
     yield opening.removesuffix("]}")
     previous = None

@@ -16,8 +16,8 @@ from servesat.report.documents import plan_document
 from servesat.report.words import chips, conflict
 from servesat.spec.spec import Spec
 
-ROWS = 60
-"""Points that a terminal shows; more are thinned out, and said to be."""
+MAX_ROWS = 60
+"""Points shown on the terminal; more are thinned out, with a note."""
 
 TITLES = {
     "tpot_ms": "time per output token [ms]",
@@ -30,28 +30,28 @@ TITLES = {
 }
 
 
-def frontier_document(found: Frontier) -> dict[str, Any]:
-    """The answer to `servesat frontier --json`, without its points, which go last under `points`."""
+def frontier_document(frontier: Frontier) -> dict[str, Any]:
+    """The JSON of `servesat frontier`; `points` come last."""
     return {
-        "status": str(found.status),
-        "axes": list(found.axes),
-        "by": None if found.by is None else str(found.by),
-        "compared": found.compared,
-        "conflict": None if found.conflict is None else [list(map(str, members)) for members in found.conflict],
-        "solve_s": found.solve_s,
-        "points": [plan_document(point) for point in found.points],
+        "status": str(frontier.status),
+        "axes": list(frontier.axes),
+        "by": None if frontier.by is None else str(frontier.by),
+        "compared": frontier.compared,
+        "conflict": None if frontier.conflict is None else [list(map(str, members)) for members in frontier.conflict],
+        "solve_s": frontier.solve_s,
+        "points": [plan_document(point) for point in frontier.points],
     }
 
 
-def print_frontier(console: Console, spec: Spec, found: Frontier) -> None:
+def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
     """Print the points of a frontier, or why there are none."""
-    if not found.points:
+    if not frontier.points:
         console.print(Text("infeasible: no plan satisfies every requirement", style="red"))
-        for members in found.conflict or ():
+        for members in frontier.conflict or ():
             console.print(Text(f"  {conflict(members, spec)}"))
         return
-    shown = _thinned(found.points)
-    table = Table(box=box.SIMPLE_HEAD, title=Text(_title(spec, found)), title_justify="left", title_style="bold")
+    shown = _thinned(frontier.points)
+    table = Table(box=box.SIMPLE_HEAD, title=Text(_title(spec, frontier)), title_justify="left", title_style="bold")
     for column in ("slice", "weights", "KV cache", "compute"):
         table.add_column(column)
     for column in ("chips", "batch", "tpot", "tokens/s/chip", "$/h", "$/1M"):
@@ -70,50 +70,50 @@ def print_frontier(console: Console, spec: Spec, found: Frontier) -> None:
             dollars(plan.usd_per_million_output_tokens),
         )
     console.print(table)
-    if len(shown) < len(found.points):
-        console.print(Text(f"{len(shown)} of {len(found.points)} points shown; --json or --out has them all"))
+    if len(shown) < len(frontier.points):
+        console.print(Text(f"{len(shown)} of {len(frontier.points)} points shown; --json or --out has them all"))
     console.print(
         Text(
-            f"exact: {len(found.points)} of {found.compared:,} plans within the limits are beaten by no other "
-            f"({found.solve_s:.2f} s)",
+            f"exact: {len(frontier.points)} of {frontier.compared:,} plans within the limits are beaten by no other "
+            f"({frontier.solve_s:.2f} s)",
             style="green",
         )
     )
 
 
 def _thinned(points: Sequence[Plan]) -> list[Plan]:
-    """At most ROWS points, evenly spaced, both ends among them."""
-    if len(points) <= ROWS:
+    """At most MAX_ROWS points, evenly spaced, including both ends."""
+    if len(points) <= MAX_ROWS:
         return list(points)
-    return [points[round(place * (len(points) - 1) / (ROWS - 1))] for place in range(ROWS)]
+    return [points[round(number * (len(points) - 1) / (MAX_ROWS - 1))] for number in range(MAX_ROWS)]
 
 
-def _title(spec: Spec, found: Frontier) -> str:
-    each = f", for each {found.by}" if found.by else ""
-    return f"{spec.model.name}, frontier of {', '.join(TITLES[axis] for axis in found.axes)}{each}"
+def _title(spec: Spec, frontier: Frontier) -> str:
+    each = f", for each {frontier.by}" if frontier.by else ""
+    return f"{spec.model.name}, frontier of {', '.join(TITLES[axis] for axis in frontier.axes)}{each}"
 
 
-def frontier_chart(spec: Spec, found: Frontier) -> Chart:
-    """The points by chip over the first two axes; cost is logarithmic, and the latency limit marked."""
-    first, second = found.axes[:2]
-    names = dict.fromkeys(plan.chip for plan in sorted(found.points, key=lambda plan: plan.chip))
+def frontier_chart(spec: Spec, frontier: Frontier) -> Chart:
+    """The points over the first two axes, a series per chip, with the latency limit as a rule."""
+    first, second = frontier.axes[:2]
+    names = dict.fromkeys(plan.chip for plan in sorted(frontier.points, key=lambda plan: plan.chip))
     series = tuple(
         Series(
             name=name,
-            x=[float(getattr(plan, first)) for plan in found.points if plan.chip == name],
-            y=[float(getattr(plan, second)) for plan in found.points if plan.chip == name],
-            hover=[_hover(plan) for plan in found.points if plan.chip == name],
+            x=[float(getattr(plan, first)) for plan in frontier.points if plan.chip == name],
+            y=[float(getattr(plan, second)) for plan in frontier.points if plan.chip == name],
+            hover=[_hover(plan) for plan in frontier.points if plan.chip == name],
             points=True,
         )
         for name in names
     )
     limit = spec.slo.tpot_ms if first == "tpot_ms" else None
     (log_x, x_range), (log_y, y_range) = (
-        _span(axis, [float(getattr(plan, axis)) for plan in found.points], limit if axis == first else None)
+        _span(axis, [float(getattr(plan, axis)) for plan in frontier.points], limit if axis == first else None)
         for axis in (first, second)
     )
     return Chart(
-        title=_title(spec, found),
+        title=_title(spec, frontier),
         x_title=TITLES[first],
         y_title=TITLES[second],
         x_range=x_range,
@@ -126,13 +126,12 @@ def frontier_chart(spec: Spec, found: Frontier) -> Chart:
 
 
 def _span(axis: str, values: list[float], limit: float | None) -> tuple[bool, tuple[float, float]]:
-    """Whether an axis is logarithmic, as cost and anything over a factor of ten is, and where it ends."""
-    least, most = min(values), max([*values, *([limit] if limit else [])])
-    log = axis.startswith("usd") or most > 10 * least
-    if log:
-        return True, (least / 1.15, most * 1.15)
-    room = 0.05 * (most - least) or 0.05 * most
-    return False, (max(0.0, least - room), most + room)
+    """Whether an axis is logarithmic, for cost and for a factor above 10, and its range."""
+    low, high = min(values), max([*values, *([limit] if limit else [])])
+    if axis.startswith("usd") or high > 10 * low:
+        return True, (low / 1.15, high * 1.15)
+    margin = 0.05 * (high - low) or 0.05 * high
+    return False, (max(0.0, low - margin), high + margin)
 
 
 def _hover(plan: Plan) -> str:

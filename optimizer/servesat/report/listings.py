@@ -1,4 +1,4 @@
-"""The catalogue's entries as rows and records, the same for tables and JSON."""
+"""Entries of the catalogue as rows and records, for tables and JSON."""
 
 from typing import Any
 
@@ -13,31 +13,31 @@ from servesat.cost_model.memory import active_parameters, counted_parameters, kv
 
 
 def model_rows() -> list[dict[str, Any]]:
-    """One row a model: its shape, parameters and KV cache."""
+    """A row per model: its shape, parameters and KV cache."""
     return [_model_row(model_id) for model_id in model_ids()]
 
 
 def model_entry(reference: str) -> dict[str, Any]:
-    """One model with every field of its file, and what follows from them."""
+    """A model as a JSON document. Raises CatalogueError."""
     return model_document(load_model(reference))
 
 
 def model_document(model: ModelSpec) -> dict[str, Any]:
-    """A model with its fields, what follows from them, and what is published of it quantised."""
-    known = [one for one in published().weights if model.id in one.models]
-    cached = [one for one in published().kv_cache if {model.id, "*"} & set(one.models)]
+    """The fields of a model, its derived figures, and the published accuracies of its quantisation."""
+    of_weights = [recovery for recovery in published().weights if model.id in recovery.models]
+    of_kv_cache = [recovery for recovery in published().kv_cache if {model.id, "*"} & set(recovery.models)]
     return model.model_dump(mode="json", exclude_none=True) | {
         "parameters": parameters(model),
         "counted_parameters": counted_parameters(model),
         "active_parameters": active_parameters(model),
         "kv_cache_bytes_per_token_bf16": kv_cache_bytes(model, 1, 2.0),
-        "accuracy": [one.model_dump(mode="json", exclude={"models"}) for one in known],
-        "accuracy_of_kv_cache": [one.model_dump(mode="json") for one in cached],
+        "accuracy": [recovery.model_dump(mode="json", exclude={"models"}) for recovery in of_weights],
+        "accuracy_of_kv_cache": [recovery.model_dump(mode="json") for recovery in of_kv_cache],
     }
 
 
 def chip_rows() -> list[dict[str, Any]]:
-    """One row a chip: memory, peaks and the slices on offer."""
+    """A row per chip: memory, peaks and slices."""
     rows = []
     for chip_id in chip_ids():
         chip = load_chip(chip_id)
@@ -57,37 +57,37 @@ def chip_rows() -> list[dict[str, Any]]:
 
 
 def chip_entry(reference: str) -> dict[str, Any]:
-    """One chip with every field of its file."""
+    """The fields of a chip. Raises CatalogueError."""
     return load_chip(reference).model_dump(mode="json", exclude_none=True)
 
 
 def price_rows(
     *, book: str | None = None, chip: str | None = None, region: str | None = None, purchase: str | None = None
 ) -> list[dict[str, Any]]:
-    """One row an offer; those of one chip are the cheapest first.
+    """A row per price; with `chip`, sorted by price.
 
-    `book` is an id or a path, every book of the catalogue if left out; the others leave out what they do not name.
-    Raises CatalogueError when nothing is left.
+    `book` is an id or a path and defaults to every book of the catalogue; the other arguments filter. Raises
+    CatalogueError when no price remains.
     """
     books = [load_price_book(name) for name in ([book] if book else price_book_ids())]
     rows = [
-        _price_row(one, chip_id, price)
-        for one in books
-        for chip_id, prices in sorted(one.chips.items())
+        _price_row(price_book, chip_id, price)
+        for price_book in books
+        for chip_id, prices in sorted(price_book.chips.items())
         for price in prices
         if chip in (None, chip_id)
         and purchase in (None, price.purchase)
         and (not region or price.region in (None, region))
     ]
-    if region is not None and not any(one.regions & {region} for one in books):
-        every_region = {name for one in books for name in one.regions}
-        raise CatalogueError(f"no price names the region {region!r}; {nearest(region, every_region)}")
+    regions = {name for price_book in books for name in price_book.regions}
+    if region is not None and region not in regions:
+        raise CatalogueError(f"no price names the region {region!r}; {nearest(region, regions)}")
     if not rows:
-        asked = ", ".join(value for value in (chip, region, purchase) if value)
+        filters = ", ".join(value for value in (chip, region, purchase) if value)
         unknown = chip is not None and chip not in chip_ids()
         hint = f"; {nearest(chip or '', chip_ids())}" if unknown else ""
         where = books[0].id if len(books) == 1 else "any price book"
-        raise CatalogueError(f"no price for {asked} in {where}{hint}")
+        raise CatalogueError(f"no price for {filters} in {where}{hint}")
     return sorted(rows, key=lambda row: row["usd_per_chip_hour"]) if chip else rows
 
 
@@ -101,13 +101,13 @@ def _price_row(book: PriceBook, chip_id: str, price: Price) -> dict[str, Any]:
     }
 
 
-def short(rows: list[dict[str, Any]], *left_out: str) -> list[dict[str, Any]]:
-    """Rows without the columns that a table has no room for."""
-    return [{key: value for key, value in row.items() if key not in left_out} for row in rows]
+def without_columns(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    """Drop the columns that a table has no room for."""
+    return [{key: value for key, value in row.items() if key not in names} for row in rows]
 
 
 def price_book_entry(reference: str) -> dict[str, Any]:
-    """One price book with every field of its file."""
+    """The fields of a price book. Raises CatalogueError."""
     return load_price_book(reference).model_dump(mode="json", exclude_none=True)
 
 
@@ -127,7 +127,7 @@ def _model_row(model_id: str) -> dict[str, Any]:
 
 
 def _attention(model: ModelSpec) -> str:
-    """The kind of attention, in a word or two: `8 KV heads, window 1,024 in 52 of 62 layers`."""
+    """The kind of attention: `8 KV heads, window 1,024 in 52 of 62 layers`."""
     kind = "latent" if model.mla else f"{model.kv_heads} KV head" + ("s" if model.kv_heads > 1 else "")
     if model.window_tokens is not None:
         return f"{kind}, window {model.window_tokens:,} in {model.window_layers} of {model.layers} layers"

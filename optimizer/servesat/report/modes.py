@@ -1,4 +1,4 @@
-"""The serving modes side by side: a table, a document, and a figure over the ratio of prompt to output."""
+"""The serving modes compared: a table, a document, and a figure over the ratio of prompt to output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ from servesat.report.words import conflict, mode, workload
 from servesat.spec.spec import Spec
 
 
-def modes_document(found: Mapping[Mode, Result]) -> dict[str, Any]:
-    """The answer to `servesat modes --json`."""
-    return {"modes": [{"mode": str(name), **result_document(result)} for name, result in found.items()]}
+def modes_document(results: Mapping[Mode, Result]) -> dict[str, Any]:
+    """The JSON of `servesat modes`."""
+    return {"modes": [{"mode": str(name), **result_document(result)} for name, result in results.items()]}
 
 
-def print_modes(console: Console, spec: Spec, found: Mapping[Mode, Result]) -> None:
-    """Print the best plan of each mode, and what it costs more than the cheapest."""
+def print_modes(console: Console, spec: Spec, results: Mapping[Mode, Result]) -> None:
+    """Print the best plan of each mode, and its extra cost over the cheapest mode."""
     table = Table(
         box=box.SIMPLE_HEAD, title=Text(f"{spec.model.name} · {workload(spec.workload)}"), title_justify="left"
     )
@@ -32,22 +32,22 @@ def print_modes(console: Console, spec: Spec, found: Mapping[Mode, Result]) -> N
         table.add_column(column)
     for column in ("batch", "ttft", "tpot", "stall", "$/h", "$/request", "$/1M output", "more"):
         table.add_column(column, justify="right")
-    costs = [result.plan.usd_per_million_output_tokens for result in found.values() if result.plan is not None]
-    for name, result in found.items():
+    costs = [result.plan.usd_per_million_output_tokens for result in results.values() if result.plan is not None]
+    for name, result in results.items():
         if result.plan is None:
             reason = "; ".join(conflict(members, spec) for members in result.conflict or ()) or str(result.status)
             table.add_row(str(name), reason, style="dim")
         else:
             table.add_row(str(name), *_cells(result.plan, min(costs)))
     console.print(table)
-    for result in found.values():
+    for result in results.values():
         if result.plan is not None:
             console.print(Text(mode(result.plan)))
 
 
-def _cells(plan: Plan, least: float) -> list[str]:
+def _cells(plan: Plan, lowest: float) -> list[str]:
     pool = plan.prefill
-    more = plan.usd_per_million_output_tokens / least - 1
+    more = plan.usd_per_million_output_tokens / lowest - 1
     return [
         f"{plan.slices} x {plan.chip} {plan.topology}",
         f"{pool.slices} x {pool.chip} {pool.topology}" if pool is not None else "the same",
@@ -62,12 +62,12 @@ def _cells(plan: Plan, least: float) -> list[str]:
     ]
 
 
-def crossover_chart(spec: Spec, found: Sequence[Crossing]) -> Chart:
-    """Cost per million tokens of prompt and output over their ratio, a line for each mode."""
+def crossover_chart(spec: Spec, crossings: Sequence[Crossing]) -> Chart:
+    """Cost per million tokens of prompt and output over their ratio, a line per mode."""
     series = []
-    for name in found[0].results if found else ():
-        at = [(one, one.results[name].plan) for one in found]
-        points = [(one.prompt_tokens / one.output_tokens, plan) for one, plan in at if plan is not None]
+    for name in crossings[0].results if crossings else ():
+        plans = [(_ratio(crossing), crossing.results[name].plan) for crossing in crossings]
+        points = [(ratio, plan) for ratio, plan in plans if plan is not None]
         series.append(
             Series(
                 name=str(name),
@@ -76,15 +76,15 @@ def crossover_chart(spec: Spec, found: Sequence[Crossing]) -> Chart:
                 hover=[_hover(plan) for _, plan in points],
             )
         )
-    shown = [value for one in series for value in one.y]
-    ratios = [one.prompt_tokens / one.output_tokens for one in found]
-    total = found[0].prompt_tokens + found[0].output_tokens
+    costs = [cost for line in series for cost in line.y]
+    ratios = list(map(_ratio, crossings))
+    total = crossings[0].prompt_tokens + crossings[0].output_tokens
     return Chart(
         title=f"{spec.model.name}: serving modes over the ratio of prompt to output, {total:,} tokens a request",
         x_title="prompt tokens for each output token",
         y_title="$ per million tokens of prompt and output",
         x_range=(min(ratios), max(ratios)),
-        y_range=(min(shown, default=1.0) / 1.15, max(shown, default=1.0) * 1.15),
+        y_range=(min(costs, default=1.0) / 1.15, max(costs, default=1.0) * 1.15),
         log_x=True,
         log_y=True,
         slider="",
@@ -97,6 +97,10 @@ def crossover_chart(spec: Spec, found: Sequence[Crossing]) -> Chart:
             ),
         ),
     )
+
+
+def _ratio(crossing: Crossing) -> float:
+    return crossing.prompt_tokens / crossing.output_tokens
 
 
 def _hover(plan: Plan) -> str:

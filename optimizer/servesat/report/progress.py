@@ -1,4 +1,4 @@
-"""A progress bar on standard error, while a long run writes its result elsewhere."""
+"""Progress of a long run on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ from rich.progress import (
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Show how many of `total` are done, how many of them failed, and how long the rest will take.
+    """Show a bar with the number done of `total`, the number failed, and the remaining time.
 
-    Yields what to call with a number that is done, and how many of those failed, if any may.
-    Nothing is shown where standard error is no terminal.
+    Yields a function of the number newly done and the number of those that failed. Shows nothing if standard error is
+    not a terminal.
     """
     console = Console(stderr=True)
     with Progress(
@@ -36,21 +36,21 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., No
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(label, total=total, completed=done, failed="")
-        so_far = 0
+        total_failed = 0
 
         def advance(count: int, failed: int = 0) -> None:
-            nonlocal so_far
-            so_far += failed
-            bar.update(task, advance=count, failed=f"{so_far:,} failed" if so_far else "")
+            nonlocal total_failed
+            total_failed += failed
+            bar.update(task, advance=count, failed=f"{total_failed:,} failed" if total_failed else "")
 
         yield advance
 
 
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
-    """Show what is being done, and for how long all of it has taken; yields what to call with each next thing.
+    """Show the current activity and the time elapsed; yields a function of the next activity.
 
-    Nothing is shown where standard error is no terminal.
+    Shows nothing if standard error is not a terminal.
     """
     console = Console(stderr=True)
     with Progress(
@@ -60,6 +60,6 @@ def doing() -> Iterator[Callable[[str], None]]:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-    ) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda what: shown.update(task, description=what)
+    ) as spinner:
+        task = spinner.add_task("", total=None)
+        yield lambda activity: spinner.update(task, description=activity)

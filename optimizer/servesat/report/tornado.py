@@ -1,26 +1,26 @@
-"""A tornado: which factor moves the result the most, as horizontal bars about the base."""
+"""Tornado charts: how far each factor moves a result, as horizontal bars about the base."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servesat.report.charts import COLOURS, PLAIN_TEXT, drawn_as_page, save_html, save_image
+from servesat.report.charts import COLOURS, PLAIN_TEXT, is_html, save_html, save_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LESS, MORE = COLOURS[2], COLOURS[1]
+LOWER_COLOUR, HIGHER_COLOUR = COLOURS[2], COLOURS[1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A horizontal bar from one value to another, about zero, with what stands at its ends."""
+    """A horizontal bar about zero, with a label at each end."""
 
     name: str
-    least: float
-    greatest: float
-    least_label: str
-    greatest_label: str
+    low: float
+    high: float
+    low_label: str
+    high_label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +33,27 @@ class Tornado:
 
     @property
     def x_range(self) -> tuple[float, float]:
-        """The ends of the axis, with room for the labels beside the bars."""
-        left = min([0.0, *(bar.least for bar in self.bars)])
-        right = max([0.0, *(bar.greatest for bar in self.bars)])
+        """The ends of the axis, with room for the labels at the bars."""
+        left = min([0.0, *(bar.low for bar in self.bars)])
+        right = max([0.0, *(bar.high for bar in self.bars)])
         room = 0.25 * ((right - left) or 1.0)
         return left - (room if left < 0 else 0.0), right + room
 
 
 def draw_tornado(tornado: Tornado, path: Path) -> None:
-    """Write a tornado; the file's ending says how. Raises ServesatError for an ending that cannot be drawn."""
-    if drawn_as_page(path):
+    """Write a tornado in the format of the file's extension. Raises ServesatError for an unknown extension."""
+    if is_html(path):
         _write_html(tornado, path)
     else:
         _write_image(tornado, path)
 
 
 def _halves(tornado: Tornado) -> list[tuple[str, list[float], list[str]]]:
-    """The bars in two colours: what lowers the result, and what raises it; the widest bar last, at the top."""
+    """The bars by colour: the parts below and above the base; the widest last, which is drawn at the top."""
     bars = tornado.bars[::-1]
     return [
-        (LESS, [min(bar.least, 0.0) for bar in bars], [bar.least_label for bar in bars]),
-        (MORE, [max(bar.greatest, 0.0) for bar in bars], [bar.greatest_label for bar in bars]),
+        (LOWER_COLOUR, [min(bar.low, 0.0) for bar in bars], [bar.low_label for bar in bars]),
+        (HIGHER_COLOUR, [max(bar.high, 0.0) for bar in bars], [bar.high_label for bar in bars]),
     ]
 
 
@@ -95,8 +95,8 @@ def _write_image(tornado: Tornado, path: Path) -> None:
         _draw_image(tornado, Figure, path)
 
 
-def _draw_image(tornado: Tornado, figure_of: "type[Figure]", path: Path) -> None:
-    figure = figure_of(figsize=(12, 1.5 + 0.7 * len(tornado.bars)), dpi=100, layout="constrained")
+def _draw_image(tornado: Tornado, figure_type: "type[Figure]", path: Path) -> None:
+    figure = figure_type(figsize=(12, 1.5 + 0.7 * len(tornado.bars)), dpi=100, layout="constrained")
     panel = figure.subplots()
     names = [bar.name for bar in tornado.bars[::-1]]
     for colour, values, labels in _halves(tornado):

@@ -15,16 +15,16 @@ from servesat.core.quantities import change_of, dollars
 from servesat.core.result import Result
 from servesat.questions.breakpoints import BRACKET_RTOL, Breakpoint
 from servesat.questions.robustness import Robustness, Survival
-from servesat.questions.whatif import Question, Swing, shown, swings
+from servesat.questions.whatif import Question, Swing, swings, value_text
 from servesat.report.documents import plan_document
 from servesat.report.words import pool
 
-ROWS = 50
-"""Scenarios that a terminal shows; the rest are in the file, and said to be."""
+MAX_ROWS = 50
+"""Scenarios shown on the terminal; a note says where the rest are."""
 
 
 def base_document(question: Question) -> dict[str, Any]:
-    """What stands before the rows in the answer to `servesat whatif --json`: the spec as it is."""
+    """The head of the JSON of `servesat whatif`, before the rows: the answer to the spec as it stands."""
     result = question.answer
     return {
         "base": {
@@ -38,36 +38,36 @@ def base_document(question: Question) -> dict[str, Any]:
 
 
 def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping[str, Any]], finished: int) -> None:
-    """Print the base, the first rows, and for one-at-a-time scenarios the swing of each factor."""
+    """Print the base, the first rows, and the swings of one-at-a-time scenarios."""
     console.print(Text(f"as it stands: {_answer(question.answer)}\n"))
-    asked = question.scenarios
-    listed = list(rows if asked.one_at_a_time else islice(rows, ROWS))
+    scenarios = question.scenarios
+    listed = list(rows if scenarios.one_at_a_time else islice(rows, MAX_ROWS))
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("key", "value") if asked.one_at_a_time else (factor.key for factor in asked.factors):
+    for column in ("key", "value") if scenarios.one_at_a_time else (factor.key for factor in scenarios.factors):
         table.add_column(column, justify="left" if column == "key" else "right", overflow="fold")
-    whole = Mode.DECODE_ONLY not in question.base.modes
-    for column in ("plan", *(["mode"] if whole else []), "weights", "KV cache", "compute"):
+    with_mode = Mode.DECODE_ONLY not in question.base.modes
+    for column in ("plan", *(["mode"] if with_mode else []), "weights", "KV cache", "compute"):
         table.add_column(column)
     for column in ("batch", "tpot", "$/1M", "change"):
         table.add_column(column, justify="right")
     table.add_column("binds, or conflicts")
-    for row in listed[:ROWS]:
-        values = {key: shown(value) for key, value in asked[row["scenario"]].items()}
-        varied = next(iter(values.items())) if asked.one_at_a_time else values.values()
-        table.add_row(*varied, *_cells(row, whole=whole), style="dim" if row["plan"] is None else "")
+    for row in listed[:MAX_ROWS]:
+        values = {key: value_text(value) for key, value in scenarios[row["scenario"]].items()}
+        varied = next(iter(values.items())) if scenarios.one_at_a_time else values.values()
+        table.add_row(*varied, *_cells(row, with_mode=with_mode), style="dim" if row["plan"] is None else "")
     console.print(table)
-    if finished > ROWS:
-        console.print(Text(f"{ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
-    console.print(Text("* another layout than the spec's as it stands"))
-    if asked.one_at_a_time:
-        _print_swings(console, swings(listed, asked))
+    if finished > MAX_ROWS:
+        console.print(Text(f"{MAX_ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
+    console.print(Text("* the layout differs from that of the spec as it stands"))
+    if scenarios.one_at_a_time:
+        _print_swings(console, swings(listed, scenarios))
 
 
-def _cells(row: Mapping[str, Any], *, whole: bool) -> list[str]:
-    plan, modes = row["plan"], [] if row["plan"] is None or not whole else [str(row["plan"]["mode"])]
+def _cells(row: Mapping[str, Any], *, with_mode: bool) -> list[str]:
+    plan, modes = row["plan"], [] if row["plan"] is None or not with_mode else [str(row["plan"]["mode"])]
     if plan is None:
         reasons = "; ".join(" and ".join(members) for members in row["conflict"] or ())
-        empty = [""] * (8 if whole else 7)
+        empty = [""] * (8 if with_mode else 7)
         return [row["status"], *empty, reasons or "see the error below"]
     change = "" if row["change"] is None else change_of(row["change"])
     return [
@@ -91,47 +91,47 @@ def _answer(result: Result) -> str:
 
 
 def _plan(plan: Plan) -> str:
-    beside = "" if plan.prefill is None else f" with {pool(plan)}"
-    served = "" if plan.mode is Mode.DECODE_ONLY else f" {plan.mode}{beside},"
+    prefill = "" if plan.prefill is None else f" with {pool(plan)}"
+    mode = "" if plan.mode is Mode.DECODE_ONLY else f" {plan.mode}{prefill},"
     return (
-        f"{plan.chip} {plan.topology},{served} weights {plan.weights}, KV cache {plan.kv_cache}, "
+        f"{plan.chip} {plan.topology},{mode} weights {plan.weights}, KV cache {plan.kv_cache}, "
         f"compute {plan.compute}, batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
         f"{dollars(plan.usd_per_million_output_tokens)} per million"
     )
 
 
-def _print_swings(console: Console, found: Sequence[Swing]) -> None:
+def _print_swings(console: Console, by_factor: Sequence[Swing]) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="What moves the cost most", title_justify="left", title_style="bold")
     table.add_column("key")
     for column in ("least", "at", "greatest", "at", "swing"):
         table.add_column(column, justify="right")
     table.add_column("no plan at")
-    for swing in found:
+    for swing in by_factor:
         table.add_row(
             swing.key,
-            change_of(swing.least),
-            shown(swing.least_at),
-            change_of(swing.greatest),
-            shown(swing.greatest_at),
+            change_of(swing.lowest),
+            value_text(swing.lowest_at),
+            change_of(swing.highest),
+            value_text(swing.highest_at),
             f"{swing.width:.1%}",
-            ", ".join(map(shown, swing.without_plan)),
+            ", ".join(map(value_text, swing.without_plan)),
         )
     console.print(table)
 
 
-def breakpoints_document(key: str, found: Sequence[Breakpoint]) -> dict[str, Any]:
-    """The answer to `servesat whatif --breakpoints --json`."""
+def breakpoints_document(key: str, breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
+    """The JSON of `servesat whatif --breakpoints`."""
     return {
         "key": key,
         "relative_tolerance": BRACKET_RTOL,
         "breakpoints": [
             {
-                "below": one.below,
-                "above": one.above,
-                "before": _side_document(one.before),
-                "after": _side_document(one.after),
+                "below": change.below,
+                "above": change.above,
+                "before": _side_document(change.before),
+                "after": _side_document(change.after),
             }
-            for one in found
+            for change in breakpoints
         ],
     }
 
@@ -144,68 +144,63 @@ def _side_document(result: Result) -> dict[str, Any]:
     }
 
 
-def print_breakpoints(console: Console, key: str, values: Sequence[float], found: Sequence[Breakpoint]) -> None:
+def print_breakpoints(console: Console, key: str, values: Sequence[float], breakpoints: Sequence[Breakpoint]) -> None:
     """Print where the best plan changes along a key."""
     span = f"{key} from {min(values):g} to {max(values):g}"
-    if not found:
+    if not breakpoints:
         console.print(Text(f"the best layout is the same at all {len(values)} values of {span}"))
         return
     console.print(Text(f"where the best layout changes, {span}\n", style="bold"))
-    console.print(Text(f"  up to {found[0].below:.12g}: {_answer(found[0].before)}"), soft_wrap=True)
-    for position, one in enumerate(found):
-        until = f" up to {found[position + 1].below:.12g}" if position + 1 < len(found) else ""
-        console.print(Text(f"  from {one.above:.12g}{until}: {_answer(one.after)}"), soft_wrap=True)
-    whole = all(isinstance(one.above, int) for one in found)
-    within = "neighbouring whole numbers" if whole else f"within {BRACKET_RTOL:g} of each other, relatively"
+    console.print(Text(f"  up to {breakpoints[0].below:.12g}: {_answer(breakpoints[0].before)}"), soft_wrap=True)
+    for position, change in enumerate(breakpoints, start=1):
+        until = f" up to {breakpoints[position].below:.12g}" if position < len(breakpoints) else ""
+        console.print(Text(f"  from {change.above:.12g}{until}: {_answer(change.after)}"), soft_wrap=True)
+    are_whole = all(isinstance(change.above, int) for change in breakpoints)
+    within = "neighbouring whole numbers" if are_whole else f"within {BRACKET_RTOL:g} of each other, relatively"
     console.print(Text(f"\nboth sides of each change are proved optimal, {within}", style="green"))
 
 
-def robustness_document(found: Robustness) -> dict[str, Any]:
-    """The answer to `servesat whatif --noise --json`."""
+def robustness_document(robustness: Robustness) -> dict[str, Any]:
+    """The JSON of `servesat whatif --noise`."""
     return {
-        "status": str(found.result.status),
-        "noise": found.noise,
-        "samples": found.samples,
-        "seed": found.seed,
-        "layouts": [asdict(survival) for survival in found.survivals],
-        "least_regret": None if found.least_regret is None else asdict(found.least_regret),
+        "status": str(robustness.result.status),
+        "noise": robustness.noise,
+        "samples": robustness.samples,
+        "seed": robustness.seed,
+        "layouts": [asdict(survival) for survival in robustness.survivals],
+        "least_regret": None if robustness.least_regret is None else asdict(robustness.least_regret),
     }
 
 
-def print_robustness(console: Console, found: Robustness) -> None:
-    """Print how the best plan's layout and its rivals fare under errors."""
-    if found.result.plan is None:
-        console.print(Text(f"{found.result.status}: there is no plan to try", style="red"))
+def print_robustness(console: Console, robustness: Robustness) -> None:
+    """Print the best layout and its rivals under errors."""
+    if robustness.result.plan is None:
+        console.print(Text(f"{robustness.result.status}: there is no plan to try", style="red"))
         return
-    console.print(
-        Text(
-            f"step times and HBM use off by up to {found.noise:.3g}, {found.samples:,} samples, seed {found.seed}\n",
-            style="bold",
-        )
-    )
+    drawn = f"{robustness.samples:,} samples, seed {robustness.seed}"
+    console.print(Text(f"step times and HBM use off by up to {robustness.noise:.3g}, {drawn}\n", style="bold"))
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("slice", "weights", "KV cache", "compute"):
         table.add_column(column)
     for column in ("TP", "$/1M", "best in", "has a plan in", "mean regret", "worst sampled", "worst possible"):
         table.add_column(column, justify="right")
-    for survival in found.survivals:
+    for survival in robustness.survivals:
         table.add_row(*_survival_cells(survival))
     console.print(table)
-    own = found.survivals[0]
-    console.print(Text(f"the best plan stays the best in {own.best_share:.1%} of the samples; {_worst(own)}"))
-    least = found.least_regret
-    if least is None:
+    best, safest = robustness.survivals[0], robustness.least_regret
+    console.print(Text(f"the best plan stays the best in {best.best_share:.1%} of the samples; {_worst(best)}"))
+    if safest is None:
         console.print(Text("every layout has errors within the noise that leave it without a plan"))
-    elif least.plan == own.plan:
+    elif safest.plan == best.plan:
         console.print(Text("no layout has a smaller worst regret", style="green"))
     else:
-        console.print(Text(f"the least worst regret, {least.worst_regret:.1%}: {_plan(least.plan)}"))
+        console.print(Text(f"the least worst regret, {safest.worst_regret:.1%}: {_plan(safest.plan)}"))
 
 
 def _worst(survival: Survival) -> str:
     if survival.worst_regret is None:
-        return "within the noise are errors that leave it without a plan"
-    return f"at worst another would have cost {survival.worst_regret / (1 + survival.worst_regret):.1%} less"
+        return "some errors within the noise leave it without a plan"
+    return f"at worst another layout would have cost {survival.worst_regret / (1 + survival.worst_regret):.1%} less"
 
 
 def _survival_cells(survival: Survival) -> list[str]:

@@ -1,4 +1,4 @@
-"""A comparison of two plans, term by term."""
+"""Two plans compared term by term."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,12 +42,12 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
     ),
 )
 
-_OF_REQUESTS = ("mode", "slices", "prefill pool", "  prefill", "time to the first")
-"""Terms of plans that serve whole requests."""
+_REQUEST_TERMS = ("mode", "slices", "prefill pool", "  prefill", "time to the first")
+"""Terms shown for plans that serve whole requests."""
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
-    """The answer to `servesat why --json`."""
+    """The JSON of `servesat why`."""
     return {
         "best": result_document(comparison.best),
         "alternative": result_document(comparison.alternative),
@@ -56,7 +56,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print the two plans side by side with their ratio, or what excludes the alternative."""
+    """Print the two plans with their ratios, or what excludes the alternative."""
     best, alternative = comparison.best.plan, comparison.alternative.plan
     if alternative is None:
         console.print(Text("No plan meets these decisions:", style="red"))
@@ -80,7 +80,7 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
         table.add_column(column, justify="right")
     for name, show, measure in _TERMS:
         ratio = ""
-        if name in _OF_REQUESTS and best.mode is Mode.DECODE_ONLY:
+        if name in _REQUEST_TERMS and best.mode is Mode.DECODE_ONLY:
             continue
         if alternative is None:
             table.add_row(name, show(best))
@@ -94,13 +94,13 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
 def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
     if alternative == best:
         return "the decisions are those of the best plan"
-    more = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
+    extra_cost = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
     price, chip = comparison.break_even_usd_per_chip_hour, alternative.chip
-    if abs(more) <= COST_TIE_RTOL:
-        return "both cost the same a token; the best plan is faster, or takes fewer chips, or comes first by name"
-    if more < 0:
-        return f"the alternative costs {-more:.1%} less a token: it lies outside what the spec searches"
-    costs = f"the alternative costs {more:.1%} more a token"
+    if abs(extra_cost) <= COST_TIE_RTOL:
+        return "both cost the same a token; the best plan is faster, uses fewer chips, or comes first by name"
+    if extra_cost < 0:
+        return f"the alternative costs {-extra_cost:.1%} less a token: it lies outside what the spec searches"
+    costs = f"the alternative costs {extra_cost:.1%} more a token"
     if price is not None:
         return (
             f"{costs}; it wins when {chip} costs less than {dollars(price)} a chip-hour "
@@ -108,4 +108,4 @@ def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
         )
     if chip == best.chip:
         return f"{costs}, at any price of {chip}, which both take"
-    return f"{costs}; at a price of {chip} at which it won, another plan on {chip} would cost less still"
+    return f"{costs}; no price of {chip} makes it win, because another plan on {chip} stays cheaper"

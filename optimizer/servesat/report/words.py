@@ -12,7 +12,7 @@ from servesat.spec.workload import Workload
 
 
 def ways(plan: Plan) -> str:
-    """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`, experts in `8 groups over axis 1`."""
+    """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`."""
     tensor = f"{plan.tp}-way tensor parallelism over {_axes(plan.tp_axes)}" if plan.tp_axes else "no tensor parallelism"
     if not plan.ep_axes:
         return tensor
@@ -25,17 +25,17 @@ def _axes(axes: Sequence[int]) -> str:
     return f"axes {', '.join(others)} and {last}" if others else f"axis {last}"
 
 
-def workload(served: Workload) -> str:
-    """What is served: `8,192 tokens of context`, or `prompts of 1,024 tokens, 256 of output`."""
-    if served.prompt_tokens is None:
-        return f"{served.held_tokens:,} tokens of context"
-    cached = f" ({served.prefix_cache_hit:.0%} cached)" if served.prefix_cache_hit else ""
-    rate = f", {number(served.requests_per_s)} requests/s" if served.requests_per_s else ""
-    return f"prompts of {served.prompt_tokens:,} tokens{cached}, {served.output_tokens:,} of output{rate}"
+def workload(load: Workload) -> str:
+    """A workload: `8,192 tokens of context`, or `prompts of 1,024 tokens, 256 of output`."""
+    if load.prompt_tokens is None:
+        return f"{load.held_tokens:,} tokens of context"
+    cached = f" ({load.prefix_cache_hit:.0%} cached)" if load.prefix_cache_hit else ""
+    rate = f", {number(load.requests_per_s)} requests/s" if load.requests_per_s else ""
+    return f"prompts of {load.prompt_tokens:,} tokens{cached}, {load.output_tokens:,} of output{rate}"
 
 
 def mode(plan: Plan) -> str:
-    """How a plan serves prompts, as a sentence."""
+    """How a plan serves prompts."""
     if plan.prefill is not None:
         pool = plan.prefill
         count = f"{pool.slices} slices of {pool.chip} {pool.topology}"
@@ -49,15 +49,15 @@ def mode(plan: Plan) -> str:
 
 
 def price(bill: Bill) -> str:
-    """Where a price comes from, and what part of an instance it pays for."""
+    """Where a price comes from, and the part of an instance that it pays for."""
     where = " ".join(part for part in (bill.cloud, bill.region) if part) or "any cloud"
     text = f"{bill.chip}, {where}, {bill.purchase.replace('_', ' ') if bill.purchase else ''}"
     if bill.instance is not None:
         text += f", {bill.instance}"
     if bill.instances is not None and bill.instances != int(bill.instances):
-        whole, part = divmod(bill.chips, bill.instance_chips or 1)
-        filled = f"{whole} and " if whole else ""
-        text += f": {filled}{part} of its {bill.instance_chips} chips; it is sold whole for "
+        full, part = divmod(bill.chips, bill.instance_chips or 1)
+        instances = f"{full} and " if full else ""
+        text += f": {instances}{part} of its {bill.instance_chips} chips; it is sold whole for "
         text += f"{dollars(bill.usd_per_instance_hour or 0.0)} an hour, and the rest must find work, too"
     return text + (f" ({bill.note})" if bill.note else "")
 
@@ -68,42 +68,42 @@ def pool(plan: Plan) -> str:
 
 
 def load(plan: Plan) -> str:
-    """What a plan can serve, and how much of it is asked for."""
-    asked = "" if plan.load_fraction is None else f", of which {plan.load_fraction:.1%} are asked for"
+    """The capacity of a plan, and the share of it that is requested."""
+    demand = "" if plan.load_fraction is None else f", of which {plan.load_fraction:.1%} are requested"
     finished, evicted = plan.sequences_finished_per_step or 0.0, plan.kv_tokens_evicted_per_step or 0.0
     steps = f"{number(finished)} sequences finish a step, {number(evicted)} tokens leave the KV cache"
-    return f"up to {number(plan.requests_per_s or 0.0)} requests/s{asked}; {steps}"
+    return f"up to {number(plan.requests_per_s or 0.0)} requests/s{demand}; {steps}"
 
 
 def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
-    sayings = [RULES[member].say(spec) for member in members]
+    limits = [RULES[member].say(spec) for member in members]
     chips = [offer.chip.id for offer in spec.offers]
     where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
-    if len(sayings) == 1:
-        return f"no plan satisfies {sayings[0]} {where}"
-    return f"{', '.join(sayings[:-1])} and {sayings[-1]} cannot hold together {where}"
+    if len(limits) == 1:
+        return f"no plan satisfies {limits[0]} {where}"
+    return f"{', '.join(limits[:-1])} and {limits[-1]} cannot hold together {where}"
 
 
-def change(one: Change) -> str:
-    """A change of the spec as a sentence: `tpot up to 15.76 ms`, `+ chip tpu-v5p`, `weights may be int4`."""
-    rule = RULES.get(one.requirement)
-    text = (rule.correction if rule is not None else "") or _OPENED.get(one.requirement, "{requirement} may be {value}")
-    up, down = _rounded(one.value, ceil), _rounded(one.value, floor)
-    return text.format(requirement=one.requirement, value=one.value, up=up, down=down)
+def change(correction: Change) -> str:
+    """A change of the spec: `tpot up to 15.76 ms`, `+ chip tpu-v5p`, `weights may be int4`."""
+    name, value = correction.requirement, correction.value
+    rule = RULES.get(name)
+    text = (rule.correction if rule is not None else "") or _SEARCH_CHANGES.get(name, "{requirement} may be {value}")
+    return text.format(requirement=name, value=value, up=_rounded(value, ceil), down=_rounded(value, floor))
 
 
-_OPENED = {
+_SEARCH_CHANGES = {
     "ici": "ici: {value}",
     "max_batch": "batches up to {value}",
     "chip": "+ chip {value}",
     "topology": "+ slice {value}",
 }
-"""What a correction opens that is not the limit of a requirement."""
+"""Texts of changes that widen the search."""
 
 
 def _rounded(value: float | int | str, towards: Callable[[float], int]) -> str:
-    """Four significant digits, rounded up or down, so that the limit shown is enough."""
+    """Four significant digits, rounded so that the limit shown suffices."""
     if isinstance(value, str) or value == 0:
         return str(value)
     scale = min(1.0, 10.0 ** (floor(log10(value)) - 3))
@@ -111,24 +111,24 @@ def _rounded(value: float | int | str, towards: Callable[[float], int]) -> str:
     return number(towards(value / scale * nudge) * scale)
 
 
-def limit_value(one: LimitValue) -> str:
+def limit_value(value: LimitValue) -> str:
     """What a limit costs, as a sentence."""
-    if not one.saves_usd_per_million_output_tokens:
-        return f"{one.requirement}: costs nothing, no plan without it is cheaper"
-    saves = f"saves {one.saves_fraction:.1%}"
-    then = f", {' and '.join(one.then_binding)} binds" if one.then_binding else ""
-    if one.limit is None or one.relaxed_to is None:
-        upgrade = RULES[one.requirement].upgrade
+    if not value.saves_usd_per_million_output_tokens:
+        return f"{value.requirement}: costs nothing, no plan without it is cheaper"
+    saves = f"saves {value.saves_fraction:.1%}"
+    then = f", {' and '.join(value.then_binding)} binds" if value.then_binding else ""
+    if value.limit is None or value.relaxed_to is None:
+        upgrade = RULES[value.requirement].upgrade
         what = f"{upgrade} {saves} at most" if upgrade else f"a plan without the limit {saves}"
-        return f"{one.requirement}: {what}; beyond it nothing{then}"
-    moving = f"{one.requirement}: moving {number(one.limit)} to {number(one.relaxed_to)} {one.unit} {saves}"
-    moved = abs(one.relaxed_to - one.limit)
-    rate = f", {one.saves_fraction / moved:.2%} for each ms of it on average" if one.unit == "ms" else ""
+        return f"{value.requirement}: {what}; beyond it nothing{then}"
+    moving = f"{value.requirement}: moving {number(value.limit)} to {number(value.relaxed_to)} {value.unit} {saves}"
+    moved = abs(value.relaxed_to - value.limit)
+    rate = f", {value.saves_fraction / moved:.2%} for each ms of it on average" if value.unit == "ms" else ""
     return f"{moving}{rate}; beyond it nothing{then}"
 
 
 def excluded_because(summary: SliceSummary) -> str:
-    """Why a slice has no plan, from the plan that violates the fewest requirements there."""
+    """Why a slice has no plan: the violations of its nearest plan."""
     return "; ".join(_violation(summary.plan, margin) for margin in summary.margins if not margin.holds)
 
 
@@ -154,16 +154,19 @@ def _violation(plan: Plan, margin: Margin) -> str:
 
 
 def longest_term(plan: Plan) -> str:
-    """What a step spends most of its time on, once the weights no longer matter."""
+    """The longest part of a step that is not hidden behind loading the weights."""
     terms = {
         "the arithmetic": plan.step_ms.flops,
         "the interconnect": plan.step_ms.ici,
         "the KV cache": plan.step_ms.kv_cache,
         "prefill": plan.step_ms.prefill,
     }
-    always = {"the KV cache", "prefill"}
-    bound = {name: time for name, time in terms.items() if name in always or time >= plan.step_ms.weights}
-    return max(bound, key=lambda name: bound[name])
+    not_hidden = {
+        name: time
+        for name, time in terms.items()
+        if name in {"the KV cache", "prefill"} or time >= plan.step_ms.weights
+    }
+    return max(not_hidden, key=lambda name: not_hidden[name])
 
 
 def chips(count: int) -> str:

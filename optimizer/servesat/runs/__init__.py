@@ -1,1 +1,1 @@
-"""Many questions at once: `batch` solves folders of specs, `provenance` digests the files that each one read."""
+"""Runs over many specs: `batch` solves them, `provenance` digests the files that each of them names."""

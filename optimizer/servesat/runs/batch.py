@@ -1,4 +1,4 @@
-"""Many specs at once: every deployment and every fleet solved, a row each, whatever happens to the others."""
+"""Solve many deployments and fleets, one row per spec; a spec that fails does not affect the others."""
 
 import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from servesat.core.errors import ServesatError, SpecError
 from servesat.core.journal import Journal, Memory, collect
 from servesat.core.parallel import as_finished
 from servesat.core.plan import Plan
-from servesat.core.validation import read_yaml
+from servesat.core.reading import read_yaml
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
@@ -36,101 +36,106 @@ COLUMNS: dict[str, type] = {
     "conflict": str,
     "error": str,
 }
-"""The columns of a batch as a table: of a deployment its plan, of a fleet its bill over all periods.
+"""The columns of the table: the plan of a deployment, the bill of a fleet over all periods.
 
-`gap` is how far the one or the other may be above the least, relatively: 0 where it is proved, as its bound says.
+`gap` is the relative distance of the cost, or the bill, from its bound: 0 where the answer is proved optimal.
 """
 
 QUESTION = "a batch"
-"""What a journal of a batch says that it is."""
+"""Identifies the journal of a batch."""
 
-OF_THE_RUN = ("asked", "files")
-"""What a row holds for --resume alone."""
+RESUME_FIELDS = ("asked", "files")
+"""Fields of a row that only --resume reads."""
 
 ANSWERED = ("optimal", "feasible", "infeasible")
-"""The statuses of a spec that had an answer."""
+"""The statuses that count as an answer."""
 
 
 def spec_files(targets: Iterable[str]) -> list[Path]:
-    """The specs that folders, patterns and files name, each once. Raises ServesatError where one names none.
+    """List the specs that folders, patterns and files name, each once; a broken link is listed, and its row says so.
 
-    A link that leads nowhere is among them: its row will say so.
+    Raises ServesatError for a target that names no spec.
     """
-    found: dict[Path, Path] = {}
+    by_real_path: dict[Path, Path] = {}
     for target in targets:
         path = Path(target)
         if target and path.is_dir():
-            named = sorted(one for one in path.rglob("*") if one.suffix.lower() in YAML and _is_spec(one))
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in YAML and _is_file_or_link(file))
         else:
             matches = sorted(map(Path, glob.glob(target, recursive=True)))
-            named = [path] if path.is_file() else [one for one in matches if _is_spec(one)]
-        if not named:
+            files = [path] if path.is_file() else [file for file in matches if _is_file_or_link(file)]
+        if not files:
             raise ServesatError(f"{target!r} names no spec; expected a folder with .yaml files, a pattern, or a file")
-        for one in named:
-            found.setdefault(Path(realpath(one)), one)
-    return list(found.values())
+        for file in files:
+            by_real_path.setdefault(Path(realpath(file)), file)
+    return list(by_real_path.values())
 
 
-def _is_spec(path: Path) -> bool:
+def _is_file_or_link(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Specs to solve, each for no longer than a time limit."""
+    """Specs to solve, each within the time limit."""
 
     paths: tuple[Path, ...]
     time_limit_s: float | None = None
 
-    def left(self, store: Journal | Memory) -> list[int]:
-        """The numbers of the specs that the store has no answer to.
+    def pending(self, store: Journal | Memory) -> list[int]:
+        """The numbers of the specs without a valid answer in the store.
 
-        An answer counts while the spec, every file it names, the time limit and servesat's version are what they were;
-        an error never does.
+        An answer is valid until the spec, a file it names, the time limit or the version of servesat changes; an error
+        is never valid.
         """
-        latest = {row["spec"]: self._still_stands(row) for row in store.rows()}
-        return [number for number, name in enumerate(self._names) if not latest.get(name)]
+        valid = {row["spec"]: self._is_valid(row) for row in store.rows()}
+        return [number for number, name in enumerate(self._names) if not valid.get(name)]
 
     def run(
-        self, store: Journal | Memory, left: Sequence[int], workers: int | None, on_progress: Callable[[int, int], None]
+        self,
+        store: Journal | Memory,
+        pending: Sequence[int],
+        workers: int | None,
+        on_progress: Callable[[int, int], None],
     ) -> bool:
-        """Solve specs by their numbers, each row appended as it is finished; False where Ctrl-C cut it off.
+        """Solve the specs with these numbers and append each row as it finishes; False if Ctrl-C stopped the run.
 
-        A row holds the spec's path, its kind, its status (`error` where it is malformed or failed, or its process
-        died), the plan of a deployment, the bill of a fleet, what binds, the minimal conflicts, and the error.
-        `workers` are one a core if left out.
+        A row holds the path, the kind, the status (`error` where the spec is malformed, solving failed or the process
+        died), the plan of a deployment, the bill of a fleet, what binds, the minimal conflicts and the error.
+        `workers` defaults to one per core.
         """
-        workers = min(workers or cpu_count() or 1, max(1, len(left)))
-        tasks = [(self.paths[number], self._names[number], self._asked) for number in left]
+        workers = min(workers or cpu_count() or 1, max(1, len(pending)))
+        tasks = [(self.paths[number], self._names[number], self._settings) for number in pending]
         return collect(as_finished(_solved, tasks, workers, _lost), store, on_progress)
 
     def rows(self, store: Journal | Memory) -> Iterator[dict[str, Any]]:
-        """The finished rows of the store, in the order of the specs."""
+        """The finished rows, in the order of the specs."""
         numbers = {name: number for number, name in enumerate(self._names)}
         for row in store.rows_by(lambda row: numbers.get(row["spec"])):
-            yield {name: value for name, value in row.items() if name not in OF_THE_RUN}
+            yield {name: value for name, value in row.items() if name not in RESUME_FIELDS}
 
-    def _still_stands(self, row: Mapping[str, Any]) -> bool:
-        files = row["files"]
-        same = row["asked"] == self._asked and all(digest(path) == before for path, before in files.items())
-        return same and row["status"] != ERROR
+    def _is_valid(self, row: Mapping[str, Any]) -> bool:
+        if row["status"] == ERROR or row["asked"] != self._settings:
+            return False
+        return all(digest(path) == recorded for path, recorded in row["files"].items())
 
     @property
-    def _asked(self) -> list[Any]:
+    def _settings(self) -> list[Any]:
+        """The version and the time limit, which a row records under `asked`."""
         return [version("servesat"), self.time_limit_s]
 
     @cached_property
     def _names(self) -> list[str]:
-        return [_text(str(path)) for path in self.paths]
+        return [_printable(str(path)) for path in self.paths]
 
 
-def _text(text: str) -> str:
-    """Text that any file can hold: a path may have bytes in it that are no characters."""
+def _printable(text: str) -> str:
+    """Escape the bytes of a path that are not characters, so that any file can hold the text."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as one record of a table."""
+    """Flatten a row into a record of the table."""
     record = {**row, **flat_plan(row["plan"] or {})}
     record["chip_types"] = "+".join(row["chip_types"])
     record["binding"] = "+".join(row["binding"])
@@ -139,12 +144,12 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _Task = tuple[Path, str, list[Any]]
-"""The path of a spec, its name in the table, and how it is asked."""
+"""The path of a spec, its name in the table, and the settings of the run."""
 
 
 def _solved(task: _Task) -> list[dict[str, Any]]:
     path, _, (_, time_limit_s) = task
-    row = _row(task)
+    row = _unanswered(task)
     try:
         row["files"] = files_behind(path)
         data = read_yaml(path, SpecError)
@@ -152,26 +157,25 @@ def _solved(task: _Task) -> list[dict[str, Any]]:
         row["kind"] = "fleet" if is_fleet else "deployment"
         row |= _fleet(path, time_limit_s) if is_fleet else _deployment(path, time_limit_s)
     except ServesatError as fault:
-        row["error"] = _text(str(fault))
+        row["error"] = _printable(str(fault))
     except Exception as fault:
-        row["error"] = _text(f"{path}: {type(fault).__name__}: {fault}")
+        row["error"] = _printable(f"{path}: {type(fault).__name__}: {fault}")
     return [row]
 
 
 def _lost(task: _Task) -> list[dict[str, Any]]:
     name = task[1]
-    return [
-        {**_row(task), "error": f"{name}: its process died, out of memory or killed; try --resume, and --workers 1"}
-    ]
+    error = f"{name}: its process died, out of memory or killed; try --resume, and --workers 1"
+    return [{**_unanswered(task), "error": error}]
 
 
-def _row(task: _Task) -> dict[str, Any]:
-    """A row without an answer."""
-    _, name, asked = task
+def _unanswered(task: _Task) -> dict[str, Any]:
+    """The row of a spec without an answer."""
+    _, name, settings = task
     return {
         "spec": name, "kind": None, "status": ERROR, "plan": None, "bound_usd_per_million_output_tokens": None,
         "total_usd": None, "bound_usd": None, "gap": None, "chip_types": [], "binding": [], "conflict": None,
-        "error": None, "asked": asked, "files": {},
+        "error": None, "asked": settings, "files": {},
     }  # fmt: skip
 
 
@@ -194,7 +198,7 @@ def _chips_of(plan: Plan) -> set[str]:
 
 def _fleet(path: Path, time_limit_s: float | None) -> dict[str, Any]:
     result = plan_fleet(path, time_limit_s=time_limit_s)
-    conflict = None if result.conflict is None else [[" ".join((one.kind, *one.of)) for one in result.conflict]]
+    conflict = None if result.conflict is None else [[" ".join((limit.kind, *limit.of)) for limit in result.conflict]]
     return {
         "status": str(result.status),
         "total_usd": result.total_usd,

@@ -1,4 +1,4 @@
-"""What a spec was read from: itself, and every file that it names, so that a change of any of them is seen."""
+"""Digests of a spec and of the files it names, by which a resumed batch sees what has changed."""
 
 import hashlib
 import os
@@ -6,25 +6,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from servesat.core.errors import ServesatError
-from servesat.core.validation import read_yaml
+from servesat.core.reading import read_yaml
 
 YAML = {".yaml", ".yml"}
 
 
 def files_behind(spec: Path) -> dict[str, str | None]:
-    """The digest of a spec and of each file it names, by path, as of now: deployments, models, chips, prices, columns.
+    """Digest a spec and each file it names, directly or through another spec; keys are paths.
 
-    Any text in it that is the path of a file, relative to it, counts as its name; a spec named so is looked into too.
+    Any text in a spec that is the path of a file, relative to the spec, counts as a name of that file.
     """
-    found: dict[str, str | None] = {}
-    unread = [spec]
-    while unread:
-        path = unread.pop()
-        if str(path) not in found:
-            found[str(path)] = digest(path)
+    digests: dict[str, str | None] = {}
+    pending = [spec]
+    while pending:
+        path = pending.pop()
+        if str(path) not in digests:
+            digests[str(path)] = digest(path)
             if path.suffix.lower() in YAML:
-                unread += _named_in(path)
-    return found
+                pending += _files_named_in(path)
+    return digests
 
 
 def digest(path: str | Path) -> str | None:
@@ -36,17 +36,17 @@ def digest(path: str | Path) -> str | None:
         return None
 
 
-def _named_in(path: Path) -> list[Path]:
+def _files_named_in(path: Path) -> list[Path]:
     try:
         data = read_yaml(path, ServesatError)
-    except ServesatError:  # whoever solves it will say so
+    except ServesatError:  # solving the spec reports the error
         return []
-    named = [path.parent / text for text in _texts(data)]
-    return [file for one in named for file in (one, one / "config.json") if _is_file(file)]
+    candidates = [path.parent / text for text in _texts(data)]
+    return [file for candidate in candidates for file in (candidate, candidate / "config.json") if _is_file(file)]
 
 
 def _texts(data: object) -> Iterator[str]:
-    """Every text in a document, but its keys."""
+    """Every text in a document except its keys."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, Mapping):
@@ -60,5 +60,5 @@ def _texts(data: object) -> Iterator[str]:
 def _is_file(path: Path) -> bool:
     try:
         return os.path.isfile(path)
-    except ValueError:  # no path can hold a zero byte
+    except ValueError:  # a path cannot hold a zero byte
         return False

@@ -1,6 +1,5 @@
-"""The scaling book's serving chapter, and four documents about it: what they print, and what servesat computes.
+"""The scaling book's serving chapter and four documents about it: their figures, recomputed by servesat.
 
-Every printed figure is a claim in `claims.csv`; `claims.claims` answers each through the catalogue, the cost model and
-the solver. Where a document rounds an input, the answer uses its rounding, and the remark says what the exact input
-gives.
+Every printed figure is a claim in `claims.csv`; `claims.claims` recomputes it with the catalogue, the cost model and
+the solver. Where a document rounds an input, so does the answer, and the remark gives the result of the exact input.
 """

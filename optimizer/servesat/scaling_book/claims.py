@@ -1,4 +1,4 @@
-"""Every figure that the documents print, as a claim beside what servesat answers."""
+"""Every printed figure of the documents as a claim, with the answer of servesat."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _CHAPTERS: tuple[Callable[[], Answers], ...] = (
 
 
 class Verdict(StrEnum):
-    """How a printed figure stands to the computed one."""
+    """The outcome of comparing a printed figure with its computed value."""
 
     HOLDS = "holds"
     SEED_ERROR = "seed-error"
@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A figure that a document prints (None where it only asks), and what servesat answers."""
+    """A figure printed in a document, None for a question without an answer, and the answer of servesat."""
 
     id: str
     group: str
@@ -43,7 +43,7 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """Compared within the claim's relative tolerance; a claim that rests on an assumption is one."""
+        """The verdict within the claim's relative tolerance; ASSUMPTION where the answer needs an omitted input."""
         if self.printed is None:
             return Verdict.ANSWERED
         if self.assumes:
@@ -53,7 +53,7 @@ class Claim:
 
 
 def claims() -> Iterator[Claim]:
-    """Every claim with its answer, grouped as the chapter is."""
+    """Every claim with its answer, in the order of the chapter."""
     answers = {name: answer for chapter in _CHAPTERS for name, answer in chapter().items()}
     with (Path(__file__).parent / "claims.csv").open(newline="") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""The inputs of the five documents: their models, chips and prices, and the roundings they make."""
+"""The inputs of the five documents: models, chips, prices, and their roundings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from servesat.spec.spec import Spec
 
 PRICES = "scaling-book-2025-02"
 CHAPTER_KV = 162e3
-"""The chapter's rounding of LLaMA 3-70B's 163,840 bytes of int8 KV a token."""
+"""LLaMA 3-70B's int8 KV cache as the chapter rounds it; exactly 163,840 [bytes/token]."""
 ARTICLE_KV = 160e3
-"""The article's rounding of the same."""
+"""LLaMA 3-70B's int8 KV cache as the article rounds it [bytes/token]."""
 CHAPTER_STEP_S = 0.019
-"""The chapter's rounding of the 19.5 ms that reading a full v5e takes."""
+"""The time to read the HBM of a full v5e as the chapter rounds it; exactly 19.5 ms [s]."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What servesat computes for a claim; `remark` explains it, `assumes` states an input that the document omits."""
+    """The computed value of a claim; `remark` explains it, `assumes` states an input that the document omits."""
 
     value: float
     remark: str = ""
@@ -42,13 +42,13 @@ def v5e_slower() -> Chip:
 
 
 def usd_per_chip_hour(chip: Chip) -> float:
-    """The chapter's price of a chip."""
+    """The chapter's price of a chip [$/chip-hour]."""
     (price,) = load_price_book(PRICES).chips[chip.id]
     return price.usd_per_chip_hour
 
 
 def llama_70b(kv_bytes_per_token: float | None = None) -> ModelSpec:
-    """LLaMA 3-70B; with a document's rounding of its int8 KV bytes a token, by way of a head_dim that gives them."""
+    """LLaMA 3-70B; with `kv_bytes_per_token`, its head_dim is set to match a document's rounded int8 KV cache."""
     model = load_model("llama-3-70b")
     if kv_bytes_per_token is None:
         return model
@@ -56,9 +56,9 @@ def llama_70b(kv_bytes_per_token: float | None = None) -> ModelSpec:
 
 
 def plan_at(model: ModelSpec, topology: str, batch: int, dtype: str = "int8", kv_cache: str | None = None) -> Plan:
-    """The figures of a plan that a document states: v5e, 8,192 tokens, one replica over the whole slice, bf16 FLOPs.
+    """The figures of a plan on v5e at 8,192 tokens: one replica over the whole slice, bf16 FLOPs.
 
-    `dtype` is that of the weights, and of the KV cache unless it is given. The plan need not meet any requirement.
+    `dtype` applies to the weights, and to the KV cache unless `kv_cache` is given. The plan may violate requirements.
     """
     axes = tuple(axis for axis, size in enumerate(axis_sizes(topology)) if size > 1)
     assignment = Assignment(

@@ -1,4 +1,4 @@
-"""The chapter's three worked problems, which it leaves to the reader."""
+"""The chapter's three worked problems."""
 
 from dataclasses import dataclass
 from math import floor
@@ -21,7 +21,7 @@ CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536)
 
 
 def problems() -> Answers:
-    """The figures that the three problems ask for."""
+    """The answers to the three problems."""
     large, small, chip = load_model("llama-3-405b"), load_model("llama-3-8b"), v5e()
     flop_per_s = chip.flop_per_s.by_dtype()["bf16"]
     batch_bytes = 240 * kv(small, "int8", 8192)
@@ -41,12 +41,12 @@ def problems() -> Answers:
 
 
 def ici_batch(model: ModelSpec, chip: Chip, *, axes: int, ways: int, weights_value_bytes: float = 1.0) -> float:
-    """The largest batch whose matmuls do not wait for the interconnect while they are memory-bound, not rounded."""
+    """The largest batch whose memory-bound matmuls do not wait for the interconnect, not rounded."""
     return bandwidth_bound_ways(model, axes, beta(chip), 1, weights_value_bytes) / ways
 
 
 def _batch_without_ici(model: ModelSpec, chip: Chip, *, ways: int) -> float:
-    """The largest batch within 15 ms at 8,192 tokens if the interconnect were free, int8 weights and KV cache."""
+    """The largest batch within 15 ms at 8,192 tokens on an infinitely fast interconnect, int8 weights and KV cache."""
     replica = Replica(
         tp=ways,
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
@@ -55,16 +55,16 @@ def _batch_without_ici(model: ModelSpec, chip: Chip, *, ways: int) -> float:
         weights_value_bytes=1.0,
         kv_cache_value_bytes=1.0,
     )
-    one = decode_step(model, 8192, replica, 1.0, pay_ici=False)
+    step = decode_step(model, 8192, replica, 1.0, pay_ici=False)
     shape = StepTime(
-        WeightLoadTime(one.weights_s, 0.0, 0.0), AffineTime(0.0, one.flops_s), AffineTime(0.0, 0.0), one.kv_cache_s
+        WeightLoadTime(step.weights_s, 0.0, 0.0), AffineTime(0.0, step.flops_s), AffineTime(0.0, 0.0), step.kv_cache_s
     )
     return float(shape.largest_batch_within(TPOT_MS / 1e3))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepBounds:
-    """Lower bounds on one token of LLaMA 3-405B, int8 weights, on one v5e slice [ms]."""
+    """Lower bounds on the time of a token: LLaMA 3-405B, int8 weights, on a v5e slice [ms]."""
 
     topology: str
     chips: int
@@ -74,7 +74,7 @@ class StepBounds:
 
 
 def step_bounds() -> list[StepBounds]:
-    """Problems 1 and 3: the theoretical minimum step on every slice."""
+    """Problems 1 and 3: the theoretical minimum of a step on every slice."""
     model, chip = load_model("llama-3-405b"), v5e()
     held = weights(model, "int8")
     return [
@@ -91,7 +91,7 @@ def step_bounds() -> list[StepBounds]:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """LLaMA 3-8B at 240 sequences, int8: what it holds and the smallest v5e slice for it."""
+    """The memory of LLaMA 3-8B at 240 sequences in int8, and the smallest v5e slice that holds it."""
 
     context_tokens: int
     headroom: float
@@ -103,7 +103,7 @@ class Footprint:
 
 
 def footprints() -> list[Footprint]:
-    """Problem 2, at 2k and 8k of context, without and with a fifth of HBM kept free."""
+    """Problem 2: at 2k and 8k of context, without headroom and with 20 %."""
     model, chip = load_model("llama-3-8b"), v5e()
     rows = []
     for context in (2048, 8192):
@@ -126,7 +126,7 @@ def footprints() -> list[Footprint]:
 
 @dataclass(frozen=True, kw_only=True)
 class Under15Ms:
-    """Problem 3 under one set of modelling choices, and its proved answer."""
+    """Problem 3 under a set of modelling choices, with its proved answer."""
 
     context_tokens: int
     ici: str
@@ -135,7 +135,7 @@ class Under15Ms:
 
 
 def under_15_ms() -> list[Under15Ms]:
-    """Problem 3: the best plan for LLaMA 3-405B under 15 ms, over context and how the interconnect is modelled."""
+    """Problem 3: the best plan for LLaMA 3-405B under 15 ms, for each context and model of the interconnect."""
     return [
         Under15Ms(context_tokens=context, ici=ici, ici_axes=axes, result=_solve_405b(context, ici, axes))
         for axes in (2, 1)
@@ -157,14 +157,14 @@ def _solve_405b(context_tokens: int, ici: str = "forbid", axes: int = 2, weights
     )
 
 
-def choices(rows: list[Under15Ms]) -> list[str]:
-    """Which modelling choices change the answer to problem 3, and by how much; `rows` are those of `under_15_ms`."""
+def modelling_choices(rows: list[Under15Ms]) -> list[str]:
+    """How modelling choices change the answer to problem 3, as sentences; `rows` comes from `under_15_ms`."""
     model, chip = load_model("llama-3-405b"), v5e()
     plans = {(row.context_tokens, row.ici, row.ici_axes): row.result.plan for row in rows}
     ratios = [
-        one.usd_per_million_output_tokens / two.usd_per_million_output_tokens
-        for (context, ici, axes), two in plans.items()
-        if axes == 2 and two is not None and (one := plans[context, ici, 1]) is not None
+        one_axis.usd_per_million_output_tokens / two_axes.usd_per_million_output_tokens
+        for (context, ici, axes), two_axes in plans.items()
+        if axes == 2 and two_axes is not None and (one_axis := plans[context, ici, 1]) is not None
     ]
     paid = [
         pay.usd_per_million_output_tokens / forbidden.usd_per_million_output_tokens
@@ -176,8 +176,8 @@ def choices(rows: list[Under15Ms]) -> list[str]:
         for row in rows
         if (row.ici, row.ici_axes) == ("forbid", 2)
     ]
-    wide = _solve_405b(8192, weights="bf16").plan
-    wide_says = f"{wide.chips} chips" if wide else "more chips than there are"
+    bf16_plan = _solve_405b(8192, weights="bf16").plan
+    bf16_chips = f"{bf16_plan.chips} chips" if bf16_plan else "more chips than any slice has"
     ways = compute_bound_ways(model, 2, alpha(chip, "bf16"))
     hidden = {axes: floor(ici_batch(model, chip, axes=axes, ways=64)) for axes in (1, 2)}
     hidden_bf16 = floor(ici_batch(model, chip, axes=2, ways=64, weights_value_bytes=2.0))
@@ -185,7 +185,7 @@ def choices(rows: list[Under15Ms]) -> list[str]:
         f"ICI axes: with both, matmuls hide behind the weights up to batch {hidden[2]} on 8x8; with one, up to "
         f"{hidden[1]}, and a token costs {min(ratios):.2f} to {max(ratios):.2f} times as much.",
         "Int8 weights load in half the time, which halves the batch that the interconnect can hide: bf16 weights would "
-        f"allow {hidden_bf16} on 8x8, but need {wide_says} to load within {TPOT_MS:g} ms.",
+        f"allow {hidden_bf16} on 8x8, but need {bf16_chips} to load within {TPOT_MS:g} ms.",
         f"64 ways are more than the {ways:.0f} that large batches could hide, so the interconnect limits the batch "
         f"before the matmuls are compute-bound, at {critical_batch(chip, 'bf16', 1.0):.0f}. Paying for it rather than "
         f"forbidding it to bind costs {min(paid):.2f} to {max(paid):.2f} times as much, depending on the context.",
@@ -194,7 +194,7 @@ def choices(rows: list[Under15Ms]) -> list[str]:
 
 
 def _with_ici_axes(axes: int) -> Chip:
-    """TPU v5e whose collectives use so many of its two axes at a time: with one, both together have its bandwidth."""
+    """TPU v5e whose collectives use 1 or 2 axes at a time; with 1, both axes share the bandwidth of a single axis."""
     chip = v5e()
     shared = tuple(
         axis.model_copy(update={"bytes_per_s": axis.bytes_per_s * axes / len(chip.axes)}) for axis in chip.axes

@@ -1,4 +1,4 @@
-"""The chapter's questions of speed and cost: latency, throughput, and the frontier between them."""
+"""The chapter's figures on speed and cost: latency, throughput, and the frontier between them."""
 
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import load_model
@@ -19,16 +19,16 @@ from servesat.scaling_book.documents import (
     usd_per_chip_hour,
     v5e,
 )
-from servesat.scaling_book.sizes import SMALLEST, most, weights
+from servesat.scaling_book.sizes import SMALLEST, capacity, weights
 
 OUTPUT_TOKENS = 512
-"""The chapter's median answer."""
+"""The chapter's median output [tokens]."""
 PROMPT_TOKENS = 8192
-"""The chapter's median prompt."""
+"""The chapter's median prompt [tokens]."""
 
 
 def latency() -> Answers:
-    """Steps, and where their time goes."""
+    """Times of decode steps and their parts."""
     model, chip = llama_70b(), v5e()
     eight, sixteen = plan_at(model, "2x4", 32), plan_at(model, "4x4", 32)
     large = plan_at(load_model("llama-3-405b"), "4x8", 50)
@@ -48,12 +48,12 @@ def latency() -> Answers:
 
 
 def full_chip_s() -> float:
-    """Time to read a v5e whose HBM is full once, whatever it holds [s]."""
+    """Time to read the full HBM of a v5e once [s]."""
     return float(load_s(v5e().hbm_bytes, 1, v5e().hbm_bytes_per_s))
 
 
 def throughput() -> Answers:
-    """Critical batches, queries a second, and what a million tokens cost."""
+    """Critical batches, queries per second, and the cost of a million tokens."""
     chip = v5e()
     answers: dict[str, Answer | float] = {
         "bcrit-bf16": critical_batch(chip, "bf16", BYTES_PER_VALUE["bf16"]),
@@ -78,7 +78,7 @@ def throughput() -> Answers:
         ("int8", "4x4", "int8-4x4"),
         ("bf16", "4x8", "bf16-4x8"),
     ):
-        batch = 140 if printed == "int8-4x4" else most(article, dtype, topology, "int8")
+        batch = 140 if printed == "int8-4x4" else capacity(article, dtype, topology, "int8")
         tokens_per_s = batch / full_chip_s()
         answers[f"cost-tps-{printed}"] = tokens_per_s
         price = usd_per_chip_hour(chip) * chips_in(topology)
@@ -106,7 +106,7 @@ def throughput() -> Answers:
 
 
 def _beyond_critical(model: ModelSpec, dtype: str, topology: str, batch: int, kv_cache: str | None = None) -> str:
-    """What a full slice really does where its batch is beyond the critical one; nothing where it is not."""
+    """The exact figures of a full slice with a batch beyond the critical batch; empty for a smaller batch."""
     plan = plan_at(model, topology, batch, dtype, kv_cache)
     if plan.step_ms.flops <= plan.step_ms.weights:
         return ""
@@ -120,16 +120,16 @@ def _beyond_critical(model: ModelSpec, dtype: str, topology: str, batch: int, kv
 
 
 def qps(dtype: str, topology: str, batch: int) -> float:
-    """Queries of 512 output tokens a second and chip."""
+    """Queries of 512 output tokens per second and chip."""
     return plan_at(llama_70b(), topology, batch, dtype).tokens_per_s_per_chip / OUTPUT_TOKENS
 
 
 def doubled() -> Answers:
-    """Queries a second and chip on slices of twice the size, every chip's HBM full."""
+    """Queries per second and chip on slices of twice the size with full HBM."""
     rounded = llama_70b(CHAPTER_KV)
     answers: dict[str, Answer | float] = {}
     for dtype, topology in (("bf16", "4x8"), ("int8", "4x4"), ("int4", "2x4")):
-        batch = most(rounded, dtype, topology)
+        batch = capacity(rounded, dtype, topology)
         full = batch / full_chip_s() / OUTPUT_TOKENS / chips_in(topology)
         answers[f"dbl-qps-{dtype}"] = Answer(full, _beyond_critical(rounded, dtype, topology, batch))
         if dtype == "bf16":
@@ -138,7 +138,7 @@ def doubled() -> Answers:
 
 
 def pareto() -> Answers:
-    """The article's table of int8 on 4x4, and what it says of it."""
+    """The article's table of int8 on 4x4, and its summary."""
     answers: dict[str, Answer | float] = {}
     plans = {batch: plan_at(llama_70b(ARTICLE_KV), "4x4", batch) for batch in (1, 8, 32, 64, 120)}
     for batch, plan in plans.items():

@@ -1,4 +1,4 @@
-"""The chapter's questions of sharding and prefill: what the interconnect allows, and what prompts cost."""
+"""The chapter's figures on sharding and prefill."""
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import load_chip
@@ -21,11 +21,11 @@ from servesat.scaling_book.documents import ARTICLE_KV, CHAPTER_STEP_S, Answer, 
 from servesat.scaling_book.sizes import kv
 
 NETWORK_BYTES_PER_S = 50e9
-"""The article's network between servers."""
+"""The article's network between servers [bytes/s]."""
 
 
 def sharding() -> Answers:
-    """How far tensor parallelism goes before the interconnect is waited for."""
+    """Limits of tensor parallelism from the interconnect."""
     model, chip, slower = llama_70b(), v5e(), v5e_slower()
     v5p = load_chip("tpu-v5p")
     (matmul,) = mlp_matmuls(model, _replica(slower, 32), 64)
@@ -60,7 +60,7 @@ def sharding() -> Answers:
 
 
 def _replica(chip: Chip, tp: int) -> Replica:
-    """Bf16 on chips whose collectives use one axis, as in the chapter's check."""
+    """A bf16 replica whose collectives use a single axis, as in the chapter's check."""
     return Replica(
         tp=tp,
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
@@ -72,7 +72,7 @@ def _replica(chip: Chip, tp: int) -> Replica:
 
 
 def prefill() -> Answers:
-    """Prompts, and the pace at which they feed decoding."""
+    """Times of prefill, and the ratio of prefill to decode replicas."""
     model, peaks = llama_70b(), v5e().flop_per_s.by_dtype()
     count = parameters(model)
 

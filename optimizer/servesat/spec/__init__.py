@@ -1,4 +1,4 @@
-"""What a user writes: the model, the workload, the service levels and the search, validated and resolved.
+"""The spec of a deployment: its model, workload, service levels and search, validated and resolved.
 
-`Spec.load` reads a deployment from a file or a mapping; `overrides` are the dotted keys by which one is changed.
+`Spec.load` reads a file or a mapping; `overrides` handles the dotted keys that change a spec, `offers` the prices.
 """

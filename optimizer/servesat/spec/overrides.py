@@ -1,18 +1,19 @@
-"""The dotted keys by which people change a spec: `slo.tpot_ms`, `price.tpu-v5e`, `chip.tpu-v5e.axes.0.bytes_per_s`."""
+"""Dotted keys that change a spec: `slo.tpot_ms`, `price.tpu-v5e`, `chip.tpu-v5e.axes.0.bytes_per_s`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from servesat.catalogue.chip import Chip
 from servesat.core.errors import SpecError
-from servesat.core.validation import parse_yaml, shorten
+from servesat.core.reading import parse_yaml
+from servesat.core.validation import shorten
 
 BY_CHIP = ("price", "search.topologies", "search.quota")
-"""Keys of a spec that hold a value for each chip."""
+"""Keys of a spec that map chip ids to values."""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split `key=value`, the value read as YAML: `slo.tpot_ms=20`, `search.chips=[tpu-v5e]`. Raises SpecError."""
+    """Split `key=value` and read the value as YAML: `slo.tpot_ms=20`, `search.chips=[tpu-v5e]`. Raises SpecError."""
     key, equals, value = text.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise SpecError(f"--set {text!r}: expected KEY=VALUE, as in slo.tpot_ms=20")
@@ -20,13 +21,13 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def split_key(key: str) -> list[str]:
-    """The parts of a dotted key; the id of a chip is one part, whatever is in it.
+    """Split a dotted key; the id of a chip is a single part, even if it contains dots.
 
     `price.TPU 1.5` has two parts, `chip.TPU 1.5.axes.0.bytes_per_s` five.
     """
     parts = key.split(".")
-    for shelf in BY_CHIP:
-        names = shelf.split(".")
+    for prefix in BY_CHIP:
+        names = prefix.split(".")
         if parts[: len(names)] == names and len(parts) > len(names):
             return [*names, ".".join(parts[len(names) :])]
     if parts[0] == "chip":
@@ -37,26 +38,26 @@ def split_key(key: str) -> list[str]:
 
 
 def with_value(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
-    """A copy of `data` with `value` at `path`, mappings made on the way."""
+    """Copy `data` with `value` at `path`, creating mappings on the way. Raises SpecError."""
     first, *rest = path
     if not rest:
         return {**data, first: value}
-    below = data.get(first)
-    if below is not None and not isinstance(below, Mapping):
-        raise SpecError(f"{key}: {first} = {shorten(below)}, expected a mapping to set {rest[0]} in")
-    return {**data, first: with_value(below or {}, rest, value, key)}
+    child = data.get(first)
+    if child is not None and not isinstance(child, Mapping):
+        raise SpecError(f"{key}: {first} = {shorten(child)}, expected a mapping to set {rest[0]} in")
+    return {**data, first: with_value(child or {}, rest, value, key)}
 
 
-def merged(fields: Any, own: Any, where: str) -> Any:
-    """Fields with those of `own` in place of them; in a list, an entry is named by its position."""
-    if not isinstance(own, Mapping):
-        return own
+def merged(fields: Any, overrides: Any, where: str) -> Any:
+    """Merge overrides into nested fields; list entries are addressed by position. Raises SpecError."""
+    if not isinstance(overrides, Mapping):
+        return overrides
     if isinstance(fields, list | tuple):
         entries = dict(enumerate(fields))
-        for position, below in own.items():
+        for position, value in overrides.items():
             if not str(position).isdecimal() or not str(position).isascii() or int(position) not in entries:
                 raise SpecError(f"{where}: {position}: expected a position from 0 to {len(entries) - 1}")
-            entries[int(position)] = merged(entries[int(position)], below, f"{where}.{position}")
+            entries[int(position)] = merged(entries[int(position)], value, f"{where}.{position}")
         return list(entries.values())
     inner = fields if isinstance(fields, Mapping) else {}
-    return {**inner, **{name: merged(inner.get(name), below, f"{where}.{name}") for name, below in own.items()}}
+    return {**inner, **{name: merged(inner.get(name), value, f"{where}.{name}") for name, value in overrides.items()}}

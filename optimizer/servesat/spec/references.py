@@ -1,4 +1,4 @@
-"""What a spec names by an id or the path of a file, or writes out."""
+"""Records that a spec refers to by id or path, or contains inline."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,16 +10,16 @@ from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.validation import Strict, shorten, validate
 
 INLINE = "spec"
-"""Where a spec that was not read from a file is said to be."""
+"""Stands for the file in errors of a spec that was not read from a file."""
 
 
 def resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Callable[..., Any], key: str) -> Any:
-    """The record that a spec names by id, by the path of a file, or writes out as a mapping. Raises SpecError."""
+    """Resolve an id, the path of a file or an inline mapping to a record. Raises SpecError."""
     return resolved_at(value, origin_of(info), record, load, key)
 
 
 def resolved_at(value: Any, origin: tuple[str, Path], record: type[Strict], load: Callable[..., Any], key: str) -> Any:
-    """The same for what stands in a file, or in a mapping that a folder goes with. Raises SpecError."""
+    """Resolve as `resolved` does, with the origin (name of the file, its folder) given. Raises SpecError."""
     where, folder = origin
     if isinstance(value, str):
         try:
@@ -34,6 +34,6 @@ def resolved_at(value: Any, origin: tuple[str, Path], record: type[Strict], load
 
 
 def origin_of(info: ValidationInfo) -> tuple[str, Path]:
-    """Where what is validated stands, in words, and the folder that its paths are relative to."""
+    """The name of the file under validation, and the folder that its paths are relative to."""
     context = info.context or {}
     return context.get("where", INLINE), context.get("folder", Path())

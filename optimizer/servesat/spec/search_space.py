@@ -1,4 +1,4 @@
-"""What may be chosen for a deployment: chips, slices, dtypes, modes and batches, and what they may cost."""
+"""The search space of a deployment: chips, slices, dtypes, modes and batches, with limits on chips and cost."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from servesat.spec.workload import Tokens
 MAX_BATCH = 10**6
 
 CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
-"""Prompt tokens that may ride on a decode step, unless the spec says."""
+"""Default chunk sizes: prompt tokens that may be computed in a decode step."""
 
 
 def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
@@ -24,7 +24,7 @@ def _resolve_chips(value: Any, info: ValidationInfo) -> Any:
 
 
 def chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
-    """The chips that a spec lists. Raises SpecError."""
+    """Resolve the chips that a spec lists; None searches every chip with a price. Raises SpecError."""
     if value is None:
         return None
     if not isinstance(value, list | tuple) or not value:
@@ -52,7 +52,7 @@ Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator
 
 
 class Search(Strict):
-    """What may be chosen."""
+    """The search space: chips, slices, dtypes, modes, batches, and limits on all slices together."""
 
     chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = None
     weights: Dtypes | None = None

@@ -24,7 +24,8 @@ from servesat.core.result import Margin
 from servesat.deployment.check.margins import margins_of
 from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
-from servesat.spec.spec import Offer, Spec
+from servesat.spec.offers import Offer
+from servesat.spec.spec import Spec
 
 TOO_FEW_RTOL, ENOUGH_RTOL = 2e-9, 5e-10
 """Slices that miss the demand by more than the first are too few; slices that miss it by less than the second meet it.

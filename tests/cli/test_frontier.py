@@ -1,4 +1,4 @@
-"""The commands frontier and modes, and their files."""
+"""The command frontier and its files, and the mistakes that it and whatif refuse."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from servesat import Spec, trace_frontier
-from servesat.cli.questions import Axis
+from servesat.cli.frontier import Axis
 from servesat.questions.pareto import AXES
 from servesat.report.frontier import TITLES
 from tests.cli.commands import CHAT, EXAMPLE, run
@@ -128,29 +128,6 @@ def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
 
 def test_the_axes_of_the_command_line_are_those_of_the_library() -> None:
     assert set(get_args(Axis)) == set(AXES) == set(TITLES)
-
-
-@pytest.mark.slow
-def test_modes_prints_each_mode_with_its_best_plan(tmp_path: Path) -> None:
-    page = tmp_path / "modes.html"
-    result = run("modes", CHAT, "--out", str(page))
-    assert result.exit_code == 0
-    for name in ("interleaved", "chunked", "disaggregated"):
-        assert name in result.stdout
-    assert "the KV cache moves in" in result.stdout
-    assert "this workload" in page.read_text()
-    document = json.loads(run("modes", CHAT, "--json").stdout)
-    assert [one["mode"] for one in document["modes"]] == ["interleaved", "chunked", "disaggregated"]
-    best = min(document["modes"], key=lambda one: one["plan"]["usd_per_million_output_tokens"])
-    assert best["plan"] == json.loads(run("solve", CHAT, "--json").stdout)["plan"]
-
-
-def test_modes_without_a_plan_name_their_conflict() -> None:
-    result = run("modes", CHAT, "--set", "slo.ttft_ms=0.001")
-    assert result.exit_code == 3
-    assert "ttft ≤ 0.001 ms" in result.stdout
-    assert run("modes", EXAMPLE).exit_code == 1
-    assert run("modes", CHAT, "--out", "x.csv").exit_code == 2
 
 
 def test_what_leaves_disaggregated_plans_out_says_so() -> None:

@@ -1,0 +1,90 @@
+"""The command `servesat frontier`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from servesat.cli.common import (
+    EXIT_CODES,
+    AsJson,
+    Overrides,
+    PriceBookName,
+    Purchase,
+    Region,
+    SpecPath,
+    load,
+    note_left_out_modes,
+    print_json,
+    report_errors,
+)
+from servesat.cli.outputs import Out, Outputs, parse_outputs
+
+if TYPE_CHECKING:
+    from servesat.questions.pareto import Frontier
+    from servesat.spec.spec import Spec
+
+Axis = Literal[
+    "tpot_ms", "usd_per_million_output_tokens", "tokens_per_s_per_chip", "chips", "usd_per_hour", "batch", "ttft_ms"
+]
+
+
+def frontier(
+    spec: SpecPath,
+    x: Annotated[Axis, typer.Option("--x", help="The first figure to trade.")] = "tpot_ms",
+    y: Annotated[Axis, typer.Option("--y", help="The second.")] = "usd_per_million_output_tokens",
+    z: Annotated[Axis | None, typer.Option("--z", help="A third.")] = None,
+    by: Annotated[
+        Literal["chip", "topology"] | None, typer.Option(help="Trace a frontier for each chip, or for each slice.")
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
+    overrides: Overrides = None,
+) -> None:
+    """Find every plan that no other beats in two or three figures at once.
+
+    Exit codes: 0 a frontier, 1 an error, 2 a usage error, 3 infeasible.
+    """
+    with report_errors():
+        outputs = parse_outputs(out)
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+        note_left_out_modes(loaded)
+
+        from servesat.questions.pareto import trace_frontier
+        from servesat.report import frontier as report
+
+        traced = trace_frontier(loaded, (x, y) if z is None else (x, y, z), by)
+        document = report.frontier_document(traced)
+        if traced.points:
+            _write(outputs, loaded, traced, document)
+        else:
+            _report_unwritten(out, traced)
+        if as_json:
+            print_json(document)
+        else:
+            from servesat.report.terminal import console
+
+            report.print_frontier(console(), loaded, traced)
+    raise typer.Exit(EXIT_CODES[traced.status])
+
+
+def _write(outputs: Outputs, spec: "Spec", traced: "Frontier", document: dict[str, Any]) -> None:
+    from servesat.questions.whatif import FLAT_PLAN, flat_plan
+    from servesat.report.charts import draw
+    from servesat.report.files import write_table
+    from servesat.report.frontier import frontier_chart
+
+    head = {key: value for key, value in document.items() if key != "points"}
+    for path in outputs.tables:
+        write_table(path, document["points"], columns=FLAT_PLAN, flatten=flat_plan, head=head, under="points")
+    for path in outputs.figures:
+        draw(frontier_chart(spec, traced), path)
+    outputs.report_written()
+
+
+def _report_unwritten(out: list[Path] | None, traced: "Frontier") -> None:
+    for path in out or ():
+        typer.echo(f"note: {path} is not written: the result is {traced.status}", err=True)

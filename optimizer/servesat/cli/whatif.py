@@ -1,0 +1,224 @@
+"""The command `servesat whatif`: scenarios, breakpoints and robustness."""
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from servesat.cli.common import (
+    EXIT_CODES,
+    INTERRUPTED,
+    AsJson,
+    Overrides,
+    PriceBookName,
+    Purchase,
+    Region,
+    SpecPath,
+    load,
+    note_left_out_modes,
+    print_json,
+    report_errors,
+)
+from servesat.cli.outputs import Out, Outputs, parse_outputs
+
+if TYPE_CHECKING:
+    from servesat.core.journal import Journal, Memory
+    from servesat.questions.scenarios import Factor
+    from servesat.questions.whatif import Question
+    from servesat.spec.spec import Spec
+
+MAX_REFUSALS = 5
+"""Refused scenarios that are named."""
+
+
+def whatif(
+    spec: SpecPath,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUES", help="slo.tpot_ms=8:40:2, search.weights=int8,int4, price.CHIP=0.6..1.8x13"),
+    ] = None,
+    one_at_a_time: Annotated[
+        bool, typer.Option("--one-at-a-time", help="Vary each key alone, not all together.")
+    ] = False,
+    breakpoints: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Find the values of a varied key at which the plan changes.")
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(metavar="10%", help="Ask whether the plan survives errors of step time and HBM use.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=10**6, help="Errors drawn for --noise; default: 1000.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the errors; default: 0.")] = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run of --out that was cut off.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: 1 for a short run, else one per core.")
+    ] = None,
+    as_json: AsJson = False,
+    price_book: PriceBookName = None,
+    region: Region = None,
+    purchase: Purchase = None,
+    overrides: Overrides = None,
+) -> None:
+    """Solve a spec again and again with some of its keys, prices, chip or model fields varied.
+
+    Exit codes: 0 every scenario has an answer, 1 an error, 2 a usage error, 3 no plan to try with --noise, 130 cut off.
+    """
+    with report_errors():
+        outputs = parse_outputs(out)
+        factors = _factors(vary)
+        if (noise is None) == (not factors):
+            raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
+        if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
+            raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
+        of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume, "--workers": workers}
+        if noise is not None or breakpoints is not None:
+            _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
+        if noise is None:
+            _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
+        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+        for note in loaded.notes_on([factor.key for factor in factors]):
+            typer.echo(f"note: {note}", err=True)
+        if noise is not None:
+            code = _assess_robustness(loaded, _share(noise), samples or 1000, seed or 0, as_json)
+        elif breakpoints is not None:
+            code = _find_breakpoints(loaded, factors, breakpoints, as_json)
+        else:
+            code = _solve_scenarios(loaded, factors, one_at_a_time, outputs, workers, resume, as_json)
+    raise typer.Exit(code)
+
+
+def _factors(texts: list[str] | None) -> "list[Factor]":
+    from servesat.core.errors import SpecError
+    from servesat.questions.scenarios import parse_factor
+
+    try:
+        return [parse_factor(text) for text in texts or []]
+    except SpecError as fault:
+        raise typer.BadParameter(str(fault)) from None
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise typer.BadParameter(f"--noise {text}: expected a share, as in 10% or 0.1") from None
+
+
+def _refuse(options: dict[str, Any], reason: str) -> None:
+    for name, value in options.items():
+        if value not in (None, False):
+            raise typer.BadParameter(f"{name} {reason}")
+
+
+def _solve_scenarios(
+    base: "Spec",
+    factors: "list[Factor]",
+    one_at_a_time: bool,
+    outputs: Outputs,
+    workers: int | None,
+    resume: bool,
+    as_json: bool,
+) -> int:
+    from servesat.core.journal import Journal, Memory, collect
+    from servesat.core.parallel import workers_for
+    from servesat.questions.scenarios import make_scenarios
+    from servesat.questions.whatif import Question
+    from servesat.report.progress import progress
+    from servesat.report.whatif_figures import refuse_undrawable
+
+    if resume and not outputs.tables:
+        raise typer.BadParameter("--resume: give the --out of the run that was cut off")
+    question = Question(base, make_scenarios(base, factors, one_at_a_time=one_at_a_time))
+    if outputs.figures:
+        refuse_undrawable(question)
+    total = len(question.scenarios)
+    with closing(Journal(outputs.tables[0], question.identity, resume=resume) if outputs.tables else Memory()) as store:
+        if resume and not store.done:
+            typer.echo(f"note: there is nothing to go on with next to {outputs.tables[0]}; starting anew", err=True)
+        pending = range(store.done, total)
+        with progress("scenarios", total, store.done) as on_progress:
+            complete = collect(question.rows(pending, workers or workers_for(len(pending))), store, on_progress)
+        if not complete:
+            where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
+            typer.echo(f"cut off: {store.done:,} of {total:,} scenarios are done; {where}", err=True)
+        if complete or isinstance(store, Memory):
+            _report_scenarios(question, store, outputs if complete else Outputs(), as_json)
+        refused = _report_refused(store)
+        if complete and isinstance(store, Journal):
+            store.remove()
+    return (1 if refused else 0) if complete else INTERRUPTED
+
+
+def _report_scenarios(question: "Question", store: "Journal | Memory", outputs: Outputs, as_json: bool) -> None:
+    from servesat.questions.whatif import flat, flat_types
+    from servesat.report.charts import draw
+    from servesat.report.files import json_lines, write_table
+    from servesat.report.tornado import draw_tornado
+    from servesat.report.whatif import base_document, print_scenarios
+    from servesat.report.whatif_figures import cost_chart, tornado_of
+
+    types, head = flat_types(question.scenarios), base_document(question)
+    for path in outputs.tables:
+        write_table(path, store.rows(), columns=types, flatten=lambda row: flat(row, types), head=head, under="rows")
+    if as_json:
+        for line in json_lines(store.rows(), head, under="rows"):
+            typer.echo(line)
+    else:
+        from servesat.report.terminal import console
+
+        print_scenarios(console(), question, store.rows(), store.done)
+    for path in outputs.figures:
+        if question.scenarios.one_at_a_time:
+            draw_tornado(tornado_of(question, store.rows()), path)
+        else:
+            draw(cost_chart(question, store.rows()), path)
+    outputs.report_written()
+
+
+def _report_refused(store: "Journal | Memory") -> int:
+    """Name the first scenarios that the schema refused; return the number of all of them."""
+    refused = 0
+    for row in store.rows():
+        if row["error"] is not None:
+            refused += 1
+            if refused <= MAX_REFUSALS:
+                typer.echo(f"error: scenario {row['scenario']}: {row['error']}", err=True)
+    if refused > MAX_REFUSALS:
+        typer.echo(f"error: {refused - MAX_REFUSALS:,} more scenarios were refused", err=True)
+    return refused
+
+
+def _find_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: bool) -> int:
+    from servesat.questions.breakpoints import find_breakpoints
+    from servesat.report.whatif import breakpoints_document, print_breakpoints
+
+    values = next(factor.values for factor in factors if factor.key == key)
+    if len(factors) > 1:
+        raise typer.BadParameter("--breakpoints: vary its key alone; fix others with --set")
+    breakpoints = find_breakpoints(base, key, values)
+    if as_json:
+        print_json(breakpoints_document(key, breakpoints))
+    else:
+        from servesat.report.terminal import console
+
+        print_breakpoints(console(), key, values, breakpoints)
+    return 0
+
+
+def _assess_robustness(base: "Spec", noise: float, samples: int, seed: int, as_json: bool) -> int:
+    from servesat.questions.robustness import assess_robustness
+    from servesat.report.progress import progress
+    from servesat.report.whatif import print_robustness, robustness_document
+
+    note_left_out_modes(base)
+    with progress("samples", samples) as on_progress:
+        robustness = assess_robustness(base, noise, samples=samples, seed=seed, on_progress=on_progress)
+    if as_json:
+        print_json(robustness_document(robustness))
+    else:
+        from servesat.report.terminal import console
+
+        print_robustness(console(), robustness)
+    return EXIT_CODES[robustness.result.status]

@@ -1,0 +1,126 @@
+"""Reading YAML, TOML and JSON files that people write."""
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from servesat.core.errors import ServesatError
+
+MAX_FILE_BYTES = 1_000_000
+"""A spec, a model or a chip takes a few kilobytes; anything larger is the wrong file."""
+
+
+def read_yaml(path: Path, error: type[ServesatError]) -> object:
+    """Read a YAML file as `parse_yaml` reads its text. Raises `error`."""
+    return parse_yaml(_read_text(path, error), str(path), error)
+
+
+def parse_yaml(text: str, where: str, error: type[ServesatError]) -> object:
+    """Parse a YAML document: numbers as in YAML 1.2, no duplicate keys, no aliases.
+
+    Raises `error` with line and column.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise error(f"{where}: malformed YAML:{place} {fault.problem or fault.context}") from None
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as fault:
+        # PyYAML's constructors raise any of these when an explicit tag does not fit its value.
+        raise error(f"{where}: malformed YAML: {' '.join(str(fault).split())}") from None
+    except RecursionError:
+        raise error(f"{where}: malformed YAML: nested too deeply") from None
+
+
+def read_toml(path: Path, error: type[ServesatError]) -> dict[str, Any]:
+    """Read a TOML file. Raises `error` with line and column."""
+    try:
+        return tomllib.loads(_read_text(path, error))
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as fault:
+        raise error(f"{path}: malformed TOML: {fault}") from None
+
+
+def read_json(path: Path, error: type[ServesatError]) -> object:
+    """Read a JSON file. Raises `error` for malformed text, duplicate keys and numbers that are not finite."""
+    try:
+        return json.loads(_read_text(path, error), object_pairs_hook=_json_object, parse_constant=_refuse_constant)
+    except (json.JSONDecodeError, ValueError, RecursionError) as fault:
+        raise error(f"{path}: malformed JSON: {fault}") from None
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise ValueError(f"{key!r} is listed twice")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} = {value}: expected a finite number")
+        fields[key] = value
+    return fields
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name}: expected a finite number")
+
+
+def _read_text(path: Path, error: type[ServesatError]) -> str:
+    try:
+        if path.is_dir():
+            raise error(f"{path}: is a folder, expected a file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise error(f"{path}: {path.stat().st_size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise error(f"{path}: more than {MAX_FILE_BYTES:,} bytes")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (OSError, ValueError) as fault:
+        reason = "is not UTF-8 text" if isinstance(fault, UnicodeDecodeError) else str(fault)
+        raise error(f"{path}: cannot be read: {reason}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads numbers as YAML 1.2 does (`8e9` yes, `1:30` no) and refuses duplicate keys and aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not supported; write the value out", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} is written twice", problem_mark=key_node.start_mark)
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(str(loader.construct_scalar(node)))
+
+
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)

@@ -1,0 +1,197 @@
+"""The result of a deployment as text: the plan, its step and memory as bars, why it is best, and its proof."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from servesat.catalogue.chip import chips_in
+from servesat.core.plan import Mode, Plan
+from servesat.core.quantities import dollars, gigabytes, number
+from servesat.core.result import Correction, Margin, Result, SliceSummary, Status
+from servesat.report.explanation import alternatives_table, print_explanation
+from servesat.report.words import (
+    change,
+    chips,
+    conflict,
+    excluded_because,
+    load,
+    longest_term,
+    mode,
+    price,
+    ways,
+    workload,
+)
+from servesat.spec.spec import Spec
+
+BAR_WIDTH = 32
+"""Width of a full bar [characters]."""
+
+
+def print_result(console: Console, spec: Spec, result: Result, *, explain: bool) -> None:
+    """Print a result: the plan, where its time goes, why it is best, and what is proved."""
+    console.print(_title(spec))
+    if result.plan is None:
+        console.print(_no_plan(spec, result))
+        return
+    console.print(_plan_table(result.plan))
+    console.print(_step_bars(result.plan))
+    console.print(_hbm_bar(spec, result.plan))
+    console.print(_why(spec, result, result.plan))
+    if result.alternatives:
+        console.print(alternatives_table(result.alternatives))
+    if explain:
+        print_explanation(console, result)
+    console.print(_proof(result, result.plan))
+
+
+def _title(spec: Spec) -> Text:
+    parts = [
+        workload(spec.workload),
+        f"{spec.cost_model} cost model",
+        f"prices: {spec.price_book.id}" + (" and the spec's" if spec.price else ""),
+    ]
+    return Text.assemble((spec.model.name, "bold"), " · ", " · ".join(parts), "\n")
+
+
+def _plan_table(plan: Plan) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    replicas = f"{plan.replicas} replicas" if plan.replicas > 1 else "1 replica"
+    of_slice = chips_in(plan.topology)
+    count = f"{plan.slices} slices of " if plan.slices > 1 else ""
+    shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
+    shards += f", {plan.tp} copies of the KV cache" if plan.kv_replicated else ""
+    table.add_row(
+        "slice",
+        Text.assemble(
+            count, (f"{plan.chip} {plan.topology}", "bold"), f" ({chips(of_slice)}), {ways(plan)}, {replicas}"
+        ),
+    )
+    if plan.mode is not Mode.DECODE_ONLY:
+        table.add_row("mode", mode(plan))
+    table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
+    table.add_row("batch", f"{plan.batch} sequences a replica{shards}")
+    table.add_row(
+        "tpot", f"{plan.tpot_ms:.2f} ms, {plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
+    )
+    if plan.ttft_ms is not None and plan.e2e_ms is not None:
+        ends = f"{plan.ttft_ms:.1f} ms to the first token, {plan.e2e_ms / 1e3:.2f} s to the last"
+        table.add_row("request", f"{ends}; {plan.stall_ms or 0.0:.1f} ms between two tokens at most")
+    if plan.requests_per_s is not None:
+        table.add_row("load", load(plan))
+    table.add_row(
+        "cost",
+        Text.assemble(
+            (f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens", "bold"),
+            f" ({dollars(plan.usd_per_hour)} an hour at {dollars(plan.usd_per_chip_hour)} a chip)"
+            if plan.prefill is None
+            else f" ({dollars(plan.usd_per_hour)} an hour, {chips(plan.chips)})",
+        ),
+    )
+    for bill in plan.bills:
+        if bill.cloud is not None or bill.instance is not None:
+            table.add_row("price", price(bill))
+    if plan.usd_per_request is not None and plan.usd_per_million_tokens is not None:
+        each = f"{dollars(plan.usd_per_million_tokens)} per million tokens of prompt and output"
+        table.add_row("", f"{dollars(plan.usd_per_request)} a request, {each}")
+    return table
+
+
+def _step_bars(plan: Plan) -> Group:
+    step = plan.step_ms
+    overlapping = {"weights": step.weights, "FLOPs": step.flops, "ICI": step.ici}
+    longest = max(overlapping, key=lambda name: overlapping[name])
+    table = Table.grid(padding=(0, 2))
+    for name, value in overlapping.items():
+        if value > 0:
+            hidden = name != longest
+            table.add_row(
+                name,
+                Text(_bar(value / plan.tpot_ms), style="dim" if hidden else "cyan"),
+                f"{value:.2f} ms" + (f"  hidden behind {longest}" if hidden else ""),
+            )
+    table.add_row("KV cache", Text(_bar(step.kv_cache / plan.tpot_ms), style="magenta"), f"{step.kv_cache:.2f} ms")
+    if step.prefill:
+        table.add_row("prefill", Text(_bar(step.prefill / plan.tpot_ms), style="yellow"), f"{step.prefill:.2f} ms")
+    title = f"One token, {plan.tpot_ms:.2f} ms on average" if step.prefill else f"One step, {plan.tpot_ms:.2f} ms"
+    return Group(Text(f"\n{title}", style="bold"), table)
+
+
+def _hbm_bar(spec: Spec, plan: Plan) -> Group:
+    table = Table.grid(padding=(0, 2))
+    for name, used in (("weights", plan.weights_bytes), ("KV cache", plan.kv_cache_bytes)):
+        table.add_row(name, Text(_bar(used / plan.hbm_bytes), style="cyan"), gigabytes(used))
+    headroom = f", {spec.headroom:.0%} kept free" if spec.headroom else ""
+    title = f"\nHBM of a replica, {plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)} used{headroom}"
+    return Group(Text(title, style="bold"), table)
+
+
+def _bar(fraction: float) -> str:
+    full, eighths = divmod(round(fraction * BAR_WIDTH * 8), 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[eighths] if eighths else "")
+
+
+def _why(spec: Spec, result: Result, plan: Plan) -> Group:
+    lines: list[RenderableType] = [Text("\nWhy", style="bold")]
+    used = {margin.requirement: _used(margin) for margin in result.margins}
+    for requirement in result.binding:
+        without = f": {used[requirement]}; without it a plan would cost less"
+        lines.append(Text.assemble((f"{requirement} binds", "yellow"), without))
+    if result.max_batch_binds:
+        lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
+    elif not result.binding and spec.workload.requests_per_s is not None:
+        lines.append(Text("no limit binds: these slices meet the demand, and none that cost less do"))
+    elif not result.binding:
+        lines.append(Text(f"no limit binds: a larger batch would not cost less: {longest_term(plan)} takes the time"))
+    for summary in _next_smaller(result, plan):
+        where = f"{summary.plan.topology} ({chips(summary.plan.chips)})"
+        lines.append(Text(f"{where} is rejected: {excluded_because(summary)}"))
+    return Group(*lines)
+
+
+def _next_smaller(result: Result, plan: Plan) -> Sequence[SliceSummary]:
+    """The largest rejected slice with fewer chips than the plan, which a reader would try first."""
+    rejected = [summary for summary in result.slices if summary.violated and summary.plan.chips < plan.chips]
+    return rejected[-1:]
+
+
+def _used(margin: Margin) -> str:
+    if margin.value is None or margin.limit is None:
+        return "a rule"
+    return f"{number(margin.value)} of {number(margin.limit)} {margin.unit}"
+
+
+def _no_plan(spec: Spec, result: Result) -> Text:
+    if result.status is Status.UNKNOWN:
+        return Text("unknown: the time limit was reached before a plan was found; raise it with --time-limit", "red")
+    lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
+    text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
+    if not result.corrections:
+        return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")
+    which = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"
+    text.append(f"\n\nWith {which} a plan exists\n", style="bold")
+    return text.append("\n".join(f"  {_correction(correction)}" for correction in result.corrections))
+
+
+def _correction(correction: Correction) -> str:
+    plan = correction.plan
+    changes = " and ".join(map(change, correction.changes))
+    return (
+        f"{changes}: {plan.chip} {plan.topology}, weights {plan.weights}, batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
+        f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens"
+    )
+
+
+def _proof(result: Result, plan: Plan) -> Text:
+    cost, bound = plan.usd_per_million_output_tokens, result.bound_usd_per_million_output_tokens
+    if result.status is Status.OPTIMAL:
+        proof = f"optimal: proved that no plan costs less than {dollars(cost)}"
+    elif bound is None:
+        proof = "feasible: the time limit was reached before any bound was proved"
+    else:
+        gap = f"a gap of {result.gap:.2%}"
+        proof = f"feasible: the time limit was reached; no plan costs less than {dollars(bound)}, {gap}"
+    return Text(f"\n{proof} ({result.solve_s:.2f} s)", style="green" if result.status is Status.OPTIMAL else "yellow")

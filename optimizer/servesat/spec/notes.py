@@ -1,0 +1,46 @@
+"""Notes on parts of a spec, or of a change to it, that have no effect."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import chip_ids
+from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.price_book import PriceBook
+from servesat.core.validation import nearest
+
+NOT_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
+"""Fields of a model that do not affect its number of parameters."""
+
+
+def unusable_chips(chips: Sequence[Chip], compute: Sequence[str], *, disaggregated: bool) -> Iterator[str]:
+    """Name the chips without a peak in any compute dtype, and those without a network for disaggregated plans."""
+    without_peak = [chip.id for chip in chips if not set(compute) & set(chip.flop_per_s.by_dtype())]
+    without_network = [chip.id for chip in chips if not chip.network_bytes_per_s and disaggregated]
+    yield from _lacking(without_peak, f"no peak in {', '.join(compute)}, so no plan")
+    yield from _lacking(without_network, "no network_bytes_per_s, so no disaggregated plan")
+
+
+def _lacking(chips: Sequence[str], property_and_effect: str) -> Iterator[str]:
+    if len(chips) == 1:
+        yield f"{chips[0]} has {property_and_effect} on it was searched"
+    elif chips:
+        yield f"{', '.join(chips[:-1])} and {chips[-1]} have {property_and_effect} on them was searched"
+
+
+def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterator[str]:
+    """Name the chips with a price that are neither searched nor in the catalogue."""
+    known = {*(chip.id for chip in chips), *chip_ids()}
+    for chip_id in price_book.chips:
+        if chip_id not in known:
+            yield f"{price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
+
+
+def stale_nominal_parameters(model: ModelSpec, changed_keys: Iterable[str]) -> Iterator[str]:
+    """Note that the nominal number of parameters stays as it is when the shape of the model changes."""
+    shape = {f"model.{name}" for name in ModelSpec.model_fields if name not in NOT_SHAPE}
+    nominal, keys = model.nominal_parameters, set(changed_keys)
+    if nominal is not None and "model.nominal_parameters" not in keys and shape & keys:
+        yield (
+            f"model.nominal_parameters stays {nominal:g} though the shape changes; "
+            "set model.nominal_parameters=null to count the parameters from the shape"
+        )

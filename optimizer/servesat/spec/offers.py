@@ -1,0 +1,84 @@
+"""The chips that a spec can rent, with their prices."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import chip_ids, load_chip
+from servesat.catalogue.price_book import Price, PriceBook, Purchase
+from servesat.core.errors import SpecError
+from servesat.core.validation import validate
+from servesat.spec.overrides import merged
+
+
+class Offer(NamedTuple):
+    """A chip with its price under the spec."""
+
+    chip: Chip
+    usd_per_chip_hour: float
+    price: Price | None = None  # None where the price is the spec's or the chip's, not a price book's
+
+
+@dataclass(frozen=True)
+class Market:
+    """The prices and chip fields of a spec.
+
+    A price comes from `prices`, else from the chip, else from the price book. `where` names the spec in errors.
+    """
+
+    price_book: PriceBook
+    purchase: Purchase
+    region: str | None
+    prices: Mapping[str, float]
+    chip_fields: Mapping[str, Mapping[str, Any]]
+    where: str
+
+    def offers(self, chips: Iterable[Chip] | None) -> tuple[Offer, ...]:
+        """Offer the chips of the search, or every priced chip of the catalogue if the search lists none.
+
+        Raises ValueError when a listed chip has no price, SpecError for a malformed chip field.
+        """
+        offered = self.priced_catalogue_chips() if chips is None else tuple(map(self._with_fields, chips))
+        if not offered:
+            raise ValueError(f"search.chips: no chip of the catalogue has a price in {self._source}")
+        return tuple(map(self._offer, offered))
+
+    def priced_catalogue_chips(self) -> tuple[Chip, ...]:
+        """Every chip of the catalogue with a price in the spec or its price book, sorted by id."""
+        in_book = {chip for chip in self.price_book.chips if self._cheapest(chip) is not None}
+        priced = {*self.prices, *in_book}
+        return tuple(self._with_fields(load_chip(chip_id)) for chip_id in chip_ids() if chip_id in priced)
+
+    def _with_fields(self, chip: Chip) -> Chip:
+        """The chip with the fields that the spec overrides. Raises SpecError."""
+        if chip.id not in self.chip_fields:
+            return chip
+        prefix = f"chip.{chip.id}"
+        fields = merged(chip.model_dump(), self.chip_fields[chip.id], f"{self.where}: {prefix}")
+        return validate(Chip, fields, where=self.where, error=SpecError, prefix=prefix)
+
+    def _offer(self, chip: Chip) -> Offer:
+        stated = self.prices.get(chip.id, chip.usd_per_chip_hour)
+        if stated is not None:
+            return Offer(chip, stated)
+        price = self._cheapest(chip.id)
+        if price is None:
+            raise ValueError(f"{self._no_price_for(chip.id)}; add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`")
+        return Offer(chip, price.usd_per_chip_hour, price)
+
+    def _cheapest(self, chip_id: str) -> Price | None:
+        return self.price_book.cheapest(chip_id, self.purchase, self.region)
+
+    @property
+    def _source(self) -> str:
+        """The price book with the purchase and the region, as error messages name them."""
+        if self.region is None and self.purchase == "on_demand":
+            return self.price_book.id
+        return f"{self.price_book.id} as {self.purchase}" + ("" if self.region is None else f" in {self.region}")
+
+    def _no_price_for(self, chip_id: str) -> str:
+        prices = self.price_book.chips.get(chip_id, ())
+        available = sorted({f"{price.purchase} in {price.region or 'any region'}" for price in prices})
+        hint = f" (it has {', '.join(available)})" if available else ""
+        return f"search.chips: {chip_id} has no price in {self._source}{hint}"
