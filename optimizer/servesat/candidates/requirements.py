@@ -330,7 +330,7 @@ _RULES = (
         margin_unit="of its score",
         figure=lambda spec, columns: quality_losses(spec, columns.layouts),
         text="quality (loses at most {limit:.2%} of its score)",
-        correction="quality may be {value}",
+        correction="a quality loss of up to {value}",
         adjusted=rounded_up_loss,
     ),
 )

@@ -68,6 +68,20 @@ class Correction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """What a looser limit would save: the cost of the best plan that breaks that limit alone.
+
+    `relaxed_to` is the value of the limit at which that plan is allowed, in the unit of the spec; None where the limit
+    is no number, or where no value of it would do.
+    """
+
+    requirement: str
+    relaxed_to: float | int | None
+    usd_per_million_output_tokens: float
+    saves_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitValue:
     """What a limit of a feasible spec costs, from the proved optimum without it.
 
@@ -90,7 +104,8 @@ class Result:
     """The answer to a deployment: a plan with its proof, or the requirements in conflict.
 
     `bound_usd_per_million_output_tokens` is the proved lower bound on the cost (None when infeasible or unknown).
-    `binding` lists the limits that rule out a larger, cheaper batch, or a cheaper slice.
+    `binding` lists the limits without slack, and those that the next batch or one more slice would break.
+    `relaxations` lists the limits that alone rule out a cheaper plan, binding or not, with what a looser one saves.
     `margins` has the plan's margin for each requirement of the spec.
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
     `answer` fills in the rest: `slices` summarises every slice of the plan's chip, `max_batch_binds` says that
@@ -101,6 +116,7 @@ class Result:
     plan: Plan | None
     bound_usd_per_million_output_tokens: float | None = None
     binding: tuple[str, ...] = ()
+    relaxations: tuple[Relaxation, ...] = ()
     conflict: tuple[tuple[str, ...], ...] | None = None
     margins: tuple[Margin, ...] = ()
     slices: tuple[SliceSummary, ...] = ()

@@ -16,8 +16,9 @@ from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Margin, Result, Status
+from servesat.deployment.binding import binding_limits, relaxations
 from servesat.deployment.check.plan import rederive
-from servesat.deployment.conflicts import binding, minimal_conflicts
+from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
 from servesat.deployment.settings import Settings
@@ -59,7 +60,8 @@ def solve(
         status=solution.status,
         plan=plan,
         bound_usd_per_million_output_tokens=_bound(solution.status, solution.bound, plan),
-        binding=binding(columns, solution.column),
+        binding=binding_limits(spec, columns, solution.column, margins, relaxed),
+        relaxations=relaxations(spec, columns, solution.column),
         margins=margins,
         solve_s=time.perf_counter() - start,
     )

@@ -23,6 +23,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "plan": None if result.plan is None else plan_document(result.plan),
         "bound_usd_per_million_output_tokens": result.bound_usd_per_million_output_tokens,
         "binding": [str(requirement) for requirement in result.binding],
+        "relaxations": [asdict(relaxation) for relaxation in result.relaxations],
         "conflict": None if result.conflict is None else [list(map(str, members)) for members in result.conflict],
         "requirements": margins_document(result.margins),
         "corrections": [correction_document(correction) for correction in result.corrections],

@@ -20,6 +20,7 @@ from servesat.report.words import (
     longest_term,
     mode,
     price,
+    relaxation,
     ways,
     workload,
 )
@@ -138,8 +139,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     lines: list[RenderableType] = [Text("\nWhy", style="bold")]
     used = {margin.requirement: _used(margin) for margin in result.margins}
     for requirement in result.binding:
-        without = f": {used[requirement]}; without it a plan would cost less"
-        lines.append(Text.assemble((f"{requirement} binds", "yellow"), without))
+        lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used[requirement]}"))
+    lines += [Text(relaxation(limit)) for limit in result.relaxations]
     if result.max_batch_binds:
         lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
     elif not result.binding and spec.workload.requests_per_s is not None:
