@@ -1,3 +1,5 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,36 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         Spec.load(tmp_path / "none.yaml")
     with pytest.raises(SpecError, match="is a folder"):
         Spec.load(tmp_path)
+
+
+def test_what_is_no_file_is_refused_at_once() -> None:
+    with pytest.raises(SpecError, match="/dev/zero: is a device, expected a file"):
+        Spec.load("/dev/zero")
+    with pytest.raises(SpecError, match="cannot be read: File name too long"):
+        Spec.load("a" * 300)
+
+
+def test_a_pipe_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as threads:
+        threads.submit(pipe.write_text, BASE)
+        assert Spec.load(pipe).workload.context_tokens == 8192
+
+
+def test_a_pipe_that_nothing_writes_to_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servesat.core.reading.MAX_WAIT_S", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(SpecError, match=r"nothing was written to this pipe for 0.1 s"):
+        Spec.load(pipe)
+
+
+def test_faults_beyond_ten_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as error:
+        read(tmp_path, BASE + f"search: {{chunk_tokens: {list(range(-60, 0))}}}\n")
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith("search.chunk_tokens.0 = -60: expected at least 1")
+    assert (len(lines), lines[-1]) == (11, f"{tmp_path}/spec.yaml: 50 more faults")
+    with pytest.raises(SpecError, match=r"spec.yaml: 90 more faults"):
+        read(tmp_path, BASE + "\n".join(f"key{n}: 1" for n in range(100)))

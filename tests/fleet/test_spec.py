@@ -123,3 +123,13 @@ def test_a_deployment_written_out_finds_its_model_beside_the_fleet(tmp_path: Pat
     path = tmp_path / "fleet.yaml"
     path.write_text(dumps(given))
     assert plan_fleet(path).total_usd == pytest.approx(2)
+
+
+def test_a_file_of_demand_is_bounded_and_does_not_show_what_is_in_it(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("password=hunter2,other\n1,2\n")
+    for csv, complaint in (("/dev/zero", "is a device"), (str(secret), "has no column 'chat'; expected one of")):
+        workloads = {"chat": {"deployment": CHAT, "demand": {"csv": csv, "column": "chat"}}}
+        with pytest.raises(SpecError, match=complaint) as error:
+            plan_fleet(fleet(workloads=workloads))
+        assert "hunter2" not in str(error.value)

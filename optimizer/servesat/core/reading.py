@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import re
+import select
+import stat
+import sys
 import tomllib
 from collections.abc import Hashable
 from pathlib import Path
@@ -15,10 +19,16 @@ from servesat.core.errors import ServesatError
 MAX_FILE_BYTES = 1_000_000
 """A spec, a model or a chip takes a few kilobytes; anything larger is the wrong file."""
 
+MAX_WAIT_S = 10.0
+"""How long a pipe may stay silent."""
+
+STANDARD_INPUT = Path("-")
+"""The name by which a command reads standard input."""
+
 
 def read_yaml(path: Path, error: type[ServesatError]) -> object:
     """Read a YAML file as `parse_yaml` reads its text. Raises `error`."""
-    return parse_yaml(_read_text(path, error), str(path), error)
+    return parse_yaml(read_text(path, error), shown(path), error)
 
 
 def parse_yaml(text: str, where: str, error: type[ServesatError]) -> object:
@@ -42,7 +52,7 @@ def parse_yaml(text: str, where: str, error: type[ServesatError]) -> object:
 def read_toml(path: Path, error: type[ServesatError]) -> dict[str, Any]:
     """Read a TOML file. Raises `error` with line and column."""
     try:
-        return tomllib.loads(_read_text(path, error))
+        return tomllib.loads(read_text(path, error))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as fault:
         raise error(f"{path}: malformed TOML: {fault}") from None
 
@@ -50,7 +60,7 @@ def read_toml(path: Path, error: type[ServesatError]) -> dict[str, Any]:
 def read_json(path: Path, error: type[ServesatError]) -> object:
     """Read a JSON file. Raises `error` for malformed text, duplicate keys and numbers that are not finite."""
     try:
-        return json.loads(_read_text(path, error), object_pairs_hook=_json_object, parse_constant=_refuse_constant)
+        return json.loads(read_text(path, error), object_pairs_hook=_json_object, parse_constant=_refuse_constant)
     except (json.JSONDecodeError, ValueError, RecursionError) as fault:
         raise error(f"{path}: malformed JSON: {fault}") from None
 
@@ -70,22 +80,60 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name}: expected a finite number")
 
 
-def _read_text(path: Path, error: type[ServesatError]) -> str:
+def shown(path: Path) -> str:
+    """The name of a file in an error."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
+def read_text(path: Path, error: type[ServesatError]) -> str:
+    """Read a UTF-8 text file, a pipe, or, for `-`, standard input, of at most MAX_FILE_BYTES.
+
+    A pipe is given MAX_WAIT_S for its next bytes. Raises `error` for any other kind of file, and for what is too large
+    or no text.
+    """
     try:
-        if path.is_dir():
-            raise error(f"{path}: is a folder, expected a file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise error(f"{path}: {path.stat().st_size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = _read_bytes(path, error)
         if len(content) > MAX_FILE_BYTES:
-            raise error(f"{path}: more than {MAX_FILE_BYTES:,} bytes")
+            raise error(f"{shown(path)}: expected at most {MAX_FILE_BYTES:,} bytes")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, ValueError) as fault:
-        reason = "is not UTF-8 text" if isinstance(fault, UnicodeDecodeError) else str(fault)
-        raise error(f"{path}: cannot be read: {reason}") from None
+        reason = "is not UTF-8 text" if isinstance(fault, UnicodeDecodeError) else getattr(fault, "strerror", fault)
+        raise error(f"{shown(path)}: cannot be read: {reason}") from None
+
+
+def _read_bytes(path: Path, error: type[ServesatError]) -> bytes:
+    if path == STANDARD_INPUT:
+        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise error(f"{path}: is a folder, expected a file")
+    if stat.S_ISFIFO(mode):
+        return _read_pipe(path, error)
+    if not stat.S_ISREG(mode):
+        raise error(f"{path}: is a device, expected a file")
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _read_pipe(path: Path, error: type[ServesatError]) -> bytes:
+    """What is written to a named pipe until its writer closes it; opening it must not wait for a writer."""
+    pipe, content = os.open(path, os.O_RDONLY | os.O_NONBLOCK), b""
+    try:
+        while len(content) <= MAX_FILE_BYTES:
+            ready, _, _ = select.select([pipe], [], [], MAX_WAIT_S)
+            if not ready:
+                raise error(f"{path}: nothing was written to this pipe for {MAX_WAIT_S:g} s")
+            written = os.read(pipe, MAX_FILE_BYTES)
+            if not written:
+                break
+            content += written
+    finally:
+        os.close(pipe)
+    if not content:
+        raise error(f"{path}: nothing is written to this pipe")
+    return content
 
 
 class _Loader(yaml.SafeLoader):

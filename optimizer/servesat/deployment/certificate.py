@@ -14,6 +14,7 @@ from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError, ServesatError
 from servesat.core.plan import Plan
 from servesat.core.result import Result, Status
+from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
@@ -110,10 +111,7 @@ def digest_of(document: Mapping[str, Any]) -> str:
 
 def write_certificate(document: Mapping[str, Any], path: Path) -> None:
     """Write a certificate. Raises ServesatError when the file cannot be written."""
-    try:
-        path.write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as fault:
-        raise ServesatError(f"{path}: cannot be written: {fault.strerror}") from None
+    write_text(path, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _spec_document(spec: Spec) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 import csv
 from collections.abc import Mapping
+from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
-from servesat.core.validation import nearest, shorten
+from servesat.core.reading import read_text
+from servesat.core.validation import shorten
 from servesat.spec.spec import Spec
 
 
@@ -41,14 +44,14 @@ def _csv_column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]
         raise SpecError(f"{key} = {shorten(dict(given))}: expected the keys csv and column")
     path, column = folder / str(given["csv"]), str(given["column"])
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restkey=""))
-    except (OSError, ValueError, csv.Error) as fault:
-        raise SpecError(f"{key}.csv: {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
-    if not rows or column not in rows[0]:
-        raise SpecError(
-            f"{key}.column: {path} has no column {column!r}; {nearest(column, filter(None, rows[0] if rows else ()))}"
-        )
+        table = csv.DictReader(StringIO(read_text(path, SpecError), newline=""), restkey="")
+        columns, rows = table.fieldnames or (), list(table)
+    except (SpecError, csv.Error) as fault:
+        raise SpecError(f"{key}.csv: {fault}") from None
+    if column not in columns:
+        near = get_close_matches(column, columns, n=1)  # the others are not shown: it may be any file
+        hint = f"did you mean {near[0]!r}?" if near else "expected one of the names in its first line"
+        raise SpecError(f"{key}.column: {path} has no column {column!r}; {hint}")
     values = []
     for number, row in enumerate(rows, start=2):
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from servesat.core.errors import ServesatError
+from servesat.core.writing import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -253,18 +254,11 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
 def save_html(figure: Any, path: Path) -> None:
     """Write a plotly figure as a page that works without a network. Raises ServesatError."""
     page = figure.to_html(include_plotlyjs=True, full_html=True, default_height="90vh", config={"displaylogo": False})
-    _write(path, page.encode())
+    write_bytes(path, page.encode())
 
 
 def save_image(figure: "Figure", path: Path) -> None:
     """Write a matplotlib figure in the format of the file's extension. Raises ServesatError."""
     image = BytesIO()
     figure.savefig(image, format=path.suffix[1:])
-    _write(path, image.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as fault:
-        raise ServesatError(f"{path}: cannot be written: {fault.strerror}") from None
+    write_bytes(path, image.getvalue())

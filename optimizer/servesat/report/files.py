@@ -3,15 +3,17 @@
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from servesat.core.errors import ServesatError
+from servesat.core.writing import replacing
 
 TABLES = (".csv", ".parquet", ".json")
 """Extensions of table files."""
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a spreadsheet takes for the start of a formula, or skips before one."""
 
 Row = Mapping[str, Any]
 
@@ -32,7 +34,7 @@ def write_table(
     CSV and Parquet hold flattened rows under `columns`; JSON is the output of `json_lines`. The file appears when it is
     complete. Raises ServesatError.
     """
-    with _draft_of(path) as draft:
+    with replacing(path) as draft:
         match path.suffix:
             case ".csv":
                 _write_csv(draft, map(flatten, rows), columns)
@@ -42,30 +44,16 @@ def write_table(
                 _write_json(draft, json_lines(rows, head, under))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, which appears when it is complete. Raises ServesatError."""
-    with _draft_of(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _draft_of(path: Path) -> Iterator[Path]:
-    """A draft that replaces `path` when it is complete. Raises ServesatError."""
-    draft = path.with_name(path.name + ".draft")
-    try:
-        yield draft
-        draft.replace(path)
-    except OSError as fault:
-        raise ServesatError(f"{path}: cannot be written: {fault.strerror or fault}") from None
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _write_csv(path: Path, records: Iterable[Row], columns: Mapping[str, type]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({name: _no_formula(value) for name, value in record.items()} for record in records)
+
+
+def _no_formula(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def _write_parquet(path: Path, records: Iterable[Row], columns: Mapping[str, type]) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from servesat.core.errors import ServesatError
+from servesat.core.writing import write_text
 from servesat.fleet.policies import Comparison
 from servesat.fleet.result import FleetResult
-from servesat.report.files import write_table, write_text
+from servesat.report.files import write_table
 from servesat.report.fleet_document import bill_rows, columns
 from servesat.report.fleet_page import fleet_page
 
