@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 
 from servesat import Settings, Spec, Status, answer, solve
+from servesat.questions import corrections as module
 from servesat.questions.corrections import corrections
 from tests.helpers import ON_32_CHIPS
 from tests.oracles import deployment as oracle
@@ -164,3 +165,10 @@ def test_native_weights_are_a_correction() -> None:
     }
     changes = {c.changes[0].key: c.changes[0].value for c in answer(spec).corrections}
     assert changes["search.weights"] == "mxfp4"
+
+
+def test_corrections_are_the_same_however_many_slices_are_evaluated_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = answer(ON_32_CHIPS).corrections
+    assert {correction.changes[0].requirement for correction in whole} >= {"tpot", "chips"}
+    monkeypatch.setattr(module, "SLICES_AT_A_TIME", 1)
+    assert answer(ON_32_CHIPS).corrections == whole

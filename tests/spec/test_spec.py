@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from servesat import Spec, SpecError
+from servesat.fleet.spec import FleetSpec
 from tests.helpers import ROOT
 from tests.spec.texts import BASE, V5E, read
 
@@ -105,8 +106,8 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         (BASE + "search: {quota: {tpu-v9: 8}}\n", "search.quota.tpu-v9: no such chip"),
         (BASE + "utilisation: 0\n", "utilisation = 0: expected a number greater than 0"),
         (BASE + "prefill_mfu: 1.5\n", "prefill_mfu = 1.5: expected at most 1"),
-        (BASE + "search: {chips: []}\n", "search.chips = []: expected a list"),
-        (BASE + "search: {chips: tpu-v5e}\n", "search.chips = 'tpu-v5e': expected a list"),
+        (BASE + "search: {chips: []}\n", "search.chips = []: expected 1 to 200 ids, paths or mappings"),
+        (BASE + "search: {chips: true}\n", "search.chips = True: expected 1 to 200 ids, paths or mappings"),
         (
             BASE + "search: {chips: [tpu-v5e, tpu-v5e]}\n",
             "search.chips.1: a chip with the id 'tpu-v5e' is already listed",
@@ -121,8 +122,8 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ),
         (V5E.replace("]}", "], compute: [fp8]}"), "no chip searched has a peak for these dtypes (tpu-v5e: bf16, int8)"),
         (
-            V5E.replace("]}", "], topologies: {tpu-v5e: [4x2]}}"),
-            "'4x2' is not offered; did you mean '2x4'? offered: 1x1",
+            V5E.replace("]}", "], topologies: {tpu-v5e: [3x2]}}"),
+            "search.topologies.tpu-v5e: '3x2' is not offered; offered: 1x1",
         ),
         (V5E.replace("]}", "], topologies: {tpu-v5p: [4x4x4]}}"), "tpu-v5p: is not among the chips searched: tpu-v5e"),
         (
@@ -163,7 +164,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ("", "expected a mapping with the keys model, workload"),
         (BASE + "5: 3\n", "5 = 5: Keys should be strings"),
         (bytes(range(256)), "cannot be read: is not UTF-8 text"),
-        ("#" * 1_000_001, "1,000,001 bytes, expected at most 1,000,000"),
+        ("#" * 1_000_001, "expected at most 1,000,000 bytes"),
     ],
 )
 def test_a_malformed_spec_is_named_with_file_key_value_and_what_was_expected(
@@ -191,3 +192,35 @@ def test_what_cannot_be_counted_is_refused(keys: dict[str, Any], complaint: str)
     overrides = {} if nominal is None else {"model.nominal_parameters": nominal}
     with pytest.raises(SpecError, match=re.escape(complaint)):
         Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, **keys}, overrides)
+
+
+def test_a_single_value_stands_for_a_list_of_it(tmp_path: Path) -> None:
+    single = "chips: tpu-v5e, weights: int8, kv_cache: int8, compute: bf16, modes: decode_only, chunk_tokens: 512"
+    search = read(tmp_path, BASE + f"search: {{{single}}}\n").search
+    assert (search.weights, search.kv_cache, search.compute) == (("int8",), ("int8",), ("bf16",))
+    assert (search.modes, search.chunk_tokens) == (("decode_only",), (512,))
+    assert [chip.id for chip in search.chips or ()] == ["tpu-v5e"]
+
+
+def test_a_slice_may_be_named_in_any_order_of_axes_that_are_alike(tmp_path: Path) -> None:
+    spec = read(tmp_path, V5E.replace("]}", "], topologies: {tpu-v5e: [4x2, 1x1]}}"))
+    assert spec.topologies_of(spec.offers[0].chip) == ("1x1", "2x4")
+    with pytest.raises(SpecError, match=r"search.topologies.tpu-v5e: '2x4' and '4x2' are the same slice"):
+        read(tmp_path, V5E.replace("]}", "], topologies: {tpu-v5e: [2x4, 4x2]}}"))
+    h100 = V5E.replace("tpu-v5e", "h100-sxm")
+    assert read(tmp_path, h100.replace("]}", "], topologies: {h100-sxm: [8x2]}}")).search.topologies
+    with pytest.raises(SpecError, match=r"search.topologies.h100-sxm: '2x8' is not offered"):  # 8 nodes of 2
+        read(tmp_path, h100.replace("]}", "], topologies: {h100-sxm: [2x8]}}"))
+
+
+def test_a_fleet_is_no_deployment_nor_the_other_way_round() -> None:
+    with pytest.raises(SpecError, match=r"fleet-day.yaml: is a fleet, .*try `servesat fleet`"):
+        Spec.load(ROOT / "examples" / "fleet-day.yaml")
+    with pytest.raises(SpecError, match=r"chat.yaml: is a deployment, .*try `servesat solve`"):
+        FleetSpec.load(ROOT / "examples" / "llama-3-70b-chat.yaml")
+
+
+@pytest.mark.parametrize(("key", "most"), [("chips", 200), ("chunk_tokens", 256), ("weights", 6), ("modes", 4)])
+def test_every_list_of_a_search_has_a_limit(tmp_path: Path, key: str, most: int) -> None:
+    with pytest.raises(SpecError, match=rf"search.{key}.*{most}"):
+        read(tmp_path, BASE + f"search: {{{key}: {list(range(1, 302))}}}\n")

@@ -12,6 +12,7 @@ import numpy as np
 
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.core.arrays import Bools, Floats, Ints, Rows
+from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.precision import BYTES_PER_VALUE, Precision
@@ -41,6 +42,9 @@ class Dtypes(NamedTuple):
     kv_cache: str
     compute: str
 
+
+MAX_LAYOUTS = 4_000_000
+"""The most layouts of a search, before their modes: 800 MB of them."""
 
 MODES = tuple(Mode)
 """The modes in the order of their codes."""
@@ -171,6 +175,11 @@ def decode_layouts(spec: Spec) -> Layouts:
     dtypes = tuple(Dtypes(*choice) for choice in product(spec.weights, spec.search.kv_cache, spec.search.compute))
     peaks = _peaks(places, dtypes)
     place, dtype = np.nonzero(peaks)
+    if len(place) > MAX_LAYOUTS:
+        raise SpecError(
+            f"the search has {len(place):,} layouts, expected at most {MAX_LAYOUTS:,}: list fewer chips, dtypes, or "
+            "slices under search.topologies"
+        )
 
     def of_place(values: list[float]) -> Floats:
         return np.array(values, dtype=np.float64)[place]

@@ -88,6 +88,23 @@ class Chip(Sourced):
         return self
 
 
+def offered_topology(chip: Chip, topology: str) -> str | None:
+    """The slice of a chip that a topology names, in whatever order of axes that are alike: `4x2` is `2x4` on a torus.
+
+    None if it is not offered.
+    """
+    if topology in chip.topologies or not is_topology(topology):
+        return topology if topology in chip.topologies else None
+    sizes = _sizes_by_kind(chip, topology)
+    return next((offered for offered in chip.topologies if _sizes_by_kind(chip, offered) == sizes), None)
+
+
+def _sizes_by_kind(chip: Chip, topology: str) -> list[tuple[float, int, int]]:
+    """Bandwidth, wraparound and size of each axis, sorted."""
+    sizes = zip(chip.axes, axis_sizes(topology), strict=False)
+    return sorted((axis.bytes_per_s, axis.wraps_every or 0, size) for axis, size in sizes)
+
+
 def is_topology(text: str) -> bool:
     """Whether a text gives the chips along each axis, as in '4x8'."""
     return all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in text.split("x"))

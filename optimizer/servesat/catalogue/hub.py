@@ -1,5 +1,6 @@
 """Import of models: a Hugging Face configuration becomes a model file."""
 
+from os.path import exists, isdir
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ def import_model(source: str) -> ModelSpec:
     Raises CatalogueError for a missing or malformed configuration, or an unsupported architecture.
     """
     path = Path(source)
-    if path.is_dir():
+    if isdir(path):
         path /= CONFIG
-    if path.exists():
+    if exists(path):
         if path.suffix != ".json":
             raise CatalogueError(f"{source}: expected a {CONFIG}, its folder, or an id such as owner/name")
         model = load_model(str(path))

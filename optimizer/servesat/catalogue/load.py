@@ -1,6 +1,7 @@
 """Loading of models, chips and price books by id or path."""
 
 from functools import cache
+from os.path import isfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
     Paths are relative to `folder`. Raises CatalogueError for a missing or malformed model.
     """
     path = Path(reference)
-    if (folder / path / "config.json").is_file():
+    if isfile(folder / path / "config.json"):
         path /= "config.json"
     if path.suffix == ".json":
         where = folder / path

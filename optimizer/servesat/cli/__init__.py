@@ -7,6 +7,7 @@ import typer
 from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
 from servesat.cli.catalogue import chips, models, prices, schema
+from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
 from servesat.cli.frontier import frontier
 from servesat.cli.modes import modes
@@ -14,11 +15,13 @@ from servesat.cli.solving import solve, verify, why
 from servesat.cli.whatif import whatif
 
 app = typer.Typer(
+    cls=Commands,
     help="Find the cheapest way to serve an open model within your limits, and prove it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from contextlib import closing
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import INTERRUPTED, AsJson, report_errors
+from servesat.cli.common import INTERRUPTED, AsJson, tell
 
 if TYPE_CHECKING:
     from servesat.core.journal import Journal, Memory
@@ -30,37 +31,34 @@ def batch(
 
     Exit codes: 0 every spec has an answer, 1 some have none or an error, 2 a usage error, 130 cut off.
     """
-    with report_errors():
-        from servesat.core.journal import Journal, Memory
-        from servesat.report.files import TABLES, write_table
-        from servesat.report.progress import progress
-        from servesat.runs.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
+    from servesat.core.journal import Journal, Memory
+    from servesat.report.files import TABLES, write_table
+    from servesat.report.progress import progress
+    from servesat.runs.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
 
-        if out is not None and (out.suffix not in TABLES or not out.parent.is_dir() or out.is_dir()):
-            raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(TABLES)}, in a folder")
-        if resume and out is None:
-            raise typer.BadParameter("--resume: give the --out of the run that was cut off")
-        job = Batch(tuple(spec_files(specs)), time_limit)
-        total = len(job.paths)
-        with closing(Memory() if out is None else Journal(out, QUESTION, resume=resume)) as store:
-            pending = job.pending(store)
-            if resume:
-                typer.echo(
-                    f"going on: {total - len(pending):,} of {total:,} specs have an answer that stands", err=True
-                )
-            with progress("specs", total, total - len(pending)) as on_progress:
-                complete = job.run(store, pending, workers, on_progress)
-            if out is not None and complete:
-                write_table(out, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
-                typer.echo(f"wrote {out}", err=True)
-            try:
-                counts = _report(job, store, as_json)
-            finally:  # the table is written even if printing fails
-                if complete and isinstance(store, Journal):
-                    store.remove()
-        if not complete:
-            typer.echo(f"cut off: {counts.total():,} of {total:,} specs are done", err=True)
-            raise typer.Exit(INTERRUPTED)
+    if out is not None and (out.suffix not in TABLES or not isdir(out.parent) or isdir(out)):
+        raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(TABLES)}, in a folder")
+    if resume and out is None:
+        raise typer.BadParameter("--resume: give the --out of the run that was cut off")
+    job = Batch(tuple(spec_files(specs)), time_limit)
+    total = len(job.paths)
+    with closing(Memory() if out is None else Journal(out, QUESTION, resume=resume)) as store:
+        pending = job.pending(store)
+        if resume:
+            tell(f"going on: {total - len(pending):,} of {total:,} specs have an answer that stands")
+        with progress("specs", total, total - len(pending)) as on_progress:
+            complete = job.run(store, pending, workers, on_progress)
+        if out is not None and complete:
+            write_table(out, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
+            tell(f"wrote {out}")
+        try:
+            counts = _report(job, store, as_json)
+        finally:  # the table is written even if printing fails
+            if complete and isinstance(store, Journal):
+                store.remove()
+    if not complete:
+        tell(f"cut off: {counts.total():,} of {total:,} specs are done")
+        raise typer.Exit(INTERRUPTED)
     raise typer.Exit(0 if set(counts) <= set(ANSWERED) else 1)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from servesat.cli.common import AsJson, print_json, report_errors
+from servesat.cli.common import AsJson, print_json, tell
 
 
 def book(as_json: AsJson = False) -> None:
@@ -40,21 +40,20 @@ def figure(
     price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
 ) -> None:
     """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
-    with report_errors():
-        from servesat.report.charts import draw
-        from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
+    from servesat.report.charts import draw
+    from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
 
-        spec, assignment, tokens = read_layout(
-            model=model,
-            chip=chip,
-            topology=topology,
-            weights=weights,
-            kv_cache=kv_cache,
-            compute=compute,
-            contexts=contexts,
-            max_batch=max_batch,
-            price=price,
-        )
-        chart = (pareto_chart if kind == "pareto" else breakdown_chart)(spec, assignment, tokens, max_batch)
-        draw(chart, out)
-        typer.echo(f"wrote {out}", err=True)
+    spec, assignment, tokens = read_layout(
+        model=model,
+        chip=chip,
+        topology=topology,
+        weights=weights,
+        kv_cache=kv_cache,
+        compute=compute,
+        contexts=contexts,
+        max_batch=max_batch,
+        price=price,
+    )
+    chart = (pareto_chart if kind == "pareto" else breakdown_chart)(spec, assignment, tokens, max_batch)
+    draw(chart, out)
+    tell(f"wrote {out}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, print_json, report_errors
+from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, print_json, tell
 
 
 class _Shelf(TyperGroup):
@@ -35,18 +35,17 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
 @models.command("show")
 def show_model(context: typer.Context, model: Reference, as_json: AsJson = False) -> None:
     """Show a model."""
-    with report_errors():
-        from servesat.report import listings
+    from servesat.report import listings
 
-        entry = listings.model_entry(model)
-        if as_json or context.obj:
-            _print(entry, as_json=True)
-            return
-        accuracies = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
-        _print(entry, as_json=False)
-        for rows in accuracies:
-            if rows:
-                _print(listings.without_columns(rows, "source"), as_json=False)
+    entry = listings.model_entry(model)
+    if as_json or context.obj:
+        _print(entry, as_json=True)
+        return
+    accuracies = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
+    _print(entry, as_json=False)
+    for rows in accuracies:
+        if rows:
+            _print(listings.without_columns(rows, "source"), as_json=False)
 
 
 @models.command("import")
@@ -56,25 +55,24 @@ def import_model(
     as_json: AsJson = False,
 ) -> None:
     """Turn a Hugging Face config.json into a model file, printed unless --out names a file."""
-    with report_errors():
-        from servesat.catalogue.hub import import_model, toml_text
-        from servesat.core.errors import ServesatError
+    from servesat.catalogue.hub import import_model, toml_text
+    from servesat.core.errors import ServesatError
 
-        if out is not None and out.suffix != ".toml":
-            raise ServesatError(f"{out}: a model file ends in .toml")
-        model = import_model(source)
-        text = toml_text(model)
-        if out is not None:
-            from servesat.report.files import write_text
+    if out is not None and out.suffix != ".toml":
+        raise ServesatError(f"{out}: a model file ends in .toml")
+    model = import_model(source)
+    text = toml_text(model)
+    if out is not None:
+        from servesat.core.writing import write_text
 
-            write_text(out, text)
-            typer.echo(f"wrote {out}", err=True)
-        if as_json:
-            from servesat.report import listings
+        write_text(out, text)
+        tell(f"wrote {out}")
+    if as_json:
+        from servesat.report import listings
 
-            _print(listings.model_document(model), as_json=True)
-        elif out is None:
-            typer.echo(text, nl=False)
+        _print(listings.model_document(model), as_json=True)
+    elif out is None:
+        typer.echo(text, nl=False)
 
 
 @chips.callback()
@@ -90,10 +88,9 @@ def list_chips(context: typer.Context, as_json: AsJson = False) -> None:
 @chips.command("show")
 def show_chip(context: typer.Context, chip: Reference, as_json: AsJson = False) -> None:
     """Show a chip."""
-    with report_errors():
-        from servesat.report import listings
+    from servesat.report import listings
 
-        _print(listings.chip_entry(chip), as_json or context.obj)
+    _print(listings.chip_entry(chip), as_json or context.obj)
 
 
 @chips.command("rank")
@@ -113,37 +110,36 @@ def rank_chips(
     as_json: AsJson = False,
 ) -> None:
     """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan."""
-    with report_errors():
-        from servesat.catalogue.load import chip_ids, load_model
-        from servesat.questions.chip_ranking import ranked_chips
+    from servesat.catalogue.load import chip_ids, load_model
+    from servesat.questions.chip_ranking import ranked_chips
 
-        native = load_model(model).native
-        weights = weights or (native.dtype if native else "int8")
-        prices = {"price_book": price_book, "region": region, "purchase": purchase}
-        question = {
-            "model": model,
-            "workload": {"context_tokens": context_tokens},
-            "slo": {} if tpot is None else {"tpot_ms": tpot},
-            "search": {"weights": [weights], "kv_cache": [kv_cache], "compute": [compute]},
-            **{key: value for key, value in prices.items() if value is not None},
-        }
-        ranked = ranked_chips(question)
-        unpriced = sorted({*chip_ids()} - {entry.chip for entry in ranked})
-        if unpriced:
-            typer.echo(f"note: chips without a price are left out: {', '.join(unpriced)}", err=True)
-        from servesat.report.ranking import print_ranking, rank_chart, rank_document
+    native = load_model(model).native
+    weights = weights or (native.dtype if native else "int8")
+    prices = {"price_book": price_book, "region": region, "purchase": purchase}
+    question = {
+        "model": model,
+        "workload": {"context_tokens": context_tokens},
+        "slo": {} if tpot is None else {"tpot_ms": tpot},
+        "search": {"weights": [weights], "kv_cache": [kv_cache], "compute": [compute]},
+        **{key: value for key, value in prices.items() if value is not None},
+    }
+    ranked = ranked_chips(question)
+    unpriced = sorted({*chip_ids()} - {entry.chip for entry in ranked})
+    if unpriced:
+        tell(f"note: chips without a price are left out: {', '.join(unpriced)}")
+    from servesat.report.ranking import print_ranking, rank_chart, rank_document
 
-        if out is not None:
-            from servesat.report.tornado import draw_tornado
+    if out is not None:
+        from servesat.report.tornado import draw_tornado
 
-            draw_tornado(rank_chart(question, ranked), out)
-            typer.echo(f"wrote {out}", err=True)
-        if as_json:
-            _print(rank_document(ranked), as_json=True)
-        else:
-            from servesat.report.terminal import console
+        draw_tornado(rank_chart(question, ranked), out)
+        tell(f"wrote {out}")
+    if as_json:
+        _print(rank_document(ranked), as_json=True)
+    else:
+        from servesat.report.terminal import console
 
-            print_ranking(console(), ranked)
+        print_ranking(console(), ranked)
 
 
 def prices(
@@ -156,15 +152,14 @@ def prices(
     as_json: AsJson = False,
 ) -> None:
     """List the prices of a price book, or of all of them, or compare the prices of a chip."""
-    with report_errors():
-        from servesat.report import listings
+    from servesat.report import listings
 
-        whole_book = book is not None and chip is None and region is None and purchase is None
-        if whole_book and as_json:
-            _print(listings.price_book_entry(book or ""), as_json)
-        else:
-            rows = listings.price_rows(book=book, chip=chip, region=region, purchase=purchase)
-            _print(rows if as_json else listings.without_columns(rows, "source", "note"), as_json)
+    whole_book = book is not None and chip is None and region is None and purchase is None
+    if whole_book and as_json:
+        _print(listings.price_book_entry(book or ""), as_json)
+    else:
+        rows = listings.price_rows(book=book, chip=chip, region=region, purchase=purchase)
+        _print(rows if as_json else listings.without_columns(rows, "source", "note"), as_json)
 
 
 def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="The files described.")]) -> None:

@@ -1,13 +1,12 @@
-"""What commands share: options, exit codes, reading a spec, printing JSON and reporting errors."""
+"""What commands share: options, exit codes, reading a spec, and printing."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from servesat.core.errors import ServesatError
+from servesat.core.text import printable
 
 if TYPE_CHECKING:
     from servesat.spec.spec import Spec
@@ -29,15 +28,14 @@ Overrides = Annotated[
 ]
 
 
-@contextmanager
-def report_errors() -> Iterator[None]:
-    """Print the lines of a ServesatError on standard error and exit with 1."""
-    try:
-        yield
-    except ServesatError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(1) from None
+def show(text: str) -> None:
+    """Print text on standard output, control characters escaped."""
+    typer.echo(printable(text))
+
+
+def tell(text: str) -> None:
+    """Print text on standard error, control characters escaped."""
+    typer.echo(printable(text), err=True)
 
 
 def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
@@ -52,14 +50,14 @@ def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
     overrides |= {key: value for key, value in options.items() if value is not None}
     spec = Spec.load(path, overrides)
     for note in (*spec.notes, *spec.notes_on(overrides)):
-        typer.echo(f"note: {note}", err=True)
+        tell(f"note: {note}")
     return spec
 
 
 def note_left_out_modes(spec: "Spec") -> None:
     """Note on standard error that disaggregated plans are left out of a question."""
     if len(spec.in_one_pool().modes) < len(spec.modes):
-        typer.echo("note: disaggregated plans are left out: there are too many pairs of pools to compare", err=True)
+        tell("note: disaggregated plans are left out: there are too many pairs of pools to compare")
 
 
 def print_json(document: Any) -> None:

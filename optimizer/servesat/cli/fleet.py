@@ -1,11 +1,12 @@
 """The command `servesat fleet`."""
 
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, print_json, report_errors
+from servesat.cli.common import EXIT_CODES, AsJson, print_json, tell
 
 if TYPE_CHECKING:
     from servesat.fleet.plan import FleetResult
@@ -41,30 +42,27 @@ def fleet(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    with report_errors():
-        from servesat.fleet.plan import plan_fleet
-        from servesat.fleet.policies import compared
-        from servesat.report.fleet_files import WRITTEN
-        from servesat.report.progress import doing
+    from servesat.fleet.plan import plan_fleet
+    from servesat.fleet.policies import compared
+    from servesat.report.fleet_files import WRITTEN
+    from servesat.report.progress import doing
 
-        if out is not None and (out.suffix not in WRITTEN or not out.parent.is_dir() or out.is_dir()):
-            raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(WRITTEN)}, in a folder")
-        if earlier is None and (max_changes is not None or usd_per_change is not None):
-            raise typer.BadParameter(
-                "--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json"
-            )
-        with doing() as on_progress:
-            result = plan_fleet(
-                spec,
-                time_limit_s=time_limit,
-                degrade=degrade,
-                earlier=earlier,
-                max_changes=max_changes,
-                usd_per_change=usd_per_change or 0.0,
-                on_progress=on_progress,
-            )
-        comparison = compared(result, time_limit_s=time_limit) if compare else None
-        _report(result, comparison, out, as_json)
+    if out is not None and (out.suffix not in WRITTEN or not isdir(out.parent) or isdir(out)):
+        raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(WRITTEN)}, in a folder")
+    if earlier is None and (max_changes is not None or usd_per_change is not None):
+        raise typer.BadParameter("--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json")
+    with doing() as on_progress:
+        result = plan_fleet(
+            spec,
+            time_limit_s=time_limit,
+            degrade=degrade,
+            earlier=earlier,
+            max_changes=max_changes,
+            usd_per_change=usd_per_change or 0.0,
+            on_progress=on_progress,
+        )
+    comparison = compared(result, time_limit_s=time_limit) if compare else None
+    _report(result, comparison, out, as_json)
     raise typer.Exit(EXIT_CODES[result.status])
 
 
@@ -74,9 +72,9 @@ def _report(result: "FleetResult", comparison: "Comparison | None", out: Path | 
         from servesat.report.fleet_files import write_fleet
 
         write_fleet(result, comparison, out)
-        typer.echo(f"wrote {out}", err=True)
+        tell(f"wrote {out}")
     elif out is not None:
-        typer.echo(f"note: {out} is not written: the result is {result.status}", err=True)
+        tell(f"note: {out} is not written: the result is {result.status}")
     if as_json:
         from servesat.report.fleet_document import fleet_document
 

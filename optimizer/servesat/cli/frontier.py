@@ -16,7 +16,7 @@ from servesat.cli.common import (
     load,
     note_left_out_modes,
     print_json,
-    report_errors,
+    tell,
 )
 from servesat.cli.outputs import Out, Outputs, parse_outputs
 
@@ -48,26 +48,25 @@ def frontier(
 
     Exit codes: 0 a frontier, 1 an error, 2 a usage error, 3 infeasible.
     """
-    with report_errors():
-        outputs = parse_outputs(out)
-        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
-        note_left_out_modes(loaded)
+    outputs = parse_outputs(out)
+    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    note_left_out_modes(loaded)
 
-        from servesat.questions.pareto import trace_frontier
-        from servesat.report import frontier as report
+    from servesat.questions.pareto import trace_frontier
+    from servesat.report import frontier as report
 
-        traced = trace_frontier(loaded, (x, y) if z is None else (x, y, z), by)
-        document = report.frontier_document(traced)
-        if traced.points:
-            _write(outputs, loaded, traced, document)
-        else:
-            _report_unwritten(out, traced)
-        if as_json:
-            print_json(document)
-        else:
-            from servesat.report.terminal import console
+    traced = trace_frontier(loaded, (x, y) if z is None else (x, y, z), by)
+    document = report.frontier_document(traced)
+    if traced.points:
+        _write(outputs, loaded, traced, document)
+    else:
+        _report_unwritten(out, traced)
+    if as_json:
+        print_json(document)
+    else:
+        from servesat.report.terminal import console
 
-            report.print_frontier(console(), loaded, traced)
+        report.print_frontier(console(), loaded, traced)
     raise typer.Exit(EXIT_CODES[traced.status])
 
 
@@ -87,4 +86,4 @@ def _write(outputs: Outputs, spec: "Spec", traced: "Frontier", document: dict[st
 
 def _report_unwritten(out: list[Path] | None, traced: "Frontier") -> None:
     for path in out or ():
-        typer.echo(f"note: {path} is not written: the result is {traced.status}", err=True)
+        tell(f"note: {path} is not written: the result is {traced.status}")

@@ -14,7 +14,6 @@ from servesat.cli.common import (
     SpecPath,
     load,
     print_json,
-    report_errors,
 )
 from servesat.cli.outputs import parse_outputs
 
@@ -35,25 +34,24 @@ def modes(
 
     Exit codes: 0 some mode has a plan, 1 an error, 2 a usage error, 3 no mode has a plan.
     """
-    with report_errors():
-        outputs = parse_outputs([out] if out is not None else None)
-        if outputs.tables:
-            raise typer.BadParameter(f"--out {out}: expected a figure; --json prints the table")
-        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    outputs = parse_outputs([out] if out is not None else None)
+    if outputs.tables:
+        raise typer.BadParameter(f"--out {out}: expected a figure; --json prints the table")
+    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
-        from servesat.questions.mode_comparison import compare_modes, crossover
-        from servesat.report import modes as report
+    from servesat.questions.mode_comparison import compare_modes, crossover
+    from servesat.report import modes as report
 
-        results = compare_modes(loaded)
-        if out is not None:
-            from servesat.report.charts import draw
+    results = compare_modes(loaded)
+    if out is not None:
+        from servesat.report.charts import draw
 
-            draw(report.crossover_chart(loaded, crossover(loaded)), out)
-            outputs.report_written()
-        if as_json:
-            print_json(report.modes_document(results))
-        else:
-            from servesat.report.terminal import console
+        draw(report.crossover_chart(loaded, crossover(loaded)), out)
+        outputs.report_written()
+    if as_json:
+        print_json(report.modes_document(results))
+    else:
+        from servesat.report.terminal import console
 
-            report.print_modes(console(), loaded, results)
+        report.print_modes(console(), loaded, results)
     raise typer.Exit(0 if any(result.plan is not None for result in results.values()) else 3)

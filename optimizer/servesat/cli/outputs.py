@@ -1,10 +1,13 @@
 """The `--out` files of a command: tables and figures."""
 
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from servesat.cli.common import tell
 
 Out = Annotated[
     list[Path] | None,
@@ -24,7 +27,7 @@ class Outputs:
     def report_written(self) -> None:
         """Name the files on standard error."""
         for path in (*self.tables, *self.figures):
-            typer.echo(f"wrote {path}", err=True)
+            tell(f"wrote {path}")
 
 
 def parse_outputs(paths: list[Path] | None) -> Outputs:
@@ -34,13 +37,13 @@ def parse_outputs(paths: list[Path] | None) -> Outputs:
 
     paths = paths or []
     for path in paths:
-        if path.is_dir():
+        if isdir(path):
             raise typer.BadParameter(f"--out {path}: is a folder, expected a file")
         if paths.count(path) > 1:
             raise typer.BadParameter(f"--out {path}: is given twice")
         if path.suffix not in (*TABLES, *FIGURES):
             raise typer.BadParameter(f"--out {path}: expected a file that ends in {', '.join((*TABLES, *FIGURES))}")
-        if not path.parent.is_dir():
+        if not isdir(path.parent):
             raise typer.BadParameter(f"--out {path}: there is no folder {path.parent}")
     return Outputs(
         tuple(path for path in paths if path.suffix in TABLES),

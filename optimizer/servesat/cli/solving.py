@@ -15,7 +15,8 @@ from servesat.cli.common import (
     SpecPath,
     load,
     print_json,
-    report_errors,
+    show,
+    tell,
 )
 
 
@@ -42,29 +43,28 @@ def solve(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    with report_errors():
-        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
-        from servesat.deployment.settings import Settings
-        from servesat.questions.explain import answer
+    from servesat.deployment.settings import Settings
+    from servesat.questions.explain import answer
 
-        settings = Settings(time_limit_s=time_limit)
-        result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
-        if certificate is not None and EXIT_CODES[result.status] == 0:
-            from servesat.deployment.certificate import certify, write_certificate
+    settings = Settings(time_limit_s=time_limit)
+    result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
+    if certificate is not None and EXIT_CODES[result.status] == 0:
+        from servesat.deployment.certificate import certify, write_certificate
 
-            write_certificate(certify(loaded, result, settings), certificate)
-        elif certificate is not None:
-            typer.echo(f"note: {certificate} is not written: the result is {result.status}", err=True)
-        if as_json:
-            from servesat.report.documents import result_document
+        write_certificate(certify(loaded, result, settings), certificate)
+    elif certificate is not None:
+        tell(f"note: {certificate} is not written: the result is {result.status}")
+    if as_json:
+        from servesat.report.documents import result_document
 
-            print_json(result_document(result))
-        else:
-            from servesat.report.result import print_result
-            from servesat.report.terminal import console
+        print_json(result_document(result))
+    else:
+        from servesat.report.result import print_result
+        from servesat.report.terminal import console
 
-            print_result(console(), loaded, result, explain=explain)
+        print_result(console(), loaded, result, explain=explain)
     raise typer.Exit(EXIT_CODES[result.status])
 
 
@@ -86,26 +86,25 @@ def why(
 
     Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
     """
-    with report_errors():
-        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
-        from servesat.questions.why_not import Decisions, why_not
+    from servesat.questions.why_not import Decisions, why_not
 
-        decisions = Decisions(
-            chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch
-        )
-        if decisions == Decisions():
-            raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
-        comparison = why_not(loaded, decisions)
-        if as_json:
-            from servesat.report.why import comparison_document
+    decisions = Decisions(
+        chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch
+    )
+    if decisions == Decisions():
+        raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
+    comparison = why_not(loaded, decisions)
+    if as_json:
+        from servesat.report.why import comparison_document
 
-            print_json(comparison_document(comparison))
-        else:
-            from servesat.report.terminal import console
-            from servesat.report.why import print_comparison
+        print_json(comparison_document(comparison))
+    else:
+        from servesat.report.terminal import console
+        from servesat.report.why import print_comparison
 
-            print_comparison(console(), comparison)
+        print_comparison(console(), comparison)
     raise typer.Exit(EXIT_CODES[comparison.alternative.status])
 
 
@@ -117,18 +116,17 @@ def verify(
 
     Exit codes: 0 valid, 1 not valid.
     """
-    with report_errors():
-        from servesat.deployment.verification import verify as verify_file
+    from servesat.deployment.verification import verify as verify_file
 
-        verification = verify_file(certificate)
+    verification = verify_file(certificate)
     if as_json:
         from servesat.report.documents import verification_document
 
         print_json(verification_document(verification))
     else:
         for line in verification.passed:
-            typer.echo(f"holds   {line}")
+            show(f"holds   {line}")
         for line in verification.failed:
-            typer.echo(f"FAILS   {line}", err=True)
-        typer.echo("the certificate is valid" if verification.valid else "the certificate is NOT valid")
+            tell(f"FAILS   {line}")
+        show("the certificate is valid" if verification.valid else "the certificate is NOT valid")
     raise typer.Exit(0 if verification.valid else 1)

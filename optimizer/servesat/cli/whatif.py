@@ -17,7 +17,7 @@ from servesat.cli.common import (
     load,
     note_left_out_modes,
     print_json,
-    report_errors,
+    tell,
 )
 from servesat.cli.outputs import Out, Outputs, parse_outputs
 
@@ -65,27 +65,26 @@ def whatif(
 
     Exit codes: 0 every scenario has an answer, 1 an error, 2 a usage error, 3 no plan to try with --noise, 130 cut off.
     """
-    with report_errors():
-        outputs = parse_outputs(out)
-        factors = _factors(vary)
-        if (noise is None) == (not factors):
-            raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
-        if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
-            raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
-        of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume, "--workers": workers}
-        if noise is not None or breakpoints is not None:
-            _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
-        if noise is None:
-            _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
-        loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
-        for note in loaded.notes_on([factor.key for factor in factors]):
-            typer.echo(f"note: {note}", err=True)
-        if noise is not None:
-            code = _assess_robustness(loaded, _share(noise), samples or 1000, seed or 0, as_json)
-        elif breakpoints is not None:
-            code = _find_breakpoints(loaded, factors, breakpoints, as_json)
-        else:
-            code = _solve_scenarios(loaded, factors, one_at_a_time, outputs, workers, resume, as_json)
+    outputs = parse_outputs(out)
+    factors = _factors(vary)
+    if (noise is None) == (not factors):
+        raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
+    if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
+        raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
+    of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume, "--workers": workers}
+    if noise is not None or breakpoints is not None:
+        _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
+    if noise is None:
+        _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
+    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    for note in loaded.notes_on([factor.key for factor in factors]):
+        tell(f"note: {note}")
+    if noise is not None:
+        code = _assess_robustness(loaded, _share(noise), samples or 1000, seed or 0, as_json)
+    elif breakpoints is not None:
+        code = _find_breakpoints(loaded, factors, breakpoints, as_json)
+    else:
+        code = _solve_scenarios(loaded, factors, one_at_a_time, outputs, workers, resume, as_json)
     raise typer.Exit(code)
 
 
@@ -136,13 +135,13 @@ def _solve_scenarios(
     total = len(question.scenarios)
     with closing(Journal(outputs.tables[0], question.identity, resume=resume) if outputs.tables else Memory()) as store:
         if resume and not store.done:
-            typer.echo(f"note: there is nothing to go on with next to {outputs.tables[0]}; starting anew", err=True)
+            tell(f"note: there is nothing to go on with next to {outputs.tables[0]}; starting anew")
         pending = range(store.done, total)
         with progress("scenarios", total, store.done) as on_progress:
             complete = collect(question.rows(pending, workers or workers_for(len(pending))), store, on_progress)
         if not complete:
             where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
-            typer.echo(f"cut off: {store.done:,} of {total:,} scenarios are done; {where}", err=True)
+            tell(f"cut off: {store.done:,} of {total:,} scenarios are done; {where}")
         if complete or isinstance(store, Memory):
             _report_scenarios(question, store, outputs if complete else Outputs(), as_json)
         refused = _report_refused(store)
@@ -184,9 +183,9 @@ def _report_refused(store: "Journal | Memory") -> int:
         if row["error"] is not None:
             refused += 1
             if refused <= MAX_REFUSALS:
-                typer.echo(f"error: scenario {row['scenario']}: {row['error']}", err=True)
+                tell(f"error: scenario {row['scenario']}: {row['error']}")
     if refused > MAX_REFUSALS:
-        typer.echo(f"error: {refused - MAX_REFUSALS:,} more scenarios were refused", err=True)
+        tell(f"error: {refused - MAX_REFUSALS:,} more scenarios were refused")
     return refused
 
 

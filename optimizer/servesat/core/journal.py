@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from os.path import isdir
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,7 +57,7 @@ class Journal:
         self._header = {"question": hashlib.sha256(question.encode()).hexdigest()}
         self.done = 0
         """Number of finished rows."""
-        if self.path.is_dir():
+        if isdir(self.path):
             raise ServesatError(f"{self.path}: is a folder; expected the journal of a run")
         self._file = _open_locked(self.path)
         if self._size and not resume:

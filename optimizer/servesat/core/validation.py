@@ -23,6 +23,9 @@ Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=Fals
 Usd = Annotated[float, Field(strict=True, ge=1e-9, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=1, le=1e30, allow_inf_nan=False)]
 
+MAX_FAULTS = 10
+"""Faults of a file that are shown; the others are counted."""
+
 _EXPECTED = {
     "missing": "is missing",
     "int_type": "expected a whole number",
@@ -41,6 +44,7 @@ _EXPECTED = {
     "model_type": "expected a mapping of keys to values",
     "model_attributes_type": "expected a mapping of keys to values",
     "too_short": "expected at least {min_length} entry",
+    "too_long": "expected at most {max_length} entries",
 }
 
 
@@ -71,26 +75,26 @@ def validate(
     except ValidationError as fault:
         details = fault.errors(include_url=False)
         # Pydantic also reports a list with a faulty entry as too short: report the entry alone.
-        locations = [detail["loc"] for detail in details]
-        innermost = [
-            d
-            for d in details
-            if not any(len(at) > len(d["loc"]) and at[: len(d["loc"])] == d["loc"] for at in locations)
-        ]
-        raise error("\n".join(_error_line(record, detail, where, prefix) for detail in innermost)) from None
+        outer = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+        innermost = [detail for detail in details if detail["loc"] not in outer]
+        lines = [_error_line(record, detail, where, prefix) for detail in innermost[:MAX_FAULTS]]
+        raise error("\n".join(lines + _more(where, len(innermost)))) from None
 
 
 def refuse_unknown(
     record: type[BaseModel], data: Mapping[str, Any], *, where: str, error: type[ServesatError], prefix: str = ""
 ) -> None:
     """Refuse the keys of `data` that a record does not have. Raises `error`, one line per key."""
-    unknown = [key for key in data if key not in record.model_fields]
+    unknown = [str(key) for key in data if key not in record.model_fields]
     if unknown:
-        raise error(
-            "\n".join(
-                _unknown_key(record, where, ".".join(filter(None, (prefix, str(key)))), str(key)) for key in unknown
-            )
-        )
+        keys = [".".join(filter(None, (prefix, key))) for key in unknown[:MAX_FAULTS]]
+        lines = [_unknown_key(record, where, key, name) for key, name in zip(keys, unknown, strict=False)]
+        raise error("\n".join(lines + _more(where, len(unknown))))
+
+
+def _more(where: str, faults: int) -> list[str]:
+    """The line that counts the faults beyond those shown."""
+    return [f"{where}: {faults - MAX_FAULTS:,} more faults"] if faults > MAX_FAULTS else []
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -110,9 +114,11 @@ def shorten(value: object) -> str:
 
 def refuse_duplicates(values: Sequence[Hashable]) -> None:
     """Check that no value is listed twice. Raises ValueError."""
-    for position, value in enumerate(values):
-        if value in values[:position]:
+    seen: set[Hashable] = set()
+    for value in values:
+        if value in seen:
             raise ValueError(f"{value!r} is listed twice")
+        seen.add(value)
 
 
 def _error_line(record: type[BaseModel], detail: Any, where: str, prefix: str) -> str:

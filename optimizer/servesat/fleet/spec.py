@@ -12,7 +12,7 @@ from servesat.catalogue.load import chip_ids, load_chip, load_price_book
 from servesat.catalogue.price_book import PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Mode
-from servesat.core.reading import read_yaml
+from servesat.core.reading import read_yaml, shown
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.fleet.spec_sources import read_demand, read_deployment
@@ -173,9 +173,11 @@ class FleetSpec(Strict):
             where, folder = "fleet", Path()
         else:
             path = Path(source)
-            data, where, folder = read_yaml(path, SpecError), str(path), path.parent
+            data, where, folder = read_yaml(path, SpecError), shown(path), path.parent
         if not isinstance(data, Mapping):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        if "model" in data and "workloads" not in data:
+            raise SpecError(f"{where}: is a deployment, as it has a model; expected a fleet: try `servesat solve`")
         refuse_unknown(cls, data, where=where, error=SpecError)
         workloads, periods = data.get("workloads"), data.get("periods_h", [1.0])
         if isinstance(workloads, Mapping) and isinstance(periods, list | tuple):

@@ -17,7 +17,8 @@ from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import quality_losses
 from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Requirement, mask_of
 from servesat.candidates.screening import valid_layouts
-from servesat.candidates.serving_modes import in_modes
+from servesat.candidates.serving_modes import in_modes_by_block
+from servesat.catalogue.chip import Chip
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
 from servesat.core.plan import Mode
@@ -58,6 +59,10 @@ _SUGGESTED_DTYPES = ("bf16", "fp8", "int8", "int4")
 """The dtypes that a correction may add to those of the search and of the published weights."""
 
 
+SLICES_AT_A_TIME = 1000
+"""Slices whose layouts, in every dtype, are evaluated together; the catalogue has 200."""
+
+
 @dataclass(frozen=True)
 class _Widened:
     """The columns of a widened search that one or two changes would allow."""
@@ -78,7 +83,7 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
     single_changes = []
     for kind, bit in _BITS.items():
         nearest = [
-            _nearest(widened, kind, rows) for widened in searches if len(rows := np.flatnonzero(widened.bits == bit))
+            _candidate(widened, kind, int(row)) for widened in searches for row in np.flatnonzero(widened.bits == bit)
         ]
         if nearest:
             single_changes.append((min(nearest, key=lambda candidate: candidate.distance).change,))
@@ -138,11 +143,8 @@ def _widen(spec: Spec) -> list[_Widened]:
     if spec.modes == (Mode.DISAGGREGATED,):
         return searches
     spec = spec.in_one_pool()
-    searched = {offer.chip.id for offer in spec.offers}
-    other_chips = [chip for chip in spec.priced_catalogue_chips if chip.id not in searched]
     native = () if spec.model.native is None else (spec.model.native.dtype,)
     widest: dict[str, Any] = {
-        "search.chips": [*(offer.chip for offer in spec.offers), *other_chips],
         "search.topologies": {},
         "search.weights": tuple(dict.fromkeys((*spec.weights, *native, *_SUGGESTED_DTYPES))),
         "search.kv_cache": tuple(dict.fromkeys((*spec.search.kv_cache, *_SUGGESTED_DTYPES))),
@@ -152,13 +154,30 @@ def _widen(spec: Spec) -> list[_Widened]:
         pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
         for breakpoints in ({}, *without_headroom, {"search.max_batch": MAX_BATCH}):
-            wider = spec.changed({**widest, **breakpoints, "ici": ici})
-            searches.append(_correctable(spec, evaluate(wider, in_modes(wider, valid_layouts(wider))), pay_bit))
+            for chips in _by_slices(spec):
+                wider = spec.changed({**widest, **breakpoints, "ici": ici, "search.chips": chips})
+                blocks = in_modes_by_block(wider, valid_layouts(wider))
+                searches += [_correctable(spec, evaluate(wider, block), pay_bit) for block in blocks]
     return searches
 
 
+def _by_slices(spec: Spec) -> list[list[Chip]]:
+    """The chips of the search, and every other one with a price, in groups that offer SLICES_AT_A_TIME at most."""
+    chips = {offer.chip.id: offer.chip for offer in spec.offers}
+    chips |= {chip.id: chip for chip in spec.priced_catalogue_chips if chip.id not in chips}
+    groups: list[list[Chip]] = [[]]
+    slices = 0
+    for chip in chips.values():
+        if groups[-1] and slices + len(chip.topologies) > SLICES_AT_A_TIME:
+            groups.append([])
+            slices = 0
+        groups[-1].append(chip)
+        slices += len(chip.topologies)
+    return groups
+
+
 def _correctable(spec: Spec, columns: Columns, pay_bit: int) -> _Widened:
-    """The columns that one or two changes would allow; all of them need the changes of `pay_bit`."""
+    """The columns that one or two changes would allow, and that could be chosen; all need the change of `pay_bit`."""
     layouts, hbm = columns.layouts, REQUIREMENT_BIT[Requirement.HBM]
     violates_hbm = ~is_at_most(columns.hbm_used_fraction, 1 - spec.headroom)  # the columns may have less headroom
     violated = np.where(violates_hbm, columns.violated | hbm, columns.violated & ~hbm)
@@ -170,7 +189,21 @@ def _correctable(spec: Spec, columns: Columns, pay_bit: int) -> _Widened:
     not_correctable = (violated & _FIXED != 0) | does_not_fit | fixed_in_pool | unknown_quality
     bits = violated | relaxation_masks(spec, columns) | pay_bit
     correctable = np.flatnonzero(~not_correctable & (np.bitwise_count(bits) <= 2))
-    return _Widened(spec, columns.take(correctable), bits[correctable])
+    return _choosable(_Widened(spec, columns.take(correctable), bits[correctable]))
+
+
+def _choosable(widened: _Widened) -> _Widened:
+    """The nearest column of each single change, and the columns that tie with the cheapest of those with two."""
+    singles = [
+        _nearest_row(widened, kind, rows)
+        for kind, bit in _BITS.items()
+        if len(rows := np.flatnonzero(widened.bits == bit))
+    ]
+    pairs = np.flatnonzero(np.bitwise_count(widened.bits) == 2)
+    usd = widened.columns.usd_per_million[pairs]
+    cheapest = pairs[usd <= usd.min(initial=np.inf) * (1 + COST_TIE_RTOL)]
+    rows = np.array([*singles, *cheapest], dtype=np.int64)
+    return _Widened(widened.spec, widened.columns.take(rows), widened.bits[rows])
 
 
 def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
@@ -201,13 +234,18 @@ class _Candidate(NamedTuple):
     change: Change
 
 
-def _nearest(widened: _Widened, kind: str, rows: Ints) -> _Candidate:
-    """The smallest change of a kind that allows a column of `rows`; of equal changes that of the cheapest column."""
+def _nearest_row(widened: _Widened, kind: str, rows: Ints) -> int:
+    """The column of `rows` that the smallest change of a kind allows; of those that need an equal one, the cheapest."""
+    columns, distances = widened.columns, _distances(widened, kind)
+    return int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], distances[rows]))[0]])
+
+
+def _candidate(widened: _Widened, kind: str, row: int) -> _Candidate:
+    """The change of a kind that allows a column, and what it is compared by."""
     columns = widened.columns
-    distances = _distances(widened, kind)
-    row = int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], distances[rows]))[0]])
-    distance = (float(distances[row]), float(columns.usd_per_million[row]), float(columns.step_s[row]))
-    return _Candidate(distance, _change(widened, kind, row))
+    distance = float(_distances(widened, kind)[row])
+    order = (distance, float(columns.usd_per_million[row]), float(columns.step_s[row]))
+    return _Candidate(order, _change(widened, kind, row))
 
 
 def _distances(widened: _Widened, kind: str) -> Floats:

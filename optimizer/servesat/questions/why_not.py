@@ -9,6 +9,7 @@ import numpy as np
 from servesat.candidates.evaluation import cheapest, evaluate
 from servesat.candidates.layouts import on_chip
 from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
+from servesat.catalogue.chip import offered_topology
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Result
@@ -79,7 +80,7 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
         keys["search.topologies"] = {} if topologies is None else {decisions.chip: topologies}
     if decisions.topology is not None:
         offers = (spec.changed(keys) if decisions.chip is not None else spec).offers
-        with_topology = [offer.chip for offer in offers if decisions.topology in offer.chip.topologies]
+        with_topology = [offer.chip for offer in offers if offered_topology(offer.chip, decisions.topology)]
         if not with_topology:
             raise SpecError(
                 f"--topology {decisions.topology}: not offered by {', '.join(offer.chip.id for offer in offers)}"

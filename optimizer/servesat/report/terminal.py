@@ -1,23 +1,62 @@
 """The terminal: its console, and the catalogue's rows and records as tables."""
 
+import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
-from typing import Any
+from typing import IO, Any, cast
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+
+from servesat.core.text import printable
 
 WIDTH_WITHOUT_TERMINAL = 160
 """Width of a line where standard output is a file or a pipe [characters]."""
 
 
+MIN_WIDTH = 40
+"""The narrowest line that is tried."""
+
+
+class Terminal(Console):
+    """A console that shows control characters in names, rather than obeying them, and ends no line in spaces."""
+
+    def __init__(self, file: IO[str], width: int | None) -> None:
+        super().__init__(file=cast(IO[str], _Trimmed(file)), width=width, highlight=False, markup=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, with their text made printable."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class _Trimmed:
+    """A text file without spaces at the ends of lines."""
+
+    _END = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(self._END.sub(r"\1", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def console() -> Console:
-    """Standard output at the width of the terminal."""
+    """Standard output at the width of the terminal, or at that of COLUMNS if it is set."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # bars and dots become question marks on a terminal without Unicode
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit():
+        return Terminal(sys.stdout, max(int(columns), MIN_WIDTH))
+    return Terminal(sys.stdout, None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
 
 
 def print_rows(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

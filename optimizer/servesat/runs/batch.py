@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from os import cpu_count
-from os.path import realpath
+from os.path import exists, isdir, isfile, islink, realpath
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ def spec_files(targets: Iterable[str]) -> list[Path]:
     by_real_path: dict[Path, Path] = {}
     for target in targets:
         path = Path(target)
-        if target and path.is_dir():
+        if target and isdir(path):
             files = sorted(file for file in path.rglob("*") if file.suffix.lower() in YAML and _is_file_or_link(file))
         else:
             matches = sorted(map(Path, glob.glob(target, recursive=True)))
-            files = [path] if path.is_file() else [file for file in matches if _is_file_or_link(file)]
+            files = [path] if isfile(path) else [file for file in matches if _is_file_or_link(file)]
         if not files:
             raise ServesatError(f"{target!r} names no spec; expected a folder with .yaml files, a pattern, or a file")
         for file in files:
@@ -72,7 +72,7 @@ def spec_files(targets: Iterable[str]) -> list[Path]:
 
 
 def _is_file_or_link(path: Path) -> bool:
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    return isfile(path) or (islink(path) and not exists(path))
 
 
 @dataclass(frozen=True)

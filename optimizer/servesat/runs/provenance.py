@@ -1,8 +1,8 @@
 """Digests of a spec and of the files it names, by which a resumed batch sees what has changed."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
+from os.path import isfile
 from pathlib import Path
 
 from servesat.core.errors import ServesatError
@@ -42,7 +42,7 @@ def _files_named_in(path: Path) -> list[Path]:
     except ServesatError:  # solving the spec reports the error
         return []
     candidates = [path.parent / text for text in _texts(data)]
-    return [file for candidate in candidates for file in (candidate, candidate / "config.json") if _is_file(file)]
+    return [file for candidate in candidates for file in (candidate, candidate / "config.json") if isfile(file)]
 
 
 def _texts(data: object) -> Iterator[str]:
@@ -55,10 +55,3 @@ def _texts(data: object) -> Iterator[str]:
     elif isinstance(data, list):
         for value in data:
             yield from _texts(value)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return os.path.isfile(path)
-    except ValueError:  # a path cannot hold a zero byte
-        return False

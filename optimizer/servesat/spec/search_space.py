@@ -1,9 +1,10 @@
 """The search space of a deployment: chips, slices, dtypes, modes and batches, with limits on chips and cost."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
 
 from servesat.catalogue.chip import Chip, Topology
 from servesat.catalogue.load import load_chip
@@ -14,6 +15,9 @@ from servesat.spec.references import origin_of, resolved_at
 from servesat.spec.workload import Tokens
 
 MAX_BATCH = 10**6
+
+MAX_LISTED_CHIPS = 200
+"""The most chips that a spec may list."""
 
 CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
 """Default chunk sizes: prompt tokens that may be computed in a decode step."""
@@ -27,10 +31,11 @@ def chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
     """Resolve the chips that a spec lists; None searches every chip with a price. Raises SpecError."""
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or not value:
+    value = as_list(value)
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= MAX_LISTED_CHIPS:
         raise SpecError(
-            f"{where}: search.chips = {shorten(value)}: expected a list of ids, paths or mappings; leave it out to "
-            "search every chip with a price"
+            f"{where}: search.chips = {shorten(value)}: expected 1 to {MAX_LISTED_CHIPS} ids, paths or mappings; leave "
+            "it out to search every chip with a price"
         )
     chips: list[Chip] = []
     for position, entry in enumerate(value):
@@ -42,13 +47,27 @@ def chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
     return tuple(chips)
 
 
+def as_list(value: Any) -> Any:
+    """A single text, number or mapping as a list of it: `weights: int8` is `weights: [int8]`."""
+    single = isinstance(value, str | Mapping | BaseModel) or (isinstance(value, int | float) and value is not True)
+    return [value] if single else value
+
+
 def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
     refuse_duplicates(values)
     return values
 
 
-Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
-Topologies = Annotated[tuple[Topology, ...], Field(min_length=1), AfterValidator(_no_duplicates)]
+Dtypes = Annotated[
+    tuple[Dtype, ...], Field(min_length=1, max_length=6), AfterValidator(_no_duplicates), BeforeValidator(as_list)
+]
+Topologies = Annotated[
+    tuple[Topology, ...], Field(min_length=1, max_length=1000), AfterValidator(_no_duplicates), BeforeValidator(as_list)
+]
+Chunks = Annotated[
+    tuple[Tokens, ...], Field(min_length=1, max_length=256), AfterValidator(_no_duplicates), BeforeValidator(as_list)
+]
+Modes = Annotated[tuple[Mode, ...], Field(min_length=1, max_length=4), BeforeValidator(as_list)]
 
 
 class Search(Strict):
@@ -58,12 +77,12 @@ class Search(Strict):
     weights: Dtypes | None = None
     kv_cache: Dtypes = ("bf16", "int8")
     compute: Dtypes = ("bf16",)
-    modes: Annotated[tuple[Mode, ...] | None, Field(min_length=1)] = None
-    chunk_tokens: Annotated[tuple[Tokens, ...], Field(min_length=1), AfterValidator(_no_duplicates)] = CHUNKS
+    modes: Modes | None = None
+    chunk_tokens: Chunks = CHUNKS
     min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None
     max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
     max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
     max_chips: Count | None = None
     max_usd_per_hour: Positive | None = None
-    quota: dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]] = {}
-    topologies: dict[str, Topologies] = {}
+    quota: Annotated[dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]], Field(max_length=1000)] = {}
+    topologies: Annotated[dict[str, Topologies], Field(max_length=1000)] = {}

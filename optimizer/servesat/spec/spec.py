@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
-from servesat.catalogue.chip import Chip, chips_in
+from servesat.catalogue.chip import Chip, chips_in, offered_topology
 from servesat.catalogue.load import chip_ids, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
-from servesat.core.reading import read_yaml
+from servesat.core.reading import read_yaml, shown
 from servesat.core.validation import Strict, Usd, nearest, validate
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.notes import stale_nominal_parameters, unknown_priced_chips, unusable_chips
@@ -100,9 +100,11 @@ class Spec(Strict):
         else:
             path = Path(source)
             data = read_yaml(path, SpecError)
-            where, folder = str(path), path.parent
+            where, folder = shown(path), path.parent
         if not isinstance(data, Mapping):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        if "workloads" in data and "model" not in data:
+            raise SpecError(f"{where}: is a fleet, as it has workloads; expected a deployment: try `servesat fleet`")
         for key, value in (overrides or {}).items():
             if key.startswith("model."):
                 data = {**data, "model": _fields_of_model(data.get("model"), where, folder)}
@@ -221,14 +223,16 @@ class Spec(Strict):
         return self.changed({"search.modes": modes}) if len(modes) < len(self.modes) else self
 
     def _check_topologies(self, chip: Chip) -> None:
+        named: dict[str, str] = {}
         for topology in self.search.topologies.get(chip.id, ()):
-            if topology not in chip.topologies:
-                transposed = "x".join(reversed(topology.split("x")))
-                hint = f"did you mean '{transposed}'? " if transposed in chip.topologies else ""
+            offered = offered_topology(chip, topology)
+            if offered is None:
                 raise ValueError(
-                    f"search.topologies.{chip.id}: {topology!r} is not offered; {hint}"
-                    f"offered: {', '.join(chip.topologies)}"
+                    f"search.topologies.{chip.id}: {topology!r} is not offered; offered: {', '.join(chip.topologies)}"
                 )
+            if offered in named:
+                raise ValueError(f"search.topologies.{chip.id}: {named[offered]!r} and {topology!r} are the same slice")
+            named[offered] = topology
 
     @cached_property
     def offers(self) -> tuple[Offer, ...]:
@@ -264,7 +268,9 @@ class Spec(Strict):
 
     def topologies_of(self, chip: Chip) -> tuple[str, ...]:
         """The slices of a chip that may be chosen, by number of chips."""
-        return tuple(sorted(self.search.topologies.get(chip.id, chip.topologies), key=lambda t: (chips_in(t), t)))
+        named = [offered_topology(chip, topology) for topology in self.search.topologies.get(chip.id, ())]
+        searched = [topology for topology in named if topology is not None] or chip.topologies
+        return tuple(sorted(searched, key=lambda topology: (chips_in(topology), topology)))
 
 
 def _without_unknown_chips(data: Mapping[str, Any], listed: Sequence[Chip]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def solve_model(
     if mixes:
         parameters.cuts = mathopt.Emphasis.OFF
         parameters.gscip.real_params["numerics/feastol"] = SCIP_FEASIBILITY_TOLERANCE
+        parameters.gscip.bool_params["misc/catchctrlc"] = False  # SCIP would end with what it has, as if in time
         try:
             return mathopt.solve(model, mathopt.SolverType.GSCIP, params=parameters)
         except Exception as fault:

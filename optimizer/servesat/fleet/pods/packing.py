@@ -231,6 +231,7 @@ def _solve(model: cp_model.CpModel, time_limit: float = PACKING_TIME_LIMIT) -> t
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
+    solver.parameters.catch_sigint_signal = False
     solver.parameters.max_deterministic_time = time_limit
     code = solver.solve(model)
     known = {
