@@ -318,3 +318,13 @@ def programs_of(sizes: list[dict[str, Any]]) -> list[tuple[str, int, tuple[float
                     served = size.get("utilisation", 1.0) * plan["tokens_per_s"] / size["workload"]["output_tokens"]
                     rates[number] = max(rates[number], served)
     return [(program[0][0], program[1], tuple(rates)) for program, rates in found.items()]
+
+
+def test_a_size_that_is_hardly_asked_for_breaks_no_solver() -> None:
+    """Its rate over its demand would be a coefficient of 10³¹, beside a bill of 10¹⁵ dollars."""
+    sizes = {"short": SHORT, "long": LONG | {"demand": 1e-30}}
+    price = {"l40s": {"on_demand": 1e9}}
+    raw = fleet(sizes=sizes) | {"periods_h": [1e6, 1e6], "regions": {"us": {"quota": {"l40s": 10**9}, "price": price}}}
+    result = plan_fleet(raw)
+    assert result.status is Status.OPTIMAL
+    assert all(one.requests_per_s[1] <= 1e-20 for one in result.allocations)

@@ -152,3 +152,15 @@ def test_the_type_of_a_key(key: str, is_list: bool, is_whole: bool) -> None:
 def test_a_key_that_does_not_exist_has_no_type(key: str, complaint: str) -> None:
     with pytest.raises(SpecError, match=re.escape(complaint)):
         type_at(key)
+
+
+def test_a_number_that_no_float_holds_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"headroom: 9{57}\.\.\.: expected a finite number"):
+        Factor("headroom", (1, int("9" * 400)))
+    assert Factor("headroom", (2**53, 2.0**60)).values == (2**53, 2.0**60)
+
+
+def test_a_run_of_too_many_scenarios_is_refused() -> None:
+    many = [Factor(key, tuple(range(1, 10**4 + 1))) for key in ("slo.tpot_ms", "workload.context_tokens")]
+    with pytest.raises(SpecError, match=r"100,000,000 scenarios, expected at most 10,000,000"):
+        make_scenarios(spec_of(), many)

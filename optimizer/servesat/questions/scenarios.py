@@ -22,6 +22,9 @@ from servesat.spec.spec import Spec
 MAX_VALUES = 1_000_000
 """Largest number of values of a key."""
 
+MAX_SCENARIOS = 10_000_000
+"""Largest number of scenarios of a run, which take some three hours."""
+
 LARGEST_WHOLE = 2**53
 """Whole numbers beyond this are not exact as floats."""
 
@@ -59,12 +62,17 @@ def _plain(value: Any, key: str) -> Any:
             return {name: _plain(entry, key) for name, entry in value.items()}
         case date():
             return value.isoformat()
-        case Real() if not isinstance(value, bool) and math.isfinite(value) and abs(float(value)) <= LARGEST_WHOLE:
+        case Real() if not isinstance(value, bool) and _is_exact(value):
             return int(float(value)) if float(value).is_integer() else float(value)
     is_large_float = isinstance(value, float) and math.isfinite(value)
     if value is None or is_large_float or isinstance(value, bool) or (isinstance(value, str) and value.isprintable()):
         return value
     raise SpecError(f"{key}: {shorten(value)}: expected a finite number, text, a list or a mapping")
+
+
+def _is_exact(number: Any) -> bool:
+    """Whether a whole number of this size is exact as a float; no for NaN and infinity."""
+    return bool(-LARGEST_WHOLE <= number <= LARGEST_WHOLE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,10 @@ def make_scenarios(base: Spec, factors: list[Factor], *, one_at_a_time: bool = F
     repeated = next((key for key in keys if keys.count(key) > 1), None)
     if repeated is not None:
         raise SpecError(f"{repeated}: is varied twice; give all of its values at once")
-    return Scenarios(tuple(factors), one_at_a_time)
+    scenarios = Scenarios(tuple(factors), one_at_a_time)
+    if len(scenarios) > MAX_SCENARIOS:
+        raise SpecError(f"{len(scenarios):,} scenarios, expected at most {MAX_SCENARIOS:,}: vary fewer keys or values")
+    return scenarios
 
 
 def check_key(base: Spec, key: str) -> None:

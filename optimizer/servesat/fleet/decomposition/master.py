@@ -11,7 +11,7 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.arrays import Floats
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, MasterOptions
-from servesat.fleet.formulation.solvers import MAX_TIME_LIMIT_S
+from servesat.fleet.formulation.solvers import MAX_TIME_LIMIT_S, solve_linear
 from servesat.fleet.instance import FleetInstance, RegionChip
 
 
@@ -104,7 +104,7 @@ class Master:
         few = len(self.shares) < self.options.max_simplex_covers
         engine = mathopt.SolverType.GLOP if few else mathopt.SolverType.PDLP
         parameters = _solve_parameters(time_limit_s, self.options)
-        result = mathopt.solve(self.model, engine, params=parameters, model_params=hints)
+        result = solve_linear(self.model, engine, parameters, hints)
         if result.termination.reason is not mathopt.TerminationReason.OPTIMAL:
             return None
         self._store(result)

@@ -6,12 +6,16 @@ import numpy as np
 from ortools.math_opt.python import mathopt
 
 from servesat.core.arrays import Floats
+from servesat.fleet.formulation.solvers import solve_linear
 
 TIME_ROW_SCALE = 1e3
 """The time of one replica in the rows of the model: solver tolerances are absolute within a row."""
 
 MIN_TIME_SHARE = 1e-6
 """Minimum share of the fastest replica's time that a size with a positive demand takes: solvers are no more exact."""
+
+MIN_RELATIVE_DEMAND = 1e-9
+"""Demand of a size that is modelled at least, relative to the largest: its inverse is a coefficient."""
 
 SizeRates = tuple[float, ...]
 """What a replica serves of each size when it serves that size alone [requests/s]."""
@@ -57,9 +61,10 @@ def best_mix(replicas: Mapping[SizeRates, int], size_demand: Sequence[float]) ->
     if not max_count:
         return np.zeros_like(rates)
     model = mathopt.Model()
-    multiple, times = add_mix(model, {key: count / max_count for key, count in replicas.items()}, size_demand)
+    modelled = [max(demand, MIN_RELATIVE_DEMAND * target.max()) if demand else 0.0 for demand in size_demand]
+    multiple, times = add_mix(model, {key: count / max_count for key, count in replicas.items()}, modelled)
     model.maximize(multiple)
-    value = mathopt.solve(model, mathopt.SolverType.GLOP).variable_values()
+    value = solve_linear(model, mathopt.SolverType.GLOP).variable_values()
     busy = np.maximum(
         [[value[time] * max_count / TIME_ROW_SCALE for time in by_size] for by_size in times.values()], 0.0
     )

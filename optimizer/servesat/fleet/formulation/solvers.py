@@ -49,6 +49,19 @@ def solve_model(
             raise SolverError(f"HiGHS fails on this fleet: {fault}") from fault
 
 
+def solve_linear(
+    model: mathopt.Model,
+    engine: mathopt.SolverType,
+    parameters: mathopt.SolveParameters | None = None,
+    model_parameters: mathopt.ModelSolveParameters | None = None,
+) -> mathopt.SolveResult:
+    """Solve a linear program. Raises SolverError if the solver fails."""
+    try:
+        return mathopt.solve(model, engine, params=parameters, model_params=model_parameters)
+    except Exception as fault:
+        raise SolverError(f"{engine.name} fails on this fleet: {fault}") from fault
+
+
 @contextmanager
 def _stdout_silenced() -> Iterator[None]:
     """Discard standard output: HiGHS prints lines that no parameter turns off, and they would corrupt our JSON."""
