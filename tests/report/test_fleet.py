@@ -8,10 +8,10 @@ import yaml
 from typer.testing import CliRunner
 
 from servesat.cli import app
-from servesat.fleet.plan import plan_instance
+from servesat.fleet.plan import plan_fleet, plan_instance
 from servesat.report.documents import dumps
 from servesat.report.fleet_document import fleet_document, workload_utilisation
-from tests.fleet.fleets import chat, fleet, instance_of, one_region
+from tests.fleet.fleets import CHAT, chat, fleet, instance_of, one_region
 
 
 def test_utilisation_is_demand_over_the_capacity_rented() -> None:
@@ -48,6 +48,22 @@ def test_what_is_written_adds_up_to_the_bill(tmp_path: Path) -> None:
         price = 0.5 if one["purchase"] == "reserved" else 1.0
         assert one["plan"]["usd_per_chip_hour"] == price
         assert one["plan"]["usd_per_hour"] == price * one["chips"] / one["replicas"]
+        (bill,) = one["plan"]["bills"]
+        assert (bill["usd_per_chip_hour"], bill["purchase"], bill["region"]) == (price, one["purchase"], "east")
+
+
+def test_the_bill_of_a_replica_names_the_instance_of_its_price() -> None:
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}, "modes": ["interleaved"]}
+    raw = {
+        "regions": {"us": {"quota": {"h100-sxm": 8}, "price_book": "aws-2026-11", "price_region": "us-east-1"}},
+        "workloads": {"chat": {"deployment": {**CHAT, "search": search}, "demand": 1}},
+    }
+    (allocation,) = fleet_document(plan_fleet(raw), None)["allocations"]
+    (bill,) = allocation["plan"]["bills"]
+    assert (bill["cloud"], bill["region"], bill["purchase"]) == ("aws", "us-east-1", "on_demand")
+    assert (bill["chips"], bill["instance_chips"]) == (1, 1)
+    assert bill["instance"] == "p5.4xlarge"
+    assert bill["usd_per_chip_hour"] == bill["usd_per_instance_hour"] == allocation["usd"]
 
 
 def test_a_week_is_printed_a_day_at_a_time_and_names_are_no_markup(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor, fsum
 
-from servesat.catalogue.price_book import Purchase
+from servesat.catalogue.price_book import Price, Purchase
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.configurations import Configuration
 from servesat.fleet.pods.slices import Counts, Pods, counted
@@ -41,6 +41,7 @@ class ReplicaOption:
     requests_per_s: float  # counted on: on spot less than the replica serves, if the spec discounts spot capacity
     capacity: int  # the same, in units of the workload
     size_rates: tuple[float, ...] = ()  # requests/s of each size alone, if there are several sizes
+    price: Price | None = None  # of the price book; None if the fleet states the price
 
     @property
     def chips(self) -> int:

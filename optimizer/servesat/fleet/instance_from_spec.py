@@ -84,5 +84,6 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Replic
                 derating = spec.spot_capacity if purchase == "spot" else 1.0
                 rate = candidate.requests_per_s * derating
                 size_rates = tuple(rate * derating for rate in candidate.size_rates)
-                options.append(ReplicaOption(name, candidate, region_name, purchase, usd, rate, 0, size_rates))
+                price = region.listed_price(candidate.chip, purchase)
+                options.append(ReplicaOption(name, candidate, region_name, purchase, usd, rate, 0, size_rates, price))
     return options

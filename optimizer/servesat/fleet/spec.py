@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_
 
 from servesat.catalogue.chip import Chip, Topology, axis_sizes, is_topology
 from servesat.catalogue.load import chip_ids, load_chip, load_price_book
-from servesat.catalogue.price_book import PriceBook, Purchase
+from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Mode
 from servesat.core.reading import read_yaml, shown
@@ -72,10 +72,14 @@ class Region(Strict):
     def usd_per_chip_hour(self, chip: str, purchase: Purchase) -> float | None:
         """The price of a chip-hour; None if the chip is not sold this way."""
         usd = self.price.get(chip, {}).get(purchase)
-        if usd is not None:
-            return usd
-        offer = self.price_book.cheapest(chip, purchase, self.price_region)
-        return None if offer is None else offer.usd_per_chip_hour
+        price = self.listed_price(chip, purchase)
+        return usd if usd is not None or price is None else price.usd_per_chip_hour
+
+    def listed_price(self, chip: str, purchase: Purchase) -> Price | None:
+        """The price of the book that applies; None if the region has its own price, or the book none."""
+        if purchase in self.price.get(chip, {}):
+            return None
+        return self.price_book.cheapest(chip, purchase, self.price_region)
 
     def chips(self) -> set[str]:
         """The chips that may be rented in the region."""

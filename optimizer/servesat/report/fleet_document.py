@@ -1,17 +1,20 @@
 """A fleet's plan as a JSON document and as table rows, with the bill and the utilisation that both contain."""
 
 from collections import defaultdict
+from dataclasses import asdict, replace
 from math import fsum
 from typing import Any
 
+from servesat.core.plan import Plan
 from servesat.fleet.conflict import Collision
 from servesat.fleet.formulation.limits import Limit
-from servesat.fleet.instance import WorkloadDemand
+from servesat.fleet.instance import ReplicaOption, WorkloadDemand
 from servesat.fleet.placement_map import PlacementMap
 from servesat.fleet.policies import Comparison
 from servesat.fleet.result import Allocation, FleetResult
 from servesat.fleet.unservable import Unservable
 from servesat.report.documents import plan_document
+from servesat.spec.offers import bill_of
 
 COLUMNS: dict[str, type] = {
     "workload": str,
@@ -115,21 +118,35 @@ def _comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 
 def _allocation_document(allocation: Allocation, sizes: tuple[str, ...]) -> dict[str, Any]:
-    """An allocation with its plan at the price of its chips; the plan itself was found at $1 per chip-hour.
+    """An allocation with its plan at the price of its chips.
 
     If requests come in several sizes, it has what is served of each, and a plan for each size that can be served.
     """
-    configuration, usd = allocation.option.configuration, allocation.option.usd_per_chip_hour
+    configuration = allocation.option.configuration
     row = _allocation_row(allocation)
     if not sizes:
         plan = configuration.plan
-        return {**row, "plan": None if plan is None else _at_price(plan_document(plan), usd)}
+        return {**row, "plan": None if plan is None else _billed_plan(plan, allocation.option)}
     return {
         **row,
         "plan": None,
         "sizes": dict(zip(sizes, allocation.requests_per_s, strict=True)),
-        "plans": {size: _at_price(plan_document(plan), usd) for size, plan in configuration.plans.items()},
+        "plans": {size: _billed_plan(plan, allocation.option) for size, plan in configuration.plans.items()},
     }
+
+
+def _billed_plan(plan: Plan, option: ReplicaOption) -> dict[str, Any]:
+    """A plan, which was found at $1 per chip-hour, at the price of its chips, with their bill."""
+    document: dict[str, Any] = _at_price(plan_document(plan), option.usd_per_chip_hour)
+    billed = [
+        replace(
+            bill_of(bill.chip, bill.chips, option.usd_per_chip_hour, option.price),
+            purchase=option.purchase,
+            region=option.region if option.price is None else option.price.region,
+        )
+        for bill in plan.bills
+    ]
+    return document | {"bills": [asdict(bill) for bill in billed]}
 
 
 def _at_price(document: Any, usd_per_chip_hour: float) -> Any:

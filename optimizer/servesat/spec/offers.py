@@ -1,13 +1,14 @@
 """The chips that a spec can rent, with their prices."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import chip_ids, load_chip
 from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import SpecError
+from servesat.core.plan import Bill
 from servesat.core.validation import validate
 from servesat.spec.overrides import merged
 
@@ -18,6 +19,24 @@ class Offer(NamedTuple):
     chip: Chip
     usd_per_chip_hour: float
     price: Price | None = None  # None where the price is the spec's or the chip's, not a price book's
+
+
+def bill_of(chip_id: str, chips: int, usd_per_chip_hour: float, price: Price | None) -> Bill:
+    """What some chips of a type are billed as, by the price of the book that they have, if it is one of a book."""
+    bill = Bill(chip=chip_id, chips=chips, usd_per_chip_hour=usd_per_chip_hour)
+    if price is None:
+        return bill
+    return replace(
+        bill,
+        purchase=price.purchase,
+        cloud=price.cloud,
+        region=price.region,
+        instance=price.instance,
+        instance_chips=price.instance_chips,
+        usd_per_instance_hour=price.usd_per_instance_hour,
+        instances=None if price.instance_chips is None else chips / price.instance_chips,
+        note=price.note,
+    )
 
 
 @dataclass(frozen=True)

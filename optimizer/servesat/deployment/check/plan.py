@@ -24,7 +24,7 @@ from servesat.core.result import Margin
 from servesat.deployment.check.margins import margins_of
 from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
-from servesat.spec.offers import Offer
+from servesat.spec.offers import Offer, bill_of
 from servesat.spec.spec import Spec
 
 TOO_FEW_RTOL, ENOUGH_RTOL = 2e-9, 5e-10
@@ -175,21 +175,7 @@ def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s:
 def _bill(spec: Spec, side: Assignment | PrefillPool) -> Bill:
     """What one pool pays for, by its price."""
     offer = _chips(spec)[side.chip]
-    chips, price = side.slices * chips_in(side.topology), offer.price
-    bill = Bill(chip=side.chip, chips=chips, usd_per_chip_hour=offer.usd_per_chip_hour)
-    if price is None:
-        return bill
-    return replace(
-        bill,
-        purchase=price.purchase,
-        cloud=price.cloud,
-        region=price.region,
-        instance=price.instance,
-        instance_chips=price.instance_chips,
-        usd_per_instance_hour=price.usd_per_instance_hour,
-        instances=None if price.instance_chips is None else chips / price.instance_chips,
-        note=price.note,
-    )
+    return bill_of(side.chip, side.slices * chips_in(side.topology), offer.usd_per_chip_hour, offer.price)
 
 
 def _step_ms(step: StepParts, prefill_s: float) -> StepBreakdown:
