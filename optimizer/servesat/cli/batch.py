@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import INTERRUPTED, AsJson, tell
+from servesat.cli.common import INTERRUPTED, AsJson, Wide, console, tell
 
 if TYPE_CHECKING:
     from servesat.core.journal import Journal, Memory
@@ -26,6 +26,7 @@ def batch(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """Solve any number of deployments and fleets, and put the answers into a table.
 
@@ -66,7 +67,6 @@ def _report(job: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[s
     """Print the answers, and count the statuses."""
     from servesat.report.batch import print_batch
     from servesat.report.files import json_lines
-    from servesat.report.terminal import console
 
     counts = Counter(row["status"] for row in job.rows(store))
     if as_json:

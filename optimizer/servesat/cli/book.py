@@ -5,18 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from servesat.cli.common import AsJson, print_json, tell
+from servesat.cli.common import AsJson, Wide, console, print_json, tell
 
 
-def book(as_json: AsJson = False) -> None:
+def book(as_json: AsJson = False, wide: Wide = False) -> None:
     """Compare the printed figures of the scaling book's serving chapter with ours, and solve its worked problems."""
     from servesat.report import book as report
 
     if as_json:
         print_json(report.book_document())
         return
-    from servesat.report.terminal import console
-
     report.print_book(console())
 
 

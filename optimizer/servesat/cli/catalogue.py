@@ -1,12 +1,13 @@
 """The commands of the catalogue: models, chips, prices and schema."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, print_json, tell
+from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, Wide, console, print_json, tell
 
 
 class _Shelf(TyperGroup):
@@ -23,17 +24,17 @@ chips = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show or
 
 
 @models.callback()
-def list_models(context: typer.Context, as_json: AsJson = False) -> None:
+def list_models(context: typer.Context, as_json: AsJson = False, wide: Wide = False) -> None:
     """List the models of the catalogue; `servesat models MODEL` shows a model."""
     context.obj = as_json
     if context.invoked_subcommand is None:
         from servesat.report import listings
 
-        _print(listings.model_rows(), as_json)
+        _print(listings.model_rows(), as_json, listings.MODEL_DETAILS)
 
 
 @models.command("show")
-def show_model(context: typer.Context, model: Reference, as_json: AsJson = False) -> None:
+def show_model(context: typer.Context, model: Reference, as_json: AsJson = False, wide: Wide = False) -> None:
     """Show a model."""
     from servesat.report import listings
 
@@ -45,7 +46,8 @@ def show_model(context: typer.Context, model: Reference, as_json: AsJson = False
     _print(entry, as_json=False)
     for rows in accuracies:
         if rows:
-            _print(listings.without_columns(rows, "source"), as_json=False)
+            shown = listings.without_columns(rows, "source")
+            _print(shown, as_json=False, details=shown[0])
 
 
 @models.command("import")
@@ -76,13 +78,13 @@ def import_model(
 
 
 @chips.callback()
-def list_chips(context: typer.Context, as_json: AsJson = False) -> None:
+def list_chips(context: typer.Context, as_json: AsJson = False, wide: Wide = False) -> None:
     """List the chips of the catalogue; `servesat chips CHIP` shows a chip."""
     context.obj = as_json
     if context.invoked_subcommand is None:
         from servesat.report import listings
 
-        _print(listings.chip_rows(), as_json)
+        _print(listings.chip_rows(), as_json, listings.CHIP_DETAILS)
 
 
 @chips.command("show")
@@ -108,6 +110,7 @@ def rank_chips(
     purchase: Purchase = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .html, .png, .svg or .pdf.")] = None,
     as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan."""
     from servesat.catalogue.load import chip_ids, load_model
@@ -137,8 +140,6 @@ def rank_chips(
     if as_json:
         _print(rank_document(ranked), as_json=True)
     else:
-        from servesat.report.terminal import console
-
         print_ranking(console(), ranked)
 
 
@@ -150,6 +151,7 @@ def prices(
         Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="Prices of this purchase only.")
     ] = None,
     as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """List the prices of a price book, or of all of them, or compare the prices of a chip."""
     from servesat.report import listings
@@ -159,7 +161,8 @@ def prices(
         _print(listings.price_book_entry(book or ""), as_json)
     else:
         rows = listings.price_rows(book=book, chip=chip, region=region, purchase=purchase)
-        _print(rows if as_json else listings.without_columns(rows, "source", "note"), as_json)
+        shown = rows if as_json else listings.without_columns(rows, "source", "note")
+        _print(shown, as_json, listings.PRICE_DETAILS)
 
 
 def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="The files described.")]) -> None:
@@ -169,14 +172,14 @@ def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="
     print_json(json_schema(shelf))
 
 
-def _print(content: list[dict[str, Any]] | dict[str, Any], as_json: bool) -> None:
-    """Print the rows of a table, or the fields of an entry."""
+def _print(content: list[dict[str, Any]] | dict[str, Any], as_json: bool, details: Collection[str] = ()) -> None:
+    """Print the rows of a table, whose `details` give way on a narrow line, or the fields of an entry."""
     if as_json:
         print_json(content)
         return
-    from servesat.report.terminal import console, print_entry, print_rows
+    from servesat.report.terminal import print_entry, print_rows
 
     if isinstance(content, list):
-        print_rows(console(), content)
+        print_rows(console(), content, details)
     else:
         print_entry(console(), content)

@@ -1,5 +1,6 @@
 """What commands share: options, exit codes, reading a spec, and printing."""
 
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +10,8 @@ from servesat.core.errors import ServesatError
 from servesat.core.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from servesat.spec.spec import Spec
 
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
@@ -16,6 +19,18 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
+_WIDE = ContextVar("wide", default=False)
+"""Whether the command was given --wide."""
+
+
+def _remember_wide(value: bool) -> bool:
+    _WIDE.set(value)
+    return value
+
+
+Wide = Annotated[
+    bool, typer.Option("--wide", callback=_remember_wide, help="Print whole tables, however narrow the terminal.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")]
 PriceBookName = Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")]
@@ -26,6 +41,13 @@ Purchase = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
 ]
+
+
+def console() -> "Console":
+    """Standard output for tables, at full width if the command was given --wide."""
+    from servesat.report.terminal import console
+
+    return console(wide=_WIDE.get())
 
 
 def show(text: str) -> None:

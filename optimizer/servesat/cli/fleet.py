@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, print_json, tell
+from servesat.cli.common import EXIT_CODES, AsJson, Wide, console, print_json, tell
 
 if TYPE_CHECKING:
     from servesat.fleet.plan import FleetResult
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def fleet(
     spec: Annotated[Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.")],
     as_json: AsJson = False,
+    wide: Wide = False,
     degrade: Annotated[bool, typer.Option(help="Serve by priority as much as capacity allows.")] = False,
     compare: Annotated[
         bool, typer.Option(help="Also show what simpler policies cost, and what another chip of each full quota saves.")
@@ -81,6 +82,5 @@ def _report(result: "FleetResult", comparison: "Comparison | None", out: Path | 
         print_json(fleet_document(result, comparison))
     else:
         from servesat.report.fleet import print_fleet
-        from servesat.report.terminal import console
 
         print_fleet(console(), result, comparison)

@@ -13,6 +13,8 @@ from servesat.cli.common import (
     Purchase,
     Region,
     SpecPath,
+    Wide,
+    console,
     load,
     note_left_out_modes,
     print_json,
@@ -39,6 +41,7 @@ def frontier(
     ] = None,
     out: Out = None,
     as_json: AsJson = False,
+    wide: Wide = False,
     price_book: PriceBookName = None,
     region: Region = None,
     purchase: Purchase = None,
@@ -64,8 +67,6 @@ def frontier(
     if as_json:
         print_json(document)
     else:
-        from servesat.report.terminal import console
-
         report.print_frontier(console(), loaded, traced)
     raise typer.Exit(EXIT_CODES[traced.status])
 

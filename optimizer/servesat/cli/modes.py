@@ -12,6 +12,8 @@ from servesat.cli.common import (
     Purchase,
     Region,
     SpecPath,
+    Wide,
+    console,
     load,
     print_json,
 )
@@ -25,6 +27,7 @@ def modes(
         typer.Option(metavar="FILE", help="Draw the modes over the ratio of prompt to output: .html, .svg, …"),
     ] = None,
     as_json: AsJson = False,
+    wide: Wide = False,
     price_book: PriceBookName = None,
     region: Region = None,
     purchase: Purchase = None,
@@ -51,7 +54,5 @@ def modes(
     if as_json:
         print_json(report.modes_document(results))
     else:
-        from servesat.report.terminal import console
-
         report.print_modes(console(), loaded, results)
     raise typer.Exit(0 if any(result.plan is not None for result in results.values()) else 3)

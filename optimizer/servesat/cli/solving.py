@@ -13,6 +13,8 @@ from servesat.cli.common import (
     Purchase,
     Region,
     SpecPath,
+    Wide,
+    console,
     load,
     print_json,
     show,
@@ -23,6 +25,7 @@ from servesat.cli.common import (
 def solve(
     spec: SpecPath,
     as_json: AsJson = False,
+    wide: Wide = False,
     explain: Annotated[bool, typer.Option(help="Also show the cost and slack of each limit, and every slice.")] = False,
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
@@ -62,7 +65,6 @@ def solve(
         print_json(result_document(result))
     else:
         from servesat.report.result import print_result
-        from servesat.report.terminal import console
 
         print_result(console(), loaded, result, explain=explain)
     raise typer.Exit(EXIT_CODES[result.status])
@@ -77,6 +79,7 @@ def why(
     compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences per replica.")] = None,
     as_json: AsJson = False,
+    wide: Wide = False,
     price_book: PriceBookName = None,
     region: Region = None,
     purchase: Purchase = None,
@@ -101,7 +104,6 @@ def why(
 
         print_json(comparison_document(comparison))
     else:
-        from servesat.report.terminal import console
         from servesat.report.why import print_comparison
 
         print_comparison(console(), comparison)

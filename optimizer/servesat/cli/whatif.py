@@ -14,6 +14,8 @@ from servesat.cli.common import (
     Purchase,
     Region,
     SpecPath,
+    Wide,
+    console,
     load,
     note_left_out_modes,
     print_json,
@@ -56,6 +58,7 @@ def whatif(
         int | None, typer.Option(min=1, help="Processes; default: 1 for a short run, else one per core.")
     ] = None,
     as_json: AsJson = False,
+    wide: Wide = False,
     price_book: PriceBookName = None,
     region: Region = None,
     purchase: Purchase = None,
@@ -165,8 +168,6 @@ def _report_scenarios(question: "Question", store: "Journal | Memory", outputs: 
         for line in json_lines(store.rows(), head, under="rows"):
             typer.echo(line)
     else:
-        from servesat.report.terminal import console
-
         print_scenarios(console(), question, store.rows(), store.done)
     for path in outputs.figures:
         if question.scenarios.one_at_a_time:
@@ -200,8 +201,6 @@ def _find_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: 
     if as_json:
         print_json(breakpoints_document(key, breakpoints))
     else:
-        from servesat.report.terminal import console
-
         print_breakpoints(console(), key, values, breakpoints)
     return 0
 
@@ -217,7 +216,5 @@ def _assess_robustness(base: "Spec", noise: float, samples: int, seed: int, as_j
     if as_json:
         print_json(robustness_document(robustness))
     else:
-        from servesat.report.terminal import console
-
         print_robustness(console(), robustness)
     return EXIT_CODES[robustness.result.status]

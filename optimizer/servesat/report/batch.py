@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from servesat.core.quantities import dollars
+from servesat.report.tables import Column, Fitted, columns
+from servesat.report.words import chips
 
 MAX_LINES = 60
 """Lines shown on the terminal; --out has them all."""
@@ -17,11 +17,9 @@ MAX_LINES = 60
 
 def print_batch(console: Console, rows: Iterable[dict[str, Any]], counts: Counter[str]) -> None:
     """Print the first answers and the number of specs with each status."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("spec", "status", "$", "answer"):
-        table.add_column(name, justify="right" if name == "$" else "left", overflow="fold")
+    table = Fitted([*columns("spec", "status"), Column("$", right=True), Column("answer", detail=True)])
     for row in islice(rows, MAX_LINES):
-        table.add_row(row["spec"], _status(row), _cost(row), _answer(row))
+        table.add_row([row["spec"], _status(row), _cost(row), _answer(row)])
     console.print(table)
     if counts.total() > MAX_LINES:
         console.print(f"{counts.total() - MAX_LINES:,} more specs: write them with --out FILE")
@@ -46,4 +44,6 @@ def _answer(row: dict[str, Any]) -> str:
     plan = row["plan"]
     if plan is None:
         return " + ".join(row["chip_types"])
-    return f"{plan['chip']} {plan['topology']}, {plan['weights']}, batch {plan['batch']}"
+    slices = f"{plan['slices']} x " if plan["slices"] > 1 else ""
+    where = f"{slices}{plan['chip']} {plan['topology']} ({chips(plan['chips'])})"
+    return f"{where}, {plan['weights']}, batch {plan['batch']}, {dollars(plan['usd_per_hour'])} an hour"

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
 from servesat.core.plan import Plan
 from servesat.core.quantities import dollars, number
 from servesat.core.result import LimitValue, Margin, Result, SliceSummary
-from servesat.report.words import excluded_because, limit_value
+from servesat.report.tables import Column, Fitted, columns
+from servesat.report.words import decode_slices, excluded_because, limit_value, pool_slices
 
 
 def print_explanation(console: Console, result: Result) -> None:
@@ -25,61 +24,59 @@ def _limits(values: Sequence[LimitValue]) -> Group:
     return Group(Text("\nWhat each limit costs", style="bold"), *(Text(limit_value(value)) for value in values))
 
 
-def _requirements_table(margins: Sequence[Margin]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="Requirements", title_justify="left", title_style="bold")
-    table.add_column("requirement")
-    for column in ("value", "limit", "slack"):
-        table.add_column(column, justify="right")
-    table.add_column("unit")
+def _requirements_table(margins: Sequence[Margin]) -> Fitted:
+    figures = columns("value", "limit", "slack", right=True)
+    table = Fitted([Column("requirement"), *figures, Column("unit", detail=True)], "Requirements")
     for margin in margins:
-        figures = [margin.value, margin.limit, margin.slack]
-        table.add_row(
-            margin.requirement,
-            *("" if figure is None else number(figure) for figure in figures),
-            margin.unit or "holds",
-        )
+        values = ["" if value is None else number(value) for value in (margin.value, margin.limit, margin.slack)]
+        table.add_row([margin.requirement, *values, margin.unit or "holds"])
     return table
 
 
-def _slices_table(slices: Sequence[SliceSummary]) -> Table:
-    title = f"Slices of {slices[0].plan.chip}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    table.add_column("slice")
-    for column in ("chips", "batch", "tpot", "$/1M"):
-        table.add_column(column, justify="right")
-    table.add_column("rejected because")
+def _slices_table(slices: Sequence[SliceSummary]) -> Fitted:
+    figures = columns("chips", "batch", "tpot", "$/1M", right=True)
+    table = Fitted(
+        [Column("slice"), *figures, Column("rejected because", detail=True)], f"Slices of {slices[0].plan.chip}"
+    )
     for summary in slices:
         plan = summary.plan
         if summary.violated:
-            table.add_row(plan.topology, str(plan.chips), "", "", "", excluded_because(summary), style="dim")
+            table.add_row([plan.topology, str(plan.chips), "", "", "", excluded_because(summary)], "dim")
         else:
             cost = dollars(plan.usd_per_million_output_tokens)
-            table.add_row(plan.topology, str(plan.chips), str(plan.batch), f"{plan.tpot_ms:.2f} ms", cost, "")
+            table.add_row([plan.topology, str(plan.chips), str(plan.batch), f"{plan.tpot_ms:.2f} ms", cost, ""])
     return table
 
 
-def alternatives_table(plans: Sequence[Plan]) -> Table:
+def alternatives_table(plans: Sequence[Plan]) -> Fitted:
     """The k best distinct plans, one row per plan, the best first."""
-    title = f"The {len(plans)} best distinct plans"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for column in ("", "slice", "TP", "weights", "KV cache", "compute", "mode"):
-        table.add_column(column)
-    for column in ("batch", "tpot", "$/1M", "more"):
-        table.add_column(column, justify="right")
+    pools = [pool_slices(plan) for plan in plans]
+    table = Fitted(
+        [
+            *columns("", "slices"),
+            *([Column("prefill pool", detail=True)] if any(pools) else []),
+            *columns("TP", "weights", "KV cache", "compute", "mode", detail=True),
+            *columns("batch", "tpot", "$/1M", "more", right=True),
+        ],
+        f"The {len(plans)} best distinct plans",
+    )
     best = plans[0].usd_per_million_output_tokens
-    for place, plan in enumerate(plans, start=1):
+    for place, (plan, prefill) in enumerate(zip(plans, pools, strict=True), start=1):
         more = plan.usd_per_million_output_tokens / best - 1
         table.add_row(
-            str(place),
-            f"{plan.chip} {plan.topology}",
-            str(plan.tp),
-            plan.weights,
-            plan.kv_cache,
-            plan.compute,
-            str(plan.mode),
-            str(plan.batch),
-            f"{plan.tpot_ms:.2f} ms",
-            dollars(plan.usd_per_million_output_tokens),
-            f"{more:.1%}",
+            [
+                str(place),
+                decode_slices(plan),
+                *([prefill] if any(pools) else []),
+                str(plan.tp),
+                plan.weights,
+                plan.kv_cache,
+                plan.compute,
+                str(plan.mode),
+                str(plan.batch),
+                f"{plan.tpot_ms:.2f} ms",
+                dollars(plan.usd_per_million_output_tokens),
+                f"{more:.1%}",
+            ]
         )
     return table

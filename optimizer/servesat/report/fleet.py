@@ -1,6 +1,8 @@
 """A fleet's plan as tables on a terminal."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
 
 from rich import box
@@ -16,6 +18,7 @@ from servesat.fleet.policies import Comparison
 from servesat.fleet.result import FleetResult
 from servesat.report.fleet_document import bills, size_shares, workload_utilisation
 from servesat.report.fleet_words import collision_words, conflict_words, correction_words, unservable_words
+from servesat.report.tables import Column, Fitted, columns
 
 OUT_OF_TIME = "the time limit was reached before a plan was found; raise it with --time-limit"
 
@@ -32,7 +35,7 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
     console.print(
         Text.assemble(
             (dollars(result.total_usd), "bold"),
-            f" for {number(hours)} {'hour' if hours == 1 else 'hours'}, in {_count(result)}\n",
+            f" for {number(hours)} {'hour' if hours == 1 else 'hours'}, in {_count(result)}",
         )
     )
     periods = len(result.instance.hours)
@@ -72,13 +75,10 @@ def _counted(count: int, name: str) -> str:
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
-def _schedule(result: FleetResult, periods: range) -> Table:
-    """Replicas by workload and configuration: a number for each period, or a dot for none."""
+def _schedule(result: FleetResult, periods: range) -> Fitted:
+    """Replicas by workload and configuration: a number below each period's first hour, or a dot for none."""
     all_periods = len(periods) == len(result.instance.hours)
     title = "replicas in each period" if all_periods else f"replicas in periods {periods[0]} to {periods[-1]}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for name in ("workload", "region", "bought", "configuration", "replicas"):
-        table.add_column(name, overflow="fold", no_wrap=name == "replicas")
     rows: dict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * len(periods))
     for allocation in result.allocations:
         if allocation.period in periods:
@@ -86,9 +86,24 @@ def _schedule(result: FleetResult, periods: range) -> Table:
             counts = rows[allocation.workload, allocation.region, allocation.purchase, configuration]
             counts[allocation.period - periods[0]] += allocation.replicas
     width = len(str(max((count for counts in rows.values() for count in counts), default=0)))
-    for key, counts in rows.items():
-        table.add_row(*key, " ".join((str(count) if count else ".").rjust(width) for count in counts))
+    starts = list(accumulate(result.instance.hours, initial=0.0))
+    ruler = Column(_ruler([starts[period] for period in periods], width))
+    table = Fitted([Column("workload"), *columns("configuration", "region", "bought", detail=True), ruler], title)
+    for (workload, region, purchase, configuration), counts in rows.items():
+        cells = " ".join((str(count) if count else ".").rjust(width) for count in counts)
+        table.add_row([workload, configuration, region, purchase, cells])
     return table
+
+
+def _ruler(hours: Sequence[float], width: int) -> str:
+    """The hour at which each period starts, above its number of replicas, wherever there is room for it."""
+    line = ""
+    for position, hour in enumerate(hours):
+        at = position * (width + 1)
+        text = f"{hour:g} h".rjust(width) if position == 0 else f"{hour:g}".rjust(width)
+        if len(line) < at or position == 0:
+            line = line.ljust(at) + text
+    return line
 
 
 def _bill_table(result: FleetResult) -> Table:

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from servesat.core.plan import Plan
+from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, number
 from servesat.questions.pareto import Frontier
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import plan_document
-from servesat.report.words import chips, conflict
+from servesat.report.tables import Column, Fitted, columns
+from servesat.report.words import chips, conflict, decode_slices
 from servesat.spec.spec import Spec
 
 MAX_ROWS = 60
@@ -51,23 +50,32 @@ def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
             console.print(Text(f"  {conflict(members, spec)}"))
         return
     shown = _thinned(frontier.points)
-    table = Table(box=box.SIMPLE_HEAD, title=Text(_title(spec, frontier)), title_justify="left", title_style="bold")
-    for column in ("slice", "weights", "KV cache", "compute"):
-        table.add_column(column)
-    for column in ("chips", "batch", "tpot", "tokens/s/chip", "$/h", "$/1M"):
-        table.add_column(column, justify="right")
+    whole = shown[0].mode is not Mode.DECODE_ONLY
+    table = Fitted(
+        [
+            Column("slices"),
+            *columns("weights", "KV cache", "compute", *(["mode"] if whole else []), detail=True),
+            *columns("chips", "tokens/s/chip", right=True, detail=True),
+            *columns("batch", "tpot", *(["ttft"] if whole else []), "$/h", "$/1M", right=True),
+        ],
+        _title(spec, frontier),
+    )
     for plan in shown:
         table.add_row(
-            f"{plan.chip} {plan.topology}",
-            plan.weights,
-            plan.kv_cache,
-            plan.compute,
-            str(plan.chips),
-            str(plan.batch),
-            f"{plan.tpot_ms:.2f} ms",
-            f"{plan.tokens_per_s_per_chip:,.1f}",
-            dollars(plan.usd_per_hour),
-            dollars(plan.usd_per_million_output_tokens),
+            [
+                decode_slices(plan),
+                plan.weights,
+                plan.kv_cache,
+                plan.compute,
+                *([str(plan.mode)] if whole else []),
+                str(plan.chips),
+                f"{plan.tokens_per_s_per_chip:,.1f}",
+                str(plan.batch),
+                f"{plan.tpot_ms:.2f} ms",
+                *([f"{plan.ttft_ms or 0.0:,.0f} ms"] if whole else []),
+                dollars(plan.usd_per_hour),
+                dollars(plan.usd_per_million_output_tokens),
+            ]
         )
     console.print(table)
     if len(shown) < len(frontier.points):

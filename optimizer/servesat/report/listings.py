@@ -11,6 +11,11 @@ from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
 from servesat.cost_model.memory import active_parameters, counted_parameters, kv_cache_bytes, parameters
 
+MODEL_DETAILS = ("layers", "d_model", "active_parameters", "attention", "experts", "native")
+CHIP_DETAILS = ("bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
+PRICE_DETAILS = ("price_book", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
+"""The columns of each listing that give way on a narrow line."""
+
 
 def model_rows() -> list[dict[str, Any]]:
     """A row per model: its shape, parameters and KV cache."""

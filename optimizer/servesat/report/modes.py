@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from servesat.core.plan import Mode, Plan
@@ -14,7 +12,8 @@ from servesat.core.result import Result
 from servesat.questions.mode_comparison import Crossing
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import result_document
-from servesat.report.words import conflict, mode, workload
+from servesat.report.tables import Column, Fitted, columns
+from servesat.report.words import conflict, decode_slices, mode, pool_slices, workload
 from servesat.spec.spec import Spec
 
 
@@ -25,20 +24,23 @@ def modes_document(results: Mapping[Mode, Result]) -> dict[str, Any]:
 
 def print_modes(console: Console, spec: Spec, results: Mapping[Mode, Result]) -> None:
     """Print the best plan of each mode, and its extra cost over the cheapest mode."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=Text(f"{spec.model.name} · {workload(spec.workload)}"), title_justify="left"
+    table = Fitted(
+        [
+            *columns("mode", "decodes on"),
+            Column("prefills on", detail=True),
+            *columns("batch", "ttft", "tpot", right=True),
+            *columns("stall", "$/h", "$/request", right=True, detail=True),
+            *columns("$/1M", "more", right=True),
+        ],
+        f"{spec.model.name} · {workload(spec.workload)}",
     )
-    for column in ("mode", "decodes on", "prefills on"):
-        table.add_column(column)
-    for column in ("batch", "ttft", "tpot", "stall", "$/h", "$/request", "$/1M output", "more"):
-        table.add_column(column, justify="right")
     costs = [result.plan.usd_per_million_output_tokens for result in results.values() if result.plan is not None]
     for name, result in results.items():
         if result.plan is None:
             reason = "; ".join(conflict(members, spec) for members in result.conflict or ()) or str(result.status)
-            table.add_row(str(name), reason, style="dim")
+            table.add_row([str(name), "no plan", reason, *[""] * 8], "dim")
         else:
-            table.add_row(str(name), *_cells(result.plan, min(costs)))
+            table.add_row([str(name), *_cells(result.plan, min(costs))])
     console.print(table)
     for result in results.values():
         if result.plan is not None:
@@ -46,11 +48,10 @@ def print_modes(console: Console, spec: Spec, results: Mapping[Mode, Result]) ->
 
 
 def _cells(plan: Plan, lowest: float) -> list[str]:
-    pool = plan.prefill
     more = plan.usd_per_million_output_tokens / lowest - 1
     return [
-        f"{plan.slices} x {plan.chip} {plan.topology}",
-        f"{pool.slices} x {pool.chip} {pool.topology}" if pool is not None else "the same",
+        decode_slices(plan),
+        pool_slices(plan) or "the same",
         str(plan.batch),
         f"{plan.ttft_ms or 0.0:,.1f} ms",
         f"{plan.tpot_ms:.2f} ms",

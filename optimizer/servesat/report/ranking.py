@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from servesat.core.errors import ServesatError
 from servesat.core.quantities import dollars
 from servesat.questions.chip_ranking import RankedChip
 from servesat.report.documents import plan_document
+from servesat.report.tables import Column, Fitted, columns
 from servesat.report.tornado import Bar, Tornado
 
 
@@ -30,15 +29,18 @@ def _chip_document(ranked: RankedChip) -> dict[str, Any]:
 
 def print_ranking(console: Console, chips: Sequence[RankedChip]) -> None:
     """Print one row per chip, the cheapest per token first."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("chip", no_wrap=True)
-    for name in (
-        "$/chip-h", "EFLOP/$", "HBM PB/$", "HBM GB·h/$", "critical\nbatch", "α", "β", "smallest\nslice", "best plan",
-        "tpot\n[ms]", "$ per 1M\noutput",
-    ):  # fmt: skip
-        table.add_column(name, justify="right")
+    resources = ("EFLOP/$", "HBM PB/$", "HBM GB·h/$", "critical batch", "α", "β", "smallest slice")
+    table = Fitted(
+        [
+            Column("chip"),
+            Column("$/chip-h", right=True),
+            *columns(*resources, right=True, detail=True),
+            Column("best plan"),
+            *columns("tpot", "$/1M", right=True),
+        ]
+    )
     for ranked in chips:
-        table.add_row(*_cells(ranked))
+        table.add_row(_cells(ranked))
     console.print(table)
     console.print(
         "EFLOP/$, HBM PB/$: compute and HBM traffic per dollar; HBM GB·h/$: HBM capacity rented per dollar; critical "
@@ -61,7 +63,7 @@ def _cells(ranked: RankedChip) -> list[str]:
         f"{ranked.beta:.1f}",
         ranked.smallest_slice or "none",
         _excluded_because(ranked) if plan is None else f"{plan.topology}, batch {plan.batch}",
-        "" if plan is None else f"{plan.tpot_ms:.2f}",
+        "" if plan is None else f"{plan.tpot_ms:.2f} ms",
         "" if plan is None else dollars(plan.usd_per_million_output_tokens),
     ]
 

@@ -3,20 +3,23 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from typing import IO, Any, cast
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
 from servesat.core.text import printable
+from servesat.report.tables import Column, Fitted
 
 WIDTH_WITHOUT_TERMINAL = 160
 """Width of a line where standard output is a file or a pipe [characters]."""
 
+
+WIDEST = 1000
+"""Width of a line that is as wide as its table."""
 
 MIN_WIDTH = 40
 """The narrowest line that is tried."""
@@ -49,25 +52,24 @@ class _Trimmed:
         return getattr(self._file, name)
 
 
-def console() -> Console:
-    """Standard output at the width of the terminal, or at that of COLUMNS if it is set."""
+def console(*, wide: bool = False) -> Console:
+    """Standard output at the width of the terminal, or at that of COLUMNS if it is set; `wide` ignores both."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # bars and dots become question marks on a terminal without Unicode
+    if wide:
+        return Terminal(sys.stdout, WIDEST)
     columns = os.environ.get("COLUMNS", "")
     if columns.isascii() and columns.isdigit():
         return Terminal(sys.stdout, max(int(columns), MIN_WIDTH))
     return Terminal(sys.stdout, None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
 
 
-def print_rows(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows with the same keys as a table, numbers aligned right."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for key, value in rows[0].items():
-        table.add_column(
-            key, justify="left" if isinstance(value, str) else "right", overflow="fold", no_wrap=key in {"id", "chip"}
-        )
+def print_rows(console: Console, rows: Sequence[Mapping[str, Any]], details: Collection[str] = ()) -> None:
+    """Print rows with the same keys as a table, numbers aligned right; `details` give way on a narrow line."""
+    is_text = {key: any(isinstance(row[key], str) for row in rows) for key in rows[0]}
+    table = Fitted([Column(key, right=not is_text[key], detail=key in details) for key in rows[0]])
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(_cell(value) for value in row.values())
     console.print(table)
 
 

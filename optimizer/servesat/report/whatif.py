@@ -5,9 +5,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from servesat.core.plan import Mode, Plan
@@ -17,7 +15,11 @@ from servesat.questions.breakpoints import BRACKET_RTOL, Breakpoint
 from servesat.questions.robustness import Robustness, Survival
 from servesat.questions.whatif import Question, Swing, swings, value_text
 from servesat.report.documents import plan_document
-from servesat.report.words import pool
+from servesat.report.tables import Column, Fitted, columns
+from servesat.report.words import decode_slices, pool
+
+FACTOR_FROM = 10.0
+"""A regret from which it is shown as a factor: `80 times` rather than `7900%`."""
 
 MAX_ROWS = 50
 """Scenarios shown on the terminal; a note says where the rest are."""
@@ -42,23 +44,26 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
     console.print(Text(f"as it stands: {_answer(question.answer)}\n"))
     scenarios = question.scenarios
     listed = list(rows if scenarios.one_at_a_time else islice(rows, MAX_ROWS))
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("key", "value") if scenarios.one_at_a_time else (factor.key for factor in scenarios.factors):
-        table.add_column(column, justify="left" if column == "key" else "right", overflow="fold")
     with_mode = Mode.DECODE_ONLY not in question.base.modes
-    for column in ("plan", *(["mode"] if with_mode else []), "weights", "KV cache", "compute"):
-        table.add_column(column)
-    for column in ("batch", "tpot", "$/1M", "change"):
-        table.add_column(column, justify="right")
-    table.add_column("binds, or conflicts")
+    keys = [factor.key for factor in scenarios.factors]
+    table = Fitted(
+        [
+            *([Column("key"), Column("value", right=True)] if scenarios.one_at_a_time else columns(*keys, right=True)),
+            Column("plan"),
+            *columns(*(["mode"] if with_mode else []), "weights", "KV cache", "compute", detail=True),
+            *columns("batch", "tpot", "$/1M", "change", right=True),
+            Column("binds, or conflicts", detail=True),
+        ]
+    )
     for row in listed[:MAX_ROWS]:
         values = {key: value_text(value) for key, value in scenarios[row["scenario"]].items()}
         varied = next(iter(values.items())) if scenarios.one_at_a_time else values.values()
-        table.add_row(*varied, *_cells(row, with_mode=with_mode), style="dim" if row["plan"] is None else "")
+        table.add_row([*varied, *_cells(row, with_mode=with_mode)], "dim" if row["plan"] is None else "")
     console.print(table)
     if finished > MAX_ROWS:
         console.print(Text(f"{MAX_ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
-    console.print(Text("* the layout differs from that of the spec as it stands"))
+    if any(row["plan_changed"] for row in listed[:MAX_ROWS]):
+        console.print(Text("* the layout differs from that of the spec as it stands"))
     if scenarios.one_at_a_time:
         _print_swings(console, swings(listed, scenarios))
 
@@ -101,20 +106,19 @@ def _plan(plan: Plan) -> str:
 
 
 def _print_swings(console: Console, by_factor: Sequence[Swing]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="What moves the cost most", title_justify="left", title_style="bold")
-    table.add_column("key")
-    for column in ("least", "at", "greatest", "at", "swing"):
-        table.add_column(column, justify="right")
-    table.add_column("no plan at")
+    figures = columns("least", "at", "greatest", "at", "swing", right=True)
+    table = Fitted([Column("key"), *figures, Column("no plan at", detail=True)], "What moves the cost most")
     for swing in by_factor:
         table.add_row(
-            swing.key,
-            change_of(swing.lowest),
-            value_text(swing.lowest_at),
-            change_of(swing.highest),
-            value_text(swing.highest_at),
-            f"{swing.width:.1%}",
-            ", ".join(map(value_text, swing.without_plan)),
+            [
+                swing.key,
+                change_of(swing.lowest),
+                value_text(swing.lowest_at),
+                change_of(swing.highest),
+                value_text(swing.highest_at),
+                f"{swing.width:.1%}",
+                ", ".join(map(value_text, swing.without_plan)),
+            ]
         )
     console.print(table)
 
@@ -151,10 +155,10 @@ def print_breakpoints(console: Console, key: str, values: Sequence[float], break
         console.print(Text(f"the best layout is the same at all {len(values)} values of {span}"))
         return
     console.print(Text(f"where the best layout changes, {span}\n", style="bold"))
-    console.print(Text(f"  up to {breakpoints[0].below:.12g}: {_answer(breakpoints[0].before)}"), soft_wrap=True)
+    console.print(Text(f"  up to {breakpoints[0].below:.6g}: {_answer(breakpoints[0].before)}"), soft_wrap=True)
     for position, change in enumerate(breakpoints, start=1):
-        until = f" up to {breakpoints[position].below:.12g}" if position < len(breakpoints) else ""
-        console.print(Text(f"  from {change.above:.12g}{until}: {_answer(change.after)}"), soft_wrap=True)
+        until = f" up to {breakpoints[position].below:.6g}" if position < len(breakpoints) else ""
+        console.print(Text(f"  from {change.above:.6g}{until}: {_answer(change.after)}"), soft_wrap=True)
     are_whole = all(isinstance(change.above, int) for change in breakpoints)
     within = "neighbouring whole numbers" if are_whole else f"within {BRACKET_RTOL:g} of each other, relatively"
     console.print(Text(f"\nboth sides of each change are proved optimal, {within}", style="green"))
@@ -179,13 +183,17 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
         return
     drawn = f"{robustness.samples:,} samples, seed {robustness.seed}"
     console.print(Text(f"step times and HBM use off by up to {robustness.noise:.3g}, {drawn}\n", style="bold"))
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("slice", "weights", "KV cache", "compute"):
-        table.add_column(column)
-    for column in ("TP", "$/1M", "best in", "has a plan in", "mean regret", "worst sampled", "worst possible"):
-        table.add_column(column, justify="right")
+    table = Fitted(
+        [
+            Column("slices"),
+            *columns("weights", "KV cache", "compute", "mode", "chunk", "TP", "batch", detail=True),
+            *columns("$/1M", "best in", right=True),
+            Column("plan in", right=True, detail=True),
+            *columns("mean regret", "worst sampled", "worst", right=True),
+        ]
+    )
     for survival in robustness.survivals:
-        table.add_row(*_survival_cells(survival))
+        table.add_row(_survival_cells(survival))
     console.print(table)
     best, safest = robustness.survivals[0], robustness.least_regret
     console.print(Text(f"the best plan stays the best in {best.best_share:.1%} of the samples; {_worst(best)}"))
@@ -207,14 +215,19 @@ def _survival_cells(survival: Survival) -> list[str]:
     plan = survival.plan
 
     def percent(share: float | None, missing: str) -> str:
-        return missing if share is None else f"{share:.1%}"
+        if share is None:
+            return missing
+        return f"{share:.1%}" if share < FACTOR_FROM else f"{1 + share:.3g} times"
 
     return [
-        f"{plan.chip} {plan.topology}",
+        decode_slices(plan),
         plan.weights,
         plan.kv_cache,
         plan.compute,
+        str(plan.mode),
+        "" if plan.chunk_tokens is None else str(plan.chunk_tokens),
         str(plan.tp),
+        str(plan.batch),
         dollars(plan.usd_per_million_output_tokens),
         f"{survival.best_share:.1%}",
         f"{survival.feasible_share:.1%}",

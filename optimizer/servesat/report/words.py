@@ -67,6 +67,21 @@ def pool(plan: Plan) -> str:
     return "none" if plan.prefill is None else f"{plan.prefill.slices} x {plan.prefill.chip} {plan.prefill.topology}"
 
 
+def decode_slices(plan: Plan) -> str:
+    """The slices that decode, as a cell of a table: `tpu-v5e 4x4`, `2 x tpu-v5e 4x4`."""
+    return _some(plan.slices, plan.chip, plan.topology)
+
+
+def pool_slices(plan: Plan) -> str:
+    """The slices of the prefill pool, as a cell of a table; empty without one."""
+    prefill = plan.prefill
+    return "" if prefill is None else _some(prefill.slices, prefill.chip, prefill.topology)
+
+
+def _some(slices: int, chip: str, topology: str) -> str:
+    return f"{chip} {topology}" if slices == 1 else f"{slices} x {chip} {topology}"
+
+
 def load(plan: Plan) -> str:
     """The capacity of a plan, and the share of it that is requested."""
     demand = "" if plan.load_fraction is None else f", of which {plan.load_fraction:.1%} are requested"
@@ -133,7 +148,9 @@ def relaxation(limit: Relaxation) -> str:
     if limit.relaxed_to is not None:
         return f"{change(Change(requirement=limit.requirement, key='', value=limit.relaxed_to))} {saves}"
     upgrade = RULES[limit.requirement].upgrade
-    return f"{upgrade} {saves} at most" if upgrade else f"no limit on {limit.requirement} {saves}"
+    if upgrade:
+        return f"{upgrade} {saves} at most"
+    return f"without {limit.requirement} a plan would cost {limit.saves_fraction:.1%} less"
 
 
 def excluded_because(summary: SliceSummary) -> str:

@@ -1,0 +1,94 @@
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from servesat.report.tables import Column, Fitted, columns
+from tests.cli.commands import CHAT, EXAMPLE, run
+from tests.helpers import ROOT
+
+
+def printed(table: Fitted, width: int) -> list[str]:
+    file = StringIO()
+    Console(file=file, width=width, highlight=False).print(table)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def plans() -> Fitted:
+    table = Fitted(
+        [Column("slices"), *columns("weights", "mode", detail=True), Column("$/1M", right=True)], "The best plans"
+    )
+    table.add_row(["tpu-v5e 4x4", "int8", "chunked", "$1.25"])
+    table.add_row(["h100-sxm 8x1", "int8", "interleaved", "$10.50"])
+    return table
+
+
+def test_a_table_that_fits_has_every_column() -> None:
+    assert printed(plans(), 60) == [
+        "",
+        "The best plans",
+        "",
+        "slices         weights   mode            $/1M",
+        "─────────────────────────────────────────────",
+        "tpu-v5e 4x4    int8      chunked        $1.25",
+        "h100-sxm 8x1   int8      interleaved   $10.50",
+        "",
+    ]
+
+
+def test_what_is_the_same_in_every_row_is_said_once() -> None:
+    assert printed(plans(), 40)[2:6] == [
+        "everywhere: weights int8",
+        "",
+        "slices         mode            $/1M",
+        "───────────────────────────────────",
+    ]
+
+
+def test_details_move_below_their_row_and_no_cell_is_cut_off() -> None:
+    assert printed(plans(), 30)[4:] == [
+        "slices           $/1M",
+        "─────────────────────",
+        "tpu-v5e 4x4     $1.25",
+        "    mode chunked",
+        "h100-sxm 8x1   $10.50",
+        "    mode interleaved",
+        "",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["solve", CHAT, "--top", "3", "--distinct", "chip"], ["gh200 1", "tpu-v6e 2x4", "$0.4837", "$0.6627"]),
+        (["solve", EXAMPLE, "--explain"], ["tpu-v5e 8x8", "$2.730"]),
+        (["frontier", CHAT], ["gb200 8x1", "$7.883"]),
+        (["whatif", CHAT, "--vary", "slo.tpot_ms=20,30"], ["tpu-v6e 2x4", "$0.6627"]),
+        (["whatif", CHAT, "--noise", "10%", "--samples", "20"], ["gh200 1", "$0.4837"]),
+        (["modes", CHAT], ["tpu-v6e 2x4", "$0.6675"]),
+        (["chips", "rank", "llama-3-8b"], ["a100-80gb-pcie", "$0.1269"]),
+        (["models"], ["deepseek-v3"]),
+        (["chips"], ["tpu-v5e"]),
+        (["prices", "--chip", "h100-sxm"], ["verda-2026-11", "0.8015"]),
+        (["batch", CHAT], ["gh200 1 (1 chip)", "$0.4837", "$2.290 an hour"]),
+        (["fleet", str(ROOT / "examples" / "fleet-starter.yaml")], ["tpu-v5e 2x4", "$736.64"]),
+    ],
+)
+def test_lines_are_no_wider_than_the_terminal_and_lose_neither_chip_nor_cost(
+    arguments: list[str], shown: list[str], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run(*arguments).stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    assert not [line for line in lines if line != line.rstrip()]
+    text = " ".join(" ".join(lines).split())
+    assert [one for one in shown if one not in text] == []
+
+
+def test_wide_prints_whole_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, run("models").stdout.splitlines())) <= 60
+    wide = run("models", "--wide").stdout.splitlines()
+    assert next(line for line in wide if line.startswith("id ")).split()[-1] == "kv_kb_per_token_bf16"
