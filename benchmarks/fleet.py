@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--periods", type=int, default=24)
     parser.add_argument("--time-limit", type=float, default=60.0)
     parser.add_argument(
-        "--shares", type=int, help="Every N-th workload still serves 40 % of its demand if a region is lost."
+        "--shares", type=int, help="Every N-th workload still serves 40 %% of its demand if a region is lost."
     )
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()

@@ -82,7 +82,6 @@ AT_100 = 2 + 0.0084 * 100
         ("stall", "slo.stall_ms", AT_100, AT_100 * 0.9999),
         ("throughput", "slo.min_tokens_per_s", 100 / AT_100 * 1e3, 100 / AT_100 * 1.0001e3),
         ("min_batch", "search.min_batch", 100, 101),
-        ("chips", "search.max_chips", 1, None),
         ("budget", "search.max_usd_per_hour", 1.0, 0.9999),
         # 2e9 bytes of weights, and 100 sequences of 1,100 tokens of 8,000 bytes: 2.88 of 1,000 GB
         ("hbm", "headroom", 1 - 2.88e-3, 1 - 2.8799e-3),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Requirement, Status, solve
+from servesat import Requirement, Status, answer, solve
 from servesat.candidates.requirements import RULES, mask_of
 from servesat.deployment.binding import LIMITS
 from tests.helpers import spec_of, toy_chip, toy_spec
@@ -59,6 +59,14 @@ def test_a_quota_of_nothing_binds() -> None:
     (relaxation,) = result.relaxations
     assert (relaxation.requirement, relaxation.relaxed_to) == ("quota", None)
     assert relaxation.saves_fraction == pytest.approx(0.5)
+
+
+def test_a_rule_that_nothing_relaxes_may_bind_but_saves_nothing() -> None:
+    """A step's chunk must keep up with the prompts that arrive: without that, prompts would not be processed."""
+    result = answer(toy_spec(search={"modes": ["chunked"], "chunk_tokens": [128]}), limits=True)
+    assert result.binding == (Requirement.CHUNK,)
+    assert result.relaxations == ()
+    assert Requirement.CHUNK not in {value.requirement for value in result.limit_values}
 
 
 def test_a_lower_limit_binds_that_the_next_smaller_batch_breaks() -> None:

@@ -209,16 +209,17 @@ def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
 
     The shape is [layouts, figures].
     """
-    slo, search, layouts = spec.slo, spec.search, pools.layouts
+    slo, layouts = spec.slo, pools.layouts
     figures = [slices_per_request_rate(spec, pools.prefill_busy_s) * layouts.usd_per_hour]
     figures += [(pools.prefill_violated & bit != 0).astype(np.float64) for bit in REQUIREMENT_BIT.values()]
     if slo.ttft_ms is not None or slo.e2e_ms is not None:
         figures += [pools.prefill_s, pools.transfer_s]
-    limits = (search.max_chips, search.max_usd_per_hour, search.quota or None, slo.min_tokens_per_s)
-    if any(limit is not None for limit in limits):
+    stated = [rule.shared for rule in RULES.values() if rule.shared is not None and rule.is_stated(spec)]
+    if stated or slo.min_tokens_per_s is not None:
         demand = spec.workload.requests_per_s
         count = np.ones(len(layouts)) if demand is None else slices_for_demand(spec, pools.prefill_busy_s)
         figures += [pools.prefill_busy_s, count * layouts.chips, count * layouts.usd_per_hour]
+        figures += [count * limit.of_slice for shared in stated for limit in shared(spec, layouts)]
     return np.column_stack(figures)
 
 

@@ -86,9 +86,10 @@ class Rule:
     it asks for it. A column meets it where its `figure` is at most the limit (`at_least`: at least), or where it is not
     `violated`. `largest_batch` and `smallest_batch` bound the batch of a layout, `shared` the slices of a plan.
 
-    `text` says it, with its `{limit}`. A correction may move the limit to `adjusted(figure)`, said as `correction` with
-    the new `{value}`, or with that rounded `{up}` or `{down}`; where that text is empty, no other limit would help.
-    `upgrade` is what a machine that meets it has more of. A margin is in `margin_unit`, or else in `unit`.
+    `text` says it, with its `{limit}`, that as a `{number}` with commas, or its `{quotas}`. A correction may move the
+    limit to `adjusted(figure)`, said as `correction` with the new `{value}`, or with that rounded `{up}` or `{down}`;
+    where that text is empty, no other limit would help. `upgrade` is what a machine that meets it has more of. A margin
+    is in `margin_unit`, or else in `unit`.
     """
 
     name: str
@@ -109,6 +110,11 @@ class Rule:
     adjusted: Callable[[float], float | int] = float
     upgrade: str = ""
 
+    @property
+    def can_be_relaxed(self) -> bool:
+        """Whether another value in the spec, or a machine with more, would meet it."""
+        return bool(self.correction or self.upgrade or self.shared)
+
     def limit(self, spec: Spec) -> float | None:
         """The limit that a spec states; None where it states none, or where it is not a number."""
         if self.figure is None:
@@ -127,7 +133,10 @@ class Rule:
         return self.text.format(limit=limit, number="" if limit is None else number(limit), quotas=quotas)
 
     def is_violated(self, spec: Spec, columns: Columns) -> Bools:
-        """Which columns violate it, of a spec that states it; shape [columns]."""
+        """Which columns violate it, of a spec that states it; shape [columns].
+
+        Raises TypeError for a rule with neither a figure and a limit nor a formula.
+        """
         if self.violated is not None:
             return self.violated(spec, columns)
         limit = self.limit(spec)

@@ -44,7 +44,7 @@ def _fetched(repository: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise CatalogueError(
-            f"{repository}: no such file or folder; to fetch it from the Hub, pip install 'servesat[hub]', "
+            f"{repository}: no such file or folder; to fetch it from the Hub, pip install '.[hub]', "
             f"or download its {CONFIG} and give its path"
         ) from None
     try:

@@ -1,6 +1,7 @@
 """The result of a deployment: its status, plan, margins and explanations.
 
-Requirements are named by text: those of the table (`candidates.requirements.Requirement`), and any that a user adds.
+Requirements are named by text, as in the table (`candidates.requirements.Requirement`), and parts of a search as in
+`questions.corrections.SearchRelaxation`.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,10 @@ TIGHT_RTOL = 1e-6
 """A limit with less slack than this share of it has none."""
 
 LIMITS = tuple(name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE)
-"""The requirements that a looser value could help."""
+"""The requirements that can bind."""
+
+RELAXABLE = tuple(name for name, rule in RULES.items() if rule.can_be_relaxed)
+"""Those that could be looser: by another value in the spec, or on a machine with more."""
 
 
 def binding_limits(
@@ -40,7 +43,7 @@ def relaxations(spec: Spec, columns: Columns, chosen: int) -> tuple[Relaxation, 
     usd = columns.usd_per_million
     cost = float(usd[chosen])
     found = []
-    for name in LIMITS:
+    for name in RELAXABLE:
         alone = np.flatnonzero(columns.violated == REQUIREMENT_BIT[name])
         least = float(usd[alone].min(initial=np.inf))
         if least * (1 + COST_TIE_RTOL) < cost:

@@ -43,7 +43,7 @@ FORMULAS = {
     "kv_cache_bytes": "B · values a token · (L_full · S + L_window · min(S, window)) · b_kv · copies",
     "hbm_bytes": "Y · M",
     "hbm_used_fraction": "(weights_bytes + kv_bytes(B)) / (Y · M)",
-    "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil(P / c) · tpot",
+    "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil((P - P_c) / c) · tpot",
     "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
     "ttft_ms": "t_prefill, and the transfer where there is one",
     "stall_ms": "the step; interleaved: the prefill where that is longer",

@@ -39,9 +39,9 @@ def solve(
     """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
 
     The spec is a path to a YAML file, a mapping with the same keys, or a Spec. No plan is a result too: its status
-    says why. `layouts` and `relaxed` restrict or relax the search as in `candidates.evaluate`; `batch` fixes the batch.
-    The margins of a relaxed requirement may then be negative. Raises SpecError when the spec is malformed, SolverError
-    when an answer fails its own proof.
+    says why. `layouts` and `relaxed` restrict or relax the search as in `candidates.evaluation.evaluate`, `batch` fixes
+    the batch. The margins of a relaxed requirement may then be negative. Raises SpecError when the spec is malformed,
+    SolverError when an answer fails its own proof.
     """
     spec = Spec.load(spec)
     start = time.perf_counter()

@@ -1,4 +1,8 @@
-"""Checks a fleet plan without a solver: recomputes the bill and verifies every limit in floating point."""
+"""Checks a fleet plan: recomputes the bill and verifies every limit in floating point.
+
+How replicas share their time over sizes is proposed by GLOP, and where slices stand by the packer; what they propose is
+verified here.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence

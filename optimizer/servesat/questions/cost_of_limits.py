@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from servesat.candidates.requirements import RULES, Kind, Requirement, mask_of
+from servesat.candidates.requirements import RULES, Requirement, mask_of
 from servesat.core.plan import Plan
 from servesat.core.result import LimitValue, Margin, Result
 from servesat.core.tolerances import COST_TIE_RTOL
@@ -20,7 +20,7 @@ def limit_values(spec: Spec, result: Result, settings: Settings) -> tuple[LimitV
     if result.plan is None:
         return ()
     margins = {margin.requirement: margin for margin in result.margins}
-    limits = [name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE and name in margins]
+    limits = [name for name, rule in RULES.items() if rule.can_be_relaxed and name in margins]
     return tuple(_value(spec, result.plan, margins[name], settings) for name in limits)
 
 

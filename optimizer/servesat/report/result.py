@@ -92,9 +92,10 @@ def _plan_table(plan: Plan) -> Table:
             else f" ({dollars(plan.usd_per_hour)} an hour, {chips(plan.chips)})",
         ),
     )
-    for bill in plan.bills:
-        if bill.cloud is not None or bill.instance is not None:
-            table.add_row("price", price(bill))
+    for line in dict.fromkeys(
+        price(bill) for bill in plan.bills if bill.cloud is not None or bill.instance is not None
+    ):
+        table.add_row("price", line)
     if plan.usd_per_request is not None and plan.usd_per_million_tokens is not None:
         each = f"{dollars(plan.usd_per_million_tokens)} per million tokens of prompt and output"
         table.add_row("", f"{dollars(plan.usd_per_request)} a request, {each}")
@@ -138,15 +139,16 @@ def _bar(fraction: float) -> str:
 def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     lines: list[RenderableType] = [Text("\nWhy", style="bold")]
     used = {margin.requirement: _used(margin) for margin in result.margins}
+    none_binds = "no limit is reached" if result.relaxations else "no limit binds"
     for requirement in result.binding:
         lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used[requirement]}"))
-    lines += [Text(relaxation(limit)) for limit in result.relaxations]
     if result.max_batch_binds:
         lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
     elif not result.binding and spec.workload.requests_per_s is not None:
-        lines.append(Text("no limit binds: these slices meet the demand, and none that cost less do"))
+        lines.append(Text(f"{none_binds}: these slices meet the demand, and none that cost less do"))
     elif not result.binding:
-        lines.append(Text(f"no limit binds: a larger batch would not cost less: {longest_term(plan)} takes the time"))
+        lines.append(Text(f"{none_binds}: a larger batch would not cost less: {longest_term(plan)} takes the time"))
+    lines += [Text(relaxation(limit)) for limit in result.relaxations]
     for summary in _next_smaller(result, plan):
         where = f"{summary.plan.topology} ({chips(summary.plan.chips)})"
         lines.append(Text(f"{where} is rejected: {excluded_because(summary)}"))

@@ -38,9 +38,11 @@ def mode(plan: Plan) -> str:
     """How a plan serves prompts."""
     if plan.prefill is not None:
         pool = plan.prefill
-        count = f"{pool.slices} slices of {pool.chip} {pool.topology}"
+        one = pool.slices == 1
+        count = "1 slice" if one else f"{pool.slices} slices"
         return (
-            f"disaggregated: {count} prefill (weights {pool.weights}, {plan.prefill_ms or 0.0:.1f} ms a prompt), "
+            f"disaggregated: {count} of {pool.chip} {pool.topology} {'prefills' if one else 'prefill'} "
+            f"(weights {pool.weights}, {plan.prefill_ms or 0.0:.1f} ms a prompt), "
             f"the KV cache moves in {plan.transfer_ms or 0.0:.1f} ms"
         )
     if plan.step_ms.prefill or plan.chunk_tokens is None:
@@ -131,7 +133,11 @@ def limit_value(value: LimitValue) -> str:
     if not value.saves_usd_per_million_output_tokens:
         return f"{value.requirement}: costs nothing, no plan without it is cheaper"
     saves = f"saves {value.saves_fraction:.1%}"
-    then = f", {' and '.join(value.then_binding)} binds" if value.then_binding else ""
+    then = (
+        f", {' and '.join(value.then_binding)} bind{'s' if len(value.then_binding) == 1 else ''}"
+        if value.then_binding
+        else ""
+    )
     if value.limit is None or value.relaxed_to is None:
         upgrade = RULES[value.requirement].upgrade
         what = f"{upgrade} {saves} at most" if upgrade else f"a plan without the limit {saves}"
@@ -148,9 +154,7 @@ def relaxation(limit: Relaxation) -> str:
     if limit.relaxed_to is not None:
         return f"{change(Change(requirement=limit.requirement, key='', value=limit.relaxed_to))} {saves}"
     upgrade = RULES[limit.requirement].upgrade
-    if upgrade:
-        return f"{upgrade} {saves} at most"
-    return f"without {limit.requirement} a plan would cost {limit.saves_fraction:.1%} less"
+    return f"{upgrade} {saves} at most" if upgrade else f"a larger {limit.requirement} {saves} at most"
 
 
 def excluded_because(summary: SliceSummary) -> str:

@@ -28,7 +28,7 @@ def instance_of(
         cost=np.array(cost),
         step=np.zeros(len(cost), dtype=np.int64),
         order=np.array(order or range(len(cost))),
-        violated=np.array(violated or [0] * len(cost), dtype=np.uint16),
+        violated=np.array(violated or [0] * len(cost), dtype=np.int64),
         tie=10,
     )
 
