@@ -6,8 +6,9 @@ from typing import get_args
 
 import pandas as pd
 import pytest
+import yaml
 
-from servesat import Spec, trace_frontier
+from servesat import Spec, solve, trace_frontier
 from servesat.cli.frontier import Axis
 from servesat.questions.pareto import AXES
 from servesat.report.frontier import TITLES
@@ -131,5 +132,14 @@ def test_the_axes_of_the_command_line_are_those_of_the_library() -> None:
 
 
 def test_what_leaves_disaggregated_plans_out_says_so() -> None:
+    best = solve({**yaml.safe_load(Path(CHAT).read_text()), "search": {"modes": ["disaggregated"]}}).plan
+    assert best is not None
+    cost = best.usd_per_million_output_tokens
     for arguments in (("frontier", CHAT), ("whatif", CHAT, "--noise", "10%", "--samples", "3")):
-        assert "disaggregated plans are left out" in run(*arguments).stderr
+        printed = " ".join(run(*arguments).stdout.split())
+        assert ", without disaggregated plans" in printed
+        assert f"disaggregated plans are left out: the best costs ${cost:.4f} per million" in printed
+        document = json.loads(run(*arguments, "--json").stdout)["left_out"]
+        assert document["modes"] == ["disaggregated"]
+        assert document["best"]["usd_per_million_output_tokens"] == cost
+    assert json.loads(run("frontier", EXAMPLE, "--json").stdout)["left_out"] is None

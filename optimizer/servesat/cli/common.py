@@ -76,12 +76,6 @@ def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
     return spec
 
 
-def note_left_out_modes(spec: "Spec") -> None:
-    """Note on standard error that disaggregated plans are left out of a question."""
-    if len(spec.in_one_pool().modes) < len(spec.modes):
-        tell("note: disaggregated plans are left out: there are too many pairs of pools to compare")
-
-
 def print_json(document: Any) -> None:
     """Print a JSON document."""
     from servesat.report.documents import dumps

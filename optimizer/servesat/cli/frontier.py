@@ -16,7 +16,6 @@ from servesat.cli.common import (
     Wide,
     console,
     load,
-    note_left_out_modes,
     print_json,
     tell,
 )
@@ -53,7 +52,6 @@ def frontier(
     """
     outputs = parse_outputs(out)
     loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
-    note_left_out_modes(loaded)
 
     from servesat.questions.pareto import trace_frontier
     from servesat.report import frontier as report

@@ -17,7 +17,6 @@ from servesat.cli.common import (
     Wide,
     console,
     load,
-    note_left_out_modes,
     print_json,
     tell,
 )
@@ -210,7 +209,6 @@ def _assess_robustness(base: "Spec", noise: float, samples: int, seed: int, as_j
     from servesat.report.progress import progress
     from servesat.report.whatif import print_robustness, robustness_document
 
-    note_left_out_modes(base)
     with progress("samples", samples) as on_progress:
         robustness = assess_robustness(base, noise, samples=samples, seed=seed, on_progress=on_progress)
     if as_json:

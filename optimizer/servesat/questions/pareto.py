@@ -25,6 +25,7 @@ from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
+from servesat.questions.one_pool import LeftOut, in_one_pool
 from servesat.spec.spec import Spec
 
 RESOLUTION = 1e-9
@@ -42,8 +43,8 @@ class By(StrEnum):
 class Frontier:
     """The non-dominated plans, sorted by the first axis; none when the spec is infeasible.
 
-    `compared` is the number of feasible plans: every batch of every layout that satisfies the spec. `conflict` is as in
-    `Result`.
+    `compared` is the number of feasible plans: every batch of every layout that satisfies the spec. `left_out` says
+    which modes were not compared. `conflict` is as in `Result`.
     """
 
     status: Status
@@ -51,6 +52,7 @@ class Frontier:
     by: By | None
     points: tuple[Plan, ...]
     compared: int
+    left_out: LeftOut | None
     conflict: tuple[tuple[str, ...], ...] | None = None
     solve_s: float
 
@@ -94,7 +96,8 @@ def trace_frontier(
     not in AXES, or not two or three.
     """
     start = time.perf_counter()
-    spec, axes = Spec.load(spec).in_one_pool(), _checked_axes(axes)
+    axes = _checked_axes(axes)
+    spec, left_out = in_one_pool(Spec.load(spec), settings)
     if "ttft_ms" in axes and Mode.DECODE_ONLY in spec.modes:
         raise SpecError("axis 'ttft_ms': decode_only has no first token; give prompt_tokens and output_tokens")
     if by is not None and by not in list(By):
@@ -108,6 +111,7 @@ def trace_frontier(
             by=None if by is None else By(by),
             points=(),
             compared=0,
+            left_out=left_out,
             conflict=minimal_conflicts(breakpoints),
             solve_s=time.perf_counter() - start,
         )
@@ -126,6 +130,7 @@ def trace_frontier(
         by=None if by is None else By(by),
         points=points,
         compared=compared,
+        left_out=left_out,
         solve_s=time.perf_counter() - start,
     )
 

@@ -18,6 +18,7 @@ from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.k_best import row_of
+from servesat.questions.one_pool import LeftOut, in_one_pool
 from servesat.spec.spec import Spec
 
 MAX_RIVALS = 10
@@ -45,7 +46,8 @@ class Robustness:
     """The answer to a spec, with its layout and its rivals under errors of at most ±`noise`.
 
     `survivals` starts with the best plan's layout; others follow by how often they are best. `least_regret` is the
-    layout with the lowest worst regret; None where every layout has an error that leaves it without a plan.
+    layout with the lowest worst regret; None where every layout has an error that leaves it without a plan. `left_out`
+    says which modes were not compared.
     """
 
     result: Result
@@ -54,6 +56,7 @@ class Robustness:
     seed: int
     survivals: tuple[Survival, ...]
     least_regret: Survival | None
+    left_out: LeftOut | None
 
 
 def assess_robustness(
@@ -77,10 +80,12 @@ def assess_robustness(
         raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
     if samples < 1:
         raise SpecError(f"samples = {samples}: expected at least 1")
-    spec = Spec.load(spec).in_one_pool()
+    spec, left_out = in_one_pool(Spec.load(spec), settings)
     result = solve(spec, settings)
     if result.plan is None:
-        return Robustness(result=result, noise=noise, samples=samples, seed=seed, survivals=(), least_regret=None)
+        return Robustness(
+            result=result, noise=noise, samples=samples, seed=seed, survivals=(), least_regret=None, left_out=left_out
+        )
     layouts = enumerate_layouts(spec)
     can_be_feasible = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
     layouts = layouts.take(np.flatnonzero(can_be_feasible))
@@ -113,6 +118,7 @@ def assess_robustness(
         seed=seed,
         survivals=tuple(map(survival, [best, *_rivals(layouts, usd, statistics, best)])),
         least_regret=survival(safest) if np.isfinite(worst[safest]) else None,
+        left_out=left_out,
     )
 
 

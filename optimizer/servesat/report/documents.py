@@ -8,6 +8,7 @@ from typing import Any
 from servesat.core.plan import Plan
 from servesat.core.result import Correction, Margin, Result, SliceSummary
 from servesat.deployment.verification import Verification
+from servesat.questions.one_pool import LeftOut
 from servesat.report.words import excluded_because
 
 
@@ -43,6 +44,14 @@ def correction_document(correction: Correction) -> dict[str, Any]:
     """A correction: its first change, a second change under `and`, and the plan under them."""
     first, *others = [asdict(change) for change in correction.changes]
     return {**first, "and": others, "plan": plan_document(correction.plan)}
+
+
+def left_out_document(left_out: LeftOut | None) -> dict[str, Any] | None:
+    """The modes that a question leaves out, and the best plan in them."""
+    if left_out is None:
+        return None
+    best = None if left_out.best is None else plan_document(left_out.best)
+    return {"modes": list(map(str, left_out.modes)), "best": best}
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, number
 from servesat.questions.pareto import Frontier
 from servesat.report.charts import Chart, Frame, Series
-from servesat.report.documents import plan_document
+from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import chips, conflict, decode_slices
+from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out
 from servesat.spec.spec import Spec
 
 MAX_ROWS = 60
@@ -36,6 +36,7 @@ def frontier_document(frontier: Frontier) -> dict[str, Any]:
         "axes": list(frontier.axes),
         "by": None if frontier.by is None else str(frontier.by),
         "compared": frontier.compared,
+        "left_out": left_out_document(frontier.left_out),
         "conflict": None if frontier.conflict is None else [list(map(str, members)) for members in frontier.conflict],
         "solve_s": frontier.solve_s,
         "points": [plan_document(point) for point in frontier.points],
@@ -45,9 +46,11 @@ def frontier_document(frontier: Frontier) -> dict[str, Any]:
 def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
     """Print the points of a frontier, or why there are none."""
     if not frontier.points:
-        console.print(Text("infeasible: no plan satisfies every requirement", style="red"))
+        where = " in one pool" if frontier.left_out is not None else ""
+        console.print(Text(f"infeasible: no plan{where} satisfies every requirement", style="red"))
         for members in frontier.conflict or ():
             console.print(Text(f"  {conflict(members, spec)}"))
+        _print_left_out(console, frontier)
         return
     shown = _thinned(frontier.points)
     whole = shown[0].mode is not Mode.DECODE_ONLY
@@ -82,11 +85,18 @@ def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
         console.print(Text(f"{len(shown)} of {len(frontier.points)} points shown; --json or --out has them all"))
     console.print(
         Text(
-            f"exact: {len(frontier.points)} of {frontier.compared:,} plans within the limits are beaten by no other "
+            f"exact: {len(frontier.points)} of {frontier.compared:,} plans"
+            f"{' in one pool' if frontier.left_out is not None else ''} within the limits are beaten by no other "
             f"({frontier.solve_s:.2f} s)",
             style="green",
         )
     )
+    _print_left_out(console, frontier)
+
+
+def _print_left_out(console: Console, frontier: Frontier) -> None:
+    if frontier.left_out is not None:
+        console.print(Text(best_left_out(frontier.left_out)))
 
 
 def _thinned(points: Sequence[Plan]) -> list[Plan]:
@@ -98,7 +108,8 @@ def _thinned(points: Sequence[Plan]) -> list[Plan]:
 
 def _title(spec: Spec, frontier: Frontier) -> str:
     each = f", for each {frontier.by}" if frontier.by else ""
-    return f"{spec.model.name}, frontier of {', '.join(TITLES[axis] for axis in frontier.axes)}{each}"
+    figures = ", ".join(TITLES[axis] for axis in frontier.axes)
+    return f"{spec.model.name}, frontier of {figures}{each}{left_out(frontier.left_out)}"
 
 
 def frontier_chart(spec: Spec, frontier: Frontier) -> Chart:

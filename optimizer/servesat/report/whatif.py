@@ -14,9 +14,9 @@ from servesat.core.result import Result
 from servesat.questions.breakpoints import BRACKET_RTOL, Breakpoint
 from servesat.questions.robustness import Robustness, Survival
 from servesat.questions.whatif import Question, Swing, swings, value_text
-from servesat.report.documents import plan_document
+from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import decode_slices, pool
+from servesat.report.words import best_left_out, decode_slices, left_out, pool
 
 FACTOR_FROM = 10.0
 """A regret from which it is shown as a factor: `80 times` rather than `7900%`."""
@@ -171,6 +171,7 @@ def robustness_document(robustness: Robustness) -> dict[str, Any]:
         "noise": robustness.noise,
         "samples": robustness.samples,
         "seed": robustness.seed,
+        "left_out": left_out_document(robustness.left_out),
         "layouts": [asdict(survival) for survival in robustness.survivals],
         "least_regret": None if robustness.least_regret is None else asdict(robustness.least_regret),
     }
@@ -182,7 +183,8 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
         console.print(Text(f"{robustness.result.status}: there is no plan to try", style="red"))
         return
     drawn = f"{robustness.samples:,} samples, seed {robustness.seed}"
-    console.print(Text(f"step times and HBM use off by up to {robustness.noise:.3g}, {drawn}\n", style="bold"))
+    title = f"step times and HBM use off by up to {robustness.noise:.0%}, {drawn}{left_out(robustness.left_out)}"
+    console.print(Text(title, style="bold"))
     table = Fitted(
         [
             Column("slices"),
@@ -203,6 +205,8 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
         console.print(Text("no layout has a smaller worst regret", style="green"))
     else:
         console.print(Text(f"the least worst regret, {safest.worst_regret:.1%}: {_plan(safest.plan)}"))
+    if robustness.left_out is not None:
+        console.print(Text(best_left_out(robustness.left_out)))
 
 
 def _worst(survival: Survival) -> str:

@@ -7,6 +7,7 @@ from servesat.candidates.requirements import RULES, Requirement
 from servesat.core.plan import Bill, Plan
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.core.result import Change, LimitValue, Margin, Relaxation, SliceSummary
+from servesat.questions.one_pool import LeftOut
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
 
@@ -155,6 +156,20 @@ def relaxation(limit: Relaxation) -> str:
         return f"{change(Change(requirement=limit.requirement, key='', value=limit.relaxed_to))} {saves}"
     upgrade = RULES[limit.requirement].upgrade
     return f"{upgrade} {saves} at most" if upgrade else f"a larger {limit.requirement} {saves} at most"
+
+
+def left_out(what: LeftOut | None) -> str:
+    """What a question leaves out, for its title: `, without disaggregated plans`; empty if nothing."""
+    return "" if what is None else f", without {' and '.join(what.modes)} plans"
+
+
+def best_left_out(what: LeftOut) -> str:
+    """The best plan that a question leaves out, as a sentence."""
+    modes = " and ".join(what.modes)
+    if what.best is None:
+        return f"{modes} plans are left out: there is none within the limits"
+    cost = dollars(what.best.usd_per_million_output_tokens)
+    return f"{modes} plans are left out: the best costs {cost} per million output tokens (servesat solve, or modes)"
 
 
 def excluded_because(summary: SliceSummary) -> str:
