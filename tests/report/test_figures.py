@@ -97,8 +97,8 @@ def test_images(tmp_path: Path, ending: str, magic: bytes) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (["pareto", "--out", "x.gif"], 1, "cannot draw a '.gif' file; expected .html, .png, .svg, .pdf"),
-        (["pareto", "--out", "none/x.html"], 1, "none/x.html: cannot be written"),
+        (["pareto", "--out", "x.gif"], 2, "--out x.gif: expected a file that ends in .html, .png, .svg, .pdf"),
+        (["pareto", "--out", "none/x.html"], 2, "--out none/x.html: there is no folder none"),
         (["pareto", "--out", "x.html", "--contexts", "1,a"], 1, "--contexts '1,a': expected whole numbers"),
         (["pareto", "--out", "x.html", "--contexts", "0"], 1, "workload.context_tokens = 0: expected at least 1"),
         (["pareto", "--out", "x.html", "--topology", "4x5"], 1, "'4x5' is not offered"),

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from contextlib import closing
-from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from servesat.cli.common import INTERRUPTED, AsJson, Wide, console, tell
+from servesat.cli.outputs import parse_outputs
 
 if TYPE_CHECKING:
     from servesat.core.journal import Journal, Memory
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def batch(
     specs: Annotated[list[str], typer.Argument(metavar="DIR|GLOB...", help="Folders, patterns, or files of specs.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a table with a row per spec: .csv, .parquet or .json.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write a table with a row per spec: .csv, .parquet, .json; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run of --out that was cut off.")] = False,
     time_limit: Annotated[
@@ -37,21 +38,20 @@ def batch(
     from servesat.report.progress import progress
     from servesat.runs.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
 
-    if out is not None and (out.suffix not in TABLES or not isdir(out.parent) or isdir(out)):
-        raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(TABLES)}, in a folder")
-    if resume and out is None:
+    outputs = parse_outputs(out, TABLES)
+    if resume and not outputs.tables:
         raise typer.BadParameter("--resume: give the --out of the run that was cut off")
     job = Batch(tuple(spec_files(specs)), time_limit)
     total = len(job.paths)
-    with closing(Memory() if out is None else Journal(out, QUESTION, resume=resume)) as store:
+    with closing(Journal(outputs.tables[0], QUESTION, resume=resume) if outputs.tables else Memory()) as store:
         pending = job.pending(store)
         if resume:
             tell(f"going on: {total - len(pending):,} of {total:,} specs have an answer that stands")
         with progress("specs", total, total - len(pending)) as on_progress:
             complete = job.run(store, pending, workers, on_progress)
-        if out is not None and complete:
-            write_table(out, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
-            tell(f"wrote {out}")
+        for path in outputs.tables if complete else ():
+            write_table(path, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
+            tell(f"wrote {path}")
         try:
             counts = _report(job, store, as_json)
         finally:  # the table is written even if printing fails

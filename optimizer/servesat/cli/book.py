@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from servesat.cli.common import AsJson, Wide, console, print_json, tell
+from servesat.cli.common import AsJson, Wide, console, print_json
+from servesat.cli.outputs import parse_outputs
 
 
 def book(as_json: AsJson = False, wide: Wide = False) -> None:
@@ -22,7 +23,10 @@ def figure(
     kind: Annotated[
         Literal["pareto", "breakdown"], typer.Argument(help="Throughput against latency, or the parts of a step.")
     ],
-    out: Annotated[Path, typer.Option(help="The file to write: .html (with a slider), .png, .svg or .pdf.")],
+    out: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="The file to write: .html (with a slider), .png, .svg or .pdf; repeatable."),
+    ],
     model: Annotated[str, typer.Option(help="A model's id, or the path of a file.")] = "llama-3-70b",
     chip: Annotated[str, typer.Option(help="A chip's id, or the path of a file.")] = "tpu-v5e",
     topology: Annotated[
@@ -38,9 +42,10 @@ def figure(
     price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
 ) -> None:
     """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
-    from servesat.report.charts import draw
+    from servesat.report.charts import FIGURES, draw
     from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
 
+    outputs = parse_outputs(out, FIGURES)
     spec, assignment, tokens = read_layout(
         model=model,
         chip=chip,
@@ -53,5 +58,6 @@ def figure(
         price=price,
     )
     chart = (pareto_chart if kind == "pareto" else breakdown_chart)(spec, assignment, tokens, max_batch)
-    draw(chart, out)
-    tell(f"wrote {out}")
+    for path in outputs.figures:
+        draw(chart, path)
+    outputs.report_written()

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, Wide, console, print_json, tell
+from servesat.cli.outputs import OutFigure, parse_outputs
 
 
 class _Shelf(TyperGroup):
@@ -108,14 +109,16 @@ def rank_chips(
     price_book: PriceBookName = None,
     region: Region = None,
     purchase: Purchase = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .html, .png, .svg or .pdf.")] = None,
+    out: OutFigure = None,
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
     """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan."""
     from servesat.catalogue.load import chip_ids, load_model
     from servesat.questions.chip_ranking import ranked_chips
+    from servesat.report.charts import FIGURES
 
+    outputs = parse_outputs(out, FIGURES)
     native = load_model(model).native
     weights = weights or (native.dtype if native else "int8")
     prices = {"price_book": price_book, "region": region, "purchase": purchase}
@@ -132,11 +135,12 @@ def rank_chips(
         tell(f"note: chips without a price are left out: {', '.join(unpriced)}")
     from servesat.report.ranking import print_ranking, rank_chart, rank_document
 
-    if out is not None:
+    if outputs.figures:
         from servesat.report.tornado import draw_tornado
 
-        draw_tornado(rank_chart(question, ranked), out)
-        tell(f"wrote {out}")
+        for path in outputs.figures:
+            draw_tornado(rank_chart(question, ranked), path)
+        outputs.report_written()
     if as_json:
         _print(rank_document(ranked), as_json=True)
     else:

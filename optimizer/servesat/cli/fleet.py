@@ -1,12 +1,12 @@
 """The command `servesat fleet`."""
 
-from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from servesat.cli.common import EXIT_CODES, AsJson, Wide, console, print_json, tell
+from servesat.cli.outputs import parse_outputs
 
 if TYPE_CHECKING:
     from servesat.fleet.plan import FleetResult
@@ -36,7 +36,8 @@ def fleet(
         float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; default: 300.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html).")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html); repeatable."),
     ] = None,
 ) -> None:
     """Plan a fleet: the cheapest replicas for every workload, region, purchase and period, proved.
@@ -48,8 +49,7 @@ def fleet(
     from servesat.report.fleet_files import WRITTEN
     from servesat.report.progress import doing
 
-    if out is not None and (out.suffix not in WRITTEN or not isdir(out.parent) or isdir(out)):
-        raise typer.BadParameter(f"--out {out}: expected a file that ends in {', '.join(WRITTEN)}, in a folder")
+    parse_outputs(out, WRITTEN)
     if earlier is None and (max_changes is not None or usd_per_change is not None):
         raise typer.BadParameter("--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json")
     with doing() as on_progress:
@@ -63,19 +63,20 @@ def fleet(
             on_progress=on_progress,
         )
     comparison = compared(result, time_limit_s=time_limit) if compare else None
-    _report(result, comparison, out, as_json)
+    _report(result, comparison, out or [], as_json)
     raise typer.Exit(EXIT_CODES[result.status])
 
 
-def _report(result: "FleetResult", comparison: "Comparison | None", out: Path | None, as_json: bool) -> None:
-    """Write the file, if there is a plan, and print the result."""
-    if out is not None and EXIT_CODES[result.status] == 0:
-        from servesat.report.fleet_files import write_fleet
+def _report(result: "FleetResult", comparison: "Comparison | None", out: list[Path], as_json: bool) -> None:
+    """Write the files, if there is a plan, and print the result."""
+    from servesat.report.fleet_files import write_fleet
 
-        write_fleet(result, comparison, out)
-        tell(f"wrote {out}")
-    elif out is not None:
-        tell(f"note: {out} is not written: the result is {result.status}")
+    for path in out:
+        if EXIT_CODES[result.status] == 0:
+            write_fleet(result, comparison, path)
+            tell(f"wrote {path}")
+        else:
+            tell(f"note: {path} is not written: the result is {result.status}")
     if as_json:
         from servesat.report.fleet_document import fleet_document
 

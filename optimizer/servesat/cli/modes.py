@@ -1,8 +1,5 @@
 """The command `servesat modes`."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from servesat.cli.common import (
@@ -17,15 +14,12 @@ from servesat.cli.common import (
     load,
     print_json,
 )
-from servesat.cli.outputs import parse_outputs
+from servesat.cli.outputs import OutFigure, parse_outputs
 
 
 def modes(
     spec: SpecPath,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw the modes over the ratio of prompt to output: .html, .svg, …"),
-    ] = None,
+    out: OutFigure = None,
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
@@ -37,19 +31,21 @@ def modes(
 
     Exit codes: 0 some mode has a plan, 1 an error, 2 a usage error, 3 no mode has a plan.
     """
-    outputs = parse_outputs([out] if out is not None else None)
-    if outputs.tables:
-        raise typer.BadParameter(f"--out {out}: expected a figure; --json prints the table")
+    from servesat.report.charts import FIGURES
+
+    outputs = parse_outputs(out, FIGURES)
     loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
 
     from servesat.questions.mode_comparison import compare_modes, crossover
     from servesat.report import modes as report
 
     results = compare_modes(loaded)
-    if out is not None:
+    if outputs.figures:
         from servesat.report.charts import draw
 
-        draw(report.crossover_chart(loaded, crossover(loaded)), out)
+        chart = report.crossover_chart(loaded, crossover(loaded))
+        for path in outputs.figures:
+            draw(chart, path)
         outputs.report_written()
     if as_json:
         print_json(report.modes_document(results))

@@ -1,5 +1,6 @@
 """The `--out` files of a command: tables and figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
@@ -17,6 +18,11 @@ Out = Annotated[
 ]
 
 
+OutFigure = Annotated[
+    list[Path] | None, typer.Option("--out", metavar="FILE", help="Draw it: .html, .svg, .png or .pdf; repeatable.")
+]
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Files to write, by kind."""
@@ -30,19 +36,22 @@ class Outputs:
             tell(f"wrote {path}")
 
 
-def parse_outputs(paths: list[Path] | None) -> Outputs:
-    """Sort files by kind. Raises BadParameter for a path that cannot be written, or that is given twice."""
+def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = ()) -> Outputs:
+    """Sort files by kind; a command may write only some `endings`.
+
+    Raises BadParameter for a path that cannot be written, or that is given twice.
+    """
     from servesat.report.charts import FIGURES
     from servesat.report.files import TABLES
 
-    paths = paths or []
+    paths, endings = paths or [], endings or (*TABLES, *FIGURES)
     for path in paths:
         if isdir(path):
             raise typer.BadParameter(f"--out {path}: is a folder, expected a file")
         if paths.count(path) > 1:
             raise typer.BadParameter(f"--out {path}: is given twice")
-        if path.suffix not in (*TABLES, *FIGURES):
-            raise typer.BadParameter(f"--out {path}: expected a file that ends in {', '.join((*TABLES, *FIGURES))}")
+        if path.suffix not in endings:
+            raise typer.BadParameter(f"--out {path}: expected a file that ends in {', '.join(endings)}")
         if not isdir(path.parent):
             raise typer.BadParameter(f"--out {path}: there is no folder {path.parent}")
     return Outputs(
