@@ -14,7 +14,7 @@ TIME_ROW_SCALE = 1e3
 MIN_TIME_SHARE = 1e-6
 """Minimum share of the fastest replica's time that a size with a positive demand takes: solvers are no more exact."""
 
-MIN_RELATIVE_DEMAND = 1e-9
+MIN_RELATIVE_DEMAND = 1e-12
 """Demand of a size that is modelled at least, relative to the largest: its inverse is a coefficient."""
 
 SizeRates = tuple[float, ...]
