@@ -69,6 +69,15 @@ def test_a_rule_that_nothing_relaxes_may_bind_but_saves_nothing() -> None:
     assert Requirement.CHUNK not in {value.requirement for value in result.limit_values}
 
 
+def test_what_nobody_has_measured_is_no_saving() -> None:
+    """Int4 weights would be cheaper, but nobody knows what the model loses, so no limit on the loss allows them."""
+    spec = spec_of(
+        model="gemma-3-27b",
+        search={"chips": ["h100-sxm"], "weights": ["bf16", "int4"], "kv_cache": ["bf16"], "max_quality_loss": 0.01},
+    )
+    assert Requirement.QUALITY not in {relaxation.requirement for relaxation in solve(spec).relaxations}
+
+
 def test_a_lower_limit_binds_that_the_next_smaller_batch_breaks() -> None:
     # the step grows with the batch, so tpot allows 100 and no more; at 99 too few sequences are served
     free = toy_spec(toy_chip(), search={"modes": ["decode_only"], "max_batch": 100})

@@ -7,6 +7,7 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, Requirement, is_relaxed
+from servesat.core.arrays import Floats
 from servesat.core.result import Margin, Relaxation
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.spec.spec import Spec
@@ -44,7 +45,7 @@ def relaxations(spec: Spec, columns: Columns, chosen: int) -> tuple[Relaxation, 
     cost = float(usd[chosen])
     found = []
     for name in RELAXABLE:
-        alone = np.flatnonzero(columns.violated == REQUIREMENT_BIT[name])
+        alone = np.flatnonzero((columns.violated == REQUIREMENT_BIT[name]) & np.isfinite(_figures(spec, columns, name)))
         least = float(usd[alone].min(initial=np.inf))
         if least * (1 + COST_TIE_RTOL) < cost:
             tied = alone[usd[alone] <= least * (1 + COST_TIE_RTOL)]
@@ -90,8 +91,14 @@ def _least_change(spec: Spec, columns: Columns, name: str, rows: np.ndarray) -> 
     rule = RULES[name]
     if rule.figure is None:
         return None
-    figures = np.asarray(rule.figure(spec, columns), dtype=np.float64)[rows]
+    figures = _figures(spec, columns, name)[rows]
     figure = float(figures.max() if rule.at_least else figures.min())
     if name == Requirement.HBM and figure > 1:
         return None  # more memory than the chips have
     return rule.adjusted(figure)
+
+
+def _figures(spec: Spec, columns: Columns, name: str) -> Floats:
+    """The figure of each column that a limit is about, 0 for a limit without one; infinite where it is not known."""
+    figure = RULES[name].figure
+    return np.zeros(len(columns)) if figure is None else np.asarray(figure(spec, columns), dtype=np.float64)
