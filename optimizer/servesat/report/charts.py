@@ -3,7 +3,7 @@
 A chart has a frame for each position of a slider: an HTML page shows them in turn, an image as panels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, floor, log10
@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from servesat.core.errors import ServesatError
 from servesat.core.writing import write_bytes
+from servesat.report.colours import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (
-    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf",
-    "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#003f5c", "#00b894",
-)  # fmt: skip
 IMAGES = (".png", ".svg", ".pdf")
 
 PLAIN_TEXT: Literal["text.parse_math"] = "text.parse_math"
@@ -29,7 +26,10 @@ PLAIN_TEXT: Literal["text.parse_math"] = "text.parse_math"
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line through points, or the points alone, with a hover text for each point."""
+    """A line through points, in steps or straight, or the points alone, with a hover text for each point.
+
+    `colour` is the next one of the figure's if it is empty. `labels` stand beside the points.
+    """
 
     name: str
     x: Sequence[float]
@@ -37,6 +37,11 @@ class Series:
     hover: Sequence[str]
     dashed: bool = False
     points: bool = False
+    steps: bool = False
+    star: bool = False
+    colour: str = ""
+    width: float = 2.0
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,7 @@ def _write_html(chart: Chart, path: Path) -> None:
     for number, frame in enumerate(chart.frames):
         for line, series in enumerate(frame.series):
             frame_of_trace.append(number)
-            trace = _scatter(series, COLOURS[line % len(COLOURS)])
+            trace = _scatter(series, series.colour or COLOURS[line % len(COLOURS)])
             figure.add_trace(go.Scatter(**trace, visible=number == chart.first_frame))
     layouts = [_decorations(chart, frame) for frame in chart.frames]
     steps = [
@@ -132,8 +137,13 @@ def _scatter(series: Series, colour: str) -> dict[str, Any]:
         "text": list(series.hover),
         "hovertemplate": "%{text}<extra>" + series.name + "</extra>",
         "mode": "lines" if len(series.x) > 1 and not series.points else "markers",
-        "marker": {"color": colour, "size": 6},
-        "line": {"color": colour, "width": 2.5, "dash": "dot" if series.dashed else "solid"},
+        "marker": {"color": colour, "size": 14 if series.star else 6, "symbol": "star" if series.star else "circle"},
+        "line": {
+            "color": colour,
+            "width": 1.25 * series.width,
+            "dash": "dot" if series.dashed else "solid",
+            "shape": "hv" if series.steps else "linear",
+        },
     }
 
 
@@ -162,7 +172,21 @@ def _decorations(chart: Chart, frame: Frame) -> dict[str, Any]:
         shapes.append({**line, "x0": frame.rule_at, "x1": frame.rule_at, **full_height})
         anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.3 else "left"
         notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom", "xanchor": anchor}))
+    notes += [_label(chart, *labelled) for series in frame.series for labelled in _labelled(series) if labelled[2]]
     return {"shapes": shapes, "annotations": notes}
+
+
+def _labelled(series: Series) -> Iterator[tuple[float, float, str]]:
+    """The points of a series that have a label, if any do."""
+    yield from zip(series.x, series.y, series.labels, strict=bool(series.labels))
+
+
+def _label(chart: Chart, x: float, y: float, text: str) -> dict[str, Any]:
+    """A plotly annotation beside a point, on the side with more room."""
+    right = _fraction_of_x_axis(chart, x) > 0.7
+    at = {"x": log10(x) if chart.log_x else x, "y": log10(y) if chart.log_y else y, "xref": "x", "yref": "y"}
+    side = {"xanchor": "right" if right else "left", "xshift": -8 if right else 8, "yshift": 8}
+    return {**at, **side, "text": text, "showarrow": False, "font": {"size": 12}}
 
 
 def _fraction_of_x_axis(chart: Chart, at: float) -> float:
@@ -219,18 +243,25 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for line, series in enumerate(frame.series):
-        dash, colour = ":" if series.dashed else "-", COLOURS[line % len(COLOURS)]
-        marker, dash = ("o", "") if series.points else ("", dash)
+        dash, colour = ":" if series.dashed else "-", series.colour or COLOURS[line % len(COLOURS)]
+        marker, dash = ("*" if series.star else "o", "") if series.points else ("", dash)
         panel.plot(
             series.x,
             series.y,
             label=series.name,
             color=colour,
             linestyle=dash,
-            linewidth=2,
+            linewidth=series.width,
             marker=marker,
-            markersize=4,
+            markersize=14 if series.star else 4,
+            drawstyle="steps-post" if series.steps else "default",
         )
+        for x, y, text in _labelled(series):
+            to_the_left = _fraction_of_x_axis(chart, x) > 0.7
+            panel.annotate(
+                text, (x, y), (-6 if to_the_left else 6, 5), textcoords="offset points", fontsize=9,
+                ha="right" if to_the_left else "left",
+            )  # fmt: skip
     panel.set(xscale="log" if chart.log_x else "linear", yscale="log" if chart.log_y else "linear")
     for axis, log, span in ((panel.xaxis, chart.log_x, chart.x_range), (panel.yaxis, chart.log_y, chart.y_range)):
         if log:

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
 from io import StringIO
-from math import ceil, sqrt
+from itertools import accumulate
+from math import ceil, fsum, sqrt
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from servesat.fleet.instance import WorkloadDemand
 from servesat.fleet.placement_map import PlacementMap
 from servesat.fleet.policies import Comparison
 from servesat.fleet.result import FleetResult
-from servesat.report.charts import COLOURS
+from servesat.report.colours import COLOURS
 from servesat.report.fleet import print_fleet
 from servesat.report.fleet_document import size_shares
 
@@ -33,7 +34,10 @@ MAX_CHIP_WIDTH = 40.0
 """Pixels."""
 
 MARGIN = 200
-"""Pixels, both sides together."""
+"""Pixels, above and below together, and half of that beside."""
+
+LEGEND_BELOW = {"orientation": "h", "y": -0.2}
+"""Beside a figure a legend would be cut off on a narrow screen."""
 
 LETTER_WIDTH = 6.5
 """Pixels."""
@@ -41,7 +45,7 @@ LETTER_WIDTH = 6.5
 
 def fleet_page(result: FleetResult, comparison: Comparison | None) -> str:
     """One self-contained page of HTML."""
-    recorder = Console(record=True, width=160, file=StringIO(), highlight=False, markup=False)
+    recorder = Console(record=True, width=130, file=StringIO(), highlight=False, markup=False)
     print_fleet(recorder, result, comparison)
     tables = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     workloads = result.instance.workloads
@@ -52,7 +56,11 @@ def fleet_page(result: FleetResult, comparison: Comparison | None) -> str:
         *by_size,
         *(_placement_figure(placement, colours) for placement in result.placement_maps if placement.placed),
     ]
-    charts = [figure.to_html(full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(figures)]
+    responsive = {"responsive": True}
+    charts = [
+        figure.to_html(full_html=False, include_plotlyjs=number == 0, config=responsive)
+        for number, figure in enumerate(figures)
+    ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>servesat fleet</title></head>'
         f"<body>{''.join(charts)}{tables}</body></html>\n"
@@ -60,22 +68,40 @@ def fleet_page(result: FleetResult, comparison: Comparison | None) -> str:
 
 
 def _over_time(result: FleetResult, colours: Mapping[str, str]) -> "go.Figure":
-    """The chips of each workload over the periods, stacked."""
+    """The chips of each workload over the hours, stacked, and what all workloads ask for together as a line."""
     import plotly.graph_objects as go
 
     figure, chips = go.Figure(), _chips_by_workload(result)
     max_chips = max(map(sum, zip(*chips.values(), strict=True)))
+    hours = result.instance.hours
+    starts = list(accumulate(hours, initial=0.0))
     for name, counts in chips.items():
-        figure.add_trace(
-            go.Bar(x=list(range(len(counts))), y=counts, name=escape(name), marker={"color": colours[name]})
-        )
+        figure.add_bar(
+            x=starts[:-1], y=counts, width=list(hours), offset=0, name=escape(name), marker={"color": colours[name]},
+            customdata=list(range(len(hours))), hovertemplate="%{y} chips in period %{customdata}, from %{x:g} h",
+        )  # fmt: skip
+    demand = [fsum(rates) for rates in zip(*(w.requests_per_s for w in result.instance.workloads), strict=True)]
+    figure.add_scatter(
+        x=starts, y=[*demand, demand[-1]], yaxis="y2", name="demand", mode="lines",
+        line={"color": "#222222", "width": 2, "shape": "hv"}, hovertemplate="%{y:g} requests/s",
+    )  # fmt: skip
     figure.update_layout(
         barmode="stack",
         template="plotly_white",
-        title="Chips of each workload",
+        title="Chips of each workload, and the demand of all",
         showlegend=True,
-        xaxis={"title": "period", "dtick": max(1, len(result.instance.hours) // 24)},
+        legend=LEGEND_BELOW,
+        bargap=0.05,
+        xaxis={"title": "hours", "range": [0, starts[-1]]},
         yaxis={"title": "chips", "rangemode": "tozero", "dtick": 1 if max_chips <= 10 else None},
+        yaxis2={
+            "title": "requests/s",
+            "overlaying": "y",
+            "side": "right",
+            "rangemode": "tozero",
+            "showgrid": False,
+            "tickmode": "auto",
+        },
     )
     return figure
 
@@ -96,7 +122,7 @@ def _by_size(result: FleetResult, workload: WorkloadDemand) -> "go.Figure":
         template="plotly_white",
         title=f"Which replicas serve which requests of {escape(workload.name)}",
         showlegend=True,
-        legend={"orientation": "h", "y": -0.25, "traceorder": "normal"},
+        legend=LEGEND_BELOW | {"traceorder": "normal"},
         xaxis={"title": "% of what is served of each size", "range": [0, 100]},
         yaxis={"autorange": "reversed"},
         height=260 + 40 * len(workload.sizes),
@@ -134,7 +160,9 @@ def _placement_figure(placement: PlacementMap, colours: Mapping[str, str]) -> "g
         w, h, deep = (*block.sizes, 1)[:3]
         for layer in range(first, first + deep):
             left, top = corner(block.pod, layer)
-            label = f"{escape(option.workload)}<br>{option.configuration.name}<br>{block.slice} in pod {block.pod}"
+            label = (
+                f"{escape(option.workload)}<br>{escape(option.configuration.name)}<br>{block.slice} in pod {block.pod}"
+            )
             blocks[option.workload].append(((left + x_in, top + y_in, w, h), label))
     _add_slices(figure, blocks, colours, pixels)
     rows = ceil(placement.pods.count / columns)
@@ -144,9 +172,10 @@ def _placement_figure(placement: PlacementMap, colours: Mapping[str, str]) -> "g
         template="plotly_white",
         title=f"{pods}, in period {placement.period}{as_layers}",
         showlegend=True,
-        width=columns * wide * pixels + MARGIN,
+        legend=LEGEND_BELOW | {"y": -0.05},
+        width=columns * wide * pixels + MARGIN // 2,
         height=rows * high * pixels + MARGIN,
-        margin={"l": MARGIN // 4, "r": 3 * MARGIN // 4, "t": MARGIN // 2, "b": MARGIN // 2},
+        margin={"l": MARGIN // 4, "r": MARGIN // 4, "t": MARGIN // 2, "b": MARGIN // 2},
         xaxis={"visible": False, "constrain": "domain"},
         yaxis={"visible": False, "scaleanchor": "x", "autorange": "reversed"},
     )

@@ -10,6 +10,7 @@ from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, number
 from servesat.questions.pareto import Frontier
 from servesat.report.charts import Chart, Frame, Series
+from servesat.report.colours import chip_colour
 from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out
@@ -113,20 +114,38 @@ def _title(spec: Spec, frontier: Frontier) -> str:
 
 
 def frontier_chart(spec: Spec, frontier: Frontier) -> Chart:
-    """The points over the first two axes, a series per chip, with the latency limit as a rule."""
+    """The points over the first two axes, a series per chip, with the latency limit as a rule.
+
+    The line is the frontier itself: at each point of it no plan has less of both. The cheapest plan has a star.
+    """
     first, second = frontier.axes[:2]
-    names = dict.fromkeys(plan.chip for plan in sorted(frontier.points, key=lambda plan: plan.chip))
-    series = tuple(
-        Series(
+
+    def series_of(plans: Sequence[Plan], name: str, **style: Any) -> Series:
+        return Series(
             name=name,
-            x=[float(getattr(plan, first)) for plan in frontier.points if plan.chip == name],
-            y=[float(getattr(plan, second)) for plan in frontier.points if plan.chip == name],
-            hover=[_hover(plan) for plan in frontier.points if plan.chip == name],
-            points=True,
+            x=[float(getattr(plan, first)) for plan in plans],
+            y=[float(getattr(plan, second)) for plan in plans],
+            hover=[_hover(plan) for plan in plans],
+            **style,
         )
-        for name in names
+
+    by_chip: dict[str, list[Plan]] = {}
+    for plan in sorted(frontier.points, key=lambda plan: plan.chip):
+        by_chip.setdefault(plan.chip, []).append(plan)
+    series = [
+        series_of(plans, name, points=True, colour=chip_colour(name), labels=_labels(plans, first))
+        for name, plans in by_chip.items()
+    ]
+    if len(frontier.axes) == 2 and frontier.by is None:
+        ordered = sorted(frontier.points, key=lambda plan: float(getattr(plan, first)))
+        series.insert(0, series_of(ordered, "frontier", steps=True, colour="#bbbbbb", width=1.2))
+    cheapest = min(frontier.points, key=lambda plan: plan.usd_per_million_output_tokens)
+    cost = dollars(cheapest.usd_per_million_output_tokens)
+    series.append(
+        series_of([cheapest], f"cheapest: {decode_slices(cheapest)}, {cost}", points=True, star=True, colour="#111111")
     )
     limit = spec.slo.tpot_ms if first == "tpot_ms" else None
+    rule = f"limit {limit:g} ms" if limit else ""
     (log_x, x_range), (log_y, y_range) = (
         _span(axis, [float(getattr(plan, axis)) for plan in frontier.points], limit if axis == first else None)
         for axis in (first, second)
@@ -140,8 +159,18 @@ def frontier_chart(spec: Spec, frontier: Frontier) -> Chart:
         log_x=log_x,
         log_y=log_y,
         slider="",
-        frames=(Frame(label="", series=series, rule_at=limit, rule_label=f"limit {limit:g} ms" if limit else ""),),
+        frames=(Frame(label="", series=tuple(series), rule_at=limit, rule_label=rule),),
     )
+
+
+def _labels(plans: Sequence[Plan], axis: str) -> list[str]:
+    """A label at the first point of each run of equal slices along an axis."""
+    labels = [""] * len(plans)
+    previous = ""
+    for at in sorted(range(len(plans)), key=lambda at: float(getattr(plans[at], axis))):
+        if decode_slices(plans[at]) != previous:
+            labels[at] = previous = decode_slices(plans[at])
+    return labels
 
 
 def _span(axis: str, values: list[float], limit: float | None) -> tuple[bool, tuple[float, float]]:

@@ -66,7 +66,8 @@ def _cells(plan: Plan, lowest: float) -> list[str]:
 def crossover_chart(spec: Spec, crossings: Sequence[Crossing]) -> Chart:
     """Cost per million tokens of prompt and output over their ratio, a line per mode."""
     series = []
-    for name in crossings[0].results if crossings else ():
+    names = list(crossings[0].results) if crossings else []
+    for number, name in enumerate(names):
         plans = [(_ratio(crossing), crossing.results[name].plan) for crossing in crossings]
         points = [(ratio, plan) for ratio, plan in plans if plan is not None]
         series.append(
@@ -75,6 +76,8 @@ def crossover_chart(spec: Spec, crossings: Sequence[Crossing]) -> Chart:
                 x=[ratio for ratio, _ in points],
                 y=[plan.usd_per_million_tokens or 0.0 for _, plan in points],
                 hover=[_hover(plan) for _, plan in points],
+                steps=spec.workload.requests_per_s is not None,  # whole slices
+                width=2.0 + 1.75 * (len(names) - 1 - number),  # where modes cost the same, all of them show
             )
         )
     costs = [cost for line in series for cost in line.y]

@@ -9,6 +9,7 @@ from rich.console import Console
 from servesat.core.errors import ServesatError
 from servesat.core.quantities import dollars
 from servesat.questions.chip_ranking import RankedChip
+from servesat.report.colours import chip_colour
 from servesat.report.documents import plan_document
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.tornado import Bar, Tornado
@@ -81,7 +82,16 @@ def rank_chart(question: Mapping[str, Any], chips: Sequence[RankedChip]) -> Torn
         if ranked.plan is not None:
             cost = ranked.plan.usd_per_million_output_tokens
             label = f"{dollars(cost)} on {ranked.plan.topology} at {dollars(ranked.usd_per_chip_hour)} a chip"
-            bars.append(Bar(name=ranked.chip, low=0.0, high=cost, low_label="", high_label=label))
+            bars.append(
+                Bar(
+                    name=ranked.chip,
+                    low=0.0,
+                    high=cost,
+                    low_label="",
+                    high_label=label,
+                    colour=chip_colour(ranked.chip),
+                )
+            )
     if not bars:
         raise ServesatError("nothing to draw: no chip has a plan")
     search, without_plan = question["search"], [ranked.chip for ranked in chips if ranked.plan is None]

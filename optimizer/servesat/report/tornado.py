@@ -4,23 +4,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servesat.report.charts import COLOURS, PLAIN_TEXT, is_html, save_html, save_image
+from servesat.report.charts import PLAIN_TEXT, is_html, save_html, save_image
+from servesat.report.colours import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MAX_BARS_PER_SCREEN, BAR_HEIGHT = 15, 32
+"""A page with more bars is higher than a screen: so many pixels for each."""
 
 LOWER_COLOUR, HIGHER_COLOUR = COLOURS[2], COLOURS[1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A horizontal bar about zero, with a label at each end."""
+    """A horizontal bar about zero, with a label at each end; of its own colour, or by the sides of zero."""
 
     name: str
     low: float
     high: float
     low_label: str
     high_label: str
+    colour: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class Tornado:
     title: str
     x_title: str
     bars: tuple[Bar, ...]
+    base_label: str = ""
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -48,12 +54,20 @@ def draw_tornado(tornado: Tornado, path: Path) -> None:
         _write_image(tornado, path)
 
 
-def _halves(tornado: Tornado) -> list[tuple[str, list[float], list[str]]]:
-    """The bars by colour: the parts below and above the base; the widest last, which is drawn at the top."""
+def _halves(tornado: Tornado) -> list[tuple[list[str], list[float], list[str]]]:
+    """The colours, ends and labels of the bars, below the base and above; the widest last, which is drawn on top."""
     bars = tornado.bars[::-1]
     return [
-        (LOWER_COLOUR, [min(bar.low, 0.0) for bar in bars], [bar.low_label for bar in bars]),
-        (HIGHER_COLOUR, [max(bar.high, 0.0) for bar in bars], [bar.high_label for bar in bars]),
+        (
+            [bar.colour or LOWER_COLOUR for bar in bars],
+            [min(bar.low, 0.0) for bar in bars],
+            [bar.low_label for bar in bars],
+        ),
+        (
+            [bar.colour or HIGHER_COLOUR for bar in bars],
+            [max(bar.high, 0.0) for bar in bars],
+            [bar.high_label for bar in bars],
+        ),
     ]
 
 
@@ -75,6 +89,9 @@ def _write_html(tornado: Tornado, path: Path) -> None:
                 cliponaxis=False,
             )
         )
+    if tornado.base_label:
+        label = {"text": tornado.base_label, "x": 0, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+        figure.add_annotation(label)
     figure.update_layout(
         title={"text": tornado.title.replace("\n", "<br>"), "x": 0.5, "xanchor": "center"},
         template="plotly_white",
@@ -82,7 +99,8 @@ def _write_html(tornado: Tornado, path: Path) -> None:
         barmode="overlay",
         showlegend=False,
         xaxis={"title": tornado.x_title, "range": list(tornado.x_range), "zerolinecolor": "#444444"},
-        yaxis={"automargin": True},
+        yaxis={"automargin": True, "dtick": 1},
+        height=None if len(names) <= MAX_BARS_PER_SCREEN else BAR_HEIGHT * len(names) + 200,
     )
     save_html(figure, path)
 
@@ -103,6 +121,12 @@ def _draw_image(tornado: Tornado, figure_type: "type[Figure]", path: Path) -> No
         drawn = panel.barh(names, values, color=colour, height=0.6)
         panel.bar_label(drawn, labels=labels, padding=4, fontsize=9)
     panel.axvline(0, color="#444444", linewidth=1)
-    panel.set(title=tornado.title, xlabel=tornado.x_title, xlim=tornado.x_range)
+    if tornado.base_label:
+        panel.annotate(
+            tornado.base_label, (0, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="center", fontsize=9,
+        )  # fmt: skip
+    panel.set_title(tornado.title, pad=18 if tornado.base_label else None)
+    panel.set(xlabel=tornado.x_title, xlim=tornado.x_range)
     panel.grid(axis="x", alpha=0.3)
     save_image(figure, path)

@@ -27,17 +27,24 @@ def tornado_of(question: Question, rows: Iterable[Mapping[str, Any]]) -> Tornado
         title=f"{question.base.model.name}: what moves the cost from {dollars(plan.usd_per_million_output_tokens)} "
         f"per million output tokens ({plan.chip} {plan.topology})",
         x_title="change of the cost per million output tokens [%]",
+        base_label=f"as it stands: {dollars(plan.usd_per_million_output_tokens)}",
         bars=tuple(
             Bar(
                 name=swing.key,
                 low=100 * swing.lowest,
                 high=100 * swing.highest,
                 low_label=_end(swing, swing.lowest, swing.lowest_at) if swing.lowest < 0 else "",
-                high_label=_end(swing, swing.highest, swing.highest_at) if swing.highest > 0 else "",
+                high_label=_highest(swing),
             )
             for swing in factor_swings
         ),
     )
+
+
+def _highest(swing: Swing) -> str:
+    if swing.highest > 0:
+        return _end(swing, swing.highest, swing.highest_at)
+    return "" if swing.lowest < 0 else "no change"
 
 
 def _end(swing: Swing, change: float, value: Any) -> str:
