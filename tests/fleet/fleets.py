@@ -71,6 +71,7 @@ def small_fleets(draw: Any) -> dict[str, Any]:
             "n_plus": draw(st.sampled_from([0, 0, 1])),
             "max_share_per_region": draw(st.sampled_from([None, None, None, 0.5, 0.75])),
             "max_spot_share": draw(st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.0])),
+            "max_configurations": draw(st.sampled_from([None, None, None, 1])),
         }
         for name in names
     ]
@@ -106,6 +107,7 @@ def small_fleets(draw: Any) -> dict[str, Any]:
     budget = draw(st.sampled_from([None, None, None, 20.0, 300.0]))
     fleet = {"hours": hours, "needs": needs, "options": options, "quotas": quotas, "budget": budget, "earlier": None}
     fleet["pods"] = pods
+    fleet["usd_per_change"] = draw(st.sampled_from([0.0, 0.0, 0.0, 1.5, 30.0]))
     if draw(st.integers(0, 3)) == 3:
         runs = {(option["workload"], option["name"], option["region"]) for option in options}
         gone = draw(st.sampled_from([set(), {("z", "config0", "east")}]))
@@ -143,6 +145,7 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             priority=1,
             sizes=("first", "second", "third", "fourth")[: len(need.get("shares", [[]])[0])],
             size_shares=tuple(map(tuple, need.get("shares", []))),
+            max_configurations=need.get("max_configurations"),
         )
         for need in raw["needs"]
     )
@@ -172,7 +175,16 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
         given_before["usd_per_change"],
     )
     pods = {place: Pods(shape, count) for place, (shape, count) in raw.get("pods", {}).items()}
-    return FleetInstance(needs, options, tuple(raw["hours"]), raw["quotas"], raw["budget"], before, pods)
+    return FleetInstance(
+        needs,
+        options,
+        tuple(raw["hours"]),
+        raw["quotas"],
+        raw["budget"],
+        before,
+        pods,
+        usd_per_change=raw.get("usd_per_change", 0.0),
+    )
 
 
 def is_that_of_enumeration(raw: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from servesat.cli import app
 from servesat.fleet import conflict
 from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.plan import plan_fleet, plan_instance
+from servesat.report.fleet_words import correction_words
 from tests.fleet.fleets import (
     CHAT,
     chat,
@@ -157,3 +158,25 @@ def test_spare_replicas_conflict_only_with_a_demand_to_meet() -> None:
         "budget": None,
     }  # fmt: skip
     assert {limit.kind for limit in minimal_conflict(instance_of(raw))} == {"demand", "n_plus", "quota"}
+
+
+def test_a_limit_on_configurations_conflicts_and_is_corrected() -> None:
+    """Two chips of each type: either configuration alone serves half of the demand."""
+    raw = {
+        "hours": [1.0],
+        "needs": [
+            {"name": "a", "demand": [4.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0,
+             "max_configurations": 1}
+        ],
+        "options": [
+            {"workload": "a", "name": f"on {chip}", "chip": chip, "region": "r", "purchase": "on_demand", "rate": 1.0,
+             "chips": 1, "usd": 1.0}
+            for chip in ("x", "y")
+        ],
+        "quotas": {("r", "x"): 2, ("r", "y"): 2},
+        "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert {limit.kind for limit in result.conflict or ()} >= {"demand", "max_configurations"}
+    (wider,) = [one for one in result.corrections if one.limit.kind == "max_configurations"]
+    assert (wider.value, correction_words(wider)) == (2, "max_configurations of a at 2")

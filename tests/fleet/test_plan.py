@@ -1,8 +1,10 @@
+from io import StringIO
 from math import inf
 from time import perf_counter
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from servesat import Status
 from servesat.fleet.cheapest import cheapest
@@ -10,7 +12,9 @@ from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.instance_from_spec import fleet_instance
 from servesat.fleet.plan import plan_fleet, plan_instance
+from servesat.fleet.policies import compared
 from servesat.fleet.spec import FleetSpec
+from servesat.report.fleet import print_fleet
 from tests.fleet.fleets import CHAT, chat, fleet, instance_of, one_region
 
 
@@ -120,3 +124,54 @@ def test_periods_left_open_are_planned_once_more_in_the_time_that_is_left(monkey
 def test_a_workload_that_nobody_asks_for_takes_nothing() -> None:
     result = plan_fleet(fleet(regions=one_region(4), workloads=chat(0)))
     assert (result.status, result.total_usd) == (Status.OPTIMAL, 0.0)
+
+
+def two_sizes(**keys: Any) -> dict[str, Any]:
+    """Two hours of 3 and 1 requests/s on replicas of 2 requests/s for $3 and of 1 for $2 an hour."""
+    return {
+        "hours": [1.0, 1.0],
+        "needs": [
+            {"name": "a", "demand": [3.0, 1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+        ],
+        "options": [
+            {"workload": "a", "name": name, "chip": "x", "region": "r", "purchase": "on_demand", "rate": rate,
+             "chips": 1, "usd": usd}
+            for name, rate, usd in (("large", 2.0, 3.0), ("small", 1.0, 2.0))
+        ],
+        "quotas": {},
+        "budget": None,
+        **keys,
+    }  # fmt: skip
+
+
+def test_few_configurations_are_asked_for_by_workload_and_region() -> None:
+    free = plan_instance(instance_of(two_sizes()), inf)
+    assert free.total_usd == 3 + 2 + 2  # one of each, then the small one
+    raw = two_sizes()
+    raw["needs"][0]["max_configurations"] = 1
+    limited = plan_instance(instance_of(raw), inf)
+    assert limited.total_usd == 3 * 2 + 2  # small ones alone; large ones alone take $9
+    assert {one.option.configuration.name for one in limited.allocations} == {"small"}
+
+
+def test_changes_between_periods_at_a_price_are_part_of_the_bill() -> None:
+    for usd, total, changes in ((0.0, 7.0, 1), (2.9, 9.9, 1), (3.5, 10.0, 0)):
+        result = plan_instance(instance_of(two_sizes(usd_per_change=usd)), inf)
+        assert (result.total_usd, result.period_changes) == (pytest.approx(total), changes)
+
+
+def test_a_fleet_says_how_often_replicas_start_or_stop() -> None:
+    raw = fleet(periods_h=[1, 1], workloads=chat([20, 10], max_configurations=1), usd_per_change=0.01)
+    result = plan_fleet(raw)
+    assert [one.replicas for one in result.allocations] == [4, 2]
+    assert (result.period_changes, result.total_usd) == (2, pytest.approx(4 + 2 + 2 * 0.01))
+    file = StringIO()
+    print_fleet(Console(file=file, width=160), result, compared(result))
+    assert "2 replicas start or stop between periods, at $0.01000 each" in file.getvalue()
+
+
+def test_a_comparison_says_what_one_configuration_of_each_workload_would_cost() -> None:
+    policies = {
+        policy.name: policy.total_usd for policy in compared(plan_instance(instance_of(two_sizes()), inf)).policies
+    }
+    assert policies["one configuration of each workload in a region"] == 8

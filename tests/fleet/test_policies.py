@@ -52,7 +52,13 @@ def test_simpler_policies_cost_no_less() -> None:
     assert result.total_usd is not None
     beside = compared(result)
     costs = {one.name: one.total_usd for one in beside.policies}
-    assert len(costs) == 4
+    assert list(costs) == [
+        "one type of chip, tpu-v5e",
+        "a static fleet, sized for the peak",
+        "one configuration of each workload in a region",
+        "no reservations",
+        "greedy, one workload after another",
+    ]
     assert all(usd is None or usd >= result.total_usd * (1 - 1e-9) for usd in costs.values())
     for one in beside.quotas:
         assert one.quota == max(result.chips_taken[one.region, one.chip])

@@ -6,6 +6,7 @@ import pytest
 
 from servesat import SpecError, Status
 from servesat.fleet.plan import plan_fleet
+from servesat.fleet.spec import FleetSpec
 from servesat.report.documents import dumps
 from tests.fleet.fleets import CHAT, chat, fleet, one_region
 from tests.helpers import ROOT
@@ -113,6 +114,14 @@ def test_a_file_of_demand_is_read_with_its_marks_and_its_faults(tmp_path: Path) 
     path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chta"}))))
     with pytest.raises(SpecError, match="no column 'chta'; did you mean 'chat'"):
         plan_fleet(path)
+
+
+def test_ways_to_buy_without_a_price_are_noted() -> None:
+    region = {"quota": {"tpu-v5e": 4, "h100-sxm": 8}, "purchases": ["on_demand", "reserved"]}
+    region["price"] = {"tpu-v5e": {"on_demand": 1.0, "reserved": 0.6}, "h100-sxm": {"on_demand": 2.0}}
+    (note,) = FleetSpec.load(fleet(regions={"east": region})).notes
+    assert note.startswith("regions.east.purchases: h100-sxm cannot be bought reserved")
+    assert FleetSpec.load(fleet()).notes == ()
 
 
 def test_a_deployment_written_out_finds_its_model_beside_the_fleet(tmp_path: Path) -> None:

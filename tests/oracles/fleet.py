@@ -49,12 +49,27 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
                 fits = False
         price = {(o["region"], o["chip"]): o["usd"] for o in options if o["purchase"] == "reserved"}
         usd += sum(price[place] * count * sum(hours) for place, count in reserved.items())
+        by_option = list(zip(*replicas, strict=True))
+        usd += fleet.get("usd_per_change", 0.0) * sum(abs(b - a) for one in by_option for a, b in pairwise(one))
+        fits = fits and all(runs_in_few(fleet, need, by_option, without) for need in fleet["needs"])
         if fleet.get("earlier") is not None:
             changes, most = changed(fleet, replicas), fleet["earlier"]["max_changes"]
             usd += fleet["earlier"]["usd_per_change"] * changes
             fits = fits and (("max_changes",) in without or most is None or changes <= most)
         if fits and (("budget",) in without or fleet["budget"] is None or usd <= fleet["budget"] * (1 + 1e-9)):
             yield usd, replicas, reserved
+
+
+def runs_in_few(fleet, need, by_option, without) -> bool:
+    """Whether a workload runs in no more configurations in a region than it may."""
+    most = need.get("max_configurations")
+    if most is None or ("max_configurations", need["name"]) in without:
+        return True
+    used: dict[str, set[str]] = {}
+    for option, counts in zip(fleet["options"], by_option, strict=True):
+        if option["workload"] == need["name"] and any(counts):
+            used.setdefault(option["region"], set()).add(option["name"])
+    return all(len(names) <= most for names in used.values())
 
 
 def stands(options, counts, place, shape, pods) -> bool:
@@ -163,6 +178,7 @@ def limits(fleet: dict[str, Any]) -> list[tuple[str, ...]]:
         found += [("region_share", need["name"])] if need["max_share_per_region"] is not None else []
         found += [("spot_share", need["name"])] if need["max_spot_share"] < 1 else []
         found += [("n_plus", need["name"])] if need["n_plus"] else []
+        found += [("max_configurations", need["name"])] if need.get("max_configurations") is not None else []
     found += [("quota", *place) for place in fleet["quotas"]]
     found += [("pods", *place) for place in fleet.get("pods", {})]
     if fleet.get("earlier") is not None and fleet["earlier"]["max_changes"] is not None:

@@ -46,15 +46,19 @@ def fleet(
     """
     from servesat.fleet.plan import plan_fleet
     from servesat.fleet.policies import compared
+    from servesat.fleet.spec import FleetSpec
     from servesat.report.fleet_files import WRITTEN
     from servesat.report.progress import doing
 
     parse_outputs(out, WRITTEN)
     if earlier is None and (max_changes is not None or usd_per_change is not None):
         raise typer.BadParameter("--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json")
+    given = FleetSpec.load(spec)
+    for note in given.notes:
+        tell(f"note: {note}")
     with doing() as on_progress:
         result = plan_fleet(
-            spec,
+            given,
             time_limit_s=time_limit,
             degrade=degrade,
             earlier=earlier,

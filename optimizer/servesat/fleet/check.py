@@ -6,6 +6,7 @@ verified here.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from math import fsum
 
 from servesat.core.errors import SolverError
@@ -37,7 +38,12 @@ def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
     reserved = (price[region_chip] * all_hours * chips for region_chip, chips in solution.reserved.items())
     previous_plan = instance.previous_plan
     changes = 0.0 if previous_plan is None else previous_plan.usd_per_change * changes_of(instance, solution)
-    return fsum((*rented, *reserved, changes))
+    return fsum((*rented, *reserved, changes, instance.usd_per_change * period_changes_of(solution)))
+
+
+def period_changes_of(solution: FleetSolution) -> int:
+    """Replicas started or stopped from one period to the next."""
+    return sum(abs(after - before) for counts in solution.replicas for before, after in pairwise(counts))
 
 
 def changes_of(instance: FleetInstance, solution: FleetSolution) -> int:
@@ -113,6 +119,14 @@ def _check_workload(instance: FleetInstance, solution: FleetSolution, workload: 
                 f"the fleet breaks {limit.kind} of {workload.name} in period {period}: {served} of {share * required}"
             )
     chips = {instance.options[o].configuration.chip for o in used_options(instance, solution, workload)}
+    names: dict[str, set[str]] = defaultdict(set)
+    for o in used_options(instance, solution, workload):
+        names[instance.options[o].region].add(instance.options[o].configuration.name)
+    if (
+        workload.max_configurations is not None
+        and max(map(len, names.values()), default=0) > workload.max_configurations
+    ):
+        raise SolverError(f"the fleet runs {workload.name} in more than {workload.max_configurations} configurations")
     if workload.one_chip and len(chips) > 1:
         raise SolverError(f"the fleet serves {workload.name} on several types of chips")
 

@@ -8,7 +8,7 @@ from math import ceil, floor, inf
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.compact import FleetModel, Objective
-from servesat.fleet.formulation.goals import extra_quota, required_share, unserved_fraction
+from servesat.fleet.formulation.goals import extra_quota, required_configurations, required_share, unserved_fraction
 from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
 from servesat.fleet.instance import FleetInstance, RegionChip
 from servesat.fleet.pods.packing import collision
@@ -22,6 +22,7 @@ UNITS = {
     "pods": "pods",
     "budget": "$",
     "max_changes": "changes",
+    "max_configurations": "configurations",
     "region_share": "of the demand",
     "spot_share": "of the demand",
 }
@@ -198,6 +199,9 @@ def _sufficient_value(instance: FleetInstance, limit: Limit, deadline: float, *,
             value = solution.objective
         case "max_changes" if model.changed_replicas is not None:
             solution = model.solve(Objective(model.changed_replicas), seconds_to(deadline))
+            value = round(solution.objective)
+        case "max_configurations":
+            solution = model.solve(Objective(required_configurations(model, limit)), seconds_to(deadline))
             value = round(solution.objective)
         case "region_share" | "spot_share" if not degrade:
             solution = model.solve(Objective(required_share(model, limit)), seconds_to(deadline))

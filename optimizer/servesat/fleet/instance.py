@@ -82,6 +82,7 @@ class WorkloadDemand:
     priority: int
     sizes: tuple[str, ...] = ()
     size_shares: tuple[tuple[float, ...], ...] = ()  # [period][size]
+    max_configurations: int | None = None  # in a region, over all periods
 
     @property
     def min_non_spot_share(self) -> float:
@@ -150,6 +151,7 @@ class FleetInstance:
     pods: dict[RegionChip, Pods] = field(default_factory=dict)
     occupied_chips: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = field(default_factory=dict)
+    usd_per_change: float = 0.0  # of a replica started or stopped between two periods
 
     def options_of(self, workload: str) -> list[int]:
         """Positions of the options of one workload."""
@@ -197,10 +199,18 @@ class FleetInstance:
 
     @property
     def periods_are_independent(self) -> bool:
-        """Whether no constraint or cost couples periods: reservations, a budget, a previous plan, or `one_chip`."""
+        """Whether no constraint or cost couples periods.
+
+        Reservations, a budget, a previous plan, changes at a price, and limits on configurations and types of chips do.
+        """
         coupled = self.reserved_prices or self.budget_usd is not None or self.previous_plan is not None
-        others = self.occupied_chips or self.occupied_slices or any(workload.one_chip for workload in self.workloads)
+        others = self.occupied_chips or self.occupied_slices or self.usd_per_change or self.limits_configurations
         return len(self.hours) > 1 and not coupled and not others
+
+    @property
+    def limits_configurations(self) -> bool:
+        """Whether some workload may use one type of chip only, or few configurations."""
+        return any(workload.one_chip or workload.max_configurations is not None for workload in self.workloads)
 
     def with_options(self, includes: Callable[[ReplicaOption], bool]) -> "FleetInstance":
         """The instance restricted to the options for which `includes` holds."""

@@ -24,7 +24,15 @@ def fleet_instance(spec: FleetSpec, on_progress: Callable[[str], None] = lambda 
         (name, chip): count for name, region in spec.regions.items() for chip, count in (region.quota or {}).items()
     }
     pods = {(region, chip): chip_pods for region in spec.regions for chip, chip_pods in spec.pods(region).items()}
-    return FleetInstance(tuple(workloads), tuple(options), spec.periods_h, quotas, spec.budget_usd, pods=pods)
+    return FleetInstance(
+        tuple(workloads),
+        tuple(options),
+        spec.periods_h,
+        quotas,
+        spec.budget_usd,
+        pods=pods,
+        usd_per_change=spec.usd_per_change,
+    )
 
 
 def regions_allowed(spec: FleetSpec, workload: FleetWorkload) -> dict[str, Region]:
@@ -58,6 +66,7 @@ def _workload_demand(name: str, workload: FleetWorkload) -> WorkloadDemand:
         priority=workload.priority,
         sizes=tuple(workload.sizes),
         size_shares=tuple(map(size_shares_of, size_demand)),
+        max_configurations=workload.max_configurations,
     )
 
 
@@ -71,7 +80,7 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Replic
     if workload.sizes:
         candidates = shared_configurations(workload.deployments, chips, pods=pod_shapes)
     else:
-        keep_dominated = workload.n_plus > 0
+        keep_dominated = workload.n_plus > 0 or spec.usd_per_change > 0  # few large replicas change less
         candidates = configurations(workload.deployment, chips, keep_dominated=keep_dominated, pods=pod_shapes)
     max_usd = workload.deployment.search.max_usd_per_hour
     options = []

@@ -9,14 +9,12 @@ from typing import Any
 
 from servesat.core.result import Status
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest_by_period, cheapest_decomposed
-from servesat.fleet.check import bill_of, changes_of, check, chips_taken, served_rates
+from servesat.fleet.check import bill_of, changes_of, check, chips_taken, period_changes_of, served_rates
 from servesat.fleet.conflict import collisions_of, corrections_of, minimal_conflict, seconds_to
 from servesat.fleet.decomposition.column_generation import decomposes
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
 from servesat.fleet.formulation.compact import GOAL_RTOL, FleetModel, Objective
 from servesat.fleet.formulation.goals import (
-    changes_between_periods,
-    changes_between_periods_in,
     configurations,
     configurations_in,
     shortfall_of,
@@ -205,8 +203,8 @@ def _goals(model: FleetModel, instance: FleetInstance, goals: tuple[str, ...], *
         used = Objective(configurations(model))
         yield Goal("configurations", "fewest configurations", used, partial(configurations_in, instance))
     if "changes" in goals and len(instance.hours) > 1:
-        changes = Objective(changes_between_periods(model))
-        yield Goal("changes", "fewest changes between periods", changes, changes_between_periods_in)
+        changes = Objective(model.period_changes)
+        yield Goal("changes", "fewest changes between periods", changes, period_changes_of)
 
 
 def _with_plan(
@@ -231,6 +229,7 @@ def _with_plan(
         chips_taken=chips_taken(instance, solution),
         placement_maps=tuple(placement_map(instance, solution, region_chip) for region_chip in instance.pods),
         changes=None if instance.previous_plan is None else changes_of(instance, solution),
+        period_changes=period_changes_of(solution),
         unserved=unserved,
         proved=proved,
         engine=engine,

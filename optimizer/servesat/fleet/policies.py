@@ -13,6 +13,9 @@ from servesat.fleet.pods.slices import Counts, Pods
 from servesat.fleet.previous_plan import PreviousPlan
 from servesat.fleet.result import FleetResult
 
+FEW_CONFIGURATIONS = "one configuration of each workload in a region"
+"""The name of the policy."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -75,16 +78,23 @@ def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Compa
 def _policies(instance: FleetInstance, time_limit_s: float) -> tuple[Policy, ...]:
     policies = [_best_single_chip(instance, time_limit_s)]
     policies.append(_optimum("a static fleet, sized for the peak", instance.at_peak(), time_limit_s))
+    if any(workload.max_configurations != 1 for workload in instance.workloads):
+        policies.append(_optimum(FEW_CONFIGURATIONS, _with_one_configuration(instance), time_limit_s))
     if instance.reserved_prices:
         unreserved = instance.with_options(lambda option: option.purchase != "reserved")
         policies.append(_optimum("no reservations", unreserved, time_limit_s))
     shared = [workload for workload in instance.workloads if workload.sizes]
     # these limits apply to a workload as a whole, and not to its sizes
-    separable = instance.previous_plan is None and not any(workload.one_chip for workload in shared)
+    separable = instance.previous_plan is None and not instance.limits_configurations
     if shared and separable:
         name = "replicas of its own for each size of requests, in one pool"
         policies.append(_optimum(name, instance.with_separate_sizes(), time_limit_s))
     return (*policies, _greedy(instance, time_limit_s))
+
+
+def _with_one_configuration(instance: FleetInstance) -> FleetInstance:
+    workloads = tuple(replace(workload, max_configurations=1) for workload in instance.workloads)
+    return replace(instance, workloads=workloads)
 
 
 def _best_single_chip(instance: FleetInstance, time_limit_s: float) -> Policy:

@@ -52,7 +52,8 @@ class FleetResult:
 
     `proved` tells for each goal whether its optimum is proved. `unserved`, if demand was allowed to be left unserved,
     is by workload and period, in requests/s. `chips_taken` has the chips of each period. `changes` counts the replicas
-    started or stopped relative to a previous plan, whose cost is part of the bill. `engine` names the solvers.
+    started or stopped relative to a previous plan, `period_changes` those between periods; the bill includes their
+    cost. `engine` names the solvers.
     """
 
     status: Status
@@ -70,6 +71,7 @@ class FleetResult:
     placement_maps: tuple[PlacementMap, ...] = ()
     chips_taken: dict[RegionChip, list[int]] = field(default_factory=dict)
     changes: int | None = None
+    period_changes: int = 0
     undecided: bool = False
     engine: str = COMPACT
     solve_s: float = 0.0

@@ -132,6 +132,9 @@ class FleetWorkload(Strict):
     )
     max_spot_share: Fraction = Field(default=1.0, description="Share of the demand that may rest on spot capacity.")
     one_chip: Annotated[bool, Field(strict=True)] = Field(default=False, description="Use one type of chip only.")
+    max_configurations: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = Field(
+        default=None, description="Maximum number of configurations in a region, over all periods; absent: any."
+    )
     priority: Count = Field(default=1, description="1 is served first when capacity is short.")
 
     _deployments: dict[str, Spec] = PrivateAttr(default={})
@@ -168,6 +171,9 @@ class FleetSpec(Strict):
         default=1.0, description="Share of a spot replica's capacity that is counted."
     )
     budget_usd: Positive | None = Field(default=None, description="Maximum bill over all periods.")
+    usd_per_change: Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] = Field(
+        default=0.0, description="Cost of starting or stopping a replica between two periods, part of the bill [$]."
+    )
 
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | Path) -> "FleetSpec":
@@ -218,6 +224,20 @@ class FleetSpec(Strict):
                 if chip not in known:
                     raise ValueError(f"workloads.{name}.chips: no chip {chip!r}; {nearest(chip, known)}")
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What planning goes on without, in words: ways to buy that have no price."""
+        notes = []
+        for name, region in self.regions.items():
+            chips = sorted(region.chips())
+            for purchase in region.purchases:
+                unpriced = [chip for chip in chips if region.usd_per_chip_hour(chip, purchase) is None]
+                if unpriced and (region.quota is not None or len(unpriced) == len(chips)):
+                    these = ", ".join(unpriced) if region.quota is not None else "any chip"
+                    reason = f"neither regions.{name}.price nor {region.price_book.id} has such a price"
+                    notes.append(f"regions.{name}.purchases: {these} cannot be bought {purchase}, as {reason}")
+        return tuple(notes)
 
     def pods(self, region: str) -> dict[str, Pods]:
         """The pods of a region, by chip."""

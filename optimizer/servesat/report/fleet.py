@@ -54,6 +54,8 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
             for reservation in result.reservations
         )
         console.print(f"reserved for all periods: {', '.join(reserved)}\n")
+    if periods > 1:
+        console.print(Text(_count_changes(result)))
     if result.changes is not None:
         console.print(f"{result.changes} replicas started or stopped relative to the earlier plan\n")
     _print_unserved(console, result)
@@ -69,6 +71,13 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
 def _count(result: FleetResult) -> str:
     used = {(allocation.workload, allocation.option.configuration.name) for allocation in result.allocations}
     return f"{_counted(len(used), 'configuration')} of {_counted(len(result.instance.workloads), 'workload')}"
+
+
+def _count_changes(result: FleetResult) -> str:
+    """How often replicas start or stop, and what that costs."""
+    changes, usd = result.period_changes, result.instance.usd_per_change
+    cost = f", at {dollars(usd)} each" if usd else ""
+    return f"{_counted(changes, 'replica')} start or stop between periods{cost}\n"
 
 
 def _counted(count: int, name: str) -> str:

@@ -44,6 +44,7 @@ def fleet_document(result: FleetResult, comparison: Comparison | None) -> dict[s
         "engine": result.engine,
         "periods": len(result.instance.hours),
         "changes": result.changes,
+        "period_changes": result.period_changes,
         "allocations": [
             _allocation_document(allocation, sizes[allocation.workload]) for allocation in result.allocations
         ],
@@ -227,9 +228,10 @@ def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
 
 
 def _usd_of_changes(result: FleetResult) -> float:
-    """What the changes relative to a previous plan cost."""
+    """What the changes relative to a previous plan, and those between periods, cost."""
     previous_plan = result.instance.previous_plan
-    return 0.0 if previous_plan is None else previous_plan.usd_per_change * (result.changes or 0)
+    to_previous = 0.0 if previous_plan is None else previous_plan.usd_per_change * (result.changes or 0)
+    return to_previous + result.instance.usd_per_change * result.period_changes
 
 
 def columns(result: FleetResult) -> dict[str, type]:

@@ -56,6 +56,7 @@ def _limit_words(limit: Limit, result: FleetResult) -> str:
         **SHARE_KEYS,
         "n_plus": "n_plus",
         "one_chip": "one_chip",
+        "max_configurations": "max_configurations",
     }
     return f"{names[limit.kind]} of {limit.of[0]}"
 
@@ -75,14 +76,19 @@ def collision_words(collision: Collision, result: FleetResult) -> str:
 def correction_words(correction: FleetCorrection) -> str:
     """A correction of a limit in words: a budget of $120.00."""
     limit, value = correction.limit, correction.value
-    if limit.kind == "quota":
-        return f"{value:g} {limit.of[1]} in {limit.of[0]}"
-    if limit.kind == "pods":
-        return f"{value:g} {'pod' if value == 1 else 'pods'} of {limit.of[1]} in {limit.of[0]}"
-    if limit.kind == "budget":
-        return f"a budget of ${ceil(100 * value * (1 - LIMIT_RTOL)) / 100:,.2f}"
-    if limit.kind == "max_changes":
-        return f"{value:g} {'change' if value == 1 else 'changes'}"
-    if limit.kind in SHARE_KEYS:
-        return f"{SHARE_KEYS[limit.kind]} of {limit.of[0]} at {value:g}"
-    return f"{floor(1000 * value) / 10:.1f}% of every demand, and no more"
+    match limit.kind:
+        case "quota":
+            return f"{value:g} {limit.of[1]} in {limit.of[0]}"
+        case "pods":
+            return f"{value:g} {'pod' if value == 1 else 'pods'} of {limit.of[1]} in {limit.of[0]}"
+        case "budget":
+            text = f"a budget of ${ceil(100 * value * (1 - LIMIT_RTOL)) / 100:,.2f}"
+        case "max_changes":
+            text = f"{value:g} {'change' if value == 1 else 'changes'}"
+        case "max_configurations":
+            text = f"max_configurations of {limit.of[0]} at {value:g}"
+        case kind if kind in SHARE_KEYS:
+            text = f"{SHARE_KEYS[kind]} of {limit.of[0]} at {value:g}"
+        case _:
+            text = f"{floor(1000 * value) / 10:.1f}% of every demand, and no more"
+    return text

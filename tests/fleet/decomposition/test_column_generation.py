@@ -25,7 +25,9 @@ from tests.strategies import examples
 @examples(80)
 @given(st.one_of(small_fleets(), fleets_of_two_sizes()))
 def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dict[str, Any]) -> None:
-    raw |= {"budget": None, "earlier": None, "pods": {}}
+    raw |= {"budget": None, "earlier": None, "pods": {}, "usd_per_change": 0.0}
+    for need in raw["needs"]:
+        need["max_configurations"] = None
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
     assume(best is not None)
@@ -44,10 +46,10 @@ def test_a_decomposed_fleet_is_between_its_bound_and_what_it_could_cost(raw: dic
 @given(small_fleets())
 def test_without_quotas_each_cover_stands_alone_and_the_plan_is_the_best(raw: dict[str, Any]) -> None:
     for need in raw["needs"]:
-        need |= {"max_share_per_region": None, "max_spot_share": 1.0}
+        need |= {"max_share_per_region": None, "max_spot_share": 1.0, "max_configurations": None}
     for option in raw["options"]:
         option["purchase"] = "on_demand"
-    raw |= {"budget": None, "earlier": None, "pods": {}, "quotas": {}}
+    raw |= {"budget": None, "earlier": None, "pods": {}, "quotas": {}, "usd_per_change": 0.0}
     assume(any(any(need["demand"]) for need in raw["needs"]))
     best = fleet_oracle.goals(raw)
     assume(best is not None)
@@ -74,8 +76,10 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
     shared = {**need, "max_share_per_region": 0.5}
     assert not decomposes(instance_of({**raw, "needs": [shared]}))
     assert decomposes(instance_of({**raw, "needs": [shared], "options": [option] * 100_000}))
-    one_chip = replace(instance_of(raw).workloads[0], one_chip=True)
-    assert not decomposes(replace(instance_of(raw), workloads=(one_chip,)))
+    for limit in ({"one_chip": True}, {"max_configurations": 2}):
+        limited = replace(instance_of(raw).workloads[0], **limit)
+        assert not decomposes(replace(instance_of(raw), workloads=(limited,)))
+    assert not decomposes(replace(instance_of(raw), usd_per_change=1.0))
 
 
 def alike(

@@ -27,8 +27,8 @@ from servesat.fleet.instance import FleetInstance, RegionChip
 
 def decomposes(instance: FleetInstance, options: ColumnGenerationOptions = DEFAULT_OPTIONS) -> bool:
     """Whether a fleet is large, and its workloads are coupled by quotas and reservations only."""
-    one_chip = any(workload.one_chip for workload in instance.workloads)
-    coupled = instance.budget_usd is not None or instance.previous_plan is not None or instance.pods or one_chip
+    limited = instance.budget_usd is not None or instance.pods or instance.limits_configurations
+    coupled = limited or instance.previous_plan is not None or instance.usd_per_change
     has_demand = any(any(workload.demand) for workload in instance.workloads)
     return _is_large(instance, options) and not coupled and has_demand and not instance.unservable()
 

@@ -7,6 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from math import inf
 
 from ortools.math_opt.python import mathopt
@@ -115,9 +117,23 @@ class FleetModel:
         ]
         if self.changed_replicas is not None and instance.previous_plan is not None:
             terms.append((instance.previous_plan.usd_per_change, self.changed_replicas))
+        if instance.usd_per_change:
+            terms.append((instance.usd_per_change, self.period_changes))
         positive = [usd for usd, _ in terms if usd > 0]
         unit = max(min(positive), max(positive) / MAX_COEFFICIENT) if positive else 1.0
         return Objective(mathopt.fast_sum(usd / unit * count for usd, count in terms), unit)
+
+    @cached_property
+    def period_changes(self) -> mathopt.LinearSum:
+        """Replicas started or stopped from one period to the next."""
+        changes = []
+        for counts in self.replicas:
+            for before, after in pairwise(counts):
+                change = self.model.add_variable(lb=0)
+                self.model.add_linear_constraint(change >= after - before)
+                self.model.add_linear_constraint(change >= before - after)
+                changes.append(change)
+        return mathopt.fast_sum(changes)
 
     def hold(self, goal: Objective, value: float) -> None:
         """Keep a goal at its optimum while later goals are minimised."""

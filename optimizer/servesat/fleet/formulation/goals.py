@@ -1,6 +1,5 @@
 """Objectives of the compact model beyond the bill: unserved demand, configurations, changes, and relaxed limits."""
 
-from itertools import pairwise
 from math import fsum
 from operator import mul
 
@@ -53,28 +52,19 @@ def configurations_in(instance: FleetInstance, solution: FleetSolution) -> int:
     return len({(option.workload, option.configuration.name) for option, counts in options if any(counts)})
 
 
-def changes_between_periods(model: FleetModel) -> mathopt.LinearSum:
-    """Replicas started or stopped from one period to the next."""
-    changes = []
-    for counts in model.replicas:
-        for before, after in pairwise(counts):
-            change = model.model.add_variable(lb=0)
-            model.model.add_linear_constraint(change >= after - before)
-            model.model.add_linear_constraint(change >= before - after)
-            changes.append(change)
-    return mathopt.fast_sum(changes)
-
-
-def changes_between_periods_in(solution: FleetSolution) -> int:
-    """The value of `changes_between_periods` in a plan."""
-    return sum(abs(after - before) for counts in solution.replicas for before, after in pairwise(counts))
-
-
 def extra_quota(model: FleetModel, region_chip: RegionChip) -> mathopt.Variable:
     """The chips that a plan takes beyond a relaxed quota."""
     extra = model.model.add_integer_variable(lb=0)
     model.add_quota_rows(region_chip, extra)
     return extra
+
+
+def required_configurations(model: FleetModel, limit: Limit) -> mathopt.Variable:
+    """The most configurations that a workload runs in in some region, if that is not limited."""
+    required = model.model.add_integer_variable(lb=0)
+    for used in model.rows.configurations_by_region(model.rows.workloads[limit.of[0]]):
+        model.model.add_linear_constraint(required >= used)
+    return required
 
 
 def required_share(model: FleetModel, limit: Limit) -> mathopt.Variable:

@@ -10,7 +10,9 @@ from servesat.fleet.instance import FleetInstance, RegionChip
 class Limit:
     """A named limit of a fleet, which can be relaxed to find out which limits conflict."""
 
-    kind: str  # demand, quota, pods, region_share, spot_share, n_plus, one_chip, budget, max_changes
+    kind: str
+    """`demand`, `quota`, `pods`, `region_share`, `spot_share`, `n_plus`, `one_chip`, `max_configurations`, `budget` or
+    `max_changes`."""
     of: tuple[str, ...] = ()  # the workload, or the region and the chip
 
 
@@ -37,6 +39,7 @@ def limits_of(instance: FleetInstance) -> list[Limit]:
     limits += [Limit("spot_share", (workload.name,)) for workload in workloads if workload.max_spot_share < 1]
     limits += [Limit("n_plus", (workload.name,)) for workload in workloads if workload.redundant_replicas]
     limits += [Limit("one_chip", (workload.name,)) for workload in workloads if workload.one_chip]
+    limits += [Limit("max_configurations", (workload.name,)) for workload in workloads if workload.max_configurations]
     limits += [Limit("quota", region_chip) for region_chip in instance.quotas]
     limits += [Limit("pods", region_chip) for region_chip in instance.pods]
     if previous_plan is not None and previous_plan.max_changes is not None:

@@ -1,4 +1,4 @@
-"""The rows of each workload in the compact model: demand, region and spot shares, redundancy, and one type of chip."""
+"""The rows of each workload in the compact model: demand, shares, redundancy, types of chips and configurations."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,6 +64,21 @@ class WorkloadRows:
                     self._add_redundancy_rows(workload, period, demand)
         if workload.one_chip and self._enforces("one_chip", workload):
             self._add_one_chip_rows(workload)
+        if workload.max_configurations is not None and self._enforces("max_configurations", workload):
+            for used in self.configurations_by_region(workload):
+                self.model.add_linear_constraint(used <= workload.max_configurations)
+
+    def configurations_by_region(self, workload: WorkloadDemand) -> list[mathopt.LinearSum]:
+        """The number of configurations in which a workload runs in each region, over all periods."""
+        used: dict[str, dict[str, mathopt.Variable]] = defaultdict(dict)
+        for o in self.instance.options_of(workload.name):
+            option = self.instance.options[o]
+            in_region = used[option.region]
+            if option.configuration.name not in in_region:
+                in_region[option.configuration.name] = self.model.add_binary_variable()
+            for count in self.replicas[o]:
+                self.model.add_linear_constraint(count <= self.max_replicas(o) * in_region[option.configuration.name])
+        return [mathopt.fast_sum(in_region.values()) for in_region in used.values()]
 
     def _enforces(self, kind: str, workload: WorkloadDemand) -> bool:
         return Limit(kind, (workload.name,)) not in self.relaxed
