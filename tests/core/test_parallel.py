@@ -45,7 +45,7 @@ def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
         "    time.sleep(100)\n"
         "list(as_finished(note, range(2), 2, print))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", starter], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", starter], stderr=subprocess.PIPE, text=True)
     while not pids.exists() or pids.read_text().count("\n") < 2:
         assert process.poll() is None
         time.sleep(0.01)
@@ -55,6 +55,7 @@ def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
     while any(map(alive, map(int, pids.read_text().split()))):
         assert time.monotonic() < deadline, "processes outlive the run that started them"
         time.sleep(0.05)
+    assert process.communicate()[1] == ""
 
 
 def alive(pid: int) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from servesat import Requirement, answer
 from servesat.core.quantities import dollars, gigabytes
-from servesat.report.words import conflict, ways
+from servesat.report.words import conflict, duration, sequences, ways
 from tests.helpers import searching, spec_of
 
 
@@ -34,6 +34,11 @@ def test_ways() -> None:
     assert ways(plan) == "16-way tensor parallelism over axes 0 and 1"
     assert ways(replace(plan, tp=4, tp_axes=(1,))) == "4-way tensor parallelism over axis 1"
     assert ways(replace(plan, tp=1, tp_axes=())) == "no tensor parallelism"
+
+
+def test_counts_and_durations() -> None:
+    assert (sequences(1), sequences(2)) == ("1 sequence", "2 sequences")
+    assert (duration(999.94), duration(42641.8), duration(0.05)) == ("999.9 ms", "42.64 s", "0.1 ms")
 
 
 def test_a_conflict_is_a_sentence() -> None:

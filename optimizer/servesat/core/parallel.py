@@ -1,6 +1,7 @@
 """Runs of a task over many items, in this process or in several."""
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -25,6 +26,9 @@ MIN_ITEMS_FOR_PROCESSES = 500
 
 LARGEST_CHUNK = 64
 """Items handed to a process at a time: few enough to lose, many enough to amortise the hand-over."""
+
+QUIET_CLEANUP = "ignore:resource_tracker:UserWarning"
+"""Option `-W` of the processes that are started."""
 
 ORPHAN_S = 1.0
 """Seconds between two checks of a process that its parent is alive."""
@@ -84,6 +88,9 @@ def as_finished(
         raise ServesatError(f"workers = {workers}: expected at least 1")
     # loky replaces a process whose memory has grown, and warns about its next item, which is run all the same.
     warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+    # The process that cleans up after this one, if it is killed, would list every semaphore that it removes.
+    if QUIET_CLEANUP not in sys.warnoptions:
+        sys.warnoptions.append(QUIET_CLEANUP)
     idle = [_new_process() for _ in range(workers)]
     running: dict[Future[Answer], tuple[Item, ProcessPoolExecutor]] = {}
     pending, answers = iter(items), list[Answer]()

@@ -15,12 +15,14 @@ from servesat.report.words import (
     change,
     chips,
     conflict,
+    duration,
     excluded_because,
     load,
     longest_term,
     mode,
     price,
     relaxation,
+    sequences,
     ways,
     workload,
 )
@@ -74,13 +76,13 @@ def _plan_table(plan: Plan) -> Table:
     if plan.mode is not Mode.DECODE_ONLY:
         table.add_row("mode", mode(plan))
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
-    table.add_row("batch", f"{plan.batch} sequences a replica{shards}")
+    table.add_row("batch", f"{sequences(plan.batch)} a replica{shards}")
     table.add_row(
         "tpot", f"{plan.tpot_ms:.2f} ms, {plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
     )
     if plan.ttft_ms is not None and plan.e2e_ms is not None:
-        ends = f"{plan.ttft_ms:.1f} ms to the first token, {plan.e2e_ms / 1e3:.2f} s to the last"
-        table.add_row("request", f"{ends}; {plan.stall_ms or 0.0:.1f} ms between two tokens at most")
+        ends = f"{duration(plan.ttft_ms)} to the first token, {duration(plan.e2e_ms)} to the last"
+        table.add_row("request", f"{ends}; {duration(plan.stall_ms or 0.0)} between two tokens at most")
     if plan.requests_per_s is not None:
         table.add_row("load", load(plan))
     table.add_row(

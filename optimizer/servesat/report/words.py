@@ -214,6 +214,16 @@ def longest_term(plan: Plan) -> str:
     return max(not_hidden, key=lambda name: not_hidden[name])
 
 
+def sequences(count: int) -> str:
+    """A number of sequences: `1 sequence`, `88 sequences`."""
+    return f"{count} sequence" if count == 1 else f"{count} sequences"
+
+
+def duration(ms: float) -> str:
+    """Milliseconds in words, as seconds from one on: `195.1 ms`, `42.64 s`."""
+    return f"{ms:.1f} ms" if ms < 1e3 else f"{ms / 1e3:,.2f} s"
+
+
 def chips(count: int) -> str:
     """A number of chips: `1 chip`, `64 chips`."""
     return f"{count} chip" if count == 1 else f"{count} chips"
