@@ -3,7 +3,7 @@
     python benchmarks/formulation.py
 
 Both choose the cheapest of random columns of which 70 % are forbidden under an enforcement literal, and channel the
-choice to one named decision. The figures in docs/formulation.md come from here.
+choice to one named decision. The figures in docs/notes/measured.md come from here.
 """
 
 import time

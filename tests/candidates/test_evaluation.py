@@ -22,7 +22,8 @@ def answer(spec: Spec, columns: Columns) -> tuple[Any, ...]:
     solution = solve(round_columns(columns), Settings())
     if solution.column is None:
         return minimal_conflicts(columns)
-    return columns.assignment(solution.column), relaxations(spec, columns, solution.column), cheapest(columns)
+    cost = float(columns.usd_per_million[solution.column])
+    return columns.assignment(solution.column), relaxations(spec, columns, cost), cheapest(columns)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import assume, given
 
 from servesat import Requirement, Status, answer, solve
-from servesat.candidates.requirements import RULES, mask_of
-from servesat.deployment.binding import LIMITS
+from servesat.candidates.requirements import RULES, Kind, mask_of
 from tests.helpers import spec_of, toy_chip, toy_spec
 from tests.oracles import deployment as oracle
 from tests.strategies import examples, tight
+
+LIMITS = [name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE]
 
 
 def test_both_limits_bind_that_the_next_batch_breaks() -> None:

@@ -41,3 +41,12 @@ def test_a_configuration_is_the_best_of_its_slice() -> None:
     few = configurations(spec, ["tpu-v5e"])
     assert set(few) <= set(found)
     assert [one.requests_per_s for one in few] == sorted(one.requests_per_s for one in few)
+
+
+def test_configurations_hold_the_constraints_of_the_deployment() -> None:
+    free = fleet(workloads={"chat": {"deployment": CHAT, "demand": 20}})
+    held = fleet(workloads={"chat": {"deployment": {**CHAT, "constraints": ["batch % 8 == 3"]}, "demand": 20}})
+    plans = [[one.option.configuration.plan for one in plan_fleet(given).allocations] for given in (free, held)]
+    batches = [{plan.batch % 8 for plan in of_fleet if plan is not None} for of_fleet in plans]
+    assert batches[0] != {3}
+    assert batches[1] == {3}

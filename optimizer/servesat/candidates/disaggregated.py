@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from servesat.candidates.batch_breakpoints import largest_batch
+from servesat.candidates.constraints import Values, constraint_bits
 from servesat.candidates.layouts import Layouts, ShardedSlice, execution_signatures
 from servesat.candidates.pool_sizing import (
     PoolCandidates,
     pair_pools,
     size_for_throughput,
     size_pools,
+    size_under_constraints,
     slices_for_demand,
     slices_per_request_rate,
 )
@@ -34,12 +36,14 @@ from servesat.candidates.requirements import (
     structural_violations,
 )
 from servesat.candidates.step_times import prefill_s_of, step_time_curve
+from servesat.candidates.tabulation import least_cost_of_each
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.cost_model.decode import replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.prefill import kv_transfer_s
+from servesat.spec.expressions import NAMES, Level, Type
 from servesat.spec.spec import Spec
 
 PAIRS_AT_A_TIME = 500
@@ -62,6 +66,7 @@ def disaggregated(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded
     best = _cheapest_pairs(spec, _pool_candidates(spec, layouts, relaxed), relaxed, excluded)
     if len(best):
         masks = [relaxed | mask_of(limit) for limit in stated]
+        masks += [relaxed | bit for bit in constraint_bits(spec).values()]
         return best.join(*(_cheapest_pairs(spec, _pool_candidates(spec, layouts, m), m, excluded) for m in masks))
     pools = _pool_candidates(spec, layouts, relaxed)
     every = _pairs_of(layouts, _undominated_prefill(spec, pools), np.arange(len(layouts)))
@@ -98,7 +103,7 @@ def _cheapest_pairs(spec: Spec, pools: PoolCandidates, relaxed: int, excluded: E
     for first in range(0, len(order), PAIRS_AT_A_TIME):
         if bound[order[first]] > least * (1 + COST_TIE_RTOL):
             break
-        rows, usd = size_pools(spec, pools, pairs[order[first : first + PAIRS_AT_A_TIME]], relaxed)
+        rows, usd = _sized(spec, pools, pairs[order[first : first + PAIRS_AT_A_TIME]], relaxed)
         if excluded is not None:
             usd = np.where(excluded(rows), np.inf, usd)
         least = min(least, float(np.min(usd, initial=np.inf)))
@@ -109,6 +114,14 @@ def _cheapest_pairs(spec: Spec, pools: PoolCandidates, relaxed: int, excluded: E
     near = zip(found, costs, strict=True)
     kept = [rows.take(np.flatnonzero(usd <= least * (1 + 2 * COST_TIE_RTOL))) for rows, usd in near]
     return kept[0].join(*kept[1:])
+
+
+def _sized(spec: Spec, pools: PoolCandidates, pairs: Ints, relaxed: int) -> tuple[Layouts, Floats]:
+    """The layouts of pairs with their slices counted, and the least that a request costs in them [$]."""
+    if not spec.expressions:
+        return size_pools(spec, pools, pairs, relaxed)
+    rows = size_under_constraints(spec, pools, pairs, relaxed)
+    return rows, least_cost_of_each(spec, rows, relaxed) * (spec.workload.output_tokens or 0) / 1e6
 
 
 def _network_bytes_per_s(layouts: Layouts) -> Floats:
@@ -197,11 +210,25 @@ def _undominated_prefill(spec: Spec, pools: PoolCandidates) -> Ints:
     chips = [place.offer.chip.id if spec.search.quota else "" for place in layouts.places]
     standing = np.array([f" {chip} {_site(place)}" for chip, place in zip(chips, layouts.places, strict=True)])
     kind = np.char.add(_kv_cache(layouts), standing[layouts.place])
+    for constrained in _constrained_in_prefill(spec, layouts):
+        kind = np.char.add(kind, constrained)
     kept = []
     for name in np.unique(kind):
         rows = np.flatnonzero((kind == name) & pools.prefill_able)
         kept.append(rows[undominated(figures[rows])])
     return np.concatenate(kept)
+
+
+def _constrained_in_prefill(spec: Spec, layouts: Layouts) -> list[npt.NDArray[np.str_]]:
+    """What constraints say of prefill pools, of each layout as one; shape [layouts] each."""
+    values = Values(layouts, np.ones(len(layouts), dtype=np.int64))
+    found = []
+    for name in dict.fromkeys(name for expression in spec.expressions for name in expression.names):
+        of_pool = NAMES.get(name.id.removeprefix("prefill."), name)
+        if of_pool is name or of_pool.level is not Level.LAYOUT:
+            continue
+        found.append(values.texts(of_pool.id) if of_pool.type is Type.TEXT else values.whole(of_pool).astype(np.str_))
+    return [np.char.add(" ", texts) for texts in found]
 
 
 def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:

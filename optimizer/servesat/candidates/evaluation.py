@@ -1,16 +1,22 @@
 """Every layout at every batch that can be optimal, evaluated: what it costs, and which requirements it violates."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
 import numpy as np
 
-from servesat.candidates.batch_breakpoints import breakpoints, tie_breakpoints
-from servesat.candidates.columns import Columns, columns_at
+from servesat.candidates.batch_breakpoints import tie_breakpoints
+from servesat.candidates.columns import Columns
+from servesat.candidates.constrained_batches import need_every_batch, with_constraints
 from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirements import violations
-from servesat.candidates.serving_modes import BLOCK_ROWS, enumerate_layouts, in_modes_by_block, searched_layouts
+from servesat.candidates.serving_modes import (
+    BLOCK_ROWS,
+    enumerate_layouts,
+    in_modes,
+    in_modes_by_block,
+    searched_layouts,
+)
+from servesat.candidates.tabulation import columns_of, constrained_breakpoints, evaluated
 from servesat.core.arrays import Ints
 from servesat.core.errors import SpecError
 from servesat.core.tolerances import COST_TIE_RTOL
@@ -32,9 +38,50 @@ def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, ba
     """
     layouts = enumerate_layouts(spec, relaxed) if layouts is None else layouts
     if batches is not None:
-        return _at(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
-    columns = _at(spec, layouts, breakpoints(spec, layouts), relaxed)
-    return columns.join(_at(spec, layouts, tie_breakpoints(spec, layouts, cheapest(columns), relaxed), relaxed))
+        return columns_of(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
+    if need_every_batch(spec):
+        return _every_batch(spec, layouts, relaxed)
+    columns = columns_of(spec, layouts, constrained_breakpoints(spec, layouts), relaxed)
+    ties = with_constraints(spec, layouts, tie_breakpoints(spec, layouts, cheapest(columns), relaxed))
+    return columns.join(columns_of(spec, layouts, ties, relaxed))
+
+
+def _every_batch(spec: Spec, layouts: Layouts, relaxed: int) -> Columns:
+    """Of every batch the columns that can decide: of each layout and violation the first, the last, and what ties."""
+    blocks = list(_all_batches(spec, layouts, relaxed, _first_and_last))
+    columns = blocks[0].join(*blocks[1:])
+    least = cheapest(columns)
+    near = (columns.violated == 0) & (columns.usd_per_million <= least * (1 + COST_TIE_RTOL))
+    tied = layouts.take(np.flatnonzero(np.isin(layouts.number, columns.layouts.number[near])))
+    if not len(tied):
+        return columns
+    return columns.join(*_all_batches(spec, tied, relaxed, lambda block: _tied(block, least)))
+
+
+def _all_batches(spec: Spec, layouts: Layouts, relaxed: int, chosen: Callable[[Columns], Columns]) -> Iterator[Columns]:
+    """Some columns of each block of layouts at every batch. Raises SpecError for more than MAX_TABLE of them."""
+    batches = np.arange(1, spec.search.max_batch + 1)
+    check_table(len(layouts) * len(batches))
+    at_a_time = max(1, TABLE_BLOCK // len(batches))
+    for first in range(0, max(1, len(layouts)), at_a_time):
+        some = layouts.take(np.arange(first, min(first + at_a_time, len(layouts))))
+        yield chosen(columns_of(spec, some, np.tile(batches, (len(some), 1)), relaxed))
+
+
+def _first_and_last(columns: Columns) -> Columns:
+    """Of each layout and set of violations the columns with the smallest and the largest batch."""
+    order = np.lexsort((columns.batch, columns.violated, columns.layouts.number))
+    kind = np.column_stack([columns.layouts.number, columns.violated])[order]
+    changes = np.any(kind[1:] != kind[:-1], axis=1)
+    ends = np.concatenate([[True], changes]) | np.concatenate([changes, [True]]) if len(order) else changes
+    return columns.take(np.sort(order[ends]))
+
+
+def _tied(columns: Columns, least: float) -> Columns:
+    """The columns that satisfy the spec and tie with the least cost."""
+    return columns.take(
+        np.flatnonzero((columns.violated == 0) & (columns.usd_per_million <= least * (1 + COST_TIE_RTOL)))
+    )
 
 
 def evaluate_search(
@@ -55,18 +102,28 @@ def evaluate_search(
     def blocks() -> Iterator[Layouts]:
         return in_modes_by_block(spec, searched, relaxed, rows=block_rows)
 
+    if batches is None and need_every_batch(spec):
+        return _every_batch(spec, in_modes(spec, searched, relaxed), relaxed)
     first, *more = islice(blocks(), 2)
     if not more:
         return evaluate(spec, first, relaxed=relaxed, batches=batches)
     del first, more
     columns = _deciding_among(
-        _at(spec, block, breakpoints(spec, block) if batches is None else np.tile(batches, (len(block), 1)), relaxed)
+        columns_of(
+            spec,
+            block,
+            constrained_breakpoints(spec, block) if batches is None else np.tile(batches, (len(block), 1)),
+            relaxed,
+        )
         for block in blocks()
     )
     least = cheapest(columns)
     if batches is not None or not np.isfinite(least):
         return columns
-    ties = (_at(spec, block, tie_breakpoints(spec, block, least, relaxed), relaxed) for block in blocks())
+    ties = (
+        columns_of(spec, block, with_constraints(spec, block, tie_breakpoints(spec, block, least, relaxed)), relaxed)
+        for block in blocks()
+    )
     return _deciding_among(chain([columns], ties))
 
 
@@ -102,35 +159,31 @@ def tabulate(spec: Spec, layouts: Layouts, columns: Columns) -> Iterator[Columns
 
     rows = np.flatnonzero(largest[layouts.number] > 0)
     first, last = smallest[layouts.number[rows]], largest[layouts.number[rows]]
-    step = layouts.batch_shards[rows]
-    counts = (last - first) // step + 1
-    if counts.sum() > MAX_TABLE:
-        raise SpecError(
-            f"{counts.sum():,} plans to compare, expected at most {MAX_TABLE:,}; narrow the search, as with a lower "
-            "search.max_batch"
-        )
+    counts = (last - first) // layouts.batch_shards[rows] + 1
+    check_table(int(counts.sum()))
+    for some, batch in at_legal_batches(layouts.take(rows), first, counts):
+        yield evaluated(spec, some, batch, 0)
+
+
+def at_legal_batches(layouts: Layouts, first: Ints, counts: Ints) -> Iterator[tuple[Layouts, Ints]]:
+    """Layouts repeated for so many legal batches each, from the first on, in blocks of about TABLE_BLOCK rows."""
     block = np.cumsum(counts) // TABLE_BLOCK
-    for chosen in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
+    for chosen in np.split(np.arange(len(layouts)), np.flatnonzero(np.diff(block)) + 1):
         count = counts[chosen]
         position = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        batch = np.repeat(first[chosen], count) + position * np.repeat(step[chosen], count)
-        yield _columns(spec, layouts.take(np.repeat(rows[chosen], count)), batch, 0)
+        batch = np.repeat(first[chosen], count) + position * np.repeat(layouts.batch_shards[chosen], count)
+        yield layouts.take(np.repeat(chosen, count)), batch
+
+
+def check_table(columns: int) -> None:
+    """Raise SpecError for more columns than can be tabulated."""
+    if columns > MAX_TABLE:
+        raise SpecError(
+            f"{columns:,} plans to compare, expected at most {MAX_TABLE:,}; narrow the search, as with a lower "
+            "search.max_batch"
+        )
 
 
 def cheapest(columns: Columns) -> float:
     """The least cost among columns that violate nothing; infinite when there is none [$/1M output tokens]."""
     return float(np.min(columns.usd_per_million, initial=np.inf, where=columns.violated == 0))
-
-
-def _at(spec: Spec, layouts: Layouts, batches: Ints, relaxed: int) -> Columns:
-    """Evaluate layouts at batches of shape [layouts, k]; batches repeated or outside 1…max_batch are dropped."""
-    batches = np.sort(batches, axis=1)
-    keep = (batches >= 1) & (batches <= spec.search.max_batch)
-    keep[:, 1:] &= batches[:, 1:] != batches[:, :-1]
-    row, position = np.nonzero(keep)
-    return _columns(spec, layouts.take(row), batches[row, position], relaxed)
-
-
-def _columns(spec: Spec, layouts: Layouts, batch: Ints, relaxed: int) -> Columns:
-    columns = columns_at(spec, layouts, batch)
-    return replace(columns, violated=violations(spec, columns) & ~relaxed)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from servesat.candidates.batch_breakpoints import largest_batch
+from servesat.candidates.batch_breakpoints import breakpoints, largest_batch
+from servesat.candidates.constrained_batches import with_constraints
 from servesat.candidates.layouts import MODES, Layouts
 from servesat.candidates.requirement_formulas import SharedLimit
 from servesat.candidates.requirements import RULES, Requirement, is_relaxed
@@ -98,6 +99,27 @@ def size_pools(
         over |= ~is_at_least(per_s * (spec.workload.output_tokens or 0), spec.slo.min_tokens_per_s)
     usd_per_hour = slices * rows.usd_per_hour + rows.serving.pool_total_usd_per_hour
     return rows, np.where(over, np.inf, usd_per_hour / 3600 / (per_s * spec.utilisation))
+
+
+def size_under_constraints(spec: Spec, pools: PoolCandidates, pairs: Ints, relaxed: int) -> Layouts:
+    """The layouts of pairs with their slices counted: those that match the pools' pace at some batch worth trying.
+
+    Constraints may rule out the largest batch, or any other.
+    """
+    rows = pair_pools(spec, pools, pairs)
+    if spec.workload.requests_per_s is not None or not len(rows):
+        return rows
+    tried = with_constraints(spec, rows, breakpoints(spec, rows))
+    row, position = np.nonzero((tried >= 1) & (tried <= spec.search.max_batch))
+    row, batch = np.unique(np.column_stack([row, tried[row, position]]), axis=0).T
+    at_batch = rows.take(row)
+    step_s = np.asarray(step_time_curve(spec, at_batch).at(batch.astype(np.float64)))
+    busy_s = (spec.workload.output_tokens or 0) * step_s / (at_batch.replicas * batch)
+    limits = _shared_limits(spec, relaxed)(at_batch)
+    one, slices, pool_slices = _matching_slices(busy_s, pools.prefill_busy_s[pairs[row, 0]], limits)
+    pair, slices, pool_slices = np.unique(np.column_stack([row[one], slices, pool_slices]), axis=0).T
+    sized = rows.take(pair)
+    return replace(sized, serving=replace(sized.serving, slices=slices, pool_slices=pool_slices))
 
 
 def size_for_throughput(

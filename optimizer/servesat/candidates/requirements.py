@@ -6,13 +6,15 @@ entry; docs/cost-model.md has every formula.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from functools import reduce
+from math import ceil, floor
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
+from servesat.candidates.constraints import Values, constant_of, constraint_bits, numbers, satisfied
 from servesat.candidates.layouts import Layouts, quality_losses
 from servesat.candidates.requirement_formulas import (
     SharedLimit,
@@ -41,6 +43,7 @@ from servesat.core.tolerances import LIMIT_RTOL, is_at_least, is_at_most
 from servesat.cost_model.decode import waits_for_ici
 from servesat.cost_model.sharding import heads_divide, kv_heads_split
 from servesat.cost_model.step_curve import StepTime
+from servesat.spec.expressions import Bound, Expression, limit_in
 from servesat.spec.spec import Spec
 
 
@@ -69,22 +72,28 @@ REQUIREMENT_BIT: dict[str, int] = {requirement: 1 << position for position, requ
 """The bit of each requirement in a violation mask."""
 
 
+EVERY_REQUIREMENT = (1 << len(Requirement)) - 1
+"""A violation mask with the bit of every requirement, and of no constraint."""
+
+
 class Kind(Enum):
-    """What sets a requirement: the shape of the model, the machine, the service promised, or what may be taken."""
+    """What sets a requirement: the model's shape, the machine, the service promised, what may be taken, or the user."""
 
     STRUCTURE = "structure"
     HARDWARE = "hardware"
     SERVICE_LEVEL = "service level"
     RESOURCE = "resource"
+    CONSTRAINT = "constraint"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What a requirement asks, and how it is said.
 
-    The spec states its limit at `key`, in `unit` (`usable_share`: as the share to keep free), or `stated` says whether
-    it asks for it. A column meets it where its `figure` is at most the limit (`at_least`: at least), or where it is not
-    `violated`. `largest_batch` and `smallest_batch` bound the batch of a layout, `shared` the slices of a plan.
+    The spec states its limit at `key`, in `unit` (`usable_share`: as the share to keep free), or `limit_of` has it, or
+    `stated` says whether the spec asks for it. A column meets it where its `figure` is at most the limit (`at_least`:
+    at least), or where it is not `violated`. `largest_batch` and `smallest_batch` bound the batch of a layout, `shared`
+    the slices of a plan.
 
     `text` says it, with its `{limit}`, that as a `{number}` with commas, or its `{quotas}`. A correction may move the
     limit to `adjusted(figure)`, said as `correction` with the new `{value}`, or with that rounded `{up}` or `{down}`;
@@ -95,6 +104,7 @@ class Rule:
     name: str
     kind: Kind
     key: str = ""
+    limit_of: Callable[[Spec], float] | None = None
     unit: str = ""
     margin_unit: str | None = None
     at_least: bool = False
@@ -112,13 +122,15 @@ class Rule:
 
     @property
     def can_be_relaxed(self) -> bool:
-        """Whether another value in the spec, or a machine with more, would meet it."""
-        return bool(self.correction or self.upgrade or self.shared)
+        """Whether another value in the spec, or a machine with more, would meet it; a constraint can be dropped."""
+        return bool(self.correction or self.upgrade or self.shared) or self.kind is Kind.CONSTRAINT
 
     def limit(self, spec: Spec) -> float | None:
         """The limit that a spec states; None where it states none, or where it is not a number."""
         if self.figure is None:
             return None
+        if self.limit_of is not None:
+            return self.limit_of(spec)
         value: float | None = reduce(getattr, self.key.split("."), spec)  # type: ignore[assignment]
         return 1 - value if self.usable_share and value is not None else value
 
@@ -146,6 +158,47 @@ class Rule:
         return ~meets(self.figure(spec, columns), limit)
 
 
+def rules_of(spec: Spec) -> dict[str, Rule]:
+    """Every requirement of a spec by its name: those of the table, then its constraints, named by their texts."""
+    return {**RULES, **{one.text: _constraint(one, at) for at, one in enumerate(spec.expressions)}}
+
+
+def bits_of(spec: Spec) -> dict[str, int]:
+    """The bit of each requirement of a spec in a violation mask, by name."""
+    return {**REQUIREMENT_BIT, **constraint_bits(spec)}
+
+
+def _constraint(expression: Expression, position: int) -> Rule:
+    """A constraint as a requirement; one that holds a figure to a limit can be relaxed."""
+    said = expression.text.replace("{", "{{").replace("}", "}}")
+    rule = Rule(
+        name=expression.text,
+        kind=Kind.CONSTRAINT,
+        key=f"constraints.{position}",
+        stated=lambda _: True,
+        violated=lambda spec, columns: ~satisfied(spec, expression, Values(columns.layouts, columns.batch, columns)),
+        text=said,
+    )
+    bound = limit_in(expression)
+    if bound is None:
+        return rule
+    return replace(
+        rule,
+        at_least=bound.at_least,
+        figure=lambda spec, columns: numbers(spec, bound.term, Values(columns.layouts, columns.batch, columns)),
+        limit_of=lambda spec: float(constant_of(spec, bound.limit)),
+        correction=f"{bound.said} {{value}}",
+        adjusted=lambda figure: _writable(figure, bound),
+    )
+
+
+def _writable(figure: float, bound: Bound) -> float | int:
+    """A figure as a limit that allows it: a whole number, or nine decimals rounded to the loose side."""
+    if figure == round(figure):
+        return round(figure)
+    return (floor if bound.at_least else ceil)(figure * 1e9) / 1e9
+
+
 def is_relaxed(relaxed: int, requirement: str) -> bool:
     """Whether a bit mask takes a requirement to hold."""
     return bool(relaxed & REQUIREMENT_BIT[requirement])
@@ -158,10 +211,10 @@ def mask_of(*requirements: str) -> int:
 
 def violations(spec: Spec, columns: Columns) -> Ints:
     """Which requirements each column violates, as a bit mask; shape [columns]."""
-    mask = columns.layouts.serving.violated.copy()
-    for name, rule in RULES.items():
+    mask, bits = columns.layouts.serving.violated.copy(), bits_of(spec)
+    for name, rule in rules_of(spec).items():
         if rule.is_stated(spec):
-            mask |= np.where(rule.is_violated(spec, columns), REQUIREMENT_BIT[name], 0)
+            mask |= np.where(rule.is_violated(spec, columns), bits[name], 0)
     return mask
 
 

@@ -24,10 +24,10 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
     Left out are layouts that violate a structural requirement which is not `relaxed`; of the dtypes that give the same
     figures on a machine all but the first by id; and of those that differ in the KV cache alone all but the narrowest.
     A narrower cache holds more sequences and is read faster, so the others cost more, or tie and are slower. Where
-    accuracy has a limit, all dtypes stay.
+    accuracy has a limit, or constraints choose, all dtypes stay.
     """
     valid: Bools = structural_violations(spec, layouts) & ~relaxed == 0
-    if spec.search.max_quality_loss is not None:
+    if spec.search.max_quality_loss is not None or spec.expressions:
         return valid
     precision = Precision(spec.model, spec.int4_group)
     chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}

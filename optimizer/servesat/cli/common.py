@@ -42,6 +42,11 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
 ]
 
+Constraints = Annotated[
+    list[str] | None,
+    typer.Option("--constraint", metavar="EXPRESSION", help="A further condition: 'batch % 8 == 0'; repeatable."),
+]
+
 
 def console() -> "Console":
     """Standard output for tables, at full width if the command was given --wide."""
@@ -60,8 +65,11 @@ def tell(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
-    """Read a spec with the `--set` overrides and the keys that have an option. Notes go to standard error."""
+def load(path: Path, texts: list[str] | None, constraints: list[str] | None = None, **options: str | None) -> "Spec":
+    """Read a spec with the `--set` overrides, further constraints and the keys that have an option.
+
+    Notes go to standard error.
+    """
     from servesat.spec.overrides import parse_override
     from servesat.spec.spec import Spec
 
@@ -70,7 +78,7 @@ def load(path: Path, texts: list[str] | None, **options: str | None) -> "Spec":
     except ServesatError as error:
         raise typer.BadParameter(str(error)) from None
     overrides |= {key: value for key, value in options.items() if value is not None}
-    spec = Spec.load(path, overrides)
+    spec = Spec.load(path, overrides).constrained(constraints or [])
     for note in (*spec.notes, *spec.notes_on(overrides)):
         tell(f"note: {note}")
     return spec

@@ -8,6 +8,7 @@ import typer
 from servesat.cli.common import (
     EXIT_CODES,
     AsJson,
+    Constraints,
     Overrides,
     PriceBookName,
     Purchase,
@@ -45,13 +46,14 @@ def frontier(
     region: Region = None,
     purchase: Purchase = None,
     overrides: Overrides = None,
+    constraints: Constraints = None,
 ) -> None:
     """Find every plan that no other beats in two or three figures at once.
 
     Exit codes: 0 a frontier, 1 an error, 2 a usage error, 3 infeasible.
     """
     outputs = parse_outputs(out)
-    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
 
     from servesat.questions.pareto import trace_frontier
     from servesat.report import frontier as report

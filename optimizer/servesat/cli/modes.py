@@ -4,6 +4,7 @@ import typer
 
 from servesat.cli.common import (
     AsJson,
+    Constraints,
     Overrides,
     PriceBookName,
     Purchase,
@@ -26,6 +27,7 @@ def modes(
     region: Region = None,
     purchase: Purchase = None,
     overrides: Overrides = None,
+    constraints: Constraints = None,
 ) -> None:
     """Compare the serving modes: the best plan of each for one workload.
 
@@ -34,7 +36,7 @@ def modes(
     from servesat.report.charts import FIGURES
 
     outputs = parse_outputs(out, FIGURES)
-    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
 
     from servesat.questions.mode_comparison import compare_modes, crossover
     from servesat.report import modes as report

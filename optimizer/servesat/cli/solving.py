@@ -8,6 +8,7 @@ import typer
 from servesat.cli.common import (
     EXIT_CODES,
     AsJson,
+    Constraints,
     Overrides,
     PriceBookName,
     Purchase,
@@ -34,6 +35,7 @@ def solve(
     region: Region = None,
     purchase: Purchase = None,
     overrides: Overrides = None,
+    constraints: Constraints = None,
     top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
     distinct: Annotated[
         Literal["chip", "topology", "layout"], typer.Option(help="What makes two plans distinct for --top.")
@@ -46,7 +48,7 @@ def solve(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
 
     from servesat.deployment.settings import Settings
     from servesat.questions.explain import answer
@@ -84,12 +86,13 @@ def why(
     region: Region = None,
     purchase: Purchase = None,
     overrides: Overrides = None,
+    constraints: Constraints = None,
 ) -> None:
     """Compare the best plan under decisions that you fix with the best plan overall.
 
     Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
     """
-    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
 
     from servesat.questions.why_not import Decisions, why_not
 

@@ -9,6 +9,7 @@ from servesat.cli.common import (
     EXIT_CODES,
     INTERRUPTED,
     AsJson,
+    Constraints,
     Overrides,
     PriceBookName,
     Purchase,
@@ -62,6 +63,7 @@ def whatif(
     region: Region = None,
     purchase: Purchase = None,
     overrides: Overrides = None,
+    constraints: Constraints = None,
 ) -> None:
     """Solve a spec again and again with some of its keys, prices, chip or model fields varied.
 
@@ -78,7 +80,7 @@ def whatif(
         _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
     if noise is None:
         _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
-    loaded = load(spec, overrides, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
     for note in loaded.notes_on([factor.key for factor in factors]):
         tell(f"note: {note}")
     if noise is not None:

@@ -1,7 +1,8 @@
 """Array types of the cost model, and records of arrays with an entry per row."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ Bools = npt.NDArray[np.bool_]
 
 Array = Floats | np.float64 | float
 """A quantity: a number, or an array over layouts or columns."""
+
+
+Record = TypeVar("Record", bound="Rows")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Rows:
         parts = [dict(_parts(other)) for other in others]
         joined = {name: _joined(value, [part[name] for part in parts]) for name, value in _parts(self)}
         return type(self)(**joined)
+
+
+def join_all(records: "Iterable[Record]") -> "Record":
+    """The rows of one record after another; at least one."""
+    first, *others = records
+    return first.join(*others)
 
 
 def _parts(record: Rows) -> list[tuple[str, Any]]:

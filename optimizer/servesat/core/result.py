@@ -109,8 +109,9 @@ class Result:
     `relaxations` lists the limits that alone rule out a cheaper plan, binding or not, with what a looser one saves.
     `margins` has the plan's margin for each requirement of the spec.
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
-    `answer` fills in the rest: `slices` summarises every slice of the plan's chip, `max_batch_binds` says that
-    search.max_batch rules out a cheaper plan, and `corrections`, `limit_values` and `alternatives` explain the result.
+    `answer` fills in the rest: the `relaxations` of a spec with constraints; `slices` summarises every slice of the
+    plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
+    `limit_values` and `alternatives` explain the result.
     """
 
     status: Status

@@ -6,7 +6,7 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, Requirement, is_relaxed
+from servesat.candidates.requirements import RULES, Kind, Requirement, Rule, bits_of, rules_of
 from servesat.core.arrays import Floats
 from servesat.core.result import Margin, Relaxation
 from servesat.core.tolerances import COST_TIE_RTOL
@@ -15,11 +15,10 @@ from servesat.spec.spec import Spec
 TIGHT_RTOL = 1e-6
 """A limit with less slack than this share of it has none."""
 
-LIMITS = tuple(name for name, rule in RULES.items() if rule.kind is not Kind.STRUCTURE)
-"""The requirements that can bind."""
 
-RELAXABLE = tuple(name for name, rule in RULES.items() if rule.can_be_relaxed)
-"""Those that could be looser: by another value in the spec, or on a machine with more."""
+def _limits(spec: Spec) -> dict[str, Rule]:
+    """The requirements and constraints that can bind."""
+    return {name: rule for name, rule in rules_of(spec).items() if rule.kind is not Kind.STRUCTURE}
 
 
 def binding_limits(
@@ -36,16 +35,18 @@ def binding_limits(
         if margin.slack is not None and margin.limit is not None and margin.slack <= TIGHT_RTOL * abs(margin.limit)
     }
     broken = tight | _broken_by_next_batch(spec, columns, chosen) | _broken_by_next_slice(spec, columns, chosen)
-    return tuple(name for name in LIMITS if name in broken and not is_relaxed(relaxed, name))
+    bits = bits_of(spec)
+    return tuple(name for name in _limits(spec) if name in broken and not relaxed & bits[name])
 
 
-def relaxations(spec: Spec, columns: Columns, chosen: int) -> tuple[Relaxation, ...]:
-    """What a looser limit would save, for each that alone excludes a cheaper plan; the largest saving first."""
+def relaxations(spec: Spec, columns: Columns, cost: float) -> tuple[Relaxation, ...]:
+    """What a looser limit would save, for each that alone excludes a plan cheaper than `cost`; the largest first."""
     usd = columns.usd_per_million
-    cost = float(usd[chosen])
-    found = []
-    for name in RELAXABLE:
-        alone = np.flatnonzero((columns.violated == REQUIREMENT_BIT[name]) & np.isfinite(_figures(spec, columns, name)))
+    found, bits = [], bits_of(spec)
+    for name, rule in _limits(spec).items():
+        if not rule.can_be_relaxed:
+            continue
+        alone = np.flatnonzero((columns.violated == bits[name]) & np.isfinite(_figures(spec, columns, name)))
         least = float(usd[alone].min(initial=np.inf))
         if least * (1 + COST_TIE_RTOL) < cost:
             tied = alone[usd[alone] <= least * (1 + COST_TIE_RTOL)]
@@ -65,11 +66,12 @@ def _broken_by_next_batch(spec: Spec, columns: Columns, chosen: int) -> set[str]
     layout = columns.layouts.take(np.array([chosen]))
     batch, multiple = columns.batch[chosen], layout.batch_shards[0]
     near = evaluate(spec, layout, batches=np.array([batch - multiple, batch + multiple]))
-    broken = set()
+    broken, bits = set(), bits_of(spec)
     for violated, tried in zip(near.violated.tolist(), near.batch.tolist(), strict=True):
-        broken |= {
-            name for name in LIMITS if violated & REQUIREMENT_BIT[name] and RULES[name].at_least == (tried < batch)
-        }
+        for name, rule in _limits(spec).items():
+            one_sided = rule.kind is not Kind.CONSTRAINT or rule.figure is not None
+            if violated & bits[name] and one_sided and rule.at_least == (tried < batch):
+                broken.add(name)
     return broken
 
 
@@ -88,7 +90,7 @@ def _broken_by_next_slice(spec: Spec, columns: Columns, chosen: int) -> set[str]
 
 def _least_change(spec: Spec, columns: Columns, name: str, rows: np.ndarray) -> float | int | None:
     """The value of the limit that allows one of some columns, in the unit of the spec; None where no value would."""
-    rule = RULES[name]
+    rule = rules_of(spec)[name]
     if rule.figure is None:
         return None
     figures = _figures(spec, columns, name)[rows]
@@ -100,5 +102,5 @@ def _least_change(spec: Spec, columns: Columns, name: str, rows: np.ndarray) -> 
 
 def _figures(spec: Spec, columns: Columns, name: str) -> Floats:
     """The figure of each column that a limit is about, 0 for a limit without one; infinite where it is not known."""
-    figure = RULES[name].figure
+    figure = rules_of(spec)[name].figure
     return np.zeros(len(columns)) if figure is None else np.asarray(figure(spec, columns), dtype=np.float64)

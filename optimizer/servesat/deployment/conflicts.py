@@ -1,28 +1,37 @@
 """Which requirements conflict, read from the columns' violation masks."""
 
-from itertools import combinations
+from collections.abc import Mapping
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, mask_of
+from servesat.candidates.requirements import REQUIREMENT_BIT
 
 
-def minimal_conflicts(columns: Columns) -> tuple[tuple[str, ...], ...]:
+def minimal_conflicts(columns: Columns, bits: Mapping[str, int] = REQUIREMENT_BIT) -> tuple[tuple[str, ...], ...]:
     """Every minimal set of requirements that no column satisfies together; empty when a column satisfies them all.
 
-    A set conflicts when every column violates one of its members. The columns hold every breakpoint of every
-    requirement, so this is exact.
+    A set conflicts when every column violates one of its members: it hits every violation mask. The columns hold every
+    breakpoint of every requirement and constraint, so this is exact. `bits` are those of the masks, by name.
     """
-    masks = np.unique(columns.violated)
-    if len(masks) == 0 or masks[0] == 0:
+    masks = _least(np.unique(columns.violated).tolist())
+    if not masks or masks[0] == 0:
         return ()
-    violated = [requirement for requirement, bit in REQUIREMENT_BIT.items() if np.any(masks & bit)]
-    conflicts: list[set[str]] = []
-    for size in range(1, len(violated) + 1):
-        for members in combinations(violated, size):
-            if any(smaller <= set(members) for smaller in conflicts):
-                continue
-            if np.all(masks & mask_of(*members)):
-                conflicts.append(set(members))
-    return tuple(tuple(name for name in RULES if name in members) for members in conflicts)
+    conflicts = [0]
+    for mask in masks:  # Berge's algorithm: each mask extends the sets that it escapes
+        hit = [members for members in conflicts if members & mask]
+        escaped = [members for members in conflicts if not members & mask]
+        extended = {members | bit for members in escaped for bit in bits.values() if mask & bit}
+        conflicts = _least([*hit, *extended])
+    named = [tuple(name for name, bit in bits.items() if members & bit) for members in conflicts]
+    places = {name: place for place, name in enumerate(bits)}
+    return tuple(sorted(named, key=lambda members: (len(members), [places[name] for name in members])))
+
+
+def _least(masks: list[int]) -> list[int]:
+    """The masks that have no other one within them, the smallest first."""
+    kept: list[int] = []
+    for mask in sorted(set(masks), key=lambda mask: (mask.bit_count(), mask)):
+        if not any(other & mask == other for other in kept):
+            kept.append(mask)
+    return kept

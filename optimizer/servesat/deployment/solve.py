@@ -1,7 +1,7 @@
 """One deployment, from spec to proved result."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate, evaluate_search
 from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirements import is_relaxed
+from servesat.candidates.requirements import bits_of
+from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
@@ -19,9 +20,11 @@ from servesat.core.result import Margin, Result, Status
 from servesat.deployment.binding import binding_limits, relaxations
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
+from servesat.deployment.constrained import solve_constrained
 from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
 from servesat.deployment.settings import Settings
+from servesat.spec.constraint_builder import ConstraintBuilder, built
 from servesat.spec.spec import Spec
 
 FIGURE_RTOL = 1e-9
@@ -35,50 +38,62 @@ def solve(
     layouts: Layouts | None = None,
     relaxed: int = 0,
     batch: int | None = None,
+    constrain: Callable[[ConstraintBuilder], object] | None = None,
 ) -> Result:
     """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
 
     The spec is a path to a YAML file, a mapping with the same keys, or a Spec. No plan is a result too: its status
-    says why. `layouts` and `relaxed` restrict or relax the search as in `candidates.evaluation.evaluate`, `batch` fixes
-    the batch. The margins of a relaxed requirement may then be negative. Raises SpecError when the spec is malformed,
-    SolverError when an answer fails its own proof.
+    says why. `constrain` adds constraints to those of the spec (docs/constraints.md). `layouts` and `relaxed` restrict
+    or relax the search as in `candidates.evaluation.evaluate`, `batch` fixes the batch. The margins of a relaxed
+    requirement may then be negative. Raises SpecError when the spec is malformed, SolverError when an answer fails its
+    own proof.
     """
     spec = Spec.load(spec)
+    if constrain is not None:
+        spec = spec.constrained(built(constrain))
     start = time.perf_counter()
-    columns = _columns(spec, layouts, relaxed, None if batch is None else np.array([batch]))
-    solution = solve_instance(round_columns(columns), settings or Settings())
+    settings = settings or Settings()
+    batches = None if batch is None else np.array([batch])
+    bounded = bool(spec.expressions) and batches is None  # what a looser limit would allow is beyond the bound
+    if bounded:
+        every = enumerate_layouts(spec, relaxed, undominated=settings.screen) if layouts is None else layouts
+        columns, solution = solve_constrained(spec, every, relaxed, settings)
+    else:
+        columns = _columns(spec, layouts, relaxed, batches, screen=settings.screen)
+        solution = solve_instance(round_columns(columns, spec, relaxed), settings)
     if solution.column is None:
-        infeasible = solution.status is Status.INFEASIBLE
-        return Result(
-            status=solution.status,
-            plan=None,
-            conflict=minimal_conflicts(columns) if infeasible else None,
-            solve_s=time.perf_counter() - start,
-        )
+        conflict = None
+        if solution.status is Status.INFEASIBLE:
+            whole = _columns(spec, layouts, relaxed, batches, screen=False) if spec.expressions else columns
+            conflict = minimal_conflicts(whole, bits_of(spec))
+        return Result(status=solution.status, plan=None, conflict=conflict, solve_s=time.perf_counter() - start)
     plan, margins = _checked(spec, columns, solution.column, relaxed)
     return Result(
         status=solution.status,
         plan=plan,
         bound_usd_per_million_output_tokens=_bound(solution.status, solution.bound, plan),
         binding=binding_limits(spec, columns, solution.column, margins, relaxed),
-        relaxations=relaxations(spec, columns, solution.column),
+        relaxations=() if bounded else relaxations(spec, columns, plan.usd_per_million_output_tokens),
         margins=margins,
         solve_s=time.perf_counter() - start,
     )
 
 
-def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None) -> Columns:
-    """The columns of the layouts: of a whole search, of the undominated ones where one satisfies every requirement."""
+def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None, *, screen: bool) -> Columns:
+    """The columns of the layouts; of a whole search, with `screen`, of the undominated ones if one is a plan."""
     if layouts is not None:
         return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
-    columns = evaluate_search(spec, relaxed, batches=batches, undominated=True)
-    return columns if np.any(columns.violated == 0) else evaluate_search(spec, relaxed, batches=batches)
+    columns = evaluate_search(spec, relaxed, batches=batches, undominated=screen)
+    if not screen or np.any(columns.violated == 0):
+        return columns
+    return evaluate_search(spec, relaxed, batches=batches)
 
 
 def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[Plan, tuple[Margin, ...]]:
     """The chosen plan, re-derived: a plan that fails its check is an internal error and is never shown."""
     plan, margins = rederive(spec, columns.assignment(column))
-    broken = [m.requirement for m in margins if not m.holds and not is_relaxed(relaxed, m.requirement)]
+    bits = bits_of(spec)
+    broken = [m.requirement for m in margins if not m.holds and not relaxed & bits[m.requirement]]
     if broken:
         raise SolverError(f"the chosen plan fails its check: it violates {', '.join(broken)}")
     for name, figure in _figures(columns, column).items():

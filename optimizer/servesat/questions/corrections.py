@@ -15,7 +15,7 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import quality_losses
-from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Requirement, mask_of
+from servesat.candidates.requirements import REQUIREMENT_BIT, Kind, Requirement, bits_of, rules_of
 from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes_by_block
 from servesat.catalogue.chip import Chip
@@ -43,17 +43,9 @@ class SearchRelaxation(StrEnum):
     PAY = "pay"
 
 
-ADJUSTABLE = [name for name, rule in RULES.items() if rule.correction and not rule.usable_share] + [Requirement.HBM]
-"""The requirements whose limit a correction may move: those with a limit in the spec, then the headroom."""
-
-_FIXED = mask_of(*(name for name, rule in RULES.items() if not rule.correction))
-"""The requirements that no correction moves: rules, and quotas, which other chips avoid."""
-
 _RELAXATION_BIT: dict[str, int] = {
     part: 1 << (len(REQUIREMENT_BIT) + position) for position, part in enumerate(SearchRelaxation)
 }
-
-_BITS: dict[str, int] = {**{name: REQUIREMENT_BIT[name] for name in ADJUSTABLE}, **_RELAXATION_BIT}
 
 _SUGGESTED_DTYPES = ("bf16", "fp8", "int8", "int4")
 """The dtypes that a correction may add to those of the search and of the published weights."""
@@ -61,6 +53,22 @@ _SUGGESTED_DTYPES = ("bf16", "fp8", "int8", "int4")
 
 SLICES_AT_A_TIME = 1000
 """Slices whose layouts, in every dtype, are evaluated together; the catalogue has 200."""
+
+
+def _adjustable(spec: Spec) -> list[str]:
+    """The requirements whose limit a correction may move: those with a limit in the spec, then the headroom."""
+    rules = rules_of(spec)
+    return [name for name, rule in rules.items() if rule.correction and not rule.usable_share] + [Requirement.HBM]
+
+
+def _fixed(spec: Spec) -> int:
+    """The bits of requirements that no correction moves: rules, quotas, which other chips avoid, and conditions."""
+    return sum(bit for name, bit in bits_of(spec).items() if not rules_of(spec)[name].correction)
+
+
+def _bits(spec: Spec) -> dict[str, int]:
+    """The bit of each kind of change."""
+    return {**{name: bits_of(spec)[name] for name in _adjustable(spec)}, **_RELAXATION_BIT}
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
     """
     searches = _widen(spec)
     single_changes = []
-    for kind, bit in _BITS.items():
+    for kind, bit in _bits(spec).items():
         nearest = [
             _candidate(widened, kind, int(row)) for widened in searches for row in np.flatnonzero(widened.bits == bit)
         ]
@@ -107,7 +115,7 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
     if fastest is None:
         return []
     _, widened, row = fastest
-    return [tuple(_change(widened, kind, row) for kind, bit in _BITS.items() if widened.bits[row] & bit)]
+    return [tuple(_change(widened, kind, row) for kind, bit in _bits(widened.spec).items() if widened.bits[row] & bit)]
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
@@ -115,19 +123,28 @@ def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Cor
     if result.plan is None:
         raise SolverError(f"no plan under the corrections {changes}, though they were derived from a plan")
     if len(changes) > 1:  # the limits of a pair need only allow its plan, the fastest of those that tie
-        changes = tuple(replace(change, value=_used(result, change)) for change in changes)
+        changes = tuple(_as_used(spec, result, change) for change in changes)
     return Correction(changes=changes, plan=result.plan)
 
 
-def _used(result: Result, change: Change) -> float | int | str:
-    """The value that a plan needs of a moved limit; the value of the change itself where it widens the search."""
-    plan = result.plan
-    if plan is None or change.requirement not in ADJUSTABLE:
-        return plan.batch if plan is not None and change.requirement == SearchRelaxation.MAX_BATCH else change.value
-    if change.requirement == Requirement.HBM:
-        return RULES[Requirement.HBM].adjusted(plan.hbm_used_fraction)
-    used = next(margin.value for margin in result.margins if margin.requirement == change.requirement)
-    return change.value if used is None else RULES[change.requirement].adjusted(used)
+def _as_used(spec: Spec, result: Result, change: Change) -> Change:
+    """A change with the value that the plan needs of it; the change itself where it widens the search."""
+    plan, name = result.plan, change.requirement
+    if plan is None or name not in _adjustable(spec):
+        return replace(change, value=plan.batch) if plan and name == SearchRelaxation.MAX_BATCH else change
+    if name == Requirement.HBM:
+        return _moved(spec, name, plan.hbm_used_fraction)
+    used = next(margin.value for margin in result.margins if margin.requirement in {name, change.value})
+    return change if used is None else _moved(spec, name, used)
+
+
+def _moved(spec: Spec, name: str, figure: float) -> Change:
+    """The change of a limit that allows a figure; of a constraint the new text."""
+    rule = rules_of(spec)[name]
+    value: float | int | str = rule.adjusted(figure)
+    if rule.kind is Kind.CONSTRAINT:
+        value = rule.correction.format(value=value)
+    return Change(requirement=name, key=rule.key, value=value, unit=rule.unit)
 
 
 def _widen(spec: Spec) -> list[_Widened]:
@@ -181,12 +198,13 @@ def _correctable(spec: Spec, columns: Columns, pay_bit: int) -> _Widened:
     layouts, hbm = columns.layouts, REQUIREMENT_BIT[Requirement.HBM]
     violates_hbm = ~is_at_most(columns.hbm_used_fraction, 1 - spec.headroom)  # the columns may have less headroom
     violated = np.where(violates_hbm, columns.violated | hbm, columns.violated & ~hbm)
-    fixed_in_pool = layouts.serving.violated & (_FIXED | hbm) != 0
+    fixed = _fixed(spec)
+    fixed_in_pool = layouts.serving.violated & (fixed | hbm) != 0
     unknown_quality = (violated & REQUIREMENT_BIT[Requirement.QUALITY] != 0) & ~np.isfinite(
         quality_losses(spec, layouts)
     )
     does_not_fit = columns.hbm_used_fraction > 1 + LIMIT_RTOL
-    not_correctable = (violated & _FIXED != 0) | does_not_fit | fixed_in_pool | unknown_quality
+    not_correctable = (violated & fixed != 0) | does_not_fit | fixed_in_pool | unknown_quality
     bits = violated | relaxation_masks(spec, columns) | pay_bit
     correctable = np.flatnonzero(~not_correctable & (np.bitwise_count(bits) <= 2))
     return _choosable(_Widened(spec, columns.take(correctable), bits[correctable]))
@@ -196,7 +214,7 @@ def _choosable(widened: _Widened) -> _Widened:
     """The nearest column of each single change, and the columns that tie with the cheapest of those with two."""
     singles = [
         _nearest_row(widened, kind, rows)
-        for kind, bit in _BITS.items()
+        for kind, bit in _bits(widened.spec).items()
         if len(rows := np.flatnonzero(widened.bits == bit))
     ]
     pairs = np.flatnonzero(np.bitwise_count(widened.bits) == 2)
@@ -251,9 +269,9 @@ def _candidate(widened: _Widened, kind: str, row: int) -> _Candidate:
 def _distances(widened: _Widened, kind: str) -> Floats:
     """An order of the columns by the size of the change that each needs, smallest first; shape [columns]."""
     columns, layouts = widened.columns, widened.columns.layouts
-    if kind in ADJUSTABLE:
+    if kind in _adjustable(widened.spec):
         figure = _figure(widened, kind)
-        return -figure if RULES[kind].at_least else figure
+        return -figure if rules_of(widened.spec)[kind].at_least else figure
     if kind in (SearchRelaxation.WEIGHTS, SearchRelaxation.KV_CACHE, SearchRelaxation.COMPUTE):
         return np.array([-BYTES_PER_VALUE[getattr(choice, kind)] for choice in layouts.dtypes])[layouts.dtype]
     sizes = {SearchRelaxation.TOPOLOGY: columns.chips, SearchRelaxation.MAX_BATCH: columns.batch}
@@ -262,7 +280,7 @@ def _distances(widened: _Widened, kind: str) -> Floats:
 
 def _figure(widened: _Widened, name: str) -> Floats:
     """The figure of each column that a requirement limits; shape [columns]."""
-    figure = RULES[name].figure
+    figure = rules_of(widened.spec)[name].figure
     if figure is None:
         raise TypeError(f"{name} limits no figure")
     return np.asarray(figure(widened.spec, widened.columns), dtype=np.float64)
@@ -270,10 +288,8 @@ def _figure(widened: _Widened, name: str) -> Floats:
 
 def _change(widened: _Widened, kind: str, row: int) -> Change:
     """The change of a kind that allows a column."""
-    if kind in ADJUSTABLE:
-        rule = RULES[kind]
-        value = rule.adjusted(float(_figure(widened, kind)[row]))
-        return Change(requirement=kind, key=rule.key, value=value, unit=rule.unit)
+    if kind in _adjustable(widened.spec):
+        return _moved(widened.spec, kind, float(_figure(widened, kind)[row]))
     assignment = widened.columns.assignment(row)
     widened_keys: dict[str, tuple[str, float | int | str, str]] = {
         SearchRelaxation.CHIP: ("search.chips", assignment.chip, ""),
@@ -293,6 +309,11 @@ def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
     """The changes as keys of the spec: limits replaced, entries added to the search."""
     keys: dict[str, Any] = {}
     for change in changes:
+        if change.requirement in spec.constraints:
+            texts = keys.get("constraints", spec.constraints)
+            moved = {change.requirement: str(change.value)}
+            keys["constraints"] = tuple(moved.get(text, text) for text in texts)
+            continue
         match change.requirement:
             case SearchRelaxation.CHIP:
                 keys[change.key] = [*(offer.chip for offer in spec.offers), change.value]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from servesat.candidates.requirements import RULES, Requirement, mask_of
+from servesat.candidates.requirements import Requirement, bits_of, rules_of
 from servesat.core.plan import Plan
 from servesat.core.result import LimitValue, Margin, Result
 from servesat.core.tolerances import COST_TIE_RTOL
@@ -20,7 +20,7 @@ def limit_values(spec: Spec, result: Result, settings: Settings) -> tuple[LimitV
     if result.plan is None:
         return ()
     margins = {margin.requirement: margin for margin in result.margins}
-    limits = [name for name, rule in RULES.items() if rule.can_be_relaxed and name in margins]
+    limits = [name for name, rule in rules_of(spec).items() if rule.can_be_relaxed and name in margins]
     return tuple(_value(spec, result.plan, margins[name], settings) for name in limits)
 
 
@@ -31,9 +31,11 @@ def _value(spec: Spec, plan: Plan, margin: Margin, settings: Settings) -> LimitV
         margin = replace(margin, value=1 - plan.hbm_used_fraction, limit=spec.headroom, unit="of HBM free")
         reached = 1 - without.plan.hbm_used_fraction if without.plan else None
     else:
-        without = solve(spec, settings, relaxed=mask_of(name))
+        without = solve(spec, settings, relaxed=bits_of(spec)[name])
         reached = next((other.value for other in without.margins if other.requirement == name), None)
-        if RULES[name].upgrade:  # the limit depends on the layout, so the values of two plans are not comparable
+        if rules_of(spec)[
+            name
+        ].upgrade:  # the limit depends on the layout, so the values of two plans are not comparable
             reached = None
     cost = plan.usd_per_million_output_tokens
     relaxed = without.plan.usd_per_million_output_tokens if without.plan else cost

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from servesat.candidates.evaluation import evaluate_search
 from servesat.core.result import Result, Status
+from servesat.deployment.binding import relaxations
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.corrections import corrections
@@ -33,6 +35,9 @@ def answer(
     settings = replace(settings, time_limit_s=None)  # explanations take milliseconds
     if result.status is Status.INFEASIBLE:
         return replace(result, corrections=corrections(spec, settings))
+    if result.plan is not None and spec.expressions:
+        cost = result.plan.usd_per_million_output_tokens
+        result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))
     if result.plan is not None:
         slices = slice_summaries(spec, result.plan, settings)
         result = replace(result, slices=slices, max_batch_binds=max_batch_binds(spec, result.plan))

@@ -12,6 +12,7 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate, tabulate
+from servesat.candidates.requirements import bits_of
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
@@ -112,7 +113,7 @@ def trace_frontier(
             points=(),
             compared=0,
             left_out=left_out,
-            conflict=minimal_conflicts(breakpoints),
+            conflict=minimal_conflicts(breakpoints, bits_of(spec)),
             solve_s=time.perf_counter() - start,
         )
     compared, frontiers = 0, []

@@ -146,6 +146,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
         lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used[requirement]}"))
     if result.max_batch_binds:
         lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
+    elif any(limit.requirement in spec.constraints for limit in result.relaxations):
+        pass  # said below
     elif not result.binding and spec.workload.requests_per_s is not None:
         lines.append(Text(f"{none_binds}: these slices meet the demand, and none that cost less do"))
     elif not result.binding:

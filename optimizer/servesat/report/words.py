@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
-from servesat.candidates.requirements import RULES, Requirement
+from servesat.candidates.requirements import RULES, Requirement, rules_of
 from servesat.core.plan import Bill, Plan
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.core.result import Change, LimitValue, Margin, Relaxation, SliceSummary
@@ -95,7 +95,8 @@ def load(plan: Plan) -> str:
 
 def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
-    limits = [RULES[member].say(spec) for member in members]
+    rules = rules_of(spec)
+    limits = [rules[member].say(spec) for member in members]
     chips = [offer.chip.id for offer in spec.offers]
     where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
     if len(limits) == 1:
@@ -106,6 +107,8 @@ def conflict(members: Sequence[str], spec: Spec) -> str:
 def change(correction: Change) -> str:
     """A change of the spec: `tpot up to 15.76 ms`, `+ chip tpu-v5p`, `weights may be int4`."""
     name, value = correction.requirement, correction.value
+    if correction.key.startswith("constraints."):
+        return str(value)
     rule = RULES.get(name)
     text = (rule.correction if rule is not None else "") or _SEARCH_CHANGES.get(name, "{requirement} may be {value}")
     return text.format(requirement=name, value=value, up=_rounded(value, ceil), down=_rounded(value, floor))
@@ -140,7 +143,7 @@ def limit_value(value: LimitValue) -> str:
         else ""
     )
     if value.limit is None or value.relaxed_to is None:
-        upgrade = RULES[value.requirement].upgrade
+        upgrade = _upgrade(value.requirement)
         what = f"{upgrade} {saves} at most" if upgrade else f"a plan without the limit {saves}"
         return f"{value.requirement}: {what}; beyond it nothing{then}"
     moving = f"{value.requirement}: moving {number(value.limit)} to {number(value.relaxed_to)} {value.unit} {saves}"
@@ -152,10 +155,17 @@ def limit_value(value: LimitValue) -> str:
 def relaxation(limit: Relaxation) -> str:
     """What a looser limit would save, as a sentence: `tpot up to 53.1 ms would save 4.1%`."""
     saves = f"would save {limit.saves_fraction:.1%}"
+    if limit.requirement not in RULES:
+        return f"without {limit.requirement} a plan {saves}"
     if limit.relaxed_to is not None:
         return f"{change(Change(requirement=limit.requirement, key='', value=limit.relaxed_to))} {saves}"
-    upgrade = RULES[limit.requirement].upgrade
+    upgrade = _upgrade(limit.requirement)
     return f"{upgrade} {saves} at most" if upgrade else f"a larger {limit.requirement} {saves} at most"
+
+
+def _upgrade(requirement: str) -> str:
+    """What a machine that meets a requirement has more of; empty for one that no machine meets, as a constraint."""
+    return RULES[requirement].upgrade if requirement in RULES else ""
 
 
 def left_out(what: LeftOut | None) -> str:
@@ -191,7 +201,7 @@ def _violation(plan: Plan, margin: Margin) -> str:
         return f"heads: {plan.tp} ways do not divide the query heads and d_ff"
     if margin.value is None:
         return f"{name}: {plan.tp} ways at batch {plan.batch}, weights {plan.weights}, compute {plan.compute}"
-    relation = "under" if RULES[name].at_least else "over"
+    relation = "under" if name in RULES and RULES[name].at_least else "over"
     return (
         f"{name}: {number(margin.value)} {margin.unit}, {relation} the limit of {number(margin.limit or 0.0)}, "
         f"at batch {plan.batch}"

@@ -53,19 +53,25 @@ def as_list(value: Any) -> Any:
     return [value] if single else value
 
 
-def _no_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def without_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values. Raises ValueError where one is listed twice."""
     refuse_duplicates(values)
     return values
 
 
-Dtypes = Annotated[
-    tuple[Dtype, ...], Field(min_length=1, max_length=6), AfterValidator(_no_duplicates), BeforeValidator(as_list)
-]
+_LIST = (AfterValidator(without_duplicates), BeforeValidator(as_list))
+"""A list without duplicates, or a single value."""
+
+Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1, max_length=6), *_LIST]
 Topologies = Annotated[
-    tuple[Topology, ...], Field(min_length=1, max_length=1000), AfterValidator(_no_duplicates), BeforeValidator(as_list)
+    tuple[Topology, ...],
+    Field(min_length=1, max_length=1000),
+    *_LIST,
 ]
 Chunks = Annotated[
-    tuple[Tokens, ...], Field(min_length=1, max_length=256), AfterValidator(_no_duplicates), BeforeValidator(as_list)
+    tuple[Tokens, ...],
+    Field(min_length=1, max_length=256),
+    *_LIST,
 ]
 Modes = Annotated[tuple[Mode, ...], Field(min_length=1, max_length=4), BeforeValidator(as_list)]
 

@@ -1,11 +1,12 @@
 """A spec: the model, the workload, the service levels and the search of a deployment."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
 from servesat.catalogue.load import chip_ids, load_model, load_price_book
@@ -14,13 +15,14 @@ from servesat.catalogue.price_book import PriceBook, Purchase
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.core.reading import read_yaml, shown
-from servesat.core.validation import Strict, Usd, nearest, validate
+from servesat.core.validation import Dtype, Strict, Usd, nearest, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
+from servesat.spec.expressions import MAX_LENGTH, Expression, ExpressionError, parse
 from servesat.spec.notes import stale_nominal_parameters, unknown_priced_chips, unusable_chips
 from servesat.spec.offers import Market, Offer
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
-from servesat.spec.search_space import Search, chips_at
+from servesat.spec.search_space import Search, as_list, chips_at, without_duplicates
 from servesat.spec.workload import Slo, Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
@@ -33,6 +35,16 @@ WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 
 KEYED_BY_CHIP = ("price", "chip")
 """Keys of a spec that map chip ids to values, for chips that are searched and others."""
+
+MAX_CONSTRAINTS = 24
+"""The most constraints of a spec."""
+
+Constraints = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)], ...],
+    Field(max_length=MAX_CONSTRAINTS),
+    AfterValidator(without_duplicates),
+    BeforeValidator(as_list),
+]
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 
@@ -72,6 +84,9 @@ class Spec(Strict):
     region: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     purchase: Purchase = "on_demand"
     price: dict[str, Usd] = {}
+    constraints: Constraints = Field(
+        default=(), description="Further conditions on a plan, as in `batch % 8 == 0`; docs/constraints.md has them."
+    )
     chip: dict[str, dict[str, Any]] = Field(
         default={}, description="Fields of chips that replace those of the catalogue, by chip id."
     )
@@ -105,6 +120,10 @@ class Spec(Strict):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
         if "workloads" in data and "model" not in data:
             raise SpecError(f"{where}: is a fleet, as it has workloads; expected a deployment: try `servesat fleet`")
+        if "deployments" in data and "model" not in data:
+            raise SpecError(
+                f"{where}: is a portfolio, as it has deployments; expected a deployment: try `servesat portfolio`"
+            )
         for key, value in (overrides or {}).items():
             if key.startswith("model."):
                 data = {**data, "model": _fields_of_model(data.get("model"), where, folder)}
@@ -131,6 +150,10 @@ class Spec(Strict):
             chips = chips_at(data["search"]["chips"], where, folder)
             data = _without_unknown_chips({**data, "search": {**data["search"], "chips": chips}}, chips or ())
         return validate(type(self), data, where=where, error=SpecError, context={"where": where, "folder": folder})
+
+    def constrained(self, constraints: Iterable[str]) -> "Spec":
+        """The spec with further constraints, each once. Raises SpecError."""
+        return self.changed({"constraints": tuple(dict.fromkeys((*self.constraints, *constraints)))})
 
     def _with_listed_chips(self, chips: Any) -> Any:
         """Replace ids of chips that this spec lists, perhaps as inline records, by those chips."""
@@ -168,6 +191,7 @@ class Spec(Strict):
         for chip in (offer.chip for offer in offers):
             self._check_topologies(chip)
         self._check_modes()
+        self._check_constraints()
         if not any(dtype in offer.chip.flop_per_s.by_dtype() for offer in offers for dtype in self.search.compute):
             peaks = "; ".join(f"{offer.chip.id}: {', '.join(offer.chip.flop_per_s.by_dtype())}" for offer in offers)
             raise ValueError(
@@ -199,6 +223,42 @@ class Spec(Strict):
             raise ValueError(
                 f"search.min_batch = {self.search.min_batch} is more than search.max_batch = {self.search.max_batch}"
             )
+
+    def _check_constraints(self) -> None:
+        for position, expression in enumerate(self.expressions):
+            for key in expression.keys:
+                try:
+                    self.number_at(key)
+                except ValueError as fault:
+                    raise ValueError(f"constraints.{position} = {shorten(expression.text)}: {fault}") from None
+
+    def number_at(self, key: str) -> Fraction:
+        """The number at a dotted key, exactly. Raises ValueError where there is none."""
+        value: Any = self
+        for name in key.split("."):
+            value = getattr(value, name, None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{key} is {value}, expected a key of the spec with a number")
+        return Fraction(str(value))
+
+    @cached_property
+    def expressions(self) -> tuple[Expression, ...]:
+        """The constraints, parsed. Raises ValueError for one that cannot be."""
+        parsed = []
+        for position, text in enumerate(self.constraints):
+            try:
+                parsed.append(parse(text, self.constrainable_texts))
+            except ExpressionError as fault:
+                raise ValueError(f"constraints.{position} = {shorten(text)}: {fault}") from None
+        return tuple(parsed)
+
+    @cached_property
+    def constrainable_texts(self) -> set[str]:
+        """The texts that a constraint may name without quotation marks."""
+        prices = [price for prices in self.price_book.chips.values() for price in prices]
+        of_prices = {name for price in prices for name in (price.cloud, price.region, price.instance) if name}
+        chips = {*chip_ids(), *(chip.id for chip in self.search.chips or ())}
+        return {*chips, *of_prices, *get_args(Dtype), *get_args(Purchase), *Mode}
 
     @property
     def weights(self) -> tuple[str, ...]:

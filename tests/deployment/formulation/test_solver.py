@@ -1,17 +1,20 @@
 """The constraint model itself: requirements under their literals, named decisions, and the solver's own proof."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
+import servesat
 from servesat import Requirement, SolverError, Status
 from servesat.candidates.evaluation import evaluate
+from servesat.candidates.requirements import mask_of
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation import solver as solver_module
-from servesat.deployment.formulation.constraints import require_all
-from servesat.deployment.formulation.instance import Instance, round_columns
+from servesat.deployment.formulation.instance import Instance, round_columns, with_rows
+from servesat.deployment.formulation.model import DeploymentModel
 from servesat.deployment.formulation.solver import solve
-from servesat.deployment.formulation.variables import add_variables
 from servesat.deployment.settings import Settings
 from tests.helpers import searching, spec_of
 
@@ -23,7 +26,6 @@ def instance_of(
     layout: list[int] | None = None,
 ) -> Instance:
     return Instance(
-        decisions={"batch": np.arange(1, len(cost) + 1)},
         layout=np.array(layout or range(len(cost))),
         cost=np.array(cost),
         step=np.zeros(len(cost), dtype=np.int64),
@@ -58,13 +60,8 @@ def test_infeasible_is_known_however_short_the_time() -> None:
 
 def test_a_wrong_optimum_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ortools 9.15 did on another formulation: OPTIMAL, with a worse plan."""
-    honest = solver_module._minimise
-
-    def worse(instance: Instance, objective: np.ndarray, settings: Settings):
-        solution = honest(instance, objective, settings)
-        return type(solution)(status=Status.OPTIMAL, column=int(objective.argmax()), bound=solution.bound)
-
-    monkeypatch.setattr(solver_module, "_minimise", worse)
+    last = solver_module.Solution(status=Status.OPTIMAL, column=1, bound=1)
+    monkeypatch.setattr(solver_module, "_minimise", lambda *_: last)
     with pytest.raises(SolverError, match="proved the cost 130"):
         solve(instance_of([130, 105]), Settings())
 
@@ -76,39 +73,44 @@ def test_a_false_infeasible_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         solve(instance_of([130, 105]), Settings())
 
 
-def test_named_decisions_follow_the_column_and_can_be_constrained() -> None:
-    columns = evaluate(searching(weights=["bf16", "int8"]))
-    instance = round_columns(columns)
-    model = cp_model.CpModel()
-    variables = add_variables(model, instance)
-    for on in require_all(model, variables, instance).values():
-        model.add(on == 1)
-    assert set(variables.decisions) == {
-        "chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute",
-        "mode", "chunk_tokens", "prefill", "batch",
-    }  # fmt: skip
-    model.add(variables.decisions["batch"] == 44)
-    model.add(variables.decisions["weights"] == 0)  # bf16, the first by name
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    assert solver.solve(model) == cp_model.INFEASIBLE
-    relaxed = cp_model.CpModel()
-    variables = add_variables(relaxed, instance)
-    for on in require_all(relaxed, variables, instance).values():
-        relaxed.add(on == 1)
-    relaxed.add(variables.decisions["weights"] == 0)
-    assert solver.solve(relaxed) == cp_model.OPTIMAL
-    assert columns.assignment(solver.value(variables.column)).weights == "bf16"
+def test_the_first_column_of_each_layout_stands_for_the_others() -> None:
+    instance = instance_of([30, 10, 20, 15], layout=[0, 0, 1, 1])
+    assert instance.first_of_each_choice(np.array([0, 1, 2, 3]), instance.cost).tolist() == [1, 3]
 
 
-def is_infeasible(instance: Instance, on: set[Requirement]) -> bool:
-    model = cp_model.CpModel()
-    variables = add_variables(model, instance)
-    literals = require_all(model, variables, instance)
-    model.add_assumptions([literals[requirement] for requirement in on])
+def test_requirements_are_rows_on_figures_under_their_literals() -> None:
+    """Without screening the model has every column, and is right under every set of requirements."""
+    spec = searching(weights=["bf16", "int8"], max_batch=300)
+    columns = evaluate(spec)
+    instance = with_rows(round_columns(columns, spec))
+    assert {Requirement.HBM, Requirement.ICI, Requirement.KV_HEADS} <= set(instance.rows)
+    for relaxed in ({}, {Requirement.HBM}, {Requirement.ICI, Requirement.KV_HEADS}):
+        built = DeploymentModel(instance)
+        built.require()
+        for name, on in built.literals.items():
+            built.model.add(on == (name not in relaxed))
+        built.model.minimize(built.looked_up(instance.cost, "cost"))
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        assert solver.solve(built.model) == cp_model.OPTIMAL
+        allowed = instance.violated & ~mask_of(*relaxed) == 0
+        assert solver.value(built.column) in np.flatnonzero(allowed & (instance.cost == instance.cost[allowed].min()))
+
+
+@pytest.mark.parametrize("keys", [{}, {"slo": {"tpot_ms": 12}}, {"headroom": 0.3, "ici": "pay"}])
+def test_unscreened_and_screened_models_agree(keys: dict[str, Any]) -> None:
+    spec = spec_of(**keys)
+    plans = [servesat.solve(spec, Settings(screen=screen)).plan for screen in (True, False)]
+    assert plans[0] == plans[1] is not None
+
+
+def is_infeasible(instance: Instance, on: set[str]) -> bool:
+    built = DeploymentModel(instance)
+    built.require()
+    built.model.add_assumptions([built.literals[requirement] for requirement in on])
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
-    outcome = solver.solve(model)
+    outcome = solver.solve(built.model)
     assert outcome in {cp_model.OPTIMAL, cp_model.INFEASIBLE}
     return outcome == cp_model.INFEASIBLE
 
@@ -122,7 +124,7 @@ def test_conflicts_are_conflicts_to_the_solver_and_minimal() -> None:
         search={"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "max_chips": 32},
     )
     columns = evaluate(spec)
-    instance = round_columns(columns)
+    instance = with_rows(round_columns(columns, spec))
     conflicts = minimal_conflicts(columns)
     assert conflicts
     for members in conflicts:

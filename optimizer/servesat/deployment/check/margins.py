@@ -10,6 +10,7 @@ from servesat.catalogue.chip import chips_in
 from servesat.catalogue.recovery import published
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Margin
+from servesat.deployment.check.constraints import constraint_margins
 from servesat.deployment.check.prompt import Prompt, new_tokens
 from servesat.deployment.check.replica import BITS, CheckedReplica
 from servesat.spec.spec import Spec
@@ -24,7 +25,7 @@ Pair = tuple[float, float]
 def margins_of(
     spec: Spec, plan: Plan, prompt: Prompt, replica: CheckedReplica, pool: CheckedReplica | None
 ) -> tuple[Margin, ...]:
-    """The margin of each requirement that the spec makes, in the order of the table.
+    """The margin of each requirement that the spec makes, in the order of the table, then those of its constraints.
 
     Where both pools must meet one, the margin of the one that is nearer to its limit.
     """
@@ -64,7 +65,7 @@ def margins_of(
             margin = None if value is None or limit is None else _margin(name, value, float(limit))
         if margin is not None:
             found.append(margin)
-    return tuple(found)
+    return (*found, *constraint_margins(spec, plan))
 
 
 def _margin(name: str, value: float, limit: float, unit: str | None = None) -> Margin:

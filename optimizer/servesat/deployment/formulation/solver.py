@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ortools.sat.python import cp_model
 
+from servesat.candidates.requirements import EVERY_REQUIREMENT
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
-from servesat.deployment.formulation.constraints import require_all
-from servesat.deployment.formulation.instance import Instance
-from servesat.deployment.formulation.variables import add_variables, looked_up
+from servesat.deployment.formulation.expressions import Compiler
+from servesat.deployment.formulation.instance import Instance, with_rows
+from servesat.deployment.formulation.model import DeploymentModel
 from servesat.deployment.settings import Settings
 
 
@@ -24,6 +25,9 @@ class Solution:
     bound: int | None
 
 
+MAX_COLUMNS = 30_000
+"""Columns in a model that constraints have not screened: with more, looking them up takes longer than all else."""
+
 _STATUS = {
     cp_model.OPTIMAL: Status.OPTIMAL,
     cp_model.FEASIBLE: Status.FEASIBLE,
@@ -33,64 +37,89 @@ _STATUS = {
 
 
 def solve(instance: Instance, settings: Settings) -> Solution:
-    """Choose the cheapest column that satisfies every requirement; among those that tie, the first by `tie_rank`.
+    """Choose the cheapest column that satisfies every requirement and constraint; of those that tie, the first.
 
-    What cannot win is left out of the model: columns that violate a requirement, and, until ties are decided, all but
-    the cheapest column of each layout. Raises SolverError when the model is invalid or when the proved optimum differs
-    from the vectorised minimum over the same columns: an OPTIMAL alone is no evidence (docs/formulation.md).
+    With `settings.screen` columns that violate a requirement are left out of the model, where there are very many also
+    those that violate a constraint, and of those that no constraint can tell apart all but the first; without, the
+    model has every column, and the requirements as rows. Raises SolverError when the model is invalid or when the
+    proved optimum differs from the vectorised minimum over the same columns: an OPTIMAL alone is no evidence
+    (docs/formulation.md).
     """
-    satisfying = np.flatnonzero(instance.violated == 0)
-    if not len(satisfying):
-        return _infeasible(instance, settings)
-    chosen = instance.take(satisfying)
-    candidates = chosen.cheapest_of_each_layout()
-
+    possible = np.arange(len(instance))
+    if settings.screen:
+        possible = np.flatnonzero(instance.violated & EVERY_REQUIREMENT == 0)
+        if len(possible) > MAX_COLUMNS:
+            possible = np.flatnonzero(instance.violated == 0)
+    satisfying = instance.cost[instance.violated == 0]
     start = time.perf_counter()
-    cheapest = _minimise(chosen.take(candidates), chosen.cost[candidates], settings)
-    if cheapest.status is Status.INFEASIBLE:
-        raise SolverError(f"CP-SAT calls an instance infeasible that {len(satisfying)} columns satisfy")
-    if cheapest.column is None:
-        return cheapest
-    column = int(candidates[cheapest.column])
-    found = Solution(status=Status.FEASIBLE, column=int(satisfying[column]), bound=cheapest.bound)
-    if cheapest.status is Status.FEASIBLE:
+    chosen = _first(instance, possible, instance.cost[possible], settings)
+    if chosen.status is Status.INFEASIBLE:
+        if len(satisfying):
+            raise SolverError(f"CP-SAT calls an instance infeasible that {len(satisfying)} columns satisfy")
+        return chosen
+    if chosen.column is None:
+        return chosen if len(satisfying) else _infeasible()
+    if not len(satisfying):
+        raise SolverError("CP-SAT finds a plan where every column violates a requirement")
+    found = replace(chosen, status=Status.FEASIBLE)
+    if chosen.status is Status.FEASIBLE:
         return found
 
-    cost = int(chosen.cost[column])
-    if cost != int(chosen.cost.min()):
-        raise SolverError(f"CP-SAT proved the cost {cost}, the minimum over its columns is {chosen.cost.min()}")
-    tied = chosen.tied(cost)
+    cost = int(instance.cost[chosen.column])
+    if cost != int(satisfying.min()):
+        raise SolverError(f"CP-SAT proved the cost {cost}, the minimum over its columns is {satisfying.min()}")
+    tied = possible[instance.cost[possible] <= cost + instance.tie]
+    if len(tied) == 1:
+        return chosen
     if settings.time_limit_s is not None:
         left = settings.time_limit_s - (time.perf_counter() - start)
         settings = replace(settings, time_limit_s=max(left, 0.0))
-    rank = chosen.tie_rank(tied)
-    first = _minimise(chosen.take(tied), rank, settings)
+    rank = instance.tie_rank(tied)
+    first = _first(instance, tied, rank, settings)
     if first.column is None:
         return found
-    if first.status is Status.OPTIMAL and first.column != int(rank.argmin()):
+    allowed = rank[instance.violated[tied] == 0]
+    if first.status is Status.OPTIMAL and rank[np.flatnonzero(tied == first.column)[0]] != allowed.min():
         raise SolverError("CP-SAT and the vectorised minimum disagree on the order of plans that tie")
-    return replace(found, status=first.status, column=int(satisfying[tied[first.column]]))
+    return replace(found, status=first.status, column=first.column)
 
 
-def _infeasible(instance: Instance, settings: Settings) -> Solution:
-    """Prove that the requirements exclude every column, one column standing for all that violate the same of them.
-
-    That each column violates a requirement is known, whether or not CP-SAT has the time to say so.
-    """
-    columns = instance.one_of_each_violation()
-    outcome = _minimise(instance.take(columns), instance.cost[columns], settings)
-    if outcome.column is not None:
-        raise SolverError("CP-SAT finds a plan where every column violates a requirement")
+def _infeasible() -> Solution:
+    """That every column violates a requirement is known, whether or not CP-SAT has the time to say so."""
     return Solution(status=Status.INFEASIBLE, column=None, bound=None)
 
 
-def _minimise(instance: Instance, objective: Ints, settings: Settings) -> Solution:
-    """Build the model of an instance and minimise one value of its columns under every requirement."""
-    model = cp_model.CpModel()
-    variables = add_variables(model, instance)
-    for on in require_all(model, variables, instance).values():
-        model.add(on == 1)
-    model.minimize(looked_up(model, variables.column, objective, "objective"))
+def _first(instance: Instance, columns: Ints, rank: Ints, settings: Settings) -> Solution:
+    """The first by rank of some columns that satisfies everything, and the cost below which there is none."""
+    if settings.screen:
+        columns = instance.first_of_each_choice(columns, rank)
+    else:
+        columns = columns[np.argsort(rank, kind="stable")]
+    if not len(columns):  # each violates a requirement: one stands for all that violate the same
+        columns = instance.one_of_each_violation()
+        settings = replace(settings, screen=False)
+    if not len(columns):
+        return _infeasible()
+    some = instance.take(columns)
+    solution = _minimise(some if settings.screen else with_rows(some), settings)
+    return replace(
+        solution,
+        column=None if solution.column is None else int(columns[solution.column]),
+        bound=None if solution.bound is None else int(instance.cost[columns[solution.bound]]),
+    )
+
+
+def _minimise(instance: Instance, settings: Settings) -> Solution:
+    """The first column of an instance that satisfies everything; its bound is a column too."""
+    built = DeploymentModel(instance)
+    built.require()
+    for on in built.literals.values():
+        built.model.add(on == 1)
+    if instance.spec is not None:
+        compiler = Compiler(built, instance.spec.number_at)
+        for expression in instance.constraints:
+            compiler.add(expression)
+    built.model.minimize(built.column)
 
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = settings.workers
@@ -99,10 +128,10 @@ def _minimise(instance: Instance, objective: Ints, settings: Settings) -> Soluti
     solver.parameters.catch_sigint_signal = False  # it would leave Ctrl-C to end the process, and what is done with it
     if settings.time_limit_s is not None:
         solver.parameters.max_time_in_seconds = settings.time_limit_s
-    outcome = solver.solve(model)
+    outcome = solver.solve(built.model)
     if outcome not in _STATUS:
-        raise SolverError(f"CP-SAT refuses the model: {model.validate() or solver.status_name(outcome)}")
+        raise SolverError(f"CP-SAT refuses the model: {built.model.validate() or solver.status_name(outcome)}")
     status = _STATUS[outcome]
     if status in {Status.INFEASIBLE, Status.UNKNOWN}:
         return Solution(status=status, column=None, bound=None)
-    return Solution(status=status, column=solver.value(variables.column), bound=round(solver.best_objective_bound))
+    return Solution(status=status, column=solver.value(built.column), bound=round(solver.best_objective_bound))

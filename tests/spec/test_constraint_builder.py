@@ -1,0 +1,36 @@
+import pytest
+
+import servesat
+from servesat import SpecError
+from servesat.spec.constraint_builder import ConstraintBuilder, built
+from tests.helpers import spec_of
+
+
+def test_python_writes_what_a_spec_would_state() -> None:
+    def constrain(m: ConstraintBuilder) -> None:
+        m.add(m.batch % 8 == 0)
+        m.add((m.chip == "h200").implies(m.tp <= 4) & ~(m.prefill.chip == m.chip))
+        m.add(m.chip.isin(["h200", "tpu-v5e"]) | (2 * m.tpot_ms - 1 < m.key("slo.tpot_ms")))
+
+    assert built(constrain) == (
+        "(batch % 8) == 0",
+        "((chip == 'h200') implies (tp <= 4)) and (not (prefill.chip == chip))",
+        "(chip in ['h200', 'tpu-v5e']) or (((2 * tpot_ms) - 1) < slo.tpot_ms)",
+    )
+
+
+def test_constraints_from_python_hold() -> None:
+    free = servesat.solve(spec_of()).plan
+    held = servesat.solve(spec_of(), constrain=lambda m: m.add(m.batch % 16 == 1)).plan
+    assert free is not None
+    assert held is not None
+    assert (free.batch % 16, held.batch % 16) == (10, 1)
+
+
+def test_what_python_cannot_mean_is_an_error() -> None:
+    with pytest.raises(SpecError, match="a plan has no batchh; did you mean 'batch'"):
+        built(lambda m: m.add(m.batchh == 1))
+    with pytest.raises(SpecError, match="expected a comparison of m's names"):
+        built(lambda m: m.add(True))
+    with pytest.raises(SpecError, match="neither true nor false"):
+        built(lambda m: m.add(m.batch == 1 and m.tp == 1))
