@@ -141,7 +141,7 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             redundant_replicas=need["n_plus"],
             max_share_per_region=need["max_share_per_region"],
             max_spot_share=need["max_spot_share"],
-            one_chip=False,
+            one_chip=need.get("one_chip", False),
             priority=1,
             sizes=("first", "second", "third", "fourth")[: len(need.get("shares", [[]])[0])],
             size_shares=tuple(map(tuple, need.get("shares", []))),

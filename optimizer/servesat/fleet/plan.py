@@ -21,6 +21,7 @@ from servesat.fleet.formulation.goals import (
     total_shortfall,
 )
 from servesat.fleet.formulation.limits import FleetSolution, Limit
+from servesat.fleet.formulation.one_type import choose_columns, is_choice_of_columns
 from servesat.fleet.instance import FleetInstance
 from servesat.fleet.instance_from_spec import fleet_instance
 from servesat.fleet.placement_map import placement_map
@@ -159,7 +160,10 @@ def _plan_compact(
         if goal.name == "usd" and not degrade and instance.periods_are_independent:
             solution = cheapest_by_period(instance, deadline, on_progress)
         else:
-            solution = model.solve(goal.objective, _goal_time_limit(goal.name, deadline))
+            chosen = None
+            if goal.name == "usd" and not degrade and is_choice_of_columns(instance):
+                chosen = choose_columns(instance, seconds_to(deadline))
+            solution = chosen or model.solve(goal.objective, _goal_time_limit(goal.name, deadline))
         has_plan = solution.status in (Status.OPTIMAL, Status.FEASIBLE)
         if not has_plan and not proved:
             on_progress("looking for the limits in conflict")
