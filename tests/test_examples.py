@@ -7,11 +7,13 @@ import pytest
 
 from servesat import Status, solve
 from servesat.fleet.plan import plan_fleet
+from servesat.questions.portfolio import solve_portfolio
 from tests.helpers import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 FLEETS = [path for path in EXAMPLES if path.stem.startswith("fleet-")]
-EXAMPLES = [path for path in EXAMPLES if path not in FLEETS]
+PORTFOLIOS = [path for path in EXAMPLES if path.stem.startswith("portfolio-")]
+EXAMPLES = [path for path in EXAMPLES if path not in FLEETS + PORTFOLIOS]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -34,6 +36,14 @@ def test_an_example_gives_the_answer_that_it_states(path: Path) -> None:
     assert (plan.chip, plan.topology, plan.batch) == (stated["chip"], stated["topology"], int(stated["batch"]))
     assert f"{plan.tpot_ms:.2f}" == stated["tpot"]
     assert plan.usd_per_million_output_tokens == pytest.approx(float(stated["usd"]), rel=5e-4)
+
+
+@pytest.mark.parametrize("path", PORTFOLIOS, ids=lambda path: path.stem)
+def test_a_portfolio_costs_what_its_example_states(path: Path) -> None:
+    result = solve_portfolio(path)
+    stated = re.search(r"^# Answer: \$(?P<usd>[\d.,]+) for", path.read_text(), re.MULTILINE)
+    assert stated is not None
+    assert f"{result.usd_per_hour:,.2f}" == stated["usd"]
 
 
 @pytest.mark.slow

@@ -216,6 +216,9 @@ def test_a_slice_may_be_named_in_any_order_of_axes_that_are_alike(tmp_path: Path
 def test_a_fleet_is_no_deployment_nor_the_other_way_round() -> None:
     with pytest.raises(SpecError, match=r"fleet-day.yaml: is a fleet, .*try `servesat fleet`"):
         Spec.load(ROOT / "examples" / "fleet-day.yaml")
+    for load in (Spec.load, FleetSpec.load):
+        with pytest.raises(SpecError, match=r"chip.yaml: is a portfolio, .*try `servesat portfolio`"):
+            load(ROOT / "examples" / "portfolio-on-one-chip.yaml")
     with pytest.raises(SpecError, match=r"chat.yaml: is a deployment, .*try `servesat solve`"):
         FleetSpec.load(ROOT / "examples" / "llama-3-70b-chat.yaml")
 

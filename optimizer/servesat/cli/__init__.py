@@ -11,6 +11,7 @@ from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
 from servesat.cli.frontier import frontier
 from servesat.cli.modes import modes
+from servesat.cli.portfolio import portfolio
 from servesat.cli.solving import solve, verify, why
 from servesat.cli.whatif import whatif
 
@@ -37,7 +38,7 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, modes, fleet, batch, verify, prices, book, figure, schema):
+for command in (solve, why, frontier, whatif, modes, portfolio, fleet, batch, verify, prices, book, figure, schema):
     app.command()(command)
 for name, shelf in (("models", models), ("chips", chips)):
     app.add_typer(shelf, name=name)

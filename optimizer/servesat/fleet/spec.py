@@ -188,6 +188,10 @@ class FleetSpec(Strict):
             raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
         if "model" in data and "workloads" not in data:
             raise SpecError(f"{where}: is a deployment, as it has a model; expected a fleet: try `servesat solve`")
+        if "deployments" in data and "workloads" not in data:
+            raise SpecError(
+                f"{where}: is a portfolio, as it has deployments; expected a fleet: try `servesat portfolio`"
+            )
         refuse_unknown(cls, data, where=where, error=SpecError)
         workloads, periods = data.get("workloads"), data.get("periods_h", [1.0])
         if isinstance(workloads, Mapping) and isinstance(periods, list | tuple):

@@ -1,0 +1,253 @@
+"""Portfolios: several deployments decided together, with what that costs against each alone."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from servesat.candidates.columns import Columns
+from servesat.candidates.constraints import alike
+from servesat.candidates.evaluation import evaluate, tabulate
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.errors import SolverError
+from servesat.core.plan import Plan
+from servesat.core.result import Status
+from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
+from servesat.deployment.check.constraints import holds_of, named
+from servesat.deployment.check.plan import rederive
+from servesat.deployment.formulation.instance import Instance, round_columns
+from servesat.deployment.formulation.portfolio import Choice, PortfolioModel, limits_of
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.spec.expressions import NAMES, Level, Name
+from servesat.spec.portfolio import PortfolioSpec, owner_of, shared_names
+from servesat.spec.spec import Spec
+
+DTYPES = {"weights", "kv_cache", "compute"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitChange:
+    """The value of a limit that would allow a portfolio, the others as they are."""
+
+    limit: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portfolio:
+    """The answer to a portfolio: a plan of each deployment, or the limits in conflict.
+
+    `alone` has the best plan of each deployment alone. `conflict` is an irreducible set of limits, or the deployments
+    without a plan, with their own conflicts in `conflicts_alone`; `corrections` says what each number in it would have
+    to be. `left_out` names the deployments of which disaggregated plans were not compared: a search keeps too few of
+    their pairs to share decisions.
+    """
+
+    status: Status
+    plans: dict[str, Plan]
+    alone: dict[str, Plan]
+    usd_per_hour: float | None = None
+    bound_usd_per_hour: float | None = None
+    conflict: tuple[str, ...] | None = None
+    conflicts_alone: dict[str, tuple[tuple[str, ...], ...]]
+    corrections: tuple[LimitChange, ...] = ()
+    left_out: tuple[str, ...]
+    solve_s: float
+
+    @property
+    def alone_usd_per_hour(self) -> float | None:
+        """The bill of the deployments, each decided alone; None where one has no plan."""
+        return None if self.conflicts_alone else sum(plan.usd_per_hour for plan in self.alone.values())
+
+    @property
+    def sharing_costs_usd_per_hour(self) -> float | None:
+        """What deciding together costs more than each alone."""
+        if self.usd_per_hour is None or self.alone_usd_per_hour is None:
+            return None
+        return max(0.0, self.usd_per_hour - self.alone_usd_per_hour)
+
+
+def solve_portfolio(
+    source: PortfolioSpec | Mapping[str, Any] | str | Path, settings: Settings | None = None
+) -> Portfolio:
+    """Find the cheapest plans of several deployments together, proved by CP-SAT and re-derived without it.
+
+    A deployment alone without a plan makes the portfolio infeasible. Raises SpecError for a malformed portfolio,
+    SolverError when an answer fails its own proof.
+    """
+    portfolio, settings = PortfolioSpec.load(source), settings or Settings()
+    start = time.perf_counter()
+    specs = {name: spec.in_one_pool() for name, spec in portfolio.deployments.items()}
+    columns = {name: _columns(portfolio, name, spec) for name, spec in specs.items()}
+    conflicts = {name: solve(specs[name], settings).conflict or () for name, one in columns.items() if not len(one)}
+    answer = Portfolio(
+        status=Status.INFEASIBLE,
+        plans={},
+        alone={name: _best(specs[name], one) for name, one in columns.items() if len(one)},
+        conflict=tuple(f"deployments.{name}" for name in conflicts) or None,
+        conflicts_alone=conflicts,
+        left_out=tuple(name for name, spec in portfolio.deployments.items() if spec.modes != specs[name].modes),
+        solve_s=0.0,
+    )
+    if not conflicts:
+        answer = _decided(answer, portfolio, specs, _Question(portfolio, columns, _in_time(settings, start)))
+    return replace(answer, solve_s=time.perf_counter() - start)
+
+
+def _decided(
+    answer: Portfolio, portfolio: PortfolioSpec, specs: Mapping[str, Spec], question: "_Question"
+) -> Portfolio:
+    """The answer with the plans of all deployments, or what is in conflict."""
+    choice = question.solved()
+    if choice.status is Status.INFEASIBLE:
+        conflict = question.conflict()
+        return replace(answer, conflict=conflict, corrections=question.corrections(conflict))
+    if not choice.columns:
+        return replace(answer, status=choice.status)
+    plans = {name: _checked(specs[name], question.columns[name], at) for name, at in choice.columns.items()}
+    _check_together(portfolio, plans)
+    usd = sum(plan.usd_per_hour for plan in plans.values())
+    bound = usd if choice.status is Status.OPTIMAL else min(usd, choice.bound)
+    return replace(answer, status=choice.status, plans=plans, usd_per_hour=usd, bound_usd_per_hour=bound)
+
+
+def _best(spec: Spec, columns: Columns) -> Plan:
+    """The best plan of a deployment alone: of those that tie on cost, the first by speed and id."""
+    usd = columns.usd_per_million
+    tied = np.flatnonzero(usd <= usd.min() * (1 + COST_TIE_RTOL))
+    return _checked(spec, columns, int(tied[round_columns(columns).tie_rank(tied).argmin()]))
+
+
+def _in_time(settings: Settings, start: float) -> Settings:
+    if settings.time_limit_s is None:
+        return settings
+    return replace(settings, time_limit_s=max(settings.time_limit_s - (time.perf_counter() - start), 0.0))
+
+
+def _names_of(portfolio: PortfolioSpec, deployment: str) -> list[Name]:
+    """What a deployment's plans are told apart by: what is shared, limited, or named by a constraint."""
+    names = [*shared_names(portfolio)]
+    if limits_of(portfolio).keys() - {"max_usd_per_hour"}:
+        names.append(NAMES["chip"])  # of one type, at one price, the cheapest plan has the fewest chips too
+    for expression in portfolio.expressions:
+        for name in expression.names:
+            owner, own = owner_of(name)
+            names += [own] if owner == deployment else []
+    return list(dict.fromkeys(names))
+
+
+def _columns(portfolio: PortfolioSpec, deployment: str, spec: Spec) -> Columns:
+    """The plans of a deployment that a portfolio could choose: the cheapest of those that nothing tells apart.
+
+    A layout's largest batch costs least and takes the fewest chips. Only where a constraint names what follows from the
+    batch is every legal one a candidate.
+    """
+    names = _names_of(portfolio, deployment)
+    layouts = enumerate_layouts(spec, undominated=not {name.id for name in names} & DTYPES)
+    columns = evaluate(spec, layouts)
+    constrained = {owner_of(name)[1] for expression in portfolio.expressions for name in expression.names}
+    if any(name.level > Level.LAYOUT and name in constrained for name in names):
+        blocks = (_cheapest_alike(names, _satisfying(block)) for block in tabulate(spec, layouts, columns))
+        columns = reduce(Columns.join, blocks)
+    return _cheapest_alike(names, _satisfying(columns))
+
+
+def _satisfying(columns: Columns) -> Columns:
+    return columns.take(np.flatnonzero(columns.violated == 0))
+
+
+def _cheapest_alike(names: list[Name], columns: Columns) -> Columns:
+    """Of the columns that differ in none of some names, the cheapest; of those that tie, the first by speed and id."""
+    kind = alike(names, columns)
+    least = np.full(int(kind.max(initial=0)) + 1, np.inf)
+    np.minimum.at(least, kind, columns.usd_per_hour)
+    tied = np.flatnonzero(columns.usd_per_hour <= least[kind] * (1 + COST_TIE_RTOL))
+    rank = round_columns(columns).tie_rank(tied)
+    order = tied[np.argsort(rank, kind="stable")]
+    _, first = np.unique(kind[order], return_index=True)
+    return columns.take(np.sort(order[first]))
+
+
+class _Question:
+    """A portfolio with its columns, solved with or without some of its limits."""
+
+    def __init__(self, portfolio: PortfolioSpec, columns: Mapping[str, Columns], settings: Settings) -> None:
+        self.columns = columns
+        self._portfolio = portfolio
+        self._settings = settings
+        self._instances: dict[str, Instance] = {name: round_columns(one) for name, one in columns.items()}
+        self._usd = {name: one.usd_per_hour for name, one in columns.items()}
+        self._limits = [
+            *(f"shared.{name}" for name in portfolio.shared),
+            *limits_of(portfolio),
+            *(expression.text for expression in portfolio.expressions),
+        ]
+
+    def solved(self, goal: str = "usd", relaxed: frozenset[str] = frozenset()) -> Choice:
+        """The best choice without some limits."""
+        model = PortfolioModel(self._portfolio, self._instances, self._usd, relaxed)
+        return model.solve(goal, self._settings)
+
+    def conflict(self) -> tuple[str, ...]:
+        """An irreducible set of limits that cannot hold together, by a deletion filter."""
+        kept = list(self._limits)
+        for limit in self._limits:
+            others = [one for one in kept if one != limit]
+            if self.solved(relaxed=frozenset(self._limits) - set(others)).status is Status.INFEASIBLE:
+                kept = others
+        return tuple(kept)
+
+    def corrections(self, conflict: tuple[str, ...]) -> tuple[LimitChange, ...]:
+        """What each number in a conflict would have to be, all other limits as they are."""
+        found = []
+        for limit in (one for one in conflict if one in limits_of(self._portfolio)):
+            choice = self.solved(limit, frozenset({limit}))
+            if choice.status is Status.OPTIMAL:
+                cents = ceil(choice.value * (1 - LIMIT_RTOL) * 100) / 100
+                found.append(
+                    LimitChange(limit=limit, value=cents if limit == "max_usd_per_hour" else round(choice.value))
+                )
+        return tuple(found)
+
+
+def _checked(spec: Spec, columns: Columns, column: int) -> Plan:
+    """A chosen plan, re-derived. Raises SolverError where it breaks a requirement of its deployment."""
+    plan, margins = rederive(spec, columns.assignment(column))
+    broken = [margin.requirement for margin in margins if not margin.holds]
+    if broken:
+        raise SolverError(f"a plan of the portfolio fails its check: it violates {', '.join(broken)}")
+    return plan
+
+
+def _check_together(portfolio: PortfolioSpec, plans: Mapping[str, Plan]) -> None:
+    """Hold the plans to what ties them together, in plain Python. Raises SolverError."""
+    chips = {plan.chip for plan in plans.values()}
+    figures: dict[str, float] = {
+        "max_chip_types": len(chips),
+        "max_chips": sum(plan.chips for plan in plans.values()),
+        "max_usd_per_hour": sum(plan.usd_per_hour for plan in plans.values()),
+    }
+    for chip in portfolio.quota:
+        figures[f"quota.{chip}"] = sum(plan.chips for plan in plans.values() if plan.chip == chip)
+    broken = [name for name, limit in limits_of(portfolio).items() if figures[name] > limit * (1 + 1e-8)]
+    for shared in shared_names(portfolio):
+        if len({named(plan, shared) for plan in plans.values()}) > 1:
+            broken.append(f"shared.{shared.id}")
+
+    def value_of(name: Name) -> Any:
+        owner, own = owner_of(name)
+        return named(plans[owner], own)
+
+    broken += [one.text for one in portfolio.expressions if not holds_of(one, value_of, _no_key)]
+    if broken:
+        raise SolverError(f"the portfolio fails its check: it breaks {', '.join(broken)}")
+
+
+def _no_key(key: str) -> Any:
+    raise SolverError(f"a portfolio has no key {key}")

@@ -1,0 +1,130 @@
+"""Portfolios: a table, a document, and a figure of what deciding together costs each deployment."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from servesat.core.quantities import dollars
+from servesat.core.result import Status
+from servesat.questions.portfolio import LimitChange, Portfolio
+from servesat.report.documents import plan_document
+from servesat.report.tables import Column, Fitted, columns
+from servesat.report.tornado import Bar, Tornado, draw_tornado
+from servesat.report.words import decode_slices
+
+
+def portfolio_document(answer: Portfolio) -> dict[str, Any]:
+    """The JSON of `servesat portfolio`."""
+    gap = None
+    if answer.usd_per_hour and answer.bound_usd_per_hour is not None:
+        gap = 1 - answer.bound_usd_per_hour / answer.usd_per_hour
+    names = dict.fromkeys([*answer.alone, *answer.conflicts_alone])
+    return {
+        "status": str(answer.status),
+        "usd_per_hour": answer.usd_per_hour,
+        "bound_usd_per_hour": answer.bound_usd_per_hour,
+        "gap": gap,
+        "alone_usd_per_hour": answer.alone_usd_per_hour,
+        "sharing_costs_usd_per_hour": answer.sharing_costs_usd_per_hour,
+        "deployments": [
+            {
+                "deployment": name,
+                "plan": plan_document(answer.plans[name]) if name in answer.plans else None,
+                "alone": plan_document(answer.alone[name]) if name in answer.alone else None,
+                "conflict": [list(map(str, members)) for members in answer.conflicts_alone.get(name, ())] or None,
+            }
+            for name in names
+        ],
+        "conflict": None if answer.conflict is None else list(answer.conflict),
+        "corrections": [asdict(correction) for correction in answer.corrections],
+        "left_out": list(answer.left_out),
+        "solve_s": answer.solve_s,
+    }
+
+
+def print_portfolio(console: Console, answer: Portfolio) -> None:
+    """Print the plan of each deployment with its bill beside that alone, and what is proved."""
+    if not answer.plans:
+        console.print(_no_plan(answer))
+        return
+    table = Fitted(
+        [
+            *columns("deployment", "runs on"),
+            Column("batch", right=True),
+            *columns("ttft", "tpot", right=True, detail=True),
+            *columns("$/h", "alone", right=True),
+            Column("alone on", detail=True),
+        ]
+    )
+    for name, plan in answer.plans.items():
+        alone = answer.alone[name]
+        table.add_row(
+            [
+                name,
+                decode_slices(plan),
+                str(plan.batch),
+                f"{plan.ttft_ms or 0.0:,.0f} ms",
+                f"{plan.tpot_ms:.2f} ms",
+                dollars(plan.usd_per_hour),
+                dollars(alone.usd_per_hour),
+                decode_slices(alone),
+            ]
+        )
+    console.print(table)
+    usd, sharing = answer.usd_per_hour or 0.0, answer.sharing_costs_usd_per_hour or 0.0
+    console.print(Text(f"{dollars(usd)} an hour; deciding together costs {dollars(sharing)} more than each alone"))
+    if answer.status is Status.OPTIMAL:
+        proved = f"optimal: proved that no plans together cost less than {dollars(usd)} an hour"
+    else:
+        bound = answer.bound_usd_per_hour or 0.0
+        proved = f"feasible: the time limit was reached; no plans together cost less than {dollars(bound)} an hour"
+    console.print(Text(f"{proved} ({answer.solve_s:.2f} s)"))
+
+
+def _no_plan(answer: Portfolio) -> Text:
+    lines = [f"{answer.status}: no plans of all deployments together"]
+    if answer.status is Status.UNKNOWN:
+        lines = ["unknown: the time limit was reached before a plan of each was found"]
+    for name, members in answer.conflicts_alone.items():
+        lines.append(f"  {name} has no plan alone: {'; '.join(' + '.join(map(str, one)) for one in members)}")
+    if answer.conflict is not None and not answer.conflicts_alone:
+        lines.append(f"  {' and '.join(answer.conflict)} cannot hold together")
+    if answer.corrections:
+        lines += ["", "With any one of these plans exist", *(f"  {change_words(one)}" for one in answer.corrections)]
+    return Text("\n".join(lines))
+
+
+def change_words(change: LimitChange) -> str:
+    """A new limit in words: `max_chips of 27`, `quota.h100-sxm of 8`."""
+    value = dollars(change.value) if change.limit == "max_usd_per_hour" else f"{change.value:,.0f}"
+    return f"{change.limit} of {value}"
+
+
+def draw_portfolio(answer: Portfolio, path: Path) -> None:
+    """Draw what deciding together adds to the bill of each deployment, or saves of it."""
+    bars = []
+    for name, plan in answer.plans.items():
+        more = plan.usd_per_hour - answer.alone[name].usd_per_hour
+        label = f"{decode_slices(plan)}, {dollars(plan.usd_per_hour)}"
+        bars.append(
+            Bar(
+                name=name,
+                low=min(0.0, more),
+                high=max(0.0, more),
+                low_label=label if more < 0 else "",
+                high_label=label if more >= 0 else "",
+            )
+        )
+    draw_tornado(
+        Tornado(
+            title=f"{dollars(answer.usd_per_hour or 0.0)} an hour together, "
+            f"{dollars(answer.alone_usd_per_hour or 0.0)} each alone",
+            x_title="$ an hour more than alone",
+            base_label="alone",
+            bars=tuple(sorted(bars, key=lambda bar: bar.low - bar.high)),
+        ),
+        path,
+    )

@@ -1,0 +1,176 @@
+"""Portfolios against the product of everything that each deployment could run."""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from servesat import SpecError, Status
+from servesat.cli import app
+from servesat.questions.portfolio import solve_portfolio
+from servesat.spec.portfolio import PortfolioSpec
+from tests.constraints import figures
+from tests.helpers import ROOT
+from tests.oracles import requests as oracle
+from tests.strategies import examples
+from tests.whole_requests import small_specs
+
+EXAMPLE = ROOT / "examples" / "portfolio-on-one-chip.yaml"
+
+DEPLOYMENT = {
+    "model": "llama-3-8b",
+    "workload": {"prompt_tokens": 100, "output_tokens": 10, "requests_per_s": 1.0},
+}
+
+TIES = {
+    "a.chip == b.chip": lambda a, b: a["chip"] == b["chip"],
+    "a.chips <= 2 * b.chips": lambda a, b: a["chips"] <= 2 * b["chips"],
+    "a.batch % 2 == 0 or b.tp > 1": lambda a, b: a["batch"] % 2 == 0 or b["tp"] > 1,
+    "a.tpot_ms + b.tpot_ms <= 20": lambda a, b: a["tpot_ms"] + b["tpot_ms"] <= 20,
+}
+
+
+@st.composite
+def portfolios(draw: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"deployments": {}}
+    for name in ("a", "b"):
+        spec = draw(small_specs(["interleaved"], 4))
+        demand = {"requests_per_s": draw(st.sampled_from([1.0, 40.0]))}
+        slo = {key: value for key, value in spec.get("slo", {}).items() if key != "min_tokens_per_s"}
+        given["deployments"][name] = {**spec, "workload": {**spec["workload"], **demand}, "slo": slo}
+    given["shared"] = draw(st.sampled_from([[], [], ["chip"], ["tp"], ["weights"], ["kv_cache", "chip"]]))
+    limits = {
+        "max_chip_types": st.sampled_from([1, 2]),
+        "max_chips": st.sampled_from([2, 6, 30]),
+        "max_usd_per_hour": st.sampled_from([3.0, 30.0]),
+    }
+    given |= {name: draw(values) for name, values in limits.items() if draw(st.integers(0, 2)) == 0}
+    given["constraints"] = draw(st.lists(st.sampled_from(sorted(TIES)), max_size=2, unique=True))
+    return given
+
+
+def least_bill(given: dict[str, Any]) -> float | None:
+    """The least bill of any two plans under what ties them together."""
+    plans = [
+        [{**figures(plan), "usd": plan["usd_per_hour"]} for plan, broken in oracle.enumerate_plans(spec) if not broken]
+        for spec in given["deployments"].values()
+    ]
+    best = None
+    for a, b in product(*plans):
+        usd = a["usd"] + b["usd"]
+        allowed = (
+            all(a[name] == b[name] for name in given["shared"])
+            and len({a["chip"], b["chip"]}) <= given.get("max_chip_types", 2)
+            and a["chips"] + b["chips"] <= given.get("max_chips", 10**9)
+            and usd <= given.get("max_usd_per_hour", 1e12) * (1 + 1e-9)
+            and all(TIES[text](a, b) for text in given["constraints"])
+        )
+        if allowed and (best is None or usd < best):
+            best = usd
+    return best
+
+
+@pytest.mark.slow
+@examples(25)
+@given(portfolios())
+def test_the_least_bill_is_that_of_enumeration(given: dict[str, Any]) -> None:
+    expected = least_bill(given)
+    found = solve_portfolio(given)
+    if expected is None:
+        assert found.status is Status.INFEASIBLE
+        assert found.conflict
+    else:
+        assert found.status is Status.OPTIMAL
+        assert found.usd_per_hour == pytest.approx(expected, rel=3e-6)
+        assert found.bound_usd_per_hour == found.usd_per_hour
+
+
+@pytest.mark.slow
+@examples(25)
+@given(portfolios())
+def test_a_conflict_is_true_and_irreducible_and_its_numbers_suffice(given: dict[str, Any]) -> None:
+    found = solve_portfolio(given)
+    assume(found.status is Status.INFEASIBLE and not found.conflicts_alone)
+    conflict = set(found.conflict or ())
+    limits = ("max_chip_types", "max_chips", "max_usd_per_hour")
+
+    def under(kept: set[str]) -> dict[str, Any]:
+        return {
+            "deployments": given["deployments"],
+            "shared": [name for name in given["shared"] if f"shared.{name}" in kept],
+            **{name: given[name] for name in limits if name in kept},
+            "constraints": [text for text in given["constraints"] if text in kept],
+        }
+
+    assert least_bill(under(conflict)) is None
+    assert all(least_bill(under(conflict - {limit})) is not None for limit in conflict)
+    for change in found.corrections:
+        assert solve_portfolio({**given, change.limit: change.value}).status is Status.OPTIMAL
+
+
+def test_one_chip_for_three_deployments_costs_what_the_example_states(tmp_path: Path) -> None:
+    out = tmp_path / "figure.html"
+    ran = CliRunner().invoke(app, ["portfolio", str(EXAMPLE), "--json", "--out", str(out)])
+    assert ran.exit_code == 0
+    document = json.loads(ran.stdout)
+    assert document["status"] == "optimal"
+    assert document["usd_per_hour"] == pytest.approx(103.2)
+    assert document["sharing_costs_usd_per_hour"] == pytest.approx(10.297, abs=1e-3)
+    assert {one["plan"]["chip"] for one in document["deployments"]} == {"mi355x"}
+    assert "$ an hour more than alone" in out.read_text()
+    text = CliRunner().invoke(app, ["portfolio", str(EXAMPLE)]).stdout
+    assert "$103.20 an hour; deciding together costs $10.30 more than each alone" in text
+
+
+def test_quotas_move_deployments_to_other_chips() -> None:
+    free = solve_portfolio(EXAMPLE)
+    portfolio = PortfolioSpec.load(EXAMPLE)
+    tied = solve_portfolio(portfolio.model_copy(update={"shared": (), "quota": {"gh200": 2}}))
+    assert free.usd_per_hour is not None
+    assert sum(plan.chips for plan in tied.plans.values() if plan.chip == "gh200") <= 2
+    assert tied.usd_per_hour is not None
+    assert free.alone_usd_per_hour is not None
+    assert free.alone_usd_per_hour <= tied.usd_per_hour <= free.usd_per_hour
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"deployments": None}, "deployments = None"),
+        ({"deployments": {"a b": DEPLOYMENT}}, "deployments.a b"),
+        ({"deployments": {"a": {}}}, "deployments.a: spec: model is missing"),
+        ({"deployments": {"a": 3}}, "deployments.a = 3: expected a deployment spec"),
+        ({"constraints": ["a.chipp == a.chip"]}, "names 'a.chipp'"),
+        ({"constraints": ["c.chip == a.chip"]}, "names 'c.chip'"),
+        ({"constraints": ["slo.tpot_ms >= a.tpot_ms"]}, "names slo.tpot_ms; expected a deployment's, as a.chip"),
+        ({"quota": {"h100": 3}}, "quota.h100: no such chip"),
+        ({"shared": ["batch"]}, "shared.0 = 'batch'"),
+        ({"maxchips": 3}, "maxchips"),
+        ({"max_chips": 0}, "max_chips = 0"),
+    ],
+)
+def test_what_a_portfolio_cannot_mean_is_named(change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SpecError) as fault:
+        solve_portfolio({"deployments": {"a": DEPLOYMENT}, **change})
+    assert complaint in str(fault.value)
+
+
+@pytest.mark.parametrize(("key", "command"), [("model", "solve"), ("workloads", "fleet")])
+def test_a_spec_of_another_kind_is_recognised(key: str, command: str) -> None:
+    with pytest.raises(SpecError, match=f"has {key}, and is no portfolio; .* try `servesat {command}`"):
+        solve_portfolio({key: {}})
+
+
+def test_a_deployment_without_a_demand_or_a_plan_is_named() -> None:
+    workload = {"prompt_tokens": 100, "output_tokens": 10}
+    with pytest.raises(SpecError, match=r"deployments.a.workload.requests_per_s is missing"):
+        solve_portfolio({"deployments": {"a": {"model": "llama-3-8b", "workload": workload}}})
+    slow = {"model": "llama-3-8b", "workload": {**workload, "requests_per_s": 1.0}, "slo": {"tpot_ms": 0.001}}
+    found = solve_portfolio({"deployments": {"a": slow}})
+    assert (found.status, found.conflict) == (Status.INFEASIBLE, ("deployments.a",))
+    assert "tpot" in {str(name) for members in found.conflicts_alone["a"] for name in members}
