@@ -5,13 +5,13 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-MORE = float(os.environ.get("SERVESAT_EXAMPLES", "1"))
-"""How many times as many examples to draw: the gate draws a sample, `benchmarks/soak.py` many."""
+MORE = float(os.environ.get("SERVESAT_EXAMPLES", "0.5"))
+"""How many times as many examples to draw: the gate draws half, `benchmarks/soak.py` many times as many."""
 
 
 def examples(count: int) -> settings:
     """Settings of a property test that draws this many examples, or MORE times as many."""
-    return settings(max_examples=round(count * MORE), deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(max_examples=max(2, round(count * MORE)), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 SOME = examples(60)

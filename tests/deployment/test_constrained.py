@@ -37,20 +37,20 @@ def is_that_of_enumeration(spec: dict[str, Any], stated: list[Constraint], oracl
     assert (result.plan.chip, result.plan.topology) == (chip, topology)
 
 
-@examples(60)
+@examples(30)
 @given(specs(), constraints(), st.booleans())
 def test_decoding_under_constraints_is_as_enumerated(spec: dict[str, Any], stated: Any, screen: bool) -> None:
     is_that_of_enumeration(spec, stated, decode_oracle, screen)
 
 
-@examples(40)
+@examples(20)
 @given(small_specs(["interleaved", "chunked"], 12), constraints(), st.booleans())
 def test_one_pool_under_constraints_is_as_enumerated(spec: dict[str, Any], stated: Any, screen: bool) -> None:
     is_that_of_enumeration(spec, stated, requests_oracle, screen)
 
 
 @pytest.mark.slow
-@examples(30)
+@examples(10)
 @given(small_specs(["interleaved", "disaggregated"], 6), st.data(), st.booleans())
 def test_two_pools_under_constraints_are_as_enumerated(spec: dict[str, Any], data: Any, screen: bool) -> None:
     demand = "requests_per_s" in spec["workload"]

@@ -22,7 +22,7 @@ from servesat.questions.why_not import Decisions, why_not
 from tests.constraints import Constraint, constraints, enumerated
 from tests.helpers import spec_of
 from tests.oracles import deployment as oracle
-from tests.strategies import SOME, examples, specs
+from tests.strategies import examples, specs
 
 FEW = examples(6)
 PLANS = oracle.enumerate_plans
@@ -41,7 +41,7 @@ def constrained(raw: dict[str, Any], stated: list[Constraint]) -> Iterator[Spec]
 
 
 @pytest.mark.slow
-@SOME
+@examples(20)
 @given(specs(), constraints())
 def test_the_k_best_chips_under_constraints(raw: dict[str, Any], stated: list[Constraint]) -> None:
     with constrained(raw, stated) as spec:
@@ -53,7 +53,7 @@ def test_the_k_best_chips_under_constraints(raw: dict[str, Any], stated: list[Co
 
 
 @pytest.mark.slow
-@SOME
+@examples(20)
 @given(specs(), constraints())
 def test_a_frontier_under_constraints(raw: dict[str, Any], stated: list[Constraint]) -> None:
     axes = ["tpot_ms", "usd_per_million_output_tokens"]
