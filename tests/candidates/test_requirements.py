@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import servesat
 from servesat import Requirement
 from servesat.candidates.columns import columns_at
 from servesat.candidates.layouts import decode_layouts
@@ -50,6 +51,7 @@ def test_a_key_is_one_of_a_spec(name: str) -> None:
         ("throughput", {"slo.min_tokens_per_s": 12_345.0}, "throughput ≥ 12,345 tokens/s"),
         ("quota", {"search.quota": {"tpu-v5e": 8}}, "quota (tpu-v5e ≤ 8)"),
         ("quality", {"search.max_quality_loss": 0.01}, "quality (loses at most 1.00% of its score)"),
+        ("context", {"model": "qwen3-32b"}, "context ≤ 40,960 tokens"),
     ],
 )
 def test_a_requirement_is_said_with_its_limit(requirement: str, keys: dict[str, object], text: str) -> None:
@@ -63,6 +65,17 @@ def test_what_a_spec_does_not_limit_is_not_stated() -> None:
     assert stated == {"hbm", "heads", "kv_heads", "dtypes"}
     assert RULES["ici"].is_stated(spec_of())
     assert RULES["chunk"].is_stated(toy_spec())
+
+
+def test_a_context_beyond_the_models_positions_is_refused_and_could_be_stretched() -> None:
+    """2,000,000-token prompts on qwen3-32b, which has 40,960 positions, got a plan."""
+    given = {"model": "qwen3-32b", "workload": {"prompt_tokens": 40_000, "output_tokens": 960}}
+    assert servesat.solve(given).plan is not None
+    longer = servesat.answer({**given, "workload": {"prompt_tokens": 40_000, "output_tokens": 961}})
+    assert longer.conflict == ((Requirement.CONTEXT,),)
+    (change,) = {change for correction in longer.corrections for change in correction.changes}
+    assert (change.key, change.value) == ("model.max_context_tokens", 40_961)
+    assert servesat.solve({**given, "workload": {"context_tokens": 40_961}}).conflict == ((Requirement.CONTEXT,),)
 
 
 def test_masks() -> None:

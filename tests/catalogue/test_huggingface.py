@@ -30,6 +30,26 @@ def test_what_a_config_leaves_out_has_the_meaning_of_its_type(tmp_path: Path) ->
     assert read(tmp_path, gemma).head_dim == 256
 
 
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, 4096),
+        ({"rope_scaling": None}, 4096),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 8192),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, 8192),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 4096),
+        ({"rope_scaling": {"rope_type": "longrope"}}, 4096),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}}, 8192),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}}, 2048),
+        ({"rope_scaling": {"rope_type": "default"}}, 4096),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_how_far_positions_reach(tmp_path: Path, fields: dict[str, Any], tokens: int | None) -> None:
+    model = read(tmp_path, {**LLAMA, "max_position_embeddings": 4096, **fields})
+    assert model.max_context_tokens == tokens
+
+
 def test_a_sliding_window_counts_only_where_it_is_used(tmp_path: Path) -> None:
     mistral = LLAMA | {"model_type": "mistral", "sliding_window": 4096}
     assert (read(tmp_path, mistral).window_tokens, read(tmp_path, mistral).window_layers) == (4096, 32)

@@ -36,6 +36,8 @@ def enumerate_plans(spec: dict[str, Any]):
                 violated.add("chips")
             if "max_usd_per_hour" in search and price * n > search["max_usd_per_hour"] * (1 + MET):
                 violated.add("budget")
+            if held > spec["model"].get("max_context_tokens", held):
+                violated.add("context")
             if "min_tokens_per_s" in slo and tokens_per_s * (1 + MET) < slo["min_tokens_per_s"]:
                 violated.add("throughput")
             plan = {

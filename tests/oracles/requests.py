@@ -111,6 +111,8 @@ class World:
         violated |= {name for name, value, limit in limits if limit is not None and value > limit * (1 + MET)}
         if plan["tokens_per_s"] * (1 + MET) < slo.get("min_tokens_per_s", 0):
             violated.add("throughput")
+        if max(self.held, self.prompt + self.output) > self.model.get("max_context_tokens", 10**12):
+            violated.add("context")
         if plan["batch"] < search.get("min_batch", 1):
             violated.add("min_batch")
         if any(plan["taken"].get(chip, 0) > most for chip, most in search.get("quota", {}).items()):

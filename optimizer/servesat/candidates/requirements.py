@@ -66,6 +66,7 @@ class Requirement(StrEnum):
     MIN_BATCH = "min_batch"
     QUOTA = "quota"
     QUALITY = "quality"
+    CONTEXT = "context"
 
 
 REQUIREMENT_BIT: dict[str, int] = {requirement: 1 << position for position, requirement in enumerate(Requirement)}
@@ -394,6 +395,16 @@ _RULES = (
         text="quality (loses at most {limit:.2%} of its score)",
         correction="a quality loss of up to {value}",
         adjusted=rounded_up_loss,
+    ),
+    Rule(
+        name=Requirement.CONTEXT,
+        kind=Kind.STRUCTURE,
+        key="model.max_context_tokens",
+        unit="tokens",
+        figure=lambda spec, columns: np.full(len(columns), spec.workload.longest_context_tokens),
+        text="context ≤ {number} tokens",
+        correction="model.max_context_tokens of {value}, as by rope scaling",
+        adjusted=int,
     ),
 )
 

@@ -224,6 +224,11 @@ _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
     "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
 }
 _FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
+_ALREADY_SCALED = ("llama3", "longrope", "su", "default", "mrope")
+"""Kinds of rope scaling after which max_position_embeddings holds as it stands."""
+
+MAX_ROPE_FACTOR = 10_000
+
 _UNQUANTISED_MODULES = ("modules_to_not_convert", "ignore", "exclude_modules")
 
 
@@ -247,6 +252,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     fields |= _latent(opened, family) if family.latent else _heads(opened)
     fields |= _mlp(opened, family, fields["layers"])
     fields |= _window(opened, family, fields["layers"])
+    fields |= _longest_context(opened)
     return fields | _native(opened, fields["layers"], "moe" in fields)
 
 
@@ -344,6 +350,31 @@ def _window(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
         known = ("full_attention", "sliding_attention", "chunked_attention")
         windowed = layers - config.entry_per_layer("layer_types", layers, known).count("full_attention")
     return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
+
+
+def _longest_context(config: _Config) -> dict[str, Any]:
+    """How far positions reach, as vLLM derives it: yarn stretches the original length, others the one stated.
+
+    The length stated includes the scaling of llama3 and longrope, and of Gemma 3.
+    """
+    if config.get("max_position_embeddings") is None:
+        return {}
+    tokens = float(config.count("max_position_embeddings"))
+    field = "rope_scaling" if config.get("rope_scaling") is not None else "rope_parameters"
+    scaling = config.get(field)
+    if scaling is None or str(config.get("model_type")).startswith("gemma3"):
+        return {"max_context_tokens": int(tokens)}
+    if not isinstance(scaling, Mapping):
+        raise config.wrong(field, "a JSON object")
+    kind = scaling.get("rope_type", scaling.get("type"))
+    factor = 1.0 if scaling.get("factor") is None else scaling["factor"]
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= MAX_ROPE_FACTOR:
+        raise config.wrong(f"{field}.factor", f"a number above 0, and at most {MAX_ROPE_FACTOR}")
+    if kind in _ALREADY_SCALED:
+        return {"max_context_tokens": int(tokens)}
+    if kind == "yarn" and scaling.get("original_max_position_embeddings") is not None:
+        tokens = float(config.count(f"{field}.original_max_position_embeddings"))
+    return {"max_context_tokens": int(tokens * factor)}
 
 
 def _native(config: _Config, layers: int, has_experts: bool) -> dict[str, Any]:

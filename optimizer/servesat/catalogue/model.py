@@ -86,6 +86,9 @@ class ModelSpec(Sourced):
     mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
     sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
     native: NativeWeights | None = Field(default=None, description="The dtype of the published weights, if not bf16.")
+    max_context_tokens: Count | None = Field(
+        default=None, description="Longest context that positions reach, rope scaling included; absent: not known."
+    )
     nominal_parameters: Positive | None = Field(
         default=None,
         description="The round number of parameters that the publisher uses; absent: counted from the shape.",

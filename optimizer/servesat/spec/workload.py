@@ -49,6 +49,11 @@ class Workload(Strict):
         return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0)
 
     @property
+    def longest_context_tokens(self) -> int:
+        """The most tokens that a sequence reaches: the context, or prompt + output, whichever is more [tokens]."""
+        return max(self.context_tokens or 0, (self.prompt_tokens or 0) + (self.output_tokens or 0))
+
+    @property
     def read_tokens(self) -> float:
         """S, the KV cache that a sequence reads per step: the context, or the mean while decoding, P + G / 2."""
         return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0) / 2

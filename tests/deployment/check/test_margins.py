@@ -108,6 +108,12 @@ def test_quality_edge() -> None:
     assert (unknown.value, unknown.holds) == (None, False)
 
 
+def test_context_edge() -> None:
+    for tokens, holds in ((8192, True), (8191, False)):
+        found = margin(spec_of().changed({"model.max_context_tokens": tokens}), Requirement.CONTEXT)
+        assert (found.value, found.limit, found.holds) == (8192, tokens, holds)
+
+
 POOLS = Assignment(
     chip="decode", topology="1", tp_axes=(), weights="bf16", kv_cache="bf16", compute="bf16", batch=10,
     mode=Mode.DISAGGREGATED,

@@ -44,6 +44,7 @@ def margins_of(
         Requirement.BUDGET: plan.usd_per_hour,
         Requirement.THROUGHPUT: plan.tokens_per_s,
         Requirement.MIN_BATCH: float(plan.batch),
+        Requirement.CONTEXT: _longest_sequence(spec),
     }
     compared: dict[str, Callable[[], Margin | None]] = {
         Requirement.HBM: lambda: _nearest(Requirement.HBM, _memory(spec, plan, replica, pool)),
@@ -82,6 +83,13 @@ def _nearest(name: str, pairs: list[Pair], units: list[str] | None = None) -> Ma
     shares = [value / limit if limit else value * float("inf") if value else 0.0 for value, limit in pairs]
     at = shares.index(max(shares))
     return _margin(name, *pairs[at], unit=units[at] if units else None)
+
+
+def _longest_sequence(spec: Spec) -> float:
+    """Tokens of a sequence at its end: its prompt and its whole answer, or the context stated, if that is longer."""
+    workload = spec.workload
+    stated = [workload.context_tokens, (workload.prompt_tokens or 0) + (workload.output_tokens or 0)]
+    return float(max(tokens for tokens in stated if tokens is not None))
 
 
 def _memory(spec: Spec, plan: Plan, replica: CheckedReplica, pool: CheckedReplica | None) -> list[Pair]:
