@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,23 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CatalogueError, match=r"config\.json: malformed JSON"):
         load_model("config.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "name"),
+    [
+        ("/opt/models/Llama-3.1-70B-Instruct/", "Llama-3.1-70B-Instruct"),
+        ("./checkpoints/mine", "mine"),
+        ("C:\\models\\mine", "mine"),
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("", "llama"),
+    ],
+)
+def test_a_publishers_local_path_is_no_name(stated: str, name: str) -> None:
+    assert model_fields({**LLAMA, "_name_or_path": stated}, "")["name"] == name
+
+
+def test_a_configuration_may_be_large_and_hold_infinity(tmp_path: Path) -> None:
+    text = json.dumps({**LLAMA, "time_step_limit": [0.0, float("inf")], "ignored": ["x" * 1000] * 3000})
+    (tmp_path / "config.json").write_text(text)
+    assert load_model(str(tmp_path)).layers == 32

@@ -212,9 +212,9 @@ def quantised(**scheme: Any) -> dict[str, Any]:
         (
             quantised(quant_method="quark"),
             "quantization_config.quant_method = 'quark' is not supported; "
-            "known: awq, compressed-tensors, fp8, gptq, modelopt, mxfp4",
+            "known: auto-round, awq, compressed-tensors, fbgemm_fp8, fp8, gptq, mlx, modelopt, modelopt_fp4, mxfp4",
         ),
-        (quantised(bits=4), "quantization_config.quant_method is missing"),
+        (quantised(group_size=64), "quantization_config.quant_method is missing"),
         (quantised(quant_method=["fp8"]), "quantization_config.quant_method = ['fp8'] is not supported"),
         (quantised(quant_method="gptq", bits=3), "quantization_config.bits = 3 is not supported; known: 4, 8"),
         (quantised(quant_method="awq"), "quantization_config.bits is missing"),

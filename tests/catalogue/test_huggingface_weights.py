@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from servesat import CatalogueError
 from servesat.catalogue.huggingface import model_fields
+from servesat.catalogue.model import NativeWeights
 from tests.catalogue.configs import LOCAL, groups, read, small
 
 KEEPS = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*"]
@@ -23,6 +25,11 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
             {"dtype": "mxfp4", "experts_only": True},
         ),
         ({"quant_method": "awq", "bits": 4}, {"dtype": "int4"}),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, {"dtype": "int4"}),
+        ({"quant_method": "auto-round", "bits": 4}, {"dtype": "int4"}),
+        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]}, {"dtype": "fp8"}),
+        ({"quant_algo": "FP8", "ignore": ["lm_head"]}, {"dtype": "fp8"}),
+        ({"bits": 4, "group_size": 64}, {"dtype": "int4"}),
         ({"quant_method": "gptq", "bits": 4}, {"dtype": "int4"}),
         ({"quant_method": "gptq", "bits": 8}, {"dtype": "int8"}),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}, {"dtype": "nvfp4"}),
@@ -53,3 +60,37 @@ def test_a_dense_model_has_no_experts_to_quantise_alone() -> None:
     dense = small("llama", quantization_config=groups("int", 4, ignore=KEEPS))
     with pytest.raises(CatalogueError, match="leaves attention out of int4: not supported without experts"):
         model_fields(dense, "config.json")
+
+
+@pytest.mark.parametrize("key", ["compression_config", "quantization"])
+def test_a_quantisation_is_found_wherever_it_is_written(tmp_path: Path, key: str) -> None:
+    config = {**small("llama"), key: groups("int", 4)}
+    assert read(tmp_path, config).native == NativeWeights(dtype="int4")
+
+
+def test_modelopt_writes_its_quantisation_beside_the_config(tmp_path: Path) -> None:
+    """Read as bf16, DeepSeek-V3.1-NVFP4 was 3.5 times too large."""
+    beside = {"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(beside))
+    assert read(tmp_path, small("llama")).native == NativeWeights(dtype="nvfp4")
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": {"kv_cache_quant_algo": "FP8"}}))
+    assert read(tmp_path, small("llama")).native is None
+    (tmp_path / "hf_quant_config.json").write_text("[]")
+    with pytest.raises(CatalogueError, match=r"hf_quant_config.json: quantization is missing"):
+        read(tmp_path, small("llama"))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "complaint"),
+    [
+        ({"group_size": 64}, "quantization_config.quant_method is missing"),
+        ({"quant_method": "torchao"}, "quantization_config.quant_method = 'torchao' is not supported"),
+        ({"quant_algo": "MIXED_PRECISION"}, "quantization_config.quant_algo = 'MIXED_PRECISION' is not supported"),
+        ({"quant_method": "awq", "bits": 3}, "quantization_config.bits = 3 is not supported"),
+        ({"quant_method": "awq"}, "quantization_config.bits is missing"),
+    ],
+)
+def test_a_quantisation_that_is_not_known_is_never_taken_for_bf16(scheme: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(CatalogueError) as fault:
+        model_fields(small("llama", quantization_config=scheme), "config.json")
+    assert complaint in str(fault.value)

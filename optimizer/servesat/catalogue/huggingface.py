@@ -197,7 +197,9 @@ _FAMILIES = {
     "qwen3_moe": _QWEN_MOE,
 }
 _WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
-_WRAPPER_FIELDS = ("_name_or_path", "quantization_config", "tie_word_embeddings")
+_WRAPPER_FIELDS = (
+    "_name_or_path", "quantization_config", "compression_config", "quantization", "tie_word_embeddings",
+)  # fmt: skip
 
 _SHAPE = {
     "layers": "num_hidden_layers",
@@ -215,14 +217,28 @@ _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_d
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
 
 _BITS = {4: "int4", 8: "int8"}
+_ALGORITHMS = {
+    "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "NVFP4_AWQ": "nvfp4", "FP8": "fp8", "FP8_PB_WO": "fp8",
+    "FP8_PER_CHANNEL_PER_TOKEN": "fp8", "W4A16_AWQ": "int4", "W4A8_AWQ": "int4", "W8A16": "int8",
+}  # fmt: skip
 _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
+    "auto-round": ("bits", _BITS),
     "awq": ("bits", _BITS),
     "compressed-tensors": ("config_groups", {"int4": "int4", "int8": "int8", "float8": "fp8"}),
+    "fbgemm_fp8": ("quant_method", {"fbgemm_fp8": "fp8"}),
     "fp8": ("quant_method", {"fp8": "fp8"}),
     "gptq": ("bits", _BITS),
-    "modelopt": ("quant_algo", {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "FP8": "fp8"}),
+    "mlx": ("bits", _BITS),
+    "modelopt": ("quant_algo", _ALGORITHMS),
+    "modelopt_fp4": ("quant_algo", _ALGORITHMS),
     "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
 }
+_QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
+"""Where a configuration says how its weights are quantised: today's key, compressed-tensors' first, and MLX's."""
+
+QUANTISATION_FILE = "hf_quant_config.json"
+"""Where ModelOpt writes it, if not into the configuration."""
+
 _FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
 _ALREADY_SCALED = ("llama3", "longrope", "su", "default", "mrope")
 """Kinds of rope scaling after which max_position_embeddings holds as it stands."""
@@ -246,7 +262,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
         raise opened.wrong("word_embed_proj_dim", f"hidden_size = {opened.get('hidden_size')}")
 
     fields: dict[str, Any] = {name: opened.count(source) for name, source in _SHAPE.items()}
-    fields["name"] = str(opened.get("_name_or_path") or opened.get("model_type"))
+    fields["name"] = _name(opened)
     fields["gated_mlp"] = family.gated_mlp
     fields["tied_embeddings"] = opened.flag("tie_word_embeddings", family.tied_embeddings)
     fields |= _latent(opened, family) if family.latent else _heads(opened)
@@ -281,6 +297,28 @@ def _open(config: object, where: str) -> tuple[_Config, _Family]:
     outer = {name: config[name] for name in _WRAPPER_FIELDS if name in config and inner.get(name) in (None, "")}
     fields = {**_FAMILIES[expected].defaults, **inner, **outer, "model_type": model_type}
     return _Config(fields, where, f"the text_config of {opened.container}"), _FAMILIES[expected]
+
+
+def _name(config: _Config) -> str:
+    """The repository that a configuration names; of a path on the publisher's machine the last folder only."""
+    name = str(config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
+    is_repository = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    return (name if is_repository else name.rpartition("/")[2]) or str(config.get("model_type"))
+
+
+def with_modelopt(config: object, beside: object, where: str) -> object:
+    """A configuration with the quantisation of the `hf_quant_config.json` beside it, unless it states its own.
+
+    Raises CatalogueError for a file without one.
+    """
+    quantisation = beside.get("quantization") if isinstance(beside, Mapping) else None
+    if not isinstance(quantisation, Mapping):
+        raise CatalogueError(f"{where}: quantization is missing; expected what ModelOpt writes")
+    if not isinstance(config, Mapping) or any(config.get(key) is not None for key in _QUANTISATIONS):
+        return config
+    if quantisation.get("quant_algo") is None:  # of the KV cache alone
+        return config
+    return {**config, "quantization_config": {"quant_method": "modelopt", **quantisation}}
 
 
 def _heads(config: _Config) -> dict[str, Any]:
@@ -379,26 +417,41 @@ def _longest_context(config: _Config) -> dict[str, Any]:
 
 def _native(config: _Config, layers: int, has_experts: bool) -> dict[str, Any]:
     """The dtype of the published weights, unless it is bf16."""
-    scheme = config.get("quantization_config")
-    if scheme is None:
+    written = [key for key in _QUANTISATIONS if config.get(key) is not None]
+    if not written:
         return {}
+    key = written[0]
+    scheme = config.get(key)
     if not isinstance(scheme, Mapping):
-        raise config.wrong("quantization_config", "a JSON object")
-    source, dtypes = config.choice("quantization_config.quant_method", _METHODS)
+        raise config.wrong(key, "a JSON object")
+    method = _method(scheme)
+    if method is None:
+        raise config.missing(f"{key}.quant_method")
+    config = replace(config, fields={**config.fields, key: {**scheme, "quant_method": method}})
+    source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
     if source == "config_groups":
-        dtype = _FORMATS.get(str(scheme.get("format"))) or _dtype_of_groups(config, dtypes)
+        dtype = _FORMATS.get(str(scheme.get("format"))) or _dtype_of_groups(config, key, dtypes)
     else:
-        dtype = config.choice(f"quantization_config.{source}", dtypes)
+        named = "w_bit" if source == "bits" and "bits" not in scheme and "w_bit" in scheme else source  # of llm-awq
+        dtype = config.choice(f"{key}.{named}", dtypes)
     if not _keeps_attention(scheme, layers):
         return {"native": {"dtype": dtype}}
     if not has_experts:
-        raise config.fault(f"quantization_config leaves attention out of {dtype}: not supported without experts")
+        raise config.fault(f"{key} leaves attention out of {dtype}: not supported without experts")
     return {"native": {"dtype": dtype, "experts_only": True}}
 
 
-def _dtype_of_groups(config: _Config, dtypes: Mapping[Any, str]) -> str:
+def _method(scheme: Mapping[str, Any]) -> Any:
+    """The method of a quantisation; ModelOpt and MLX may leave it out."""
+    if scheme.get("quant_method") is not None:
+        return scheme["quant_method"]
+    implied = {"quant_algo": "modelopt", "config_groups": "compressed-tensors", "bits": "mlx"}
+    return next((method for key, method in implied.items() if scheme.get(key) is not None), None)
+
+
+def _dtype_of_groups(config: _Config, key: str, dtypes: Mapping[Any, str]) -> str:
     """The dtype shared by all groups of compressed-tensors. Raises CatalogueError if they differ."""
-    field = "quantization_config.config_groups"
+    field = f"{key}.config_groups"
     groups = config.get(field)
     weights = [config.get(f"{field}.{group}.weights") for group in groups] if isinstance(groups, Mapping) else []
     kinds = {f"{w.get('type')}{w.get('num_bits')}" if isinstance(w, Mapping) else "" for w in weights}

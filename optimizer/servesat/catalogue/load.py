@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 from pydantic.json_schema import models_json_schema
 
 from servesat.catalogue.chip import Chip
-from servesat.catalogue.huggingface import model_fields
+from servesat.catalogue.huggingface import QUANTISATION_FILE, model_fields, with_modelopt
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
 from servesat.core.reading import read_json, read_toml
 from servesat.core.validation import nearest, validate
+
+MAX_CONFIG_BYTES = 20_000_000
+"""A configuration may list every module that is not quantised, layer by layer."""
 
 Record = TypeVar("Record", bound=Sourced)
 
@@ -29,13 +32,18 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
         path /= "config.json"
     if path.suffix == ".json":
         where = folder / path
-        return validate(
-            ModelSpec,
-            model_fields(read_json(where, CatalogueError), str(where)),
-            where=str(where),
-            error=CatalogueError,
-        )
+        fields = model_fields(_config(where), str(where))
+        return validate(ModelSpec, fields, where=str(where), error=CatalogueError)
     return _load(ModelSpec, reference, folder, "models", "model")
+
+
+def _config(path: Path) -> object:
+    """A checkpoint's configuration, with the quantisation that ModelOpt writes into a file beside it."""
+    config = read_json(path, CatalogueError, max_bytes=MAX_CONFIG_BYTES, infinite=True)
+    beside = path.with_name(QUANTISATION_FILE)
+    if path.name != "config.json" or not isfile(beside):
+        return config
+    return with_modelopt(config, read_json(beside, CatalogueError, max_bytes=MAX_CONFIG_BYTES), str(beside))
 
 
 def load_chip(reference: str, folder: Path = Path()) -> Chip:

@@ -57,23 +57,31 @@ def read_toml(path: Path, error: type[ServesatError]) -> dict[str, Any]:
         raise error(f"{path}: malformed TOML: {fault}") from None
 
 
-def read_json(path: Path, error: type[ServesatError]) -> object:
-    """Read a JSON file. Raises `error` for malformed text, duplicate keys and numbers that are not finite."""
+def read_json(
+    path: Path, error: type[ServesatError], *, max_bytes: int = MAX_FILE_BYTES, infinite: bool = False
+) -> object:
+    """Read a JSON file. Raises `error` for malformed text, duplicate keys, and, unless `infinite`, for such numbers."""
+    fields, constant = (_unique_fields, float) if infinite else (_finite_fields, _refuse_constant)
     try:
-        return json.loads(read_text(path, error), object_pairs_hook=_json_object, parse_constant=_refuse_constant)
+        return json.loads(read_text(path, error, max_bytes), object_pairs_hook=fields, parse_constant=constant)
     except (json.JSONDecodeError, ValueError, RecursionError) as fault:
         raise error(f"{path}: malformed JSON: {fault}") from None
 
 
-def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in pairs:
         if key in fields:
             raise ValueError(f"{key!r} is listed twice")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{key} = {value}: expected a finite number")
         fields[key] = value
     return fields
+
+
+def _finite_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for key, value in pairs:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} = {value}: expected a finite number")
+    return _unique_fields(pairs)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -85,16 +93,16 @@ def shown(path: Path) -> str:
     return "standard input" if path == STANDARD_INPUT else str(path)
 
 
-def read_text(path: Path, error: type[ServesatError]) -> str:
-    """Read a UTF-8 text file, a pipe, or, for `-`, standard input, of at most MAX_FILE_BYTES.
+def read_text(path: Path, error: type[ServesatError], max_bytes: int = MAX_FILE_BYTES) -> str:
+    """Read a UTF-8 text file, a pipe, or, for `-`, standard input, of at most `max_bytes`.
 
     A pipe is given MAX_WAIT_S for its next bytes. Raises `error` for any other kind of file, and for what is too large
     or no text.
     """
     try:
-        content = _read_bytes(path, error)
-        if len(content) > MAX_FILE_BYTES:
-            raise error(f"{shown(path)}: expected at most {MAX_FILE_BYTES:,} bytes")
+        content = _read_bytes(path, error, max_bytes)
+        if len(content) > max_bytes:
+            raise error(f"{shown(path)}: expected at most {max_bytes:,} bytes")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
@@ -103,9 +111,9 @@ def read_text(path: Path, error: type[ServesatError]) -> str:
         raise error(f"{shown(path)}: cannot be read: {reason}") from None
 
 
-def _read_bytes(path: Path, error: type[ServesatError]) -> bytes:
+def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes:
     if path == STANDARD_INPUT:
-        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        return sys.stdin.buffer.read(max_bytes + 1)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise error(f"{path}: is a folder, expected a file")
@@ -114,7 +122,7 @@ def _read_bytes(path: Path, error: type[ServesatError]) -> bytes:
     if not stat.S_ISREG(mode):
         raise error(f"{path}: is a device, expected a file")
     with path.open("rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+        return file.read(max_bytes + 1)
 
 
 def _read_pipe(path: Path, error: type[ServesatError]) -> bytes:
