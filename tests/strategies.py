@@ -20,7 +20,7 @@ DTYPES = ("bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4")
 
 def models():
     """Dense models, and others with experts, a latent cache, an indexer or weights of their own."""
-    return dense_models() | dense_models().flatmap(with_experts).flatmap(with_latent)
+    return dense_models() | dense_models().flatmap(with_experts).flatmap(with_latent).flatmap(with_checkpoint)
 
 
 def with_experts(model):
@@ -35,17 +35,33 @@ def with_experts(model):
         },
         optional={"shared_d_ff": st.sampled_from([0, 256, 1024])},
     )
-    native = st.fixed_dictionaries(
-        {"dtype": st.sampled_from(["mxfp4", "int8", "fp8"])}, optional={"experts_only": st.booleans()}
-    )
 
-    def joined(moe, native):
+    def joined(moe):
         shape = {key: value for key, value in model.items() if key != "nominal_parameters"}
         if moe["layers"] == layers:
             del shape["d_ff"]
-        return {**shape, "moe": moe, **({"native": native} if native else {})}
+        return {**shape, "moe": moe}
 
-    return st.builds(joined, moe, st.none() | native)
+    return st.builds(joined, moe)
+
+
+def with_checkpoint(model):
+    """The model in bf16, or published in a dtype, with scales, padding, and some weights left wider."""
+    moe = model["moe"]
+    groups = ["attention", "experts", *(["mlp"] if "d_ff" in model else [])]
+    groups += ["shared_experts"] if moe.get("shared_d_ff") else []
+    left = st.fixed_dictionaries({}, optional={"share": st.sampled_from([0.25, 0.5, 1.0]), "dtype": st.just("fp8")})
+    native = st.fixed_dictionaries(
+        {"dtype": st.sampled_from(["mxfp4", "int8", "fp8", "int4"])},
+        optional={
+            "group": st.sampled_from([32, 128]),
+            "group_bits": st.sampled_from([0.25, 20.0]),
+            "pad": st.sampled_from([256, 1000]),
+            "tables": st.sampled_from([["head"], ["embedding", "head"]]),
+            "wider": st.dictionaries(st.sampled_from(groups), left),
+        },
+    )
+    return st.just(model) | native.map(lambda native: {**model, "native": native})
 
 
 def with_latent(model):

@@ -14,7 +14,7 @@ from tests.catalogue.configs import CHUNKS, LLAMA, LOCAL, read, small
 def test_a_llama_config_is_the_catalogue_model(tmp_path: Path) -> None:
     model, known = read(tmp_path, LLAMA), load_model("llama-3-8b")
     assert counted_parameters(model) == counted_parameters(known)
-    assert kv_cache_bytes(model, 8192, 2) == kv_cache_bytes(known, 8192, 2)
+    assert kv_cache_bytes(model, 8192, 4096) == kv_cache_bytes(known, 8192, 4096)
     assert model.head_dim == 128
 
 

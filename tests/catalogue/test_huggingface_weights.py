@@ -17,32 +17,48 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
     ("scheme", "native"),
     [
         ({"quant_method": "fp8", "fmt": "e4m3"}, {"dtype": "fp8"}),
-        ({"quant_method": "fp8", "modules_to_not_convert": ["lm_head", "gate"]}, {"dtype": "fp8"}),
+        (
+            {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head", "gate"]},
+            {"dtype": "fp8", "group": 128, "group_bits": 0.25},
+        ),
         ({"quant_method": "fp8", "modules_to_not_convert": None}, {"dtype": "fp8"}),
-        ({"quant_method": "mxfp4"}, {"dtype": "mxfp4"}),
+        ({"quant_method": "mxfp4"}, {"dtype": "mxfp4", "pad": 256}),
         (
             {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]},
-            {"dtype": "mxfp4", "experts_only": True},
+            {"dtype": "mxfp4", "pad": 256, "wider": {"attention": {}}},
         ),
         ({"quant_method": "awq", "bits": 4}, {"dtype": "int4"}),
-        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, {"dtype": "int4"}),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, {"dtype": "int4", "group": 128, "group_bits": 20.0}),
         ({"quant_method": "auto-round", "bits": 4}, {"dtype": "int4"}),
         ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]}, {"dtype": "fp8"}),
         ({"quant_algo": "FP8", "ignore": ["lm_head"]}, {"dtype": "fp8"}),
-        ({"bits": 4, "group_size": 64}, {"dtype": "int4"}),
+        (
+            {"bits": 4, "group_size": 64},
+            {"dtype": "int4", "group": 64, "group_bits": 32.0, "tables": ["embedding", "head"]},
+        ),
         ({"quant_method": "gptq", "bits": 4}, {"dtype": "int4"}),
-        ({"quant_method": "gptq", "bits": 8}, {"dtype": "int8"}),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, {"dtype": "int8"}),
+        (
+            {"quant_method": "gptq", "bits": 8, "group_size": 64, "lm_head": True},
+            {"dtype": "int8", "group": 64, "group_bits": 24.0, "tables": ["head"]},
+        ),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}, {"dtype": "nvfp4"}),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": EACH}, {"dtype": "nvfp4", "experts_only": True}),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": EACH[1:]}, {"dtype": "nvfp4"}),
+        (
+            {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": EACH},
+            {"dtype": "nvfp4", "wider": {"attention": {}}},
+        ),
+        (
+            {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": EACH[1:]},
+            {"dtype": "nvfp4", "wider": {"attention": {"share": 0.875}}},
+        ),
         ({"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["lm_head"]}, {"dtype": "fp8"}),
         (groups("int", 4), {"dtype": "int4"}),
         (groups("int", 8), {"dtype": "int8"}),
         (groups("float", 8), {"dtype": "fp8"}),
         (groups("float", 4, format="nvfp4-pack-quantized"), {"dtype": "nvfp4"}),
         (groups("float", 4, format="mxfp4-pack-quantized"), {"dtype": "mxfp4"}),
-        (groups("int", 4, ignore=KEEPS), {"dtype": "int4", "experts_only": True}),
-        (groups("int", 4, ignore=["re:.*self_attn.(q|k|v|o)_proj$"]), {"dtype": "int4", "experts_only": True}),
+        (groups("int", 4, ignore=KEEPS), {"dtype": "int4", "wider": {"attention": {}}}),
+        (groups("int", 4, ignore=["re:.*self_attn.(q|k|v|o)_proj$"]), {"dtype": "int4", "wider": {"attention": {}}}),
         (groups("int", 4, ignore=["model.layers.0.self_attn.indexer.weights_proj"]), {"dtype": "int4"}),
         (groups("int", 4, ignore=["re:.*vision_tower.*attn.*", 3]), {"dtype": "int4"}),
     ],
@@ -54,12 +70,6 @@ def test_published_weights_have_the_dtype_of_their_quantization(
     assert model_fields(config, "")["native"] == native
     assert read(tmp_path, config).native is not None
     assert "native" not in model_fields(config | {"quantization_config": None}, "")
-
-
-def test_a_dense_model_has_no_experts_to_quantise_alone() -> None:
-    dense = small("llama", quantization_config=groups("int", 4, ignore=KEEPS))
-    with pytest.raises(CatalogueError, match="leaves attention out of int4: not supported without experts"):
-        model_fields(dense, "config.json")
 
 
 @pytest.mark.parametrize("key", ["compression_config", "quantization"])

@@ -14,17 +14,20 @@ from servesat.cost_model.decode import (
     waits_for_ici,
     weights_load_s,
 )
+from servesat.cost_model.storage import Storage, StoredWeights
 from tests.helpers import moe_model
 
 
-def v5e(tp: int, axes: int, weights: float = 1.0, kv_cache: float = 1.0) -> Replica:
+def v5e(tp: int, axes: int, weights: str = "int8") -> Replica:
+    """LLaMA 3-70B on v5e, its KV cache in int8."""
+    storage = Storage(load_model("llama-3-70b"))
     return Replica(
         tp=tp,
         hbm_bytes_per_s=8.2e11,
         flop_per_s=1.97e14,
         tp_bytes_per_s=9e10 * axes,
-        weights_value_bytes=weights,
-        kv_cache_value_bytes=kv_cache,
+        weights=storage.weights(weights),
+        kv_token_bytes=storage.kv_token_bytes("int8"),
     )
 
 
@@ -51,7 +54,7 @@ def test_paid_ici_is_four_collectives_a_layer_and_overlaps() -> None:
 
 def test_matmul_of_the_book_on_4x8() -> None:
     """Scaling book, part 8: 11 us, 18 us and 4.8 us at B = 64 in bf16, one axis."""
-    (matmul,) = mlp_matmuls(load_model("llama-3-70b"), v5e(32, 1, weights=2.0), 64)
+    (matmul,) = mlp_matmuls(load_model("llama-3-70b"), v5e(32, 1, weights="bf16"), 64)
     assert matmul.ici_s == pytest.approx(1.165e-5, rel=1e-3)
     assert matmul.hbm_s == pytest.approx(2 * 8192 * 28672 / (32 * 8.2e11))
     assert matmul.math_s == pytest.approx(4.769e-6, rel=1e-3)
@@ -65,14 +68,16 @@ def test_cost_of_a_million_tokens() -> None:
 # Four layers, three of them with 8 experts of width 512 (2 a token) and shared ones of width 256; D = 256, F = 1024.
 MIXTURE = moe_model()
 OF_EXPERTS = 3 * 8 * 3 * 256 * 512  # parameters
+OTHERS = 4 * 2 * 256 * 32 * (8 + 4) + 3 * 256 * 1024 + 3 * (3 * 256 * 256 + 256 * 8) + 2 * 256 * 1000
 
 
 def groups(tp: int = 2, ep: int = 4, **keys: float) -> Replica:
-    """Groups of tp chips at 1 TB/s and 1 TFLOP/s; 1 GB/s within a group, 4 GB/s between all of them."""
+    """Groups of tp chips at 1 TB/s and 1 TFLOP/s; 1 GB/s within a group, 4 GB/s between all; experts of one byte."""
+    stored = StoredWeights(2.0 * OTHERS, 1.0 * OF_EXPERTS, mlp=2.0 * 3 * 256 * 1024, shared_experts=2.0 * 9 * 256 * 256)
     return Replica(
         **{
             "tp": tp, "ep": ep, "hbm_bytes_per_s": 1e12, "flop_per_s": 1e12, "tp_bytes_per_s": 1e9,
-            "ep_bytes_per_s": 4e9, "weights_value_bytes": 2.0, "expert_value_bytes": 1.0, "kv_cache_value_bytes": 1.0,
+            "ep_bytes_per_s": 4e9, "weights": stored, "kv_token_bytes": 2 * 4 * 32.0,
         } | keys
     )  # fmt: skip
 
@@ -102,14 +107,13 @@ def test_layers_with_experts_go_to_them_and_back_and_gather_twice_around_their_a
 
 
 def test_each_group_holds_all_but_the_experts() -> None:
-    others = 4 * 2 * 256 * 32 * (8 + 4) + 3 * 256 * 1024 + 3 * (3 * 256 * 256 + 256 * 8) + 2 * 256 * 1000
-    assert replica_weights_bytes(MIXTURE, groups()) == 4 * 2 * others + OF_EXPERTS
+    assert replica_weights_bytes(groups()) == 4 * 2 * OTHERS + OF_EXPERTS
 
 
 def test_a_step_loads_the_experts_that_its_tokens_visit() -> None:
     # one token visits 2 of 8; two tokens visit 1 - (3/4)² = 7/16 of them
     all_groups = 8 * 1e12
-    resident = replica_weights_bytes(MIXTURE, groups()) - OF_EXPERTS
+    resident = replica_weights_bytes(groups()) - OF_EXPERTS
     assert weights_load_s(MIXTURE, groups(), 1.0) == pytest.approx((resident + OF_EXPERTS / 4) / all_groups)
     assert weights_load_s(MIXTURE, groups(), 2.0) == pytest.approx((resident + OF_EXPERTS * 7 / 16) / all_groups)
 

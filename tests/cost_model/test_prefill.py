@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from servesat.cost_model.decode import Replica, layers_ici_s, weights_load_s
@@ -12,16 +14,17 @@ from servesat.cost_model.prefill import (
     sequences_finished,
     tokens_evicted,
 )
+from servesat.cost_model.storage import StoredWeights
 from tests.helpers import moe_model, toy_spec
 
 TOY = toy_spec().model  # 10 layers, 10 query heads of 40, 10⁹ parameters
 
 
-def toy_replica(**keys: float) -> Replica:
+def toy_replica(**keys: Any) -> Replica:
     return Replica(
         **{
-            "tp": 1.0, "hbm_bytes_per_s": 1e12, "flop_per_s": 1e15, "tp_bytes_per_s": 1e9, "weights_value_bytes": 2.0,
-            "kv_cache_value_bytes": 2.0,
+            "tp": 1.0, "hbm_bytes_per_s": 1e12, "flop_per_s": 1e15, "tp_bytes_per_s": 1e9,
+            "weights": StoredWeights(2e9), "kv_token_bytes": 1600.0,
         } | keys
     )  # fmt: skip
 
@@ -104,7 +107,7 @@ def test_a_prompt_takes_its_matmuls_and_its_attention_at_the_mfu() -> None:
 def test_loading_the_weights_is_the_floor_of_a_short_prompt() -> None:
     assert prompt_s(TOY, 0, 10, toy_replica(), mfu=1.0, pay_ici=False) == pytest.approx(2e9 / 1e12)
     mixture = moe_model()
-    replica = toy_replica(flop_per_s=1e30, expert_value_bytes=1.0)
+    replica = toy_replica(flop_per_s=1e30, weights=StoredWeights(1e6, 4e6))
     assert prompt_s(mixture, 0, 3, replica, mfu=1.0, pay_ici=False) == weights_load_s(mixture, replica, 3.0)
 
 

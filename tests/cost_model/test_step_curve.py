@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from servesat.cost_model.decode import Replica, mlp_matmuls
 from servesat.cost_model.step_curve import AffineTime, StepTime, WeightLoadTime, hidden_tokens
+from servesat.cost_model.storage import Storage
 from tests.helpers import moe_model
 
 SECONDS = st.floats(1e-6, 1e-1)
@@ -53,7 +54,7 @@ def test_the_tokens_that_hide_the_interconnect_are_those_of_enumeration(ep: floa
     model = moe_model()
     replica = Replica(
         tp=4.0, ep=ep, hbm_bytes_per_s=1e12, flop_per_s=1e14, tp_bytes_per_s=bandwidth, ep_bytes_per_s=bandwidth * 8,
-        weights_value_bytes=1.0, expert_value_bytes=1.0, kv_cache_value_bytes=1.0,
+        weights=Storage(model).weights("fp8"), kv_token_bytes=256.0,
     )  # fmt: skip
     matmuls = [mlp_matmuls(model, replica, batch) for batch in BATCHES]
     hidden = [all(one.ici_s <= one.hidden_s for one in kinds) for kinds in matmuls]

@@ -35,31 +35,57 @@ class Machine:
         self.replicas = self.n // self.y
         self.moe, self.mla, self.sparse = (self.model.get(key) for key in ("moe", "mla", "sparse"))
         self.kv_heads = 1 if self.mla else self.model["kv_heads"]
-        self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
-        grouped = 32 / 8 / spec["int4_group"] if spec.get("int4_group") else 0
-        self.expert_bytes = BYTES[self.weights] + (grouped if self.weights == "int4" else 0)
-        self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         native = self.model.get("native") or {}
-        self.mixed = native.get("experts_only", False) and native.get("dtype") == self.weights
-        self.other_bytes = 2 if self.mixed else self.expert_bytes
+        self.native = native if native.get("dtype") == self.weights else {}
+        self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
+        self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         self._count()
 
+    def _of_weight(self, group):
+        """Bytes of a weight of a group of tensors, on average."""
+        book = self.model.get("nominal_parameters")
+        tables = ("embedding", "head", "router")
+        if group in tables and not book and group not in self.native.get("tables", ()):
+            return 2
+        each = BYTES[self.weights]
+        if self.weights not in ("mxfp4", "nvfp4"):
+            if self.native.get("group"):
+                each += self.native.get("group_bits", 16) / 8 / self.native["group"]
+            elif not self.native and self.weights == "int4" and self.spec.get("int4_group"):
+                each += 32 / 8 / self.spec["int4_group"]
+        left = self.native.get("wider", {}).get(group)
+        share = left.get("share", 1) if left is not None else 0
+        return share * BYTES[left.get("dtype", "bf16")] + (1 - share) * each if left is not None else each
+
     def _count(self):
-        """Parameters: of the routed experts, of all else, and those that a token is multiplied with."""
+        """Parameters and bytes: of the routed experts, of all else; and parameters that meet a token."""
         model, d_model = self.model, self.model["d_model"]
         matrices = 3 if model.get("gated_mlp", True) else 2
         self.with_experts = self.moe["layers"] if self.moe else 0
         dense = model["layers"] - self.with_experts
-        other = model["layers"] * self._attention() + dense * matrices * d_model * model.get("d_ff", 0)
-        other += (1 if model.get("tied_embeddings", False) else 2) * d_model * model["vocab_size"]
+        counts = {
+            "attention": model["layers"] * self._attention(),
+            "mlp": dense * matrices * d_model * model.get("d_ff", 0),
+            "embedding": d_model * model["vocab_size"],
+            "head": 0 if model.get("tied_embeddings", False) else d_model * model["vocab_size"],
+        }
         experts = active = 0.0
         if self.moe:
             one = self.with_experts * matrices * d_model * self.moe["d_ff"]
             experts, active = self.moe["experts"] * one, self.moe["experts_per_token"] * one
-            shared = matrices * d_model * self.moe.get("shared_d_ff", 0)
-            other += self.with_experts * (shared + d_model * self.moe["experts"])
-        other = model.get("nominal_parameters") or other
-        self.experts, self.other, self.active = experts, other, other + active
+            counts["shared_experts"] = self.with_experts * matrices * d_model * self.moe.get("shared_d_ff", 0)
+            counts["router"] = self.with_experts * d_model * self.moe["experts"]
+        other = model.get("nominal_parameters") or sum(counts.values())
+        held = {group: count * self._of_weight(group) for group, count in counts.items()}
+        beyond = (other - sum(counts.values())) * self._of_weight("embedding")
+        self.active, self.other_bytes = other + active, sum(held.values()) + beyond
+        self.expert_bytes = experts * self._of_weight("experts")
+        self.mlp_matrix_bytes = held["mlp"] / (dense * matrices) if dense else 0
+        self.shared_matrix_bytes = held["shared_experts"] / (self.with_experts * matrices) if self.moe else 0
+        if self.moe and self.native.get("pad"):
+            columns, to = self.moe["d_ff"] / self.tp, self.native["pad"]
+            self.expert_bytes *= -(-columns // to) * to / columns
+        self.expert_matrix_bytes = self.expert_bytes / (self.with_experts * matrices) if self.moe else 0
 
     def _attention(self):
         model, d_model, heads = self.model, self.model["d_model"], self.model["query_heads"]
@@ -83,20 +109,25 @@ class Machine:
         return 1 - (1 - self.moe["experts_per_token"] / self.moe["experts"]) ** tokens if self.moe else 0
 
     def load_s(self, tokens):
-        each = self.other * self.other_bytes / self.tp
-        return (each + self.experts * self.expert_bytes * self.touched(tokens) / self.y) / self.hbm
+        return (self.other_bytes / self.tp + self.expert_bytes * self.touched(tokens) / self.y) / self.hbm
 
     def flops_s(self, tokens):
         return 2 * self.active * tokens / (self.y * self.peak)
 
     def weights_bytes(self):
-        return self.other * self.other_bytes * self.ep + self.experts * self.expert_bytes
+        return self.other_bytes * self.ep + self.expert_bytes
 
-    def _layer_values(self, tokens):
-        """What a layer's cache holds of so many tokens."""
+    def _layer_bytes(self, tokens):
+        """What a layer's cache holds of so many tokens, the index aside."""
+        if self.mla and self.sparse and self.kv == "fp8":
+            return tokens * (self.mla["kv_lora_rank"] * (1 + 4 / 128) + self.mla["rope_head_dim"] * 2)
         if self.mla:
-            return tokens * (self.mla["kv_lora_rank"] + self.mla["rope_head_dim"])
-        return tokens * 2 * self.model["kv_heads"] * self.model["head_dim"]
+            return tokens * (self.mla["kv_lora_rank"] + self.mla["rope_head_dim"]) * BYTES[self.kv]
+        return tokens * 2 * self.model["kv_heads"] * self.model["head_dim"] * BYTES[self.kv]
+
+    def _index_bytes(self, tokens):
+        """The index of a layer: fp8 keys, with a scale of 4 bytes for 128 values."""
+        return tokens * self.sparse["index_head_dim"] * (1 + 4 / 128)
 
     def kv_bytes(self, tokens):
         """What one sequence holds."""
@@ -106,19 +137,16 @@ class Machine:
 
     def _kv_bytes(self, tokens):
         windowed = self.model.get("window_layers", 0)
-        values = (self.model["layers"] - windowed) * self._layer_values(tokens)
-        values += windowed * self._layer_values(min(tokens, self.model.get("window_tokens", tokens)))
-        if self.sparse:
-            values += self.model["layers"] * tokens * self.sparse["index_head_dim"]
-        return values * BYTES[self.kv]
+        held = (self.model["layers"] - windowed) * self._layer_bytes(tokens)
+        held += windowed * self._layer_bytes(min(tokens, self.model.get("window_tokens", tokens)))
+        return held + (self.model["layers"] * self._index_bytes(tokens) if self.sparse else 0)
 
     def kv_read_s(self, batch, tokens):
         """What a step reads of the caches, in seconds."""
         read = self.kv_bytes(tokens)
         if self.sparse:
-            index = tokens * self.sparse["index_head_dim"]
-            read = self.model["layers"] * (self._layer_values(min(tokens, self.sparse["tokens"])) + index)
-            read *= BYTES[self.kv]
+            selected = self._layer_bytes(min(tokens, self.sparse["tokens"]))
+            read = self.model["layers"] * (selected + self._index_bytes(tokens))
         return batch * read / ((self.ep if self.replicated else self.y) * self.hbm)
 
     def widths(self, axes):
@@ -167,13 +195,12 @@ class Machine:
         d_model, own, found = self.model["d_model"], tokens / self.ep, []
         if self.moe is None or self.moe["layers"] < self.model["layers"]:
             matrix = d_model * self.model["d_ff"]
-            hbm = self.other_bytes * matrix / (self.tp * self.hbm)
+            hbm = self.mlp_matrix_bytes / (self.tp * self.hbm)
             found.append((self.gather_s(own), hbm, 2 * own * matrix / (self.tp * self.peak)))
         if self.moe is not None:
             shared = d_model * self.moe.get("shared_d_ff", 0)
-            all_experts = d_model * self.moe["d_ff"] * self.moe["experts"]
-            hbm = self.other_bytes * shared / self.tp
-            hbm = (hbm + self.expert_bytes * all_experts * self.touched(tokens) / self.y) / self.hbm
+            hbm = self.shared_matrix_bytes / self.tp
+            hbm = (hbm + self.expert_matrix_bytes * self.touched(tokens) / self.y) / self.hbm
             visited = shared + self.moe["experts_per_token"] * d_model * self.moe["d_ff"]
             found.append((self.experts_ici_s(tokens), hbm, 2 * own * visited / (self.tp * self.peak)))
         return any(ici > max(hbm, math) * (1 + MET) for ici, hbm, math in found)
@@ -194,7 +221,10 @@ class Machine:
             violated.add("kv_heads")
         if not few and self.tp % self.kv_heads and batch and batch % self.ep:
             violated.add("kv_heads")
-        if BITS["bf16" if self.mixed else self.weights] > BITS[self.compute]:
+        wide = [
+            left.get("dtype", "bf16") for left in self.native.get("wider", {}).values() if left.get("share", 1) >= 0.5
+        ]
+        if max(BITS[dtype] for dtype in [self.weights, *wide]) > BITS[self.compute]:
             violated.add("dtypes")
         return violated
 

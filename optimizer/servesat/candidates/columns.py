@@ -101,7 +101,7 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
         layouts=layouts,
         batch=batch,
         slices=slices,
-        held_bytes=np.asarray(replica_weights_bytes(spec.model, replica) + batch * sequence),
+        held_bytes=np.asarray(replica_weights_bytes(replica) + batch * sequence),
         step_s=step_s,
         stall_s=np.maximum(np.asarray(step.total_s), whole_prefill_s),
         ttft_s=ttft_s,

@@ -15,9 +15,9 @@ from servesat.core.arrays import Bools, Floats, Ints, Rows
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.cost_model.decode import Replica
-from servesat.cost_model.precision import BYTES_PER_VALUE, Precision
 from servesat.cost_model.quantisation_loss import quality_loss
 from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of, shardings
+from servesat.cost_model.storage import Storage, StoredWeights
 from servesat.spec.offers import Offer
 from servesat.spec.spec import Spec
 
@@ -196,7 +196,7 @@ def decode_layouts(spec: Spec) -> Layouts:
     copies = np.where(counted([p.sharding.kv_replicated for p in places]), tp, 1)
     exact = spec.wraparound == "exact"
     links = [links_of(p.offer.chip, p.topology, p.sharding, exact_wraparound=exact) for p in places]
-    precision = Precision(spec.model, spec.int4_group)
+    storage = Storage(spec.model, spec.int4_group)
     return Layouts(
         places=places,
         dtypes=dtypes,
@@ -217,11 +217,34 @@ def decode_layouts(spec: Spec) -> Layouts:
             flop_per_s=peaks[place, dtype],
             tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
             ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
-            weights_value_bytes=of_dtype([precision.resident_value_bytes(choice.weights) for choice in dtypes]),
-            expert_value_bytes=of_dtype([precision.expert_value_bytes(choice.weights) for choice in dtypes]),
-            kv_cache_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
+            weights=_stored(storage, dtypes, dtype, tp),
+            kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
         ),
         serving=decoding(len(place)),
+    )
+
+
+def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints) -> StoredWeights:
+    """What the weights take in the dtypes and on the tensor-parallel chips of each layout; shape [layouts]."""
+    known = {weights: storage.weights(weights) for weights in {choice.weights for choice in dtypes}}
+    each = [known[choice.weights] for choice in dtypes]
+    stored = StoredWeights(
+        resident=np.array([weights.resident for weights in each])[dtype],
+        mlp=np.array([weights.mlp for weights in each])[dtype],
+    )
+    if storage.model.moe is None:
+        return stored
+    ways, row_of_ways = np.unique(tp.astype(np.float64), return_inverse=True)
+    padded = np.array(
+        [
+            weights.experts * storage.expert_padding(choice.weights, ways)
+            for weights, choice in zip(each, dtypes, strict=True)
+        ]
+    )
+    return replace(
+        stored,
+        experts=padded[dtype, row_of_ways],
+        shared_experts=np.array([weights.shared_experts for weights in each])[dtype],
     )
 
 

@@ -11,9 +11,9 @@ from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
-from servesat.cost_model.precision import Precision
 from servesat.cost_model.sharding import kv_heads_split
 from servesat.cost_model.step_curve import StepTime, hidden_tokens
+from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
 
 
@@ -45,8 +45,8 @@ class SharedLimit:
 
 def weights_wider_than_compute(spec: Spec, layouts: Layouts) -> Bools:
     """Whether the weights are wider than the dtype of the matmuls (requirement `dtypes`)."""
-    precision = Precision(spec.model, spec.int4_group)
-    wider = [not precision.fits_compute(choice.weights, choice.compute) for choice in layouts.dtypes]
+    storage = Storage(spec.model, spec.int4_group)
+    wider = [not storage.fits_compute(choice.weights, choice.compute) for choice in layouts.dtypes]
     return np.array(wider, dtype=np.bool_)[layouts.dtype]
 
 
@@ -76,7 +76,7 @@ def batch_within_hbm(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
     """The largest batch whose KV cache fits beside the weights: ((1 - headroom) · Y · M - weights) / sequence bytes."""
     room = (1 - spec.headroom) * layouts.replica_hbm_bytes * (1 + LIMIT_RTOL)
     sequence = replica_kv_bytes(spec.model, spec.workload.held_tokens, layouts.replica)
-    return np.asarray(sequences_that_fit(room, replica_weights_bytes(spec.model, layouts.replica), sequence))
+    return np.asarray(sequences_that_fit(room, replica_weights_bytes(layouts.replica), sequence))
 
 
 def batch_within_tpot(spec: Spec, _: Layouts, curve: StepTime) -> Floats:

@@ -8,7 +8,7 @@ from servesat.candidates.layouts import Dtypes, Layouts, decode_layouts
 from servesat.candidates.requirements import structural_violations
 from servesat.catalogue.chip import Chip
 from servesat.core.arrays import Bools
-from servesat.cost_model.precision import BYTES_PER_VALUE, Precision
+from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
 
 
@@ -29,28 +29,28 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
     valid: Bools = structural_violations(spec, layouts) & ~relaxed == 0
     if spec.search.max_quality_loss is not None or spec.expressions:
         return valid
-    precision = Precision(spec.model, spec.int4_group)
+    storage = Storage(spec.model, spec.int4_group)
     chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
-    first = {name: _first_of_equivalent_dtypes(precision, chip, layouts.dtypes) for name, chip in chips.items()}
+    first = {name: _first_of_equivalent_dtypes(storage, chip, layouts.dtypes) for name, chip in chips.items()}
     first_of_place = np.array([first[place.offer.chip.id] for place in layouts.places])
     first_here: Bools = first_of_place[layouts.place, layouts.dtype]
     return valid & first_here
 
 
-def _first_of_equivalent_dtypes(precision: Precision, chip: Chip, dtypes: tuple[Dtypes, ...]) -> list[bool]:
+def _first_of_equivalent_dtypes(storage: Storage, chip: Chip, dtypes: tuple[Dtypes, ...]) -> list[bool]:
     """Which dtypes come first, by KV cache, then id, of those that give a chip the same weights and peak."""
     peaks = chip.flop_per_s.by_dtype()
+    known = {name: (storage.weights(name), storage.is_published_in(name)) for name in {d.weights for d in dtypes}}
     figures = [
         (
-            precision.resident_value_bytes(choice.weights),
-            precision.expert_value_bytes(choice.weights),
+            known[choice.weights],
             peaks.get(choice.compute),
-            precision.fits_compute(choice.weights, choice.compute),
+            storage.fits_compute(choice.weights, choice.compute),
         )
         for choice in dtypes
     ]
     first: dict[Any, tuple[float, Dtypes]] = {}
     for key, choice in zip(figures, dtypes, strict=True):
-        order = (BYTES_PER_VALUE[choice.kv_cache], choice)
+        order = (storage.kv_token_bytes(choice.kv_cache), choice)
         first[key] = min(first.get(key, order), order)
     return [first[key][1] == choice for key, choice in zip(figures, dtypes, strict=True)]

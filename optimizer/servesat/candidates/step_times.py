@@ -18,7 +18,7 @@ def step_time_curve(spec: Spec, layouts: Layouts) -> StepTime:
     alone = decode_step(model, spec.workload.read_tokens, layouts.replica, np.ones(len(layouts)), pay_ici=pay_ici)
     chunk_ici_s = layers_ici_s(model, layouts.replica, chunk_tokens) if pay_ici else 0.0 * alone.ici_s
     return StepTime(
-        load=WeightLoadTime(*load_parts_s(model, layouts.replica), not_visited(model), chunk_tokens),
+        load=WeightLoadTime(*load_parts_s(layouts.replica), not_visited(model), chunk_tokens),
         flops=AffineTime(serving.chunk_s_per_step, alone.flops_s),
         ici=AffineTime(chunk_ici_s, alone.ici_s),
         kv_s=alone.kv_cache_s + serving.prefill_s_per_output_token,

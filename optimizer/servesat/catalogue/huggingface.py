@@ -4,127 +4,67 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
+from servesat.catalogue.config_json import ConfigJson
+from servesat.catalogue.quantisation import QUANTISATIONS, native_weights
 from servesat.core.errors import CatalogueError
-from servesat.core.validation import shorten
 
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class _Config:
-    """The fields of a `config.json`, with errors that name them; `a.b` is the field b of the object a."""
-
-    fields: Mapping[str, Any]
-    where: str
-    container: str  # named in errors about missing fields
-
-    def get(self, field: str) -> Any:
-        value: Any = self.fields
-        for key in field.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-    def fault(self, text: str) -> CatalogueError:
-        return CatalogueError(f"{self.where}: {text}")
-
-    def missing(self, field: str, expected: str = "") -> CatalogueError:
-        return self.fault(f"{field} is missing; expected {expected or f'in {self.container}'}")
-
-    def wrong(self, field: str, expected: str) -> CatalogueError:
-        return self.fault(f"{field} = {shorten(self.get(field))}: expected {expected}")
-
-    def count(self, field: str, minimum: int = 1) -> int:
-        value = self.get(field)
-        if value is None:
-            raise self.missing(field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise self.wrong(field, f"a whole number of at least {minimum}")
-        return value
-
-    def flag(self, field: str, default: bool) -> bool:
-        value = default if self.get(field) is None else self.get(field)
-        if not isinstance(value, bool):
-            raise self.wrong(field, "true or false")
-        return value
-
-    def choice(self, field: str, known: Mapping[Any, Value]) -> Value:
-        if self.get(field) is None:
-            raise self.missing(field)
-        for name, meaning in known.items():
-            if name == self.get(field):
-                return meaning
-        names = ", ".join(sorted(map(str, known)))
-        raise self.fault(f"{field} = {shorten(self.get(field))} is not supported; known: {names}")
-
-    def entry_per_layer(self, field: str, layers: int, known: Collection[Any]) -> list[Any]:
-        """A list with an entry for every layer. Raises CatalogueError."""
-        entries = self.get(field)
-        if not isinstance(entries, list) or len(entries) != layers or not all(entry in known for entry in entries):
-            raise self.wrong(field, f"a list with one of {', '.join(map(str, known))} for each of {layers} layers")
-        return entries
-
-    def layer_numbers(self, field: str, layers: int) -> set[int]:
-        """A list of layer numbers, from 0; empty when the field is absent. Raises CatalogueError."""
-        entries = [] if self.get(field) is None else self.get(field)
-        if not isinstance(entries, list) or not all(type(entry) is int and 0 <= entry < layers for entry in entries):
-            raise self.wrong(field, f"a list of layers, from 0 to {layers - 1}")
-        return set(entries)
+WhichLayers = Callable[[ConfigJson, int], Collection[int]]
+"""Which layers of a model have a property, by number from 0: of all its layers, those with experts or with a window."""
 
 
-LayerCount = Callable[[_Config, int], int]
-"""Counts the layers of a model with a property: of all its layers, those with experts or with a window."""
+def _every(config: ConfigJson, layers: int) -> Collection[int]:
+    return range(layers)
 
 
-def _every(config: _Config, layers: int) -> int:
-    return layers
-
-
-def _experts_after_first(config: _Config, layers: int) -> int:
-    """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose index moe_layer_freq divides."""
-    first = min(config.count("first_k_dense_replace", minimum=0), layers)
+def _experts_after_first(config: ConfigJson, layers: int) -> Collection[int]:
+    """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose number moe_layer_freq divides."""
+    first = config.count("first_k_dense_replace", minimum=0)
     step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
-    return -(-layers // step) + (-first // step)
+    return range(-(-first // step) * step, layers, step)
 
 
-def _experts_by_step(config: _Config, layers: int) -> int:
+def _experts_by_step(config: ConfigJson, layers: int) -> Collection[int]:
     """Qwen: every decoder_sparse_step-th layer, except mlp_only_layers."""
     step = config.count("decoder_sparse_step")
-    return layers // step - sum((layer + 1) % step == 0 for layer in config.layer_numbers("mlp_only_layers", layers))
+    return set(range(step - 1, layers, step)) - config.layer_numbers("mlp_only_layers", layers)
 
 
-def _experts_interleaved(config: _Config, layers: int) -> int:
+def _experts_interleaved(config: ConfigJson, layers: int) -> Collection[int]:
     """Llama 4: moe_layers, or every interleave_moe_layer_step-th layer."""
     if config.get("moe_layers") is not None:
-        return len(config.layer_numbers("moe_layers", layers))
-    return layers // config.count("interleave_moe_layer_step")
+        return config.layer_numbers("moe_layers", layers)
+    step = config.count("interleave_moe_layer_step")
+    return range(step - 1, layers, step)
 
 
-def _window_above(config: _Config, layers: int) -> int:
+def _window_above(config: ConfigJson, layers: int) -> Collection[int]:
     """Qwen: the layers above max_window_layers."""
     if config.get("max_window_layers") is None:
         raise config.missing("max_window_layers", "beside use_sliding_window")
-    return max(0, layers - config.count("max_window_layers", minimum=0))
+    return range(config.count("max_window_layers", minimum=0), layers)
 
 
-def _window_listed(config: _Config, layers: int) -> int:
+def _window_listed(config: ConfigJson, layers: int) -> Collection[int]:
     """Qwen with experts: releases of transformers disagree on the layers, so the list is required."""
     raise config.missing("layer_types", "beside use_sliding_window")
 
 
-def _window_but_nth(config: _Config, layers: int, nth: int, field: str = "") -> int:
+def _window_but_nth(config: ConfigJson, layers: int, nth: int, field: str = "") -> Collection[int]:
     """All layers except every nth, which has full attention."""
-    return layers - layers // (config.count(field) if field and config.get(field) is not None else nth)
+    step = config.count(field) if field and config.get(field) is not None else nth
+    return set(range(layers)) - set(range(step - 1, layers, step))
 
 
 _window_alternating = partial(_window_but_nth, nth=2)
 
 
-def _window_rotary(config: _Config, layers: int) -> int:
+def _window_rotary(config: ConfigJson, layers: int) -> Collection[int]:
     """Llama 4: the layers with rotary positions, 1 in no_rope_layers; without the list, all but every fourth."""
     if config.get("no_rope_layers"):
-        return config.entry_per_layer("no_rope_layers", layers, (0, 1)).count(1)
+        rotary = config.entry_per_layer("no_rope_layers", layers, (0, 1))
+        return [layer for layer, is_rotary in enumerate(rotary) if is_rotary]
     return _window_but_nth(config, layers, 4, "no_rope_layer_interval")
 
 
@@ -143,10 +83,10 @@ class _Family:
     latent: bool = False
     sparse: bool = False
     d_ff: str = "intermediate_size"
-    experts: LayerCount | None = None
+    experts: WhichLayers | None = None
     expert_d_ff: str = "moe_intermediate_size"
     shared: str = ""  # field with the width of the shared experts, or their number (n_shared_experts)
-    window: LayerCount | None = None  # used where there is no `layer_types`
+    window: WhichLayers | None = None  # used where there is no `layer_types`
     window_tokens: str = "sliding_window"
     window_switch: str = ""
     defaults: Mapping[str, int] = field(default_factory=dict)
@@ -197,9 +137,7 @@ _FAMILIES = {
     "qwen3_moe": _QWEN_MOE,
 }
 _WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
-_WRAPPER_FIELDS = (
-    "_name_or_path", "quantization_config", "compression_config", "quantization", "tie_word_embeddings",
-)  # fmt: skip
+_WRAPPER_FIELDS = ("_name_or_path", *QUANTISATIONS, "tie_word_embeddings")
 
 _SHAPE = {
     "layers": "num_hidden_layers",
@@ -216,36 +154,10 @@ _LATENT = {
 _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
 
-_BITS = {4: "int4", 8: "int8"}
-_ALGORITHMS = {
-    "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "NVFP4_AWQ": "nvfp4", "FP8": "fp8", "FP8_PB_WO": "fp8",
-    "FP8_PER_CHANNEL_PER_TOKEN": "fp8", "W4A16_AWQ": "int4", "W4A8_AWQ": "int4", "W8A16": "int8",
-}  # fmt: skip
-_METHODS: dict[str, tuple[str, dict[Any, str]]] = {
-    "auto-round": ("bits", _BITS),
-    "awq": ("bits", _BITS),
-    "compressed-tensors": ("config_groups", {"int4": "int4", "int8": "int8", "float8": "fp8"}),
-    "fbgemm_fp8": ("quant_method", {"fbgemm_fp8": "fp8"}),
-    "fp8": ("quant_method", {"fp8": "fp8"}),
-    "gptq": ("bits", _BITS),
-    "mlx": ("bits", _BITS),
-    "modelopt": ("quant_algo", _ALGORITHMS),
-    "modelopt_fp4": ("quant_algo", _ALGORITHMS),
-    "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
-}
-_QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
-"""Where a configuration says how its weights are quantised: today's key, compressed-tensors' first, and MLX's."""
-
-QUANTISATION_FILE = "hf_quant_config.json"
-"""Where ModelOpt writes it, if not into the configuration."""
-
-_FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
 _ALREADY_SCALED = ("llama3", "longrope", "su", "default", "mrope")
 """Kinds of rope scaling after which max_position_embeddings holds as it stands."""
 
 MAX_ROPE_FACTOR = 10_000
-
-_UNQUANTISED_MODULES = ("modules_to_not_convert", "ignore", "exclude_modules")
 
 
 def model_fields(config: object, where: str) -> dict[str, Any]:
@@ -266,20 +178,21 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     fields["gated_mlp"] = family.gated_mlp
     fields["tied_embeddings"] = opened.flag("tie_word_embeddings", family.tied_embeddings)
     fields |= _latent(opened, family) if family.latent else _heads(opened)
-    fields |= _mlp(opened, family, fields["layers"])
+    with_experts = _layers_with_experts(opened, family, fields["layers"])
+    fields |= _mlp(opened, family, fields["layers"], len(with_experts))
     fields |= _window(opened, family, fields["layers"])
     fields |= _longest_context(opened)
-    return fields | _native(opened, fields["layers"], "moe" in fields)
+    return fields | native_weights(opened, fields, with_experts)
 
 
-def _open(config: object, where: str) -> tuple[_Config, _Family]:
+def _open(config: object, where: str) -> tuple[ConfigJson, _Family]:
     """The fields of the text model, in a wrapper those of `text_config`, and its family."""
     if not isinstance(config, Mapping):
         raise CatalogueError(f"{where}: expected a JSON object, as in a Hugging Face config.json")
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise CatalogueError(f"{where}: model_type is missing; expected a Hugging Face config.json")
-    opened = _Config(config, where, f"a {model_type} config.json")
+    opened = ConfigJson(config, where, f"a {model_type} config.json")
     if model_type in _FAMILIES:
         family = _FAMILIES[model_type]
         return replace(opened, fields={**family.defaults, **config}), family
@@ -296,32 +209,17 @@ def _open(config: object, where: str) -> tuple[_Config, _Family]:
         raise opened.wrong("text_config.model_type", f"{expected!r} in {opened.container}")
     outer = {name: config[name] for name in _WRAPPER_FIELDS if name in config and inner.get(name) in (None, "")}
     fields = {**_FAMILIES[expected].defaults, **inner, **outer, "model_type": model_type}
-    return _Config(fields, where, f"the text_config of {opened.container}"), _FAMILIES[expected]
+    return ConfigJson(fields, where, f"the text_config of {opened.container}"), _FAMILIES[expected]
 
 
-def _name(config: _Config) -> str:
+def _name(config: ConfigJson) -> str:
     """The repository that a configuration names; of a path on the publisher's machine the last folder only."""
     name = str(config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
     is_repository = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     return (name if is_repository else name.rpartition("/")[2]) or str(config.get("model_type"))
 
 
-def with_modelopt(config: object, beside: object, where: str) -> object:
-    """A configuration with the quantisation of the `hf_quant_config.json` beside it, unless it states its own.
-
-    Raises CatalogueError for a file without one.
-    """
-    quantisation = beside.get("quantization") if isinstance(beside, Mapping) else None
-    if not isinstance(quantisation, Mapping):
-        raise CatalogueError(f"{where}: quantization is missing; expected what ModelOpt writes")
-    if not isinstance(config, Mapping) or any(config.get(key) is not None for key in _QUANTISATIONS):
-        return config
-    if quantisation.get("quant_algo") is None:  # of the KV cache alone
-        return config
-    return {**config, "quantization_config": {"quant_method": "modelopt", **quantisation}}
-
-
-def _heads(config: _Config) -> dict[str, Any]:
+def _heads(config: ConfigJson) -> dict[str, Any]:
     heads = config.count("num_attention_heads")
     kv_heads = heads if config.get("num_key_value_heads") is None else config.count("num_key_value_heads")
     if config.get("head_dim") is not None:
@@ -334,7 +232,7 @@ def _heads(config: _Config) -> dict[str, Any]:
     return {"kv_heads": kv_heads, "head_dim": d_model // heads}
 
 
-def _latent(config: _Config, family: _Family) -> dict[str, Any]:
+def _latent(config: ConfigJson, family: _Family) -> dict[str, Any]:
     """Latent attention, and the indexer of sparse attention, which must not be shared between layers."""
     mla = {name: config.count(source) for name, source in _LATENT.items()}
     if config.get("q_lora_rank") is not None:
@@ -347,14 +245,17 @@ def _latent(config: _Config, family: _Family) -> dict[str, Any]:
     return {"mla": mla, "sparse": {name: config.count(source) for name, source in _SPARSE.items()}}
 
 
-def _mlp(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
-    """The width of the dense MLPs, and the experts, where the model has them."""
+def _layers_with_experts(config: ConfigJson, family: _Family, layers: int) -> Collection[int]:
     if family.experts is None:
-        return {"d_ff": config.count(family.d_ff)}
+        return ()
     if config.get("mlp_layer_types") is None:
-        with_experts = family.experts(config, layers)
-    else:
-        with_experts = config.entry_per_layer("mlp_layer_types", layers, ("dense", "sparse")).count("sparse")
+        return family.experts(config, layers)
+    kinds = config.entry_per_layer("mlp_layer_types", layers, ("dense", "sparse"))
+    return [layer for layer, kind in enumerate(kinds) if kind == "sparse"]
+
+
+def _mlp(config: ConfigJson, family: _Family, layers: int, with_experts: int) -> dict[str, Any]:
+    """The width of the dense MLPs, and the experts, where the model has them."""
     dense = {"d_ff": config.count(family.d_ff)} if with_experts < layers else {}
     if not with_experts:
         return dense
@@ -376,21 +277,21 @@ def _mlp(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
     return dense | {"moe": moe}
 
 
-def _window(config: _Config, family: _Family, layers: int) -> dict[str, Any]:
+def _window(config: ConfigJson, family: _Family, layers: int) -> dict[str, Any]:
     """The window, where the model type has one and the configuration enables it."""
     if family.window is None or config.get(family.window_tokens) is None:
         return {}
     if family.window_switch and not config.flag(family.window_switch, False):
         return {}
     if config.get("layer_types") is None:
-        windowed = family.window(config, layers)
+        windowed = len(family.window(config, layers))
     else:
         known = ("full_attention", "sliding_attention", "chunked_attention")
         windowed = layers - config.entry_per_layer("layer_types", layers, known).count("full_attention")
     return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
 
 
-def _longest_context(config: _Config) -> dict[str, Any]:
+def _longest_context(config: ConfigJson) -> dict[str, Any]:
     """How far positions reach, as vLLM derives it: yarn stretches the original length, others the one stated.
 
     The length stated includes the scaling of llama3 and longrope, and of Gemma 3.
@@ -413,60 +314,3 @@ def _longest_context(config: _Config) -> dict[str, Any]:
     if kind == "yarn" and scaling.get("original_max_position_embeddings") is not None:
         tokens = float(config.count(f"{field}.original_max_position_embeddings"))
     return {"max_context_tokens": int(tokens * factor)}
-
-
-def _native(config: _Config, layers: int, has_experts: bool) -> dict[str, Any]:
-    """The dtype of the published weights, unless it is bf16."""
-    written = [key for key in _QUANTISATIONS if config.get(key) is not None]
-    if not written:
-        return {}
-    key = written[0]
-    scheme = config.get(key)
-    if not isinstance(scheme, Mapping):
-        raise config.wrong(key, "a JSON object")
-    method = _method(scheme)
-    if method is None:
-        raise config.missing(f"{key}.quant_method")
-    config = replace(config, fields={**config.fields, key: {**scheme, "quant_method": method}})
-    source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
-    if source == "config_groups":
-        dtype = _FORMATS.get(str(scheme.get("format"))) or _dtype_of_groups(config, key, dtypes)
-    else:
-        named = "w_bit" if source == "bits" and "bits" not in scheme and "w_bit" in scheme else source  # of llm-awq
-        dtype = config.choice(f"{key}.{named}", dtypes)
-    if not _keeps_attention(scheme, layers):
-        return {"native": {"dtype": dtype}}
-    if not has_experts:
-        raise config.fault(f"{key} leaves attention out of {dtype}: not supported without experts")
-    return {"native": {"dtype": dtype, "experts_only": True}}
-
-
-def _method(scheme: Mapping[str, Any]) -> Any:
-    """The method of a quantisation; ModelOpt and MLX may leave it out."""
-    if scheme.get("quant_method") is not None:
-        return scheme["quant_method"]
-    implied = {"quant_algo": "modelopt", "config_groups": "compressed-tensors", "bits": "mlx"}
-    return next((method for key, method in implied.items() if scheme.get(key) is not None), None)
-
-
-def _dtype_of_groups(config: _Config, key: str, dtypes: Mapping[Any, str]) -> str:
-    """The dtype shared by all groups of compressed-tensors. Raises CatalogueError if they differ."""
-    field = f"{key}.config_groups"
-    groups = config.get(field)
-    weights = [config.get(f"{field}.{group}.weights") for group in groups] if isinstance(groups, Mapping) else []
-    kinds = {f"{w.get('type')}{w.get('num_bits')}" if isinstance(w, Mapping) else "" for w in weights}
-    if len(kinds) != 1 or not kinds <= dtypes.keys():
-        raise config.wrong(field, f"weights of one dtype, of {', '.join(dtypes)}")
-    return dtypes[kinds.pop()]
-
-
-def _keeps_attention(scheme: Mapping[str, Any], layers: int) -> bool:
-    """Whether the attention of all layers is unquantised, listed by a pattern or by the numbers of the layers."""
-    lists = [scheme.get(key) for key in _UNQUANTISED_MODULES]
-    modules = [module for names in lists if isinstance(names, list) for module in names if isinstance(module, str)]
-    tails = {m: m.rpartition("attn")[2] for m in modules if "attn" in m and "vision" not in m}
-    # The whole attention, or its output projection: other parts, such as an indexer, are too small to matter.
-    whole = [m for m, tail in tails.items() if not re.search(r"\w", tail) or re.search(r"\bo\W*_proj", tail)]
-    numbers = [re.search(r"[0-9]{1,9}", module) for module in whole]
-    named = {int(number[0]) for number in numbers if number}
-    return None in numbers or sum(layer < layers for layer in named) == layers

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from pydantic.json_schema import models_json_schema
 
 from servesat.catalogue.chip import Chip
-from servesat.catalogue.huggingface import QUANTISATION_FILE, model_fields, with_modelopt
+from servesat.catalogue.huggingface import model_fields
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
+from servesat.catalogue.quantisation import QUANTISATION_FILE, with_modelopt
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
 from servesat.core.reading import read_json, read_toml

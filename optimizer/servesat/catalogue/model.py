@@ -1,6 +1,7 @@
 """Models: the shape of a transformer, as far as cost depends on it."""
 
-from typing import Annotated, Any, Self
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -47,11 +48,46 @@ class SparseAttention(Strict):
     index_head_dim: Count = Field(description="Width of the key that the indexer stores and reads for each token.")
 
 
+class TensorGroup(StrEnum):
+    """Tensors that a checkpoint stores alike."""
+
+    EMBEDDING = "embedding"
+    HEAD = "head"
+    ATTENTION = "attention"
+    MLP = "mlp"
+    ROUTER = "router"
+    SHARED_EXPERTS = "shared_experts"
+    EXPERTS = "experts"
+
+
+class WiderWeights(Strict):
+    """Weights of a group that a checkpoint leaves in a wider dtype."""
+
+    dtype: Dtype = "bf16"
+    share: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        default=1.0, description="Their share of the group's parameters."
+    )
+
+
 class NativeWeights(Strict):
-    """The dtype in which a model's weights are published."""
+    """How a checkpoint stores a model: the linear layers of its blocks in `dtype`; embedding, head, router in bf16."""
 
     dtype: Dtype
-    experts_only: Flag = Field(default=False, description="Only the routed experts; the rest is bf16.")
+    group: Count | None = Field(
+        default=None, description="Weights along a row that share a scale; absent: a whole row, or more."
+    )
+    group_bits: Annotated[float, Field(strict=True, ge=0, le=64)] = Field(
+        default=16.0, description="What a group holds beside its values: its scale, and its zero point [bits]."
+    )
+    pad: Count | None = Field(
+        default=None, description="What engines pad the experts' width on each chip to a multiple of."
+    )
+    tables: list[Literal[TensorGroup.EMBEDDING, TensorGroup.HEAD]] = Field(
+        default=[], description="Which of embedding and head are quantised too."
+    )
+    wider: dict[TensorGroup, WiderWeights] = Field(
+        default={}, description="What is left in a wider dtype, by group of tensors."
+    )
 
 
 def _heads_or_latent(schema: dict[str, Any]) -> None:
@@ -122,7 +158,21 @@ class ModelSpec(Sourced):
         if self.sparse is not None and self.window_layers:
             raise ValueError("sparse: expected no window_layers with it")
         self._check_experts()
+        self._check_wider_weights()
         return self
+
+    def _check_wider_weights(self) -> None:
+        """Only linear layers within the blocks that the model has can be left wider than the rest of them."""
+        quantised = {
+            TensorGroup.ATTENTION: True,
+            TensorGroup.MLP: self.d_ff > 0,
+            TensorGroup.SHARED_EXPERTS: self.moe is not None and self.moe.shared_d_ff > 0,
+            TensorGroup.EXPERTS: self.moe is not None,
+        }
+        known = [group for group, exists in quantised.items() if exists]
+        for group in self.native.wider if self.native else ():
+            if group not in known:
+                raise ValueError(f"native.wider.{group}: expected one of {', '.join(known)}")
 
     def _check_experts(self) -> None:
         with_experts = self.moe.layers if self.moe else 0
@@ -141,5 +191,3 @@ class ModelSpec(Sourced):
                 raise ValueError(
                     f"nominal_parameters = {self.nominal_parameters:g}: expected more than the experts' {experts:g}"
                 )
-        if self.native is not None and self.native.experts_only and self.moe is None:
-            raise ValueError("native.experts_only: the model has no experts")

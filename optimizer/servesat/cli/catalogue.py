@@ -43,8 +43,10 @@ def show_model(context: typer.Context, model: Reference, as_json: AsJson = False
     if as_json or context.obj:
         _print(entry, as_json=True)
         return
+    tensors = listings.tensor_table(entry.pop("tensors"))
     accuracies = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
     _print(entry, as_json=False)
+    _print(tensors, as_json=False)
     for rows in accuracies:
         if rows:
             shown = listings.without_columns(rows, "source")

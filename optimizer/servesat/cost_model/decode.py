@@ -9,14 +9,13 @@ from servesat.core.arrays import Array, Bools, Rows
 from servesat.cost_model.collectives import COLLECTIVES_PER_LAYER, activations_s
 from servesat.cost_model.memory import (
     active_parameters,
-    expert_parameters,
     experts_touched,
     kv_cache_bytes,
     kv_read_bytes,
-    parameters,
-    weights_bytes,
+    mlp_matrices,
 )
 from servesat.cost_model.roofline import flops_s, load_s
+from servesat.cost_model.storage import StoredWeights
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,8 @@ class Replica(Rows):
     hbm_bytes_per_s: Array
     flop_per_s: Array
     tp_bytes_per_s: Array
-    weights_value_bytes: Array  # of every weight that is not a routed expert's
-    kv_cache_value_bytes: Array
-    expert_value_bytes: Array = 0.0
+    weights: StoredWeights
+    kv_token_bytes: Array  # KV cache of one token in one layer
     ep: Array = 1.0  # groups of tp chips that the experts are spread over; each has the rest of the model
     ep_bytes_per_s: Array = float("inf")
     kv_copies: Array = 1.0  # copies of the KV cache that the replica holds
@@ -40,29 +38,26 @@ class Replica(Rows):
         return self.tp * self.ep
 
 
-def replica_weights_bytes(model: ModelSpec, replica: Replica) -> Array:
-    """Weights that a replica holds on all its chips [bytes]."""
-    return weights_bytes(model, replica.weights_value_bytes, replica.expert_value_bytes, replica.ep)
+def replica_weights_bytes(replica: Replica) -> Array:
+    """Weights that a replica holds on all its chips: each of its ep groups all but the routed experts [bytes]."""
+    return replica.weights.resident * replica.ep + replica.weights.experts
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
     """KV cache of one sequence, in all copies that a replica holds of it [bytes]."""
-    return kv_cache_bytes(model, context_tokens, replica.kv_cache_value_bytes) * replica.kv_copies
+    return kv_cache_bytes(model, context_tokens, replica.kv_token_bytes) * replica.kv_copies
 
 
 def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
     """Time to load the weights that a step needs: all but the experts that none of its tokens visits [s]."""
-    resident, experts = load_parts_s(model, replica)
+    resident, experts = load_parts_s(replica)
     return resident + experts * experts_touched(model, tokens) if model.moe else resident
 
 
-def load_parts_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
+def load_parts_s(replica: Replica) -> tuple[Array, Array]:
     """Time to load the weights that every token needs, and time to load all routed experts [s]."""
-    all_experts = expert_parameters(model)
-    resident = (parameters(model) - all_experts) * replica.weights_value_bytes * replica.ep
-    experts = all_experts * replica.expert_value_bytes
-    bandwidth = replica.hbm_bytes_per_s
-    return load_s(resident, replica.chips, bandwidth), load_s(experts, replica.chips, bandwidth)
+    stored, bandwidth = replica.weights, replica.hbm_bytes_per_s
+    return load_s(stored.resident, replica.tp, bandwidth), load_s(stored.experts, replica.chips, bandwidth)
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ def decode_step(
     collectives and its FLOPs take `chunk_s`; the weights are loaded once for both.
     """
     tokens = batch + chunk_tokens
-    kv_bytes = batch * kv_read_bytes(model, context_tokens, replica.kv_cache_value_bytes) * replica.kv_copies
+    kv_bytes = batch * kv_read_bytes(model, context_tokens, replica.kv_token_bytes) * replica.kv_copies
     return Step(
         weights_s=weights_load_s(model, replica, tokens),
         flops_s=flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s) + chunk_s,
@@ -152,17 +147,19 @@ def experts_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
 def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmul]:
     """The sharded MLP matmul of each kind of layer.
 
-    Dense: t_ici = b_a·B·D / (m·W_ici), t_hbm = b_w·D·F / (Y·W_hbm), t_math = 2·B·D·F / (Y·C). With experts: t_ici from
-    `experts_ici_s`, t_hbm of the experts visited and the shared ones, t_math of those that each token visits.
+    Dense: t_ici = b_a·B·D / (m·W_ici), t_hbm = b_w·D·F / (Y·W_hbm), t_math = 2·B·D·F / (Y·C), where b_w·D·F is the mean
+    over matrices. With experts: t_ici from `experts_ici_s`, t_hbm of the experts visited and the shared ones, t_math of
+    those that each token visits.
     """
     matmuls = []
     tp, group_tokens = replica.tp, tokens / replica.ep
     if model.d_ff:
         matrix = float(model.d_model) * model.d_ff
+        count = mlp_matrices(model) * (model.layers - (model.moe.layers if model.moe else 0))
         matmuls.append(
             Matmul(
                 ici_s=activations_s(group_tokens, model.d_model, replica.tp_bytes_per_s),
-                hbm_s=load_s(replica.weights_value_bytes * matrix, tp, replica.hbm_bytes_per_s),
+                hbm_s=load_s(replica.weights.mlp / count, tp, replica.hbm_bytes_per_s),
                 math_s=flops_s(matrix, group_tokens, tp, replica.flop_per_s),
             )
         )
@@ -188,11 +185,11 @@ def waits_for_ici(model: ModelSpec, replica: Replica, tokens: Array, slack: floa
 
 def expert_matrix_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
     """Time to load one MLP matrix of the shared experts, and that of all routed experts of a layer [s]."""
-    moe = model.moe
-    shared, experts = (model.d_model * moe.shared_d_ff, model.d_model * moe.d_ff * moe.experts) if moe else (0, 0)
+    count = mlp_matrices(model) * (model.moe.layers if model.moe else 1)
+    stored, bandwidth = replica.weights, replica.hbm_bytes_per_s
     return (
-        load_s(replica.weights_value_bytes * shared, replica.tp, replica.hbm_bytes_per_s),
-        load_s(replica.expert_value_bytes * experts, replica.chips, replica.hbm_bytes_per_s),
+        load_s(stored.shared_experts / count, replica.tp, bandwidth),
+        load_s(stored.experts / count, replica.chips, bandwidth),
     )
 
 

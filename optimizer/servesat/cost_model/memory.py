@@ -1,7 +1,8 @@
 """Parameters, and bytes: what a model's weights and KV cache take (docs/cost-model.md, "Memory")."""
 
 from servesat.catalogue.chip import Chip, chips_in
-from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.model import ModelSpec, TensorGroup
+from servesat.catalogue.tensors import matrices
 from servesat.core.arrays import Array
 
 ACTIVATION_BYTES = 2.0
@@ -13,10 +14,12 @@ def mlp_matrices(model: ModelSpec) -> int:
     return 3 if model.gated_mlp else 2
 
 
-def mlp_parameters(model: ModelSpec) -> float:
-    """Parameters of the dense MLPs alone: 3·D·F a layer, two matrices instead of three when the MLP is not gated."""
-    dense_layers = model.layers - (model.moe.layers if model.moe else 0)
-    return float(dense_layers * mlp_matrices(model) * model.d_model * model.d_ff)
+def parameters_by_group(model: ModelSpec) -> dict[TensorGroup, float]:
+    """Parameters of each group of tensors that a model has."""
+    counts: dict[TensorGroup, float] = {}
+    for matrix in matrices(model):
+        counts[matrix.group] = counts.get(matrix.group, 0.0) + float(matrix.layers * matrix.parameters)
+    return counts
 
 
 def expert_parameters(model: ModelSpec) -> float:
@@ -25,38 +28,13 @@ def expert_parameters(model: ModelSpec) -> float:
     return float(moe.layers * moe.experts * mlp_matrices(model) * model.d_model * moe.d_ff) if moe else 0.0
 
 
-def attention_parameters(model: ModelSpec) -> float:
-    """Parameters of attention: 2·D·H·(N + K) a layer; of latent attention, its projections down and up.
-
-    Those are D·r_q + r_q·N·(H_n + H_r), or D·N·(H_n + H_r) without a query latent; D·(r + H_r) + r·N·(H_n + H_v); and
-    N·H_v·D (DeepSeek-V2, appendix C). Sparse attention adds its indexer.
-    """
-    d_model, heads, mla, sparse = model.d_model, model.query_heads, model.mla, model.sparse
-    queries_from = (mla.q_lora_rank if mla else None) or d_model
-    if mla is None:
-        layer = 2 * d_model * model.head_dim * (heads + model.kv_heads)
-    else:
-        down = d_model * ((mla.q_lora_rank or 0) + mla.kv_lora_rank + mla.rope_head_dim)
-        up = mla.kv_lora_rank * heads * (mla.nope_head_dim + mla.v_head_dim)
-        layer = down + queries_from * heads * model.head_dim + up + heads * mla.v_head_dim * d_model
-    if sparse is not None:
-        queries = queries_from * sparse.index_heads * sparse.index_head_dim
-        layer += queries + d_model * (sparse.index_head_dim + sparse.index_heads)
-    return float(model.layers * layer)
-
-
 def counted_parameters(model: ModelSpec) -> float:
-    """Parameters counted from the shape: L · (3·D·F + 2·D·H·(N + K)) + 2·D·V; biases and norms are left out.
+    """Parameters counted from the shape: L · (3·D·F + 2·D·H·(N + K)) + 2·D·V, of a dense model.
 
     Two MLP matrices when the MLP is not gated, one embedding when it is tied (scaling book, part 4). Layers with
-    experts have those, the shared ones, and a router D·E instead of the MLP.
+    experts have those, the shared ones, and a router D·E instead of the MLP; latent attention has its projections.
     """
-    embeddings = (1 if model.tied_embeddings else 2) * model.d_model * model.vocab_size
-    total = mlp_parameters(model) + attention_parameters(model) + embeddings + expert_parameters(model)
-    if model.moe is not None:
-        shared = mlp_matrices(model) * model.d_model * model.moe.shared_d_ff
-        total += model.moe.layers * (shared + model.d_model * model.moe.experts)
-    return total
+    return sum(parameters_by_group(model).values())
 
 
 def parameters(model: ModelSpec) -> float:
@@ -82,44 +60,32 @@ def experts_touched(model: ModelSpec, tokens: Array) -> Array:
     return 1.0 - not_visited(model) ** tokens
 
 
-def weights_bytes(
-    model: ModelSpec, bytes_per_value: Array, expert_bytes_per_value: Array | None = None, ep: Array = 1.0
-) -> Array:
-    """Weights of one replica: P · b_w; with experts spread over ep groups, which each hold the rest: [bytes].
-
-    (P - P_experts) · b_w · ep + P_experts · b_e, where b_e is b_w unless given.
-    """
-    experts = expert_parameters(model)
-    of_experts = bytes_per_value if expert_bytes_per_value is None else expert_bytes_per_value
-    return (parameters(model) - experts) * bytes_per_value * ep + experts * of_experts
+INDEX_SCALE_BYTES = 4 / 128
+"""An indexer's key is stored in fp8, with a scale of 4 bytes for 128 values, whatever the cache is stored in."""
 
 
-def kv_cache_bytes(model: ModelSpec, context_tokens: float, bytes_per_value: Array) -> Array:
-    """KV cache of one sequence: 2 · kv_heads · head_dim · b_kv a token and layer (scaling book, part 7) [bytes].
+def kv_cache_bytes(model: ModelSpec, context_tokens: float, token_bytes: Array) -> Array:
+    """KV cache of one sequence; `token_bytes` is that of one token in one layer (scaling book, part 7) [bytes].
 
-    Layers with a window hold min(context, window) tokens, the others the whole context. Latent attention holds its
-    latent and the rotary key instead, an indexer a key of its own.
+    Layers with a window hold min(context, window) tokens, the others the whole context. An indexer has a key of its own
+    for each token, of one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2).
     """
     window = min(context_tokens, model.window_tokens or context_tokens)
     tokens = (model.layers - model.window_layers) * context_tokens + model.window_layers * window
-    index = model.sparse.index_head_dim if model.sparse else 0
-    return (_token_values(model) + index) * tokens * bytes_per_value
+    return (token_bytes + index_bytes(model)) * tokens
 
 
-def kv_read_bytes(model: ModelSpec, context_tokens: float, bytes_per_value: Array) -> Array:
+def kv_read_bytes(model: ModelSpec, context_tokens: float, token_bytes: Array) -> Array:
     """What a step reads of one sequence's KV cache: all of it, or the index and the tokens it selects [bytes]."""
     if model.sparse is None:
-        return kv_cache_bytes(model, context_tokens, bytes_per_value)
+        return kv_cache_bytes(model, context_tokens, token_bytes)
     selected = min(context_tokens, model.sparse.tokens)
-    values = _token_values(model) * selected + model.sparse.index_head_dim * context_tokens
-    return model.layers * values * bytes_per_value
+    return model.layers * (token_bytes * selected + index_bytes(model) * context_tokens)
 
 
-def _token_values(model: ModelSpec) -> float:
-    """Values that a layer's cache holds of one token."""
-    if model.mla is not None:
-        return float(model.mla.kv_lora_rank + model.mla.rope_head_dim)
-    return 2.0 * model.kv_heads * model.head_dim
+def index_bytes(model: ModelSpec) -> float:
+    """The indexer's key of one token in one layer; 0 without an indexer [bytes]."""
+    return model.sparse.index_head_dim * (1 + INDEX_SCALE_BYTES) if model.sparse else 0.0
 
 
 def sequences_that_fit(usable_bytes: Array, weights_bytes: Array, sequence_bytes: Array) -> Array:

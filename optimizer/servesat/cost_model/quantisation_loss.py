@@ -2,7 +2,7 @@
 
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.recovery import published
-from servesat.cost_model.precision import BITS
+from servesat.cost_model.storage import BITS
 
 
 def quality_loss(model: ModelSpec, weights: str, kv_cache: str, compute: str) -> float | None:

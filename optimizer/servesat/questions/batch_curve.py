@@ -1,6 +1,6 @@
 """The decode step of a layout over the batch: the curves of the scaling book's two figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -19,8 +19,8 @@ from servesat.cost_model.decode import (
 )
 from servesat.cost_model.figures_of_merit import critical_batch
 from servesat.cost_model.memory import sequences_that_fit
-from servesat.cost_model.precision import BYTES_PER_VALUE, Precision
 from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of
+from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 from servesat.spec.spec import Spec
 
 
@@ -51,7 +51,7 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.chips
-    weights = replica_weights_bytes(model, replica)
+    weights = replica_weights_bytes(replica)
     kv_per_sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
     usable = (1 - spec.headroom) * float(replica.chips) * offer.chip.hbm_bytes
     return BatchCurve(
@@ -72,7 +72,8 @@ def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     tp, ep = (prod(sizes[axis] for axis in axes) for axes in (assignment.tp_axes, assignment.ep_axes))
     sharding = Sharding(*assignment.sharding)
     links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
-    precision = Precision(spec.model, spec.int4_group)
+    storage = Storage(spec.model, spec.int4_group)
+    stored = storage.weights(assignment.weights)
     return Replica(
         tp=tp,
         ep=ep,
@@ -81,7 +82,6 @@ def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
         tp_bytes_per_s=links.tp_bytes_per_s,
         ep_bytes_per_s=links.ep_bytes_per_s,
-        weights_value_bytes=precision.resident_value_bytes(assignment.weights),
-        expert_value_bytes=precision.expert_value_bytes(assignment.weights),
-        kv_cache_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
+        weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
+        kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
     )

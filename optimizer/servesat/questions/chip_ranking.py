@@ -16,8 +16,8 @@ from servesat.cost_model.figures_of_merit import (
     hbm_bytes_per_usd,
     held_bytes_per_usd,
 )
-from servesat.cost_model.memory import active_parameters, smallest_slice, weights_bytes
-from servesat.cost_model.precision import Precision
+from servesat.cost_model.memory import active_parameters, smallest_slice
+from servesat.cost_model.storage import Storage
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.offers import Offer
@@ -60,11 +60,8 @@ def ranked_chips(
 def _ranked(spec: Spec, offer: Offer, settings: Settings) -> RankedChip:
     chip, usd = offer.chip, offer.usd_per_chip_hour
     weights, compute = spec.weights[0], spec.search.compute[0]
-    precision = Precision(spec.model, spec.int4_group)
     peak = chip.flop_per_s.by_dtype().get(compute)
-    stored_bytes = float(
-        weights_bytes(spec.model, precision.resident_value_bytes(weights), precision.expert_value_bytes(weights))
-    )
+    stored_bytes = Storage(spec.model, spec.int4_group).weights_bytes(weights)
     bytes_per_parameter = stored_bytes / active_parameters(spec.model)
     result = _best_on(spec, chip, settings)
     return RankedChip(

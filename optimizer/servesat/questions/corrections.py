@@ -24,7 +24,7 @@ from servesat.core.errors import SolverError
 from servesat.core.plan import Mode
 from servesat.core.result import Change, Correction, Result
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL, is_at_most
-from servesat.cost_model.precision import BYTES_PER_VALUE
+from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.search_space import MAX_BATCH

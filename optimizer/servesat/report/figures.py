@@ -10,8 +10,7 @@ from servesat.catalogue.load import load_chip
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment
 from servesat.core.quantities import dollars, gigabytes
-from servesat.cost_model.memory import weights_bytes
-from servesat.cost_model.precision import BYTES_PER_VALUE
+from servesat.cost_model.storage import Storage
 from servesat.deployment.check.plan import rederive
 from servesat.questions.batch_curve import BatchCurve, batch_curve
 from servesat.report.charts import Chart, Frame, Series
@@ -129,7 +128,7 @@ def _curves(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_bat
         workload = spec.workload.model_copy(update={"context_tokens": context})
         curves.append(batch_curve(spec.model_copy(update={"workload": workload}), assignment, max_batch))
     if not any(map(_some_batch_fits, curves)):
-        weights = float(weights_bytes(spec.model, BYTES_PER_VALUE[assignment.weights]))
+        weights = Storage(spec.model, spec.int4_group).weights_bytes(assignment.weights)
         raise SpecError(
             f"nothing to draw: on {assignment.chip} {assignment.topology} no batch fits with {gigabytes(weights)} of "
             f"{assignment.weights} weights, even at {min(contexts):,} tokens; take a larger slice"

@@ -4,12 +4,19 @@ from typing import Any
 
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import chip_ids, load_chip, load_model, load_price_book, model_ids, price_book_ids
-from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.price_book import Price, PriceBook
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
-from servesat.cost_model.memory import active_parameters, counted_parameters, kv_cache_bytes, parameters
+from servesat.cost_model.memory import (
+    active_parameters,
+    counted_parameters,
+    kv_cache_bytes,
+    parameters,
+    parameters_by_group,
+)
+from servesat.cost_model.storage import Storage
 
 MODEL_DETAILS = ("layers", "d_model", "active_parameters", "attention", "experts", "native")
 CHIP_DETAILS = ("bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
@@ -35,10 +42,43 @@ def model_document(model: ModelSpec) -> dict[str, Any]:
         "parameters": parameters(model),
         "counted_parameters": counted_parameters(model),
         "active_parameters": active_parameters(model),
-        "kv_cache_bytes_per_token_bf16": kv_cache_bytes(model, 1, 2.0),
+        "native_weights_bytes": Storage(model).weights_bytes(_published_dtype(model)),
+        "kv_cache_bytes_per_token_bf16": _kv_bytes_per_token(model),
+        "tensors": tensor_rows(model),
         "accuracy": [recovery.model_dump(mode="json", exclude={"models"}) for recovery in of_weights],
         "accuracy_of_kv_cache": [recovery.model_dump(mode="json") for recovery in of_kv_cache],
     }
+
+
+def tensor_rows(model: ModelSpec) -> list[dict[str, Any]]:
+    """A row per group of tensors: its parameters, and what they take as published."""
+    storage, weights = Storage(model), _published_dtype(model)
+    counts, stored = parameters_by_group(model), storage.bytes_by_group(weights)
+    return [
+        {
+            "group": group.value,
+            "parameters": counts[group],
+            "dtypes": storage.dtypes_of(group, weights),
+            "bytes": stored[group],
+        }
+        for group in TensorGroup
+        if group in counts
+    ]
+
+
+def tensor_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `tensor_rows` for reading: `mxfp4`, or `fp8 62.8%, bf16 37.2%`, and GB."""
+    return [
+        {
+            "tensors": row["group"],
+            "parameters": row["parameters"],
+            "dtype": ", ".join(
+                dtype if share == 1 else f"{dtype} {share:.1%}" for dtype, share in row["dtypes"].items()
+            ),
+            "gb": row["bytes"] / 1e9,
+        }
+        for row in rows
+    ]
 
 
 def chip_rows() -> list[dict[str, Any]]:
@@ -126,9 +166,18 @@ def _model_row(model_id: str) -> dict[str, Any]:
         "active_parameters": active_parameters(model),
         "attention": _attention(model),
         "experts": None if model.moe is None else f"{model.moe.experts_per_token} of {model.moe.experts}",
-        "native": model.native.dtype if model.native else "bf16",
-        "kv_kb_per_token_bf16": float(kv_cache_bytes(model, 1, 2.0)) / 1e3,
+        "native": _published_dtype(model),
+        "kv_kb_per_token_bf16": _kv_bytes_per_token(model) / 1e3,
     }
+
+
+def _published_dtype(model: ModelSpec) -> str:
+    return model.native.dtype if model.native else "bf16"
+
+
+def _kv_bytes_per_token(model: ModelSpec) -> float:
+    """KV cache of one token in bf16, over all layers [bytes]."""
+    return float(kv_cache_bytes(model, 1, Storage(model).kv_token_bytes("bf16")))
 
 
 def _attention(model: ModelSpec) -> str:

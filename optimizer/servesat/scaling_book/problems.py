@@ -12,6 +12,7 @@ from servesat.cost_model.figures_of_merit import alpha, bandwidth_bound_ways, be
 from servesat.cost_model.memory import activation_bytes, chips_to_hold, parameters, smallest_slice
 from servesat.cost_model.roofline import flops_s, load_s
 from servesat.cost_model.step_curve import AffineTime, StepTime, WeightLoadTime
+from servesat.cost_model.storage import Storage
 from servesat.deployment.solve import solve
 from servesat.scaling_book.documents import PRICES, Answers, v5e
 from servesat.scaling_book.sizes import kv, weights
@@ -52,8 +53,8 @@ def _batch_without_ici(model: ModelSpec, chip: Chip, *, ways: int) -> float:
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
         flop_per_s=chip.flop_per_s.by_dtype()["bf16"],
         tp_bytes_per_s=float("inf"),
-        weights_value_bytes=1.0,
-        kv_cache_value_bytes=1.0,
+        weights=Storage(model).weights("int8"),
+        kv_token_bytes=Storage(model).kv_token_bytes("int8"),
     )
     step = decode_step(model, 8192, replica, 1.0, pay_ici=False)
     shape = StepTime(

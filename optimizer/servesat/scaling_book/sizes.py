@@ -12,9 +12,8 @@ from servesat.cost_model.memory import (
     kv_cache_bytes,
     sequences_that_fit,
     smallest_slice,
-    weights_bytes,
 )
-from servesat.cost_model.precision import BYTES_PER_VALUE
+from servesat.cost_model.storage import Storage
 from servesat.scaling_book.documents import ARTICLE_KV, CHAPTER_KV, Answer, Answers, llama_70b, usd_per_chip_hour, v5e
 
 SMALLEST = {"bf16": "4x4", "int8": "2x4", "int4": "2x2"}
@@ -35,7 +34,7 @@ def hardware() -> Answers:
 
 def kv(model: ModelSpec, dtype: str, tokens: int = 1) -> float:
     """KV cache of a sequence [bytes]."""
-    return float(kv_cache_bytes(model, tokens, BYTES_PER_VALUE[dtype]))
+    return float(kv_cache_bytes(model, tokens, Storage(model).kv_token_bytes(dtype)))
 
 
 def kv_caches() -> Answers:
@@ -59,7 +58,7 @@ def kv_caches() -> Answers:
 
 def weights(model: ModelSpec, dtype: str) -> float:
     """Weights of a model [bytes]."""
-    return float(weights_bytes(model, BYTES_PER_VALUE[dtype]))
+    return Storage(model).weights_bytes(dtype)
 
 
 def free_hbm(model: ModelSpec, dtype: str, topology: str, headroom: float = 0.0) -> float:

@@ -6,9 +6,9 @@ from servesat.catalogue.model import ModelSpec
 from servesat.cost_model.decode import usd_per_million_tokens
 from servesat.cost_model.figures_of_merit import critical_batch
 from servesat.cost_model.memory import parameters
-from servesat.cost_model.precision import BYTES_PER_VALUE
 from servesat.cost_model.prefill import prefill_s
 from servesat.cost_model.roofline import load_s
+from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.scaling_book.documents import (
     ARTICLE_KV,
     CHAPTER_KV,

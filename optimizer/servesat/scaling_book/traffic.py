@@ -2,11 +2,11 @@
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import load_chip
+from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.cost_model.collectives import gather_s
 from servesat.cost_model.decode import Replica, mlp_matmuls
 from servesat.cost_model.figures_of_merit import alpha, bandwidth_bound_ways, beta, compute_bound_ways
-from servesat.cost_model.memory import activation_bytes, mlp_parameters, parameters
-from servesat.cost_model.precision import BYTES_PER_VALUE
+from servesat.cost_model.memory import activation_bytes, parameters, parameters_by_group
 from servesat.cost_model.prefill import (
     chunked_prefill_s,
     kv_transfer_s,
@@ -17,6 +17,7 @@ from servesat.cost_model.prefill import (
 )
 from servesat.cost_model.roofline import flops_s
 from servesat.cost_model.sharding import kv_heads_per_chip
+from servesat.cost_model.storage import Storage
 from servesat.scaling_book.documents import ARTICLE_KV, CHAPTER_STEP_S, Answer, Answers, llama_70b, v5e, v5e_slower
 from servesat.scaling_book.sizes import kv
 
@@ -28,7 +29,7 @@ def sharding() -> Answers:
     """Limits of tensor parallelism from the interconnect."""
     model, chip, slower = llama_70b(), v5e(), v5e_slower()
     v5p = load_chip("tpu-v5p")
-    (matmul,) = mlp_matmuls(model, _replica(slower, 32), 64)
+    (matmul,) = mlp_matmuls(model, _replica(model, slower, 32), 64)
     rounded_beta = 8.0
     gathered = 8192 * activation_bytes(64, model.head_dim)
     layer_s = float(gather_s(gathered, chip.axes[0].bytes_per_s))
@@ -59,15 +60,15 @@ def sharding() -> Answers:
     }
 
 
-def _replica(chip: Chip, tp: int) -> Replica:
+def _replica(model: ModelSpec, chip: Chip, tp: int) -> Replica:
     """A bf16 replica whose collectives use a single axis, as in the chapter's check."""
     return Replica(
         tp=tp,
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
         flop_per_s=chip.flop_per_s.by_dtype()["bf16"],
         tp_bytes_per_s=chip.axes[0].bytes_per_s,
-        weights_value_bytes=BYTES_PER_VALUE["bf16"],
-        kv_cache_value_bytes=BYTES_PER_VALUE["bf16"],
+        weights=Storage(model).weights("bf16"),
+        kv_token_bytes=Storage(model).kv_token_bytes("bf16"),
     )
 
 
@@ -81,7 +82,7 @@ def prefill() -> Answers:
 
     chunk_ms, ideal_ms = on_sixteen(512) * 1e3, on_sixteen(512, 1.0) * 1e3
     hidden = 0.0005 / on_sixteen(1)
-    mlp_flop = 2 * mlp_parameters(model) * 240
+    mlp_flop = 2 * parameters_by_group(model)[TensorGroup.MLP] * 240
     return {
         "prefill-70b-8k": on_sixteen(8192),
         "prefill-mlp-flops": mlp_flop,

@@ -101,7 +101,7 @@ def test_a_number_of_slices_that_does_not_follow_from_the_demand_is_refused(slic
 @pytest.mark.parametrize(
     ("formula", "batch"),
     [
-        ("servesat.cost_model.decode.parameters", 100),  # a step that loads the weights
+        ("servesat.cost_model.decode.weights_load_s", 100),  # a step that loads the weights
         ("servesat.cost_model.decode.active_parameters", 2000),  # a step that computes
         ("servesat.cost_model.decode.kv_read_bytes", 100),
         ("servesat.cost_model.prefill.attention_flop", 100),

@@ -17,6 +17,7 @@ CHIP = Chip.model_validate(
 )  # fmt: skip
 OF_EXPERTS = 3 * 8 * 3 * 256 * 512
 OTHERS = 4 * 2 * 256 * 32 * (8 + 4) + 3 * 256 * 1024 + 3 * (3 * 256 * 256 + 256 * 8) + 2 * 256 * 1000
+TABLES = 2 * 256 * 1000 + 3 * 256 * 8  # embedding, head and routers, of the others
 
 
 def replica(model: ModelSpec | None = None, **keys: Any) -> CheckedReplica:
@@ -39,11 +40,15 @@ def test_the_shape_of_a_replica() -> None:
 def test_weights_are_held_once_and_the_rest_in_each_group() -> None:
     assert replica().weights_bytes == 2 * (4 * OTHERS + OF_EXPERTS)
     grouped = replica(weights="int4", int4_group=64)
-    assert grouped.weights_bytes == (4 + 0.5) / 8 * (4 * OTHERS + OF_EXPERTS)
+    in_blocks = 4 * (OTHERS - TABLES) + OF_EXPERTS
+    assert grouped.weights_bytes == (4 + 0.5) / 8 * in_blocks + 2 * 4 * TABLES
 
 
 def test_experts_alone_may_be_narrow() -> None:
-    mixed = replica(moe_model(native={"dtype": "mxfp4", "experts_only": True}), weights="mxfp4")
+    mixed = replica(
+        moe_model(native={"dtype": "mxfp4", "wider": {"attention": {}, "mlp": {}, "shared_experts": {}}}),
+        weights="mxfp4",
+    )
     assert mixed.weights_bytes == 2 * 4 * OTHERS + 4.25 / 8 * OF_EXPERTS
     assert not replica(mixed.model, weights="mxfp4", compute="fp8").computes
 
@@ -66,8 +71,8 @@ def test_an_indexer_reads_every_key_and_the_tokens_that_it_selects() -> None:
         mla={"kv_lora_rank": 64, "nope_head_dim": 32, "rope_head_dim": 16, "v_head_dim": 24},
         sparse={"tokens": 50, "index_heads": 3, "index_head_dim": 7},
     )
-    assert replica(sparse).sequence_bytes(100) == 4 * (80 + 7) * 100
-    assert replica(sparse).step(1, 100).kv_cache_s == pytest.approx(4 * (80 * 50 + 7 * 100) / 8e12)
+    assert replica(sparse).sequence_bytes(100) == 4 * (80 + 7 * 33 / 32) * 100
+    assert replica(sparse).step(1, 100).kv_cache_s == pytest.approx(4 * (80 * 50 + 7 * 33 / 32 * 100) / 8e12)
 
 
 def test_a_step_by_hand() -> None:

@@ -5,7 +5,7 @@ from functools import cached_property
 from math import inf
 
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
-from servesat.catalogue.model import Experts, ModelSpec
+from servesat.catalogue.model import Experts, ModelSpec, NativeWeights, TensorGroup
 
 BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0, "mxfp4": 4.0, "nvfp4": 4.0}
 """Bits of one value, without scales."""
@@ -95,20 +95,32 @@ class CheckedReplica:
         return 0 if moe is None else moe.layers * moe.experts * each
 
     @cached_property
-    def _parameters(self) -> float:
-        model = self.model
-        if model.nominal_parameters is not None:
-            return model.nominal_parameters
-        embedding = model.vocab_size * model.d_model
+    def _dense(self) -> int:
         moe = self._experts
-        dense_layers = model.layers - (0 if moe is None else moe.layers)
-        mlps = dense_layers * self._mlp_matrices * model.d_model * model.d_ff
-        beside_experts = 0
-        if moe is not None:
-            router, shared = model.d_model * moe.experts, self._mlp_matrices * model.d_model * moe.shared_d_ff
-            beside_experts = moe.layers * (router + shared)
-        tables = embedding if model.tied_embeddings else 2 * embedding
-        return float(model.layers * self._attention_of_a_layer + mlps + beside_experts + self._routed + tables)
+        dense_layers = self.model.layers - (0 if moe is None else moe.layers)
+        return dense_layers * self._mlp_matrices * self.model.d_model * self.model.d_ff
+
+    @cached_property
+    def _shared(self) -> int:
+        moe = self._experts
+        return 0 if moe is None else moe.layers * self._mlp_matrices * self.model.d_model * moe.shared_d_ff
+
+    @cached_property
+    def _routers(self) -> int:
+        moe = self._experts
+        return 0 if moe is None else moe.layers * self.model.d_model * moe.experts
+
+    @cached_property
+    def _parameters(self) -> float:
+        if self.model.nominal_parameters is not None:
+            return self.model.nominal_parameters
+        attention = self.model.layers * self._attention_of_a_layer
+        tables = self._table if self.model.tied_embeddings else 2 * self._table
+        return float(attention + self._dense + self._shared + self._routers + self._routed + tables)
+
+    @property
+    def _table(self) -> int:
+        return self.model.vocab_size * self.model.d_model
 
     @cached_property
     def _attention_of_a_layer(self) -> int:
@@ -137,30 +149,73 @@ class CheckedReplica:
 
     # Bytes.
 
-    def _weight_bytes(self, dtype: str) -> float:
-        """Bytes of one weight: int4 in groups has a scale and a zero point of 16 bits for each."""
-        grouped = dtype == "int4" and self.int4_group is not None
-        return _value_bytes(dtype) + ((16 + 16) / 8 / (self.int4_group or 1) if grouped else 0.0)
+    @property
+    def _checkpoint(self) -> NativeWeights | None:
+        """How the weights are published, where the plan takes them as they are."""
+        native = self.model.native
+        return native if native is not None and native.dtype == self.weights else None
 
     @property
-    def _dtype_beside_experts(self) -> str:
-        native = self.model.native
-        only_experts = native is not None and native.experts_only and native.dtype == self.weights
-        return "bf16" if only_experts else self.weights
+    def _quantised_bits(self) -> float:
+        """Bits of a quantised weight with its share of the scales; int4 of the spec has a scale and a zero point."""
+        if self.weights in BLOCK_SCALE_BITS:
+            return BITS[self.weights] + BLOCK_SCALE_BITS[self.weights]
+        checkpoint, scales = self._checkpoint, 0.0
+        if checkpoint is not None and checkpoint.group is not None:
+            scales = checkpoint.group_bits / checkpoint.group
+        elif checkpoint is None and self.weights == "int4" and self.int4_group is not None:
+            scales = (16 + 16) / self.int4_group
+        return BITS[self.weights] + scales
+
+    def _in_block_bytes(self, count: float, group: TensorGroup) -> float:
+        """Bytes of so many weights of linear layers, some of which the checkpoint may leave wider."""
+        wider = {} if self._checkpoint is None else {str(name): left for name, left in self._checkpoint.wider.items()}
+        left = wider.get(str(group))
+        if left is None:
+            return count * self._quantised_bits / 8
+        return count * ((1 - left.share) * self._quantised_bits + left.share * _stored_bits(left.dtype)) / 8
+
+    @cached_property
+    def _table_bytes(self) -> float:
+        """Bytes of embedding, head and routers, which stay bf16 unless published otherwise, or counted by the book."""
+        if self.model.nominal_parameters is not None:
+            within = self.model.layers * self._attention_of_a_layer + self._dense + self._shared + self._routed
+            return (self.model.nominal_parameters - within) * self._quantised_bits / 8
+        quantised = set() if self._checkpoint is None else {str(name) for name in self._checkpoint.tables}
+        names = ["embedding"] if self.model.tied_embeddings else ["embedding", "head"]
+        bits = sum(self._table * (self._quantised_bits if name in quantised else 16) for name in names)
+        return (bits + 16 * self._routers) / 8
 
     @property
     def computes(self) -> bool:
-        """Whether no weight is wider than the dtype of the matmuls."""
-        return BITS[self._dtype_beside_experts] <= BITS[self.compute]
+        """Whether the matmuls are as wide as the weights, those included of which half or more are left wider."""
+        left = [] if self._checkpoint is None else list(self._checkpoint.wider.values())
+        widest = [BITS[self.weights], *(BITS[group.dtype] for group in left if 2 * group.share >= 1)]
+        return all(width <= BITS[self.compute] for width in widest)
 
     @cached_property
     def _expert_bytes(self) -> float:
-        return self._routed * self._weight_bytes(self.weights)
+        """The routed experts, each chip's columns of one padded as published."""
+        stored, moe = self._in_block_bytes(self._routed, TensorGroup.EXPERTS), self._experts
+        if moe is None or self._checkpoint is None or self._checkpoint.pad is None:
+            return stored
+        columns = moe.d_ff / self.tp
+        missing = -columns % self._checkpoint.pad
+        return stored * (columns + missing) / columns
 
     @cached_property
     def _other_bytes(self) -> float:
         """Each group of chips that shares experts with others has all other weights once."""
-        return self.ep * (self._parameters - self._routed) * self._weight_bytes(self._dtype_beside_experts)
+        attention = self._in_block_bytes(self.model.layers * self._attention_of_a_layer, TensorGroup.ATTENTION)
+        return self.ep * (attention + self._dense_bytes + self._shared_bytes + self._table_bytes)
+
+    @cached_property
+    def _dense_bytes(self) -> float:
+        return self._in_block_bytes(self._dense, TensorGroup.MLP)
+
+    @cached_property
+    def _shared_bytes(self) -> float:
+        return self._in_block_bytes(self._shared, TensorGroup.SHARED_EXPERTS)
 
     @property
     def weights_bytes(self) -> float:
@@ -173,9 +228,20 @@ class CheckedReplica:
         return self.chips * self.chip.hbm_bytes
 
     @property
-    def _token_values(self) -> int:
-        mla = self.model.mla
-        return 2 * self.model.kv_heads * self.model.head_dim if mla is None else mla.kv_lora_rank + mla.rope_head_dim
+    def _token_bytes(self) -> float:
+        """What a layer holds of a token: keys and values, or the latent with its rotary key, as its kernels read it."""
+        mla, value = self.model.mla, _stored_bits(self.kv_cache) / 8
+        if mla is None:
+            return 2 * self.model.kv_heads * self.model.head_dim * value
+        if self.model.sparse is not None and self.kv_cache == "fp8":
+            return mla.kv_lora_rank + 4 * mla.kv_lora_rank / 128 + 2 * mla.rope_head_dim
+        return (mla.kv_lora_rank + mla.rope_head_dim) * value
+
+    @property
+    def _index_bytes(self) -> float:
+        """The indexer's key of a token in fp8, and a scale of 4 bytes for each 128 of its values."""
+        sparse = self.model.sparse
+        return 0.0 if sparse is None else sparse.index_head_dim + 4 * sparse.index_head_dim / 128
 
     @property
     def _kv_copies(self) -> int:
@@ -183,12 +249,11 @@ class CheckedReplica:
 
     def sequence_bytes(self, tokens: float) -> float:
         """KV cache of one sequence, before any copies [bytes]."""
-        model, sparse = self.model, self.model.sparse
+        model = self.model
         within_window = tokens if model.window_tokens is None else min(tokens, model.window_tokens)
         full_layers = model.layers - model.window_layers
         held = full_layers * tokens + model.window_layers * within_window
-        values = self._token_values + (0 if sparse is None else sparse.index_head_dim)
-        return values * held * _value_bytes(self.kv_cache)
+        return (self._token_bytes + self._index_bytes) * held
 
     def held_kv_bytes(self, tokens: float) -> float:
         """KV cache of one sequence in all its copies [bytes]."""
@@ -198,8 +263,8 @@ class CheckedReplica:
         sparse = self.model.sparse
         if sparse is None:
             return self.held_kv_bytes(tokens)
-        values = self._token_values * min(tokens, sparse.tokens) + sparse.index_head_dim * tokens
-        return self._kv_copies * self.model.layers * values * _value_bytes(self.kv_cache)
+        of_a_layer = self._token_bytes * min(tokens, sparse.tokens) + self._index_bytes * tokens
+        return self._kv_copies * self.model.layers * of_a_layer
 
     # Seconds.
 
@@ -306,16 +371,16 @@ class CheckedReplica:
         model, moe, own = self.model, self._experts, tokens / self.ep
         group_bandwidth = self.tp * self.chip.hbm_bytes_per_s
         group_flop_per_s = self.tp * self.chip.flop_per_s.by_dtype()[self.compute]
-        value = self._weight_bytes(self._dtype_beside_experts)
         found = []
         if model.d_ff:
             matrix = model.d_model * model.d_ff
-            hidden = max(value * matrix / group_bandwidth, 2 * own * matrix / group_flop_per_s)
+            stored = self._dense_bytes * matrix / self._dense
+            hidden = max(stored / group_bandwidth, 2 * own * matrix / group_flop_per_s)
             found.append((self._gather_s(own), hidden))
         if moe is not None:
-            routed = model.d_model * moe.d_ff * moe.experts * self._weight_bytes(self.weights)
-            loaded = value * model.d_model * moe.shared_d_ff / group_bandwidth
-            loaded += routed * self._visited(tokens) / self._hbm_bytes_per_s
+            matrices = moe.layers * self._mlp_matrices
+            loaded = self._shared_bytes / matrices / group_bandwidth
+            loaded += self._expert_bytes / matrices * self._visited(tokens) / self._hbm_bytes_per_s
             columns = moe.experts_per_token * moe.d_ff + moe.shared_d_ff
             hidden = max(loaded, 2 * own * model.d_model * columns / group_flop_per_s)
             found.append((self._experts_ici_s(tokens), hidden))
@@ -336,9 +401,9 @@ class CheckedReplica:
         return heads % self.tp == 0 or self.tp % heads == 0
 
 
-def _value_bytes(dtype: str) -> float:
-    """Bytes of one value, with the scale of its block."""
-    return (BITS[dtype] + BLOCK_SCALE_BITS.get(dtype, 0.0)) / 8
+def _stored_bits(dtype: str) -> float:
+    """Bits of one value, with the scale of its block."""
+    return BITS[dtype] + BLOCK_SCALE_BITS.get(dtype, 0.0)
 
 
 def _met(first: float, last: float, reach: float) -> float:

@@ -1,0 +1,162 @@
+"""How a checkpoint says its weights are quantised, read as the `native` weights of a model."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from servesat.catalogue.config_json import ConfigJson
+from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.unquantised import shares_left_out
+from servesat.core.errors import CatalogueError
+
+QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
+"""Where a configuration says how its weights are quantised: today's key, compressed-tensors' first, and MLX's."""
+
+QUANTISATION_FILE = "hf_quant_config.json"
+"""Where ModelOpt writes it, if not into the configuration."""
+
+_BITS = {4: "int4", 8: "int8"}
+_ALGORITHMS = {
+    "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "NVFP4_AWQ": "nvfp4", "FP8": "fp8", "FP8_PB_WO": "fp8",
+    "FP8_PER_CHANNEL_PER_TOKEN": "fp8", "W4A16_AWQ": "int4", "W4A8_AWQ": "int4", "W8A16": "int8",
+}  # fmt: skip
+_METHODS: dict[str, tuple[str, dict[Any, str]]] = {
+    "auto-round": ("bits", _BITS),
+    "awq": ("bits", _BITS),
+    "compressed-tensors": ("config_groups", {"int4": "int4", "int8": "int8", "float8": "fp8"}),
+    "fbgemm_fp8": ("quant_method", {"fbgemm_fp8": "fp8"}),
+    "fp8": ("quant_method", {"fp8": "fp8"}),
+    "gptq": ("bits", _BITS),
+    "mlx": ("bits", _BITS),
+    "modelopt": ("quant_algo", _ALGORITHMS),
+    "modelopt_fp4": ("quant_algo", _ALGORITHMS),
+    "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
+}
+_FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
+
+_WITH_ZERO_POINTS = {"auto-round", "awq", "gptq"}
+"""Methods that store a zero point beside the scale of each group, symmetric or not."""
+
+_FP8_BLOCK = 128
+"""ModelOpt's blocks of fp8 weights."""
+
+_MXFP4_PAD = 256
+"""What engines pad the width of an MXFP4 expert to: gpt-oss-120b's 2,880 take 3,072 (vllm#33155, as measured)."""
+
+
+def native_weights(config: ConfigJson, shape: Mapping[str, Any], with_experts: Collection[int]) -> dict[str, Any]:
+    """The field `native` of a model of this shape, unless its weights are bf16.
+
+    `with_experts` are the layers with experts, from 0. Raises CatalogueError for a quantisation that is not known.
+    """
+    written = [key for key in QUANTISATIONS if config.get(key) is not None]
+    if not written:
+        return {}
+    key = written[0]
+    scheme = config.get(key)
+    if not isinstance(scheme, Mapping):
+        raise config.wrong(key, "a JSON object")
+    method = _method(scheme)
+    if method is None:
+        raise config.missing(f"{key}.quant_method")
+    config = replace(config, fields={**config.fields, key: {**scheme, "quant_method": method}})
+    source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
+    if source == "config_groups":
+        dtype = _FORMATS.get(str(scheme.get("format"))) or _dtype_of_groups(config, key, dtypes)
+    else:
+        named = "w_bit" if source == "bits" and "bits" not in scheme and "w_bit" in scheme else source  # of llm-awq
+        dtype = config.choice(f"{key}.{named}", dtypes)
+
+    native: dict[str, Any] = {"dtype": dtype, **_scales(config, key, method, dtype)}
+    if method == "mxfp4":
+        native["pad"] = _MXFP4_PAD
+    tables = ["embedding", "head"] if method == "mlx" else ["head"] if scheme.get("lm_head") is True else []
+    if tables:
+        native["tables"] = tables
+    shares = shares_left_out(config, key, ModelSpec.model_validate(shape), with_experts)
+    wider = {group.value: {} if share == 1 else {"share": share} for group, share in shares.items()}
+    return {"native": native | ({"wider": wider} if wider else {})}
+
+
+def with_modelopt(config: object, beside: object, where: str) -> object:
+    """A configuration with the quantisation of the `hf_quant_config.json` beside it, unless it states its own.
+
+    Raises CatalogueError for a file without one.
+    """
+    quantisation = beside.get("quantization") if isinstance(beside, Mapping) else None
+    if not isinstance(quantisation, Mapping):
+        raise CatalogueError(f"{where}: quantization is missing; expected what ModelOpt writes")
+    if not isinstance(config, Mapping) or any(config.get(key) is not None for key in QUANTISATIONS):
+        return config
+    if quantisation.get("quant_algo") is None:  # of the KV cache alone
+        return config
+    return {**config, "quantization_config": {"quant_method": "modelopt", **quantisation}}
+
+
+def _method(scheme: Mapping[str, Any]) -> Any:
+    """The method of a quantisation; ModelOpt and MLX may leave it out."""
+    if scheme.get("quant_method") is not None:
+        return scheme["quant_method"]
+    implied = {"quant_algo": "modelopt", "config_groups": "compressed-tensors", "bits": "mlx"}
+    return next((method for key, method in implied.items() if scheme.get(key) is not None), None)
+
+
+def _dtype_of_groups(config: ConfigJson, key: str, dtypes: Mapping[Any, str]) -> str:
+    """The dtype shared by all groups of compressed-tensors. Raises CatalogueError if they differ."""
+    kinds = {f"{weights.get('type')}{weights.get('num_bits')}" for weights in _weights_of_groups(config, key)}
+    if len(kinds) != 1 or not kinds <= dtypes.keys():
+        raise config.wrong(f"{key}.config_groups", f"weights of one dtype, of {', '.join(dtypes)}")
+    return dtypes[kinds.pop()]
+
+
+def _weights_of_groups(config: ConfigJson, key: str) -> list[Mapping[str, Any]]:
+    """The weights of each group of compressed-tensors, nothing for one without."""
+    groups = config.get(f"{key}.config_groups")
+    found = [config.get(f"{key}.config_groups.{group}.weights") for group in groups] if groups else []
+    return [weights if isinstance(weights, Mapping) else {} for weights in found]
+
+
+def _scales(config: ConfigJson, key: str, method: str, dtype: str) -> dict[str, Any]:
+    """The group of weights that share a scale, and what it holds; nothing where a whole row does, or the format says.
+
+    A zero point is as wide as a weight. MLX stores a scale and a bias of 16 bits; fp8 a scale of 32 bits for a block.
+    """
+    if dtype in _FORMATS.values():
+        return {}
+    scheme = config.get(key)
+    block = _block(config, key, method)
+    if block is not None:
+        rows, columns = block
+        return {"group": columns, "group_bits": 32 / rows}
+    if method == "compressed-tensors":
+        weights = next(iter(_weights_of_groups(config, key)), {})
+        size, has_zero_point = weights.get("group_size"), weights.get("symmetric") is False
+        where = f"{key}.config_groups.*.weights.group_size"
+    else:
+        name = "q_group_size" if scheme.get("group_size") is None else "group_size"
+        size, has_zero_point, where = scheme.get(name), method in _WITH_ZERO_POINTS, f"{key}.{name}"
+    if size is None or size == -1:
+        return {}
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 10**6:
+        raise config.fault(f"{where} = {size!r}: expected a whole number of at least 1, or -1")
+    bits = next(bits for bits, name in _BITS.items() if name == dtype) if dtype in _BITS.values() else 0
+    return {"group": size, "group_bits": 32.0 if method == "mlx" else 16.0 + (bits if has_zero_point else 0)}
+
+
+def _block(config: ConfigJson, key: str, method: str) -> tuple[int, int] | None:
+    """Rows and columns of the blocks of weights that share a scale; none where it is not blocks that do."""
+    scheme = config.get(key)
+    if method == "compressed-tensors":
+        weights = next(iter(_weights_of_groups(config, key)), {})
+        field, block = f"{key}.config_groups.*.weights.block_structure", weights.get("block_structure")
+    elif scheme.get("quant_algo") == "FP8_PB_WO":
+        return _FP8_BLOCK, _FP8_BLOCK
+    else:
+        field, block = f"{key}.weight_block_size", scheme.get("weight_block_size")
+    if block is None:
+        return None
+    if isinstance(block, str):  # "128x128"
+        block = [int(side) for side in block.split("x") if side.isdigit()]
+    if not isinstance(block, list) or len(block) != 2 or not all(type(side) is int and side > 0 for side in block):
+        raise config.fault(f"{field} = {block!r}: expected two whole numbers, such as [128, 128]")
+    return block[0], block[1]
