@@ -50,7 +50,7 @@ def with_checkpoint(model):
     moe = model["moe"]
     groups = ["attention", "experts", *(["mlp"] if "d_ff" in model else [])]
     groups += ["shared_experts"] if moe.get("shared_d_ff") else []
-    left = st.fixed_dictionaries({}, optional={"share": st.sampled_from([0.25, 0.5, 1.0]), "dtype": st.just("fp8")})
+    left = st.fixed_dictionaries({}, optional={"share": st.sampled_from([0.25, 0.5, 1.0]), "dtype": st.just("bf16")})
     native = st.fixed_dictionaries(
         {"dtype": st.sampled_from(["mxfp4", "int8", "fp8", "int4"])},
         optional={

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from servesat import Status
+from servesat import SpecError, Status
 from servesat.fleet.configurations import configurations
 from servesat.fleet.plan import plan_fleet
 from servesat.spec.spec import Spec
@@ -50,3 +50,12 @@ def test_configurations_hold_the_constraints_of_the_deployment() -> None:
     batches = [{plan.batch % 8 for plan in of_fleet if plan is not None} for of_fleet in plans]
     assert batches[0] != {3}
     assert batches[1] == {3}
+
+
+@pytest.mark.parametrize("name", ["cloud == gcp", "region != us-east-1", "purchase != spot", "usd_per_hour <= 10"])
+def test_a_deployment_of_a_fleet_cannot_constrain_what_the_fleet_rents(name: str) -> None:
+    given = fleet(workloads={"chat": {"deployment": {**CHAT, "constraints": [name]}, "demand": 20}})
+    with pytest.raises(SpecError) as fault:
+        plan_fleet(given)
+    named = name.partition(" ")[0]
+    assert f"deployment.constraints.0 = {name!r}: names {named}, which a fleet decides" in str(fault.value)

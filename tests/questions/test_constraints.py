@@ -141,3 +141,92 @@ def test_a_limit_binds_beside_a_constraint() -> None:
     assert result.plan.batch == 60
     assert result.binding == ("batch <= 60",)
     assert Requirement.HBM not in result.binding
+
+
+CHAT = {"model": "llama-3-8b", "workload": {"context_tokens": 4096}, "slo": {"tpot_ms": 40}}
+
+
+def test_a_varied_price_is_paid_where_it_was() -> None:
+    spec = {**CHAT, "search": {"chips": ["h100-sxm", "rtx-6000-ada"]}, "constraints": ["cloud in [aws, verda]"]}
+    asked = Spec.load(spec)
+    offer = asked.offers[1]
+    assert offer.price is not None
+    varied = asked.changed({"price.rtx-6000-ada": 0.5})
+    assert solve(asked).plan == solve(asked.changed({"price.rtx-6000-ada": offer.usd_per_chip_hour})).plan
+    plan = solve(varied).plan
+    assert plan is not None
+    assert (plan.chip, plan.bills[0].cloud, plan.usd_per_chip_hour) == ("rtx-6000-ada", offer.price.cloud, 0.5)
+    own = solve({**spec, "price": {"rtx-6000-ada": 0.5}}).plan  # a price of one's own is of no cloud
+    assert own is not None
+    assert own.chip == "h100-sxm"
+
+
+def test_a_product_with_a_difference_may_grow_either_way() -> None:
+    """Taken for growing, `(4 - tp) * batch` gave two conflicts, one of which had a plan."""
+    spec = {
+        **CHAT,
+        "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["8x1"]}},
+        "constraints": [
+            "(4 - tp) * batch + hbm_used_fraction <= -31",
+            "(4 - tp) * batch + hbm_used_fraction >= -33",
+            "tp == 8",
+            "weights == fp8",
+        ],
+    }
+    assert solve(spec).conflict == (("weights == fp8",),)
+    plan = solve({**spec, "constraints": spec["constraints"][:3]}).plan
+    assert plan is not None
+    assert (plan.tp, plan.batch) == (8, 8)
+
+
+def test_many_conditions_on_the_batch_take_no_more_memory_than_every_batch() -> None:
+    conditions = [f"batch % {k} == {k - 1}" for k in range(2, 12)]
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}, "max_batch": 512}
+    result = solve({**CHAT, "search": search, "constraints": conditions})
+    assert result.status is Status.INFEASIBLE
+    in_conflict = {frozenset(members) for members in result.conflict or ()}
+    assert frozenset(conditions[-1:]) not in in_conflict  # batch 10 is one below a multiple of 11
+    assert all(len(members) > 1 for members in in_conflict)
+
+
+def test_an_infeasible_answer_stays_one_where_its_corrections_are_too_many_to_tabulate() -> None:
+    result = answer(
+        {
+            "model": "llama-3-70b",
+            "workload": {"prompt_tokens": 1024, "output_tokens": 256, "requests_per_s": 5},
+            "slo": {"tpot_ms": 30},
+            "search": {"chips": ["h100-sxm"], "modes": ["interleaved"], "max_batch": 256},
+            "constraints": ["tokens_per_s >= 1000000"],
+        }
+    )
+    assert result.status is Status.INFEASIBLE
+    assert ("tokens_per_s >= 1000000",) in (result.conflict or ())
+
+
+def test_a_constraint_on_slices_compares_pools_that_match_in_pace() -> None:
+    """With four slices of the smaller pool at most, five slices were said to cost $27.21 at least."""
+    spec = Spec.load("examples/llama-3-70b-prefill-and-decode.yaml").constrained(["slices == 5"])
+    assert any("16 slices of the smaller one" in note for note in spec.notes)
+    plan = solve(spec).plan
+    assert plan is not None
+    assert plan.prefill is not None
+    assert plan.slices == 5
+    assert plan.prefill.slices in (20, 21)
+    assert plan.usd_per_million_output_tokens <= 12.75
+
+
+@pytest.mark.parametrize(
+    ("constraint", "complaint"),
+    [
+        ("slo.tpotms >= tpot_ms", "slo.tpotms: no such key of the spec; did you mean 'tpot_ms'"),
+        ("slo.tpot_ms.real == 40", "slo.tpot_ms.real: no such key"),
+        ("search == 1", "search is no number"),
+        ("slo.ttft_ms >= tpot_ms", "slo.ttft_ms is not given"),
+        ("batch / headroom > 1", "divides by headroom, which is 0"),
+    ],
+)
+def test_a_key_without_a_number_is_named(constraint: str, complaint: str) -> None:
+    with pytest.raises(SpecError) as fault:
+        Spec.load({**CHAT, "constraints": [constraint]})
+    assert "constraints.0 = " in str(fault.value)
+    assert complaint in str(fault.value)

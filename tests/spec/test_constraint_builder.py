@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 
 import servesat
@@ -11,11 +13,13 @@ def test_python_writes_what_a_spec_would_state() -> None:
         m.add(m.batch % 8 == 0)
         m.add((m.chip == "h200").implies(m.tp <= 4) & ~(m.prefill.chip == m.chip))
         m.add(m.chip.isin(["h200", "tpu-v5e"]) | (2 * m.tpot_ms - 1 < m.key("slo.tpot_ms")))
+        m.add(-m.batch / Fraction(1, 2) <= -40)
 
     assert built(constrain) == (
         "(batch % 8) == 0",
         "((chip == 'h200') implies (tp <= 4)) and (not (prefill.chip == chip))",
         "(chip in ['h200', 'tpu-v5e']) or (((2 * tpot_ms) - 1) < slo.tpot_ms)",
+        "((0 - batch) / (1/2)) <= -40",
     )
 
 
@@ -32,5 +36,9 @@ def test_what_python_cannot_mean_is_an_error() -> None:
         built(lambda m: m.add(m.batchh == 1))
     with pytest.raises(SpecError, match="expected a comparison of m's names"):
         built(lambda m: m.add(True))
+    with pytest.raises(SpecError, match=r"constrain returned \(batch == 1\), which is not added"):
+        built(lambda m: m.batch == 1)
+    with pytest.raises(SpecError, match=r"\[1\] is no part of a constraint"):
+        built(lambda m: m.add(m.batch == [1]))
     with pytest.raises(SpecError, match="neither true nor false"):
         built(lambda m: m.add(m.batch == 1 and m.tp == 1))

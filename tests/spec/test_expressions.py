@@ -35,6 +35,9 @@ TEXTS = {"h100-sxm", "h200", "fp8", "aws", "spot", "tpu-v5e"}
         ("kv_replicated < true", "compares truth values by <, expected == or !="),
         ("batch == 1" + " or batch == 1" * 80, "has 1130 characters, expected at most 1000"),
         ("(" * 300 + "tp == 1" + ")" * 300, "is no expression"),
+        ("batch" + "+1" * 490 + " > 1", "is nested more than 100 deep"),
+        ("-" * 990 + "1 < batch", "is nested more than 100 deep"),
+        ("batch <= 1e+22", "has 1e+22, expected 0 or a number between 1e-12 and 1e+12"),
     ],
 )
 def test_what_a_constraint_cannot_mean_is_named(text: str, complaint: str) -> None:
@@ -52,6 +55,9 @@ def test_what_a_constraint_cannot_mean_is_named(text: str, complaint: str) -> No
         ("(tp == 1 implies ep == 1) and batch == 2", "(not tp == 1 or ep == 1) and batch == 2"),
         ("batch-8 == tp", "batch - 8 == tp"),
         ("chip == 'h200'", "chip == h200"),
+        ("topology == '8'", "topology == 8"),
+        ("batch <= 1e+2", "batch <= 100"),
+        ("kv_replicated == False", "kv_replicated == false"),
         ("batch == 2 * 4 + 1", "batch == 9"),
     ],
 )
@@ -71,5 +77,13 @@ def test_a_limit_is_a_comparison_with_a_constant() -> None:
     bound = limit_in(parse("20 >= 2 * tpot_ms", TEXTS))
     assert bound is not None
     assert (bound.said, bound.at_least) == ("2 * tpot_ms <=", False)
+    for text, said in (
+        ("(tp <= 4)", "tp <="),
+        ("4 >= (tp - 1) * 2", "(tp - 1) * 2 <="),
+        ("tpot_ms * 0.5 >= 3", "tpot_ms * (1/2) >="),
+    ):
+        bound = limit_in(parse(text, TEXTS))
+        assert bound is not None
+        assert bound.said == said
     assert limit_in(parse("tp == 8", TEXTS)) is None
     assert limit_in(parse("batch <= 4 * tp", TEXTS)) is None

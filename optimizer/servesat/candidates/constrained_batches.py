@@ -14,18 +14,26 @@ from servesat.candidates.columns import columns_at
 from servesat.candidates.constraints import Values, comparison, constant_of
 from servesat.candidates.layouts import Layouts
 from servesat.core.arrays import Bools, Ints
-from servesat.spec.expressions import Arithmetic, Comparison, Level, Name, Term, Type, parts
+from servesat.spec.expressions import Arithmetic, Comparison, Level, Name, Term, Type, bounds, parts
 from servesat.spec.spec import Spec
 
 CODED_AT_A_TIME = 8
 """Truths that are put into one code before the codes are numbered anew, which takes a sort."""
+
+MAX_BATCH_CONDITIONS = 4
+"""Conditions on the batch whose combinations are tried about each breakpoint; of more, every batch is."""
 
 _GROWING = ("batch", "tpot_ms", "ttft_ms", "e2e_ms", "stall_ms", "hbm_used_fraction")
 _FALLING = ("slices", "chips", "usd_per_hour", "usd_per_million_output_tokens")
 
 
 def need_every_batch(spec: Spec) -> bool:
-    """Whether some constraint may start and stop to hold at any batch, as it compares figures that grow at odds."""
+    """Whether some constraint may start and stop to hold at any batch, or there are too many conditions on the batch.
+
+    Each of those doubles the kinds of batches; figures that grow at odds may compare either way at any batch.
+    """
+    if sum(1 for _ in _comparisons(spec, Level.BATCH)) > MAX_BATCH_CONDITIONS:
+        return True
     return any(_direction(spec, part) is None for part in _comparisons(spec, Level.FIGURE))
 
 
@@ -90,11 +98,24 @@ def _growth_of_name(spec: Spec, name: Name) -> int | None:
 def _growth_of_product(spec: Spec, term: Arithmetic) -> int | None:
     """The growth of a number times, or divided by, another."""
     factors = [side for side in (term.left, term.right) if not any(isinstance(part, Name) for part in parts(side))]
-    if not factors:  # counts, which are not negative
-        return _together(_growth(spec, term.left), _growth(spec, term.right))
+    if not factors:
+        return _growth_of_two(spec, term)
     growing = term.right if factors[0] is term.left else term.left
     growth = _growth(spec, growing)
     return _opposite(growth) if constant_of(spec, factors[0]) < 0 else growth
+
+
+def _growth_of_two(spec: Spec, term: Arithmetic) -> int | None:
+    """The growth of a product of two numbers of a plan, of which a difference may be negative."""
+    left, right = _growth(spec, term.left), _growth(spec, term.right)
+    if left == right == 0:
+        return 0
+    least_left, least_right = bounds(term.left)[0], bounds(term.right)[0]
+    if left == 0 and least_left >= 0:
+        return right
+    if right == 0 and least_right >= 0:
+        return left
+    return _together(left, right) if min(least_left, least_right) >= 0 else None
 
 
 def _together(one: int | None, other: int | None) -> int | None:

@@ -175,10 +175,14 @@ def at_legal_batches(layouts: Layouts, first: Ints, counts: Ints) -> Iterator[tu
         yield layouts.take(np.repeat(chosen, count)), batch
 
 
+class TooManyPlansError(SpecError):
+    """A search with more plans than can be tabulated."""
+
+
 def check_table(columns: int) -> None:
-    """Raise SpecError for more columns than can be tabulated."""
+    """Raise TooManyPlansError for more columns than can be tabulated."""
     if columns > MAX_TABLE:
-        raise SpecError(
+        raise TooManyPlansError(
             f"{columns:,} plans to compare, expected at most {MAX_TABLE:,}; narrow the search, as with a lower "
             "search.max_batch"
         )

@@ -14,10 +14,14 @@ from servesat.candidates.step_times import step_time_curve
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import Mode
 from servesat.core.tolerances import is_at_least, round_up
+from servesat.spec.expressions import counts_slices
 from servesat.spec.spec import Spec
 
 MAX_SMALLER_POOL_SLICES = 4
 """Slices of the smaller pool where no demand sizes them: enough to match the pace of the larger pool."""
+
+MAX_SMALLER_POOL_SLICES_COUNTED = 16
+"""The same where a constraint names what grows with the slices."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def size_under_constraints(spec: Spec, pools: PoolCandidates, pairs: Ints, relax
     step_s = np.asarray(step_time_curve(spec, at_batch).at(batch.astype(np.float64)))
     busy_s = (spec.workload.output_tokens or 0) * step_s / (at_batch.replicas * batch)
     limits = _shared_limits(spec, relaxed)(at_batch)
-    one, slices, pool_slices = _matching_slices(busy_s, pools.prefill_busy_s[pairs[row, 0]], limits)
+    most = MAX_SMALLER_POOL_SLICES_COUNTED if counts_slices(spec.expressions) else MAX_SMALLER_POOL_SLICES
+    one, slices, pool_slices = _matching_slices(busy_s, pools.prefill_busy_s[pairs[row, 0]], limits, most)
     pair, slices, pool_slices = np.unique(np.column_stack([row[one], slices, pool_slices]), axis=0).T
     sized = rows.take(pair)
     return replace(sized, serving=replace(sized.serving, slices=slices, pool_slices=pool_slices))
@@ -158,17 +163,19 @@ def _shared_limits(spec: Spec, relaxed: int) -> Callable[[Layouts], list[SharedL
     return lambda layouts: [limit for source in sources for limit in source(spec, layouts)]
 
 
-def _matching_slices(busy_s: Floats, pool_busy_s: Floats, limits: list[SharedLimit]) -> tuple[Ints, Ints, Ints]:
+def _matching_slices(
+    busy_s: Floats, pool_busy_s: Floats, limits: list[SharedLimit], most: int = MAX_SMALLER_POOL_SLICES
+) -> tuple[Ints, Ints, Ints]:
     """For each pair, the numbers of slices that match the pools' pace: rows, slices that decode, slices that prefill.
 
-    Up to MAX_SMALLER_POOL_SLICES of either pool, with the other rounded down and up, and no more than the limits leave
+    Up to `most` slices of either pool, with the other rounded down and up, and no more than the limits leave
     room for. Any other number costs more: beyond the pace of the rest a slice brings nothing, and short of it each
     brings the same.
     """
     rows = np.arange(len(busy_s))
     ratio = pool_busy_s / busy_s  # prefill slices that keep one decode slice fed
     found = []
-    for count in range(1, MAX_SMALLER_POOL_SLICES + 1):
+    for count in range(1, most + 1):
         same = np.full(len(rows), count)
         max_pool = np.min([limit.pool_slices_left_by(count) for limit in limits], axis=0, initial=np.inf)
         max_decode = np.min([limit.slices_left_by(count) for limit in limits], axis=0, initial=np.inf)

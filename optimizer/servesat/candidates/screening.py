@@ -1,5 +1,6 @@
 """Which layouts can be left out before any batch is evaluated, because they have no plan or never the best one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,28 +30,29 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
     valid: Bools = structural_violations(spec, layouts) & ~relaxed == 0
     if spec.search.max_quality_loss is not None or spec.expressions:
         return valid
-    storage = Storage(spec.model, spec.int4_group)
+    stored, kv_bytes = _stored(Storage(spec.model, spec.int4_group), layouts.dtypes)
     chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
-    first = {name: _first_of_equivalent_dtypes(storage, chip, layouts.dtypes) for name, chip in chips.items()}
+    first = {name: _first_alike(chip, layouts.dtypes, stored, kv_bytes) for name, chip in chips.items()}
     first_of_place = np.array([first[place.offer.chip.id] for place in layouts.places])
     first_here: Bools = first_of_place[layouts.place, layouts.dtype]
     return valid & first_here
 
 
-def _first_of_equivalent_dtypes(storage: Storage, chip: Chip, dtypes: tuple[Dtypes, ...]) -> list[bool]:
+def _stored(storage: Storage, dtypes: tuple[Dtypes, ...]) -> tuple[list[Any], list[float]]:
+    """What the weights of each choice of dtypes take and whether they fit its matmuls; and the KV cache of a token."""
+    weights = {name: (storage.weights(name), storage.is_published_in(name)) for name in {d.weights for d in dtypes}}
+    kv_bytes = {name: storage.kv_token_bytes(name) for name in {d.kv_cache for d in dtypes}}
+    stored = [(weights[d.weights], storage.fits_compute(d.weights, d.compute)) for d in dtypes]
+    return stored, [kv_bytes[choice.kv_cache] for choice in dtypes]
+
+
+def _first_alike(
+    chip: Chip, dtypes: tuple[Dtypes, ...], stored: Sequence[Any], kv_bytes: Sequence[float]
+) -> list[bool]:
     """Which dtypes come first, by KV cache, then id, of those that give a chip the same weights and peak."""
     peaks = chip.flop_per_s.by_dtype()
-    known = {name: (storage.weights(name), storage.is_published_in(name)) for name in {d.weights for d in dtypes}}
-    figures = [
-        (
-            known[choice.weights],
-            peaks.get(choice.compute),
-            storage.fits_compute(choice.weights, choice.compute),
-        )
-        for choice in dtypes
-    ]
+    figures = [(alike, peaks.get(choice.compute)) for alike, choice in zip(stored, dtypes, strict=True)]
     first: dict[Any, tuple[float, Dtypes]] = {}
-    for key, choice in zip(figures, dtypes, strict=True):
-        order = (storage.kv_token_bytes(choice.kv_cache), choice)
-        first[key] = min(first.get(key, order), order)
+    for key, choice, kv in zip(figures, dtypes, kv_bytes, strict=True):
+        first[key] = min(first.get(key, (kv, choice)), (kv, choice))
     return [first[key][1] == choice for key, choice in zip(figures, dtypes, strict=True)]

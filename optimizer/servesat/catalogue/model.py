@@ -48,6 +48,10 @@ class SparseAttention(Strict):
     index_head_dim: Count = Field(description="Width of the key that the indexer stores and reads for each token.")
 
 
+BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
+"""Width of one value by dtype, without scales: what `dtypes` compares [bits]."""
+
+
 class TensorGroup(StrEnum):
     """Tensors that a checkpoint stores alike."""
 
@@ -170,9 +174,12 @@ class ModelSpec(Sourced):
             TensorGroup.EXPERTS: self.moe is not None,
         }
         known = [group for group, exists in quantised.items() if exists]
-        for group in self.native.wider if self.native else ():
+        native = self.native
+        for group, left in native.wider.items() if native else ():
             if group not in known:
                 raise ValueError(f"native.wider.{group}: expected one of {', '.join(known)}")
+            if native and BITS[left.dtype] <= BITS[native.dtype]:
+                raise ValueError(f"native.wider.{group}.dtype = {left.dtype}: expected one wider than {native.dtype}")
 
     def _check_experts(self) -> None:
         with_experts = self.moe.layers if self.moe else 0

@@ -1,8 +1,7 @@
 """What quantisation costs in accuracy, from published recoveries of models and dtypes."""
 
-from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.model import BITS, ModelSpec
 from servesat.catalogue.recovery import published
-from servesat.cost_model.storage import BITS
 
 
 def quality_loss(model: ModelSpec, weights: str, kv_cache: str, compute: str) -> float | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from servesat.catalogue.model import ModelSpec, NativeWeights, TensorGroup
+from servesat.catalogue.model import BITS, ModelSpec, NativeWeights, TensorGroup
 from servesat.core.arrays import Array, Rows
 from servesat.cost_model.memory import counted_parameters, parameters, parameters_by_group
 
@@ -15,9 +15,6 @@ BYTES_PER_VALUE = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 4
 The scales that belong to a format count: 8 bits for 32 values of MXFP4, 8 bits for 16 of NVFP4 (OCP Microscaling
 Formats 1.0; NVIDIA). Those of other dtypes depend on how the values are grouped, see `value_bytes`.
 """
-
-BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
-"""Width of one value by dtype, without scales: what `dtypes` compares [bits]."""
 
 FORMAT_GROUP = {"mxfp4": 32, "nvfp4": 16}
 """Values that share a scale, of the formats that say so."""
@@ -73,7 +70,7 @@ class Storage:
         if group in _OUTSIDE_BLOCKS and group not in quantised and self.model.nominal_parameters is None:
             return {"bf16": 1.0}
         left = native.wider.get(group) if native else None
-        if left is None or left.dtype == weights:
+        if left is None:
             return {weights: 1.0}
         return {left.dtype: 1.0} if left.share == 1 else {weights: 1 - left.share, left.dtype: left.share}
 

@@ -111,6 +111,10 @@ class RequestSize(Strict):
         return {f"slo.{name}": getattr(self.slo, name) for name in sorted(self.slo.model_fields_set)}
 
 
+_RENTED = {"cloud", "region", "purchase", "instance", "usd_per_hour", "usd_per_million_output_tokens"}
+"""What a constraint of a deployment may name, and a fleet decides for each replica."""
+
+
 class FleetWorkload(Strict):
     """A model with the limits of one deployment of it, and the demand of each period.
 
@@ -150,6 +154,7 @@ class FleetWorkload(Strict):
             raise ValueError(
                 "deployment.search.modes: requests of several sizes share one pool; leave out disaggregated"
             )
+        self._check_constraints()
         self._deployments = {}
         for name, size in self.sizes.items():
             try:
@@ -157,6 +162,16 @@ class FleetWorkload(Strict):
             except SpecError as fault:
                 raise ValueError(f"sizes.{name}: {str(fault).partition(': ')[2]}") from None
         return self
+
+    def _check_constraints(self) -> None:
+        """A fleet decides for each region and period where and how a configuration is rented, and at which price."""
+        for position, expression in enumerate(self.deployment.expressions):
+            rented = [name.id for name in expression.names if name.id in _RENTED]
+            if rented:
+                raise ValueError(
+                    f"deployment.constraints.{position} = {shorten(expression.text)}: names {rented[0]}, which a fleet "
+                    "decides for each replica: limit `regions`, their `purchases` or a quota instead"
+                )
 
 
 class FleetSpec(Strict):

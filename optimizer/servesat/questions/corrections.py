@@ -6,6 +6,7 @@ A single change allows a column with a single bit; the nearest such column gives
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.evaluation import evaluate
+from servesat.candidates.constrained_batches import need_every_batch
+from servesat.candidates.evaluation import TooManyPlansError, evaluate
 from servesat.candidates.layouts import quality_losses
 from servesat.candidates.requirements import REQUIREMENT_BIT, Kind, Requirement, bits_of, rules_of
 from servesat.candidates.screening import valid_layouts
@@ -150,8 +152,9 @@ def _moved(spec: Spec, name: str, figure: float) -> Change:
 def _widen(spec: Spec) -> list[_Widened]:
     """Evaluate the widest search, with the interconnect forbidden to bind and paid for.
 
-    The batches at which memory without headroom, or a batch beyond search.max_batch, would bind are included. For
-    disaggregated plans only limits move: a wider search would have too many pairs of pools.
+    The batches at which memory without headroom, or a batch beyond search.max_batch, would bind are included, the
+    latter unless constraints need every batch to be tried. For disaggregated plans only limits move: a wider search
+    would have too many pairs of pools. Searches with too many plans to tabulate are left out.
     """
     searches = []
     has_network = any(offer.chip.network_bytes_per_s for offer in spec.offers)
@@ -170,11 +173,14 @@ def _widen(spec: Spec) -> list[_Widened]:
     for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
         pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
-        for breakpoints in ({}, *without_headroom, {"search.max_batch": MAX_BATCH}):
+        larger_batches: list[dict[str, Any]] = [{"search.max_batch": MAX_BATCH}] if not need_every_batch(spec) else []
+        for breakpoints in ({}, *without_headroom, *larger_batches):
             for chips in _by_slices(spec):
                 wider = spec.changed({**widest, **breakpoints, "ici": ici, "search.chips": chips})
                 blocks = in_modes_by_block(wider, valid_layouts(wider))
-                searches += [_correctable(spec, evaluate(wider, block), pay_bit) for block in blocks]
+                for block in blocks:
+                    with suppress(TooManyPlansError):
+                        searches.append(_correctable(spec, evaluate(wider, block), pay_bit))
     return searches
 
 

@@ -201,11 +201,9 @@ def _violation(plan: Plan, margin: Margin) -> str:
         return f"heads: {plan.tp} ways do not divide the query heads and d_ff"
     if margin.value is None:
         return f"{name}: {plan.tp} ways at batch {plan.batch}, weights {plan.weights}, compute {plan.compute}"
-    relation = "under" if name in RULES and RULES[name].at_least else "over"
-    return (
-        f"{name}: {number(margin.value)} {margin.unit}, {relation} the limit of {number(margin.limit or 0.0)}, "
-        f"at batch {plan.batch}"
-    )
+    relation = "under" if margin.value < (margin.limit or 0.0) else "over"
+    figure = f"{number(margin.value)} {margin.unit}".strip()
+    return f"{name}: {figure}, {relation} the limit of {number(margin.limit or 0.0)}, at batch {plan.batch}"
 
 
 def longest_term(plan: Plan) -> str:

@@ -1,10 +1,14 @@
 """Constraints from Python: `solve(spec, constrain=lambda m: m.add(m.batch % 8 == 0))`."""
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import TypeAlias
 
 from servesat.core.errors import SpecError
 from servesat.core.validation import nearest
 from servesat.spec.expressions import NAMES, Type
+
+Operand: TypeAlias = "Part | int | float | Fraction | str"
 
 
 class Part:
@@ -24,56 +28,59 @@ class Part:
     def __bool__(self) -> bool:
         raise SpecError(f"{self.text} is part of a constraint, and neither true nor false: join parts by & and |")
 
-    def _with(self, operator: str, other: "Part | int | float | str") -> "Part":
+    def _with(self, operator: str, other: Operand) -> "Part":
         return Part(f"({self.text} {operator} {_text(other)})")
 
-    def _after(self, operator: str, other: "Part | int | float | str") -> "Part":
+    def _after(self, operator: str, other: Operand) -> "Part":
         return Part(f"({_text(other)} {operator} {self.text})")
 
-    def __eq__(self, other: "Part | int | float | str") -> "Part":  # type: ignore[override]
+    def __eq__(self, other: Operand) -> "Part":  # type: ignore[override]
         return self._with("==", other)
 
-    def __ne__(self, other: "Part | int | float | str") -> "Part":  # type: ignore[override]
+    def __ne__(self, other: Operand) -> "Part":  # type: ignore[override]
         return self._with("!=", other)
 
-    def __lt__(self, other: "Part | int | float | str") -> "Part":
+    def __lt__(self, other: Operand) -> "Part":
         return self._with("<", other)
 
-    def __le__(self, other: "Part | int | float | str") -> "Part":
+    def __le__(self, other: Operand) -> "Part":
         return self._with("<=", other)
 
-    def __gt__(self, other: "Part | int | float | str") -> "Part":
+    def __gt__(self, other: Operand) -> "Part":
         return self._with(">", other)
 
-    def __ge__(self, other: "Part | int | float | str") -> "Part":
+    def __ge__(self, other: Operand) -> "Part":
         return self._with(">=", other)
 
-    def __add__(self, other: "Part | int | float | str") -> "Part":
+    def __add__(self, other: Operand) -> "Part":
         return self._with("+", other)
 
-    def __radd__(self, other: "Part | int | float | str") -> "Part":
+    def __radd__(self, other: Operand) -> "Part":
         return self._after("+", other)
 
-    def __sub__(self, other: "Part | int | float | str") -> "Part":
+    def __sub__(self, other: Operand) -> "Part":
         return self._with("-", other)
 
-    def __rsub__(self, other: "Part | int | float | str") -> "Part":
+    def __rsub__(self, other: Operand) -> "Part":
         return self._after("-", other)
 
-    def __mul__(self, other: "Part | int | float | str") -> "Part":
+    def __mul__(self, other: Operand) -> "Part":
         return self._with("*", other)
 
-    def __rmul__(self, other: "Part | int | float | str") -> "Part":
+    def __rmul__(self, other: Operand) -> "Part":
         return self._after("*", other)
 
-    def __truediv__(self, other: "Part | int | float | str") -> "Part":
+    def __truediv__(self, other: Operand) -> "Part":
         return self._with("/", other)
 
-    def __floordiv__(self, other: "Part | int | float | str") -> "Part":
+    def __floordiv__(self, other: Operand) -> "Part":
         return self._with("//", other)
 
-    def __mod__(self, other: "Part | int | float | str") -> "Part":
+    def __mod__(self, other: Operand) -> "Part":
         return self._with("%", other)
+
+    def __neg__(self) -> "Part":
+        return Part(f"(0 - {self.text})")
 
     def __and__(self, other: "Part") -> "Part":
         return self._with("and", other)
@@ -93,10 +100,14 @@ class Part:
         return self._with("implies", other)
 
 
-def _text(value: "Part | int | float | str") -> str:
+def _text(value: Operand) -> str:
     if isinstance(value, Part):
         return value.text
-    return repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float | Fraction):
+        raise SpecError(f"constrain: {value!r} is no part of a constraint, expected a name of m, a number or a text")
+    return repr(value) if isinstance(value, str) else f"({value})" if isinstance(value, Fraction) else str(value)
 
 
 class _Pool:
@@ -140,5 +151,7 @@ def _named(name: str) -> Part:
 def built(constrain: Callable[[ConstraintBuilder], object]) -> tuple[str, ...]:
     """The constraints that a function adds."""
     builder = ConstraintBuilder()
-    constrain(builder)
+    returned = constrain(builder)
+    if isinstance(returned, Part):
+        raise SpecError(f"constrain returned {returned}, which is not added: m.add({returned})")
     return tuple(builder.constraints)

@@ -81,6 +81,9 @@ EXAMPLE = "batch % 8 == 0, or chip == h200 implies tp <= 4"
 MAX_LENGTH = 1000
 """Characters of a constraint."""
 
+MAX_DEPTH = 100
+"""Levels of a constraint's tree."""
+
 
 class ExpressionError(ValueError):
     """A constraint that cannot be meant: one line that says why."""
@@ -172,6 +175,17 @@ class Expression:
         """The keys of the spec that it names."""
         return tuple(dict.fromkeys(part.key for part in parts(self.tree) if isinstance(part, Key)))
 
+    @property
+    def divisors(self) -> tuple[str, ...]:
+        """The keys of the spec that it divides by."""
+        return tuple(dict.fromkeys(_divisors(self.tree)))
+
+
+def _divisors(tree: Truth) -> Iterator[str]:
+    for part in parts(tree):
+        if isinstance(part, Arithmetic) and part.operator in {"/", "//", "%"} and isinstance(part.right, Key):
+            yield part.right.key
+
 
 def parts(node: Term | Truth) -> Iterator[Term | Truth]:
     """The nodes of a tree, from the root."""
@@ -201,10 +215,20 @@ def parse(text: str, values: Iterable[str], names: Mapping[str, Name] = NAMES) -
         raise ExpressionError(
             "is no expression; expected one such as batch % 8 == 0, or chip == h200 implies tp <= 4"
         ) from None
+    if _depth(body) > MAX_DEPTH:
+        raise ExpressionError(f"is nested more than {MAX_DEPTH} deep; split it into several")
     tree = _Reader(words).truth(body)
     if certain(tree) is False:
         raise ExpressionError("is never true")
     return Expression(text, tree)
+
+
+def _depth(tree: ast.AST) -> int:
+    """How deep a tree of Python is, without recursion."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 @dataclass(frozen=True)
@@ -221,7 +245,7 @@ class _Words:
 
 
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[A-Za-z0-9_][\w.-]*)|(?P<sign>==|!=|<=|>=|//|[-+*/%<>()\[\],]))"""
+    r"""\s*(?:(?P<quoted>'[^']*'|"[^"]*")|(?P<number>\d+(?:\.\d*)?[eE][-+]\d+)|(?P<word>[A-Za-z0-9_][\w.-]*)|(?P<sign>==|!=|<=|>=|//|[-+*/%<>()\[\],]))"""
 )
 _TOPOLOGY = re.compile(r"\d+(x\d+)+")
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?")
@@ -238,6 +262,8 @@ def _tokens(text: str, words: _Words) -> Iterator[str]:
         position = found.end()
         if found["quoted"]:
             yield repr(found["quoted"][1:-1])
+        elif found["number"]:
+            yield found["number"]
         elif found["word"]:
             yield from _words(found["word"], words)
         else:
@@ -248,7 +274,7 @@ def _words(word: str, words: _Words) -> Iterator[str]:
     """A word as one token; or, as in `batch-8`, the words that minus signs join. Raises ExpressionError."""
     if word in words.texts or _TOPOLOGY.fullmatch(word):
         yield repr(word)
-    elif word in {"true", "false"}:
+    elif word in {"true", "false", "True", "False"}:
         yield word.capitalize()
     elif word in _KEYWORDS or _is_term(word, words):
         yield word
@@ -388,7 +414,7 @@ class _Reader:
         raise ExpressionError(f"has {ast.unparse(node)!r} where a number or a name was expected")
 
     def _text(self, value: str) -> Text:
-        if value not in self._words.texts and not _TOPOLOGY.fullmatch(value):
+        if value not in self._words.texts and not _TOPOLOGY.fullmatch(value) and not value.isdecimal():
             raise ExpressionError(f"names {value!r}; {self._words.near(value)}")
         return Text(value)
 
@@ -437,19 +463,43 @@ class Bound:
     """The constraint up to its limit: `tp <=`."""
 
 
+_GROW_WITH_SLICES = {"slices", "prefill.slices", "chips", "usd_per_hour", "tokens_per_s"}
+
+
+def counts_slices(expressions: Iterable[Expression]) -> bool:
+    """Whether some constraint names what grows with the number of slices."""
+    return any(name.id in _GROW_WITH_SLICES for expression in expressions for name in expression.names)
+
+
 def limit_in(expression: Expression) -> Bound | None:
     """The limit that a constraint sets, if it is one: `tp <= 8` or `0.5 * slo.tpot_ms >= tpot_ms`."""
     tree = expression.tree
     if not isinstance(tree, Comparison) or tree.operator not in {"<=", ">="}:
         return None
-    sides = [re.sub(r"\s+", " ", side).strip() for side in re.split("<=|>=", expression.text)]
     constant = [not any(isinstance(part, Name) for part in parts(side)) for side in (tree.left, tree.right)]
     if constant == [False, True]:
-        return Bound(tree.left, tree.right, tree.operator == ">=", f"{sides[0]} {tree.operator}")
+        return Bound(tree.left, tree.right, tree.operator == ">=", f"{_written(tree.left)} {tree.operator}")
     if constant == [True, False]:
         at_least = tree.operator == "<="
-        return Bound(tree.right, tree.left, at_least, f"{sides[1]} {'>=' if at_least else '<='}")
+        return Bound(tree.right, tree.left, at_least, f"{_written(tree.right)} {'>=' if at_least else '<='}")
     return None
+
+
+def _written(term: Term, *, inner: bool = False) -> str:
+    """A term as a constraint states it."""
+    match term:
+        case Number():
+            whole = term.value.denominator == 1
+            return str(term.value) if whole else f"({term.value})" if inner else str(float(term.value))
+        case Arithmetic():
+            said = f"{_written(term.left, inner=True)} {term.operator} {_written(term.right, inner=True)}"
+            return f"({said})" if inner else said
+        case Key():
+            return term.key
+        case Name():
+            return term.id
+        case _:
+            raise TypeError(f"{term} is no number")
 
 
 def _constant_truth(node: ast.expr) -> bool | None:

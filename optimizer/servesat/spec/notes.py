@@ -7,6 +7,7 @@ from servesat.catalogue.load import chip_ids
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
 from servesat.core.validation import nearest
+from servesat.spec.expressions import Expression, counts_slices
 
 NOT_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
 """Fields of a model that do not affect its number of parameters."""
@@ -25,6 +26,15 @@ def _lacking(chips: Sequence[str], property_and_effect: str) -> Iterator[str]:
         yield f"{chips[0]} has {property_and_effect} on it was searched"
     elif chips:
         yield f"{', '.join(chips[:-1])} and {chips[-1]} have {property_and_effect} on them was searched"
+
+
+def uncounted_slices(expressions: Sequence[Expression], *, pools_without_demand: bool) -> Iterator[str]:
+    """Say which numbers of slices are compared where a constraint counts them and no demand does."""
+    if pools_without_demand and counts_slices(expressions):
+        yield (
+            "constraints count slices that no demand sizes: disaggregated plans are compared where the pools match in "
+            "pace, up to 16 slices of the smaller one; workload.requests_per_s sizes them exactly"
+        )
 
 
 def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterator[str]:

@@ -18,7 +18,7 @@ class Offer(NamedTuple):
 
     chip: Chip
     usd_per_chip_hour: float
-    price: Price | None = None  # None where the price is the spec's or the chip's, not a price book's
+    price: Price | None = None  # None where the price is the spec's or the chip's own, and no variation of a book's
 
 
 def bill_of(chip_id: str, chips: int, usd_per_chip_hour: float, price: Price | None) -> Bill:
@@ -39,17 +39,27 @@ def bill_of(chip_id: str, chips: int, usd_per_chip_hour: float, price: Price | N
     )
 
 
+def _at(price: Price | None, usd_per_chip_hour: float) -> Price | None:
+    """A price of a book at another amount."""
+    if price is None:
+        return None
+    of_instance = None if price.instance_chips is None else usd_per_chip_hour * price.instance_chips
+    return price.model_copy(update={"usd_per_chip_hour": usd_per_chip_hour, "usd_per_instance_hour": of_instance})
+
+
 @dataclass(frozen=True)
 class Market:
     """The prices and chip fields of a spec.
 
-    A price comes from `prices`, else from the chip, else from the price book. `where` names the spec in errors.
+    A price comes from `prices`, else from the chip, else from the price book. `varied` has the price of the book that
+    one of `prices` varies: the chip is still rented there. `where` names the spec in errors.
     """
 
     price_book: PriceBook
     purchase: Purchase
     region: str | None
     prices: Mapping[str, float]
+    varied: Mapping[str, Price]
     chip_fields: Mapping[str, Mapping[str, Any]]
     where: str
 
@@ -80,7 +90,7 @@ class Market:
     def _offer(self, chip: Chip) -> Offer:
         stated = self.prices.get(chip.id, chip.usd_per_chip_hour)
         if stated is not None:
-            return Offer(chip, stated)
+            return Offer(chip, stated, _at(self.varied.get(chip.id), stated))
         price = self._cheapest(chip.id)
         if price is None:
             raise ValueError(f"{self._no_price_for(chip.id)}; add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`")

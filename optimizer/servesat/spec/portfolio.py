@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
+from servesat.core.plan import Mode
 from servesat.core.reading import read_yaml, shown
 from servesat.core.validation import Count, Positive, Strict, nearest, refuse_unknown, shorten, validate
 from servesat.spec.expressions import NAMES, Expression, ExpressionError, Name, parse
@@ -127,4 +128,6 @@ def _deployment(given: Any, folder: Path, key: str) -> Spec:
         raise SpecError(f"{key} = {shorten(given)}: expected a deployment spec, as a mapping or the path of a file")
     if spec.workload.requests_per_s is None:
         raise SpecError(f"{key}.workload.requests_per_s is missing: the bill of a portfolio follows from the demand")
+    if spec.modes == (Mode.DISAGGREGATED,):
+        raise SpecError(f"{key}.search.modes: disaggregated alone, but portfolios compare plans of one pool only")
     return spec

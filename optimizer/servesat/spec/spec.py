@@ -6,19 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
 from servesat.catalogue.load import chip_ids, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
-from servesat.catalogue.price_book import PriceBook, Purchase
+from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.core.reading import read_yaml, shown
 from servesat.core.validation import Dtype, Strict, Usd, nearest, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.expressions import MAX_LENGTH, Expression, ExpressionError, parse
-from servesat.spec.notes import stale_nominal_parameters, unknown_priced_chips, unusable_chips
+from servesat.spec.notes import (
+    stale_nominal_parameters,
+    uncounted_slices,
+    unknown_priced_chips,
+    unusable_chips,
+)
 from servesat.spec.offers import Market, Offer
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
@@ -91,6 +96,7 @@ class Spec(Strict):
         default={}, description="Fields of chips that replace those of the catalogue, by chip id."
     )
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
+    _varied: dict[str, Price] = PrivateAttr(default={})
 
     @classmethod
     def load(
@@ -134,7 +140,7 @@ class Spec(Strict):
         """Copy the spec with changes at dotted keys such as `slo.tpot_ms`, validated again. Raises SpecError.
 
         `model.FIELD` and `chip.ID.FIELD` change a field of the model or of a chip. A new `search.chips` may name a chip
-        of the old list by its id.
+        of the old list by its id. A new `price.CHIP` is paid where the old one was, by the price book.
         """
         where, folder = self._origin
         parts = {key: getattr(self, key) for key in type(self).model_fields}
@@ -149,7 +155,15 @@ class Spec(Strict):
         if "search.chips" in changes:
             chips = chips_at(data["search"]["chips"], where, folder)
             data = _without_unknown_chips({**data, "search": {**data["search"], "chips": chips}}, chips or ())
-        return validate(type(self), data, where=where, error=SpecError, context={"where": where, "folder": folder})
+        context = {"where": where, "folder": folder, "varied": self._prices_varied_by(changes)}
+        return validate(type(self), data, where=where, error=SpecError, context=context)
+
+    def _prices_varied_by(self, changes: Mapping[str, Any]) -> dict[str, Price]:
+        """The prices of the book that the prices of this spec, or its changes, vary."""
+        if {"price_book", "region", "purchase", "price"} & changes.keys():
+            return {}
+        changed = {split_key(key)[1] for key in changes if split_key(key)[0] == "price"}
+        return self._varied | {o.chip.id: o.price for o in self.offers if o.price is not None and o.chip.id in changed}
 
     def constrained(self, constraints: Iterable[str]) -> "Spec":
         """The spec with further constraints, each once. Raises SpecError."""
@@ -169,6 +183,7 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _remember_origin(self, info: ValidationInfo) -> Self:
         self._origin = origin_of(info)
+        self._varied = (info.context or {}).get("varied", {})
         return self
 
     @model_validator(mode="after")
@@ -226,19 +241,26 @@ class Spec(Strict):
 
     def _check_constraints(self) -> None:
         for position, expression in enumerate(self.expressions):
-            for key in expression.keys:
-                try:
+            try:
+                for key in expression.keys:
                     self.number_at(key)
-                except ValueError as fault:
-                    raise ValueError(f"constraints.{position} = {shorten(expression.text)}: {fault}") from None
+                for key in expression.divisors:
+                    if self.number_at(key) == 0:
+                        raise ValueError(f"divides by {key}, which is 0")
+            except ValueError as fault:
+                raise ValueError(f"constraints.{position} = {shorten(expression.text)}: {fault}") from None
 
     def number_at(self, key: str) -> Fraction:
         """The number at a dotted key, exactly. Raises ValueError where there is none."""
         value: Any = self
         for name in key.split("."):
-            value = getattr(value, name, None)
+            fields = type(value).model_fields if isinstance(value, BaseModel) else {}
+            if name not in fields:
+                raise ValueError(f"{key}: no such key of the spec; {nearest(name, fields)}")
+            value = getattr(value, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{key} is {value}, expected a key of the spec with a number")
+            is_none = "is not given" if value is None else "is no number"
+            raise ValueError(f"{key} {is_none}, expected a key of the spec with a number")
         return Fraction(str(value))
 
     @cached_property
@@ -279,7 +301,7 @@ class Spec(Strict):
         """The spec without disaggregated plans, for questions that leave them out. Raises SpecError if none remain."""
         modes = [mode for mode in self.modes if mode is not Mode.DISAGGREGATED]
         if not modes:
-            raise SpecError(f"{self._origin[0]}: search.modes: disaggregated plans have no frontier and no robustness")
+            raise SpecError(f"{self._origin[0]}: search.modes: disaggregated alone, expected a mode with one pool too")
         return self.changed({"search.modes": modes}) if len(modes) < len(self.modes) else self
 
     def _check_topologies(self, chip: Chip) -> None:
@@ -310,7 +332,15 @@ class Spec(Strict):
 
     @property
     def _market(self) -> Market:
-        return Market(self.price_book, self.purchase, self.region, self.price, self.chip, self._origin[0])
+        return Market(
+            price_book=self.price_book,
+            purchase=self.purchase,
+            region=self.region,
+            prices=self.price,
+            varied=self._varied,
+            chip_fields=self.chip,
+            where=self._origin[0],
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -319,6 +349,10 @@ class Spec(Strict):
         return (
             *unusable_chips(chips, search.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
             *unknown_priced_chips(self.price_book, chips),
+            *uncounted_slices(
+                self.expressions,
+                pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,
+            ),
             *(
                 quality_notes(self.model, self.weights, search.kv_cache, search.compute)
                 if search.max_quality_loss is not None
