@@ -58,7 +58,10 @@ class Chip(Sourced):
     """An accelerator: memory, peak FLOP/s by dtype, interconnect and slices."""
 
     vendor: Text
-    hbm_bytes: Rate = Field(description="M, memory of a chip [bytes].")
+    hbm_bytes: Rate = Field(description="M, memory of a chip, the round figure of its maker [bytes].")
+    usable_hbm_bytes: Rate | None = Field(
+        default=None, description="Memory that a chip's driver or compiler reports [bytes]; absent: not known."
+    )
     hbm_bytes_per_s: Rate = Field(description="W_hbm, memory bandwidth of a chip [bytes/s].")
     flop_per_s: Peaks = Field(description="C, dense peak of a chip by compute dtype [FLOP/s].")
     axes: tuple[Axis, ...] = Field(min_length=1, max_length=6, description="The axes of a slice, fastest first.")

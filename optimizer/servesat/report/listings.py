@@ -19,7 +19,7 @@ from servesat.cost_model.memory import (
 from servesat.cost_model.storage import Storage
 
 MODEL_DETAILS = ("layers", "d_model", "active_parameters", "attention", "experts", "native")
-CHIP_DETAILS = ("bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
+CHIP_DETAILS = ("usable_gb", "bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
 PRICE_DETAILS = ("price_book", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
 """The columns of each listing that give way on a narrow line."""
 
@@ -91,6 +91,7 @@ def chip_rows() -> list[dict[str, Any]]:
             {
                 "id": chip_id,
                 "hbm_gb": chip.hbm_bytes / 1e9,
+                "usable_gb": None if chip.usable_hbm_bytes is None else chip.usable_hbm_bytes / 1e9,
                 "hbm_gb_per_s": chip.hbm_bytes_per_s / 1e9,
                 "bf16_tflop_per_s": peaks["bf16"] / 1e12 if "bf16" in peaks else None,
                 "computes_in": ", ".join(peaks),
