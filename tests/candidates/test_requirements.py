@@ -52,6 +52,11 @@ def test_a_key_is_one_of_a_spec(name: str) -> None:
         ("quota", {"search.quota": {"tpu-v5e": 8}}, "quota (tpu-v5e ≤ 8)"),
         ("quality", {"search.max_quality_loss": 0.01}, "quality (loses at most 1.00% of its score)"),
         ("context", {"model": "qwen3-32b"}, "context ≤ 40,960 tokens"),
+        (
+            "blocks",
+            {"model": "deepseek-v3", "search.weights": ["fp8"]},
+            "blocks (tensor parallelism must not cut weights that share a scale)",
+        ),
     ],
 )
 def test_a_requirement_is_said_with_its_limit(requirement: str, keys: dict[str, object], text: str) -> None:

@@ -10,8 +10,10 @@ from servesat.cost_model.sharding import (
     kv_heads_per_chip,
     kv_heads_split,
     links_of,
+    scales_divide,
     shardings,
 )
+from servesat.cost_model.storage import Storage
 from tests.helpers import moe_model
 
 
@@ -85,3 +87,27 @@ def test_the_links_of_a_sharding_are_those_of_its_axes() -> None:
 
 def test_kv_heads_per_chip() -> None:
     assert kv_heads_per_chip(load_model("llama-3-70b"), 16) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "group", "tp", "loads"),
+    [
+        ({"experts": 1536}, "fp8", 128, 8, False),  # vllm#17569: Qwen3-235B-A22B-FP8, parts of 192
+        ({"experts": 1536}, "fp8", 128, 4, True),  # vllm#21348
+        ({"mlp": 18432, "experts": 2048}, "fp8", 128, 16, True),  # sglang#3345: DeepSeek-R1
+        ({"mlp": 27392}, "int4", 128, 4, False),  # lmdeploy#1560: Qwen1.5-32B, AWQ
+        ({"mlp": 11008}, "int4", 128, 4, False),  # vllm#1258: Llama-2-7B, AWQ
+        ({"experts": 1536}, "int4", 128, 8, False),  # vllm#17604: Qwen3-235B-A22B, GPTQ
+        ({"mlp": 11008}, "int4", None, 4, True),  # a scale for each row
+        ({"mlp": 11000}, "fp8", 128, 1, True),  # nothing is split
+    ],
+)
+def test_no_chip_cuts_weights_that_share_a_scale(
+    shape: dict[str, int], weights: str, group: int | None, tp: int, loads: bool
+) -> None:
+    native = {"dtype": weights, **({"group": group} if group else {})}
+    experts = {"layers": 1, "experts": 8, "experts_per_token": 2, "d_ff": shape.get("experts", 128 * 64)}
+    model = moe_model(
+        query_heads=64, kv_heads=4, head_dim=128, d_ff=shape.get("mlp", 128 * 64), moe=experts, native=native
+    )
+    assert scales_divide(Storage(model), weights, np.array([tp])).tolist() == [loads]

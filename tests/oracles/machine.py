@@ -205,6 +205,24 @@ class Machine:
             found.append((self.experts_ici_s(tokens), hbm, 2 * own * visited / (self.tp * self.peak)))
         return any(ici > max(hbm, math) * (1 + MET) for ici, hbm, math in found)
 
+    def cuts_scales(self):
+        """Whether a group of weights that share a scale lies on two chips."""
+        group = {"mxfp4": 32, "nvfp4": 16}.get(self.weights)
+        if group is None:
+            group = self.native.get("group") if self.native else self.spec.get("int4_group")
+            group = group if self.native or self.weights == "int4" else None
+        if self.tp == 1 or not group:
+            return False
+        heads = self.model["query_heads"] * (self.mla["v_head_dim"] if self.mla else self.model["head_dim"])
+        widths = {"attention": heads, "mlp": self.model.get("d_ff", 0)}
+        if self.moe:
+            widths |= {"shared_experts": self.moe.get("shared_d_ff", 0)}
+            widths |= {} if self.native.get("pad") else {"experts": self.moe["d_ff"]}
+        for name, left in self.native.get("wider", {}).items():
+            if left.get("share", 1) == 1:
+                widths.pop(name, None)
+        return any(width % (self.tp * group) for width in widths.values())
+
     def violations(self, sequences, tokens, batch):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
         violated = set()
@@ -221,6 +239,8 @@ class Machine:
             violated.add("kv_heads")
         if not few and self.tp % self.kv_heads and batch and batch % self.ep:
             violated.add("kv_heads")
+        if self.cuts_scales():
+            violated.add("blocks")
         wide = [
             left.get("dtype", "bf16") for left in self.native.get("wider", {}).values() if left.get("share", 1) >= 0.5
         ]

@@ -17,7 +17,7 @@ from servesat.candidates.serving_modes import (
     searched_layouts,
 )
 from servesat.candidates.tabulation import columns_of, constrained_breakpoints, evaluated
-from servesat.core.arrays import Ints
+from servesat.core.arrays import Ints, join_all
 from servesat.core.errors import SpecError
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.spec.spec import Spec
@@ -40,16 +40,19 @@ def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, ba
     if batches is not None:
         return columns_of(spec, layouts, np.tile(batches, (len(layouts), 1)), relaxed)
     if need_every_batch(spec):
-        return _every_batch(spec, layouts, relaxed)
+        return _every_batch(spec, layouts, relaxed, of_each_layout=True)
     columns = columns_of(spec, layouts, constrained_breakpoints(spec, layouts), relaxed)
     ties = with_constraints(spec, layouts, tie_breakpoints(spec, layouts, cheapest(columns), relaxed))
     return columns.join(columns_of(spec, layouts, ties, relaxed))
 
 
-def _every_batch(spec: Spec, layouts: Layouts, relaxed: int) -> Columns:
-    """Of every batch the columns that can decide: of each layout and violation the first, the last, and what ties."""
-    blocks = list(_all_batches(spec, layouts, relaxed, _first_and_last))
-    columns = blocks[0].join(*blocks[1:])
+def _every_batch(spec: Spec, layouts: Layouts, relaxed: int, *, of_each_layout: bool) -> Columns:
+    """Of every batch the columns that can decide: of each layout and violation the first, the last, and what ties.
+
+    Unless `of_each_layout` is wanted, those of the cheapest layout stand for each violation.
+    """
+    blocks = _all_batches(spec, layouts, relaxed, _first_and_last)
+    columns = join_all(blocks) if of_each_layout else _deciding_among(blocks)
     least = cheapest(columns)
     near = (columns.violated == 0) & (columns.usd_per_million <= least * (1 + COST_TIE_RTOL))
     tied = layouts.take(np.flatnonzero(np.isin(layouts.number, columns.layouts.number[near])))
@@ -103,7 +106,7 @@ def evaluate_search(
         return in_modes_by_block(spec, searched, relaxed, rows=block_rows)
 
     if batches is None and need_every_batch(spec):
-        return _every_batch(spec, in_modes(spec, searched, relaxed), relaxed)
+        return _every_batch(spec, in_modes(spec, searched, relaxed), relaxed, of_each_layout=False)
     first, *more = islice(blocks(), 2)
     if not more:
         return evaluate(spec, first, relaxed=relaxed, batches=batches)

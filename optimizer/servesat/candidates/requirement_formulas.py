@@ -7,11 +7,12 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.layouts import Layouts, on_chip, quality_losses
+from servesat.catalogue.model import TensorGroup
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
-from servesat.cost_model.sharding import kv_heads_split
+from servesat.cost_model.sharding import kv_heads_split, scales_divide
 from servesat.cost_model.step_curve import StepTime, hidden_tokens
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
@@ -48,6 +49,21 @@ def weights_wider_than_compute(spec: Spec, layouts: Layouts) -> Bools:
     storage = Storage(spec.model, spec.int4_group)
     wider = [not storage.fits_compute(choice.weights, choice.compute) for choice in layouts.dtypes]
     return np.array(wider, dtype=np.bool_)[layouts.dtype]
+
+
+def shares_scales(spec: Spec) -> bool:
+    """Whether some weights of the search share a scale in groups that tensor parallelism must not cut."""
+    storage = Storage(spec.model, spec.int4_group)
+    return any(storage.scale_group(group, weights) > 1 for weights in spec.weights for group in TensorGroup)
+
+
+def cuts_scales(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether tensor parallelism cuts a group of weights that share a scale (requirement `blocks`)."""
+    storage, cut = Storage(spec.model, spec.int4_group), np.zeros(len(layouts), dtype=np.bool_)
+    for weights in {choice.weights for choice in layouts.dtypes}:
+        of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+        cut[of_it] = ~scales_divide(storage, weights, layouts.tp[of_it])
+    return cut
 
 
 def splits_kv_heads_unevenly(spec: Spec, columns: Columns) -> Bools:

@@ -28,10 +28,12 @@ from servesat.candidates.requirement_formulas import (
     batch_within_ttft,
     chips_in_all,
     chips_of_quotas,
+    cuts_scales,
     dollars_in_all,
     exceeds_quota,
     outruns_its_chunks,
     rounded_up_loss,
+    shares_scales,
     splits_kv_heads_unevenly,
     steps_wait_for_ici,
     weights_wider_than_compute,
@@ -56,6 +58,7 @@ class Requirement(StrEnum):
     HEADS = "heads"
     KV_HEADS = "kv_heads"
     DTYPES = "dtypes"
+    BLOCKS = "blocks"
     CHIPS = "chips"
     BUDGET = "budget"
     THROUGHPUT = "throughput"
@@ -226,6 +229,7 @@ def structural_violations(spec: Spec, layouts: Layouts) -> Ints:
         Requirement.HEADS: ~heads_divide(spec.model, layouts.tp),
         Requirement.KV_HEADS: ~kv_heads_split(spec.model, layouts.tp, shards, shards),
         Requirement.DTYPES: weights_wider_than_compute(spec, layouts),
+        Requirement.BLOCKS: cuts_scales(spec, layouts),
     }
     return sum((np.where(rows, REQUIREMENT_BIT[name], 0) for name, rows in violated.items()), np.zeros_like(shards))
 
@@ -293,6 +297,13 @@ _RULES = (
         stated=lambda _: True,
         violated=lambda spec, columns: weights_wider_than_compute(spec, columns.layouts),
         text="dtypes (weights no wider than the compute dtype)",
+    ),
+    Rule(
+        name=Requirement.BLOCKS,
+        kind=Kind.STRUCTURE,
+        stated=shares_scales,
+        violated=lambda spec, columns: cuts_scales(spec, columns.layouts),
+        text="blocks (tensor parallelism must not cut weights that share a scale)",
     ),
     Rule(
         name=Requirement.CHIPS,

@@ -8,6 +8,7 @@ import numpy as np
 from servesat.candidates.layouts import Dtypes, Layouts, decode_layouts
 from servesat.candidates.requirements import structural_violations
 from servesat.catalogue.chip import Chip
+from servesat.catalogue.model import TensorGroup
 from servesat.core.arrays import Bools
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
@@ -40,7 +41,14 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
 
 def _stored(storage: Storage, dtypes: tuple[Dtypes, ...]) -> tuple[list[Any], list[float]]:
     """What the weights of each choice of dtypes take and whether they fit its matmuls; and the KV cache of a token."""
-    weights = {name: (storage.weights(name), storage.is_published_in(name)) for name in {d.weights for d in dtypes}}
+    weights = {
+        name: (
+            storage.weights(name),
+            storage.is_published_in(name),
+            *(storage.scale_group(group, name) for group in TensorGroup),
+        )
+        for name in {choice.weights for choice in dtypes}
+    }
     kv_bytes = {name: storage.kv_token_bytes(name) for name in {d.kv_cache for d in dtypes}}
     stored = [(weights[d.weights], storage.fits_compute(d.weights, d.compute)) for d in dtypes]
     return stored, [kv_bytes[choice.kv_cache] for choice in dtypes]

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
-from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.core.arrays import Bools, Ints
 from servesat.cost_model.collectives import all_to_all_bytes_per_s, axis_bytes_per_s, tensor_parallel_bytes_per_s
+from servesat.cost_model.storage import Storage
 
 
 class Sharding(NamedTuple):
@@ -56,6 +57,26 @@ def heads_divide(model: ModelSpec, tp: Ints) -> Bools:
     """Whether tp divides the query heads and the widths of the MLPs (requirement `heads`)."""
     divide: Bools = np.all([width % tp == 0 for width in split_widths(model)], axis=0)
     return divide
+
+
+def scales_divide(storage: Storage, weights: str, tp: Ints) -> Bools:
+    """Whether no group of weights that share a scale is cut by tp, so that engines load them (requirement `blocks`).
+
+    What is split along rows must be a multiple of tp · group: the outputs of all heads, and the width of each MLP.
+    """
+    model, moe, mla = storage.model, storage.model.moe, storage.model.mla
+    widths = {
+        TensorGroup.ATTENTION: model.query_heads * (mla.v_head_dim if mla else model.head_dim),
+        TensorGroup.MLP: model.d_ff,
+        TensorGroup.SHARED_EXPERTS: moe.shared_d_ff if moe else 0,
+        TensorGroup.EXPERTS: moe.d_ff if moe else 0,
+    }
+    uncut: Bools = np.ones(len(tp), dtype=np.bool_)
+    for group, width in widths.items():
+        together = storage.scale_group(group, weights)
+        if together > 1:
+            uncut &= (tp == 1) | (width % (tp * together) == 0)
+    return uncut
 
 
 def kv_batch_shards(model: ModelSpec, tp: Ints) -> Ints:

@@ -128,7 +128,8 @@ class Storage:
         native = self._native(weights)
         if native is not None:
             left = native.wider.get(group)
-            if left is not None and left.share == 1:
+            padded = native.pad is not None and group == TensorGroup.EXPERTS
+            if padded or (left is not None and left.share == 1):
                 return 1
         return FORMAT_GROUP.get(weights, self._group(weights) or 1)
 

@@ -53,6 +53,19 @@ def test_experts_alone_may_be_narrow() -> None:
     assert not replica(mixed.model, weights="mxfp4", compute="fp8").computes
 
 
+def test_weights_that_share_a_scale_stay_on_one_chip() -> None:
+    grouped = {
+        "dtype": "int4",
+        "group": 128,
+    }  # tp 2: 128 of a chip's 8 · 32 outputs, 512 of d_ff, 256 and 128 of experts
+    assert not replica(moe_model(native=grouped), weights="int4").cuts_scales
+    assert replica(moe_model(native=grouped | {"group": 256}), weights="int4").cuts_scales
+    left = {"wider": {"attention": {}, "shared_experts": {}}}
+    assert not replica(moe_model(native=grouped | {"group": 256} | left), weights="int4").cuts_scales
+    assert not replica(moe_model(native=grouped | {"group": 256}), weights="int8").cuts_scales
+    assert replica(weights="int4", int4_group=96).cuts_scales
+
+
 def test_a_sequence_holds_its_windows_and_groups_add_nothing_to_a_cache() -> None:
     assert replica(int4_group=64, kv_cache="int4").sequence_bytes(100) == 0.5 * 2 * 4 * 32 * 4 * 100
     windowed = moe_model(window_tokens=10, window_layers=3)

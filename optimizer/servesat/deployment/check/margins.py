@@ -34,6 +34,7 @@ def margins_of(
         Requirement.HEADS: all(side.divides_heads for side in sides),
         Requirement.KV_HEADS: all(side.splits_kv_heads for side in sides) and plan.batch % replica.batch_multiple == 0,
         Requirement.DTYPES: all(side.computes for side in sides),
+        Requirement.BLOCKS: not any(side.cuts_scales for side in sides),
     }
     figures = {
         Requirement.TPOT: plan.tpot_ms,

@@ -13,6 +13,9 @@ BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0, "mxfp4": 4.0, "nvfp4
 BLOCK_SCALE_BITS = {"mxfp4": 8 / 32, "nvfp4": 8 / 16}
 """Bits a value for the 8-bit scale of a block, of the formats that have blocks."""
 
+BLOCK_VALUES = {"mxfp4": 32, "nvfp4": 16}
+"""Values of a block."""
+
 ACTIVATION_BYTES = 2
 """Activations travel in bf16."""
 
@@ -393,6 +396,29 @@ class CheckedReplica:
         widths = [self.model.query_heads, self.model.d_ff]
         widths += [] if moe is None else [moe.d_ff, moe.shared_d_ff]
         return not any(width % self.tp for width in widths)
+
+    @property
+    def cuts_scales(self) -> bool:
+        """Whether a chip's part of some matrix ends within weights that share a scale."""
+        model, moe, mla = self.model, self._experts, self.model.mla
+        head_width = model.head_dim if mla is None else mla.v_head_dim
+        parts = {"attention": model.query_heads * head_width, "mlp": model.d_ff}
+        if moe is not None:
+            parts |= {"shared_experts": moe.shared_d_ff, "experts": moe.d_ff}
+        return self.tp > 1 and any(width % (self.tp * self._sharing(name)) for name, width in parts.items())
+
+    def _sharing(self, group: str) -> int:
+        """Weights of a row that share a scale; 1 where a row may be cut anywhere, or what is cut is padded."""
+        checkpoint = self._checkpoint
+        if checkpoint is not None:
+            wider = {str(name): left.share for name, left in checkpoint.wider.items()}
+            if wider.get(group) == 1 or (group == "experts" and checkpoint.pad is not None):
+                return 1
+        if self.weights in BLOCK_VALUES:
+            return BLOCK_VALUES[self.weights]
+        if checkpoint is not None:
+            return checkpoint.group or 1
+        return self.int4_group or 1 if self.weights == "int4" else 1
 
     @property
     def splits_kv_heads(self) -> bool:
