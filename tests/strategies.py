@@ -111,6 +111,7 @@ def dense_models():
                     "gated_mlp": st.booleans(),
                     "tied_embeddings": st.booleans(),
                     "max_context_tokens": st.sampled_from([200_000, 4096, 100_000]),
+                    "vision_parameters": st.sampled_from([10**6, 4 * 10**8]),
                     "nominal_parameters": st.sampled_from([7e9, 1e6, 1e8, 7e10]),
                 },
             )

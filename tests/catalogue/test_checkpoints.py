@@ -23,7 +23,7 @@ def published_as(model: ModelSpec, scheme: dict[str, Any]) -> ModelSpec:
     shape = model.model_dump(exclude_none=True, exclude={"native", "nominal_parameters", "sources"})
     with_experts = range(model.layers - (model.moe.layers if model.moe else 0), model.layers)
     config = ConfigJson({"quantization_config": scheme}, "config.json", "a config.json")
-    return ModelSpec.model_validate(shape | native_weights(config, shape, with_experts))
+    return ModelSpec.model_validate(shape | native_weights(config, ModelSpec.model_validate(shape), with_experts))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["source"].partition(":")[0])

@@ -140,3 +140,17 @@ def test_a_configuration_may_be_large_and_hold_infinity(tmp_path: Path) -> None:
     text = json.dumps({**LLAMA, "time_step_limit": [0.0, float("inf")], "ignored": ["x" * 1000] * 3000})
     (tmp_path / "config.json").write_text(text)
     assert load_model(str(tmp_path)).layers == 32
+
+
+def test_what_stands_beside_the_text_model_is_counted_apart(tmp_path: Path) -> None:
+    """Gemma 3 states 417M for its encoder; DeepSeek-V3 some 14B for its prediction layer with the tables it shares."""
+    siglip = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "patch_size": 14}
+    text = small("gemma3_text", sliding_window=8)
+    seeing = read(tmp_path, {"model_type": "gemma3", "text_config": text, "vision_config": siglip})
+    assert seeing.vision_parameters == pytest.approx(417e6, rel=0.02)
+    assert read(tmp_path, {"model_type": "gemma3", "text_config": text, "vision_config": {}}).vision_parameters == 0
+    deepseek = json.loads((Path(__file__).parent / "deepseek-v3.json").read_text())
+    model = read(tmp_path, deepseek)
+    tables = 2 * model.d_model * model.vocab_size
+    assert model.mtp_parameters + tables == pytest.approx(14e9, rel=0.05)
+    assert counted_parameters(model) == pytest.approx(671e9, rel=0.001)

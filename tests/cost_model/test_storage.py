@@ -73,6 +73,12 @@ def test_an_engine_pads_the_experts_of_each_chip() -> None:
     assert padded.weights("mxfp4").experts == 4.25 / 8 * EXPERTS
 
 
+def test_a_vision_encoder_is_held_and_no_step_reads_it() -> None:
+    seeing = Storage(moe_model(vision_parameters=1000))
+    assert seeing.weights_bytes("int8") == Storage(moe_model()).weights_bytes("int8") + 2000
+    assert seeing.weights("int8").resident == Storage(moe_model()).weights("int8").resident
+
+
 def test_the_cache_of_a_token_is_what_kernels_read() -> None:
     assert Storage(moe_model()).kv_token_bytes("int8") == 2 * 4 * 32
     assert Storage(load_model("deepseek-v3")).kv_token_bytes("fp8") == 512 + 64

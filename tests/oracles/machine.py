@@ -115,7 +115,8 @@ class Machine:
         return 2 * self.active * tokens / (self.y * self.peak)
 
     def weights_bytes(self):
-        return self.other_bytes * self.ep + self.expert_bytes
+        vision = 2 * self.model.get("vision_parameters", 0)
+        return (self.other_bytes + vision) * self.ep + self.expert_bytes
 
     def _layer_bytes(self, tokens):
         """What a layer's cache holds of so many tokens, the index aside."""

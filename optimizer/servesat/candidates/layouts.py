@@ -231,6 +231,7 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints)
     stored = StoredWeights(
         resident=np.array([weights.resident for weights in each])[dtype],
         mlp=np.array([weights.mlp for weights in each])[dtype],
+        idle=each[0].idle,
     )
     if storage.model.moe is None:
         return stored

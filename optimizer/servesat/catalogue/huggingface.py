@@ -7,8 +7,11 @@ from functools import partial
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
+from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.quantisation import QUANTISATIONS, native_weights
+from servesat.catalogue.tensors import matrices
 from servesat.core.errors import CatalogueError
+from servesat.core.validation import validate
 
 WhichLayers = Callable[[ConfigJson, int], Collection[int]]
 """Which layers of a model have a property, by number from 0: of all its layers, those with experts or with a window."""
@@ -137,7 +140,7 @@ _FAMILIES = {
     "qwen3_moe": _QWEN_MOE,
 }
 _WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
-_WRAPPER_FIELDS = ("_name_or_path", *QUANTISATIONS, "tie_word_embeddings")
+_WRAPPER_FIELDS = ("_name_or_path", *QUANTISATIONS, "tie_word_embeddings", "vision_config")
 
 _SHAPE = {
     "layers": "num_hidden_layers",
@@ -182,7 +185,8 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     fields |= _mlp(opened, family, fields["layers"], len(with_experts))
     fields |= _window(opened, family, fields["layers"])
     fields |= _longest_context(opened)
-    return fields | native_weights(opened, fields, with_experts)
+    shape = validate(ModelSpec, fields, where=where, error=CatalogueError)
+    return fields | _apart(opened, shape) | native_weights(opened, shape, with_experts)
 
 
 def _open(config: object, where: str) -> tuple[ConfigJson, _Family]:
@@ -289,6 +293,25 @@ def _window(config: ConfigJson, family: _Family, layers: int) -> dict[str, Any]:
         known = ("full_attention", "sliding_attention", "chunked_attention")
         windowed = layers - config.entry_per_layer("layer_types", layers, known).count("full_attention")
     return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
+
+
+def _apart(config: ConfigJson, shape: ModelSpec) -> dict[str, Any]:
+    """Parameters beside the text model: of a vision encoder whose shape is given, and of multi-token prediction.
+
+    An encoder has 4·D² + 2·D·F a layer, a patch embedding of 3·p²·D, and a projector D·D_text. A prediction layer is a
+    last layer of the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3, section 2.2).
+    """
+    found = {}
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
+    if all(config.get(f"vision_config.{name}") is not None for name in names):
+        width, inner, layers, patch = (config.count(f"vision_config.{name}") for name in names)
+        encoder = layers * (4 * width**2 + 2 * width * inner) + 3 * patch**2 * width
+        found["vision_parameters"] = encoder + width * shape.d_model
+    if config.get("num_nextn_predict_layers"):
+        outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}
+        layer = sum(matrix.parameters for matrix in matrices(shape) if matrix.group not in outside)
+        found["mtp_parameters"] = config.count("num_nextn_predict_layers") * (layer + 2 * shape.d_model**2)
+    return found
 
 
 def _longest_context(config: ConfigJson) -> dict[str, Any]:

@@ -126,6 +126,12 @@ class ModelSpec(Sourced):
     mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
     sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
     native: NativeWeights | None = Field(default=None, description="The dtype of the published weights, if not bf16.")
+    vision_parameters: CountOrZero = Field(
+        default=0, description="Parameters of a vision encoder and its projector, held in bf16, and not read to decode."
+    )
+    mtp_parameters: CountOrZero = Field(
+        default=0, description="Parameters of multi-token-prediction layers, stored, and not loaded unless they draft."
+    )
     max_context_tokens: Count | None = Field(
         default=None, description="Longest context that positions reach, rope scaling included; absent: not known."
     )

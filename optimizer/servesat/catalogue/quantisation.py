@@ -44,7 +44,7 @@ _MXFP4_PAD = 256
 """What engines pad the width of an MXFP4 expert to: gpt-oss-120b's 2,880 take 3,072 (vllm#33155, as measured)."""
 
 
-def native_weights(config: ConfigJson, shape: Mapping[str, Any], with_experts: Collection[int]) -> dict[str, Any]:
+def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collection[int]) -> dict[str, Any]:
     """The field `native` of a model of this shape, unless its weights are bf16.
 
     `with_experts` are the layers with experts, from 0. Raises CatalogueError for a quantisation that is not known.
@@ -73,7 +73,7 @@ def native_weights(config: ConfigJson, shape: Mapping[str, Any], with_experts: C
     tables = ["embedding", "head"] if method == "mlx" else ["head"] if scheme.get("lm_head") is True else []
     if tables:
         native["tables"] = tables
-    shares = shares_left_out(config, key, ModelSpec.model_validate(shape), with_experts)
+    shares = shares_left_out(config, key, shape, with_experts)
     wider = {group.value: {} if share == 1 else {"share": share} for group, share in shares.items()}
     return {"native": native | ({"wider": wider} if wider else {})}
 

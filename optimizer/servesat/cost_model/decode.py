@@ -40,7 +40,7 @@ class Replica(Rows):
 
 def replica_weights_bytes(replica: Replica) -> Array:
     """Weights that a replica holds on all its chips: each of its ep groups all but the routed experts [bytes]."""
-    return replica.weights.resident * replica.ep + replica.weights.experts
+    return (replica.weights.resident + replica.weights.idle) * replica.ep + replica.weights.experts
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:

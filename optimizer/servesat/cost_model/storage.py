@@ -44,6 +44,7 @@ class StoredWeights(Rows):
     experts: Array = 0.0
     mlp: Array = 0.0  # of the resident, the dense MLPs
     shared_experts: Array = 0.0  # of the resident, the shared experts
+    idle: float = 0.0  # what no decode step reads: a vision encoder
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,13 @@ class Storage:
             experts=experts,
             mlp=by_group.get(TensorGroup.MLP, 0.0),
             shared_experts=by_group.get(TensorGroup.SHARED_EXPERTS, 0.0),
+            idle=BYTES_PER_VALUE["bf16"] * self.model.vision_parameters,
         )
 
     def weights_bytes(self, weights: str) -> float:
-        """All weights in a dtype, as stored [bytes]."""
+        """All weights in a dtype as stored, a vision encoder among them [bytes]."""
         stored = self.weights(weights)
-        return float(stored.resident + stored.experts)
+        return float(stored.resident + stored.experts + stored.idle)
 
     def expert_padding(self, weights: str, tp: Array) -> Array:
         """By how much the experts grow on tp chips: each chip's width, F_e / tp, to a multiple of `native.pad`."""

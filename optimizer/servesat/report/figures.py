@@ -74,9 +74,7 @@ def _check_layout(spec: Spec, assignment: Assignment, max_batch: int) -> None:
             f"--topology {plan.topology}: {plan.tp} ways do not divide the query heads and d_ff of {spec.model.id}"
         )
     if Requirement.BLOCKS in violated:
-        raise SpecError(
-            f"--topology {plan.topology}: {plan.tp} ways cut the {plan.weights} weights of {spec.model.id} within a scale"
-        )
+        raise SpecError(f"--topology {plan.topology}: {plan.tp} ways cut {plan.weights} weights within a scale")
     if Requirement.DTYPES in violated:
         raise SpecError(f"--compute {plan.compute}: the weights, {plan.weights}, are wider")
     if plan.kv_batch_shards > max_batch:

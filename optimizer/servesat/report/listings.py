@@ -54,6 +54,7 @@ def tensor_rows(model: ModelSpec) -> list[dict[str, Any]]:
     """A row per group of tensors: its parameters, and what they take as published."""
     storage, weights = Storage(model), _published_dtype(model)
     counts, stored = parameters_by_group(model), storage.bytes_by_group(weights)
+    apart = {"vision_encoder": model.vision_parameters, "multi_token_prediction": model.mtp_parameters}
     return [
         {
             "group": group.value,
@@ -63,6 +64,10 @@ def tensor_rows(model: ModelSpec) -> list[dict[str, Any]]:
         }
         for group in TensorGroup
         if group in counts
+    ] + [
+        {"group": name, "parameters": float(count), "dtypes": {"bf16": 1.0}, "bytes": 2.0 * count}
+        for name, count in apart.items()
+        if count
     ]
 
 

@@ -223,7 +223,7 @@ class CheckedReplica:
     @property
     def weights_bytes(self) -> float:
         """What the replica holds of the model [bytes]."""
-        return self._other_bytes + self._expert_bytes
+        return self._other_bytes + self._expert_bytes + 2 * self.ep * self.model.vision_parameters
 
     @property
     def hbm_bytes(self) -> float:
