@@ -1,145 +1,17 @@
 """Hugging Face `config.json` files, read as the shape of a model."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
+from servesat.catalogue.families import FAMILIES, WRAPPERS, Family
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.quantisation import QUANTISATIONS, native_weights
 from servesat.catalogue.tensors import matrices
 from servesat.core.errors import CatalogueError
-from servesat.core.validation import validate
+from servesat.core.validation import nearest, validate
 
-WhichLayers = Callable[[ConfigJson, int], Collection[int]]
-"""Which layers of a model have a property, by number from 0: of all its layers, those with experts or with a window."""
-
-
-def _every(config: ConfigJson, layers: int) -> Collection[int]:
-    return range(layers)
-
-
-def _experts_after_first(config: ConfigJson, layers: int) -> Collection[int]:
-    """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose number moe_layer_freq divides."""
-    first = config.count("first_k_dense_replace", minimum=0)
-    step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
-    return range(-(-first // step) * step, layers, step)
-
-
-def _experts_by_step(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen: every decoder_sparse_step-th layer, except mlp_only_layers."""
-    step = config.count("decoder_sparse_step")
-    return set(range(step - 1, layers, step)) - config.layer_numbers("mlp_only_layers", layers)
-
-
-def _experts_interleaved(config: ConfigJson, layers: int) -> Collection[int]:
-    """Llama 4: moe_layers, or every interleave_moe_layer_step-th layer."""
-    if config.get("moe_layers") is not None:
-        return config.layer_numbers("moe_layers", layers)
-    step = config.count("interleave_moe_layer_step")
-    return range(step - 1, layers, step)
-
-
-def _window_above(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen: the layers above max_window_layers."""
-    if config.get("max_window_layers") is None:
-        raise config.missing("max_window_layers", "beside use_sliding_window")
-    return range(config.count("max_window_layers", minimum=0), layers)
-
-
-def _window_listed(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen with experts: releases of transformers disagree on the layers, so the list is required."""
-    raise config.missing("layer_types", "beside use_sliding_window")
-
-
-def _window_but_nth(config: ConfigJson, layers: int, nth: int, field: str = "") -> Collection[int]:
-    """All layers except every nth, which has full attention."""
-    step = config.count(field) if field and config.get(field) is not None else nth
-    return set(range(layers)) - set(range(step - 1, layers, step))
-
-
-_window_alternating = partial(_window_but_nth, nth=2)
-
-
-def _window_rotary(config: ConfigJson, layers: int) -> Collection[int]:
-    """Llama 4: the layers with rotary positions, 1 in no_rope_layers; without the list, all but every fourth."""
-    if config.get("no_rope_layers"):
-        rotary = config.entry_per_layer("no_rope_layers", layers, (0, 1))
-        return [layer for layer, is_rotary in enumerate(rotary) if is_rotary]
-    return _window_but_nth(config, layers, 4, "no_rope_layer_interval")
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Defaults and required fields of a model type's `config.json`.
-
-    A field whose default in the type's configuration class is a number, rather than derived from other fields, is
-    required, because a wrong guess would go unnoticed. The exceptions: which layers have a window, if all models of the
-    type share it, and `defaults`, which published models of the type omit.
-    """
-
-    required: tuple[str, ...] = ()
-    tied_embeddings: bool = False
-    gated_mlp: bool = True
-    latent: bool = False
-    sparse: bool = False
-    d_ff: str = "intermediate_size"
-    experts: WhichLayers | None = None
-    expert_d_ff: str = "moe_intermediate_size"
-    shared: str = ""  # field with the width of the shared experts, or their number (n_shared_experts)
-    window: WhichLayers | None = None  # used where there is no `layer_types`
-    window_tokens: str = "sliding_window"
-    window_switch: str = ""
-    defaults: Mapping[str, int] = field(default_factory=dict)
-
-
-_KV, _HEADS = ("num_key_value_heads",), ("num_key_value_heads", "head_dim")
-_GLM = _Family(required=(*_KV, "n_shared_experts"), experts=_experts_after_first, shared="n_shared_experts")
-_DEEPSEEK = replace(_GLM, required=("q_lora_rank", "n_shared_experts"), latent=True)
-_GEMMA = _Family(required=(*_HEADS, "sliding_window"), tied_embeddings=True)
-_MIXTRAL = _Family(required=_KV, experts=_every, expert_d_ff="intermediate_size", window=_every)
-_QWEN = _Family(required=_KV, window=_window_above, window_switch="use_sliding_window")
-_QWEN_MOE = replace(_QWEN, experts=_experts_by_step, window=_window_listed)
-_SHARED_D_FF = "shared_expert_intermediate_size"
-
-_FAMILIES = {
-    "deepseek_v2": _DEEPSEEK,
-    "deepseek_v3": _DEEPSEEK,
-    "deepseek_v32": replace(_DEEPSEEK, sparse=True),
-    "gemma": replace(_GEMMA, required=_HEADS),
-    "gemma2": replace(_GEMMA, window=_window_alternating),
-    "gemma3_text": replace(
-        _GEMMA,
-        window=partial(_window_but_nth, nth=6, field="sliding_window_pattern"),
-        defaults={"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
-    ),
-    "glm4_moe": _GLM,
-    "glm_moe_dsa": replace(_DEEPSEEK, sparse=True),
-    "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=_window_alternating),
-    "kimi_k2": _DEEPSEEK,
-    "llama": _Family(),
-    "llama4_text": _Family(
-        required=(*_HEADS, "attention_chunk_size"),
-        d_ff="intermediate_size_mlp",
-        experts=_experts_interleaved,
-        expert_d_ff="intermediate_size",
-        shared="intermediate_size",
-        window=_window_rotary,
-        window_tokens="attention_chunk_size",
-    ),
-    "minimax_m2": replace(_MIXTRAL, required=_HEADS, window=None),
-    "mistral": _Family(required=(*_KV, "sliding_window"), window=_every),
-    "mixtral": _MIXTRAL,
-    "opt": _Family(tied_embeddings=True, gated_mlp=False, d_ff="ffn_dim"),
-    "phi3": _Family(window=_every),
-    "qwen2": _QWEN,
-    "qwen2_moe": replace(_QWEN_MOE, required=(*_KV, _SHARED_D_FF), shared=_SHARED_D_FF),
-    "qwen3": replace(_QWEN, required=_HEADS),
-    "qwen3_moe": _QWEN_MOE,
-}
-_WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
 _WRAPPER_FIELDS = ("_name_or_path", *QUANTISATIONS, "tie_word_embeddings", "vision_config")
 
 _SHAPE = {
@@ -156,6 +28,9 @@ _LATENT = {
 }
 _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
+
+_COUNTS_SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
+"""Fields with the number of shared experts, rather than their width."""
 
 _ALREADY_SCALED = ("llama3", "longrope", "su", "default", "mrope")
 """Kinds of rope scaling after which max_position_embeddings holds as it stands."""
@@ -189,7 +64,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     return fields | _apart(opened, shape) | native_weights(opened, shape, with_experts)
 
 
-def _open(config: object, where: str) -> tuple[ConfigJson, _Family]:
+def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
     """The fields of the text model, in a wrapper those of `text_config`, and its family."""
     if not isinstance(config, Mapping):
         raise CatalogueError(f"{where}: expected a JSON object, as in a Hugging Face config.json")
@@ -197,23 +72,27 @@ def _open(config: object, where: str) -> tuple[ConfigJson, _Family]:
     if not isinstance(model_type, str):
         raise CatalogueError(f"{where}: model_type is missing; expected a Hugging Face config.json")
     opened = ConfigJson(config, where, f"a {model_type} config.json")
-    if model_type in _FAMILIES:
-        family = _FAMILIES[model_type]
-        return replace(opened, fields={**family.defaults, **config}), family
-    if model_type not in _WRAPPERS:
-        known = ", ".join(sorted((*_FAMILIES, *_WRAPPERS)))
-        raise opened.fault(f"model_type = {model_type!r} is not supported; known: {known}")
+    if model_type in FAMILIES:
+        return FAMILIES[model_type].with_usual_fields(opened), FAMILIES[model_type]
+    if model_type not in WRAPPERS:
+        raise opened.fault(
+            f"model_type = {model_type!r} is not understood; {nearest(model_type, {*FAMILIES, *WRAPPERS})} "
+            "(`servesat models new` writes a model file to fill in)"
+        )
 
-    inner, expected = config.get("text_config"), _WRAPPERS[model_type]
+    inner, allowed = config.get("text_config"), WRAPPERS[model_type] or tuple(FAMILIES)
     if inner is None:
         raise opened.missing("text_config")
     if not isinstance(inner, Mapping):
         raise opened.wrong("text_config", "a JSON object")
-    if inner.get("model_type", expected) != expected:
-        raise opened.wrong("text_config.model_type", f"{expected!r} in {opened.container}")
+    text_type = inner.get("model_type", allowed[0] if WRAPPERS[model_type] else "llama")
+    if text_type not in allowed:
+        named = " or ".join(map(repr, WRAPPERS[model_type])) or "a type that is supported"
+        raise opened.wrong("text_config.model_type", f"{named} in {opened.container}")
     outer = {name: config[name] for name in _WRAPPER_FIELDS if name in config and inner.get(name) in (None, "")}
-    fields = {**_FAMILIES[expected].defaults, **inner, **outer, "model_type": model_type}
-    return ConfigJson(fields, where, f"the text_config of {opened.container}"), _FAMILIES[expected]
+    fields = {**inner, **outer, "model_type": model_type}
+    family = FAMILIES[text_type]
+    return family.with_usual_fields(ConfigJson(fields, where, f"the text_config of {opened.container}")), family
 
 
 def _name(config: ConfigJson) -> str:
@@ -236,7 +115,7 @@ def _heads(config: ConfigJson) -> dict[str, Any]:
     return {"kv_heads": kv_heads, "head_dim": d_model // heads}
 
 
-def _latent(config: ConfigJson, family: _Family) -> dict[str, Any]:
+def _latent(config: ConfigJson, family: Family) -> dict[str, Any]:
     """Latent attention, and the indexer of sparse attention, which must not be shared between layers."""
     mla = {name: config.count(source) for name, source in _LATENT.items()}
     if config.get("q_lora_rank") is not None:
@@ -249,7 +128,7 @@ def _latent(config: ConfigJson, family: _Family) -> dict[str, Any]:
     return {"mla": mla, "sparse": {name: config.count(source) for name, source in _SPARSE.items()}}
 
 
-def _layers_with_experts(config: ConfigJson, family: _Family, layers: int) -> Collection[int]:
+def _layers_with_experts(config: ConfigJson, family: Family, layers: int) -> Collection[int]:
     if family.experts is None:
         return ()
     if config.get("mlp_layer_types") is None:
@@ -258,7 +137,7 @@ def _layers_with_experts(config: ConfigJson, family: _Family, layers: int) -> Co
     return [layer for layer, kind in enumerate(kinds) if kind == "sparse"]
 
 
-def _mlp(config: ConfigJson, family: _Family, layers: int, with_experts: int) -> dict[str, Any]:
+def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: int) -> dict[str, Any]:
     """The width of the dense MLPs, and the experts, where the model has them."""
     dense = {"d_ff": config.count(family.d_ff)} if with_experts < layers else {}
     if not with_experts:
@@ -276,12 +155,12 @@ def _mlp(config: ConfigJson, family: _Family, layers: int, with_experts: int) ->
         "experts": max(stated.values()),
         "experts_per_token": config.count("num_experts_per_tok"),
         "d_ff": d_ff,
-        "shared_d_ff": shared * (d_ff if family.shared == "n_shared_experts" else 1),
+        "shared_d_ff": shared * (d_ff if family.shared in _COUNTS_SHARED else 1),
     }
     return dense | {"moe": moe}
 
 
-def _window(config: ConfigJson, family: _Family, layers: int) -> dict[str, Any]:
+def _window(config: ConfigJson, family: Family, layers: int) -> dict[str, Any]:
     """The window, where the model type has one and the configuration enables it."""
     if family.window is None or config.get(family.window_tokens) is None:
         return {}

@@ -20,7 +20,7 @@ class _Shelf(TyperGroup):
 
 
 Reference = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
-models = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show or import models.")
+models = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show, import or write models.")
 chips = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show or rank chips.")
 
 
@@ -78,6 +78,25 @@ def import_model(
         _print(listings.model_document(model), as_json=True)
     elif out is None:
         typer.echo(text, nl=False)
+
+
+@models.command("new")
+def new_model(
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the model file: my-model.toml.")] = None,
+) -> None:
+    """Write a model file to fill in, with every field explained."""
+    from servesat.catalogue.template import model_template
+    from servesat.core.errors import ServesatError
+
+    if out is None:
+        typer.echo(model_template(), nl=False)
+        return
+    if out.suffix != ".toml":
+        raise ServesatError(f"{out}: a model file ends in .toml")
+    from servesat.core.writing import write_text
+
+    write_text(out, model_template())
+    tell(f"wrote {out}")
 
 
 @chips.callback()
