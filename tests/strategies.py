@@ -20,7 +20,8 @@ DTYPES = ("bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4")
 
 def models():
     """Dense models, and others with experts, a latent cache, an indexer or weights of their own."""
-    return dense_models() | dense_models().flatmap(with_experts).flatmap(with_latent).flatmap(with_checkpoint)
+    mixed = dense_models().flatmap(with_experts).flatmap(with_latent).flatmap(with_checkpoint)
+    return dense_models() | (mixed | dense_models()).flatmap(with_other_layers)
 
 
 def with_experts(model):
@@ -43,6 +44,34 @@ def with_experts(model):
         return {**shape, "moe": moe}
 
     return st.builds(joined, moe)
+
+
+def with_other_layers(model):
+    """The model as it is, or with layers of other heads or a state, and MLPs in some layers or beside experts."""
+    room = model["layers"] - model.get("window_layers", 0)
+    if not room:
+        return st.just(model)
+    cached = st.fixed_dictionaries(
+        {"kv_heads": st.sampled_from([1, 2, 4]), "head_dim": st.sampled_from([32, 256])},
+        optional={"v_head_dim": st.just(64), "window_tokens": st.sampled_from([64, 1024])},
+    )
+    state = st.fixed_dictionaries(
+        {"state_bytes": st.sampled_from([4096, 10**6])}, optional={"state_flops": st.just(10**6)}
+    )
+    other = st.builds(
+        lambda layers, beside, mixing: {
+            "layers": layers, "parameters": 10**6, "heads": 8, **({"beside": True} if beside else {}), **mixing
+        },
+        st.sampled_from(sorted({1, max(1, room // 2)})), st.booleans(), cached | state,
+    )  # fmt: skip
+
+    def joined(others, mlp_layers):
+        apart = sum(one["layers"] for one in others if "beside" not in one)
+        model_ = {**model, "other_layers": others} if apart <= room else model
+        return {**model_, "mlp_layers": mlp_layers} if mlp_layers and "d_ff" in model else model_
+
+    some_mlps = st.sampled_from(sorted({1, model["layers"]})) if "moe" in model else st.none()
+    return st.just(model) | st.builds(joined, st.lists(other, min_size=1, max_size=2), st.none() | some_mlps)
 
 
 def with_checkpoint(model):

@@ -74,6 +74,35 @@ def test_windows_of_published_models(model: str, tokens: int, layer_tokens: int)
     assert kv_cache_bytes(load_model(model), tokens, 3.0) == layer_tokens * 3.0
 
 
+HYBRID = {  # two of four layers keep the model's attention; one has a state, one other heads within a window
+    "other_layers": [
+        {"layers": 1, "parameters": 5000, "heads": 8, "state_bytes": 700, "state_flops": 90},
+        {
+            "layers": 1,
+            "parameters": 3000,
+            "heads": 8,
+            "kv_heads": 2,
+            "head_dim": 16,
+            "v_head_dim": 8,
+            "window_tokens": 10,
+        },
+    ]
+}
+
+
+def test_layers_of_other_kinds_hold_their_own_cache_and_their_state_once() -> None:
+    model = moe_model(**HYBRID)
+    base = 2 * 100 * 256  # two layers, 2 · 4 · 32 values of a byte
+    held = base + 2 * (16 + 8) * 10 + 700
+    assert kv_cache_bytes(model, 100, 256, 1) == held
+    assert kv_read_bytes(model, 100, 256, 1) == held + 700  # the state is written, too
+    assert kv_cache_bytes(model, 100, 256, 1, copies=3) == held + 2 * base
+    attention = parameters_by_group(model)["attention"]
+    assert attention == 2 * 2 * 256 * 32 * (8 + 4) + 5000 + 3000
+    beside = moe_model(other_layers=[{**HYBRID["other_layers"][0], "beside": True}])
+    assert kv_cache_bytes(beside, 100, 256, 1) == 2 * base + 700
+
+
 def test_sparse_attention_holds_every_token_and_reads_those_that_it_selects() -> None:
     model = load_model("deepseek-v3.2")  # 61 layers, an index key of 132 bytes; 2,048 tokens selected
     assert kv_cache_bytes(model, 10_000, 656) == 61 * 10_000 * (656 + 132)

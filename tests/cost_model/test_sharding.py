@@ -89,6 +89,17 @@ def test_kv_heads_per_chip() -> None:
     assert kv_heads_per_chip(load_model("llama-3-70b"), 16) == 0.5
 
 
+def test_the_fewest_kv_heads_of_all_layers_decide_how_the_batch_splits() -> None:
+    other = {"layers": 1, "parameters": 1, "heads": 8, "kv_heads": 2, "head_dim": 16}
+    mixed, ways = moe_model(other_layers=[other]), np.array([1, 2, 4, 8])  # 4 and 2 KV heads
+    assert kv_batch_shards(mixed, ways).tolist() == [1, 1, 2, 4]
+    assert kv_heads_split(mixed, ways, np.array([4, 4, 4, 2]), np.array([1, 1, 2, 4])).tolist() == [True] * 3 + [False]
+    state = {"layers": 4, "parameters": 1, "heads": 6, "state_bytes": 8}
+    only_states = moe_model(other_layers=[state])
+    assert kv_batch_shards(only_states, ways).tolist() == [1, 1, 1, 1]
+    assert heads_divide(only_states, ways).tolist() == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("shape", "weights", "group", "tp", "loads"),
     [

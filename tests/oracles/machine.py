@@ -15,8 +15,15 @@ MET = 1e-9  # a limit missed by less, relatively, is met
 def divisors_hold(model: dict[str, Any], tp: int) -> bool:
     """Whether the query heads and every width divide into so many."""
     moe = model.get("moe") or {"d_ff": tp, "shared_d_ff": 0}
-    widths = [model["query_heads"], model.get("d_ff", 0), moe["d_ff"], moe.get("shared_d_ff", 0)]
+    others = model.get("other_layers", [])
+    widths = [model.get("d_ff", 0), moe["d_ff"], moe.get("shared_d_ff", 0), *(other["heads"] for other in others)]
+    widths += [model["query_heads"]] if own_layers(model) else []
     return all(width % tp == 0 for width in widths)
+
+
+def own_layers(model: dict[str, Any]) -> int:
+    """Layers with the attention of the model itself."""
+    return model["layers"] - sum(other["layers"] for other in model.get("other_layers", []) if not other.get("beside"))
 
 
 class Machine:
@@ -34,7 +41,10 @@ class Machine:
         self.y = self.tp * self.ep
         self.replicas = self.n // self.y
         self.moe, self.mla, self.sparse = (self.model.get(key) for key in ("moe", "mla", "sparse"))
-        self.kv_heads = 1 if self.mla else self.model["kv_heads"]
+        self.others, self.own = self.model.get("other_layers", []), own_layers(self.model)
+        self.kv_heads = [other["kv_heads"] for other in self.others if other.get("kv_heads")]
+        self.kv_heads += [1 if self.mla else self.model["kv_heads"]] if self.own else []
+        self.states = sum(other["layers"] * other.get("state_bytes", 0) for other in self.others)
         native = self.model.get("native") or {}
         self.native = native if native.get("dtype") == self.weights else {}
         self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
@@ -62,9 +72,10 @@ class Machine:
         model, d_model = self.model, self.model["d_model"]
         matrices = 3 if model.get("gated_mlp", True) else 2
         self.with_experts = self.moe["layers"] if self.moe else 0
-        dense = model["layers"] - self.with_experts
+        dense = self.dense = model.get("mlp_layers", model["layers"] - self.with_experts)
+        others = sum(other["layers"] * other["parameters"] for other in self.others)
         counts = {
-            "attention": model["layers"] * self._attention(),
+            "attention": self.own * self._attention() + others,
             "mlp": dense * matrices * d_model * model.get("d_ff", 0),
             "embedding": d_model * model["vocab_size"],
             "head": 0 if model.get("tied_embeddings", False) else d_model * model["vocab_size"],
@@ -131,24 +142,36 @@ class Machine:
         return tokens * self.sparse["index_head_dim"] * (1 + 4 / 128)
 
     def kv_bytes(self, tokens):
-        """What one sequence holds."""
+        """What one sequence holds, in all copies of it."""
         if tokens not in self.held:
             self.held[tokens] = self._kv_bytes(tokens)
         return self.held[tokens]
 
     def _kv_bytes(self, tokens):
         windowed = self.model.get("window_layers", 0)
-        held = (self.model["layers"] - windowed) * self._layer_bytes(tokens)
+        held = (self.own - windowed) * self._layer_bytes(tokens)
         held += windowed * self._layer_bytes(min(tokens, self.model.get("window_tokens", tokens)))
-        return held + (self.model["layers"] * self._index_bytes(tokens) if self.sparse else 0)
+        held += self.own * self._index_bytes(tokens) if self.sparse else 0
+        return held * (self.tp if self.replicated else 1) + self._apart(tokens)
+
+    def _apart(self, tokens):
+        """What the other layers hold: keys and values of their own, and states."""
+        total = self.states
+        for other in self.others:
+            if other.get("kv_heads"):
+                width = other["head_dim"] + other.get("v_head_dim", other["head_dim"])
+                kept = min(tokens, other.get("window_tokens", tokens))
+                total += other["layers"] * other["kv_heads"] * width * kept * BYTES[self.kv]
+        return total
 
     def kv_read_s(self, batch, tokens):
         """What a step reads of the caches, in seconds."""
-        read = self.kv_bytes(tokens)
+        read = self.kv_bytes(tokens) + self.states  # which are written back
         if self.sparse:
             selected = self._layer_bytes(min(tokens, self.sparse["tokens"]))
-            read = self.model["layers"] * (selected + self._index_bytes(tokens))
-        return batch * read / ((self.ep if self.replicated else self.y) * self.hbm)
+            read = self.own * (selected + self._index_bytes(tokens)) * (self.tp if self.replicated else 1)
+            read += self._apart(tokens) + self.states
+        return batch * read / (self.y * self.hbm)
 
     def widths(self, axes):
         """What each of some axes gives."""
@@ -185,16 +208,15 @@ class Machine:
         return self.exchange_s(tokens * copies) + self.gather_s(rows)
 
     def ici_s(self, tokens):
-        dense = self.model["layers"] - self.with_experts
-        attention_and_mlp = 4 * self.gather_s(tokens / self.ep)
-        return dense * attention_and_mlp + self.with_experts * (attention_and_mlp / 2 + 2 * self.experts_ici_s(tokens))
+        own = 2 * (self.model["layers"] + self.dense) * self.gather_s(tokens / self.ep)
+        return own + self.with_experts * 2 * self.experts_ici_s(tokens)
 
     def waits(self, tokens):
         """Whether an MLP matmul waits for the interconnect, under `ici: forbid`."""
         if self.spec.get("ici", "forbid") == "pay":
             return False
         d_model, own, found = self.model["d_model"], tokens / self.ep, []
-        if self.moe is None or self.moe["layers"] < self.model["layers"]:
+        if self.dense:
             matrix = d_model * self.model["d_ff"]
             hbm = self.mlp_matrix_bytes / (self.tp * self.hbm)
             found.append((self.gather_s(own), hbm, 2 * own * matrix / (self.tp * self.peak)))
@@ -215,30 +237,32 @@ class Machine:
         if self.tp == 1 or not group:
             return False
         heads = self.model["query_heads"] * (self.mla["v_head_dim"] if self.mla else self.model["head_dim"])
-        widths = {"attention": heads, "mlp": self.model.get("d_ff", 0)}
+        widths = [("attention", heads if self.own else 0), ("mlp", self.model.get("d_ff", 0))]
+        for other in self.others:
+            width = other.get("v_head_dim", other.get("head_dim", 0))
+            widths.append(("attention", other["heads"] * width))
         if self.moe:
-            widths |= {"shared_experts": self.moe.get("shared_d_ff", 0)}
-            widths |= {} if self.native.get("pad") else {"experts": self.moe["d_ff"]}
-        for name, left in self.native.get("wider", {}).items():
-            if left.get("share", 1) == 1:
-                widths.pop(name, None)
-        return any(width % (self.tp * group) for width in widths.values())
+            widths.append(("shared_experts", self.moe.get("shared_d_ff", 0)))
+            widths.append(("experts", 0 if self.native.get("pad") else self.moe["d_ff"]))
+        whole = {name for name, left in self.native.get("wider", {}).items() if left.get("share", 1) == 1}
+        return any(width % (self.tp * group) for name, width in widths if name not in whole)
 
     def violations(self, sequences, tokens, batch):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
         violated = set()
-        cache = sequences * self.kv_bytes(tokens) * (self.tp if self.replicated else 1)
+        cache = sequences * self.kv_bytes(tokens)
         room = (1 - self.spec.get("headroom", 0.0)) * self.y * self.chip["hbm_bytes"]
         if self.weights_bytes() + cache > room * (1 + MET):
             violated.add("hbm")
         if not divisors_hold(self.model, self.tp):
             violated.add("heads")
-        few = self.tp <= self.kv_heads
-        if (self.kv_heads % self.tp if few else self.tp % self.kv_heads) or (
-            batch and batch % (self.ep * (1 if few or self.replicated else self.tp // self.kv_heads))
-        ):
-            violated.add("kv_heads")
-        if not few and self.tp % self.kv_heads and batch and batch % self.ep:
+        parts = 1
+        for heads in self.kv_heads:
+            if heads % self.tp and self.tp % heads:
+                violated.add("kv_heads")
+            elif self.tp > heads and not self.replicated:
+                parts = max(parts, self.tp // heads)
+        if batch and batch % (self.ep * parts):
             violated.add("kv_heads")
         if self.cuts_scales():
             violated.add("blocks")

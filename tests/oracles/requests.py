@@ -74,11 +74,16 @@ class World:
             wide = lay.mla["nope_head_dim"] + lay.mla["rope_head_dim"] + lay.mla["v_head_dim"]
             each = 2 * model["query_heads"] * wide
         windowed = model.get("window_layers", 0)
-        pairs = (model["layers"] - windowed) * met(last) + windowed * met(model.get("window_tokens", last))
+        pairs = (lay.own - windowed) * met(last) + windowed * met(model.get("window_tokens", last))
         total = 2 * lay.active * self.new
+        for other in lay.others:
+            width = other.get("head_dim", 0)
+            both = 2 * other["heads"] * (width + other.get("v_head_dim", width))
+            attended = both * met(other.get("window_tokens", last))
+            total += other["layers"] * (attended + other.get("state_flops", 0) * self.new)
         if lay.sparse:
             index = 2 * lay.sparse["index_heads"] * lay.sparse["index_head_dim"]
-            return total + model["layers"] * (each * met(lay.sparse["tokens"]) + index * met(last))
+            return total + lay.own * (each * met(lay.sparse["tokens"]) + index * met(last))
         return total + each * pairs
 
     def prefill_s(self, lay):

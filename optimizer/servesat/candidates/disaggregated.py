@@ -143,7 +143,9 @@ def _in_smallest_slices(layouts: Layouts) -> Bools:
 def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidates:
     model, workload = spec.model, spec.workload
     prefill_s = prefill_s_of(spec, layouts)
-    prompt_bytes = kv_cache_bytes(model, workload.prompt_tokens or 0, layouts.replica.kv_token_bytes)
+    prompt_bytes = kv_cache_bytes(
+        model, workload.prompt_tokens or 0, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes
+    )
     held = replica_weights_bytes(layouts.replica) + prompt_bytes
     room = (1 - spec.headroom) * layouts.replica_hbm_bytes
     violated = structural_violations(spec, layouts)

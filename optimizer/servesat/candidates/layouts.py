@@ -17,7 +17,7 @@ from servesat.core.plan import Mode
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.quantisation_loss import quality_loss
 from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of, shardings
-from servesat.cost_model.storage import Storage, StoredWeights
+from servesat.cost_model.storage import BYTES_PER_VALUE, Storage, StoredWeights
 from servesat.spec.offers import Offer
 from servesat.spec.spec import Spec
 
@@ -219,6 +219,7 @@ def decode_layouts(spec: Spec) -> Layouts:
             ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
             weights=_stored(storage, dtypes, dtype, tp),
             kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
+            kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
         ),
         serving=decoding(len(place)),
     )

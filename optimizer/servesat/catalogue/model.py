@@ -48,6 +48,40 @@ class SparseAttention(Strict):
     index_head_dim: Count = Field(description="Width of the key that the indexer stores and reads for each token.")
 
 
+class OtherLayers(Strict):
+    """Layers that mix tokens in another way than the model's heads or latent do: with other heads, or a fixed state."""
+
+    layers: Count = Field(description="Layers of this kind.")
+    beside: Flag = Field(
+        default=False, description="They stand beside the attention of as many layers, not in its place."
+    )
+    parameters: Count = Field(description="Parameters of the matrices that mix tokens, in each layer.")
+    heads: Count = Field(description="Heads, which tensor parallelism divides.")
+    kv_heads: CountOrZero = Field(default=0, description="Key and value heads; 0 without a cache.")
+    head_dim: CountOrZero = Field(default=0, description="Width of a head's keys.")
+    v_head_dim: Count | None = Field(default=None, description="Width of a head's values; absent: that of its keys.")
+    window_tokens: Count | None = Field(default=None, description="Sliding window [tokens]; absent: the whole context.")
+    state_bytes: CountOrZero = Field(
+        default=0, description="State of a sequence in each layer, whatever its length; a step reads and writes it."
+    )
+    state_flops: CountOrZero = Field(default=0, description="FLOPs of a token with the state, in each layer.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.kv_heads) != bool(self.head_dim):
+            raise ValueError("kv_heads and head_dim go together")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
+        if not self.kv_heads and (self.window_tokens is not None or self.v_head_dim is not None):
+            raise ValueError("window_tokens and v_head_dim go with kv_heads")
+        return self
+
+    @property
+    def kv_width(self) -> int:
+        """Keys and values of a token in one layer."""
+        return self.kv_heads * (self.head_dim + (self.v_head_dim or self.head_dim))
+
+
 BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
 """Width of one value by dtype, without scales: what `dtypes` compares [bits]."""
 
@@ -122,6 +156,12 @@ class ModelSpec(Sourced):
         default=None, description="Sliding window, or chunk, of the windowed layers [tokens]."
     )
     window_layers: CountOrZero = Field(default=0, description="Layers that attend over the window only.")
+    other_layers: Annotated[tuple[OtherLayers, ...], Field(max_length=100)] = Field(
+        default=(), description="Layers that mix tokens in another way, of a hybrid model."
+    )
+    mlp_layers: CountOrZero | None = Field(
+        default=None, description="Layers with the dense MLP of width d_ff; absent: all that have no experts."
+    )
     moe: Experts | None = Field(default=None, description="Experts, of a mixture-of-experts model.")
     mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
     sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
@@ -140,6 +180,16 @@ class ModelSpec(Sourced):
         description="The round number of parameters that the publisher uses; absent: counted from the shape.",
     )
 
+    @property
+    def attention_layers(self) -> int:
+        """Layers whose attention is that of the model's heads or latent."""
+        return self.layers - sum(other.layers for other in self.other_layers if not other.beside)
+
+    @property
+    def dense_layers(self) -> int:
+        """Layers with the dense MLP."""
+        return self.layers - (self.moe.layers if self.moe else 0) if self.mlp_layers is None else self.mlp_layers
+
     @model_validator(mode="before")
     @classmethod
     def _latent_heads(cls, data: Any) -> Any:
@@ -155,8 +205,11 @@ class ModelSpec(Sourced):
     def _consistent(self) -> Self:
         if self.query_heads % self.kv_heads:
             raise ValueError(f"query_heads = {self.query_heads} is not a multiple of kv_heads = {self.kv_heads}")
-        if self.window_layers > self.layers:
-            raise ValueError(f"window_layers = {self.window_layers} is more than layers = {self.layers}")
+        if self.attention_layers < 0:
+            raise ValueError(f"other_layers: more than layers = {self.layers}")
+        if self.window_layers > self.attention_layers:
+            others = "" if not self.other_layers else " that are not other_layers"
+            raise ValueError(f"window_layers = {self.window_layers} is more than layers = {self.layers}{others}")
         if bool(self.window_layers) != (self.window_tokens is not None):
             raise ValueError("window_tokens and window_layers go together")
         if self.mla is not None:
@@ -191,11 +244,14 @@ class ModelSpec(Sourced):
         with_experts = self.moe.layers if self.moe else 0
         if with_experts > self.layers:
             raise ValueError(f"moe.layers = {with_experts} is more than layers = {self.layers}")
-        if (self.d_ff == 0) != (with_experts == self.layers):
+        if (self.mlp_layers or 0) > self.layers:
+            raise ValueError(f"mlp_layers = {self.mlp_layers} is more than layers = {self.layers}")
+        if (self.d_ff == 0) != (self.dense_layers == 0):
+            no_layer = "no layer has a dense MLP" if self.mlp_layers is not None else "every layer has experts"
             raise ValueError(
                 "d_ff is missing: the layers without experts need it"
                 if self.d_ff == 0
-                else f"d_ff = {self.d_ff}: expected none, because every layer has experts"
+                else f"d_ff = {self.d_ff}: expected none, because {no_layer}"
             )
         if self.moe is not None and self.nominal_parameters is not None:
             matrices = 3 if self.gated_mlp else 2

@@ -55,16 +55,23 @@ def _attention(model: ModelSpec) -> list[Matrix]:
         sizes["index_q"] = queries_from * sparse.index_heads * sparse.index_head_dim
         sizes["index_k"] = d_model * sparse.index_head_dim
         sizes["index_weights"] = d_model * sparse.index_heads
-    return [Matrix(TensorGroup.ATTENTION, name, size, model.layers) for name, size in sizes.items()]
+    of_heads = [
+        Matrix(TensorGroup.ATTENTION, name, size, model.attention_layers)
+        for name, size in sizes.items()
+        if model.attention_layers
+    ]
+    return of_heads + [
+        Matrix(TensorGroup.ATTENTION, "cached" if other.kv_heads else "state", other.parameters, other.layers)
+        for other in model.other_layers
+    ]
 
 
 def _mlps(model: ModelSpec) -> list[Matrix]:
     """D·F for each of gate, up and down, or up and down alone; of experts E · D·F_e and D·F_s, and a router D·E."""
     moe, names = model.moe, ("gate", "up", "down") if model.gated_mlp else ("up", "down")
     found = []
-    dense_layers = model.layers - (moe.layers if moe else 0)
-    if dense_layers:
-        found += [Matrix(TensorGroup.MLP, name, model.d_model * model.d_ff, dense_layers) for name in names]
+    if model.dense_layers:
+        found += [Matrix(TensorGroup.MLP, name, model.d_model * model.d_ff, model.dense_layers) for name in names]
     if moe is not None:
         experts, shared = moe.experts * model.d_model * moe.d_ff, model.d_model * moe.shared_d_ff
         found += [Matrix(TensorGroup.EXPERTS, name, experts, moe.layers) for name in names]

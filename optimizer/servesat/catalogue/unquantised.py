@@ -27,6 +27,10 @@ _ATTENTION = {
     "index_k": ("indexer.wk",),
     "index_weights": ("indexer.weights_proj",),
 }
+_OTHER = {
+    "cached": ("self_attn.o_proj", "mixer.o_proj"),
+    "state": ("linear_attn.out_proj", "mamba.out_proj", "mixer.out_proj", "self_attn.out_proj"),
+}
 _MLP = {
     "gate": ("gate_proj", "gate_up_proj", "w1"),
     "up": ("up_proj", "gate_up_proj", "w3"),
@@ -52,24 +56,24 @@ def shares_left_out(
     kept: dict[TensorGroup, float] = {}
     total: dict[TensorGroup, float] = {}
     for matrix in in_blocks:
-        layers = _layers_of(matrix, model, with_experts)
-        total[matrix.group] = total.get(matrix.group, 0.0) + matrix.parameters * len(layers)
-        for layer in layers:
-            share = left_out.share_of(matrix, layer, model)
-            kept[matrix.group] = kept.get(matrix.group, 0.0) + matrix.parameters * share
+        shares = sum(left_out.share_of(matrix, at, model) for at in _layers_of(matrix, model, with_experts))
+        total[matrix.group] = total.get(matrix.group, 0.0) + matrix.parameters * matrix.layers
+        kept[matrix.group] = kept.get(matrix.group, 0.0) + matrix.parameters * min(shares, matrix.layers)
     return {group: kept[group] / total[group] for group in kept if kept[group]}
 
 
 def _layers_of(matrix: Matrix, model: ModelSpec, with_experts: Collection[int]) -> list[int]:
-    """The layers that have a matrix, by number."""
+    """The layers that have a matrix, by number; all that may where their kinds are mixed."""
     of_experts = set(with_experts)
-    if matrix.group == TensorGroup.ATTENTION:
+    if matrix.group == TensorGroup.ATTENTION or model.mlp_layers is not None:
         return list(range(model.layers))
     return [layer for layer in range(model.layers) if (layer in of_experts) == (matrix.group != TensorGroup.MLP)]
 
 
 def _module_names(matrix: Matrix) -> tuple[str, ...]:
     """What implementations call a matrix within its layer; nothing for a matrix outside the blocks."""
+    if matrix.name in _OTHER:
+        return _OTHER[matrix.name]
     if matrix.group == TensorGroup.ATTENTION:
         return tuple(f"self_attn.{name}" for name in _ATTENTION[matrix.name])
     names = _MLP.get(matrix.name, ())

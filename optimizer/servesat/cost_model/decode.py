@@ -28,6 +28,7 @@ class Replica(Rows):
     tp_bytes_per_s: Array
     weights: StoredWeights
     kv_token_bytes: Array  # KV cache of one token in one layer
+    kv_value_bytes: Array = 0.0  # of one value, in layers of other kinds
     ep: Array = 1.0  # groups of tp chips that the experts are spread over; each has the rest of the model
     ep_bytes_per_s: Array = float("inf")
     kv_copies: Array = 1.0  # copies of the KV cache that the replica holds
@@ -45,7 +46,7 @@ def replica_weights_bytes(replica: Replica) -> Array:
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
     """KV cache of one sequence, in all copies that a replica holds of it [bytes]."""
-    return kv_cache_bytes(model, context_tokens, replica.kv_token_bytes) * replica.kv_copies
+    return kv_cache_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copies)
 
 
 def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
@@ -107,7 +108,9 @@ def decode_step(
     collectives and its FLOPs take `chunk_s`; the weights are loaded once for both.
     """
     tokens = batch + chunk_tokens
-    kv_bytes = batch * kv_read_bytes(model, context_tokens, replica.kv_token_bytes) * replica.kv_copies
+    kv_bytes = batch * kv_read_bytes(
+        model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copies
+    )
     return Step(
         weights_s=weights_load_s(model, replica, tokens),
         flops_s=flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s) + chunk_s,
@@ -119,12 +122,12 @@ def decode_step(
 def layers_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
     """Four collectives of [tokens, D] activations a layer: L · 4 · b_a · tokens · D / (m · W_ici) [s].
 
-    In a layer with experts, two of them are those of the experts, see `experts_ici_s`.
+    Two are around the mixing of tokens, two around the MLP: those of experts, see `experts_ici_s`.
     """
     gather_s = activations_s(tokens / replica.ep, model.d_model, replica.tp_bytes_per_s)
+    dense = COLLECTIVES_PER_LAYER // 2 * (model.layers + model.dense_layers)
     if model.moe is None:
-        return model.layers * COLLECTIVES_PER_LAYER * gather_s
-    dense = COLLECTIVES_PER_LAYER * model.layers - 2 * model.moe.layers
+        return dense * gather_s
     return dense * gather_s + 2 * model.moe.layers * experts_ici_s(model, replica, tokens)
 
 
@@ -155,7 +158,7 @@ def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmu
     tp, group_tokens = replica.tp, tokens / replica.ep
     if model.d_ff:
         matrix = float(model.d_model) * model.d_ff
-        count = mlp_matrices(model) * (model.layers - (model.moe.layers if model.moe else 0))
+        count = mlp_matrices(model) * model.dense_layers
         matmuls.append(
             Matmul(
                 ici_s=activations_s(group_tokens, model.d_model, replica.tp_bytes_per_s),

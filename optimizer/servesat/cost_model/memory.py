@@ -64,23 +64,47 @@ INDEX_SCALE_BYTES = 4 / 128
 """An indexer's key is stored in fp8, with a scale of 4 bytes for 128 values, whatever the cache is stored in."""
 
 
-def kv_cache_bytes(model: ModelSpec, context_tokens: float, token_bytes: Array) -> Array:
+def kv_cache_bytes(
+    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copies: Array = 1.0
+) -> Array:
     """KV cache of one sequence; `token_bytes` is that of one token in one layer (scaling book, part 7) [bytes].
 
     Layers with a window hold min(context, window) tokens, the others the whole context. An indexer has a key of its own
-    for each token, of one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2).
+    for each token, of one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2). Layers of other kinds
+    hold their own keys and values at `value_bytes`, or a state; only the rest may have several `copies`.
     """
     window = min(context_tokens, model.window_tokens or context_tokens)
-    tokens = (model.layers - model.window_layers) * context_tokens + model.window_layers * window
-    return (token_bytes + index_bytes(model)) * tokens
+    tokens = (model.attention_layers - model.window_layers) * context_tokens + model.window_layers * window
+    held = (token_bytes + index_bytes(model)) * tokens * copies
+    return held + _other_cache_bytes(model, context_tokens, value_bytes) + _state_bytes(model)
 
 
-def kv_read_bytes(model: ModelSpec, context_tokens: float, token_bytes: Array) -> Array:
-    """What a step reads of one sequence's KV cache: all of it, or the index and the tokens it selects [bytes]."""
+def kv_read_bytes(
+    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copies: Array = 1.0
+) -> Array:
+    """What a step reads of one sequence's KV cache: all of it, or the index and the tokens it selects [bytes].
+
+    A state is read and written, so that it counts twice.
+    """
     if model.sparse is None:
-        return kv_cache_bytes(model, context_tokens, token_bytes)
+        return kv_cache_bytes(model, context_tokens, token_bytes, value_bytes, copies) + _state_bytes(model)
     selected = min(context_tokens, model.sparse.tokens)
-    return model.layers * (token_bytes * selected + index_bytes(model) * context_tokens)
+    read = model.attention_layers * (token_bytes * selected + index_bytes(model) * context_tokens) * copies
+    return read + _other_cache_bytes(model, context_tokens, value_bytes) + 2 * _state_bytes(model)
+
+
+def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
+    """Keys and values of the layers of other kinds: K · (H + H_v) · b_kv · min(S, window) a layer [bytes]."""
+    values = sum(
+        other.layers * other.kv_width * min(context_tokens, other.window_tokens or context_tokens)
+        for other in model.other_layers
+    )
+    return values * value_bytes
+
+
+def _state_bytes(model: ModelSpec) -> float:
+    """State of one sequence in the layers that have one, whatever its length [bytes]."""
+    return float(sum(other.layers * other.state_bytes for other in model.other_layers))
 
 
 def index_bytes(model: ModelSpec) -> float:

@@ -20,10 +20,10 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
 
     Two matmuls, scores and values, of a multiply and an add each; 2 · N · (H + H_v) where values have another width. A
     token meets all before it, or as many as its layer's window holds, or an indexer selects after it met them all;
-    tokens whose KV cache is there already are met, but meet none themselves.
+    tokens whose KV cache is there already are met, but meet none themselves. Layers of other kinds have their own heads
+    and windows, or `state_flops` a token.
     """
     last = cached_tokens + new_tokens
-    window = float(model.window_tokens or last)
 
     def pairs(tokens: float, reach: float) -> float:
         return min(tokens, reach) ** 2 / 2 + max(tokens - reach, 0.0) * reach
@@ -31,12 +31,21 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
     def met(reach: float) -> float:
         return pairs(last, reach) - pairs(cached_tokens, reach)
 
+    def of_window(tokens: int | None) -> float:
+        return met(last if tokens is None else float(tokens))
+
+    others = 0.0
+    for other in model.other_layers:
+        a_pair = 2.0 * other.heads * (other.head_dim + (other.v_head_dim or other.head_dim))
+        others += other.layers * (a_pair * of_window(other.window_tokens) + other.state_flops * new_tokens)
+
     v_head_dim = model.mla.v_head_dim if model.mla else model.head_dim
-    each = 2.0 * model.query_heads * (model.head_dim + v_head_dim)
+    each, layers = 2.0 * model.query_heads * (model.head_dim + v_head_dim), model.attention_layers
     if model.sparse is not None:
         index = 2.0 * model.sparse.index_heads * model.sparse.index_head_dim
-        return model.layers * (each * met(float(model.sparse.tokens)) + index * met(last))
-    return each * ((model.layers - model.window_layers) * met(last) + model.window_layers * met(window))
+        return others + layers * (each * met(float(model.sparse.tokens)) + index * met(last))
+    windowed = model.window_layers * of_window(model.window_tokens)
+    return others + each * ((layers - model.window_layers) * met(last) + windowed)
 
 
 def prompt_flops_s(model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, mfu: float) -> Array:

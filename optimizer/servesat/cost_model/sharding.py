@@ -50,7 +50,9 @@ def shardings(model: ModelSpec, chip: Chip, topology: str) -> list[Sharding]:
 def split_widths(model: ModelSpec) -> list[int]:
     """What tensor parallelism must divide: the query heads, and the widths of the MLPs and experts."""
     experts = [model.moe.d_ff, model.moe.shared_d_ff] if model.moe else []
-    return [model.query_heads, *(width for width in (model.d_ff, *experts) if width)]
+    heads = [model.query_heads] if model.attention_layers else []
+    heads += [other.heads for other in model.other_layers]
+    return [*heads, *(width for width in (model.d_ff, *experts) if width)]
 
 
 def heads_divide(model: ModelSpec, tp: Ints) -> Bools:
@@ -65,26 +67,38 @@ def scales_divide(storage: Storage, weights: str, tp: Ints) -> Bools:
     What is split along rows must be a multiple of tp · group: the outputs of all heads, and the width of each MLP.
     """
     model, moe, mla = storage.model, storage.model.moe, storage.model.mla
-    widths = {
-        TensorGroup.ATTENTION: model.query_heads * (mla.v_head_dim if mla else model.head_dim),
-        TensorGroup.MLP: model.d_ff,
-        TensorGroup.SHARED_EXPERTS: moe.shared_d_ff if moe else 0,
-        TensorGroup.EXPERTS: moe.d_ff if moe else 0,
-    }
+    heads = [model.query_heads * (mla.v_head_dim if mla else model.head_dim)] if model.attention_layers else []
+    heads += [other.heads * (other.v_head_dim or other.head_dim) for other in model.other_layers]
+    widths = [
+        *((TensorGroup.ATTENTION, width) for width in heads),
+        (TensorGroup.MLP, model.d_ff),
+        (TensorGroup.SHARED_EXPERTS, moe.shared_d_ff if moe else 0),
+        (TensorGroup.EXPERTS, moe.d_ff if moe else 0),
+    ]
     uncut: Bools = np.ones(len(tp), dtype=np.bool_)
-    for group, width in widths.items():
+    for group, width in widths:
         together = storage.scale_group(group, weights)
         if together > 1:
             uncut &= (tp == 1) | (width % (tp * together) == 0)
     return uncut
 
 
+def _kv_heads(model: ModelSpec) -> set[int]:
+    """The numbers of KV heads that the layers of a model have."""
+    of_heads = {model.kv_heads} if model.attention_layers else set()
+    return of_heads | {other.kv_heads for other in model.other_layers if other.kv_heads}
+
+
 def kv_batch_shards(model: ModelSpec, tp: Ints) -> Ints:
     """Ways that tensor parallelism shards the KV cache over the batch: tp / K beyond one KV head a chip, else 1.
 
-    Where tp > K is not a multiple of K no such sharding exists, and it is 1; `kv_heads_split` says so.
+    Where tp > K is not a multiple of K no such sharding exists, and it is 1; `kv_heads_split` says so. Of layers with
+    several K the smallest decides.
     """
-    return np.where((tp > model.kv_heads) & (tp % model.kv_heads == 0), tp // model.kv_heads, 1)
+    shards: Ints = np.ones_like(tp)
+    for heads in _kv_heads(model):
+        shards = np.maximum(shards, np.where((tp > heads) & (tp % heads == 0), tp // heads, 1))
+    return shards
 
 
 def kv_heads_split(model: ModelSpec, tp: Ints, batch: Ints, shards: Ints) -> Bools:
@@ -92,9 +106,9 @@ def kv_heads_split(model: ModelSpec, tp: Ints, batch: Ints, shards: Ints) -> Boo
 
     `shards` are the ways that the batch is split: by tensor parallelism, and over the groups that share experts.
     """
-    few, many = model.kv_heads % np.minimum(tp, model.kv_heads) == 0, tp % model.kv_heads == 0
-    even = np.where(tp <= model.kv_heads, few, many)
-    split: Bools = even & (batch % shards == 0)
+    split: Bools = batch % shards == 0
+    for heads in _kv_heads(model):
+        split = split & np.where(tp <= heads, heads % np.minimum(tp, heads) == 0, tp % heads == 0)
     return split
 
 

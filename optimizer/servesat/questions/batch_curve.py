@@ -84,4 +84,5 @@ def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         ep_bytes_per_s=links.ep_bytes_per_s,
         weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
         kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
+        kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
     )

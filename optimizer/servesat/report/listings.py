@@ -189,6 +189,12 @@ def _kv_bytes_per_token(model: ModelSpec) -> float:
 def _attention(model: ModelSpec) -> str:
     """The kind of attention: `8 KV heads, window 1,024 in 52 of 62 layers`."""
     kind = "latent" if model.mla else f"{model.kv_heads} KV head" + ("s" if model.kv_heads > 1 else "")
+    if model.other_layers:
+        states = sum(other.layers for other in model.other_layers if other.state_bytes)
+        others = [f"{states} layers with a state"] if states else []
+        others += [f"{other.kv_heads} KV heads in {other.layers}" for other in model.other_layers if other.kv_heads]
+        own = [f"{kind} in {model.attention_layers}"] if model.attention_layers else []
+        return ", ".join([*own, *others])
     if model.window_tokens is not None:
         return f"{kind}, window {model.window_tokens:,} in {model.window_layers} of {model.layers} layers"
     return f"{kind}, sparse" if model.sparse else kind

@@ -76,10 +76,20 @@ class CheckedReplica:
     @property
     def batch_multiple(self) -> int:
         """What the batch is a multiple of: ep groups attend apart, and beyond K heads tp / K parts of the batch do."""
-        heads = self.model.kv_heads
-        if self.kv_replicated or self.tp <= heads or self.tp % heads:
+        if self.kv_replicated:
             return self.ep
-        return self.ep * self.tp // heads
+        parts = [self.tp // heads for heads in self._kv_head_counts if self.tp > heads and self.tp % heads == 0]
+        return self.ep * max(parts, default=1)
+
+    @property
+    def _own_layers(self) -> int:
+        """Layers whose attention is not stated as that of other layers."""
+        return self.model.layers - sum(0 if other.beside else other.layers for other in self.model.other_layers)
+
+    @property
+    def _kv_head_counts(self) -> list[int]:
+        own = [self.model.kv_heads] if self._own_layers else []
+        return own + [other.kv_heads for other in self.model.other_layers if other.kv_heads]
 
     # Parameters, each kind of them over all layers.
 
@@ -99,9 +109,18 @@ class CheckedReplica:
 
     @cached_property
     def _dense(self) -> int:
-        moe = self._experts
-        dense_layers = self.model.layers - (0 if moe is None else moe.layers)
-        return dense_layers * self._mlp_matrices * self.model.d_model * self.model.d_ff
+        return self._dense_layers * self._mlp_matrices * self.model.d_model * self.model.d_ff
+
+    @property
+    def _dense_layers(self) -> int:
+        stated, moe = self.model.mlp_layers, self._experts
+        return stated if stated is not None else self.model.layers - (0 if moe is None else moe.layers)
+
+    @cached_property
+    def _mixing(self) -> int:
+        """Parameters of attention, and of what stands in its place or beside it."""
+        others = sum(other.layers * other.parameters for other in self.model.other_layers)
+        return self._own_layers * self._attention_of_a_layer + others
 
     @cached_property
     def _shared(self) -> int:
@@ -117,9 +136,8 @@ class CheckedReplica:
     def _parameters(self) -> float:
         if self.model.nominal_parameters is not None:
             return self.model.nominal_parameters
-        attention = self.model.layers * self._attention_of_a_layer
         tables = self._table if self.model.tied_embeddings else 2 * self._table
-        return float(attention + self._dense + self._shared + self._routers + self._routed + tables)
+        return float(self._mixing + self._dense + self._shared + self._routers + self._routed + tables)
 
     @property
     def _table(self) -> int:
@@ -182,7 +200,7 @@ class CheckedReplica:
     def _table_bytes(self) -> float:
         """Bytes of embedding, head and routers, which stay bf16 unless published otherwise, or counted by the book."""
         if self.model.nominal_parameters is not None:
-            within = self.model.layers * self._attention_of_a_layer + self._dense + self._shared + self._routed
+            within = self._mixing + self._dense + self._shared + self._routed
             return (self.model.nominal_parameters - within) * self._quantised_bits / 8
         quantised = set() if self._checkpoint is None else {str(name) for name in self._checkpoint.tables}
         names = ["embedding"] if self.model.tied_embeddings else ["embedding", "head"]
@@ -209,7 +227,7 @@ class CheckedReplica:
     @cached_property
     def _other_bytes(self) -> float:
         """Each group of chips that shares experts with others has all other weights once."""
-        attention = self._in_block_bytes(self.model.layers * self._attention_of_a_layer, TensorGroup.ATTENTION)
+        attention = self._in_block_bytes(self._mixing, TensorGroup.ATTENTION)
         return self.ep * (attention + self._dense_bytes + self._shared_bytes + self._table_bytes)
 
     @cached_property
@@ -254,20 +272,35 @@ class CheckedReplica:
         """KV cache of one sequence, before any copies [bytes]."""
         model = self.model
         within_window = tokens if model.window_tokens is None else min(tokens, model.window_tokens)
-        full_layers = model.layers - model.window_layers
+        full_layers = self._own_layers - model.window_layers
         held = full_layers * tokens + model.window_layers * within_window
-        return (self._token_bytes + self._index_bytes) * held
+        return (self._token_bytes + self._index_bytes) * held + self._other_cache(tokens) + self._states
 
     def held_kv_bytes(self, tokens: float) -> float:
         """KV cache of one sequence in all its copies [bytes]."""
-        return self._kv_copies * self.sequence_bytes(tokens)
+        apart = self._other_cache(tokens) + self._states
+        return self._kv_copies * (self.sequence_bytes(tokens) - apart) + apart
+
+    def _other_cache(self, tokens: float) -> float:
+        """Keys and values of the layers that are stated apart [bytes]."""
+        total = 0.0
+        for other in self.model.other_layers:
+            kept = tokens if other.window_tokens is None else min(tokens, other.window_tokens)
+            a_head = other.head_dim + (other.head_dim if other.v_head_dim is None else other.v_head_dim)
+            total += other.layers * other.kv_heads * a_head * kept
+        return total * _stored_bits(self.kv_cache) / 8
+
+    @property
+    def _states(self) -> float:
+        """What recurrent layers keep of a sequence, however long it is [bytes]."""
+        return float(sum(other.layers * other.state_bytes for other in self.model.other_layers))
 
     def _read_kv_bytes(self, tokens: float) -> float:
         sparse = self.model.sparse
         if sparse is None:
-            return self.held_kv_bytes(tokens)
+            return self.held_kv_bytes(tokens) + self._states  # which are written, too
         of_a_layer = self._token_bytes * min(tokens, sparse.tokens) + self._index_bytes * tokens
-        return self._kv_copies * self.model.layers * of_a_layer
+        return self._kv_copies * self._own_layers * of_a_layer + self._other_cache(tokens) + 2 * self._states
 
     # Seconds.
 
@@ -314,12 +347,19 @@ class CheckedReplica:
         """Two FLOPs a value of every query and key, and of every score and value, for the tokens from first to last."""
         model, mla, sparse = self.model, self.model.mla, self.model.sparse
         a_pair = 2 * model.query_heads * (model.head_dim + (model.head_dim if mla is None else mla.v_head_dim))
+        apart = 0.0
+        for other in model.other_layers:
+            values = other.head_dim if other.v_head_dim is None else other.v_head_dim
+            reach = inf if other.window_tokens is None else other.window_tokens
+            pairs = 2 * other.heads * (other.head_dim + values) * _met(first, last, reach)
+            apart += other.layers * (pairs + other.state_flops * (last - first))
         if sparse is not None:
             index = 2 * sparse.index_heads * sparse.index_head_dim
-            return model.layers * (a_pair * _met(first, last, sparse.tokens) + index * _met(first, last, inf))
+            a_layer = a_pair * _met(first, last, sparse.tokens) + index * _met(first, last, inf)
+            return apart + self._own_layers * a_layer
         window = inf if model.window_tokens is None else model.window_tokens
-        full, windowed = model.layers - model.window_layers, model.window_layers
-        return a_pair * (full * _met(first, last, inf) + windowed * _met(first, last, window))
+        full, windowed = self._own_layers - model.window_layers, model.window_layers
+        return apart + a_pair * (full * _met(first, last, inf) + windowed * _met(first, last, window))
 
     # Interconnect.
 
@@ -366,7 +406,7 @@ class CheckedReplica:
         """Two collectives around the attention and two around the MLP of each layer [s]."""
         layers, own = self.model.layers, tokens / self.ep
         sparse_layers = 0 if self._experts is None else self._experts.layers
-        around_attention, around_mlp = 2 * layers * self._gather_s(own), 2 * (layers - sparse_layers)
+        around_attention, around_mlp = 2 * layers * self._gather_s(own), 2 * self._dense_layers
         return around_attention + around_mlp * self._gather_s(own) + 2 * sparse_layers * self._experts_ici_s(tokens)
 
     def matmuls(self, tokens: float) -> list[tuple[float, float]]:
@@ -393,7 +433,8 @@ class CheckedReplica:
     def divides_heads(self) -> bool:
         """Whether tensor parallelism divides the query heads, and the widths of the MLPs and experts."""
         moe = self._experts
-        widths = [self.model.query_heads, self.model.d_ff]
+        widths = [self.model.query_heads] if self._own_layers else []
+        widths += [self.model.d_ff, *(other.heads for other in self.model.other_layers)]
         widths += [] if moe is None else [moe.d_ff, moe.shared_d_ff]
         return not any(width % self.tp for width in widths)
 
@@ -402,10 +443,15 @@ class CheckedReplica:
         """Whether a chip's part of some matrix ends within weights that share a scale."""
         model, moe, mla = self.model, self._experts, self.model.mla
         head_width = model.head_dim if mla is None else mla.v_head_dim
-        parts = {"attention": model.query_heads * head_width, "mlp": model.d_ff}
+        parts = [("mlp", model.d_ff)]
+        parts += [("attention", model.query_heads * head_width)] if self._own_layers else []
+        for other in model.other_layers:
+            parts.append(("attention", other.heads * (other.v_head_dim or other.head_dim)))
         if moe is not None:
-            parts |= {"shared_experts": moe.shared_d_ff, "experts": moe.d_ff}
-        return self.tp > 1 and any(width % (self.tp * self._sharing(name)) for name, width in parts.items())
+            parts += [("shared_experts", moe.shared_d_ff), ("experts", moe.d_ff)]
+        return self.tp > 1 and any(
+            width % (self.tp * share) for name, width in parts if (share := self._sharing(name)) > 1
+        )
 
     def _sharing(self, group: str) -> int:
         """Weights of a row that share a scale; 1 where a row may be cut anywhere, or what is cut is padded."""
@@ -423,8 +469,7 @@ class CheckedReplica:
     @property
     def splits_kv_heads(self) -> bool:
         """Whether each chip has as many KV heads as the others, or each head as many chips."""
-        heads = self.model.kv_heads
-        return heads % self.tp == 0 or self.tp % heads == 0
+        return all(heads % self.tp == 0 or self.tp % heads == 0 for heads in self._kv_head_counts)
 
 
 def _stored_bits(dtype: str) -> float:
