@@ -77,7 +77,7 @@ def test_a_model_has_the_parameters_that_its_publisher_says(model_id: str) -> No
 
 def test_the_catalogue_holds_what_a_user_expects() -> None:
     assert len(model_ids()) >= 45
-    assert len(chip_ids()) >= 25
+    assert len(chip_ids()) >= 40
     assert set(PUBLISHED) == set(model_ids())
 
 
@@ -93,6 +93,29 @@ def test_a_chip_is_sourced_dated_and_plausible(chip_id: str) -> None:
     assert all(5e13 <= peak <= 2e16 for peak in chip.flop_per_s.by_dtype().values())
     assert all(1e9 <= axis.bytes_per_s <= 2e12 for axis in chip.axes)
     assert max(map(chips_in, chip.topologies)) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("chip_id", "measured_gb"),
+    [
+        ("h100-sxm", 85.0296),  # init_total_memory in vLLM's logs: llm-d-planner
+        ("mi300x", 206.137),  # vllm-project/vllm, issue 53961
+        ("a100-80gb", 85.1477),  # ollama/ollama, issue 8930
+        ("gaudi2", 101.597),  # HabanaAI/vllm-fork, issue 809
+        ("tpu-v5e", 16.9114),  # vllm-project/tpu-inference, issue 3126
+    ],
+)
+def test_a_chip_has_the_memory_that_engines_measured(chip_id: str, measured_gb: float) -> None:
+    usable = load_chip(chip_id).usable_hbm_bytes
+    assert usable == pytest.approx(measured_gb * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize("chip_id", chip_ids())
+def test_the_usable_memory_is_close_to_the_makers_figure(chip_id: str) -> None:
+    """A GiB has 1.074 GB; ECC in GDDR memory takes a sixteenth."""
+    chip = load_chip(chip_id)
+    if chip.usable_hbm_bytes is not None:
+        assert 0.9 <= chip.usable_hbm_bytes / chip.hbm_bytes <= 1.08
 
 
 @pytest.mark.parametrize("book_id", price_book_ids())
