@@ -68,6 +68,8 @@ def with_other_layers(model):
     def joined(others, mlp_layers):
         apart = sum(one["layers"] for one in others if "beside" not in one)
         model_ = {**model, "other_layers": others} if apart <= room else model
+        if "sparse" in model_ and apart == model_["layers"]:  # its layer with an indexer is among the others
+            model_ = model
         return {**model_, "mlp_layers": mlp_layers} if mlp_layers and "d_ff" in model else model_
 
     some_mlps = st.sampled_from(sorted({1, model["layers"]})) if "moe" in model else st.none()
@@ -105,7 +107,12 @@ def with_latent(model):
         optional={"q_lora_rank": st.sampled_from([128, 1536])},
     )
     sparse = st.fixed_dictionaries(
-        {"tokens": st.sampled_from([64, 2048]), "index_heads": st.just(8), "index_head_dim": st.sampled_from([32, 128])}
+        {
+            "tokens": st.sampled_from([64, 2048]),
+            "index_heads": st.just(8),
+            "index_head_dim": st.sampled_from([32, 128]),
+        },
+        optional={"layers": st.just(1)},
     )
 
     def joined(mla, sparse):

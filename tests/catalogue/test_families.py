@@ -12,27 +12,22 @@ import pytest
 
 from servesat.catalogue.families import FAMILIES, WRAPPERS
 from servesat.catalogue.load import load_model
-from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.template import model_template
-from servesat.cost_model.memory import counted_parameters, kv_cache_bytes
+from servesat.cost_model.memory import counted_parameters
 from servesat.cost_model.storage import Storage
 from tests.catalogue.configs import read
 
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "published/families.csv").read_text().splitlines()))
 
 
-def token_bytes(model: ModelSpec, held: int) -> float:
-    """What the next token adds to a cache of so many tokens."""
-    each = Storage(model).kv_token_bytes("bf16")
-    return float(kv_cache_bytes(model, held + 1, each) - kv_cache_bytes(model, held, each))
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["model"])
 def test_a_model_has_its_published_size(tmp_path: Path, row: dict[str, str]) -> None:
     model = read(tmp_path, json.loads(row["config"]))
     assert counted_parameters(model) == pytest.approx(float(row["parameters"]), rel=5e-4)
+    state, one, two = (Storage(model).kv_cache_bytes("bf16", tokens) for tokens in (0, 1, 2))
     within_every_window = float(row["kv_bytes_per_token"]) + float(row["window_kv_bytes_per_token"] or 0)
-    assert token_bytes(model, 1) == within_every_window
+    assert one - state == two - one == within_every_window
+    assert state == float(row["state_bytes"] or 0)
 
 
 def test_every_wrapper_names_types_that_are_known() -> None:

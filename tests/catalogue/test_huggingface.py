@@ -144,7 +144,13 @@ def test_a_configuration_may_be_large_and_hold_infinity(tmp_path: Path) -> None:
 
 def test_what_stands_beside_the_text_model_is_counted_apart(tmp_path: Path) -> None:
     """Gemma 3 states 417M for its encoder; DeepSeek-V3 some 14B for its prediction layer with the tables it shares."""
-    siglip = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "patch_size": 14}
+    siglip = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "patch_size": 14,
+    }
     text = small("gemma3_text", sliding_window=8)
     seeing = read(tmp_path, {"model_type": "gemma3", "text_config": text, "vision_config": siglip})
     assert seeing.vision_parameters == pytest.approx(417e6, rel=0.02)

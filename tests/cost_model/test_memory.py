@@ -110,6 +110,17 @@ def test_sparse_attention_holds_every_token_and_reads_those_that_it_selects() ->
     assert kv_read_bytes(model, 1000, 656) == kv_cache_bytes(model, 1000, 656)
 
 
+def test_layers_without_an_indexer_share_the_selection_and_store_no_key() -> None:
+    every = load_model("deepseek-v3.2")
+    some = (
+        every.model_copy(update={"sparse": every.sparse.model_copy(update={"layers": 11})}) if every.sparse else every
+    )
+    assert kv_cache_bytes(some, 10_000, 656) == 10_000 * (61 * 656 + 11 * 132)
+    assert kv_read_bytes(some, 10_000, 656) == 61 * 2048 * 656 + 11 * 10_000 * 132
+    indexer = 1536 * 64 * 128 + 7168 * (128 + 64)
+    assert counted_parameters(every) - counted_parameters(some) == 50 * indexer
+
+
 @pytest.mark.parametrize(
     ("model", "active", "tolerance"),
     [

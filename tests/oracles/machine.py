@@ -44,6 +44,7 @@ class Machine:
         self.others, self.own = self.model.get("other_layers", []), own_layers(self.model)
         self.kv_heads = [other["kv_heads"] for other in self.others if other.get("kv_heads")]
         self.kv_heads += [1 if self.mla else self.model["kv_heads"]] if self.own else []
+        self.indexed = self.sparse.get("layers", self.own) if self.sparse else 0
         self.states = sum(other["layers"] * other.get("state_bytes", 0) for other in self.others)
         native = self.model.get("native") or {}
         self.native = native if native.get("dtype") == self.weights else {}
@@ -75,7 +76,7 @@ class Machine:
         dense = self.dense = model.get("mlp_layers", model["layers"] - self.with_experts)
         others = sum(other["layers"] * other["parameters"] for other in self.others)
         counts = {
-            "attention": self.own * self._attention() + others,
+            "attention": self.own * self._attention() + self.indexed * self._indexer() + others,
             "mlp": dense * matrices * d_model * model.get("d_ff", 0),
             "embedding": d_model * model["vocab_size"],
             "head": 0 if model.get("tied_embeddings", False) else d_model * model["vocab_size"],
@@ -110,10 +111,14 @@ class Machine:
             total += rank * heads * (nope + value) + heads * value * d_model
         else:
             total = 2 * d_model * model["head_dim"] * (heads + model["kv_heads"])
-        if self.sparse:
-            width, count = self.sparse["index_head_dim"], self.sparse["index_heads"]
-            total += source * count * width + d_model * width + d_model * count
         return total
+
+    def _indexer(self):
+        if not self.sparse:
+            return 0
+        source = (self.mla and self.mla.get("q_lora_rank")) or self.model["d_model"]
+        width, count = self.sparse["index_head_dim"], self.sparse["index_heads"]
+        return source * count * width + self.model["d_model"] * (width + count)
 
     def touched(self, tokens):
         """The share of the experts that some token visits."""
@@ -151,7 +156,7 @@ class Machine:
         windowed = self.model.get("window_layers", 0)
         held = (self.own - windowed) * self._layer_bytes(tokens)
         held += windowed * self._layer_bytes(min(tokens, self.model.get("window_tokens", tokens)))
-        held += self.own * self._index_bytes(tokens) if self.sparse else 0
+        held += self.indexed * self._index_bytes(tokens) if self.sparse else 0
         return held * (self.tp if self.replicated else 1) + self._apart(tokens)
 
     def _apart(self, tokens):
@@ -169,7 +174,9 @@ class Machine:
         read = self.kv_bytes(tokens) + self.states  # which are written back
         if self.sparse:
             selected = self._layer_bytes(min(tokens, self.sparse["tokens"]))
-            read = self.own * (selected + self._index_bytes(tokens)) * (self.tp if self.replicated else 1)
+            read = (self.own * selected + self.indexed * self._index_bytes(tokens)) * (
+                self.tp if self.replicated else 1
+            )
             read += self._apart(tokens) + self.states
         return batch * read / (self.y * self.hbm)
 

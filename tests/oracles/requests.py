@@ -83,7 +83,7 @@ class World:
             total += other["layers"] * (attended + other.get("state_flops", 0) * self.new)
         if lay.sparse:
             index = 2 * lay.sparse["index_heads"] * lay.sparse["index_head_dim"]
-            return total + lay.own * (each * met(lay.sparse["tokens"]) + index * met(last))
+            return total + lay.own * each * met(lay.sparse["tokens"]) + lay.indexed * index * met(last)
         return total + each * pairs
 
     def prefill_s(self, lay):

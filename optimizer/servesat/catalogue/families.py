@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from servesat.catalogue import hybrids
 from servesat.catalogue.config_json import ConfigJson
 
 WhichLayers = Callable[[ConfigJson, int], Collection[int]]
@@ -26,6 +27,11 @@ def _experts_by_step(config: ConfigJson, layers: int) -> Collection[int]:
     """Qwen: every decoder_sparse_step-th layer, except mlp_only_layers."""
     step = config.count("decoder_sparse_step")
     return set(range(step - 1, layers, step)) - config.layer_numbers("mlp_only_layers", layers)
+
+
+def _experts_but_listed(config: ConfigJson, layers: int) -> Collection[int]:
+    """Qwen 3.5: every layer, except mlp_only_layers."""
+    return set(range(layers)) - config.layer_numbers("mlp_only_layers", layers)
 
 
 def _experts_interleaved(config: ConfigJson, layers: int) -> Collection[int]:
@@ -150,6 +156,7 @@ class Family:
     defaults: Mapping[str, int] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)  # usual name of a field, and the one of this type
     derived: Callable[[ConfigJson], Mapping[str, Any]] | None = None  # usual fields that follow from those of this type
+    hybrid: Callable[[ConfigJson, dict[str, Any]], dict[str, Any]] | None = None  # fields of a model that mixes layers
 
     def with_usual_fields(self, config: ConfigJson) -> ConfigJson:
         """The fields under their usual names, those that are derived and the defaults of the type among them."""
@@ -199,10 +206,35 @@ _HUNYUAN = Family(
 )
 _BAILING = Family(required=(*_HEADS, "num_shared_experts"), experts=_experts_after_first, shared="num_shared_experts")
 
+_NEXT = Family(required=_HEADS, experts=_experts_by_step, shared=_SHARED_D_FF, hybrid=hybrids.gated_delta)
+_KIMI_LINEAR = replace(
+    _DEEPSEEK,
+    required=("q_lora_rank", "num_shared_experts"),
+    shared="num_shared_experts",
+    renamed={"num_experts_per_tok": "num_experts_per_token", "max_position_embeddings": "model_max_length"},
+    hybrid=hybrids.kimi_linear,
+)
+_GRANITE_HYBRID = Family(
+    required=_KV,
+    experts=_every,
+    expert_d_ff="intermediate_size",
+    shared="shared_intermediate_size",
+    hybrid=hybrids.granite_hybrid,
+)
+
+_STEP_FLASH = Family(
+    required=(*_HEADS, "sliding_window", "n_shared_experts"),
+    experts=_experts_after_first,
+    shared="n_shared_experts",
+    window=_window_listed,
+    hybrid=hybrids.step3_flash,
+)
+
 FAMILIES = {
     "apertus": Family(required=_KV, gated_mlp=False),
     "arcee": Family(required=_KV, gated_mlp=False),
     "baichuan": _LLAMA,
+    "bailing_hybrid": replace(_KIMI_LINEAR, hybrid=hybrids.bailing_hybrid),
     "bailing_moe": _BAILING,
     "bailing_moe_v2": _BAILING,
     "bloom": replace(_GPT, tied_embeddings=True),
@@ -257,12 +289,19 @@ FAMILIES = {
         },
         derived=_of_falcon,
     ),
+    "falcon_h1": Family(required=_HEADS, hybrid=hybrids.falcon_h1),
     "gemma": replace(_GEMMA, required=_HEADS),
     "gemma2": replace(_GEMMA, window=_window_alternating),
     "gemma3_text": replace(
         _GEMMA,
         window=partial(_window_but_nth, nth=6, field="sliding_window_pattern"),
         defaults={"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    ),
+    "gemma4_text": Family(
+        required=(*_HEADS, "sliding_window", "global_head_dim"),
+        tied_embeddings=True,
+        window=_window_listed,
+        hybrid=hybrids.gemma4,
     ),
     "glm": _GQA,
     "glm4": _GQA,
@@ -277,6 +316,7 @@ FAMILIES = {
     "gptj": _GPT,
     "granite": _GQA,
     "granitemoe": replace(_MIXTRAL, window=None),
+    "granitemoehybrid": _GRANITE_HYBRID,
     "grok-1": replace(_MIXTRAL, required=_HEADS, tied_embeddings=True, window=None),
     "hunyuan": _HUNYUAN,
     "hunyuan_v1_dense": replace(_GQA, tied_embeddings=True),
@@ -284,7 +324,9 @@ FAMILIES = {
     "internlm": _LLAMA,
     "internlm2": _GQA,
     "internlm3": _GQA,
+    "jamba": Family(required=_KV, experts=hybrids.jamba_experts, expert_d_ff="intermediate_size", hybrid=hybrids.jamba),
     "kimi_k2": _DEEPSEEK,
+    "kimi_linear": _KIMI_LINEAR,
     "llama": _LLAMA,
     "llama4_text": Family(
         required=(*_HEADS, "attention_chunk_size"),
@@ -295,14 +337,47 @@ FAMILIES = {
         window=_window_rotary,
         window_tokens="attention_chunk_size",
     ),
+    "longcat_flash": Family(
+        latent=True,
+        required=("q_lora_rank", "zero_expert_num"),
+        experts=_every,
+        renamed={"num_experts_per_tok": "moe_topk", "moe_intermediate_size": "expert_ffn_hidden_size"},
+        derived=lambda config: {"num_hidden_layers": 2 * config.count("num_layers")},
+        hybrid=hybrids.longcat,
+    ),
+    "mamba2": Family(
+        defaults={"num_key_value_heads": 1, "intermediate_size": 1},
+        renamed={"num_attention_heads": "num_heads"},
+        hybrid=hybrids.mamba_2,
+    ),
     "mimo": _QWEN3,
+    "mimo_v2_flash": Family(
+        required=(*_HEADS, "v_head_dim", "sliding_window", "n_shared_experts"),
+        experts=hybrids.experts_listed,
+        shared="n_shared_experts",
+        hybrid=hybrids.mimo_v2,
+    ),
+    "minimax_m1": replace(
+        _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
+    ),
     "minimax_m2": replace(_MIXTRAL, required=_HEADS, window=None),
+    "minimax_text_01": replace(
+        _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
+    ),
     "ministral": _MISTRAL,
     "ministral3": _MISTRAL,
     "mistral": _MISTRAL,
     "mixtral": _MIXTRAL,
     "mpt": Family(gated_mlp=False, tied_embeddings=True, renamed=_D_MODEL_NAMES, derived=_of_mpt),
     "nemotron": Family(required=_KV, gated_mlp=False),
+    "nemotron_h": Family(
+        required=_HEADS,
+        gated_mlp=False,
+        experts=hybrids.nemotron_experts,
+        shared="n_shared_experts",
+        derived=hybrids.nemotron_blocks,
+        hybrid=hybrids.nemotron_h,
+    ),
     "olmo": _LLAMA,
     "olmo2": _GQA,
     "olmo3": Family(required=(*_KV, "sliding_window"), window=_ONE_IN_FOUR),
@@ -317,13 +392,25 @@ FAMILIES = {
     "qwen2_moe": replace(_QWEN_MOE, required=(*_KV, _SHARED_D_FF), shared=_SHARED_D_FF),
     "qwen2_vl_text": _QWEN,
     "qwen3": _QWEN3,
+    "qwen3_5_moe_text": replace(_NEXT, required=(*_HEADS, _SHARED_D_FF), experts=_experts_but_listed),
+    "qwen3_5_text": Family(required=_HEADS, hybrid=hybrids.gated_delta),
     "qwen3_moe": _QWEN_MOE,
+    "qwen3_next": replace(_NEXT, required=(*_HEADS, _SHARED_D_FF)),
     "qwen3_vl_moe_text": _QWEN_MOE,
     "qwen3_vl_text": _QWEN3,
     "seed_oss": Family(required=_HEADS),
     "smollm3": replace(_QWEN, tied_embeddings=True),
     "stablelm": _GQA,
     "starcoder2": Family(required=(*_KV, "sliding_window"), gated_mlp=False, tied_embeddings=True, window=_every),
+    "step3_text": Family(
+        required=(*_HEADS, "share_expert_dim", "share_q_dim"),
+        experts=_experts_after_first,
+        shared="share_expert_dim",
+        renamed={"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_top_k"},
+        hybrid=hybrids.step3,
+    ),
+    "step3p5": _STEP_FLASH,
+    "step3p7": _STEP_FLASH,
 }
 """What is read of each `model_type`."""
 
@@ -332,6 +419,7 @@ _ANY: tuple[str, ...] = ()
 WRAPPERS: dict[str, tuple[str, ...]] = {
     "aya_vision": ("cohere2",),
     "gemma3": ("gemma3_text",),
+    "gemma4": ("gemma4_text",),
     "glm4v": ("glm4v_text",),
     "glm4v_moe": ("glm4v_moe_text",),
     "internvl": _ANY,
@@ -345,8 +433,11 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
     "pixtral": ("mistral",),
     "qwen2_5_vl": ("qwen2_5_vl_text",),
     "qwen2_vl": ("qwen2_vl_text",),
+    "qwen3_5": ("qwen3_5_text",),
+    "qwen3_5_moe": ("qwen3_5_moe_text",),
     "qwen3_vl": ("qwen3_vl_text",),
     "qwen3_vl_moe": ("qwen3_vl_moe_text",),
+    "step3_vl": ("step3_text",),
     "voxtral": ("llama",),
 }
 """Which text models may stand in the `text_config` of each type; the first is its default, and none named is any."""

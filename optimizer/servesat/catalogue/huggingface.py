@@ -1,6 +1,5 @@
 """Hugging Face `config.json` files, read as the shape of a model."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -28,6 +27,9 @@ _LATENT = {
 }
 _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
+
+_ENCODERS = {"clip_vision_model": 2, "llama4_vision_model": 2, "pixtral": 3, "siglip_vision_model": 2}
+"""Vision encoders by type, and the matrices of their MLPs."""
 
 _COUNTS_SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 """Fields with the number of shared experts, rather than their width."""
@@ -60,6 +62,8 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     fields |= _mlp(opened, family, fields["layers"], len(with_experts))
     fields |= _window(opened, family, fields["layers"])
     fields |= _longest_context(opened)
+    if family.hybrid is not None:
+        fields |= family.hybrid(opened, fields)
     shape = validate(ModelSpec, fields, where=where, error=CatalogueError)
     return fields | _apart(opened, shape) | native_weights(opened, shape, with_experts)
 
@@ -116,16 +120,19 @@ def _heads(config: ConfigJson) -> dict[str, Any]:
 
 
 def _latent(config: ConfigJson, family: Family) -> dict[str, Any]:
-    """Latent attention, and the indexer of sparse attention, which must not be shared between layers."""
+    """Latent attention, and the indexer of sparse attention; a layer may share the selection of the one before."""
     mla = {name: config.count(source) for name, source in _LATENT.items()}
     if config.get("q_lora_rank") is not None:
         mla["q_lora_rank"] = config.count("q_lora_rank")
     if not family.sparse:
         return {"mla": mla}
-    indexers = f"{config.get('index_topk_pattern')} {config.get('indexer_types')}"
-    if config.get("index_topk_freq") not in (None, 1) or re.search("S|shared", indexers):
-        raise config.fault("index_topk_freq, index_topk_pattern or indexer_types: a shared indexer is not supported")
-    return {"mla": mla, "sparse": {name: config.count(source) for name, source in _SPARSE.items()}}
+    if config.get("index_topk_freq") not in (None, 1) or config.get("index_topk_pattern") is not None:
+        raise config.fault("index_topk_freq or index_topk_pattern: an indexer for some layers is read of indexer_types")
+    sparse = {name: config.count(source) for name, source in _SPARSE.items()}
+    if config.get("indexer_types") is not None:
+        kinds = config.entry_per_layer("indexer_types", config.count("num_hidden_layers"), ("full", "shared"))
+        sparse |= {"layers": kinds.count("full")} if "shared" in kinds else {}
+    return {"mla": mla, "sparse": sparse}
 
 
 def _layers_with_experts(config: ConfigJson, family: Family, layers: int) -> Collection[int]:
@@ -175,16 +182,18 @@ def _window(config: ConfigJson, family: Family, layers: int) -> dict[str, Any]:
 
 
 def _apart(config: ConfigJson, shape: ModelSpec) -> dict[str, Any]:
-    """Parameters beside the text model: of a vision encoder whose shape is given, and of multi-token prediction.
+    """Parameters beside the text model: of a vision encoder of a known kind, and of multi-token prediction.
 
-    An encoder has 4·D² + 2·D·F a layer, a patch embedding of 3·p²·D, and a projector D·D_text. A prediction layer is a
-    last layer of the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3, section 2.2).
+    An encoder has 4·D² + 2·D·F a layer, or 3·D·F if its MLPs are gated, a patch embedding of 3·p²·D, and a projector
+    D·D_text. A prediction layer is a last layer of the model, and a projection 2·D·D of a token and its hidden state
+    (DeepSeek-V3, section 2.2).
     """
     found = {}
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
-    if all(config.get(f"vision_config.{name}") is not None for name in names):
+    matrices_of_mlp = _ENCODERS.get(str(config.get("vision_config.model_type")))
+    if matrices_of_mlp and all(config.get(f"vision_config.{name}") is not None for name in names):
         width, inner, layers, patch = (config.count(f"vision_config.{name}") for name in names)
-        encoder = layers * (4 * width**2 + 2 * width * inner) + 3 * patch**2 * width
+        encoder = layers * (4 * width**2 + matrices_of_mlp * width * inner) + 3 * patch**2 * width
         found["vision_parameters"] = encoder + width * shape.d_model
     if config.get("num_nextn_predict_layers"):
         outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}

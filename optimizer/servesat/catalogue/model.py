@@ -46,6 +46,9 @@ class SparseAttention(Strict):
     tokens: Count = Field(description="Tokens attended to, of those in the cache.")
     index_heads: Count = Field(description="Heads of the indexer.")
     index_head_dim: Count = Field(description="Width of the key that the indexer stores and reads for each token.")
+    layers: Count | None = Field(
+        default=None, description="Layers with an indexer, whose selection the others share; absent: all."
+    )
 
 
 class OtherLayers(Strict):
@@ -186,6 +189,11 @@ class ModelSpec(Sourced):
         return self.layers - sum(other.layers for other in self.other_layers if not other.beside)
 
     @property
+    def index_layers(self) -> int:
+        """Layers with an indexer of their own."""
+        return 0 if self.sparse is None else self.sparse.layers or self.attention_layers
+
+    @property
     def dense_layers(self) -> int:
         """Layers with the dense MLP."""
         return self.layers - (self.moe.layers if self.moe else 0) if self.mlp_layers is None else self.mlp_layers
@@ -220,6 +228,10 @@ class ModelSpec(Sourced):
                 )
         if self.sparse is not None and self.window_layers:
             raise ValueError("sparse: expected no window_layers with it")
+        if self.index_layers > self.attention_layers:
+            raise ValueError(
+                f"sparse.layers = {self.index_layers} is more than the {self.attention_layers} with attention"
+            )
         self._check_experts()
         self._check_wider_weights()
         return self

@@ -56,7 +56,12 @@ def _attention(model: ModelSpec) -> list[Matrix]:
         sizes["index_k"] = d_model * sparse.index_head_dim
         sizes["index_weights"] = d_model * sparse.index_heads
     of_heads = [
-        Matrix(TensorGroup.ATTENTION, name, size, model.attention_layers)
+        Matrix(
+            TensorGroup.ATTENTION,
+            name,
+            size,
+            model.index_layers if name.startswith("index") else model.attention_layers,
+        )
         for name, size in sizes.items()
         if model.attention_layers
     ]

@@ -75,7 +75,7 @@ def kv_cache_bytes(
     """
     window = min(context_tokens, model.window_tokens or context_tokens)
     tokens = (model.attention_layers - model.window_layers) * context_tokens + model.window_layers * window
-    held = (token_bytes + index_bytes(model)) * tokens * copies
+    held = (token_bytes * tokens + model.index_layers * index_bytes(model) * context_tokens) * copies
     return held + _other_cache_bytes(model, context_tokens, value_bytes) + _state_bytes(model)
 
 
@@ -89,7 +89,8 @@ def kv_read_bytes(
     if model.sparse is None:
         return kv_cache_bytes(model, context_tokens, token_bytes, value_bytes, copies) + _state_bytes(model)
     selected = min(context_tokens, model.sparse.tokens)
-    read = model.attention_layers * (token_bytes * selected + index_bytes(model) * context_tokens) * copies
+    index = model.index_layers * index_bytes(model) * context_tokens
+    read = (model.attention_layers * token_bytes * selected + index) * copies
     return read + _other_cache_bytes(model, context_tokens, value_bytes) + 2 * _state_bytes(model)
 
 

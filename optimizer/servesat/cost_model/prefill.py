@@ -43,7 +43,7 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
     each, layers = 2.0 * model.query_heads * (model.head_dim + v_head_dim), model.attention_layers
     if model.sparse is not None:
         index = 2.0 * model.sparse.index_heads * model.sparse.index_head_dim
-        return others + layers * (each * met(float(model.sparse.tokens)) + index * met(last))
+        return others + layers * each * met(float(model.sparse.tokens)) + model.index_layers * index * met(last)
     windowed = model.window_layers * of_window(model.window_tokens)
     return others + each * ((layers - model.window_layers) * met(last) + windowed)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from servesat.catalogue.model import BITS, ModelSpec, NativeWeights, TensorGroup
 from servesat.core.arrays import Array, Rows
-from servesat.cost_model.memory import counted_parameters, parameters, parameters_by_group
+from servesat.cost_model.memory import counted_parameters, kv_cache_bytes, parameters, parameters_by_group
 
 BYTES_PER_VALUE = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
 """Storage of one value by dtype [bytes].
@@ -115,6 +115,11 @@ class Storage:
         if self.model.sparse is not None and kv_cache == "fp8":
             return mla.kv_lora_rank * (1 + 4 / 128) + mla.rope_head_dim * BYTES_PER_VALUE["bf16"]
         return (mla.kv_lora_rank + mla.rope_head_dim) * value
+
+    def kv_cache_bytes(self, kv_cache: str, context_tokens: float) -> float:
+        """KV cache of one sequence, a state included [bytes]."""
+        values = BYTES_PER_VALUE[kv_cache]
+        return float(kv_cache_bytes(self.model, context_tokens, self.kv_token_bytes(kv_cache), values))
 
     def fits_compute(self, weights: str, compute: str) -> bool:
         """Whether the weights within the blocks are no wider than the dtype of the matmuls (requirement `dtypes`).

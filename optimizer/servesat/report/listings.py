@@ -12,7 +12,6 @@ from servesat.core.validation import nearest
 from servesat.cost_model.memory import (
     active_parameters,
     counted_parameters,
-    kv_cache_bytes,
     parameters,
     parameters_by_group,
 )
@@ -44,6 +43,7 @@ def model_document(model: ModelSpec) -> dict[str, Any]:
         "active_parameters": active_parameters(model),
         "native_weights_bytes": Storage(model).weights_bytes(_published_dtype(model)),
         "kv_cache_bytes_per_token_bf16": _kv_bytes_per_token(model),
+        "state_bytes": Storage(model).kv_cache_bytes("bf16", 0),
         "tensors": tensor_rows(model),
         "accuracy": [recovery.model_dump(mode="json", exclude={"models"}) for recovery in of_weights],
         "accuracy_of_kv_cache": [recovery.model_dump(mode="json") for recovery in of_kv_cache],
@@ -182,8 +182,8 @@ def _published_dtype(model: ModelSpec) -> str:
 
 
 def _kv_bytes_per_token(model: ModelSpec) -> float:
-    """KV cache of one token in bf16, over all layers [bytes]."""
-    return float(kv_cache_bytes(model, 1, Storage(model).kv_token_bytes("bf16")))
+    """What the first token adds to a KV cache in bf16, over all layers [bytes]."""
+    return Storage(model).kv_cache_bytes("bf16", 1) - Storage(model).kv_cache_bytes("bf16", 0)
 
 
 def _attention(model: ModelSpec) -> str:

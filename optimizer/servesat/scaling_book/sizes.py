@@ -9,7 +9,6 @@ from servesat.cost_model.figures_of_merit import flop_per_usd, hbm_bytes_per_usd
 from servesat.cost_model.memory import (
     attention_scores_bytes,
     chips_to_hold,
-    kv_cache_bytes,
     sequences_that_fit,
     smallest_slice,
 )
@@ -34,7 +33,7 @@ def hardware() -> Answers:
 
 def kv(model: ModelSpec, dtype: str, tokens: int = 1) -> float:
     """KV cache of a sequence [bytes]."""
-    return float(kv_cache_bytes(model, tokens, Storage(model).kv_token_bytes(dtype)))
+    return Storage(model).kv_cache_bytes(dtype, tokens)
 
 
 def kv_caches() -> Answers:

@@ -120,7 +120,21 @@ class CheckedReplica:
     def _mixing(self) -> int:
         """Parameters of attention, and of what stands in its place or beside it."""
         others = sum(other.layers * other.parameters for other in self.model.other_layers)
-        return self._own_layers * self._attention_of_a_layer + others
+        return self._own_layers * self._attention_of_a_layer + self._index_layers * self._indexer + others
+
+    @property
+    def _index_layers(self) -> int:
+        sparse = self.model.sparse
+        return 0 if sparse is None else self._own_layers if sparse.layers is None else sparse.layers
+
+    @property
+    def _indexer(self) -> int:
+        model, sparse = self.model, self.model.sparse
+        if sparse is None:
+            return 0
+        query_input = (model.mla.q_lora_rank if model.mla else None) or model.d_model
+        queries = query_input * sparse.index_heads * sparse.index_head_dim
+        return queries + model.d_model * (sparse.index_head_dim + sparse.index_heads)
 
     @cached_property
     def _shared(self) -> int:
@@ -145,7 +159,7 @@ class CheckedReplica:
 
     @cached_property
     def _attention_of_a_layer(self) -> int:
-        model, mla, sparse = self.model, self.model.mla, self.model.sparse
+        model, mla = self.model, self.model.mla
         width, heads = model.d_model, model.query_heads
         if mla is None:
             queries_and_output = 2 * width * heads * model.head_dim
@@ -157,9 +171,6 @@ class CheckedReplica:
             total = (width * mla.q_lora_rank if mla.q_lora_rank else 0) + query_input * heads * key_width
             total += width * (mla.kv_lora_rank + mla.rope_head_dim)
             total += mla.kv_lora_rank * heads * (mla.nope_head_dim + mla.v_head_dim) + heads * mla.v_head_dim * width
-        if sparse is not None:
-            total += query_input * sparse.index_heads * sparse.index_head_dim
-            total += width * sparse.index_head_dim + width * sparse.index_heads
         return total
 
     @cached_property
@@ -274,7 +285,8 @@ class CheckedReplica:
         within_window = tokens if model.window_tokens is None else min(tokens, model.window_tokens)
         full_layers = self._own_layers - model.window_layers
         held = full_layers * tokens + model.window_layers * within_window
-        return (self._token_bytes + self._index_bytes) * held + self._other_cache(tokens) + self._states
+        index = self._index_layers * self._index_bytes * tokens
+        return self._token_bytes * held + index + self._other_cache(tokens) + self._states
 
     def held_kv_bytes(self, tokens: float) -> float:
         """KV cache of one sequence in all its copies [bytes]."""
@@ -299,8 +311,9 @@ class CheckedReplica:
         sparse = self.model.sparse
         if sparse is None:
             return self.held_kv_bytes(tokens) + self._states  # which are written, too
-        of_a_layer = self._token_bytes * min(tokens, sparse.tokens) + self._index_bytes * tokens
-        return self._kv_copies * self._own_layers * of_a_layer + self._other_cache(tokens) + 2 * self._states
+        selected = self._own_layers * self._token_bytes * min(tokens, sparse.tokens)
+        index = self._index_layers * self._index_bytes * tokens
+        return self._kv_copies * (selected + index) + self._other_cache(tokens) + 2 * self._states
 
     # Seconds.
 
@@ -355,8 +368,8 @@ class CheckedReplica:
             apart += other.layers * (pairs + other.state_flops * (last - first))
         if sparse is not None:
             index = 2 * sparse.index_heads * sparse.index_head_dim
-            a_layer = a_pair * _met(first, last, sparse.tokens) + index * _met(first, last, inf)
-            return apart + self._own_layers * a_layer
+            attended = self._own_layers * a_pair * _met(first, last, sparse.tokens)
+            return apart + attended + self._index_layers * index * _met(first, last, inf)
         window = inf if model.window_tokens is None else model.window_tokens
         full, windowed = self._own_layers - model.window_layers, model.window_layers
         return apart + a_pair * (full * _met(first, last, inf) + windowed * _met(first, last, window))
