@@ -53,7 +53,14 @@ def with_other_layers(model):
         return st.just(model)
     cached = st.fixed_dictionaries(
         {"kv_heads": st.sampled_from([1, 2, 4]), "head_dim": st.sampled_from([32, 256])},
-        optional={"v_head_dim": st.just(64), "window_tokens": st.sampled_from([64, 1024])},
+        optional={
+            "v_head_dim": st.sampled_from([64, 0]),
+            "window_tokens": st.sampled_from([64, 1024]),
+            "entry_tokens": st.sampled_from([4, 128]),
+            "selected_tokens": st.sampled_from([32, 512]),
+            "index_bytes": st.just(132),
+            "index_flops": st.just(2048),
+        },
     )
     state = st.fixed_dictionaries(
         {"state_bytes": st.sampled_from([4096, 10**6])}, optional={"state_flops": st.just(10**6)}
@@ -65,15 +72,21 @@ def with_other_layers(model):
         st.sampled_from(sorted({1, max(1, room // 2)})), st.booleans(), cached | state,
     )  # fmt: skip
 
-    def joined(others, mlp_layers):
+    def joined(others, mlp_layers, other_mlps):
         apart = sum(one["layers"] for one in others if "beside" not in one)
         model_ = {**model, "other_layers": others} if apart <= room else model
         if "sparse" in model_ and apart == model_["layers"]:  # its layer with an indexer is among the others
             model_ = model
-        return {**model_, "mlp_layers": mlp_layers} if mlp_layers and "d_ff" in model else model_
+        if mlp_layers and "d_ff" in model:
+            return {**model_, "mlp_layers": mlp_layers}
+        dense = model["layers"] - model.get("moe", {}).get("layers", 0)
+        return {**model_, "other_mlps": other_mlps} if other_mlps and dense > 1 else model_
 
+    narrow = st.just([{"layers": 1, "d_ff": 512}])
     some_mlps = st.sampled_from(sorted({1, model["layers"]})) if "moe" in model else st.none()
-    return st.just(model) | st.builds(joined, st.lists(other, min_size=1, max_size=2), st.none() | some_mlps)
+    return st.just(model) | st.builds(
+        joined, st.lists(other, min_size=1, max_size=2), st.none() | some_mlps, st.none() | narrow
+    )
 
 
 def with_checkpoint(model):

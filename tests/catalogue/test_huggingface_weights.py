@@ -72,6 +72,16 @@ def test_published_weights_have_the_dtype_of_their_quantization(
     assert "native" not in model_fields(config | {"quantization_config": None}, "")
 
 
+def test_experts_may_be_narrower_than_their_scheme_says() -> None:
+    """DeepSeek-V4: fp8 in blocks, and expert_dtype fp4."""
+    scheme = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    config = small("mixtral", **LOCAL, quantization_config=scheme, expert_dtype="fp4")
+    native = model_fields(config, "")["native"]
+    assert native == {"dtype": "mxfp4", "wider": {"attention": {"dtype": "fp8"}, "shared_experts": {"dtype": "fp8"}}}
+    with pytest.raises(CatalogueError, match="expert_dtype = 'int3': expected fp4"):
+        model_fields(config | {"expert_dtype": "int3"}, "config.json")
+
+
 @pytest.mark.parametrize("key", ["compression_config", "quantization"])
 def test_a_quantisation_is_found_wherever_it_is_written(tmp_path: Path, key: str) -> None:
     config = {**small("llama"), key: groups("int", 4)}

@@ -58,7 +58,7 @@ def test_a_model_is_sourced_dated_and_plausible(model_id: str) -> None:
         widths = [model.d_ff + visited] if beside else [*widths, visited]
         assert 2 <= model.moe.experts <= 1024
     assert all(1.4 <= width / model.d_model <= 10 for width in widths)
-    assert model.head_dim in {64, 72, 80, 96, 128, 160, 192, 256}
+    assert model.head_dim in {64, 72, 80, 96, 128, 160, 192, 256, 512}
     assert 10_000 <= model.vocab_size <= 300_000
 
 

@@ -16,7 +16,14 @@ def divisors_hold(model: dict[str, Any], tp: int) -> bool:
     """Whether the query heads and every width divide into so many."""
     moe = model.get("moe") or {"d_ff": tp, "shared_d_ff": 0}
     others = model.get("other_layers", [])
-    widths = [model.get("d_ff", 0), moe["d_ff"], moe.get("shared_d_ff", 0), *(other["heads"] for other in others)]
+    mlps = [other["d_ff"] for other in model.get("other_mlps", [])]
+    widths = [
+        *mlps,
+        model.get("d_ff", 0),
+        moe["d_ff"],
+        moe.get("shared_d_ff", 0),
+        *(other["heads"] for other in others),
+    ]
     widths += [model["query_heads"]] if own_layers(model) else []
     return all(width % tp == 0 for width in widths)
 
@@ -73,11 +80,15 @@ class Machine:
         model, d_model = self.model, self.model["d_model"]
         matrices = 3 if model.get("gated_mlp", True) else 2
         self.with_experts = self.moe["layers"] if self.moe else 0
-        dense = self.dense = model.get("mlp_layers", model["layers"] - self.with_experts)
+        apart = [(other["layers"], other["d_ff"]) for other in model.get("other_mlps", [])]
+        rest = model["layers"] - self.with_experts - sum(layers for layers, _ in apart)
+        mlps = [*apart, (model.get("mlp_layers", rest), model.get("d_ff", 0))]
+        dense = self.dense = sum(layers for layers, width in mlps if width)
+        self.mlp_columns = sum(layers * width for layers, width in mlps)
         others = sum(other["layers"] * other["parameters"] for other in self.others)
         counts = {
             "attention": self.own * self._attention() + self.indexed * self._indexer() + others,
-            "mlp": dense * matrices * d_model * model.get("d_ff", 0),
+            "mlp": matrices * d_model * self.mlp_columns,
             "embedding": d_model * model["vocab_size"],
             "head": 0 if model.get("tied_embeddings", False) else d_model * model["vocab_size"],
         }
@@ -164,20 +175,32 @@ class Machine:
         total = self.states
         for other in self.others:
             if other.get("kv_heads"):
-                width = other["head_dim"] + other.get("v_head_dim", other["head_dim"])
-                kept = min(tokens, other.get("window_tokens", tokens))
-                total += other["layers"] * other["kv_heads"] * width * kept * BYTES[self.kv]
+                kept = min(tokens, other.get("window_tokens", tokens)) / other.get("entry_tokens", 1)
+                total += other["layers"] * kept * (self._entry(other) + other.get("index_bytes", 0))
+        return total
+
+    def _entry(self, other):
+        width = other["head_dim"] + other.get("v_head_dim", other["head_dim"])
+        return other["kv_heads"] * width * BYTES[self.kv]
+
+    def _skipped(self, tokens):
+        """What of the other layers' caches is not selected."""
+        total = 0
+        for other in self.others:
+            if "selected_tokens" in other:
+                skipped = min(tokens, other.get("window_tokens", tokens)) - other["selected_tokens"]
+                total += other["layers"] * max(0, skipped) / other.get("entry_tokens", 1) * self._entry(other)
         return total
 
     def kv_read_s(self, batch, tokens):
         """What a step reads of the caches, in seconds."""
-        read = self.kv_bytes(tokens) + self.states  # which are written back
+        read = self.kv_bytes(tokens) + self.states - self._skipped(tokens)  # states are written back
         if self.sparse:
             selected = self._layer_bytes(min(tokens, self.sparse["tokens"]))
             read = (self.own * selected + self.indexed * self._index_bytes(tokens)) * (
                 self.tp if self.replicated else 1
             )
-            read += self._apart(tokens) + self.states
+            read += self._apart(tokens) + self.states - self._skipped(tokens)
         return batch * read / (self.y * self.hbm)
 
     def widths(self, axes):
@@ -224,7 +247,7 @@ class Machine:
             return False
         d_model, own, found = self.model["d_model"], tokens / self.ep, []
         if self.dense:
-            matrix = d_model * self.model["d_ff"]
+            matrix = d_model * self.mlp_columns / self.dense
             hbm = self.mlp_matrix_bytes / (self.tp * self.hbm)
             found.append((self.gather_s(own), hbm, 2 * own * matrix / (self.tp * self.peak)))
         if self.moe is not None:
@@ -245,8 +268,9 @@ class Machine:
             return False
         heads = self.model["query_heads"] * (self.mla["v_head_dim"] if self.mla else self.model["head_dim"])
         widths = [("attention", heads if self.own else 0), ("mlp", self.model.get("d_ff", 0))]
+        widths += [("mlp", other["d_ff"]) for other in self.model.get("other_mlps", [])]
         for other in self.others:
-            width = other.get("v_head_dim", other.get("head_dim", 0))
+            width = other.get("v_head_dim") or other.get("head_dim", 0)
             widths.append(("attention", other["heads"] * width))
         if self.moe:
             widths.append(("shared_experts", self.moe.get("shared_d_ff", 0)))

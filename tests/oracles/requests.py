@@ -78,8 +78,11 @@ class World:
         total = 2 * lay.active * self.new
         for other in lay.others:
             width = other.get("head_dim", 0)
-            both = 2 * other["heads"] * (width + other.get("v_head_dim", width))
-            attended = both * met(other.get("window_tokens", last))
+            both = 2 * other["heads"] * (width + (other.get("v_head_dim") or width))
+            window = other.get("window_tokens", last)
+            attended = both * met(min(window, other.get("selected_tokens", last), last))
+            attended += other.get("index_flops", 0) * met(window)
+            attended /= other.get("entry_tokens", 1)
             total += other["layers"] * (attended + other.get("state_flops", 0) * self.new)
         if lay.sparse:
             index = 2 * lay.sparse["index_heads"] * lay.sparse["index_head_dim"]

@@ -230,6 +230,14 @@ _STEP_FLASH = Family(
     hybrid=hybrids.step3_flash,
 )
 
+_MINIMAX_M3 = Family(
+    required=(*_HEADS, "dense_intermediate_size", "moe_layer_freq", "sparse_attention_config"),
+    d_ff="dense_intermediate_size",
+    experts=hybrids.experts_listed,
+    expert_d_ff="intermediate_size",
+    hybrid=hybrids.minimax_m3,
+)
+
 FAMILIES = {
     "apertus": Family(required=_KV, gated_mlp=False),
     "arcee": Family(required=_KV, gated_mlp=False),
@@ -269,6 +277,12 @@ FAMILIES = {
     "deepseek_v2": _DEEPSEEK,
     "deepseek_v3": _DEEPSEEK,
     "deepseek_v32": replace(_DEEPSEEK, sparse=True),
+    "deepseek_v4": Family(
+        required=(*_HEADS, "n_shared_experts", "sliding_window"),
+        experts=_every,
+        shared="n_shared_experts",
+        hybrid=hybrids.deepseek_v4,
+    ),
     "ernie4_5": replace(_GQA, tied_embeddings=True),
     "ernie4_5_moe": Family(
         required=(*_KV, "moe_num_shared_experts", "moe_layer_start_index"),
@@ -361,6 +375,8 @@ FAMILIES = {
         _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
     ),
     "minimax_m2": replace(_MIXTRAL, required=_HEADS, window=None),
+    "minimax_m3": _MINIMAX_M3,
+    "minimax_m3_vl_text": _MINIMAX_M3,
     "minimax_text_01": replace(
         _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
     ),
@@ -370,6 +386,10 @@ FAMILIES = {
     "mixtral": _MIXTRAL,
     "mpt": Family(gated_mlp=False, tied_embeddings=True, renamed=_D_MODEL_NAMES, derived=_of_mpt),
     "nemotron": Family(required=_KV, gated_mlp=False),
+    "nemotron-nas": Family(
+        derived=lambda config: {"num_key_value_heads": 1, "intermediate_size": 1},  # by layer
+        hybrid=hybrids.decilm,
+    ),
     "nemotron_h": Family(
         required=_HEADS,
         gated_mlp=False,
@@ -429,6 +449,7 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
     "llava": _ANY,
     "llava_next": _ANY,
     "llava_onevision": _ANY,
+    "minimax_m3_vl": ("minimax_m3", "minimax_m3_vl_text", "minimax_m2"),
     "mistral3": ("mistral", "ministral3"),
     "pixtral": ("mistral",),
     "qwen2_5_vl": ("qwen2_5_vl_text",),
@@ -440,4 +461,4 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
     "step3_vl": ("step3_text",),
     "voxtral": ("llama",),
 }
-"""Which text models may stand in the `text_config` of each type; the first is its default, and none named is any."""
+"""The types that a `text_config` may state within each type, all read as the first; where none is named, any."""

@@ -95,7 +95,7 @@ def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
         raise opened.wrong("text_config.model_type", f"{named} in {opened.container}")
     outer = {name: config[name] for name in _WRAPPER_FIELDS if name in config and inner.get(name) in (None, "")}
     fields = {**inner, **outer, "model_type": model_type}
-    family = FAMILIES[text_type]
+    family = FAMILIES[(WRAPPERS[model_type] or (text_type,))[0]]
     return family.with_usual_fields(ConfigJson(fields, where, f"the text_config of {opened.container}")), family
 
 

@@ -274,6 +274,140 @@ def step3_flash(config: ConfigJson, fields: Fields) -> Fields:
     }
 
 
+def minimax_m3(config: ConfigJson, fields: Fields) -> Fields:
+    """MiniMax-M3: in some layers an indexer with heads of its own selects blocks of tokens."""
+    key = "sparse_attention_config"
+    kinds = config.entry_per_layer(f"{key}.sparse_attention_freq", fields["layers"], (0, 1))
+    values = config.get(f"{key}.sparse_disable_index_value")
+    if isinstance(values, list) and any(kind and not off for kind, off in zip(kinds, values, strict=False)):
+        raise config.wrong(
+            f"{key}.sparse_disable_index_value", "1 for every sparse layer: index values are not supported"
+        )
+    index_heads, index_dim, blocks, block = (
+        config.count(f"{key}.sparse_{name}") for name in ("num_index_heads", "index_dim", "topk_blocks", "block_size")
+    )
+    always = [f"{key}.sparse_{name}" for name in ("init_block", "local_block")]
+    blocks += sum(config.count(name, minimum=0) for name in always if config.get(name) is not None)
+    width, heads, kv_heads, head_dim = (fields[name] for name in ("d_model", "query_heads", "kv_heads", "head_dim"))
+    if config.flag("attention_output_gate", False):
+        raise config.wrong("attention_output_gate", "false")
+    sparse = {
+        "layers": kinds.count(1),
+        "parameters": width * (2 * head_dim * (heads + kv_heads) + index_dim * (index_heads + 1)),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "selected_tokens": blocks * block,
+        "index_bytes": CONVOLUTION_BYTES * index_dim,
+        "index_flops": 2 * index_heads * index_dim,
+    }
+    moe = fields["moe"] | {"shared_d_ff": _shared_of_minimax(config)}
+    return _others(sparse) | {"moe": moe}
+
+
+def _shared_of_minimax(config: ConfigJson) -> int:
+    shared = 0 if config.get("n_shared_experts") is None else config.count("n_shared_experts", minimum=0)
+    return shared * config.count("shared_intermediate_size") if shared else 0
+
+
+def deepseek_v4(config: ConfigJson, fields: Fields) -> Fields:
+    """DeepSeek-V4: one head serves as key and value, within a window, and of compressed entries in most layers.
+
+    A layer with compress_ratios of 4 has an indexer that selects entries, and entries that overlap; one of 128 has
+    neither. What a block not yet complete holds, and the streams of hyper-connections, count as state and parameters.
+    """
+    layers, width, heads, head_dim = (fields[name] for name in ("layers", "d_model", "query_heads", "head_dim"))
+    ratios = config.get("compress_ratios")
+    if not isinstance(ratios, list) or len(ratios) < layers or set(map(str, ratios)) - {"0", "4", "128"}:
+        raise config.wrong("compress_ratios", f"0, 4 or 128 for each of {layers} layers")
+    rank, groups, output_rank = (config.count(name) for name in ("q_lora_rank", "o_groups", "o_lora_rank"))
+    index_heads, index_dim, selected = (
+        config.count(name) for name in ("index_n_heads", "index_head_dim", "index_topk")
+    )
+    streams = config.count("hc_mult")
+    mixed = 2 * (2 * streams + streams**2) * streams * width  # two hyper-connections a layer
+    queries, output = rank * (width + heads * head_dim), heads * head_dim * output_rank + groups * output_rank * width
+    one_head = {"heads": heads, "kv_heads": 1, "head_dim": head_dim, "v_head_dim": 0}
+    window = {
+        "layers": layers,
+        "parameters": queries + width * head_dim + output + mixed,
+        "window_tokens": config.count("sliding_window"),
+        **one_head,
+    }
+    indexer = width * 4 * index_dim + rank * index_heads * index_dim + width * index_heads
+    fine = {
+        "layers": ratios[:layers].count(4),
+        "beside": True,
+        "parameters": 4 * width * head_dim + indexer,
+        "entry_tokens": 4,
+        "selected_tokens": 4 * selected,
+        "index_bytes": CONVOLUTION_BYTES * index_dim,
+        "index_flops": 2 * index_heads * index_dim,
+        "state_bytes": STATE_BYTES * 8 * 2 * (2 * head_dim + 2 * index_dim),
+        **one_head,
+    }
+    coarse = {
+        "layers": ratios[:layers].count(128),
+        "beside": True,
+        "parameters": 2 * width * head_dim,
+        "entry_tokens": 128,
+        "state_bytes": STATE_BYTES * 128 * 2 * head_dim,
+        **one_head,
+    }
+    return _others(window, fine, coarse)
+
+
+def decilm(config: ConfigJson, fields: Fields) -> Fields:
+    """Llama-Nemotron, found by architecture search: attention and MLP of each layer by its own `block_configs`.
+
+    A linear layer may stand in place of either: D · D parameters, no cache.
+    """
+    blocks, total = config.get("block_configs"), config.count("num_hidden_layers")
+    if not isinstance(blocks, list) or len(blocks) != total or not all(isinstance(block, dict) for block in blocks):
+        raise config.wrong("block_configs", f"an object for each of {total} layers")
+    width, heads, head_dim = fields["d_model"], fields["query_heads"], fields["head_dim"]
+    kv_heads: dict[int, int] = {}
+    widths: dict[int, int] = {}
+    linear = 0
+    for layer, block in enumerate(blocks):
+        here = f"block_configs.{layer}"
+        attention = ConfigJson(block.get("attention") or {}, f"{config.where}: {here}.attention", here)
+        mlp = ConfigJson(block.get("ffn") or {}, f"{config.where}: {here}.ffn", here)
+        for part in (attention, mlp):
+            if part.get("sparsify") or part.get("window_length") or part.get("mamba") or part.get("moe"):
+                raise part.fault("sparsify, window_length, mamba and moe are not supported")
+            linear += part.flag("replace_with_linear", False)
+        if not (attention.flag("no_op", False) or attention.flag("replace_with_linear", False)):
+            group = attention.count("n_heads_in_group")
+            if heads % group:
+                raise attention.wrong("n_heads_in_group", f"a divisor of {heads} heads")
+            kv_heads[heads // group] = kv_heads.get(heads // group, 0) + 1
+        if not (mlp.flag("no_op", False) or mlp.flag("replace_with_linear", False)):
+            multiple = mlp.get("ffn_mult")
+            if isinstance(multiple, bool) or not isinstance(multiple, int | float) or not 0 < multiple <= 1000:
+                raise mlp.wrong("ffn_mult", "a number above 0")
+            d_ff = -(-int(2 * multiple * width / 3) // 256) * 256
+            widths[d_ff] = widths.get(d_ff, 0) + 1
+    kinds = [
+        {
+            "layers": count,
+            "parameters": 2 * width * head_dim * (heads + each),
+            "heads": heads,
+            "kv_heads": each,
+            "head_dim": head_dim,
+        }
+        for each, count in sorted(kv_heads.items())
+    ]
+    kinds += [{"layers": linear, "parameters": width**2, "heads": width}] if linear else []
+    return _others(*kinds) | {
+        "layers": sum(kv_heads.values()) + linear,
+        "kv_heads": max(kv_heads, default=heads),
+        "d_ff": 0,
+        "mlp_layers": 0,
+        "other_mlps": [{"layers": count, "d_ff": d_ff} for d_ff, count in sorted(widths.items())],
+    }
+
+
 def longcat(config: ConfigJson, fields: Fields) -> Fields:
     """LongCat-Flash: two attentions and two MLPs a layer beside its experts, some of which do nothing.
 

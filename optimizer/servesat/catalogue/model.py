@@ -62,8 +62,16 @@ class OtherLayers(Strict):
     heads: Count = Field(description="Heads, which tensor parallelism divides.")
     kv_heads: CountOrZero = Field(default=0, description="Key and value heads; 0 without a cache.")
     head_dim: CountOrZero = Field(default=0, description="Width of a head's keys.")
-    v_head_dim: Count | None = Field(default=None, description="Width of a head's values; absent: that of its keys.")
+    v_head_dim: CountOrZero | None = Field(
+        default=None, description="Width of a head's values; absent: that of its keys; 0: the keys serve as values."
+    )
     window_tokens: Count | None = Field(default=None, description="Sliding window [tokens]; absent: the whole context.")
+    entry_tokens: Count = Field(default=1, description="Tokens that share one entry of the cache.")
+    selected_tokens: Count | None = Field(
+        default=None, description="Tokens attended to, of those in the cache, as an indexer selects; absent: all."
+    )
+    index_bytes: CountOrZero = Field(default=0, description="Key of the indexer in each entry [bytes].")
+    index_flops: CountOrZero = Field(default=0, description="FLOPs of the indexer for a token and an entry.")
     state_bytes: CountOrZero = Field(
         default=0, description="State of a sequence in each layer, whatever its length; a step reads and writes it."
     )
@@ -75,14 +83,28 @@ class OtherLayers(Strict):
             raise ValueError("kv_heads and head_dim go together")
         if self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
-        if not self.kv_heads and (self.window_tokens is not None or self.v_head_dim is not None):
-            raise ValueError("window_tokens and v_head_dim go with kv_heads")
+        cached = ("window_tokens", "v_head_dim", "selected_tokens", "index_bytes", "index_flops")
+        stated = [name for name in cached if getattr(self, name)]
+        if not self.kv_heads and stated:
+            raise ValueError(f"{stated[0]} goes with kv_heads")
         return self
 
     @property
+    def value_dim(self) -> int:
+        """Width of a head's values, which may be its keys."""
+        return self.v_head_dim or self.head_dim
+
+    @property
     def kv_width(self) -> int:
-        """Keys and values of a token in one layer."""
-        return self.kv_heads * (self.head_dim + (self.v_head_dim or self.head_dim))
+        """Keys and values of an entry in one layer."""
+        return self.kv_heads * (self.head_dim + (self.head_dim if self.v_head_dim is None else self.v_head_dim))
+
+
+class OtherMlps(Strict):
+    """Layers whose dense MLP has a width of its own."""
+
+    layers: Count = Field(description="Layers of this width.")
+    d_ff: Count = Field(description="F, width of their MLP.")
 
 
 BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
@@ -165,6 +187,9 @@ class ModelSpec(Sourced):
     mlp_layers: CountOrZero | None = Field(
         default=None, description="Layers with the dense MLP of width d_ff; absent: all that have no experts."
     )
+    other_mlps: Annotated[tuple[OtherMlps, ...], Field(max_length=200)] = Field(
+        default=(), description="Layers whose dense MLP has another width than d_ff, beside the `mlp_layers`."
+    )
     moe: Experts | None = Field(default=None, description="Experts, of a mixture-of-experts model.")
     mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
     sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
@@ -194,9 +219,18 @@ class ModelSpec(Sourced):
         return 0 if self.sparse is None else self.sparse.layers or self.attention_layers
 
     @property
+    def dense_mlps(self) -> list[tuple[int, int]]:
+        """The dense MLPs: layers and width of each kind."""
+        with_experts = self.moe.layers if self.moe else 0
+        others = [(other.layers, other.d_ff) for other in self.other_mlps]
+        rest = self.layers - with_experts - sum(layers for layers, _ in others)
+        own = (rest if self.mlp_layers is None else self.mlp_layers, self.d_ff)
+        return [own, *others] if own[0] else others
+
+    @property
     def dense_layers(self) -> int:
-        """Layers with the dense MLP."""
-        return self.layers - (self.moe.layers if self.moe else 0) if self.mlp_layers is None else self.mlp_layers
+        """Layers with a dense MLP."""
+        return sum(layers for layers, _ in self.dense_mlps)
 
     @model_validator(mode="before")
     @classmethod
@@ -258,7 +292,10 @@ class ModelSpec(Sourced):
             raise ValueError(f"moe.layers = {with_experts} is more than layers = {self.layers}")
         if (self.mlp_layers or 0) > self.layers:
             raise ValueError(f"mlp_layers = {self.mlp_layers} is more than layers = {self.layers}")
-        if (self.d_ff == 0) != (self.dense_layers == 0):
+        own = self.dense_layers - sum(other.layers for other in self.other_mlps)
+        if own < 0:
+            raise ValueError("other_mlps: more than the layers without experts")
+        if (self.d_ff == 0) != (own == 0):
             no_layer = "no layer has a dense MLP" if self.mlp_layers is not None else "every layer has experts"
             raise ValueError(
                 "d_ff is missing: the layers without experts need it"

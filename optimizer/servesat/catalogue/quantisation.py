@@ -73,9 +73,19 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
     tables = ["embedding", "head"] if method == "mlx" else ["head"] if scheme.get("lm_head") is True else []
     if tables:
         native["tables"] = tables
+    if config.get("expert_dtype") is not None:
+        return {"native": _narrow_experts(config, dtype)}
     shares = shares_left_out(config, key, shape, with_experts)
     wider = {group.value: {} if share == 1 else {"share": share} for group, share in shares.items()}
     return {"native": native | ({"wider": wider} if wider else {})}
+
+
+def _narrow_experts(config: ConfigJson, dtype: str) -> dict[str, Any]:
+    """DeepSeek-V4: routed experts in fp4, in blocks of MXFP4, and all other linear layers as the scheme says."""
+    if config.get("expert_dtype") != "fp4":
+        raise config.wrong("expert_dtype", "fp4")
+    left = {"dtype": dtype}
+    return {"dtype": "mxfp4", "wider": {"attention": left, "shared_experts": left}}
 
 
 def with_modelopt(config: object, beside: object, where: str) -> object:

@@ -75,8 +75,8 @@ def _mlps(model: ModelSpec) -> list[Matrix]:
     """D·F for each of gate, up and down, or up and down alone; of experts E · D·F_e and D·F_s, and a router D·E."""
     moe, names = model.moe, ("gate", "up", "down") if model.gated_mlp else ("up", "down")
     found = []
-    if model.dense_layers:
-        found += [Matrix(TensorGroup.MLP, name, model.d_model * model.d_ff, model.dense_layers) for name in names]
+    for layers, width in model.dense_mlps:
+        found += [Matrix(TensorGroup.MLP, name, model.d_model * width, layers) for name in names]
     if moe is not None:
         experts, shared = moe.experts * model.d_model * moe.d_ff, model.d_model * moe.shared_d_ff
         found += [Matrix(TensorGroup.EXPERTS, name, experts, moe.layers) for name in names]

@@ -156,8 +156,8 @@ def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmu
     """
     matmuls = []
     tp, group_tokens = replica.tp, tokens / replica.ep
-    if model.d_ff:
-        matrix = float(model.d_model) * model.d_ff
+    if model.dense_layers:
+        matrix = float(model.d_model) * sum(layers * width for layers, width in model.dense_mlps) / model.dense_layers
         count = mlp_matrices(model) * model.dense_layers
         matmuls.append(
             Matmul(

@@ -86,20 +86,33 @@ def kv_read_bytes(
 
     A state is read and written, so that it counts twice.
     """
+    apart = _state_bytes(model) - _other_unread_bytes(model, context_tokens, value_bytes)
     if model.sparse is None:
-        return kv_cache_bytes(model, context_tokens, token_bytes, value_bytes, copies) + _state_bytes(model)
+        return kv_cache_bytes(model, context_tokens, token_bytes, value_bytes, copies) + apart
     selected = min(context_tokens, model.sparse.tokens)
     index = model.index_layers * index_bytes(model) * context_tokens
     read = (model.attention_layers * token_bytes * selected + index) * copies
-    return read + _other_cache_bytes(model, context_tokens, value_bytes) + 2 * _state_bytes(model)
+    return read + _other_cache_bytes(model, context_tokens, value_bytes) + _state_bytes(model) + apart
 
 
 def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
-    """Keys and values of the layers of other kinds: K · (H + H_v) · b_kv · min(S, window) a layer [bytes]."""
-    values = sum(
-        other.layers * other.kv_width * min(context_tokens, other.window_tokens or context_tokens)
-        for other in model.other_layers
-    )
+    """What the layers of other kinds cache: (K · (H + H_v) · b_kv + index) · min(S, window) / entry a layer [bytes]."""
+    values = index = 0.0
+    for other in model.other_layers:
+        entries = other.layers * min(context_tokens, other.window_tokens or context_tokens) / other.entry_tokens
+        values += entries * other.kv_width
+        index += entries * other.index_bytes
+    return values * value_bytes + index
+
+
+def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
+    """What of those caches an indexer does not select [bytes]."""
+    values = 0.0
+    for other in model.other_layers:
+        if other.selected_tokens is not None:
+            held = min(context_tokens, other.window_tokens or context_tokens)
+            unread = max(0.0, held - other.selected_tokens) / other.entry_tokens
+            values += other.layers * unread * other.kv_width
     return values * value_bytes
 
 

@@ -1,5 +1,7 @@
 """Prefill, and how its pace compares with decoding (scaling book, part 8, "What about prefill?")."""
 
+from math import inf
+
 import numpy as np
 
 from servesat.catalogue.model import ModelSpec
@@ -36,8 +38,10 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
 
     others = 0.0
     for other in model.other_layers:
-        a_pair = 2.0 * other.heads * (other.head_dim + (other.v_head_dim or other.head_dim))
-        others += other.layers * (a_pair * of_window(other.window_tokens) + other.state_flops * new_tokens)
+        a_pair = 2.0 * other.heads * (other.head_dim + other.value_dim)
+        reach = min(other.window_tokens or inf, other.selected_tokens or inf)
+        entries = a_pair * met(min(reach, last)) + other.index_flops * of_window(other.window_tokens)
+        others += other.layers * (entries / other.entry_tokens + other.state_flops * new_tokens)
 
     v_head_dim = model.mla.v_head_dim if model.mla else model.head_dim
     each, layers = 2.0 * model.query_heads * (model.head_dim + v_head_dim), model.attention_layers

@@ -52,7 +52,7 @@ def split_widths(model: ModelSpec) -> list[int]:
     experts = [model.moe.d_ff, model.moe.shared_d_ff] if model.moe else []
     heads = [model.query_heads] if model.attention_layers else []
     heads += [other.heads for other in model.other_layers]
-    return [*heads, *(width for width in (model.d_ff, *experts) if width)]
+    return [*heads, *(width for _, width in model.dense_mlps), *(width for width in experts if width)]
 
 
 def heads_divide(model: ModelSpec, tp: Ints) -> Bools:
@@ -68,10 +68,10 @@ def scales_divide(storage: Storage, weights: str, tp: Ints) -> Bools:
     """
     model, moe, mla = storage.model, storage.model.moe, storage.model.mla
     heads = [model.query_heads * (mla.v_head_dim if mla else model.head_dim)] if model.attention_layers else []
-    heads += [other.heads * (other.v_head_dim or other.head_dim) for other in model.other_layers]
+    heads += [other.heads * other.value_dim for other in model.other_layers]
     widths = [
         *((TensorGroup.ATTENTION, width) for width in heads),
-        (TensorGroup.MLP, model.d_ff),
+        *((TensorGroup.MLP, width) for _, width in model.dense_mlps),
         (TensorGroup.SHARED_EXPERTS, moe.shared_d_ff if moe else 0),
         (TensorGroup.EXPERTS, moe.d_ff if moe else 0),
     ]

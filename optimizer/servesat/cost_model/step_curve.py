@@ -141,7 +141,7 @@ def hidden_tokens(model: ModelSpec, replica: Replica, slack: float) -> Array:
 def _matrix_load_times(model: ModelSpec, replica: Replica) -> list[WeightLoadTime]:
     """Time to load the MLP matrix of each kind of layer, in the order of `mlp_matmuls`."""
     times = []
-    if model.d_ff:
+    if model.dense_layers:
         times.append(WeightLoadTime(mlp_matmuls(model, replica, 1.0)[0].hbm_s, 0.0, 0.0))
     if model.moe is not None:
         times.append(WeightLoadTime(*expert_matrix_s(model, replica), not_visited(model)))

@@ -5,7 +5,7 @@ from functools import cached_property
 from math import inf
 
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
-from servesat.catalogue.model import Experts, ModelSpec, NativeWeights, TensorGroup
+from servesat.catalogue.model import Experts, ModelSpec, NativeWeights, OtherLayers, TensorGroup
 
 BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0, "mxfp4": 4.0, "nvfp4": 4.0}
 """Bits of one value, without scales."""
@@ -109,12 +109,23 @@ class CheckedReplica:
 
     @cached_property
     def _dense(self) -> int:
-        return self._dense_layers * self._mlp_matrices * self.model.d_model * self.model.d_ff
+        columns = sum(layers * width for width, layers in self._mlp_widths.items())
+        return columns * self._mlp_matrices * self.model.d_model
+
+    @cached_property
+    def _mlp_widths(self) -> dict[int, int]:
+        """How many layers have a dense MLP of each width."""
+        stated, moe = self.model.mlp_layers, self._experts
+        apart = sum(other.layers for other in self.model.other_mlps)
+        left = self.model.layers - apart - (0 if moe is None else moe.layers)
+        found = {self.model.d_ff: left if stated is None else stated} if self.model.d_ff else {}
+        for other in self.model.other_mlps:
+            found[other.d_ff] = found.get(other.d_ff, 0) + other.layers
+        return found
 
     @property
     def _dense_layers(self) -> int:
-        stated, moe = self.model.mlp_layers, self._experts
-        return stated if stated is not None else self.model.layers - (0 if moe is None else moe.layers)
+        return sum(self._mlp_widths.values())
 
     @cached_property
     def _mixing(self) -> int:
@@ -297,10 +308,26 @@ class CheckedReplica:
         """Keys and values of the layers that are stated apart [bytes]."""
         total = 0.0
         for other in self.model.other_layers:
-            kept = tokens if other.window_tokens is None else min(tokens, other.window_tokens)
-            a_head = other.head_dim + (other.head_dim if other.v_head_dim is None else other.v_head_dim)
-            total += other.layers * other.kv_heads * a_head * kept
-        return total * _stored_bits(self.kv_cache) / 8
+            total += other.layers * self._entries(other, tokens) * (self._entry_bytes(other) + other.index_bytes)
+        return total
+
+    @staticmethod
+    def _entries(other: OtherLayers, tokens: float) -> float:
+        kept = tokens if other.window_tokens is None else min(tokens, other.window_tokens)
+        return kept / other.entry_tokens
+
+    def _entry_bytes(self, other: OtherLayers) -> float:
+        a_head = other.head_dim + (other.head_dim if other.v_head_dim is None else other.v_head_dim)
+        return other.kv_heads * a_head * _stored_bits(self.kv_cache) / 8
+
+    def _passed_over(self, tokens: float) -> float:
+        """What an indexer of the layers that are stated apart does not select [bytes]."""
+        total = 0.0
+        for other in self.model.other_layers:
+            if other.selected_tokens is not None:
+                beyond = self._entries(other, tokens) - other.selected_tokens / other.entry_tokens
+                total += other.layers * max(0.0, beyond) * self._entry_bytes(other)
+        return total
 
     @property
     def _states(self) -> float:
@@ -310,10 +337,12 @@ class CheckedReplica:
     def _read_kv_bytes(self, tokens: float) -> float:
         sparse = self.model.sparse
         if sparse is None:
-            return self.held_kv_bytes(tokens) + self._states  # which are written, too
+            written = self._states
+            return self.held_kv_bytes(tokens) + written - self._passed_over(tokens)
         selected = self._own_layers * self._token_bytes * min(tokens, sparse.tokens)
         index = self._index_layers * self._index_bytes * tokens
-        return self._kv_copies * (selected + index) + self._other_cache(tokens) + 2 * self._states
+        apart = self._other_cache(tokens) - self._passed_over(tokens) + 2 * self._states
+        return self._kv_copies * (selected + index) + apart
 
     # Seconds.
 
@@ -362,10 +391,13 @@ class CheckedReplica:
         a_pair = 2 * model.query_heads * (model.head_dim + (model.head_dim if mla is None else mla.v_head_dim))
         apart = 0.0
         for other in model.other_layers:
-            values = other.head_dim if other.v_head_dim is None else other.v_head_dim
-            reach = inf if other.window_tokens is None else other.window_tokens
-            pairs = 2 * other.heads * (other.head_dim + values) * _met(first, last, reach)
-            apart += other.layers * (pairs + other.state_flops * (last - first))
+            window = inf if other.window_tokens is None else other.window_tokens
+            chosen = inf if other.selected_tokens is None else other.selected_tokens
+            scores_and_values = other.head_dim + (other.v_head_dim or other.head_dim)
+            attended = 2 * other.heads * scores_and_values * _met(first, last, min(window, chosen))
+            indexed = other.index_flops * _met(first, last, window)
+            in_state = other.state_flops * (last - first)
+            apart += other.layers * ((attended + indexed) / other.entry_tokens + in_state)
         if sparse is not None:
             index = 2 * sparse.index_heads * sparse.index_head_dim
             attended = self._own_layers * a_pair * _met(first, last, sparse.tokens)
@@ -428,9 +460,9 @@ class CheckedReplica:
         group_bandwidth = self.tp * self.chip.hbm_bytes_per_s
         group_flop_per_s = self.tp * self.chip.flop_per_s.by_dtype()[self.compute]
         found = []
-        if model.d_ff:
-            matrix = model.d_model * model.d_ff
-            stored = self._dense_bytes * matrix / self._dense
+        if self._dense_layers:
+            matrix = self._dense / (self._dense_layers * self._mlp_matrices)
+            stored = self._dense_bytes / (self._dense_layers * self._mlp_matrices)
             hidden = max(stored / group_bandwidth, 2 * own * matrix / group_flop_per_s)
             found.append((self._gather_s(own), hidden))
         if moe is not None:
@@ -447,7 +479,7 @@ class CheckedReplica:
         """Whether tensor parallelism divides the query heads, and the widths of the MLPs and experts."""
         moe = self._experts
         widths = [self.model.query_heads] if self._own_layers else []
-        widths += [self.model.d_ff, *(other.heads for other in self.model.other_layers)]
+        widths += [*self._mlp_widths, *(other.heads for other in self.model.other_layers)]
         widths += [] if moe is None else [moe.d_ff, moe.shared_d_ff]
         return not any(width % self.tp for width in widths)
 
@@ -456,7 +488,7 @@ class CheckedReplica:
         """Whether a chip's part of some matrix ends within weights that share a scale."""
         model, moe, mla = self.model, self._experts, self.model.mla
         head_width = model.head_dim if mla is None else mla.v_head_dim
-        parts = [("mlp", model.d_ff)]
+        parts = [("mlp", width) for width in self._mlp_widths]
         parts += [("attention", model.query_heads * head_width)] if self._own_layers else []
         for other in model.other_layers:
             parts.append(("attention", other.heads * (other.v_head_dim or other.head_dim)))
