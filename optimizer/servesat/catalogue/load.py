@@ -59,17 +59,17 @@ def load_price_book(reference: str, folder: Path = Path()) -> PriceBook:
 
 def model_ids() -> list[str]:
     """Ids of the catalogue's models, sorted."""
-    return _ids("models")
+    return list(_ids("models"))
 
 
 def chip_ids() -> list[str]:
     """Ids of the catalogue's chips, sorted."""
-    return _ids("hardware/chips")
+    return list(_ids("hardware/chips"))
 
 
 def price_book_ids() -> list[str]:
     """Ids of the catalogue's price books, sorted."""
-    return _ids("hardware/prices")
+    return list(_ids("hardware/prices"))
 
 
 def json_schema(kind: str) -> dict[str, Any]:
@@ -99,8 +99,9 @@ _read_cached = cache(_read)
 """Files of the catalogue are cached: they do not change while a program runs, as a user's files may."""
 
 
-def _ids(shelf: str) -> list[str]:
-    return sorted(path.stem for path in shelf_of(shelf).glob("*.toml"))
+@cache
+def _ids(shelf: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in shelf_of(shelf).glob("*.toml")))
 
 
 def shelf_of(shelf: str) -> Path:

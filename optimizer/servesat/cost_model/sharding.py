@@ -1,5 +1,6 @@
 """Which ways to split a model over a slice are legal, and the bandwidth that each one gets."""
 
+from functools import cache
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -30,21 +31,29 @@ def shardings(model: ModelSpec, chip: Chip, topology: str) -> list[Sharding]:
     Axes of size 1 are skipped; experts are spread over axes whose product divides their number. Symmetric choices,
     over axes of the same sizes, bandwidths and kinds, are merged into the first of them.
     """
-    sizes = axis_sizes(topology)
-    usable = [axis for axis, size in enumerate(sizes) if size > 1]
-    roles = "-t" if model.moe is None else "-te"
-    links = [(size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in zip(sizes, chip.axes, strict=True)]
+    links = zip(axis_sizes(topology), chip.axes, strict=True)
+    experts = None if model.moe is None else model.moe.experts
+    splits = _splits(
+        tuple((size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in links), experts, model.mla is not None
+    )
+    return list(splits)
+
+
+@cache
+def _splits(links: tuple[tuple[int, float, int], ...], experts: int | None, latent: bool) -> tuple[Sharding, ...]:
+    """The splits over axes of these sizes, bandwidths and kinds; hundreds of slices have few of them."""
+    usable = [axis for axis, (size, _, _) in enumerate(links) if size > 1]
     distinct: dict[tuple[tuple[tuple[int, float, int], ...], ...], Sharding] = {}
-    for choice in product(roles, repeat=len(usable)):
+    for choice in product("-t" if experts is None else "-te", repeat=len(usable)):
         tp, ep = (tuple(axis for axis, role in zip(usable, choice, strict=True) if role == kind) for kind in "te")
-        if model.moe is not None and model.moe.experts % prod(sizes[axis] for axis in ep):
+        if experts is not None and experts % prod(links[axis][0] for axis in ep):
             continue
         shape = tuple(tuple(sorted(links[axis] for axis in axes)) for axes in (tp, ep))
         if shape not in distinct or (tp, ep) < distinct[shape][:2]:
             distinct[shape] = Sharding(tp, ep)
     split = sorted(distinct.values(), key=lambda choice: (len(choice.ep_axes), len(choice.tp_axes), choice))
-    with_copies = [choice._replace(kv_replicated=True) for choice in split if choice.tp_axes and model.mla is not None]
-    return split + with_copies
+    with_copies = [choice._replace(kv_replicated=True) for choice in split if choice.tp_axes and latent]
+    return (*split, *with_copies)
 
 
 def split_widths(model: ModelSpec) -> list[int]:
