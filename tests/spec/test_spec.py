@@ -227,3 +227,19 @@ def test_a_fleet_is_no_deployment_nor_the_other_way_round() -> None:
 def test_every_list_of_a_search_has_a_limit(tmp_path: Path, key: str, most: int) -> None:
     with pytest.raises(SpecError, match=rf"search.{key}.*{most}"):
         read(tmp_path, BASE + f"search: {{{key}: {list(range(1, 302))}}}\n")
+
+
+def test_a_chip_without_a_price_is_left_out_with_a_note() -> None:
+    raw = {
+        "model": "llama-3-8b",
+        "workload": {"context_tokens": 4096},
+        "search": {"chips": ["h100-sxm", "l4"], "topologies": {"l4": ["1"]}},
+    }
+    spec = Spec.load(raw)
+    assert [offer.chip.id for offer in spec.offers] == ["h100-sxm"]
+    assert "search.chips: l4 has no price in list-2026-11, and is left out" in spec.notes
+    assert [offer.chip.id for offer in Spec.load({**raw, "price": {"l4": 0.8}}).offers] == ["h100-sxm", "l4"]
+    with pytest.raises(SpecError, match=r"l4 has no price in list-2026-11; add `price"):
+        Spec.load({**raw, "search": {"chips": ["l4"]}})
+    with pytest.raises(SpecError, match=r"search.topologies.l4: '3' is not offered"):
+        Spec.load({**raw, "search": {**raw["search"], "topologies": {"l4": ["3"]}}})

@@ -1,6 +1,6 @@
 """The chips that a spec can rent, with their prices."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -64,14 +64,26 @@ class Market:
     where: str
 
     def offers(self, chips: Iterable[Chip] | None) -> tuple[Offer, ...]:
-        """Offer the chips of the search, or every priced chip of the catalogue if the search lists none.
+        """Offer the chips of the search that have a price, or every priced chip of the catalogue if it lists none.
 
-        Raises ValueError when a listed chip has no price, SpecError for a malformed chip field.
+        Raises ValueError when no chip has a price, SpecError for a malformed chip field.
         """
-        offered = self.priced_catalogue_chips() if chips is None else tuple(map(self._with_fields, chips))
-        if not offered:
-            raise ValueError(f"search.chips: no chip of the catalogue has a price in {self._source}")
-        return tuple(map(self._offer, offered))
+        if chips is None:
+            offered = self.priced_catalogue_chips()
+            if not offered:
+                raise ValueError(f"search.chips: no chip of the catalogue has a price in {self._source}")
+            return tuple(offer for chip in offered if (offer := self._offer(chip)) is not None)
+        listed = tuple(map(self._with_fields, chips))
+        found = tuple(offer for chip in listed if (offer := self._offer(chip)) is not None)
+        if not found:
+            raise ValueError(f"{self._no_price_for(listed[0].id)}; add `price: {{{listed[0].id}: USD_PER_CHIP_HOUR}}`")
+        return found
+
+    def unpriced(self, chips: Iterable[Chip]) -> Iterator[str]:
+        """Say which chips of the search are left out, for want of a price."""
+        for chip in chips:
+            if self._offer(chip) is None:
+                yield f"{self._no_price_for(chip.id)}, and is left out"
 
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:
         """Every chip of the catalogue with a price in the spec or its price book, sorted by id."""
@@ -87,14 +99,12 @@ class Market:
         fields = merged(chip.model_dump(), self.chip_fields[chip.id], f"{self.where}: {prefix}")
         return validate(Chip, fields, where=self.where, error=SpecError, prefix=prefix)
 
-    def _offer(self, chip: Chip) -> Offer:
+    def _offer(self, chip: Chip) -> Offer | None:
         stated = self.prices.get(chip.id, chip.usd_per_chip_hour)
         if stated is not None:
             return Offer(chip, stated, _at(self.varied.get(chip.id), stated))
         price = self._cheapest(chip.id)
-        if price is None:
-            raise ValueError(f"{self._no_price_for(chip.id)}; add `price: {{{chip.id}: USD_PER_CHIP_HOUR}}`")
-        return Offer(chip, price.usd_per_chip_hour, price)
+        return None if price is None else Offer(chip, price.usd_per_chip_hour, price)
 
     def _cheapest(self, chip_id: str) -> Price | None:
         return self.price_book.cheapest(chip_id, self.purchase, self.region)

@@ -192,7 +192,8 @@ class Spec(Strict):
             hint = nearest(self.region, self.price_book.regions)
             raise ValueError(f"region = {self.region!r}: no price in {self.price_book.id} names it; {hint}")
         offers = self.offers
-        known = [offer.chip.id for offer in offers]
+        known = [*(offer.chip.id for offer in offers), *(chip.id for chip in self.search.chips or ())]
+        known = list(dict.fromkeys(known))
         for key in KEYED_BY_CHIP:
             for chip_id in getattr(self, key):
                 if chip_id not in known and chip_id not in chip_ids():
@@ -203,7 +204,7 @@ class Spec(Strict):
         for chip_id in self.search.quota:
             if chip_id not in known and chip_id not in chip_ids():
                 raise ValueError(f"search.quota.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
-        for chip in (offer.chip for offer in offers):
+        for chip in (*(offer.chip for offer in offers), *(self.search.chips or ())):
             self._check_topologies(chip)
         self._check_modes()
         self._check_constraints()
@@ -318,10 +319,9 @@ class Spec(Strict):
 
     @cached_property
     def offers(self) -> tuple[Offer, ...]:
-        """The chips searched with their prices: those listed, else every chip with a price, sorted by id.
+        """The chips searched with their prices: those listed that have one, else every chip with a price, sorted by id.
 
-        A price comes from the spec, else from the chip, else from the price book. Raises ValueError when a listed chip
-        has no price.
+        A price comes from the spec, else from the chip, else from the price book. Raises ValueError where none has one.
         """
         return self._market.offers(self.search.chips)
 
@@ -344,10 +344,11 @@ class Spec(Strict):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on what has no effect: chips without a peak in the searched dtypes, prices of unknown chips."""
+        """Notes on what has no effect: chips without a price or a peak in the dtypes, prices of unknown chips."""
         chips, search = [offer.chip for offer in self.offers], self.search
         return (
             *unusable_chips(chips, search.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
+            *self._market.unpriced(search.chips or ()),
             *unknown_priced_chips(self.price_book, chips),
             *uncounted_slices(
                 self.expressions,
