@@ -31,6 +31,13 @@ def test_gated_delta_layers() -> None:
     assert attention == {"layers": 1, "parameters": 192, "heads": 2, "kv_heads": 1, "head_dim": 3}
 
 
+def test_every_nth_layer_has_full_attention_where_no_list_says_which() -> None:
+    sizes = {"linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_head_dim": 2}
+    sizes |= {"linear_value_head_dim": 2, "linear_conv_kernel_dim": 4, "full_attention_interval": 2}
+    attention, linear = hybrids.gated_delta(config(**sizes), SHAPE)["other_layers"]
+    assert (attention["layers"], linear["layers"]) == (2, 2)
+
+
 def test_kimi_delta_layers() -> None:
     given = {
         "kda_layers": [1, 2, 3],

@@ -17,11 +17,15 @@ STATE_BYTES, CONVOLUTION_BYTES = 4, 2
 
 def gated_delta(config: ConfigJson, fields: Fields) -> Fields:
     """Qwen3-Next and 3.5: gated DeltaNet layers, and attention whose output is gated by a second query projection."""
-    kinds = config.entry_per_layer("layer_types", fields["layers"], ("linear_attention", "full_attention"))
-    width, heads, head_dim = fields["d_model"], fields["query_heads"], fields["head_dim"]
+    layers, width, heads, head_dim = (fields[name] for name in ("layers", "d_model", "query_heads", "head_dim"))
+    if config.get("layer_types") is None:
+        full = layers // config.count("full_attention_interval")
+    else:
+        kinds = config.entry_per_layer("layer_types", layers, ("linear_attention", "full_attention"))
+        full = kinds.count("full_attention")
     queries = 2 * heads if config.flag("attn_output_gate", True) else heads
     attention = {
-        "layers": kinds.count("full_attention"),
+        "layers": full,
         "parameters": width * head_dim * (queries + 2 * fields["kv_heads"] + heads),
         "heads": heads,
         "kv_heads": fields["kv_heads"],
@@ -33,7 +37,7 @@ def gated_delta(config: ConfigJson, fields: Fields) -> Fields:
     channels, state = 2 * key_heads * key_dim + values, value_heads * key_dim * value_dim
     projections = width * (channels + values) + 2 * width * value_heads + values * width
     linear = {
-        "layers": kinds.count("linear_attention"),
+        "layers": layers - full,
         "parameters": projections + channels * taps,
         "heads": key_heads,
         "state_bytes": STATE_BYTES * state + CONVOLUTION_BYTES * channels * (taps - 1),
@@ -324,7 +328,7 @@ def deepseek_v4(config: ConfigJson, fields: Fields) -> Fields:
     index_heads, index_dim, selected = (
         config.count(name) for name in ("index_n_heads", "index_head_dim", "index_topk")
     )
-    streams = config.count("hc_mult")
+    streams = 0 if config.get("hc_mult") is None else config.count("hc_mult")
     mixed = 2 * (2 * streams + streams**2) * streams * width  # two hyper-connections a layer
     queries, output = rank * (width + heads * head_dim), heads * head_dim * output_rank + groups * output_rank * width
     one_head = {"heads": heads, "kv_heads": 1, "head_dim": head_dim, "v_head_dim": 0}
