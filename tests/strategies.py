@@ -34,7 +34,7 @@ def with_experts(model):
             "experts_per_token": st.sampled_from([1, 2]),
             "d_ff": st.sampled_from([256, 768, 2048]),
         },
-        optional={"shared_d_ff": st.sampled_from([0, 256, 1024])},
+        optional={"shared_d_ff": st.sampled_from([0, 256, 1024]), "d_model": st.sampled_from([64, 512])},
     )
 
     def joined(moe):

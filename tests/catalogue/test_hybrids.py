@@ -97,8 +97,9 @@ def test_half_layers_of_nemotron() -> None:
     assert len(hybrids.nemotron_experts(read, 3)) == 2
     with pytest.raises(CatalogueError, match=r"one of M, \*, - and E for each layer"):
         hybrids.nemotron_blocks(config(hybrid_override_pattern="MX"))
-    with pytest.raises(CatalogueError, match="experts in a narrower space are not supported"):
-        hybrids.nemotron_blocks(config(hybrid_override_pattern="M", moe_latent_size=4))
+    latent = ConfigJson({**read.fields, "moe_latent_size": 4}, "", "")
+    narrow = hybrids.nemotron_h(latent, {**SHAPE, "layers": 3, "moe": {"shared_d_ff": 1}})
+    assert narrow["moe"] == {"shared_d_ff": 9, "d_model": 4}
 
 
 def test_heads_by_kind_of_layer() -> None:

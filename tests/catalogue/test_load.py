@@ -53,7 +53,8 @@ def test_a_model_is_sourced_dated_and_plausible(model_id: str) -> None:
     assert 1024 <= model.d_model <= 32768
     widths = [model.d_ff] if model.d_ff else []
     if model.moe is not None:
-        visited = model.moe.experts_per_token * model.moe.d_ff + model.moe.shared_d_ff
+        visited = model.moe.experts_per_token * model.moe.d_ff * model.expert_width / model.d_model
+        visited += model.moe.shared_d_ff
         beside = model.dense_layers + model.moe.layers > model.layers
         widths = [model.d_ff + visited] if beside else [*widths, visited]
         assert 2 <= model.moe.experts <= 1024

@@ -14,6 +14,7 @@ from servesat.cost_model.decode import (
     waits_for_ici,
     weights_load_s,
 )
+from servesat.cost_model.memory import parameters_by_group
 from servesat.cost_model.storage import Storage, StoredWeights
 from tests.helpers import moe_model
 
@@ -97,6 +98,19 @@ def test_without_shared_experts_only_what_arrives_is_gathered() -> None:
 def test_experts_in_one_group_take_the_gather_of_every_token_alone() -> None:
     replica = groups(tp=8, ep=1, ep_bytes_per_s=float("inf"))
     assert experts_ici_s(MIXTURE, replica, 64.0) == pytest.approx(2 * 64 * 256 / 1e9)
+
+
+def test_experts_at_a_width_of_their_own_are_sent_and_multiplied_at_it() -> None:
+    narrow = moe_model(
+        moe={"layers": 3, "experts": 8, "experts_per_token": 2, "d_ff": 512, "shared_d_ff": 256, "d_model": 64}
+    )
+    assert parameters_by_group(narrow)["experts"] == 3 * 8 * 3 * 64 * 512
+    assert parameters_by_group(narrow)["shared_experts"] == 3 * (3 * 256 * 256 + 2 * 256 * 64)
+    exchange, gather = 2 * 64 * 2 * 64 / 4e9, 2 * 64 / 4 * (2 * 64 + 256) / 1e9
+    assert experts_ici_s(narrow, groups(), 64.0) == pytest.approx(exchange + gather)
+    _, of_experts = mlp_matmuls(narrow, groups(), 64.0)
+    visited = 2 * 64 * 512 + 256 * 256 + 2 * 256 * 64 / 3
+    assert of_experts.math_s == pytest.approx(2 * 16 * visited / (2 * 1e12))
 
 
 def test_layers_with_experts_go_to_them_and_back_and_gather_twice_around_their_attention() -> None:

@@ -78,6 +78,7 @@ class Machine:
     def _count(self):
         """Parameters and bytes: of the routed experts, of all else; and parameters that meet a token."""
         model, d_model = self.model, self.model["d_model"]
+        self.narrow = (self.moe or {}).get("d_model", d_model)
         matrices = 3 if model.get("gated_mlp", True) else 2
         self.with_experts = self.moe["layers"] if self.moe else 0
         apart = [(other["layers"], other["d_ff"]) for other in model.get("other_mlps", [])]
@@ -94,9 +95,10 @@ class Machine:
         }
         experts = active = 0.0
         if self.moe:
-            one = self.with_experts * matrices * d_model * self.moe["d_ff"]
+            one = self.with_experts * matrices * self.narrow * self.moe["d_ff"]
             experts, active = self.moe["experts"] * one, self.moe["experts_per_token"] * one
             counts["shared_experts"] = self.with_experts * matrices * d_model * self.moe.get("shared_d_ff", 0)
+            counts["shared_experts"] += self.with_experts * 2 * d_model * self.moe.get("d_model", 0)
             counts["router"] = self.with_experts * d_model * self.moe["experts"]
         other = model.get("nominal_parameters") or sum(counts.values())
         held = {group: count * self._of_weight(group) for group, count in counts.items()}
@@ -233,7 +235,7 @@ class Machine:
     def experts_ici_s(self, tokens):
         if self.ep == 1:
             return self.gather_s(tokens)
-        copies = min(self.moe["experts_per_token"], self.ep)
+        copies = min(self.moe["experts_per_token"], self.ep) * self.narrow / self.model["d_model"]
         rows = tokens / self.ep * (copies + (1 if self.moe.get("shared_d_ff") else 0))
         return self.exchange_s(tokens * copies) + self.gather_s(rows)
 
@@ -254,7 +256,8 @@ class Machine:
             shared = d_model * self.moe.get("shared_d_ff", 0)
             hbm = self.shared_matrix_bytes / self.tp
             hbm = (hbm + self.expert_matrix_bytes * self.touched(tokens) / self.y) / self.hbm
-            visited = shared + self.moe["experts_per_token"] * d_model * self.moe["d_ff"]
+            visited = shared + self.moe["experts_per_token"] * self.narrow * self.moe["d_ff"]
+            visited += 2 * d_model * self.moe.get("d_model", 0) / (3 if self.model.get("gated_mlp", True) else 2)
             found.append((self.experts_ici_s(tokens), hbm, 2 * own * visited / (self.tp * self.peak)))
         return any(ici > max(hbm, math) * (1 + MET) for ici, hbm, math in found)
 

@@ -111,8 +111,6 @@ _CODESTRAL = ("num_heads", "head_dim", "state_size", "n_groups", "conv_kernel")
 
 def nemotron_blocks(config: ConfigJson) -> Fields:
     """Usual fields of Nemotron-H, whose layers are each a mixer or an MLP: M Mamba-2, * attention, - MLP, E experts."""
-    if config.get("moe_latent_size") is not None:
-        raise config.wrong("moe_latent_size", "none: experts in a narrower space are not supported")
     letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
     if config.get("layers_block_type") is not None:
         blocks = config.get("layers_block_type")
@@ -137,8 +135,12 @@ def nemotron_h(config: ConfigJson, fields: Fields) -> Fields:
     dense = pattern.count("-")
     own = {"mlp_layers": dense} | ({"d_ff": config.count("intermediate_size")} if dense else {"d_ff": 0})
     shared = config.get("moe_shared_expert_intermediate_size")
-    if "moe" in fields and shared is not None:
-        own["moe"] = fields["moe"] | {"shared_d_ff": config.count("moe_shared_expert_intermediate_size")}
+    if "moe" in fields:
+        own["moe"] = dict(fields["moe"])
+        if shared is not None:
+            own["moe"]["shared_d_ff"] = config.count("moe_shared_expert_intermediate_size")
+        if config.get("moe_latent_size") is not None:
+            own["moe"]["d_model"] = config.count("moe_latent_size")
     mamba = {"layers": pattern.count("M"), **_mamba_2(config, fields["d_model"], _NEMOTRON)}
     return _others(mamba) | own
 

@@ -19,6 +19,9 @@ class Experts(Strict):
     experts: Count = Field(description="E, routed experts of a layer.")
     experts_per_token: Count = Field(description="k, routed experts that a token visits.")
     d_ff: Count = Field(description="F_e, width of a routed expert.")
+    d_model: Count | None = Field(
+        default=None, description="Width that experts take and give, between two projections; absent: the model's."
+    )
     shared_d_ff: CountOrZero = Field(
         default=0, description="F_s, total width of the shared experts, which every token visits."
     )
@@ -214,6 +217,11 @@ class ModelSpec(Sourced):
         return self.layers - sum(other.layers for other in self.other_layers if not other.beside)
 
     @property
+    def expert_width(self) -> int:
+        """Width of what experts take and give."""
+        return self.d_model if self.moe is None else self.moe.d_model or self.d_model
+
+    @property
     def index_layers(self) -> int:
         """Layers with an indexer of their own."""
         return 0 if self.sparse is None else self.sparse.layers or self.attention_layers
@@ -304,7 +312,7 @@ class ModelSpec(Sourced):
             )
         if self.moe is not None and self.nominal_parameters is not None:
             matrices = 3 if self.gated_mlp else 2
-            experts = self.moe.layers * self.moe.experts * matrices * self.d_model * self.moe.d_ff
+            experts = self.moe.layers * self.moe.experts * matrices * self.expert_width * self.moe.d_ff
             if self.nominal_parameters <= experts:
                 raise ValueError(
                     f"nominal_parameters = {self.nominal_parameters:g}: expected more than the experts' {experts:g}"

@@ -72,14 +72,19 @@ def _attention(model: ModelSpec) -> list[Matrix]:
 
 
 def _mlps(model: ModelSpec) -> list[Matrix]:
-    """D·F for each of gate, up and down, or up and down alone; of experts E · D·F_e and D·F_s, and a router D·E."""
+    """D·F for each of gate, up and down, or up and down alone; of experts E · D·F_e and D·F_s, and a router D·E.
+
+    Experts that work at a width of their own, E · D_e·F_e, have two projections D·D_e before and after them.
+    """
     moe, names = model.moe, ("gate", "up", "down") if model.gated_mlp else ("up", "down")
     found = []
     for layers, width in model.dense_mlps:
         found += [Matrix(TensorGroup.MLP, name, model.d_model * width, layers) for name in names]
     if moe is not None:
-        experts, shared = moe.experts * model.d_model * moe.d_ff, model.d_model * moe.shared_d_ff
+        experts, shared = moe.experts * model.expert_width * moe.d_ff, model.d_model * moe.shared_d_ff
         found += [Matrix(TensorGroup.EXPERTS, name, experts, moe.layers) for name in names]
         found += [Matrix(TensorGroup.SHARED_EXPERTS, name, shared, moe.layers) for name in names if shared]
+        if moe.d_model is not None:
+            found.append(Matrix(TensorGroup.SHARED_EXPERTS, "latent", 2 * model.d_model * moe.d_model, moe.layers))
         found.append(Matrix(TensorGroup.ROUTER, "router", model.d_model * moe.experts, moe.layers))
     return found

@@ -136,15 +136,16 @@ def experts_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
 
     b_a · T · min(k, ep) · D over the groups: a token is sent to each group that holds one of its experts. What arrives,
     and the token itself where experts are shared, is gathered over the tensor-parallel axes. Without groups (ep = 1) it
-    is the gather of [T, D] alone.
+    is the gather of [T, D] alone. What is sent to experts that work at a width of their own has that width.
     """
     moe = model.moe
     if moe is None:
         return 0.0 * tokens
     sent = np.minimum(moe.experts_per_token, replica.ep)
-    rows = np.where(np.asarray(replica.ep) > 1, sent + (moe.shared_d_ff > 0), 1)
-    gather_s = activations_s(tokens * rows / replica.ep, model.d_model, replica.tp_bytes_per_s)
-    return gather_s + activations_s(tokens * sent, model.d_model, replica.ep_bytes_per_s)
+    shared = model.d_model if moe.shared_d_ff else 0
+    width = np.where(np.asarray(replica.ep) > 1, sent * model.expert_width + shared, model.d_model)
+    gather_s = activations_s(tokens / replica.ep * width, 1, replica.tp_bytes_per_s)
+    return gather_s + activations_s(tokens * sent, model.expert_width, replica.ep_bytes_per_s)
 
 
 def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmul]:
@@ -168,7 +169,9 @@ def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmu
         )
     if model.moe is not None:
         shared, experts = expert_matrix_s(model, replica)
-        visited = float(model.d_model) * (model.moe.experts_per_token * model.moe.d_ff + model.moe.shared_d_ff)
+        projections = 2 * model.d_model * (model.moe.d_model or 0) / mlp_matrices(model)
+        visited = float(model.expert_width) * model.moe.experts_per_token * model.moe.d_ff + projections
+        visited += model.d_model * model.moe.shared_d_ff
         matmuls.append(
             Matmul(
                 ici_s=experts_ici_s(model, replica, tokens),

@@ -25,7 +25,7 @@ def parameters_by_group(model: ModelSpec) -> dict[TensorGroup, float]:
 def expert_parameters(model: ModelSpec) -> float:
     """Parameters of the routed experts: L_e · E · 3·D·F_e; 0 without experts."""
     moe = model.moe
-    return float(moe.layers * moe.experts * mlp_matrices(model) * model.d_model * moe.d_ff) if moe else 0.0
+    return float(moe.layers * moe.experts * mlp_matrices(model) * model.expert_width * moe.d_ff) if moe else 0.0
 
 
 def counted_parameters(model: ModelSpec) -> float:

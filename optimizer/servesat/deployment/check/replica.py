@@ -104,8 +104,13 @@ class CheckedReplica:
     @cached_property
     def _routed(self) -> int:
         moe = self._experts
-        each = 0 if moe is None else self._mlp_matrices * self.model.d_model * moe.d_ff
+        each = 0 if moe is None else self._mlp_matrices * self._expert_width * moe.d_ff
         return 0 if moe is None else moe.layers * moe.experts * each
+
+    @property
+    def _expert_width(self) -> int:
+        moe = self._experts
+        return self.model.d_model if moe is None or moe.d_model is None else moe.d_model
 
     @cached_property
     def _dense(self) -> int:
@@ -150,7 +155,10 @@ class CheckedReplica:
     @cached_property
     def _shared(self) -> int:
         moe = self._experts
-        return 0 if moe is None else moe.layers * self._mlp_matrices * self.model.d_model * moe.shared_d_ff
+        if moe is None:
+            return 0
+        into_and_out_of = 2 * (moe.d_model or 0)
+        return moe.layers * self.model.d_model * (self._mlp_matrices * moe.shared_d_ff + into_and_out_of)
 
     @cached_property
     def _routers(self) -> int:
@@ -441,10 +449,10 @@ class CheckedReplica:
         if moe is None:
             return 0.0
         groups_of_a_token = min(moe.experts_per_token, self.ep)
-        exchange = ACTIVATION_BYTES * tokens * groups_of_a_token * self.model.d_model / self._exchange_bytes_per_s
+        exchange = ACTIVATION_BYTES * tokens * groups_of_a_token * self._expert_width / self._exchange_bytes_per_s
         if self.ep == 1:
             return self._gather_s(tokens) + exchange
-        arriving = groups_of_a_token + (1 if moe.shared_d_ff else 0)
+        arriving = groups_of_a_token * self._expert_width / self.model.d_model + (1 if moe.shared_d_ff else 0)
         return self._gather_s(tokens * arriving / self.ep) + exchange
 
     def _layers_ici_s(self, tokens: float) -> float:
@@ -469,8 +477,10 @@ class CheckedReplica:
             matrices = moe.layers * self._mlp_matrices
             loaded = self._shared_bytes / matrices / group_bandwidth
             loaded += self._expert_bytes / matrices * self._visited(tokens) / self._hbm_bytes_per_s
-            columns = moe.experts_per_token * moe.d_ff + moe.shared_d_ff
-            hidden = max(loaded, 2 * own * model.d_model * columns / group_flop_per_s)
+            per_matrix = 2 * (moe.d_model or 0) / self._mlp_matrices
+            weights = float(moe.experts_per_token * moe.d_ff * self._expert_width)
+            weights += model.d_model * (moe.shared_d_ff + per_matrix)
+            hidden = max(loaded, 2 * own * weights / group_flop_per_s)
             found.append((self._experts_ici_s(tokens), hidden))
         return found
 
