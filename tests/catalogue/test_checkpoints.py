@@ -74,7 +74,7 @@ def test_gptqmodel_autoround_and_mlx_say_it_of_single_modules() -> None:
         {"mlp": 1 / 3}
     )
     assert shares(quant_method="mlx", bits=4, **{"model.layers.1.mlp.gate": {"bits": 8}}) == {}
-    with pytest.raises(CatalogueError, match=r"'model.layers.0.mlp.down_proj' has 8 bits, not 4: not supported"):
+    with pytest.raises(CatalogueError, match=r"'model.layers.0.mlp.down_proj' has bits 8, not 4: not supported"):
         shares(quant_method="mlx", bits=4, **{"model.layers.0.mlp.down_proj": {"bits": 8}})
 
 
@@ -85,3 +85,80 @@ def test_gptqmodel_autoround_and_mlx_say_it_of_single_modules() -> None:
 def test_a_malformed_pattern_is_named(entry: str, complaint: str) -> None:
     with pytest.raises(CatalogueError, match=complaint):
         shares(entry)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "modules_in_block_to_quantize": [["mlp.gate_proj", "mlp.up_proj"]]},
+         {"attention": 1.0, "mlp": 1 / 3, "experts": 1.0, "shared_experts": 1.0}),
+        ({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["attn", "down"]},
+         {"attention": 1.0, "mlp": 1 / 3, "experts": 1 / 3, "shared_experts": 1 / 3}),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": {
+            "targets": ["re:.*mlp\\.experts\\..*"], "weights": {"type": "int", "num_bits": 4}}}},
+         {"attention": 1.0, "mlp": 1.0, "shared_experts": 1.0}),
+    ],
+)  # fmt: skip
+def test_a_scheme_may_name_what_alone_it_quantises(scheme: dict[str, Any], expected: dict[str, float]) -> None:
+    model = published_as(moe_model(), scheme)
+    assert model.native is not None
+    assert {group.value: left.share for group, left in model.native.wider.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "complaint"),
+    [
+        ({"quant_method": "fp8", "modules_to_not_convert": "self_attn"}, "expected a list of the names of modules"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"+:.*": {"group_size": 32}}},
+         "has group_size 32, not 128: not supported"),
+        ({"quant_method": "compressed-tensors", "config_groups": 3}, "expected weights of one dtype"),
+        ({"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24-bitmask"},
+          "config_groups": {"a": {"weights": {"type": "float", "num_bits": 8}}}}, "sparse weights are not supported"),
+        ({"quant_method": "compressed-tensors", "format": "marlin-24",
+          "config_groups": {"a": {"weights": {"type": "int", "num_bits": 4}}}}, "expected one of dense"),
+        ({"bits": 4, "group_size": 64, "mode": "mxfp8"}, "mode = 'mxfp8' is not supported"),
+        ({"bits": 4, "group_size": 64, "lm_head": {"bits": 8}, "model.embed_tokens": {"bits": 8}},
+         "'model.embed_tokens' has bits 8, not 4: not supported"),
+        ({"quant_method": "auto-round", "bits": 8, "data_type": "fp"}, "data_type = 'fp' is not supported"),
+        ({"quant_method": "fp8", "weight_block_size": "1" * 5000}, "expected two whole numbers"),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["re:(.+)+\\.zz$"]}, "repeats within repeats take too long"),
+    ],
+)  # fmt: skip
+def test_what_would_be_a_guess_is_refused(scheme: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(CatalogueError) as fault:
+        published_as(moe_model(), scheme)
+    assert complaint in str(fault.value)
+
+
+def test_formats_say_their_groups_themselves() -> None:
+    mlx = published_as(moe_model(), {"bits": 4, "group_size": 32, "mode": "mxfp4", "lm_head": False})
+    assert mlx.native is not None
+    assert (mlx.native.dtype, mlx.native.group, [table.value for table in mlx.native.tables]) == (
+        "mxfp4", None, ["embedding"]
+    )  # fmt: skip
+    auto = published_as(moe_model(), {"quant_method": "auto-round", "bits": 4, "group_size": 16, "data_type": "nv_fp"})
+    assert auto.native is not None
+    assert (auto.native.dtype, auto.native.group) == ("nvfp4", None)
+
+
+def test_experts_beside_an_mlp_are_not_within_it() -> None:
+    """Gemma 4 has layers.N.experts beside layers.N.mlp, which NVIDIA leaves out: its size was 186 % too large."""
+    beside = moe_model(mlp_layers=4, moe={"layers": 4, "experts": 8, "experts_per_token": 2, "d_ff": 512})
+    scheme = {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.*.mlp*"]}
+    model = published_as(beside, scheme)
+    assert model.native is not None
+    assert {group.value for group in model.native.wider} == {"mlp"}
+    of_experts = published_as(beside, {**scheme, "modules_to_not_convert": ["re:.*layers\\.\\d+\\.experts.*"]})
+    assert of_experts.native is not None
+    assert {group.value for group in of_experts.native.wider} == {"experts"}
+
+
+def test_the_mixing_of_other_layers_is_left_out_whole_or_not_at_all() -> None:
+    state = {"layers": 4, "parameters": 1000, "heads": 8, "state_bytes": 8}
+    hybrid = moe_model(other_layers=[state])
+    scheme = {"quant_method": "fp8", "modules_to_not_convert": ["linear_attn.in_proj_qkvz", "linear_attn.out_proj"]}
+    model = published_as(hybrid, scheme)
+    assert model.native is not None
+    assert {group.value: left.share for group, left in model.native.wider.items()} == {"attention": 1.0}
+    with pytest.raises(CatalogueError, match="leaves out parts of the mixing of layer 0"):
+        published_as(hybrid, {**scheme, "modules_to_not_convert": ["linear_attn.out_proj"]})

@@ -7,15 +7,26 @@ caches follow from the class. GLM-5.1's and others' figures that depend on stora
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from servesat import CatalogueError, solve
 from servesat.catalogue.families import FAMILIES, WRAPPERS
 from servesat.catalogue.load import load_model
+from servesat.catalogue.model import (
+    Experts,
+    LatentAttention,
+    NativeWeights,
+    OtherLayers,
+    OtherMlps,
+    SparseAttention,
+    WiderWeights,
+)
 from servesat.catalogue.template import model_template
 from servesat.cost_model.memory import counted_parameters
 from servesat.cost_model.storage import Storage
-from tests.catalogue.configs import read
+from tests.catalogue.configs import SLIDING, read, small
 
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "published/families.csv").read_text().splitlines()))
 
@@ -38,8 +49,73 @@ def test_the_template_of_a_model_is_a_model(tmp_path: Path) -> None:
     (tmp_path / "new.toml").write_text(model_template())
     model = load_model("new.toml", tmp_path)
     assert (model.layers, model.d_ff) == (32, 14336)
-    with_experts = model_template().replace("# [moe]", "[moe]")
-    for name in ("layers", "experts", "experts_per_token", "d_ff"):
-        with_experts = with_experts.replace(f"\n# {name} = ", f"\n{name} = ")
+    for record in (Experts, LatentAttention, SparseAttention, OtherLayers, OtherMlps, NativeWeights, WiderWeights):
+        for name in record.model_fields:
+            assert f"# {name} = " in model_template() or name == "wider"
+    before, _, after = model_template().partition("# [moe]\n")
+    section, _, rest = after.partition("\n\n")
+    lines = [line.removeprefix("# ") for line in section.splitlines()]
+    with_experts = "\n".join([before, "[moe]", *lines, "", rest])
     (tmp_path / "new.toml").write_text(with_experts.replace("d_ff = 14336", "", 1))
     assert load_model("new.toml", tmp_path).moe is not None
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "complaint"),
+    [
+        ("llama", {"num_local_experts": 8}, "num_local_experts = 8: expected none: the type has no experts"),
+        ("llama", {"kv_lora_rank": 512}, "kv_lora_rank = 512: expected none: the type has no latent attention"),
+        ("llama", {"num_kv_shared_layers": 2}, "layers that share a cache are not supported"),
+        ("llama", {"layer_types": ["sliding_attention"] * 8, "sliding_window": 64}, "the type has no window"),
+        ("qwen3_moe", {"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000: expected at most 10,000"),
+    ],
+)
+def test_a_field_that_changes_the_shape_is_never_passed_over(
+    tmp_path: Path, model_type: str, fields: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(CatalogueError) as fault:
+        read(tmp_path, small(model_type, **fields))
+    assert complaint in str(fault.value)
+
+
+def test_forms_that_publishers_use(tmp_path: Path) -> None:
+    flat = small("qwen2_5_vl", vision_config={"depth": 1})  # as of 2024, without a text_config
+    assert read(tmp_path, flat | {"vision_config": {}}).layers == 8
+    bloom = small("bloom", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size")
+    assert read(tmp_path, bloom | {"n_embed": 64, "n_layer": 8, "n_head": 4, "num_key_value_heads": None}).d_ff == 256
+    dense = small(
+        "granitemoehybrid", "intermediate_size", num_local_experts=0, shared_intermediate_size=96,
+        layer_types=["attention"] * 8, mamba_n_heads=2, mamba_d_head=4, mamba_d_state=5, mamba_n_groups=1,
+        mamba_d_conv=4,
+    )  # fmt: skip
+    assert (read(tmp_path, dense).moe, read(tmp_path, dense).d_ff) == (None, 96)
+    step = small(
+        "step3p7", "num_key_value_heads", num_attention_groups=2, moe_num_experts=16, moe_top_k=2, sliding_window=64,
+        moe_intermediate_size=32, share_expert_dim=48, moe_layers_enum="2,3,4,5,6,7", layer_types=SLIDING,
+    )  # fmt: skip
+    model = read(tmp_path, step)
+    assert model.moe is not None
+    assert (model.moe.layers, model.moe.shared_d_ff, model.kv_heads) == (6, 48, 2)
+
+
+def test_a_model_without_mlps_is_planned() -> None:
+    """A model of states alone gave a traceback."""
+    mamba = {
+        "name": "mamba", "layers": 8, "d_model": 1024, "mlp_layers": 0, "query_heads": 8, "kv_heads": 1,
+        "head_dim": 64, "vocab_size": 32_000,
+        "other_layers": [{"layers": 8, "parameters": 10**7, "heads": 8, "state_bytes": 10**6}],
+    }  # fmt: skip
+    plan = solve({"model": mamba, "workload": {"context_tokens": 4096}, "search": {"chips": ["h100-sxm"]}}).plan
+    assert plan is not None
+    assert plan.kv_cache_bytes == plan.batch * 8 * 10**6
+
+
+def test_encoders_whose_mergers_count(tmp_path: Path) -> None:
+    """Qwen3-VL-4B: 0.41e9 beside its 4.02e9 parameters."""
+    vision = {
+        "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "patch_size": 16, "spatial_merge_size": 2,
+        "deepstack_visual_indexes": [5, 11, 17], "model_type": "qwen3_vl",
+    }  # fmt: skip
+    text = small("qwen3_vl_text", hidden_size=2560, head_dim=128)
+    model = read(tmp_path, {"model_type": "qwen3_vl", "text_config": text, "vision_config": vision})
+    assert model.vision_parameters == pytest.approx(0.415e9, rel=0.01)

@@ -212,7 +212,8 @@ def quantised(**scheme: Any) -> dict[str, Any]:
         (
             quantised(quant_method="quark"),
             "quantization_config.quant_method = 'quark' is not supported; "
-            "known: auto-round, awq, compressed-tensors, fbgemm_fp8, fp8, gptq, mlx, modelopt, modelopt_fp4, mxfp4",
+            "known: auto-round, awq, compressed-tensors, fbgemm_fp8, fp8, gptq, gptq_marlin, intel/auto-round, mlx, "
+            "modelopt, modelopt_fp4, mxfp4",
         ),
         (quantised(group_size=64), "quantization_config.quant_method is missing"),
         (quantised(quant_method=["fp8"]), "quantization_config.quant_method = ['fp8'] is not supported"),

@@ -271,7 +271,7 @@ _RULES = (
         name=Requirement.ICI,
         kind=Kind.HARDWARE,
         margin_unit="us a matmul",
-        stated=lambda spec: spec.ici == "forbid",
+        stated=lambda spec: spec.ici == "forbid" and (spec.model.dense_layers > 0 or spec.model.moe is not None),
         violated=steps_wait_for_ici,
         largest_batch=batch_hiding_ici,
         text="ici (matmuls must not wait for the interconnect)",

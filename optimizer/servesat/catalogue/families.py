@@ -114,6 +114,31 @@ def _of_bigcode(config: ConfigJson) -> dict[str, Any]:
     return {**_four_widths(config), "num_key_value_heads": kv_heads}
 
 
+def _of_chatglm(config: ConfigJson) -> dict[str, Any]:
+    """As many KV heads as query heads, unless groups of queries share one."""
+    if config.flag("multi_query_attention", True):
+        return {}
+    return {"num_key_value_heads": config.count("num_attention_heads")}
+
+
+def _experts_enumerated(config: ConfigJson, layers: int) -> Collection[int]:
+    """Step 3: the layers of `moe_layers_enum`, a text such as 4,5,6, or those from first_k_dense_replace on."""
+    listed = config.get("moe_layers_enum")
+    if listed is None:
+        return _experts_after_first(config, layers)
+    numbers = [text.strip() for text in listed.split(",")] if isinstance(listed, str) else []
+    if not numbers or not all(text.isdecimal() and len(text) < 6 and int(text) < layers for text in numbers):
+        raise config.wrong("moe_layers_enum", f"layers, from 0 to {layers - 1}, with commas between them")
+    return {int(text) for text in numbers}
+
+
+def _of_step(config: ConfigJson) -> dict[str, Any]:
+    """The width of all shared experts, from their number if it is not stated."""
+    if config.get("share_expert_dim") is not None:
+        return {}
+    return {"share_expert_dim": config.count("n_shared_experts", minimum=0) * config.count("moe_intermediate_size")}
+
+
 def _of_hunyuan(config: ConfigJson) -> dict[str, Any]:
     """Experts by layer, which must be alike, and no cache that layers share."""
     if config.flag("use_cla", False):
@@ -148,6 +173,7 @@ class Family:
     sparse: bool = False
     d_ff: str = "intermediate_size"
     experts: WhichLayers | None = None
+    may_be_dense: bool = False  # where the number of experts is 0
     expert_d_ff: str = "moe_intermediate_size"
     shared: str = ""  # field with the width of the shared experts, or their number (n_shared_experts)
     window: WhichLayers | None = None  # used where there is no `layer_types`
@@ -216,17 +242,26 @@ _KIMI_LINEAR = replace(
 )
 _GRANITE_HYBRID = Family(
     required=_KV,
+    d_ff="shared_intermediate_size",
+    may_be_dense=True,
     experts=_every,
     expert_d_ff="intermediate_size",
     shared="shared_intermediate_size",
     hybrid=hybrids.granite_hybrid,
 )
 
+_STEP_NAMES = {
+    "num_key_value_heads": "num_attention_groups",
+    "num_experts": "moe_num_experts",
+    "num_experts_per_tok": "moe_top_k",
+}
 _STEP_FLASH = Family(
-    required=(*_HEADS, "sliding_window", "n_shared_experts"),
-    experts=_experts_after_first,
-    shared="n_shared_experts",
+    required=(*_HEADS, "sliding_window"),
+    experts=_experts_enumerated,
+    shared="share_expert_dim",
     window=_window_listed,
+    renamed=_STEP_NAMES,
+    derived=_of_step,
     hybrid=hybrids.step3_flash,
 )
 
@@ -245,7 +280,7 @@ FAMILIES = {
     "bailing_hybrid": replace(_KIMI_LINEAR, hybrid=hybrids.bailing_hybrid),
     "bailing_moe": _BAILING,
     "bailing_moe_v2": _BAILING,
-    "bloom": replace(_GPT, tied_embeddings=True),
+    "bloom": replace(_GPT, tied_embeddings=True, renamed={**_GPT_NAMES, "hidden_size": "n_embed"}),
     "chatglm": Family(
         required=_HEADS,
         renamed={
@@ -256,6 +291,7 @@ FAMILIES = {
             "vocab_size": "padded_vocab_size",
             "max_position_embeddings": "seq_length",
         },
+        derived=_of_chatglm,
     ),
     "cohere": _COHERE,
     "cohere2": replace(
@@ -283,7 +319,7 @@ FAMILIES = {
         shared="n_shared_experts",
         hybrid=hybrids.deepseek_v4,
     ),
-    "ernie4_5": replace(_GQA, tied_embeddings=True),
+    "ernie4_5": Family(required=_HEADS, tied_embeddings=True),
     "ernie4_5_moe": Family(
         required=(*_KV, "moe_num_shared_experts", "moe_layer_start_index"),
         tied_embeddings=True,
@@ -320,6 +356,7 @@ FAMILIES = {
     "glm": _GQA,
     "glm4": _GQA,
     "glm4_moe": _GLM,
+    "glm4_moe_lite": _DEEPSEEK,
     "glm4v_moe_text": _GLM,
     "glm4v_text": _GQA,
     "glm_moe_dsa": replace(_DEEPSEEK, sparse=True),
@@ -381,7 +418,7 @@ FAMILIES = {
         _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
     ),
     "ministral": _MISTRAL,
-    "ministral3": _MISTRAL,
+    "ministral3": replace(_MISTRAL, required=(*_HEADS, "sliding_window")),
     "mistral": _MISTRAL,
     "mixtral": _MIXTRAL,
     "mpt": Family(gated_mlp=False, tied_embeddings=True, renamed=_D_MODEL_NAMES, derived=_of_mpt),
@@ -424,9 +461,9 @@ FAMILIES = {
     "starcoder2": Family(required=(*_KV, "sliding_window"), gated_mlp=False, tied_embeddings=True, window=_every),
     "step3_text": Family(
         required=(*_HEADS, "share_expert_dim", "share_q_dim"),
-        experts=_experts_after_first,
+        experts=_experts_enumerated,
         shared="share_expert_dim",
-        renamed={"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_top_k"},
+        renamed=_STEP_NAMES,
         hybrid=hybrids.step3,
     ),
     "step3p5": _STEP_FLASH,

@@ -31,6 +31,11 @@ _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms 
 _ENCODERS = {"clip_vision_model": 2, "llama4_vision_model": 2, "pixtral": 3, "siglip_vision_model": 2}
 """Vision encoders by type, and the matrices of their MLPs."""
 
+_QWEN_ENCODERS = {
+    "qwen2_5_vl": 3, "qwen3_vl": 2, "qwen3_vl_moe": 2, "qwen3_5": 2, "qwen3_5_moe": 2,
+}  # fmt: skip
+"""The same of Qwen's encoders, which merge patches before and beside their projector."""
+
 _COUNTS_SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 """Fields with the number of shared experts, rather than their width."""
 
@@ -38,6 +43,7 @@ _ALREADY_SCALED = ("llama3", "longrope", "su", "default", "mrope")
 """Kinds of rope scaling after which max_position_embeddings holds as it stands."""
 
 MAX_ROPE_FACTOR = 10_000
+MAX_LAYERS = 10_000
 
 
 def model_fields(config: object, where: str) -> dict[str, Any]:
@@ -54,6 +60,9 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
         raise opened.wrong("word_embed_proj_dim", f"hidden_size = {opened.get('hidden_size')}")
 
     fields: dict[str, Any] = {name: opened.count(source) for name, source in _SHAPE.items()}
+    if fields["layers"] > MAX_LAYERS:
+        raise opened.wrong("num_hidden_layers", f"at most {MAX_LAYERS:,}")
+    _refuse_other_shapes(opened, family)
     fields["name"] = _name(opened)
     fields["gated_mlp"] = family.gated_mlp
     fields["tied_embeddings"] = opened.flag("tie_word_embeddings", family.tied_embeddings)
@@ -65,7 +74,24 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     if family.hybrid is not None:
         fields |= family.hybrid(opened, fields)
     shape = validate(ModelSpec, fields, where=where, error=CatalogueError)
-    return fields | _apart(opened, shape) | native_weights(opened, shape, with_experts)
+    return fields | _apart(opened, family, shape) | native_weights(opened, shape, with_experts)
+
+
+def _refuse_other_shapes(config: ConfigJson, family: Family) -> None:
+    """Refuse fields that change a shape, of a type that has none of them."""
+    if family.experts is None and "moe" not in str(config.get("model_type")):
+        for name in _EXPERTS:
+            if (config.get(name) or 0) not in (0, 1) and family.hybrid is None:
+                raise config.wrong(name, "none: the type has no experts")
+    if not family.latent and config.get("kv_lora_rank") is not None:
+        raise config.wrong("kv_lora_rank", "none: the type has no latent attention")
+    if config.get("num_kv_shared_layers"):
+        raise config.wrong("num_kv_shared_layers", "0: layers that share a cache are not supported")
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and family.window is None and family.hybrid is None:
+        windowed = [kind for kind in kinds if kind != "full_attention"]
+        if windowed and config.get("sliding_window") is not None:
+            raise config.wrong("layer_types", "full_attention alone: the type has no window")
 
 
 def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
@@ -85,6 +111,9 @@ def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
         )
 
     inner, allowed = config.get("text_config"), WRAPPERS[model_type] or tuple(FAMILIES)
+    if inner is None and WRAPPERS[model_type] and config.get("num_hidden_layers") is not None:  # as of 2024
+        family = FAMILIES[WRAPPERS[model_type][0]]
+        return family.with_usual_fields(opened), family
     if inner is None:
         raise opened.missing("text_config")
     if not isinstance(inner, Mapping):
@@ -126,7 +155,8 @@ def _latent(config: ConfigJson, family: Family) -> dict[str, Any]:
         mla["q_lora_rank"] = config.count("q_lora_rank")
     if not family.sparse:
         return {"mla": mla}
-    if config.get("index_topk_freq") not in (None, 1) or config.get("index_topk_pattern") is not None:
+    stated = config.get("index_topk_freq") not in (None, 1) or config.get("index_topk_pattern") is not None
+    if stated and config.get("indexer_types") is None:
         raise config.fault("index_topk_freq or index_topk_pattern: an indexer for some layers is read of indexer_types")
     sparse = {name: config.count(source) for name, source in _SPARSE.items()}
     if config.get("indexer_types") is not None:
@@ -136,7 +166,8 @@ def _latent(config: ConfigJson, family: Family) -> dict[str, Any]:
 
 
 def _layers_with_experts(config: ConfigJson, family: Family, layers: int) -> Collection[int]:
-    if family.experts is None:
+    none = family.may_be_dense and any(config.get(name) == 0 for name in _EXPERTS)
+    if family.experts is None or none:
         return ()
     if config.get("mlp_layer_types") is None:
         return family.experts(config, layers)
@@ -181,21 +212,43 @@ def _window(config: ConfigJson, family: Family, layers: int) -> dict[str, Any]:
     return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
 
 
-def _apart(config: ConfigJson, shape: ModelSpec) -> dict[str, Any]:
+def _encoder(config: ConfigJson, text_width: int) -> int:
+    """Parameters of a vision encoder and its projector; 0 where its kind is not known."""
+    kind, name = str(config.get("vision_config.model_type") or config.get("model_type")), "vision_config"
+    if config.get(name) is not None and not isinstance(config.get(name), Mapping):
+        raise config.wrong(name, "a JSON object")
+    if kind in _QWEN_ENCODERS and config.get(f"{name}.depth") is not None:
+        width, inner, layers, patch, merge = (
+            config.count(f"{name}.{field}")
+            for field in ("hidden_size", "intermediate_size", "depth", "patch_size", "spatial_merge_size")
+        )
+        blocks = layers * (4 * width**2 + _QWEN_ENCODERS[kind] * width * inner)
+        extra = config.get(f"{name}.deepstack_visual_indexes")
+        mergers = 1 + (len(extra) if isinstance(extra, list) else 0)
+        merged = width * merge**2
+        return blocks + 6 * patch**2 * width + mergers * merged * (merged + text_width)
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
+    if kind not in _ENCODERS or any(config.get(f"{name}.{field}") is None for field in names):
+        return 0
+    width, inner, layers, patch = (config.count(f"{name}.{field}") for field in names)
+    blocks = layers * (4 * width**2 + _ENCODERS[kind] * width * inner)
+    return blocks + 3 * patch**2 * width + width * text_width
+
+
+def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, Any]:
     """Parameters beside the text model: of a vision encoder of a known kind, and of multi-token prediction.
 
-    An encoder has 4·D² + 2·D·F a layer, or 3·D·F if its MLPs are gated, a patch embedding of 3·p²·D, and a projector
-    D·D_text. A prediction layer is a last layer of the model, and a projection 2·D·D of a token and its hidden state
-    (DeepSeek-V3, section 2.2).
+    An encoder has 4·D² + 2·D·F a layer, or 3·D·F if its MLPs are gated, a patch embedding of 3·p²·D (twice for video),
+    and a projector D·D_text, or mergers of m² patches, m²·D·(m²·D + D_text) each. A prediction layer is a last layer of
+    the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3, section 2.2); of other models with
+    experts it is not known.
     """
     found = {}
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
-    matrices_of_mlp = _ENCODERS.get(str(config.get("vision_config.model_type")))
-    if matrices_of_mlp and all(config.get(f"vision_config.{name}") is not None for name in names):
-        width, inner, layers, patch = (config.count(f"vision_config.{name}") for name in names)
-        encoder = layers * (4 * width**2 + matrices_of_mlp * width * inner) + 3 * patch**2 * width
-        found["vision_parameters"] = encoder + width * shape.d_model
-    if config.get("num_nextn_predict_layers"):
+    encoder = _encoder(config, shape.d_model)
+    if encoder:
+        found["vision_parameters"] = encoder
+    like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")
+    if config.get("num_nextn_predict_layers") and like_the_last:
         outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}
         layer = sum(matrix.parameters for matrix in matrices(shape) if matrix.group not in outside)
         found["mtp_parameters"] = config.count("num_nextn_predict_layers") * (layer + 2 * shape.d_model**2)

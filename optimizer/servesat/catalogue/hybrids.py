@@ -114,7 +114,7 @@ def nemotron_blocks(config: ConfigJson) -> Fields:
     letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
     if config.get("layers_block_type") is not None:
         blocks = config.get("layers_block_type")
-        known = isinstance(blocks, list) and all(block in letters for block in blocks)
+        known = isinstance(blocks, list) and all(isinstance(block, str) and block in letters for block in blocks)
         pattern = "".join(letters[block] for block in blocks) if known else ""
     else:
         pattern = config.get("hybrid_override_pattern")

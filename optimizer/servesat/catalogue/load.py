@@ -11,7 +11,7 @@ from servesat.catalogue.chip import Chip
 from servesat.catalogue.huggingface import model_fields
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
-from servesat.catalogue.quantisation import QUANTISATION_FILE, with_modelopt
+from servesat.catalogue.quantisation import GPTQ_FILE, QUANTISATION_FILE, with_gptq, with_modelopt
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
 from servesat.core.reading import read_json, read_toml
@@ -41,10 +41,12 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
 def _config(path: Path) -> object:
     """A checkpoint's configuration, with the quantisation that ModelOpt writes into a file beside it."""
     config = read_json(path, CatalogueError, max_bytes=MAX_CONFIG_BYTES, infinite=True)
-    beside = path.with_name(QUANTISATION_FILE)
-    if path.name != "config.json" or not isfile(beside):
+    if path.name != "config.json":
         return config
-    return with_modelopt(config, read_json(beside, CatalogueError, max_bytes=MAX_CONFIG_BYTES), str(beside))
+    beside, gptq = path.with_name(QUANTISATION_FILE), path.with_name(GPTQ_FILE)
+    if isfile(beside):
+        config = with_modelopt(config, read_json(beside, CatalogueError, max_bytes=MAX_CONFIG_BYTES), str(beside))
+    return with_gptq(config, read_json(gptq, CatalogueError)) if isfile(gptq) else config
 
 
 def load_chip(reference: str, folder: Path = Path()) -> Chip:

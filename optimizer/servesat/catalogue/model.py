@@ -257,6 +257,9 @@ class ModelSpec(Sourced):
             raise ValueError(f"query_heads = {self.query_heads} is not a multiple of kv_heads = {self.kv_heads}")
         if self.attention_layers < 0:
             raise ValueError(f"other_layers: more than layers = {self.layers}")
+        for other in self.other_layers:
+            if other.layers > self.layers:
+                raise ValueError(f"other_layers: {other.layers} layers of a kind, more than layers = {self.layers}")
         if self.window_layers > self.attention_layers:
             others = "" if not self.other_layers else " that are not other_layers"
             raise ValueError(f"window_layers = {self.window_layers} is more than layers = {self.layers}{others}")

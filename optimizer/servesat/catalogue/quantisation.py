@@ -15,6 +15,9 @@ QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
 QUANTISATION_FILE = "hf_quant_config.json"
 """Where ModelOpt writes it, if not into the configuration."""
 
+GPTQ_FILE = "quantize_config.json"
+"""Where AutoGPTQ wrote it at first."""
+
 _BITS = {4: "int4", 8: "int8"}
 _ALGORITHMS = {
     "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "NVFP4_AWQ": "nvfp4", "FP8": "fp8", "FP8_PB_WO": "fp8",
@@ -27,14 +30,22 @@ _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
     "fbgemm_fp8": ("quant_method", {"fbgemm_fp8": "fp8"}),
     "fp8": ("quant_method", {"fp8": "fp8"}),
     "gptq": ("bits", _BITS),
+    "gptq_marlin": ("bits", _BITS),
+    "intel/auto-round": ("bits", _BITS),
     "mlx": ("bits", _BITS),
     "modelopt": ("quant_algo", _ALGORITHMS),
     "modelopt_fp4": ("quant_algo", _ALGORITHMS),
     "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
 }
 _FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
+_INTEGER_FORMATS = ("dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized")
+"""Formats of compressed-tensors: of four-bit floats, and those that say nothing of the size."""
 
-_WITH_ZERO_POINTS = {"auto-round", "awq", "gptq"}
+_MODES = {"affine": None, "mxfp4": "mxfp4", "nvfp4": "nvfp4"}
+_DATA_TYPES = {"int": None, "nv_fp": "nvfp4", "nv_fp4": "nvfp4", "mx_fp": "mxfp4", "mx_fp4": "mxfp4"}
+"""What MLX's mode and AutoRound's data_type say beside the bits."""
+
+_WITH_ZERO_POINTS = {"auto-round", "intel/auto-round", "awq", "gptq", "gptq_marlin"}
 """Methods that store a zero point beside the scale of each group, symmetric or not."""
 
 _FP8_BLOCK = 128
@@ -61,16 +72,23 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
         raise config.missing(f"{key}.quant_method")
     config = replace(config, fields={**config.fields, key: {**scheme, "quant_method": method}})
     source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
+    _refuse_sparsity(config, key)
     if source == "config_groups":
-        dtype = _FORMATS.get(str(scheme.get("format"))) or _dtype_of_groups(config, key, dtypes)
+        dtype = _dtype_of_groups(config, key, dtypes)
     else:
         named = "w_bit" if source == "bits" and "bits" not in scheme and "w_bit" in scheme else source  # of llm-awq
         dtype = config.choice(f"{key}.{named}", dtypes)
+        for name, meanings in (("mode", _MODES), ("data_type", _DATA_TYPES)):
+            if source == "bits" and scheme.get(name) is not None:
+                dtype = config.choice(f"{key}.{name}", meanings) or dtype
 
     native: dict[str, Any] = {"dtype": dtype, **_scales(config, key, method, dtype)}
     if method == "mxfp4":
         native["pad"] = _MXFP4_PAD
-    tables = ["embedding", "head"] if method == "mlx" else ["head"] if scheme.get("lm_head") is True else []
+    tables = ["head"] if scheme.get("lm_head") is True else []
+    if method == "mlx":
+        named_apart = {"embedding": "model.embed_tokens", "head": "lm_head"}
+        tables = [table for table, module in named_apart.items() if scheme.get(module) is not False]
     if tables:
         native["tables"] = tables
     if config.get("expert_dtype") is not None:
@@ -103,6 +121,15 @@ def with_modelopt(config: object, beside: object, where: str) -> object:
     return {**config, "quantization_config": {"quant_method": "modelopt", **quantisation}}
 
 
+def with_gptq(config: object, beside: object) -> object:
+    """A configuration with the quantisation of the `quantize_config.json` that AutoGPTQ wrote beside it in 2023."""
+    if not isinstance(config, Mapping) or not isinstance(beside, Mapping):
+        return config
+    if any(config.get(key) is not None for key in QUANTISATIONS):
+        return config
+    return {**config, "quantization_config": {"quant_method": "gptq", **beside}}
+
+
 def _method(scheme: Mapping[str, Any]) -> Any:
     """The method of a quantisation; ModelOpt and MLX may leave it out."""
     if scheme.get("quant_method") is not None:
@@ -113,10 +140,24 @@ def _method(scheme: Mapping[str, Any]) -> Any:
 
 def _dtype_of_groups(config: ConfigJson, key: str, dtypes: Mapping[Any, str]) -> str:
     """The dtype shared by all groups of compressed-tensors. Raises CatalogueError if they differ."""
+    groups, form = config.get(f"{key}.config_groups"), config.get(f"{key}.format")
+    if not isinstance(groups, Mapping) or not all(isinstance(group, Mapping) for group in groups.values()):
+        raise config.wrong(f"{key}.config_groups", f"weights of one dtype, of {', '.join(dtypes)}")
     kinds = {f"{weights.get('type')}{weights.get('num_bits')}" for weights in _weights_of_groups(config, key)}
+    if kinds == {"float4"} and form in _FORMATS:
+        return _FORMATS[form]
     if len(kinds) != 1 or not kinds <= dtypes.keys():
         raise config.wrong(f"{key}.config_groups", f"weights of one dtype, of {', '.join(dtypes)}")
     return dtypes[kinds.pop()]
+
+
+def _refuse_sparsity(config: ConfigJson, key: str) -> None:
+    """Refuse weights of which only those that are not 0 are stored, and formats that are not known."""
+    sparsity, form = config.get(f"{key}.sparsity_config.format"), config.get(f"{key}.format")
+    if sparsity not in (None, "dense"):
+        raise config.wrong(f"{key}.sparsity_config.format", "dense: sparse weights are not supported")
+    if config.get(f"{key}.config_groups") is not None and form not in (None, *_INTEGER_FORMATS, *_FORMATS):
+        raise config.wrong(f"{key}.format", f"one of {', '.join((*_INTEGER_FORMATS, *_FORMATS))}")
 
 
 def _weights_of_groups(config: ConfigJson, key: str) -> list[Mapping[str, Any]]:
@@ -165,7 +206,7 @@ def _block(config: ConfigJson, key: str, method: str) -> tuple[int, int] | None:
         field, block = f"{key}.weight_block_size", scheme.get("weight_block_size")
     if block is None:
         return None
-    if isinstance(block, str):  # "128x128"
+    if isinstance(block, str) and len(block) < 20:  # "128x128"
         block = [int(side) for side in block.split("x") if side.isdigit()]
     if not isinstance(block, list) or len(block) != 2 or not all(type(side) is int and side > 0 for side in block):
         raise config.fault(f"{field} = {block!r}: expected two whole numbers, such as [128, 128]")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any
 
@@ -11,7 +11,10 @@ from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.tensors import Matrix, matrices
 from servesat.core.validation import shorten
 
-_LISTS = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers")
+_LISTS = (
+    "modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "ignored_modules", "excluded_modules",
+    "llm_int8_skip_modules",
+)  # fmt: skip
 """Keys of the lists of modules that are left out, as each method calls them."""
 
 _ATTENTION = {
@@ -28,18 +31,25 @@ _ATTENTION = {
     "index_weights": ("indexer.weights_proj",),
 }
 _OTHER = {
-    "cached": ("self_attn.o_proj", "mixer.o_proj"),
-    "state": ("linear_attn.out_proj", "mamba.out_proj", "mixer.out_proj", "self_attn.out_proj"),
+    "cached": [[f"{module}.{name}_proj" for module in ("self_attn", "mixer")] for name in "qkvo"],
+    "state": [
+        [f"{module}.{name}" for module in ("linear_attn", "mamba", "mixer", "self_attn") for name in names]
+        for names in (("in_proj", "in_proj_qkvz", "in_proj_qkv", "q_proj"), ("out_proj", "o_proj"))
+    ],
 }
+"""Matrices of layers of other kinds that are counted together, each with its names: all are left out, or none."""
 _MLP = {
     "gate": ("gate_proj", "gate_up_proj", "w1"),
     "up": ("up_proj", "gate_up_proj", "w3"),
     "down": ("down_proj", "w2"),
 }
-_MLP_MODULES = ("mlp", "feed_forward", "block_sparse_moe")
+_MLP_MODULES = ("mlp", "feed_forward", "block_sparse_moe", "mixer")
 _SHARED = ("shared_experts", "shared_expert", "shared_mlp")
 _EXPERT = re.compile(r"\blayers\.([0-9]{1,4})\..*\bexperts\.([0-9]{1,5})(?:\.(\w+))?$")
 MAX_PATTERN = 1000
+MAX_PATTERNS = 1000
+_NESTED_REPEATS = re.compile(r"[+*}]\)[+*{]")
+"""What takes a regular expression exponential time."""
 
 
 def shares_left_out(
@@ -49,33 +59,46 @@ def shares_left_out(
 
     Raises CatalogueError for a pattern that is malformed, and for layers of different widths.
     """
-    left_out = _left_out(config, key)
-    if not left_out:
+    left_out, quantised = _left_out(config, key), _quantised(config, key)
+    if not left_out and quantised is None:
         return {}
-    in_blocks = [matrix for matrix in matrices(model) if _module_names(matrix)]
+    if quantised is not None:
+        left_out = replace(left_out, quantised=quantised)
+    blocks = config.get("_pattern") if isinstance(config.get("_pattern"), str) else ""
+    in_blocks = [matrix for matrix in matrices(model) if matrix.name in _OTHER or _module_names(matrix, model)]
     kept: dict[TensorGroup, float] = {}
     total: dict[TensorGroup, float] = {}
     for matrix in in_blocks:
-        shares = sum(left_out.share_of(matrix, at, model) for at in _layers_of(matrix, model, with_experts))
+        layers = _layers_of(matrix, model, with_experts, blocks)
+        try:
+            shares = sum(left_out.share_of(matrix, at, model) for at in layers)
+        except ValueError as fault:
+            raise config.fault(f"{key}: {fault}") from None
         total[matrix.group] = total.get(matrix.group, 0.0) + matrix.parameters * matrix.layers
         kept[matrix.group] = kept.get(matrix.group, 0.0) + matrix.parameters * min(shares, matrix.layers)
     return {group: kept[group] / total[group] for group in kept if kept[group]}
 
 
-def _layers_of(matrix: Matrix, model: ModelSpec, with_experts: Collection[int]) -> list[int]:
-    """The layers that have a matrix, by number; all that may where their kinds are mixed."""
+def _layers_of(matrix: Matrix, model: ModelSpec, with_experts: Collection[int], blocks: str) -> list[int]:
+    """The layers that have a matrix, by number; all that may where their kinds are mixed.
+
+    `blocks` has a letter for each layer of a model whose layers are each a mixer or an MLP.
+    """
     of_experts = set(with_experts)
+    if blocks:
+        letter = {"state": "M", TensorGroup.ATTENTION: "*", TensorGroup.MLP: "-"}
+        wanted = letter.get(matrix.name) or letter.get(matrix.group, "E")
+        return [layer for layer, block in enumerate(blocks) if block == wanted]
     if matrix.group == TensorGroup.ATTENTION or model.mlp_layers is not None:
         return list(range(model.layers))
     return [layer for layer in range(model.layers) if (layer in of_experts) == (matrix.group != TensorGroup.MLP)]
 
 
-def _module_names(matrix: Matrix) -> tuple[str, ...]:
+def _module_names(matrix: Matrix, model: ModelSpec) -> tuple[str, ...]:
     """What implementations call a matrix within its layer; nothing for a matrix outside the blocks."""
-    if matrix.name in _OTHER:
-        return _OTHER[matrix.name]
     if matrix.group == TensorGroup.ATTENTION:
-        return tuple(f"self_attn.{name}" for name in _ATTENTION[matrix.name])
+        names = _ATTENTION.get(matrix.name, ())
+        return tuple(f"{module}.{name}" for module in ("self_attn", "mixer") for name in names)
     names = _MLP.get(matrix.name, ())
     if matrix.group == TensorGroup.MLP:
         plain = {"up": ("fc1",), "down": ("fc2",)}.get(matrix.name, ())  # of OPT
@@ -83,7 +106,9 @@ def _module_names(matrix: Matrix) -> tuple[str, ...]:
     if matrix.group == TensorGroup.SHARED_EXPERTS:
         return tuple(f"{module}.{shared}.{name}" for module in _MLP_MODULES for shared in _SHARED for name in names)
     if matrix.group == TensorGroup.EXPERTS:
-        return tuple(f"{module}.experts.0.{name}" for module in _MLP_MODULES for name in names)
+        beside = model.moe is not None and model.dense_layers + model.moe.layers > model.layers
+        modules = ("",) if beside else tuple(f"{module}." for module in _MLP_MODULES)  # of Gemma 4, beside its MLP
+        return tuple(f"{module}experts.0.{name}" for module in modules for name in names)
     return ()
 
 
@@ -95,19 +120,32 @@ class _LeftOut:
     beginnings: set[str] = field(default_factory=set)
     patterns: list[Callable[[str], Any]] = field(default_factory=list)
     experts: dict[int, set[tuple[int, str]]] = field(default_factory=dict)  # number, and projection or ""
+    quantised: "_LeftOut | None" = None  # what alone is quantised; None where all is
 
     def __bool__(self) -> bool:
         return bool(self.names or self.beginnings or self.patterns or self.experts)
 
     def share_of(self, matrix: Matrix, layer: int, model: ModelSpec) -> float:
         """The share of a matrix that is left out in a layer: all of it, or that of the single experts listed."""
-        names = _module_names(matrix)
-        if any(self._has(f"model.layers.{layer}.{name}") for name in names):
+        if matrix.name in _OTHER:
+            left = {self._leaves(layer, tuple(names)) for names in _OTHER[matrix.name]}
+            if len(left) > 1:
+                raise ValueError(f"leaves out parts of the mixing of layer {layer}: not supported")
+            return float(left.pop())
+        names = _module_names(matrix, model)
+        if self._leaves(layer, names):
             return 1.0
         if matrix.group != TensorGroup.EXPERTS or model.moe is None or layer not in self.experts:
             return 0.0
         projections = {"", *(name.rpartition(".")[2] for name in names)}
         return len({number for number, name in self.experts[layer] if name in projections}) / model.moe.experts
+
+    def _leaves(self, layer: int, names: tuple[str, ...]) -> bool:
+        """Whether a matrix of a layer is left out, or is not among what alone is quantised."""
+        full = [f"model.layers.{layer}.{name}" for name in names]
+        if any(self._has(name) for name in full):
+            return True
+        return self.quantised is not None and not any(self.quantised._has(name) for name in full)
 
     def _has(self, name: str) -> bool:
         """Whether a module, one that it is part of, or a part of its name, is left out."""
@@ -130,21 +168,62 @@ def _runs(parts: list[str]) -> Iterator[str]:
 def _left_out(config: ConfigJson, key: str) -> _LeftOut:
     """Read every list of a scheme, GPTQModel's `dynamic`, AutoRound's `extra_config` and MLX's entries by module."""
     scheme, found = config.get(key), _LeftOut()
+    substrings = scheme.get("quant_method") == "awq"
     for name in _LISTS:
-        entries = scheme.get(name)
-        for entry in entries if isinstance(entries, list) else []:
-            if isinstance(entry, str):
-                _add(found, entry, config, f"{key}.{name}")
+        for entry in _texts(config, key, name):
+            _add(found, f"*{entry}*" if substrings and not entry.startswith("re:") else entry, config, f"{key}.{name}")
     for name, widths in _by_module(config, key):
-        if isinstance(widths, Mapping) and name.startswith("+:") and _bits(widths) in (None, _bits(scheme)):
-            continue
         pattern = f"re:{name[2:]}" if name.startswith(("-:", "+:")) else name
-        left = name.startswith("-:") or widths is False or (isinstance(widths, Mapping) and (_bits(widths) or 0) >= 16)
-        if left:
+        if name.startswith("-:") or widths is False or (_whole(_bits(widths)) or 0) >= 16:
             _add(found, pattern, config, key)
-        elif _bits(widths) not in (None, _bits(scheme)) and not re.search(r"gate$|router|embed|lm_head", name):
-            raise config.fault(f"{key}: {shorten(name)} has {_bits(widths)} bits, not {_bits(scheme)}: not supported")
+            continue
+        if re.search(r"gate$|router", name):
+            continue
+        for field_name in ("bits", "group_size"):
+            stated, own = _stated(widths, field_name), _stated(scheme, field_name)
+            if stated is not None and stated != own:
+                raise config.fault(
+                    f"{key}: {shorten(name)} has {field_name} {shorten(stated)}, not {own}: not supported"
+                )
+    if len(found.patterns) > MAX_PATTERNS:
+        raise config.fault(f"{key}: {len(found.patterns)} patterns, expected at most {MAX_PATTERNS}")
     return found
+
+
+def _quantised(config: ConfigJson, key: str) -> _LeftOut | None:
+    """What alone a scheme quantises: the targets of compressed-tensors, or GPTQ's lists of modules; None if all."""
+    scheme, found = config.get(key), _LeftOut()
+    groups = scheme.get("config_groups")
+    for name, group in groups.items() if isinstance(groups, Mapping) else ():
+        where = f"config_groups.{name}.targets"
+        targets = _texts(config, key, where) if isinstance(group, Mapping) and group.get("targets") else ["Linear"]
+        if "Linear" in targets:
+            return None
+        for target in targets:
+            _add(found, target, config, f"{key}.{where}")
+    inside = scheme.get("modules_in_block_to_quantize")
+    if inside is not None:
+        nested = inside if isinstance(inside, list) else [3]
+        flat: list[Any] = [entry for part in nested for entry in (part if isinstance(part, list) else [part])]
+        for entry in flat:
+            if not isinstance(entry, str):
+                raise config.wrong(f"{key}.modules_in_block_to_quantize", "lists of the names of modules")
+            _add(found, entry, config, f"{key}.modules_in_block_to_quantize")
+    return found if found else None
+
+
+def _texts(config: ConfigJson, key: str, name: str) -> list[str]:
+    """The texts of a list, nothing where it is absent. Raises CatalogueError for anything but a list."""
+    entries = config.get(f"{key}.{name}")
+    if entries is None:
+        return []
+    if not isinstance(entries, list):
+        raise config.wrong(f"{key}.{name}", "a list of the names of modules")
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _by_module(config: ConfigJson, key: str) -> Iterator[tuple[str, Any]]:
@@ -161,9 +240,14 @@ def _by_module(config: ConfigJson, key: str) -> Iterator[tuple[str, Any]]:
 
 def _bits(widths: Any) -> Any:
     """The width that a scheme, or its entry for a module, states."""
-    if not isinstance(widths, Mapping):
-        return None
-    return widths.get("bits", widths.get("w_bit"))
+    return _stated(widths, "bits")
+
+
+def _stated(widths: Any, name: str) -> Any:
+    """A field of a scheme, or of its entry for a module, under any of its names."""
+    synonyms = {"bits": ("bits", "w_bit"), "group_size": ("group_size", "q_group_size")}[name]
+    found = [widths.get(each) for each in synonyms] if isinstance(widths, Mapping) else []
+    return next((value for value in found if value is not None), None)
 
 
 def _add(found: _LeftOut, entry: str, config: ConfigJson, where: str) -> None:
@@ -172,12 +256,14 @@ def _add(found: _LeftOut, entry: str, config: ConfigJson, where: str) -> None:
         raise config.fault(f"{where}: {shorten(entry)}: expected at most {MAX_PATTERN} characters")
     if entry.startswith("re:"):
         try:
+            if _NESTED_REPEATS.search(entry):
+                raise re.error("repeats within repeats take too long")
             pattern = re.compile(entry[3:].replace("language_model\\.", "").replace("language_model.", ""))
         except re.error as fault:
             raise config.fault(f"{where}: {shorten(entry)}: not a regular expression: {fault}") from None
         found.patterns.append(pattern.match)
         return
-    name = entry.replace("language_model.", "")
+    name = entry.replace("language_model.", "").replace("backbone.", "model.")
     expert = _EXPERT.search(name)
     if expert is not None:
         layer, number, projection = expert.groups()

@@ -185,7 +185,9 @@ def mlp_matmuls(model: ModelSpec, replica: Replica, tokens: Array) -> list[Matmu
 def waits_for_ici(model: ModelSpec, replica: Replica, tokens: Array, slack: float) -> Bools:
     """Whether an MLP matmul of some kind of layer waits for the interconnect by more than the slack, relatively."""
     matmuls = mlp_matmuls(model, replica, tokens)
-    waits: Bools = np.any([np.asarray(matmul.ici_s > matmul.hidden_s * (1 + slack)) for matmul in matmuls], axis=0)
+    waits: Bools = np.zeros_like(np.asarray(tokens + 0 * replica.tp), dtype=np.bool_)
+    for matmul in matmuls:
+        waits = waits | np.asarray(matmul.ici_s > matmul.hidden_s * (1 + slack))
     return waits
 
 
