@@ -160,5 +160,27 @@ def test_the_mixing_of_other_layers_is_left_out_whole_or_not_at_all() -> None:
     model = published_as(hybrid, scheme)
     assert model.native is not None
     assert {group.value: left.share for group, left in model.native.wider.items()} == {"attention": 1.0}
-    with pytest.raises(CatalogueError, match="leaves out parts of the mixing of layer 0"):
+    with pytest.raises(CatalogueError, match="names parts of the mixing of layer 0 alone"):
         published_as(hybrid, {**scheme, "modules_to_not_convert": ["linear_attn.out_proj"]})
+
+
+def test_a_dtype_for_each_module() -> None:
+    """ModelOpt's MIXED_PRECISION: attention in fp8, experts in nvfp4, the MLP in bf16."""
+    layers = {f"model.layers.{at}.self_attn.{name}_proj": {"quant_algo": "FP8"} for at in range(4) for name in "qkvo"}
+    layers |= {f"model.layers.{at}.mlp.{kind}": {"quant_algo": "NVFP4", "group_size": 16}
+               for at in (1, 2, 3) for kind in ("experts", "shared_expert")}  # fmt: skip
+    layers["lm_head"] = {"quant_algo": "NVFP4"}
+    scheme = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    native = published_as(moe_model(), scheme).native
+    assert native is not None
+    assert (native.dtype, [table.value for table in native.tables]) == ("nvfp4", ["head"])
+    assert {group.value: (left.dtype, left.share) for group, left in native.wider.items()} == {
+        "attention": ("fp8", 1.0),
+        "mlp": ("bf16", 1.0),
+    }
+    some = {name: entry for name, entry in layers.items() if "layers.0" not in name}
+    some["model.layers.0.self_attn.q_proj"] = {"quant_algo": "NVFP4"}
+    with pytest.raises(CatalogueError, match="attention has weights of three dtypes"):
+        published_as(moe_model(), scheme | {"quantized_layers": some})
+    with pytest.raises(CatalogueError, match="expected the quant_algo of each module"):
+        published_as(moe_model(), scheme | {"quantized_layers": None})

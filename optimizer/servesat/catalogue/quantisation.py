@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
-from servesat.catalogue.model import ModelSpec
-from servesat.catalogue.unquantised import shares_left_out
+from servesat.catalogue.model import BITS, ModelSpec
+from servesat.catalogue.unquantised import shares_by_dtype, shares_left_out
 from servesat.core.errors import CatalogueError
+from servesat.core.validation import shorten
 
 QUANTISATIONS = ("quantization_config", "compression_config", "quantization")
 """Where a configuration says how its weights are quantised: today's key, compressed-tensors' first, and MLX's."""
@@ -73,6 +74,10 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
     config = replace(config, fields={**config.fields, key: {**scheme, "quant_method": method}})
     source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
     _refuse_sparsity(config, key)
+    if config.get("expert_dtype") is not None or scheme.get("moe_quant_algo") is not None:
+        return {"native": _narrow_experts(config, key)}
+    if scheme.get("quant_algo") == "MIXED_PRECISION":
+        return {"native": _by_module(config, key, shape, with_experts)}
     if source == "config_groups":
         dtype = _dtype_of_groups(config, key, dtypes)
     else:
@@ -91,19 +96,54 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
         tables = [table for table, module in named_apart.items() if scheme.get(module) is not False]
     if tables:
         native["tables"] = tables
-    if config.get("expert_dtype") is not None:
-        return {"native": _narrow_experts(config, dtype)}
     shares = shares_left_out(config, key, shape, with_experts)
     wider = {group.value: {} if share == 1 else {"share": share} for group, share in shares.items()}
     return {"native": native | ({"wider": wider} if wider else {})}
 
 
-def _narrow_experts(config: ConfigJson, dtype: str) -> dict[str, Any]:
-    """DeepSeek-V4: routed experts in fp4, in blocks of MXFP4, and all other linear layers as the scheme says."""
-    if config.get("expert_dtype") != "fp4":
-        raise config.wrong("expert_dtype", "fp4")
-    left = {"dtype": dtype}
-    return {"dtype": "mxfp4", "wider": {"attention": left, "shared_experts": left}}
+def _narrow_experts(config: ConfigJson, key: str) -> dict[str, Any]:
+    """DeepSeek-V4: routed experts in fp4, in blocks of MXFP4, or as `moe_quant_algo` says, and all others in fp8."""
+    experts = {"fp4": "mxfp4", "NVFP4": "nvfp4"}
+    if config.get(f"{key}.moe_quant_algo") is not None:
+        dtype = config.choice(f"{key}.moe_quant_algo", experts)
+    else:
+        dtype = config.choice("expert_dtype", experts)
+    if config.get(f"{key}.quant_method") != "fp8":
+        raise config.wrong(f"{key}.quant_method", "fp8 beside experts of four bits")
+    left = {"dtype": "fp8"}
+    return {"dtype": dtype, "wider": {"attention": left, "shared_experts": left}}
+
+
+def _by_module(config: ConfigJson, key: str, shape: ModelSpec, with_experts: Collection[int]) -> dict[str, Any]:
+    """ModelOpt's MIXED_PRECISION: a dtype for each module listed, and bf16 for the rest.
+
+    Each group of tensors may have the narrowest dtype and one other. MXFP8 counts as fp8, which leaves out its scales,
+    a quarter bit. Raises CatalogueError for a group of three dtypes.
+    """
+    listed = config.get(f"{key}.quantized_layers")
+    if not isinstance(listed, Mapping) or not all(isinstance(entry, Mapping) for entry in listed.values()):
+        raise config.wrong(f"{key}.quantized_layers", "the quant_algo of each module, beside MIXED_PRECISION")
+    modules: dict[str, list[str]] = {}
+    for name, entry in listed.items():
+        dtype = {**_ALGORITHMS, "MXFP8": "fp8"}.get(str(entry.get("quant_algo")))
+        if dtype is None or dtype not in ("nvfp4", "fp8"):
+            raise config.fault(f"{key}.quantized_layers: {shorten(name)} has {shorten(entry)}, expected NVFP4 or FP8")
+        modules.setdefault(dtype, []).append(str(name))
+    narrow = min(modules, key=lambda dtype: BITS[dtype])
+    shares = shares_by_dtype(config, key, shape, with_experts, modules)
+    wider: dict[str, Any] = {}
+    for group in shares[narrow]:
+        quantised = {dtype: shares[dtype][group] for dtype in modules}
+        beside = {dtype: share for dtype, share in quantised.items() if share > 1e-9 and dtype != narrow}
+        rest = 1 - sum(quantised.values())
+        if rest > 1e-9:
+            beside["bf16"] = rest
+        if len(beside) > 1:
+            raise config.fault(f"{key}.quantized_layers: {group.value} has weights of three dtypes: not supported")
+        for dtype, share in beside.items():
+            wider[group.value] = {"dtype": dtype, "share": min(1.0, share)}
+    tables = ["head"] if "lm_head" in modules[narrow] else []
+    return {"dtype": narrow, "wider": wider} | ({"tables": tables} if tables else {})
 
 
 def with_modelopt(config: object, beside: object, where: str) -> object:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any
 
@@ -52,31 +52,61 @@ _NESTED_REPEATS = re.compile(r"[+*}]\)[+*{]")
 """What takes a regular expression exponential time."""
 
 
-def shares_left_out(
-    config: ConfigJson, key: str, model: ModelSpec, with_experts: Collection[int]
-) -> dict[TensorGroup, float]:
+Shares = dict[TensorGroup, float]
+"""A share of the parameters of each group."""
+
+
+def shares_left_out(config: ConfigJson, key: str, model: ModelSpec, with_experts: Collection[int]) -> Shares:
     """The share of each group's parameters that a scheme leaves unquantised, of the groups of which it leaves some.
 
     Raises CatalogueError for a pattern that is malformed, and for layers of different widths.
     """
-    left_out, quantised = _left_out(config, key), _quantised(config, key)
-    if not left_out and quantised is None:
-        return {}
+    found = _Finder(config, key, model, with_experts)
+    left, quantised = found.shares(_left_out(config, key)), _quantised(config, key)
     if quantised is not None:
-        left_out = replace(left_out, quantised=quantised)
-    blocks = config.get("_pattern") if isinstance(config.get("_pattern"), str) else ""
-    in_blocks = [matrix for matrix in matrices(model) if matrix.name in _OTHER or _module_names(matrix, model)]
-    kept: dict[TensorGroup, float] = {}
-    total: dict[TensorGroup, float] = {}
-    for matrix in in_blocks:
-        layers = _layers_of(matrix, model, with_experts, blocks)
-        try:
-            shares = sum(left_out.share_of(matrix, at, model) for at in layers)
-        except ValueError as fault:
-            raise config.fault(f"{key}: {fault}") from None
-        total[matrix.group] = total.get(matrix.group, 0.0) + matrix.parameters * matrix.layers
-        kept[matrix.group] = kept.get(matrix.group, 0.0) + matrix.parameters * min(shares, matrix.layers)
-    return {group: kept[group] / total[group] for group in kept if kept[group]}
+        inside = found.shares(quantised)
+        left = {group: min(1.0, 1 - inside[group] + left[group]) for group in left}
+    return {group: share for group, share in left.items() if share}
+
+
+def shares_by_dtype(
+    config: ConfigJson, key: str, model: ModelSpec, with_experts: Collection[int], modules: Mapping[str, list[str]]
+) -> dict[str, Shares]:
+    """The share of each group's parameters that is stored in each dtype, by the modules listed for it."""
+    found, shares = _Finder(config, key, model, with_experts), {}
+    for dtype, names in modules.items():
+        listed = _LeftOut()
+        for name in names:
+            _add(listed, name, config, key)
+        shares[dtype] = found.shares(listed)
+    return shares
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds the matrices of a model that lists of modules name."""
+
+    config: ConfigJson
+    key: str
+    model: ModelSpec
+    with_experts: Collection[int]
+
+    def shares(self, listed: "_LeftOut") -> Shares:
+        """The share of each group's parameters that is listed. Raises CatalogueError."""
+        blocks = self.config.get("_pattern") if isinstance(self.config.get("_pattern"), str) else ""
+        kept: Shares = {}
+        total: Shares = {}
+        for matrix in matrices(self.model):
+            if matrix.name not in _OTHER and not _module_names(matrix, self.model):
+                continue
+            layers = _layers_of(matrix, self.model, self.with_experts, blocks)
+            try:
+                shares = sum(listed.share_of(matrix, at, self.model) for at in layers) if listed else 0.0
+            except ValueError as fault:
+                raise self.config.fault(f"{self.key}: {fault}") from None
+            total[matrix.group] = total.get(matrix.group, 0.0) + matrix.parameters * matrix.layers
+            kept[matrix.group] = kept.get(matrix.group, 0.0) + matrix.parameters * min(shares, matrix.layers)
+        return {group: kept[group] / total[group] for group in total}
 
 
 def _layers_of(matrix: Matrix, model: ModelSpec, with_experts: Collection[int], blocks: str) -> list[int]:
@@ -120,7 +150,6 @@ class _LeftOut:
     beginnings: set[str] = field(default_factory=set)
     patterns: list[Callable[[str], Any]] = field(default_factory=list)
     experts: dict[int, set[tuple[int, str]]] = field(default_factory=dict)  # number, and projection or ""
-    quantised: "_LeftOut | None" = None  # what alone is quantised; None where all is
 
     def __bool__(self) -> bool:
         return bool(self.names or self.beginnings or self.patterns or self.experts)
@@ -130,7 +159,7 @@ class _LeftOut:
         if matrix.name in _OTHER:
             left = {self._leaves(layer, tuple(names)) for names in _OTHER[matrix.name]}
             if len(left) > 1:
-                raise ValueError(f"leaves out parts of the mixing of layer {layer}: not supported")
+                raise ValueError(f"names parts of the mixing of layer {layer} alone: not supported")
             return float(left.pop())
         names = _module_names(matrix, model)
         if self._leaves(layer, names):
@@ -141,11 +170,8 @@ class _LeftOut:
         return len({number for number, name in self.experts[layer] if name in projections}) / model.moe.experts
 
     def _leaves(self, layer: int, names: tuple[str, ...]) -> bool:
-        """Whether a matrix of a layer is left out, or is not among what alone is quantised."""
-        full = [f"model.layers.{layer}.{name}" for name in names]
-        if any(self._has(name) for name in full):
-            return True
-        return self.quantised is not None and not any(self.quantised._has(name) for name in full)
+        """Whether a matrix of a layer is listed, under any of its names."""
+        return any(self._has(f"model.layers.{layer}.{name}") for name in names)
 
     def _has(self, name: str) -> bool:
         """Whether a module, one that it is part of, or a part of its name, is left out."""
