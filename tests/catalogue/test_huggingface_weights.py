@@ -27,6 +27,30 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
             {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]},
             {"dtype": "mxfp4", "pad": 256, "wider": {"attention": {}}},
         ),
+        (
+            {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}},
+            {"dtype": "int4", "group": 128, "group_bits": 32.0},
+        ),
+        (
+            {
+                "quant_method": "torchao",
+                "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {"group_size": 64}}},
+            },
+            {"dtype": "int8", "group": 64, "group_bits": 16.0},
+        ),
+        (
+            {"quant_method": "torchao", "quant_type": "int4_weight_only", "quant_type_kwargs": {"group_size": 32}},
+            {"dtype": "int4", "group": 32, "group_bits": 32.0},
+        ),
+        (
+            {
+                "quant_method": "torchao",
+                "quant_type": "float8_weight_only",
+                "modules_to_not_convert": None,
+                "include_input_output_embeddings": True,
+            },
+            {"dtype": "fp8", "tables": ["embedding", "head"]},
+        ),
         ({"quant_method": "awq", "bits": 4}, {"dtype": "int4"}),
         ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, {"dtype": "int4", "group": 128, "group_bits": 20.0}),
         ({"quant_method": "auto-round", "bits": 4}, {"dtype": "int4"}),
@@ -104,7 +128,12 @@ def test_modelopt_writes_its_quantisation_beside_the_config(tmp_path: Path) -> N
     ("scheme", "complaint"),
     [
         ({"group_size": 64}, "quantization_config.quant_method is missing"),
-        ({"quant_method": "torchao"}, "quantization_config.quant_method = 'torchao' is not supported"),
+        ({"quant_method": "hqq"}, "quantization_config.quant_method = 'hqq' is not supported"),
+        ({"quant_method": "torchao"}, "quantization_config.quant_type is missing"),
+        (
+            {"quant_method": "torchao", "quant_type": {"default": {"_type": "FqnToConfig", "_data": {}}}},
+            "quantization_config.quant_type = 'FqnToConfig' is not supported; known: Float8Dynamic",
+        ),
         (
             {"quant_algo": "MIXED_PRECISION"},
             "quantization_config.quantized_layers = None: expected the quant_algo of each module",

@@ -24,6 +24,13 @@ _ALGORITHMS = {
     "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "NVFP4_AWQ": "nvfp4", "FP8": "fp8", "FP8_PB_WO": "fp8",
     "FP8_PER_CHANNEL_PER_TOKEN": "fp8", "W4A16_AWQ": "int4", "W4A8_AWQ": "int4", "W8A16": "int8",
 }  # fmt: skip
+_TORCHAO = {
+    "int4_weight_only": "int4", "Int4WeightOnlyConfig": "int4",
+    "int8_weight_only": "int8", "Int8WeightOnlyConfig": "int8",
+    "int8_dynamic_activation_int8_weight": "int8", "Int8DynamicActivationInt8WeightConfig": "int8",
+    "float8_weight_only": "fp8", "Float8WeightOnlyConfig": "fp8",
+    "float8_dynamic_activation_float8_weight": "fp8", "Float8DynamicActivationFloat8WeightConfig": "fp8",
+}  # fmt: skip
 _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
     "auto-round": ("bits", _BITS),
     "awq": ("bits", _BITS),
@@ -37,6 +44,7 @@ _METHODS: dict[str, tuple[str, dict[Any, str]]] = {
     "modelopt": ("quant_algo", _ALGORITHMS),
     "modelopt_fp4": ("quant_algo", _ALGORITHMS),
     "mxfp4": ("quant_method", {"mxfp4": "mxfp4"}),
+    "torchao": ("quant_type", _TORCHAO),
 }
 _FORMATS = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4"}
 _INTEGER_FORMATS = ("dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized")
@@ -48,6 +56,9 @@ _DATA_TYPES = {"int": None, "nv_fp": "nvfp4", "nv_fp4": "nvfp4", "mx_fp": "mxfp4
 
 _WITH_ZERO_POINTS = {"auto-round", "intel/auto-round", "awq", "gptq", "gptq_marlin"}
 """Methods that store a zero point beside the scale of each group, symmetric or not."""
+
+_TORCHAO_GROUP = 128
+"""Weights that share a scale in torchao's int4, unless it says otherwise."""
 
 _FP8_BLOCK = 128
 """ModelOpt's blocks of fp8 weights."""
@@ -71,7 +82,10 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
     method = _method(scheme)
     if method is None:
         raise config.missing(f"{key}.quant_method")
-    config = replace(config, fields={**config.fields, key: {**scheme, "quant_method": method}})
+    scheme = {**scheme, "quant_method": method}
+    if method == "torchao":
+        scheme |= _torchao_type(config, key)
+    config = replace(config, fields={**config.fields, key: scheme})
     source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
     _refuse_sparsity(config, key)
     if config.get("expert_dtype") is not None or scheme.get("moe_quant_algo") is not None:
@@ -90,15 +104,21 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
     native: dict[str, Any] = {"dtype": dtype, **_scales(config, key, method, dtype)}
     if method == "mxfp4":
         native["pad"] = _MXFP4_PAD
-    tables = ["head"] if scheme.get("lm_head") is True else []
-    if method == "mlx":
-        named_apart = {"embedding": "model.embed_tokens", "head": "lm_head"}
-        tables = [table for table, module in named_apart.items() if scheme.get(module) is not False]
-    if tables:
+    if tables := _quantised_tables(scheme, method):
         native["tables"] = tables
     shares = shares_left_out(config, key, shape, with_experts)
     wider = {group.value: {} if share == 1 else {"share": share} for group, share in shares.items()}
     return {"native": native | ({"wider": wider} if wider else {})}
+
+
+def _quantised_tables(scheme: Mapping[str, Any], method: str) -> list[str]:
+    """Which of the embedding and the head are quantised, too: in MLX both, unless it says otherwise; else as stated."""
+    if method == "mlx":
+        named_apart = {"embedding": "model.embed_tokens", "head": "lm_head"}
+        return [table for table, module in named_apart.items() if scheme.get(module) is not False]
+    if scheme.get("include_input_output_embeddings") is True:  # of torchao
+        return ["embedding", "head"]
+    return ["head"] if scheme.get("lm_head") is True else []
 
 
 def _narrow_experts(config: ConfigJson, key: str) -> dict[str, Any]:
@@ -178,6 +198,17 @@ def _method(scheme: Mapping[str, Any]) -> Any:
     return next((method for key, method in implied.items() if scheme.get(key) is not None), None)
 
 
+def _torchao_type(config: ConfigJson, key: str) -> dict[str, Any]:
+    """What torchao does to the weights, by name, and its group: of `quant_type.default`, or of the names before."""
+    kind, options = config.get(f"{key}.quant_type"), config.get(f"{key}.quant_type_kwargs")
+    if isinstance(kind, Mapping):
+        kind, options = config.get(f"{key}.quant_type.default._type"), config.get(f"{key}.quant_type.default._data")
+    size = options.get("group_size") if isinstance(options, Mapping) else None
+    if size is None and kind in ("int4_weight_only", "Int4WeightOnlyConfig"):
+        size = _TORCHAO_GROUP
+    return {"quant_type": kind, "group_size": size}
+
+
 def _dtype_of_groups(config: ConfigJson, key: str, dtypes: Mapping[Any, str]) -> str:
     """The dtype shared by all groups of compressed-tensors. Raises CatalogueError if they differ."""
     groups, form = config.get(f"{key}.config_groups"), config.get(f"{key}.format")
@@ -210,7 +241,8 @@ def _weights_of_groups(config: ConfigJson, key: str) -> list[Mapping[str, Any]]:
 def _scales(config: ConfigJson, key: str, method: str, dtype: str) -> dict[str, Any]:
     """The group of weights that share a scale, and what it holds; nothing where a whole row does, or the format says.
 
-    A zero point is as wide as a weight. MLX stores a scale and a bias of 16 bits; fp8 a scale of 32 bits for a block.
+    A zero point is as wide as a weight. MLX stores a scale and a bias of 16 bits, as torchao does for int4; fp8 a scale
+    of 32 bits for a block.
     """
     if dtype in _FORMATS.values():
         return {}
@@ -231,7 +263,9 @@ def _scales(config: ConfigJson, key: str, method: str, dtype: str) -> dict[str, 
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 10**6:
         raise config.fault(f"{where} = {size!r}: expected a whole number of at least 1, or -1")
     bits = next(bits for bits, name in _BITS.items() if name == dtype) if dtype in _BITS.values() else 0
-    return {"group": size, "group_bits": 32.0 if method == "mlx" else 16.0 + (bits if has_zero_point else 0)}
+    if method == "mlx" or (method == "torchao" and dtype == "int4"):
+        return {"group": size, "group_bits": 32.0}
+    return {"group": size, "group_bits": 16.0 + (bits if has_zero_point else 0)}
 
 
 def _block(config: ConfigJson, key: str, method: str) -> tuple[int, int] | None:
