@@ -122,6 +122,9 @@ def test_heads_by_kind_of_layer() -> None:
     )
     assert wide["other_layers"][0]["parameters"] == 2 * 8 * 3 * 6
     assert wide["window_layers"] == 0
+    unsaid = hybrids.step3_flash(config(), {**SHAPE, "query_heads": 4, "window_layers": 3, "window_tokens": 16})
+    assert unsaid["other_layers"][0]["heads"] == 6
+    assert hybrids.step3_flash(config(), SHAPE) == {}
 
 
 def test_longcat_counts_the_experts_that_do_something() -> None:

@@ -260,11 +260,17 @@ def step3(config: ConfigJson, fields: Fields) -> Fields:
 
 
 def step3_flash(config: ConfigJson, fields: Fields) -> Fields:
-    """Step 3.5 and 3.7 Flash: layers with a window may have more query heads than those without."""
-    if config.get("attention_other_setting") is None or "window_layers" not in fields:
+    """Step 3.5 and 3.7 Flash: layers with a window have more query heads than those without.
+
+    A copy of a configuration may lack `attention_other_setting`; both models have 96 heads there beside 64.
+    """
+    if "window_layers" not in fields:
         return {}
-    names = {"heads": "num_attention_heads", "kv_heads": "num_attention_groups", "head_dim": "head_dim"}
-    windowed = {name: config.count(f"attention_other_setting.{own}") for name, own in names.items()}
+    if config.get("attention_other_setting") is None:
+        windowed = {name: fields[name] for name in ("kv_heads", "head_dim")} | {"heads": fields["query_heads"] * 3 // 2}
+    else:
+        names = {"heads": "num_attention_heads", "kv_heads": "num_attention_groups", "head_dim": "head_dim"}
+        windowed = {name: config.count(f"attention_other_setting.{own}") for name, own in names.items()}
     per_head = 2 * fields["d_model"] * windowed["head_dim"]
     return {
         "window_tokens": None,
