@@ -58,6 +58,16 @@ def nearly_flat(**keys: Any) -> Spec:
     )  # fmt: skip
 
 
+OTHER_LAYERS: list[dict[str, Any]] = [
+    {"layers": 1, "parameters": 5000, "heads": 8, "state_bytes": 700, "state_flops": 90},
+    {
+        "layers": 1, "parameters": 3000, "heads": 8, "kv_heads": 2, "head_dim": 16, "v_head_dim": 8,
+        "window_tokens": 10,
+    },
+]  # fmt: skip
+"""Two layers of a model: one with a state, and one with heads of its own within a window."""
+
+
 def moe_model(experts: int = 8, **keys: Any) -> ModelSpec:
     """A small model with experts in three of its four layers, and keys in place of its own."""
     shape: dict[str, Any] = {

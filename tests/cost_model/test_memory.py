@@ -15,7 +15,7 @@ from servesat.cost_model.memory import (
     sequences_that_fit,
     smallest_slice,
 )
-from tests.helpers import moe_model
+from tests.helpers import OTHER_LAYERS, moe_model
 
 
 @pytest.mark.parametrize(
@@ -74,24 +74,8 @@ def test_windows_of_published_models(model: str, tokens: int, layer_tokens: int)
     assert kv_cache_bytes(load_model(model), tokens, 3.0) == layer_tokens * 3.0
 
 
-HYBRID = {  # two of four layers keep the model's attention; one has a state, one other heads within a window
-    "other_layers": [
-        {"layers": 1, "parameters": 5000, "heads": 8, "state_bytes": 700, "state_flops": 90},
-        {
-            "layers": 1,
-            "parameters": 3000,
-            "heads": 8,
-            "kv_heads": 2,
-            "head_dim": 16,
-            "v_head_dim": 8,
-            "window_tokens": 10,
-        },
-    ]
-}
-
-
 def test_layers_of_other_kinds_hold_their_own_cache_and_their_state_once() -> None:
-    model = moe_model(**HYBRID)
+    model = moe_model(other_layers=OTHER_LAYERS)
     base = 2 * 100 * 256  # two layers, 2 · 4 · 32 values of a byte
     held = base + 2 * (16 + 8) * 10 + 700
     assert kv_cache_bytes(model, 100, 256, 1) == held
@@ -99,7 +83,7 @@ def test_layers_of_other_kinds_hold_their_own_cache_and_their_state_once() -> No
     assert kv_cache_bytes(model, 100, 256, 1, copies=3) == held + 2 * base
     attention = parameters_by_group(model)["attention"]
     assert attention == 2 * 2 * 256 * 32 * (8 + 4) + 5000 + 3000
-    beside = moe_model(other_layers=[{**HYBRID["other_layers"][0], "beside": True}])
+    beside = moe_model(other_layers=[{**OTHER_LAYERS[0], "beside": True}])
     assert kv_cache_bytes(beside, 100, 256, 1) == 2 * base + 700
 
 

@@ -15,7 +15,7 @@ from servesat.cost_model.prefill import (
     tokens_evicted,
 )
 from servesat.cost_model.storage import StoredWeights
-from tests.helpers import moe_model, toy_spec
+from tests.helpers import OTHER_LAYERS, moe_model, toy_spec
 
 TOY = toy_spec().model  # 10 layers, 10 query heads of 40, 10⁹ parameters
 
@@ -105,21 +105,9 @@ def test_a_prompt_takes_its_matmuls_and_its_attention_at_the_mfu() -> None:
 
 
 def test_layers_of_other_kinds_attend_with_their_own_heads_or_keep_a_state() -> None:
-    others = [
-        {"layers": 1, "parameters": 5000, "heads": 8, "state_bytes": 700, "state_flops": 90},
-        {
-            "layers": 1,
-            "parameters": 3000,
-            "heads": 8,
-            "kv_heads": 2,
-            "head_dim": 16,
-            "v_head_dim": 8,
-            "window_tokens": 10,
-        },
-    ]
     own = 2 * 4 * 8 * 32 * 100**2 / 2  # two layers of 8 heads of 32, over all pairs of 100 tokens
     windowed = 2 * 8 * (16 + 8) * (10**2 / 2 + 90 * 10)
-    assert attention_flop(moe_model(other_layers=others), 0, 100) == own + windowed + 90 * 100
+    assert attention_flop(moe_model(other_layers=OTHER_LAYERS), 0, 100) == own + windowed + 90 * 100
 
 
 def test_loading_the_weights_is_the_floor_of_a_short_prompt() -> None:

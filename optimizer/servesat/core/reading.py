@@ -8,7 +8,7 @@ import select
 import stat
 import sys
 import tomllib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,27 @@ STANDARD_INPUT = Path("-")
 def read_yaml(path: Path, error: type[ServesatError]) -> object:
     """Read a YAML file as `parse_yaml` reads its text. Raises `error`."""
     return parse_yaml(read_text(path, error), shown(path), error)
+
+
+def read_mapping(
+    source: Mapping[str, Any] | str | Path,
+    inline: str,
+    keys: Iterable[str],
+    error: type[ServesatError],
+    folder: Path = Path(),
+) -> tuple[Mapping[str, Any], str, Path]:
+    """A mapping, as given or from a YAML file; its name in errors; and the folder that its paths are relative to.
+
+    A mapping as given is named `inline`, and its folder is `folder`. Raises `error` for anything but a mapping.
+    """
+    data: object = source
+    where = inline
+    if not isinstance(source, Mapping):
+        path = Path(source)
+        data, where, folder = read_yaml(path, error), shown(path), path.parent
+    if not isinstance(data, Mapping):
+        raise error(f"{where}: expected a mapping with the keys {', '.join(keys)}")
+    return data, where, folder
 
 
 def parse_yaml(text: str, where: str, error: type[ServesatError]) -> object:

@@ -82,9 +82,9 @@ def kv_cache_bytes(
 def kv_read_bytes(
     model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copies: Array = 1.0
 ) -> Array:
-    """What a step reads of one sequence's KV cache: all of it, or the index and the tokens it selects [bytes].
+    """Bytes that a step reads of one sequence's KV cache: all of it, or the index and the tokens that it selects.
 
-    A state is read and written, so that it counts twice.
+    A state is read and written, so it counts twice.
     """
     apart = _state_bytes(model) - _other_unread_bytes(model, context_tokens, value_bytes)
     if model.sparse is None:
@@ -96,7 +96,7 @@ def kv_read_bytes(
 
 
 def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
-    """What the layers of other kinds cache: (K · (H + H_v) · b_kv + index) · min(S, window) / entry a layer [bytes]."""
+    """Cache of `other_layers`, each (K · (H + H_v) · b_kv + index) · min(S, window) / entry [bytes]."""
     values = index = 0.0
     for other in model.other_layers:
         entries = other.layers * min(context_tokens, other.window_tokens or context_tokens) / other.entry_tokens
@@ -106,7 +106,7 @@ def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Arr
 
 
 def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
-    """What of those caches an indexer does not select [bytes]."""
+    """The part of the `other_layers` cache that their indexers skip, and a step does not read [bytes]."""
     values = 0.0
     for other in model.other_layers:
         if other.selected_tokens is not None:
@@ -117,7 +117,7 @@ def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Ar
 
 
 def _state_bytes(model: ModelSpec) -> float:
-    """State of one sequence in the layers that have one, whatever its length [bytes]."""
+    """Fixed state of one sequence, in the layers that keep one [bytes]."""
     return float(sum(other.layers * other.state_bytes for other in model.other_layers))
 
 

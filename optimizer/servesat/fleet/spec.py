@@ -12,7 +12,7 @@ from servesat.catalogue.load import chip_ids, load_chip, load_price_book
 from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Mode
-from servesat.core.reading import read_yaml, shown
+from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.fleet.spec_sources import read_demand, read_deployment
@@ -193,14 +193,7 @@ class FleetSpec(Strict):
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | Path) -> "FleetSpec":
         """Read a fleet from a YAML file or a mapping. Paths are relative to the file. Raises SpecError."""
-        if isinstance(source, Mapping):
-            data: object = source
-            where, folder = "fleet", Path()
-        else:
-            path = Path(source)
-            data, where, folder = read_yaml(path, SpecError), shown(path), path.parent
-        if not isinstance(data, Mapping):
-            raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        data, where, folder = read_mapping(source, "fleet", cls.model_fields, SpecError)
         if "model" in data and "workloads" not in data:
             raise SpecError(f"{where}: is a deployment, as it has a model; expected a fleet: try `servesat solve`")
         if "deployments" in data and "workloads" not in data:

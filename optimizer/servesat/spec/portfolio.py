@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
-from servesat.core.reading import read_yaml, shown
+from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, nearest, refuse_unknown, shorten, validate
-from servesat.spec.expressions import NAMES, Expression, ExpressionError, Name, parse
+from servesat.spec.expression_parser import parse
+from servesat.spec.expressions import NAMES, Expression, ExpressionError, Name
 from servesat.spec.search_space import as_list, without_duplicates
 from servesat.spec.spec import Constraints, Spec
 
@@ -47,14 +48,7 @@ class PortfolioSpec(Strict):
         """Read a portfolio from a YAML file or a mapping. Paths are relative to the file. Raises SpecError."""
         if isinstance(source, PortfolioSpec):
             return source
-        if isinstance(source, Mapping):
-            data: object = source
-            where, folder = "portfolio", Path()
-        else:
-            path = Path(source)
-            data, where, folder = read_yaml(path, SpecError), shown(path), path.parent
-        if not isinstance(data, Mapping):
-            raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        data, where, folder = read_mapping(source, "portfolio", cls.model_fields, SpecError)
         for key, command in (("model", "solve"), ("workloads", "fleet")):
             if key in data and "deployments" not in data:
                 raise SpecError(

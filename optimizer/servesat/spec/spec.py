@@ -14,10 +14,11 @@ from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
-from servesat.core.reading import read_yaml, shown
+from servesat.core.reading import read_mapping
 from servesat.core.validation import Dtype, Strict, Usd, nearest, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
-from servesat.spec.expressions import MAX_LENGTH, Expression, ExpressionError, parse
+from servesat.spec.expression_parser import MAX_LENGTH, parse
+from servesat.spec.expressions import Expression, ExpressionError
 from servesat.spec.notes import (
     stale_nominal_parameters,
     uncounted_slices,
@@ -115,15 +116,7 @@ class Spec(Strict):
             if overrides:
                 raise SpecError("overrides apply to a mapping or a file, not to a Spec that is already resolved")
             return source
-        if isinstance(source, Mapping):
-            data: object = source
-            where = INLINE
-        else:
-            path = Path(source)
-            data = read_yaml(path, SpecError)
-            where, folder = shown(path), path.parent
-        if not isinstance(data, Mapping):
-            raise SpecError(f"{where}: expected a mapping with the keys {', '.join(cls.model_fields)}")
+        data, where, folder = read_mapping(source, INLINE, cls.model_fields, SpecError, folder)
         if "workloads" in data and "model" not in data:
             raise SpecError(f"{where}: is a fleet, as it has workloads; expected a deployment: try `servesat fleet`")
         if "deployments" in data and "model" not in data:
