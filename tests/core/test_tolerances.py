@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from servesat.core.tolerances import is_at_least, is_at_most, round_down, round_up, snap
+from servesat.core.tolerances import is_at_least, is_at_most, round_down, round_to_loose_side, round_up, snap
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,18 @@ def test_a_limit_missed_by_rounding_is_met(value: float, limit: float, met: bool
 def test_a_count_is_whole_but_for_rounding(count: float, up: int, down: int) -> None:
     assert (round_up(count), round_down(count)) == (up, down)
     assert round_up(np.array([count])).tolist() == [up]
+
+
+@pytest.mark.parametrize(
+    ("figure", "above", "below"),
+    [
+        (0.1, 0.1, 0.1), (0.3, 0.3, 0.3), (21.0, 21.0, 21.0), (1.2345678901, 1.234567891, 1.23456789),
+        (1.2345678909, 1.234567891, 1.23456789), (-0.5000000001, -0.5, -0.500000001),
+    ],
+)  # fmt: skip
+def test_a_limit_is_rounded_to_where_the_figure_meets_it(figure: float, above: float, below: float) -> None:
+    assert round_to_loose_side(figure, at_least=False) == above >= figure
+    assert round_to_loose_side(figure, at_least=True) == below <= figure
 
 
 def test_a_product_is_snapped_to_the_whole_number_that_it_misses_by_rounding_alone() -> None:

@@ -1,7 +1,7 @@
-"""The batches worth trying: where a requirement starts or stops to hold, and where a cost ties with the cheapest.
+"""The batches worth trying: where a requirement starts or stops holding, and where a cost ties with the cheapest.
 
 In every serving mode the time per output token of a layout is max(load, flops, ici) + kv·B. Each of them grows with B,
-or stays, and grows no faster than B, the loading of experts included: so cost per token falls with the batch or stays.
+or stays, and grows no faster than B, the loading of experts included: so cost per token never rises with the batch.
 Only the largest batch that a set of requirements allows can be cheapest, and only the smallest one within the tie band
 can win the tie. A cost model without this monotonicity must tabulate the batch instead.
 """
@@ -18,7 +18,7 @@ from servesat.spec.spec import Spec
 
 
 def breakpoints(spec: Spec, layouts: Layouts) -> Ints:
-    """The batches at which a requirement starts or stops to hold, as legal multiples; shape [layouts, breakpoints].
+    """The batches at which a requirement starts or stops holding, as legal multiples; shape [layouts, breakpoints].
 
     Entries below 1 or above max_batch are not batches of the search.
     """

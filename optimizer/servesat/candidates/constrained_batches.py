@@ -1,7 +1,7 @@
-"""The batches at which the constraints of a spec start or stop to hold, beside those of its requirements.
+"""The batches at which the constraints of a spec start or stop holding, beside those of its requirements.
 
-Between two breakpoints of the requirements a layout violates the same of them, and its cost falls with the batch or
-stays. Constraints cut these intervals further. One on a figure that only grows with the batch, or only falls, does so
+Between two breakpoints of the requirements a layout violates the same ones, and its cost never rises with the batch.
+Constraints cut these intervals further. One on a figure that only grows with the batch, or only falls, does so
 at one batch, found by bisection; one on the batch itself (`batch % 8 == 0`) may hold at any set of batches, so of each
 interval the smallest and the largest batch of each combination of truths are tried.
 """
@@ -28,7 +28,7 @@ _FALLING = ("slices", "chips", "usd_per_hour", "usd_per_million_output_tokens")
 
 
 def need_every_batch(spec: Spec) -> bool:
-    """Whether some constraint may start and stop to hold at any batch, or there are too many conditions on the batch.
+    """Whether some constraint may start and stop holding at any batch, or there are too many conditions on the batch.
 
     Each of those doubles the kinds of batches; figures that grow at odds may compare either way at any batch.
     """
@@ -38,7 +38,7 @@ def need_every_batch(spec: Spec) -> bool:
 
 
 def with_constraints(spec: Spec, layouts: Layouts, batches: Ints) -> Ints:
-    """Batches of shape [layouts, k], and those about them at which constraints start or stop to hold.
+    """Batches of shape [layouts, k], and those about them at which constraints start or stop holding.
 
     Entries below 1 are not batches of the search.
     """

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from functools import reduce
-from math import ceil, floor
 
 import numpy as np
 
@@ -41,7 +40,7 @@ from servesat.candidates.requirement_formulas import (
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import Mode
 from servesat.core.quantities import number
-from servesat.core.tolerances import LIMIT_RTOL, is_at_least, is_at_most
+from servesat.core.tolerances import LIMIT_RTOL, is_at_least, is_at_most, round_to_loose_side
 from servesat.cost_model.decode import waits_for_ici
 from servesat.cost_model.sharding import heads_divide, kv_heads_split
 from servesat.cost_model.step_curve import StepTime
@@ -197,10 +196,9 @@ def _constraint(expression: Expression, position: int) -> Rule:
 
 
 def _writable(figure: float, bound: Bound) -> float | int:
-    """A figure as a limit that allows it: a whole number, or nine decimals rounded to the loose side."""
-    if figure == round(figure):
-        return round(figure)
-    return (floor if bound.at_least else ceil)(figure * 1e9) / 1e9
+    """A figure as a limit that allows it: a whole number where it is one."""
+    limit = round_to_loose_side(figure, at_least=bound.at_least)
+    return int(limit) if limit.is_integer() else limit
 
 
 def is_relaxed(relaxed: int, requirement: str) -> bool:

@@ -29,7 +29,7 @@ def evaluated(spec: Spec, layouts: Layouts, batch: Ints, relaxed: int) -> Column
 
 
 def constrained_breakpoints(spec: Spec, layouts: Layouts) -> Ints:
-    """The batches at which a requirement or a constraint starts or stops to hold; shape [layouts, breakpoints]."""
+    """The batches at which a requirement or a constraint starts or stops holding; shape [layouts, breakpoints]."""
     return with_constraints(spec, layouts, breakpoints(spec, layouts))
 
 

@@ -33,6 +33,14 @@ def round_down(count: Array) -> Floats:
     return np.floor(np.asarray(count) * (1 + LIMIT_RTOL))
 
 
+def round_to_loose_side(figure: float, *, at_least: bool) -> float:
+    """The nearest limit of nine decimals that a figure meets without tolerance: above it, or below it (`at_least`)."""
+    limit = round(figure, 9)
+    if at_least:
+        return limit if limit <= figure else round(limit - 1e-9, 9)
+    return limit if limit >= figure else round(limit + 1e-9, 9)
+
+
 def snap(count: float) -> float:
     """Round a count to the whole number within LIMIT_RTOL, if there is one: 12,800 · 0.58 to 7,424."""
     whole = float(round(count))

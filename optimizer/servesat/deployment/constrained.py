@@ -44,7 +44,7 @@ def solve_constrained(spec: Spec, layouts: Layouts, relaxed: int, settings: Sett
         usd = least * band
         within = layouts.take(np.flatnonzero(np.isfinite(floor) & (floor <= usd * (1 + 2 * COST_TIE_RTOL))))
         blocks = columns_below(spec, within, usd, relaxed, screen=settings.screen)
-        if blocks is None:  # then only the batches at which something starts or stops to hold, of all layouts
+        if blocks is None:  # then only the batches at which something starts or stops holding, of all layouts
             columns = evaluate(spec, layouts, relaxed=relaxed)
             return columns, solve(round_columns(columns, spec, relaxed), _in_the_time_left(settings, start))
         columns = _distinguishable(constraints, blocks) if settings.screen else join_all(blocks)

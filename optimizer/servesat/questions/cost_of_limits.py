@@ -33,9 +33,7 @@ def _value(spec: Spec, plan: Plan, margin: Margin, settings: Settings) -> LimitV
     else:
         without = solve(spec, settings, relaxed=bits_of(spec)[name])
         reached = next((other.value for other in without.margins if other.requirement == name), None)
-        if rules_of(spec)[
-            name
-        ].upgrade:  # the limit depends on the layout, so the values of two plans are not comparable
+        if rules_of(spec)[name].upgrade:  # each layout has its own limit, so values of two plans cannot be compared
             reached = None
     cost = plan.usd_per_million_output_tokens
     relaxed = without.plan.usd_per_million_output_tokens if without.plan else cost
