@@ -162,7 +162,7 @@ def test_what_a_portfolio_cannot_mean_is_named(change: dict[str, Any], complaint
 
 @pytest.mark.parametrize(("key", "command"), [("model", "solve"), ("workloads", "fleet")])
 def test_a_spec_of_another_kind_is_recognised(key: str, command: str) -> None:
-    with pytest.raises(SpecError, match=f"has {key}, and is no portfolio; .* try `servesat {command}`"):
+    with pytest.raises(SpecError, match=f"as it has a key {key}; expected a portfolio: try `servesat {command}`"):
         solve_portfolio({key: {}})
 
 

@@ -6,7 +6,6 @@ the optimum. The first cost is that of the best plan without the constraints, ti
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -46,9 +45,9 @@ def solve_constrained(spec: Spec, layouts: Layouts, relaxed: int, settings: Sett
         blocks = columns_below(spec, within, usd, relaxed, screen=settings.screen)
         if blocks is None:  # then only the batches at which something starts or stops holding, of all layouts
             columns = evaluate(spec, layouts, relaxed=relaxed)
-            return columns, solve(round_columns(columns, spec, relaxed), _in_the_time_left(settings, start))
+            return columns, solve(round_columns(columns, spec, relaxed), settings.in_the_time_left(start))
         columns = _distinguishable(constraints, blocks) if settings.screen else join_all(blocks)
-        solution = solve(round_columns(columns, spec, relaxed), _in_the_time_left(settings, start))
+        solution = solve(round_columns(columns, spec, relaxed), settings.in_the_time_left(start))
         at_last = not np.isfinite(usd)
         if solution.status is Status.UNKNOWN or at_last:
             break
@@ -70,10 +69,3 @@ def _distinguishable(constraints: Sequence[Expression], blocks: Iterable[Columns
     if kept is None:
         raise TypeError("no block of columns")
     return kept
-
-
-def _in_the_time_left(settings: Settings, start: float) -> Settings:
-    """The settings with what is left of the time limit."""
-    if settings.time_limit_s is None:
-        return settings
-    return replace(settings, time_limit_s=max(settings.time_limit_s - (time.perf_counter() - start), 0.0))

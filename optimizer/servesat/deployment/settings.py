@@ -1,6 +1,7 @@
 """How to solve a deployment, apart from what is solved."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +16,9 @@ class Settings:
     seed: int = 0
     log: bool = False
     screen: bool = True
+
+    def in_the_time_left(self, start: float) -> "Settings":
+        """The settings with what is left of the time limit since `start`, a reading of `time.perf_counter` [s]."""
+        if self.time_limit_s is None:
+            return self
+        return replace(self, time_limit_s=max(self.time_limit_s - (time.perf_counter() - start), 0.0))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Status
-from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
+from servesat.core.tolerances import COST_TIE_RTOL, round_up
 from servesat.deployment.check.constraints import holds_of, named
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.formulation.instance import Instance, round_columns
@@ -96,7 +95,7 @@ def solve_portfolio(
         solve_s=0.0,
     )
     if not conflicts:
-        answer = _decided(answer, portfolio, specs, _Question(portfolio, columns, _in_time(settings, start)))
+        answer = _decided(answer, portfolio, specs, _Question(portfolio, columns, settings.in_the_time_left(start)))
     return replace(answer, solve_s=time.perf_counter() - start)
 
 
@@ -122,12 +121,6 @@ def _best(spec: Spec, columns: Columns) -> Plan:
     usd = columns.usd_per_million
     tied = np.flatnonzero(usd <= usd.min() * (1 + COST_TIE_RTOL))
     return _checked(spec, columns, int(tied[round_columns(columns).tie_rank(tied).argmin()]))
-
-
-def _in_time(settings: Settings, start: float) -> Settings:
-    if settings.time_limit_s is None:
-        return settings
-    return replace(settings, time_limit_s=max(settings.time_limit_s - (time.perf_counter() - start), 0.0))
 
 
 def _names_of(portfolio: PortfolioSpec, deployment: str) -> list[Name]:
@@ -209,7 +202,7 @@ class _Question:
         for limit in (one for one in conflict if one in limits_of(self._portfolio)):
             choice = self.solved(limit, frozenset({limit}))
             if choice.status is Status.OPTIMAL:
-                cents = ceil(choice.value * (1 - LIMIT_RTOL) * 100) / 100
+                cents = float(round_up(choice.value * 100)) / 100
                 found.append(
                     LimitChange(limit=limit, value=cents if limit == "max_usd_per_hour" else round(choice.value))
                 )

@@ -49,10 +49,10 @@ class PortfolioSpec(Strict):
         if isinstance(source, PortfolioSpec):
             return source
         data, where, folder = read_mapping(source, "portfolio", cls.model_fields, SpecError)
-        for key, command in (("model", "solve"), ("workloads", "fleet")):
+        for key, kind, command in (("model", "deployment", "solve"), ("workloads", "fleet", "fleet")):
             if key in data and "deployments" not in data:
                 raise SpecError(
-                    f"{where}: has {key}, and is no portfolio; expected deployments: try `servesat {command}`"
+                    f"{where}: is a {kind}, as it has a key {key}; expected a portfolio: try `servesat {command}`"
                 )
         refuse_unknown(cls, data, where=where, error=SpecError)
         given = data.get("deployments")
