@@ -6,7 +6,6 @@ import pytest
 from servesat import Spec
 from servesat.candidates import requirement_formulas as formulas
 from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirement_formulas import SharedLimit
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.candidates.step_times import step_time_curve
 from tests.helpers import toy_chip, toy_spec
@@ -83,14 +82,6 @@ def test_the_interconnect_is_hidden_by_loading_the_weights() -> None:
     split = layouts.take(np.flatnonzero(layouts.tp == 2))
     # t_ici = 2 · B · 1,000 / 1e11 against t_hbm = 2 · 1,000 · 4,000 / (2 · 1e12) of one matmul
     assert batch("batch_hiding_ici", spec, split) == pytest.approx(4e-6 / 2e-8)
-
-
-def test_slices_left_beside_those_of_the_other_pool() -> None:
-    limit = SharedLimit(10, np.array([2, 3]), np.array([4, 0]))
-    assert limit.slices_left_by(1).tolist() == [3, 3]
-    assert limit.pool_slices_left_by(np.array([3, 3])).tolist() == [1, np.inf]
-    assert limit.is_exceeded_by(np.array([3, 3]), np.array([1, 9])).tolist() == [False, False]
-    assert limit.is_exceeded_by(np.array([3, 4]), np.array([2, 9])).tolist() == [True, True]
 
 
 def test_a_demand_is_met_by_fewer_slices_that_each_serve_more() -> None:

@@ -17,7 +17,7 @@ def test_layouts_are_shared_until_the_search_changes() -> None:
     first = shared.of(base)
     dearer = shared.of(base.changed({"price.tpu-v5e": 2.4, "slo.tpot_ms": 9}))
     assert dearer.place is first.place
-    assert (dearer.usd_per_hour == 2 * first.usd_per_hour).all()
+    assert (dearer.units.usd_per_hour == 2 * first.units.usd_per_hour).all()
     assert dearer.places[0].offer.usd_per_chip_hour == 2.4
     other = base.changed({"chip.tpu-v5e.hbm_bytes_per_s": 1e12})
     assert shared.of(other).replica.hbm_bytes_per_s[0] == 1e12

@@ -48,7 +48,8 @@ def test_overrides_and_price_book() -> None:
 
 
 def test_a_plan_on_part_of_an_instance_says_what_it_pays_for() -> None:
-    small = ("--set", "model=llama-3-8b", "--set", "search.chips=[h100-sxm]", "--set", "search.max_chips=4")
+    small = ("--set", "model=llama-3-8b", "--set", "search.chips=[h100-sxm]", "--set", "search.topologies.h100-sxm=4x1")
+    small = (*small, "--price-book", "aws-2026-11")
     text = " ".join(run("solve", EXAMPLE, *small).stdout.split())
     assert "h100-sxm, aws us-east-1, on demand, p5.48xlarge: 4 of its 8 chips; it is sold whole for $55.04" in text
     bill = json.loads(run("solve", EXAMPLE, *small, "--json").stdout)["plan"]["bills"][0]

@@ -161,16 +161,21 @@ class World:
         split = (lay.tp_axes, lay.ep_axes, lay.replicated)
         return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute)
 
-    def in_two_pools(self):
+    def pools(self):
+        """The machines that may be pools: none that is a multiple of one that executes the same."""
+
         def program(lay):
             links = (lay.gather_s(1), lay.exchange_s(1))
             return (lay.chip["name"], lay.tp, lay.ep, lay.replicated, links, lay.weights, lay.kv, lay.compute)
 
         able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
-        fewest: dict[Any, int] = {}
-        for lay in able:
-            fewest[program(lay)] = min(fewest.get(program(lay), lay.n), lay.n)
-        able = [lay for lay in able if lay.n == fewest[program(lay)]]
+        sizes = [(program(lay), lay.n) for lay in able]
+        return [
+            lay for lay in able if not any(like == program(lay) and n < lay.n and lay.n % n == 0 for like, n in sizes)
+        ]
+
+    def in_two_pools(self):
+        able = self.pools()
         for pool, lay in product(able, able):
             if pool.kv == lay.kv and not pool.replicated:
                 yield from self.pair(pool, lay)

@@ -66,12 +66,12 @@ def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: float, relaxed: int)
 
 def _tokens_per_s_that_tie(spec: Spec, layouts: Layouts, usd_per_million: float) -> Floats:
     """Output tokens/s of one slice at which a layout costs that much a token; infinite where it cannot."""
-    serving, demand = layouts.serving, spec.workload.requests_per_s
-    pool_usd = serving.pool_total_usd_per_hour
+    serving, demand, purchase = layouts.serving, spec.workload.requests_per_s, layouts.purchase
     if demand is not None:
         per_hour = usd_per_million * demand * (spec.workload.output_tokens or 0) * 3600 / 1e6
-        return tokens_per_s_to_meet_demand(spec, np.floor((per_hour - pool_usd) / layouts.usd_per_hour))
-    usd = serving.slices * layouts.usd_per_hour + pool_usd
+        usd_of_units = purchase.units.usd_per_hour, purchase.pool.usd_per_hour
+        return tokens_per_s_to_meet_demand(spec, purchase.slices_within(*usd_of_units, per_hour, serving.pool_slices))
+    usd = purchase.usd_per_hour(serving.slices, serving.pool_slices)
     tokens = usd / 3600 * 1e6 / usd_per_million / spec.utilisation
     return np.where(serving.prefill_limited_tokens_per_s >= tokens, tokens / serving.slices, np.inf)
 

@@ -1,10 +1,11 @@
 """Columns: layouts at batches, with the figures of each (docs/formulation.md)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from servesat.candidates.layouts import MODES, Layouts
+from servesat.candidates.layouts import MODES, Layouts, ShardedSlice
 from servesat.core.arrays import Floats, Ints, Rows
 from servesat.core.plan import Assignment, PrefillPool
 from servesat.core.tolerances import round_up
@@ -17,7 +18,7 @@ class Columns(Rows):
     """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns].
 
     `step_s` is the mean time per output token, `held_bytes` the weights and the KV cache of one replica. Chips, dollars
-    and tokens are those of all slices.
+    and tokens are those of all slices, and of whole instances where those are bought.
     """
 
     layouts: Layouts  # one row a column
@@ -29,6 +30,7 @@ class Columns(Rows):
     ttft_s: Floats
     e2e_s: Floats
     chips: Ints
+    instances: Ints
     usd_per_hour: Floats
     tokens_per_s: Floats
     usd_per_million: Floats
@@ -50,6 +52,7 @@ class Columns(Rows):
             chip=place.offer.chip.id,
             topology=place.topology,
             **place.sharding._asdict(),
+            **_rented(place),
             batch=int(self.batch[column]),
             mode=MODES[serving.mode[column]],
             chunk_tokens=int(serving.chunk[column]) or None,
@@ -70,7 +73,14 @@ class Columns(Rows):
             weights=dtypes.weights,
             compute=dtypes.compute,
             slices=int(serving.pool_slices[column]),
+            **_rented(place),
         )
+
+
+def _rented(place: ShardedSlice) -> dict[str, Any]:
+    """Where a slice is rented, as a plan says it."""
+    names = ("cloud", "region", "purchase", "instance", "term")
+    return {name: text or None for name, text in zip(names, place.offer.place, strict=True)}
 
 
 def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
@@ -92,7 +102,8 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
     if demanded:
         slices = round_up(demanded / (spec.utilisation * slice_tokens_per_s)).astype(np.int64)
     tokens_per_s = np.minimum(slices * slice_tokens_per_s, serving.prefill_limited_tokens_per_s)
-    usd_per_hour = slices * layouts.usd_per_hour + serving.pool_total_usd_per_hour
+    units, pool_units = layouts.purchase.counted(slices, serving.pool_slices)
+    usd_per_hour = units * layouts.units.usd_per_hour + pool_units * serving.pool_units.usd_per_hour
     sold_per_s = spec.utilisation * tokens_per_s if not demanded else np.full(len(batch), demanded)
     sequence = replica_kv_bytes(spec.model, workload.held_tokens, replica)
     ttft_s = serving.first_token_s + serving.first_token_steps * step_s
@@ -106,7 +117,8 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
         stall_s=np.maximum(np.asarray(step.total_s), whole_prefill_s),
         ttft_s=ttft_s,
         e2e_s=ttft_s + (output_tokens - 1) * step_s,
-        chips=slices * layouts.chips + serving.pool_total_chips,
+        chips=(units * layouts.units.chips + pool_units * serving.pool_units.chips).astype(np.int64),
+        instances=(units * layouts.units.instances + pool_units * serving.pool_units.instances).astype(np.int64),
         usd_per_hour=usd_per_hour,
         tokens_per_s=tokens_per_s,
         usd_per_million=np.asarray(usd_per_million_tokens(usd_per_hour, sold_per_s)),

@@ -24,6 +24,7 @@ from servesat.candidates.pool_sizing import (
     slices_for_demand,
     slices_per_request_rate,
 )
+from servesat.candidates.purchases import Purchase
 from servesat.candidates.requirement_formulas import exceeds_quality_loss
 from servesat.candidates.requirements import (
     REQUIREMENT_BIT,
@@ -126,17 +127,19 @@ def _sized(spec: Spec, pools: PoolCandidates, pairs: Ints, relaxed: int) -> tupl
 
 def _network_bytes_per_s(layouts: Layouts) -> Floats:
     """What all chips of a replica together send over the network; 0 where that is not known [bytes/s]."""
-    of_place = np.array([place.offer.chip.network_bytes_per_s or 0.0 for place in layouts.places])
+    of_place = np.array([place.offer.network_bytes_per_s for place in layouts.places])
     network: Floats = of_place[layouts.place] * layouts.replica.chips
     return network
 
 
 def _in_smallest_slices(layouts: Layouts) -> Bools:
-    """Whether no smaller slice executes alike: several replicas in one slice are the same plan in larger lots."""
+    """Whether no slice that divides it executes alike: several replicas in one slice are the same in larger lots."""
     signature = execution_signatures(layouts)
-    fewest = np.full(int(signature.max(initial=0)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(fewest, signature, layouts.chips)
-    smallest: Bools = layouts.chips == fewest[signature]
+    smallest: Bools = np.ones(len(layouts), dtype=np.bool_)
+    for chips in np.unique(layouts.chips):
+        has_it = np.zeros(int(signature.max(initial=0)) + 1, dtype=np.bool_)
+        has_it[signature[layouts.chips == chips]] = True
+        smallest &= ~(has_it[signature] & (layouts.chips > chips) & (layouts.chips % chips == 0))
     return smallest
 
 
@@ -206,12 +209,17 @@ def _undominated_prefill(spec: Spec, pools: PoolCandidates) -> Ints:
     """The prefill pools that matter to what conflicts: any other violates no less than one of them, in every pair.
 
     That one has the same dtype of the KV cache, stands at the same site (and is the same chip, where chips have
-    quotas), violates no other requirement of its own, is no slower, and takes no more chips or dollars.
+    quotas; or a slice as large in the same instances), violates no other requirement of its own, is no slower, and
+    takes no more chips or dollars.
     """
     layouts, figures = pools.layouts, _figures_that_matter(spec, pools)
     chips = [place.offer.chip.id if spec.search.quota else "" for place in layouts.places]
     standing = np.array([f" {chip} {_site(place)}" for chip, place in zip(chips, layouts.places, strict=True)])
     kind = np.char.add(_kv_cache(layouts), standing[layouts.place])
+    units = layouts.units
+    machine = np.where(units.instances > 0, 1 + units.offer * (int(units.slice_chips.max(initial=0)) + 1), 0)
+    machine += np.where(units.instances > 0, units.slice_chips, 0)
+    kind = np.char.add(kind, np.char.add(" ", machine.astype(np.str_)))
     for constrained in _constrained_in_prefill(spec, layouts):
         kind = np.char.add(kind, constrained)
     kept = []
@@ -239,7 +247,8 @@ def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
     The shape is [layouts, figures].
     """
     slo, layouts = spec.slo, pools.layouts
-    figures = [slices_per_request_rate(spec, pools.prefill_busy_s) * layouts.usd_per_hour]
+    usd_per_slice_hour = layouts.units.usd_per_hour / layouts.units.slices
+    figures = [slices_per_request_rate(spec, pools.prefill_busy_s) * usd_per_slice_hour]
     figures += [(pools.prefill_violated & bit != 0).astype(np.float64) for bit in REQUIREMENT_BIT.values()]
     if slo.ttft_ms is not None or slo.e2e_ms is not None:
         figures += [pools.prefill_s, pools.transfer_s]
@@ -247,8 +256,8 @@ def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
     if stated or slo.min_tokens_per_s is not None:
         demand = spec.workload.requests_per_s
         count = np.ones(len(layouts)) if demand is None else slices_for_demand(spec, pools.prefill_busy_s)
-        figures += [pools.prefill_busy_s, count * layouts.chips, count * layouts.usd_per_hour]
-        figures += [count * limit.of_slice for shared in stated for limit in shared(spec, layouts)]
+        figures += [pools.prefill_busy_s, count * layouts.chips, count * usd_per_slice_hour]
+        figures += [count * limit.of_unit for shared in stated for limit in shared(spec, layouts)]
     return np.column_stack(figures)
 
 
@@ -276,7 +285,13 @@ def _first_token_s(pools: PoolCandidates, pairs: Ints) -> Floats:
 
 def _usd_per_request(spec: Spec, pools: PoolCandidates, pairs: Ints) -> Floats:
     """The least that a request could cost in each pair [$]: every slice busy, or as many as the demand needs."""
-    usd: Floats = np.zeros(len(pairs))
-    for rows, busy_s in ((pairs[:, 0], pools.prefill_busy_s), (pairs[:, 1], pools.decode_busy_s)):
-        usd += slices_per_request_rate(spec, busy_s[rows]) * pools.layouts.usd_per_hour[rows]
-    return usd / 3600
+    prefill, decode = pairs.T
+    units, demand = pools.layouts.units, spec.workload.requests_per_s
+    purchase = Purchase(units.take(decode), units.take(prefill))
+    busy_s = pools.decode_busy_s[decode], pools.prefill_busy_s[prefill]
+    if demand is not None:
+        slices, pool_slices = (slices_for_demand(spec, busy) for busy in busy_s)
+        return purchase.usd_per_hour(slices, pool_slices) / demand / 3600
+    each = [slices_per_request_rate(spec, busy) for busy in busy_s]
+    usd_per_slice_hour = purchase.usd_per_slice_hour()
+    return (each[0] * usd_per_slice_hour[0] + each[1] * usd_per_slice_hour[1]) / 3600

@@ -3,6 +3,7 @@
 Here a layout is a machine with dtypes that decodes; `serving_modes` adds how it serves prompts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -10,24 +11,31 @@ from typing import NamedTuple
 
 import numpy as np
 
+from servesat.candidates.purchases import Purchase, Units, no_units
+from servesat.candidates.undominated_offers import HeldSlices, held_slices
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.core.arrays import Bools, Floats, Ints, Rows
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.quantisation_loss import quality_loss
-from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of, shardings
+from servesat.cost_model.sharding import Links, Sharding, kv_batch_shards, links_of, shardings
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage, StoredWeights
-from servesat.spec.offers import Offer
+from servesat.spec.offers import Offer, Unit
 from servesat.spec.spec import Spec
 
 
 class ShardedSlice(NamedTuple):
-    """A machine for one replica: a slice of a chip, and how the model is split over its axes."""
+    """A machine for one replica: a slice of a chip at an offer, and how the model is split over its axes.
+
+    `alone`: a plan of one pool may be best on it; others are there for pairs of pools.
+    """
 
     offer: Offer
     topology: str
     sharding: Sharding
+    unit: Unit
+    alone: bool = True
 
     def ways(self, axes: tuple[int, ...]) -> int:
         """Chips along some axes of the slice together."""
@@ -72,8 +80,7 @@ class Serving(Rows):
     pool_place: Ints
     pool_dtype: Ints
     pool_slices: Ints
-    pool_chips: Ints
-    pool_usd_per_hour: Floats
+    pool_units: Units
     pool_tokens_per_s: Floats
     slices: Ints
     violated: Ints  # bit mask over Requirement: what prefill violates at any batch
@@ -82,16 +89,6 @@ class Serving(Rows):
     def prefill_limited_tokens_per_s(self) -> Floats:
         """Output tokens that the prefill pool feeds; without one nothing holds them up."""
         return np.where(self.pool_place < 0, np.inf, self.pool_slices * self.pool_tokens_per_s)
-
-    @property
-    def pool_total_usd_per_hour(self) -> Floats:
-        """What the prefill pool costs; 0 without one."""
-        return self.pool_slices * self.pool_usd_per_hour
-
-    @property
-    def pool_total_chips(self) -> Ints:
-        """The chips of the prefill pool."""
-        return self.pool_slices * self.pool_chips
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ class Layouts(Rows):
     replicas: Ints  # R = n / Y
     tp: Ints  # chips that share each matrix
     batch_shards: Ints  # the batch is a multiple of this: the ways that attention splits it
-    usd_per_hour: Floats  # of the slice
+    units: Units  # what slices are bought in
     hbm_bytes: Floats  # of one chip
     replica: Replica
     serving: Serving
@@ -116,14 +113,20 @@ class Layouts(Rows):
         return len(self.place)
 
     @property
+    def purchase(self) -> Purchase:
+        """What the slices of both pools are bought in."""
+        return Purchase(self.units, self.serving.pool_units)
+
+    @property
     def replica_hbm_bytes(self) -> Floats:
         """Memory of all chips of a replica [bytes]."""
         return np.asarray(self.replica.chips * self.hbm_bytes)
 
 
-def decoding(count: int) -> Serving:
-    """Serving that leaves prompts out, for so many layouts."""
-    zeros, none, ones = np.zeros(count), np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64)
+def decoding(slices: Ints) -> Serving:
+    """Serving that leaves prompts out, for layouts with so many slices."""
+    count = len(slices)
+    zeros, none = np.zeros(count), np.zeros(count, dtype=np.int64)
     return Serving(
         mode=none,
         chunk=none,
@@ -137,10 +140,9 @@ def decoding(count: int) -> Serving:
         pool_place=none - 1,
         pool_dtype=none - 1,
         pool_slices=none,
-        pool_chips=none,
-        pool_usd_per_hour=zeros,
+        pool_units=no_units(count),
         pool_tokens_per_s=zeros,
-        slices=ones,
+        slices=slices,
         violated=none,
     )
 
@@ -148,14 +150,12 @@ def decoding(count: int) -> Serving:
 def execution_signatures(layouts: Layouts) -> Ints:
     """A number for each layout, from 0, the same for those whose replicas execute alike; shape [layouts].
 
-    They have the same chip, degrees of parallelism, bandwidths and dtypes, and serve prompts in the same way; a slice
-    of several replicas runs the same execution several times.
+    They have the same chip of one offer, degrees of parallelism, bandwidths and dtypes, and serve prompts in the same
+    way; a slice of several replicas runs the same execution several times.
     """
-    chips = {place.offer.chip.id: number for number, place in enumerate(layouts.places)}
-    chip = np.array([chips[place.offer.chip.id] for place in layouts.places])
     serving, replica = layouts.serving, layouts.replica
     bandwidths = [np.nan_to_num(width) for width in (replica.tp_bytes_per_s, replica.ep_bytes_per_s)]
-    shape = [chip[layouts.place], layouts.tp, replica.ep, replica.kv_copies, *bandwidths, layouts.dtype]
+    shape = [layouts.units.offer, layouts.tp, replica.ep, replica.kv_copies, *bandwidths, layouts.dtype]
     pool = [serving.pool_place, serving.pool_dtype, serving.pool_slices]
     _, program = np.unique(np.column_stack([*shape, serving.mode, serving.chunk, *pool]), axis=0, return_inverse=True)
     return program.reshape(-1)
@@ -166,12 +166,7 @@ def decode_layouts(spec: Spec) -> Layouts:
 
     They leave prompts out. Layouts that violate a requirement are listed too: the requirements say what excludes them.
     """
-    places = tuple(
-        ShardedSlice(offer, topology, sharding)
-        for offer in spec.offers
-        for topology in spec.topologies_of(offer.chip)
-        for sharding in shardings(spec.model, offer.chip, topology)
-    )
+    places = _places(spec)
     dtypes = tuple(Dtypes(*choice) for choice in product(spec.weights, spec.search.kv_cache, spec.search.compute))
     peaks = _peaks(places, dtypes)
     place, dtype = np.nonzero(peaks)
@@ -194,8 +189,7 @@ def decode_layouts(spec: Spec) -> Layouts:
     tp = counted([p.ways(p.sharding.tp_axes) for p in places])
     ep = counted([p.ways(p.sharding.ep_axes) for p in places])
     copies = np.where(counted([p.sharding.kv_replicated for p in places]), tp, 1)
-    exact = spec.wraparound == "exact"
-    links = [links_of(p.offer.chip, p.topology, p.sharding, exact_wraparound=exact) for p in places]
+    links = _links(places, exact_wraparound=spec.wraparound == "exact")
     storage = Storage(spec.model, spec.int4_group)
     return Layouts(
         places=places,
@@ -207,7 +201,7 @@ def decode_layouts(spec: Spec) -> Layouts:
         replicas=chips // (tp * ep),
         tp=tp,
         batch_shards=ep * np.where(copies > 1, 1, kv_batch_shards(spec.model, tp)),
-        usd_per_hour=of_place([p.offer.usd_per_chip_hour for p in places]) * chips,
+        units=_units(places).take(place),
         hbm_bytes=of_place([p.offer.chip.hbm_bytes for p in places]),
         replica=Replica(
             tp=tp.astype(np.float64),
@@ -221,8 +215,20 @@ def decode_layouts(spec: Spec) -> Layouts:
             kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
             kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
         ),
-        serving=decoding(len(place)),
+        serving=decoding(np.ones(len(place), dtype=np.int64)),
     )
+
+
+def _links(places: tuple[ShardedSlice, ...], *, exact_wraparound: bool) -> list[Links]:
+    """The links of the sharding at each place."""
+    known: dict[tuple[str, str, Sharding], Links] = {}
+    for place in places:
+        machine = (place.offer.chip.id, place.topology, place.sharding)
+        if machine not in known:
+            known[machine] = links_of(
+                place.offer.chip, place.topology, place.sharding, exact_wraparound=exact_wraparound
+            )
+    return [known[place.offer.chip.id, place.topology, place.sharding] for place in places]
 
 
 def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints) -> StoredWeights:
@@ -250,12 +256,54 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints)
     )
 
 
-def repriced(layouts: Layouts, spec: Spec) -> Layouts:
-    """The same layouts at the prices of another spec."""
-    offers = {offer.chip.id: offer for offer in spec.offers}
-    places = tuple(place._replace(offer=offers[place.offer.chip.id]) for place in layouts.places)
-    usd_per_chip_hour = np.array([place.offer.usd_per_chip_hour for place in places])[layouts.place]
-    return replace(layouts, places=places, usd_per_hour=usd_per_chip_hour * layouts.chips)
+def _places(spec: Spec) -> tuple[ShardedSlice, ...]:
+    """Every slice of the search at the offers worth trying, split in every way. Raises SpecError for none."""
+    splits: dict[tuple[str, str], list[Sharding]] = {}
+    places = []
+    for held in held_slices(spec):
+        slice_of_chip = (held.offer.chip.id, held.topology)
+        if slice_of_chip not in splits:
+            splits[slice_of_chip] = list(shardings(spec.model, held.offer.chip, held.topology))
+        places += [
+            ShardedSlice(held.offer, held.topology, sharding, held.unit, held.alone)
+            for sharding in splits[slice_of_chip]
+        ]
+    if not places:
+        raise SpecError(f"search: no offer of {spec.price_book.id} holds {_slices_searched(spec)}")
+    return tuple(places)
+
+
+def _slices_searched(spec: Spec) -> str:
+    """The slices of the first chip of a search, and how large its instances are."""
+    chip = spec.chips[0]
+    sizes = sorted({offer.price.instance_chips or 0 for offer in spec.offers_of(chip.id) if offer.price is not None})
+    held = f"its instances have {' or '.join(map(str, sizes))} chips"
+    return f"{chip.id} {' or '.join(spec.topologies_of(chip))} ({held})"
+
+
+def _units(places: tuple[ShardedSlice, ...]) -> Units:
+    """What slices are bought in at each place; shape [places]."""
+    offers = {id(offer): number for number, offer in enumerate({id(p.offer): p.offer for p in places}.values())}
+    slices, chips, instances, usd_per_hour = zip(*(place.unit for place in places), strict=True)
+    return Units(
+        offer=np.array([offers[id(place.offer)] for place in places]),
+        slice_chips=np.array([chips_in(place.topology) for place in places]),
+        slices=np.array(slices),
+        chips=np.array(chips),
+        instances=np.array(instances),
+        usd_per_hour=np.array(usd_per_hour),
+    )
+
+
+def repriced(layouts: Layouts, held: Sequence[HeldSlices]) -> Layouts:
+    """The same layouts at other prices, of slices at the same places."""
+    slices = {(one.offer.chip.id, one.topology, one.offer.place): one for one in held}
+    now = [slices[place.offer.chip.id, place.topology, place.offer.place] for place in layouts.places]
+    places = tuple(
+        place._replace(offer=one.offer, unit=one.unit, alone=one.alone)
+        for place, one in zip(layouts.places, now, strict=True)
+    )
+    return replace(layouts, places=places, units=_units(places).take(layouts.place))
 
 
 def quality_losses(spec: Spec, layouts: Layouts) -> Floats:
@@ -278,6 +326,7 @@ def on_chip(layouts: Layouts, chip: str) -> tuple[Bools, Bools]:
 
 def _peaks(places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Floats:
     """The peak of each place in each choice of dtypes, 0 where there is none; shape [places, dtypes] [FLOP/s]."""
-    of_chip = {place.offer.chip.id: place.offer.chip.flop_per_s.by_dtype() for place in places}
+    chips = {place.offer.chip.id: place.offer.chip for place in places}
+    of_chip = {name: chip.flop_per_s.by_dtype() for name, chip in chips.items()}
     rows = {chip: np.array([peaks.get(choice.compute, 0.0) for choice in dtypes]) for chip, peaks in of_chip.items()}
     return np.array([rows[place.offer.chip.id] for place in places])

@@ -8,7 +8,7 @@ import numpy as np
 from servesat.candidates.batch_breakpoints import breakpoints, largest_batch
 from servesat.candidates.constrained_batches import with_constraints
 from servesat.candidates.layouts import MODES, Layouts
-from servesat.candidates.requirement_formulas import SharedLimit
+from servesat.candidates.purchases import Purchase, SharedLimit
 from servesat.candidates.requirements import RULES, Requirement, is_relaxed
 from servesat.candidates.step_times import step_time_curve
 from servesat.core.arrays import Bools, Floats, Ints
@@ -21,7 +21,7 @@ MAX_SMALLER_POOL_SLICES = 4
 """Slices of the smaller pool where no demand sizes them: enough to match the pace of the larger pool."""
 
 MAX_SMALLER_POOL_SLICES_COUNTED = 16
-"""The same where a constraint names what grows with the slices."""
+"""The same where whole instances are bought, or a constraint names what grows with the slices."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ def pair_pools(spec: Spec, pools: PoolCandidates, pairs: Ints) -> Layouts:
         pool_place=every.place[prefill],
         pool_dtype=every.dtype[prefill],
         pool_slices=pool_slices,
-        pool_chips=every.chips[prefill],
-        pool_usd_per_hour=every.usd_per_hour[prefill],
+        pool_units=every.units.take(prefill),
         pool_tokens_per_s=output_tokens / pools.prefill_busy_s[prefill],
         violated=pools.prefill_violated[prefill],
     )
@@ -89,7 +88,7 @@ def size_pools(
     rows, busy_s, pool_busy_s = _at_largest_batch(spec, pools, pairs, relaxed, any_batch)
     shared = _shared_limits(spec, relaxed)
     if spec.workload.requests_per_s is None:
-        row, slices, pool_slices = _matching_slices(busy_s, pool_busy_s, shared(rows))
+        row, slices, pool_slices = _matching_slices(busy_s, pool_busy_s, rows.purchase, shared(rows), _most(spec))
         rows = rows.take(row)
         rows = replace(rows, serving=replace(rows.serving, slices=slices, pool_slices=pool_slices))
         per_s = np.minimum(slices / busy_s[row], pool_slices / pool_busy_s[row])
@@ -101,7 +100,7 @@ def size_pools(
         over |= limit.is_exceeded_by(slices, rows.serving.pool_slices)
     if spec.slo.min_tokens_per_s is not None and not is_relaxed(relaxed, Requirement.THROUGHPUT):
         over |= ~is_at_least(per_s * (spec.workload.output_tokens or 0), spec.slo.min_tokens_per_s)
-    usd_per_hour = slices * rows.usd_per_hour + rows.serving.pool_total_usd_per_hour
+    usd_per_hour = rows.purchase.usd_per_hour(slices, rows.serving.pool_slices)
     return rows, np.where(over, np.inf, usd_per_hour / 3600 / (per_s * spec.utilisation))
 
 
@@ -120,8 +119,8 @@ def size_under_constraints(spec: Spec, pools: PoolCandidates, pairs: Ints, relax
     step_s = np.asarray(step_time_curve(spec, at_batch).at(batch.astype(np.float64)))
     busy_s = (spec.workload.output_tokens or 0) * step_s / (at_batch.replicas * batch)
     limits = _shared_limits(spec, relaxed)(at_batch)
-    most = MAX_SMALLER_POOL_SLICES_COUNTED if counts_slices(spec.expressions) else MAX_SMALLER_POOL_SLICES
-    one, slices, pool_slices = _matching_slices(busy_s, pools.prefill_busy_s[pairs[row, 0]], limits, most)
+    pool_busy_s = pools.prefill_busy_s[pairs[row, 0]]
+    one, slices, pool_slices = _matching_slices(busy_s, pool_busy_s, at_batch.purchase, limits, _most(spec))
     pair, slices, pool_slices = np.unique(np.column_stack([row[one], slices, pool_slices]), axis=0).T
     sized = rows.take(pair)
     return replace(sized, serving=replace(sized.serving, slices=slices, pool_slices=pool_slices))
@@ -163,14 +162,24 @@ def _shared_limits(spec: Spec, relaxed: int) -> Callable[[Layouts], list[SharedL
     return lambda layouts: [limit for source in sources for limit in source(spec, layouts)]
 
 
+def _most(spec: Spec) -> int:
+    """The most slices of the smaller pool, where no demand sizes them."""
+    counted = spec.buy == "instances" or counts_slices(spec.expressions)
+    return MAX_SMALLER_POOL_SLICES_COUNTED if counted else MAX_SMALLER_POOL_SLICES
+
+
 def _matching_slices(
-    busy_s: Floats, pool_busy_s: Floats, limits: list[SharedLimit], most: int = MAX_SMALLER_POOL_SLICES
+    busy_s: Floats,
+    pool_busy_s: Floats,
+    purchase: Purchase,
+    limits: list[SharedLimit],
+    most: int,
 ) -> tuple[Ints, Ints, Ints]:
     """For each pair, the numbers of slices that match the pools' pace: rows, slices that decode, slices that prefill.
 
-    Up to `most` slices of either pool, with the other rounded down and up, and no more than the limits leave
-    room for. Any other number costs more: beyond the pace of the rest a slice brings nothing, and short of it each
-    brings the same.
+    Up to `most` slices of either pool, with the other rounded down and up, or filling one unit less than its pace asks
+    for, and no more than the limits leave room for. Any other number costs more: beyond the pace of the rest a slice
+    brings nothing, and short of it each brings the same.
     """
     rows = np.arange(len(busy_s))
     ratio = pool_busy_s / busy_s  # prefill slices that keep one decode slice fed
@@ -182,5 +191,17 @@ def _matching_slices(
         for rounded in (np.floor, np.ceil):
             found.append(np.column_stack([rows, same, np.minimum(rounded(ratio * count), max_pool)]))
             found.append(np.column_stack([rows, np.minimum(rounded(count / ratio), max_decode), same]))
+        if np.any(purchase.units.instances + purchase.pool.instances):
+            pool_filling = _filling(purchase.swapped(), np.ceil(ratio * count), count)
+            filling = _filling(purchase, np.ceil(count / ratio), count)
+            found.append(np.column_stack([rows, same, np.minimum(pool_filling, max_pool)]))
+            found.append(np.column_stack([rows, np.minimum(filling, max_decode), same]))
     every = np.unique(np.maximum(np.concatenate(found), [0, 1, 1]).astype(np.int64), axis=0)
     return every[:, 0], every[:, 1], every[:, 2]
+
+
+def _filling(purchase: Purchase, slices: Floats, pool_slices: int) -> Floats:
+    """The most slices that decode, beside so many of the prefill pool, in one unit less than `slices` take."""
+    each, none = np.ones_like(slices), np.zeros_like(slices)
+    count = purchase.counted(slices, pool_slices * each)[0] - 1
+    return purchase.slices_within(each, none, count, pool_slices)

@@ -1,14 +1,15 @@
 """The formulas behind the table of requirements: which columns violate one, and how it bounds batches and slices."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, isfinite
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.layouts import Layouts, on_chip, quality_losses
+from servesat.candidates.purchases import SharedLimit
 from servesat.catalogue.model import TensorGroup
-from servesat.core.arrays import Bools, Floats, Ints
+from servesat.core.arrays import Bools, Floats
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
@@ -16,32 +17,6 @@ from servesat.cost_model.sharding import kv_heads_split, scales_divide
 from servesat.cost_model.step_curve import StepTime, hidden_tokens
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
-
-
-@dataclass(frozen=True)
-class SharedLimit:
-    """A limit on all slices of a plan together: what each slice that decodes takes of it, and each that prefills."""
-
-    limit: float
-    of_slice: Floats | Ints
-    of_pool_slice: Floats | Ints
-
-    def is_exceeded_by(self, slices: Ints, pool_slices: Ints) -> Bools:
-        """Whether that many slices of each pool take more than there is."""
-        taken: Bools = ~is_at_most(slices * self.of_slice + pool_slices * self.of_pool_slice, self.limit)
-        return taken
-
-    def slices_left_by(self, pool_slices: Ints | int) -> Floats:
-        """The slices that may decode beside those of the prefill pool; infinite where they take nothing."""
-        return self._remaining(pool_slices * self.of_pool_slice, self.of_slice)
-
-    def pool_slices_left_by(self, slices: Ints | int) -> Floats:
-        """The slices that may prefill beside those that decode; infinite where they take nothing."""
-        return self._remaining(slices * self.of_slice, self.of_pool_slice)
-
-    def _remaining(self, taken: Floats | Ints, each: Floats | Ints) -> Floats:
-        left = self.limit * (1 + LIMIT_RTOL) - taken
-        return np.where(each > 0, np.floor(left / np.where(each > 0, each, 1)), np.inf)
 
 
 def weights_wider_than_compute(spec: Spec, layouts: Layouts) -> Bools:
@@ -165,24 +140,38 @@ def exceeds_quota(spec: Spec, columns: Columns) -> Bools:
 
 
 def chips_of_quotas(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
-    """The chips of each quota that a slice of each pool takes."""
-    pool_chips, limits = layouts.serving.pool_chips, []
+    """The chips of each quota that a unit of each pool takes."""
+    purchase, limits = layouts.purchase, []
     for chip, quota in spec.search.quota.items():
         decodes, prefills = on_chip(layouts, chip)
-        limits.append(SharedLimit(quota, np.where(decodes, layouts.chips, 0), np.where(prefills, pool_chips, 0)))
+        of_units = np.where(decodes, purchase.units.chips, 0), np.where(prefills, purchase.pool.chips, 0)
+        limits.append(SharedLimit(quota, *of_units, purchase))
     return limits
 
 
 def chips_in_all(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
-    """`search.max_chips`, and the chips that a slice of each pool takes of it."""
-    limit = spec.search.max_chips
-    return [] if limit is None else [SharedLimit(limit, layouts.chips, layouts.serving.pool_chips)]
+    """`search.max_chips`, and the chips that a unit of each pool takes of it."""
+    limit, purchase = spec.search.max_chips, layouts.purchase
+    return [] if limit is None else [SharedLimit(limit, purchase.units.chips, purchase.pool.chips, purchase)]
+
+
+def instances_in_all(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
+    """`search.max_instances`, and the instances of a unit of each pool."""
+    limit, purchase = spec.search.max_instances, layouts.purchase
+    return [] if limit is None else [SharedLimit(limit, purchase.units.instances, purchase.pool.instances, purchase)]
+
+
+def slices_in_all(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
+    """`search.max_slices`, of which each slice takes one."""
+    limit, purchase = spec.search.max_slices, layouts.purchase.by_slice()
+    return [] if limit is None else [SharedLimit(limit, purchase.units.slices, purchase.pool.slices, purchase)]
 
 
 def dollars_in_all(spec: Spec, layouts: Layouts) -> list[SharedLimit]:
-    """`search.max_usd_per_hour`, and the dollars an hour that a slice of each pool takes of it."""
-    limit = spec.search.max_usd_per_hour
-    return [] if limit is None else [SharedLimit(limit, layouts.usd_per_hour, layouts.serving.pool_usd_per_hour)]
+    """`search.max_usd_per_hour`, and the dollars an hour that a unit of each pool takes of it."""
+    limit, purchase = spec.search.max_usd_per_hour, layouts.purchase
+    usd = purchase.units.usd_per_hour, purchase.pool.usd_per_hour
+    return [] if limit is None else [SharedLimit(limit, *usd, purchase)]
 
 
 def rounded_up_loss(loss: float) -> float:

@@ -15,8 +15,8 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.constraints import Values, constant_of, constraint_bits, numbers, satisfied
 from servesat.candidates.layouts import Layouts, quality_losses
+from servesat.candidates.purchases import SharedLimit
 from servesat.candidates.requirement_formulas import (
-    SharedLimit,
     batch_fed_by_chunks,
     batch_for_throughput,
     batch_hiding_ici,
@@ -30,9 +30,11 @@ from servesat.candidates.requirement_formulas import (
     cuts_scales,
     dollars_in_all,
     exceeds_quota,
+    instances_in_all,
     outruns_its_chunks,
     rounded_up_loss,
     shares_scales,
+    slices_in_all,
     splits_kv_heads_unevenly,
     steps_wait_for_ici,
     weights_wider_than_compute,
@@ -59,6 +61,8 @@ class Requirement(StrEnum):
     DTYPES = "dtypes"
     BLOCKS = "blocks"
     CHIPS = "chips"
+    INSTANCES = "instances"
+    SLICES = "slices"
     BUDGET = "budget"
     THROUGHPUT = "throughput"
     TTFT = "ttft"
@@ -312,6 +316,28 @@ _RULES = (
         shared=chips_in_all,
         text="chips ≤ {limit}",
         correction="up to {value} chips",
+        adjusted=int,
+    ),
+    Rule(
+        name=Requirement.INSTANCES,
+        kind=Kind.RESOURCE,
+        key="search.max_instances",
+        unit="instances",
+        figure=lambda _, columns: columns.instances,
+        shared=instances_in_all,
+        text="instances ≤ {limit}",
+        correction="up to {value} instances",
+        adjusted=int,
+    ),
+    Rule(
+        name=Requirement.SLICES,
+        kind=Kind.RESOURCE,
+        key="search.max_slices",
+        unit="slices",
+        figure=lambda _, columns: columns.slices + columns.layouts.serving.pool_slices,
+        shared=slices_in_all,
+        text="slices ≤ {limit}",
+        correction="up to {value} slices",
         adjusted=int,
     ),
     Rule(

@@ -11,10 +11,12 @@ from servesat.candidates.layouts import MODES, Layouts, decode_layouts, repriced
 from servesat.candidates.requirements import prefill_violations
 from servesat.candidates.screening import undominated_layouts
 from servesat.candidates.step_times import prefill_s_of
+from servesat.candidates.undominated_offers import held_slices
 from servesat.core.arrays import Ints
 from servesat.core.plan import Mode
 from servesat.core.tolerances import round_up
 from servesat.cost_model.prefill import prompt_flops_s
+from servesat.spec.expressions import counts_slices
 from servesat.spec.spec import Spec
 
 BLOCK_ROWS = 50_000
@@ -62,16 +64,36 @@ def in_modes_by_block(
 
 def _modes(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded | None) -> Iterator[Layouts]:
     """The decode layouts in one serving mode, and with one chunk, after another."""
+    alone = _in_one_pool(spec, layouts)
     for mode in spec.modes:
         match mode:
             case Mode.DECODE_ONLY:
-                yield layouts
+                yield alone
             case Mode.INTERLEAVED:
-                yield _interleaved(spec, layouts, mode)
+                yield _interleaved(spec, alone, mode)
             case Mode.CHUNKED:
-                yield from (_chunked(spec, layouts, chunk) for chunk in _chunks(spec))
+                yield from (_chunked(spec, alone, chunk) for chunk in _chunks(spec))
             case Mode.DISAGGREGATED:
                 yield disaggregated(spec, layouts, relaxed, excluded)
+
+
+def _in_one_pool(spec: Spec, layouts: Layouts) -> Layouts:
+    """The layouts of plans with one pool: without a demand their units are full, or hold what a limit leaves."""
+    of_place = np.array([place.alone for place in layouts.places], dtype=np.bool_)
+    alone = layouts if of_place.all() else layouts.take(np.flatnonzero(of_place[layouts.place]))
+    full = alone.units.slices
+    if spec.workload.requests_per_s is not None or not np.any(full > 1):
+        return alone
+    if counts_slices(spec.expressions):  # then any number may be what it takes
+        row, slices = np.repeat(np.arange(len(alone)), full), np.concatenate([np.arange(1, n + 1) for n in full])
+    elif spec.search.max_slices is not None:
+        fewer = np.flatnonzero(full > spec.search.max_slices)
+        row = np.concatenate([np.arange(len(alone)), fewer])
+        slices = np.concatenate([full, np.full(len(fewer), spec.search.max_slices)])
+    else:
+        row, slices = np.arange(len(alone)), full
+    filled = alone.take(row)
+    return replace(filled, serving=replace(filled.serving, slices=slices))
 
 
 class SharedLayouts:
@@ -83,13 +105,14 @@ class SharedLayouts:
 
     def of(self, spec: Spec) -> Layouts:
         """The layouts of a spec, at its prices and in its modes."""
-        chips = tuple((offer.chip, spec.topologies_of(offer.chip)) for offer in spec.offers)
+        held = list(held_slices(spec))
+        slices = [(one.offer.chip, one.topology, one.offer.place, one.unit[:3]) for one in held]
         dtypes = (spec.weights, spec.search.kv_cache, spec.search.compute, spec.int4_group)
-        searched = (chips, spec.model, dtypes, spec.wraparound)
+        searched = (slices, spec.model, dtypes, spec.wraparound)
         if self._layouts is None or searched != self._searched:
             self._layouts, self._searched = decode_layouts(spec), searched
         else:
-            self._layouts = repriced(self._layouts, spec)
+            self._layouts = repriced(self._layouts, held)
         return in_modes(spec, self._layouts)
 
 

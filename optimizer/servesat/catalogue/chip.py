@@ -1,5 +1,6 @@
 """Chips: memory, peaks, interconnect and slices."""
 
+from functools import lru_cache
 from math import prod
 from typing import Annotated, Any, Self
 
@@ -113,11 +114,13 @@ def is_topology(text: str) -> bool:
     return all(size.isascii() and size.isdigit() and size[0] != "0" and len(size) <= 7 for size in text.split("x"))
 
 
+@lru_cache(maxsize=10_000)
 def axis_sizes(topology: str) -> tuple[int, ...]:
     """Chips along each axis: '4x8' is (4, 8)."""
     return tuple(int(size) for size in topology.split("x"))
 
 
+@lru_cache(maxsize=10_000)
 def chips_in(topology: str) -> int:
     """Chips in a slice: '4x8' has 32."""
     return prod(axis_sizes(topology))

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.huggingface import model_fields
 from servesat.catalogue.model import ModelSpec
-from servesat.catalogue.price_book import PriceBook
+from servesat.catalogue.price_book import PriceBook, merged
 from servesat.catalogue.quantisation import GPTQ_FILE, QUANTISATION_FILE, with_gptq, with_modelopt
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
@@ -19,6 +19,11 @@ from servesat.core.validation import nearest, validate
 
 MAX_CONFIG_BYTES = 20_000_000
 """A configuration may list every module that is not quantised, layer by layer."""
+
+PRICES = "hardware/prices"
+
+EVERY_OFFER = "all"
+"""Stands for every price book of the catalogue that has offers."""
 
 Record = TypeVar("Record", bound=Sourced)
 
@@ -55,8 +60,18 @@ def load_chip(reference: str, folder: Path = Path()) -> Chip:
 
 
 def load_price_book(reference: str, folder: Path = Path()) -> PriceBook:
-    """Load a price book by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError."""
-    return _load(PriceBook, reference, folder, "hardware/prices", "price book")
+    """Load a price book by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError.
+
+    `all` is every book of the catalogue that has offers, as one.
+    """
+    return every_offer() if reference == EVERY_OFFER else _load(PriceBook, reference, folder, PRICES, "price book")
+
+
+@cache
+def every_offer() -> PriceBook:
+    """Every offer of the catalogue's price books, as one book."""
+    books = [load_price_book(book_id) for book_id in price_book_ids()]
+    return merged([book for book in books if book.offers], EVERY_OFFER, "Every offer of the catalogue")
 
 
 def model_ids() -> list[str]:
@@ -71,7 +86,7 @@ def chip_ids() -> list[str]:
 
 def price_book_ids() -> list[str]:
     """Ids of the catalogue's price books, sorted."""
-    return list(_ids("hardware/prices"))
+    return list(_ids(PRICES))
 
 
 def json_schema(kind: str) -> dict[str, Any]:

@@ -1,20 +1,30 @@
-"""Price books: the prices of chips on a date, by cloud, region and purchase."""
+"""Price books: what chips cost on a date, by cloud, region and purchase, as offers of instances or by the chip."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from servesat.catalogue.record import Sourced, Text
-from servesat.core.validation import Count, Strict, Usd
+from servesat.core.validation import Count, Rate, Strict, Usd, nearest
 
 Purchase = Literal["on_demand", "spot", "reserved"]
+
+UsdByRegion = Usd | Annotated[dict[Text, Usd], Field(min_length=1)]
+"""A price that is the same in every region, or one a region."""
+
+_DERIVED_RTOL = 1e-9
+"""How near a stated price of a chip must lie to its share of the instance's price."""
 
 
 class Price(Strict):
     """The hourly price of a chip, where and how it is bought, and the source of the price.
 
-    The chip-hour of a chip that is sold by the instance is the price of the instance over `instance_chips`.
+    The chip-hour of a chip that is sold by the instance is the price of the instance over `instance_chips`. Such a
+    price buys only slices that its instances hold; one without an instance buys any slice.
     """
 
     usd_per_chip_hour: Usd
@@ -24,6 +34,14 @@ class Price(Strict):
     instance: Text | None = None
     instance_chips: Count | None = Field(default=None, description="Chips in the instance.")
     usd_per_instance_hour: Usd | None = None
+    link_chips: Count | None = Field(
+        default=None, description="Chips that the instance's link connects, if it reaches beyond the instance."
+    )
+    network_bytes_per_s: Rate | None = Field(
+        default=None, description="What an instance sends over its network, one way [bytes/s]; absent: not stated."
+    )
+    term: Text | None = Field(default=None, description="What a reservation commits to: 1 year, nothing upfront.")
+    as_of: date | None = Field(default=None, description="Date of the price; absent: that of the book.")
     source: Text
     note: Text | None = None
 
@@ -46,9 +64,65 @@ class Price(Strict):
             raise ValueError("usd_per_instance_hour and instance_chips go together")
         if self.usd_per_instance_hour is not None and self.instance_chips is not None:
             share = self.usd_per_instance_hour / self.instance_chips
-            if abs(self.usd_per_chip_hour - share) > 1e-9 * share:
+            if abs(self.usd_per_chip_hour - share) > _DERIVED_RTOL * share:
                 raise ValueError(f"usd_per_chip_hour = {self.usd_per_chip_hour}: expected none, or {share}")
         return self
+
+    @property
+    def network_bytes_per_s_per_chip(self) -> float | None:
+        """What each chip of an instance sends when all do [bytes/s]; None where that is not stated."""
+        if self.network_bytes_per_s is None or self.instance_chips is None:
+            return None
+        return self.network_bytes_per_s / self.instance_chips
+
+    @property
+    def place(self) -> tuple[str, str, str, str, str]:
+        """Cloud, region, purchase, instance and term, empty where there is none: what tells it from other prices."""
+        return (self.cloud or "", self.region or "", self.purchase, self.instance or "", self.term or "")
+
+
+class Instance(Strict):
+    """A machine that a cloud rents as a whole."""
+
+    chip: Text
+    chips: Count
+    link: Text | None = Field(default=None, description="What connects its chips, as the source says.")
+    link_chips: Count | None = Field(
+        default=None, description="Chips that the link connects, if it reaches beyond the instance."
+    )
+    network_bytes_per_s: Rate | None = Field(
+        default=None, description="What it sends over its network, one way [bytes/s]; absent: not stated."
+    )
+    source: Text
+
+
+class Listing(Strict):
+    """An entry of a price list: an instance, or a chip that is sold in slices of any size, at a price by region."""
+
+    cloud: Text | None = None
+    instance: Text | None = None
+    chip: Text | None = None
+    purchase: Purchase = "on_demand"
+    term: Text | None = Field(default=None, description="What a reservation commits to: 1 year, nothing upfront.")
+    as_of: date | None = Field(default=None, description="Date of the price; absent: that of the book.")
+    usd_per_instance_hour: UsdByRegion | None = None
+    usd_per_chip_hour: UsdByRegion | None = None
+    source: Text
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_thing_at_one_price(self) -> Self:
+        of_instance = (self.instance is not None, self.usd_per_instance_hour is not None)
+        of_chip = (self.chip is not None, self.usd_per_chip_hour is not None)
+        if {of_instance, of_chip} != {(True, True), (False, False)}:
+            raise ValueError("expected instance with usd_per_instance_hour, or chip with usd_per_chip_hour")
+        return self
+
+    @property
+    def by_region(self) -> dict[str | None, float]:
+        """The price in each region; None stands for every region."""
+        usd = self.usd_per_chip_hour if self.usd_per_instance_hour is None else self.usd_per_instance_hour
+        return dict(usd.items()) if isinstance(usd, dict) else {None: usd or 0.0}
 
 
 def _as_list(value: Any) -> Any:
@@ -57,17 +131,81 @@ def _as_list(value: Any) -> Any:
 
 
 class PriceBook(Sourced):
-    """Prices of chips on a date: one or several per chip, by cloud, region and purchase."""
+    """Prices on a date: `offers`, of the machines that clouds rent, and prices of `chips` wherever they stand."""
 
-    chips: dict[str, Annotated[tuple[Price, ...], Field(min_length=1), BeforeValidator(_as_list)]] = Field(min_length=1)
+    chips: dict[str, Annotated[tuple[Price, ...], Field(min_length=1), BeforeValidator(_as_list)]] = {}
+    instances: dict[Text, Instance] = {}
+    offers: tuple[Listing, ...] = ()
 
-    def cheapest(self, chip: str, purchase: Purchase, region: str | None) -> Price | None:
-        """The lowest price of a chip for a purchase, in a region if given; None where there is no such price."""
-        prices = [price for price in self.chips.get(chip, ()) if price.purchase == purchase]
-        in_region = [price for price in prices if region is None or price.region in (None, region)]
-        return min(in_region, key=lambda price: price.usd_per_chip_hour, default=None)
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not self.chips and not self.offers:
+            raise ValueError("expected the prices of some chips, or some offers")
+        for position, offer in enumerate(self.offers):
+            if offer.instance is not None and offer.instance not in self.instances:
+                hint = nearest(offer.instance, self.instances) if self.instances else "there are none"
+                raise ValueError(f"offers.{position}.instance = {offer.instance!r}: is not among instances; {hint}")
+        return self
 
-    @property
+    @cached_property
+    def prices(self) -> dict[str, tuple[Price, ...]]:
+        """Every price by chip, those of `chips` and, one a region, those of `offers`; the lowest first."""
+        found: dict[str, list[Price]] = defaultdict(list)
+        for chip, prices in self.chips.items():
+            found[chip] += prices
+        for offer in self.offers:
+            machine = None if offer.instance is None else self.instances[offer.instance]
+            sold = offer.chip if machine is None else machine.chip
+            found[sold or ""] += _prices_of(offer, machine)
+        return {chip: sorted_prices(prices) for chip, prices in found.items()}
+
+    @cached_property
     def regions(self) -> set[str]:
         """The regions named by prices of the book."""
-        return {price.region for prices in self.chips.values() for price in prices if price.region is not None}
+        return {price.region for prices in self.prices.values() for price in prices if price.region is not None}
+
+    @cached_property
+    def clouds(self) -> set[str]:
+        """The clouds named by prices of the book."""
+        return {price.cloud for prices in self.prices.values() for price in prices if price.cloud is not None}
+
+
+def merged(books: Sequence[PriceBook], book_id: str, name: str) -> PriceBook:
+    """Several books as one, with every price of each; it is as old as the oldest of them."""
+    found: dict[str, list[Price]] = defaultdict(list)
+    for book in books:
+        for chip, prices in book.prices.items():
+            found[chip] += prices
+    chips = {chip: tuple(prices) for chip, prices in found.items()}
+    dates = [book.checked for book in books if book.checked is not None]
+    # each part was validated when it was read
+    return PriceBook.model_construct(id=book_id, name=name, checked=min(dates, default=None), chips=chips)
+
+
+def sorted_prices(prices: Sequence[Price]) -> tuple[Price, ...]:
+    """Prices of a chip, the lowest first, and of equal ones that of the smallest instance."""
+    return tuple(sorted(prices, key=lambda price: (price.usd_per_chip_hour, price.instance_chips or 0, price.place)))
+
+
+def _prices_of(offer: Listing, machine: Instance | None) -> list[Price]:
+    """The prices of an offer, one a region."""
+    chips = None if machine is None else machine.chips
+    # the parts were validated when they were read, and a book has thousands of them
+    return [
+        Price.model_construct(
+            usd_per_chip_hour=usd / (chips or 1),
+            purchase=offer.purchase,
+            cloud=offer.cloud,
+            region=region,
+            instance=offer.instance,
+            instance_chips=chips,
+            usd_per_instance_hour=None if machine is None else usd,
+            link_chips=None if machine is None else machine.link_chips,
+            network_bytes_per_s=None if machine is None else machine.network_bytes_per_s,
+            term=offer.term,
+            as_of=offer.as_of,
+            source=offer.source,
+            note=offer.note,
+        )
+        for region, usd in offer.by_region.items()
+    ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from servesat.cli.common import AsJson, PriceBookName, Purchase, Region, Wide, console, print_json, tell
+from servesat.cli.common import AsJson, BuyHow, Cloud, PriceBookName, Purchase, Region, Wide, console, print_json, tell
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
@@ -128,8 +128,10 @@ def rank_chips(
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
     price_book: PriceBookName = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Purchase = None,
+    buy: BuyHow = None,
     out: OutFigure = None,
     as_json: AsJson = False,
     wide: Wide = False,
@@ -142,7 +144,7 @@ def rank_chips(
     outputs = parse_outputs(out, FIGURES)
     native = load_model(model).native
     weights = weights or (native.dtype if native else "int8")
-    prices = {"price_book": price_book, "region": region, "purchase": purchase}
+    prices = {"price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy}
     question = {
         "model": model,
         "workload": {"context_tokens": context_tokens},
@@ -171,6 +173,7 @@ def rank_chips(
 def prices(
     book: Annotated[str | None, typer.Argument(help="An id, or the path of a file; default: every book.")] = None,
     chip: Annotated[str | None, typer.Option(metavar="ID", help="Prices of this chip only, cheapest first.")] = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Annotated[
         Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="Prices of this purchase only.")

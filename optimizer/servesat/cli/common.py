@@ -33,7 +33,13 @@ Wide = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")]
-PriceBookName = Annotated[str | None, typer.Option(metavar="NAME", help="The price book to use.")]
+PriceBookName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The price book to use; all: every offer of every cloud.")
+]
+Cloud = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this cloud only: aws.")]
+BuyHow = Annotated[
+    Literal["share", "instances"] | None, typer.Option(help="Pay for a share of an instance, or for whole instances.")
+]
 Region = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this region only: us-central1.")]
 Purchase = Annotated[
     Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="How chips are bought; default: on_demand.")

@@ -8,6 +8,8 @@ import typer
 from servesat.cli.common import (
     EXIT_CODES,
     AsJson,
+    BuyHow,
+    Cloud,
     Constraints,
     Overrides,
     PriceBookName,
@@ -43,8 +45,10 @@ def frontier(
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Purchase = None,
+    buy: BuyHow = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -53,7 +57,9 @@ def frontier(
     Exit codes: 0 a frontier, 1 an error, 2 a usage error, 3 infeasible.
     """
     outputs = parse_outputs(out)
-    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(
+        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+    )
 
     from servesat.questions.pareto import trace_frontier
     from servesat.report import frontier as report

@@ -4,6 +4,8 @@ import typer
 
 from servesat.cli.common import (
     AsJson,
+    BuyHow,
+    Cloud,
     Constraints,
     Overrides,
     PriceBookName,
@@ -24,8 +26,10 @@ def modes(
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Purchase = None,
+    buy: BuyHow = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -36,7 +40,9 @@ def modes(
     from servesat.report.charts import FIGURES
 
     outputs = parse_outputs(out, FIGURES)
-    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(
+        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+    )
 
     from servesat.questions.mode_comparison import compare_modes, crossover
     from servesat.report import modes as report

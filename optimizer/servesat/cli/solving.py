@@ -8,6 +8,8 @@ import typer
 from servesat.cli.common import (
     EXIT_CODES,
     AsJson,
+    BuyHow,
+    Cloud,
     Constraints,
     Overrides,
     PriceBookName,
@@ -32,8 +34,10 @@ def solve(
         float | None, typer.Option(min=0.001, metavar="S", help="Stop the solver after S seconds.")
     ] = None,
     price_book: PriceBookName = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Purchase = None,
+    buy: BuyHow = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
     top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
@@ -48,7 +52,9 @@ def solve(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(
+        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+    )
 
     from servesat.deployment.settings import Settings
     from servesat.questions.explain import answer
@@ -83,8 +89,10 @@ def why(
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Purchase = None,
+    buy: BuyHow = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -92,7 +100,9 @@ def why(
 
     Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
     """
-    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(
+        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+    )
 
     from servesat.questions.why_not import Decisions, why_not
 

@@ -9,6 +9,8 @@ from servesat.cli.common import (
     EXIT_CODES,
     INTERRUPTED,
     AsJson,
+    BuyHow,
+    Cloud,
     Constraints,
     Overrides,
     PriceBookName,
@@ -60,8 +62,10 @@ def whatif(
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
+    cloud: Cloud = None,
     region: Region = None,
     purchase: Purchase = None,
+    buy: BuyHow = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -80,7 +84,9 @@ def whatif(
         _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
     if noise is None:
         _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
-    loaded = load(spec, overrides, constraints, price_book=price_book, region=region, purchase=purchase)
+    loaded = load(
+        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+    )
     for note in loaded.notes_on([factor.key for factor in factors]):
         tell(f"note: {note}")
     if noise is not None:

@@ -15,6 +15,14 @@ class Mode(StrEnum):
 
 Split = tuple[tuple[int, ...], tuple[int, ...], bool]
 
+Place = tuple[str, str, str, str, str]
+"""Cloud, region, purchase, instance and term of an offer, empty where there is none."""
+
+
+def place_of(pool: "Assignment | PrefillPool") -> Place:
+    """Where the slices of a pool are rented."""
+    return pool.cloud or "", pool.region or "", pool.purchase or "", pool.instance or "", pool.term or ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillPool:
@@ -27,18 +35,29 @@ class PrefillPool:
     compute: str
     slices: int
     ep_axes: tuple[int, ...] = ()
+    cloud: str | None = None
+    region: str | None = None
+    purchase: str | None = None
+    instance: str | None = None
+    term: str | None = None
 
     @property
     def sharding(self) -> Split:
         """How a replica of the pool is split; it holds a single copy of the KV cache."""
         return self.tp_axes, self.ep_axes, False
 
+    @property
+    def rented(self) -> Place:
+        """What its offer is told by."""
+        return place_of(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
     """The decisions of a plan, from which every figure follows under a spec.
 
-    `slices` counts the slices that decode, and that prefill unless there is a `prefill` pool.
+    `slices` counts the slices that decode, and that prefill unless there is a `prefill` pool. `cloud` to `term` say
+    which offer they are rented as; all are None where the price names no place.
     """
 
     chip: str
@@ -54,11 +73,21 @@ class Assignment:
     chunk_tokens: int | None = None
     slices: int = 1
     prefill: PrefillPool | None = None
+    cloud: str | None = None
+    region: str | None = None
+    purchase: str | None = None
+    instance: str | None = None
+    term: str | None = None
 
     @property
     def sharding(self) -> Split:
         """How a replica is split: tensor-parallel axes, expert-parallel axes, whether the KV cache is replicated."""
         return self.tp_axes, self.ep_axes, self.kv_replicated
+
+    @property
+    def rented(self) -> Place:
+        """What its offer is told by."""
+        return place_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +106,15 @@ class StepBreakdown:
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """What a pool of a plan pays; of a price in the spec only the chip-hour is known.
+    """What a pool of a plan pays, or both where they share instances; a price of the spec is known by the chip-hour.
 
-    `instances` is the number of cloud instances that the chips fill: 0.5 for 4 chips of an instance with 8, which pay
-    their share of its price.
+    `chips` are paid for, of which the slices take `chips_used`. `instances` is the number of cloud instances that the
+    chips fill: whole ones, or 0.5 for 4 chips of an instance with 8, which pay their share of its price.
     """
 
     chip: str
     chips: int
+    chips_used: int
     usd_per_chip_hour: float
     purchase: str | None = None
     cloud: str | None = None
@@ -93,6 +123,8 @@ class Bill:
     instance_chips: int | None = None
     usd_per_instance_hour: float | None = None
     instances: float | None = None
+    term: str | None = None
+    as_of: str | None = None
     note: str | None = None
 
 
@@ -136,11 +168,19 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The cost of all slices, prefill included, and the bill of each pool."""
+    """The cost of all slices, prefill included, and the bill of each pool.
+
+    Of the chips that are paid for, `chips_used` are in slices; `usd_per_hour_of_chips_used` is their share of the cost.
+    A month has 730 hours, a year 8,760.
+    """
 
     usd_per_chip_hour: float
     usd_per_hour: float
+    usd_per_month: float
+    usd_per_year: float
     usd_per_million_output_tokens: float
+    usd_per_hour_of_chips_used: float
+    chips_used: int
     bills: tuple[Bill, ...] = ()
 
 
@@ -149,7 +189,8 @@ class RequestFigures:
     """The figures of whole requests; None without prompt_tokens and output_tokens.
 
     `decode_only` has only figures that need no prefill. `load_fraction` is the demand over `requests_per_s`,
-    `transfer_ms` the time to move the KV cache between the pools, `usd_per_million_tokens` counts prompt and output.
+    `transfer_ms` the time to move the KV cache between the pools, `usd_per_million_tokens` counts prompt and output,
+    `usd_per_million_input_tokens` the prompt alone.
     """
 
     prefill_ms: float | None = None
@@ -159,6 +200,7 @@ class RequestFigures:
     requests_per_s: float | None = None
     load_fraction: float | None = None
     usd_per_request: float | None = None
+    usd_per_million_input_tokens: float | None = None
     usd_per_million_tokens: float | None = None
     sequences_finished_per_step: float | None = None
     kv_tokens_evicted_per_step: float | None = None

@@ -10,6 +10,11 @@ def dollars(amount: float) -> str:
     return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
 
 
+def whole_dollars(amount: float) -> str:
+    """Dollars without cents, from 100 on: $56,064."""
+    return f"${amount:,.0f}" if 100 <= amount < 1e9 else dollars(amount)
+
+
 def number(value: float) -> str:
     """Four significant digits; no decimals from 1,000: 16.02, 0.8379, 12,340."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -18,14 +18,14 @@ from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-2"
+FORMAT = "servesat-certificate-3"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
     "tp": "product of the slice axes that carry tensor parallelism",
     "ep": "product of the slice axes that experts are spread over; Y = tp · ep",
     "replicas": "R = n / Y",
-    "chips": "n · slices, and those of the prefill pool; n: product of the slice's axes",
+    "chips": "chips_used, or the chips of whole instances",
     "kv_batch_shards": "Z = ep · tp / K beyond one KV head a chip (tp, for a latent that is not replicated), else ep",
     "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv; interleaved: + B / G · t_prefill",
     "step_ms.weights": "t_weights = weights read / (Y · W_hbm); of the experts 1 - (1 - k / E)^tokens",
@@ -36,8 +36,12 @@ FORMULAS = {
     "tokens_per_s": "slices · R · B / tpot, or what the prefill pool feeds, where that is less",
     "tokens_per_s_per_chip": "tokens_per_s / chips",
     "usd_per_chip_hour": "the spec's price, else the chip's own, else the price book's",
-    "bills": "of each pool: its chips, and the price of a chip-hour; chips / instance_chips instances",
-    "usd_per_hour": "usd_per_chip_hour · n · slices, and the prefill pool's",
+    "bills": "of each pool: its chips, and the price of a chip-hour; chips / instance_chips instances, or whole ones",
+    "usd_per_hour": "usd_per_chip_hour · n · slices, and the prefill pool's; or instances · usd_per_instance_hour",
+    "usd_per_month": "730 · usd_per_hour",
+    "usd_per_year": "8,760 · usd_per_hour",
+    "usd_per_hour_of_chips_used": "usd_per_chip_hour · chips_used of each bill",
+    "chips_used": "n · slices, and those of the prefill pool; n: product of the slice's axes",
     "usd_per_million_output_tokens": "usd_per_hour / 3600 / output tokens sold a second · 10⁶",
     "weights_bytes": "(embedding, head, attention, MLPs, routers, shared experts) · ep + experts, each group as stored",
     "kv_cache_bytes": "B · bytes a token and layer · (L_full · S + L_window · min(S, window)) · copies",
@@ -51,6 +55,7 @@ FORMULAS = {
     "requests_per_s": "tokens_per_s / G",
     "load_fraction": "requests asked for / requests_per_s",
     "usd_per_request": "usd_per_hour / 3600 / requests sold a second",
+    "usd_per_million_input_tokens": "usd_per_request / P · 10⁶",
     "usd_per_million_tokens": "usd_per_request / (P + G) · 10⁶",
     "sequences_finished_per_step": "B / G",
     "kv_tokens_evicted_per_step": "B · (P + G) / G",
@@ -117,15 +122,15 @@ def write_certificate(document: Mapping[str, Any], path: Path) -> None:
 def _spec_document(spec: Spec) -> dict[str, Any]:
     """A spec with everything it refers to written out."""
     document = spec.model_dump(mode="json", exclude_none=True)
-    document["search"]["chips"] = [offer.chip.model_dump(mode="json", exclude_none=True) for offer in spec.offers]
+    document["search"]["chips"] = [chip.model_dump(mode="json", exclude_none=True) for chip in spec.chips]
     return document
 
 
 def records_of(spec: Spec) -> Iterator[tuple[str, Sourced]]:
     """The model, the chips and the price book that a spec rests on, by their place in the catalogue."""
     yield f"models/{spec.model.id}", spec.model
-    for offer in spec.offers:
-        yield f"hardware/chips/{offer.chip.id}", offer.chip
+    for chip in spec.chips:
+        yield f"hardware/chips/{chip.id}", chip
     yield f"hardware/prices/{spec.price_book.id}", spec.price_book
     if spec.search.max_quality_loss is not None:
         yield "models/quality/published", published()

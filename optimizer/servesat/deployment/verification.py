@@ -35,6 +35,8 @@ from servesat.spec.spec import Spec
 MAX_CELLS = 1_000_000
 """Layouts x batches up to which `verify` enumerates every batch rather than the breakpoints alone."""
 
+_RENTED = dict.fromkeys(("cloud", "region", "purchase", "instance", "term"), str | None)
+
 _DECISIONS = {
     "chip": str,
     "topology": str,
@@ -49,10 +51,19 @@ _DECISIONS = {
     "chunk_tokens": int | None,
     "slices": int,
     "prefill": dict | None,
+    **_RENTED,
 }
 """The decisions of a plan, with their types in JSON."""
 
-_POOL = {"chip": str, "topology": str, "tp_axes": list, "ep_axes": list, "weights": str, "compute": str, "slices": int}
+_POOL = {
+    "chip": str,
+    "topology": str,
+    "tp_axes": list,
+    "ep_axes": list,
+    "weights": str,
+    "compute": str,
+    "slices": int,
+} | _RENTED
 
 
 @dataclass(frozen=True, kw_only=True)

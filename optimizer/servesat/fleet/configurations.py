@@ -65,7 +65,7 @@ def on_chip(spec: Spec, chip: str) -> Spec:
 
 
 def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box]) -> list[Configuration]:
-    chip = spec.offers[0].chip
+    chip = spec.chips[0]
     if not set(spec.search.compute) & set(chip.flop_per_s.by_dtype()):
         return []
     plans = []
@@ -103,7 +103,7 @@ def _best_of_each_slice(spec: Spec) -> list[Plan]:
     """The plan of each slice that serves the most; since the slice has one price, it is also the cheapest."""
     columns = evaluate(spec, enumerate_layouts(spec, undominated=True))
     feasible = np.flatnonzero(columns.violated == 0)
-    numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.offers[0].chip))}
+    numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.chips[0]))}
     topology_of_place = np.array([numbers[place.topology] for place in columns.layouts.places])
     topology = topology_of_place[columns.layouts.place]
     order = feasible[np.lexsort((columns.step_s[feasible], columns.usd_per_million[feasible], topology[feasible]))]

@@ -79,13 +79,16 @@ class Region(Strict):
         """The price of the book that applies; None if the region has its own price, or the book none."""
         if purchase in self.price.get(chip, {}):
             return None
-        return self.price_book.cheapest(chip, purchase, self.price_region)
+        for price in self.price_book.prices.get(chip, ()):
+            if price.purchase == purchase and (price.region is None or self.price_region in (None, price.region)):
+                return price
+        return None
 
     def chips(self) -> set[str]:
         """The chips that may be rented in the region."""
         if self.quota is not None:
             return {chip for chip, count in self.quota.items() if count}
-        return {*self.price, *self.price_book.chips}
+        return {*self.price, *self.price_book.prices}
 
 
 class RequestSize(Strict):

@@ -21,6 +21,7 @@ from servesat.cost_model.figures_of_merit import critical_batch
 from servesat.cost_model.memory import sequences_that_fit
 from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+from servesat.deployment.check.purchase import offer_of
 from servesat.spec.spec import Spec
 
 
@@ -43,7 +44,7 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
 
     The batch of the assignment is ignored.
     """
-    offer = next(offer for offer in spec.offers if offer.chip.id == assignment.chip)
+    offer = offer_of(spec, assignment)
     model, replica = spec.model, _replica(spec, offer.chip, assignment)
     shards = 1 if assignment.kv_replicated else int(kv_batch_shards(model, np.array(replica.tp)))
     batch_step = int(replica.ep) * shards

@@ -26,7 +26,7 @@ from servesat.spec.spec import Spec
 
 @dataclass(frozen=True, kw_only=True)
 class RankedChip:
-    """A chip rated for a model; figures that need a peak in the compute dtype are None for a chip without that peak.
+    """A chip rated for a model, at its lowest price; figures that need a peak in the dtype are None without one.
 
     `smallest_slice` is the smallest that holds the weights; `plan` is the proved optimum on this chip. Without a plan,
     `conflict` holds the minimal conflicts, or nothing if the chip does not compute in the dtype.
@@ -53,7 +53,7 @@ def ranked_chips(
     Figures of merit use the first weights dtype and the first compute dtype of the search. Raises SpecError.
     """
     spec = Spec.load(spec)
-    ranked = [_ranked(spec, offer, settings or Settings()) for offer in spec.offers]
+    ranked = [_ranked(spec, spec.offers_of(chip.id)[0], settings or Settings()) for chip in spec.chips]
     return tuple(sorted(ranked, key=_order))
 
 

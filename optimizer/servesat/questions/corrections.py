@@ -157,7 +157,7 @@ def _widen(spec: Spec) -> list[_Widened]:
     would have too many pairs of pools. Searches with too many plans to tabulate are left out.
     """
     searches = []
-    has_network = any(offer.chip.network_bytes_per_s for offer in spec.offers)
+    has_network = any(chip.network_bytes_per_s for chip in spec.chips)
     if Mode.DISAGGREGATED in spec.modes and has_network:
         searches.append(_correctable(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
     if spec.modes == (Mode.DISAGGREGATED,):
@@ -186,7 +186,7 @@ def _widen(spec: Spec) -> list[_Widened]:
 
 def _by_slices(spec: Spec) -> list[list[Chip]]:
     """The chips of the search, and every other one with a price, in groups that offer SLICES_AT_A_TIME at most."""
-    chips = {offer.chip.id: offer.chip for offer in spec.offers}
+    chips = {chip.id: chip for chip in spec.chips}
     chips |= {chip.id: chip for chip in spec.priced_catalogue_chips if chip.id not in chips}
     groups: list[list[Chip]] = [[]]
     slices = 0
@@ -233,7 +233,7 @@ def _choosable(widened: _Widened) -> _Widened:
 def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
     """The bits of the parts of the search that each column lies outside of; shape [columns]."""
     layouts, search = columns.layouts, spec.search
-    searched = {offer.chip.id: set(spec.topologies_of(offer.chip)) for offer in spec.offers}
+    searched = {chip.id: set(spec.topologies_of(chip)) for chip in spec.chips}
     outside_place = [
         _RELAXATION_BIT[SearchRelaxation.CHIP]
         if place.offer.chip.id not in searched
@@ -322,7 +322,7 @@ def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
             continue
         match change.requirement:
             case SearchRelaxation.CHIP:
-                keys[change.key] = [*(offer.chip for offer in spec.offers), change.value]
+                keys[change.key] = [*spec.chips, change.value]
             case SearchRelaxation.TOPOLOGY:
                 chip = change.key.removeprefix("search.topologies.")
                 slices = (*spec.search.topologies[chip], str(change.value))

@@ -60,19 +60,32 @@ def _not_distinct(layouts: Layouts, plan: Plan, distinct: Distinct) -> Bools:
 def _is_layout(layouts: Layouts, plan: Plan) -> Bools:
     """Which rows have the place, dtypes, mode and prefill pool of a plan."""
     serving, pool = layouts.serving, plan.prefill
-    rows: Bools = (layouts.place == _place_of(layouts, plan)) & (serving.mode == MODES.index(plan.mode))
+    rows: Bools = _is_machine(layouts, plan)[layouts.place] & (serving.mode == MODES.index(plan.mode))
     rows &= layouts.dtype == layouts.dtypes.index((plan.weights, plan.kv_cache, plan.compute))
     if pool is not None:
-        rows &= serving.pool_place == _place_of(layouts, pool)
+        rows &= _is_machine(layouts, pool)[serving.pool_place] & (serving.pool_place >= 0)
         rows &= serving.pool_dtype == layouts.dtypes.index((pool.weights, plan.kv_cache, pool.compute))
     return rows
 
 
 def row_of(layouts: Layouts, plan: Plan) -> int:
-    """The row of a plan's layout and chunk."""
-    return int(np.flatnonzero(_is_layout(layouts, plan) & (layouts.serving.chunk == (plan.chunk_tokens or 0)))[0])
+    """The row of a plan's layout, offer and chunk."""
+    rows = _is_layout(layouts, plan) & (layouts.serving.chunk == (plan.chunk_tokens or 0))
+    return int(np.flatnonzero(rows & _is_rented_as(layouts, plan))[0])
 
 
-def _place_of(layouts: Layouts, pool: Plan | PrefillPool) -> int:
-    places = [(place.offer.chip.id, place.topology, tuple(place.sharding)) for place in layouts.places]
-    return places.index((pool.chip, pool.topology, tuple(pool.sharding)))
+def _is_machine(layouts: Layouts, pool: Plan | PrefillPool) -> Bools:
+    """Which places have the slice and the sharding of a pool, at whatever offer; shape [places]."""
+    machine = (pool.chip, pool.topology, tuple(pool.sharding))
+    places = [(place.offer.chip.id, place.topology, tuple(place.sharding)) == machine for place in layouts.places]
+    return np.array(places, dtype=np.bool_)
+
+
+def _is_rented_as(layouts: Layouts, plan: Plan) -> Bools:
+    """Which layouts are rented at the offers of a plan; shape [layouts]."""
+    places = [place.offer.place for place in layouts.places]
+    rented: Bools = np.array([place == plan.rented for place in places], dtype=np.bool_)[layouts.place]
+    if plan.prefill is None:
+        return rented
+    of_pool = np.array([place == plan.prefill.rented for place in places], dtype=np.bool_)
+    return rented & of_pool[layouts.serving.pool_place]

@@ -33,7 +33,7 @@ def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Setting
     spec = Spec.load(spec)
     if spec.workload.prompt_tokens is None:
         raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
-    has_network = any(offer.chip.network_bytes_per_s for offer in spec.offers)
+    has_network = any(chip.network_bytes_per_s for chip in spec.chips)
     modes = [mode for mode in WHOLE_REQUEST if has_network or mode is not Mode.DISAGGREGATED]
     return {mode: solve(spec.changed({"search.modes": [mode]}), settings) for mode in modes}
 

@@ -129,7 +129,7 @@ def check_key(base: Spec, key: str) -> None:
     type_at(key)
     parts = split_key(key)
     chips = {"chip": parts[1:2], "price": parts[1:2], "search": parts[2:3]}.get(parts[0], [])
-    known = {*chip_ids(), *(offer.chip.id for offer in base.offers)}
+    known = {*chip_ids(), *(chip.id for chip in base.chips)}
     for chip in chips:
         if chip not in known:
             raise SpecError(f"{key}: no chip '{chip}'; {nearest(chip, known)}")

@@ -20,7 +20,7 @@ from servesat.spec.spec import Spec
 
 
 def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSummary, ...]:
-    """Summarise every slice of the plan's chip, by number of chips: its proved optimum, or its nearest plan.
+    """Summarise every slice of the plan's chip that an offer holds, by number of chips: its optimum, or nearest plan.
 
     Empty for a disaggregated plan, whose slices depend on those of the other pool.
     """
@@ -28,9 +28,9 @@ def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSu
         return ()
     spec = spec.in_one_pool()
     layouts = enumerate_layouts(spec)
-    chip = next(offer.chip for offer in spec.offers if offer.chip.id == plan.chip)
+    chip = next(chip for chip in spec.chips if chip.id == plan.chip)
     on_slices = [_on_slice(layouts, chip.id, topology) for topology in spec.topologies_of(chip)]
-    return tuple(_summary(spec, layouts.take(rows), settings) for rows in on_slices)
+    return tuple(_summary(spec, layouts.take(rows), settings) for rows in on_slices if len(rows))
 
 
 def max_batch_binds(spec: Spec, plan: Plan) -> bool:

@@ -125,8 +125,9 @@ def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:
         spec = base if key is None else base.changed({key: as_written(key, value)})
     except SpecError as fault:
         return str(fault)
-    offers = [f"{offer.chip.model_dump_json()} {offer.usd_per_chip_hour}" for offer in spec.offers]
-    return "\n".join([spec.model_dump_json(), *offers])
+    offers = [f"{offer.chip.id} {offer.place} {offer.usd_per_chip_hour}" for offer in spec.offers]
+    chips = [chip.model_dump_json() for chip in spec.chips]
+    return "\n".join([spec.model_dump_json(), *chips, *offers])
 
 
 def flat_types(scenarios: Scenarios) -> dict[str, type]:

@@ -74,17 +74,15 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
         if (value := getattr(decisions, name)) is not None
     }
     if decisions.chip is not None:
-        searched = {offer.chip.id: offer.chip for offer in spec.offers}
+        searched = {chip.id: chip for chip in spec.chips}
         keys["search.chips"] = [searched.get(decisions.chip, decisions.chip)]
         topologies = spec.search.topologies.get(decisions.chip)
         keys["search.topologies"] = {} if topologies is None else {decisions.chip: topologies}
     if decisions.topology is not None:
-        offers = (spec.changed(keys) if decisions.chip is not None else spec).offers
-        with_topology = [offer.chip for offer in offers if offered_topology(offer.chip, decisions.topology)]
+        chips = (spec.changed(keys) if decisions.chip is not None else spec).chips
+        with_topology = [chip for chip in chips if offered_topology(chip, decisions.topology)]
         if not with_topology:
-            raise SpecError(
-                f"--topology {decisions.topology}: not offered by {', '.join(offer.chip.id for offer in offers)}"
-            )
+            raise SpecError(f"--topology {decisions.topology}: not offered by {', '.join(chip.id for chip in chips)}")
         keys["search.chips"] = with_topology
         keys["search.topologies"] = {chip.id: [decisions.topology] for chip in with_topology}
     if decisions.batch is not None:
@@ -96,8 +94,8 @@ def _break_even(
     spec: Spec, narrowed: Spec, batch: int | None, alternative: Plan, settings: Settings | None
 ) -> float | None:
     """The price of the alternative's chip at which it costs as much as the best plan on all other chips."""
-    chip = next(offer.chip for offer in narrowed.offers if offer.chip.id == alternative.chip)
-    others = [offer.chip for offer in spec.offers if offer.chip.id != chip.id]
+    chip = next(chip for chip in narrowed.chips if chip.id == alternative.chip)
+    others = [other for other in spec.chips if other.id != chip.id]
     if not others:
         return None
     topologies = {name: slices for name, slices in spec.search.topologies.items() if name != chip.id}
@@ -107,7 +105,7 @@ def _break_even(
     limit = rival.usd_per_million_output_tokens
     winning_price = _winning_price if Mode.DISAGGREGATED not in spec.modes else _bisected_price
     price = winning_price(narrowed, alternative.chip, limit, batch)
-    is_searched = any(offer.chip.id == chip.id for offer in spec.offers)
+    is_searched = bool(spec.offers_of(chip.id))
     if is_searched and winning_price(spec, chip.id, limit, None) > price * (1 + COST_TIE_RTOL):
         return _overtaking_price(spec, narrowed, chip.id, batch, price)
     return price
@@ -140,7 +138,7 @@ def _bisected_price(spec: Spec, chip: str, usd_per_million: float, batch: int | 
     def wins(price: float) -> bool:
         return cheapest(evaluate(spec.changed({f"price.{chip}": price}), batches=batches)) <= usd_per_million
 
-    low, high = 0.0, next(offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip)
+    low, high = 0.0, spec.offers_of(chip)[0].usd_per_chip_hour
     while wins(high):
         low, high = high, 2 * high
         if high > MAX_PRICE:
@@ -159,17 +157,20 @@ def _highest(wins: Callable[[float], bool], low: float, high: float) -> float:
 def _winning_price(spec: Spec, chip: str, usd_per_million: float, batch: int | None) -> float:
     """The highest price of a chip at which a plan on it costs at most `usd_per_million` and keeps within the budget.
 
-    The hourly cost of a column is the price times its chips of this type, plus the cost of its chips of other types;
-    each column therefore has a highest winning price, and the maximum is taken.
+    The hourly cost of a column rises with the price by what its chips of this type cost, beside the cost of its chips
+    of other types; each column therefore has a highest winning price, and the maximum is taken.
     """
     columns = evaluate(spec, batches=None if batch is None else np.array([batch]))
-    layouts, serving = columns.layouts, columns.layouts.serving
+    layouts = columns.layouts
     decodes_on, prefills_on = on_chip(layouts, chip)
-    chips = np.where(decodes_on, columns.slices * layouts.chips, 0) + np.where(prefills_on, serving.pool_total_chips, 0)
-    rows = np.flatnonzero((chips > 0) & (columns.violated & ~REQUIREMENT_BIT[Requirement.BUDGET] == 0))
-    price = next((offer.usd_per_chip_hour for offer in spec.offers if offer.chip.id == chip), 0.0)
-    usd_of_other_chips = columns.usd_per_hour[rows] - price * chips[rows]
+    purchase = layouts.purchase
+    units, pool_units = purchase.counted(columns.slices, layouts.serving.pool_slices)
+    usd = np.where(decodes_on, units * purchase.units.usd_per_hour, 0.0)
+    usd += np.where(prefills_on, pool_units * purchase.pool.usd_per_hour, 0.0)
+    price = spec.offers_of(chip)[0].usd_per_chip_hour
+    rows = np.flatnonzero((usd > 0) & (columns.violated & ~REQUIREMENT_BIT[Requirement.BUDGET] == 0))
+    usd_of_other_chips = columns.usd_per_hour[rows] - usd[rows]
     allowed = columns.usd_per_hour[rows] * (usd_per_million / columns.usd_per_million[rows])
     if spec.search.max_usd_per_hour is not None:
         allowed = np.minimum(allowed, spec.search.max_usd_per_hour)
-    return float(np.max((allowed - usd_of_other_chips) / chips[rows], initial=0.0))
+    return float(np.max((allowed - usd_of_other_chips) / (usd[rows] / price), initial=0.0))

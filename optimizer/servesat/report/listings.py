@@ -124,7 +124,7 @@ def price_rows(
     rows = [
         _price_row(price_book, chip_id, price)
         for price_book in books
-        for chip_id, prices in sorted(price_book.chips.items())
+        for chip_id, prices in sorted(price_book.prices.items())
         for price in prices
         if chip in (None, chip_id)
         and purchase in (None, price.purchase)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from servesat.catalogue.chip import chips_in
 from servesat.core.plan import Mode, Plan
-from servesat.core.quantities import dollars, gigabytes, number
+from servesat.core.quantities import dollars, gigabytes, number, whole_dollars
 from servesat.core.result import Correction, Margin, Result, SliceSummary, Status
 from servesat.report.explanation import alternatives_table, print_explanation
 from servesat.report.words import (
@@ -85,23 +85,28 @@ def _plan_table(plan: Plan) -> Table:
         table.add_row("request", f"{ends}; {duration(plan.stall_ms or 0.0)} between two tokens at most")
     if plan.requests_per_s is not None:
         table.add_row("load", load(plan))
-    table.add_row(
-        "cost",
-        Text.assemble(
-            (f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens", "bold"),
-            f" ({dollars(plan.usd_per_hour)} an hour at {dollars(plan.usd_per_chip_hour)} a chip)"
-            if plan.prefill is None
-            else f" ({dollars(plan.usd_per_hour)} an hour, {chips(plan.chips)})",
-        ),
-    )
-    for line in dict.fromkeys(
-        price(bill) for bill in plan.bills if bill.cloud is not None or bill.instance is not None
-    ):
-        table.add_row("price", line)
-    if plan.usd_per_request is not None and plan.usd_per_million_tokens is not None:
-        each = f"{dollars(plan.usd_per_million_tokens)} per million tokens of prompt and output"
-        table.add_row("", f"{dollars(plan.usd_per_request)} a request, {each}")
+    _add_costs(table, plan)
     return table
+
+
+def _add_costs(table: Table, plan: Plan) -> None:
+    """Add what a plan costs: by the token, by the request, by the hour, month and year, and where it is paid."""
+    per_million = f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens"
+    rest = ""
+    if plan.usd_per_million_tokens is not None and plan.usd_per_million_input_tokens is not None:
+        of_input = dollars(plan.usd_per_million_input_tokens)
+        rest = f", or {of_input} of input, or {dollars(plan.usd_per_million_tokens)} of both"
+    table.add_row("cost", Text.assemble((per_million, "bold"), rest))
+    if plan.usd_per_request is not None:
+        table.add_row("", f"{dollars(plan.usd_per_request)} a request")
+    idle = plan.chips - plan.chips_used
+    share = f"; the share of the chips used is {dollars(plan.usd_per_hour_of_chips_used)} an hour" if idle else ""
+    a_chip = f" at {dollars(plan.usd_per_chip_hour)} a chip" if plan.prefill is None else f", {chips(plan.chips)}"
+    by_time = f"{whole_dollars(plan.usd_per_month)} a month, {whole_dollars(plan.usd_per_year)} a year"
+    table.add_row("bill", f"{dollars(plan.usd_per_hour)} an hour{a_chip}, {by_time}{share}")
+    lines = (price(bill) for bill in plan.bills if bill.cloud is not None or bill.instance is not None)
+    for line in dict.fromkeys(lines):
+        table.add_row("price", line)
 
 
 def _step_bars(plan: Plan) -> Group:

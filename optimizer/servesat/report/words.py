@@ -52,12 +52,17 @@ def mode(plan: Plan) -> str:
 
 
 def price(bill: Bill) -> str:
-    """Where a price comes from, and the part of an instance that it pays for."""
+    """Where a price comes from, and the instances, or the part of one, that it pays for."""
     where = " ".join(part for part in (bill.cloud, bill.region) if part) or "any cloud"
     text = f"{bill.chip}, {where}, {bill.purchase.replace('_', ' ') if bill.purchase else ''}"
+    text += f" ({bill.term})" if bill.term else ""
     if bill.instance is not None:
         text += f", {bill.instance}"
-    if bill.instances is not None and bill.instances != int(bill.instances):
+    if isinstance(bill.instances, int):
+        used = f"{bill.chips_used:,} of {chips(bill.chips)} used"
+        each = f"{dollars(bill.usd_per_instance_hour or 0.0)} an hour each"
+        text = f"{bill.instances:,} × {bill.instance}, {text.removesuffix(f', {bill.instance}')}: {each}, {used}"
+    elif bill.instances is not None and bill.instances != int(bill.instances):
         full, part = divmod(bill.chips, bill.instance_chips or 1)
         instances = f"{full} and " if full else ""
         text += f": {instances}{part} of its {bill.instance_chips} chips; it is sold whole for "
@@ -97,7 +102,7 @@ def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
     rules = rules_of(spec)
     limits = [rules[member].say(spec) for member in members]
-    chips = [offer.chip.id for offer in spec.offers]
+    chips = [chip.id for chip in spec.chips]
     where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
     if len(limits) == 1:
         return f"no plan satisfies {limits[0]} {where}"

@@ -40,7 +40,7 @@ def uncounted_slices(expressions: Sequence[Expression], *, pools_without_demand:
 def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterator[str]:
     """Name the chips with a price that are neither searched nor in the catalogue."""
     known = {*(chip.id for chip in chips), *chip_ids()}
-    for chip_id in price_book.chips:
+    for chip_id in price_book.prices:
         if chip_id not in known:
             yield f"{price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
 

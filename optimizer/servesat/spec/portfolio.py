@@ -65,7 +65,7 @@ class PortfolioSpec(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        known = {*chip_ids(), *(offer.chip.id for spec in self.deployments.values() for offer in spec.offers)}
+        known = {*chip_ids(), *(chip.id for spec in self.deployments.values() for chip in spec.chips)}
         for chip in self.quota:
             if chip not in known:
                 raise ValueError(f"quota.{chip}: no such chip; {nearest(chip, known)}")

@@ -16,7 +16,7 @@ from servesat.spec.workload import Tokens
 
 MAX_BATCH = 10**6
 
-MAX_LISTED_CHIPS = 200
+MAXLISTED_CHIPS = 200
 """The most chips that a spec may list."""
 
 CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -32,9 +32,9 @@ def chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
     if value is None:
         return None
     value = as_list(value)
-    if not isinstance(value, list | tuple) or not 0 < len(value) <= MAX_LISTED_CHIPS:
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= MAXLISTED_CHIPS:
         raise SpecError(
-            f"{where}: search.chips = {shorten(value)}: expected 1 to {MAX_LISTED_CHIPS} ids, paths or mappings; leave "
+            f"{where}: search.chips = {shorten(value)}: expected 1 to {MAXLISTED_CHIPS} ids, paths or mappings; leave "
             "it out to search every chip with a price"
         )
     chips: list[Chip] = []
@@ -59,19 +59,19 @@ def without_duplicates(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-_LIST = (AfterValidator(without_duplicates), BeforeValidator(as_list))
+LIST = (AfterValidator(without_duplicates), BeforeValidator(as_list))
 """A list without duplicates, or a single value."""
 
-Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1, max_length=6), *_LIST]
+Dtypes = Annotated[tuple[Dtype, ...], Field(min_length=1, max_length=6), *LIST]
 Topologies = Annotated[
     tuple[Topology, ...],
     Field(min_length=1, max_length=1000),
-    *_LIST,
+    *LIST,
 ]
 Chunks = Annotated[
     tuple[Tokens, ...],
     Field(min_length=1, max_length=256),
-    *_LIST,
+    *LIST,
 ]
 Modes = Annotated[tuple[Mode, ...], Field(min_length=1, max_length=4), BeforeValidator(as_list)]
 
@@ -89,6 +89,8 @@ class Search(Strict):
     max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
     max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
     max_chips: Count | None = None
+    max_slices: Count | None = None
+    max_instances: Count | None = None
     max_usd_per_hour: Positive | None = None
     quota: Annotated[dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]], Field(max_length=1000)] = {}
     topologies: Annotated[dict[str, Topologies], Field(max_length=1000)] = {}

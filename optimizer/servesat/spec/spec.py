@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -11,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
 from servesat.catalogue.load import chip_ids, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
-from servesat.catalogue.price_book import Price, PriceBook, Purchase
+from servesat.catalogue.price_book import PriceBook, Purchase, merged
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.core.reading import read_mapping
-from servesat.core.validation import Dtype, Strict, Usd, nearest, shorten, validate
+from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.expression_parser import MAX_LENGTH, parse
 from servesat.spec.expressions import Expression, ExpressionError
@@ -25,10 +26,10 @@ from servesat.spec.notes import (
     unknown_priced_chips,
     unusable_chips,
 )
-from servesat.spec.offers import Market, Offer
+from servesat.spec.offers import Buy, Market, Offer
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
-from servesat.spec.search_space import Search, as_list, chips_at, without_duplicates
+from servesat.spec.search_space import LIST, Search, as_list, chips_at, without_duplicates
 from servesat.spec.workload import Slo, Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
@@ -52,6 +53,9 @@ Constraints = Annotated[
     BeforeValidator(as_list),
 ]
 
+Places = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=1000), *LIST]
+"""Names of clouds or regions: a list, or a single one."""
+
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 
 
@@ -60,7 +64,11 @@ def _resolve_model(value: Any, info: ValidationInfo) -> Any:
 
 
 def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
-    return resolved(value, info, PriceBook, load_price_book, "price_book")
+    if not isinstance(value, list | tuple) or not value:
+        return resolved(value, info, PriceBook, load_price_book, "price_book")
+    books = [resolved(one, info, PriceBook, load_price_book, f"price_book.{at}") for at, one in enumerate(value)]
+    refuse_duplicates([book.id for book in books])
+    return merged(books, " + ".join(book.id for book in books), "several price books")
 
 
 def _fields_of_model(model: Any, where: str, folder: Path) -> Any:
@@ -87,8 +95,12 @@ class Spec(Strict):
     price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
-    region: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    purchase: Purchase = "on_demand"
+    cloud: Places = Field(default=(), description="Clouds to rent at; absent: any.")
+    region: Places = Field(default=(), description="Regions to rent in; absent: any.")
+    purchase: Annotated[tuple[Purchase, ...], Field(min_length=1, max_length=3), *LIST] = ("on_demand",)
+    buy: Buy = Field(
+        default="share", description="Whether a plan pays for its share of an instance, or for whole instances."
+    )
     price: dict[str, Usd] = {}
     constraints: Constraints = Field(
         default=(), description="Further conditions on a plan, as in `batch % 8 == 0`; docs/constraints.md has them."
@@ -97,7 +109,7 @@ class Spec(Strict):
         default={}, description="Fields of chips that replace those of the catalogue, by chip id."
     )
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
-    _varied: dict[str, Price] = PrivateAttr(default={})
+    _varied: dict[str, float] = PrivateAttr(default={})
 
     @classmethod
     def load(
@@ -151,12 +163,14 @@ class Spec(Strict):
         context = {"where": where, "folder": folder, "varied": self._prices_varied_by(changes)}
         return validate(type(self), data, where=where, error=SpecError, context=context)
 
-    def _prices_varied_by(self, changes: Mapping[str, Any]) -> dict[str, Price]:
-        """The prices of the book that the prices of this spec, or its changes, vary."""
-        if {"price_book", "region", "purchase", "price"} & changes.keys():
+    def _prices_varied_by(self, changes: Mapping[str, Any]) -> dict[str, float]:
+        """The lowest prices in the book of the chips whose prices this spec, or its changes, vary."""
+        if {"price_book", "cloud", "region", "purchase", "price"} & changes.keys():
             return {}
         changed = {split_key(key)[1] for key in changes if split_key(key)[0] == "price"}
-        return self._varied | {o.chip.id: o.price for o in self.offers if o.price is not None and o.chip.id in changed}
+        lowest = {chip_id: offers[0] for chip_id, offers in self._offers_by_chip.items() if chip_id in changed}
+        of_book = {name: offer.usd_per_chip_hour for name, offer in lowest.items() if offer.price is not None}
+        return of_book | self._varied
 
     def constrained(self, constraints: Iterable[str]) -> "Spec":
         """The spec with further constraints, each once. Raises SpecError."""
@@ -181,11 +195,8 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
-        if self.region is not None and self.region not in self.price_book.regions:
-            hint = nearest(self.region, self.price_book.regions)
-            raise ValueError(f"region = {self.region!r}: no price in {self.price_book.id} names it; {hint}")
-        offers = self.offers
-        known = [*(offer.chip.id for offer in offers), *(chip.id for chip in self.search.chips or ())]
+        self._market.check_narrowed()
+        known = [*(chip.id for chip in self.chips), *(chip.id for chip in self.search.chips or ())]
         known = list(dict.fromkeys(known))
         for key in KEYED_BY_CHIP:
             for chip_id in getattr(self, key):
@@ -197,12 +208,12 @@ class Spec(Strict):
         for chip_id in self.search.quota:
             if chip_id not in known and chip_id not in chip_ids():
                 raise ValueError(f"search.quota.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
-        for chip in (*(offer.chip for offer in offers), *(self.search.chips or ())):
+        for chip in (*self.chips, *(self.search.chips or ())):
             self._check_topologies(chip)
         self._check_modes()
         self._check_constraints()
-        if not any(dtype in offer.chip.flop_per_s.by_dtype() for offer in offers for dtype in self.search.compute):
-            peaks = "; ".join(f"{offer.chip.id}: {', '.join(offer.chip.flop_per_s.by_dtype())}" for offer in offers)
+        if not any(dtype in chip.flop_per_s.by_dtype() for chip in self.chips for dtype in self.search.compute):
+            peaks = "; ".join(f"{chip.id}: {', '.join(chip.flop_per_s.by_dtype())}" for chip in self.chips)
             raise ValueError(
                 f"search.compute = {list(self.search.compute)}: no chip searched has a peak for these dtypes ({peaks})"
             )
@@ -214,11 +225,11 @@ class Spec(Strict):
             raise ValueError(f"search.modes: {with_prompts[0]} needs workload.prompt_tokens and workload.output_tokens")
         if Mode.DECODE_ONLY in self.modes and len(self.modes) > 1:
             raise ValueError("search.modes: decode_only leaves the prompts out, so it does not compare with the others")
-        if self.modes == (Mode.DISAGGREGATED,) and not any(offer.chip.network_bytes_per_s for offer in self.offers):
-            names = ", ".join(offer.chip.id for offer in self.offers)
+        if self.modes == (Mode.DISAGGREGATED,) and not any(chip.network_bytes_per_s for chip in self.chips):
+            names = ", ".join(chip.id for chip in self.chips)
             raise ValueError(
                 f"search.modes: disaggregated moves KV caches over the network, and no network_bytes_per_s is known of "
-                f"{names}; give it, as in chip.{self.offers[0].chip.id}.network_bytes_per_s"
+                f"{names}; give it, as in chip.{self.chips[0].id}.network_bytes_per_s"
             )
         for key in ("ttft_ms", "e2e_ms"):
             if not with_prompts and getattr(self.slo, key) is not None:
@@ -271,7 +282,7 @@ class Spec(Strict):
     @cached_property
     def constrainable_texts(self) -> set[str]:
         """The texts that a constraint may name without quotation marks."""
-        prices = [price for prices in self.price_book.chips.values() for price in prices]
+        prices = [price for prices in self.price_book.prices.values() for price in prices]
         of_prices = {name for price in prices for name in (price.cloud, price.region, price.instance) if name}
         chips = {*chip_ids(), *(chip.id for chip in self.search.chips or ())}
         return {*chips, *of_prices, *get_args(Dtype), *get_args(Purchase), *Mode}
@@ -312,23 +323,37 @@ class Spec(Strict):
 
     @cached_property
     def offers(self) -> tuple[Offer, ...]:
-        """The chips searched with their prices: those listed that have one, else every chip with a price, sorted by id.
+        """What can be rented of the chips listed, else of every chip with a price, sorted by id; the cheapest first.
 
         A price comes from the spec, else from the chip, else from the price book. Raises ValueError where none has one.
         """
         return self._market.offers(self.search.chips)
+
+    @cached_property
+    def _offers_by_chip(self) -> dict[str, list[Offer]]:
+        return {name: list(offers) for name, offers in groupby(self.offers, lambda offer: offer.chip.id)}
+
+    @cached_property
+    def chips(self) -> tuple[Chip, ...]:
+        """The chips searched: those that have an offer."""
+        return tuple(offers[0].chip for offers in self._offers_by_chip.values())
+
+    def offers_of(self, chip: str) -> Sequence[Offer]:
+        """The offers of a chip, the cheapest first; none of a chip that is not searched."""
+        return self._offers_by_chip.get(chip, ())
 
     @property
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:
         """Every chip of the catalogue with a price in the spec or its price book, sorted by id."""
         return self._market.priced_catalogue_chips()
 
-    @property
+    @cached_property
     def _market(self) -> Market:
         return Market(
             price_book=self.price_book,
-            purchase=self.purchase,
-            region=self.region,
+            purchases=self.purchase,
+            regions=self.region,
+            clouds=self.cloud,
             prices=self.price,
             varied=self._varied,
             chip_fields=self.chip,
@@ -338,7 +363,7 @@ class Spec(Strict):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on what has no effect: chips without a price or a peak in the dtypes, prices of unknown chips."""
-        chips, search = [offer.chip for offer in self.offers], self.search
+        chips, search = self.chips, self.search
         return (
             *unusable_chips(chips, search.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
             *self._market.unpriced(search.chips or ()),

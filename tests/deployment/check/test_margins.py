@@ -82,6 +82,39 @@ def test_chips_edge() -> None:
     assert not margin(searching(max_chips=15), Requirement.CHIPS).holds
 
 
+def test_slices_edge() -> None:
+    assert margin(searching(max_slices=3), Requirement.SLICES, slices=3).holds
+    assert not margin(searching(max_slices=2), Requirement.SLICES, slices=3).holds
+
+
+def test_instances_edge() -> None:
+    """7 slices of 2 chips are 2 instances of 8; with 2 that prefill on 4 chips, 22 chips are 3."""
+    prices = {
+        "name": "test", "instances": {"m": {"chip": "toy", "chips": 8, "source": "test"}},
+        "offers": [{"instance": "m", "usd_per_instance_hour": 8.0, "source": "test"}],
+    }  # fmt: skip
+    chip = {**toy_chip(topologies=["2", "4"]), "usd_per_chip_hour": None}
+    at = replace(AT, chip="toy", topology="2", tp_axes=(), batch=1, slices=7)
+
+    def instances(most: int, at: Assignment):
+        search = {"chips": [chip], "max_instances": most, "weights": ["int8"], "kv_cache": ["int8"]}
+        prompts = {"workload": {"prompt_tokens": 100, "output_tokens": 100}}
+        plan, margins = rederive(toy_spec(search=search, price_book=prices, buy="instances", **prompts), at)
+        return plan, next(margin for margin in margins if margin.requirement == Requirement.INSTANCES)
+
+    alone = replace(at, mode=Mode.INTERLEAVED)
+    plan, edge = instances(2, alone)
+    assert (edge.value, edge.holds) == (2, True)
+    assert not instances(1, alone)[1].holds
+    assert (plan.usd_per_hour, plan.chips, plan.chips_used, plan.usd_per_hour_of_chips_used) == (16.0, 16, 14, 14.0)
+    assert (plan.usd_per_month, plan.usd_per_year) == (16.0 * 730, 16.0 * 8760)
+    pool = PrefillPool(chip="toy", topology="4", tp_axes=(), weights="int8", compute="bf16", slices=2)
+    plan, edge = instances(3, replace(at, mode=Mode.DISAGGREGATED, prefill=pool))
+    assert (edge.value, edge.holds) == (3, True)
+    (bill,) = plan.bills
+    assert (bill.instances, bill.chips, bill.chips_used) == (3, 24, 22)
+
+
 def test_budget_edge() -> None:
     assert margin(searching(max_usd_per_hour=19.2), Requirement.BUDGET).holds
     assert not margin(searching(max_usd_per_hour=19.19), Requirement.BUDGET).holds

@@ -6,7 +6,6 @@ Names, units, limits and their direction are those of the table of requirements;
 from collections.abc import Callable
 
 from servesat.candidates.requirements import RULES, Requirement
-from servesat.catalogue.chip import chips_in
 from servesat.catalogue.recovery import published
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Margin
@@ -42,6 +41,8 @@ def margins_of(
         Requirement.E2E: plan.e2e_ms,
         Requirement.STALL: plan.stall_ms,
         Requirement.CHIPS: float(plan.chips),
+        Requirement.INSTANCES: float(sum(bill.instances or 0 for bill in plan.bills if spec.buy == "instances")),
+        Requirement.SLICES: float(plan.slices + (0 if plan.prefill is None else plan.prefill.slices)),
         Requirement.BUDGET: plan.usd_per_hour,
         Requirement.THROUGHPUT: plan.tokens_per_s,
         Requirement.MIN_BATCH: float(plan.batch),
@@ -125,9 +126,9 @@ def _chunk(spec: Spec, plan: Plan, prompt: Prompt) -> Margin | None:
 def _quota(spec: Spec, plan: Plan) -> Margin:
     """The chips of the type that is nearest to its quota, in both pools together."""
     taken = dict.fromkeys(spec.search.quota, 0)
-    for side in (plan, plan.prefill):
-        if side is not None and side.chip in taken:
-            taken[side.chip] += side.slices * chips_in(side.topology)
+    for bill in plan.bills:
+        if bill.chip in taken:
+            taken[bill.chip] += bill.chips
     pairs = [(float(taken[chip]), float(quota)) for chip, quota in spec.search.quota.items()]
     return _nearest(Requirement.QUOTA, pairs, [f"chips of {chip}" for chip in spec.search.quota])
 

@@ -9,7 +9,6 @@ from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.core.errors import SolverError
 from servesat.core.plan import (
     Assignment,
-    Bill,
     Cost,
     MemoryUse,
     Mode,
@@ -23,8 +22,10 @@ from servesat.core.plan import (
 from servesat.core.result import Margin
 from servesat.deployment.check.margins import margins_of
 from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
+from servesat.deployment.check.purchase import bills_of, offer_of
+from servesat.deployment.check.purchase import usd_per_hour as usd_per_hour_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
-from servesat.spec.offers import Offer, bill_of
+from servesat.spec.offers import Offer
 from servesat.spec.spec import Spec
 
 TOO_FEW_RTOL, ENOUGH_RTOL = 2e-9, 5e-10
@@ -44,13 +45,13 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     replica = replica_of(spec, offer.chip, assignment)
     pool = pool_replica_of(spec, assignment)
     batch, workload = float(assignment.batch), spec.workload
-    prompt = prompt_of(spec, assignment, replica, pool)
+    prompt = prompt_of(spec, assignment, replica, pool, _networks(spec, assignment))
     step = replica.step(batch, workload.read_tokens, prompt.chunk_tokens, prompt.chunk_s)
     tpot_s = step.total_s + batch * prompt.s_per_output_token
     replicas = chips_in(assignment.topology) // replica.chips
     tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * batch / tpot_s)
-    bills = tuple(_bill(spec, side) for side in _sides(assignment))
-    chips, usd_per_hour = sum(bill.chips for bill in bills), sum(bill.chips * bill.usd_per_chip_hour for bill in bills)
+    bills = bills_of(spec, assignment)
+    chips, usd_per_hour = sum(bill.chips for bill in bills), sum(map(usd_per_hour_of, bills))
     kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
     parts = (
         Parallelism(
@@ -72,7 +73,11 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         Cost(
             usd_per_chip_hour=offer.usd_per_chip_hour,
             usd_per_hour=usd_per_hour,
+            usd_per_month=usd_per_hour * 730,
+            usd_per_year=usd_per_hour * 8760,
             usd_per_million_output_tokens=usd_per_hour / (3600 * sold_per_s) * 1e6,
+            usd_per_hour_of_chips_used=sum(bill.chips_used * bill.usd_per_chip_hour for bill in bills),
+            chips_used=sum(bill.chips_used for bill in bills),
             bills=bills,
         ),
         _request_figures(spec, assignment, prompt, tpot_s, _Flow(tokens_per_s, sold_per_s, usd_per_hour)),
@@ -116,7 +121,7 @@ def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None
         return None
     names = ("chip", "topology", "tp_axes", "ep_axes", "weights", "compute")
     beside = replace(assignment, **{name: getattr(pool, name) for name in names}, kv_replicated=False)
-    return replica_of(spec, _chips(spec)[pool.chip].chip, beside)
+    return replica_of(spec, offer_of(spec, pool).chip, beside)
 
 
 def _throughput(
@@ -168,23 +173,26 @@ def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s:
         ttft_ms=(prefill_s + prompt.transfer_s) * 1e3,
         e2e_ms=(prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s) * 1e3,
         usd_per_request=usd_per_request,
+        usd_per_million_input_tokens=usd_per_request * 1e6 / prompt_tokens,
         usd_per_million_tokens=usd_per_request * 1e6 / (prompt_tokens + output_tokens),
     )
 
 
-def _bill(spec: Spec, side: Assignment | PrefillPool) -> Bill:
-    """What one pool pays for, by its price."""
-    offer = _chips(spec)[side.chip]
-    return bill_of(side.chip, side.slices * chips_in(side.topology), offer.usd_per_chip_hour, offer.price)
+def _networks(spec: Spec, assignment: Assignment) -> list[float]:
+    """What a chip of each pool sends: as fast as it can, or as its instance lets each of its chips [bytes/s]."""
+    found = []
+    for side in _sides(assignment):
+        offer = offer_of(spec, side)
+        network, price = offer.chip.network_bytes_per_s or 0.0, offer.price
+        if price is not None and price.instance_chips and price.network_bytes_per_s is not None:
+            network = min(network, price.network_bytes_per_s / price.instance_chips)
+        found.append(network)
+    return found
 
 
 def _step_ms(step: StepParts, prefill_s: float) -> StepBreakdown:
     terms = {name.removesuffix("_s"): value * 1e3 for name, value in asdict(step).items()}
     return StepBreakdown(**terms, prefill=prefill_s * 1e3)
-
-
-def _chips(spec: Spec) -> dict[str, Offer]:
-    return {offer.chip.id: offer for offer in spec.offers}
 
 
 def _sides(assignment: Assignment) -> tuple[Assignment | PrefillPool, ...]:
@@ -193,21 +201,23 @@ def _sides(assignment: Assignment) -> tuple[Assignment | PrefillPool, ...]:
 
 
 def _offer(spec: Spec, assignment: Assignment) -> Offer:
-    """The offer of the chip that decodes. Raises SolverError unless all decisions are among those of the search."""
-    search, pool, chips = spec.search, assignment.prefill, _chips(spec)
+    """What the chips that decode are rented as. Raises SolverError unless all decisions are those of the search."""
+    search, pool = spec.search, assignment.prefill
+    sides = _sides(assignment)
+    offers = [offer_of(spec, side) for side in sides]
     chunks = search.chunk_tokens if assignment.mode is Mode.CHUNKED else (None,)
     on_offer = (
-        all(side.chip in chips and _is_searched(spec, chips[side.chip].chip, side) for side in _sides(assignment))
+        all(_is_searched(spec, offer.chip, side) for offer, side in zip(offers, sides, strict=True))
         and assignment.kv_cache in search.kv_cache
         and 1 <= assignment.batch <= search.max_batch
         and assignment.mode in spec.modes
         and assignment.chunk_tokens in chunks
         and (pool is not None) == (assignment.mode is Mode.DISAGGREGATED)
-        and all(side.slices >= 1 for side in _sides(assignment))
+        and all(side.slices >= 1 for side in sides)
     )
     if not on_offer:
         raise SolverError(f"{assignment} is not on offer in this spec")
-    return chips[assignment.chip]
+    return offers[0]
 
 
 def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:

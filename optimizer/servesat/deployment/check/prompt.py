@@ -34,15 +34,20 @@ def new_tokens(spec: Spec) -> Fraction:
     return (spec.workload.prompt_tokens or 0) - cached_tokens(spec)
 
 
-def prompt_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, pool: CheckedReplica | None) -> Prompt:
-    """The prefill of an assignment in its mode; `pool` is a replica of its prefill pool, if it has one."""
+def prompt_of(
+    spec: Spec, assignment: Assignment, replica: CheckedReplica, pool: CheckedReplica | None, networks: list[float]
+) -> Prompt:
+    """The prefill of an assignment in its mode; `pool` is a replica of its prefill pool, if it has one.
+
+    `networks` is what a chip of the pool that decodes sends, then one that prefills [bytes/s].
+    """
     if assignment.mode is Mode.DECODE_ONLY:
         return Prompt()
     cached, new = float(cached_tokens(spec)), float(new_tokens(spec))
     if pool is not None:
         sent = pool.sequence_bytes(spec.workload.prompt_tokens or 0)
-        networks = [side.chips * (side.chip.network_bytes_per_s or 0.0) for side in (pool, replica)]
-        return Prompt(prefill_s=pool.prompt_s(cached, new, spec.prefill_mfu), transfer_s=sent / min(networks))
+        slower = min(side.chips * network for side, network in zip((replica, pool), networks, strict=True))
+        return Prompt(prefill_s=pool.prompt_s(cached, new, spec.prefill_mfu), transfer_s=sent / slower)
     chunk = assignment.chunk_tokens
     if chunk is not None and chunk < new_tokens(spec):
         whole_s = replica.prompt_flops_s(cached, new, spec.prefill_mfu)

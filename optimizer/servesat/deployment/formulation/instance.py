@@ -118,7 +118,7 @@ def round_columns(columns: Columns, spec: Spec | None = None, relaxed: int = 0) 
     layouts = columns.layouts
     places, dtypes = layouts.places, layouts.dtypes
     serving = layouts.serving
-    place_id = _codes([(p.offer.chip.id, p.topology, p.sharding) for p in places])
+    place_id = _codes([(p.offer.chip.id, p.topology, p.sharding, p.offer.place) for p in places])
     dtype_id = _codes(list(dtypes))
     mode_id = _codes(list(MODES))[serving.mode]
     pool = np.where(
