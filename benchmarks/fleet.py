@@ -1,6 +1,7 @@
 """Generated fleets: solution time, bill, dual bound and gap by the number of workloads.
 
-python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--shares N] [--plot FILE]
+python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--shares N] [--machines N]
+    [--plot FILE]
 """
 
 import argparse
@@ -8,13 +9,16 @@ import json
 import resource
 import time
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from servesat.catalogue.price_book import Price
 from servesat.fleet.configurations import Configuration
 from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
+from servesat.fleet.machines import Machine
 from servesat.fleet.plan import plan_instance
 
 CONFIGURATIONS = 9
@@ -73,6 +77,28 @@ def with_shares(instance: FleetInstance, every: int) -> FleetInstance:
     return replace(instance, workloads=tuple(demands))
 
 
+def in_machines(instance: FleetInstance, chips: int) -> FleetInstance:
+    """The fleet without reservations in instances of so many chips, with quotas of whole ones."""
+    price = Price(instance="machine", instance_chips=chips, usd_per_instance_hour=1.0, source="generated")
+    options = tuple(
+        replace(
+            option,
+            machine=Machine(
+                region=option.region,
+                chip=option.configuration.chip,
+                purchase=option.purchase,
+                chips=chips,
+                usd_per_hour=chips * option.usd_per_chip_hour,
+                price=price,
+            ),
+        )
+        for option in instance.options
+        if option.purchase != "reserved"
+    )
+    quotas = {place: chips * ceil(quota / chips) for place, quota in instance.quotas.items()}
+    return replace(instance, options=options, quotas=quotas)
+
+
 def figure(results: list[dict[str, float]], path: Path) -> None:
     """Plot time, bill with its dual bound, and gap over the number of workloads, for the runs that found a plan."""
     results = [result for result in results if result["usd"]]
@@ -104,6 +130,7 @@ def main() -> None:
     parser.add_argument(
         "--shares", type=int, help="Every N-th workload still serves 40 %% of its demand if a region is lost."
     )
+    parser.add_argument("--machines", type=int, help="Replicas stand in instances of so many chips.")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     results = []
@@ -111,6 +138,8 @@ def main() -> None:
         instance = generate(workloads, arguments.regions, arguments.periods)
         if arguments.shares:
             instance = with_shares(instance, arguments.shares)
+        if arguments.machines:
+            instance = in_machines(instance, arguments.machines)
         start = time.perf_counter()
         result = plan_instance(instance, start + arguments.time_limit, goals=("usd",))
         results.append(

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import strategies as st
 
 from servesat import Status
+from servesat.catalogue.price_book import Price
 from servesat.fleet.configurations import Configuration
 from servesat.fleet.conflict import minimal_conflict
 from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
+from servesat.fleet.machines import Machine
 from servesat.fleet.plan import plan_instance
 from servesat.fleet.pods.slices import Pods, Slice
 from servesat.fleet.previous_plan import PreviousPlan
@@ -84,7 +86,7 @@ def small_fleets(draw: Any) -> dict[str, Any]:
             "region": draw(st.sampled_from(["east", "west"])),
             "purchase": draw(st.sampled_from(["on_demand", "spot", "reserved"])),
             "rate": draw(st.sampled_from([1.0, 2.0, 1.5])),
-            "chips": draw(st.sampled_from([1, 2, 4])),
+            "chips": draw(st.sampled_from([1, 2, 4, 3])),
             "usd": 0.0,
         }
         for position in range(count)
@@ -95,10 +97,16 @@ def small_fleets(draw: Any) -> dict[str, Any]:
         for chip in ("x", "y")
         for purchase in ("on_demand", "spot", "reserved")
     }
+    whole = {place: draw(st.sampled_from([None, None, 4, 8, 2, 6, 5])) for place in price}
+    discount = draw(st.sampled_from([1.0, 0.7]))
     for option in options:
-        of_chips = {1: [(1, 1)], 2: [(1, 2)], 4: [(2, 2), (1, 4)]}
+        of_chips = {1: [(1, 1)], 2: [(1, 2)], 3: [(1, 3)], 4: [(2, 2), (1, 4)]}
         option["slice"] = draw(st.sampled_from(of_chips[option["chips"]]))
-        option["usd"] = price[option["region"], option["chip"], option["purchase"]]
+        sold = (option["region"], option["chip"], option["purchase"])
+        option["usd"], chips = price[sold], whole[sold]
+        if chips is not None and (option["chips"] <= chips or option["chips"] % chips == 0):
+            option["machine"] = (chips, chips * option["usd"] * discount)
+            option["usd"] *= discount
     places = sorted({(option["region"], option["chip"]) for option in options})
     quotas = {place: draw(st.sampled_from([8, 4, 16, 32, 2, 0])) for place in places if draw(st.booleans())}
     pods = {}
@@ -128,6 +136,14 @@ def fleets_of_two_sizes(draw: Any) -> dict[str, Any]:
         of_each = [(1.0, 1.0), (2.0, 1.0), (4.0, 1.5), (1.0, 3.0), (3.0, 0.0), (0.0, 2.0)]
         option["rates"] = draw(st.sampled_from(of_each))
     return raw
+
+
+def machine_of(option: dict[str, Any]) -> Machine | None:
+    if option.get("machine") is None:
+        return None
+    chips, usd = option["machine"]
+    price = Price(instance="machine", instance_chips=chips, usd_per_instance_hour=usd, source="test")
+    return Machine(option["region"], option["chip"], option["purchase"], chips, usd, price)
 
 
 def instance_of(raw: dict[str, Any]) -> FleetInstance:
@@ -165,6 +181,7 @@ def instance_of(raw: dict[str, Any]) -> FleetInstance:
             requests_per_s=option["rate"],
             capacity=round(option["rate"] / unit),
             size_rates=tuple(option.get("rates", ())),
+            machine=machine_of(option),
         )
         for option in raw["options"]
     )

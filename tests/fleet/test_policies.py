@@ -45,6 +45,7 @@ def test_simpler_policies_cost_no_less() -> None:
             "quota": {"tpu-v5e": 16, "tpu-v6e": 8},
             "purchases": ["on_demand", "reserved", "spot"],
             "price": prices,
+            "price_book": "list-2026-11",
         }
     }
     workloads = {"chat": {"deployment": CHAT, "demand": [90, 20, 60], "max_spot_share": 0.5}}

@@ -119,6 +119,7 @@ def test_a_file_of_demand_is_read_with_its_marks_and_its_faults(tmp_path: Path) 
 def test_ways_to_buy_without_a_price_are_noted() -> None:
     region = {"quota": {"tpu-v5e": 4, "h100-sxm": 8}, "purchases": ["on_demand", "reserved"]}
     region["price"] = {"tpu-v5e": {"on_demand": 1.0, "reserved": 0.6}, "h100-sxm": {"on_demand": 2.0}}
+    region["price_book"] = "list-2026-11"
     (note,) = FleetSpec.load(fleet(regions={"east": region})).notes
     assert note.startswith("regions.east.purchases: h100-sxm cannot be bought reserved")
     assert FleetSpec.load(fleet()).notes == ()

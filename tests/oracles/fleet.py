@@ -3,6 +3,7 @@
 Takes plain mappings and imports nothing from servesat.
 """
 
+from functools import cache
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,14 +25,24 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
         usd = 0.0
         fits = True
         taken = [dict.fromkeys(quotas, 0) for _ in hours]
+        for (region, chip, purchase), (chips, price, instances) in rented(options, replicas).items():
+            kept = [max(instances)] * len(hours) if purchase == "reserved" else instances
+            for period, count in enumerate(kept):
+                usd += price * count * hours[period]
+                if (region, chip) in quotas:
+                    taken[period][region, chip] += chips * count
         for period, counts in enumerate(replicas):
             for option, count in zip(options, counts, strict=True):
+                if option.get("machine"):
+                    continue
                 place = (option["region"], option["chip"])
                 if option["purchase"] == "reserved":
                     use = sum(
                         other["chips"] * number
                         for other, number in zip(options, counts, strict=True)
-                        if other["purchase"] == "reserved" and (other["region"], other["chip"]) == place
+                        if other["purchase"] == "reserved"
+                        and (other["region"], other["chip"]) == place
+                        and not other.get("machine")
                     )
                     reserved[place] = max(reserved.get(place, 0), use)
                 else:
@@ -47,7 +58,8 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
                 stands(options, one, place, shape, count) for one in replicas
             ):
                 fits = False
-        price = {(o["region"], o["chip"]): o["usd"] for o in options if o["purchase"] == "reserved"}
+        by_chip = [o for o in options if o["purchase"] == "reserved" and not o.get("machine")]
+        price = {(o["region"], o["chip"]): o["usd"] for o in by_chip}
         usd += sum(price[place] * count * sum(hours) for place, count in reserved.items())
         by_option = list(zip(*replicas, strict=True))
         usd += fleet.get("usd_per_change", 0.0) * sum(abs(b - a) for one in by_option for a, b in pairwise(one))
@@ -58,6 +70,45 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
             fits = fits and (("max_changes",) in without or most is None or changes <= most)
         if fits and (("budget",) in without or fleet["budget"] is None or usd <= fleet["budget"] * (1 + 1e-9)):
             yield usd, replicas, reserved
+
+
+def rented(options, replicas):
+    """The instances of each machine in each period, with its chips and price, over every way to fill them."""
+    found = {}
+    for option in options:
+        if option.get("machine"):
+            key = (option["region"], option["chip"], option["purchase"])
+            chips, price = option["machine"]
+            found[key] = (chips, price, [instances(chips, pieces_in(options, counts, key)) for counts in replicas])
+    return found
+
+
+def pieces_in(options, counts, key) -> tuple[int, ...]:
+    """The chips of each slice in the instances of a machine; a wider slice takes several whole ones."""
+    pieces = []
+    for option, count in zip(options, counts, strict=True):
+        if option.get("machine") and (option["region"], option["chip"], option["purchase"]) == key:
+            size = min(option["chips"], option["machine"][0])
+            pieces += [size] * (count * option["chips"] // size)
+    return tuple(sorted(pieces, reverse=True))
+
+
+@cache
+def instances(chips: int, pieces: tuple[int, ...]) -> int:
+    """The fewest instances, over every choice of what stands beside the largest piece."""
+    if not pieces:
+        return 0
+    first, others = pieces[0], pieces[1:]
+    beside = {()}
+    for size in others:
+        beside |= {(*some, size) for some in beside if first + sum(some) + size <= chips}
+    fewest = len(pieces)
+    for some in beside:
+        left = list(others)
+        for size in some:
+            left.remove(size)
+        fewest = min(fewest, 1 + instances(chips, tuple(left)))
+    return fewest
 
 
 def runs_in_few(fleet, need, by_option, without) -> bool:

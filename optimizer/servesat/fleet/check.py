@@ -14,6 +14,7 @@ from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import best_mix
 from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption, WorkloadDemand
+from servesat.fleet.machines import Machine, fewest_instances
 from servesat.fleet.pods.packing import pack
 from servesat.fleet.pods.slices import is_valid_packing
 from servesat.fleet.previous_plan import ReplicaKey
@@ -26,19 +27,39 @@ Replicas = Sequence[tuple[ReplicaOption, int]]
 
 
 def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
-    """The bill over all periods, recomputed from replicas, reserved chips and changes [$]."""
+    """The bill over all periods, recomputed from replicas, instances, reserved chips and changes [$]."""
     price = instance.reserved_prices
     rented = (
         option.usd_per_hour * hours * count
         for option, counts in zip(instance.options, solution.replicas, strict=True)
-        if option.purchase != "reserved"
+        if option.purchase != "reserved" and option.machine is None
         for hours, count in zip(instance.hours, counts, strict=True)
     )
     all_hours = sum(instance.hours)
+    whole = (
+        machine.usd_per_hour * hours * count
+        for machine, counts in instances_of(instance, solution.replicas).items()
+        for hours, count in zip(instance.hours, counts, strict=True)
+    )
     reserved = (price[region_chip] * all_hours * chips for region_chip, chips in solution.reserved.items())
     previous_plan = instance.previous_plan
     changes = 0.0 if previous_plan is None else previous_plan.usd_per_change * changes_of(instance, solution)
-    return fsum((*rented, *reserved, changes, instance.usd_per_change * period_changes_of(solution)))
+    return fsum((*rented, *whole, *reserved, changes, instance.usd_per_change * period_changes_of(solution)))
+
+
+def instances_of(instance: FleetInstance, replicas: Sequence[Sequence[int]]) -> dict[Machine, tuple[int, ...]]:
+    """The fewest instances of each machine that hold its replicas in each period; reserved ones are kept in all."""
+    rented = {}
+    for machine, options in instance.machines.items():
+        counts = []
+        for period in range(len(instance.hours)):
+            pieces: dict[int, int] = defaultdict(int)
+            for o in options:
+                for chips, number in instance.options[o].pieces:
+                    pieces[chips] += number * replicas[o][period]
+            counts.append(fewest_instances(machine.chips, pieces))
+        rented[machine] = tuple(counts) if machine.purchase != "reserved" else (max(counts),) * len(counts)
+    return {machine: counts for machine, counts in rented.items() if any(counts)}
 
 
 def period_changes_of(solution: FleetSolution) -> int:
@@ -57,16 +78,21 @@ def changes_of(instance: FleetInstance, solution: FleetSolution) -> int:
 
 
 def chips_taken(instance: FleetInstance, solution: FleetSolution) -> dict[RegionChip, list[int]]:
-    """Chips taken in each period, reserved ones included, for every region and chip with a quota or an option."""
+    """Chips paid for in each period, reserved ones included, for every region and chip with a quota or an option."""
     periods = len(instance.hours)
     region_chips = {*instance.quotas, *(option.region_chip for option in instance.options)}
     taken = {region_chip: [solution.reserved.get(region_chip, 0)] * periods for region_chip in region_chips}
     for option, counts in zip(instance.options, solution.replicas, strict=True):
-        if option.purchase != "reserved":
+        if option.purchase != "reserved" and option.machine is None:
             before = taken[option.region_chip]
             taken[option.region_chip] = [
                 chips + option.chips * count for chips, count in zip(before, counts, strict=True)
             ]
+    for machine, counts in instances_of(instance, solution.replicas).items():
+        before = taken[machine.region, machine.chip]
+        taken[machine.region, machine.chip] = [
+            chips + machine.chips * count for chips, count in zip(before, counts, strict=True)
+        ]
     return taken
 
 
@@ -188,7 +214,7 @@ def _check_chips(instance: FleetInstance, solution: FleetSolution) -> None:
         users = [
             (option.chips, counts)
             for option, counts in zip(instance.options, solution.replicas, strict=True)
-            if option.region_chip == (region, chip) and option.purchase == "reserved"
+            if option.region_chip == (region, chip) and option.purchase == "reserved" and option.machine is None
         ]
         used = [sum(chips * counts[period] for chips, counts in users) for period in range(len(instance.hours))]
         if max(used) > reserved:

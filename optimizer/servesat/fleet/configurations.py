@@ -7,7 +7,7 @@ import numpy as np
 
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
-from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.core.dominance import undominated
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
@@ -30,6 +30,7 @@ class Configuration:
     requests_per_s: float
     plan: Plan | None = None
     slices: Counts = ()
+    slice_chips: tuple[tuple[int, int], ...] = ()  # chips of a slice, and slices; of no plan, all chips are one slice
     size_rates: tuple[float, ...] = ()
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
 
@@ -88,6 +89,7 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box]) -> list[Configur
             requests_per_s=spec.utilisation * (plan.requests_per_s or 0.0),
             plan=plan,
             slices=slices_of(spec, chip, plan),
+            slice_chips=slice_chips_of(plan),
         )
         for plan in plans
     ]
@@ -126,6 +128,12 @@ def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:
         rings = tuple(exact and axis in used_axes and closes for axis, closes in enumerate(closed))
         slices.append((Slice(sizes, rings), count))
     return counted(slices)
+
+
+def slice_chips_of(plan: Plan) -> tuple[tuple[int, int], ...]:
+    """The slices of a plan by their chips: pairs of chips and number, a prefill pool's after the others."""
+    pools = [(chips_in(plan.topology), plan.slices)]
+    return tuple(pools if plan.prefill is None else [*pools, (chips_in(plan.prefill.topology), plan.prefill.slices)])
 
 
 def _name(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from math import ceil, floor, fsum
 from servesat.catalogue.price_book import Price, Purchase
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.configurations import Configuration
+from servesat.fleet.machines import Machine, Pieces
 from servesat.fleet.pods.slices import Counts, Pods, counted
 from servesat.fleet.previous_plan import PreviousPlan, ReplicaKey
 
@@ -42,6 +43,7 @@ class ReplicaOption:
     capacity: int  # the same, in units of the workload
     size_rates: tuple[float, ...] = ()  # requests/s of each size alone, if there are several sizes
     price: Price | None = None  # of the price book; None if the fleet states the price
+    machine: Machine | None = None  # whose instances its slices stand in; None if it pays by the chip
 
     @property
     def chips(self) -> int:
@@ -60,8 +62,15 @@ class ReplicaOption:
 
     @property
     def usd_per_hour(self) -> float:
-        """Cost of one replica for an hour."""
+        """Cost of one replica for an hour: of instances, its share, the least that it can cost."""
         return self.chips * self.usd_per_chip_hour
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What a replica takes of its machine's instances; nothing if it pays by the chip."""
+        if self.machine is None:
+            return ()
+        return self.machine.pieces(self.configuration.slice_chips or ((self.chips, 1),))
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,8 @@ def size_shares_of(size_demand: Sequence[float]) -> tuple[float, ...]:
 class FleetInstance:
     """Everything the formulation needs to know of a fleet.
 
-    `occupied_chips` are chips of a quota, and `occupied_slices` slices in pods, that other workloads already take in
-    each period.
+    `occupied_chips` are chips of a quota, `occupied_slices` slices in pods, and `occupied_pieces` slices in instances,
+    that other workloads already take in each period.
     """
 
     workloads: tuple[WorkloadDemand, ...]
@@ -152,6 +161,7 @@ class FleetInstance:
     occupied_chips: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = field(default_factory=dict)
     usd_per_change: float = 0.0  # of a replica started or stopped between two periods
+    occupied_pieces: dict[Machine, dict[int, int]] = field(default_factory=dict)  # by chips, in every period
 
     def options_of(self, workload: str) -> list[int]:
         """Positions of the options of one workload."""
@@ -191,11 +201,27 @@ class FleetInstance:
         )
 
     @cached_property
+    def machines(self) -> dict[Machine, list[int]]:
+        """The machines whose instances may be rented, with the positions of the options that stand in them."""
+        positions: dict[Machine, list[int]] = defaultdict(list)
+        for position, option in enumerate(self.options):
+            if option.machine is not None:
+                positions[option.machine].append(position)
+        return positions
+
+    @cached_property
     def reserved_prices(self) -> dict[RegionChip, float]:
-        """Cost of a reserved chip per hour, by region and chip, if chips can be reserved there."""
+        """Cost of a reserved chip per hour, by region and chip, if chips can be reserved there by the chip."""
         return {
-            option.region_chip: option.usd_per_chip_hour for option in self.options if option.purchase == "reserved"
+            option.region_chip: option.usd_per_chip_hour
+            for option in self.options
+            if option.purchase == "reserved" and option.machine is None
         }
+
+    @property
+    def reserves_instances(self) -> bool:
+        """Whether instances may be reserved for all periods."""
+        return any(machine.purchase == "reserved" for machine in self.machines)
 
     @property
     def periods_are_independent(self) -> bool:
@@ -203,8 +229,10 @@ class FleetInstance:
 
         Reservations, a budget, a previous plan, changes at a price, and limits on configurations and types of chips do.
         """
-        coupled = self.reserved_prices or self.budget_usd is not None or self.previous_plan is not None
-        others = self.occupied_chips or self.occupied_slices or self.usd_per_change or self.limits_configurations
+        reserved = self.reserved_prices or self.reserves_instances
+        coupled = reserved or self.budget_usd is not None or self.previous_plan is not None
+        occupied = self.occupied_chips or self.occupied_slices or self.occupied_pieces
+        others = occupied or self.usd_per_change or self.limits_configurations
         return len(self.hours) > 1 and not coupled and not others
 
     @property

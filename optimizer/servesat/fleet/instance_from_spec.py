@@ -2,14 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
-from servesat.catalogue.load import chip_ids
+from servesat.catalogue.load import chip_ids, load_chip
+from servesat.core.plan import Plan
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.fleet.configurations import configurations
+from servesat.fleet.configurations import Configuration, configurations
 from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand, in_units, size_shares_of
+from servesat.fleet.machines import Machine
 from servesat.fleet.pods.slices import Box
 from servesat.fleet.shared_replicas import shared_configurations
 from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
+from servesat.spec.offers import Buy, Offer
 
 
 def fleet_instance(spec: FleetSpec, on_progress: Callable[[str], None] = lambda _: None) -> FleetInstance:
@@ -83,16 +87,86 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Replic
         keep_dominated = workload.n_plus > 0 or spec.usd_per_change > 0  # few large replicas change less
         candidates = configurations(workload.deployment, chips, keep_dominated=keep_dominated, pods=pod_shapes)
     max_usd = workload.deployment.search.max_usd_per_hour
+    records = {chip.id: chip for chip in workload.deployment.search.chips or ()}
     options = []
-    for candidate in candidates:
-        for region_name, region in regions.items():
-            for purchase in region.purchases if candidate.chip in region.chips() else ():
-                usd = region.usd_per_chip_hour(candidate.chip, purchase)
-                if usd is None or (max_usd is not None and usd * candidate.chips > max_usd * (1 + LIMIT_RTOL)):
-                    continue
-                derating = spec.spot_capacity if purchase == "spot" else 1.0
-                rate = candidate.requests_per_s * derating
-                size_rates = tuple(rate * derating for rate in candidate.size_rates)
-                price = region.listed_price(candidate.chip, purchase)
-                options.append(ReplicaOption(name, candidate, region_name, purchase, usd, rate, 0, size_rates, price))
+    for region_name, region in regions.items():
+        for purchase in region.purchases:
+            offers = {
+                chip: _distinct_offers(region.offers(records.get(chip) or load_chip(chip), purchase), spec.buy)
+                for chip in {candidate.chip for candidate in candidates} & region.chips()
+            }
+            for candidate in candidates:
+                for offer in _holding(offers.get(candidate.chip, []), candidate, spec.buy):
+                    usd = offer.usd_per_chip_hour
+                    if max_usd is not None and usd * candidate.chips > max_usd * (1 + LIMIT_RTOL):
+                        continue
+                    derating = spec.spot_capacity if purchase == "spot" else 1.0
+                    options.append(
+                        ReplicaOption(
+                            workload=name,
+                            configuration=candidate,
+                            region=region_name,
+                            purchase=purchase,
+                            usd_per_chip_hour=usd,
+                            requests_per_s=candidate.requests_per_s * derating,
+                            capacity=0,
+                            size_rates=tuple(rate * derating for rate in candidate.size_rates),
+                            price=offer.price,
+                            machine=_machine(offer, region_name, spec.buy),
+                        )
+                    )
     return options
+
+
+def _distinct_offers(offers: list[Offer], buy: Buy) -> list[Offer]:
+    """The cheapest offer of each kind of instance, the cheapest first; no plan uses a dearer one of the same kind."""
+    kinds: dict[Any, Offer] = {}
+    for offer in offers:
+        price = offer.price
+        whole = buy == "instances" and price is not None and price.instance_chips is not None
+        size = (price.instance_chips, price.link_chips) if whole and price is not None else ()
+        network = None if price is None else price.network_bytes_per_s_per_chip
+        kinds.setdefault((size, network), offer)
+    return list(kinds.values())
+
+
+def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Offer]:
+    """The offers that hold the slices of a configuration, and move its KV cache as fast as it was found to move.
+
+    Of chips that pay their share the cheapest offer only, and so of slices that are sold by themselves.
+    """
+    plan = candidate.plan
+    plans = list(candidate.plans.values()) if plan is None else [plan]
+    topologies = {topology for one in plans for topology in _topologies(one)}
+    holding = []
+    for offer in offers:
+        is_as_fast = offer.network_bytes_per_s >= (offer.chip.network_bytes_per_s or 0.0)
+        moves = plan is None or plan.prefill is None or is_as_fast
+        if moves and all(offer.instances_of_slice(topology) is not None for topology in topologies):
+            holding.append(offer)
+    by_share = [offer for offer in holding if _is_by_share(offer, buy)]
+    return [offer for offer in holding if not _is_by_share(offer, buy)] + by_share[:1]
+
+
+def _topologies(plan: Plan) -> list[str]:
+    return [plan.topology] if plan.prefill is None else [plan.topology, plan.prefill.topology]
+
+
+def _is_by_share(offer: Offer, buy: Buy) -> bool:
+    """Whether slices are paid for by the chip."""
+    return buy == "share" or offer.price is None or offer.price.instance_chips is None
+
+
+def _machine(offer: Offer, region: str, buy: Buy) -> Machine | None:
+    """The instance that slices stand in; None where they are paid for by the chip."""
+    price = offer.price
+    if _is_by_share(offer, buy) or price is None:
+        return None
+    return Machine(
+        region=region,
+        chip=offer.chip.id,
+        purchase=price.purchase,
+        chips=price.instance_chips or 1,
+        usd_per_hour=price.usd_per_instance_hour or 0.0,
+        price=price,
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from servesat.core.result import Status
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest_by_period, cheapest_decomposed
-from servesat.fleet.check import bill_of, changes_of, check, chips_taken, period_changes_of, served_rates
+from servesat.fleet.check import bill_of, changes_of, check, chips_taken, instances_of, period_changes_of, served_rates
 from servesat.fleet.conflict import collisions_of, corrections_of, minimal_conflict, seconds_to
 from servesat.fleet.decomposition.column_generation import decomposes
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
@@ -33,6 +33,7 @@ from servesat.fleet.result import (
     DECOMPOSITION_WITH_SIZES,
     Allocation,
     FleetResult,
+    Rental,
     Reservation,
 )
 from servesat.fleet.spec import FleetSpec
@@ -230,6 +231,7 @@ def _with_plan(
         bound_usd=min(bound, usd),
         allocations=_allocations(instance, solution),
         reservations=_reservations(instance, solution),
+        rentals=_rentals(instance, solution),
         chips_taken=chips_taken(instance, solution),
         placement_maps=tuple(placement_map(instance, solution, region_chip) for region_chip in instance.pods),
         changes=None if instance.previous_plan is None else changes_of(instance, solution),
@@ -251,7 +253,9 @@ def _allocations(instance: FleetInstance, solution: FleetSolution) -> tuple[Allo
             option=option,
             replicas=count,
             requests_per_s=served[o, period],
-            usd=0.0 if option.purchase == "reserved" else option.usd_per_hour * hours * count,
+            usd=0.0
+            if option.purchase == "reserved" and option.machine is None
+            else option.usd_per_hour * hours * count,
         )
         for o, (option, counts) in enumerate(zip(instance.options, solution.replicas, strict=True))
         for period, (hours, count) in enumerate(zip(instance.hours, counts, strict=True))
@@ -278,6 +282,17 @@ def _reservations(instance: FleetInstance, solution: FleetSolution) -> tuple[Res
         for (region, chip), chips in solution.reserved.items()
         if chips
     )
+
+
+def _rentals(instance: FleetInstance, solution: FleetSolution) -> tuple[Rental, ...]:
+    rentals = []
+    for machine, counts in instances_of(instance, solution.replicas).items():
+        for period, (hours, count) in enumerate(zip(instance.hours, counts, strict=True)):
+            used = sum(instance.options[o].chips * solution.replicas[o][period] for o in instance.machines[machine])
+            usd = machine.usd_per_hour * hours * count
+            if count:
+                rentals.append(Rental(machine=machine, period=period, instances=count, chips_used=used, usd=usd))
+    return tuple(rentals)
 
 
 def _unserved(instance: FleetInstance, solution: FleetSolution) -> dict[str, tuple[float, ...]]:

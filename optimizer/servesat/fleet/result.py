@@ -6,6 +6,7 @@ from servesat.core.result import Status
 from servesat.fleet.conflict import Collision, FleetCorrection
 from servesat.fleet.formulation.limits import Limit
 from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption
+from servesat.fleet.machines import Machine
 from servesat.fleet.placement_map import PlacementMap
 from servesat.fleet.unservable import Unservable
 
@@ -18,7 +19,8 @@ DECOMPOSITION, DECOMPOSITION_WITH_SIZES = "decomposition, PDLP and HiGHS", "deco
 class Allocation:
     """Replicas of one workload in one configuration, region, purchase and period, and their cost in it.
 
-    Reserved replicas have no cost here, since reserved chips are paid for in total: see `Reservation`.
+    Reserved replicas have no cost here, since reserved chips are paid for in total: see `Reservation`. Those in
+    whole instances cost what their chips do at the instance's price; `Rental` has the rest, of idle chips.
     `requests_per_s` is what the replicas serve of each size of requests, in the proportions of the period's demand.
     """
 
@@ -43,6 +45,27 @@ class Reservation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rental:
+    """Instances of one machine in a period, the chips in use in them, and their cost in it."""
+
+    machine: Machine
+    period: int
+    instances: int
+    chips_used: int
+    usd: float
+
+    @property
+    def chips(self) -> int:
+        """Chips of all instances."""
+        return self.instances * self.machine.chips
+
+    @property
+    def usd_idle(self) -> float:
+        """What the chips cost that nothing uses."""
+        return self.usd * (1 - self.chips_used / self.chips)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FleetResult:
     """A fleet's plan with its proof, or the limits in conflict.
 
@@ -62,6 +85,7 @@ class FleetResult:
     bound_usd: float | None = None
     allocations: tuple[Allocation, ...] = ()
     reservations: tuple[Reservation, ...] = ()
+    rentals: tuple[Rental, ...] = ()
     unserved: dict[str, tuple[float, ...]] | None = None
     proved: dict[str, bool] | None = None
     conflict: tuple[Limit, ...] | None = None

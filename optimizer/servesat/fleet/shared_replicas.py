@@ -16,7 +16,7 @@ from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
-from servesat.fleet.configurations import Configuration, on_chip, slices_of
+from servesat.fleet.configurations import Configuration, on_chip, slice_chips_of, slices_of
 from servesat.fleet.pods.slices import Box
 from servesat.spec.spec import Spec
 
@@ -63,7 +63,7 @@ def shared_configurations(
 
 def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
     first = next(iter(specs.values()))
-    chip = first.offers[0].chip
+    chip = first.chips[0]
     if not set(first.search.compute) & set(chip.flop_per_s.by_dtype()):
         return []
     schedulers = _schedulers(first)
@@ -89,6 +89,7 @@ def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
                 chips=plan.chips,
                 requests_per_s=0.0,
                 slices=slices_of(first, chip, plan),
+                slice_chips=slice_chips_of(plan),
                 size_rates=size_rates,
                 plans=plans,
             )

@@ -1,6 +1,6 @@
 """The spec of a fleet, as a user writes it: workloads with demand, regions with quotas and prices, and periods."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.chip import Chip, Topology, axis_sizes, is_topology
-from servesat.catalogue.load import chip_ids, load_chip, load_price_book
+from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_chip, load_price_book
 from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Mode
@@ -16,7 +16,8 @@ from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.fleet.spec_sources import read_demand, read_deployment
-from servesat.spec.spec import DEFAULT_PRICE_BOOK, Spec
+from servesat.spec.offers import Buy, Offer
+from servesat.spec.spec import Spec
 from servesat.spec.workload import Slo, Tokens
 
 MAX_PERIODS = 10_000
@@ -58,9 +59,8 @@ class Region(Strict):
         default=None, description="Chips available, by type; absent: any number."
     )
     purchases: Annotated[tuple[Purchase, ...], Field(min_length=1)] = ("on_demand",)
-    price_book: Annotated[PriceBook, BeforeValidator(_price_book)] = Field(
-        default=DEFAULT_PRICE_BOOK, validate_default=True
-    )
+    price_book: Annotated[PriceBook, BeforeValidator(_price_book)] = Field(default=EVERY_OFFER, validate_default=True)
+    price_cloud: str | None = Field(default=None, description="The cloud of the price book; absent: any.")
     price_region: str | None = Field(default=None, description="The region of the price book; absent: any.")
     price: dict[str, dict[Purchase, Usd]] = Field(
         default={}, description="Prices per chip-hour that replace those of the book, by chip."
@@ -69,20 +69,23 @@ class Region(Strict):
         default={}, description="Pods in which slices must be placed, by chip; absent: placement does not matter."
     )
 
-    def usd_per_chip_hour(self, chip: str, purchase: Purchase) -> float | None:
-        """The price of a chip-hour; None if the chip is not sold this way."""
-        usd = self.price.get(chip, {}).get(purchase)
-        price = self.listed_price(chip, purchase)
-        return usd if usd is not None or price is None else price.usd_per_chip_hour
+    def is_sold(self, chip: str, purchase: Purchase) -> bool:
+        """Whether a chip is sold this way."""
+        return purchase in self.price.get(chip, {}) or any(self._listed(chip, purchase))
 
-    def listed_price(self, chip: str, purchase: Purchase) -> Price | None:
-        """The price of the book that applies; None if the region has its own price, or the book none."""
-        if purchase in self.price.get(chip, {}):
-            return None
+    def offers(self, chip: Chip, purchase: Purchase) -> list[Offer]:
+        """What a chip is sold as: at the region's own price, else as the book has it, the cheapest first."""
+        usd = self.price.get(chip.id, {}).get(purchase)
+        if usd is not None:
+            return [Offer(chip, usd)]
+        return [Offer(chip, price.usd_per_chip_hour, price) for price in self._listed(chip.id, purchase)]
+
+    def _listed(self, chip: str, purchase: Purchase) -> Iterator[Price]:
+        """The prices of the book that apply, the lowest first."""
         for price in self.price_book.prices.get(chip, ()):
-            if price.purchase == purchase and (price.region is None or self.price_region in (None, price.region)):
-                return price
-        return None
+            in_region = price.region is None or self.price_region in (None, price.region)
+            if price.purchase == purchase and in_region and self.price_cloud in (None, price.cloud):
+                yield price
 
     def chips(self) -> set[str]:
         """The chips that may be rented in the region."""
@@ -188,6 +191,9 @@ class FleetSpec(Strict):
     spot_capacity: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = Field(
         default=1.0, description="Share of a spot replica's capacity that is counted."
     )
+    buy: Buy = Field(
+        default="instances", description="Whether replicas stand in whole instances, or pay for their share of them."
+    )
     budget_usd: Positive | None = Field(default=None, description="Maximum bill over all periods.")
     usd_per_change: Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] = Field(
         default=0.0, description="Cost of starting or stopping a replica between two periods, part of the bill [$]."
@@ -217,10 +223,13 @@ class FleetSpec(Strict):
         deployment_chips = self._deployment_chips()
         known = {*chip_ids(), *deployment_chips}
         for name, region in self.regions.items():
-            priced_regions, price_region = region.price_book.regions, region.price_region
-            if price_region is not None and price_region not in priced_regions:
-                no_price = f"no price in {region.price_book.id} names it; {nearest(price_region, priced_regions)}"
-                raise ValueError(f"regions.{name}.price_region = {price_region!r}: {no_price}")
+            for key, place, priced in (
+                ("price_region", region.price_region, region.price_book.regions),
+                ("price_cloud", region.price_cloud, region.price_book.clouds),
+            ):
+                if place is not None and place not in priced:
+                    no_price = f"no price in {region.price_book.id} names it; {nearest(place, priced)}"
+                    raise ValueError(f"regions.{name}.{key} = {place!r}: {no_price}")
             for chip in (*(region.quota or {}), *region.price, *region.pods):
                 if chip not in known:
                     raise ValueError(f"regions.{name}: no chip {chip!r}; {nearest(chip, known)}")
@@ -247,7 +256,7 @@ class FleetSpec(Strict):
         for name, region in self.regions.items():
             chips = sorted(region.chips())
             for purchase in region.purchases:
-                unpriced = [chip for chip in chips if region.usd_per_chip_hour(chip, purchase) is None]
+                unpriced = [chip for chip in chips if not region.is_sold(chip, purchase)]
                 if unpriced and (region.quota is not None or len(unpriced) == len(chips)):
                     these = ", ".join(unpriced) if region.quota is not None else "any chip"
                     reason = f"neither regions.{name}.price nor {region.price_book.id} has such a price"

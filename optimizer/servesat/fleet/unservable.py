@@ -40,7 +40,7 @@ def _explained(spec: FleetSpec, name: str, size: str | None) -> Unservable:
         chip
         for chip in chips
         if any(
-            chip in region.chips() and region.usd_per_chip_hour(chip, purchase) is not None
+            chip in region.chips() and region.is_sold(chip, purchase)
             for region in regions
             for purchase in region.purchases
         )

@@ -13,6 +13,7 @@ from rich.text import Text
 from servesat.core.quantities import dollars, number
 from servesat.core.result import Status
 from servesat.fleet.instance import WorkloadDemand
+from servesat.fleet.machines import Machine
 from servesat.fleet.pods.slices import whole_pods
 from servesat.fleet.policies import Comparison
 from servesat.fleet.result import FleetResult
@@ -41,6 +42,8 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
     periods = len(result.instance.hours)
     for first in range(0, periods, MAX_TABLE_PERIODS):
         console.print(_schedule(result, range(first, min(first + MAX_TABLE_PERIODS, periods))))
+        if result.rentals:
+            console.print(_instances(result, range(first, min(first + MAX_TABLE_PERIODS, periods))))
     console.print(_bill_table(result))
     for workload in result.instance.workloads:
         if workload.sizes:
@@ -101,6 +104,29 @@ def _schedule(result: FleetResult, periods: range) -> Fitted:
     for (workload, region, purchase, configuration), counts in rows.items():
         cells = " ".join((str(count) if count else ".").rjust(width) for count in counts)
         table.add_row([workload, configuration, region, purchase, cells])
+    return table
+
+
+def _instances(result: FleetResult, periods: range) -> Fitted:
+    """Instances by machine: a number below each period's first hour, and the share of their chips that is idle."""
+    rows: dict[Machine, list[int]] = defaultdict(lambda: [0] * len(periods))
+    chips: dict[Machine, list[int]] = defaultdict(lambda: [0, 0])
+    for rental in result.rentals:
+        if rental.period in periods:
+            rows[rental.machine][rental.period - periods[0]] = rental.instances
+            chips[rental.machine][0] += rental.chips - rental.chips_used
+            chips[rental.machine][1] += rental.chips
+    width = len(str(max((count for counts in rows.values() for count in counts), default=0)))
+    starts = list(accumulate(result.instance.hours, initial=0.0))
+    ruler = Column(_ruler([starts[period] for period in periods], width))
+    details = columns("chip", "where", "bought", detail=True)
+    table = Fitted([Column("instances"), *details, Column("idle", right=True), ruler], "whole instances rented")
+    for machine, counts in rows.items():
+        where = " ".join(part for part in (machine.price.cloud, machine.price.region) if part) or machine.region
+        idle, rented = chips[machine]
+        cells = " ".join((str(count) if count else ".").rjust(width) for count in counts)
+        chip = f"{machine.chips} {machine.chip}"
+        table.add_row([machine.name, chip, where, machine.purchase, f"{idle / rented:.0%}", cells])
     return table
 
 

@@ -11,10 +11,13 @@ from servesat.fleet.formulation.limits import Limit
 from servesat.fleet.instance import ReplicaOption, WorkloadDemand
 from servesat.fleet.placement_map import PlacementMap
 from servesat.fleet.policies import Comparison
-from servesat.fleet.result import Allocation, FleetResult
+from servesat.fleet.result import Allocation, FleetResult, Rental
 from servesat.fleet.unservable import Unservable
 from servesat.report.documents import plan_document
 from servesat.spec.offers import bill_of
+
+IDLE = "(idle)"
+"""Stands for a workload: the chips of instances that nothing uses."""
 
 COLUMNS: dict[str, type] = {
     "workload": str,
@@ -52,6 +55,7 @@ def fleet_document(result: FleetResult, comparison: Comparison | None) -> dict[s
             {name: getattr(reservation, name) for name in ("region", "chip", "chips", "usd")}
             for reservation in result.reservations
         ],
+        "instances": [_rental_document(rental) for rental in result.rentals],
         "bill": {name: dict(parts) for name, parts in bills(result).items()},
         "utilisation": _utilisation_document(result),
         "floors": [_placement_document(placement) for placement in result.placement_maps],
@@ -68,6 +72,25 @@ def fleet_document(result: FleetResult, comparison: Comparison | None) -> dict[s
         "solve_s": result.solve_s,
     }
     return document if comparison is None else document | _comparison_document(comparison)
+
+
+def _rental_document(rental: Rental) -> dict[str, Any]:
+    machine = rental.machine
+    return {
+        "region": machine.region,
+        "cloud": machine.price.cloud,
+        "cloud_region": machine.price.region,
+        "purchase": machine.purchase,
+        "term": machine.price.term,
+        "chip": machine.chip,
+        "instance": machine.name,
+        "usd_per_instance_hour": machine.usd_per_hour,
+        "period": rental.period,
+        "instances": rental.instances,
+        "chips": rental.chips,
+        "chips_used": rental.chips_used,
+        "usd": rental.usd,
+    }
 
 
 def _utilisation_document(result: FleetResult) -> dict[str, Any]:
@@ -207,7 +230,7 @@ def _limit_document(limit: Limit) -> dict[str, Any]:
 
 
 def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
-    """A row for each allocation and reservation, and for changes, over all periods; their `usd` sum to the bill."""
+    """A row for each allocation and reservation, for idle chips, and for changes; their `usd` sum to the bill."""
     size_columns = {workload.name: tuple(map(_size_column, workload.sizes)) for workload in result.instance.workloads}
     empty = dict.fromkeys(columns(result))
     rows = [
@@ -220,6 +243,13 @@ def bill_rows(result: FleetResult) -> list[dict[str, Any]]:
         {**empty, "workload": "(reserved)", "region": reservation.region, "purchase": "reserved",
          "chip": reservation.chip, "chips": reservation.chips, "usd": reservation.usd}
         for reservation in result.reservations
+    ]  # fmt: skip
+    rows += [
+        {**empty, "workload": IDLE, "period": rental.period, "region": rental.machine.region,
+         "purchase": rental.machine.purchase, "chip": rental.machine.chip,
+         "chips": rental.chips - rental.chips_used, "usd": rental.usd_idle}
+        for rental in result.rentals
+        if rental.chips > rental.chips_used
     ]  # fmt: skip
     usd_of_changes = _usd_of_changes(result)
     if usd_of_changes:
@@ -261,7 +291,7 @@ def _allocation_row(allocation: Allocation) -> dict[str, Any]:
 
 
 def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
-    """The bill by workload, region, chip and purchase, the largest first; reserved chips count as a workload."""
+    """The bill by workload, region, chip and purchase, the largest first; reserved and idle chips are workloads."""
     parts: dict[str, dict[str, float]] = {
         name: defaultdict(float) for name in ("workload", "region", "chip", "purchase")
     }
@@ -274,6 +304,12 @@ def bills(result: FleetResult) -> dict[str, list[tuple[str, float]]]:
         keys = ("(reserved)", reservation.region, reservation.chip, "reserved")
         for name, key in zip(parts, keys, strict=True):
             parts[name][key] += reservation.usd
+    for rental in result.rentals:
+        if rental.chips > rental.chips_used:
+            machine = rental.machine
+            keys = (IDLE, machine.region, machine.chip, machine.purchase)
+            for name, key in zip(parts, keys, strict=True):
+                parts[name][key] += rental.usd_idle
     usd_of_changes = _usd_of_changes(result)
     if usd_of_changes:
         for amounts in parts.values():

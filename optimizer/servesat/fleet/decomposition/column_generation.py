@@ -4,7 +4,8 @@ Workloads and periods are coupled only by quotas and reservations. At given dual
 into blocks, each with a pricing problem that is solved exactly (`pricing.py`); the total cost of their covers gives a
 Lagrangian bound on the bill. The master problem, a linear program, mixes the covers generated so far within the quotas
 (`master.py`), and its duals lead to the next prices. Finally a rounding heuristic selects integer replicas among the
-covers (`rounding.py`).
+covers (`rounding.py`). Where whole instances are rented, prices and bound are those of the shares that replicas take of
+them, below any bill; only the rounding counts the instances.
 """
 
 import time
@@ -28,7 +29,7 @@ from servesat.fleet.instance import FleetInstance, RegionChip
 def decomposes(instance: FleetInstance, options: ColumnGenerationOptions = DEFAULT_OPTIONS) -> bool:
     """Whether a fleet is large, and its workloads are coupled by quotas and reservations only."""
     limited = instance.budget_usd is not None or instance.pods or instance.limits_configurations
-    coupled = limited or instance.previous_plan is not None or instance.usd_per_change
+    coupled = limited or instance.previous_plan is not None or instance.usd_per_change or instance.reserves_instances
     has_demand = any(any(workload.demand) for workload in instance.workloads)
     return _is_large(instance, options) and not coupled and has_demand and not instance.unservable()
 

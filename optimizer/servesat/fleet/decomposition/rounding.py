@@ -10,12 +10,15 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.arrays import Floats
 from servesat.core.result import Status
+from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
 from servesat.fleet.decomposition.options import RoundingOptions
 from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.formulation.solvers import solve_model
 from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption
+from servesat.fleet.machines import Machine, fewest_instances
 
 
 def rounded_plan(
@@ -74,13 +77,19 @@ class _PeriodPlan:
         self.random = np.random.default_rng(period)
 
     def usd(self) -> float:
-        """The cost of the replicas, without reserved ones [$]."""
-        hours = self.instance.hours[0]
-        return sum(
-            option.usd_per_hour * hours * count
+        """The cost of the replicas and the instances that hold them, without reserved ones [$]."""
+        by_chip = sum(
+            option.usd_per_hour * count
             for option, count in self._replicas_of(self.names)
-            if option.purchase != "reserved"
+            if option.purchase != "reserved" and option.machine is None
         )
+        whole = sum(machine.usd_per_hour * count for machine, count in self._instances().items())
+        return (by_chip + whole) * self.instance.hours[0]
+
+    def _instances(self) -> dict[Machine, int]:
+        """The instances of each machine that hold the replicas."""
+        rented = instances_of(self.instance, self.replicas[:, None].tolist())
+        return {machine: count for machine, (count,) in rented.items()}
 
     def exceeds_mixture(self) -> bool:
         """Whether the period costs notably more than in the mixture."""
@@ -93,14 +102,25 @@ class _PeriodPlan:
         selected = [model.add_binary_variable() for _ in candidates]
         by_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
         used: dict[tuple[RegionChip, bool], list[mathopt.LinearTerm]] = defaultdict(list)
-        costs = []
+        pieces: dict[Machine, dict[int, list[mathopt.LinearTypes]]] = defaultdict(lambda: defaultdict(list))
+        costs: list[mathopt.LinearTypes] = []
+        hours = self.instance.hours[0]
         for cover, variable in zip(candidates, selected, strict=True):
             by_block[cover.block].append(variable)
-            usd, *chips = cover.usage(self.all_periods)
-            costs.append(usd * variable)
-            for is_reserved, counts in zip((False, True), chips, strict=True):
-                for region_chip, count in counts.items():
-                    used[region_chip, is_reserved].append(count * variable)
+            for position, count in cover.replicas:
+                option = self.instance.options[position]
+                is_reserved = option.purchase == "reserved"
+                if option.machine is None:
+                    used[option.region_chip, is_reserved].append(option.chips * count * variable)
+                    costs += [] if is_reserved else [option.usd_per_hour * hours * count * variable]
+                    continue
+                for size, number in option.pieces:
+                    pieces[option.machine][size].append(number * count * variable)
+        for machine, by_size in pieces.items():
+            instances = model.add_integer_variable(lb=0)
+            hold_pieces(model, machine.chips, by_size, instances)
+            costs.append(machine.usd_per_hour * hours * instances)
+            used[(machine.region, machine.chip), False].append(machine.chips * instances)
         for variables in by_block.values():
             model.add_linear_constraint(mathopt.fast_sum(variables) == 1)
         max_price = max(option.usd_per_chip_hour for option in self.instance.options)
@@ -117,8 +137,8 @@ class _PeriodPlan:
             return False
         for cover, value in zip(candidates, result.variable_values(selected), strict=True):
             if value > 0.5:
-                for option, count in cover.replicas:
-                    self.replicas[option] += count
+                for position, count in cover.replicas:
+                    self.replicas[position] += count
         return True
 
     def reserved_chips_used(self, region_chip: RegionChip) -> int:
@@ -169,16 +189,28 @@ class _PeriodPlan:
         return [(option, count) for option, count in used if option.workload in names]
 
     def _chips_used(self, names: Collection[str]) -> dict[tuple[RegionChip, bool], int]:
-        """Chips that some workloads use, by region and type and by whether they are reserved."""
+        """Chips that some workloads pay for by the chip, by region and type and by whether they are reserved."""
         used: dict[tuple[RegionChip, bool], int] = defaultdict(int)
         for option, count in self._replicas_of(names):
-            used[option.region_chip, option.purchase == "reserved"] += option.chips * count
+            if option.machine is None:
+                used[option.region_chip, option.purchase == "reserved"] += option.chips * count
+        return used
+
+    def _pieces_used(self, names: Collection[str]) -> dict[Machine, dict[int, int]]:
+        """What some workloads take of the instances of each machine."""
+        used: dict[Machine, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for option, count in self._replicas_of(names):
+            if option.machine is not None:
+                for size, number in option.pieces:
+                    used[option.machine][size] += number * count
         return used
 
     def _overused(self) -> set[RegionChip]:
         """The regions and types of which more chips are used than are available."""
-        overused = set()
-        for (region_chip, is_reserved), chips in self._chips_used(self.names).items():
+        overused, used = set(), self._chips_used(self.names)
+        for machine, count in self._instances().items():
+            used[(machine.region, machine.chip), False] += machine.chips * count
+        for (region_chip, is_reserved), chips in used.items():
             available = self._available(region_chip, is_reserved)
             if available is not None and chips > available:
                 overused.add(region_chip)
@@ -189,8 +221,9 @@ class _PeriodPlan:
 
         With `may_reserve_more` they may reserve more chips, which are paid for in every period.
         """
-        fixed = self._chips_used([name for name in self.names if name not in names])
-        model = self._model_of(names, fixed, may_reserve_more=may_reserve_more)
+        others = [name for name in self.names if name not in names]
+        fixed = self._chips_used(others)
+        model = self._model_of(names, fixed, self._pieces_used(others), may_reserve_more=may_reserve_more)
         bill = model.usd(reserved_hours=sum(self.all_periods.hours))
         solution = model.solve(bill, time_limit_s, relative_gap=gap)
         if not solution.replicas:
@@ -207,9 +240,14 @@ class _PeriodPlan:
         return True
 
     def _model_of(
-        self, names: set[str], fixed: Mapping[tuple[RegionChip, bool], int], *, may_reserve_more: bool
+        self,
+        names: set[str],
+        fixed: Mapping[tuple[RegionChip, bool], int],
+        pieces: Mapping[Machine, dict[int, int]],
+        *,
+        may_reserve_more: bool,
     ) -> FleetModel:
-        """The compact model of some workloads, given the chips that the others use."""
+        """The compact model of some workloads, given the chips and the pieces of instances that the others use."""
         instance = self.instance.with_options(lambda option: option.workload in names)
         workloads = tuple(workload for workload in self.instance.workloads if workload.name in names)
         left = {region_chip: chips - fixed[region_chip, True] for region_chip, chips in self.reserved.items()}
@@ -218,8 +256,13 @@ class _PeriodPlan:
         for region_chip in self.instance.quotas:
             unusable = 0 if region_chip in can_reserve else left.get(region_chip, 0)
             occupied_chips[region_chip] = (fixed[region_chip, False] + fixed[region_chip, True] + unusable,)
+        for machine, taken in pieces.items():
+            place = (machine.region, machine.chip)
+            if machine not in instance.machines and place in occupied_chips:
+                whole = machine.chips * fewest_instances(machine.chips, taken)
+                occupied_chips[place] = (occupied_chips[place][0] + whole,)
         return FleetModel(
-            replace(instance, workloads=workloads, occupied_chips=occupied_chips),
+            replace(instance, workloads=workloads, occupied_chips=occupied_chips, occupied_pieces=dict(pieces)),
             reserved={region_chip: left.get(region_chip, 0) for region_chip in can_reserve},
             may_reserve_more=may_reserve_more,
         )

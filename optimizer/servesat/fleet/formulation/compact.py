@@ -15,11 +15,13 @@ from ortools.math_opt.python import mathopt
 
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
+from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.pod_cuts import PodConstraints
 from servesat.fleet.formulation.solvers import solve_model
 from servesat.fleet.formulation.workload_rows import WorkloadRows
 from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.machines import Machine
 from servesat.fleet.previous_plan import PreviousPlan, ReplicaKey
 
 MAX_COEFFICIENT = 1e9
@@ -89,6 +91,12 @@ class FleetModel:
         for region_chip, chips in reserved.items():
             self.reserved[region_chip].lower_bound = chips
             self.reserved[region_chip].upper_bound = inf if may_reserve_more else chips
+        self.instances = {
+            machine: [add(lb=0)] * len(self.instance.hours)
+            if machine.purchase == "reserved"
+            else [add(lb=0) for _ in self.instance.hours]
+            for machine in self.instance.machines
+        }
         self.unserved = {
             workload.name: [add(lb=0, ub=demand) for demand in workload.demand]
             for workload in (self.instance.workloads if may_fall_short else ())
@@ -98,7 +106,7 @@ class FleetModel:
         return limit not in self.relaxed
 
     def usd(self, reserved_hours: float | None = None) -> Objective:
-        """The bill over all periods: replicas by the hour, reserved chips for all hours, and the cost of changes.
+        """The bill over all periods: replicas and instances by the hour, what is reserved for all hours, and changes.
 
         Reserved chips are paid for `reserved_hours`, those of all periods by default. The unit is the smallest
         coefficient, as solvers drop coefficients below 1e-9, however small the bill is.
@@ -108,9 +116,13 @@ class FleetModel:
         terms = [
             (option.usd_per_hour * hours, count)
             for option, counts in zip(instance.options, self.replicas, strict=True)
-            if option.purchase != "reserved"
+            if option.purchase != "reserved" and option.machine is None
             for hours, count in zip(instance.hours, counts, strict=True)
         ]
+        for machine, counts in self.instances.items():
+            by_period = zip(instance.hours, counts, strict=True)
+            paid = [(reserved_hours, counts[0])] if machine.purchase == "reserved" else by_period
+            terms += [(machine.usd_per_hour * hours, count) for hours, count in paid]
         terms += [
             (instance.reserved_prices[region_chip] * reserved_hours, chips)
             for region_chip, chips in self.reserved.items()
@@ -173,24 +185,45 @@ class FleetModel:
             for region_chip, reserved in self.reserved.items():
                 used = self._chips_used(region_chip, period, reserved=True)
                 self.model.add_linear_constraint(used <= reserved)
+        for machine, options in self.instance.machines.items():
+            for period, instances in enumerate(self.instances[machine]):
+                self._add_instance_rows(machine, options, period, instances)
         for region_chip in self.instance.quotas:
             if self._enforces(Limit("quota", region_chip)):
                 self.add_quota_rows(region_chip, 0)
+
+    def _add_instance_rows(self, machine: Machine, options: list[int], period: int, count: mathopt.Variable) -> None:
+        """The instances of a machine hold the slices of its replicas, and those of other workloads."""
+        occupied = self.instance.occupied_pieces.get(machine, {})
+        pieces: dict[int, list[mathopt.LinearTypes]] = defaultdict(list)
+        for o in options:
+            for size, number in self.instance.options[o].pieces:
+                pieces[size].append(number * self.replicas[o][period])
+        for size, number in occupied.items():
+            pieces[size].append(number)
+        hold_pieces(self.model, machine.chips, pieces, count)
 
     def add_quota_rows(self, region_chip: RegionChip, extra: mathopt.Variable | int) -> None:
         """Limit the chips of a region and type to the quota and some extra chips, in every period."""
         for period in range(len(self.instance.hours)):
             rented = self._chips_used(region_chip, period, reserved=False)
-            taken = rented + self.reserved.get(region_chip, 0)
+            bought = mathopt.fast_sum(
+                machine.chips * counts[period]
+                for machine, counts in self.instances.items()
+                if (machine.region, machine.chip) == region_chip
+            )
+            taken = rented + bought + self.reserved.get(region_chip, 0)
             occupied = self.instance.occupied_chips
             others = occupied[region_chip][period] if region_chip in occupied else 0
             self.model.add_linear_constraint(taken - extra <= self.instance.quotas[region_chip] - others)
 
     def _chips_used(self, region_chip: RegionChip, period: int, *, reserved: bool) -> mathopt.LinearSum:
-        """Chips that replicas use in a period, of the reserved chips or of the others."""
+        """Chips that replicas pay for by the chip in a period, of the reserved chips or of the others."""
         options = self.instance.options
         return mathopt.fast_sum(
-            options[o].chips * self.replicas[o][period] for o in self.options_at[region_chip, reserved]
+            options[o].chips * self.replicas[o][period]
+            for o in self.options_at[region_chip, reserved]
+            if options[o].machine is None
         )
 
     def solve(self, objective: Objective, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:

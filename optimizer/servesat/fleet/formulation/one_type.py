@@ -39,7 +39,7 @@ class _Column:
 def is_choice_of_columns(instance: FleetInstance) -> bool:
     """Whether each workload is to use one type of chip in one region, at one price, and nothing else joins them."""
     one_period = len(instance.hours) == 1 and instance.previous_plan is None and instance.budget_usd is None
-    plain = not (instance.pods or instance.occupied_chips or instance.usd_per_change)
+    plain = not (instance.pods or instance.occupied_chips or instance.usd_per_change or instance.machines)
     return one_period and plain and all(_is_plain(instance, number) for number in range(len(instance.workloads)))
 
 
