@@ -100,6 +100,29 @@ class LimitValue:
     then_binding: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ApiOffer:
+    """What a provider charges for a request of the workload to the model [$]."""
+
+    provider: str
+    listed_as: str
+    usd_per_request: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiComparison:
+    """What API providers charge for the model, the cheapest first, as published on the date `checked`.
+
+    `usd_per_hour` is what the cheapest charges for the load of the plan. `break_even_requests_per_s` is the least load
+    at which some plan of one pool costs no more than it; None where none does at any load.
+    """
+
+    checked: str | None
+    offers: tuple[ApiOffer, ...]
+    usd_per_hour: float
+    break_even_requests_per_s: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """The answer to a deployment: a plan with its proof, or the requirements in conflict.
@@ -111,7 +134,7 @@ class Result:
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
     `answer` fills in the rest: the `relaxations` of a spec with constraints; `slices` summarises every slice of the
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
-    `limit_values` and `alternatives` explain the result.
+    `limit_values`, `alternatives` and the prices of an `api` explain the result.
     """
 
     status: Status
@@ -126,6 +149,7 @@ class Result:
     limit_values: tuple[LimitValue, ...] = ()
     alternatives: tuple[Plan, ...] = ()
     max_batch_binds: bool = False
+    api: ApiComparison | None = None
     solve_s: float
 
     @property

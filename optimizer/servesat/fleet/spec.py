@@ -16,6 +16,7 @@ from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.fleet.spec_sources import read_demand, read_deployment
+from servesat.spec.notes import stale_prices
 from servesat.spec.offers import Buy, Offer
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Slo, Tokens
@@ -251,8 +252,9 @@ class FleetSpec(Strict):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What planning goes on without, in words: ways to buy that have no price."""
-        notes = []
+        """What planning goes on without, in words: ways to buy that have no price, and prices that are old."""
+        books = {region.price_book.id: region.price_book for region in self.regions.values()}
+        notes = [note for book in books.values() for note in stale_prices(book)]
         for name, region in self.regions.items():
             chips = sorted(region.chips())
             for purchase in region.purchases:

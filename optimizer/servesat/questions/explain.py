@@ -10,6 +10,7 @@ from servesat.core.result import Result, Status
 from servesat.deployment.binding import relaxations
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
+from servesat.questions.api_prices import beside_apis
 from servesat.questions.corrections import corrections
 from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.k_best import Distinct, alternatives
@@ -40,7 +41,8 @@ def answer(
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))
     if result.plan is not None:
         slices = slice_summaries(spec, result.plan, settings)
-        result = replace(result, slices=slices, max_batch_binds=max_batch_binds(spec, result.plan))
+        binds, api = max_batch_binds(spec, result.plan), beside_apis(spec, result.plan)
+        result = replace(result, slices=slices, max_batch_binds=binds, api=api)
     if limits:
         result = replace(result, limit_values=limit_values(spec, result, settings))
     if top > 1:

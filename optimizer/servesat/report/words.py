@@ -6,7 +6,7 @@ from math import ceil, floor, log10
 from servesat.candidates.requirements import RULES, Requirement, rules_of
 from servesat.core.plan import Bill, Plan
 from servesat.core.quantities import dollars, gigabytes, number
-from servesat.core.result import Change, LimitValue, Margin, Relaxation, SliceSummary
+from servesat.core.result import ApiComparison, Change, LimitValue, Margin, Relaxation, SliceSummary
 from servesat.questions.one_pool import LeftOut
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
@@ -67,7 +67,20 @@ def price(bill: Bill) -> str:
         instances = f"{full} and " if full else ""
         text += f": {instances}{part} of its {bill.instance_chips} chips; it is sold whole for "
         text += f"{dollars(bill.usd_per_instance_hour or 0.0)} an hour, and the rest must find work, too"
+    text += f", price of {bill.as_of}" if bill.as_of else ""
     return text + (f" ({bill.note})" if bill.note else "")
+
+
+def beside_api(api: ApiComparison) -> str:
+    """What the cheapest API charges for the same load, and from which load on serving yourself costs less."""
+    cheapest, count = api.offers[0], len(api.offers)
+    of = f"the cheapest of {count} providers" if count > 1 else "the only provider listed"
+    text = f"{dollars(cheapest.usd_per_request)} a request at {cheapest.provider}, {of} on {api.checked}"
+    text += f": {dollars(api.usd_per_hour)} an hour for this load; "
+    load = api.break_even_requests_per_s
+    return text + (
+        "no plan costs less at any load" if load is None else f"a plan first pays at {number(load)} requests/s"
+    )
 
 
 def pool(plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """Notes on parts of a spec, or of a change to it, that have no effect."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import chip_ids
@@ -8,6 +9,9 @@ from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
 from servesat.core.validation import nearest
 from servesat.spec.expressions import Expression, counts_slices
+
+MAX_PRICE_AGE_DAYS = 90
+"""Days from which on a price book is said to be old."""
 
 NOT_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
 """Fields of a model that do not affect its number of parameters."""
@@ -35,6 +39,17 @@ def uncounted_slices(expressions: Sequence[Expression], *, pools_without_demand:
             "constraints count slices that no demand sizes: disaggregated plans are compared where the pools match in "
             "pace, up to 16 slices of the smaller one; workload.requests_per_s sizes them exactly"
         )
+
+
+def stale_prices(price_book: PriceBook, today: date | None = None) -> Iterator[str]:
+    """Say that a price book was last compared with its sources more than MAX_PRICE_AGE_DAYS ago."""
+    if price_book.checked is not None:
+        age = ((today or date.today()) - price_book.checked).days
+        if age > MAX_PRICE_AGE_DAYS:
+            yield (
+                f"the prices of {price_book.id} were last checked on {price_book.checked}, {age} days ago; "
+                "import newer ones, or give `price`"
+            )
 
 
 def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterator[str]:

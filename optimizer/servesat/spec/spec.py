@@ -22,6 +22,7 @@ from servesat.spec.expression_parser import MAX_LENGTH, parse
 from servesat.spec.expressions import Expression, ExpressionError
 from servesat.spec.notes import (
     stale_nominal_parameters,
+    stale_prices,
     uncounted_slices,
     unknown_priced_chips,
     unusable_chips,
@@ -368,6 +369,7 @@ class Spec(Strict):
             *unusable_chips(chips, search.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
             *self._market.unpriced(search.chips or ()),
             *unknown_priced_chips(self.price_book, chips),
+            *stale_prices(self.price_book),
             *uncounted_slices(
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,

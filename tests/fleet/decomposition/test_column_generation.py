@@ -60,6 +60,22 @@ def test_without_quotas_each_cover_stands_alone_and_the_plan_is_the_best(raw: di
     assert found.bound == pytest.approx(best[0], abs=2e-6)  # all capacities are whole cells
 
 
+def test_covers_of_several_sizes_pay_shares_of_instances() -> None:
+    """Two chips at $1 by the chip, beside the same in instances of 4: the bound is below $2, not $4."""
+    need = {
+        "name": "a", "demand": [2.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0,
+        "shares": [(0.5, 0.5)],
+    }  # fmt: skip
+    option = {
+        "workload": "a", "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0, "chips": 1,
+        "usd": 1.0, "rates": (1.0, 1.0),
+    }  # fmt: skip
+    whole = {**option, "machine": (4, 4.0)}
+    raw = {"hours": [1.0], "needs": [need], "options": [whole, option], "quotas": {}, "budget": None}
+    found = plan_by_decomposition(instance_of(raw), perf_counter() + 20)
+    assert (found.objective, found.bound) == (pytest.approx(2.0), pytest.approx(2.0))
+
+
 @pytest.mark.slow
 def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed() -> None:
     need = {"name": "a", "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}

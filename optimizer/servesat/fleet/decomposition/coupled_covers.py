@@ -83,6 +83,7 @@ class CoupledCover:
                 self.options[o],
                 purchase="spot" if self.options[o].purchase == "spot" else "on_demand",
                 usd_per_chip_hour=float(price[o]) / self.options[o].chips,
+                machine=None,  # its share of the instances is in the price
             )
             for o in included
         ]

@@ -1,0 +1,29 @@
+"""Notes on parts of a spec that have no effect, and on what is old."""
+
+from datetime import date
+
+from servesat import Spec
+from servesat.catalogue.load import load_price_book
+from servesat.fleet.spec import FleetSpec
+from servesat.spec.notes import stale_prices
+from tests.fleet.fleets import fleet
+
+CHAT = {"model": "llama-3-8b", "workload": {"context_tokens": 1000}}
+
+
+def test_prices_are_old_from_the_91st_day_on() -> None:
+    book = load_price_book("list-2026-11")
+    assert book.checked == date(2026, 11, 25)
+    assert list(stale_prices(book, date(2027, 2, 23))) == []
+    (note,) = stale_prices(book, date(2027, 2, 24))
+    assert note.startswith("the prices of list-2026-11 were last checked on 2026-11-25, 91 days ago")
+
+
+def test_every_answer_says_that_its_prices_are_old() -> None:
+    old = {"name": "mine", "checked": date(2025, 1, 1), "chips": {"tpu-v5e": {"usd_per_chip_hour": 1, "source": "me"}}}
+    (note,) = Spec.load({**CHAT, "price_book": old}).notes
+    assert "the prices of mine were last checked on 2025-01-01" in note
+    undated = {**old, "checked": None}
+    assert Spec.load({**CHAT, "price_book": undated}).notes == ()
+    notes = FleetSpec.load(fleet(regions={"east": {"price_book": old}, "west": {"price_book": old}})).notes
+    assert sum("the prices of mine" in note for note in notes) == 1
