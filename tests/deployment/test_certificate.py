@@ -57,7 +57,7 @@ WHOLE = Spec.load(
     {
         "model": "llama-3-70b",
         "workload": {"prompt_tokens": 8192, "output_tokens": 512, "requests_per_s": 20},
-        "search": {"chips": ["tpu-v5e", "h100-sxm"], "modes": ["disaggregated"]},
+        "search": {"chips": ["h100-sxm", "h200"], "modes": ["disaggregated"]},
         "ici": "pay",
     }
 )

@@ -64,6 +64,7 @@ class Chip(Sourced):
         default=None, description="Memory that a chip's driver or compiler reports [bytes]; absent: not known."
     )
     hbm_bytes_per_s: Rate = Field(description="W_hbm, memory bandwidth of a chip [bytes/s].")
+    power_w: Rate | None = Field(default=None, description="Rated power of a chip [W]; absent: not known.")
     flop_per_s: Peaks = Field(description="C, dense peak of a chip by compute dtype [FLOP/s].")
     axes: tuple[Axis, ...] = Field(min_length=1, max_length=6, description="The axes of a slice, fastest first.")
     topologies: tuple[Topology, ...] = Field(

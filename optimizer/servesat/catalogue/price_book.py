@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.validation import Count, Rate, Strict, Usd, nearest
 
-Purchase = Literal["on_demand", "spot", "reserved"]
+Purchase = Literal["on_demand", "spot", "reserved", "owned"]
 
 UsdByRegion = Usd | Annotated[dict[Text, Usd], Field(min_length=1)]
 """A price that is the same in every region, or one a region."""

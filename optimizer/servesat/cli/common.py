@@ -42,7 +42,8 @@ BuyHow = Annotated[
 ]
 Region = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this region only: us-central1.")]
 Purchase = Annotated[
-    Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="How chips are bought; default: on_demand.")
+    Literal["on_demand", "spot", "reserved", "owned"] | None,
+    typer.Option(help="How chips are bought; default: on_demand."),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")

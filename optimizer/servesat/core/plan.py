@@ -171,7 +171,8 @@ class Cost:
     """The cost of all slices, prefill included, and the bill of each pool.
 
     Of the chips that are paid for, `chips_used` are in slices; `usd_per_hour_of_chips_used` is their share of the cost.
-    A month has 730 hours, a year 8,760.
+    A month has 730 hours, a year 8,760. `power_kw` is the rated power of the chips that are paid for, times the spec's
+    `power.pue`; None where that of a chip is not known.
     """
 
     usd_per_chip_hour: float
@@ -181,6 +182,8 @@ class Cost:
     usd_per_million_output_tokens: float
     usd_per_hour_of_chips_used: float
     chips_used: int
+    power_kw: float | None = None
+    kwh_per_million_output_tokens: float | None = None
     bills: tuple[Bill, ...] = ()
 
 

@@ -107,6 +107,9 @@ def _add_costs(table: Table, plan: Plan) -> None:
     a_chip = f" at {dollars(plan.usd_per_chip_hour)} a chip" if plan.prefill is None else f", {chips(plan.chips)}"
     by_time = f"{whole_dollars(plan.usd_per_month)} a month, {whole_dollars(plan.usd_per_year)} a year"
     table.add_row("bill", f"{dollars(plan.usd_per_hour)} an hour{a_chip}, {by_time}{share}")
+    if plan.power_kw is not None and plan.kwh_per_million_output_tokens is not None:
+        energy = f"{number(plan.kwh_per_million_output_tokens)} kWh per million output tokens"
+        table.add_row("energy", f"{energy}, {number(plan.power_kw)} kW as the chips are rated")
     lines = (price(bill) for bill in plan.bills if bill.cloud is not None or bill.instance is not None)
     for line in dict.fromkeys(lines):
         table.add_row("price", line)

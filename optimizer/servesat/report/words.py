@@ -54,7 +54,8 @@ def mode(plan: Plan) -> str:
 def price(bill: Bill) -> str:
     """Where a price comes from, and the instances, or the part of one, that it pays for."""
     where = " ".join(part for part in (bill.cloud, bill.region) if part) or "any cloud"
-    text = f"{bill.chip}, {where}, {bill.purchase.replace('_', ' ') if bill.purchase else ''}"
+    bought = bill.purchase.replace("_", " ") if bill.purchase else ""
+    text = f"{bill.chip}, {bought}" if bought == "owned" else f"{bill.chip}, {where}, {bought}"
     text += f" ({bill.term})" if bill.term else ""
     if bill.instance is not None:
         text += f", {bill.instance}"

@@ -20,6 +20,7 @@ from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplica
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.expression_parser import MAX_LENGTH, parse
 from servesat.spec.expressions import Expression, ExpressionError
+from servesat.spec.market import Market, Owned, Power
 from servesat.spec.notes import (
     stale_nominal_parameters,
     stale_prices,
@@ -27,7 +28,7 @@ from servesat.spec.notes import (
     unknown_priced_chips,
     unusable_chips,
 )
-from servesat.spec.offers import Buy, Market, Offer
+from servesat.spec.offers import Buy, Offer
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
 from servesat.spec.search_space import LIST, Search, as_list, chips_at, without_duplicates
@@ -41,7 +42,7 @@ NEAR_LOSSLESS = ("bf16", "int8")
 WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """Modes that also serve prompts: the default for a workload with prompts."""
 
-KEYED_BY_CHIP = ("price", "chip")
+KEYED_BY_CHIP = ("price", "chip", "owned")
 """Keys of a spec that map chip ids to values, for chips that are searched and others."""
 
 MAX_CONSTRAINTS = 24
@@ -98,11 +99,13 @@ class Spec(Strict):
     )
     cloud: Places = Field(default=(), description="Clouds to rent at; absent: any.")
     region: Places = Field(default=(), description="Regions to rent in; absent: any.")
-    purchase: Annotated[tuple[Purchase, ...], Field(min_length=1, max_length=3), *LIST] = ("on_demand",)
+    purchase: Annotated[tuple[Purchase, ...], Field(min_length=1, max_length=4), *LIST] = ("on_demand",)
     buy: Buy = Field(
         default="share", description="Whether a plan pays for its share of an instance, or for whole instances."
     )
     price: dict[str, Usd] = {}
+    owned: dict[str, Owned] = Field(default={}, description="Machines that are owned, by chip; purchase: owned.")
+    power: Power = Field(default=Power(), description="What electricity costs; rented machines include it.")
     constraints: Constraints = Field(
         default=(), description="Further conditions on a plan, as in `batch % 8 == 0`; docs/constraints.md has them."
     )
@@ -197,6 +200,8 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
         self._market.check_narrowed()
+        if self.owned and "owned" not in self.purchase:
+            raise ValueError("owned: these machines are not searched, as purchase lists no `owned`")
         known = [*(chip.id for chip in self.chips), *(chip.id for chip in self.search.chips or ())]
         known = list(dict.fromkeys(known))
         for key in KEYED_BY_CHIP:
@@ -356,6 +361,8 @@ class Spec(Strict):
             regions=self.region,
             clouds=self.cloud,
             prices=self.price,
+            owned=self.owned,
+            power=self.power,
             varied=self._varied,
             chip_fields=self.chip,
             where=self._origin[0],

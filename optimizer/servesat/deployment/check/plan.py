@@ -9,6 +9,7 @@ from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.core.errors import SolverError
 from servesat.core.plan import (
     Assignment,
+    Bill,
     Cost,
     MemoryUse,
     Mode,
@@ -52,6 +53,7 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * batch / tpot_s)
     bills = bills_of(spec, assignment)
     chips, usd_per_hour = sum(bill.chips for bill in bills), sum(map(usd_per_hour_of, bills))
+    power_kw = _power_kw(spec, bills)
     kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
     parts = (
         Parallelism(
@@ -78,6 +80,8 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
             usd_per_million_output_tokens=usd_per_hour / (3600 * sold_per_s) * 1e6,
             usd_per_hour_of_chips_used=sum(bill.chips_used * bill.usd_per_chip_hour for bill in bills),
             chips_used=sum(bill.chips_used for bill in bills),
+            power_kw=power_kw,
+            kwh_per_million_output_tokens=None if power_kw is None else power_kw / (3600 * sold_per_s) * 1e6,
             bills=bills,
         ),
         _request_figures(spec, assignment, prompt, tpot_s, _Flow(tokens_per_s, sold_per_s, usd_per_hour)),
@@ -176,6 +180,18 @@ def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s:
         usd_per_million_input_tokens=usd_per_request * 1e6 / prompt_tokens,
         usd_per_million_tokens=usd_per_request * 1e6 / (prompt_tokens + output_tokens),
     )
+
+
+def _power_kw(spec: Spec, bills: tuple[Bill, ...]) -> float | None:
+    """The rated power of all chips that are paid for, with what a data centre adds [kW]; None where one is unknown."""
+    rated = {chip.id: chip.power_w for chip in spec.chips}
+    total_w = 0.0
+    for bill in bills:
+        of_chip = rated[bill.chip]
+        if of_chip is None:
+            return None
+        total_w += bill.chips * of_chip
+    return total_w * spec.power.pue / 1000
 
 
 def _networks(spec: Spec, assignment: Assignment) -> list[float]:

@@ -1,0 +1,123 @@
+"""The market of a spec: which offers it is narrowed to, what is owned, and the books that ship."""
+
+from typing import Any
+
+import pytest
+
+from servesat import Spec, SpecError, solve
+from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
+from tests.helpers import toy_chip, toy_spec
+
+CHAT = {"model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}
+
+
+def test_a_spec_narrows_the_offers_of_every_cloud() -> None:
+    everywhere = Spec.load({**CHAT, "price_book": "all", "search": {"chips": ["h100-sxm"]}})
+    clouds = {each.place[0] for each in everywhere.offers}
+    assert {"aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod"} <= clouds
+    assert {each.place[2] for each in everywhere.offers} == {"on_demand"}
+    prices = [each.usd_per_chip_hour for each in everywhere.offers]
+    assert prices == sorted(prices)
+    narrowed = everywhere.changed({"cloud": ["aws", "azure"], "region": "us-east-1", "purchase": ["on_demand", "spot"]})
+    assert {each.place[:2] for each in narrowed.offers} == {("aws", "us-east-1")}
+    assert {each.place[2] for each in narrowed.offers} == {"on_demand", "spot"}
+    assert {each.place[0] for each in everywhere.changed({"cloud": "oci"}).offers} == {"oci"}
+
+
+def test_books_are_searched_together() -> None:
+    two = Spec.load({**CHAT, "price_book": ["aws-2026-11", "oci-2026-11"], "search": {"chips": ["h100-sxm"]}})
+    assert two.price_book.id == "aws-2026-11 + oci-2026-11"
+    assert {each.place[0] for each in two.offers} == {"aws", "oci"}
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"cloud": "asw"}, "cloud = 'asw': no price in all names it; did you mean 'aws'"),
+        ({"region": ["us-east-1", "mars"]}, "region = 'mars': no price in all names it"),
+        ({"price_book": ["aws-2026-11", "aws-2026-11"]}, "'aws-2026-11' is listed twice"),
+        ({"price_book": ["aws-2026-11", "x"]}, "price_book.1 = 'x': no price book 'x' in the catalogue"),
+        ({"buy": "half"}, "buy = 'half': expected one of 'share' or 'instances'"),
+        ({"purchase": []}, "purchase = []: expected at least 1 entry"),
+        ({"cloud": "azure", "search": {"chips": ["tpu-v5e"]}}, "tpu-v5e has no price in all as on_demand at azure"),
+    ],
+)
+def test_a_place_that_sells_nothing_is_an_error(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(SpecError, match=fault.replace("[", r"\[").replace("]", r"\]")):
+        Spec.load({**CHAT, "price_book": "all", **given}).offers  # noqa: B018
+
+
+def test_a_varied_price_moves_every_offer_of_its_chip() -> None:
+    spec = Spec.load({**CHAT, "price_book": "aws-2026-11", "search": {"chips": ["h100-sxm"]}})
+    before = {each.place: each.usd_per_chip_hour for each in spec.offers}
+    lowest = spec.offers[0].usd_per_chip_hour
+    after = spec.changed({"price.h100-sxm": lowest / 2}).changed({"price.h100-sxm": 2 * lowest})
+    assert {each.place: each.usd_per_chip_hour for each in after.offers} == pytest.approx(
+        {place: 2 * usd for place, usd in before.items()}
+    )
+    assert all(
+        each.price is not None and each.price.usd_per_instance_hour is not None
+        and each.price.usd_per_instance_hour == pytest.approx(each.usd_per_chip_hour * (each.price.instance_chips or 0))
+        for each in after.offers
+    )  # fmt: skip
+
+
+BOOKS_OF_OFFERS = [book for book in price_book_ids() if load_price_book(book).offers]
+
+
+@pytest.mark.parametrize("book", BOOKS_OF_OFFERS)
+def test_a_book_of_offers_is_sourced_dated_and_plausible(book: str) -> None:
+    prices = load_price_book(book).prices
+    assert set(prices) <= set(chip_ids())
+    on_demand = {
+        (chip, price.region, price.instance): price.usd_per_chip_hour
+        for chip, of_chip in prices.items() for price in of_chip if price.purchase == "on_demand"
+    }  # fmt: skip
+    for chip, of_chip in prices.items():
+        places = [price.place for price in of_chip]
+        assert len(places) == len(set(places))
+        for price in of_chip:
+            assert price.source
+            assert price.cloud
+            assert (price.term is None) or price.purchase == "reserved"
+            assert 0.05 <= price.usd_per_chip_hour <= 60
+            full = on_demand.get((chip, price.region, price.instance), price.usd_per_chip_hour)
+            assert price.usd_per_chip_hour <= full * 1.0001
+
+
+def test_an_owned_machine_costs_its_price_over_its_years_and_its_power() -> None:
+    """$350,400 over 4 years are $10 an hour; 8 chips of 500 W at a PUE of 1.25 and $0.10 a kWh $0.50."""
+    chip = {**toy_chip(power_w=500.0), "usd_per_chip_hour": None}
+    spec = toy_spec(
+        chip, purchase="owned", owned={"toy": {"usd": 350_400, "years": 4}}, buy="instances",
+        power={"usd_per_kwh": 0.1, "pue": 1.25}, workload={"prompt_tokens": 1000, "output_tokens": 100},
+    )  # fmt: skip
+    plan = solve(spec).plan
+    assert plan is not None
+    assert (plan.usd_per_hour, plan.chips, plan.slices, plan.purchase) == (pytest.approx(10.5), 8, 8, "owned")
+    assert plan.power_kw == pytest.approx(5.0)
+    sold = plan.tokens_per_s * 3600
+    assert plan.kwh_per_million_output_tokens == pytest.approx(5.0 / sold * 1e6)
+
+
+def test_the_power_of_an_unknown_chip_is_left_out_or_asked_for() -> None:
+    chip = {**toy_chip(), "usd_per_chip_hour": None}
+    owned = {"purchase": "owned", "owned": {"toy": {"usd": 1000, "years": 1, "chips": 1}}}
+    plan = solve(toy_spec(chip, **owned)).plan
+    assert plan is not None
+    assert plan.power_kw is None
+    with pytest.raises(SpecError, match=r"the power of toy is not known; give chip.toy.power_w"):
+        toy_spec(chip, **owned, power={"usd_per_kwh": 0.1})
+
+
+def test_owned_machines_compete_with_rented_ones() -> None:
+    own = {"owned": {"h100-sxm": {"usd": 250_000, "years": 4}}, "power": {"usd_per_kwh": 0.12, "pue": 1.3}}
+    both = {**CHAT, **own, "price_book": "all", "purchase": ["owned", "on_demand"], "buy": "instances"}
+    spec = Spec.load({**both, "search": {"chips": ["h100-sxm"]}})
+    usd = 250_000 / (4 * 8760) + 8 * 0.7 * 1.3 * 0.12
+    assert min(o.usd_per_chip_hour for o in spec.offers if o.place[2] == "owned") == pytest.approx(usd / 8)
+    assert spec.offers[0].place[2] == "owned"
+    with pytest.raises(SpecError, match="owned: these machines are not searched"):
+        Spec.load({**both, "purchase": "on_demand"})
+    with pytest.raises(SpecError, match=r"owned.h100: no such chip; did you mean"):
+        Spec.load({**both, "owned": {"h100": {"usd": 1, "years": 1}}})
