@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from servesat import Settings, Spec, Status, answer
+from servesat import Settings, Spec, Status, answer, solve
 from servesat.questions.why_not import Decisions, why_not
 from tests.helpers import ON_32_CHIPS
 
@@ -50,3 +50,22 @@ def test_an_infeasible_spec_on_chips_without_a_network_is_still_explained() -> N
     assert result.status is Status.INFEASIBLE
     assert result.conflict
     assert result.corrections[0].changes[0].requirement == "tpot"
+
+
+def test_a_plan_on_spot_stands_beside_the_best_one_without() -> None:
+    spot = {
+        "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "price_book": "gcp-2026-11",
+        "purchase": ["on_demand", "spot"], "search": {"chips": ["tpu-v5e", "tpu-v6e"], "modes": ["interleaved"]},
+    }  # fmt: skip
+    result = answer(spot, limits=False)
+    assert result.plan is not None
+    assert result.plan.purchase == "spot"
+    without = solve({**spot, "purchase": "on_demand"}).plan
+    assert result.on_demand == without
+    assert without is not None
+    assert without.usd_per_million_output_tokens > result.plan.usd_per_million_output_tokens
+    assert answer({**spot, "purchase": "on_demand"}, limits=False).on_demand is None
+    cheap = {"name": "mine", "chips": {"tpu-v5e": {"purchase": "spot", "usd_per_chip_hour": 0.1, "source": "me"}}}
+    only = answer({**spot, "price_book": cheap, "purchase": "spot"}, limits=False)
+    assert only.plan is not None
+    assert only.on_demand is None

@@ -134,7 +134,8 @@ class Result:
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
     `answer` fills in the rest: the `relaxations` of a spec with constraints; `slices` summarises every slice of the
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
-    `limit_values`, `alternatives` and the prices of an `api` explain the result.
+    `limit_values`, `alternatives` and the prices of an `api` explain the result. `on_demand` is the best plan
+    without spot, if `plan` is on spot.
     """
 
     status: Status
@@ -150,6 +151,7 @@ class Result:
     alternatives: tuple[Plan, ...] = ()
     max_batch_binds: bool = False
     api: ApiComparison | None = None
+    on_demand: Plan | None = None
     solve_s: float
 
     @property

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from servesat.candidates.evaluation import evaluate_search
+from servesat.core.errors import SpecError
+from servesat.core.plan import Plan
 from servesat.core.result import Result, Status
 from servesat.deployment.binding import relaxations
 from servesat.deployment.settings import Settings
@@ -42,9 +44,21 @@ def answer(
     if result.plan is not None:
         slices = slice_summaries(spec, result.plan, settings)
         binds, api = max_batch_binds(spec, result.plan), beside_apis(spec, result.plan)
-        result = replace(result, slices=slices, max_batch_binds=binds, api=api)
+        on_demand = _on_demand(spec, result.plan, settings)
+        result = replace(result, slices=slices, max_batch_binds=binds, api=api, on_demand=on_demand)
     if limits:
         result = replace(result, limit_values=limit_values(spec, result, settings))
     if top > 1:
         result = replace(result, alternatives=alternatives(spec, top, Distinct(distinct), settings))
     return result
+
+
+def _on_demand(spec: Spec, plan: Plan, settings: Settings) -> Plan | None:
+    """The best plan without spot, for a plan on spot: its prices are a snapshot, its machines may be withdrawn."""
+    if all(bill.purchase != "spot" for bill in plan.bills):
+        return None
+    others = [purchase for purchase in spec.purchase if purchase != "spot"] or ["on_demand"]
+    try:
+        return solve(spec.changed({"purchase": others}), settings).plan
+    except SpecError:  # then no chip of the search has such a price
+        return None

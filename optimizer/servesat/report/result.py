@@ -9,7 +9,7 @@ from rich.text import Text
 from servesat.catalogue.chip import chips_in
 from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, gigabytes, number, whole_dollars
-from servesat.core.result import ApiComparison, Correction, Margin, Result, SliceSummary, Status
+from servesat.core.result import Correction, Margin, Result, SliceSummary, Status
 from servesat.report.explanation import alternatives_table, print_explanation
 from servesat.report.words import (
     beside_api,
@@ -21,6 +21,7 @@ from servesat.report.words import (
     load,
     longest_term,
     mode,
+    on_spot,
     price,
     relaxation,
     sequences,
@@ -39,7 +40,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     if result.plan is None:
         console.print(_no_plan(spec, result))
         return
-    console.print(_plan_table(result.plan, result.api))
+    console.print(_plan_table(result, result.plan))
     console.print(_step_bars(result.plan))
     console.print(_hbm_bar(spec, result.plan))
     console.print(_why(spec, result, result.plan))
@@ -59,7 +60,7 @@ def _title(spec: Spec) -> Text:
     return Text.assemble((spec.model.name, "bold"), " · ", " · ".join(parts), "\n")
 
 
-def _plan_table(plan: Plan, api: ApiComparison | None) -> Table:
+def _plan_table(result: Result, plan: Plan) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -87,8 +88,10 @@ def _plan_table(plan: Plan, api: ApiComparison | None) -> Table:
     if plan.requests_per_s is not None:
         table.add_row("load", load(plan))
     _add_costs(table, plan)
-    if api is not None:
-        table.add_row("api", beside_api(api))
+    if any(bill.purchase == "spot" for bill in plan.bills):
+        table.add_row("spot", on_spot(plan, result.on_demand))
+    if result.api is not None:
+        table.add_row("api", beside_api(result.api))
     return table
 
 

@@ -5,7 +5,7 @@ from math import ceil, floor, log10
 
 from servesat.candidates.requirements import RULES, Requirement, rules_of
 from servesat.core.plan import Bill, Plan
-from servesat.core.quantities import dollars, gigabytes, number
+from servesat.core.quantities import change_of, dollars, gigabytes, number
 from servesat.core.result import ApiComparison, Change, LimitValue, Margin, Relaxation, SliceSummary
 from servesat.questions.one_pool import LeftOut
 from servesat.spec.spec import Spec
@@ -82,6 +82,16 @@ def beside_api(api: ApiComparison) -> str:
     return text + (
         "no plan costs less at any load" if load is None else f"a plan first pays at {number(load)} requests/s"
     )
+
+
+def on_spot(plan: Plan, on_demand: Plan | None) -> str:
+    """What a plan on spot rests on, and what the best one without spot costs."""
+    text = "prices are one snapshot, and the machines may be withdrawn at short notice; "
+    if on_demand is None:
+        return text + "there is no plan on demand"
+    more = on_demand.usd_per_million_output_tokens / plan.usd_per_million_output_tokens - 1
+    million = dollars(on_demand.usd_per_million_output_tokens)
+    return text + f"on demand the best plan costs {million} per million output tokens, {change_of(more)}"
 
 
 def pool(plan: Plan) -> str:

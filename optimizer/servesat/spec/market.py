@@ -1,5 +1,6 @@
 """The market of a spec: which offers it can rent, or has bought, and at which prices."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from servesat.core.validation import Count, Rate, Strict, Usd, nearest, validate
 from servesat.spec.offers import Offer
 from servesat.spec.overrides import merged
 
-_SHOWN = 6
+_SHOWN = 3
 """Places of other prices that an error names."""
 
 HOURS_OF_YEAR = 8760
@@ -175,13 +176,20 @@ class Market:
         return text + (f" at {' or '.join(self.clouds)}" if self.clouds else "")
 
     def _no_price_for(self, chip_id: str) -> str:
-        prices = self.price_book.prices.get(chip_id, ())
-        available = sorted({f"{price.purchase} in {price.region or 'any region'}" for price in prices})
-        if self.clouds:
-            available = sorted({f"{price.purchase} at {price.cloud or 'any cloud'}" for price in prices})
-        shown = [*available[:_SHOWN], f"{len(available) - _SHOWN} more"] if len(available) > _SHOWN else available
-        hint = f" (it has {', '.join(shown)})" if shown else ""
+        places: dict[str, set[str]] = defaultdict(set)
+        for price in self.price_book.prices.get(chip_id, ()):
+            in_region = price.region or "any region"
+            places[price.purchase].add(price.cloud or "any cloud" if self.clouds else in_region)
+        at = "at" if self.clouds else "in"
+        available = [f"{purchase} {at} {_some(names)}" for purchase, names in sorted(places.items())]
+        hint = f" (it has {'; '.join(available)})" if available else ""
         return f"search.chips: {chip_id} has no price in {self._source}{hint}"
+
+
+def _some(names: Collection[str]) -> str:
+    """The first of some names, and how many more there are."""
+    shown = sorted(names)[:_SHOWN]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 def _at(price: Price, usd_per_chip_hour: float) -> Price:
