@@ -158,10 +158,11 @@ def _cheapest(menu: Iterable[Offer], told_apart: _ToldApart) -> dict[Any, Offer]
 
 
 def _menus(spec: Spec) -> list[list[Offer]]:
-    """The offers at each site; those that are the same in all regions of a cloud, or anywhere, are at each of them."""
+    """The offers at each site that have a network; those that are the same in all regions, or anywhere, are at each."""
     by_site: dict[Site, list[Offer]] = defaultdict(list)
     for offer in spec.offers:
-        by_site[offer.place[:2]].append(offer)
+        if offer.network_bytes_per_s > 0:
+            by_site[offer.place[:2]].append(offer)
     anywhere = by_site.pop(("", ""), [])
     clouds = {cloud for cloud, region in by_site if region}
     menus = [

@@ -75,7 +75,7 @@ class Price(Strict):
             return None
         return self.network_bytes_per_s / self.instance_chips
 
-    @property
+    @cached_property
     def place(self) -> tuple[str, str, str, str, str]:
         """Cloud, region, purchase, instance and term, empty where there is none: what tells it from other prices."""
         return (self.cloud or "", self.region or "", self.purchase, self.instance or "", self.term or "")
