@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import Status, solve
+from servesat import SpecError, Status, solve
 from servesat.candidates.purchases import Purchase, SharedLimit, Units, no_units
 from tests.oracles import purchases as oracle
 from tests.strategies import examples
@@ -201,6 +201,49 @@ def agrees(spec: dict[str, Any]) -> None:
 def test_plans_of_one_pool_are_bought_as_enumerated(spec: dict[str, Any]) -> None:
     spec["search"].setdefault("chunk_tokens", [256, 2000])
     agrees(spec)
+
+
+CONSTRAINTS = {
+    "cloud == alpha": lambda plan: plan["offer"]["cloud"] == "alpha",
+    "region != east": lambda plan: plan["offer"]["region"] != "east",
+    "instance in (machine0, none)": lambda plan: plan["offer"]["instance"] in {"machine0", None},
+    "purchase == on_demand implies slices >= 2": lambda plan: (
+        plan["offer"]["purchase"] != "on_demand" or plan["slices"] >= 2
+    ),
+    "instances == 1": lambda plan: plan["instances"] == 1,
+    "instances >= 2 or chips <= 3": lambda plan: plan["instances"] >= 2 or plan["chips"] <= 3,
+    "usd_per_hour >= 3": lambda plan: plan["usd_per_hour"] >= 3 - 1e-9,
+    "usd_per_hour <= 8": lambda plan: plan["usd_per_hour"] <= 8 + 1e-9,
+    "slices % 2 == 0": lambda plan: plan["slices"] % 2 == 0,
+}
+"""Constraints on what is bought, as the oracle tells them."""
+
+COUNTING = ("slices", "instances", "chips", "usd_per_hour")
+
+
+@pytest.mark.slow
+@examples(60)
+@given(
+    small_specs(["interleaved"], 6).flatmap(sold),
+    st.lists(st.sampled_from(sorted(CONSTRAINTS)), min_size=1, max_size=3, unique=True),
+)
+def test_constraints_on_what_is_bought_hold_as_enumerated(spec: dict[str, Any], constraints: list[str]) -> None:
+    assume(can_be_bought(spec))
+    counts = any(name in text for text in constraints for name in COUNTING)
+    every = oracle.enumerate_plans({**spec, "any_number": counts})
+    plans = [plan for plan, violated in every if not violated and all(CONSTRAINTS[text](plan) for text in constraints)]
+    try:
+        result = solve({**spec, "constraints": constraints})
+    except SpecError:  # a constraint names what no offer of the book has
+        return
+    if not plans:
+        assert result.status is Status.INFEASIBLE
+        return
+    assert result.plan is not None
+    expected = oracle.best(plans)
+    assert result.plan.usd_per_million_output_tokens == pytest.approx(expected["usd"], rel=1e-6)
+    assert result.plan.tpot_ms == pytest.approx(expected["tpot_s"] * 1e3, rel=1e-6)
+    assert result.plan.chips == expected["chips"]
 
 
 @pytest.mark.slow

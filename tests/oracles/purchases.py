@@ -97,6 +97,7 @@ class Sold(World):
         super().__init__(spec)
         self.buy = spec.get("buy", "share")
         self.offers = list(offers_in(spec))
+        self.any_number = spec.get("any_number", False)
 
     def offers_of(self, lay):
         return [offer for offer in self.offers if offer["chip"] == lay.chip["name"] and holds(offer, lay)]
@@ -130,7 +131,7 @@ class Sold(World):
         for plan, lay, of_slice, violated in self.at_one_slice(mode, chunk):
             for offer in self.offers_of(lay):
                 for slices in self.counts_alone(offer, lay, of_slice):
-                    bought = {**plan, "slices": slices, "tokens_per_s": slices * of_slice}
+                    bought = {**plan, "slices": slices, "tokens_per_s": slices * of_slice, "offer": offer}
                     bills = [(lay.chip["name"], self.paid(offer, lay, slices))]
                     yield self.bought(bought, set(violated), bills)
 
@@ -159,6 +160,8 @@ class Sold(World):
         if self.demand:
             return [self.slices_for(of_slice)]
         full = 1 if self.buy == "share" or offer["size"] is None else max(1, offer["size"] // lay.n)
+        if self.any_number:
+            return range(1, full + 1)
         return sorted({full, min(full, self.search.get("max_slices", full))})
 
     def in_two_pools(self):

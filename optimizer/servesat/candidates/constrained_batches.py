@@ -24,7 +24,7 @@ MAX_BATCH_CONDITIONS = 4
 """Conditions on the batch whose combinations are tried about each breakpoint; of more, every batch is."""
 
 _GROWING = ("batch", "tpot_ms", "ttft_ms", "e2e_ms", "stall_ms", "hbm_used_fraction")
-_FALLING = ("slices", "chips", "usd_per_hour", "usd_per_million_output_tokens")
+_FALLING = ("slices", "chips", "instances", "usd_per_hour", "usd_per_million_output_tokens")
 
 
 def need_every_batch(spec: Spec) -> bool:

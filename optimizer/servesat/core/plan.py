@@ -170,9 +170,9 @@ class Pace:
 class Cost:
     """The cost of all slices, prefill included, and the bill of each pool.
 
-    Of the chips that are paid for, `chips_used` are in slices; `usd_per_hour_of_chips_used` is their share of the cost.
-    A month has 730 hours, a year 8,760. `power_kw` is the rated power of the chips that are paid for, times the spec's
-    `power.pue`; None where that of a chip is not known.
+    `instances` are whole ones that are paid for, 0 where chips pay a share. Of the chips paid for, `chips_used` are in
+    slices; `usd_per_hour_of_chips_used` is their share of the cost. A month has 730 hours, a year 8,760. `power_kw` is
+    the rated power of the chips that are paid for, times the spec's `power.pue`; None where that of one is not known.
     """
 
     usd_per_chip_hour: float
@@ -182,6 +182,7 @@ class Cost:
     usd_per_million_output_tokens: float
     usd_per_hour_of_chips_used: float
     chips_used: int
+    instances: int
     power_kw: float | None = None
     kwh_per_million_output_tokens: float | None = None
     bills: tuple[Bill, ...] = ()

@@ -41,6 +41,7 @@ FORMULAS = {
     "usd_per_month": "730 · usd_per_hour",
     "usd_per_year": "8,760 · usd_per_hour",
     "usd_per_hour_of_chips_used": "usd_per_chip_hour · chips_used of each bill",
+    "instances": "of each bill, where whole ones are bought",
     "power_kw": "chips of each bill · power_w / 1,000 · pue",
     "kwh_per_million_output_tokens": "power_kw / 3,600 / output tokens sold a second · 10⁶",
     "chips_used": "n · slices, and those of the prefill pool; n: product of the slice's axes",

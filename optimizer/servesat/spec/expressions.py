@@ -59,6 +59,7 @@ NAMES: dict[str, Name] = {
         Name("batch", Type.NUMBER, Level.BATCH, smallest=1),
         Name("slices", Type.NUMBER, Level.FIGURE, smallest=1),
         Name("chips", Type.NUMBER, Level.FIGURE, smallest=1),
+        Name("instances", Type.NUMBER, Level.FIGURE),
         *(Name(time, Type.QUANTITY, Level.FIGURE, 10**6) for time in _TIMES),
         *(Name(dollars, Type.QUANTITY, Level.FIGURE, 10**6) for dollars in _DOLLARS),
         Name("hbm_used_fraction", Type.QUANTITY, Level.FIGURE, 10**9),
@@ -200,7 +201,7 @@ class Bound:
     """The constraint up to its limit: `tp <=`."""
 
 
-_GROW_WITH_SLICES = {"slices", "prefill.slices", "chips", "usd_per_hour", "tokens_per_s"}
+_GROW_WITH_SLICES = {"slices", "prefill.slices", "chips", "instances", "usd_per_hour", "tokens_per_s"}
 
 
 def counts_slices(expressions: Iterable[Expression]) -> bool:

@@ -41,7 +41,7 @@ def margins_of(
         Requirement.E2E: plan.e2e_ms,
         Requirement.STALL: plan.stall_ms,
         Requirement.CHIPS: float(plan.chips),
-        Requirement.INSTANCES: float(sum(bill.instances or 0 for bill in plan.bills if spec.buy == "instances")),
+        Requirement.INSTANCES: float(plan.instances),
         Requirement.SLICES: float(plan.slices + (0 if plan.prefill is None else plan.prefill.slices)),
         Requirement.BUDGET: plan.usd_per_hour,
         Requirement.THROUGHPUT: plan.tokens_per_s,

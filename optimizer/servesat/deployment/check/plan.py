@@ -80,6 +80,7 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
             usd_per_million_output_tokens=usd_per_hour / (3600 * sold_per_s) * 1e6,
             usd_per_hour_of_chips_used=sum(bill.chips_used * bill.usd_per_chip_hour for bill in bills),
             chips_used=sum(bill.chips_used for bill in bills),
+            instances=sum(int(bill.instances or 0) for bill in bills) if spec.buy == "instances" else 0,
             power_kw=power_kw,
             kwh_per_million_output_tokens=None if power_kw is None else power_kw / (3600 * sold_per_s) * 1e6,
             bills=bills,
