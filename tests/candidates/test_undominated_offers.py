@@ -49,6 +49,37 @@ def test_larger_instances_stay_where_they_cost_less_a_chip() -> None:
     assert kept({"price_book": prices, "buy": "instances", "search": ONE_POOL}, "4x1") == ["m1", "m2"]
 
 
+def test_a_throughput_keeps_the_offers_that_hold_more() -> None:
+    """Without a demand a plan is one unit: 8 chips put out what one does not, at more a chip."""
+    prices = book(("a", "east", 1, 2.0), ("b", "east", 8, 24.0))
+    spec = {**CHAT, "price_book": prices, "buy": "instances", "search": {**ONE_POOL, "topologies": {"h100-sxm": "1x1"}}}
+    one = solve(spec).plan
+    assert one is not None
+    assert (one.slices, one.usd_per_hour) == (1, 2.0)
+    eight = solve({**spec, "slo": {"min_tokens_per_s": 5 * one.tokens_per_s}}).plan
+    assert eight is not None
+    assert (eight.slices, eight.usd_per_hour) == (8, 24.0)
+
+
+def test_a_network_that_is_not_stated_is_that_of_the_chip() -> None:
+    """The dearer machines' network is not stated, and then as fast as an H100's: the only pools in time."""
+    slow, fast = book(("a", "east", 8, 16.0), network_bytes_per_s=8e9), book(("a", "east", 8, 24.0))
+    both = {
+        "name": "test",
+        "instances": {"slow": slow["instances"]["m0"], "fast": fast["instances"]["m0"]},
+        "offers": [{**slow["offers"][0], "instance": "slow"}, {**fast["offers"][0], "instance": "fast"}],
+    }
+    search = {"modes": ["disaggregated"], "topologies": {"h100-sxm": "1x1"}, "weights": "int8", "kv_cache": "int8"}
+    pools = {**CHAT, "price_book": both, "search": search}
+    assert [each.offer.place[3] for each in held_slices(Spec.load(pools))] == ["slow", "fast"]
+    plan = solve(pools).plan
+    assert plan is not None
+    assert plan.instance == "slow"
+    limited = solve({**pools, "slo": {"ttft_ms": (plan.ttft_ms or 0.0) - (plan.transfer_ms or 0.0) / 2}}).plan
+    assert limited is not None
+    assert limited.instance == "fast"
+
+
 def test_a_constraint_keeps_the_offers_that_it_tells_apart() -> None:
     prices = book(("a", "east", 1, 2.0), ("a", "west", 1, 3.0), ("b", "east", 1, 4.0))
     spec = {"price_book": prices, "search": ONE_POOL}

@@ -65,13 +65,16 @@ def _cheapest_of_each_kind(offers: Iterable[Offer], told_apart: "_ToldApart") ->
     return list(first.values())
 
 
-def _size(offer: Offer) -> tuple[int, int]:
-    """Chips of an instance, and those that its link connects beyond it; 0 where there is none."""
-    return (0, 0) if offer.price is None else (offer.price.instance_chips or 0, offer.price.link_chips or 0)
+def _size(offer: Offer) -> tuple[int, int, bool]:
+    """Chips of an instance, those that its link connects beyond it, and whether a network is stated; 0 for none."""
+    price = offer.price
+    if price is None:
+        return 0, 0, False
+    return price.instance_chips or 0, price.link_chips or 0, price.network_bytes_per_s is not None
 
 
 def _network(offer: Offer) -> float:
-    """What an instance sends over the network [bytes/s], or a chip where that is not stated."""
+    """What an instance sends over its network, where that is stated, or else a chip [bytes/s]."""
     stated = None if offer.price is None else offer.price.network_bytes_per_s
     return offer.network_bytes_per_s if stated is None else stated
 
@@ -103,9 +106,10 @@ def _replaces(one: Unit, other: Unit) -> bool:
 
 
 def _must_keep_units(spec: Spec) -> bool:
-    """Whether a limit or a constraint counts units, so that one that costs less may still be ruled out."""
+    """Whether a limit or a constraint counts units or what they put out, so that the cheaper one may be ruled out."""
     search = spec.search
-    return bool(spec.expressions or search.quota) or search.max_chips is not None or search.max_instances is not None
+    limits = (search.max_chips, search.max_instances, spec.slo.min_tokens_per_s)
+    return bool(spec.expressions or search.quota) or any(limit is not None for limit in limits)
 
 
 class _ToldApart:
