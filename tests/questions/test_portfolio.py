@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from servesat import SpecError, Status
+from servesat import SpecError, Status, solve
 from servesat.cli import app
 from servesat.questions.portfolio import solve_portfolio
 from servesat.spec.portfolio import PortfolioSpec
@@ -174,3 +174,49 @@ def test_a_deployment_without_a_demand_or_a_plan_is_named() -> None:
     found = solve_portfolio({"deployments": {"a": slow}})
     assert (found.status, found.conflict) == (Status.INFEASIBLE, ("deployments.a",))
     assert "tpot" in {str(name) for members in found.conflicts_alone["a"] for name in members}
+
+
+def sold_as(*offers: tuple[str, str, int, float]) -> dict[str, Any]:
+    """A price book of instances: (region, chip, chips, dollars an hour) each."""
+    return {
+        "name": "test",
+        "instances": {
+            f"m{number}": {"chip": chip, "chips": chips, "source": "test"}
+            for number, (_, chip, chips, _) in enumerate(offers)
+        },
+        "offers": [
+            {"instance": f"m{number}", "cloud": "a", "source": "test", "usd_per_instance_hour": {region: usd}}
+            for number, (region, _, _, usd) in enumerate(offers)
+        ],
+    }
+
+
+def in_machines(book: dict[str, Any], chip: str, rate: float) -> dict[str, Any]:
+    return {
+        "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": rate},
+        "price_book": book, "buy": "instances",
+        "search": {"chips": [chip], "modes": ["interleaved"], "topologies": {chip: "1x1"}},
+    }  # fmt: skip
+
+
+def test_deployments_share_a_region_that_is_not_the_cheapest_for_each() -> None:
+    book = sold_as(("east", "h100-sxm", 1, 2.0), ("west", "h100-sxm", 1, 3.0), ("west", "h200", 1, 3.0))
+    deployments = {"x": in_machines(book, "h100-sxm", 5), "y": in_machines(book, "h200", 5)}
+    assert solve_portfolio({"deployments": deployments}).usd_per_hour == pytest.approx(5.0)
+    together = solve_portfolio({"deployments": deployments, "shared": ["region"]})
+    assert together.status is Status.OPTIMAL
+    assert together.usd_per_hour == pytest.approx(6.0)
+    assert {plan.region for plan in together.plans.values()} == {"west"}
+
+
+def test_few_chips_may_be_in_dearer_machines() -> None:
+    """Three chips are in a machine of 8 for $4, or alone for $6: of at most 6 chips the two deployments pay $12."""
+    book = sold_as(("east", "h100-sxm", 8, 4.0), ("east", "h100-sxm", 1, 2.0))
+    by_one = in_machines(sold_as(("east", "h100-sxm", 1, 2.0)), "h100-sxm", 1)
+    full = solve({**by_one, "workload": {"prompt_tokens": 1000, "output_tokens": 100}}).plan
+    assert full is not None
+    three = in_machines(book, "h100-sxm", 2.5 * (full.requests_per_s or 0.0))
+    assert solve_portfolio({"deployments": {"x": three, "y": three}}).usd_per_hour == pytest.approx(8.0)
+    few = solve_portfolio({"deployments": {"x": three, "y": three}, "max_chips": 6})
+    assert few.status is Status.OPTIMAL
+    assert few.usd_per_hour == pytest.approx(12.0)

@@ -3,7 +3,7 @@
 Here a layout is a machine with dtypes that decodes; `serving_modes` adds how it serves prompts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -161,12 +161,13 @@ def execution_signatures(layouts: Layouts) -> Ints:
     return program.reshape(-1)
 
 
-def decode_layouts(spec: Spec) -> Layouts:
+def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
     """List every chip x slice x axes x dtypes of the search, where the chip has a peak for the compute dtype.
 
     They leave prompts out. Layouts that violate a requirement are listed too: the requirements say what excludes them.
+    `named` tells offers apart, as in `held_slices`.
     """
-    places = _places(spec)
+    places = _places(spec, named)
     dtypes = tuple(Dtypes(*choice) for choice in product(spec.weights, spec.search.kv_cache, spec.search.compute))
     peaks = _peaks(places, dtypes)
     place, dtype = np.nonzero(peaks)
@@ -256,11 +257,11 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints)
     )
 
 
-def _places(spec: Spec) -> tuple[ShardedSlice, ...]:
+def _places(spec: Spec, named: Collection[str]) -> tuple[ShardedSlice, ...]:
     """Every slice of the search at the offers worth trying, split in every way. Raises SpecError for none."""
     splits: dict[tuple[str, str], list[Sharding]] = {}
     places = []
-    for held in held_slices(spec):
+    for held in held_slices(spec, named):
         slice_of_chip = (held.offer.chip.id, held.topology)
         if slice_of_chip not in splits:
             splits[slice_of_chip] = list(shardings(spec.model, held.offer.chip, held.topology))

@@ -1,6 +1,6 @@
 """How a layout serves prompts beside decoding: the layouts of a spec in each of its serving modes."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,18 +23,23 @@ BLOCK_ROWS = 50_000
 """Layouts that are evaluated together, by default: some 250 MB with their columns."""
 
 
-def enumerate_layouts(spec: Spec, relaxed: int = 0, *, undominated: bool = False) -> Layouts:
+def enumerate_layouts(
+    spec: Spec, relaxed: int = 0, *, undominated: bool = False, named: Collection[str] = ()
+) -> Layouts:
     """List every layout of the search in every serving mode; a disaggregated one has a prefill pool beside it.
 
     `relaxed` is a bit mask of requirements taken to hold, as in `evaluate`. With `undominated`, only those that a best
-    plan could be among, see `undominated_layouts`; the others may say why there is none.
+    plan could be among, see `undominated_layouts`; the others may say why there is none. `named` tells offers apart, as
+    in `held_slices`.
     """
-    return in_modes(spec, searched_layouts(spec, relaxed, undominated=undominated), relaxed)
+    return in_modes(spec, searched_layouts(spec, relaxed, undominated=undominated, named=named), relaxed)
 
 
-def searched_layouts(spec: Spec, relaxed: int = 0, *, undominated: bool = False) -> Layouts:
+def searched_layouts(
+    spec: Spec, relaxed: int = 0, *, undominated: bool = False, named: Collection[str] = ()
+) -> Layouts:
     """The decode layouts of `enumerate_layouts`, before they have a serving mode."""
-    layouts = decode_layouts(spec)
+    layouts = decode_layouts(spec, named)
     return layouts.take(np.flatnonzero(undominated_layouts(spec, layouts, relaxed))) if undominated else layouts
 
 

@@ -6,7 +6,7 @@ constraint.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,16 +36,20 @@ class HeldSlices(NamedTuple):
     alone: bool
 
 
-def held_slices(spec: Spec) -> Iterator[HeldSlices]:
-    """Every slice of the search with the offers of it that are worth trying, by chip, slice and price."""
-    pooled = _for_pools(spec) if Mode.DISAGGREGATED in spec.modes else {}
-    told_apart = _ToldApart(spec)
+def held_slices(spec: Spec, named: Collection[str] = ()) -> Iterator[HeldSlices]:
+    """Every slice of the search with the offers of it that are worth trying, by chip, slice and price.
+
+    `named` is what others tell plans apart by, beside the constraints of the spec: names as in a constraint.
+    """
+    told_apart = _ToldApart(spec, named)
+    pooled = _for_pools(spec, told_apart) if Mode.DISAGGREGATED in spec.modes else {}
+    by_units = _must_keep_units(spec) or bool(named)
     for chip in spec.chips:
         distinct = {id(offer): offer for offer in _cheapest_of_each_kind(spec.offers_of(chip.id), told_apart)}
         offers = [offer for offer in spec.offers_of(chip.id) if id(offer) in distinct or id(offer) in pooled]
         for topology in spec.topologies_of(chip):
             units = _units(spec, offers, topology)
-            alone = {id(offer) for offer in _alone(spec, units, told_apart)}
+            alone = {id(offer) for offer in _alone(units, told_apart, by_units=by_units)}
             for offer, unit in units:
                 if id(offer) in alone or id(offer) in pooled:
                     yield HeldSlices(topology, offer, unit, id(offer) in alone)
@@ -79,10 +83,9 @@ def _network(offer: Offer) -> float:
     return offer.network_bytes_per_s if stated is None else stated
 
 
-def _alone(spec: Spec, units: Sequence[tuple[Offer, Unit]], told_apart: "_ToldApart") -> list[Offer]:
-    """The offers on which a plan of one pool may be best."""
+def _alone(units: Sequence[tuple[Offer, Unit]], told_apart: "_ToldApart", *, by_units: bool) -> list[Offer]:
+    """The offers on which a plan of one pool may be best; with `by_units` of each size of unit, as something counts."""
     kept: dict[tuple[str, ...], list[tuple[Offer, Unit]]] = defaultdict(list)
-    by_units = _must_keep_units(spec)
     seen = set()
     for offer, unit in units:  # the cheapest chip first
         group = told_apart(offer)
@@ -99,10 +102,11 @@ def _is_replaced(unit: Unit, group: Sequence[tuple[Offer, Unit]]) -> bool:
 
 
 def _replaces(one: Unit, other: Unit) -> bool:
-    """Whether no number of slices costs more in units of the one than of the other."""
-    if other.slices % one.slices == 0 and one.usd_per_hour * (other.slices // one.slices) <= other.usd_per_hour:
-        return True
-    return one.slices >= other.slices and one.usd_per_hour <= other.usd_per_hour and one.chips <= other.chips
+    """Whether no number of slices costs more, or takes more chips, in units of the one than of the other."""
+    if one.slices >= other.slices:
+        return one.usd_per_hour <= other.usd_per_hour and one.chips <= other.chips
+    several, rest = divmod(other.slices, one.slices)
+    return not rest and one.usd_per_hour * several <= other.usd_per_hour and one.chips * several <= other.chips
 
 
 def _must_keep_units(spec: Spec) -> bool:
@@ -113,12 +117,12 @@ def _must_keep_units(spec: Spec) -> bool:
 
 
 class _ToldApart:
-    """A key of an offer that is the same for those that no constraint tells apart."""
+    """A key of an offer that is the same for those that no constraint tells apart, and nothing else that is named."""
 
-    def __init__(self, spec: Spec) -> None:
-        named = {name.id.removeprefix("prefill.") for expression in spec.expressions for name in expression.names}
-        self._positions = [at for at, name in enumerate(_PLACE) if name in named]
-        self._by_price = any(map(_may_exclude_the_cheaper, spec.expressions))
+    def __init__(self, spec: Spec, named: Collection[str]) -> None:
+        in_constraints = {name.id.removeprefix("prefill.") for one in spec.expressions for name in one.names}
+        self._positions = [at for at, name in enumerate(_PLACE) if name in in_constraints or name in named]
+        self._by_price = any(map(_may_exclude_the_cheaper, spec.expressions)) or bool(_DOLLARS & {*named})
 
     def __call__(self, offer: Offer) -> tuple[str, ...]:
         place = offer.place
@@ -134,12 +138,11 @@ def _may_exclude_the_cheaper(expression: Expression) -> bool:
     return bound is None or bound.at_least or not isinstance(bound.term, Name)
 
 
-def _for_pools(spec: Spec) -> dict[int, Offer]:
+def _for_pools(spec: Spec, told_apart: _ToldApart) -> dict[int, Offer]:
     """The offers that may be part of a best pair of pools, by identity.
 
     Both pools stand at one site, so a site is left out where another has as good an offer for each of its own.
     """
-    told_apart = _ToldApart(spec)
     menus = [_cheapest(menu, told_apart) for menu in _menus(spec)]
     kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for menu in menus for kind in menu))}
     usd = np.full((len(menus), len(kinds)), np.inf)

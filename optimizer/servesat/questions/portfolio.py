@@ -127,7 +127,9 @@ def _names_of(portfolio: PortfolioSpec, deployment: str) -> list[Name]:
     """What a deployment's plans are told apart by: what is shared, limited, or named by a constraint."""
     names = [*shared_names(portfolio)]
     if limits_of(portfolio).keys() - {"max_usd_per_hour"}:
-        names.append(NAMES["chip"])  # of one type, at one price, the cheapest plan has the fewest chips too
+        # by the chip the cheapest plan has the fewest chips too; whole instances may cost less and have more of them
+        bought_whole = portfolio.deployments[deployment].buy == "instances"
+        names += [NAMES["chip"], NAMES["chips"]] if bought_whole else [NAMES["chip"]]
     for expression in portfolio.expressions:
         for name in expression.names:
             owner, own = owner_of(name)
@@ -142,7 +144,8 @@ def _columns(portfolio: PortfolioSpec, deployment: str, spec: Spec) -> Columns:
     batch is every legal one a candidate.
     """
     names = _names_of(portfolio, deployment)
-    layouts = enumerate_layouts(spec, undominated=not {name.id for name in names} & DTYPES)
+    ids = {name.id for name in names}
+    layouts = enumerate_layouts(spec, undominated=not ids & DTYPES, named=ids)
     columns = evaluate(spec, layouts)
     constrained = {owner_of(name)[1] for expression in portfolio.expressions for name in expression.names}
     if any(name.level > Level.LAYOUT and name in constrained for name in names):
