@@ -46,6 +46,15 @@ def test_a_large_search_is_checked_at_its_breakpoints(tmp_path: Path) -> None:
     assert "every layout at its breakpoints" in verification.passed[5]
 
 
+def test_every_offer_of_every_cloud_is_certified(tmp_path: Path) -> None:
+    bought = {"price_book": "all", "buy": "instances", "purchase": ["on_demand", "spot"]}
+    whole = {"workload": {"prompt_tokens": 1000, "output_tokens": 100}, "search": {"modes": ["interleaved"]}}
+    path = certified(tmp_path, Spec.load({"model": "llama-3-8b", **whole, **bought}))
+    assert verify(path).valid
+    tamper(path, "plan.region", "us-east-1")
+    assert any("is not on offer" in fault for fault in verify(path).failed)
+
+
 def test_inline_records_are_the_specs_own(tmp_path: Path) -> None:
     chip = load_chip("tpu-v5e").model_copy(update={"id": "mine", "name": "mine"})
     verification = verify(certified(tmp_path, searching(chips=[chip.model_copy(update={"usd_per_chip_hour": 1.0})])))

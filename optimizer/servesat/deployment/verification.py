@@ -32,6 +32,9 @@ from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
+MAX_CERTIFICATE_BYTES = 20_000_000
+"""A certificate has its whole price book in it: 1.2 MB for every offer of every cloud."""
+
 MAX_CELLS = 1_000_000
 """Layouts x batches up to which `verify` enumerates every batch rather than the breakpoints alone."""
 
@@ -85,7 +88,7 @@ def verify(path: Path) -> Verification:
     Optimality is checked against every batch of every layout where there are at most MAX_CELLS of them, and against the
     breakpoints otherwise. Raises ServesatError for a file that is no certificate.
     """
-    document = read_json(path, ServesatError)
+    document = read_json(path, ServesatError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise ServesatError(f"{path}: is no certificate of servesat; expected format {FORMAT}")
     if set(document) != KEYS:
