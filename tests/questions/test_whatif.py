@@ -155,3 +155,15 @@ def test_another_catalogue_is_another_question() -> None:
     factors = Scenarios((Factor("slo.tpot_ms", (1, 2)),))
     assert Question(base, factors).identity == Question(base, factors).identity
     assert Question(base, factors).identity != Question(faster, factors).identity
+
+
+def test_a_varied_cloud_stands_in_the_table_without_a_plan_too() -> None:
+    spec = {
+        "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "price_book": "all",
+        "search": {"chips": ["h100-sxm"], "modes": ["interleaved"]},
+    }  # fmt: skip
+    table = what_if(spec, {"cloud": ["aws", "oci"], "purchase": ["on_demand", "reserved"]})
+    assert table["cloud"].tolist() == ["aws", "aws", "oci", "oci"]
+    assert table["status"].tolist() == ["optimal", "error", "optimal", "error"]
+    assert table["region"].tolist()[0] == "us-east-1"
+    assert table["instances"].tolist()[0] == 0

@@ -39,6 +39,12 @@ FLAT_PLAN: dict[str, type] = {
     "prefill_chip": str,
     "prefill_topology": str,
     "prefill_slices": int,
+    "cloud": str,
+    "region": str,
+    "purchase": str,
+    "instance": str,
+    "instances": int,
+    "chips_used": int,
     "tpot_ms": float,
     "ttft_ms": float,
     "e2e_ms": float,
@@ -138,7 +144,7 @@ def flat_types(scenarios: Scenarios) -> dict[str, type]:
 
 def flat(row: Mapping[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
     """Flatten a row into a record of a table with these columns: figures of the plan as columns, lists as text."""
-    record = {**row, **flat_plan(row["plan"] or {})}
+    record = {**flat_plan(row["plan"] or {}), **row}  # a varied cloud stands as varied, without a plan too
     record["binding"] = "+".join(row["binding"])
     record["conflict"] = "; ".join("+".join(members) for members in row["conflict"] or ())
     return {
