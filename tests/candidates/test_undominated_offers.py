@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from servesat import Spec, solve
 from servesat.candidates.undominated_offers import held_slices
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import model_ids
+from tests.strategies import examples
 
 CHAT: dict[str, Any] = {"model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}
 ONE_POOL = {"modes": ["interleaved"]}
@@ -103,13 +106,31 @@ def test_a_site_stays_for_pools_where_it_has_the_best_of_some_offer() -> None:
     assert regions == {"east", "north"}
 
 
-@pytest.mark.parametrize("buy", ["share", "instances"])
 @pytest.mark.parametrize("model", model_ids())
-def test_no_plan_is_bought_as_an_offer_that_cannot_hold_it(model: str, buy: str) -> None:
+def test_no_plan_of_one_pool_is_bought_as_an_offer_that_cannot_hold_it(model: str) -> None:
+    is_held({"model": model, "buy": "instances", "search": {"modes": ["interleaved"]}})
+
+
+@pytest.mark.slow
+@examples(30)
+@given(
+    st.sampled_from(model_ids()),
+    st.sampled_from(["share", "instances"]),
+    st.sampled_from([0.5, 30.0, 2000.0]),
+    st.sampled_from([["on_demand"], ["spot"], ["reserved", "on_demand"]]),
+)
+def test_no_plan_is_bought_as_an_offer_that_cannot_hold_it(
+    model: str, buy: str, requests_per_s: float, purchase: list[str]
+) -> None:
+    lengths = {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": requests_per_s}
+    is_held({"model": model, "buy": buy, "workload": lengths, "purchase": purchase})
+
+
+def is_held(given: dict[str, Any]) -> None:
     """Over every offer of the catalogue: a slice is inside an instance, or takes whole ones; and the bill adds up."""
-    lengths = {"workload": {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": 30}}
-    every = {"model": model, **lengths, "price_book": "all", "buy": buy, "purchase": ["on_demand", "spot"]}
-    plan = solve(every | {"search": {"weights": ["int4", "int8"], "kv_cache": ["int8"], "compute": ["bf16"]}}).plan
+    search = {"weights": ["int4", "int8"], "kv_cache": ["int8"], **given.get("search", {})}
+    workload = {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": 30}
+    plan = solve({"workload": workload, "price_book": "all", **given, "search": search}).plan
     assert plan is not None
     for side in (plan, plan.prefill):
         if side is None or side.instance is None:
@@ -118,7 +139,7 @@ def test_no_plan_is_bought_as_an_offer_that_cannot_hold_it(model: str, buy: str)
         assert bill.instance_chips is not None
         chips = chips_in(side.topology)
         assert chips <= bill.instance_chips or chips % bill.instance_chips == 0
-        if buy == "instances":
+        if given["buy"] == "instances":
             assert isinstance(bill.instances, int)
             assert bill.chips == bill.instances * bill.instance_chips >= bill.chips_used
     paid = [
