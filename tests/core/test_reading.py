@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from servesat import Spec, SpecError
+from servesat.catalogue.load import load_price_book
 from tests.spec.texts import BASE, read
 
 
@@ -44,6 +45,15 @@ def test_a_pipe_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as threads:
         threads.submit(pipe.write_text, BASE)
         assert Spec.load(pipe).workload.context_tokens == 8192
+
+
+def test_a_pipe_is_read_as_far_as_a_file_of_its_kind(tmp_path: Path) -> None:
+    pipe = tmp_path / "book.toml"
+    os.mkfifo(pipe)
+    text = "".join(f"[[chips.h100-sxm]]\nusd_per_chip_hour = {n}\nsource = '{'x' * 1000}'\n" for n in range(1, 2001))
+    with ThreadPoolExecutor() as threads:
+        threads.submit(pipe.write_text, f"name = 'large'\n{text}")
+        assert len(load_price_book(str(pipe)).chips["h100-sxm"]) == 2000
 
 
 def test_a_pipe_that_nothing_writes_to_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

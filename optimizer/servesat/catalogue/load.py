@@ -14,11 +14,14 @@ from servesat.catalogue.price_book import PriceBook, merged
 from servesat.catalogue.quantisation import GPTQ_FILE, QUANTISATION_FILE, with_gptq, with_modelopt
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
-from servesat.core.reading import read_json, read_toml
+from servesat.core.reading import MAX_FILE_BYTES, read_json, read_toml
 from servesat.core.validation import nearest, validate
 
 MAX_CONFIG_BYTES = 20_000_000
 """A configuration may list every module that is not quantised, layer by layer."""
+
+MAX_BOOK_BYTES = 10_000_000
+"""A price book may hold every offer of a list of thousands."""
 
 PRICES = "hardware/prices"
 
@@ -108,7 +111,8 @@ def _load(record: type[Record], reference: str, folder: Path, shelf: str, noun: 
 
 
 def _read(record: type[Record], path: Path) -> Record:
-    fields = {"id": path.stem, **read_toml(path, CatalogueError)}
+    max_bytes = MAX_BOOK_BYTES if record is PriceBook else MAX_FILE_BYTES
+    fields = {"id": path.stem, **read_toml(path, CatalogueError, max_bytes)}
     return validate(record, fields, where=str(path), error=CatalogueError)
 
 

@@ -6,12 +6,13 @@ import typer
 
 from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
-from servesat.cli.catalogue import chips, models, prices, schema
+from servesat.cli.catalogue import chips, models, schema
 from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
 from servesat.cli.frontier import frontier
 from servesat.cli.modes import modes
 from servesat.cli.portfolio import portfolio
+from servesat.cli.prices import prices
 from servesat.cli.solving import solve, verify, why
 from servesat.cli.whatif import whatif
 
@@ -38,7 +39,7 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, modes, portfolio, fleet, batch, verify, prices, book, figure, schema):
+for command in (solve, why, frontier, whatif, modes, portfolio, fleet, batch, verify, book, figure, schema):
     app.command()(command)
-for name, shelf in (("models", models), ("chips", chips)):
+for name, shelf in (("models", models), ("chips", chips), ("prices", prices)):
     app.add_typer(shelf, name=name)

@@ -1,4 +1,4 @@
-"""The commands of the catalogue: models, chips, prices and schema."""
+"""The commands of the catalogue: models, chips and schema."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +11,7 @@ from servesat.cli.common import AsJson, BuyHow, Cloud, PriceBookName, Purchase, 
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
-class _Shelf(TyperGroup):
+class Shelf(TyperGroup):
     """A command group: lists a shelf of the catalogue, shows an entry by its id, or runs a subcommand."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -20,8 +20,8 @@ class _Shelf(TyperGroup):
 
 
 Reference = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
-models = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show, import or write models.")
-chips = typer.Typer(cls=_Shelf, invoke_without_command=True, help="List, show or rank chips.")
+models = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show, import or write models.")
+chips = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show or rank chips.")
 
 
 @models.callback()
@@ -31,7 +31,7 @@ def list_models(context: typer.Context, as_json: AsJson = False, wide: Wide = Fa
     if context.invoked_subcommand is None:
         from servesat.report import listings
 
-        _print(listings.model_rows(), as_json, listings.MODEL_DETAILS)
+        print_content(listings.model_rows(), as_json, listings.MODEL_DETAILS)
 
 
 @models.command("show")
@@ -41,16 +41,16 @@ def show_model(context: typer.Context, model: Reference, as_json: AsJson = False
 
     entry = listings.model_entry(model)
     if as_json or context.obj:
-        _print(entry, as_json=True)
+        print_content(entry, as_json=True)
         return
     tensors = listings.tensor_table(entry.pop("tensors"))
     accuracies = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
-    _print(entry, as_json=False)
-    _print(tensors, as_json=False)
+    print_content(entry, as_json=False)
+    print_content(tensors, as_json=False)
     for rows in accuracies:
         if rows:
             shown = listings.without_columns(rows, "source")
-            _print(shown, as_json=False, details=shown[0])
+            print_content(shown, as_json=False, details=shown[0])
 
 
 @models.command("import")
@@ -75,7 +75,7 @@ def import_model(
     if as_json:
         from servesat.report import listings
 
-        _print(listings.model_document(model), as_json=True)
+        print_content(listings.model_document(model), as_json=True)
     elif out is None:
         typer.echo(text, nl=False)
 
@@ -106,7 +106,7 @@ def list_chips(context: typer.Context, as_json: AsJson = False, wide: Wide = Fal
     if context.invoked_subcommand is None:
         from servesat.report import listings
 
-        _print(listings.chip_rows(), as_json, listings.CHIP_DETAILS)
+        print_content(listings.chip_rows(), as_json, listings.CHIP_DETAILS)
 
 
 @chips.command("show")
@@ -114,7 +114,7 @@ def show_chip(context: typer.Context, chip: Reference, as_json: AsJson = False) 
     """Show a chip."""
     from servesat.report import listings
 
-    _print(listings.chip_entry(chip), as_json or context.obj)
+    print_content(listings.chip_entry(chip), as_json or context.obj)
 
 
 @chips.command("rank")
@@ -165,32 +165,9 @@ def rank_chips(
             draw_tornado(rank_chart(question, ranked), path)
         outputs.report_written()
     if as_json:
-        _print(rank_document(ranked), as_json=True)
+        print_content(rank_document(ranked), as_json=True)
     else:
         print_ranking(console(), ranked)
-
-
-def prices(
-    book: Annotated[str | None, typer.Argument(help="An id, or the path of a file; default: every book.")] = None,
-    chip: Annotated[str | None, typer.Option(metavar="ID", help="Prices of this chip only, cheapest first.")] = None,
-    cloud: Cloud = None,
-    region: Region = None,
-    purchase: Annotated[
-        Literal["on_demand", "spot", "reserved"] | None, typer.Option(help="Prices of this purchase only.")
-    ] = None,
-    as_json: AsJson = False,
-    wide: Wide = False,
-) -> None:
-    """List the prices of a price book, or of all of them, or compare the prices of a chip."""
-    from servesat.report import listings
-
-    whole_book = book is not None and chip is None and region is None and purchase is None
-    if whole_book and as_json:
-        _print(listings.price_book_entry(book or ""), as_json)
-    else:
-        rows = listings.price_rows(book=book, chip=chip, region=region, purchase=purchase)
-        shown = rows if as_json else listings.without_columns(rows, "source", "note")
-        _print(shown, as_json, listings.PRICE_DETAILS)
 
 
 def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="The files described.")]) -> None:
@@ -200,7 +177,7 @@ def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="
     print_json(json_schema(shelf))
 
 
-def _print(content: list[dict[str, Any]] | dict[str, Any], as_json: bool, details: Collection[str] = ()) -> None:
+def print_content(content: list[dict[str, Any]] | dict[str, Any], as_json: bool, details: Collection[str] = ()) -> None:
     """Print the rows of a table, whose `details` give way on a narrow line, or the fields of an entry."""
     if as_json:
         print_json(content)

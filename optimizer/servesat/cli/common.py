@@ -23,8 +23,9 @@ _WIDE = ContextVar("wide", default=False)
 """Whether the command was given --wide."""
 
 
-def _remember_wide(value: bool) -> bool:
-    _WIDE.set(value)
+def _remember_wide(context: typer.Context, value: bool) -> bool:
+    """Remember --wide of a command, or of the group that it stands in: `servesat prices --wide BOOK`."""
+    _WIDE.set(value or (context.parent is not None and context.parent.params.get("wide") is True))
     return value
 
 

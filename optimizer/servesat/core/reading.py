@@ -8,9 +8,10 @@ import select
 import stat
 import sys
 import tomllib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -70,10 +71,10 @@ def parse_yaml(text: str, where: str, error: type[ServesatError]) -> object:
         raise error(f"{where}: malformed YAML: nested too deeply") from None
 
 
-def read_toml(path: Path, error: type[ServesatError]) -> dict[str, Any]:
-    """Read a TOML file. Raises `error` with line and column."""
+def read_toml(path: Path, error: type[ServesatError], max_bytes: int = MAX_FILE_BYTES) -> dict[str, Any]:
+    """Read a TOML file of at most `max_bytes`. Raises `error` with line and column."""
     try:
-        return tomllib.loads(read_text(path, error))
+        return tomllib.loads(read_text(path, error, max_bytes))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as fault:
         raise error(f"{path}: malformed TOML: {fault}") from None
 
@@ -132,6 +133,29 @@ def read_text(path: Path, error: type[ServesatError], max_bytes: int = MAX_FILE_
         raise error(f"{shown(path)}: cannot be read: {reason}") from None
 
 
+@contextmanager
+def opened_text(path: Path, error: type[ServesatError], max_bytes: int) -> Iterator[TextIO]:
+    """A UTF-8 text file of at most `max_bytes`, open to be read line by line, its line ends as they are.
+
+    Raises `error` for any other kind of file, a pipe too, and for what is too large or, once read, no text.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise error(f"{path}: is a folder, expected a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{path}: is a pipe or a device, expected a file")
+        if status.st_size > max_bytes:
+            raise error(f"{path}: expected at most {max_bytes:,} bytes")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield file
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = "is not UTF-8 text" if isinstance(fault, UnicodeDecodeError) else fault.strerror
+        raise error(f"{path}: cannot be read: {reason}") from None
+
+
 def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes:
     if path == STANDARD_INPUT:
         return sys.stdin.buffer.read(max_bytes + 1)
@@ -139,18 +163,18 @@ def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes
     if stat.S_ISDIR(mode):
         raise error(f"{path}: is a folder, expected a file")
     if stat.S_ISFIFO(mode):
-        return _read_pipe(path, error)
+        return _read_pipe(path, error, max_bytes)
     if not stat.S_ISREG(mode):
         raise error(f"{path}: is a device, expected a file")
     with path.open("rb") as file:
         return file.read(max_bytes + 1)
 
 
-def _read_pipe(path: Path, error: type[ServesatError]) -> bytes:
+def _read_pipe(path: Path, error: type[ServesatError], max_bytes: int) -> bytes:
     """What is written to a named pipe until its writer closes it; opening it must not wait for a writer."""
     pipe, content = os.open(path, os.O_RDONLY | os.O_NONBLOCK), b""
     try:
-        while len(content) <= MAX_FILE_BYTES:
+        while len(content) <= max_bytes:
             ready, _, _ = select.select([pipe], [], [], MAX_WAIT_S)
             if not ready:
                 raise error(f"{path}: nothing was written to this pipe for {MAX_WAIT_S:g} s")

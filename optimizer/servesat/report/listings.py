@@ -1,11 +1,13 @@
 """Entries of the catalogue as rows and records, for tables and JSON."""
 
+from pathlib import Path
 from typing import Any
 
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import chip_ids, load_chip, load_model, load_price_book, model_ids, price_book_ids
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.price_book import Price, PriceBook
+from servesat.catalogue.price_import import ImportedPrices
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
@@ -113,7 +115,12 @@ def chip_entry(reference: str) -> dict[str, Any]:
 
 
 def price_rows(
-    *, book: str | None = None, chip: str | None = None, region: str | None = None, purchase: str | None = None
+    *,
+    book: str | None = None,
+    chip: str | None = None,
+    cloud: str | None = None,
+    region: str | None = None,
+    purchase: str | None = None,
 ) -> list[dict[str, Any]]:
     """A row per price; with `chip`, sorted by price.
 
@@ -127,6 +134,7 @@ def price_rows(
         for chip_id, prices in sorted(price_book.prices.items())
         for price in prices
         if chip in (None, chip_id)
+        and cloud in (None, price.cloud)
         and purchase in (None, price.purchase)
         and (not region or price.region in (None, region))
     ]
@@ -134,7 +142,7 @@ def price_rows(
     if region is not None and region not in regions:
         raise CatalogueError(f"no price names the region {region!r}; {nearest(region, regions)}")
     if not rows:
-        filters = ", ".join(value for value in (chip, region, purchase) if value)
+        filters = ", ".join(value for value in (chip, cloud, region, purchase) if value)
         unknown = chip is not None and chip not in chip_ids()
         hint = f"; {nearest(chip or '', chip_ids())}" if unknown else ""
         where = books[0].id if len(books) == 1 else "any price book"
@@ -160,6 +168,38 @@ def without_columns(rows: list[dict[str, Any]], *names: str) -> list[dict[str, A
 def price_book_entry(reference: str) -> dict[str, Any]:
     """The fields of a price book. Raises CatalogueError."""
     return load_price_book(reference).model_dump(mode="json", exclude_none=True)
+
+
+def import_summary(imported: ImportedPrices, out: Path) -> str:
+    """What an import wrote: `wrote 3 offers of 2 instances, and of tpu-v5e by the chip, at 9 prices to mine.toml`."""
+    book = imported.book
+    by_chip = sorted({offer.chip for offer in book.offers if offer.chip is not None})
+    sold = _counted(len(book.instances), "instance")
+    if by_chip:
+        sold += f", and of {', '.join(by_chip)} by the chip"
+    return f"wrote {_counted(len(book.offers), 'offer')} of {sold}, at {_counted(imported.prices, 'price')} to {out}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def import_document(imported: ImportedPrices, out: Path | None) -> dict[str, Any]:
+    """The facts of an import: what it wrote to which file, and what it left out and why."""
+    return {
+        "file": None if out is None else str(out),
+        "name": imported.book.name,
+        "checked": str(imported.book.checked),
+        "format": imported.kind,
+        "offers": len(imported.book.offers),
+        "instances": len(imported.book.instances),
+        "prices": imported.prices,
+        "chips": sorted(imported.book.prices),
+        "left_out": [
+            {"what": reason.value[0], "why": reason.value[1], "name": name or None, "count": count}
+            for reason, name, count in imported.left_out
+        ],
+    }
 
 
 def _model_row(model_id: str) -> dict[str, Any]:
