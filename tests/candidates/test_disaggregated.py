@@ -145,3 +145,19 @@ def test_the_slower_network_of_two_pools_delays_the_first_token() -> None:
     assert in_time.prefill is not None
     assert (in_time.chip, in_time.prefill.chip) == ("toy", "toy")
     assert in_time.transfer_ms == pytest.approx(0.8)
+
+
+def test_slices_of_several_replicas_are_pools_where_slices_are_counted() -> None:
+    """Two slices of 4 and 8 chips do what five of one and two chips would."""
+    spec: dict[str, Any] = {
+        "model": "llama-3-8b", "workload": {"prompt_tokens": 4000, "output_tokens": 200, "requests_per_s": 20},
+        "price": {"l40s": 1.0},
+        "search": {
+            "chips": ["l40s"], "modes": ["disaggregated"], "weights": ["int8"], "kv_cache": ["int8"], "max_slices": 2,
+        },
+    }  # fmt: skip
+    few = plan_of(spec)
+    narrowed = plan_of({**spec, "search": {**spec["search"], "topologies": {"l40s": ["4x1", "8x1"]}}})
+    assert few.usd_per_hour <= narrowed.usd_per_hour
+    constrained = {**spec, "search": {**spec["search"], "max_slices": None}}
+    assert plan_of({**constrained, "constraints": "slices + prefill.slices <= 2"}) == few

@@ -154,12 +154,13 @@ def sold(spec: dict[str, Any]):
     limits = st.fixed_dictionaries(
         {}, optional={"max_instances": st.sampled_from([1, 3, 40]), "max_slices": st.sampled_from([2, 5, 60])}
     )
-    return st.builds(
-        lambda prices, bought, limit: {
-            **spec, **bought, "price_book": prices, "search": {**spec["search"], **limit, "chips": chips},
-        },
-        book, how, limits,
-    )  # fmt: skip
+
+    def put_together(prices: dict[str, Any], bought: dict[str, Any], limit: dict[str, int]) -> dict[str, Any]:
+        if bought["buy"] == "share":  # then there are no whole instances to limit
+            limit.pop("max_instances", None)
+        return {**spec, **bought, "price_book": prices, "search": {**spec["search"], **limit, "chips": chips}}
+
+    return st.builds(put_together, book, how, limits)
 
 
 def can_be_bought(spec: dict[str, Any]) -> bool:

@@ -169,6 +169,8 @@ class World:
             return (lay.chip["name"], lay.tp, lay.ep, lay.replicated, links, lay.weights, lay.kv, lay.compute)
 
         able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
+        if "max_slices" in self.search or self.spec.get("counts_slices"):
+            return able
         sizes = [(program(lay), lay.n) for lay in able]
         return [
             lay for lay in able if not any(like == program(lay) and n < lay.n and lay.n % n == 0 for like, n in sizes)

@@ -1,6 +1,6 @@
 """Beside an API: its price of a request, and the load at which serving a model yourself first pays."""
 
-from math import inf, nextafter
+from math import inf, isinf, nextafter
 from typing import Any
 
 import pytest
@@ -42,7 +42,9 @@ def test_the_break_even_load_of_a_toy_by_hand() -> None:
     """
     spec = toy_spec(workload={"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 3})
     assert break_even(spec, 1e-4) == pytest.approx(1 / 0.36)
-    assert break_even(spec, 1e-9) is None
+    assert break_even(spec, 1e-9) == inf
+    assert break_even(spec.constrained(["slices >= 2"]), 1e-4) is None
+    assert break_even(spec.changed({"search.modes": ["disaggregated"]}), 1e-4) is None
 
 
 @pytest.mark.parametrize("change", [{}, {"price_book": "aws-2026-11"}, {"buy": "share"}, {"slo.tpot_ms": 12}])
@@ -51,7 +53,8 @@ def test_the_break_even_load_is_the_least_that_pays(change: dict[str, Any], usd:
     """At it the cheapest plan costs what the API does; just below, and at any lower load tried, more."""
     spec = Spec.load(QWEN).changed(change)
     load = break_even(spec, usd)
-    if load is None:
+    assert load is not None
+    if isinf(load):
         assert all(_usd(spec, rate) > usd * rate * 3600 for rate in (0.1, 1.0, 10.0, 100.0, 1000.0))
         return
     assert _usd(spec, nextafter(load, inf)) <= usd * load * 3600 * (1 + 1e-6)

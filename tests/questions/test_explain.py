@@ -61,11 +61,11 @@ def test_a_plan_on_spot_stands_beside_the_best_one_without() -> None:
     assert result.plan is not None
     assert result.plan.purchase == "spot"
     without = solve({**spot, "purchase": "on_demand"}).plan
-    assert result.on_demand == without
+    assert result.without_spot == without
     assert without is not None
     assert without.usd_per_million_output_tokens > result.plan.usd_per_million_output_tokens
-    assert answer({**spot, "purchase": "on_demand"}, limits=False).on_demand is None
+    assert answer({**spot, "purchase": "on_demand"}, limits=False).without_spot is None
     cheap = {"name": "mine", "chips": {"tpu-v5e": {"purchase": "spot", "usd_per_chip_hour": 0.1, "source": "me"}}}
     only = answer({**spot, "price_book": cheap, "purchase": "spot"}, limits=False)
     assert only.plan is not None
-    assert only.on_demand is None
+    assert only.without_spot is None

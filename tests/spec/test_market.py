@@ -62,6 +62,15 @@ def test_a_varied_price_moves_every_offer_of_its_chip() -> None:
     )  # fmt: skip
 
 
+def test_a_price_varies_at_the_market_that_it_is_changed_with() -> None:
+    spec = Spec.load({**CHAT, "price_book": "all", "search": {"chips": ["h100-sxm"]}})
+    aws = spec.changed({"cloud": "aws", "price.h100-sxm": 3.44})
+    assert {offer.place[0] for offer in aws.offers} == {"aws"}
+    assert aws.offers[0].usd_per_chip_hour == pytest.approx(3.44)
+    assert aws.offers[0].price is not None
+    assert aws.offers[0].price.instance == "p5.4xlarge"
+
+
 BOOKS_OF_OFFERS = [book for book in price_book_ids() if load_price_book(book).offers]
 
 
@@ -117,7 +126,34 @@ def test_owned_machines_compete_with_rented_ones() -> None:
     usd = 250_000 / (4 * 8760) + 8 * 0.7 * 1.3 * 0.12
     assert min(o.usd_per_chip_hour for o in spec.offers if o.place[2] == "owned") == pytest.approx(usd / 8)
     assert spec.offers[0].place[2] == "owned"
-    with pytest.raises(SpecError, match="owned: these machines are not searched"):
-        Spec.load({**both, "purchase": "on_demand"})
+    (note,) = Spec.load({**both, "purchase": "on_demand", "search": {"chips": ["h100-sxm"]}}).notes
+    assert note.startswith("owned machines are not searched")
     with pytest.raises(SpecError, match=r"owned.h100: no such chip; did you mean"):
         Spec.load({**both, "owned": {"h100": {"usd": 1, "years": 1}}})
+
+
+def test_what_is_owned_varies_like_any_key() -> None:
+    own = {"owned": {"h100-sxm": {"usd": 280_320, "years": 4}}, "purchase": "owned", "buy": "instances"}
+    spec = Spec.load({**CHAT, **own, "search": {"chips": ["h100-sxm"]}, "price_book": "aws-2026-11"})
+    assert spec.offers[0].usd_per_chip_hour == pytest.approx(1.0)
+    for key, value in (("owned.h100-sxm.usd", 560_640), ("owned.h100-sxm.years", 2.0), ("price.h100-sxm", 2.0)):
+        (offer,) = spec.changed({key: value}).offers
+        assert offer.usd_per_chip_hour == pytest.approx(2.0)
+        assert offer.place[2] == "owned"
+    powered = spec.changed({"power.usd_per_kwh": 0.1})
+    assert powered.offers[0].usd_per_chip_hour == pytest.approx(1.0 + 0.7 * 0.1)
+
+
+def test_whole_instances_are_said_to_be_missing() -> None:
+    listed = Spec.load({**CHAT, "buy": "instances", "search": {"chips": ["h100-sxm"]}})
+    assert any(note.startswith("buy: instances has no effect") for note in listed.notes)
+    with pytest.raises(SpecError, match=r"search.max_instances: counts whole instances, and needs buy: instances"):
+        Spec.load({**CHAT, "search": {"max_instances": 1}})
+
+
+def test_an_offer_is_listed_once() -> None:
+    offer = {"instance": "m", "cloud": "a", "usd_per_instance_hour": {"east": 8.0}, "source": "test"}
+    book = {"name": "test", "instances": {"m": {"chip": "h100-sxm", "chips": 8, "source": "test"}}}
+    twice = {**book, "offers": [offer, {**offer, "usd_per_instance_hour": {"west": 7.0, "east": 9.0}}]}
+    with pytest.raises(SpecError, match=r"offers.1: m in east is listed twice as on_demand"):
+        Spec.load({**CHAT, "price_book": twice})

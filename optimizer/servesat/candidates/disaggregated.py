@@ -44,7 +44,7 @@ from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.cost_model.decode import replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.prefill import kv_transfer_s
-from servesat.spec.expressions import NAMES, Level, Type
+from servesat.spec.expressions import NAMES, Level, Type, counts_slices
 from servesat.spec.spec import Spec
 
 PAIRS_AT_A_TIME = 500
@@ -60,7 +60,10 @@ def disaggregated(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded
     `relaxed` as in `evaluate`. Also includes each pair that is optimal when one limit is relaxed, so that binding
     limits can be reported. Chips without a network figure are left out: the KV cache could not move.
     """
-    layouts = layouts.take(np.flatnonzero((_network_bytes_per_s(layouts) > 0) & _in_smallest_slices(layouts)))
+    is_pool = _network_bytes_per_s(layouts) > 0
+    if spec.search.max_slices is None and not counts_slices(spec.expressions):
+        is_pool &= _in_smallest_slices(layouts)
+    layouts = layouts.take(np.flatnonzero(is_pool))
     if not len(layouts):
         return layouts
     stated = _limits_of_pairs(spec)

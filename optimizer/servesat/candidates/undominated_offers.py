@@ -149,7 +149,9 @@ def _for_pools(spec: Spec, told_apart: _ToldApart) -> dict[int, Offer]:
     for row, menu in enumerate(menus):
         for kind, offer in menu.items():
             usd[row, kinds[kind]] = offer.usd_per_chip_hour
-    return {id(offer): offer for row in undominated(usd) for offer in menus[row].values()}
+    somewhere = any(region and not cloud for cloud, region, *_ in (offer.place for offer in spec.offers))
+    rows = range(len(menus)) if somewhere else undominated(usd)  # a region without a cloud may be at any of them
+    return {id(offer): offer for row in rows for offer in menus[row].values()}
 
 
 def _cheapest(menu: Iterable[Offer], told_apart: _ToldApart) -> dict[Any, Offer]:

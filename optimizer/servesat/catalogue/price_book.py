@@ -145,6 +145,14 @@ class PriceBook(Sourced):
             if offer.instance is not None and offer.instance not in self.instances:
                 hint = nearest(offer.instance, self.instances) if self.instances else "there are none"
                 raise ValueError(f"offers.{position}.instance = {offer.instance!r}: is not among instances; {hint}")
+        seen: set[tuple[str | None, ...]] = set()
+        for position, offer in enumerate(self.offers):
+            for region in offer.by_region:
+                sold = (offer.cloud, region, offer.purchase, offer.instance, offer.chip, offer.term)
+                if sold in seen:
+                    where = f"{offer.instance or offer.chip} in {region or 'every region'}"
+                    raise ValueError(f"offers.{position}: {where} is listed twice as {offer.purchase}")
+                seen.add(sold)
         return self
 
     @cached_property

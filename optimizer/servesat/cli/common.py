@@ -19,6 +19,9 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
+LISTS = {"cloud", "region", "purchase"}
+"""Keys of a spec whose options may list several values."""
+
 _WIDE = ContextVar("wide", default=False)
 """Whether the command was given --wide."""
 
@@ -37,14 +40,13 @@ SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in exampl
 PriceBookName = Annotated[
     str | None, typer.Option(metavar="NAME", help="The price book to use; all: every offer of every cloud.")
 ]
-Cloud = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this cloud only: aws.")]
+Cloud = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this cloud only: aws, or aws,gcp.")]
 BuyHow = Annotated[
     Literal["share", "instances"] | None, typer.Option(help="Pay for a share of an instance, or for whole instances.")
 ]
 Region = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this region only: us-central1.")]
 Purchase = Annotated[
-    Literal["on_demand", "spot", "reserved", "owned"] | None,
-    typer.Option(help="How chips are bought; default: on_demand."),
+    str | None, typer.Option(metavar="NAME", help="on_demand (default), spot, reserved or owned; or several: a,b.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
@@ -85,7 +87,7 @@ def load(path: Path, texts: list[str] | None, constraints: list[str] | None = No
         overrides = dict(parse_override(text) for text in texts or [])
     except ServesatError as error:
         raise typer.BadParameter(str(error)) from None
-    overrides |= {key: value for key, value in options.items() if value is not None}
+    overrides |= {key: value.split(",") if key in LISTS else value for key, value in options.items() if value}
     spec = Spec.load(path, overrides).constrained(constraints or [])
     for note in (*spec.notes, *spec.notes_on(overrides)):
         tell(f"note: {note}")

@@ -114,13 +114,15 @@ class ApiComparison:
     """What API providers charge for the model, the cheapest first, as published on the date `checked`.
 
     `usd_per_hour` is what the cheapest charges for the load of the plan. `break_even_requests_per_s` is the least load
-    at which some plan of one pool costs no more than it; None where none does at any load.
+    at which some plan of one pool costs no more than it; None where none does at any load (`pays_at_no_load`), or where
+    it is not known, as of two pools alone, or under constraints that count.
     """
 
     checked: str | None
     offers: tuple[ApiOffer, ...]
     usd_per_hour: float
     break_even_requests_per_s: float | None
+    pays_at_no_load: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ class Result:
     `conflict` lists the minimal sets of requirements that no plan satisfies together (None unless infeasible).
     `answer` fills in the rest: the `relaxations` of a spec with constraints; `slices` summarises every slice of the
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
-    `limit_values`, `alternatives` and the prices of an `api` explain the result. `on_demand` is the best plan
+    `limit_values`, `alternatives` and the prices of an `api` explain the result. `without_spot` is the best plan
     without spot, if `plan` is on spot.
     """
 
@@ -151,7 +153,7 @@ class Result:
     alternatives: tuple[Plan, ...] = ()
     max_batch_binds: bool = False
     api: ApiComparison | None = None
-    on_demand: Plan | None = None
+    without_spot: Plan | None = None
     solve_s: float
 
     @property

@@ -11,10 +11,11 @@ from math import fsum
 
 from servesat.core.errors import SolverError
 from servesat.core.tolerances import LIMIT_RTOL
+from servesat.fleet.formulation.instance_rows import filled_instances
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import best_mix
 from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption, WorkloadDemand
-from servesat.fleet.machines import Machine, fewest_instances
+from servesat.fleet.machines import MAX_SEARCHED_PIECES, Machine, fewest_instances, nest
 from servesat.fleet.pods.packing import pack
 from servesat.fleet.pods.slices import is_valid_packing
 from servesat.fleet.previous_plan import ReplicaKey
@@ -57,9 +58,18 @@ def instances_of(instance: FleetInstance, replicas: Sequence[Sequence[int]]) -> 
             for o in options:
                 for chips, number in instance.options[o].pieces:
                     pieces[chips] += number * replicas[o][period]
-            counts.append(fewest_instances(machine.chips, pieces))
+            counts.append(_fewest(machine.chips, pieces))
         rented[machine] = tuple(counts) if machine.purchase != "reserved" else (max(counts),) * len(counts)
     return {machine: counts for machine, counts in rented.items() if any(counts)}
+
+
+def _fewest(chips: int, pieces: dict[int, int]) -> int:
+    """The fewest instances that hold some pieces; of many whose sizes do not nest, by fillings that are verified."""
+    first_fit = fewest_instances(chips, pieces)
+    if nest(pieces) or sum(pieces.values()) <= MAX_SEARCHED_PIECES:
+        return first_fit
+    filled = filled_instances(chips, pieces)
+    return first_fit if filled is None else min(first_fit, filled)
 
 
 def period_changes_of(solution: FleetSolution) -> int:

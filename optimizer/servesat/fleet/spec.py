@@ -118,7 +118,7 @@ class RequestSize(Strict):
         return {f"slo.{name}": getattr(self.slo, name) for name in sorted(self.slo.model_fields_set)}
 
 
-_RENTED = {"cloud", "region", "purchase", "instance", "usd_per_hour", "usd_per_million_output_tokens"}
+_RENTED = {"cloud", "region", "purchase", "instance", "instances", "usd_per_hour", "usd_per_million_output_tokens"}
 """What a constraint of a deployment may name, and a fleet decides for each replica."""
 
 

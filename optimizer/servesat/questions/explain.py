@@ -44,8 +44,8 @@ def answer(
     if result.plan is not None:
         slices = slice_summaries(spec, result.plan, settings)
         binds, api = max_batch_binds(spec, result.plan), beside_apis(spec, result.plan)
-        on_demand = _on_demand(spec, result.plan, settings)
-        result = replace(result, slices=slices, max_batch_binds=binds, api=api, on_demand=on_demand)
+        without_spot = _without_spot(spec, result.plan, settings)
+        result = replace(result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot)
     if limits:
         result = replace(result, limit_values=limit_values(spec, result, settings))
     if top > 1:
@@ -53,7 +53,7 @@ def answer(
     return result
 
 
-def _on_demand(spec: Spec, plan: Plan, settings: Settings) -> Plan | None:
+def _without_spot(spec: Spec, plan: Plan, settings: Settings) -> Plan | None:
     """The best plan without spot, for a plan on spot: its prices are a snapshot, its machines may be withdrawn."""
     if all(bill.purchase != "spot" for bill in plan.bills):
         return None

@@ -31,7 +31,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "limits": [asdict(value) for value in result.limit_values],
         "alternatives": [plan_document(plan) for plan in result.alternatives],
         "slices": [_slice_document(summary) for summary in result.slices],
-        "on_demand": None if result.on_demand is None else plan_document(result.on_demand),
+        "without_spot": None if result.without_spot is None else plan_document(result.without_spot),
         "api": None if result.api is None else asdict(result.api),
         "solve_s": result.solve_s,
     }

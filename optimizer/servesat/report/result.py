@@ -89,7 +89,7 @@ def _plan_table(result: Result, plan: Plan) -> Table:
         table.add_row("load", load(plan))
     _add_costs(table, plan)
     if any(bill.purchase == "spot" for bill in plan.bills):
-        table.add_row("spot", on_spot(plan, result.on_demand))
+        table.add_row("spot", on_spot(plan, result.without_spot))
     if result.api is not None:
         table.add_row("api", beside_api(result.api))
     return table

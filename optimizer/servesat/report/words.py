@@ -66,7 +66,7 @@ def price(bill: Bill) -> str:
     elif bill.instances is not None and bill.instances != int(bill.instances):
         full, part = divmod(bill.chips, bill.instance_chips or 1)
         instances = f"{full} and " if full else ""
-        text += f": {instances}{part} of its {bill.instance_chips} chips; it is sold whole for "
+        text += f": {instances}{part} of its {bill.instance_chips} chips; a whole one costs "
         text += f"{dollars(bill.usd_per_instance_hour or 0.0)} an hour, and the rest must find work, too"
     text += f", price of {bill.as_of}" if bill.as_of else ""
     return text + (f" ({bill.note})" if bill.note else "")
@@ -77,21 +77,21 @@ def beside_api(api: ApiComparison) -> str:
     cheapest, count = api.offers[0], len(api.offers)
     of = f"the cheapest of {count} providers" if count > 1 else "the only provider listed"
     text = f"{dollars(cheapest.usd_per_request)} a request at {cheapest.provider}, {of} on {api.checked}"
-    text += f": {dollars(api.usd_per_hour)} an hour for this load; "
+    text += f": {dollars(api.usd_per_hour)} an hour for this load"
+    if api.pays_at_no_load:
+        return text + "; no plan costs less at any load"
     load = api.break_even_requests_per_s
-    return text + (
-        "no plan costs less at any load" if load is None else f"a plan first pays at {number(load)} requests/s"
-    )
+    return text if load is None else text + f"; a plan first pays at {number(load)} requests/s"
 
 
-def on_spot(plan: Plan, on_demand: Plan | None) -> str:
+def on_spot(plan: Plan, without_spot: Plan | None) -> str:
     """What a plan on spot rests on, and what the best one without spot costs."""
     text = "prices are one snapshot, and the machines may be withdrawn at short notice; "
-    if on_demand is None:
-        return text + "there is no plan on demand"
-    more = on_demand.usd_per_million_output_tokens / plan.usd_per_million_output_tokens - 1
-    million = dollars(on_demand.usd_per_million_output_tokens)
-    return text + f"on demand the best plan costs {million} per million output tokens, {change_of(more)}"
+    if without_spot is None:
+        return text + "without spot there is no plan within these limits"
+    more = without_spot.usd_per_million_output_tokens / plan.usd_per_million_output_tokens - 1
+    million = dollars(without_spot.usd_per_million_output_tokens)
+    return text + f"without spot the best plan costs {million} per million output tokens, {change_of(more)}"
 
 
 def pool(plan: Plan) -> str:

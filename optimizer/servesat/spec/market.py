@@ -120,7 +120,7 @@ class Market:
             return [Offer(chip, stated)]
         amounts = [
             (price, stated if price.usd_per_chip_hour == lowest else price.usd_per_chip_hour * (stated / lowest))
-            for price in self._prices_in_book(chip.id)
+            for price in sorted_prices([*self._prices_in_book(chip.id), *self._owned_price(chip)])
         ]
         return [Offer(chip, usd, _at(price, usd)) for price, usd in amounts]
 

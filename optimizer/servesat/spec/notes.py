@@ -9,6 +9,7 @@ from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
 from servesat.core.validation import nearest
 from servesat.spec.expressions import Expression, counts_slices
+from servesat.spec.offers import Buy, Offer
 
 MAX_PRICE_AGE_DAYS = 90
 """Days from which on a price book is said to be old."""
@@ -50,6 +51,14 @@ def stale_prices(price_book: PriceBook, today: date | None = None) -> Iterator[s
                 f"the prices of {price_book.id} were last checked on {price_book.checked}, {age} days ago; "
                 "import newer ones, or give `price`"
             )
+
+
+def unused_purchases(offers: Sequence[Offer], *, owned: bool, buy: Buy) -> Iterator[str]:
+    """Say that owned machines are not searched, or that no price names instances that could be bought whole."""
+    if owned:
+        yield "owned machines are not searched: purchase lists no `owned`"
+    if buy == "instances" and all(offer.price is None or offer.price.instance_chips is None for offer in offers):
+        yield "buy: instances has no effect: no price of these chips is that of an instance; try price_book: all"
 
 
 def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from servesat.spec.notes import (
     uncounted_slices,
     unknown_priced_chips,
     unusable_chips,
+    unused_purchases,
 )
 from servesat.spec.offers import Buy, Offer
 from servesat.spec.overrides import split_key, with_value
@@ -45,6 +46,9 @@ WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 KEYED_BY_CHIP = ("price", "chip", "owned")
 """Keys of a spec that map chip ids to values, for chips that are searched and others."""
 
+MARKET = ("price_book", "cloud", "region", "purchase")
+"""Keys of a spec that say where prices come from."""
+
 MAX_CONSTRAINTS = 24
 """The most constraints of a spec."""
 
@@ -55,7 +59,12 @@ Constraints = Annotated[
     BeforeValidator(as_list),
 ]
 
-Places = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=1000), *LIST]
+Places = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=100)], ...],
+    Field(max_length=1000),
+    *LIST,
+    BeforeValidator(lambda value: () if value is None else value),
+]
 """Names of clouds or regions: a list, or a single one."""
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
@@ -151,11 +160,18 @@ class Spec(Strict):
         `model.FIELD` and `chip.ID.FIELD` change a field of the model or of a chip. A new `search.chips` may name a chip
         of the old list by its id. A new `price.CHIP` is paid where the old one was, by the price book.
         """
+        markets = {key: value for key, value in changes.items() if key in MARKET}
+        prices = {key: value for key, value in changes.items() if split_key(key)[0] == "price" and key != "price"}
+        if markets and prices:  # a price varies what that market asks
+            others = {key: value for key, value in changes.items() if key not in prices}
+            return self.changed(others).changed(prices)
         where, folder = self._origin
         parts = {key: getattr(self, key) for key in type(self).model_fields}
         data: dict[str, Any] = {
-            key: dict(part) if isinstance(part, Workload | Slo | Search) else part for key, part in parts.items()
+            key: dict(part) if isinstance(part, Workload | Slo | Search | Power) else part
+            for key, part in parts.items()
         }
+        data["owned"] = {chip: dict(machine) for chip, machine in self.owned.items()}
         for key, value in sorted(changes.items(), key=lambda change: len(split_key(change[0]))):
             if key.startswith("model."):
                 data = {**data, "model": _fields_of_model(data["model"], where, folder)}
@@ -169,7 +185,7 @@ class Spec(Strict):
 
     def _prices_varied_by(self, changes: Mapping[str, Any]) -> dict[str, float]:
         """The lowest prices in the book of the chips whose prices this spec, or its changes, vary."""
-        if {"price_book", "cloud", "region", "purchase", "price"} & changes.keys():
+        if {*MARKET, "price"} & changes.keys():
             return {}
         changed = {split_key(key)[1] for key in changes if split_key(key)[0] == "price"}
         lowest = {chip_id: offers[0] for chip_id, offers in self._offers_by_chip.items() if chip_id in changed}
@@ -200,8 +216,8 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
         self._market.check_narrowed()
-        if self.owned and "owned" not in self.purchase:
-            raise ValueError("owned: these machines are not searched, as purchase lists no `owned`")
+        if self.search.max_instances is not None and self.buy != "instances":
+            raise ValueError("search.max_instances: counts whole instances, and needs buy: instances")
         known = [*(chip.id for chip in self.chips), *(chip.id for chip in self.search.chips or ())]
         known = list(dict.fromkeys(known))
         for key in KEYED_BY_CHIP:
@@ -214,7 +230,8 @@ class Spec(Strict):
         for chip_id in self.search.quota:
             if chip_id not in known and chip_id not in chip_ids():
                 raise ValueError(f"search.quota.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
-        for chip in (*self.chips, *(self.search.chips or ())):
+        offered = {chip.id for chip in self.chips}
+        for chip in (*self.chips, *(chip for chip in self.search.chips or () if chip.id not in offered)):
             self._check_topologies(chip)
         self._check_modes()
         self._check_constraints()
@@ -377,6 +394,7 @@ class Spec(Strict):
             *self._market.unpriced(search.chips or ()),
             *unknown_priced_chips(self.price_book, chips),
             *stale_prices(self.price_book),
+            *unused_purchases(self.offers, owned=bool(self.owned) and "owned" not in self.purchase, buy=self.buy),
             *uncounted_slices(
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,

@@ -120,3 +120,21 @@ def test_a_model_that_is_not_built_in_time_is_unknown() -> None:
     assert late.solve(late.usd(), None).status is Status.UNKNOWN
     assert minimal_conflict(replace(instance, quotas=dict.fromkeys(instance.quotas, 0)), 0.0) is None
     assert plan_fleet(raw, time_limit_s=1e-9).status is Status.UNKNOWN
+
+
+def test_many_slices_that_do_not_nest_fill_instances() -> None:
+    """40 slices of 4 and 80 of 3 stand in 40 instances of 10: as 4 + 3 + 3, where first-fit takes 47."""
+    options = [
+        {"workload": name, "name": name, "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+         "chips": chips, "usd": 1.0, "machine": (10, 10.0), "slice": (1, chips)}
+        for name, chips in (("a", 4), ("b", 3))
+    ]  # fmt: skip
+    needs = [
+        {"name": name, "demand": [demand], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+        for name, demand in (("a", 40.0), ("b", 80.0))
+    ]
+    raw = {"hours": [1.0], "needs": needs, "options": options, "quotas": {("r", "x"): 400}, "budget": None}
+    result = plan_instance(instance_of(raw), inf)
+    assert result.status is Status.OPTIMAL
+    assert result.total_usd == pytest.approx(400.0)
+    assert [rental.instances for rental in result.rentals] == [40]
