@@ -2,7 +2,9 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from servesat.cli import app
 from servesat.report.tables import Column, Fitted, columns
 from tests.cli.commands import CHAT, EXAMPLE, run
 from tests.helpers import ROOT
@@ -92,3 +94,12 @@ def test_wide_prints_whole_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, run("models").stdout.splitlines())) <= 60
     wide = run("models", "--wide").stdout.splitlines()
     assert next(line for line in wide if line.startswith("id ")).split()[-1] == "kv_kb_per_token_bf16"
+
+
+def test_tables_say_where_plans_are_rented() -> None:
+    spec = str(ROOT / "examples" / "qwen3-32b-whole-machines.yaml")
+    frontier = CliRunner().invoke(app, ["frontier", spec, "--wide"]).stdout
+    assert "rented as" in frontier
+    best = CliRunner().invoke(app, ["solve", spec, "--top", "3", "--distinct", "chip"]).stdout
+    assert "verda FIN-03 1B200.30V" in best
+    assert "rented as" not in CliRunner().invoke(app, ["frontier", spec, "--price-book", "list-2026-11"]).stdout

@@ -9,7 +9,7 @@ from servesat.core.plan import Plan
 from servesat.core.quantities import dollars, number
 from servesat.core.result import LimitValue, Margin, Result, SliceSummary
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import decode_slices, excluded_because, limit_value, pool_slices
+from servesat.report.words import decode_slices, excluded_because, limit_value, pool_slices, rented_as
 
 
 def print_explanation(console: Console, result: Result) -> None:
@@ -50,12 +50,12 @@ def _slices_table(slices: Sequence[SliceSummary]) -> Fitted:
 
 def alternatives_table(plans: Sequence[Plan]) -> Fitted:
     """The k best distinct plans, one row per plan, the best first."""
-    pools = [pool_slices(plan) for plan in plans]
+    pools, rented = [pool_slices(plan) for plan in plans], any(plan.instance for plan in plans)
     table = Fitted(
         [
             *columns("", "slices"),
             *([Column("prefill pool", detail=True)] if any(pools) else []),
-            *columns("TP", "weights", "KV cache", "compute", "mode", detail=True),
+            *columns("TP", "weights", "KV cache", "compute", "mode", *(["rented as"] if rented else []), detail=True),
             *columns("batch", "tpot", "$/1M", "more", right=True),
         ],
         f"The {len(plans)} best distinct plans",
@@ -73,6 +73,7 @@ def alternatives_table(plans: Sequence[Plan]) -> Fitted:
                 plan.kv_cache,
                 plan.compute,
                 str(plan.mode),
+                *([rented_as(plan)] if rented else []),
                 str(plan.batch),
                 f"{plan.tpot_ms:.2f} ms",
                 dollars(plan.usd_per_million_output_tokens),

@@ -13,7 +13,7 @@ from servesat.report.charts import Chart, Frame, Series
 from servesat.report.colours import chip_colour
 from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out
+from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out, rented_as
 from servesat.spec.spec import Spec
 
 MAX_ROWS = 60
@@ -54,11 +54,12 @@ def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
         _print_left_out(console, frontier)
         return
     shown = _thinned(frontier.points)
-    whole = shown[0].mode is not Mode.DECODE_ONLY
+    whole, rented = shown[0].mode is not Mode.DECODE_ONLY, any(plan.instance for plan in shown)
     table = Fitted(
         [
             Column("slices"),
             *columns("weights", "KV cache", "compute", *(["mode"] if whole else []), detail=True),
+            *([Column("rented as", detail=True)] if rented else []),
             *columns("chips", "tokens/s/chip", right=True, detail=True),
             *columns("batch", "tpot", *(["ttft"] if whole else []), "$/h", "$/1M", right=True),
         ],
@@ -72,6 +73,7 @@ def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
                 plan.kv_cache,
                 plan.compute,
                 *([str(plan.mode)] if whole else []),
+                *([rented_as(plan)] if rented else []),
                 str(plan.chips),
                 f"{plan.tokens_per_s_per_chip:,.1f}",
                 str(plan.batch),

@@ -13,7 +13,7 @@ from servesat.questions.portfolio import LimitChange, Portfolio
 from servesat.report.documents import plan_document
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.tornado import Bar, Tornado, draw_tornado
-from servesat.report.words import decode_slices
+from servesat.report.words import decode_slices, rented_as
 
 
 def portfolio_document(answer: Portfolio) -> dict[str, Any]:
@@ -50,12 +50,14 @@ def print_portfolio(console: Console, answer: Portfolio) -> None:
     if not answer.plans:
         console.print(_no_plan(answer))
         return
+    rented = any(plan.instance for plan in answer.plans.values())
     table = Fitted(
         [
             *columns("deployment", "runs on"),
             Column("batch", right=True),
             *columns("ttft", "tpot", right=True, detail=True),
             *columns("$/h", "alone", right=True),
+            *([Column("rented as", detail=True)] if rented else []),
             Column("alone on", detail=True),
         ]
     )
@@ -70,6 +72,7 @@ def print_portfolio(console: Console, answer: Portfolio) -> None:
                 f"{plan.tpot_ms:.2f} ms",
                 dollars(plan.usd_per_hour),
                 dollars(alone.usd_per_hour),
+                *([rented_as(plan)] if rented else []),
                 decode_slices(alone),
             ]
         )

@@ -104,6 +104,12 @@ def decode_slices(plan: Plan) -> str:
     return _some(plan.slices, plan.chip, plan.topology)
 
 
+def rented_as(plan: Plan) -> str:
+    """Where a plan's slices are rented, as a cell of a table: `aws us-east-1 p5.48xlarge`; empty if none is named."""
+    parts = (plan.cloud, plan.region, plan.instance, plan.purchase if plan.purchase != "on_demand" else None)
+    return " ".join(part for part in parts if part)
+
+
 def pool_slices(plan: Plan) -> str:
     """The slices of the prefill pool, as a cell of a table; empty without one."""
     prefill = plan.prefill
