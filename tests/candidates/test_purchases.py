@@ -248,7 +248,7 @@ def test_constraints_on_what_is_bought_hold_as_enumerated(spec: dict[str, Any], 
 
 
 @pytest.mark.slow
-@examples(24)
+@examples(14)
 @given(small_specs(["disaggregated"], 3).flatmap(sold))
 def test_plans_of_two_pools_are_bought_as_enumerated(spec: dict[str, Any]) -> None:
     agrees(spec)

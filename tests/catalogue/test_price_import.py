@@ -346,7 +346,7 @@ def written(path: Path, rows: list[dict[str, str]]) -> None:
     path.write_text(text.getvalue(), newline="")
 
 
-@examples(200)
+@examples(60)
 @given(
     st.lists(OFFERS, min_size=1, max_size=12, unique_by=lambda row: tuple(row[key] for key in row if key[:3] != "usd"))
 )
@@ -357,7 +357,8 @@ def test_a_book_is_read_as_it_is_written(tmp_path_factory: pytest.TempPathFactor
     try:
         result = import_prices(source)
     except CatalogueError as error:
-        assert "as an earlier row says of the same offer" in str(error)  # noqa: PT017
+        said = str(error)
+        assert "as an earlier row says of the same offer" in said or "is listed twice" in said
         return
     assert all(character.isprintable() or character == "\n" for character in result.text)
     target.write_text(result.text)
