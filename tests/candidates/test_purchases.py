@@ -149,6 +149,7 @@ def sold(spec: dict[str, Any]):
             "purchase": st.sampled_from([["on_demand", "spot"], ["spot"]]),
             "cloud": st.sampled_from([["alpha"]]),
             "region": st.sampled_from([["east"]]),
+            "spot_capacity": st.sampled_from([0.5, 0.8]),
         },
     )
     limits = st.fixed_dictionaries(

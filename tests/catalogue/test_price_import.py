@@ -75,8 +75,10 @@ def test_a_catalogue_of_skypilot_becomes_offers_by_region(tmp_path: Path) -> Non
         ("aws", "p5.48xlarge", "us-east-1", "spot"): 55.04,
         ("aws", "p5.48xlarge", "us-east-2", "spot"): 11.2543,
     }
-    notes = {price.region: price.note for price in book.prices["h100-sxm"] if price.purchase == "spot"}
-    assert notes == {"us-east-1": "highest zone; the lowest was 19.2531", "us-east-2": None}
+    on_spot = [price for price in book.prices["h100-sxm"] if price.purchase == "spot"]
+    lowest = {price.region: price.lowest_usd_per_instance_hour for price in on_spot}
+    assert lowest == {"us-east-1": 19.2531, "us-east-2": None}
+    assert {price.note for price in on_spot} == {None}
     on_demand = [offer for offer in book.offers if offer.instance == "p5.48xlarge" and offer.purchase == "on_demand"]
     assert [offer.usd_per_instance_hour for offer in on_demand] == [
         {"us-east-1": 55.04, "us-east-2": 55.04, "us-west-1": 68.8}
@@ -196,7 +198,7 @@ def test_a_catalogue_of_gpuhunt_becomes_offers(tmp_path: Path) -> None:
         ("gcp", "n1-standard-8 (gcp, 2 x t4)", "us-west1", "on_demand"): 1.08,
         ("gcp", "tpu-v5e", "us-west1", "on_demand"): 1.2,
     }
-    assert {price.note for price in result.book.prices["h100-sxm"]} == {None, "highest zone; the lowest was 25.2"}
+    assert {price.lowest_usd_per_instance_hour for price in result.book.prices["h100-sxm"]} == {None, 25.2}
     assert left_out(result) == {
         ("NO_ACCELERATOR", ""): 1, ("UNMAPPED", "P100"): 1, ("CONDITIONS", "gcp-dws-calendar-mode"): 1,
     }  # fmt: skip

@@ -128,8 +128,9 @@ class Sold(World):
         return self.finished(plan, violated)
 
     def in_one_pool(self, mode, chunk):
-        for plan, lay, of_slice, violated in self.at_one_slice(mode, chunk):
+        for plan, lay, when_there, violated in self.at_one_slice(mode, chunk):
             for offer in self.offers_of(lay):
+                of_slice = when_there * self.left(offer)
                 for slices in self.counts_alone(offer, lay, of_slice):
                     bought = {**plan, "slices": slices, "tokens_per_s": slices * of_slice, "offer": offer}
                     bills = [(lay.chip["name"], self.paid(offer, lay, slices))]
@@ -154,6 +155,10 @@ class Sold(World):
             plan = {"mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "pool_slices": 0}
             plan["id"] = (*self.name(lay), batch)
             yield plan, lay, lay.replicas * batch / tpot, violated
+
+    def left(self, offer):
+        """The share of a slice that is there when spot machines are withdrawn."""
+        return self.spec.get("spot_capacity", 1) if offer["purchase"] == "spot" else 1
 
     def counts_alone(self, offer, lay, of_slice):
         """Slices of one pool: what the demand needs, or full instances, or what a limit leaves of one."""
@@ -185,11 +190,11 @@ class Sold(World):
         whole = self.prefill_s(pool)
         sent_s = pool.kv_bytes(self.prompt) / min(self.network(pool, pool_offer), self.network(lay, offer))
         shape = pool.violations(1, self.prompt, None) | ({"ici"} if pool.waits(self.new) else set())
-        fed = pool.replicas * self.output / whole
+        fed = pool.replicas * self.output / whole * self.left(pool_offer)
         for batch in range(1, self.search["max_batch"] + 1):
             step = self.step_s(lay, batch)
             violated = shape | lay.violations(batch, self.held, batch) | ({"ici"} if lay.waits(batch) else set())
-            of_slice = lay.replicas * batch / step
+            of_slice = lay.replicas * batch / step * self.left(offer)
             for pool_slices, slices in self.counts(fed, of_slice):
                 plan = {
                     "mode": "disaggregated", "batch": batch, "tpot_s": step, "ttft_s": whole + sent_s, "stall_s": step,

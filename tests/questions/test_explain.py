@@ -1,6 +1,9 @@
 """Explanations around an answer, where parts of it are missing or are the spec's own."""
 
+from math import ceil
 from pathlib import Path
+
+import pytest
 
 from servesat import Settings, Spec, Status, answer, solve
 from servesat.questions.why_not import Decisions, why_not
@@ -50,6 +53,26 @@ def test_an_infeasible_spec_on_chips_without_a_network_is_still_explained() -> N
     assert result.status is Status.INFEASIBLE
     assert result.conflict
     assert result.corrections[0].changes[0].requirement == "tpot"
+
+
+def test_what_is_spare_on_spot_is_paid_for() -> None:
+    spec = {
+        "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 100},
+        "search": {"chips": ["h100-sxm"], "modes": ["interleaved"], "min_batch": 64, "max_batch": 64},
+        "price_book": "aws-2026-11", "purchase": "spot", "buy": "instances",
+    }  # fmt: skip
+    whole, most = solve(spec).plan, solve({**spec, "spot_capacity": 0.8}).plan
+    assert whole is not None
+    assert most is not None
+    assert (whole.chip, whole.topology, whole.batch) == (most.chip, most.topology, most.batch)
+    assert most.requests_per_s / most.slices == pytest.approx(0.8 * whole.requests_per_s / whole.slices)
+    assert most.slices == ceil(100 / (0.8 * whole.requests_per_s / whole.slices))
+    on_demand = {**spec, "purchase": "on_demand"}
+    assert solve({**on_demand, "spot_capacity": 0.8}).plan == solve(on_demand).plan
+    assert (
+        "spot_capacity has no effect: no price searched is on spot"
+        in Spec.load({**on_demand, "spot_capacity": 0.8}).notes
+    )
 
 
 def test_a_plan_on_spot_stands_beside_the_best_one_without() -> None:

@@ -1,5 +1,6 @@
 """The market of a spec: which offers it is narrowed to, what is owned, and the books that ship."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -157,3 +158,52 @@ def test_an_offer_is_listed_once() -> None:
     twice = {**book, "offers": [offer, {**offer, "usd_per_instance_hour": {"west": 7.0, "east": 9.0}}]}
     with pytest.raises(SpecError, match=r"offers.1: m in east is listed twice as on_demand"):
         Spec.load({**CHAT, "price_book": twice})
+
+
+SPOT = {
+    "name": "test",
+    "instances": {"m": {"chip": "h100-sxm", "chips": 8, "source": "test"}},
+    "offers": [
+        {
+            "instance": "m", "purchase": "spot", "usd_per_instance_hour": {"east": 8.0, "west": 9.0},
+            "lowest_usd_per_instance_hour": {"east": 6.0}, "source": "test",
+            "interruptions": {"share_per_month": {"east": [0.1, 0.15]}, "as_of": date(2025, 7, 28), "source": "test"},
+        }
+    ],
+}  # fmt: skip
+
+
+def test_a_price_on_spot_says_its_range_and_how_often_it_is_interrupted() -> None:
+    spec = Spec.load({**CHAT, "price_book": SPOT, "purchase": "spot"})
+    east, west = (offer.price for offer in spec.offers)
+    assert east is not None
+    assert west is not None
+    assert (east.usd_per_chip_hour, east.lowest_usd_per_instance_hour, east.interrupted_per_month) == (
+        1,
+        6,
+        (0.1, 0.15),
+    )
+    assert east.interrupted_as_of == date(2025, 7, 28)
+    assert (west.lowest_usd_per_instance_hour, west.interrupted_per_month) == (None, None)
+    halved = spec.changed({"price.h100-sxm": 0.5}).offers[0].price
+    assert halved is not None
+    assert (halved.usd_per_instance_hour, halved.lowest_usd_per_instance_hour) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"purchase": "on_demand"}, "interruptions: purchase is on_demand, and only spot is interrupted"),
+        ({"lowest_usd_per_instance_hour": {"east": 8.5}}, "lowest_usd_per_instance_hour.east = 8.5: expected at most"),
+        ({"lowest_usd_per_instance_hour": {"north": 1.0}}, "lowest_usd_per_instance_hour.north: there is no price in"),
+        ({"interruptions": {"share_per_month": {"east": [0.2, 0.1]}, "source": "x"}}, "from at most to"),
+        (
+            {"interruptions": {"share_per_month": {"north": [0.1, 0.2]}, "source": "x"}},
+            "share_per_month.north: there is",
+        ),
+    ],
+)
+def test_a_price_on_spot_is_within_its_range(wrong: dict[str, Any], message: str) -> None:
+    (offer,) = SPOT["offers"]
+    with pytest.raises(SpecError, match=message):
+        Spec.load({**CHAT, "price_book": {**SPOT, "offers": [{**offer, **wrong}]}, "purchase": "spot"})

@@ -56,7 +56,7 @@ def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: float, relaxed: int)
         needed = _tokens_per_s_that_tie(spec, layouts, cheapest * (1 + COST_TIE_RTOL))
         if spec.slo.min_tokens_per_s is not None and not is_relaxed(relaxed, Requirement.THROUGHPUT):
             needed = np.maximum(needed, spec.slo.min_tokens_per_s / (1 + LIMIT_RTOL) / layouts.serving.slices)
-        smallest = step_time_curve(spec, layouts).smallest_batch_for(needed / layouts.replicas)
+        smallest = step_time_curve(spec, layouts).smallest_batch_for(needed / layouts.counted_replicas)
     smallest = np.maximum(smallest, spec.search.min_batch or 1)
     smallest = np.ceil(np.clip(smallest, 1.0, spec.search.max_batch + 1.0)).astype(np.int64)
     multiple = layouts.batch_shards
@@ -96,6 +96,6 @@ def _smallest_batches(spec: Spec, layouts: Layouts) -> list[Floats]:
         if rule.shared is not None and spec.workload.requests_per_s is not None:
             for limit in rule.shared(spec, layouts):
                 slices = limit.slices_left_by(layouts.serving.pool_slices)
-                needed = tokens_per_s_to_meet_demand(spec, slices) / layouts.replicas
+                needed = tokens_per_s_to_meet_demand(spec, slices) / layouts.counted_replicas
                 found.append(np.asarray(curve.smallest_batch_for(needed)))
     return found

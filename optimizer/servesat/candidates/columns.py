@@ -97,7 +97,7 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
         chunk_s=serving.chunk_s_per_step,
     )
     step_s = np.asarray(step.total_s) + serving.prefill_s_per_output_token * batch
-    slice_tokens_per_s = layouts.replicas * batch / step_s
+    slice_tokens_per_s = layouts.counted_replicas * batch / step_s
     slices, demanded = serving.slices, (workload.requests_per_s or 0.0) * output_tokens
     if demanded:
         slices = round_up(demanded / (spec.utilisation * slice_tokens_per_s)).astype(np.int64)

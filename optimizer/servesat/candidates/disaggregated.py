@@ -159,12 +159,12 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
         violated |= _bit(Requirement.QUALITY, exceeds_quality_loss(spec, layouts))
     batch = largest_batch(spec, layouts, relaxed)
     step_s = np.asarray(step_time_curve(spec, layouts).at(np.maximum(batch, 1)))
-    busy_s = (workload.output_tokens or 0) * step_s / (layouts.replicas * np.maximum(batch, 1))
+    busy_s = (workload.output_tokens or 0) * step_s / (layouts.counted_replicas * np.maximum(batch, 1))
     too_large = _bit(Requirement.HBM, ~is_at_most(held, room))
     return PoolCandidates(
         layouts=layouts,
         prefill_s=prefill_s,
-        prefill_busy_s=prefill_s / layouts.replicas,
+        prefill_busy_s=prefill_s / layouts.counted_replicas,
         prefill_able=np.asarray(layouts.replica.kv_copies) == 1,
         prefill_violated=violated | too_large | prefill_violations(spec, layouts),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),

@@ -102,6 +102,7 @@ class Layouts(Rows):
     dtype: Ints  # index into dtypes
     chips: Ints  # n, chips in the slice
     replicas: Ints  # R = n / Y
+    counted_replicas: Floats  # those of a slice whose capacity is counted on: R, or on spot R · spot_capacity
     tp: Ints  # chips that share each matrix
     batch_shards: Ints  # the batch is a multiple of this: the ways that attention splits it
     units: Units  # what slices are bought in
@@ -200,6 +201,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
         dtype=dtype,
         chips=chips,
         replicas=chips // (tp * ep),
+        counted_replicas=chips // (tp * ep) * of_place([spec.counted_share(p.offer.purchase) for p in places]),
         tp=tp,
         batch_shards=ep * np.where(copies > 1, 1, kv_batch_shards(spec.model, tp)),
         units=_units(places).take(place),

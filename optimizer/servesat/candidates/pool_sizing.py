@@ -117,7 +117,7 @@ def size_under_constraints(spec: Spec, pools: PoolCandidates, pairs: Ints, relax
     row, batch = np.unique(np.column_stack([row, tried[row, position]]), axis=0).T
     at_batch = rows.take(row)
     step_s = np.asarray(step_time_curve(spec, at_batch).at(batch.astype(np.float64)))
-    busy_s = (spec.workload.output_tokens or 0) * step_s / (at_batch.replicas * batch)
+    busy_s = (spec.workload.output_tokens or 0) * step_s / (at_batch.counted_replicas * batch)
     limits = _shared_limits(spec, relaxed)(at_batch)
     pool_busy_s = pools.prefill_busy_s[pairs[row, 0]]
     one, slices, pool_slices = _matching_slices(busy_s, pool_busy_s, at_batch.purchase, limits, _most(spec))
@@ -152,7 +152,7 @@ def _at_largest_batch(
     possible = np.flatnonzero(batch > 0)
     rows, batch = rows.take(possible), batch[possible]
     step_s = np.asarray(step_time_curve(spec, rows).at(batch.astype(np.float64)))
-    busy_s = (spec.workload.output_tokens or 0) * step_s / (rows.replicas * batch)
+    busy_s = (spec.workload.output_tokens or 0) * step_s / (rows.counted_replicas * batch)
     return rows, busy_s, pools.prefill_busy_s[pairs[possible, 0]]
 
 

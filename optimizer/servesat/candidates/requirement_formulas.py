@@ -113,7 +113,7 @@ def batch_fed_by_chunks(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
 def batch_for_throughput(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
     """The smallest batch at which all slices put out `slo.min_tokens_per_s`."""
     needed = (spec.slo.min_tokens_per_s or 0.0) / (1 + LIMIT_RTOL) / layouts.serving.slices
-    return np.asarray(curve.smallest_batch_for(needed / layouts.replicas))
+    return np.asarray(curve.smallest_batch_for(needed / layouts.counted_replicas))
 
 
 def outruns_its_chunks(spec: Spec, columns: Columns) -> Bools:

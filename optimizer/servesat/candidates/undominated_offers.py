@@ -117,11 +117,13 @@ def _must_keep_units(spec: Spec) -> bool:
 
 
 class _ToldApart:
-    """A key of an offer that is the same for those that no constraint tells apart, and nothing else that is named."""
+    """A key of an offer that is the same for those that no constraint, and nothing else that is named, tells apart."""
 
     def __init__(self, spec: Spec, named: Collection[str]) -> None:
         in_constraints = {name.id.removeprefix("prefill.") for one in spec.expressions for name in one.names}
-        self._positions = [at for at, name in enumerate(_PLACE) if name in in_constraints or name in named]
+        derated = {"purchase"} if spec.spot_capacity < 1 else set()
+        told = in_constraints | {*named} | derated
+        self._positions = [at for at, name in enumerate(_PLACE) if name in told]
         self._by_price = any(map(_may_exclude_the_cheaper, spec.expressions)) or bool(_DOLLARS & {*named})
 
     def __call__(self, offer: Offer) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """Price books: what chips cost on a date, by cloud, region and purchase, as offers of instances or by the chip."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.validation import Count, Rate, Strict, Usd, nearest
@@ -15,6 +15,18 @@ Purchase = Literal["on_demand", "spot", "reserved", "owned"]
 
 UsdByRegion = Usd | Annotated[dict[Text, Usd], Field(min_length=1)]
 """A price that is the same in every region, or one a region."""
+
+
+def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("expected [from, to] with from at most to")
+    return interval
+
+
+_Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+Interval = Annotated[tuple[_Fraction, _Fraction], AfterValidator(_in_order)]
+"""A share that is known as an interval: from, and to."""
 
 _DERIVED_RTOL = 1e-9
 """How near a stated price of a chip must lie to its share of the instance's price."""
@@ -34,6 +46,11 @@ class Price(Strict):
     instance: Text | None = None
     instance_chips: Count | None = Field(default=None, description="Chips in the instance.")
     usd_per_instance_hour: Usd | None = None
+    lowest_usd_per_instance_hour: Usd | None = Field(
+        default=None, description="What the cheapest zone of the region asked when the price was read, if less."
+    )
+    interrupted_per_month: Interval | None = None
+    interrupted_as_of: date | None = None
     link_chips: Count | None = Field(
         default=None, description="Chips that the instance's link connects, if it reaches beyond the instance."
     )
@@ -96,6 +113,14 @@ class Instance(Strict):
     source: Text
 
 
+class Interruptions(Strict):
+    """How often a cloud takes instances on spot back: the share of them in a month, from and to, by region."""
+
+    share_per_month: Annotated[dict[Text, Interval], Field(min_length=1)]
+    as_of: date | None = None
+    source: Text
+
+
 class Listing(Strict):
     """An entry of a price list: an instance, or a chip that is sold in slices of any size, at a price by region."""
 
@@ -107,6 +132,10 @@ class Listing(Strict):
     as_of: date | None = Field(default=None, description="Date of the price; absent: that of the book.")
     usd_per_instance_hour: UsdByRegion | None = None
     usd_per_chip_hour: UsdByRegion | None = None
+    lowest_usd_per_instance_hour: dict[Text, Usd] = Field(
+        default={}, description="By region, what the cheapest zone asked; the price is that of the dearest."
+    )
+    interruptions: Interruptions | None = Field(default=None, description="Of spot: how often instances are withdrawn.")
     source: Text
     note: Text | None = None
 
@@ -116,7 +145,27 @@ class Listing(Strict):
         of_chip = (self.chip is not None, self.usd_per_chip_hour is not None)
         if {of_instance, of_chip} != {(True, True), (False, False)}:
             raise ValueError("expected instance with usd_per_instance_hour, or chip with usd_per_chip_hour")
+        if self.interruptions is not None and self.purchase != "spot":
+            raise ValueError(f"interruptions: purchase is {self.purchase}, and only spot is interrupted")
+        self._check_regions("interruptions.share_per_month", self.interruptions_by_region)
+        self._check_regions("lowest_usd_per_instance_hour", self.lowest_usd_per_instance_hour)
+        for region, lowest in self.lowest_usd_per_instance_hour.items():
+            if self.usd_per_instance_hour is None or lowest > self.by_region[region]:
+                raise ValueError(
+                    f"lowest_usd_per_instance_hour.{region} = {lowest:g}: expected at most usd_per_instance_hour there"
+                )
         return self
+
+    def _check_regions(self, key: str, regions: Iterable[str]) -> None:
+        """Check that there is a price in each of some regions. Raises ValueError."""
+        for region in regions:
+            if region not in self.by_region:
+                raise ValueError(f"{key}.{region}: there is no price in that region")
+
+    @property
+    def interruptions_by_region(self) -> dict[str, "Interval"]:
+        """The share of instances withdrawn in a month, from and to, where it is known."""
+        return {} if self.interruptions is None else self.interruptions.share_per_month
 
     @property
     def by_region(self) -> dict[str | None, float]:
@@ -208,6 +257,9 @@ def _prices_of(offer: Listing, machine: Instance | None) -> list[Price]:
             instance=offer.instance,
             instance_chips=chips,
             usd_per_instance_hour=None if machine is None else usd,
+            lowest_usd_per_instance_hour=offer.lowest_usd_per_instance_hour.get(region or ""),
+            interrupted_per_month=offer.interruptions_by_region.get(region or ""),
+            interrupted_as_of=None if offer.interruptions is None else offer.interruptions.as_of,
             link_chips=None if machine is None else machine.link_chips,
             network_bytes_per_s=None if machine is None else machine.network_bytes_per_s,
             term=offer.term,

@@ -158,30 +158,34 @@ def _book_name(machines: Iterable[_Machine], source: str) -> str:
 
 def _offers(gathered: _Gathered, labels: Mapping[_Machine, str], source: str) -> list[dict[str, Any]]:
     """The entries of a book: one for each instance or chip, purchase and note, with its price by region."""
-    by_region: dict[_Listed, dict[str | None, float]] = defaultdict(dict)
+    by_region: dict[_Listed, dict[str | None, tuple[float, float]]] = defaultdict(dict)
     for listed, regions in gathered.usd.items():
         for region, (low, high) in regions.items():
-            by_region[listed._replace(note=_note_of(listed, low, high))][region] = high
+            by_region[listed._replace(note=_note_of(listed, low, high))][region] = low, high
     ordered = sorted(by_region, key=lambda listed: [str(part or "") for part in (*listed.machine, *listed[1:])])
     return [_offer(listed, by_region[listed], labels, source) for listed in ordered]
 
 
 def _offer(
-    listed: _Listed, by_region: Mapping[str | None, float], labels: Mapping[_Machine, str], source: str
+    listed: _Listed, by_region: Mapping[str | None, tuple[float, float]], labels: Mapping[_Machine, str], source: str
 ) -> dict[str, Any]:
     """The fields of an entry of a book."""
     machine, purchase, term, as_of, note, everywhere = listed
     sold, of = ({"instance": labels[machine]}, "instance") if machine in labels else ({"chip": machine.chip}, "chip")
-    usd = by_region[None] if everywhere else {region: by_region[region] for region in sorted(by_region, key=str)}
+    regions = [] if everywhere else sorted(by_region, key=str)
+    usd = by_region[None][1] if everywhere else {region: by_region[region][1] for region in regions}
+    lowest = {region: by_region[region][0] for region in regions if by_region[region][0] < by_region[region][1]}
     fields: dict[str, Any] = {"cloud": machine.cloud, **sold, "purchase": purchase, "term": term, "as_of": as_of}
     fields |= {f"usd_per_{of}_hour": usd, "source": source, "note": note}
+    if of == "instance" and lowest:
+        fields["lowest_usd_per_instance_hour"] = lowest
     return {key: value for key, value in fields.items() if value is not None}
 
 
 def _note_of(listed: _Listed, low: float, high: float) -> str | None:
-    """The note of a price, which says where other zones or slices cost less."""
+    """The note of a price, which says where other zones or slices cost less, unless a field of its own does."""
     by_chip = listed.machine.instance is None
-    if low >= high * (1 - (_ROUNDING if by_chip else 0)):
+    if low >= high * (1 - (_ROUNDING if by_chip else 0)) or not (by_chip or listed.everywhere):
         return listed.note
     lowest = f"highest {'zone or slice' if by_chip else 'zone'}; the lowest was {low:.12g}"
     return lowest if listed.note is None else f"{listed.note}; {lowest}"

@@ -109,7 +109,9 @@ class Bill:
     """What a pool of a plan pays, or both where they share instances; a price of the spec is known by the chip-hour.
 
     `chips` are paid for, of which the slices take `chips_used`. `instances` is the number of cloud instances that the
-    chips fill: whole ones, or 0.5 for 4 chips of an instance with 8, which pay their share of its price.
+    chips fill: whole ones, or 0.5 for 4 chips of an instance with 8, which pay their share of its price. On spot the
+    price is that of the dearest zone of the region, the lowest that of the cheapest, and a share of the instances is
+    withdrawn in a month, from and to, as far as the price book has them.
     """
 
     chip: str
@@ -122,6 +124,9 @@ class Bill:
     instance: str | None = None
     instance_chips: int | None = None
     usd_per_instance_hour: float | None = None
+    lowest_usd_per_instance_hour: float | None = None
+    interrupted_per_month: tuple[float, float] | None = None
+    interrupted_as_of: str | None = None
     instances: float | None = None
     term: str | None = None
     as_of: str | None = None

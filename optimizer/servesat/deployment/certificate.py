@@ -33,7 +33,7 @@ FORMULAS = {
     "step_ms.ici": "t_ici = L · 4 · b_a · B · D / (m · W_ici), experts by AllToAll; 0 under ici: forbid",
     "step_ms.kv_cache": "t_kv = kv_bytes(B) / (Y · W_hbm)",
     "step_ms.prefill": "interleaved: B / G · t_prefill, else 0",
-    "tokens_per_s": "slices · R · B / tpot, or what the prefill pool feeds, where that is less",
+    "tokens_per_s": "slices · R · B / tpot (on spot its spot_capacity), or what the prefill pool feeds, if less",
     "tokens_per_s_per_chip": "tokens_per_s / chips",
     "usd_per_chip_hour": "the spec's price, else the chip's own, else the price book's",
     "bills": "of each pool: its chips, and the price of a chip-hour; chips / instance_chips instances, or whole ones",

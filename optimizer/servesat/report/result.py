@@ -40,7 +40,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     if result.plan is None:
         console.print(_no_plan(spec, result))
         return
-    console.print(_plan_table(result, result.plan))
+    console.print(_plan_table(spec, result, result.plan))
     console.print(_step_bars(result.plan))
     console.print(_hbm_bar(spec, result.plan))
     console.print(_why(spec, result, result.plan))
@@ -60,7 +60,7 @@ def _title(spec: Spec) -> Text:
     return Text.assemble((spec.model.name, "bold"), " · ", " · ".join(parts), "\n")
 
 
-def _plan_table(result: Result, plan: Plan) -> Table:
+def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -89,7 +89,7 @@ def _plan_table(result: Result, plan: Plan) -> Table:
         table.add_row("load", load(plan))
     _add_costs(table, plan)
     if any(bill.purchase == "spot" for bill in plan.bills):
-        table.add_row("spot", on_spot(plan, result.without_spot))
+        table.add_row("spot", on_spot(plan, result.without_spot, spec.spot_capacity))
     if result.api is not None:
         table.add_row("api", beside_api(result.api))
     return table

@@ -1,6 +1,6 @@
 """Plans, limits and conflicts as sentences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, floor, log10
 
 from servesat.candidates.requirements import RULES, Requirement, rules_of
@@ -84,14 +84,33 @@ def beside_api(api: ApiComparison) -> str:
     return text if load is None else text + f"; a plan first pays at {number(load)} requests/s"
 
 
-def on_spot(plan: Plan, without_spot: Plan | None) -> str:
+def on_spot(plan: Plan, without_spot: Plan | None, spot_capacity: float) -> str:
     """What a plan on spot rests on, and what the best one without spot costs."""
-    text = "prices are one snapshot, and the machines may be withdrawn at short notice; "
+    bills = [bill for bill in plan.bills if bill.purchase == "spot"]
+    facts = [fact for bill in bills for fact in _facts_of_spot(bill)]
+    text = "; ".join(dict.fromkeys(facts)) + "; " if facts else ""
+    text += "prices are one snapshot, and the machines may be withdrawn at short notice; "
+    if spot_capacity < 1:
+        text += f"{spot_capacity:.0%} of their capacity is counted on; "
+    else:
+        text += "none of their capacity is spare (spot_capacity keeps some); "
     if without_spot is None:
         return text + "without spot there is no plan within these limits"
     more = without_spot.usd_per_million_output_tokens / plan.usd_per_million_output_tokens - 1
     million = dollars(without_spot.usd_per_million_output_tokens)
     return text + f"without spot the best plan costs {million} per million output tokens, {change_of(more)}"
+
+
+def _facts_of_spot(bill: Bill) -> Iterator[str]:
+    """What is known of a price on spot: how far zones differ, and how often instances are withdrawn."""
+    if bill.lowest_usd_per_instance_hour is not None and bill.usd_per_instance_hour is not None:
+        zones = f"{dollars(bill.lowest_usd_per_instance_hour)} to {dollars(bill.usd_per_instance_hour)}"
+        yield f"zones asked {zones} an hour for {bill.instance}, the highest is billed"
+    if bill.interrupted_per_month is not None:
+        low, high = bill.interrupted_per_month
+        share = f"{low:.0%} to {high:.0%}" if high < 1 else f"more than {low:.0%}"
+        as_of = f" (as of {bill.interrupted_as_of})" if bill.interrupted_as_of else ""
+        yield f"{share} of {bill.instance} in {bill.region} were withdrawn in a month{as_of}"
 
 
 def pool(plan: Plan) -> str:

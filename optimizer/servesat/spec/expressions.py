@@ -68,7 +68,7 @@ NAMES: dict[str, Name] = {
 }
 """What a constraint may name. A plan without a prefill pool has the texts `none` and the counts 0 there."""
 
-KEYS = ("slo", "workload", "search", "headroom", "utilisation", "prefill_mfu")
+KEYS = ("slo", "workload", "search", "headroom", "utilisation", "spot_capacity", "prefill_mfu")
 """The parts of a spec whose numbers a constraint may name, as in `slo.tpot_ms`."""
 
 

@@ -195,4 +195,12 @@ def _some(names: Collection[str]) -> str:
 def _at(price: Price, usd_per_chip_hour: float) -> Price:
     """A price of a book at another amount."""
     of_instance = None if price.instance_chips is None else usd_per_chip_hour * price.instance_chips
-    return price.model_copy(update={"usd_per_chip_hour": usd_per_chip_hour, "usd_per_instance_hour": of_instance})
+    lowest = price.lowest_usd_per_instance_hour
+    if lowest is not None:
+        lowest *= usd_per_chip_hour / price.usd_per_chip_hour
+    amounts = {
+        "usd_per_chip_hour": usd_per_chip_hour,
+        "usd_per_instance_hour": of_instance,
+        "lowest_usd_per_instance_hour": lowest,
+    }
+    return price.model_copy(update=amounts)

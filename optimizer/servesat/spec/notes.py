@@ -53,8 +53,10 @@ def stale_prices(price_book: PriceBook, today: date | None = None) -> Iterator[s
             )
 
 
-def unused_purchases(offers: Sequence[Offer], *, owned: bool, buy: Buy) -> Iterator[str]:
-    """Say that owned machines are not searched, or that no price names instances that could be bought whole."""
+def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, buy: Buy) -> Iterator[str]:
+    """Say what is given for machines that are owned or on spot and not searched, or bought whole where none can be."""
+    if spot:
+        yield "spot_capacity has no effect: no price searched is on spot"
     if owned:
         yield "owned machines are not searched: purchase lists no `owned`"
     if buy == "instances" and all(offer.price is None or offer.price.instance_chips is None for offer in offers):

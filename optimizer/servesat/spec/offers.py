@@ -38,6 +38,11 @@ class Offer(NamedTuple):
         return ("", "", "", "", "") if self.price is None else self.price.place
 
     @property
+    def purchase(self) -> str | None:
+        """How it is bought; None where the price is the spec's or the chip's own."""
+        return None if self.price is None else self.price.purchase
+
+    @property
     def network_bytes_per_s(self) -> float:
         """What a chip sends over the network: what the chip can, or its instance, if less is stated; 0 if unknown."""
         network = self.chip.network_bytes_per_s or 0.0
@@ -99,6 +104,9 @@ def bill_of(chip: str, chips: int, usd_per_chip_hour: float, price: Price | None
         instance=price.instance,
         instance_chips=price.instance_chips,
         usd_per_instance_hour=price.usd_per_instance_hour,
+        lowest_usd_per_instance_hour=price.lowest_usd_per_instance_hour,
+        interrupted_per_month=price.interrupted_per_month,
+        interrupted_as_of=None if price.interrupted_as_of is None else price.interrupted_as_of.isoformat(),
         instances=None if price.instance_chips is None else chips / price.instance_chips,
         term=price.term,
         as_of=None if price.as_of is None else price.as_of.isoformat(),

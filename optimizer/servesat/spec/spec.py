@@ -103,6 +103,9 @@ class Spec(Strict):
     headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
     prefill_mfu: Share = 1.0
     utilisation: Share = 1.0
+    spot_capacity: Share = Field(
+        default=1.0, description="Share of the capacity of slices on spot that is counted on; the rest is spare."
+    )
     price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
         default=DEFAULT_PRICE_BOOK, validate_default=True
     )
@@ -325,6 +328,10 @@ class Spec(Strict):
             return self.search.modes
         return (Mode.DECODE_ONLY,) if self.workload.prompt_tokens is None else WHOLE_REQUEST
 
+    def counted_share(self, purchase: str | None) -> float:
+        """The share of a slice's capacity that is counted on, as it is bought: on spot some of it is spare."""
+        return self.spot_capacity if purchase == "spot" else 1.0
+
     def in_one_pool(self) -> "Spec":
         """The spec without disaggregated plans, for questions that leave them out. Raises SpecError if none remain."""
         modes = [mode for mode in self.modes if mode is not Mode.DISAGGREGATED]
@@ -394,7 +401,12 @@ class Spec(Strict):
             *self._market.unpriced(search.chips or ()),
             *unknown_priced_chips(self.price_book, chips),
             *stale_prices(self.price_book),
-            *unused_purchases(self.offers, owned=bool(self.owned) and "owned" not in self.purchase, buy=self.buy),
+            *unused_purchases(
+                self.offers,
+                owned=bool(self.owned) and "owned" not in self.purchase,
+                spot=self.spot_capacity < 1 and all(offer.purchase != "spot" for offer in self.offers),
+                buy=self.buy,
+            ),
             *uncounted_slices(
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,

@@ -138,10 +138,11 @@ def _throughput(
     """
     workload = spec.workload
     output_tokens = workload.output_tokens or 0
-    able = {"slices": (assignment.slices, slice_tokens_per_s)}
+    able = {"slices": (assignment.slices, slice_tokens_per_s * _counted_on(spec, assignment))}
     if assignment.prefill is not None and pool is not None:
         pool_replicas = chips_in(assignment.prefill.topology) // pool.chips
-        able["prefill.slices"] = (assignment.prefill.slices, pool_replicas * output_tokens / prompt.prefill_s)
+        fed_per_s = pool_replicas * output_tokens / prompt.prefill_s * _counted_on(spec, assignment.prefill)
+        able["prefill.slices"] = (assignment.prefill.slices, fed_per_s)
     tokens_per_s = min(count * each for count, each in able.values())
     if workload.requests_per_s is None:
         return tokens_per_s, spec.utilisation * tokens_per_s
@@ -152,6 +153,11 @@ def _throughput(
         if (count - 1) * each * spec.utilisation * (1 + ENOUGH_RTOL) >= demanded:
             raise SolverError(f"{name} = {count}: {count - 1} meet the demand")
     return tokens_per_s, demanded
+
+
+def _counted_on(spec: Spec, pool: Assignment | PrefillPool) -> float:
+    """The share of a pool's capacity that is left when spot machines are withdrawn."""
+    return spec.spot_capacity if pool.purchase == "spot" else 1.0
 
 
 def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s: float, flow: _Flow) -> RequestFigures:
