@@ -20,7 +20,7 @@ def figures(plan: dict[str, Any]) -> dict[str, Any]:
         plan["id"][:6]
         if whole_request
         else (
-            plan["chip"], plan["topology"], (plan["tp_axes"], plan["ep_axes"], plan["kv_replicated"]),
+            plan["chip"], plan["topology"], (plan["tp_axes"], plan["ep_axes"], plan["kv_layout"]),
             plan["weights"], plan["kv_cache"], plan["compute"],
         )
     )  # fmt: skip

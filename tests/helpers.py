@@ -5,11 +5,18 @@ from typing import Any
 
 from servesat import Spec
 from servesat.catalogue.model import ModelSpec
-from servesat.core.plan import Assignment
+from servesat.core.plan import Assignment, KvLayout
 
 ROOT = Path(__file__).parents[1]
 AT = Assignment(
-    chip="tpu-v5e", topology="4x4", tp_axes=(0, 1), weights="int8", kv_cache="int8", compute="bf16", batch=32
+    chip="tpu-v5e",
+    topology="4x4",
+    tp_axes=(0, 1),
+    kv_layout=KvLayout.BATCH,
+    weights="int8",
+    kv_cache="int8",
+    compute="bf16",
+    batch=32,
 )
 """A plan for `spec_of()` that violates nothing."""
 ON_32_CHIPS: dict[str, Any] = {

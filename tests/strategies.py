@@ -211,6 +211,9 @@ def chips(name):
     return st.integers(1, 3).flatmap(with_axes)
 
 
+KV_LAYOUTS = [["heads", "batch", "sequence", "copies"], ["heads", "copies"], ["heads", "sequence"], ["heads"]]
+
+
 def some_dtypes():
     return st.lists(st.sampled_from(DTYPES), min_size=1, max_size=2, unique=True)
 
@@ -228,6 +231,7 @@ def specs():
                 "kv_cache": st.sampled_from([["bf16"], ["int8"]]) if large else some_dtypes(),
             },
             optional={
+                "kv_layouts": st.sampled_from(KV_LAYOUTS),
                 "compute": st.sampled_from([["bf16"], ["bf16", "int8"], ["int8", "bf16"]]),
                 "max_chips": st.sampled_from([1, 4, 9]),
                 "max_usd_per_hour": st.sampled_from([1.0, 4.8, 20.0]),

@@ -91,6 +91,7 @@ def small_specs(modes: list[str], largest_batch: int):
             "chunk_tokens": st.sampled_from([[64], [256, 16], [2000, 512]]),
             "max_chips": st.sampled_from([4, 30, 200]),
             "max_usd_per_hour": st.sampled_from([2.0, 20.0, 400.0]),
+            "kv_layouts": st.sampled_from(strategies.KV_LAYOUTS),
             "min_batch": st.sampled_from([1, 2]),
             "quota": st.sampled_from([{"chip0": 8}, {"chip0": 0}, {"chip0": 100}]),
         },

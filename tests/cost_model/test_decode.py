@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from servesat.catalogue.load import load_model
@@ -6,6 +7,7 @@ from servesat.cost_model.decode import (
     decode_step,
     expert_matrix_s,
     experts_ici_s,
+    kv_exchange_s,
     layers_ici_s,
     mlp_matmuls,
     replica_kv_bytes,
@@ -133,12 +135,21 @@ def test_a_step_loads_the_experts_that_its_tokens_visit() -> None:
 
 
 def test_copies_of_a_cache_are_held_and_read() -> None:
-    replica = groups(kv_copies=2.0)
+    replica = groups(kv_copied_over=8.0)
     a_token = 2 * 4 * 32 * 4  # K, H and layers
     assert replica_kv_bytes(MIXTURE, 100.0, replica) == 2 * a_token * 100
     assert decode_step(MIXTURE, 100.0, replica, 3.0, pay_ici=False).kv_cache_s == pytest.approx(
         3 * 2 * a_token * 100 / 8e12
     )
+
+
+def test_split_sequences_exchange_queries_and_results() -> None:
+    # 4 layers, 2 heads a KV head of 32 for queries and as much for results, and 4 bytes: over 8 ways of 1e9 bytes/s
+    replica = groups(kv_split_over=8.0)
+    each = 4 * 2 * (2 * 32 * 2 + 4)
+    of_group = 3 / np.asarray(replica.ep)
+    assert kv_exchange_s(MIXTURE, replica, 3.0) == pytest.approx(of_group * each / np.asarray(replica.tp_bytes_per_s))
+    assert kv_exchange_s(MIXTURE, groups(kv_split_over=4.0), 3.0) == 0
 
 
 def test_a_chunk_adds_its_flops_and_joins_the_collectives() -> None:

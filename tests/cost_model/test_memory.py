@@ -80,7 +80,7 @@ def test_layers_of_other_kinds_hold_their_own_cache_and_their_state_once() -> No
     held = base + 2 * (16 + 8) * 10 + 700
     assert kv_cache_bytes(model, 100, 256, 1) == held
     assert kv_read_bytes(model, 100, 256, 1) == held + 700  # the state is written, too
-    assert kv_cache_bytes(model, 100, 256, 1, copies=3) == held + 2 * base
+    assert kv_cache_bytes(model, 100, 256, 1, copied_over=12) == 3 * base + 6 * 2 * (16 + 8) * 10 + 700  # K: 4 and 2
     attention = parameters_by_group(model)["attention"]
     assert attention == 2 * 2 * 256 * 32 * (8 + 4) + 5000 + 3000
     beside = moe_model(other_layers=[{**OTHER_LAYERS[0], "beside": True}])

@@ -3,6 +3,7 @@ import pytest
 
 from servesat.catalogue.chip import Axis
 from servesat.catalogue.load import load_chip, load_model
+from servesat.core.plan import KvLayout
 from servesat.cost_model.sharding import (
     Sharding,
     heads_divide,
@@ -15,6 +16,8 @@ from servesat.cost_model.sharding import (
 )
 from servesat.cost_model.storage import Storage
 from tests.helpers import moe_model
+
+BOOK = (KvLayout.HEADS, KvLayout.BATCH)
 
 
 @pytest.mark.parametrize(
@@ -32,23 +35,29 @@ from tests.helpers import moe_model
 def test_a_dense_model_is_split_by_tensor_parallelism_alone(
     chip: str, topology: str, axes: list[tuple[int, ...]]
 ) -> None:
-    found = shardings(load_model("llama-3-70b"), load_chip(chip), topology)
-    assert found == [Sharding(tp_axes=one) for one in axes]
+    found = shardings(load_model("llama-3-70b"), load_chip(chip), topology, BOOK)
+    assert [(one.tp_axes, one.ep_axes) for one in found] == [(one, ()) for one in axes]
 
 
 def test_experts_are_spread_over_axes_that_divide_their_number() -> None:
     chip = load_chip("tpu-v5e")
-    assert [(one.tp_axes, one.ep_axes) for one in shardings(moe_model(experts=8), chip, "4x8")] == [
+    assert [(one.tp_axes, one.ep_axes) for one in shardings(moe_model(experts=8), chip, "4x8", BOOK)] == [
         ((), ()), ((0,), ()), ((1,), ()), ((0, 1), ()),
         ((), (0,)), ((), (1,)), ((0,), (1,)), ((1,), (0,)),
     ]  # fmt: skip
-    assert all(one.ep_axes == () for one in shardings(moe_model(experts=6), chip, "4x8"))
+    assert all(one.ep_axes == () for one in shardings(moe_model(experts=6), chip, "4x8", BOOK))
 
 
-def test_a_latent_is_sharded_over_the_batch_or_replicated() -> None:
+def test_beyond_the_kv_heads_a_cache_may_lie_in_several_ways() -> None:
+    chip, every = load_chip("h100-sxm"), tuple(KvLayout)
     latent = moe_model(mla={"kv_lora_rank": 64, "nope_head_dim": 32, "rope_head_dim": 16, "v_head_dim": 32})
-    found = shardings(latent, load_chip("h100-sxm"), "8x1")
-    assert [one for one in found if one.kv_replicated] == [Sharding((0,), (), True)]
+    beyond = [KvLayout.BATCH, KvLayout.SEQUENCE, KvLayout.COPIES]
+    of_tp = [one.kv_layout for one in shardings(latent, chip, "8x1", every) if one.tp_axes == (0,)]
+    assert of_tp == beyond
+    heads = load_model("llama-3-70b")  # 8 KV heads
+    assert {one.kv_layout for one in shardings(heads, chip, "8x1", every)} == {KvLayout.HEADS}
+    assert shardings(heads, chip, "8x2", every)[-3:] == [Sharding((0, 1), (), layout) for layout in beyond]
+    assert [one.tp_axes for one in shardings(heads, chip, "8x2", [KvLayout.COPIES])] == [(0, 1)]
 
 
 def test_heads_divide() -> None:
@@ -70,7 +79,7 @@ def test_kv_cache_splits_by_heads_and_then_over_the_batch() -> None:
 def test_axes_of_another_kind_are_another_machine() -> None:
     axes = [Axis(name="x", bytes_per_s=5e9, wraps_every=16), Axis(name="y", bytes_per_s=5e9, wraps_every=4)]
     chip = load_chip("tpu-v5e").model_copy(update={"axes": tuple(axes)})
-    found = shardings(load_model("llama-3-8b"), chip, "4x4")
+    found = shardings(load_model("llama-3-8b"), chip, "4x4", BOOK)
     assert [one.tp_axes for one in found] == [(), (0,), (1,), (0, 1)]
 
 

@@ -117,8 +117,7 @@ def test_a_limit_binds_if_and_only_if_it_is_reached_or_the_next_batch_breaks_it(
         found["batch"]: violated
         for found, violated in oracle.enumerate_plans(spec)
         if all(found[name] == getattr(plan, name) for name in ("chip", "topology", "tp_axes", "ep_axes", "weights"))
-        and (found["kv_replicated"], found["kv_cache"], found["compute"])
-        == (plan.kv_replicated, plan.kv_cache, plan.compute)
+        and (found["kv_layout"], found["kv_cache"], found["compute"]) == (plan.kv_layout, plan.kv_cache, plan.compute)
     }
     legal = sorted(batch for batch, violated in same.items() if "kv_heads" not in violated)
     at = legal.index(plan.batch)

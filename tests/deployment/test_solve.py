@@ -119,7 +119,7 @@ def test_agrees_with_enumeration(spec: dict[str, object]) -> None:
     assert result.status is Status.OPTIMAL
     assert result.plan is not None
     found = asdict(result.plan)
-    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute", "batch")
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "batch")
     assert {name: found[name] for name in names} == {name: expected[name] for name in names}
     assert found["usd_per_million_output_tokens"] == pytest.approx(expected["usd"], rel=1e-9)
     assert found["tpot_ms"] == pytest.approx(expected["step_s"] * 1e3, rel=1e-9)

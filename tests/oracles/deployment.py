@@ -45,7 +45,7 @@ def enumerate_plans(spec: dict[str, Any]):
                 "topology": machine.topology,
                 "tp_axes": machine.tp_axes,
                 "ep_axes": machine.ep_axes,
-                "kv_replicated": machine.replicated,
+                "kv_layout": machine.layout,
                 "weights": machine.weights,
                 "kv_cache": machine.kv,
                 "compute": machine.compute,
@@ -80,7 +80,7 @@ def best(plans):
     tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
-    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute", "batch")
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "batch")
     return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
 
 

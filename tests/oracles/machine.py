@@ -39,7 +39,7 @@ class Machine:
     def __init__(self, spec, chip, topology, split, dtypes):
         self.spec, self.model, self.chip = spec, spec["model"], chip
         self.topology = topology
-        self.tp_axes, self.ep_axes, self.replicated = split
+        self.tp_axes, self.ep_axes, self.layout = split
         self.weights, self.kv, self.compute = dtypes
         self.sizes = [int(size) for size in topology.split("x")]
         self.n = prod(self.sizes)
@@ -170,7 +170,17 @@ class Machine:
         held = (self.own - windowed) * self._layer_bytes(tokens)
         held += windowed * self._layer_bytes(min(tokens, self.model.get("window_tokens", tokens)))
         held += self.indexed * self._index_bytes(tokens) if self.sparse else 0
-        return held * (self.tp if self.replicated else 1) + self._apart(tokens)
+        return held * self.copies(1 if self.mla else self.model["kv_heads"]) + self._apart(tokens)
+
+    @property
+    def is_first_layout(self):
+        """Whether it stands for all machines that differ in where the KV cache lies alone."""
+        searched = self.spec["search"].get("kv_layouts", ["heads", "batch", "copies"])
+        return self.layout == next(one for one in kv_layouts(self.model, self.tp) if one in searched)
+
+    def copies(self, heads):
+        """How often a KV head is held: by each of the chips that share it, where they hold copies."""
+        return max(1, self.tp / heads) if self.layout == "copies" else 1
 
     def _apart(self, tokens):
         """What the other layers hold: keys and values of their own, and states."""
@@ -178,7 +188,8 @@ class Machine:
         for other in self.others:
             if other.get("kv_heads"):
                 kept = min(tokens, other.get("window_tokens", tokens)) / other.get("entry_tokens", 1)
-                total += other["layers"] * kept * (self._entry(other) + other.get("index_bytes", 0))
+                of_entry = self._entry(other) + other.get("index_bytes", 0)
+                total += other["layers"] * kept * of_entry * self.copies(other["kv_heads"])
         return total
 
     def _entry(self, other):
@@ -191,7 +202,8 @@ class Machine:
         for other in self.others:
             if "selected_tokens" in other:
                 skipped = min(tokens, other.get("window_tokens", tokens)) - other["selected_tokens"]
-                total += other["layers"] * max(0, skipped) / other.get("entry_tokens", 1) * self._entry(other)
+                each = self._entry(other) * self.copies(other["kv_heads"])
+                total += other["layers"] * max(0, skipped) / other.get("entry_tokens", 1) * each
         return total
 
     def kv_read_s(self, batch, tokens):
@@ -199,11 +211,26 @@ class Machine:
         read = self.kv_bytes(tokens) + self.states - self._skipped(tokens)  # states are written back
         if self.sparse:
             selected = self._layer_bytes(min(tokens, self.sparse["tokens"]))
-            read = (self.own * selected + self.indexed * self._index_bytes(tokens)) * (
-                self.tp if self.replicated else 1
-            )
+            read = self.own * selected + self.indexed * self._index_bytes(tokens)
+            read *= self.copies(1 if self.mla else self.model["kv_heads"])
             read += self._apart(tokens) + self.states - self._skipped(tokens)
-        return batch * read / (self.y * self.hbm)
+        return batch * read / (self.y * self.hbm) + batch * self.exchanged_s()
+
+    def exchanged_s(self):
+        """A sequence's queries and partial results, between chips that each have a part of its tokens."""
+        if self.layout != "sequence":
+            return 0
+        values = 0  # of two bytes, a sum's logarithm is two of them
+        own = 1 if self.mla else self.model["kv_heads"]
+        if self.own and self.tp > own:
+            latent = (self.mla or {}).get("kv_lora_rank", 0)
+            width = 2 * latent + self.mla["rope_head_dim"] if self.mla else 2 * self.model["head_dim"]
+            values += self.own * self.model["query_heads"] / own * (width + 2)
+        for other in self.others:
+            if other.get("kv_heads") and self.tp > other["kv_heads"]:
+                width = other["head_dim"] + (other.get("v_head_dim") or other["head_dim"])
+                values += other["layers"] * other["heads"] / other["kv_heads"] * (width + 2)
+        return self.gather_s(values / self.model["d_model"] / self.ep)
 
     def widths(self, axes):
         """What each of some axes gives."""
@@ -294,7 +321,7 @@ class Machine:
         for heads in self.kv_heads:
             if heads % self.tp and self.tp % heads:
                 violated.add("kv_heads")
-            elif self.tp > heads and not self.replicated:
+            elif self.tp > heads and self.layout == "batch":
                 parts = max(parts, self.tp // heads)
         if batch and batch % (self.ep * parts):
             violated.add("kv_heads")
@@ -308,10 +335,18 @@ class Machine:
         return violated
 
 
+def kv_layouts(model: dict[str, Any], tp: int) -> list[str]:
+    """Where the KV cache may lie: by heads, as long as each chip has some of every kind of layer."""
+    heads = [other["kv_heads"] for other in model.get("other_layers", []) if other.get("kv_heads")]
+    heads += [1 if model.get("mla") else model["kv_heads"]] if own_layers(model) else []
+    return ["heads"] if all(tp <= count for count in heads) else ["batch", "sequence", "copies"]
+
+
 def machines(spec: dict[str, Any]):
     """Every machine that a spec searches, in plain loops."""
     model, search = spec["model"], spec["search"]
     native = (model.get("native") or {}).get("dtype")
+    book = ["heads", "batch", "copies"] if model.get("mla") else ["heads", "batch"]
     own = ["bf16", "int8"] if native in (None, "bf16", "int8") else ["bf16", "int8", native]
     dtypes = product(
         search.get("weights", own), search.get("kv_cache", ["bf16", "int8"]), search.get("compute", ["bf16"])
@@ -326,6 +361,6 @@ def machines(spec: dict[str, Any]):
                 tp, ep = (tuple(axis for axis, role in enumerate(roled) if role == kind) for kind in "te")
                 if ep and model["moe"]["experts"] % prod(sizes[axis] for axis in ep):
                     continue
-                yield Machine(spec, chip, topology, (tp, ep, False), choice)
-                if tp and model.get("mla"):
-                    yield Machine(spec, chip, topology, (tp, ep, True), choice)
+                for layout in kv_layouts(model, prod(sizes[axis] for axis in tp)):
+                    if layout in search.get("kv_layouts", book):
+                        yield Machine(spec, chip, topology, (tp, ep, layout), choice)

@@ -158,7 +158,7 @@ class World:
             yield self.finished(plan, violated)
 
     def name(self, lay):
-        split = (lay.tp_axes, lay.ep_axes, lay.replicated)
+        split = (lay.tp_axes, lay.ep_axes, lay.layout)
         return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute)
 
     def pools(self):
@@ -166,7 +166,7 @@ class World:
 
         def program(lay):
             links = (lay.gather_s(1), lay.exchange_s(1))
-            return (lay.chip["name"], lay.tp, lay.ep, lay.replicated, links, lay.weights, lay.kv, lay.compute)
+            return (lay.chip["name"], lay.tp, lay.ep, lay.layout, links, lay.weights, lay.kv, lay.compute)
 
         able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
         if "max_slices" in self.search or self.spec.get("counts_slices"):
@@ -179,7 +179,7 @@ class World:
     def in_two_pools(self):
         able = self.pools()
         for pool, lay in product(able, able):
-            if pool.kv == lay.kv and not pool.replicated:
+            if pool.kv == lay.kv and pool.is_first_layout:
                 yield from self.pair(pool, lay)
 
     def pair(self, pool, lay):

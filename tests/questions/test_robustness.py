@@ -37,18 +37,17 @@ def cost_by_layout(spec: dict[str, Any], step: float, held: float) -> dict[tuple
 
 def layout(plan: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(
-        plan[name]
-        for name in ("chip", "topology", "tp_axes", "ep_axes", "kv_replicated", "weights", "kv_cache", "compute")
+        plan[name] for name in ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute")
     )
 
 
 def program(spec: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
     """What layouts that share their errors have in common: chip, how the model is split, bandwidth and dtypes."""
-    name, topology, tp_axes, ep_axes, replicated, *dtypes = one
+    name, topology, tp_axes, ep_axes, layout, *dtypes = one
     chip = next(chip for chip in spec["search"]["chips"] if chip["name"] == name)
-    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, replicated), dtypes)
+    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, layout), dtypes)
     links = (machine.gather_s(1), machine.exchange_s(1))
-    return (name, machine.tp, machine.ep, replicated, links, *dtypes)
+    return (name, machine.tp, machine.ep, layout, links, *dtypes)
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ class Columns(Rows):
             topology=place.topology,
             tp_axes=place.sharding.tp_axes,
             ep_axes=place.sharding.ep_axes,
+            kv_layout=place.sharding.kv_layout,
             weights=dtypes.weights,
             compute=dtypes.compute,
             slices=int(serving.pool_slices[column]),

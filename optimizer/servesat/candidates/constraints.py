@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.layouts import MODES, Layouts, ShardedSlice
+from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, ShardedSlice
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.errors import SpecError
+from servesat.core.plan import KvLayout
 from servesat.spec.expressions import (
     All,
     Arithmetic,
@@ -84,8 +85,7 @@ class Values:
         if name.id in held:
             return held[name.id]
         if name.id == "kv_replicated":
-            replicated = [place.sharding.kv_replicated for place in layouts.places]
-            return np.array(replicated, dtype=np.int64)[layouts.place]
+            return np.where(layouts.kv_layout == KV_LAYOUTS.index(KvLayout.COPIES), 1, 0)
         if name.id in {"prefill.tp", "prefill.ep"}:
             axes = f"{name.id.removeprefix('prefill.')}_axes"
             ways = [place.ways(getattr(place.sharding, axes)) for place in layouts.places]
@@ -101,6 +101,8 @@ def _text(place: ShardedSlice, name: str) -> str:
         return place.offer.chip.id
     if name == "topology":
         return place.topology
+    if name == "kv_layout":
+        return place.sharding.kv_layout
     return "none" if place.offer.price is None else getattr(place.offer.price, name) or "none"
 
 

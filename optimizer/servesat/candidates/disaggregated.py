@@ -41,7 +41,7 @@ from servesat.candidates.tabulation import least_cost_of_each
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
-from servesat.cost_model.decode import replica_weights_bytes
+from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.prefill import kv_transfer_s
 from servesat.spec.expressions import NAMES, Level, Type, counts_slices
@@ -149,10 +149,9 @@ def _in_smallest_slices(layouts: Layouts) -> Bools:
 def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidates:
     model, workload = spec.model, spec.workload
     prefill_s = prefill_s_of(spec, layouts)
-    prompt_bytes = kv_cache_bytes(
-        model, workload.prompt_tokens or 0, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes
-    )
-    held = replica_weights_bytes(layouts.replica) + prompt_bytes
+    prompt_tokens = workload.prompt_tokens or 0
+    sent_bytes = kv_cache_bytes(model, prompt_tokens, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes)
+    held = replica_weights_bytes(layouts.replica) + replica_kv_bytes(model, prompt_tokens, layouts.replica)
     room = (1 - spec.headroom) * layouts.replica_hbm_bytes
     violated = structural_violations(spec, layouts)
     if spec.search.max_quality_loss is not None:
@@ -165,12 +164,24 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
         layouts=layouts,
         prefill_s=prefill_s,
         prefill_busy_s=prefill_s / layouts.counted_replicas,
-        prefill_able=np.asarray(layouts.replica.kv_copies) == 1,
+        prefill_able=_first_kv_layout(layouts),
         prefill_violated=violated | too_large | prefill_violations(spec, layouts),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
         decode_violated=violated,
-        transfer_s=np.asarray(kv_transfer_s(prompt_bytes, _network_bytes_per_s(layouts))),
+        transfer_s=np.asarray(kv_transfer_s(sent_bytes, _network_bytes_per_s(layouts))),
     )
+
+
+def _first_kv_layout(layouts: Layouts) -> Bools:
+    """The first of the layouts that differ in where the KV cache lies alone: as prefill pools they are alike."""
+    sharding = [(id(place.offer), place.topology, place.sharding[:2]) for place in layouts.places]
+    distinct = {each: number for number, each in enumerate(dict.fromkeys(sharding))}
+    split = np.array([distinct[each] for each in sharding])[layouts.place]
+    order = np.lexsort((layouts.kv_layout, layouts.dtype, split))
+    first: Bools = np.zeros(len(layouts), dtype=np.bool_)
+    _, position = np.unique(np.column_stack([split, layouts.dtype])[order], axis=0, return_index=True)
+    first[order[position]] = True
+    return first
 
 
 def _bit(requirement: str, where: Bools) -> Ints:

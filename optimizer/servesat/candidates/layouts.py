@@ -16,7 +16,7 @@ from servesat.candidates.undominated_offers import HeldSlices, held_slices
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.core.arrays import Bools, Floats, Ints, Rows
 from servesat.core.errors import SpecError
-from servesat.core.plan import Mode
+from servesat.core.plan import KvLayout, Mode
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.quantisation_loss import quality_loss
 from servesat.cost_model.sharding import Links, Sharding, kv_batch_shards, links_of, shardings
@@ -56,6 +56,9 @@ MAX_LAYOUTS = 4_000_000
 
 MODES = tuple(Mode)
 """The modes in the order of their codes."""
+
+KV_LAYOUTS = tuple(KvLayout)
+"""The layouts of the KV cache in the order of their codes."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Layouts(Rows):
     replicas: Ints  # R = n / Y
     counted_replicas: Floats  # those of a slice whose capacity is counted on: R, or on spot R · spot_capacity
     tp: Ints  # chips that share each matrix
+    kv_layout: Ints  # index into KV_LAYOUTS
     batch_shards: Ints  # the batch is a multiple of this: the ways that attention splits it
     units: Units  # what slices are bought in
     hbm_bytes: Floats  # of one chip
@@ -156,7 +160,7 @@ def execution_signatures(layouts: Layouts) -> Ints:
     """
     serving, replica = layouts.serving, layouts.replica
     bandwidths = [np.nan_to_num(width) for width in (replica.tp_bytes_per_s, replica.ep_bytes_per_s)]
-    shape = [layouts.units.offer, layouts.tp, replica.ep, replica.kv_copies, *bandwidths, layouts.dtype]
+    shape = [layouts.units.offer, layouts.tp, replica.ep, layouts.kv_layout, *bandwidths, layouts.dtype]
     pool = [serving.pool_place, serving.pool_dtype, serving.pool_slices]
     _, program = np.unique(np.column_stack([*shape, serving.mode, serving.chunk, *pool]), axis=0, return_inverse=True)
     return program.reshape(-1)
@@ -190,7 +194,8 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
     chips = counted([chips_in(p.topology) for p in places])
     tp = counted([p.ways(p.sharding.tp_axes) for p in places])
     ep = counted([p.ways(p.sharding.ep_axes) for p in places])
-    copies = np.where(counted([p.sharding.kv_replicated for p in places]), tp, 1)
+    kv_layout = counted([KV_LAYOUTS.index(p.sharding.kv_layout) for p in places])
+    is_layout = {layout: kv_layout == code for code, layout in enumerate(KV_LAYOUTS)}
     links = _links(places, exact_wraparound=spec.wraparound == "exact")
     storage = Storage(spec.model, spec.int4_group)
     return Layouts(
@@ -203,13 +208,15 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
         replicas=chips // (tp * ep),
         counted_replicas=chips // (tp * ep) * of_place([spec.counted_share(p.offer.purchase) for p in places]),
         tp=tp,
-        batch_shards=ep * np.where(copies > 1, 1, kv_batch_shards(spec.model, tp)),
+        kv_layout=kv_layout,
+        batch_shards=ep * np.where(is_layout[KvLayout.BATCH], kv_batch_shards(spec.model, tp), 1),
         units=_units(places).take(place),
         hbm_bytes=of_place([p.offer.chip.hbm_bytes for p in places]),
         replica=Replica(
             tp=tp.astype(np.float64),
             ep=ep.astype(np.float64),
-            kv_copies=copies.astype(np.float64),
+            kv_copied_over=np.where(is_layout[KvLayout.COPIES], tp, 1).astype(np.float64),
+            kv_split_over=np.where(is_layout[KvLayout.SEQUENCE], tp, 1).astype(np.float64),
             hbm_bytes_per_s=of_place([p.offer.chip.hbm_bytes_per_s for p in places]),
             flop_per_s=peaks[place, dtype],
             tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
@@ -266,11 +273,14 @@ def _places(spec: Spec, named: Collection[str]) -> tuple[ShardedSlice, ...]:
     for held in held_slices(spec, named):
         slice_of_chip = (held.offer.chip.id, held.topology)
         if slice_of_chip not in splits:
-            splits[slice_of_chip] = list(shardings(spec.model, held.offer.chip, held.topology))
+            splits[slice_of_chip] = shardings(spec.model, held.offer.chip, held.topology, spec.kv_layouts)
         places += [
             ShardedSlice(held.offer, held.topology, sharding, held.unit, held.alone)
             for sharding in splits[slice_of_chip]
         ]
+    if not places and splits:
+        layouts = ", ".join(spec.kv_layouts)
+        raise SpecError(f"search.kv_layouts = {layouts}: no slice of the search splits the KV heads of the model so")
     if not places:
         raise SpecError(f"search: no offer of {spec.price_book.id} holds {_slices_searched(spec)}")
     return tuple(places)

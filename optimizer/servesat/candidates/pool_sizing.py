@@ -34,7 +34,7 @@ class PoolCandidates:
     layouts: Layouts
     prefill_s: Floats
     prefill_busy_s: Floats
-    prefill_able: Bools  # a replicated cache is the same prefill pool once more
+    prefill_able: Bools  # the same pool with its KV cache elsewhere is not listed again
     prefill_violated: Ints
     decode_busy_s: Floats  # at the largest batch; infinite where there is none
     decode_violated: Ints

@@ -21,7 +21,7 @@ def step_time_curve(spec: Spec, layouts: Layouts) -> StepTime:
         load=WeightLoadTime(*load_parts_s(layouts.replica), not_visited(model), chunk_tokens),
         flops=AffineTime(serving.chunk_s_per_step, alone.flops_s),
         ici=AffineTime(chunk_ici_s, alone.ici_s),
-        kv_s=alone.kv_cache_s + serving.prefill_s_per_output_token,
+        kv_s=alone.kv_cache_s + alone.kv_exchange_s + serving.prefill_s_per_output_token,
     )
 
 

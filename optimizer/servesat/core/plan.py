@@ -13,7 +13,20 @@ class Mode(StrEnum):
     DISAGGREGATED = "disaggregated"
 
 
-Split = tuple[tuple[int, ...], tuple[int, ...], bool]
+class KvLayout(StrEnum):
+    """Where the KV cache lies on the chips of tensor parallelism; docs/cost-model.md, "KV layouts".
+
+    Up to as many chips as KV heads each has its `heads`. Beyond that the chips that share a head split the `batch`, or
+    the `sequence`, or hold `copies` of the head.
+    """
+
+    HEADS = "heads"
+    BATCH = "batch"
+    SEQUENCE = "sequence"
+    COPIES = "copies"
+
+
+Split = tuple[tuple[int, ...], tuple[int, ...], KvLayout]
 
 Place = tuple[str, str, str, str, str]
 """Cloud, region, purchase, instance and term of an offer, empty where there is none."""
@@ -35,6 +48,7 @@ class PrefillPool:
     compute: str
     slices: int
     ep_axes: tuple[int, ...] = ()
+    kv_layout: KvLayout = KvLayout.HEADS
     cloud: str | None = None
     region: str | None = None
     purchase: str | None = None
@@ -43,8 +57,8 @@ class PrefillPool:
 
     @property
     def sharding(self) -> Split:
-        """How a replica of the pool is split; it holds a single copy of the KV cache."""
-        return self.tp_axes, self.ep_axes, False
+        """How a replica of the pool is split."""
+        return self.tp_axes, self.ep_axes, self.kv_layout
 
     @property
     def rented(self) -> Place:
@@ -68,7 +82,7 @@ class Assignment:
     compute: str
     batch: int
     ep_axes: tuple[int, ...] = ()
-    kv_replicated: bool = False
+    kv_layout: KvLayout = KvLayout.HEADS
     mode: Mode = Mode.DECODE_ONLY
     chunk_tokens: int | None = None
     slices: int = 1
@@ -81,8 +95,8 @@ class Assignment:
 
     @property
     def sharding(self) -> Split:
-        """How a replica is split: tensor-parallel axes, expert-parallel axes, whether the KV cache is replicated."""
-        return self.tp_axes, self.ep_axes, self.kv_replicated
+        """How a replica is split: tensor-parallel axes, expert-parallel axes, and where its KV cache lies."""
+        return self.tp_axes, self.ep_axes, self.kv_layout
 
     @property
     def rented(self) -> Place:
@@ -94,13 +108,15 @@ class Assignment:
 class StepBreakdown:
     """Where the time per output token goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not.
 
-    `prefill` is the mean time that whole prefills add between the steps; the chunk of a step counts in `flops`.
+    `kv_exchange` is that of queries and partial results where sequences are split over chips, `prefill` the mean time
+    that whole prefills add between the steps; the chunk of a step counts in `flops`.
     """
 
     weights: float
     flops: float
     ici: float
     kv_cache: float
+    kv_exchange: float = 0.0
     prefill: float = 0.0
 
 
@@ -137,7 +153,8 @@ class Bill:
 class Parallelism:
     """How the chips of a plan work together: `replicas` per slice, of `tp · ep` chips each; `chips` in all slices.
 
-    `kv_batch_shards` is the number of ways that attention splits the batch, and divides the batch.
+    `kv_batch_shards` is the number of ways that attention splits the batch, and divides the batch. `kv_replicated` says
+    whether chips hold copies of KV heads.
     """
 
     tp: int
@@ -145,6 +162,7 @@ class Parallelism:
     replicas: int
     chips: int
     kv_batch_shards: int
+    kv_replicated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array, Bools, Rows
 from servesat.cost_model.collectives import COLLECTIVES_PER_LAYER, activations_s
 from servesat.cost_model.memory import (
+    ACTIVATION_BYTES,
     active_parameters,
     experts_touched,
     kv_cache_bytes,
@@ -31,7 +32,8 @@ class Replica(Rows):
     kv_value_bytes: Array = 0.0  # of one value, in layers of other kinds
     ep: Array = 1.0  # groups of tp chips that the experts are spread over; each has the rest of the model
     ep_bytes_per_s: Array = float("inf")
-    kv_copies: Array = 1.0  # copies of the KV cache that the replica holds
+    kv_copied_over: Array = 1.0  # chips over which KV heads are copied: tp, or 1
+    kv_split_over: Array = 1.0  # chips over which sequences are split: tp, or 1
 
     @property
     def chips(self) -> Array:
@@ -46,7 +48,7 @@ def replica_weights_bytes(replica: Replica) -> Array:
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
     """KV cache of one sequence, in all copies that a replica holds of it [bytes]."""
-    return kv_cache_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copies)
+    return kv_cache_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
 
 
 def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
@@ -69,12 +71,13 @@ class Step:
     flops_s: Array
     ici_s: Array
     kv_cache_s: Array
+    kv_exchange_s: Array
 
     @property
     def total_s(self) -> Array:
-        """max(t_weights, t_flops, t_ici) + t_kv: weights, FLOPs and ICI overlap, attention does not [s]."""
+        """max(t_weights, t_flops, t_ici) + t_kv + t_exchange: weights, FLOPs, ICI overlap, attention does not [s]."""
         overlapped = np.maximum(np.maximum(self.weights_s, self.flops_s), self.ici_s)
-        return overlapped + self.kv_cache_s
+        return overlapped + self.kv_cache_s + self.kv_exchange_s
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,38 @@ def decode_step(
     """
     tokens = batch + chunk_tokens
     kv_bytes = batch * kv_read_bytes(
-        model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copies
+        model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over
     )
     return Step(
         weights_s=weights_load_s(model, replica, tokens),
         flops_s=flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s) + chunk_s,
         ici_s=layers_ici_s(model, replica, tokens) if pay_ici else 0.0 * batch,
         kv_cache_s=load_s(kv_bytes, replica.chips, replica.hbm_bytes_per_s),
+        kv_exchange_s=kv_exchange_s(model, replica, batch),
     )
+
+
+def kv_exchange_s(model: ModelSpec, replica: Replica, batch: Array) -> Array:
+    """What chips exchange that split the sequences of a KV head among them: b_a · B / ep · width / (m · W_ici) [s].
+
+    In each layer with more chips than heads they gather the queries of the N / K heads that share a KV head, and
+    combine N / K partial results, each with the logarithm of its sum in 4 bytes: width = N / K · (H + H_v + 2). Of a
+    latent the queries have its width and that of the rotary key, the results its width.
+    """
+    mla = model.mla
+    wide = (model.head_dim, model.head_dim) if mla is None else (mla.kv_lora_rank + mla.rope_head_dim, mla.kv_lora_rank)
+    kinds = [(model.attention_layers, model.query_heads, model.kv_heads, *wide)]
+    kinds += [
+        (other.layers, other.heads, other.kv_heads, other.head_dim, other.value_dim)
+        for other in model.other_layers
+        if other.kv_heads
+    ]
+    total: Array = 0.0 * batch
+    for layers, heads, kv_heads, query_dim, value_dim in kinds:
+        width = layers * heads / kv_heads * (query_dim + value_dim + 4 / ACTIVATION_BYTES)
+        is_split = np.asarray(replica.kv_split_over) > kv_heads
+        total = total + np.where(is_split, activations_s(batch / replica.ep, 1, replica.tp_bytes_per_s) * width, 0.0)
+    return total
 
 
 def layers_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:

@@ -1,5 +1,7 @@
 """Parameters, and bytes: what a model's weights and KV cache take (docs/cost-model.md, "Memory")."""
 
+import numpy as np
+
 from servesat.catalogue.chip import Chip, chips_in
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.tensors import matrices
@@ -64,56 +66,64 @@ INDEX_SCALE_BYTES = 4 / 128
 """An indexer's key is stored in fp8, with a scale of 4 bytes for 128 values, whatever the cache is stored in."""
 
 
+def kv_head_copies(kv_heads: int, copied_over: Array) -> Array:
+    """Copies of each KV head where these are spread over more chips than there are heads: max(1, chips / K)."""
+    return np.maximum(1.0, copied_over / max(1, kv_heads))
+
+
 def kv_cache_bytes(
-    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copies: Array = 1.0
+    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copied_over: Array = 1.0
 ) -> Array:
     """KV cache of one sequence; `token_bytes` is that of one token in one layer (scaling book, part 7) [bytes].
 
     Layers with a window hold min(context, window) tokens, the others the whole context. An indexer has a key of its own
     for each token, of one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2). Layers of other kinds
-    hold their own keys and values at `value_bytes`, or a state; only the rest may have several `copies`.
+    hold their own keys and values at `value_bytes`, or a state. Heads may be `copied_over` more chips than there are.
     """
+    copies = kv_head_copies(model.kv_heads, copied_over)
     window = min(context_tokens, model.window_tokens or context_tokens)
     tokens = (model.attention_layers - model.window_layers) * context_tokens + model.window_layers * window
     held = (token_bytes * tokens + model.index_layers * index_bytes(model) * context_tokens) * copies
-    return held + _other_cache_bytes(model, context_tokens, value_bytes) + _state_bytes(model)
+    return held + _other_cache_bytes(model, context_tokens, value_bytes, copied_over) + _state_bytes(model)
 
 
 def kv_read_bytes(
-    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copies: Array = 1.0
+    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copied_over: Array = 1.0
 ) -> Array:
     """Bytes that a step reads of one sequence's KV cache: all of it, or the index and the tokens that it selects.
 
     A state is read and written, so it counts twice.
     """
-    apart = _state_bytes(model) - _other_unread_bytes(model, context_tokens, value_bytes)
+    apart = _state_bytes(model) - _other_unread_bytes(model, context_tokens, value_bytes, copied_over)
     if model.sparse is None:
-        return kv_cache_bytes(model, context_tokens, token_bytes, value_bytes, copies) + apart
+        return kv_cache_bytes(model, context_tokens, token_bytes, value_bytes, copied_over) + apart
+    copies = kv_head_copies(model.kv_heads, copied_over)
     selected = min(context_tokens, model.sparse.tokens)
     index = model.index_layers * index_bytes(model) * context_tokens
     read = (model.attention_layers * token_bytes * selected + index) * copies
-    return read + _other_cache_bytes(model, context_tokens, value_bytes) + _state_bytes(model) + apart
+    return read + _other_cache_bytes(model, context_tokens, value_bytes, copied_over) + _state_bytes(model) + apart
 
 
-def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
-    """Cache of `other_layers`, each (K · (H + H_v) · b_kv + index) · min(S, window) / entry [bytes]."""
-    values = index = 0.0
+def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array, copied_over: Array) -> Array:
+    """Cache of `other_layers`, each copies · (K · (H + H_v) · b_kv + index) · min(S, window) / entry [bytes]."""
+    held: Array = 0.0
     for other in model.other_layers:
         entries = other.layers * min(context_tokens, other.window_tokens or context_tokens) / other.entry_tokens
-        values += entries * other.kv_width
-        index += entries * other.index_bytes
-    return values * value_bytes + index
+        of_entry = other.kv_width * value_bytes + other.index_bytes
+        held = held + kv_head_copies(other.kv_heads, copied_over) * entries * of_entry
+    return held
 
 
-def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array) -> Array:
+def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array, copied_over: Array) -> Array:
     """The part of the `other_layers` cache that their indexers skip, and a step does not read [bytes]."""
-    values = 0.0
+    unread_bytes: Array = 0.0
     for other in model.other_layers:
         if other.selected_tokens is not None:
             held = min(context_tokens, other.window_tokens or context_tokens)
             unread = max(0.0, held - other.selected_tokens) / other.entry_tokens
-            values += other.layers * unread * other.kv_width
-    return values * value_bytes
+            copies = kv_head_copies(other.kv_heads, copied_over)
+            unread_bytes = unread_bytes + copies * other.layers * unread * other.kv_width * value_bytes
+    return unread_bytes
 
 
 def _state_bytes(model: ModelSpec) -> float:

@@ -1,5 +1,6 @@
 """Which ways to split a model over a slice are legal, and the bandwidth that each one gets."""
 
+from collections.abc import Collection
 from functools import cache
 from itertools import product
 from math import prod
@@ -10,50 +11,64 @@ import numpy as np
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.core.arrays import Bools, Ints
+from servesat.core.plan import KvLayout
 from servesat.cost_model.collectives import all_to_all_bytes_per_s, axis_bytes_per_s, tensor_parallel_bytes_per_s
 from servesat.cost_model.storage import Storage
 
 
 class Sharding(NamedTuple):
-    """How a replica is split: its tensor-parallel axes, those that experts are spread over, and its KV cache.
-
-    A latent has no heads to split: over the tensor-parallel chips it is sharded over the batch, or `kv_replicated`.
-    """
+    """How a replica is split: its tensor-parallel axes, those that experts are spread over, and its KV cache."""
 
     tp_axes: tuple[int, ...]
     ep_axes: tuple[int, ...] = ()
-    kv_replicated: bool = False
+    kv_layout: KvLayout = KvLayout.HEADS
 
 
-def shardings(model: ModelSpec, chip: Chip, topology: str) -> list[Sharding]:
-    """Every legal split of a model over the axes of a slice, none first, then by axes.
+def shardings(model: ModelSpec, chip: Chip, topology: str, kv_layouts: Collection[KvLayout]) -> list[Sharding]:
+    """Every legal split of a model over the axes of a slice in some KV layouts, none first, then by axes.
 
     Axes of size 1 are skipped; experts are spread over axes whose product divides their number. Symmetric choices,
     over axes of the same sizes, bandwidths and kinds, are merged into the first of them.
     """
-    links = zip(axis_sizes(topology), chip.axes, strict=True)
+    sizes = axis_sizes(topology)
+    links = zip(sizes, chip.axes, strict=True)
     experts = None if model.moe is None else model.moe.experts
-    splits = _splits(
-        tuple((size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in links), experts, model.mla is not None
-    )
-    return list(splits)
+    splits = _splits(tuple((size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in links), experts)
+    return [
+        Sharding(tp_axes, ep_axes, layout)
+        for tp_axes, ep_axes in splits
+        for layout in kv_layouts_of(model, prod(sizes[axis] for axis in tp_axes))
+        if layout in kv_layouts
+    ]
+
+
+def kv_layouts_of(model: ModelSpec, tp: int) -> tuple[KvLayout, ...]:
+    """The layouts that the KV cache of a model may have on tp chips, which differ where they are more than its heads.
+
+    A latent counts as one head. A layer that keeps a state splits it with its heads.
+    """
+    if all(tp <= heads for heads in _kv_heads(model)):
+        return (KvLayout.HEADS,)
+    return KvLayout.BATCH, KvLayout.SEQUENCE, KvLayout.COPIES
 
 
 @cache
-def _splits(links: tuple[tuple[int, float, int], ...], experts: int | None, latent: bool) -> tuple[Sharding, ...]:
-    """The splits over axes of these sizes, bandwidths and kinds; hundreds of slices have few of them."""
+def _splits(
+    links: tuple[tuple[int, float, int], ...], experts: int | None
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """The tensor- and expert-parallel axes of splits over axes of these sizes, bandwidths and kinds.
+
+    Hundreds of slices have few of them.
+    """
     usable = [axis for axis, (size, _, _) in enumerate(links) if size > 1]
-    distinct: dict[tuple[tuple[tuple[int, float, int], ...], ...], Sharding] = {}
+    distinct: dict[tuple[tuple[tuple[int, float, int], ...], ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for choice in product("-t" if experts is None else "-te", repeat=len(usable)):
         tp, ep = (tuple(axis for axis, role in zip(usable, choice, strict=True) if role == kind) for kind in "te")
         if experts is not None and experts % prod(links[axis][0] for axis in ep):
             continue
         shape = tuple(tuple(sorted(links[axis] for axis in axes)) for axes in (tp, ep))
-        if shape not in distinct or (tp, ep) < distinct[shape][:2]:
-            distinct[shape] = Sharding(tp, ep)
-    split = sorted(distinct.values(), key=lambda choice: (len(choice.ep_axes), len(choice.tp_axes), choice))
-    with_copies = [choice._replace(kv_replicated=True) for choice in split if choice.tp_axes and latent]
-    return (*split, *with_copies)
+        distinct[shape] = min(distinct.get(shape, (tp, ep)), (tp, ep))
+    return tuple(sorted(distinct.values(), key=lambda split: (len(split[1]), len(split[0]), split)))
 
 
 def split_widths(model: ModelSpec) -> list[int]:

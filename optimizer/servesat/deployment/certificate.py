@@ -18,7 +18,7 @@ from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-3"
+FORMAT = "servesat-certificate-4"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
@@ -26,12 +26,14 @@ FORMULAS = {
     "ep": "product of the slice axes that experts are spread over; Y = tp · ep",
     "replicas": "R = n / Y",
     "chips": "chips_used, or the chips of whole instances",
-    "kv_batch_shards": "Z = ep · tp / K beyond one KV head a chip (tp, for a latent that is not replicated), else ep",
-    "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv; interleaved: + B / G · t_prefill",
+    "kv_batch_shards": "Z = ep · tp / K where the chips beyond one KV head each split the batch, else ep",
+    "kv_replicated": "kv_layout is copies",
+    "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv + t_exchange; interleaved: + B / G · t_prefill",
     "step_ms.weights": "t_weights = weights read / (Y · W_hbm); of the experts 1 - (1 - k / E)^tokens",
     "step_ms.flops": "t_flops = 2 · P_active · B / (Y · C), and the FLOPs of a chunk",
     "step_ms.ici": "t_ici = L · 4 · b_a · B · D / (m · W_ici), experts by AllToAll; 0 under ici: forbid",
     "step_ms.kv_cache": "t_kv = kv_bytes(B) / (Y · W_hbm)",
+    "step_ms.kv_exchange": "t_exchange = b_a · B / ep · L · N / K · (H + H_v + 2) / (m · W_ici) of split sequences",
     "step_ms.prefill": "interleaved: B / G · t_prefill, else 0",
     "tokens_per_s": "slices · R · B / tpot (on spot its spot_capacity), or what the prefill pool feeds, if less",
     "tokens_per_s_per_chip": "tokens_per_s / chips",

@@ -12,7 +12,7 @@ import numpy as np
 from servesat.candidates.evaluation import cheapest, evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.errors import ServesatError
-from servesat.core.plan import Assignment, Mode, PrefillPool
+from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
 from servesat.core.reading import read_json
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.core.validation import shorten
@@ -45,7 +45,7 @@ _DECISIONS = {
     "topology": str,
     "tp_axes": list,
     "ep_axes": list,
-    "kv_replicated": bool,
+    "kv_layout": str,
     "weights": str,
     "kv_cache": str,
     "compute": str,
@@ -63,6 +63,7 @@ _POOL = {
     "topology": str,
     "tp_axes": list,
     "ep_axes": list,
+    "kv_layout": str,
     "weights": str,
     "compute": str,
     "slices": int,
@@ -210,8 +211,12 @@ def _assignment(document: Mapping[str, Any]) -> Assignment:
     """The decisions of a certificate's plan. Raises ServesatError where one is not of its type."""
     decisions = _typed(document["plan"], _DECISIONS)
     pool = decisions["prefill"]
-    prefill = None if pool is None else PrefillPool(**_typed(pool, _POOL))
-    return Assignment(**decisions | {"mode": Mode(decisions["mode"]), "prefill": prefill})
+    prefill = None
+    if pool is not None:
+        of_pool = _typed(pool, _POOL)
+        prefill = PrefillPool(**of_pool | {"kv_layout": KvLayout(of_pool["kv_layout"])})
+    enums = {"mode": Mode(decisions["mode"]), "kv_layout": KvLayout(decisions["kv_layout"])}
+    return Assignment(**decisions | enums | {"prefill": prefill})
 
 
 def _typed(told: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.arrays import Floats, Ints
-from servesat.core.plan import Assignment
+from servesat.core.plan import Assignment, KvLayout
 from servesat.core.tolerances import round_down
 from servesat.cost_model.decode import (
     Replica,
@@ -46,7 +46,8 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     """
     offer = offer_of(spec, assignment)
     model, replica = spec.model, _replica(spec, offer.chip, assignment)
-    shards = 1 if assignment.kv_replicated else int(kv_batch_shards(model, np.array(replica.tp)))
+    is_batch = assignment.kv_layout is KvLayout.BATCH
+    shards = int(kv_batch_shards(model, np.array(replica.tp))) if is_batch else 1
     batch_step = int(replica.ep) * shards
     batch = np.arange(batch_step, max_batch + 1, batch_step)
     step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
@@ -78,7 +79,8 @@ def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     return Replica(
         tp=tp,
         ep=ep,
-        kv_copies=tp if assignment.kv_replicated else 1,
+        kv_copied_over=tp if assignment.kv_layout is KvLayout.COPIES else 1,
+        kv_split_over=tp if assignment.kv_layout is KvLayout.SEQUENCE else 1,
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
         flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
         tp_bytes_per_s=links.tp_bytes_per_s,

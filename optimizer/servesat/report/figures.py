@@ -10,6 +10,7 @@ from servesat.catalogue.load import load_chip
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment
 from servesat.core.quantities import dollars, gigabytes
+from servesat.cost_model.sharding import kv_layouts_of
 from servesat.cost_model.storage import Storage
 from servesat.deployment.check.plan import rederive
 from servesat.questions.batch_curve import BatchCurve, batch_curve
@@ -56,6 +57,7 @@ def read_layout(
         chip=loaded.id,
         topology=topology,
         tp_axes=tuple(axis for axis, size in enumerate(axis_sizes(topology)) if size > 1),
+        kv_layout=kv_layouts_of(specs[0].model, chips_in(topology))[0],
         weights=weights,
         kv_cache=kv_cache,
         compute=compute,
@@ -192,7 +194,7 @@ def _breakdown_frame(curve: BatchCurve) -> Frame:
     ones = np.ones(len(curve.batch))
     terms = {
         "weights": np.asarray(curve.step.weights_s) * ones * 1e3,
-        "KV cache": np.asarray(curve.step.kv_cache_s) * 1e3,
+        "KV cache": np.asarray(curve.step.kv_cache_s + curve.step.kv_exchange_s) * 1e3,
         "FLOPs": np.asarray(curve.step.flops_s) * 1e3,
         "step": curve.step_ms,
     }

@@ -18,6 +18,7 @@ from servesat.report.words import (
     conflict,
     duration,
     excluded_because,
+    kv_layout,
     load,
     longest_term,
     mode,
@@ -68,7 +69,7 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     of_slice = chips_in(plan.topology)
     count = f"{plan.slices} slices of " if plan.slices > 1 else ""
     shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
-    shards += f", {plan.tp} copies of the KV cache" if plan.kv_replicated else ""
+    shards += kv_layout(plan)
     table.add_row(
         "slice",
         Text.assemble(
@@ -132,6 +133,9 @@ def _step_bars(plan: Plan) -> Group:
                 f"{value:.2f} ms" + (f"  hidden behind {longest}" if hidden else ""),
             )
     table.add_row("KV cache", Text(_bar(step.kv_cache / plan.tpot_ms), style="magenta"), f"{step.kv_cache:.2f} ms")
+    if step.kv_exchange:
+        exchange = f"{step.kv_exchange:.2f} ms  queries and partial results of split sequences"
+        table.add_row("exchange", Text(_bar(step.kv_exchange / plan.tpot_ms), style="magenta"), exchange)
     if step.prefill:
         table.add_row("prefill", Text(_bar(step.prefill / plan.tpot_ms), style="yellow"), f"{step.prefill:.2f} ms")
     title = f"One token, {plan.tpot_ms:.2f} ms on average" if step.prefill else f"One step, {plan.tpot_ms:.2f} ms"

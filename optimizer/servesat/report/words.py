@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import ceil, floor, log10
 
 from servesat.candidates.requirements import RULES, Requirement, rules_of
-from servesat.core.plan import Bill, Plan
+from servesat.core.plan import Bill, KvLayout, Plan
 from servesat.core.quantities import change_of, dollars, gigabytes, number
 from servesat.core.result import ApiComparison, Change, LimitValue, Margin, Relaxation, SliceSummary
 from servesat.questions.one_pool import LeftOut
@@ -111,6 +111,17 @@ def _facts_of_spot(bill: Bill) -> Iterator[str]:
         share = f"{low:.0%} to {high:.0%}" if high < 1 else f"more than {low:.0%}"
         as_of = f" (as of {bill.interrupted_as_of})" if bill.interrupted_as_of else ""
         yield f"{share} of {bill.instance} in {bill.region} were withdrawn in a month{as_of}"
+
+
+def kv_layout(plan: Plan) -> str:
+    """Where the KV cache lies, as the end of a cell; empty where chips have heads of their own or split the batch."""
+    match plan.kv_layout:
+        case KvLayout.COPIES:
+            return ", a copy of its KV heads on each chip that needs them"
+        case KvLayout.SEQUENCE:
+            return ", the KV cache of a sequence split over chips"
+        case _:
+            return ""
 
 
 def pool(plan: Plan) -> str:
@@ -265,7 +276,7 @@ def longest_term(plan: Plan) -> str:
     terms = {
         "the arithmetic": plan.step_ms.flops,
         "the interconnect": plan.step_ms.ici,
-        "the KV cache": plan.step_ms.kv_cache,
+        "the KV cache": plan.step_ms.kv_cache + plan.step_ms.kv_exchange,
         "prefill": plan.step_ms.prefill,
     }
     not_hidden = {

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.catalogue.load import load_chip, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.core.plan import Assignment, Plan
+from servesat.cost_model.sharding import kv_layouts_of
 from servesat.deployment.check.plan import rederive
 from servesat.spec.spec import Spec
 
@@ -65,6 +66,7 @@ def plan_at(model: ModelSpec, topology: str, batch: int, dtype: str = "int8", kv
         chip="tpu-v5e",
         topology=topology,
         tp_axes=axes,
+        kv_layout=kv_layouts_of(model, chips_in(topology))[0],
         weights=dtype,
         kv_cache=kv_cache or dtype,
         compute="bf16",

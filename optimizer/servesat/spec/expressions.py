@@ -41,7 +41,19 @@ class Name:
     smallest: int = 0
 
 
-_TEXTS = ("chip", "cloud", "region", "purchase", "instance", "topology", "weights", "kv_cache", "compute", "mode")
+_TEXTS = (
+    "chip",
+    "cloud",
+    "region",
+    "purchase",
+    "instance",
+    "topology",
+    "weights",
+    "kv_cache",
+    "kv_layout",
+    "compute",
+    "mode",
+)
 _COUNTS = ("tp", "ep", "replicas", "kv_batch_shards")
 _POOL_TEXTS = ("chip", "topology", "weights", "compute")
 _TIMES = ("tpot_ms", "ttft_ms", "e2e_ms", "stall_ms")

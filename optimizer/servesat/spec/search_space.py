@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from servesat.catalogue.chip import Chip, Topology
 from servesat.catalogue.load import load_chip
 from servesat.core.errors import SpecError
-from servesat.core.plan import Mode
+from servesat.core.plan import KvLayout, Mode
 from servesat.core.validation import Count, Dtype, Positive, Strict, refuse_duplicates, shorten
 from servesat.spec.references import origin_of, resolved_at
 from servesat.spec.workload import Tokens
@@ -74,6 +74,7 @@ Chunks = Annotated[
     *LIST,
 ]
 Modes = Annotated[tuple[Mode, ...], Field(min_length=1, max_length=4), BeforeValidator(as_list)]
+KvLayouts = Annotated[tuple[KvLayout, ...], Field(min_length=1, max_length=4), *LIST]
 
 
 class Search(Strict):
@@ -87,6 +88,9 @@ class Search(Strict):
     chunk_tokens: Chunks = CHUNKS
     min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None
     max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
+    kv_layouts: KvLayouts | None = Field(
+        default=None, description="Where the KV cache may lie; absent: heads and batch, and copies of a latent."
+    )
     max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
     max_chips: Count | None = None
     max_slices: Count | None = None

@@ -14,7 +14,7 @@ from servesat.catalogue.load import chip_ids, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
 from servesat.core.errors import SpecError
-from servesat.core.plan import Mode
+from servesat.core.plan import KvLayout, Mode
 from servesat.core.reading import read_mapping
 from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
@@ -327,6 +327,14 @@ class Spec(Strict):
         if self.search.modes is not None:
             return self.search.modes
         return (Mode.DECODE_ONLY,) if self.workload.prompt_tokens is None else WHOLE_REQUEST
+
+    @property
+    def kv_layouts(self) -> tuple[KvLayout, ...]:
+        """The KV layouts searched: those listed, else heads and the scaling book's batch, and copies of a latent."""
+        if self.search.kv_layouts is not None:
+            return self.search.kv_layouts
+        book = (KvLayout.HEADS, KvLayout.BATCH)
+        return book if self.model.mla is None else (*book, KvLayout.COPIES)
 
     def counted_share(self, purchase: str | None) -> float:
         """The share of a slice's capacity that is counted on, as it is bought: on spot some of it is spare."""

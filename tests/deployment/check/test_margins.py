@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from servesat import Requirement, Spec
-from servesat.core.plan import Assignment, Mode, PrefillPool
+from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
 from servesat.deployment.check.plan import rederive
 from tests.helpers import AT, searching, spec_of, toy_chip, toy_spec
 
@@ -33,7 +33,7 @@ def test_hbm_filled_to_the_last_byte_holds() -> None:
         "usd_per_chip_hour": 1.0,
     }  # fmt: skip
     spec = searching(chips=[chip])
-    at = replace(AT, chip="exact", topology="1", tp_axes=())
+    at = replace(AT, chip="exact", topology="1", tp_axes=(), kv_layout=KvLayout.HEADS)
     assert all(margin.holds for margin in rederive(spec, replace(at, batch=1))[1])
     assert not all(margin.holds for margin in rederive(spec, replace(at, batch=2))[1])
 
@@ -61,14 +61,14 @@ def test_ici_compute_bound_edge() -> None:
 
 def test_heads_edge() -> None:
     spec = spec_of(model="llama-2-13b")  # 40 heads
-    assert margin(spec, Requirement.HEADS, topology="2x4").holds
-    assert not margin(spec, Requirement.HEADS, topology="4x4").holds
+    assert margin(spec, Requirement.HEADS, topology="2x4", kv_layout=KvLayout.HEADS).holds
+    assert not margin(spec, Requirement.HEADS, topology="4x4", kv_layout=KvLayout.HEADS).holds
 
 
 def test_kv_heads_edge() -> None:
     assert margin(spec_of(), Requirement.KV_HEADS, batch=32).holds
     assert not margin(spec_of(), Requirement.KV_HEADS, batch=33).holds
-    assert margin(spec_of(), Requirement.KV_HEADS, batch=33, topology="2x4").holds
+    assert margin(spec_of(), Requirement.KV_HEADS, batch=33, topology="2x4", kv_layout=KvLayout.HEADS).holds
 
 
 def test_dtypes_edge() -> None:
@@ -94,7 +94,7 @@ def test_instances_edge() -> None:
         "offers": [{"instance": "m", "usd_per_instance_hour": 8.0, "source": "test"}],
     }  # fmt: skip
     chip = {**toy_chip(topologies=["2", "4"]), "usd_per_chip_hour": None}
-    at = replace(AT, chip="toy", topology="2", tp_axes=(), batch=1, slices=7)
+    at = replace(AT, chip="toy", topology="2", tp_axes=(), kv_layout=KvLayout.HEADS, batch=1, slices=7)
 
     def instances(most: int, at: Assignment):
         search = {"chips": [chip], "max_instances": most, "weights": ["int8"], "kv_cache": ["int8"]}
@@ -137,7 +137,8 @@ def test_quality_edge() -> None:
     spec = searching(weights=["bf16", "int8", "int4"], kv_cache=["bf16"], max_quality_loss=0.02)
     lossless = margin(spec, Requirement.QUALITY, weights="bf16", kv_cache="bf16")
     assert (lossless.value, lossless.holds) == (0, True)
-    unknown = margin(spec.changed({"model": "llama-2-7b"}), Requirement.QUALITY, weights="int4", kv_cache="bf16")
+    other = spec.changed({"model": "llama-2-7b"})  # 32 KV heads
+    unknown = margin(other, Requirement.QUALITY, weights="int4", kv_cache="bf16", kv_layout=KvLayout.HEADS)
     assert (unknown.value, unknown.holds) == (None, False)
 
 

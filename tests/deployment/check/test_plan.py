@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from servesat import SolverError, solve
-from servesat.core.plan import Assignment, Mode, PrefillPool
+from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
 from servesat.deployment.check.plan import rederive
 from tests.helpers import AT, spec_of, toy_spec
 
@@ -28,8 +28,8 @@ def test_figures_are_rederived() -> None:
 
 
 def test_replicas_share_a_slice_without_changing_the_cost() -> None:
-    alone, _ = rederive(spec_of(), replace(AT, topology="2x4", batch=8))
-    shared, _ = rederive(spec_of(), replace(AT, topology="4x8", tp_axes=(1,), batch=8))
+    alone, _ = rederive(spec_of(), replace(AT, topology="2x4", kv_layout=KvLayout.HEADS, batch=8))
+    shared, _ = rederive(spec_of(), replace(AT, topology="4x8", tp_axes=(1,), kv_layout=KvLayout.HEADS, batch=8))
     assert (alone.replicas, shared.replicas) == (1, 4)
     assert shared.usd_per_million_output_tokens == pytest.approx(alone.usd_per_million_output_tokens)
     assert shared.tokens_per_s == pytest.approx(4 * alone.tokens_per_s)

@@ -6,6 +6,7 @@ import pytest
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.model import ModelSpec
+from servesat.core.plan import KvLayout
 from servesat.deployment.check.replica import CheckedReplica
 from tests.helpers import moe_model
 
@@ -25,7 +26,7 @@ def replica(model: ModelSpec | None = None, **keys: Any) -> CheckedReplica:
     return CheckedReplica(
         **{
             "model": model or moe_model(), "chip": CHIP, "topology": "2x4", "tp_axes": (0,), "ep_axes": (1,),
-            "kv_replicated": False, "weights": "bf16", "kv_cache": "int8", "compute": "bf16", "int4_group": None,
+            "kv_layout": KvLayout.BATCH, "weights": "bf16", "kv_cache": "int8", "compute": "bf16", "int4_group": None,
             "exact_wraparound": False, "pays_ici": True,
         } | keys
     )  # fmt: skip
@@ -74,9 +75,22 @@ def test_a_sequence_holds_its_windows_and_groups_add_nothing_to_a_cache() -> Non
 
 def test_copies_of_a_latent_are_held_and_read_by_every_chip() -> None:
     latent = moe_model(mla={"kv_lora_rank": 64, "nope_head_dim": 32, "rope_head_dim": 16, "v_head_dim": 24})
-    copied = replica(latent, kv_replicated=True)
+    copied = replica(latent, kv_layout=KvLayout.COPIES)
     assert copied.held_kv_bytes(100) == 2 * copied.sequence_bytes(100) == 2 * (64 + 16) * 4 * 100
     assert (copied.batch_multiple, replica(latent).batch_multiple) == (4, 4 * 2)
+
+
+def test_copies_of_heads_lie_on_the_chips_that_share_them() -> None:
+    assert replica(tp_axes=(0, 1), ep_axes=(), kv_layout=KvLayout.COPIES).held_kv_bytes(10) == 2 * 2 * 4 * 32 * 4 * 10
+    assert replica(kv_layout=KvLayout.COPIES).held_kv_bytes(10) == 2 * 4 * 32 * 4 * 10  # each chip has two of its own
+
+
+def test_split_sequences_exchange_queries_and_results() -> None:
+    split = replica(tp_axes=(0, 1), ep_axes=(), kv_layout=KvLayout.SEQUENCE)
+    assert (split.batch_multiple, split.held_kv_bytes(10)) == (1, 2 * 4 * 32 * 4 * 10)
+    # 4 layers of 8 heads a KV head / 4, 32 wide, to gather and to combine, and 4 bytes of a sum, over two axes
+    assert split.step(3, 100).kv_exchange_s == pytest.approx(3 * 4 * 2 * (2 * 2 * 32 + 4) / 2e9)
+    assert replica(kv_layout=KvLayout.SEQUENCE).step(3, 100).kv_exchange_s == 0
 
 
 def test_an_indexer_reads_every_key_and_the_tokens_that_it_selects() -> None:

@@ -11,6 +11,7 @@ from servesat.core.plan import (
     Assignment,
     Bill,
     Cost,
+    KvLayout,
     MemoryUse,
     Mode,
     Pace,
@@ -57,7 +58,12 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
     parts = (
         Parallelism(
-            tp=replica.tp, ep=replica.ep, replicas=replicas, chips=chips, kv_batch_shards=replica.batch_multiple
+            tp=replica.tp,
+            ep=replica.ep,
+            replicas=replicas,
+            chips=chips,
+            kv_batch_shards=replica.batch_multiple,
+            kv_replicated=assignment.kv_layout is KvLayout.COPIES,
         ),
         MemoryUse(
             weights_bytes=replica.weights_bytes,
@@ -109,7 +115,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         topology=assignment.topology,
         tp_axes=assignment.tp_axes,
         ep_axes=assignment.ep_axes,
-        kv_replicated=assignment.kv_replicated,
+        kv_layout=assignment.kv_layout,
         weights=assignment.weights,
         kv_cache=assignment.kv_cache,
         compute=assignment.compute,
@@ -120,12 +126,12 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
 
 
 def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None:
-    """One replica of the prefill pool, which holds its prompt's cache once, in the decode pool's dtype."""
+    """One replica of the prefill pool, which holds its prompt's cache in the decode pool's dtype."""
     pool = assignment.prefill
     if pool is None:
         return None
-    names = ("chip", "topology", "tp_axes", "ep_axes", "weights", "compute")
-    beside = replace(assignment, **{name: getattr(pool, name) for name in names}, kv_replicated=False)
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "compute")
+    beside = replace(assignment, **{name: getattr(pool, name) for name in names})
     return replica_of(spec, offer_of(spec, pool).chip, beside)
 
 
@@ -243,6 +249,17 @@ def _offer(spec: Spec, assignment: Assignment) -> Offer:
     return offers[0]
 
 
+def _has_a_head_for_each_chip(spec: Spec, side: Assignment | PrefillPool) -> bool:
+    """Whether no kind of layer has fewer KV heads than there are tensor-parallel chips."""
+    model, sizes, tp = spec.model, axis_sizes(side.topology), 1
+    for axis in side.tp_axes:
+        tp *= sizes[axis]
+    apart = sum(0 if other.beside else other.layers for other in model.other_layers)
+    heads = [model.kv_heads] if model.layers > apart else []
+    heads += [other.kv_heads for other in model.other_layers if other.kv_heads]
+    return tp <= min(heads, default=tp)
+
+
 def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:
     """Whether the search has this slice of a chip, these axes and these dtypes."""
     moe, axes = spec.model.moe, side.tp_axes + side.ep_axes
@@ -256,7 +273,8 @@ def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool
         all(sizes[axis] > 1 for axis in axes)
         and len(set(axes)) == len(axes)
         and (not side.ep_axes or (moe is not None and moe.experts % groups == 0))
-        and (not side.sharding[2] or (spec.model.mla is not None and bool(side.tp_axes)))
+        and side.kv_layout in spec.kv_layouts
+        and (side.kv_layout is KvLayout.HEADS) == _has_a_head_for_each_chip(spec, side)
         and side.weights in spec.weights
         and side.compute in spec.search.compute
         and side.compute in chip.flop_per_s.by_dtype()

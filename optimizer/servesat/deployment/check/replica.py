@@ -6,6 +6,7 @@ from math import inf
 
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
 from servesat.catalogue.model import Experts, ModelSpec, NativeWeights, OtherLayers, TensorGroup
+from servesat.core.plan import KvLayout
 
 BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0, "mxfp4": 4.0, "nvfp4": 4.0}
 """Bits of one value, without scales."""
@@ -28,11 +29,12 @@ class StepParts:
     flops_s: float
     ici_s: float
     kv_cache_s: float
+    kv_exchange_s: float
 
     @property
     def total_s(self) -> float:
-        """The longest of the overlapping terms, then the KV cache [s]."""
-        return max(self.weights_s, self.flops_s, self.ici_s) + self.kv_cache_s
+        """The longest of the overlapping terms, then the KV cache, then what is exchanged for it [s]."""
+        return max(self.weights_s, self.flops_s, self.ici_s) + self.kv_cache_s + self.kv_exchange_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class CheckedReplica:
     topology: str
     tp_axes: tuple[int, ...]
     ep_axes: tuple[int, ...]
-    kv_replicated: bool
+    kv_layout: KvLayout
     weights: str
     kv_cache: str
     compute: str
@@ -76,7 +78,7 @@ class CheckedReplica:
     @property
     def batch_multiple(self) -> int:
         """What the batch is a multiple of: ep groups attend apart, and beyond K heads tp / K parts of the batch do."""
-        if self.kv_replicated:
+        if self.kv_layout is not KvLayout.BATCH:
             return self.ep
         parts = [self.tp // heads for heads in self._kv_head_counts if self.tp > heads and self.tp % heads == 0]
         return self.ep * max(parts, default=1)
@@ -294,9 +296,9 @@ class CheckedReplica:
         sparse = self.model.sparse
         return 0.0 if sparse is None else sparse.index_head_dim + 4 * sparse.index_head_dim / 128
 
-    @property
-    def _kv_copies(self) -> int:
-        return self.tp if self.kv_replicated else 1
+    def _copies(self, kv_heads: int) -> float:
+        """On how many chips each of so many KV heads lies whole."""
+        return max(1.0, self.tp / kv_heads) if self.kv_layout is KvLayout.COPIES and kv_heads else 1.0
 
     def sequence_bytes(self, tokens: float) -> float:
         """KV cache of one sequence, before any copies [bytes]."""
@@ -305,18 +307,20 @@ class CheckedReplica:
         full_layers = self._own_layers - model.window_layers
         held = full_layers * tokens + model.window_layers * within_window
         index = self._index_layers * self._index_bytes * tokens
-        return self._token_bytes * held + index + self._other_cache(tokens) + self._states
+        return self._token_bytes * held + index + self._other_cache(tokens, copied=False) + self._states
 
     def held_kv_bytes(self, tokens: float) -> float:
         """KV cache of one sequence in all its copies [bytes]."""
-        apart = self._other_cache(tokens) + self._states
-        return self._kv_copies * (self.sequence_bytes(tokens) - apart) + apart
+        own = self.sequence_bytes(tokens) - self._other_cache(tokens, copied=False) - self._states
+        return self._copies(self.model.kv_heads) * own + self._other_cache(tokens) + self._states
 
-    def _other_cache(self, tokens: float) -> float:
+    def _other_cache(self, tokens: float, *, copied: bool = True) -> float:
         """Keys and values of the layers that are stated apart [bytes]."""
         total = 0.0
         for other in self.model.other_layers:
-            total += other.layers * self._entries(other, tokens) * (self._entry_bytes(other) + other.index_bytes)
+            copies = self._copies(other.kv_heads) if copied else 1
+            each = self._entry_bytes(other) + other.index_bytes
+            total += other.layers * copies * self._entries(other, tokens) * each
         return total
 
     @staticmethod
@@ -334,7 +338,7 @@ class CheckedReplica:
         for other in self.model.other_layers:
             if other.selected_tokens is not None:
                 beyond = self._entries(other, tokens) - other.selected_tokens / other.entry_tokens
-                total += other.layers * max(0.0, beyond) * self._entry_bytes(other)
+                total += other.layers * self._copies(other.kv_heads) * max(0.0, beyond) * self._entry_bytes(other)
         return total
 
     @property
@@ -350,7 +354,7 @@ class CheckedReplica:
         selected = self._own_layers * self._token_bytes * min(tokens, sparse.tokens)
         index = self._index_layers * self._index_bytes * tokens
         apart = self._other_cache(tokens) - self._passed_over(tokens) + 2 * self._states
-        return self._kv_copies * (selected + index) + apart
+        return self._copies(self.model.kv_heads) * (selected + index) + apart
 
     # Seconds.
 
@@ -381,7 +385,23 @@ class CheckedReplica:
             flops_s=2 * batch * self._active_parameters / self._flop_per_s + chunk_s,
             ici_s=self._layers_ici_s(tokens) if self.pays_ici else 0.0,
             kv_cache_s=batch * self._read_kv_bytes(context_tokens) / self._hbm_bytes_per_s,
+            kv_exchange_s=batch * self._exchanged_bytes / self._gather_bytes_per_s,
         )
+
+    @property
+    def _exchanged_bytes(self) -> float:
+        """Queries and results of a token, of the heads that share a KV head with sequences on several chips [bytes]."""
+        if self.kv_layout is not KvLayout.SEQUENCE:
+            return 0.0
+        model, mla, found = self.model, self.model.mla, 0.0
+        if self._own_layers and self.tp > model.kv_heads:
+            a_head = 2 * model.head_dim if mla is None else 2 * mla.kv_lora_rank + mla.rope_head_dim
+            found += self._own_layers * model.query_heads // model.kv_heads * (ACTIVATION_BYTES * a_head + 4)
+        for other in model.other_layers:
+            if 0 < other.kv_heads < self.tp:
+                a_head = other.head_dim + (other.v_head_dim or other.head_dim)
+                found += other.layers * other.heads // other.kv_heads * (ACTIVATION_BYTES * a_head + 4)
+        return found / self.ep
 
     def prompt_flops_s(self, cached: float, new: float, mfu: float) -> float:
         """The matmuls of the new tokens of a prompt, and their attention to all before them [s]."""
