@@ -196,6 +196,9 @@ class ModelSpec(Sourced):
     moe: Experts | None = Field(default=None, description="Experts, of a mixture-of-experts model.")
     mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
     sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
+    checkpoints: dict[Dtype, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default={}, description="Repositories of the Hugging Face Hub that hold the model's weights, by their dtype."
+    )
     native: NativeWeights | None = Field(default=None, description="The dtype of the published weights, if not bf16.")
     vision_parameters: CountOrZero = Field(
         default=0, description="Parameters of a vision encoder and its projector, held in bf16, and not read to decode."
