@@ -214,6 +214,78 @@ def chips(name):
 KV_LAYOUTS = [["heads", "batch", "sequence", "copies"], ["heads", "copies"], ["heads", "sequence"], ["heads"]]
 
 
+def engines(chips):
+    """One or two engines, each of which runs some dtypes on some of the chips."""
+    computes = st.sampled_from([["bf16", "int8"], ["bf16"], ["int8"]])
+    weights = st.builds(
+        lambda compute, lacks: {dtype: {"compute": compute} for dtype in DTYPES if dtype not in lacks},
+        computes, st.sampled_from([(), ("int8",), ("fp8", "int4")]),
+    )  # fmt: skip
+    caches = st.sampled_from([(), ("int8",), ("fp8", "int4")]).map(
+        lambda lacks: {dtype: dtype for dtype in DTYPES if dtype not in lacks}
+    )
+    layouts = st.sampled_from(KV_LAYOUTS)
+    memory = st.fixed_dictionaries(
+        {
+            "utilisation": st.sampled_from([0.9, 1.0, 0.5]),
+            "runtime_bytes": st.sampled_from([0, 3e8]),
+            "collectives_bytes": st.sampled_from([0, 2e9]),
+            "graphs_bytes": st.sampled_from([0, 1e9]),
+            "width_factors": st.sampled_from([[4.25, 3.0], [0.0, 0.0], [40.0, 8.0]]),
+            "logits_factor": st.sampled_from([3.74, 0]),
+        }
+    )
+
+    def engine(name):
+        support = st.fixed_dictionaries(
+            {
+                "chips": st.sampled_from([chips, chips[:1]]),
+                "weights": weights,
+                "kv_cache": caches,
+                "latent_kv_cache": caches,
+                "sparse_kv_cache": caches | st.just({}),
+            }
+        )
+        moved = st.fixed_dictionaries(
+            {"connector": st.just("wire"), "kv_layouts": layouts, "latent_kv_layouts": layouts}
+        )
+        return st.fixed_dictionaries(
+            {
+                "name": st.just(name),
+                "program": st.just("vllm"),
+                "version": st.just("1"),
+                "image": st.just("image"),
+                "memory": memory,
+                "runs": support.map(lambda one: [one]),
+                "modes": st.sampled_from([["decode_only", "interleaved", "chunked", "disaggregated"], ["chunked"]]),
+                "kv_layouts": layouts,
+                "latent_kv_layouts": layouts,
+                "split_kv_cache": st.sampled_from([["bf16"], ["bf16", "int8"]]),
+                "experts": st.sampled_from(["any", "data_parallel", "none"]),
+                "nodes": st.sampled_from(["several", "one"]),
+                "disaggregation": moved,
+            },
+        )
+
+    return engine("first").map(lambda one: [one]) | st.tuples(engine("second"), engine("first")).map(list)
+
+
+def under_engines(spec):
+    """The spec with engines, and with all that they would choose by default stated."""
+    search = {"compute": ["bf16"], "kv_layouts": ["heads", "batch", "sequence", "copies"], **spec["search"]}
+    names = [chip["name"] for chip in search["chips"]]
+
+    def joined(engine, mixed, node_chips, usable):
+        chips = [
+            {**chip, "node_chips": node_chips, "usable_hbm_bytes": usable * chip["hbm_bytes"]}
+            for chip in search["chips"]
+        ]
+        return {**spec, "search": {**search, "chips": chips}, "engine": engine, "mixed_pools": mixed}
+
+    pools = st.sampled_from(["allow", "forbid"])
+    return st.builds(joined, engines(names), pools, st.sampled_from([1, 4, 8]), st.sampled_from([1.0, 0.95, 1.06]))
+
+
 def some_dtypes():
     return st.lists(st.sampled_from(DTYPES), min_size=1, max_size=2, unique=True)
 

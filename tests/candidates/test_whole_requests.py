@@ -7,8 +7,9 @@ from hypothesis import assume, given
 
 from servesat import Settings, Spec, Status, solve
 from tests.oracles import requests as requests_oracle
-from tests.strategies import SOME
-from tests.whole_requests import ATTENTION_S, BOOK, MATMULS_S, in_mode, plan_of, small_specs
+from tests.oracles.machine import machines
+from tests.strategies import SOME, examples, under_engines
+from tests.whole_requests import ATTENTION_S, BOOK, MATMULS_S, agrees, in_mode, plan_of, small_specs
 
 
 def test_the_books_prompt_takes_0_91_s_and_attention_7_percent_more() -> None:
@@ -65,3 +66,19 @@ def test_a_demand_takes_whole_slices_and_says_what_is_left() -> None:
 def test_no_time_to_solve_is_no_answer() -> None:
     result = solve(in_mode("disaggregated"), Settings(time_limit_s=1e-9))
     assert (result.status, result.plan, result.conflict) == (Status.UNKNOWN, None, None)
+
+
+@pytest.mark.slow
+@examples(24)
+@given(small_specs(["interleaved", "chunked"], 8).flatmap(under_engines))
+def test_one_pool_agrees_with_enumeration_under_engines(spec: dict[str, Any]) -> None:
+    assume(len(list(machines(spec))) <= 40)
+    agrees(spec)
+
+
+@pytest.mark.slow
+@examples(24)
+@given(small_specs(["disaggregated"], 3).flatmap(under_engines))
+def test_two_pools_agree_with_enumeration_under_engines(spec: dict[str, Any]) -> None:
+    assume(len(list(machines(spec))) <= 10)
+    agrees(spec)

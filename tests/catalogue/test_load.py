@@ -32,7 +32,7 @@ def test_the_catalogue_holds_what_the_book_needs() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["models", "hardware"])
+@pytest.mark.parametrize("kind", ["models", "hardware", "engines"])
 def test_schema_is_generated(kind: str) -> None:
     assert json.loads((ROOT / kind / "schema.json").read_text()) == json_schema(kind)
 

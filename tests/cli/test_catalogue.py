@@ -12,6 +12,7 @@ from tests.cli.commands import run
     [
         ("models", "llama-3-405b", "llama-3-405b"),
         ("chips", "tpu-v5e", "tpu-v5e"),
+        ("engines", "SGLang0.5.23", "vllm-0.32"),
         ("prices", "p5.48xlarge", "scaling-book-2025-02"),
     ],
 )
@@ -26,6 +27,7 @@ def test_listings(command: str, shown: str, listed: str) -> None:
     [
         (["models", "llama-3-70b"], "kv_cache_bytes_per_token_bf16", 327_680),
         (["chips", "tpu-v5e"], "hbm_bytes", 16e9),
+        (["engines", "vllm"], "version", "0.32"),
     ],
 )
 def test_entries(arguments: list[str], key: str, value: object) -> None:

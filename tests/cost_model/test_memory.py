@@ -1,7 +1,10 @@
+import csv
+
 import pytest
 
-from servesat.catalogue.load import load_chip, load_model
+from servesat.catalogue.load import load_chip, load_model, model_ids
 from servesat.cost_model.memory import (
+    ActivationFactors,
     activation_bytes,
     active_parameters,
     attention_scores_bytes,
@@ -12,10 +15,11 @@ from servesat.cost_model.memory import (
     kv_read_bytes,
     parameters,
     parameters_by_group,
+    peak_activations_bytes,
     sequences_that_fit,
     smallest_slice,
 )
-from tests.helpers import OTHER_LAYERS, moe_model
+from tests.helpers import OTHER_LAYERS, ROOT, moe_model
 
 
 @pytest.mark.parametrize(
@@ -158,3 +162,36 @@ def test_sequences_that_fit() -> None:
 def test_activations_are_bf16() -> None:
     assert activation_bytes(240, 4096) == 240 * 4096 * 2
     assert attention_scores_bytes(moe_model(), 3, 100) == 2 * 3 * 8 * 100 * 100
+
+
+LOGS = [
+    row
+    for row in csv.DictReader((ROOT / "tests" / "published" / "engine_memory.csv").read_text().splitlines())
+    if row["version"] == "0.19.0" and row["activation_gib"]
+]
+
+
+def test_activations_are_those_that_vllm_logged() -> None:
+    """Steps of 8,192 tokens and 1,024 sequences, its defaults on an H100; 27 of the logs are of models we know."""
+    known = {name.lower(): load_model(one) for one in model_ids() for name in load_model(one).checkpoints.values()}
+    errors = []
+    for row in LOGS:
+        model = known.get(row["model"].lower())
+        if model is not None:
+            factors = ActivationFactors(4.25, 3.0, 3.74)
+            counted = max(peak_activations_bytes(model, float(row["tp"]), 8192.0, 1024.0, factors))
+            errors.append(float(counted) / 2**30 - float(row["activation_gib"]))
+    assert len(errors) >= 25
+    assert max(map(abs, errors)) < 0.4  # GiB: gpt-oss pads its experts
+    assert sum(error**2 for error in errors) / len(errors) < 0.1**2
+
+
+def test_peak_activations_by_hand() -> None:
+    model = moe_model(moe=None)  # 256 wide, MLPs of 1,024, 1,000 words
+    factors = ActivationFactors(2.0, 3.0, 5.0)
+    layer, sampling = peak_activations_bytes(model, 4.0, 100.0, 10.0, factors)
+    assert layer == 2 * 100 * (2 * 256 + 3 * 1024 / 4)
+    assert sampling == 4 * 5 * 10 * 1000 + 2 * 100 * 256
+    busy, same = peak_activations_bytes(moe_model(), 4.0, 100.0, 10.0, factors)
+    assert busy == same == sampling + 2 * 100 * 2 * (max(512 / 4, 256) + max(2 * 512 / 4, 256))
+    assert peak_activations_bytes(moe_model(), 4.0, 100.0, 10.0, ActivationFactors(0.0, 0.0, 0.0)) == (0, 0)

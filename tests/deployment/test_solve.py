@@ -1,6 +1,7 @@
 """Whole answers: the published ones, and enumeration's on random specs."""
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,7 +110,18 @@ def test_a_malformed_spec_is_no_result() -> None:
 @pytest.mark.slow
 @examples(250)
 @given(strategies.specs())
-def test_agrees_with_enumeration(spec: dict[str, object]) -> None:
+def test_agrees_with_enumeration(spec: dict[str, Any]) -> None:
+    agrees(spec)
+
+
+@pytest.mark.slow
+@examples(80)
+@given(strategies.specs().flatmap(strategies.under_engines))
+def test_agrees_with_enumeration_under_engines(spec: dict[str, Any]) -> None:
+    agrees(spec)
+
+
+def agrees(spec: dict[str, Any]) -> None:
     result = solve(spec)
     expected, conflicts = oracle.solve(spec)
     if expected is None:
@@ -121,6 +133,8 @@ def test_agrees_with_enumeration(spec: dict[str, object]) -> None:
     found = asdict(result.plan)
     names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "batch")
     assert {name: found[name] for name in names} == {name: expected[name] for name in names}
+    if "engine" in spec:
+        assert found["engine"] == spec["engine"][expected["engine"]]["name"]
     assert found["usd_per_million_output_tokens"] == pytest.approx(expected["usd"], rel=1e-9)
     assert found["tpot_ms"] == pytest.approx(expected["step_s"] * 1e3, rel=1e-9)
 

@@ -49,6 +49,7 @@ def enumerate_plans(spec: dict[str, Any]):
                 "weights": machine.weights,
                 "kv_cache": machine.kv,
                 "compute": machine.compute,
+                "engine": spec.get("engine", [None]).index(machine.engine),
                 "batch": batch,
                 "step_s": step,
                 "chips": n,
@@ -80,7 +81,7 @@ def best(plans):
     tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
-    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "batch")
+    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "engine", "batch")
     return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
 
 

@@ -34,13 +34,13 @@ def own_layers(model: dict[str, Any]) -> int:
 
 
 class Machine:
-    """One replica: a model, a chip's slice, how it is split, and its dtypes."""
+    """One replica: a model, a chip's slice, how it is split, and its dtypes with the engine that runs them, if any."""
 
     def __init__(self, spec, chip, topology, split, dtypes):
         self.spec, self.model, self.chip = spec, spec["model"], chip
         self.topology = topology
         self.tp_axes, self.ep_axes, self.layout = split
-        self.weights, self.kv, self.compute = dtypes
+        self.weights, self.kv, self.compute, self.engine = dtypes
         self.sizes = [int(size) for size in topology.split("x")]
         self.n = prod(self.sizes)
         self.tp = prod(self.sizes[axis] for axis in self.tp_axes)
@@ -86,6 +86,7 @@ class Machine:
         mlps = [*apart, (model.get("mlp_layers", rest), model.get("d_ff", 0))]
         dense = self.dense = sum(layers for layers, width in mlps if width)
         self.mlp_columns = sum(layers * width for layers, width in mlps)
+        self.widest = max((width for layers, width in mlps if layers), default=0)
         others = sum(other["layers"] * other["parameters"] for other in self.others)
         counts = {
             "attention": self.own * self._attention() + self.indexed * self._indexer() + others,
@@ -308,12 +309,63 @@ class Machine:
         whole = {name for name, left in self.native.get("wider", {}).items() if left.get("share", 1) == 1}
         return any(width % (self.tp * group) for name, width in widths if name not in whole)
 
-    def violations(self, sequences, tokens, batch):
+    def engine_holds(self, batch, prompt_tokens):
+        """Bytes of the engine on all chips: its own, and activations of a step, of groups that each have a share."""
+        if self.engine is None:
+            return 0
+        memory, model = self.engine["memory"], self.model
+        fixed = memory["runtime_bytes"] + memory["graphs_bytes"] + (memory["collectives_bytes"] if self.y > 1 else 0)
+        rows, logits = (batch + prompt_tokens) / self.ep, memory["logits_factor"]
+        sampling = 4 * logits * batch / self.ep * model["vocab_size"]
+        sampling += 2 * rows * model["d_model"] if logits else 0
+        if self.moe:
+            columns = self.moe["d_ff"] / self.tp
+            visited = rows * self.moe["experts_per_token"] if logits else 0
+            held = sampling + 2 * visited * (max(columns, self.narrow) + max(2 * columns, self.narrow))
+            return self.y * (fixed + held)
+        layer = memory["width_factors"][0] * model["d_model"] + memory["width_factors"][1] * self.widest / self.tp
+        return self.y * (fixed + max(sampling, 2 * rows * layer))
+
+    def room(self):
+        """Bytes that may be used on all chips."""
+        headroom = self.spec.get("headroom", 0.0)
+        if self.engine is None:
+            return (1 - headroom) * self.y * self.chip["hbm_bytes"]
+        share = 1 - headroom if headroom else self.engine["memory"]["utilisation"]
+        return share * self.y * self.chip.get("usable_hbm_bytes", self.chip["hbm_bytes"])
+
+    def not_started(self, mode):
+        """Whether its engine cannot start it."""
+        if self.engine is None:
+            return False
+        kind = "kv" if not self.mla else "sparse_kv" if self.sparse else "latent_kv"
+        layouts = "latent_kv_layouts" if self.mla else "kv_layouts"
+        for support in self.engine["runs"]:
+            if self.chip["name"] in support["chips"]:
+                runs = support["weights"].get(self.weights)
+                if (
+                    runs is None
+                    or self.compute not in runs["compute"]
+                    or self.kv not in support.get(f"{kind}_cache", {})
+                ):
+                    return True
+                break
+        else:
+            return True
+        split = self.layout == "sequence" and self.kv not in self.engine.get("split_kv_cache", ())
+        if self.layout not in self.engine[layouts] or split or mode not in self.engine["modes"]:
+            return True
+        if mode == "disaggregated" and self.layout not in self.engine.get("disaggregation", {}).get(layouts, ()):
+            return True
+        spread = {"none": self.ep > 1, "data_parallel": self.ep > 1 and self.tp > 1, "any": False}
+        nodes = self.engine["nodes"] == "one" and self.y > self.chip.get("node_chips", self.y)
+        return spread[self.engine["experts"]] or nodes
+
+    def violations(self, sequences, tokens, batch, mode="decode_only", prompt_tokens=0):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
-        violated = set()
-        cache = sequences * self.kv_bytes(tokens)
-        room = (1 - self.spec.get("headroom", 0.0)) * self.y * self.chip["hbm_bytes"]
-        if self.weights_bytes() + cache > room * (1 + MET):
+        violated = {"engine"} if self.not_started(mode) else set()
+        held = self.weights_bytes() + sequences * self.kv_bytes(tokens) + self.engine_holds(batch or 0, prompt_tokens)
+        if held > self.room() * (1 + MET):
             violated.add("hbm")
         if not divisors_hold(self.model, self.tp):
             violated.add("heads")
@@ -351,7 +403,7 @@ def machines(spec: dict[str, Any]):
     dtypes = product(
         search.get("weights", own), search.get("kv_cache", ["bf16", "int8"]), search.get("compute", ["bf16"])
     )
-    for chip, choice in product(search["chips"], list(dtypes)):
+    for chip, choice, engine in product(search["chips"], list(dtypes), spec.get("engine", [None])):
         if choice[2] not in chip["flop_per_s"]:
             continue
         for topology in search.get("topologies", {}).get(chip["name"], chip["topologies"]):
@@ -363,4 +415,4 @@ def machines(spec: dict[str, Any]):
                     continue
                 for layout in kv_layouts(model, prod(sizes[axis] for axis in tp)):
                     if layout in search.get("kv_layouts", book):
-                        yield Machine(spec, chip, topology, (tp, ep, layout), choice)
+                        yield Machine(spec, chip, topology, (tp, ep, layout), (*choice, engine))

@@ -131,7 +131,8 @@ class World:
 
     def in_one_pool(self, mode, chunk):
         for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
-            violated = lay.violations(batch, self.held, batch)
+            in_step = self.new if chunk is None else min(chunk, self.new)
+            violated = lay.violations(batch, self.held, batch, mode, in_step)
             riding = chunk if chunk is not None and chunk < self.new else 0
             step = self.step_s(lay, batch, riding)
             if riding:
@@ -159,14 +160,25 @@ class World:
 
     def name(self, lay):
         split = (lay.tp_axes, lay.ep_axes, lay.layout)
-        return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute)
+        engine = self.spec.get("engine", [None]).index(lay.engine)
+        return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute, engine)
 
     def pools(self):
         """The machines that may be pools: none that is a multiple of one that executes the same."""
 
         def program(lay):
             links = (lay.gather_s(1), lay.exchange_s(1))
-            return (lay.chip["name"], lay.tp, lay.ep, lay.layout, links, lay.weights, lay.kv, lay.compute)
+            return (
+                lay.chip["name"],
+                lay.tp,
+                lay.ep,
+                lay.layout,
+                links,
+                lay.weights,
+                lay.kv,
+                lay.compute,
+                id(lay.engine),
+            )
 
         able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
         if "max_slices" in self.search or self.spec.get("counts_slices"):
@@ -179,18 +191,21 @@ class World:
     def in_two_pools(self):
         able = self.pools()
         for pool, lay in product(able, able):
-            if pool.kv == lay.kv and pool.is_first_layout:
+            alone = self.spec.get("engine") and self.spec.get("mixed_pools") != "allow" and pool.chip is not lay.chip
+            if pool.kv == lay.kv and pool.engine is lay.engine and pool.is_first_layout and not alone:
                 yield from self.pair(pool, lay)
 
     def pair(self, pool, lay):
         whole = self.prefill_s(pool)
         networks = [side.y * side.chip["network_bytes_per_s"] for side in (pool, lay)]
         ttft = whole + pool.kv_bytes(self.prompt) / min(networks)
-        shape = pool.violations(1, self.prompt, None) | ({"ici"} if pool.waits(self.new) else set())
+        shape = pool.violations(1, self.prompt, None, "disaggregated", self.new) | (
+            {"ici"} if pool.waits(self.new) else set()
+        )
         fed = pool.replicas * self.output / whole
         for batch in range(1, self.search["max_batch"] + 1):
             step = self.step_s(lay, batch)
-            violated = shape | lay.violations(batch, self.held, batch)
+            violated = shape | lay.violations(batch, self.held, batch, "disaggregated")
             if lay.waits(batch):
                 violated.add("ici")
             of_slice = lay.replicas * batch / step

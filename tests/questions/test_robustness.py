@@ -45,7 +45,7 @@ def program(spec: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
     """What layouts that share their errors have in common: chip, how the model is split, bandwidth and dtypes."""
     name, topology, tp_axes, ep_axes, layout, *dtypes = one
     chip = next(chip for chip in spec["search"]["chips"] if chip["name"] == name)
-    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, layout), dtypes)
+    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, layout), (*dtypes, None))
     links = (machine.gather_s(1), machine.exchange_s(1))
     return (name, machine.tp, machine.ep, layout, links, *dtypes)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from servesat.candidates.engine_memory import engine_bytes
 from servesat.candidates.layouts import MODES, Layouts, ShardedSlice
 from servesat.core.arrays import Floats, Ints, Rows
 from servesat.core.plan import Assignment, PrefillPool
@@ -17,7 +18,8 @@ from servesat.spec.spec import Spec
 class Columns(Rows):
     """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns].
 
-    `step_s` is the mean time per output token, `held_bytes` the weights and the KV cache of one replica. Chips, dollars
+    `step_s` is the mean time per output token, `held_bytes` the weights and the KV cache of one replica, and what an
+    engine takes beside them. Chips, dollars
     and tokens are those of all slices, and of whole instances where those are bought.
     """
 
@@ -58,7 +60,10 @@ class Columns(Rows):
             chunk_tokens=int(serving.chunk[column]) or None,
             slices=int(self.slices[column]),
             prefill=self._pool(column) if serving.pool_place[column] >= 0 else None,
-            **dtypes._asdict(),
+            weights=dtypes.weights,
+            kv_cache=dtypes.kv_cache,
+            compute=dtypes.compute,
+            engine=dtypes.engine or None,
         )
 
     def _pool(self, column: int) -> PrefillPool:
@@ -107,13 +112,14 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
     usd_per_hour = units * layouts.units.usd_per_hour + pool_units * serving.pool_units.usd_per_hour
     sold_per_s = spec.utilisation * tokens_per_s if not demanded else np.full(len(batch), demanded)
     sequence = replica_kv_bytes(spec.model, workload.held_tokens, replica)
+    held_bytes = np.asarray(replica_weights_bytes(replica) + batch * sequence)
     ttft_s = serving.first_token_s + serving.first_token_steps * step_s
     whole_prefill_s = np.where(serving.prefill_s_per_output_token > 0, serving.prefill_s, 0.0)
     return Columns(
         layouts=layouts,
         batch=batch,
         slices=slices,
-        held_bytes=np.asarray(replica_weights_bytes(replica) + batch * sequence),
+        held_bytes=held_bytes + engine_bytes(spec, layouts, batch.astype(np.float64)),
         step_s=step_s,
         stall_s=np.maximum(np.asarray(step.total_s), whole_prefill_s),
         ttft_s=ttft_s,

@@ -64,11 +64,11 @@ class Values:
         name, layouts, serving = name.removeprefix("prefill."), self.layouts, self.layouts.serving
         if name == "mode":
             return np.array([str(mode) for mode in MODES])[serving.mode]
-        if name in {"weights", "kv_cache", "compute"}:
+        if name in {"weights", "kv_cache", "compute", "engine"}:
             of_row, texts = serving.pool_dtype if pool else layouts.dtype, [getattr(d, name) for d in layouts.dtypes]
         else:
             of_row, texts = serving.pool_place if pool else layouts.place, [_text(p, name) for p in layouts.places]
-        return np.array([*texts, "none"])[of_row]  # -1 stands for no pool
+        return np.array([*(text or "none" for text in texts), "none"])[of_row]  # -1 stands for no pool
 
     def whole(self, name: Name) -> Ints:
         """The number of each row, in its smallest unit. Raises TypeError for a figure without columns."""

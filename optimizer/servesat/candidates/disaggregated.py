@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from servesat.candidates.batch_breakpoints import largest_batch
 from servesat.candidates.constraints import Values, constraint_bits
+from servesat.candidates.engine_memory import prefill_engine_bytes
 from servesat.candidates.layouts import Layouts, ShardedSlice, execution_signatures
 from servesat.candidates.pool_sizing import (
     PoolCandidates,
@@ -25,7 +26,7 @@ from servesat.candidates.pool_sizing import (
     slices_per_request_rate,
 )
 from servesat.candidates.purchases import Purchase
-from servesat.candidates.requirement_formulas import exceeds_quality_loss
+from servesat.candidates.requirement_formulas import exceeds_quality_loss, not_moved_by_engine
 from servesat.candidates.requirements import (
     REQUIREMENT_BIT,
     RULES,
@@ -73,7 +74,7 @@ def disaggregated(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded
         masks += [relaxed | bit for bit in constraint_bits(spec).values()]
         return best.join(*(_cheapest_pairs(spec, _pool_candidates(spec, layouts, m), m, excluded) for m in masks))
     pools = _pool_candidates(spec, layouts, relaxed)
-    every = _pairs_of(layouts, _undominated_prefill(spec, pools), np.arange(len(layouts)))
+    every = _pairs_of(spec, layouts, _undominated_prefill(spec, pools), np.arange(len(layouts)))
     found = [pair_pools(spec, pools, every)]
     if spec.slo.min_tokens_per_s is not None:  # which takes more slices than one, if only there is room
         limits = relaxed | mask_of(*stated)
@@ -152,8 +153,9 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     prompt_tokens = workload.prompt_tokens or 0
     sent_bytes = kv_cache_bytes(model, prompt_tokens, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes)
     held = replica_weights_bytes(layouts.replica) + replica_kv_bytes(model, prompt_tokens, layouts.replica)
+    held = held + prefill_engine_bytes(spec, layouts)
     room = (1 - spec.headroom) * layouts.replica_hbm_bytes
-    violated = structural_violations(spec, layouts)
+    violated = structural_violations(spec, layouts) | _bit(Requirement.ENGINE, not_moved_by_engine(spec, layouts))
     if spec.search.max_quality_loss is not None:
         violated |= _bit(Requirement.QUALITY, exceeds_quality_loss(spec, layouts))
     batch = largest_batch(spec, layouts, relaxed)
@@ -188,18 +190,19 @@ def _bit(requirement: str, where: Bools) -> Ints:
     return np.where(where, REQUIREMENT_BIT[requirement], 0)
 
 
-def _pairs_of(layouts: Layouts, prefill: Ints, decode: Ints) -> Ints:
+def _pairs_of(spec: Spec, layouts: Layouts, prefill: Ints, decode: Ints) -> Ints:
     """Every pair of these rows that the KV cache can move between; shape [pairs, 2], prefill first.
 
-    Both hold it in one dtype, and neither is known to be in another cloud or region than the other.
+    Both hold it in one dtype, on chips of one type unless the spec mixes them, and neither is known to be in another
+    cloud or region than the other.
     """
-    kv_cache, found = _kv_cache(layouts), [np.zeros((0, 2), dtype=np.int64)]
+    kind, found = _kv_kinds(spec, layouts), [np.zeros((0, 2), dtype=np.int64)]
     sites = [_site(place) for place in layouts.places]
     distinct = sorted(set(sites), key=str)
     site = np.array([distinct.index(name) for name in sites])[layouts.place]
     together = np.array([[_may_be_one_site(one, other) for other in distinct] for one in distinct])
-    for dtype in np.unique(kv_cache):
-        grid = np.meshgrid(prefill[kv_cache[prefill] == dtype], decode[kv_cache[decode] == dtype])
+    for each in np.unique(kind):
+        grid = np.meshgrid(prefill[kind[prefill] == each], decode[kind[decode] == each])
         pairs = np.stack(grid, axis=-1).reshape(-1, 2)
         found.append(pairs[together[site[pairs[:, 0]], site[pairs[:, 1]]]])
     return np.concatenate(found)
@@ -229,7 +232,7 @@ def _undominated_prefill(spec: Spec, pools: PoolCandidates) -> Ints:
     layouts, figures = pools.layouts, _figures_that_matter(spec, pools)
     chips = [place.offer.chip.id if spec.search.quota else "" for place in layouts.places]
     standing = np.array([f" {chip} {_site(place)}" for chip, place in zip(chips, layouts.places, strict=True)])
-    kind = np.char.add(_kv_cache(layouts), standing[layouts.place])
+    kind = np.char.add(_kv_kinds(spec, layouts), standing[layouts.place])
     units = layouts.units
     machine = np.where(units.instances > 0, 1 + units.offer * (int(units.slice_chips.max(initial=0)) + 1), 0)
     machine += np.where(units.instances > 0, units.slice_chips, 0)
@@ -275,15 +278,20 @@ def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
     return np.column_stack(figures)
 
 
-def _kv_cache(layouts: Layouts) -> npt.NDArray[np.str_]:
-    return np.array([dtypes.kv_cache for dtypes in layouts.dtypes])[layouts.dtype]
+def _kv_kinds(spec: Spec, layouts: Layouts) -> npt.NDArray[np.str_]:
+    """What two pools must share for the KV cache to move: its dtype, the engine, and the chip unless pools mix them."""
+    of_dtypes = np.array([f"{dtypes.kv_cache} {dtypes.engine}" for dtypes in layouts.dtypes])[layouts.dtype]
+    if spec.mixes_pools:
+        return of_dtypes
+    chips = np.array([place.offer.chip.id for place in layouts.places])[layouts.place]
+    return np.char.add(np.char.add(of_dtypes, " "), chips)
 
 
 def _compatible_pairs(spec: Spec, pools: PoolCandidates, relaxed: int) -> Ints:
     """The pairs of which each pool meets its own requirements, and both together the time to the first token."""
     prefill = np.flatnonzero((pools.prefill_violated & ~relaxed == 0) & pools.prefill_able)
     decode = np.flatnonzero((pools.decode_violated & ~relaxed == 0) & np.isfinite(pools.decode_busy_s))
-    pairs = _pairs_of(pools.layouts, prefill, decode)
+    pairs = _pairs_of(spec, pools.layouts, prefill, decode)
     if spec.slo.ttft_ms is not None and not is_relaxed(relaxed, Requirement.TTFT):
         pairs = pairs[is_at_most(_first_token_s(pools, pairs) * 1e3, spec.slo.ttft_ms)]
     return pairs

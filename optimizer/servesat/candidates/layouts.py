@@ -5,15 +5,22 @@ Here a layout is a machine with dtypes that decodes; `serving_modes` adds how it
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from servesat.candidates.engines import (
+    Dtypes,
+    leaves_out_what_cannot_run,
+    runs,
+    searched_dtypes,
+    usable_bytes,
+)
 from servesat.candidates.purchases import Purchase, Units, no_units
 from servesat.candidates.undominated_offers import HeldSlices, held_slices
 from servesat.catalogue.chip import axis_sizes, chips_in
+from servesat.catalogue.engine import Engine
 from servesat.core.arrays import Bools, Floats, Ints, Rows
 from servesat.core.errors import SpecError
 from servesat.core.plan import KvLayout, Mode
@@ -41,14 +48,6 @@ class ShardedSlice(NamedTuple):
         """Chips along some axes of the slice together."""
         sizes = axis_sizes(self.topology)
         return prod(sizes[axis] for axis in axes)
-
-
-class Dtypes(NamedTuple):
-    """What weights and KV cache are stored in, and what the matmuls compute in."""
-
-    weights: str
-    kv_cache: str
-    compute: str
 
 
 MAX_LAYOUTS = 4_000_000
@@ -110,7 +109,7 @@ class Layouts(Rows):
     kv_layout: Ints  # index into KV_LAYOUTS
     batch_shards: Ints  # the batch is a multiple of this: the ways that attention splits it
     units: Units  # what slices are bought in
-    hbm_bytes: Floats  # of one chip
+    hbm_bytes: Floats  # of one chip, that may be used
     replica: Replica
     serving: Serving
 
@@ -173,9 +172,9 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
     `named` tells offers apart, as in `held_slices`.
     """
     places = _places(spec, named)
-    dtypes = tuple(Dtypes(*choice) for choice in product(spec.weights, spec.search.kv_cache, spec.search.compute))
+    dtypes = searched_dtypes(spec)
     peaks = _peaks(places, dtypes)
-    place, dtype = np.nonzero(peaks)
+    place, dtype = np.nonzero(peaks * _searched_there(spec, places, dtypes))
     if len(place) > MAX_LAYOUTS:
         raise SpecError(
             f"the search has {len(place):,} layouts, expected at most {MAX_LAYOUTS:,}: list fewer chips, dtypes, or "
@@ -198,6 +197,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
     is_layout = {layout: kv_layout == code for code, layout in enumerate(KV_LAYOUTS)}
     links = _links(places, exact_wraparound=spec.wraparound == "exact")
     storage = Storage(spec.model, spec.int4_group)
+    of_engine = [None if not choice.engine else spec.engine_of(choice.engine) for choice in dtypes]
     return Layouts(
         places=places,
         dtypes=dtypes,
@@ -211,7 +211,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
         kv_layout=kv_layout,
         batch_shards=ep * np.where(is_layout[KvLayout.BATCH], kv_batch_shards(spec.model, tp), 1),
         units=_units(places).take(place),
-        hbm_bytes=of_place([p.offer.chip.hbm_bytes for p in places]),
+        hbm_bytes=_usable_bytes(spec, places, of_engine)[place, dtype],
         replica=Replica(
             tp=tp.astype(np.float64),
             ep=ep.astype(np.float64),
@@ -227,6 +227,24 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
         ),
         serving=decoding(np.ones(len(place), dtype=np.int64)),
     )
+
+
+def _searched_there(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Bools:
+    """Which dtypes are searched at each place: all, but for those by default that no engine there runs."""
+    chips = list(dict.fromkeys(place.offer.chip.id for place in places))
+    run = runs(spec, chips, dtypes)
+    if not leaves_out_what_cannot_run(spec) or not run.any():
+        return np.ones((len(places), len(dtypes)), dtype=np.bool_)
+    at = {chip: position for position, chip in enumerate(chips)}
+    of_place: Bools = run[[at[place.offer.chip.id] for place in places]]
+    return of_place
+
+
+def _usable_bytes(spec: Spec, places: tuple[ShardedSlice, ...], engines: Sequence[Engine | None]) -> Floats:
+    """The memory of a chip that may be used at each place, with each choice of dtypes; shape [places, dtypes]."""
+    distinct = {id(place.offer.chip): place.offer.chip for place in places}
+    rows = {name: [usable_bytes(spec, chip, engine) for engine in engines] for name, chip in distinct.items()}
+    return np.array([rows[id(place.offer.chip)] for place in places], dtype=np.float64)
 
 
 def _links(places: tuple[ShardedSlice, ...], *, exact_wraparound: bool) -> list[Links]:
@@ -324,7 +342,7 @@ def quality_losses(spec: Spec, layouts: Layouts) -> Floats:
 
     Infinite where it is not known; shape [layouts].
     """
-    losses = [quality_loss(spec.model, *choice) for choice in layouts.dtypes]
+    losses = [quality_loss(spec.model, choice.weights, choice.kv_cache, choice.compute) for choice in layouts.dtypes]
     by_dtype = np.array([np.inf if loss is None else loss for loss in losses])
     pool = layouts.serving.pool_dtype
     return np.where(pool < 0, by_dtype[layouts.dtype], np.maximum(by_dtype[layouts.dtype], by_dtype[pool]))

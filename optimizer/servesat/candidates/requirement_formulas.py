@@ -1,15 +1,20 @@
 """The formulas behind the table of requirements: which columns violate one, and how it bounds batches and slices."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import ceil, isfinite
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.layouts import Layouts, on_chip, quality_losses
+from servesat.candidates.engine_memory import activation_terms_bytes, runtime_bytes, step_prompt_tokens
+from servesat.candidates.engines import runs
+from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, on_chip, quality_losses
 from servesat.candidates.purchases import SharedLimit
+from servesat.catalogue.engine import Engine
 from servesat.catalogue.model import TensorGroup
 from servesat.core.arrays import Bools, Floats
+from servesat.core.plan import KvLayout, Mode
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
@@ -47,6 +52,67 @@ def splits_kv_heads_unevenly(spec: Spec, columns: Columns) -> Bools:
     return ~kv_heads_split(spec.model, layouts.tp, columns.batch, layouts.batch_shards)
 
 
+def asks_of_engine(spec: Spec) -> bool:
+    """Whether a spec has engines, so that plans must be among what they run."""
+    return bool(spec.engine)
+
+
+def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether the engine of a layout does not run its dtypes on its chip, or does not split a model so (`engine`)."""
+    if not spec.engine:
+        return np.zeros(len(layouts), dtype=np.bool_)
+    chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
+    position = {chip: at for at, chip in enumerate(chips)}
+    chip = np.array([position[place.offer.chip.id] for place in layouts.places])[layouts.place]
+    violated: Bools = ~runs(spec, list(chips), layouts.dtypes)[chip, layouts.dtype]
+    node_chips = np.array([each.node_chips or np.inf for each in chips.values()])[chip]
+    several_nodes = layouts.replica.chips > node_chips
+    spread = np.asarray(layouts.replica.ep) > 1
+    in_groups = spread & (layouts.tp > 1)
+    splits = layouts.kv_layout == KV_LAYOUTS.index(KvLayout.SEQUENCE)
+    for engine in spec.engine:
+        here = _of_engine(layouts, engine)
+        had = np.array([layout in engine.layouts_of(spec.model) for layout in KV_LAYOUTS], dtype=np.bool_)
+        breaks = ~had[layouts.kv_layout] | (splits & ~_of_kv_caches(layouts, engine.split_kv_cache))
+        if engine.experts != "any":
+            breaks |= in_groups if engine.experts == "data_parallel" else spread
+        if engine.nodes == "one":
+            breaks |= several_nodes
+        violated = violated | (here & breaks)
+    return violated
+
+
+def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether the engine of a layout does not move its KV cache between pools (`engine`)."""
+    stays = np.zeros(len(layouts), dtype=np.bool_)
+    for engine in spec.engine:
+        moved = np.array([layout in engine.layouts_of(spec.model, pools=True) for layout in KV_LAYOUTS], dtype=np.bool_)
+        stays |= _of_engine(layouts, engine) & ~(moved[layouts.kv_layout] & (Mode.DISAGGREGATED in engine.modes))
+    return stays
+
+
+def outside_engine(spec: Spec, columns: Columns) -> Bools:
+    """Whether the engine of a column does not run it, in its serving mode (`engine`)."""
+    layouts = columns.layouts
+    mode = layouts.serving.mode
+    violated = not_run_by_engine(spec, layouts)
+    violated |= (mode == MODES.index(Mode.DISAGGREGATED)) & not_moved_by_engine(spec, layouts)
+    for engine in spec.engine:
+        has = np.array([each in engine.modes for each in MODES], dtype=np.bool_)
+        violated |= _of_engine(layouts, engine) & ~has[mode]
+    return violated
+
+
+def _of_engine(layouts: Layouts, engine: Engine) -> Bools:
+    of_it: Bools = np.array([choice.engine == engine.id for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+    return of_it
+
+
+def _of_kv_caches(layouts: Layouts, kv_caches: Collection[str]) -> Bools:
+    in_it: Bools = np.array([c.kv_cache in kv_caches for c in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+    return in_it
+
+
 def exceeds_quality_loss(spec: Spec, layouts: Layouts) -> Bools:
     """Whether the dtypes lose more of the model's score than the spec allows, or by an unknown amount (`quality`)."""
     return ~is_at_most(quality_losses(spec, layouts), spec.search.max_quality_loss or 0.0)
@@ -64,10 +130,25 @@ def _seconds(limit_ms: float | None) -> float:
 
 
 def batch_within_hbm(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
-    """The largest batch whose KV cache fits beside the weights: ((1 - headroom) · Y · M - weights) / sequence bytes."""
+    """The largest batch whose KV cache fits beside the weights: ((1 - headroom) · Y · M - weights) / sequence bytes.
+
+    Under an engine beside its runtime, and beside either term of its activations, both of which grow with the batch.
+    """
     room = (1 - spec.headroom) * layouts.replica_hbm_bytes * (1 + LIMIT_RTOL)
     sequence = replica_kv_bytes(spec.model, spec.workload.held_tokens, layouts.replica)
-    return np.asarray(sequences_that_fit(room, replica_weights_bytes(layouts.replica), sequence))
+    weights = replica_weights_bytes(layouts.replica)
+    if not spec.engine:
+        return np.asarray(sequences_that_fit(room, weights, sequence))
+    prompt_tokens, zero = step_prompt_tokens(spec, layouts), np.zeros(len(layouts))
+    without = activation_terms_bytes(spec, layouts, zero, prompt_tokens)
+    with_one = activation_terms_bytes(spec, layouts, zero + 1, prompt_tokens)
+    held = weights + runtime_bytes(spec, layouts)
+    within = [
+        np.asarray(sequences_that_fit(room, held + fixed, sequence + (one - fixed)))
+        for fixed, one in zip(without, with_one, strict=True)
+    ]
+    batch: Floats = np.minimum(*within)
+    return batch
 
 
 def batch_within_tpot(spec: Spec, _: Layouts, curve: StepTime) -> Floats:

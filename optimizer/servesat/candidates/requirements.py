@@ -14,9 +14,11 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.constraints import Values, constant_of, constraint_bits, numbers, satisfied
+from servesat.candidates.engines import unsupported
 from servesat.candidates.layouts import Layouts, quality_losses
 from servesat.candidates.purchases import SharedLimit
 from servesat.candidates.requirement_formulas import (
+    asks_of_engine,
     batch_fed_by_chunks,
     batch_for_throughput,
     batch_hiding_ici,
@@ -31,7 +33,9 @@ from servesat.candidates.requirement_formulas import (
     dollars_in_all,
     exceeds_quota,
     instances_in_all,
+    not_run_by_engine,
     outruns_its_chunks,
+    outside_engine,
     rounded_up_loss,
     shares_scales,
     slices_in_all,
@@ -73,6 +77,7 @@ class Requirement(StrEnum):
     QUOTA = "quota"
     QUALITY = "quality"
     CONTEXT = "context"
+    ENGINE = "engine"
 
 
 REQUIREMENT_BIT: dict[str, int] = {requirement: 1 << position for position, requirement in enumerate(Requirement)}
@@ -102,10 +107,10 @@ class Rule:
     at least), or where it is not `violated`. `largest_batch` and `smallest_batch` bound the batch of a layout, `shared`
     the slices of a plan.
 
-    `text` says it, with its `{limit}`, that as a `{number}` with commas, or its `{quotas}`. A correction may move the
-    limit to `adjusted(figure)`, said as `correction` with the new `{value}`, or with that rounded `{up}` or `{down}`;
-    where that text is empty, no other limit would help. `upgrade` is what a machine that meets it has more of. A margin
-    is in `margin_unit`, or else in `unit`.
+    `text` says it, with its `{limit}`, that as a `{number}` with commas, `{quotas}` or `{engines}`. A correction may
+    move the limit to `adjusted(figure)`, said as `correction` with the new `{value}`, or with that rounded `{up}` or
+    `{down}`; where that text is empty, no other limit would help. `upgrade` is what a machine that meets it has more
+    of. A margin is in `margin_unit`, or else in `unit`.
     """
 
     name: str
@@ -149,7 +154,9 @@ class Rule:
         """The requirement with its limit, of a spec that states it: `tpot ≤ 15 ms`."""
         limit = self.limit(spec)
         quotas = ", ".join(f"{chip} ≤ {quota}" for chip, quota in spec.search.quota.items())
-        return self.text.format(limit=limit, number="" if limit is None else number(limit), quotas=quotas)
+        engines = "; ".join(unsupported(spec)) or " or ".join(engine.name for engine in spec.engine)
+        written = "" if limit is None else number(limit)
+        return self.text.format(limit=limit, number=written, quotas=quotas, engines=engines)
 
     def is_violated(self, spec: Spec, columns: Columns) -> Bools:
         """Which columns violate it, of a spec that states it; shape [columns].
@@ -232,6 +239,7 @@ def structural_violations(spec: Spec, layouts: Layouts) -> Ints:
         Requirement.KV_HEADS: ~kv_heads_split(spec.model, layouts.tp, shards, shards),
         Requirement.DTYPES: weights_wider_than_compute(spec, layouts),
         Requirement.BLOCKS: cuts_scales(spec, layouts),
+        Requirement.ENGINE: not_run_by_engine(spec, layouts),
     }
     return sum((np.where(rows, REQUIREMENT_BIT[name], 0) for name, rows in violated.items()), np.zeros_like(shards))
 
@@ -440,6 +448,13 @@ _RULES = (
         text="context ≤ {number} tokens",
         correction="model.max_context_tokens of {value}, as by rope scaling",
         adjusted=int,
+    ),
+    Rule(
+        name=Requirement.ENGINE,
+        kind=Kind.STRUCTURE,
+        stated=asks_of_engine,
+        violated=outside_engine,
+        text="engine ({engines})",
     ),
 )
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates.layouts import Dtypes, Layouts, decode_layouts
+from servesat.candidates.engines import Dtypes, runs
+from servesat.candidates.layouts import Layouts, decode_layouts
 from servesat.candidates.requirements import structural_violations
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.model import TensorGroup
@@ -24,7 +25,8 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
     """Which layouts a best plan could be among (dominance filter); shape [layouts].
 
     Left out are layouts that violate a structural requirement which is not `relaxed`; of the dtypes that give the same
-    figures on a machine all but the first by id; and of those that differ in the KV cache alone all but the narrowest.
+    figures on a machine, under one engine, all but the first by id; and of those that differ in the KV cache alone all
+    but the narrowest.
     A narrower cache holds more sequences and is read faster, so the others cost more, or tie and are slower. Where
     accuracy has a limit, or constraints choose, all dtypes stay.
     """
@@ -33,7 +35,11 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
         return valid
     stored, kv_bytes = _stored(Storage(spec.model, spec.int4_group), layouts.dtypes)
     chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
-    first = {name: _first_alike(chip, layouts.dtypes, stored, kv_bytes) for name, chip in chips.items()}
+    of_engine = _under_engine(spec, list(chips), layouts.dtypes)
+    first = {
+        name: _first_alike(chip, layouts.dtypes, list(zip(stored, engine, strict=True)), kv_bytes)
+        for (name, chip), engine in zip(chips.items(), of_engine, strict=True)
+    }
     first_of_place = np.array([first[place.offer.chip.id] for place in layouts.places])
     first_here: Bools = first_of_place[layouts.place, layouts.dtype]
     return valid & first_here
@@ -52,6 +58,17 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...]) -> tuple[list[Any], li
     kv_bytes = {name: storage.kv_token_bytes(name) for name in {d.kv_cache for d in dtypes}}
     stored = [(weights[d.weights], storage.fits_compute(d.weights, d.compute)) for d in dtypes]
     return stored, [kv_bytes[choice.kv_cache] for choice in dtypes]
+
+
+def _under_engine(spec: Spec, chips: Sequence[str], dtypes: tuple[Dtypes, ...]) -> list[list[Any]]:
+    """What keeps dtypes apart on each chip: the engine, whether it runs them, and a KV cache that it may not split."""
+    run = runs(spec, chips, dtypes)
+    splits = {engine.id: engine.split_kv_cache for engine in spec.engine}
+    unsplit = [None if d.kv_cache in splits.get(d.engine, (d.kv_cache,)) else d.kv_cache for d in dtypes]
+    return [
+        [(choice.engine, bool(able), kept) for choice, able, kept in zip(dtypes, row, unsplit, strict=True)]
+        for row in run
+    ]
 
 
 def _first_alike(

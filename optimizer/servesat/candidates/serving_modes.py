@@ -112,7 +112,7 @@ class SharedLayouts:
         """The layouts of a spec, at its prices and in its modes."""
         held = list(held_slices(spec))
         slices = [(one.offer.chip, one.topology, one.offer.place, one.unit[:3]) for one in held]
-        dtypes = (spec.weights, spec.search.kv_cache, spec.search.compute, spec.int4_group)
+        dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group, spec.engine, spec.headroom)
         searched = (slices, spec.model, dtypes, spec.kv_layouts, spec.wraparound, spec.spot_capacity)
         if self._layouts is None or searched != self._searched:
             self._layouts, self._searched = decode_layouts(spec), searched

@@ -1,13 +1,14 @@
-"""Loading of models, chips and price books by id or path."""
+"""Loading of models, chips, price books and engines by id or path."""
 
 from functools import cache
 from os.path import isfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic.json_schema import models_json_schema
 
 from servesat.catalogue.chip import Chip
+from servesat.catalogue.engine import Engine, Program
 from servesat.catalogue.huggingface import model_fields
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, merged
@@ -24,6 +25,7 @@ MAX_BOOK_BYTES = 10_000_000
 """A price book may hold every offer of a list of thousands."""
 
 PRICES = "hardware/prices"
+ENGINES = "engines"
 
 EVERY_OFFER = "all"
 """Stands for every price book of the catalogue that has offers."""
@@ -77,6 +79,36 @@ def every_offer() -> PriceBook:
     return merged([book for book in books if book.offers], EVERY_OFFER, "Every offer of the catalogue")
 
 
+def load_engine(reference: str, folder: Path = Path()) -> Engine:
+    """Load an engine by catalogue id, by program for its newest version, or from the path of a `.toml`.
+
+    Raises CatalogueError.
+    """
+    return _load(Engine, _newest_of_program(reference), folder, ENGINES, "engine")
+
+
+def _newest_of_program(reference: str) -> str:
+    """The id of a program's newest version in the catalogue; any other reference as it is."""
+    versions = [engine_id for engine_id in _ids(ENGINES) if engine_id.rpartition("-")[0] == reference]
+    return max(versions, key=_version, default=reference)
+
+
+def _version(engine_id: str) -> list[int]:
+    return [int(part) if part.isdigit() else 0 for part in engine_id.rpartition("-")[2].split(".")]
+
+
+def engine_ids() -> list[str]:
+    """Ids of the catalogue's engines: the programs in their order of preference, of each the newest version first."""
+    programs = get_args(Program)
+    return sorted(
+        _ids(ENGINES), key=lambda engine_id: (programs.index(engine_id.rpartition("-")[0]), _by_age(engine_id))
+    )
+
+
+def _by_age(engine_id: str) -> list[int]:
+    return [-part for part in _version(engine_id)]
+
+
 def model_ids() -> list[str]:
     """Ids of the catalogue's models, sorted."""
     return list(_ids("models"))
@@ -93,9 +125,9 @@ def price_book_ids() -> list[str]:
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of the catalogue's files; `kind` is `models` or `hardware`."""
-    if kind == "models":
-        return ModelSpec.model_json_schema()
+    """The JSON schema of the catalogue's files; `kind` is `models`, `engines` or `hardware`."""
+    if kind != "hardware":
+        return (ModelSpec if kind == "models" else Engine).model_json_schema()
     _, schema = models_json_schema([(Chip, "validation"), (PriceBook, "validation")], title="Hardware")
     return schema
 

@@ -6,7 +6,7 @@ import typer
 
 from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
-from servesat.cli.catalogue import chips, models, schema
+from servesat.cli.catalogue import chips, engines, models, schema
 from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
 from servesat.cli.frontier import frontier
@@ -41,5 +41,5 @@ def main(
 
 for command in (solve, why, frontier, whatif, modes, portfolio, fleet, batch, verify, book, figure, schema):
     app.command()(command)
-for name, shelf in (("models", models), ("chips", chips), ("prices", prices)):
+for name, shelf in (("models", models), ("chips", chips), ("engines", engines), ("prices", prices)):
     app.add_typer(shelf, name=name)

@@ -1,4 +1,4 @@
-"""The commands of the catalogue: models, chips and schema."""
+"""The commands of the catalogue: models, chips, engines and schema."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -22,6 +22,7 @@ class Shelf(TyperGroup):
 Reference = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
 models = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show, import or write models.")
 chips = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show or rank chips.")
+engines = typer.Typer(cls=Shelf, invoke_without_command=True, help="List or show engines.")
 
 
 @models.callback()
@@ -170,8 +171,34 @@ def rank_chips(
         print_ranking(console(), ranked)
 
 
-def schema(shelf: Annotated[Literal["models", "hardware"], typer.Argument(help="The files described.")]) -> None:
-    """Print the JSON schema of the model or hardware files."""
+@engines.callback()
+def list_engines(context: typer.Context, as_json: AsJson = False, wide: Wide = False) -> None:
+    """List the engines of the catalogue; `servesat engines ENGINE` shows an engine."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        from servesat.report import listings
+
+        print_content(listings.engine_rows(), as_json, listings.ENGINE_DETAILS)
+
+
+@engines.command("show")
+def show_engine(context: typer.Context, engine: Reference, as_json: AsJson = False, wide: Wide = False) -> None:
+    """Show an engine: what it runs on which chips, and what it takes of their memory."""
+    from servesat.report import listings
+
+    entry = listings.engine_entry(engine)
+    if as_json or context.obj:
+        print_content(entry, as_json=True)
+        return
+    runs = listings.support_rows(engine)
+    print_content({key: value for key, value in entry.items() if key != "runs"}, as_json=False)
+    print_content(runs, as_json=False, details=("int8", "int4", "mxfp4", "nvfp4", "latent", "indexed"))
+
+
+def schema(
+    shelf: Annotated[Literal["models", "hardware", "engines"], typer.Argument(help="The files described.")],
+) -> None:
+    """Print the JSON schema of the model, hardware or engine files."""
     from servesat.catalogue.load import json_schema
 
     print_json(json_schema(shelf))

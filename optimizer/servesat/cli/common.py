@@ -19,7 +19,7 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
-LISTS = {"cloud", "region", "purchase"}
+LISTS = {"cloud", "region", "purchase", "engine"}
 """Keys of a spec whose options may list several values."""
 
 _WIDE = ContextVar("wide", default=False)
@@ -47,6 +47,10 @@ BuyHow = Annotated[
 Region = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this region only: us-central1.")]
 Purchase = Annotated[
     str | None, typer.Option(metavar="NAME", help="on_demand (default), spot, reserved or owned; or several: a,b.")
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="NAME", help="The engines that may run the plan: vllm, or a,b; any; none."),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
@@ -87,11 +91,16 @@ def load(path: Path, texts: list[str] | None, constraints: list[str] | None = No
         overrides = dict(parse_override(text) for text in texts or [])
     except ServesatError as error:
         raise typer.BadParameter(str(error)) from None
-    overrides |= {key: value.split(",") if key in LISTS else value for key, value in options.items() if value}
+    overrides |= {key: _listed(value) if key in LISTS else value for key, value in options.items() if value}
     spec = Spec.load(path, overrides).constrained(constraints or [])
     for note in (*spec.notes, *spec.notes_on(overrides)):
         tell(f"note: {note}")
     return spec
+
+
+def _listed(value: str) -> str | list[str]:
+    """The values of an option that may list several; a word alone stays one, as it may stand for all."""
+    return value.split(",") if "," in value else value
 
 
 def print_json(document: Any) -> None:

@@ -11,6 +11,7 @@ from servesat.cli.common import (
     BuyHow,
     Cloud,
     Constraints,
+    EngineName,
     Overrides,
     PriceBookName,
     Purchase,
@@ -49,6 +50,7 @@ def frontier(
     region: Region = None,
     purchase: Purchase = None,
     buy: BuyHow = None,
+    engine: EngineName = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -58,7 +60,15 @@ def frontier(
     """
     outputs = parse_outputs(out)
     loaded = load(
-        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+        spec,
+        overrides,
+        constraints,
+        price_book=price_book,
+        cloud=cloud,
+        region=region,
+        purchase=purchase,
+        buy=buy,
+        engine=engine,
     )
 
     from servesat.questions.pareto import trace_frontier

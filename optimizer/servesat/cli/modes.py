@@ -7,6 +7,7 @@ from servesat.cli.common import (
     BuyHow,
     Cloud,
     Constraints,
+    EngineName,
     Overrides,
     PriceBookName,
     Purchase,
@@ -30,6 +31,7 @@ def modes(
     region: Region = None,
     purchase: Purchase = None,
     buy: BuyHow = None,
+    engine: EngineName = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -41,7 +43,15 @@ def modes(
 
     outputs = parse_outputs(out, FIGURES)
     loaded = load(
-        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+        spec,
+        overrides,
+        constraints,
+        price_book=price_book,
+        cloud=cloud,
+        region=region,
+        purchase=purchase,
+        buy=buy,
+        engine=engine,
     )
 
     from servesat.questions.mode_comparison import compare_modes, crossover

@@ -11,6 +11,7 @@ from servesat.cli.common import (
     BuyHow,
     Cloud,
     Constraints,
+    EngineName,
     Overrides,
     PriceBookName,
     Purchase,
@@ -38,6 +39,7 @@ def solve(
     region: Region = None,
     purchase: Purchase = None,
     buy: BuyHow = None,
+    engine: EngineName = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
     top: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Also show the K best distinct plans.")] = 1,
@@ -53,7 +55,15 @@ def solve(
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
     loaded = load(
-        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+        spec,
+        overrides,
+        constraints,
+        price_book=price_book,
+        cloud=cloud,
+        region=region,
+        purchase=purchase,
+        buy=buy,
+        engine=engine,
     )
 
     from servesat.deployment.settings import Settings
@@ -86,6 +96,7 @@ def why(
     kv_cache: Annotated[str | None, typer.Option(help="Dtype of the KV cache.")] = None,
     compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences per replica.")] = None,
+    engine: Annotated[str | None, typer.Option(help="An engine; none: the machine without one.")] = None,
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
@@ -107,7 +118,7 @@ def why(
     from servesat.questions.why_not import Decisions, why_not
 
     decisions = Decisions(
-        chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch
+        chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch, engine=engine
     )
     if decisions == Decisions():
         raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")

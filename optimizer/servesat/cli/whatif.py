@@ -12,6 +12,7 @@ from servesat.cli.common import (
     BuyHow,
     Cloud,
     Constraints,
+    EngineName,
     Overrides,
     PriceBookName,
     Purchase,
@@ -66,6 +67,7 @@ def whatif(
     region: Region = None,
     purchase: Purchase = None,
     buy: BuyHow = None,
+    engine: EngineName = None,
     overrides: Overrides = None,
     constraints: Constraints = None,
 ) -> None:
@@ -85,7 +87,15 @@ def whatif(
     if noise is None:
         _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
     loaded = load(
-        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+        spec,
+        overrides,
+        constraints,
+        price_book=price_book,
+        cloud=cloud,
+        region=region,
+        purchase=purchase,
+        buy=buy,
+        engine=engine,
     )
     for note in loaded.notes_on([factor.key for factor in factors]):
         tell(f"note: {note}")

@@ -71,7 +71,8 @@ class Assignment:
     """The decisions of a plan, from which every figure follows under a spec.
 
     `slices` counts the slices that decode, and that prefill unless there is a `prefill` pool. `cloud` to `term` say
-    which offer they are rented as; all are None where the price names no place.
+    which offer they are rented as; all are None where the price names no place. `engine` runs both pools; None without
+    engines in the spec.
     """
 
     chip: str
@@ -81,6 +82,7 @@ class Assignment:
     kv_cache: str
     compute: str
     batch: int
+    engine: str | None = None
     ep_axes: tuple[int, ...] = ()
     kv_layout: KvLayout = KvLayout.HEADS
     mode: Mode = Mode.DECODE_ONLY
@@ -167,12 +169,18 @@ class Parallelism:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryUse:
-    """What a replica holds in the memory of its chips [bytes]."""
+    """What a replica holds in the memory of its chips [bytes].
+
+    `hbm_bytes` is what may be used of them, under an engine by its rule. `runtime_bytes` are then the driver's context,
+    collectives and captured graphs, `activation_bytes` those at the peak of a step; both are 0 without an engine.
+    """
 
     weights_bytes: float
     kv_cache_bytes: float
     hbm_bytes: float
     hbm_used_fraction: float
+    runtime_bytes: float = 0.0
+    activation_bytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,6 +126,28 @@ class ApiComparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How an engine comes by the weights of a plan, and what it calls the dtype of its KV cache.
+
+    It loads `checkpoint`, a repository of the Hugging Face Hub (None: the catalogue knows none in that dtype), and then
+    makes the plan's dtype of it by the method that `quantises` names, if any.
+    """
+
+    engine: str
+    checkpoint: str | None
+    quantises: str | None
+    kv_cache: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineCost:
+    """The best plan under another engine, or under none; a `plan` of None: it runs none that meets the limits."""
+
+    engine: str
+    plan: Plan | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """The answer to a deployment: a plan with its proof, or the requirements in conflict.
 
@@ -137,7 +159,8 @@ class Result:
     `answer` fills in the rest: the `relaxations` of a spec with constraints; `slices` summarises every slice of the
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
     `limit_values`, `alternatives` and the prices of an `api` explain the result. `without_spot` is the best plan
-    without spot, if `plan` is on spot.
+    without spot, if `plan` is on spot, `loading` how the plan's engine comes by the weights, `engines` what the others
+    would cost.
     """
 
     status: Status
@@ -154,6 +177,8 @@ class Result:
     max_batch_binds: bool = False
     api: ApiComparison | None = None
     without_spot: Plan | None = None
+    loading: Loading | None = None
+    engines: tuple[EngineCost, ...] = ()
     solve_s: float
 
     @property

@@ -1,5 +1,7 @@
 """Parameters, and bytes: what a model's weights and KV cache take (docs/cost-model.md, "Memory")."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from servesat.catalogue.chip import Chip, chips_in
@@ -134,6 +136,36 @@ def _state_bytes(model: ModelSpec) -> float:
 def index_bytes(model: ModelSpec) -> float:
     """The indexer's key of one token in one layer; 0 without an indexer [bytes]."""
     return model.sparse.index_head_dim * (1 + INDEX_SCALE_BYTES) if model.sparse else 0.0
+
+
+class ActivationFactors(NamedTuple):
+    """What an engine keeps of activations, as `catalogue.engine.EngineMemory` has it, as numbers or arrays."""
+
+    d_model: Array
+    d_ff: Array
+    logits: Array
+
+
+def peak_activations_bytes(
+    model: ModelSpec, tp: Array, tokens: Array, sequences: Array, factors: ActivationFactors
+) -> tuple[Array, Array]:
+    """Activations of one chip at the peak, within a layer and while sampling; the larger counts [bytes].
+
+    `tokens` and `sequences` are those of a step in a group of tp chips; each result is linear in both. A dense layer
+    holds b_a · T · (c_1 · D + c_2 · F / tp), sampling 4 · c_3 · B · V and the hidden states b_a · T · D. Experts work
+    while those are held: + b_a · T · k · (max(F_e / tp, D_e) + max(2 · F_e / tp, D_e)). An engine whose factors are 0
+    keeps activations out of the memory that it shares out. Fitted to logs, tests/published/engine_memory.csv.
+    """
+    kept = np.where(np.asarray(factors.logits) > 0, 1.0, 0.0)
+    sampling = 4.0 * factors.logits * sequences * model.vocab_size + kept * ACTIVATION_BYTES * tokens * model.d_model
+    if model.moe is not None:
+        width, d_ff = float(model.expert_width), model.moe.d_ff / tp
+        of_experts = model.moe.experts_per_token * (np.maximum(d_ff, width) + np.maximum(2 * d_ff, width))
+        busy = sampling + kept * ACTIVATION_BYTES * tokens * of_experts
+        return busy, busy
+    widest = max((width for _, width in model.dense_mlps), default=0)
+    each = factors.d_model * model.d_model + factors.d_ff * widest / tp
+    return ACTIVATION_BYTES * tokens * each, sampling
 
 
 def sequences_that_fit(usable_bytes: Array, weights_bytes: Array, sequence_bytes: Array) -> Array:

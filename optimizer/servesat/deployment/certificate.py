@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from servesat.catalogue.load import load_chip, load_model, load_price_book
+from servesat.catalogue.load import load_chip, load_engine, load_model, load_price_book
 from servesat.catalogue.record import Sourced
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError, ServesatError
@@ -18,7 +18,7 @@ from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-4"
+FORMAT = "servesat-certificate-5"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
@@ -50,8 +50,10 @@ FORMULAS = {
     "usd_per_million_output_tokens": "usd_per_hour / 3600 / output tokens sold a second · 10⁶",
     "weights_bytes": "(embedding, head, attention, MLPs, routers, shared experts) · ep + experts, each group as stored",
     "kv_cache_bytes": "B · bytes a token and layer · (L_full · S + L_window · min(S, window)) · copies",
-    "hbm_bytes": "Y · M",
-    "hbm_used_fraction": "(weights_bytes + kv_bytes(B)) / (Y · M)",
+    "hbm_bytes": "Y · M; under an engine Y · utilisation · the memory that the driver reports",
+    "hbm_used_fraction": "(weights_bytes + kv_cache_bytes + runtime_bytes + activation_bytes) / hbm_bytes",
+    "runtime_bytes": "Y · (runtime + graphs + collectives, where Y > 1), of the engine",
+    "activation_bytes": "Y · max(b_a · T · (c_1 · D + c_2 · F / tp), 4 · c_3 · B / ep · V + b_a · T · D)",
     "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil((P - P_c) / c) · tpot",
     "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
     "ttft_ms": "t_prefill, and the transfer where there is one",
@@ -132,11 +134,13 @@ def _spec_document(spec: Spec) -> dict[str, Any]:
 
 
 def records_of(spec: Spec) -> Iterator[tuple[str, Sourced]]:
-    """The model, the chips and the price book that a spec rests on, by their place in the catalogue."""
+    """The model, the chips, the price book and the engines that a spec rests on, by their place in the catalogue."""
     yield f"models/{spec.model.id}", spec.model
     for chip in spec.chips:
         yield f"hardware/chips/{chip.id}", chip
     yield f"hardware/prices/{spec.price_book.id}", spec.price_book
+    for engine in spec.engine:
+        yield f"engines/{engine.id}", engine
     if spec.search.max_quality_loss is not None:
         yield "models/quality/published", published()
 
@@ -148,6 +152,7 @@ def catalogue_entry(name: str) -> Sourced | None:
         "models": load_model,
         "hardware/chips": load_chip,
         "hardware/prices": load_price_book,
+        "engines": load_engine,
         "models/quality": _published,
     }
     try:

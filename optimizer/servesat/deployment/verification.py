@@ -49,6 +49,7 @@ _DECISIONS = {
     "weights": str,
     "kv_cache": str,
     "compute": str,
+    "engine": str | None,
     "batch": int,
     "mode": str,
     "chunk_tokens": int | None,

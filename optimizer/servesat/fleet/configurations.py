@@ -67,7 +67,7 @@ def on_chip(spec: Spec, chip: str) -> Spec:
 
 def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box]) -> list[Configuration]:
     chip = spec.chips[0]
-    if not set(spec.search.compute) & set(chip.flop_per_s.by_dtype()):
+    if not set(spec.compute) & set(chip.flop_per_s.by_dtype()):
         return []
     plans = []
     one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]

@@ -64,7 +64,7 @@ def shared_configurations(
 def _on_chip(specs: Mapping[str, Spec], in_pods: bool) -> list[Configuration]:
     first = next(iter(specs.values()))
     chip = first.chips[0]
-    if not set(first.search.compute) & set(chip.flop_per_s.by_dtype()):
+    if not set(first.compute) & set(chip.flop_per_s.by_dtype()):
         return []
     schedulers = _schedulers(first)
     columns = {size: evaluate(spec, enumerate_layouts(spec, undominated=True)) for size, spec in specs.items()}

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from servesat.candidates.engines import usable_bytes
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.arrays import Floats, Ints
 from servesat.core.plan import Assignment, KvLayout
@@ -55,7 +56,8 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     per_chip = batch / total_s / replica.chips
     weights = replica_weights_bytes(replica)
     kv_per_sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
-    usable = (1 - spec.headroom) * float(replica.chips) * offer.chip.hbm_bytes
+    engine = spec.engine_of(assignment.engine) if assignment.engine else None
+    usable = (1 - spec.headroom) * float(replica.chips) * usable_bytes(spec, offer.chip, engine)
     return BatchCurve(
         context_tokens=spec.workload.held_tokens,
         batch=batch,

@@ -59,7 +59,7 @@ def ranked_chips(
 
 def _ranked(spec: Spec, offer: Offer, settings: Settings) -> RankedChip:
     chip, usd = offer.chip, offer.usd_per_chip_hour
-    weights, compute = spec.weights[0], spec.search.compute[0]
+    weights, compute = spec.weights[0], spec.compute[0]
     peak = chip.flop_per_s.by_dtype().get(compute)
     stored_bytes = Storage(spec.model, spec.int4_group).weights_bytes(weights)
     bytes_per_parameter = stored_bytes / active_parameters(spec.model)
@@ -81,7 +81,7 @@ def _ranked(spec: Spec, offer: Offer, settings: Settings) -> RankedChip:
 
 def _best_on(spec: Spec, chip: Chip, settings: Settings) -> Result | None:
     """Solve on a single chip; None where it has a peak in no compute dtype of the search."""
-    if not set(spec.search.compute) & set(chip.flop_per_s.by_dtype()):
+    if not set(spec.compute) & set(chip.flop_per_s.by_dtype()):
         return None
     topologies = {name: slices for name, slices in spec.search.topologies.items() if name == chip.id}
     quota = {name: chips for name, chips in spec.search.quota.items() if name == chip.id}

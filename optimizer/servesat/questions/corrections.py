@@ -21,6 +21,7 @@ from servesat.candidates.requirements import REQUIREMENT_BIT, Kind, Requirement,
 from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes_by_block
 from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import engine_ids, load_engine
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
 from servesat.core.plan import Mode
@@ -43,6 +44,7 @@ class SearchRelaxation(StrEnum):
     COMPUTE = "compute"
     MAX_BATCH = "max_batch"
     PAY = "pay"
+    ENGINE = "engine"
 
 
 _RELAXATION_BIT: dict[str, int] = {
@@ -167,9 +169,12 @@ def _widen(spec: Spec) -> list[_Widened]:
     widest: dict[str, Any] = {
         "search.topologies": {},
         "search.weights": tuple(dict.fromkeys((*spec.weights, *native, *_SUGGESTED_DTYPES))),
-        "search.kv_cache": tuple(dict.fromkeys((*spec.search.kv_cache, *_SUGGESTED_DTYPES))),
-        "search.compute": tuple(dict.fromkeys((*spec.search.compute, *_SUGGESTED_DTYPES))),
+        "search.kv_cache": tuple(dict.fromkeys((*spec.kv_cache, *_SUGGESTED_DTYPES))),
+        "search.compute": tuple(dict.fromkeys((*spec.compute, *_SUGGESTED_DTYPES))),
     }
+    if spec.engine:
+        others = [load_engine(name) for name in engine_ids() if name not in spec.engine_ids]
+        widest["engine"] = (*spec.engine, *others)
     for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
         pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
@@ -242,8 +247,9 @@ def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
     ]
     outside_dtypes = [
         _RELAXATION_BIT[SearchRelaxation.WEIGHTS] * (dtypes.weights not in spec.weights)
-        + _RELAXATION_BIT[SearchRelaxation.KV_CACHE] * (dtypes.kv_cache not in search.kv_cache)
-        + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in search.compute)
+        + _RELAXATION_BIT[SearchRelaxation.KV_CACHE] * (dtypes.kv_cache not in spec.kv_cache)
+        + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in spec.compute)
+        + _RELAXATION_BIT[SearchRelaxation.ENGINE] * (dtypes.engine not in spec.engine_ids)
         for dtypes in layouts.dtypes
     ]
     outside_batch = np.where(columns.batch > search.max_batch, _RELAXATION_BIT[SearchRelaxation.MAX_BATCH], 0)
@@ -305,6 +311,7 @@ def _change(widened: _Widened, kind: str, row: int) -> Change:
         SearchRelaxation.COMPUTE: ("search.compute", assignment.compute, ""),
         SearchRelaxation.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
         SearchRelaxation.PAY: ("ici", "pay", ""),
+        SearchRelaxation.ENGINE: ("engine", assignment.engine or "", ""),
     }
     key, new_value, unit = widened_keys[kind]
     name = str(Requirement.ICI if kind == SearchRelaxation.PAY else kind)
@@ -329,8 +336,10 @@ def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
                 keys["search.topologies"] = {**spec.search.topologies, chip: slices}
             case SearchRelaxation.WEIGHTS:
                 keys[change.key] = (*spec.weights, change.value)
+            case SearchRelaxation.ENGINE:
+                keys[change.key] = [*spec.engine, change.value]
             case SearchRelaxation.KV_CACHE | SearchRelaxation.COMPUTE:
-                keys[change.key] = (*getattr(spec.search, change.requirement), change.value)
+                keys[change.key] = (*getattr(spec, change.requirement), change.value)
             case _:
                 keys[change.key] = change.value
     return keys

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from servesat.candidates.engines import loading
 from servesat.candidates.evaluation import evaluate_search
 from servesat.core.errors import SpecError
 from servesat.core.plan import Plan
@@ -15,6 +16,7 @@ from servesat.deployment.solve import solve
 from servesat.questions.api_prices import beside_apis
 from servesat.questions.corrections import corrections
 from servesat.questions.cost_of_limits import limit_values
+from servesat.questions.engine_costs import engine_costs
 from servesat.questions.k_best import Distinct, alternatives
 from servesat.questions.slice_summaries import max_batch_binds, slice_summaries
 from servesat.spec.spec import Spec
@@ -45,9 +47,13 @@ def answer(
         slices = slice_summaries(spec, result.plan, settings)
         binds, api = max_batch_binds(spec, result.plan), beside_apis(spec, result.plan)
         without_spot = _without_spot(spec, result.plan, settings)
-        result = replace(result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot)
+        loaded = loading(spec, result.plan)
+        result = replace(
+            result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot, loading=loaded
+        )
     if limits:
-        result = replace(result, limit_values=limit_values(spec, result, settings))
+        engines = engine_costs(spec, result.plan, settings)
+        result = replace(result, limit_values=limit_values(spec, result, settings), engines=engines)
     if top > 1:
         result = replace(result, alternatives=alternatives(spec, top, Distinct(distinct), settings))
     return result

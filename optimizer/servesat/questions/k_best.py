@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from servesat.candidates.engines import Dtypes
 from servesat.candidates.layouts import MODES, Layouts
 from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes
@@ -61,10 +62,12 @@ def _is_layout(layouts: Layouts, plan: Plan) -> Bools:
     """Which rows have the place, dtypes, mode and prefill pool of a plan."""
     serving, pool = layouts.serving, plan.prefill
     rows: Bools = _is_machine(layouts, plan)[layouts.place] & (serving.mode == MODES.index(plan.mode))
-    rows &= layouts.dtype == layouts.dtypes.index((plan.weights, plan.kv_cache, plan.compute))
+    rows &= layouts.dtype == layouts.dtypes.index(Dtypes(plan.weights, plan.kv_cache, plan.compute, plan.engine or ""))
     if pool is not None:
         rows &= _is_machine(layouts, pool)[serving.pool_place] & (serving.pool_place >= 0)
-        rows &= serving.pool_dtype == layouts.dtypes.index((pool.weights, plan.kv_cache, pool.compute))
+        rows &= serving.pool_dtype == layouts.dtypes.index(
+            (pool.weights, plan.kv_cache, pool.compute, plan.engine or "")
+        )
     return rows
 
 

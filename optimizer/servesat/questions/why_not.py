@@ -35,6 +35,7 @@ class Decisions:
     kv_cache: str | None = None
     compute: str | None = None
     batch: int | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,8 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
             raise SpecError(f"--topology {decisions.topology}: not offered by {', '.join(chip.id for chip in chips)}")
         keys["search.chips"] = with_topology
         keys["search.topologies"] = {chip.id: [decisions.topology] for chip in with_topology}
+    if decisions.engine is not None:
+        keys["engine"] = decisions.engine
     if decisions.batch is not None:
         keys["search.max_batch"] = max(decisions.batch, spec.search.min_batch or 1)
     return spec.changed(keys)

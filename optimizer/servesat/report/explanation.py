@@ -7,21 +7,28 @@ from rich.text import Text
 
 from servesat.core.plan import Plan
 from servesat.core.quantities import dollars, number
-from servesat.core.result import LimitValue, Margin, Result, SliceSummary
+from servesat.core.result import EngineCost, LimitValue, Margin, Result, SliceSummary
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import decode_slices, excluded_because, limit_value, pool_slices, rented_as
+from servesat.report.words import decode_slices, engine_cost, excluded_because, limit_value, pool_slices, rented_as
 
 
 def print_explanation(console: Console, result: Result) -> None:
     """Print what each limit costs, the slack of each requirement, and every slice of the plan's chip."""
     console.print(_limits(result.limit_values))
     console.print(_requirements_table(result.margins))
+    if result.engines and result.plan is not None:
+        console.print(_engines(result.engines, result.plan))
     if result.slices:
         console.print(_slices_table(result.slices))
 
 
 def _limits(values: Sequence[LimitValue]) -> Group:
     return Group(Text("\nWhat each limit costs", style="bold"), *(Text(limit_value(value)) for value in values))
+
+
+def _engines(costs: Sequence[EngineCost], plan: Plan) -> Group:
+    lines = [Text(engine_cost(cost, plan)) for cost in costs]
+    return Group(Text("\nWhat other engines would cost", style="bold"), *lines)
 
 
 def _requirements_table(margins: Sequence[Margin]) -> Fitted:
@@ -51,10 +58,12 @@ def _slices_table(slices: Sequence[SliceSummary]) -> Fitted:
 def alternatives_table(plans: Sequence[Plan]) -> Fitted:
     """The k best distinct plans, one row per plan, the best first."""
     pools, rented = [pool_slices(plan) for plan in plans], any(plan.instance for plan in plans)
+    engines = len({plan.engine for plan in plans}) > 1
     table = Fitted(
         [
             *columns("", "slices"),
             *([Column("prefill pool", detail=True)] if any(pools) else []),
+            *([Column("engine")] if engines else []),
             *columns("TP", "weights", "KV cache", "compute", "mode", *(["rented as"] if rented else []), detail=True),
             *columns("batch", "tpot", "$/1M", "more", right=True),
         ],
@@ -68,6 +77,7 @@ def alternatives_table(plans: Sequence[Plan]) -> Fitted:
                 str(place),
                 decode_slices(plan),
                 *([prefill] if any(pools) else []),
+                *([plan.engine or "none"] if engines else []),
                 str(plan.tp),
                 plan.weights,
                 plan.kv_cache,

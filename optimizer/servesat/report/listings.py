@@ -1,16 +1,25 @@
 """Entries of the catalogue as rows and records, for tables and JSON."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from servesat.catalogue.chip import chips_in
-from servesat.catalogue.load import chip_ids, load_chip, load_model, load_price_book, model_ids, price_book_ids
+from servesat.catalogue.load import (
+    chip_ids,
+    engine_ids,
+    load_chip,
+    load_engine,
+    load_model,
+    load_price_book,
+    model_ids,
+    price_book_ids,
+)
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.price_book import Price, PriceBook
 from servesat.catalogue.price_import import ImportedPrices
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError
-from servesat.core.validation import nearest
+from servesat.core.validation import Dtype, nearest
 from servesat.cost_model.memory import (
     active_parameters,
     counted_parameters,
@@ -20,6 +29,7 @@ from servesat.cost_model.memory import (
 from servesat.cost_model.storage import Storage
 
 MODEL_DETAILS = ("layers", "d_model", "active_parameters", "attention", "experts", "native")
+ENGINE_DETAILS = ("checked", "chips", "latent_kv_layouts", "modes", "utilisation")
 CHIP_DETAILS = ("usable_gb", "bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
 PRICE_DETAILS = ("price_book", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
 """The columns of each listing that give way on a narrow line."""
@@ -112,6 +122,51 @@ def chip_rows() -> list[dict[str, Any]]:
 def chip_entry(reference: str) -> dict[str, Any]:
     """The fields of a chip. Raises CatalogueError."""
     return load_chip(reference).model_dump(mode="json", exclude_none=True)
+
+
+def engine_rows() -> list[dict[str, Any]]:
+    """A row per engine: what it runs on, and how it splits a model."""
+    rows = []
+    for engine_id in engine_ids():
+        engine = load_engine(engine_id)
+        rows.append(
+            {
+                "id": engine_id,
+                "name": engine.name,
+                "checked": None if engine.checked is None else engine.checked.isoformat(),
+                "chips": sum(len(support.chips) for support in engine.runs),
+                "kv_layouts": ", ".join(engine.kv_layouts),
+                "latent_kv_layouts": ", ".join(engine.latent_kv_layouts),
+                "modes": ", ".join(engine.modes),
+                "experts": engine.experts,
+                "utilisation": engine.memory.utilisation,
+            }
+        )
+    return rows
+
+
+def engine_entry(reference: str) -> dict[str, Any]:
+    """The fields of an engine. Raises CatalogueError."""
+    return load_engine(reference).model_dump(mode="json", exclude_none=True)
+
+
+def support_rows(reference: str) -> list[dict[str, Any]]:
+    """A row per family of chips: what it computes weights of each dtype in, from what, and how it names KV caches."""
+    rows: list[dict[str, Any]] = []
+    for support in load_engine(reference).runs:
+        caches = {"kv_cache": support.kv_cache, "latent": support.latent_kv_cache, "indexed": support.sparse_kv_cache}
+        weights = {
+            str(dtype): f"{' or '.join(one.compute)}, {one.quantises or ('as is' if dtype == 'bf16' else 'checkpoint')}"
+            for dtype, one in support.weights.items()
+        }
+        rows.append(
+            {
+                "chips": ", ".join(support.chips),
+                **{dtype: weights.get(dtype, "") for dtype in get_args(Dtype)},
+                **{kind: ", ".join(map(str, names)) for kind, names in caches.items()},
+            }
+        )
+    return rows
 
 
 def price_rows(

@@ -20,6 +20,7 @@ from servesat.report.words import (
     excluded_because,
     kv_layout,
     load,
+    loads,
     longest_term,
     mode,
     on_spot,
@@ -79,6 +80,8 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     if plan.mode is not Mode.DECODE_ONLY:
         table.add_row("mode", mode(plan))
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
+    if result.loading is not None:
+        table.add_row("engine", loads(result.loading, plan.weights))
     table.add_row("batch", f"{sequences(plan.batch)} a replica{shards}")
     table.add_row(
         "tpot", f"{plan.tpot_ms:.2f} ms, {plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
@@ -144,7 +147,9 @@ def _step_bars(plan: Plan) -> Group:
 
 def _hbm_bar(spec: Spec, plan: Plan) -> Group:
     table = Table.grid(padding=(0, 2))
-    for name, used in (("weights", plan.weights_bytes), ("KV cache", plan.kv_cache_bytes)):
+    held = {"weights": plan.weights_bytes, "KV cache": plan.kv_cache_bytes}
+    of_engine = {"activations": plan.activation_bytes, "runtime": plan.runtime_bytes}
+    for name, used in {**held, **{name: used for name, used in of_engine.items() if used}}.items():
         table.add_row(name, Text(_bar(used / plan.hbm_bytes), style="cyan"), gigabytes(used))
     headroom = f", {spec.headroom:.0%} kept free" if spec.headroom else ""
     title = f"\nHBM of a replica, {plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)} used{headroom}"

@@ -22,6 +22,7 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
     ("slices", lambda plan: str(plan.slices), lambda plan: plan.slices),
     ("prefill pool", pool, None),
     ("weights, KV cache, compute", lambda plan: f"{plan.weights}, {plan.kv_cache}, {plan.compute}", None),
+    ("engine", lambda plan: plan.engine or "none", None),
     ("price of a chip", lambda plan: f"{dollars(plan.usd_per_chip_hour)}/h", lambda plan: plan.usd_per_chip_hour),
     ("chips", lambda plan: str(plan.chips), lambda plan: plan.chips),
     ("price of all", lambda plan: f"{dollars(plan.usd_per_hour)}/h", lambda plan: plan.usd_per_hour),
@@ -82,6 +83,8 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
     for name, show, measure in _TERMS:
         ratio = ""
         if name in _REQUEST_TERMS and best.mode is Mode.DECODE_ONLY:
+            continue
+        if name == "engine" and best.engine is None and (alternative is None or alternative.engine is None):
             continue
         if alternative is None:
             table.add_row(name, show(best))

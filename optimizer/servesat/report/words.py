@@ -6,8 +6,18 @@ from math import ceil, floor, log10
 from servesat.candidates.requirements import RULES, Requirement, rules_of
 from servesat.core.plan import Bill, KvLayout, Plan
 from servesat.core.quantities import change_of, dollars, gigabytes, number
-from servesat.core.result import ApiComparison, Change, LimitValue, Margin, Relaxation, SliceSummary
+from servesat.core.result import (
+    ApiComparison,
+    Change,
+    EngineCost,
+    LimitValue,
+    Loading,
+    Margin,
+    Relaxation,
+    SliceSummary,
+)
 from servesat.questions.one_pool import LeftOut
+from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
 
@@ -122,6 +132,28 @@ def kv_layout(plan: Plan) -> str:
             return ", the KV cache of a sequence split over chips"
         case _:
             return ""
+
+
+def loads(loading: Loading, weights: str) -> str:
+    """The engine of a plan and what it loads: `vLLM 0.32, loads Qwen/Qwen3-32B and makes fp8 of it`."""
+    if loading.checkpoint is None:
+        dtype = weights if loading.quantises is None else "bf16"
+        return f"{loading.engine}; it needs a checkpoint in {dtype}, and the catalogue knows none"
+    made = "" if loading.quantises is None else f", makes {weights} of it ({loading.quantises})"
+    return f"{loading.engine}, loads {loading.checkpoint}{made}"
+
+
+def engine_cost(cost: EngineCost, plan: Plan) -> str:
+    """What another engine would cost: `SGLang 0.5.23: $0.51 per million output tokens, 3.2% more: h100-sxm 4x1, …`."""
+    name = "no engine, the machine alone" if cost.engine == NONE else cost.engine
+    if cost.plan is None:
+        return f"{name}: no plan meets the limits"
+    dollars_of, other = cost.plan.usd_per_million_output_tokens, cost.plan
+    share = dollars_of / plan.usd_per_million_output_tokens - 1
+    more = "the same" if abs(share) < 5e-5 else f"{share:.1%} more" if share > 0 else f"{-share:.1%} less"
+    dtypes = f"weights {other.weights}, KV cache {other.kv_cache}"
+    where = f"{decode_slices(other)}, {dtypes}, batch {other.batch}"
+    return f"{name}: {dollars(dollars_of)} per million output tokens, {more}: {where}"
 
 
 def pool(plan: Plan) -> str:

@@ -52,6 +52,7 @@ _TEXTS = (
     "kv_cache",
     "kv_layout",
     "compute",
+    "engine",
     "mode",
 )
 _COUNTS = ("tp", "ep", "replicas", "kv_batch_shards")

@@ -82,8 +82,8 @@ class Search(Strict):
 
     chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = None
     weights: Dtypes | None = None
-    kv_cache: Dtypes = ("bf16", "int8")
-    compute: Dtypes = ("bf16",)
+    kv_cache: Dtypes | None = None
+    compute: Dtypes | None = None
     modes: Modes | None = None
     chunk_tokens: Chunks = CHUNKS
     min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None

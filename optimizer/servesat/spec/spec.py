@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
+from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import chip_ids, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
@@ -18,6 +19,13 @@ from servesat.core.plan import KvLayout, Mode
 from servesat.core.reading import read_mapping
 from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
+from servesat.spec.engines import (
+    computes_by_default,
+    kv_caches_by_default,
+    kv_layouts_by_default,
+    resolve_engines,
+    weights_by_default,
+)
 from servesat.spec.expression_parser import MAX_LENGTH, parse
 from servesat.spec.expressions import Expression, ExpressionError
 from servesat.spec.market import Market, Owned, Power
@@ -100,6 +108,12 @@ class Spec(Strict):
     ici: Literal["forbid", "pay"] = "forbid"
     wraparound: Literal["assumed", "exact"] = "assumed"
     int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = None
+    engine: Annotated[tuple[Engine, ...], BeforeValidator(resolve_engines)] = Field(
+        default=(), description="Engines that must be able to run the plan; none: any machine of the cost model."
+    )
+    mixed_pools: Literal["allow", "forbid"] | None = Field(
+        default=None, description="Whether prefill and decode pools may be on different chips; forbidden under engines."
+    )
     headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
     prefill_mfu: Share = 1.0
     utilisation: Share = 1.0
@@ -238,10 +252,10 @@ class Spec(Strict):
             self._check_topologies(chip)
         self._check_modes()
         self._check_constraints()
-        if not any(dtype in chip.flop_per_s.by_dtype() for chip in self.chips for dtype in self.search.compute):
+        if not any(dtype in chip.flop_per_s.by_dtype() for chip in self.chips for dtype in self.compute):
             peaks = "; ".join(f"{chip.id}: {', '.join(chip.flop_per_s.by_dtype())}" for chip in self.chips)
             raise ValueError(
-                f"search.compute = {list(self.search.compute)}: no chip searched has a peak for these dtypes ({peaks})"
+                f"search.compute = {list(self.compute)}: no chip searched has a peak for these dtypes ({peaks})"
             )
         return self
 
@@ -315,24 +329,68 @@ class Spec(Strict):
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The weights dtypes searched: those listed, else bf16, int8 and the dtype in which the model is published."""
+        """The weights dtypes searched: those listed, else bf16, int8 and the dtype in which the model is published.
+
+        Under engines instead of bf16 and int8 what one of them makes of the model, or a checkpoint has.
+        """
         if self.search.weights is not None:
             return self.search.weights
+        if self.engine:
+            return weights_by_default(self.engine, self.model)
         native = () if self.model.native is None else (self.model.native.dtype,)
         return tuple(dict.fromkeys((*native, *NEAR_LOSSLESS)))
 
     @property
+    def kv_cache(self) -> tuple[str, ...]:
+        """The dtypes of the KV cache searched: those listed, else bf16 and int8, or what engines store."""
+        if self.search.kv_cache is not None:
+            return self.search.kv_cache
+        return kv_caches_by_default(self.engine, self.model) if self.engine else NEAR_LOSSLESS
+
+    @property
+    def compute(self) -> tuple[str, ...]:
+        """The dtypes of the matmuls searched: those listed, else bf16, or what engines compute in."""
+        if self.search.compute is not None:
+            return self.search.compute
+        return computes_by_default(self.engine, self.weights) if self.engine else ("bf16",)
+
+    @property
+    def mixes_pools(self) -> bool:
+        """Whether prefill and decode pools may be on chips of different types: as stated, else without engines."""
+        return not self.engine if self.mixed_pools is None else self.mixed_pools == "allow"
+
+    @property
+    def engine_ids(self) -> tuple[str, ...]:
+        """The ids of the engines, as dtypes name them; an empty one without engines."""
+        return tuple(engine.id for engine in self.engine) or ("",)
+
+    @cached_property
+    def _engines_by_id(self) -> dict[str, Engine]:
+        return {engine.id: engine for engine in self.engine}
+
+    def engine_of(self, engine_id: str) -> Engine:
+        """An engine of the spec by its id."""
+        return self._engines_by_id[engine_id]
+
+    @property
     def modes(self) -> tuple[Mode, ...]:
-        """The serving modes searched: those listed, else all for whole requests, or decode_only without prompts."""
+        """The serving modes searched: those listed, else all for whole requests, or decode_only without prompts.
+
+        Under engines pools are searched for a demand, or where they are listed: without one, any number is as good.
+        """
         if self.search.modes is not None:
             return self.search.modes
-        return (Mode.DECODE_ONLY,) if self.workload.prompt_tokens is None else WHOLE_REQUEST
+        if self.workload.prompt_tokens is None:
+            return (Mode.DECODE_ONLY,)
+        return WHOLE_REQUEST if not self.engine or self.workload.requests_per_s else WHOLE_REQUEST[:2]
 
     @property
     def kv_layouts(self) -> tuple[KvLayout, ...]:
         """The KV layouts searched: those listed, else heads and the scaling book's batch, and copies of a latent."""
         if self.search.kv_layouts is not None:
             return self.search.kv_layouts
+        if self.engine:
+            return kv_layouts_by_default(self.engine, self.model)
         book = (KvLayout.HEADS, KvLayout.BATCH)
         return book if self.model.mla is None else (*book, KvLayout.COPIES)
 
@@ -405,7 +463,7 @@ class Spec(Strict):
         """Notes on what has no effect: chips without a price or a peak in the dtypes, prices of unknown chips."""
         chips, search = self.chips, self.search
         return (
-            *unusable_chips(chips, search.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
+            *unusable_chips(chips, self.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
             *self._market.unpriced(search.chips or ()),
             *unknown_priced_chips(self.price_book, chips),
             *stale_prices(self.price_book),
@@ -420,7 +478,7 @@ class Spec(Strict):
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,
             ),
             *(
-                quality_notes(self.model, self.weights, search.kv_cache, search.compute)
+                quality_notes(self.model, self.weights, self.kv_cache, self.compute)
                 if search.max_quality_loss is not None
                 else ()
             ),

@@ -27,7 +27,7 @@ def replica(model: ModelSpec | None = None, **keys: Any) -> CheckedReplica:
         **{
             "model": model or moe_model(), "chip": CHIP, "topology": "2x4", "tp_axes": (0,), "ep_axes": (1,),
             "kv_layout": KvLayout.BATCH, "weights": "bf16", "kv_cache": "int8", "compute": "bf16", "int4_group": None,
-            "exact_wraparound": False, "pays_ici": True,
+            "exact_wraparound": False, "pays_ici": True, "usable_bytes": 1e9,
         } | keys
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from servesat.catalogue.recovery import published
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Margin
 from servesat.deployment.check.constraints import constraint_margins
+from servesat.deployment.check.engine import activation_bytes, cannot_start, runtime_bytes
 from servesat.deployment.check.prompt import Prompt, new_tokens
 from servesat.deployment.check.replica import BITS, CheckedReplica
 from servesat.spec.spec import Spec
@@ -54,6 +55,7 @@ def margins_of(
         Requirement.CHUNK: lambda: _chunk(spec, plan, prompt),
         Requirement.QUOTA: lambda: _quota(spec, plan),
         Requirement.QUALITY: lambda: _quality(spec, plan),
+        Requirement.ENGINE: lambda: _engine(spec, plan, sides),
     }
     found = []
     for name, rule in RULES.items():
@@ -98,9 +100,12 @@ def _memory(spec: Spec, plan: Plan, replica: CheckedReplica, pool: CheckedReplic
     """GB held and usable, of a replica of each pool; one that prefills holds the cache of one prompt."""
     usable = 1 - spec.headroom
     held = replica.weights_bytes + plan.batch * replica.held_kv_bytes(spec.workload.held_tokens)
+    held += plan.runtime_bytes + plan.activation_bytes
     pairs = [(held / 1e9, usable * replica.hbm_bytes / 1e9)]
     if pool is not None:
+        engine = next((engine for engine in spec.engine if engine.id == plan.engine), None)
         held = pool.weights_bytes + pool.held_kv_bytes(spec.workload.prompt_tokens or 0)
+        held += runtime_bytes(engine, pool) + activation_bytes(engine, pool, 0, spec.workload.new_prompt_tokens)
         pairs.append((held / 1e9, usable * pool.hbm_bytes / 1e9))
     return pairs
 
@@ -143,6 +148,12 @@ def _quality(spec: Spec, plan: Plan) -> Margin:
     if len(known) < len(kept):
         return Margin(requirement=rule.name, holds=False, limit=limit, unit=rule.margin_unit or "")
     return _margin(rule.name, 1 - min(known), limit)
+
+
+def _engine(spec: Spec, plan: Plan, sides: list[CheckedReplica]) -> Margin:
+    """Whether the plan's engine can start it."""
+    engine = next(engine for engine in spec.engine if engine.id == plan.engine)
+    return Margin(requirement=Requirement.ENGINE, holds=cannot_start(engine, plan, sides) is None)
 
 
 def _share_kept(spec: Spec, weights: str, kv_cache: str, compute: str) -> float | None:

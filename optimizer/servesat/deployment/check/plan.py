@@ -6,6 +6,7 @@ from math import ceil
 from typing import NamedTuple
 
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
+from servesat.catalogue.engine import Engine
 from servesat.core.errors import SolverError
 from servesat.core.plan import (
     Assignment,
@@ -22,6 +23,7 @@ from servesat.core.plan import (
     StepBreakdown,
 )
 from servesat.core.result import Margin
+from servesat.deployment.check.engine import activation_bytes, prompt_tokens_of_step, runtime_bytes, usable_bytes
 from servesat.deployment.check.margins import margins_of
 from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
 from servesat.deployment.check.purchase import bills_of, offer_of
@@ -56,6 +58,9 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     chips, usd_per_hour = sum(bill.chips for bill in bills), sum(map(usd_per_hour_of, bills))
     power_kw = _power_kw(spec, bills)
     kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
+    engine = engine_named(spec, assignment.engine)
+    runtime = runtime_bytes(engine, replica)
+    activations = activation_bytes(engine, replica, batch, prompt_tokens_of_step(spec, assignment))
     parts = (
         Parallelism(
             tp=replica.tp,
@@ -69,7 +74,9 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
             weights_bytes=replica.weights_bytes,
             kv_cache_bytes=kv_cache,
             hbm_bytes=replica.hbm_bytes,
-            hbm_used_fraction=(replica.weights_bytes + kv_cache) / replica.hbm_bytes,
+            hbm_used_fraction=(replica.weights_bytes + kv_cache + runtime + activations) / replica.hbm_bytes,
+            runtime_bytes=runtime,
+            activation_bytes=activations,
         ),
         Pace(
             tpot_ms=tpot_s * 1e3,
@@ -122,6 +129,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         int4_group=spec.int4_group,
         exact_wraparound=spec.wraparound == "exact",
         pays_ici=spec.ici == "pay",
+        usable_bytes=usable_bytes(spec, chip, engine_named(spec, assignment.engine)),
     )
 
 
@@ -133,6 +141,14 @@ def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None
     names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "compute")
     beside = replace(assignment, **{name: getattr(pool, name) for name in names})
     return replica_of(spec, offer_of(spec, pool).chip, beside)
+
+
+def engine_named(spec: Spec, name: str | None) -> Engine | None:
+    """An engine of the spec. Raises SolverError for another, and for a plan without one where the spec has some."""
+    found = [engine for engine in spec.engine if engine.id == name]
+    if bool(spec.engine) == (name is None) or (name is not None and not found):
+        raise SolverError(f"engine = {name}: not one of the spec's")
+    return found[0] if found else None
 
 
 def _throughput(
@@ -237,12 +253,13 @@ def _offer(spec: Spec, assignment: Assignment) -> Offer:
     chunks = search.chunk_tokens if assignment.mode is Mode.CHUNKED else (None,)
     on_offer = (
         all(_is_searched(spec, offer.chip, side) for offer, side in zip(offers, sides, strict=True))
-        and assignment.kv_cache in search.kv_cache
+        and assignment.kv_cache in spec.kv_cache
         and 1 <= assignment.batch <= search.max_batch
         and assignment.mode in spec.modes
         and assignment.chunk_tokens in chunks
         and (pool is not None) == (assignment.mode is Mode.DISAGGREGATED)
         and all(side.slices >= 1 for side in sides)
+        and (spec.mixes_pools or len({offer.chip.id for offer in offers}) == 1)
     )
     if not on_offer:
         raise SolverError(f"{assignment} is not on offer in this spec")
@@ -276,6 +293,6 @@ def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool
         and side.kv_layout in spec.kv_layouts
         and (side.kv_layout is KvLayout.HEADS) == _has_a_head_for_each_chip(spec, side)
         and side.weights in spec.weights
-        and side.compute in spec.search.compute
+        and side.compute in spec.compute
         and side.compute in chip.flop_per_s.by_dtype()
     )

@@ -39,7 +39,7 @@ class StepParts:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedReplica:
-    """A model on some axes of a slice, in some dtypes; `int4_group` as in the spec."""
+    """A model on some axes of a slice, in some dtypes; `int4_group` as in the spec, `usable_bytes` of each chip."""
 
     model: ModelSpec
     chip: Chip
@@ -53,6 +53,7 @@ class CheckedReplica:
     int4_group: int | None
     exact_wraparound: bool
     pays_ici: bool
+    usable_bytes: float
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1
@@ -129,6 +130,11 @@ class CheckedReplica:
         for other in self.model.other_mlps:
             found[other.d_ff] = found.get(other.d_ff, 0) + other.layers
         return found
+
+    @property
+    def widest_mlp(self) -> int:
+        """Columns of the widest dense MLP; 0 without one."""
+        return max(self._mlp_widths, default=0)
 
     @property
     def _dense_layers(self) -> int:
@@ -277,8 +283,8 @@ class CheckedReplica:
 
     @property
     def hbm_bytes(self) -> float:
-        """Memory of all its chips [bytes]."""
-        return self.chips * self.chip.hbm_bytes
+        """Memory that may be used, of all its chips [bytes]."""
+        return self.chips * self.usable_bytes
 
     @property
     def _token_bytes(self) -> float:

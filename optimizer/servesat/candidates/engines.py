@@ -1,0 +1,143 @@
+"""Which engines run which layouts, and what they take of the memory."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.engine import Engine
+from servesat.catalogue.model import ModelSpec
+from servesat.core.arrays import Bools
+from servesat.core.plan import Assignment
+from servesat.core.result import Loading
+from servesat.spec.spec import Spec
+
+
+class Dtypes(NamedTuple):
+    """What weights and KV cache are stored in, what the matmuls compute in, and the engine that runs them, if any."""
+
+    weights: str
+    kv_cache: str
+    compute: str
+    engine: str = ""
+
+
+def searched_dtypes(spec: Spec) -> tuple[Dtypes, ...]:
+    """The dtypes of the search; under engines those that one of them runs on some chip, and all that the spec lists."""
+    listed = [
+        Dtypes(*choice, engine)
+        for choice in product(spec.weights, spec.kv_cache, spec.compute)
+        for engine in spec.engine_ids
+    ]
+    if not spec.engine or _are_listed(spec):
+        return tuple(listed)
+    chips = [chip.id for chip in spec.chips]
+    run = [dtypes for dtypes in listed if any(_reason(spec, chip, dtypes) is None for chip in chips)]
+    return tuple(run or listed)
+
+
+def runs(spec: Spec, chips: Sequence[str], dtypes: Sequence[Dtypes]) -> Bools:
+    """Whether the engine of each choice of dtypes runs it on each chip; shape [chips, dtypes]."""
+    if not spec.engine:
+        return np.ones((len(chips), len(dtypes)), dtype=np.bool_)
+    return np.array([[_reason(spec, chip, choice) is None for choice in dtypes] for chip in chips], dtype=np.bool_)
+
+
+def leaves_out_what_cannot_run(spec: Spec) -> bool:
+    """Whether dtypes that an engine does not run are left out of the search, as the spec lists none of them."""
+    return bool(spec.engine) and not _are_listed(spec)
+
+
+def _are_listed(spec: Spec) -> bool:
+    search = spec.search
+    return any(listed is not None for listed in (search.weights, search.kv_cache, search.compute))
+
+
+def _reason(spec: Spec, chip: str, dtypes: Dtypes) -> str | None:
+    """What keeps the engine of some dtypes from running them on a chip, as a clause."""
+    return cannot_run(spec.engine_of(dtypes.engine), spec.model, chip, dtypes)
+
+
+def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
+    """The memory of a chip that is shared out: M, or of what the driver reports the part that an engine uses [bytes].
+
+    A headroom that the spec states goes in place of the engine's own.
+    """
+    if engine is None:
+        return chip.hbm_bytes
+    reported = chip.usable_hbm_bytes or chip.hbm_bytes
+    return reported if spec.headroom else reported * engine.memory.utilisation
+
+
+def unsupported(spec: Spec) -> tuple[str, ...]:
+    """What the spec asks for and its engines do not do: `vLLM 0.32 stores no int8 KV cache beside latent attention`."""
+    found: dict[str, None] = {}
+    for engine in spec.engine:
+        for reason in _reasons(spec, engine):
+            found[f"{engine.name} {reason}"] = None
+    return tuple(found)
+
+
+def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
+    """What an engine does not do of a search, on no chip of it where it runs on some."""
+    chips = [chip.id for chip in spec.chips if engine.support_of(chip.id) is not None]
+    if not chips:
+        yield f"does not run on {', '.join(chip.id for chip in spec.chips[:5])}"
+        return
+    here = f" on {', '.join(chips)}" if len(chips) <= 3 else ""
+    for weights in spec.search.weights or ():
+        if all(weights not in _weights_of(engine, chip) for chip in chips):
+            yield f"runs no {weights} weights{here}"
+    for kv_cache in spec.search.kv_cache or ():
+        if all(kv_cache not in engine.kv_dtypes(spec.model, chip) for chip in chips):
+            yield f"stores no {kv_cache} KV cache{_beside(spec.model)}{here}"
+    for layout in spec.search.kv_layouts or ():
+        if layout not in engine.layouts_of(spec.model):
+            yield f"has no KV cache in the layout {layout}"
+    for mode in spec.modes:
+        if mode not in engine.modes:
+            yield f"has no mode {mode}"
+
+
+def cannot_run(engine: Engine, model: ModelSpec, chip: str, dtypes: Dtypes) -> str | None:
+    """What keeps an engine from running a model on a chip in some dtypes, as a clause; None where nothing does."""
+    support = engine.support_of(chip)
+    if support is None:
+        return f"does not run on {chip}"
+    of_weights = {str(dtype): one for dtype, one in support.weights.items()}.get(dtypes.weights)
+    if of_weights is None:
+        return f"runs no {dtypes.weights} weights on {chip}"
+    if dtypes.kv_cache not in engine.kv_dtypes(model, chip):
+        return f"stores no {dtypes.kv_cache} KV cache{_beside(model)} on {chip}"
+    if dtypes.compute not in of_weights.compute:
+        computed = " or ".join(of_weights.compute)
+        return f"computes {dtypes.weights} weights in {computed} on {chip}, not in {dtypes.compute}"
+    return None
+
+
+def _beside(model: ModelSpec) -> str:
+    return "" if model.mla is None else " beside latent attention" if model.sparse is None else " with an indexer"
+
+
+def loading(spec: Spec, plan: Assignment) -> Loading | None:
+    """How a plan's engine comes by the weights: from a checkpoint in their dtype, or one that it quantises itself."""
+    if plan.engine is None:
+        return None
+    engine, known = spec.engine_of(plan.engine), {str(dtype): name for dtype, name in spec.model.checkpoints.items()}
+    support = engine.support_of(plan.chip)
+    made = None if support is None else {str(dtype): one for dtype, one in support.weights.items()}.get(plan.weights)
+    quantises = None if made is None or plan.weights in known or spec.model.native is not None else made.quantises
+    names = {str(dtype): name for dtype, name in engine.kv_dtypes(spec.model, plan.chip).items()}
+    return Loading(
+        engine=engine.name,
+        checkpoint=known.get(plan.weights if quantises is None else "bf16"),
+        quantises=quantises,
+        kv_cache=names.get(plan.kv_cache, plan.kv_cache),
+    )
+
+
+def _weights_of(engine: Engine, chip: str) -> set[str]:
+    support = engine.support_of(chip)
+    return set() if support is None else {str(dtype) for dtype in support.weights}

@@ -1,0 +1,114 @@
+"""Serving engines: what a version of one runs on which chips, how it splits a model, and what memory it takes."""
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.record import Sourced, Text
+from servesat.core.plan import KvLayout, Mode
+from servesat.core.validation import Dtype, Strict
+
+Program = Literal["vllm", "sglang", "trtllm", "vllm-tpu"]
+"""The programs that `servesat launch` writes command lines for."""
+
+_Bytes = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
+_Factor = Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)]
+
+
+class WeightSupport(Strict):
+    """How an engine runs weights of a dtype."""
+
+    compute: Annotated[tuple[Dtype, ...], Field(min_length=1)] = Field(
+        description="Dtypes of its matmuls, as far as the model's other weights allow; narrowest first."
+    )
+    quantises: Text | None = Field(
+        default=None,
+        description="What makes them of a 16-bit checkpoint while loading; absent: needs a checkpoint.",
+    )
+
+
+class Support(Strict):
+    """What an engine runs on some chips."""
+
+    chips: Annotated[tuple[Text, ...], Field(min_length=1)]
+    weights: Annotated[dict[Dtype, WeightSupport], Field(min_length=1)]
+    kv_cache: Annotated[dict[Dtype, Text], Field(min_length=1)] = Field(
+        description="Dtypes of a KV cache of heads, with the engine's name for each."
+    )
+    latent_kv_cache: dict[Dtype, Text] = Field(default={}, description="The same of a latent; empty: none runs.")
+    sparse_kv_cache: dict[Dtype, Text] = Field(
+        default={}, description="The same of a latent with an indexer; empty: none runs."
+    )
+
+
+class EngineMemory(Strict):
+    """What an engine takes of a chip's memory beside weights and KV cache (docs/cost-model.md, "Under an engine")."""
+
+    utilisation: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        description="Share of the memory that the driver reports which the engine uses, unless told otherwise."
+    )
+    runtime_bytes: _Bytes = Field(description="Of each chip: the driver's context and the engine's own buffers.")
+    collectives_bytes: _Bytes = Field(description="Of each chip in addition, where several serve a replica.")
+    graphs_bytes: _Bytes = Field(description="Of each chip: what captured graphs take.")
+    width_factors: tuple[_Factor, _Factor] = Field(
+        description="Activations of a token within a dense layer: these times the model's width, and that of its MLP."
+    )
+    logits_factor: _Factor = Field(
+        description="What sampling takes for a sequence: this times the vocabulary, in 4 bytes."
+    )
+
+
+class Disaggregation(Strict):
+    """How an engine moves the KV cache from a prefill pool to a decode pool."""
+
+    connector: Text
+    kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a cache of heads that it moves.")
+    latent_kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a latent that it moves.")
+
+
+class Engine(Sourced):
+    """A version of a serving engine."""
+
+    program: Program
+    version: Text
+    image: Text = Field(description="The container image that holds it.")
+    memory: EngineMemory
+    runs: Annotated[tuple[Support, ...], Field(min_length=1)]
+    modes: Annotated[tuple[Mode, ...], Field(min_length=1)]
+    kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a KV cache of heads.")
+    latent_kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a latent.")
+    split_kv_cache: tuple[Dtype, ...] = Field(
+        default=(), description="Dtypes of the KV cache in which sequences may lie on several chips."
+    )
+    experts: Literal["data_parallel", "any", "none"] = Field(
+        description="Experts spread over any groups of chips, over single chips with attention of their own, or not."
+    )
+    nodes: Literal["one", "several"] = Field(description="Whether a replica may span nodes.")
+    disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
+    note: Text | None = Field(default=None, description="What the figures leave out.")
+
+    @cached_property
+    def _support(self) -> dict[str, Support]:
+        return {chip: support for support in self.runs for chip in support.chips}
+
+    def support_of(self, chip: str) -> Support | None:
+        """What it runs on a chip; None where it does not run."""
+        return self._support.get(chip)
+
+    def layouts_of(self, model: ModelSpec, *, pools: bool = False) -> tuple[KvLayout, ...]:
+        """The layouts that the KV cache of a model may have, with `pools` where it moves between pools."""
+        of = self.disaggregation if pools else self
+        if of is None:
+            return ()
+        return of.kv_layouts if model.mla is None else of.latent_kv_layouts
+
+    def kv_dtypes(self, model: ModelSpec, chip: str) -> dict[Dtype, str]:
+        """The dtypes that the KV cache of a model may have on a chip, with the engine's names for them."""
+        support = self.support_of(chip)
+        if support is None:
+            return {}
+        if model.mla is None:
+            return dict(support.kv_cache)
+        return dict(support.latent_kv_cache if model.sparse is None else support.sparse_kv_cache)

@@ -1,0 +1,117 @@
+"""What an engine can start and what memory it takes: the catalogue's entry of it, read a second time."""
+
+from math import inf
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.engine import Engine
+from servesat.core.plan import Assignment, KvLayout, Mode
+from servesat.deployment.check.replica import CheckedReplica
+from servesat.spec.spec import Spec
+
+
+def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
+    """Of one chip what weights, KV cache and all else may fill: its round memory, or an engine's share of the real."""
+    if engine is None:
+        return chip.hbm_bytes
+    real = chip.hbm_bytes if chip.usable_hbm_bytes is None else chip.usable_hbm_bytes
+    return real * (1.0 if spec.headroom > 0 else engine.memory.utilisation)
+
+
+def runtime_bytes(engine: Engine | None, replica: CheckedReplica) -> float:
+    """Context, graphs and, where chips work together, the buffers of collectives, of all chips [bytes]."""
+    if engine is None:
+        return 0.0
+    memory = engine.memory
+    of_chip = memory.runtime_bytes + memory.graphs_bytes
+    return replica.chips * (of_chip if replica.chips == 1 else of_chip + memory.collectives_bytes)
+
+
+def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: float, prompt_tokens: float) -> float:
+    """Activations of all chips at the peak of a step that samples for so many sequences [bytes]."""
+    if engine is None:
+        return 0.0
+    model, memory, bf16 = replica.model, engine.memory, 2
+    in_group, tokens = sequences / replica.ep, (sequences + prompt_tokens) / replica.ep
+    if memory.logits_factor == 0:
+        sampling = 0.0
+    else:
+        sampling = 4 * memory.logits_factor * in_group * model.vocab_size + bf16 * tokens * model.d_model
+    if model.moe is not None:
+        width, columns = model.moe.d_model or model.d_model, model.moe.d_ff / replica.tp
+        first, second = max(columns, width), max(2 * columns, width)
+        visits = tokens * model.moe.experts_per_token if memory.logits_factor else 0.0
+        return replica.chips * (sampling + bf16 * visits * (first + second))
+    of_width, of_mlp = memory.width_factors
+    layer = bf16 * tokens * (of_width * model.d_model + of_mlp * replica.widest_mlp / replica.tp)
+    return replica.chips * max(layer, sampling)
+
+
+def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedReplica]) -> str | None:
+    """What keeps an engine from starting a plan, as a clause; None where nothing does.
+
+    `sides` are a replica that decodes, and one that prefills where another pool does.
+    """
+    if assignment.mode not in engine.modes:
+        return f"has no mode {assignment.mode}"
+    for side in sides:
+        reason = _cannot_run(engine, side) or _cannot_split(engine, side)
+        if reason is not None:
+            return reason
+        if len(sides) > 1 and (engine.disaggregation is None or side.kv_layout not in _moved(engine, side)):
+            return f"moves no KV cache that lies as {side.kv_layout} between pools"
+    return None
+
+
+def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
+    of_pools = engine.disaggregation
+    if of_pools is None:
+        return ()
+    return of_pools.kv_layouts if side.model.mla is None else of_pools.latent_kv_layouts
+
+
+def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
+    """A dtype that the engine lacks on the chip."""
+    chip, model = side.chip.id, side.model
+    here = [support for support in engine.runs if chip in support.chips]
+    if not here:
+        return f"does not run on {chip}"
+    of_weights = {str(name): one for name, one in here[0].weights.items()}
+    if side.weights not in of_weights:
+        return f"runs no {side.weights} weights on {chip}"
+    if side.compute not in of_weights[side.weights].compute:
+        return f"does not compute {side.weights} weights in {side.compute} on {chip}"
+    if model.mla is None:
+        stored, kind = here[0].kv_cache, ""
+    elif model.sparse is None:
+        stored, kind = here[0].latent_kv_cache, " beside latent attention"
+    else:
+        stored, kind = here[0].sparse_kv_cache, " with an indexer"
+    return None if side.kv_cache in set(map(str, stored)) else f"stores no {side.kv_cache} KV cache{kind} on {chip}"
+
+
+def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
+    """A KV layout, a spread of experts or a span of nodes that the engine lacks."""
+    layouts = engine.kv_layouts if side.model.mla is None else engine.latent_kv_layouts
+    if side.kv_layout not in layouts:
+        return f"has no KV cache that lies as {side.kv_layout}"
+    if side.kv_layout is KvLayout.SEQUENCE and side.kv_cache not in set(map(str, engine.split_kv_cache)):
+        return f"splits no sequences of a KV cache in {side.kv_cache}"
+    if side.ep > 1 and engine.experts == "none":
+        return "does not spread experts"
+    if side.ep > 1 and side.tp > 1 and engine.experts == "data_parallel":
+        return "spreads experts over single chips alone"
+    if engine.nodes == "one" and side.chips > (side.chip.node_chips or inf):
+        return "keeps a replica on one node"
+    return None
+
+
+def prompt_tokens_of_step(spec: Spec, assignment: Assignment) -> float:
+    """Prompt tokens in the largest step of the chips that decode: a chunk, or a whole prompt between steps."""
+    new = float(spec.workload.new_prompt_tokens)
+    match assignment.mode:
+        case Mode.INTERLEAVED:
+            return new
+        case Mode.CHUNKED:
+            return min(float(assignment.chunk_tokens or 0), new)
+        case _:
+            return 0.0

@@ -1,0 +1,28 @@
+"""What an engine costs: the best plan under each of the others, and without one."""
+
+from servesat.catalogue.load import engine_ids, load_engine
+from servesat.core.plan import Plan
+from servesat.core.result import EngineCost
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.spec.engines import NONE
+from servesat.spec.spec import Spec
+
+
+def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[EngineCost, ...]:
+    """The best plan of a spec under each engine of the spec and the catalogue but the plan's own, then under none.
+
+    Engines that run on none of its chips are left out. Empty where the spec asks for no engine, or has no plan.
+    """
+    if plan is None or plan.engine is None:
+        return ()
+    engines = {engine.id: engine for engine in (*spec.engine, *map(load_engine, engine_ids()))}
+    others = [
+        engine
+        for engine in engines.values()
+        if engine.id != plan.engine and any(engine.support_of(chip.id) is not None for chip in spec.chips)
+    ]
+    found = [
+        EngineCost(engine=engine.name, plan=solve(spec.changed({"engine": engine}), settings).plan) for engine in others
+    ]
+    return (*found, EngineCost(engine=NONE, plan=solve(spec.changed({"engine": NONE}), settings).plan))

@@ -1,0 +1,175 @@
+"""Engines of a spec: what they let a search try, what they take of memory, and what they rule out."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servesat import Settings, Spec, SpecError, Status, answer, solve
+from servesat.candidates.engine_memory import engine_bytes, prefill_engine_bytes
+from servesat.candidates.engines import loading, searched_dtypes, unsupported
+from servesat.candidates.layouts import decode_layouts
+from servesat.candidates.serving_modes import enumerate_layouts
+from tests.helpers import toy_chip, toy_engine, toy_spec
+
+CHAT: dict[str, Any] = {
+    "model": "llama-3-70b",
+    "workload": {"prompt_tokens": 2000, "output_tokens": 500},
+    "search": {"chips": ["h100-sxm"]},
+}
+
+
+def under(engine: Any, **keys: Any) -> Spec:
+    return Spec.load({**CHAT, "engine": engine, **keys})
+
+
+def test_an_engine_is_named_by_id_program_list_or_any() -> None:
+    assert under("vllm-0.32").engine_ids == under("vllm").engine_ids == ("vllm-0.32",)
+    assert under(["sglang", "vllm"]).engine_ids == ("sglang-0.5.23", "vllm-0.32")
+    assert under("any").engine_ids == ("vllm-0.32", "sglang-0.5.23", "trtllm-1.3", "vllm-tpu-0.32")
+    assert under("none").engine == Spec.load(CHAT).engine == ()
+    assert under(toy_engine()).engine_ids == ("toy-engine",)
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("vlm", r"engine = 'vlm': no engine 'vlm'.*vllm-0\.32"),
+        (["vllm", "vllm-0.32"], r"engine: 'vllm-0\.32' is listed twice"),
+        (7, r"engine = 7: expected an engine, a list of them, `any` or `none`"),
+        ({"name": "half"}, r"engine\.program"),
+    ],
+)
+def test_a_bad_engine_is_refused(engine: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        under(engine)
+
+
+def test_what_is_not_listed_is_what_the_engines_run() -> None:
+    vllm = under("vllm")
+    assert vllm.weights == ("bf16", "fp8", "int8")  # fp8 is made while loading, int8 has a checkpoint
+    assert vllm.kv_cache == ("bf16", "fp8", "int8")
+    assert under("sglang").kv_cache == ("bf16", "fp8")
+    assert {str(layout) for layout in vllm.kv_layouts} == {"heads", "sequence", "copies"}
+    on_hopper = {choice[:3] for choice in searched_dtypes(vllm)}
+    assert ("fp8", "fp8", "fp8") in on_hopper
+    assert not any(weights == "fp8" and compute == "bf16" for weights, _, compute in on_hopper)
+    assert under("trtllm").weights == ("bf16", "fp8", "int8")
+    assert ("int8", "bf16", "int8") not in {choice[:3] for choice in searched_dtypes(under("trtllm"))}
+
+
+def test_pools_are_searched_for_a_demand_and_on_one_chip_type() -> None:
+    assert [str(mode) for mode in under("vllm").modes] == ["interleaved", "chunked"]
+    demand = {**CHAT["workload"], "requests_per_s": 5}
+    assert "disaggregated" in [str(mode) for mode in under("vllm", workload=demand).modes]
+    assert not under("vllm").mixes_pools
+    assert under("vllm", mixed_pools="allow").mixes_pools
+    assert Spec.load(CHAT).mixes_pools
+
+
+def test_an_engine_takes_memory_by_hand() -> None:
+    """Two chips: 1 + 2 GB and 4 GB for collectives on each; of a step of B + 128 tokens 2 · (10 · 1000 + 4000 / 2)."""
+    memory = {"runtime_bytes": 1e9, "graphs_bytes": 2e9, "collectives_bytes": 4e9, "width_factors": [10.0, 1.0]}
+    chip = toy_chip(topologies=["2"], hbm_bytes=100e9, usable_hbm_bytes=90e9)
+    search = {"modes": ["chunked"], "chunk_tokens": [128], "kv_cache": ["bf16"]}
+    spec = toy_spec(chip, search=search, engine=toy_engine(memory={**memory, "utilisation": 0.5}))
+    layouts = enumerate_layouts(spec)
+    (row,) = np.flatnonzero(layouts.tp == 2)
+    layouts = layouts.take(np.array([row]))
+    batch = np.array([32.0])
+    assert engine_bytes(spec, layouts, batch) == pytest.approx(2 * 7e9 + 2 * 2 * (32 + 128) * (10 * 1000 + 4000 / 2))
+    assert layouts.replica_hbm_bytes == pytest.approx(2 * 0.5 * 90e9)
+    assert prefill_engine_bytes(spec, layouts) == pytest.approx(2 * 7e9 + 2 * 2 * 1000 * 12000)
+    logits = toy_engine(memory={"logits_factor": 1e3})
+    spec = toy_spec(chip, search=search, engine=logits)
+    layouts = enumerate_layouts(spec).take(np.array([row]))
+    assert engine_bytes(spec, layouts, batch) == pytest.approx(2 * (4 * 1e3 * 32 * 1000 + 2 * 160 * 1000))
+
+
+def test_a_stated_headroom_goes_in_place_of_the_engines_share() -> None:
+    chip = toy_chip(usable_hbm_bytes=9e11)
+    plan = solve(toy_spec(chip, headroom=0.2, engine=toy_engine(memory={"utilisation": 0.5}))).plan
+    assert plan is not None
+    assert plan.hbm_bytes == 9e11
+    assert plan.hbm_used_fraction <= 0.8 * (1 + 1e-9)
+
+
+def test_the_batch_ends_where_the_activations_would_not_fit() -> None:
+    """2 GB of weights and 8 kB a token: of 10 GB a sequence of 1,100 takes 8.8 MB, and 4 · 100 · 1000 to sample."""
+    chip = toy_chip(hbm_bytes=10e9, flop_per_s={"bf16": 1e18})
+    search = {"modes": ["decode_only"], "max_batch": 4096}
+    free = solve(toy_spec(chip, search=search, engine=toy_engine())).plan
+    taken = solve(toy_spec(chip, search=search, engine=toy_engine(memory={"logits_factor": 100}))).plan
+    assert free is not None
+    assert taken is not None
+    assert free.batch == 8e9 // 8.8e6
+    assert taken.batch == 8e9 // (8.8e6 + 4 * 100 * 1000 + 2 * 1000)
+    assert taken.activation_bytes == taken.batch * (400_000 + 2000)
+
+
+def test_a_conflict_says_what_the_engine_lacks() -> None:
+    spec = under("vllm", model="deepseek-v3", search={"chips": ["h200"], "kv_cache": ["int8"]})
+    assert unsupported(spec) == ("vLLM 0.32 stores no int8 KV cache beside latent attention on h200",)
+    result = answer(spec)
+    assert result.conflict == (("engine",),)
+    assert [change.value for change in result.corrections[0].changes] == ["bf16"]
+
+
+def test_another_engine_may_be_the_correction() -> None:
+    spec = under("sglang", search={"chips": ["h100-sxm"], "kv_cache": ["int8"], "weights": ["bf16"]})
+    changes = {change.key: change.value for correction in answer(spec).corrections for change in correction.changes}
+    assert changes["engine"] == "vllm-0.32"
+    assert changes["search.kv_cache"] == "bf16"
+
+
+def test_an_engine_that_runs_on_none_of_the_chips_is_a_result() -> None:
+    result = solve(under("vllm-tpu"))
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict == (("engine",),)
+    assert unsupported(under("vllm-tpu")) == ("vLLM-TPU 0.32 does not run on h100-sxm",)
+
+
+def test_the_first_engine_listed_is_preferred_where_they_tie() -> None:
+    for engines in (["vllm", "sglang"], ["sglang", "vllm"]):
+        plan = solve(under(engines, search={"chips": ["h100-sxm"], "max_batch": 8, "kv_cache": ["bf16"]})).plan
+        assert plan is not None
+        assert plan.engine is not None
+        assert plan.engine.startswith(engines[0])
+
+
+def test_explanations_have_what_other_engines_would_cost() -> None:
+    result = answer(under("vllm"), Settings())
+    costs = {cost.engine: cost.plan for cost in result.engines}
+    assert list(costs) == ["SGLang 0.5.23", "TensorRT-LLM 1.3", "none"]
+    assert costs["none"] == solve(Spec.load(CHAT)).plan
+    assert costs["SGLang 0.5.23"] == solve(under("sglang")).plan
+    assert answer(Spec.load(CHAT)).engines == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "checkpoint", "quantises"),
+    [
+        ("qwen3-32b", "bf16", "Qwen/Qwen3-32B", None),
+        ("qwen3-32b", "fp8", "Qwen/Qwen3-32B-FP8", None),
+        ("gemma-2-27b", "fp8", "google/gemma-2-27b-it", "fp8_per_tensor"),
+        ("gpt-oss-120b", "mxfp4", "openai/gpt-oss-120b", None),
+        ("gemma-2-27b", "int4", None, None),
+    ],
+)
+def test_weights_come_from_a_checkpoint_or_are_made_of_one(
+    model: str, weights: str, checkpoint: str | None, quantises: str | None
+) -> None:
+    spec = under("vllm", model=model, search={"chips": ["h100-sxm"], "weights": [weights]})
+    plan = solve(spec).plan
+    assert plan is not None
+    found = loading(spec, plan)
+    assert found is not None
+    assert (found.engine, found.checkpoint, found.quantises) == ("vLLM 0.32", checkpoint, quantises)
+
+
+def test_layouts_that_no_engine_runs_are_left_out_unless_listed() -> None:
+    engine = toy_engine()
+    assert {choice.weights for choice in decode_layouts(toy_spec(engine=engine)).dtypes} == {"bf16"}
+    listed = toy_spec(engine=engine, search={"weights": ["bf16", "int8"]})
+    assert {choice.weights for choice in decode_layouts(listed).dtypes} == {"bf16", "int8"}
+    assert unsupported(listed) == ("toy-engine runs no int8 weights on toy",)
