@@ -315,7 +315,7 @@ class Machine:
             return 0
         memory, model = self.engine["memory"], self.model
         fixed = memory["runtime_bytes"] + memory["graphs_bytes"] + (memory["collectives_bytes"] if self.y > 1 else 0)
-        rows, logits = (batch + prompt_tokens) / self.ep, memory["logits_factor"]
+        rows, logits = batch / self.ep + prompt_tokens, memory["logits_factor"]
         sampling = 4 * logits * batch / self.ep * model["vocab_size"]
         sampling += 2 * rows * model["d_model"] if logits else 0
         if self.moe:

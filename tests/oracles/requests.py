@@ -131,7 +131,7 @@ class World:
 
     def in_one_pool(self, mode, chunk):
         for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
-            in_step = self.new if chunk is None else min(chunk, self.new)
+            in_step = self.new if chunk is None or chunk >= self.new else chunk / lay.ep
             violated = lay.violations(batch, self.held, batch, mode, in_step)
             riding = chunk if chunk is not None and chunk < self.new else 0
             step = self.step_s(lay, batch, riding)

@@ -20,12 +20,14 @@ def runtime_bytes(spec: Spec, layouts: Layouts) -> Floats:
 def activation_terms_bytes(spec: Spec, layouts: Layouts, batch: Array, prompt_tokens: Array) -> tuple[Floats, Floats]:
     """Activations of all chips of a replica, each as in `peak_activations_bytes`; shape [layouts] [bytes].
 
-    A step takes a token of each sequence and `prompt_tokens`; the groups that experts are spread over share both.
+    `prompt_tokens` are those that a step takes in each of the groups that experts are spread over; the batch is shared.
     """
     factors = [spec.engine_of(choice.engine).memory for choice in layouts.dtypes]
     rows = np.array([(*each.width_factors, each.logits_factor) for each in factors])[layouts.dtype]
-    replica, tokens = layouts.replica, (batch + prompt_tokens) / layouts.replica.ep
-    terms = peak_activations_bytes(spec.model, replica.tp, tokens, batch / replica.ep, ActivationFactors(*rows.T))
+    replica, sequences = layouts.replica, batch / layouts.replica.ep
+    terms = peak_activations_bytes(
+        spec.model, replica.tp, sequences + prompt_tokens, sequences, ActivationFactors(*rows.T)
+    )
     within_layer, sampling = (np.asarray(replica.chips * term) for term in terms)
     return within_layer, sampling
 
@@ -51,7 +53,7 @@ def _held(spec: Spec, layouts: Layouts, batch: Array, prompt_tokens: Array) -> F
 
 
 def step_prompt_tokens(spec: Spec, layouts: Layouts) -> Floats:
-    """Prompt tokens that the largest step takes: those of its chunk, or of a whole prompt between steps."""
+    """Prompt tokens that the largest step takes in a group: its share of a chunk, or a prompt that is taken whole."""
     serving = layouts.serving
     whole = serving.prefill_s_per_output_token > 0
-    return np.where(whole, spec.workload.new_prompt_tokens, serving.chunk_tokens_per_step)
+    return np.where(whole, spec.workload.new_prompt_tokens, serving.chunk_tokens_per_step / layouts.replica.ep)

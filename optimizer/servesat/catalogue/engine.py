@@ -33,6 +33,7 @@ class Support(Strict):
     """What an engine runs on some chips."""
 
     chips: Annotated[tuple[Text, ...], Field(min_length=1)]
+    image: Text | None = Field(default=None, description="The container image for them, where it is another one.")
     weights: Annotated[dict[Dtype, WeightSupport], Field(min_length=1)]
     kv_cache: Annotated[dict[Dtype, Text], Field(min_length=1)] = Field(
         description="Dtypes of a KV cache of heads, with the engine's name for each."

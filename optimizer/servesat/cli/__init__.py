@@ -10,6 +10,7 @@ from servesat.cli.catalogue import chips, engines, models, schema
 from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
 from servesat.cli.frontier import frontier
+from servesat.cli.launching import launch
 from servesat.cli.modes import modes
 from servesat.cli.portfolio import portfolio
 from servesat.cli.prices import prices
@@ -39,7 +40,7 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, why, frontier, whatif, modes, portfolio, fleet, batch, verify, book, figure, schema):
+for command in (solve, launch, why, frontier, whatif, modes, portfolio, fleet, batch, verify, book, figure, schema):
     app.command()(command)
 for name, shelf in (("models", models), ("chips", chips), ("engines", engines), ("prices", prices)):
     app.add_typer(shelf, name=name)

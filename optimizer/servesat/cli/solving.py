@@ -78,9 +78,9 @@ def solve(
     elif certificate is not None:
         tell(f"note: {certificate} is not written: the result is {result.status}")
     if as_json:
-        from servesat.report.documents import result_document
+        from servesat.report.documents import answer_document
 
-        print_json(result_document(result))
+        print_json(answer_document(loaded, result))
     else:
         from servesat.report.result import print_result
 

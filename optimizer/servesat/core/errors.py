@@ -13,5 +13,9 @@ class SpecError(ServesatError):
     """A spec that is unreadable or malformed; the message names the file, the key, the value and what was expected."""
 
 
+class LaunchError(ServesatError):
+    """A plan that its engine cannot start, or that a target has no words for; the message names the rule."""
+
+
 class SolverError(ServesatError):
     """An answer that failed its check: an internal error, never a result."""

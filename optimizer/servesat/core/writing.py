@@ -46,6 +46,15 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there. Raises ServesatError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or fault
+        raise ServesatError(f"{path}: no folder can be made: {reason}") from None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file. Raises ServesatError."""
     with replacing(path) as draft:

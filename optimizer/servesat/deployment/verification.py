@@ -12,7 +12,6 @@ import numpy as np
 from servesat.candidates.evaluation import cheapest, evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.errors import ServesatError
-from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
 from servesat.core.reading import read_json
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.core.validation import shorten
@@ -28,6 +27,7 @@ from servesat.deployment.certificate import (
     sha256_of,
 )
 from servesat.deployment.check.plan import rederive
+from servesat.deployment.decisions import assignment_of
 from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
@@ -37,38 +37,6 @@ MAX_CERTIFICATE_BYTES = 20_000_000
 
 MAX_CELLS = 1_000_000
 """Layouts x batches up to which `verify` enumerates every batch rather than the breakpoints alone."""
-
-_RENTED = dict.fromkeys(("cloud", "region", "purchase", "instance", "term"), str | None)
-
-_DECISIONS = {
-    "chip": str,
-    "topology": str,
-    "tp_axes": list,
-    "ep_axes": list,
-    "kv_layout": str,
-    "weights": str,
-    "kv_cache": str,
-    "compute": str,
-    "engine": str | None,
-    "batch": int,
-    "mode": str,
-    "chunk_tokens": int | None,
-    "slices": int,
-    "prefill": dict | None,
-    **_RENTED,
-}
-"""The decisions of a plan, with their types in JSON."""
-
-_POOL = {
-    "chip": str,
-    "topology": str,
-    "tp_axes": list,
-    "ep_axes": list,
-    "kv_layout": str,
-    "weights": str,
-    "compute": str,
-    "slices": int,
-} | _RENTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +126,7 @@ def _check_inputs(document: Mapping[str, Any]) -> Checked:
 
 def _check_figures(document: Mapping[str, Any]) -> Checked:
     """Every figure follows from the decisions, and every requirement holds."""
-    plan, margins = rederive(Spec.load(document["spec"]), _assignment(document))
+    plan, margins = rederive(Spec.load(document["spec"]), assignment_of(document["plan"]))
     faults = list(_differences(plain(plan), document["plan"], "plan"))
     faults += [f"plan: violates {margin.requirement}" for margin in margins if not margin.holds]
     return faults, f"figures: {len(FORMULAS)} re-derived, {len(margins)} requirements hold"
@@ -202,35 +170,10 @@ def _check_optimality(document: Mapping[str, Any]) -> Checked:
         return [f"optimality: a plan for ${best:.6g} per million exists, the certificate's costs ${cost:.6g}"], ""
     tied = np.flatnonzero((columns.violated == 0) & (columns.usd_per_million <= best * (1 + COST_TIE_RTOL)))
     first = columns.assignment(int(tied[np.argmin(round_columns(columns).tie_rank(tied))]))
-    if first != _assignment(document):
+    if first != assignment_of(document["plan"]):
         return [f"optimality: of the plans that tie, {first} comes first"], ""
     how = "every batch of every layout" if every_batch else "every layout at its breakpoints"
     return [], f"optimality: {how}, {len(columns):,} columns, none better"
-
-
-def _assignment(document: Mapping[str, Any]) -> Assignment:
-    """The decisions of a certificate's plan. Raises ServesatError where one is not of its type."""
-    decisions = _typed(document["plan"], _DECISIONS)
-    pool = decisions["prefill"]
-    prefill = None
-    if pool is not None:
-        of_pool = _typed(pool, _POOL)
-        prefill = PrefillPool(**of_pool | {"kv_layout": KvLayout(of_pool["kv_layout"])})
-    enums = {"mode": Mode(decisions["mode"]), "kv_layout": KvLayout(decisions["kv_layout"])}
-    return Assignment(**decisions | enums | {"prefill": prefill})
-
-
-def _typed(told: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    """The decisions told, with lists as tuples. Raises ServesatError where one is not of its type."""
-    decisions = {name: told[name] for name in types}
-    right = all(
-        isinstance(decisions[name], kind) and isinstance(decisions[name], bool) == (kind is bool)
-        for name, kind in types.items()
-    )
-    lists = [name for name, kind in types.items() if kind is list]
-    if not right or not all(type(axis) is int for name in lists for axis in decisions[name]):
-        raise ServesatError(f"plan: the decisions {shorten(decisions)} are not of the types that a plan has")
-    return decisions | {name: tuple(decisions[name]) for name in lists}
 
 
 def _same(right: Any, told: Any) -> bool:

@@ -10,6 +10,8 @@ from servesat.core.result import Correction, Margin, Result, SliceSummary
 from servesat.deployment.verification import Verification
 from servesat.questions.one_pool import LeftOut
 from servesat.report.words import excluded_because
+from servesat.spec.document import spec_document
+from servesat.spec.spec import Spec
 
 
 def dumps(document: Any) -> str:
@@ -18,7 +20,7 @@ def dumps(document: Any) -> str:
 
 
 def result_document(result: Result) -> dict[str, Any]:
-    """The JSON of `servesat solve`."""
+    """A result, with the same keys in every document."""
     return {
         "status": str(result.status),
         "plan": None if result.plan is None else plan_document(result.plan),
@@ -37,6 +39,11 @@ def result_document(result: Result) -> dict[str, Any]:
         "api": None if result.api is None else asdict(result.api),
         "solve_s": result.solve_s,
     }
+
+
+def answer_document(spec: Spec, result: Result) -> dict[str, Any]:
+    """The JSON of `servesat solve`: the result, and the spec, so that `servesat launch` can start the plan."""
+    return {"spec": spec_document(spec), **result_document(result)}
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

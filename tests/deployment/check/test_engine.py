@@ -26,14 +26,14 @@ def test_memory_by_hand() -> None:
     mixture = replica()
     assert runtime_bytes(ENGINE, mixture) == 8 * 7e9
     assert runtime_bytes(ENGINE, replica(tp_axes=(), ep_axes=())) == 3e9
-    sampling = 4 * 3.0 * 16 / 4 * 1000 + 2 * (16 + 48) / 4 * 256
+    sampling = 4 * 3.0 * 16 / 4 * 1000 + 2 * (16 / 4 + 12) * 256
     experts = 2 * 16 * 2 * (max(512 / 2, 256) + max(512, 256))
-    assert activation_bytes(ENGINE, mixture, 16, 48) == 8 * (sampling + experts)
+    assert activation_bytes(ENGINE, mixture, 16, 12) == 8 * (sampling + experts)
     dense = replica(moe_model(moe=None))
-    assert activation_bytes(ENGINE, dense, 16, 48) == 8 * max(
+    assert activation_bytes(ENGINE, dense, 16, 12) == 8 * max(
         2 * 16 * (10 * 256 + 1024 / 2), 4 * 3.0 * 4 * 1000 + 2 * 16 * 256
     )
-    assert runtime_bytes(None, mixture) == activation_bytes(None, mixture, 16, 48) == 0
+    assert runtime_bytes(None, mixture) == activation_bytes(None, mixture, 16, 12) == 0
 
 
 def test_usable_memory_is_a_share_of_what_the_driver_reports() -> None:

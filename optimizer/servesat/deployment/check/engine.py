@@ -27,11 +27,12 @@ def runtime_bytes(engine: Engine | None, replica: CheckedReplica) -> float:
 
 
 def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: float, prompt_tokens: float) -> float:
-    """Activations of all chips at the peak of a step that samples for so many sequences [bytes]."""
+    """Activations of all chips at the peak of a step of so many sequences, and prompt tokens in each group [bytes]."""
     if engine is None:
         return 0.0
     model, memory, bf16 = replica.model, engine.memory, 2
-    in_group, tokens = sequences / replica.ep, (sequences + prompt_tokens) / replica.ep
+    in_group = sequences / replica.ep
+    tokens = in_group + prompt_tokens
     if memory.logits_factor == 0:
         sampling = 0.0
     else:
@@ -105,13 +106,14 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
     return None
 
 
-def prompt_tokens_of_step(spec: Spec, assignment: Assignment) -> float:
-    """Prompt tokens in the largest step of the chips that decode: a chunk, or a whole prompt between steps."""
+def prompt_tokens_of_step(spec: Spec, assignment: Assignment, groups: int) -> float:
+    """Prompt tokens in the largest step of a group of chips that decode: a part of the chunk, or a whole prompt."""
     new = float(spec.workload.new_prompt_tokens)
     match assignment.mode:
         case Mode.INTERLEAVED:
             return new
         case Mode.CHUNKED:
-            return min(float(assignment.chunk_tokens or 0), new)
+            chunk = float(assignment.chunk_tokens or 0)
+            return new if chunk >= new else chunk / groups
         case _:
             return 0.0

@@ -60,7 +60,7 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
     engine = engine_named(spec, assignment.engine)
     runtime = runtime_bytes(engine, replica)
-    activations = activation_bytes(engine, replica, batch, prompt_tokens_of_step(spec, assignment))
+    activations = activation_bytes(engine, replica, batch, prompt_tokens_of_step(spec, assignment, replica.ep))
     parts = (
         Parallelism(
             tp=replica.tp,

@@ -1,0 +1,125 @@
+"""Shell scripts: one for the servers of each pool, a router between pools, and a benchmark."""
+
+import shlex
+
+from servesat.launch.flags import (
+    BOOTSTRAP_PORT,
+    CONFIG_FILE,
+    Flags,
+    address_flags,
+    arguments,
+    environment,
+    flags_of,
+    node_flags,
+    program,
+    trtllm_config,
+)
+from servesat.launch.servers import PORT, Launch, Server
+from servesat.launch.wording import benchmark, commented, header, yaml_text
+
+ROUTER_PORT = 9000
+
+ROUTERS = {
+    "vllm": ("vllm-router==0.1.17", ["vllm-router", "--vllm-pd-disaggregation"]),
+    "sglang": ("sglang-router==0.3.2", ["python3", "-m", "sglang_router.launch_router", "--pd-disaggregation"]),
+}
+"""The package and the command of the router between the pools of an engine."""
+
+_DEVICES = {"NVIDIA": "CUDA_VISIBLE_DEVICES", "AMD": "HIP_VISIBLE_DEVICES"}
+
+
+def files(launch: Launch) -> dict[str, str]:
+    """A script for each pool, with those of further nodes, and the benchmark."""
+    found: dict[str, str] = {}
+    for server in launch.servers:
+        if server.nodes == 1:
+            found[f"{server.name}.sh"] = _one_node(launch, server)
+            continue
+        leader = "usage: the address of this node, which the others reach"
+        found[f"{server.name}.sh"] = _several_nodes(launch, server, "0", leader)
+        found[f"{server.name}-node.sh"] = _several_nodes(
+            launch,
+            server,
+            "$rank",
+            f"usage: the address of the first node, and the rank of this one: 1 to {server.nodes - 1}",
+        )
+    if launch.engine.program == "trtllm":
+        found[CONFIG_FILE] = yaml_text(trtllm_config(launch.servers[0]))
+    if launch.has_pools:
+        found["router.sh"] = _router(launch)
+    return {**found, "benchmark.sh": benchmark(launch)}
+
+
+def _one_node(launch: Launch, server: Server) -> str:
+    on_machine = machine_chips(server) // server.chips
+    lines = [*header(launch), ""]
+    setup, port = "", str(PORT)
+    if server.count > 1 and on_machine > 1:
+        lines.append(
+            f"usage: the number of the server on its machine, 0 to {min(on_machine, server.count) - 1}; default: 0"
+        )
+        setup, port = "server=${1:-0}\n", f"$(({PORT} + server))"
+        devices = _DEVICES.get(server.chip.vendor)
+        if devices is not None:
+            first = f"server * {server.chips}"
+            setup += f'export {devices}="$(seq -s, $(({first})) $(({first} + {server.chips - 1})))"\n'
+    elif server.count > 1:
+        lines.append(f"run it on each of {server.count} machines")
+    return _script(lines, setup, server, [*flags_of(server), ("--host", "0.0.0.0"), ("--port", port)])
+
+
+def machine_chips(server: Server) -> int:
+    """Chips of a machine of a server: those of a host of the chip, or of the server where it takes more."""
+    return max(server.chip.node_chips or server.chips, server.node_chips)
+
+
+def _several_nodes(launch: Launch, server: Server, rank: str, usage: str) -> str:
+    setup = "leader=${1:?the address of the first node}\n"
+    setup += "" if rank == "0" else "rank=${2:?the rank of this node}\n"
+    lines = [*header(launch), "", usage, f"each server stands on {server.nodes} nodes: one runs {server.name}.sh"]
+    if server.engine.program == "vllm-tpu":
+        return _with_ray(lines, setup, server, rank)
+    address = address_flags() if rank == "0" else []
+    return _script(lines, setup, server, [*flags_of(server), *node_flags(server, rank, "$leader"), *address])
+
+
+def _with_ray(lines: list[str], setup: str, server: Server, rank: str) -> str:
+    """TPUs of several hosts work together through Ray."""
+    if rank != "0":
+        return _shell(lines, setup, server, 'exec ray start --address="$leader:6379" --block\n')
+    start = "ray start --head --port=6379\n"
+    return _script(lines, setup + start, server, [*flags_of(server), *address_flags()])
+
+
+def _script(lines: list[str], setup: str, server: Server, flags: Flags) -> str:
+    words = [shlex.join(program(server)), *(" ".join(map(quoted, arguments([flag]))) for flag in flags)]
+    return _shell(lines, setup, server, "exec " + " \\\n  ".join(words) + "\n")
+
+
+def _shell(lines: list[str], setup: str, server: Server, command: str) -> str:
+    variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment(server).items())
+    return f"#!/usr/bin/env bash\n{commented(lines)}set -euo pipefail\n{variables}{setup}{command}"
+
+
+def quoted(word: str) -> str:
+    """A word of a command line; variables stay open."""
+    return f'"{word}"' if word.startswith("$") else shlex.quote(word)
+
+
+def _router(launch: Launch) -> str:
+    package, command = ROUTERS[launch.engine.program]
+    bootstrap = f" {BOOTSTRAP_PORT}" if launch.engine.program == "sglang" else ""
+    return (
+        "#!/usr/bin/env bash\n"
+        + commented(
+            [
+                f"The router of {launch.name}: hands each request to a prefill and to a decode server.",
+                f"pip install {package}",
+                'usage: PREFILL="host:8000 ..." DECODE="host:8000 ..." bash router.sh',
+            ]
+        )
+        + "set -euo pipefail\nservers=()\n"
+        + f'for each in ${{PREFILL:?}}; do servers+=(--prefill "http://$each"{bootstrap}); done\n'
+        + 'for each in ${DECODE:?}; do servers+=(--decode "http://$each"); done\n'
+        + f'exec {shlex.join(command)} "${{servers[@]}}" --host 0.0.0.0 --port {ROUTER_PORT}\n'
+    )

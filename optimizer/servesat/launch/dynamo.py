@@ -1,0 +1,70 @@
+"""NVIDIA Dynamo: a DynamoGraphDeployment with a frontend and the pools of the plan."""
+
+from typing import Any
+
+from servesat.launch.flags import arguments, environment, flags_of
+from servesat.launch.pods import TOKEN_SECRET, documents, resources
+from servesat.launch.servers import Launch, Role, Server
+from servesat.launch.wording import benchmark
+
+RELEASE = "1.6.1"
+
+_IMAGES = {
+    "vllm": f"nvcr.io/nvidia/ai-dynamo/vllm-runtime:{RELEASE}",
+    "sglang": f"nvcr.io/nvidia/ai-dynamo/sglang-runtime:{RELEASE}",
+}
+
+
+def files(launch: Launch) -> dict[str, str]:
+    """One manifest, and the benchmark."""
+    manifest = {
+        "apiVersion": "nvidia.com/v1beta1",
+        "kind": "DynamoGraphDeployment",
+        "metadata": {"name": launch.name},
+        "spec": {
+            "backendFramework": launch.engine.program,
+            "components": [_frontend(launch), *(_component(server) for server in launch.servers)],
+        },
+    }
+    return {"manifests.yaml": documents(launch, [manifest]), "benchmark.sh": benchmark(launch)}
+
+
+def _frontend(launch: Launch) -> dict[str, Any]:
+    main = {
+        "name": "main",
+        "image": _IMAGES[launch.engine.program],
+        "command": ["python3"],
+        "args": ["-m", "dynamo.frontend"],
+    }
+    return {"name": "frontend", "type": "frontend", "replicas": 1, "podTemplate": {"spec": {"containers": [main]}}}
+
+
+def _component(server: Server) -> dict[str, Any]:
+    program = server.engine.program
+    model = ["--model", server.checkpoint]
+    if program == "sglang":
+        model = ["--model-path", server.checkpoint, "--served-model-name", server.checkpoint]
+    words = [*model, *arguments(flags_of(server))]
+    if server.role is not Role.SERVE and program == "vllm":
+        words += ["--disaggregation-mode", str(server.role)]
+    main: dict[str, Any] = {
+        "name": "main",
+        "image": _IMAGES[program],
+        "command": ["python3", "-m", f"dynamo.{program}"],
+        "args": words,
+        "envFrom": [{"secretRef": {"name": TOKEN_SECRET}}],
+        "resources": resources(server),
+    }
+    if environment(server):
+        main["env"] = [{"name": name, "value": value} for name, value in environment(server).items()]
+    pod: dict[str, Any] = {"containers": [main]}
+    if server.instance is not None:
+        pod["nodeSelector"] = {"node.kubernetes.io/instance-type": server.instance}
+    found = {
+        "name": server.name,
+        "type": "worker" if server.role is Role.SERVE else str(server.role),
+        "replicas": server.count,
+        "sharedMemorySize": "16Gi",
+        "podTemplate": {"spec": pod},
+    }
+    return found if server.nodes == 1 else {**found, "multinode": {"nodeCount": server.nodes}}

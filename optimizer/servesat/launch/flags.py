@@ -1,0 +1,163 @@
+"""The flags of each engine: a server as the arguments of its command line, and of TensorRT-LLM as its file."""
+
+import json
+from math import ceil
+from typing import Any
+
+from servesat.core.plan import KvLayout
+from servesat.launch.servers import PORT, Role, Server
+
+Flags = list[tuple[str, str | None]]
+"""Flags with their values, None of switches."""
+
+RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT = 13345, 20000, 8998, 5600
+
+CONFIG_FILE = "trtllm.yaml"
+
+
+def program(server: Server) -> list[str]:
+    """The program that starts a server, with the model it serves."""
+    match server.engine.program:
+        case "sglang":
+            return ["python3", "-m", "sglang.launch_server", "--model-path", server.checkpoint]
+        case "trtllm":
+            return ["trtllm-serve", server.checkpoint]
+        case _:
+            return ["vllm", "serve", server.checkpoint]
+
+
+def flags_of(server: Server) -> Flags:
+    """The flags of a server, but for its address and for the nodes that it stands on."""
+    match server.engine.program:
+        case "sglang":
+            return _sglang(server)
+        case "trtllm":
+            return [("--config", CONFIG_FILE)]
+        case _:
+            return _vllm(server)
+
+
+def address_flags(port: int = PORT) -> Flags:
+    """Where a server listens."""
+    return [("--host", "0.0.0.0"), ("--port", str(port))]
+
+
+def node_flags(server: Server, rank: str, leader: str) -> Flags:
+    """What tells a server of several nodes where it stands; none on one node. `rank` "0" is the node that answers."""
+    if server.nodes == 1:
+        return []
+    if server.engine.program == "sglang":
+        return [("--nnodes", str(server.nodes)), ("--node-rank", rank), ("--dist-init-addr", f"{leader}:{DIST_PORT}")]
+    headless: Flags = [] if rank == "0" else [("--headless", None)]
+    if server.ep > 1:
+        local = server.ep // server.nodes
+        start: Flags = [] if rank == "0" else [("--data-parallel-start-rank", _product(rank, local))]
+        return [
+            ("--data-parallel-size-local", str(local)), ("--data-parallel-address", leader),
+            ("--data-parallel-rpc-port", str(RPC_PORT)), *start, *headless,
+        ]  # fmt: skip
+    return [("--nnodes", str(server.nodes)), ("--node-rank", rank), ("--master-addr", leader), *headless]
+
+
+def _product(rank: str, local: int) -> str:
+    return str(int(rank) * local) if rank.isdigit() else f"$(({rank} * {local}))"
+
+
+def arguments(flags: Flags) -> list[str]:
+    """Flags as words of a command line."""
+    return [word for name, value in flags for word in ([name] if value is None else [name, value])]
+
+
+def environment(server: Server) -> dict[str, str]:
+    """Variables that a server needs."""
+    found: dict[str, str] = {}
+    if server.engine.program == "vllm-tpu":
+        if server.kv_layout is KvLayout.BATCH:
+            found["NEW_MODEL_DESIGN"] = "1"
+        if server.nodes > 1:
+            found["TPU_MULTIHOST_BACKEND"] = "ray"
+    if server.engine.program == "vllm" and server.role is not Role.SERVE:
+        found["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(NIXL_PORT)
+    return found
+
+
+def budget(server: Server) -> int:
+    """Tokens that a step of one group may take: its sequences, and its share of a chunk or a whole prompt."""
+    sequences = ceil(server.sequences / server.ep)
+    prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.ep)
+    return sequences + prompt
+
+
+def _vllm(server: Server) -> Flags:
+    flags: Flags = [("--tensor-parallel-size", str(server.tp))]
+    if server.ep > 1:
+        flags += [("--data-parallel-size", str(server.ep)), ("--enable-expert-parallel", None)]
+    elif server.data_parallel > 1:
+        flags.append(("--data-parallel-size", str(server.data_parallel)))
+    if server.kv_layout is KvLayout.SEQUENCE:
+        flags.append(("--decode-context-parallel-size", str(split_over(server))))
+    flags += [
+        ("--max-model-len", str(server.context_tokens)),
+        ("--max-num-seqs", str(ceil(server.sequences / server.ep))),
+        ("--max-num-batched-tokens", str(budget(server))),
+    ]
+    if server.loading.quantises:
+        flags.append(("--quantization", server.loading.quantises))
+    if server.loading.kv_cache != "auto":
+        flags.append(("--kv-cache-dtype", server.loading.kv_cache))
+    flags.append(("--gpu-memory-utilization", f"{server.utilisation:g}"))
+    if server.role is not Role.SERVE and server.engine.disaggregation is not None:
+        role = "kv_producer" if server.role is Role.PREFILL else "kv_consumer"
+        transfer = {"kv_connector": server.engine.disaggregation.connector, "kv_role": role}
+        flags.append(("--kv-transfer-config", json.dumps(transfer)))
+    if server.engine.program == "vllm-tpu" and server.kv_layout is KvLayout.BATCH:
+        strategy = {"enable_dp_attention": True, "attn_dp_size": server.kv_shards}
+        flags.append(("--additional-config", json.dumps({"sharding": {"sharding_strategy": strategy}})))
+    if server.engine.program == "vllm-tpu" and server.nodes > 1:
+        flags.append(("--distributed-executor-backend", "ray"))
+    return flags
+
+
+def split_over(server: Server) -> int:
+    """Chips over which each sequence lies: tp / K, of a latent all of tp."""
+    return server.tp // server.kv_heads
+
+
+def _sglang(server: Server) -> Flags:
+    flags: Flags = [("--tp-size", str(server.tp * server.ep))]
+    if server.ep > 1:
+        flags += [("--attention-data-parallel-size", str(server.ep)), ("--ep-size", str(server.ep))]
+    if server.kv_layout is KvLayout.SEQUENCE:
+        flags.append(("--dcp-size", str(split_over(server))))
+    flags += [("--context-length", str(server.context_tokens)), ("--max-running-requests", str(server.sequences))]
+    if server.whole_prompts:
+        flags.append(("--chunked-prefill-size", str(server.prompt_tokens * server.ep)))
+    elif server.prompt_tokens:
+        flags += [("--chunked-prefill-size", str(server.prompt_tokens)), ("--enable-mixed-chunk", None)]
+    if server.loading.quantises:
+        flags.append(("--quantization", server.loading.quantises))
+    if server.loading.kv_cache != "auto":
+        flags.append(("--kv-cache-dtype", server.loading.kv_cache))
+    flags.append(("--mem-fraction-static", f"{server.utilisation:g}"))
+    if server.role is not Role.SERVE and server.engine.disaggregation is not None:
+        flags += [
+            ("--disaggregation-mode", str(server.role)),
+            ("--disaggregation-transfer-backend", server.engine.disaggregation.connector),
+        ]
+        if server.role is Role.PREFILL:
+            flags.append(("--disaggregation-bootstrap-port", str(BOOTSTRAP_PORT)))
+    return flags
+
+
+def trtllm_config(server: Server) -> dict[str, Any]:
+    """The file of TensorRT-LLM that holds what its command line has no flag for."""
+    config: dict[str, Any] = {"tensor_parallel_size": server.tp * server.ep}
+    if server.ep > 1:
+        config |= {"moe_expert_parallel_size": server.ep, "enable_attention_dp": True}
+    return config | {
+        "max_batch_size": ceil(server.sequences / server.ep),
+        "max_num_tokens": budget(server),
+        "max_seq_len": server.context_tokens,
+        "enable_chunked_prefill": not server.whole_prompts,
+        "kv_cache_config": {"dtype": server.loading.kv_cache, "free_gpu_memory_fraction": server.utilisation},
+    }

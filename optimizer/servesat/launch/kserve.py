@@ -1,0 +1,56 @@
+"""KServe: an LLMInferenceService, whose operator starts vLLM with the plan's flags."""
+
+import shlex
+from typing import Any
+
+from servesat.launch.flags import arguments, environment, flags_of
+from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources
+from servesat.launch.servers import Launch, Role, Server
+from servesat.launch.wording import benchmark
+
+_STATED = {"--tensor-parallel-size", "--data-parallel-size", "--enable-expert-parallel"}
+"""Flags that the operator writes itself, from `parallelism`."""
+
+
+def files(launch: Launch) -> dict[str, str]:
+    """One manifest, and the benchmark."""
+    *prefill, main = launch.servers
+    spec: dict[str, Any] = {
+        "model": {"uri": f"hf://{launch.checkpoint}", "name": launch.checkpoint},
+        **_pool(main),
+        "router": {"route": {}, "gateway": {}, "scheduler": {}},
+    }
+    if prefill:
+        spec["prefill"] = _pool(prefill[0])
+    manifest = {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": {"name": launch.name},
+        "spec": spec,
+    }
+    return {"manifests.yaml": documents(launch, [manifest]), "benchmark.sh": benchmark(launch)}
+
+
+def _pool(server: Server) -> dict[str, Any]:
+    parallelism: dict[str, Any] = {"tensor": server.tp}
+    if server.ep > 1:
+        parallelism |= {"data": server.ep, "dataLocal": server.ep // server.nodes, "expert": True}
+    found: dict[str, Any] = {"replicas": server.count, "parallelism": parallelism, "template": _pod(server)}
+    if server.nodes > 1:
+        found["worker"] = _pod(server)
+    return found
+
+
+def _pod(server: Server) -> dict[str, Any]:
+    flags = [(name, value) for name, value in flags_of(server) if name not in _STATED]
+    token = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN}}}
+    variables: list[dict[str, Any]] = [token, {"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(arguments(flags))}]
+    if server.role is not Role.SERVE:
+        address = {"fieldRef": {"fieldPath": "status.podIP"}}
+        variables.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})
+    variables += [{"name": name, "value": value} for name, value in environment(server).items()]
+    main = {"name": "main", "image": server.image, "env": variables, "resources": resources(server)}
+    selected = (
+        {} if server.instance is None else {"nodeSelector": {"node.kubernetes.io/instance-type": server.instance}}
+    )
+    return {**selected, "containers": [main]}

@@ -1,0 +1,64 @@
+"""LeaderWorkerSets: servers that stand on several nodes, one group of pods each."""
+
+from servesat.launch.flags import Flags, address_flags, arguments, flags_of, node_flags
+from servesat.launch.kubernetes import router
+from servesat.launch.pods import (
+    Manifest,
+    container,
+    documents,
+    labels,
+    metadata,
+    name_of,
+    pod_annotations,
+    pod_spec,
+    service,
+    shell_words,
+)
+from servesat.launch.servers import Launch, Server
+from servesat.launch.wording import benchmark
+
+RANK, LEADER = "$LWS_WORKER_INDEX", "$LWS_LEADER_ADDRESS"
+
+
+def files(launch: Launch) -> dict[str, str]:
+    """One file of manifests, and the benchmark."""
+    manifests: list[Manifest] = []
+    for server in launch.servers:
+        manifests += [worker_set(launch, server), service(name_of(launch, server), labels(launch, server))]
+    if launch.has_pools:
+        manifests += router(launch)
+    return {"manifests.yaml": documents(launch, manifests), "benchmark.sh": benchmark(launch)}
+
+
+def worker_set(launch: Launch, server: Server, of: dict[str, str] | None = None) -> Manifest:
+    """A group of pods for each server: the first answers, the others work."""
+    found = {**labels(launch, server), **(of or {})}
+    annotations = pod_annotations(server)
+    answering = {"labels": found, **({"annotations": annotations} if annotations else {})}
+    working = {"labels": {**found, "app.kubernetes.io/component": f"{server.name}-node"}}
+    template = {
+        "size": server.nodes,
+        "restartPolicy": "RecreateGroupOnPodRestart",
+        "leaderTemplate": {"metadata": answering, "spec": pod_spec(server, [leader(server)])},
+        "workerTemplate": {"metadata": working, "spec": pod_spec(server, [worker(server)])},
+    }
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": metadata(name_of(launch, server), found),
+        "spec": {"replicas": server.count, "leaderWorkerTemplate": template},
+    }
+
+
+def leader(server: Server) -> Manifest:
+    """The container that answers."""
+    return container(server, shell=shell_words(server, arguments([*_on_nodes(server, "0"), *address_flags()])))
+
+
+def worker(server: Server) -> Manifest:
+    """The container of a further node."""
+    return container(server, shell=shell_words(server, arguments(_on_nodes(server, RANK))), answers=False)
+
+
+def _on_nodes(server: Server, rank: str) -> Flags:
+    return [*flags_of(server), *node_flags(server, rank, LEADER)]

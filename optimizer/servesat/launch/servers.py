@@ -1,0 +1,220 @@
+"""What a plan starts: the servers of its pools, each a replica with the flags of its engine."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil, prod
+from typing import Any
+
+from servesat.candidates.engines import loading
+from servesat.catalogue.chip import Chip, axis_sizes, chips_in
+from servesat.catalogue.engine import Engine
+from servesat.core.errors import LaunchError
+from servesat.core.plan import Assignment, KvLayout, Mode, Plan, PrefillPool
+from servesat.core.result import Loading
+from servesat.deployment.check.engine import cannot_start
+from servesat.deployment.check.plan import pool_replica_of, replica_of
+from servesat.spec.spec import Spec
+
+PREFILL_SEQUENCES = 8
+"""Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
+
+UNPLANNED_CHUNK = 2048
+"""Prompt tokens of a step where the plan leaves prompts out: the engine must take them somehow."""
+
+PORT = 8000
+
+
+class Role(StrEnum):
+    """What a server does: whole requests, or one part of them."""
+
+    SERVE = "serve"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A replica of a pool as its engine starts it; `count` of them are alike.
+
+    A replica of `tp · ep` chips stands on `nodes`, with as many chips on each. TPUs start a whole slice at a time, with
+    `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens` what its largest step takes
+    of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
+    """
+
+    role: Role
+    engine: Engine
+    loading: Loading
+    checkpoint: str
+    chip: Chip
+    topology: str
+    chips: int
+    nodes: int
+    count: int
+    tp: int
+    ep: int
+    data_parallel: int
+    kv_layout: KvLayout
+    kv_heads: int
+    kv_shards: int
+    sequences: int
+    prompt_tokens: int
+    whole_prompts: bool
+    context_tokens: int
+    utilisation: float
+    instance: str | None
+    cloud: str | None
+    region: str | None
+    purchase: str | None
+
+    @property
+    def node_chips(self) -> int:
+        """Chips of each node that the server takes."""
+        return self.chips // self.nodes
+
+    @property
+    def image(self) -> str:
+        """The container image of the engine for the chip."""
+        support = self.engine.support_of(self.chip.id)
+        return (support.image if support is not None else None) or self.engine.image
+
+    @property
+    def name(self) -> str:
+        """A name for it beside the other servers of the plan."""
+        return str(self.role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A plan with its servers; `name` is a label that clusters take, `proof` says how far it is proved."""
+
+    name: str
+    spec: Spec
+    plan: Plan
+    proof: str
+    servers: tuple[Server, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of all servers."""
+        return self.servers[0].engine
+
+    @property
+    def checkpoint(self) -> str:
+        """The repository that the servers load."""
+        return self.servers[0].checkpoint
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether prefill and decode are servers of their own."""
+        return len(self.servers) > 1
+
+
+def launch_of(
+    spec: Spec, plan: Plan, *, proof: str = "", checkpoint: str | None = None, name: str | None = None
+) -> Launch:
+    """The servers of a plan. Raises LaunchError for a plan that its engine cannot start, naming the rule.
+
+    `checkpoint` stands in for the repository or path that the catalogue knows.
+    """
+    if plan.engine is None:
+        raise LaunchError("the plan is of the ideal machine, which nothing starts: solve it with --engine any")
+    engine = spec.engine_of(plan.engine)
+    chips = {chip.id: chip for chip in spec.chips}
+    replica, pool = replica_of(spec, chips[plan.chip], plan), pool_replica_of(spec, plan)
+    reason = cannot_start(engine, plan, [replica] if pool is None else [replica, pool])
+    if reason is not None:
+        raise LaunchError(f"{engine.name} {reason}")
+    sides: list[tuple[Role, Plan | PrefillPool]] = [(Role.SERVE, plan)]
+    if plan.prefill is not None:
+        sides = [(Role.PREFILL, plan.prefill), (Role.DECODE, plan)]
+    servers = tuple(_server(spec, plan, role, side, checkpoint) for role, side in sides)
+    return Launch(name=name or _label(spec.model.id), spec=spec, plan=plan, proof=proof, servers=servers)
+
+
+def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkpoint: str | None) -> Server:
+    """The servers of one pool of a plan that has an engine."""
+    engine, workload = spec.engine_of(plan.engine or ""), spec.workload
+    chip = next(chip for chip in spec.chips if chip.id == side.chip)
+    sizes = axis_sizes(side.topology)
+    tp, ep = (prod(sizes[axis] for axis in axes) for axes in (side.tp_axes, side.ep_axes))
+    loaded = loading(spec, plan if isinstance(side, Plan) else _of_pool(plan, side))
+    if loaded is None:
+        raise TypeError("a plan without an engine")
+    in_slice = chips_in(side.topology) // (tp * ep)
+    together = engine.program == "vllm-tpu"
+    chips = tp * ep * (in_slice if together else 1)
+    bill = next((bill for bill in plan.bills if bill.chip == side.chip and bill.instance == side.instance), None)
+    node = _node_chips(chip, chips, None if bill is None else bill.instance_chips)
+    new, chunk = ceil(workload.new_prompt_tokens), plan.chunk_tokens
+    if plan.mode is Mode.DECODE_ONLY:
+        new, chunk = max(new, UNPLANNED_CHUNK + 1), UNPLANNED_CHUNK
+    takes_chunks = role is Role.SERVE and chunk is not None and chunk < new
+    prompt_tokens = 0 if role is Role.DECODE else int(chunk or 0) if takes_chunks else new
+    return Server(
+        role=role,
+        engine=engine,
+        loading=loaded,
+        checkpoint=_checkpoint(spec, side.weights, loaded, checkpoint),
+        chip=chip,
+        topology=side.topology,
+        chips=chips,
+        nodes=ceil(chips / node),
+        count=side.slices * (1 if together else in_slice),
+        tp=tp,
+        ep=ep,
+        data_parallel=in_slice if together else 1,
+        kv_layout=side.kv_layout,
+        kv_heads=spec.model.kv_heads,
+        kv_shards=plan.kv_batch_shards if side is plan else 1,
+        sequences=min(PREFILL_SEQUENCES, new) if role is Role.PREFILL else plan.batch,
+        prompt_tokens=prompt_tokens,
+        whole_prompts=not takes_chunks and prompt_tokens > 0,
+        context_tokens=workload.longest_context_tokens,
+        utilisation=round(1 - spec.headroom, 6) if spec.headroom else engine.memory.utilisation,
+        instance=side.instance,
+        cloud=side.cloud,
+        region=side.region,
+        purchase=side.purchase,
+    )
+
+
+def _of_pool(plan: Plan, pool: PrefillPool) -> Assignment:
+    """A prefill pool as the decisions of a plan: for what it loads."""
+    return Assignment(
+        chip=pool.chip, topology=pool.topology, tp_axes=pool.tp_axes, weights=pool.weights, kv_cache=plan.kv_cache,
+        compute=pool.compute, batch=1, engine=plan.engine,
+    )  # fmt: skip
+
+
+def _checkpoint(spec: Spec, weights: str, loaded: Loading, stated: str | None) -> str:
+    """What a server loads: as stated, else what the catalogue knows. Raises LaunchError where it knows nothing."""
+    found = stated or loaded.checkpoint
+    if found is None:
+        dtype = "bf16" if loaded.quantises else weights
+        raise LaunchError(
+            f"the catalogue knows no checkpoint of {spec.model.id} in {dtype}: name one with --checkpoint OWNER/NAME"
+        )
+    return found
+
+
+def _node_chips(chip: Chip, chips: int, instance_chips: int | None) -> int:
+    """Chips of a node of a server: of TPUs 1, 4 or 8 on one host, 4 on each of several; else those of the instance."""
+    if chip.id.startswith("tpu-"):
+        return chips if chips in {1, 4, chip.node_chips} else 4
+    node = instance_chips or chip.node_chips or chips
+    return min(node, chips)
+
+
+def _label(text: str) -> str:
+    """A text as a label of Kubernetes: lower case, with hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "model"
+
+
+def accelerator(names: Mapping[str, Any], chip: str, target: str) -> Any:
+    """What a target calls a chip. Raises LaunchError where it knows none."""
+    if chip not in names:
+        raise LaunchError(f"--to {target}: no name for {chip} is known there; known: {', '.join(sorted(names))}")
+    return names[chip]

@@ -1,0 +1,77 @@
+"""SkyPilot: a service whose replicas are the servers of a plan."""
+
+from typing import Any
+
+from servesat.launch.command import quoted
+from servesat.launch.flags import address_flags, arguments, environment, flags_of, node_flags, program
+from servesat.launch.pods import SECONDS_TO_START, TOKEN
+from servesat.launch.servers import PORT, Launch, Server, accelerator
+from servesat.launch.wording import benchmark, commented, header, yaml_text
+
+ACCELERATORS = {
+    "a10": "A10", "a10g": "A10G", "a30": "A30", "a40": "A40", "a100-40gb": "A100", "a100-80gb": "A100-80GB",
+    "a100-80gb-pcie": "A100-80GB", "b200": "B200", "b300": "B300", "gb200": "GB200", "gh200": "GH200",
+    "h100-sxm": "H100", "h100-pcie": "H100", "h100-nvl": "H100", "h200": "H200", "l4": "L4", "l40s": "L40S",
+    "mi300x": "MI300X", "mi325x": "MI325X", "mi355x": "MI355X", "rtx-3090": "RTX3090", "rtx-4090": "RTX4090",
+    "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada", "rtx-a6000": "RTXA6000", "rtx-pro-6000": "RTXPRO6000",
+}  # fmt: skip
+
+_CLOUDS = {"aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast", "fluidstack", "paperspace", "hyperstack"}
+"""Clouds that SkyPilot has by the names of the price books."""
+
+_PACKAGES = {"vllm": "vllm=={version}", "sglang": "sglang[all]=={version}"}
+
+
+def files(launch: Launch) -> dict[str, str]:
+    """One task file, and the benchmark."""
+    (server,) = launch.servers
+    name = accelerator(ACCELERATORS, server.chip.id, "skypilot")
+    task: dict[str, Any] = {
+        "name": launch.name,
+        "service": {
+            "readiness_probe": {"path": "/health", "initial_delay_seconds": SECONDS_TO_START},
+            "replicas": server.count,
+        },
+        "resources": {
+            **_place(server),
+            "accelerators": {name: server.node_chips},
+            "use_spot": server.purchase == "spot",
+            "ports": PORT,
+            "disk_size": 1024,
+        },
+        "num_nodes": server.nodes,
+        "secrets": {TOKEN: None},
+        "setup": f"pip install '{_PACKAGES[server.engine.program].format(version=_release(server.engine.version))}'\n",
+        "run": _run(server),
+    }
+    if environment(server):
+        task["envs"] = environment(server)
+    text = commented([*header(launch), "", f"sky serve up --secret {TOKEN} task.yaml"])
+    return {"task.yaml": text + yaml_text(task), "benchmark.sh": benchmark(launch)}
+
+
+def _release(version: str) -> str:
+    return version if version.count(".") > 1 else f"{version}.0"
+
+
+def _place(server: Server) -> dict[str, Any]:
+    """Where the plan rents, if SkyPilot can rent there."""
+    if server.cloud not in _CLOUDS:
+        return {}
+    where = server.cloud if server.region is None else f"{server.cloud}/{server.region}"
+    return {"infra": where} | ({} if server.instance is None else {"instance_type": server.instance})
+
+
+def _run(server: Server) -> str:
+    if server.nodes == 1:
+        return _line(server, "0")
+    lines = ['leader=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)', 'if [ "$SKYPILOT_NODE_RANK" = 0 ]; then']
+    return "\n".join(
+        [*lines, f"  {_line(server, '0').strip()}", "else", f"  {_line(server, '$SKYPILOT_NODE_RANK').strip()}", "fi\n"]
+    )
+
+
+def _line(server: Server, rank: str) -> str:
+    address = address_flags() if rank == "0" else []
+    flags = [*flags_of(server), *node_flags(server, rank, "$leader"), *address]
+    return " ".join(map(quoted, [*program(server), *arguments(flags)])) + "\n"

@@ -1,0 +1,63 @@
+"""The targets: which plans each of them can start, and the files that it writes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from servesat.core.errors import LaunchError
+from servesat.launch import command, compose, dynamo, gke_tpu, kserve, kubernetes, llm_d, lws, skypilot
+from servesat.launch.servers import Launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How a target is written, and what it starts: programs of engines, chips, two pools, servers on several nodes."""
+
+    files: Callable[[Launch], dict[str, str]]
+    programs: tuple[str, ...]
+    pools: bool
+    several_nodes: bool
+    vendors: tuple[str, ...] = ("NVIDIA", "AMD", "Google")
+
+
+_GPUS = ("vllm", "sglang", "trtllm")
+
+TARGETS: dict[str, Target] = {
+    "command": Target(files=command.files, programs=(*_GPUS, "vllm-tpu"), pools=True, several_nodes=True),
+    "compose": Target(files=compose.files, programs=_GPUS, pools=False, several_nodes=False),
+    "kubernetes": Target(files=kubernetes.files, programs=_GPUS, pools=True, several_nodes=False),
+    "lws": Target(files=lws.files, programs=("vllm", "sglang"), pools=True, several_nodes=True),
+    "llm-d": Target(files=llm_d.files, programs=("vllm",), pools=True, several_nodes=True),
+    "kserve": Target(files=kserve.files, programs=("vllm",), pools=True, several_nodes=True),
+    "dynamo": Target(
+        files=dynamo.files, programs=("vllm", "sglang"), pools=True, several_nodes=True, vendors=("NVIDIA",)
+    ),
+    "skypilot": Target(files=skypilot.files, programs=("vllm", "sglang"), pools=False, several_nodes=True),
+    "gke-tpu": Target(files=gke_tpu.files, programs=("vllm-tpu",), pools=False, several_nodes=True),
+}
+
+
+def written(launch: Launch, target: str) -> dict[str, str]:
+    """The files that start a plan, by name. Raises LaunchError where the target cannot, naming those that can."""
+    chosen = TARGETS[target]
+    reason = _cannot(launch, chosen)
+    if reason is not None:
+        able = [name for name, other in TARGETS.items() if _cannot(launch, other) is None]
+        raise LaunchError(f"--to {target}: {reason}; try --to {' or '.join(able) or 'nothing: no target does'}")
+    return chosen.files(launch)
+
+
+def _cannot(launch: Launch, target: Target) -> str | None:
+    engine = launch.engine
+    if engine.program not in target.programs:
+        return f"has no words for {engine.name}"
+    other = [server.chip.id for server in launch.servers if server.chip.vendor not in target.vendors]
+    if other:
+        return f"starts nothing on {other[0]}"
+    if launch.has_pools and not target.pools:
+        return "starts one pool, and the plan has a prefill pool beside it"
+    spread = [server for server in launch.servers if server.nodes > 1]
+    if spread and not target.several_nodes:
+        return f"starts servers of one node, and this one stands on {spread[0].nodes}"
+    if spread and engine.program == "trtllm":
+        return f"{engine.name} on several nodes is started by MPI, which no target here writes"
+    return None

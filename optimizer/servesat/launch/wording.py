@@ -1,0 +1,140 @@
+"""What every file says of its plan, and the command that measures whether the plan holds."""
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from servesat.core.plan import Mode
+from servesat.core.quantities import dollars, gigabytes, number
+from servesat.launch.flags import budget
+from servesat.launch.servers import PORT, UNPLANNED_CHUNK, Launch, Role, Server
+
+MEASURED_ROUNDS, FEWEST_PROMPTS = 5, 100
+"""A benchmark sends this many requests for each that it has under way, and at least so many."""
+
+UNPLANNED_OUTPUT = 256
+"""Output tokens of a benchmark's requests where the plan has a context alone."""
+
+_DECIDES = {
+    "vllm": "which requests share a step, which are preempted and recomputed, and what of earlier prompts it reuses",
+    "sglang": "which requests share a step, which are retracted, and what of earlier prompts its radix cache reuses",
+    "trtllm": "which requests share a step, which are paused, and what of earlier prompts it reuses",
+    "vllm-tpu": "which requests share a step, which are preempted, and the shapes that it compiles while starting",
+}
+
+
+def header(launch: Launch) -> list[str]:
+    """Lines on the plan, its price and proof, and what the engine is left to decide."""
+    plan, servers = launch.plan, launch.servers
+    lines = [f"{launch.spec.model.name} on {launch.engine.name}, as servesat planned it."]
+    lines += [_of_server(server) for server in servers]
+    lines.append(f"predicted  {', '.join(_predicted(launch))}; by the {launch.spec.cost_model} cost model")
+    bought = " and ".join(dict.fromkeys(_rented(server) for server in servers))
+    lines.append(f"price      {dollars(plan.usd_per_hour)} an hour, {dollars(plan.usd_per_month)} a month: {bought}")
+    lines.append(f"           {dollars(plan.usd_per_million_output_tokens)} per million output tokens")
+    if launch.proof:
+        lines.append(f"proof      {launch.proof}")
+    left = plan.hbm_bytes * (1 - plan.hbm_used_fraction)
+    room = f"{gigabytes(plan.kv_cache_bytes)} of KV cache are needed in a replica, and {gigabytes(left)} more are free"
+    lines.append(f"memory     {room}")
+    lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
+    if plan.mode is Mode.DECODE_ONLY:
+        taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"
+        lines.append(f"prompts    are not in this plan, for want of prompt_tokens and output_tokens: {taken}")
+    return [*lines, *launch.notes]
+
+
+def _of_server(server: Server) -> str:
+    alike = "server" if server.count == 1 else "servers"
+    of_chips = f"{server.chips} × {server.chip.id}" + (f" on {server.nodes} nodes" if server.nodes > 1 else "")
+    split = f"tp {server.tp}" + (f", experts over {server.ep}" if server.ep > 1 else "")
+    split += f", {server.data_parallel} replicas" if server.data_parallel > 1 else ""
+    batch = f"up to {server.sequences} sequences, {budget(server):,} tokens a step"
+    batch += " and group" if server.ep > 1 else ""
+    what = "" if server.role is Role.SERVE else f" {server.role}"
+    return f"{server.count}{what} {alike} of {of_chips} ({split}), {server.checkpoint}; {batch}"
+
+
+def _rented(server: Server) -> str:
+    if server.cloud is None and server.instance is None:
+        return server.chip.id
+    bought = (server.purchase or "").replace("_", " ")
+    return " ".join(part for part in (server.cloud, server.region, server.instance, bought) if part)
+
+
+def _predicted(launch: Launch) -> Iterable[str]:
+    plan = launch.plan
+    yield f"TPOT {number(plan.tpot_ms)} ms"
+    if plan.ttft_ms is not None:
+        yield f"TTFT {number(plan.ttft_ms)} ms"
+    yield f"{plan.tokens_per_s:,.0f} output tokens/s in all"
+
+
+def yaml_text(document: Any) -> str:
+    """A document as YAML, its keys in their order."""
+    return yaml.dump(document, Dumper=_Plain, sort_keys=False, width=110, default_flow_style=False)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice, without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """A text of several lines as a block."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Plain.add_representer(str, _text)
+
+
+def commented(lines: Iterable[str]) -> str:
+    """Lines as comments of a shell script or of YAML."""
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def benchmark(launch: Launch) -> str:
+    """A script that loads what was started as the plan expects, and says what it should measure."""
+    plan, workload = launch.plan, launch.spec.workload
+    together = plan.batch * plan.replicas * plan.slices
+    output = workload.output_tokens or min(UNPLANNED_OUTPUT, workload.longest_context_tokens - 1)
+    prompt = workload.prompt_tokens or workload.longest_context_tokens - output
+    load = ["--max-concurrency", str(together)]
+    if workload.requests_per_s is not None:
+        load = ["--request-rate", f"{workload.requests_per_s:g}"]
+    count = max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
+    words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]
+    expected = [
+        f"should measure {', '.join(_predicted(launch))}",
+        "of the machine as the cost model has it: slower is usual",
+    ]
+    usage = "URL: the address of what was started; http://localhost:8000 unless it is given"
+    command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
+    return f"#!/usr/bin/env bash\n{commented([*expected, usage])}url=${{1:-http://localhost:{PORT}}}\n{command}\n"
+
+
+def _pairs(words: list[str]) -> list[str]:
+    """Words with each flag beside its value."""
+    lines: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not lines:
+            lines.append([word])
+        else:
+            lines[-1].append(word)
+    return [shlex.join(line) for line in lines]
+
+
+def _bench(launch: Launch) -> list[str]:
+    if launch.engine.program == "sglang":
+        return ["python3", "-m", "sglang.bench_serving", "--backend=sglang-oai", "--model", launch.checkpoint]
+    return ["vllm", "bench", "serve", "--backend=openai", "--model", launch.checkpoint, "--ignore-eos"]
+
+
+def _lengths(launch: Launch, prompt: int, output: int) -> list[str]:
+    words = ["--dataset-name", "random", "--random-input-len", str(prompt), "--random-output-len", str(output)]
+    ratio = "1" if launch.engine.program == "sglang" else "0"  # SGLang's is the shortest as a share, vLLM's the spread
+    return [*words, "--random-range-ratio", ratio]

@@ -1,0 +1,32 @@
+"""A spec as one would write it: what the catalogue has by its id, the rest in full."""
+
+from collections.abc import Callable
+from typing import Any
+
+from servesat.catalogue.load import load_chip, load_engine, load_model, load_price_book
+from servesat.catalogue.record import Sourced
+from servesat.core.errors import CatalogueError
+from servesat.spec.spec import Spec
+
+
+def spec_document(spec: Spec) -> dict[str, Any]:
+    """The keys that a spec states, as a mapping that `Spec.load` reads back to the same spec."""
+    document = spec.model_dump(mode="json", exclude_unset=True)
+    document["model"] = _named(spec.model, load_model)
+    if "price_book" in document:
+        document["price_book"] = _named(spec.price_book, load_price_book)
+    if "engine" in document:
+        document["engine"] = [_named(engine, load_engine) for engine in spec.engine] or "none"
+    if spec.search.chips is not None:
+        document["search"]["chips"] = [_named(chip, load_chip) for chip in spec.search.chips]
+    return document
+
+
+def _named(record: Sourced, load: Callable[[str], Sourced]) -> Any:
+    """The id of a record that the catalogue has, or else the record."""
+    try:
+        if load(record.id) == record:
+            return record.id
+    except CatalogueError:
+        pass
+    return record.model_dump(mode="json", exclude_unset=True)

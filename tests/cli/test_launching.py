@@ -1,0 +1,120 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import run
+from tests.helpers import ROOT
+
+QWEN = str(ROOT / "examples" / "qwen3-32b-fp8-two-h100.yaml")
+FLEET = """
+periods_h: [12, 12]
+regions:
+  here: {quota: {h100-sxm: 64}, price: {h100-sxm: {on_demand: 2.0}}}
+workloads:
+  chat:
+    deployment:
+      model: qwen3-32b
+      workload: {prompt_tokens: 2000, output_tokens: 500}
+      slo: {tpot_ms: 30}
+      engine: vllm
+    demand: [10, 40]
+"""
+
+
+def test_a_spec_is_printed_as_what_starts_it() -> None:
+    text = run("launch", QWEN).stdout
+    assert "# ==> serve.sh <==" in text
+    assert "exec vllm serve Qwen/Qwen3-32B-FP8" in text
+    assert "# proof      no plan of the spec costs less" in text
+
+
+def test_files_go_into_a_folder_and_scripts_can_be_run(tmp_path: Path) -> None:
+    done = run("launch", QWEN, "--to", "kubernetes", "--out", str(tmp_path / "deep" / "er"))
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    files = {path.name: path for path in (tmp_path / "deep" / "er").iterdir()}
+    assert set(files) == {"manifests.yaml", "benchmark.sh"}
+    assert files["benchmark.sh"].stat().st_mode & 0o111
+    assert not files["manifests.yaml"].stat().st_mode & 0o111
+
+
+def test_json_has_the_files() -> None:
+    document = json.loads(run("launch", QWEN, "--to", "compose", "--json").stdout)
+    assert document["to"] == "compose"
+    assert "services:" in document["files"]["compose.yaml"]
+
+
+@pytest.mark.parametrize("how", ["--json", "--certificate"])
+def test_a_result_is_started_as_its_spec_is(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    if how == "--json":
+        path.write_text(run("solve", QWEN, "--json").stdout)
+    else:
+        run("solve", QWEN, how, str(path))
+    assert run("launch", str(path)).stdout == run("launch", QWEN).stdout
+
+
+def test_a_changed_result_is_refused(tmp_path: Path) -> None:
+    document = json.loads(run("solve", QWEN, "--json").stdout)
+    document["plan"]["batch"] = 1000
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document))
+    done = run("launch", str(path))
+    assert done.exit_code == 1
+    assert "result.json: the plan breaks hbm, tpot, ttft, chunk: solve the spec again" in done.stderr
+    for text, message in (
+        ("{}", "expected the JSON of `servesat solve`"),
+        ('{"spec": {}, "status": "infeasible", "plan": null}', "has no plan: the result is infeasible"),
+    ):
+        path.write_text(text)
+        assert message in run("launch", str(path)).stderr
+
+
+def test_a_spec_without_an_engine_is_searched_under_all() -> None:
+    done = run("launch", str(ROOT / "examples" / "llama-3-70b-chat.yaml"))
+    assert done.exit_code == 0
+    assert "note: the spec names no engine: any of the catalogue is searched" in done.stderr
+    assert "# ==> serve.sh <==" in done.stdout
+    assert "exec python3 -m sglang.launch_server" in run("launch", QWEN, "--engine", "sglang").stdout
+
+
+def test_every_configuration_of_a_fleet_is_started(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text(FLEET)
+    planned = json.loads(run("fleet", str(fleet), "--json").stdout)
+    most = max(one["replicas"] for one in planned["allocations"])
+    files = json.loads(run("launch", str(fleet), "--to", "kubernetes", "--json").stdout)["files"]
+    texts = "".join(files.values())
+    assert f"replicas: {most}" in texts
+    assert "# fleet      replicas in each period: " in texts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((QWEN, "--engine", "vlm"), 1, "engine = 'vlm': no engine 'vlm' in the catalogue; did you mean 'vllm-0.32'?"),
+        ((QWEN, "--engine", "vllm-0.31"), 1, "did you mean 'vllm-0.32' or"),
+        (
+            (QWEN, "--to", "kserve", "--engine", "sglang"),
+            1,
+            "--to kserve: has no words for SGLang 0.5.23; try --to command",
+        ),
+        ((QWEN, "--to", "nomad"), 2, "nomad"),
+        ((QWEN, "--set", "search.kv_cache=nvfp4"), 3, "infeasible: no plan to start; servesat solve says why"),
+        (("nowhere.json",), 1, "nowhere.json"),
+        (("nowhere.yaml",), 1, "nowhere.yaml"),
+    ],
+)
+def test_a_bad_input_is_one_line(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = run("launch", *arguments)
+    assert done.exit_code == code
+    assert message in done.stderr
+
+
+def test_a_fleet_of_the_ideal_machine_is_refused(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text(FLEET.replace("      engine: vllm\n", ""))
+    done = run("launch", str(fleet))
+    assert "workloads.chat.deployment.engine is missing: name an engine, as in engine: any" in done.stderr
+    assert "--engine changes a spec" in run("launch", str(fleet), "--engine", "vllm").stderr

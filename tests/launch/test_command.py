@@ -1,0 +1,72 @@
+"""Shell scripts: golden texts of the examples, syntax, and words that the engines take."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from servesat.launch.targets import written
+from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, commands, example, launch, read
+from tests.launch.test_flags import EXAMPLES
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_command_of_an_example_is_the_golden_one(name: str) -> None:
+    text = written(example(name), "command")["serve.sh"]
+    assert text == (GOLDEN / f"{name}.sh").read_text()
+
+
+@pytest.mark.parametrize("spec", [CHAT, SPLIT, WIDE, SPREAD, {**SPLIT, "engine": "sglang"}], ids=range(5))
+def test_scripts_are_shell(spec: dict[str, object], tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    for name, text in written(launch(spec), "command").items():
+        (tmp_path / name).write_text(text)
+        subprocess.run([bash, "-n", tmp_path / name], check=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "engine"), [(WIDE, "vllm"), (SPREAD, "vllm"), ({**WIDE, "engine": "sglang"}, "sglang")]
+)
+def test_nodes_are_told_their_place(spec: dict[str, object], engine: str) -> None:
+    files = written(launch(spec), "command")
+    (first,), (other,) = (commands(files[name]) for name in ("serve.sh", "serve-node.sh"))
+    assert read(first, engine).port == 8000
+    ranked = [word.replace("$(($rank * 8))", "8").replace("$rank", "1") for word in other]
+    assert getattr(read(ranked, engine), "port", None) is None
+    assert "rank=${2:?" in files["serve-node.sh"]
+
+
+def test_servers_of_one_machine_take_chips_and_ports_of_their_own(tmp_path: Path) -> None:
+    busy = {**CHAT, "workload": {**CHAT["workload"], "requests_per_s": 100}}  # seven slices of two chips
+    files = written(launch(busy), "command")
+    stub = tmp_path / "vllm"
+    stub.write_text('#!/usr/bin/env bash\necho "$CUDA_VISIBLE_DEVICES ${@: -1}"\n')
+    stub.chmod(0o755)
+    (tmp_path / "serve.sh").write_text(files["serve.sh"])
+    path = f"{tmp_path}:/usr/bin:/bin"
+    run = subprocess.run(
+        ["/bin/bash", str(tmp_path / "serve.sh"), "3"], capture_output=True, text=True, check=True, env={"PATH": path}
+    )
+    assert run.stdout == "6,7 8003\n"
+
+
+def test_a_router_stands_between_pools() -> None:
+    router = written(launch(SPLIT), "command")["router.sh"]
+    assert "vllm-router --vllm-pd-disaggregation" in router
+    assert (
+        "sglang_router.launch_router --pd-disaggregation"
+        in written(launch({**SPLIT, "engine": "sglang"}), "command")["router.sh"]
+    )
+
+
+def test_a_benchmark_loads_the_batch_or_the_demand() -> None:
+    text = written(launch(CHAT), "command")["benchmark.sh"]
+    plan = launch(CHAT).plan
+    assert f"--max-concurrency {plan.batch}" in text
+    assert "--random-input-len 2000" in text
+    assert "TPOT" in text
+    assert "--request-rate 10" in written(launch(SPLIT), "command")["benchmark.sh"]

@@ -1,0 +1,199 @@
+"""Flags against the engines' own parsers, and back to the plan."""
+
+import json
+from math import ceil
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from servesat import Spec, solve
+from servesat.catalogue.load import load_engine, load_model
+from servesat.launch.flags import environment, node_flags, trtllm_config
+from servesat.launch.servers import Server, launch_of
+from tests.engine_flags import snapshot_of
+from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, example, flags, launch
+from tests.strategies import examples
+
+EXAMPLES = [
+    "deepseek-v3-sglang-h200", "deepseek-v3-vllm-h200", "qwen3-32b-fp8-two-h100", "gpt-oss-120b-one-h100",
+    "llama-3-405b-vllm-tpu",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_parses(name: str) -> None:
+    (server,) = example(name).servers
+    assert flags(server).port == 8000
+
+
+def test_deepseek_over_eight_h200_by_sglang() -> None:
+    (server,) = example("deepseek-v3-sglang-h200").servers
+    read = flags(server)
+    assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
+    assert read.model_path == "deepseek-ai/DeepSeek-V3"
+    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (656, "fp8_e4m3", 0.85)
+    assert read.chunked_prefill_size == 8 * 2000  # divided by the groups of attention: a whole prompt in each
+
+
+def test_deepseek_over_eight_h200_by_vllm() -> None:
+    (server,) = example("deepseek-v3-vllm-h200").servers
+    read = flags(server)
+    assert (read.tensor_parallel_size, read.data_parallel_size, read.enable_expert_parallel) == (1, 8, True)
+    assert (read.max_num_seqs, read.max_num_batched_tokens) == (656 / 8, 656 / 8 + 2000)
+    assert read.max_model_len == 2500
+
+
+def test_405b_on_64_tpus_splits_attention_over_the_batch() -> None:
+    (server,) = example("llama-3-405b-vllm-tpu").servers
+    read = flags(server)
+    assert (server.nodes, server.node_chips, read.tensor_parallel_size) == (16, 4, 64)
+    strategy = read.additional_config["sharding"]["sharding_strategy"]
+    assert strategy == {"enable_dp_attention": True, "attn_dp_size": 8}
+    assert environment(server) == {"NEW_MODEL_DESIGN": "1", "TPU_MULTIHOST_BACKEND": "ray"}
+    assert read.model == "RedHatAI/Meta-Llama-3.1-405B-Instruct-quantized.w8a8"
+
+
+def test_an_engine_quantises_where_no_checkpoint_is_known() -> None:
+    spec = {**CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["fp8"]}}
+    read = flags(launch(spec).servers[0])
+    assert (read.model, read.quantization) == ("google/gemma-2-27b-it", "fp8_per_tensor")
+    assert flags(launch(spec, checkpoint="me/mine").servers[0]).model == "me/mine"
+
+
+def test_a_stated_headroom_is_the_share_of_memory() -> None:
+    assert flags(launch({**CHAT, "headroom": 0.15}).servers[0]).gpu_memory_utilization == 0.85
+    assert flags(launch(CHAT).servers[0]).gpu_memory_utilization == 0.92
+
+
+def test_pools_hand_the_cache_over() -> None:
+    prefill, decode = launch(SPLIT).servers
+    assert flags(prefill).kv_transfer_config == {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
+    assert flags(decode).kv_transfer_config == {"kv_connector": "NixlConnector", "kv_role": "kv_consumer"}
+    assert flags(prefill).max_num_batched_tokens == 2000 + flags(prefill).max_num_seqs
+    assert flags(decode).max_num_batched_tokens == flags(decode).max_num_seqs == decode.sequences
+    prefill, decode = launch({**SPLIT, "engine": "sglang"}).servers
+    assert (flags(prefill).disaggregation_mode, flags(decode).disaggregation_mode) == ("prefill", "decode")
+    assert flags(prefill).disaggregation_bootstrap_port == 8998
+
+
+def test_nodes_of_tensor_and_of_data_parallelism() -> None:
+    (wide,) = launch(WIDE).servers
+    assert (wide.nodes, wide.node_chips, flags(wide).tensor_parallel_size) == (2, 8, 16)
+    assert node_flags(wide, "0", "a") == [("--nnodes", "2"), ("--node-rank", "0"), ("--master-addr", "a")]
+    assert node_flags(wide, "1", "a")[1:] == [("--node-rank", "1"), ("--master-addr", "a"), ("--headless", None)]
+    (spread,) = launch(SPREAD).servers
+    found = dict(node_flags(spread, "1", "a"))
+    assert (found["--data-parallel-size-local"], found["--data-parallel-start-rank"]) == ("8", "8")
+    assert found["--data-parallel-address"] == "a"
+    (other,) = launch({**WIDE, "engine": "sglang"}).servers
+    assert node_flags(other, "1", "a") == [("--nnodes", "2"), ("--node-rank", "1"), ("--dist-init-addr", "a:20000")]
+
+
+def test_split_sequences() -> None:
+    search = {**WIDE["search"], "kv_layouts": ["sequence"]}
+    assert flags(launch({**WIDE, "search": search}).servers[0]).decode_context_parallel_size == 16 // 8
+
+
+def test_trtllms_file_has_keys_that_it_knows() -> None:
+    spec = {**CHAT, "engine": "trtllm", "search": {**CHAT["search"], "weights": ["fp8"]}}
+    (server,) = launch(spec).servers
+    config, keys = trtllm_config(server), snapshot_of("trtllm")["keys"]
+    assert flags(server).config == "trtllm.yaml"
+    assert set(config) <= set(keys)
+    assert set(config["kv_cache_config"]) <= set(keys["kv_cache_config"])
+    assert config["tensor_parallel_size"] == 2
+    assert config["max_batch_size"] == server.sequences
+    assert config["kv_cache_config"]["dtype"] in keys["kv_cache_config"]["dtype"]
+
+
+MODELS = [
+    "llama-3-8b", "llama-3-70b", "qwen3-32b", "qwen3-30b-a3b", "gpt-oss-120b", "deepseek-v3", "mixtral-8x7b",
+    "gemma-2-27b",
+]  # fmt: skip
+CHIPS = ["h100-sxm", "h200", "a100-80gb", "b200", "mi300x", "l40s", "tpu-v5e", "tpu-v6e"]
+PLAIN = {"llama-3-8b", "llama-3-70b", "qwen3-32b", "qwen3-30b-a3b", "mixtral-8x7b"}
+BYTES = {"auto": 2, "fp8": 1, "fp8_e4m3": 1, "int8_per_token_head": 1, "int4_per_token_head": 0.5}
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> dict[str, Any]:
+    """Random questions under engines."""
+    engine = draw(st.sampled_from(["vllm", "sglang", "trtllm", "vllm-tpu", "any"]))
+    prompt, output = draw(st.sampled_from([200, 2000, 7000])), draw(st.sampled_from([50, 500, 1000]))
+    workload: dict[str, Any] = {"prompt_tokens": prompt, "output_tokens": output}
+    demand = draw(st.sampled_from([None, 0.5, 20.0]))
+    search: dict[str, Any] = {"chips": draw(st.lists(st.sampled_from(CHIPS), min_size=1, max_size=3, unique=True))}
+    if draw(st.booleans()):
+        search["kv_cache"] = draw(st.sampled_from([["bf16"], ["fp8"], ["int8"]]))
+    if demand is not None:
+        workload["requests_per_s"] = demand
+        search["modes"] = draw(
+            st.sampled_from([["chunked"], ["interleaved"], ["disaggregated"], ["chunked", "disaggregated"]])
+        )
+    return {
+        "model": draw(st.sampled_from(MODELS)), "workload": workload, "engine": engine, "search": search,
+        "slo": {"tpot_ms": draw(st.sampled_from([10, 40, 200]))}, "ici": draw(st.sampled_from(["forbid", "pay"])),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@examples(100)
+@given(asked())
+def test_random_plans_parse_and_read_back(question: dict[str, Any]) -> None:
+    spec = Spec.load(question)
+    plan = solve(spec).plan
+    assume(plan is not None)
+    assert plan is not None
+    started = launch_of(spec, plan, checkpoint="owner/name")
+    for server in started.servers:
+        read_back(spec, server)
+    assert started.servers[-1].sequences == plan.batch
+    assert sum(server.count * server.chips for server in started.servers) == plan.chips_used
+    if spec.model.id in PLAIN:
+        assert kv_bytes(spec, started.servers[-1]) == pytest.approx(plan.kv_cache_bytes)
+
+
+def read_back(spec: Spec, server: Server) -> None:
+    """What the flags say is what the server is."""
+    read = flags(server)
+    context = spec.workload.longest_context_tokens
+    match server.engine.program:
+        case "sglang":
+            assert (read.tp_size, read.ep_size or 1) == (server.tp * server.ep, server.ep)
+            assert (read.context_length, read.max_running_requests) == (context, server.sequences)
+            assert read.max_running_requests <= (read.chunked_prefill_size or 0) * 10**6 + server.sequences
+        case "trtllm":
+            config = trtllm_config(server)
+            assert config["tensor_parallel_size"] == server.tp * server.ep
+            assert (config["max_seq_len"], config["max_batch_size"]) == (context, ceil(server.sequences / server.ep))
+        case _:
+            groups = server.ep * server.data_parallel
+            assert (read.tensor_parallel_size, read.data_parallel_size or 1) == (server.tp, groups)
+            assert (read.max_model_len, read.max_num_seqs) == (context, ceil(server.sequences / server.ep))
+            assert read.max_num_batched_tokens >= read.max_num_seqs
+
+
+def kv_bytes(spec: Spec, server: Server) -> float:
+    """The KV cache that the flags allow for: sequences, their context and copies, and the dtype by its name."""
+    read, model = flags(server), spec.model
+    if server.engine.program == "trtllm":
+        dtype = trtllm_config(server)["kv_cache_config"]["dtype"]
+    else:
+        dtype = read.kv_cache_dtype or "auto"
+    copies = max(1, server.tp / model.kv_heads) if server.kv_layout == "copies" else 1
+    token = 2 * model.layers * model.kv_heads * model.head_dim * BYTES[dtype] * copies
+    return server.sequences * spec.workload.held_tokens * token
+
+
+def test_images_are_those_of_the_chip() -> None:
+    spec = {**CHAT, "search": {"chips": ["mi300x"], "topologies": {"mi300x": ["1x1"]}}}
+    assert launch(spec).servers[0].image == "vllm/vllm-openai-rocm:v0.32.0"
+    assert launch(CHAT).servers[0].image == load_engine("vllm").image
+
+
+def test_the_models_of_the_examples_have_checkpoints() -> None:
+    for name in ("deepseek-v3", "qwen3-32b", "gpt-oss-120b", "llama-3-405b"):
+        assert load_model(name).checkpoints
+    assert json.loads(json.dumps(load_model("qwen3-32b").model_dump(mode="json")))["checkpoints"]["bf16"]

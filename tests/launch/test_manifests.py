@@ -1,0 +1,237 @@
+"""Manifests against Kubernetes' own schemas, those of custom resources, of SkyPilot and of Compose."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from servesat.core.errors import LaunchError
+from servesat.launch.servers import Launch
+from servesat.launch.targets import TARGETS, written
+from tests.helpers import ROOT
+from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, example, launch, read
+
+SCHEMAS = ROOT / "tests" / "published" / "manifests"
+KUBERNETES = "1.33"
+OF_KIND = {
+    "LeaderWorkerSet": "leaderworkerset",
+    "LLMInferenceService": "llminferenceservice",
+    "DynamoGraphDeployment": "dynamographdeployment",
+    "InferencePool": "inferencepool",
+}
+LAUNCHES: dict[str, Any] = {
+    "one pool": CHAT,
+    "two pools": SPLIT,
+    "two pools by SGLang": {**SPLIT, "engine": "sglang"},
+    "SGLang": {**CHAT, "engine": "sglang"},
+    "two nodes": WIDE,
+    "experts over two nodes": SPREAD,
+    "two nodes by SGLang": {**WIDE, "engine": "sglang"},
+    "AMD": {**CHAT, "search": {"chips": ["mi300x"], "topologies": {"mi300x": ["8x1"]}}},
+    "TensorRT-LLM": {**CHAT, "engine": "trtllm"},
+    "a TPU": {
+        **CHAT,
+        "engine": "vllm-tpu",
+        "ici": "pay",
+        "search": {"chips": ["tpu-v6e"]},
+        "price_book": "gcp-2026-11",
+    },
+    "rented": {**CHAT, "price_book": "aws-2026-11", "buy": "instances", "search": {"chips": ["h100-sxm"]}},
+}
+READY: dict[str, Launch] = {}
+
+
+def ready(name: str) -> Launch:
+    if name not in READY:
+        READY[name] = launch(LAUNCHES[name])
+    return READY[name]
+
+
+def schema(name: str) -> Any:
+    return json.loads((SCHEMAS / f"{name}.json").read_text())
+
+
+def pods(node: Any, schema_of: Any) -> Iterator[Any]:
+    """The pod specs of a document, as its schema marks them."""
+    if schema_of.get("x-pod-spec"):
+        yield node
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from pods(value, schema_of.get("properties", {}).get(key, {}))
+    if isinstance(node, list):
+        for value in node:
+            yield from pods(value, schema_of.get("items", {}))
+
+
+def validate(document: dict[str, Any]) -> None:
+    kind = document["kind"]
+    if kind not in OF_KIND:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        return
+    of_kind = schema(OF_KIND[kind])
+    jsonschema.validate(document, of_kind)
+    for spec in pods(document, of_kind):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": {**spec}}
+        for container in spec["containers"]:
+            container.setdefault("image", "the operator's")
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+@pytest.mark.parametrize("target", ["kubernetes", "lws", "llm-d", "kserve", "dynamo", "gke-tpu"])
+def test_manifests_are_valid(name: str, target: str) -> None:
+    try:
+        text = written(ready(name), target)["manifests.yaml"]
+    except LaunchError:
+        return  # which the tests below hold to its words
+    documents = list(yaml.safe_load_all(text))
+    assert documents
+    for document in documents:
+        validate(document)
+
+
+def test_what_is_not_known_is_refused() -> None:
+    (document, *_) = yaml.safe_load_all(written(ready("one pool"), "kubernetes")["manifests.yaml"])
+    document["spec"]["template"]["spec"]["containers"][0]["comand"] = []
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(document)
+    (group, *_) = yaml.safe_load_all(written(ready("two nodes"), "lws")["manifests.yaml"])
+    group["spec"]["leaderWorkerTemplate"]["sizes"] = 2
+    with pytest.raises(jsonschema.ValidationError):
+        validate(group)
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_tasks_of_skypilot_are_valid(name: str) -> None:
+    try:
+        task = yaml.safe_load(written(ready(name), "skypilot")["task.yaml"])
+    except LaunchError:
+        return
+    jsonschema.validate(task, schema("skypilot_task"))
+    assert task["num_nodes"] == ready(name).servers[0].nodes
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_compose_files_are_valid(name: str) -> None:
+    try:
+        document = yaml.safe_load(written(ready(name), "compose")["compose.yaml"])
+    except LaunchError:
+        return
+    jsonschema.validate(document, schema("compose"))
+    for service in document["services"].values():
+        reserved = service.get("deploy")
+        assert (reserved is None) == ("devices" in service)
+        read([word.replace("$$", "$") for word in service["command"]], ready(name).engine.program)
+
+
+def containers(name: str, target: str) -> list[dict[str, Any]]:
+    documents = yaml.safe_load_all(written(ready(name), target)["manifests.yaml"])
+    deployments = [document for document in documents if document["kind"] == "Deployment"]
+    return [document["spec"]["template"]["spec"]["containers"][0] for document in deployments]
+
+
+def test_a_deployment_asks_for_chips_probes_and_shared_memory() -> None:
+    (container,) = containers("one pool", "kubernetes")
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert container["startupProbe"]["httpGet"] == {"path": "/health", "port": 8000}
+    assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    assert read([*container["command"], *container["args"]], "vllm").tensor_parallel_size == 2
+    assert containers("AMD", "kubernetes")[0]["resources"]["limits"] == {"amd.com/gpu": "1"}
+
+
+def test_pods_stand_on_the_instances_that_are_rented() -> None:
+    text = written(ready("rented"), "kubernetes")["manifests.yaml"]
+    (deployment, *_) = yaml.safe_load_all(text)
+    instance = ready("rented").plan.instance
+    assert instance is not None
+    assert deployment["spec"]["template"]["spec"]["nodeSelector"] == {"node.kubernetes.io/instance-type": instance}
+
+
+def test_a_router_finds_both_pools() -> None:
+    *_, router = containers("two pools", "kubernetes")
+    for role in ("prefill", "decode"):
+        assert (
+            f"--{role}-selector app.kubernetes.io/name=qwen3-32b app.kubernetes.io/component={role}"
+            in router["args"][0]
+        )
+
+
+def test_a_slice_of_64_tpus_is_a_group_of_16_hosts() -> None:
+    (group, service) = yaml.safe_load_all(written(example("llama-3-405b-vllm-tpu"), "gke-tpu")["manifests.yaml"])
+    validate(group)
+    validate(service)
+    template = group["spec"]["leaderWorkerTemplate"]
+    assert template["size"] == 16
+    pod = template["workerTemplate"]["spec"]
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice", "cloud.google.com/gke-tpu-topology": "8x8",
+    }  # fmt: skip
+    assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": "4"}
+
+
+def test_kserve_states_parallelism_and_the_rest_as_arguments() -> None:
+    (service,) = yaml.safe_load_all(written(ready("two pools"), "kserve")["manifests.yaml"])
+    plan = ready("two pools").plan
+    assert plan.prefill is not None
+    assert service["spec"]["parallelism"] == {"tensor": plan.tp}
+    assert (service["spec"]["replicas"], service["spec"]["prefill"]["replicas"]) == (1, 2)  # two of one chip prefill
+    (variables,) = [
+        variable["value"]
+        for variable in service["spec"]["template"]["containers"][0]["env"]
+        if variable["name"] == "VLLM_ADDITIONAL_ARGS"
+    ]
+    assert f"--max-num-seqs {plan.batch}" in variables
+    assert "--tensor-parallel-size" not in variables
+
+
+def test_dynamo_starts_the_pools_by_their_modes() -> None:
+    (graph,) = yaml.safe_load_all(written(ready("two pools"), "dynamo")["manifests.yaml"])
+    frontend, prefill, decode = graph["spec"]["components"]
+    assert (frontend["type"], prefill["type"], decode["type"]) == ("frontend", "prefill", "decode")
+    words = prefill["podTemplate"]["spec"]["containers"][0]["args"]
+    assert words[words.index("--disaggregation-mode") + 1] == "prefill"
+    (spread,) = yaml.safe_load_all(written(ready("experts over two nodes"), "dynamo")["manifests.yaml"])
+    assert spread["spec"]["components"][1]["multinode"] == {"nodeCount": 2}
+
+
+def test_llm_d_has_a_sidecar_beside_decode_servers() -> None:
+    prefill, decode, pool = yaml.safe_load_all(written(ready("two pools"), "llm-d")["manifests.yaml"])
+    assert pool["kind"] == "InferencePool"
+    assert "initContainers" not in prefill["spec"]["template"]["spec"]
+    container = decode["spec"]["template"]["spec"]["containers"][0]
+    assert read([*container["command"], *container["args"]], "vllm").port == 8200
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("SGLang", "kserve", r"--to kserve: has no words for SGLang 0\.5\.23; try --to command or "),
+        (
+            "two nodes",
+            "kubernetes",
+            "starts servers of one node, and this one stands on 2; try --to command",
+        ),
+        ("two pools", "compose", r"--to compose: starts one pool, and the plan has a prefill pool beside it"),
+        ("a TPU", "dynamo", r"--to dynamo: has no words for vLLM-TPU 0\.32; try --to command or gke-tpu"),
+        ("AMD", "dynamo", r"--to dynamo: starts nothing on mi300x"),
+    ],
+)
+def test_what_a_target_cannot_start_names_those_that_can(name: str, target: str, message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
+        written(ready(name), target)
+
+
+def test_every_target_writes_something() -> None:
+    of = {name: [one for one in LAUNCHES if _writes(one, name)] for name in TARGETS}
+    assert all(of.values())
+
+
+def _writes(name: str, target: str) -> bool:
+    try:
+        return bool(written(ready(name), target))
+    except LaunchError:
+        return False

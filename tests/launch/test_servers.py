@@ -1,0 +1,59 @@
+"""Servers of a plan: how many, on what, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from servesat import Spec, solve
+from servesat.core.errors import LaunchError
+from servesat.core.plan import KvLayout
+from servesat.launch.servers import Role, launch_of
+from tests.launch.launches import CHAT, SPLIT, launch
+
+
+def test_replicas_of_a_slice_are_servers_of_their_own() -> None:
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["8x1"]}, "max_batch": 16}
+    one = launch({**CHAT, "search": search, "constraints": ["tp == 1"]})
+    (server,) = one.servers
+    assert (server.role, server.count, server.chips, server.tp, server.sequences) == (Role.SERVE, 8, 1, 1, 16)
+    assert one.plan.replicas == 8
+
+
+def test_a_slice_of_tpus_starts_as_one() -> None:
+    search = {"chips": ["tpu-v6e"], "topologies": {"tpu-v6e": ["2x4"]}}
+    spec = {**CHAT, "model": "llama-3-8b", "engine": "vllm-tpu", "search": search, "constraints": ["tp == 2"]}
+    (server,) = launch({**spec, "ici": "pay"}).servers
+    assert (server.count, server.chips, server.data_parallel, server.nodes) == (1, 8, 4, 1)
+
+
+def test_a_demand_multiplies_servers() -> None:
+    busy = launch({**CHAT, "workload": {**CHAT["workload"], "requests_per_s": 100}})
+    assert busy.servers[0].count == busy.plan.slices > 1
+    pools = launch(SPLIT)
+    assert pools.plan.prefill is not None
+    prefill, decode = pools.servers
+    assert (prefill.count * prefill.chips, decode.count * decode.chips) == (2, 2)  # a slice of two chips each
+    assert (prefill.tp, decode.tp) == (1, 2)
+
+
+def test_a_plan_of_the_ideal_machine_is_refused() -> None:
+    spec = Spec.load({**CHAT, "engine": "none"})
+    plan = solve(spec).plan
+    assert plan is not None
+    with pytest.raises(LaunchError, match="the plan is of the ideal machine, which nothing starts"):
+        launch_of(spec, plan)
+
+
+def test_a_plan_that_its_engine_cannot_start_names_the_rule() -> None:
+    spec = Spec.load(CHAT)
+    plan = solve(spec).plan
+    assert plan is not None
+    with pytest.raises(LaunchError, match=r"vLLM 0\.32 has no KV cache that lies as batch"):
+        launch_of(spec, replace(plan, kv_layout=KvLayout.BATCH))
+
+
+def test_an_unknown_checkpoint_has_to_be_named() -> None:
+    spec = {**CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["int4"]}}
+    with pytest.raises(LaunchError, match=r"no checkpoint of gemma-2-27b in int4: name one with --checkpoint"):
+        launch(spec)
+    assert launch(spec, checkpoint="me/mine").checkpoint == "me/mine"
