@@ -173,3 +173,8 @@ def test_layouts_that_no_engine_runs_are_left_out_unless_listed() -> None:
     listed = toy_spec(engine=engine, search={"weights": ["bf16", "int8"]})
     assert {choice.weights for choice in decode_layouts(listed).dtypes} == {"bf16", "int8"}
     assert unsupported(listed) == ("toy-engine runs no int8 weights on toy",)
+
+
+def test_an_engine_that_computes_in_no_dtype_of_the_chips_is_a_result() -> None:
+    spec = under("trtllm", model="deepseek-v3", search={"chips": ["tpu-v5e"]})  # fp8 alone, which a v5e lacks
+    assert solve(spec).conflict == (("engine",),)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic.json_schema import models_json_schema
 
+from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.engine import Engine, Program
 from servesat.catalogue.huggingface import model_fields
@@ -26,6 +27,7 @@ MAX_BOOK_BYTES = 10_000_000
 
 PRICES = "hardware/prices"
 ENGINES = "engines"
+CALIBRATIONS = "hardware/calibrations"
 
 EVERY_OFFER = "all"
 """Stands for every price book of the catalogue that has offers."""
@@ -107,6 +109,11 @@ def engine_ids() -> list[str]:
 
 def _by_age(engine_id: str) -> list[int]:
     return [-part for part in _version(engine_id)]
+
+
+def load_calibration(reference: str = "calibration", folder: Path = Path()) -> Calibration:
+    """Load a calibration: the catalogue's own, or one from the path of a `.toml`. Raises CatalogueError."""
+    return _load(Calibration, reference, folder, CALIBRATIONS, "calibration")
 
 
 def model_ids() -> list[str]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from servesat.cli.accuracy import accuracy
 from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
 from servesat.cli.catalogue import chips, engines, models, schema
@@ -40,7 +41,22 @@ def main(
         raise typer.Exit
 
 
-for command in (solve, launch, why, frontier, whatif, modes, portfolio, fleet, batch, verify, book, figure, schema):
+for command in (
+    solve,
+    launch,
+    why,
+    frontier,
+    whatif,
+    modes,
+    portfolio,
+    fleet,
+    batch,
+    verify,
+    accuracy,
+    book,
+    figure,
+    schema,
+):
     app.command()(command)
 for name, shelf in (("models", models), ("chips", chips), ("engines", engines), ("prices", prices)):
     app.add_typer(shelf, name=name)

@@ -352,7 +352,11 @@ class Spec(Strict):
         """The dtypes of the matmuls searched: those listed, else bf16, or what engines compute in."""
         if self.search.compute is not None:
             return self.search.compute
-        return computes_by_default(self.engine, self.weights) if self.engine else ("bf16",)
+        if not self.engine:
+            return ("bf16",)
+        computes = computes_by_default(self.engine, self.weights)
+        peaks = {dtype for chip in self.chips for dtype in chip.flop_per_s.by_dtype()}
+        return computes if peaks & set(computes) else ("bf16",)
 
     @property
     def mixes_pools(self) -> bool:

@@ -1,0 +1,247 @@
+"""Measured deployments: rows of a CSV file, with the model and the chip that each names."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from math import isfinite
+from pathlib import Path
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import chip_ids, load_chip, load_model, model_ids
+from servesat.catalogue.model import ModelSpec
+from servesat.core.errors import CatalogueError
+from servesat.core.validation import nearest
+
+FIGURES = ("ttft_ms", "tpot_ms", "ttft_p50_ms", "tpot_p50_ms", "tokens_per_s")
+"""What a row may have measured, and predictions stand beside."""
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "model": ("model",),
+    "chip": ("chip", "hardware"),
+    "engine": ("engine",),
+    "engine_version": ("engine_version",),
+    "harness": ("harness",),
+    "weights": ("weights", "precision", "dtype"),
+    "kv_cache": ("kv_cache", "kv"),
+    "tp": ("tp",),
+    "pp": ("pp",),
+    "ep": ("ep",),
+    "dp": ("dp",),
+    "gpus": ("gpus",),
+    "concurrency": ("concurrency", "max_concurrency", "batch"),
+    "requests_per_s": ("requests_per_s", "request_rate", "rps"),
+    "prompt_tokens": ("prompt_tokens", "isl"),
+    "output_tokens": ("output_tokens", "osl"),
+    "ttft_ms": ("ttft_ms", "ttft_mean_ms"),
+    "tpot_ms": ("tpot_ms", "tpot_mean_ms", "itl_ms"),
+    "ttft_p50_ms": ("ttft_p50_ms",),
+    "tpot_p50_ms": ("tpot_p50_ms",),
+    "tokens_per_s": ("tokens_per_s", "out_tok_s", "out_tok_s_total", "output_tok_s", "tps_output"),
+}
+"""The columns that are read, by the names that benchmarks give them; all others are left alone."""
+
+_DTYPES = {
+    "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"), "fp16": ("bf16", "bf16"), "float16": ("bf16", "bf16"),
+    "fp8": ("fp8", "fp8"), "int8": ("int8", "int8"), "w8a8": ("int8", "int8"), "w8a16": ("int8", "bf16"),
+    "int4": ("int4", "bf16"), "w4a16": ("int4", "bf16"), "mxfp4": ("mxfp4", "bf16"), "fp4": ("nvfp4", "nvfp4"),
+    "nvfp4": ("nvfp4", "nvfp4"),
+}  # fmt: skip
+"""What weights are stored in, and what their matmuls compute in where the chip can, by the names that rows give."""
+
+_KV_CACHES = {
+    "": "bf16",
+    "auto": "bf16",
+    "bf16": "bf16",
+    "fp16": "bf16",
+    "fp8": "fp8",
+    "fp8_e4m3": "fp8",
+    "int8": "int8",
+}
+
+_SUFFIX = re.compile(
+    r"-(quantized\.\w+|fp8(-dynamic|-block)?|awq|gptq[\w.-]*|nvfp4|fp4|int4|mxfp4|instruct|chat|it|hf|\d{4})$"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A row: a model on chips under an engine, its load, and what was measured of it.
+
+    A replica has `tp · dp` chips, of which tp share the attention of a sequence; experts are spread over them all where
+    `spreads_experts`. The load is a number of requests under way, or requests/s.
+    """
+
+    number: int
+    model: ModelSpec
+    chip: Chip
+    engine: str
+    engine_version: str
+    harness: str
+    weights: str
+    kv_cache: str
+    compute: str
+    tp: int
+    dp: int
+    spreads_experts: bool
+    concurrency: float | None
+    requests_per_s: float | None
+    prompt_tokens: float
+    output_tokens: float
+    measured: dict[str, float] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A row that cannot be predicted, and why."""
+
+    number: int
+    reason: str
+
+
+class _RowError(Exception):
+    """Why a row cannot be predicted."""
+
+
+def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
+    """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            header, rows = reader.fieldnames or (), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise CatalogueError(f"{path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
+    if not set(COLUMNS["model"]) & set(header) and not set(COLUMNS["tpot_ms"]) & set(header):
+        raise CatalogueError(f"{path}: expected the columns {', '.join(COLUMNS)}; those not measured may be absent")
+    read: list[Measurement] = []
+    unread: list[Unread] = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            read.append(_measurement(number, row))
+        except _RowError as fault:
+            unread.append(Unread(number, str(fault)))
+    return read, unread
+
+
+def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
+    text = {name: _first(row, columns) for name, columns in COLUMNS.items()}
+    for name in ("model", "chip"):
+        if not text[name]:
+            raise _RowError(f"{name} is missing")
+    measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
+    if not measured:
+        raise _RowError(f"nothing measured: expected {', '.join(FIGURES)}")
+    if any(row.get(column) for column in ("prefill_tp", "decode_tp")):
+        raise _RowError("prefill and decode pools of their own are not predicted")
+    if (_number(text, "pp") or 1) > 1:
+        raise _RowError("pp > 1: stages of a pipeline are not predicted")
+    stored = _DTYPES.get((text["weights"] or "bf16").lower().split(" ")[0])
+    if stored is None:
+        raise _RowError(f"weights = {text['weights']}: expected one of {', '.join(_DTYPES)}")
+    cache_dtype = _KV_CACHES.get(text["kv_cache"].lower())
+    if cache_dtype is None:
+        raise _RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
+    chip = chip_named(text["chip"])
+    concurrency, rate = _number(text, "concurrency"), _number(text, "requests_per_s")
+    if concurrency is None and rate is None:
+        raise _RowError("concurrency and requests_per_s are missing")
+    prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
+    if prompt is None or output is None:
+        raise _RowError("prompt_tokens or output_tokens is missing")
+    tp, dp = int(_number(text, "tp") or 1), int(_number(text, "dp") or 1)
+    gpus = _number(text, "gpus")
+    if gpus is not None and text["tp"] == "":
+        tp = int(gpus)
+    return Measurement(
+        number=number,
+        model=model_named(text["model"]),
+        chip=chip,
+        engine=text["engine"].split(" ")[0].lower(),
+        engine_version=text["engine_version"],
+        harness=text["harness"],
+        weights=stored[0],
+        kv_cache=cache_dtype,
+        compute=_compute(chip, stored[1]),
+        tp=tp,
+        dp=dp,
+        spreads_experts=(_number(text, "ep") or 1) > 1,
+        concurrency=concurrency,
+        requests_per_s=rate,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        measured=measured,
+    )
+
+
+def _first(row: Mapping[str, str | None], columns: tuple[str, ...]) -> str:
+    return next((value.strip() for column in columns if (value := row.get(column))), "")
+
+
+def _number(text: Mapping[str, str], name: str) -> float | None:
+    if not text[name]:
+        return None
+    try:
+        value = float(text[name].replace(",", ""))
+    except ValueError:
+        raise _RowError(f"{name} = {text[name]}: expected a number") from None
+    if value == float("inf"):
+        raise _RowError(f"{name} = {text[name]}: all requests at once, of which most queue")
+    if not isfinite(value) or value < 0:
+        raise _RowError(f"{name} = {text[name]}: expected a number of at least 0")
+    return value
+
+
+def _compute(chip: Chip, wanted: str) -> str:
+    """What matmuls compute in on a chip: as wanted, or the next wider dtype that it has."""
+    peaks = chip.flop_per_s.by_dtype()
+    wider = {"nvfp4": ("nvfp4", "fp8", "bf16"), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16")}
+    return next(dtype for dtype in wider.get(wanted, ("bf16",)) if dtype in peaks or dtype == "bf16")
+
+
+def chip_named(name: str) -> Chip:
+    """The chip of a name: an id, however it is spelled; `TPU v6e-4` is four of a chip. Raises _RowError."""
+    plain = {_plain(chip): chip for chip in chip_ids()}
+    spelled = re.sub(r"^(google|nvidia|amd)[ -]", "", name.strip(), flags=re.IGNORECASE)
+    found = plain.get(_plain(spelled)) or plain.get(_plain(re.sub(r"-\d+$", "", spelled)))
+    if found is None:
+        raise _RowError(f"chip = {name}: no chip of the catalogue{_hint(name.lower(), chip_ids())}")
+    return load_chip(found)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """The known names near a name, if there are some: a row has no room for all."""
+    hint = nearest(name, known)
+    return f"; {hint}" if hint.startswith("did") else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def model_named(name: str) -> ModelSpec:
+    """The model of a catalogue id, or of a repository with its weights, in whatever dtype. Raises _RowError."""
+    known = _models()
+    for key in (name.lower(), shape_of(name)):
+        if key in known:
+            return load_model(known[key])
+    raise _RowError(f"model = {name}: no model of the catalogue{_hint(shape_of(name), known.values())}")
+
+
+@cache
+def _models() -> dict[str, str]:
+    """Catalogue ids by their checkpoints, and by what the names of checkpoints and ids say of the shape."""
+    found: dict[str, str] = {}
+    for model in model_ids():
+        for repository in load_model(model).checkpoints.values():
+            found.setdefault(repository.lower(), model)
+            found.setdefault(shape_of(repository), model)
+    return found | {shape_of(model): model for model in model_ids()} | {model: model for model in model_ids()}
+
+
+def shape_of(name: str) -> str:
+    """A name without its owner, and without what says nothing of the shape: `llama-3.1-8b`."""
+    plain = re.sub(r"\(.*?\)", "", name.rpartition("/")[2]).strip().lower().replace(" ", "-").removeprefix("meta-")
+    while _SUFFIX.search(plain):
+        plain = _SUFFIX.sub("", plain)
+    return plain

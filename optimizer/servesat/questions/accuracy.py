@@ -1,0 +1,192 @@
+"""How far predictions are from measurements: both cost models beside rows of measured deployments."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+
+import numpy as np
+
+from servesat.catalogue.calibration import Calibration
+from servesat.catalogue.load import load_calibration
+from servesat.catalogue.measurements import FIGURES, Measurement, Unread, read_measurements
+from servesat.cost_model.calibrated import (
+    ChipConstants,
+    Placed,
+    StackConstants,
+    Work,
+    closed_loop_s,
+    prompt_s,
+    prompt_work_s,
+    step_s,
+    work_of,
+)
+from servesat.cost_model.memory import kv_cache_bytes
+from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+
+GROUPS: dict[str, Callable[[Measurement], str]] = {
+    "chip": lambda row: row.chip.id,
+    "engine": lambda row: row.engine,
+    "engine_version": lambda row: f"{row.engine} {row.engine_version}".strip(),
+    "model": lambda row: row.model.id,
+    "harness": lambda row: row.harness,
+    "weights": lambda row: row.weights,
+}
+"""What rows may be grouped by."""
+
+USED_MEMORY = 0.9
+"""The share of a chip's memory that engines use, where a row does not say."""
+
+ARRIVALS_TRIED = 60
+"""Rounds in which the number of requests under way at a rate settles."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A row with what is predicted of it, and whether its chip and its engine's version are calibrated."""
+
+    row: Measurement
+    figures: dict[str, float]
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The errors of a figure, as shares of what was measured [%]; `bias` is their mean with its sign."""
+
+    rows: int
+    mean_pct: float
+    median_pct: float
+    p90_pct: float
+    bias: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The predictions of a file, the errors of each figure, and those by group; and the rows without a prediction."""
+
+    predicted: tuple[Predicted, ...]
+    unread: tuple[Unread, ...]
+    errors: Mapping[str, Errors]
+    groups: Sequence[tuple[Mapping[str, str], Mapping[str, Errors]]]
+    calibration: str
+
+
+def accuracy(path: Path, by: Sequence[str] = (), calibration: Calibration | None = None) -> Accuracy:
+    """Predict every row of a file, with its errors. Raises CatalogueError for no file of measurements."""
+    constants = calibration or load_calibration()
+    rows, unread = read_measurements(path)
+    predicted, left = [], list(unread)
+    for row in rows:
+        found = predict(row, constants)
+        if isinstance(found, str):
+            left.append(Unread(row.number, found))
+        else:
+            predicted.append(found)
+    keys = {id(one): tuple(GROUPS[name](one.row) for name in by) for one in predicted}
+    groups = []
+    for key in sorted(set(keys.values())) if by else ():
+        members = [one for one in predicted if keys[id(one)] == key]
+        groups.append((dict(zip(by, key, strict=True)), errors_of(members)))
+    return Accuracy(
+        predicted=tuple(predicted),
+        unread=tuple(sorted(left, key=lambda one: one.number)),
+        errors=errors_of(predicted),
+        groups=groups,
+        calibration=constants.name,
+    )
+
+
+def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
+    """What is predicted of a row, or why nothing is."""
+    of_chip, known_chip = calibration.chip(row.chip.id)
+    of_stack, known_stack = calibration.stack(row.engine, row.engine_version, row.harness)
+    chip = ChipConstants(
+        of_chip.weights, of_chip.kv_cache, of_chip.flops * calibration.dtypes.get(row.compute, 1.0),  # type: ignore[call-overload]
+        of_chip.link, of_chip.launch_s, of_chip.collective_s,
+    )  # fmt: skip
+    stack = StackConstants(of_stack.step_s, of_stack.sequence_s, of_stack.request_s, of_stack.prompts_first)
+    if not row.chip.axes and row.tp > 1:
+        return f"{row.chip.id} has no links in the catalogue"
+    room = sequences_in_memory(row)
+    if room < 1:
+        return f"{row.model.id} in {row.weights} leaves no room for a sequence on {row.tp * row.dp} × {row.chip.id}"
+    asked = row.concurrency if row.concurrency is not None else _under_way(row, chip, stack)
+    if asked is None:
+        return f"{row.requests_per_s:g} requests/s are more than {row.tp * row.dp} × {row.chip.id} serve: they queue"
+    batch = min(asked, room)
+    ttft, tpot = (float(value) for value in closed_loop_s(_work(row, batch), chip, stack, batch, row.output_tokens))
+    figures = {
+        "tpot_ms": tpot * 1e3,
+        "tpot_p50_ms": tpot * 1e3,
+        "tokens_per_s": batch * row.output_tokens / (ttft + (row.output_tokens - 1) * tpot),
+    }
+    if batch == asked:  # otherwise requests wait for room, and the time to the first token is that of a queue
+        figures |= {"ttft_ms": ttft * 1e3, "ttft_p50_ms": ttft * 1e3}
+    found = {name: figures[name] for name in row.measured if name in figures}
+    if not found:
+        return f"{asked:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
+    return Predicted(row, found, known_chip and known_stack)
+
+
+def sequences_in_memory(row: Measurement) -> float:
+    """Sequences whose KV cache fits beside the weights at their end, in nine tenths of the memory of the chips."""
+    storage, chips = Storage(row.model), row.tp * row.dp
+    stored = storage.weights(row.weights)
+    weights = float(stored.resident + stored.idle) * row.dp + float(stored.experts)
+    copies = max(1.0, row.tp / max(1, row.model.kv_heads))
+    held = kv_cache_bytes(
+        row.model,
+        row.prompt_tokens + row.output_tokens,
+        storage.kv_token_bytes(row.kv_cache),
+        BYTES_PER_VALUE[row.kv_cache],
+        copies,
+    )
+    memory = USED_MEMORY * (row.chip.usable_hbm_bytes or row.chip.hbm_bytes)
+    return floor((chips * memory - weights) / float(held))
+
+
+def _work(row: Measurement, batch: float) -> Work:
+    placed = Placed(row.tp, row.dp, row.weights, row.kv_cache, row.compute)
+    return work_of(
+        row.model, row.chip, placed, batch=batch, prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens
+    )
+
+
+def _under_way(row: Measurement, chip: ChipConstants, stack: StackConstants) -> float | None:
+    """The requests under way at a rate, by Little's law; None where they would grow without end."""
+    rate, batch = row.requests_per_s or 0.0, 1.0
+    for _ in range(ARRIVALS_TRIED):
+        work = _work(row, batch)
+        load = rate * float(prompt_work_s(work, chip))
+        if load >= 1:
+            return None
+        tpot = float(step_s(work, chip, stack, np.float64(batch))) / (1 - load)
+        held = float(prompt_s(work, chip, stack)) + row.output_tokens * tpot
+        following = max(1.0, rate * held)
+        if following > 4096:
+            return None
+        if abs(following - batch) < 1e-6 * batch:
+            break
+        batch = following
+    return batch
+
+
+def errors_of(predicted: Iterable[Predicted]) -> dict[str, Errors]:
+    """The errors of each figure that some row has measured."""
+    found: dict[str, Errors] = {}
+    rows = list(predicted)
+    for name in FIGURES:
+        pairs = [(one.figures[name], one.row.measured[name]) for one in rows if name in one.figures]
+        if pairs:
+            made, measured = np.array(pairs).T
+            signed = 100 * (made / measured - 1)
+            size = np.abs(signed)
+            found[name] = Errors(
+                rows=len(pairs),
+                mean_pct=float(size.mean()),
+                median_pct=float(np.median(size)),
+                p90_pct=float(np.quantile(size, 0.9)),
+                bias=float(signed.mean()),
+            )
+    return found

@@ -1,0 +1,128 @@
+"""Predictions beside measurements: tables, JSON, and a figure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from servesat.core.errors import ServesatError
+from servesat.questions.accuracy import Accuracy, Errors, Predicted
+from servesat.report.charts import Chart, Frame, Series
+from servesat.report.colours import chip_colour
+from servesat.report.tables import Column, Fitted, columns
+
+_NAMES = {
+    "tpot_ms": "TPOT",
+    "ttft_ms": "TTFT",
+    "tpot_p50_ms": "median TPOT",
+    "ttft_p50_ms": "median TTFT",
+    "tokens_per_s": "tokens/s",
+}
+
+
+def accuracy_document(found: Accuracy) -> dict[str, Any]:
+    """The JSON of `servesat accuracy`."""
+    return {
+        "rows": len(found.predicted) + len(found.unread),
+        "predicted": len(found.predicted),
+        "calibration": found.calibration,
+        "errors": _errors(found.errors),
+        "groups": [{**names, "errors": _errors(errors)} for names, errors in found.groups],
+        "predictions": [
+            {
+                "row": one.row.number,
+                "calibrated": one.calibrated,
+                "predicted": one.figures,
+                "measured": one.row.measured,
+            }
+            for one in found.predicted
+        ],
+        "unpredicted": [{"row": one.number, "reason": one.reason} for one in found.unread],
+    }
+
+
+def _errors(errors: Mapping[str, Errors]) -> dict[str, Any]:
+    return {name: asdict(one) for name, one in errors.items()}
+
+
+def print_accuracy(console: Console, found: Accuracy) -> None:
+    """Print the errors of each figure, those by group, and why rows are not predicted."""
+    grouped = list(found.groups[0][0]) if found.groups else []
+    table = Fitted(
+        [*columns(*grouped), Column("figure"), *columns("rows", "mean", "median", "p90", "bias", right=True)],
+        f"Errors of predictions: {found.calibration.lower()}",
+    )
+    for names, errors in [*found.groups, (dict.fromkeys(grouped, "all"), found.errors)]:
+        for name, one in errors.items():
+            sizes = [f"{value:.1f} %" for value in (one.mean_pct, one.median_pct, one.p90_pct)]
+            table.add_row([*names.values(), _NAMES[name], str(one.rows), *sizes, f"{one.bias:+.1f} %"])
+    console.print(table)
+    guessed = sum(not one.calibrated for one in found.predicted)
+    if guessed:
+        text = f"{guessed} of {len(found.predicted)} rows are of a chip or an engine's version that is not calibrated"
+        console.print(Text(f"\n{text}"))
+    if found.unread:
+        console.print(Text("\nNot predicted", style="bold"))
+        for reason, count in Counter(one.reason for one in found.unread).most_common(10):
+            console.print(Text(f"{count} × {reason}"))
+
+
+def accuracy_chart(found: Accuracy, name: str) -> Chart:
+    """What was measured across, what is predicted up: on the diagonal where they agree, and a line 20 % to each side.
+
+    Raises ServesatError where nothing is predicted.
+    """
+    frames = [_frame(found, figure) for figure in found.errors]
+    if not frames:
+        raise ServesatError(f"{name}: no row is predicted, so there is nothing to draw")
+    values = [value for frame in frames for series in frame.series if series.points for value in (*series.x, *series.y)]
+    ends = (min(values) * 0.7, max(values) * 1.4)
+    return Chart(
+        title=f"Predicted and measured: {name}",
+        x_title="measured [ms, or tokens/s]",
+        y_title="predicted [ms, or tokens/s]",
+        x_range=ends,
+        y_range=ends,
+        log_x=True,
+        log_y=True,
+        slider="",
+        frames=tuple(_with_diagonals(frame, ends) for frame in frames),
+    )
+
+
+def _frame(found: Accuracy, figure: str) -> Frame:
+    rows = [one for one in found.predicted if figure in one.figures]
+    chips = sorted({one.row.chip.id for one in rows})
+    series = [_points([one for one in rows if one.row.chip.id == chip], figure, chip) for chip in chips]
+    return Frame(label=f"{_NAMES[figure]}: {found.errors[figure].mean_pct:.1f} % on average", series=tuple(series))
+
+
+def _points(rows: list[Predicted], figure: str, chip: str) -> Series:
+    return Series(
+        name=chip,
+        x=[one.row.measured[figure] for one in rows],
+        y=[one.figures[figure] for one in rows],
+        hover=[
+            f"row {one.row.number}: {one.row.model.name}, {one.row.engine} {one.row.engine_version}" for one in rows
+        ],
+        points=True,
+        colour=chip_colour(chip),
+    )
+
+
+def _told(one: Predicted) -> str:
+    return f"row {one.row.number}: {one.row.model.name}, {one.row.engine} {one.row.engine_version}".rstrip()
+
+
+def _with_diagonals(frame: Frame, ends: tuple[float, float]) -> Frame:
+    low, high = ends
+    lines = [
+        Series(
+            name=name, x=[low, high], y=[low * by, high * by], hover=[name] * 2, dashed=True, colour="#7f7f7f", width=1
+        )
+        for name, by in (("as measured", 1.0), ("20 % more", 1.2), ("20 % less", 1 / 1.2))
+    ]
+    return Frame(label=frame.label, series=(*lines, *frame.series))

@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+from tests.cli.commands import run
+from tests.helpers import ROOT
+
+FILE = str(ROOT / "tests" / "published" / "measured" / "closed_loop_gpu.csv")
+
+
+def test_json_has_rows_errors_and_groups() -> None:
+    document = json.loads(run("accuracy", FILE, "--by", "chip", "--json").stdout)
+    assert (document["rows"], document["predicted"]) == (178, 178)
+    assert set(document["errors"]["tpot_ms"]) == {"rows", "mean_pct", "median_pct", "p90_pct", "bias"}
+    assert [group["chip"] for group in document["groups"]] == ["b200", "h100-sxm", "h200"]
+    assert document["groups"][0]["errors"]["tpot_ms"]["rows"] == 80
+    assert document["unpredicted"] == []
+    assert len(document["predictions"]) == 178
+
+
+def test_a_table_says_what_is_not_predicted() -> None:
+    done = run("accuracy", FILE.replace("closed_loop_gpu", "moe_closed_loop"))
+    assert "TPOT" in done.stdout
+    assert "no model of the catalogue" in done.stdout
+    assert "52 of 468 rows are not predicted" in done.stderr
+
+
+def test_a_figure_is_drawn(tmp_path: Path) -> None:
+    for name in ("page.html", "image.svg"):
+        assert run("accuracy", FILE, "--out", str(tmp_path / name)).exit_code == 0
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    assert "--by chips: no such group; did you mean 'chip'?" in run("accuracy", FILE, "--by", "chips").stderr
+    assert "nowhere.csv: cannot be read" in run("accuracy", "nowhere.csv").stderr
+    assert "no calibration 'idea'" in run("accuracy", FILE, "--calibration", "idea").stderr
+    empty = tmp_path / "empty.csv"
+    empty.write_text("model,chip,tpot_ms\nx,y,1\n")
+    assert (
+        "no row is predicted, so there is nothing to draw"
+        in run("accuracy", str(empty), "--out", str(tmp_path / "a.svg")).stderr
+    )

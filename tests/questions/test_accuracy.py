@@ -1,0 +1,87 @@
+"""How far predictions are from measurements: the figures that docs/accuracy.md publishes are not exceeded."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from servesat.catalogue.load import load_calibration
+from servesat.questions.accuracy import accuracy, errors_of
+from tests.helpers import ROOT
+
+MEASURED = ROOT / "tests" / "published" / "measured"
+PUBLISHED = re.findall(
+    r"^\| `(\w+)\.csv` \| (\w+) \| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|",
+    (ROOT / "docs" / "accuracy.md").read_text(),
+    re.MULTILINE,
+)
+FIGURES = {"TPOT": "tpot_ms", "TTFT": "ttft_ms"}
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: " ".join(row[:2]))
+def test_errors_are_those_that_are_published(published: tuple[str, ...]) -> None:
+    file, figure, rows, mean, median, ideal = published
+    found = accuracy(MEASURED / f"{file}.csv").errors[FIGURES[figure]]
+    assert found.rows == int(rows)
+    assert found.mean_pct == pytest.approx(float(mean), abs=0.06)
+    assert found.median_pct == pytest.approx(float(median), abs=0.06)
+    of_ideal = accuracy(MEASURED / f"{file}.csv", calibration=load_calibration("ideal")).errors[FIGURES[figure]]
+    assert of_ideal.mean_pct == pytest.approx(float(ideal), abs=0.06)
+
+
+def test_every_file_is_published() -> None:
+    assert {(file, figure) for file, figure, *_ in PUBLISHED} == {
+        (path.stem, figure) for path in MEASURED.glob("*.csv") for figure in FIGURES
+    }
+
+
+def test_groups_hold_all_rows() -> None:
+    found = accuracy(MEASURED / "closed_loop_gpu.csv", ("chip", "engine"))
+    assert sum(errors["tpot_ms"].rows for _, errors in found.groups) == found.errors["tpot_ms"].rows == 178
+    assert {names["chip"] for names, _ in found.groups} == {"b200", "h100-sxm", "h200"}
+
+
+def row(tmp_path: Path, **changes: str):
+    cells = {
+        "model": "qwen3-8b", "chip": "h200", "weights": "bf16", "engine": "vllm", "engine_version": "0.19.0",
+        "concurrency": "8", "prompt_tokens": "1000", "output_tokens": "200", "tpot_ms": "10", "ttft_ms": "100",
+        "tokens_per_s": "500",
+    } | changes  # fmt: skip
+    path = tmp_path / "one.csv"
+    path.write_text(f"{','.join(cells)}\n{','.join(cells.values())}\n")
+    return accuracy(path)
+
+
+def test_errors_are_shares_of_what_was_measured(tmp_path: Path) -> None:
+    (one,) = row(tmp_path).predicted
+    found = errors_of([one])["tpot_ms"]
+    assert found.mean_pct == found.median_pct == found.p90_pct == pytest.approx(abs(one.figures["tpot_ms"] * 10 - 100))
+    assert found.bias == pytest.approx(one.figures["tpot_ms"] * 10 - 100)
+    assert one.calibrated
+
+
+def test_throughput_is_the_requests_under_way_over_their_time(tmp_path: Path) -> None:
+    (one,) = row(tmp_path).predicted
+    whole_s = (one.figures["ttft_ms"] + 199 * one.figures["tpot_ms"]) / 1e3
+    assert one.figures["tokens_per_s"] == pytest.approx(8 * 200 / whole_s)
+
+
+def test_requests_beyond_the_kv_cache_queue(tmp_path: Path) -> None:
+    (one,) = row(tmp_path, concurrency="100000").predicted
+    assert set(one.figures) == {"tpot_ms", "tokens_per_s"}
+    (unread,) = row(tmp_path, concurrency="100000", tpot_ms="", tokens_per_s="").unread
+    assert unread.reason.startswith("100000 requests under way, of which the KV cache holds ")
+    (unread,) = row(tmp_path, model="llama-3-405b").unread
+    assert unread.reason == "llama-3-405b in bf16 leaves no room for a sequence on 1 × h200"
+
+
+def test_a_rate_has_requests_under_way_by_littles_law(tmp_path: Path) -> None:
+    slow, fast = (row(tmp_path, concurrency="", requests_per_s=rate).predicted[0] for rate in ("0.5", "5"))
+    assert fast.figures["tpot_ms"] > slow.figures["tpot_ms"]
+    (unread,) = row(tmp_path, concurrency="", requests_per_s="5000").unread
+    assert unread.reason == "5000 requests/s are more than 1 × h200 serve: they queue"
+
+
+def test_an_unknown_version_is_predicted_and_not_called_calibrated(tmp_path: Path) -> None:
+    assert not row(tmp_path, engine_version="9.9").predicted[0].calibrated
+    assert not row(tmp_path, chip="l40s", concurrency="4").predicted[0].calibrated
