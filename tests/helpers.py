@@ -99,14 +99,14 @@ def toy_chip(name: str = "toy", **keys: Any) -> dict[str, Any]:
 
 def toy_engine(name: str = "toy-engine", **keys: Any) -> dict[str, Any]:
     """An engine that runs bf16 and fp8 on toy chips, takes all of their memory, and nothing of it for itself."""
-    memory = dict.fromkeys(("runtime_bytes", "collectives_bytes", "graphs_bytes", "logits_factor"), 0.0)
+    memory = dict.fromkeys(("runtime_bytes", "collectives_bytes", "graphs_bytes"), 0.0)
     runs = {"chips": ["toy"], "weights": {"bf16": {"compute": ["bf16"]}}, "kv_cache": {"bf16": "auto", "fp8": "e4m3"}}
     every_mode = ["decode_only", "interleaved", "chunked", "disaggregated"]
     return {
         "name": name, "program": "vllm", "version": "1", "image": "toy/engine:1", "modes": every_mode,
         "kv_layouts": ["heads", "copies"], "latent_kv_layouts": ["heads", "copies"], "experts": "any",
         "nodes": "several", "runs": [runs], **keys,
-        "memory": {"utilisation": 1.0, "width_factors": [0.0, 0.0], **memory, **keys.get("memory", {})},
+        "memory": {"utilisation": 1.0, **memory, **keys.get("memory", {})},
     }  # fmt: skip
 
 

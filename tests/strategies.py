@@ -5,7 +5,7 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-MORE = float(os.environ.get("SERVESAT_EXAMPLES", "0.35"))
+MORE = float(os.environ.get("SERVESAT_EXAMPLES", "0.3"))
 """How many times as many examples to draw: the gate draws a third, `benchmarks/soak.py` many times as many."""
 
 
@@ -225,27 +225,36 @@ def engines(chips):
         lambda lacks: {dtype: dtype for dtype in DTYPES if dtype not in lacks}
     )
     layouts = st.sampled_from(KV_LAYOUTS)
+    activations = st.fixed_dictionaries(
+        {
+            "width_factors": st.sampled_from([[4.25, 3.0], [0.0, 0.0], [40.0, 8.0]]),
+            "logits_factor": st.sampled_from([3.74, 0]),
+        }
+    )
     memory = st.fixed_dictionaries(
         {
             "utilisation": st.sampled_from([0.9, 1.0, 0.5]),
             "runtime_bytes": st.sampled_from([0, 3e8]),
             "collectives_bytes": st.sampled_from([0, 2e9]),
             "graphs_bytes": st.sampled_from([0, 1e9]),
-            "width_factors": st.sampled_from([[4.25, 3.0], [0.0, 0.0], [40.0, 8.0]]),
-            "logits_factor": st.sampled_from([3.74, 0]),
-        }
+        },
+        optional={"activations": activations},
     )
 
     def engine(name):
-        support = st.fixed_dictionaries(
-            {
-                "chips": st.sampled_from([chips, chips[:1]]),
-                "weights": weights,
-                "kv_cache": caches,
-                "latent_kv_cache": caches,
-                "sparse_kv_cache": caches | st.just({}),
-            }
-        )
+        def support(of):
+            return st.fixed_dictionaries(
+                {
+                    "chips": st.just(of),
+                    "weights": weights,
+                    "kv_cache": caches,
+                    "latent_kv_cache": caches,
+                    "sparse_kv_cache": caches | st.just({}),
+                }
+            )
+
+        apart = st.tuples(*(support([chip]) for chip in chips)).map(list)
+        runs = st.tuples(support(chips)).map(list) | st.tuples(support(chips[:1])).map(list) | apart
         moved = st.fixed_dictionaries(
             {"connector": st.just("wire"), "kv_layouts": layouts, "latent_kv_layouts": layouts}
         )
@@ -256,7 +265,7 @@ def engines(chips):
                 "version": st.just("1"),
                 "image": st.just("image"),
                 "memory": memory,
-                "runs": support.map(lambda one: [one]),
+                "runs": runs,
                 "modes": st.sampled_from([["decode_only", "interleaved", "chunked", "disaggregated"], ["chunked"]]),
                 "kv_layouts": layouts,
                 "latent_kv_layouts": layouts,

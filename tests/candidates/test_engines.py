@@ -69,7 +69,8 @@ def test_pools_are_searched_for_a_demand_and_on_one_chip_type() -> None:
 
 def test_an_engine_takes_memory_by_hand() -> None:
     """Two chips: 1 + 2 GB and 4 GB for collectives on each; of a step of B + 128 tokens 2 · (10 · 1000 + 4000 / 2)."""
-    memory = {"runtime_bytes": 1e9, "graphs_bytes": 2e9, "collectives_bytes": 4e9, "width_factors": [10.0, 1.0]}
+    memory: dict[str, Any] = {"runtime_bytes": 1e9, "graphs_bytes": 2e9, "collectives_bytes": 4e9}
+    memory["activations"] = {"width_factors": [10.0, 1.0], "logits_factor": 0.0}
     chip = toy_chip(topologies=["2"], hbm_bytes=100e9, usable_hbm_bytes=90e9)
     search = {"modes": ["chunked"], "chunk_tokens": [128], "kv_cache": ["bf16"]}
     spec = toy_spec(chip, search=search, engine=toy_engine(memory={**memory, "utilisation": 0.5}))
@@ -80,18 +81,24 @@ def test_an_engine_takes_memory_by_hand() -> None:
     assert engine_bytes(spec, layouts, batch) == pytest.approx(2 * 7e9 + 2 * 2 * (32 + 128) * (10 * 1000 + 4000 / 2))
     assert layouts.replica_hbm_bytes == pytest.approx(2 * 0.5 * 90e9)
     assert prefill_engine_bytes(spec, layouts) == pytest.approx(2 * 7e9 + 2 * 2 * 1000 * 12000)
-    logits = toy_engine(memory={"logits_factor": 1e3})
+    logits = toy_engine(memory={"activations": {"width_factors": [0.0, 0.0], "logits_factor": 1e3}})
     spec = toy_spec(chip, search=search, engine=logits)
     layouts = enumerate_layouts(spec).take(np.array([row]))
     assert engine_bytes(spec, layouts, batch) == pytest.approx(2 * (4 * 1e3 * 32 * 1000 + 2 * 160 * 1000))
 
 
 def test_a_stated_headroom_goes_in_place_of_the_engines_share() -> None:
-    chip = toy_chip(usable_hbm_bytes=9e11)
-    plan = solve(toy_spec(chip, headroom=0.2, engine=toy_engine(memory={"utilisation": 0.5}))).plan
-    assert plan is not None
-    assert plan.hbm_bytes == 9e11
-    assert plan.hbm_used_fraction <= 0.8 * (1 + 1e-9)
+    chip, kept = toy_chip(usable_hbm_bytes=9e11), {"width_factors": [0.0, 0.0], "logits_factor": 0.0}
+
+    def usable(memory: dict[str, Any], **keys: Any) -> float:
+        spec = toy_spec(chip, engine=toy_engine(memory={"utilisation": 0.5, **memory}), **keys)
+        return float(decode_layouts(spec).replica_hbm_bytes[0]) * (1 - spec.kept_free)
+
+    assert usable({"activations": kept}) == 4.5e11
+    assert usable({"activations": kept}, headroom=0.2) == pytest.approx(0.8 * 9e11)
+    assert usable({"activations": kept}, headroom=0.0) == 9e11
+    assert usable({}, headroom=0.2) == pytest.approx(4.5e11)  # activations need the other half
+    assert usable({}, headroom=0.7) == pytest.approx(0.3 * 9e11)
 
 
 def test_the_batch_ends_where_the_activations_would_not_fit() -> None:
@@ -99,7 +106,8 @@ def test_the_batch_ends_where_the_activations_would_not_fit() -> None:
     chip = toy_chip(hbm_bytes=10e9, flop_per_s={"bf16": 1e18})
     search = {"modes": ["decode_only"], "max_batch": 4096}
     free = solve(toy_spec(chip, search=search, engine=toy_engine())).plan
-    taken = solve(toy_spec(chip, search=search, engine=toy_engine(memory={"logits_factor": 100}))).plan
+    sampling = {"activations": {"width_factors": [0.0, 0.0], "logits_factor": 100}}
+    taken = solve(toy_spec(chip, search=search, engine=toy_engine(memory=sampling))).plan
     assert free is not None
     assert taken is not None
     assert free.batch == 8e9 // 8.8e6
@@ -141,7 +149,10 @@ def test_explanations_have_what_other_engines_would_cost() -> None:
     result = answer(under("vllm"), Settings())
     costs = {cost.engine: cost.plan for cost in result.engines}
     assert list(costs) == ["SGLang 0.5.23", "TensorRT-LLM 1.3", "none"]
-    assert costs["none"] == solve(Spec.load(CHAT)).plan
+    assert costs["none"] == solve(under("vllm").without_engines()).plan
+    assert costs["none"] is not None
+    assert result.plan is not None
+    assert costs["none"].usd_per_million_output_tokens <= result.plan.usd_per_million_output_tokens
     assert costs["SGLang 0.5.23"] == solve(under("sglang")).plan
     assert answer(Spec.load(CHAT)).engines == ()
 
@@ -178,3 +189,48 @@ def test_layouts_that_no_engine_runs_are_left_out_unless_listed() -> None:
 def test_an_engine_that_computes_in_no_dtype_of_the_chips_is_a_result() -> None:
     spec = under("trtllm", model="deepseek-v3", search={"chips": ["tpu-v5e"]})  # fp8 alone, which a v5e lacks
     assert solve(spec).conflict == (("engine",),)
+
+
+def test_weights_that_nothing_makes_and_nobody_has_are_not_searched_unless_listed() -> None:
+    shape = {"model": "gemma-2-27b", "search": {"chips": ["h100-sxm"]}}  # of which bf16 alone is known
+    plan = solve(under(["trtllm", "vllm"], **shape)).plan
+    assert plan is not None
+    assert (plan.engine, plan.weights) == ("vllm-0.32", "fp8")  # which it makes itself
+    alone = solve(under("trtllm", **shape)).plan
+    assert alone is not None
+    assert alone.weights == "bf16"
+    listed = under("trtllm", model="gemma-2-27b", search={"chips": ["h100-sxm"], "weights": ["fp8"]})
+    assert solve(listed).status is Status.OPTIMAL
+
+
+def test_pools_on_two_chips_share_a_cache_that_is_not_the_narrowest_of_either() -> None:
+    """SGLang stores fp8 on an H100 and bf16 alone on an A100: with one A100 beside two H100, both hold bf16."""
+    chips, modes = ["h100-sxm", "a100-80gb"], ["disaggregated"]
+    search = {"chips": chips, "modes": modes, "weights": ["bf16"], "compute": ["bf16"]}
+    spec = under(
+        "sglang",
+        model="llama-3-8b",
+        mixed_pools="allow",
+        workload={"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 1},
+        search={**search, "quota": {"h100-sxm": 2, "a100-80gb": 1}},
+    )
+    screened, whole = (solve(spec, Settings(screen=screen)).plan for screen in (True, False))
+    assert screened is not None
+    assert whole is not None
+    assert screened.usd_per_million_output_tokens == pytest.approx(whole.usd_per_million_output_tokens)
+
+
+def test_the_engine_listed_first_is_preferred_whatever_other_chips_are_searched() -> None:
+    only = {"max_batch": 8, "kv_cache": ["bf16"], "weights": ["bf16"]}
+    both = [["h100-sxm"], ["h100-sxm", "a100-80gb"]]
+    specs = [
+        under(["trtllm", "vllm"], search={"chips": chips, **only}, constraints=["chip == h100-sxm"]) for chips in both
+    ]
+    plans = [solve(spec).plan for spec in specs]
+    assert [plan and plan.engine for plan in plans] == ["trtllm-1.3", "trtllm-1.3"]
+
+
+def test_another_kv_layout_may_be_the_correction() -> None:
+    search = {"chips": ["h200"], "kv_cache": ["fp8"], "kv_layouts": ["batch"]}
+    changes = [one.changes for one in answer(under("vllm", model="deepseek-v3", search=search)).corrections]
+    assert ("search.kv_layouts", "heads") in [(change.key, change.value) for one in changes for change in one]

@@ -1,8 +1,11 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from servesat.cli.launching import Targets
+from servesat.launch.targets import TARGETS
 from tests.cli.commands import run
 from tests.helpers import ROOT
 
@@ -52,7 +55,12 @@ def test_a_result_is_started_as_its_spec_is(how: str, tmp_path: Path) -> None:
         path.write_text(run("solve", QWEN, "--json").stdout)
     else:
         run("solve", QWEN, how, str(path))
-    assert run("launch", str(path)).stdout == run("launch", QWEN).stdout
+    told = run("launch", str(path)).stdout
+    assert "# proof      optimal, as result.json says; not solved again" in told
+    solved = run("launch", QWEN).stdout
+    assert [line for line in told.splitlines() if "proof" not in line] == [
+        line for line in solved.splitlines() if "proof" not in line
+    ]
 
 
 def test_a_changed_result_is_refused(tmp_path: Path) -> None:
@@ -88,6 +96,8 @@ def test_every_configuration_of_a_fleet_is_started(tmp_path: Path) -> None:
     texts = "".join(files.values())
     assert f"replicas: {most}" in texts
     assert "# fleet      replicas in each period: " in texts
+    busiest = next(one for one in planned["allocations"] if one["replicas"] == most)
+    assert f"# price      ${2 * busiest['chips']:.2f} an hour" in texts  # $2 a chip, of all servers
 
 
 @pytest.mark.parametrize(
@@ -118,3 +128,35 @@ def test_a_fleet_of_the_ideal_machine_is_refused(tmp_path: Path) -> None:
     done = run("launch", str(fleet))
     assert "workloads.chat.deployment.engine is missing: name an engine, as in engine: any" in done.stderr
     assert "--engine changes a spec" in run("launch", str(fleet), "--engine", "vllm").stderr
+
+
+def test_targets_of_the_command_line_are_those_that_there_are() -> None:
+    assert get_args(Targets) == tuple(TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("topology", "abc", "the plan is malformed: "),
+        ("mode", "fast", "plan: 'fast' is not a valid Mode"),
+        ("batch", "8", "plan: the decisions"),
+        ("engine", "sglang-0.5.23", "engine = sglang-0.5.23: not one of the spec's"),
+    ],
+)
+def test_a_malformed_plan_is_one_line(tmp_path: Path, key: str, value: str, message: str) -> None:
+    document = json.loads(run("solve", QWEN, "--json", "--engine", "vllm").stdout)
+    document["plan"][key] = value
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document))
+    done = run("launch", str(path))
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_workloads_of_a_fleet_have_names_that_clusters_take(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text(FLEET.replace("  chat:", "  ../../Evil Chat:"))
+    files = json.loads(run("launch", str(fleet), "--to", "kubernetes", "--json").stdout)["files"]
+    assert all(name.startswith("evil-chat-") or "/" not in name for name in files)
+    assert "name: evil-chat-1" in "".join(files.values())

@@ -194,4 +194,3 @@ def test_peak_activations_by_hand() -> None:
     assert sampling == 4 * 5 * 10 * 1000 + 2 * 100 * 256
     busy, same = peak_activations_bytes(moe_model(), 4.0, 100.0, 10.0, factors)
     assert busy == same == sampling + 2 * 100 * 2 * (max(512 / 4, 256) + max(2 * 512 / 4, 256))
-    assert peak_activations_bytes(moe_model(), 4.0, 100.0, 10.0, ActivationFactors(0.0, 0.0, 0.0)) == (0, 0)

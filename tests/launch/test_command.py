@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from servesat.catalogue.load import load_model
 from servesat.launch.targets import written
 from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, commands, example, launch, read
 from tests.launch.test_flags import EXAMPLES
@@ -70,3 +71,25 @@ def test_a_benchmark_loads_the_batch_or_the_demand() -> None:
     assert "--random-input-len 2000" in text
     assert "TPOT" in text
     assert "--request-rate 10" in written(launch(SPLIT), "command")["benchmark.sh"]
+
+
+def test_what_a_file_names_is_quoted(tmp_path: Path) -> None:
+    evil = launch(CHAT, checkpoint="$(touch /tmp/x)")
+    text = written(evil, "command")["serve.sh"]
+    assert "exec vllm serve '$(touch /tmp/x)' \\\n" in text
+    assert "'$(touch /tmp/x)'" in written(evil, "lws")["manifests.yaml"]
+    spec = {
+        **CHAT,
+        "model": {**load_model("qwen3-32b").model_dump(mode="json", exclude_defaults=True), "name": "x\necho y"},
+    }
+    assert "\necho y" not in written(launch({**spec, "price_book": "list-2026-11"}), "command")["serve.sh"]
+
+
+def test_prefill_servers_of_a_machine_are_met_at_ports_of_their_own() -> None:
+    busy = {**SPLIT, "workload": {**SPLIT["workload"], "requests_per_s": 40}}
+    text = written(launch(busy), "command")["prefill.sh"]
+    assert 'export VLLM_NIXL_SIDE_CHANNEL_HOST="$(hostname -I' in text
+    assert "export VLLM_NIXL_SIDE_CHANNEL_PORT=$((5600 + server * 1))" in text
+    text = written(launch({**busy, "engine": "sglang"}), "command")["prefill.sh"]
+    assert '--disaggregation-bootstrap-port "$((8998 + server * 1))"' in text
+    assert '--port "$((8000 + server * 100))"' in text

@@ -1,6 +1,5 @@
 """Flags against the engines' own parsers, and back to the plan."""
 
-import json
 from math import ceil
 from typing import Any
 
@@ -9,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from servesat import Spec, solve
-from servesat.catalogue.load import load_engine, load_model
+from servesat.catalogue.load import load_engine
 from servesat.launch.flags import environment, node_flags, trtllm_config
 from servesat.launch.servers import Server, launch_of
 from tests.engine_flags import snapshot_of
@@ -34,7 +33,7 @@ def test_deepseek_over_eight_h200_by_sglang() -> None:
     assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
     assert read.model_path == "deepseek-ai/DeepSeek-V3"
     assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (656, "fp8_e4m3", 0.85)
-    assert read.chunked_prefill_size == 8 * 2000  # divided by the groups of attention: a whole prompt in each
+    assert read.chunked_prefill_size == 8 * 2048  # divided by the groups of attention: a prompt in each, in whole pages
 
 
 def test_deepseek_over_eight_h200_by_vllm() -> None:
@@ -51,6 +50,7 @@ def test_405b_on_64_tpus_splits_attention_over_the_batch() -> None:
     assert (server.nodes, server.node_chips, read.tensor_parallel_size) == (16, 4, 64)
     strategy = read.additional_config["sharding"]["sharding_strategy"]
     assert strategy == {"enable_dp_attention": True, "attn_dp_size": 8}
+    assert (read.max_num_seqs, read.max_num_batched_tokens) == (88 / 8, 88 / 8 + 2048 / 8)  # of each of the eight parts
     assert environment(server) == {"NEW_MODEL_DESIGN": "1", "TPU_MULTIHOST_BACKEND": "ray"}
     assert read.model == "RedHatAI/Meta-Llama-3.1-405B-Instruct-quantized.w8a8"
 
@@ -163,16 +163,26 @@ def read_back(spec: Spec, server: Server) -> None:
         case "sglang":
             assert (read.tp_size, read.ep_size or 1) == (server.tp * server.ep, server.ep)
             assert (read.context_length, read.max_running_requests) == (context, server.sequences)
-            assert read.max_running_requests <= (read.chunked_prefill_size or 0) * 10**6 + server.sequences
+            chunk = (read.chunked_prefill_size or 0) / server.ep
+            left = chunk - (0 if server.whole_prompts else server.sequences / server.ep)
+            taken = server.prompt_tokens if server.whole_prompts else server.prompt_tokens / server.ep
+            assert server.prompt_tokens == 0 or (chunk % 128 == 0 and taken <= left < taken + 129)
+            assert bool(read.enable_mixed_chunk) == (server.prompt_tokens > 0 and not server.whole_prompts)
+            assert (read.attn_dp_size or 1) == server.ep
         case "trtllm":
             config = trtllm_config(server)
             assert config["tensor_parallel_size"] == server.tp * server.ep
             assert (config["max_seq_len"], config["max_batch_size"]) == (context, ceil(server.sequences / server.ep))
         case _:
-            groups = server.ep * server.data_parallel
-            assert (read.tensor_parallel_size, read.data_parallel_size or 1) == (server.tp, groups)
-            assert (read.max_model_len, read.max_num_seqs) == (context, ceil(server.sequences / server.ep))
-            assert read.max_num_batched_tokens >= read.max_num_seqs
+            assert (read.tensor_parallel_size, read.data_parallel_size or 1) == (
+                server.tp,
+                server.ep * server.data_parallel,
+            )
+            in_batches = server.kv_layout == "batch"  # of which a TPU takes the limits for each part
+            groups = server.kv_shards if in_batches else server.ep
+            assert (read.max_model_len, read.max_num_seqs) == (context, ceil(server.sequences / groups))
+            prompt = server.prompt_tokens / (1 if server.whole_prompts else groups)
+            assert read.max_num_batched_tokens == read.max_num_seqs + ceil(prompt)
 
 
 def kv_bytes(spec: Spec, server: Server) -> float:
@@ -193,7 +203,23 @@ def test_images_are_those_of_the_chip() -> None:
     assert launch(CHAT).servers[0].image == load_engine("vllm").image
 
 
-def test_the_models_of_the_examples_have_checkpoints() -> None:
-    for name in ("deepseek-v3", "qwen3-32b", "gpt-oss-120b", "llama-3-405b"):
-        assert load_model(name).checkpoints
-    assert json.loads(json.dumps(load_model("qwen3-32b").model_dump(mode="json")))["checkpoints"]["bf16"]
+def test_sequences_take_their_tokens_of_a_chunk_first() -> None:
+    """SGLang takes the running sequences off the chunk: 64 of them and 256 of prompts are 320, in pages 384."""
+    (server,) = launch({**CHAT, "engine": "sglang", "search": {**CHAT["search"], "modes": ["chunked"]}}).servers
+    assert (server.sequences, server.prompt_tokens) == (64, 256)
+    assert (flags(server).chunked_prefill_size, flags(server).enable_mixed_chunk) == (384, True)
+
+
+def test_replicas_in_a_slice_of_several_hosts_share_a_process() -> None:
+    search = {"chips": ["tpu-v6e"], "topologies": {"tpu-v6e": ["4x4"]}}
+    spec = {
+        **CHAT,
+        "model": "llama-3-8b",
+        "engine": "vllm-tpu",
+        "search": search,
+        "constraints": ["tp == 4"],
+        "ici": "pay",
+    }
+    (server,) = launch(spec).servers
+    assert (server.nodes, server.data_parallel) == (4, 4)
+    assert environment(server)["TPU_MULTIPROCESS_DP"] == "0"

@@ -57,3 +57,11 @@ def test_an_unknown_checkpoint_has_to_be_named() -> None:
     with pytest.raises(LaunchError, match=r"no checkpoint of gemma-2-27b in int4: name one with --checkpoint"):
         launch(spec)
     assert launch(spec, checkpoint="me/mine").checkpoint == "me/mine"
+
+
+def test_a_machine_is_the_one_that_is_rented() -> None:
+    search = {"chips": ["l4"], "topologies": {"l4": ["1x1"]}}
+    spec = {**CHAT, "model": "llama-3-8b", "search": search, "price_book": "all", "buy": "instances", "cloud": "gcp"}
+    (server,) = launch({**spec, "workload": {**CHAT["workload"], "requests_per_s": 20}}).servers
+    assert server.count > 1
+    assert server.machine_chips == launch(spec).plan.bills[0].instance_chips

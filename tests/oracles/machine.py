@@ -315,23 +315,27 @@ class Machine:
             return 0
         memory, model = self.engine["memory"], self.model
         fixed = memory["runtime_bytes"] + memory["graphs_bytes"] + (memory["collectives_bytes"] if self.y > 1 else 0)
-        rows, logits = batch / self.ep + prompt_tokens, memory["logits_factor"]
-        sampling = 4 * logits * batch / self.ep * model["vocab_size"]
-        sampling += 2 * rows * model["d_model"] if logits else 0
+        kept = memory.get("activations")
+        if kept is None:
+            return self.y * fixed
+        rows = batch / self.ep + prompt_tokens
+        sampling = 4 * kept["logits_factor"] * batch / self.ep * model["vocab_size"] + 2 * rows * model["d_model"]
         if self.moe:
             columns = self.moe["d_ff"] / self.tp
-            visited = rows * self.moe["experts_per_token"] if logits else 0
-            held = sampling + 2 * visited * (max(columns, self.narrow) + max(2 * columns, self.narrow))
+            visits = 2 * rows * self.moe["experts_per_token"]
+            held = sampling + visits * (max(columns, self.narrow) + max(2 * columns, self.narrow))
             return self.y * (fixed + held)
-        layer = memory["width_factors"][0] * model["d_model"] + memory["width_factors"][1] * self.widest / self.tp
+        layer = kept["width_factors"][0] * model["d_model"] + kept["width_factors"][1] * self.widest / self.tp
         return self.y * (fixed + max(sampling, 2 * rows * layer))
 
     def room(self):
         """Bytes that may be used on all chips."""
-        headroom = self.spec.get("headroom", 0.0)
         if self.engine is None:
-            return (1 - headroom) * self.y * self.chip["hbm_bytes"]
-        share = 1 - headroom if headroom else self.engine["memory"]["utilisation"]
+            return (1 - self.spec.get("headroom", 0.0)) * self.y * self.chip["hbm_bytes"]
+        memory = self.engine["memory"]
+        share = 1 - self.spec["headroom"] if "headroom" in self.spec else memory["utilisation"]
+        if "activations" not in memory:
+            share = min(share, memory["utilisation"])
         return share * self.y * self.chip.get("usable_hbm_bytes", self.chip["hbm_bytes"])
 
     def not_started(self, mode):

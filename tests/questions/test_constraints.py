@@ -222,7 +222,7 @@ def test_a_constraint_on_slices_compares_pools_that_match_in_pace() -> None:
         ("slo.tpot_ms.real == 40", "slo.tpot_ms.real: no such key"),
         ("search == 1", "search is no number"),
         ("slo.ttft_ms >= tpot_ms", "slo.ttft_ms is not given"),
-        ("batch / headroom > 1", "divides by headroom, which is 0"),
+        ("batch / workload.prefix_cache_hit > 1", "divides by workload.prefix_cache_hit, which is 0"),
     ],
 )
 def test_a_key_without_a_number_is_named(constraint: str, complaint: str) -> None:

@@ -154,7 +154,7 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     sent_bytes = kv_cache_bytes(model, prompt_tokens, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes)
     held = replica_weights_bytes(layouts.replica) + replica_kv_bytes(model, prompt_tokens, layouts.replica)
     held = held + prefill_engine_bytes(spec, layouts)
-    room = (1 - spec.headroom) * layouts.replica_hbm_bytes
+    room = (1 - spec.kept_free) * layouts.replica_hbm_bytes
     violated = structural_violations(spec, layouts) | _bit(Requirement.ENGINE, not_moved_by_engine(spec, layouts))
     if spec.search.max_quality_loss is not None:
         violated |= _bit(Requirement.QUALITY, exceeds_quality_loss(spec, layouts))

@@ -20,15 +20,18 @@ def runtime_bytes(spec: Spec, layouts: Layouts) -> Floats:
 def activation_terms_bytes(spec: Spec, layouts: Layouts, batch: Array, prompt_tokens: Array) -> tuple[Floats, Floats]:
     """Activations of all chips of a replica, each as in `peak_activations_bytes`; shape [layouts] [bytes].
 
-    `prompt_tokens` are those that a step takes in each of the groups that experts are spread over; the batch is shared.
+    0 for engines that keep them elsewhere. The groups that experts are spread over share the batch, and `prompt_tokens`
+    are those of a step in each.
     """
-    factors = [spec.engine_of(choice.engine).memory for choice in layouts.dtypes]
-    rows = np.array([(*each.width_factors, each.logits_factor) for each in factors])[layouts.dtype]
+    each = [spec.engine_of(choice.engine).memory.activations for choice in layouts.dtypes]
+    factors = [(0.0, 0.0, 0.0) if one is None else (*one.width_factors, one.logits_factor) for one in each]
+    counted = np.array([one is not None for one in each], dtype=np.float64)[layouts.dtype]
+    rows = np.array(factors)[layouts.dtype]
     replica, sequences = layouts.replica, batch / layouts.replica.ep
     terms = peak_activations_bytes(
         spec.model, replica.tp, sequences + prompt_tokens, sequences, ActivationFactors(*rows.T)
     )
-    within_layer, sampling = (np.asarray(replica.chips * term) for term in terms)
+    within_layer, sampling = (np.asarray(replica.chips * counted * term) for term in terms)
     return within_layer, sampling
 
 

@@ -26,11 +26,8 @@ class Dtypes(NamedTuple):
 
 def searched_dtypes(spec: Spec) -> tuple[Dtypes, ...]:
     """The dtypes of the search; under engines those that one of them runs on some chip, and all that the spec lists."""
-    listed = [
-        Dtypes(*choice, engine)
-        for choice in product(spec.weights, spec.kv_cache, spec.compute)
-        for engine in spec.engine_ids
-    ]
+    choices = product(spec.weights, spec.kv_cache, spec.compute)
+    listed = [Dtypes(*choice, engine) for engine, choice in product(spec.engine_ids, choices)]
     if not spec.engine or _are_listed(spec):
         return tuple(listed)
     chips = [chip.id for chip in spec.chips]
@@ -56,19 +53,38 @@ def _are_listed(spec: Spec) -> bool:
 
 
 def _reason(spec: Spec, chip: str, dtypes: Dtypes) -> str | None:
-    """What keeps the engine of some dtypes from running them on a chip, as a clause."""
-    return cannot_run(spec.engine_of(dtypes.engine), spec.model, chip, dtypes)
+    """What keeps the engine of some dtypes from running them on a chip, as a clause.
+
+    Weights that the spec lists are taken to be at hand; others must be published, made by the engine, or known.
+    """
+    engine, model = spec.engine_of(dtypes.engine), spec.model
+    reason = cannot_run(engine, model, chip, dtypes)
+    if reason is not None or spec.search.weights is not None or _is_at_hand(engine, model, chip, dtypes.weights):
+        return reason
+    return f"needs a checkpoint in {dtypes.weights}, and none is known"
+
+
+def _is_at_hand(engine: Engine, model: ModelSpec, chip: str, weights: str) -> bool:
+    """Whether weights are published in a dtype, or a checkpoint of them is known, or the engine makes them."""
+    native, support = "bf16" if model.native is None else model.native.dtype, engine.support_of(chip)
+    if weights == native or weights in {str(dtype) for dtype in model.checkpoints}:
+        return True
+    made = support is not None and {str(name): one for name, one in support.weights.items()}[weights].quantises
+    return native == "bf16" and bool(made)
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
     """The memory of a chip that is shared out: M, or of what the driver reports the part that an engine uses [bytes].
 
-    A headroom that the spec states goes in place of the engine's own.
+    A headroom that the spec states goes in place of the engine's own share. Where activations need what that leaves, it
+    can only add to it.
     """
     if engine is None:
         return chip.hbm_bytes
-    reported = chip.usable_hbm_bytes or chip.hbm_bytes
-    return reported if spec.headroom else reported * engine.memory.utilisation
+    reported, share = chip.usable_hbm_bytes or chip.hbm_bytes, engine.memory.utilisation
+    if spec.headroom is None:
+        return reported * share
+    return reported if engine.memory.activations is not None else reported * min(1.0, share / (1 - spec.headroom))
 
 
 def unsupported(spec: Spec) -> tuple[str, ...]:

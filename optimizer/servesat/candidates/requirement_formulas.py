@@ -134,7 +134,7 @@ def batch_within_hbm(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
 
     Under an engine beside its runtime, and beside either term of its activations, both of which grow with the batch.
     """
-    room = (1 - spec.headroom) * layouts.replica_hbm_bytes * (1 + LIMIT_RTOL)
+    room = (1 - spec.kept_free) * layouts.replica_hbm_bytes * (1 + LIMIT_RTOL)
     sequence = replica_kv_bytes(spec.model, spec.workload.held_tokens, layouts.replica)
     weights = replica_weights_bytes(layouts.replica)
     if not spec.engine:

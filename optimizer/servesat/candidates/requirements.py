@@ -144,7 +144,7 @@ class Rule:
         if self.limit_of is not None:
             return self.limit_of(spec)
         value: float | None = reduce(getattr, self.key.split("."), spec)  # type: ignore[assignment]
-        return 1 - value if self.usable_share and value is not None else value
+        return value
 
     def is_stated(self, spec: Spec) -> bool:
         """Whether a spec asks for it."""
@@ -260,6 +260,7 @@ _RULES = (
         key="headroom",
         margin_unit="GB",
         usable_share=True,
+        limit_of=lambda spec: 1 - spec.kept_free,
         figure=lambda _, columns: columns.hbm_used_fraction,
         largest_batch=batch_within_hbm,
         text="hbm (at most {limit:.0%} of memory used)",

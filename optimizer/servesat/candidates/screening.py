@@ -11,6 +11,7 @@ from servesat.candidates.requirements import structural_violations
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.model import TensorGroup
 from servesat.core.arrays import Bools
+from servesat.core.plan import Mode
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
 
@@ -64,7 +65,9 @@ def _under_engine(spec: Spec, chips: Sequence[str], dtypes: tuple[Dtypes, ...]) 
     """What keeps dtypes apart on each chip: the engine, whether it runs them, and a KV cache that it may not split."""
     run = runs(spec, chips, dtypes)
     splits = {engine.id: engine.split_kv_cache for engine in spec.engine}
-    unsplit = [None if d.kv_cache in splits.get(d.engine, (d.kv_cache,)) else d.kv_cache for d in dtypes]
+    # pools on chips of two types share one dtype of the cache, which may not be the narrowest of either
+    shared = bool(spec.engine) and spec.mixes_pools and Mode.DISAGGREGATED in spec.modes
+    unsplit = [d.kv_cache if shared or d.kv_cache not in splits.get(d.engine, (d.kv_cache,)) else None for d in dtypes]
     return [
         [(choice.engine, bool(able), kept) for choice, able, kept in zip(dtypes, row, unsplit, strict=True)]
         for row in run

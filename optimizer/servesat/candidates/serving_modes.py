@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from servesat.candidates.disaggregated import Excluded, disaggregated
+from servesat.candidates.engines import leaves_out_what_cannot_run
 from servesat.candidates.layouts import MODES, Layouts, decode_layouts, repriced
 from servesat.candidates.requirements import prefill_violations
 from servesat.candidates.screening import undominated_layouts
@@ -112,8 +113,9 @@ class SharedLayouts:
         """The layouts of a spec, at its prices and in its modes."""
         held = list(held_slices(spec))
         slices = [(one.offer.chip, one.topology, one.offer.place, one.unit[:3]) for one in held]
-        dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group, spec.engine, spec.headroom)
-        searched = (slices, spec.model, dtypes, spec.kv_layouts, spec.wraparound, spec.spot_capacity)
+        dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group)
+        engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
+        searched = (slices, spec.model, dtypes, engines, spec.kv_layouts, spec.wraparound, spec.spot_capacity)
         if self._layouts is None or searched != self._searched:
             self._layouts, self._searched = decode_layouts(spec), searched
         else:

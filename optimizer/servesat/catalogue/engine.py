@@ -1,14 +1,14 @@
 """Serving engines: what a version of one runs on which chips, how it splits a model, and what memory it takes."""
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.plan import KvLayout, Mode
-from servesat.core.validation import Dtype, Strict
+from servesat.core.validation import Dtype, Strict, refuse_duplicates
 
 Program = Literal["vllm", "sglang", "trtllm", "vllm-tpu"]
 """The programs that `servesat launch` writes command lines for."""
@@ -44,6 +44,17 @@ class Support(Strict):
     )
 
 
+class Activations(Strict):
+    """What an engine keeps of activations at the peak of a step."""
+
+    width_factors: tuple[_Factor, _Factor] = Field(
+        description="Activations of a token within a dense layer: these times the model's width, and that of its MLP."
+    )
+    logits_factor: _Factor = Field(
+        description="What sampling takes for a sequence: this times the vocabulary, in 4 bytes."
+    )
+
+
 class EngineMemory(Strict):
     """What an engine takes of a chip's memory beside weights and KV cache (docs/cost-model.md, "Under an engine")."""
 
@@ -53,11 +64,8 @@ class EngineMemory(Strict):
     runtime_bytes: _Bytes = Field(description="Of each chip: the driver's context and the engine's own buffers.")
     collectives_bytes: _Bytes = Field(description="Of each chip in addition, where several serve a replica.")
     graphs_bytes: _Bytes = Field(description="Of each chip: what captured graphs take.")
-    width_factors: tuple[_Factor, _Factor] = Field(
-        description="Activations of a token within a dense layer: these times the model's width, and that of its MLP."
-    )
-    logits_factor: _Factor = Field(
-        description="What sampling takes for a sequence: this times the vocabulary, in 4 bytes."
+    activations: Activations | None = Field(
+        default=None, description="Absent: they are outside the share of the memory that it uses."
     )
 
 
@@ -84,11 +92,16 @@ class Engine(Sourced):
         default=(), description="Dtypes of the KV cache in which sequences may lie on several chips."
     )
     experts: Literal["data_parallel", "any", "none"] = Field(
-        description="Experts spread over any groups of chips, over single chips with attention of their own, or not."
+        description="Experts spread over single chips with attention of their own, over any groups of chips, or not."
     )
     nodes: Literal["one", "several"] = Field(description="Whether a replica may span nodes.")
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")
+
+    @model_validator(mode="after")
+    def _each_chip_once(self) -> Self:
+        refuse_duplicates([chip for support in self.runs for chip in support.chips])
+        return self
 
     @cached_property
     def _support(self) -> dict[str, Support]:

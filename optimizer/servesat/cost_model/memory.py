@@ -153,15 +153,14 @@ def peak_activations_bytes(
 
     `tokens` and `sequences` are those of a step in a group of tp chips; each result is linear in both. A dense layer
     holds b_a · T · (c_1 · D + c_2 · F / tp), sampling 4 · c_3 · B · V and the hidden states b_a · T · D. Experts work
-    while those are held: + b_a · T · k · (max(F_e / tp, D_e) + max(2 · F_e / tp, D_e)). An engine whose factors are 0
-    keeps activations out of the memory that it shares out. Fitted to logs, tests/published/engine_memory.csv.
+    while those are held: + b_a · T · k · (max(F_e / tp, D_e) + max(2 · F_e / tp, D_e)). Fitted to logs, see
+    tests/published/engine_memory.csv.
     """
-    kept = np.where(np.asarray(factors.logits) > 0, 1.0, 0.0)
-    sampling = 4.0 * factors.logits * sequences * model.vocab_size + kept * ACTIVATION_BYTES * tokens * model.d_model
+    sampling = 4.0 * factors.logits * sequences * model.vocab_size + ACTIVATION_BYTES * tokens * model.d_model
     if model.moe is not None:
         width, d_ff = float(model.expert_width), model.moe.d_ff / tp
         of_experts = model.moe.experts_per_token * (np.maximum(d_ff, width) + np.maximum(2 * d_ff, width))
-        busy = sampling + kept * ACTIVATION_BYTES * tokens * of_experts
+        busy = sampling + ACTIVATION_BYTES * tokens * of_experts
         return busy, busy
     widest = max((width for _, width in model.dense_mlps), default=0)
     each = factors.d_model * model.d_model + factors.d_ff * widest / tp

@@ -1,10 +1,12 @@
 """Shell scripts: one for the servers of each pool, a router between pools, and a benchmark."""
 
+import re
 import shlex
 
 from servesat.launch.flags import (
     BOOTSTRAP_PORT,
     CONFIG_FILE,
+    NIXL_PORT,
     Flags,
     address_flags,
     arguments,
@@ -14,10 +16,13 @@ from servesat.launch.flags import (
     program,
     trtllm_config,
 )
-from servesat.launch.servers import PORT, Launch, Server
+from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.launch.wording import benchmark, commented, header, yaml_text
 
 ROUTER_PORT = 9000
+
+PORTS_OF_SGLANG = 100
+"""Ports between two servers of SGLang on a machine: each takes some more above its own."""
 
 ROUTERS = {
     "vllm": ("vllm-router==0.1.17", ["vllm-router", "--vllm-pd-disaggregation"]),
@@ -51,26 +56,24 @@ def files(launch: Launch) -> dict[str, str]:
 
 
 def _one_node(launch: Launch, server: Server) -> str:
-    on_machine = machine_chips(server) // server.chips
-    lines = [*header(launch), ""]
-    setup, port = "", str(PORT)
-    if server.count > 1 and on_machine > 1:
-        lines.append(
-            f"usage: the number of the server on its machine, 0 to {min(on_machine, server.count) - 1}; default: 0"
-        )
-        setup, port = "server=${1:-0}\n", f"$(({PORT} + server))"
-        devices = _DEVICES.get(server.chip.vendor)
-        if devices is not None:
-            first = f"server * {server.chips}"
-            setup += f'export {devices}="$(seq -s, $(({first})) $(({first} + {server.chips - 1})))"\n'
-    elif server.count > 1:
-        lines.append(f"run it on each of {server.count} machines")
-    return _script(lines, setup, server, [*flags_of(server), ("--host", "0.0.0.0"), ("--port", port)])
-
-
-def machine_chips(server: Server) -> int:
-    """Chips of a machine of a server: those of a host of the chip, or of the server where it takes more."""
-    return max(server.chip.node_chips or server.chips, server.node_chips)
+    lines, together = [*header(launch), ""], min(server.machine_chips // server.chips, server.count)
+    if launch.has_pools:
+        lines.append("servers of the two pools stand on machines of their own")
+    if together <= 1:
+        lines += [f"run it on each of {server.count} machines"] if server.count > 1 else []
+        return _script(lines, "", server, [*flags_of(server), *address_flags()])
+    lines.append(f"usage: the number of the server on its machine, 0 to {together - 1}; default: 0")
+    setup, devices = "server=${1:-0}\n", _DEVICES.get(server.chip.vendor)
+    if devices is not None:
+        first = f"server * {server.chips}"
+        setup += f'export {devices}="$(seq -s, $(({first})) $(({first} + {server.chips - 1})))"\n'
+    if server.engine.program == "vllm" and server.role is not Role.SERVE:
+        setup += f"export VLLM_NIXL_SIDE_CHANNEL_PORT=$(({NIXL_PORT} + server * {server.ep}))\n"
+    step = PORTS_OF_SGLANG if server.engine.program == "sglang" else 1
+    port = f"$(({PORT} + server * {step}))"
+    ports = {"--port": port, "--disaggregation-bootstrap-port": f"$(({BOOTSTRAP_PORT} + server * 1))"}
+    flags = [(name, ports.get(name, value)) for name, value in [*flags_of(server), *address_flags()]]
+    return _script(lines, setup, server, flags)
 
 
 def _several_nodes(launch: Launch, server: Server, rank: str, usage: str) -> str:
@@ -98,28 +101,39 @@ def _script(lines: list[str], setup: str, server: Server, flags: Flags) -> str:
 
 def _shell(lines: list[str], setup: str, server: Server, command: str) -> str:
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment(server).items())
+    if server.engine.program == "vllm" and server.role is not Role.SERVE:
+        variables += 'export VLLM_NIXL_SIDE_CHANNEL_HOST="$(hostname -I | cut -d " " -f 1)"\n'
     return f"#!/usr/bin/env bash\n{commented(lines)}set -euo pipefail\n{variables}{setup}{command}"
 
 
+_OPEN = re.compile(
+    r"\$(leader|rank|LWS_WORKER_INDEX|LWS_LEADER_ADDRESS|SKYPILOT_NODE_RANK)(:\d+)?"
+    r"|\$\(\(\$?\w+ \* \d+\)\)|\$\(\(\d+ \+ server \* \d+\)\)"
+)
+"""The variables that scripts leave open: addresses, ranks and ports; whatever else a plan says is quoted."""
+
+
 def quoted(word: str) -> str:
-    """A word of a command line; variables stay open."""
-    return f'"{word}"' if word.startswith("$") else shlex.quote(word)
+    """A word of a command line; the variables of scripts stay open."""
+    return f'"{word}"' if _OPEN.fullmatch(word) else shlex.quote(word)
 
 
 def _router(launch: Launch) -> str:
     package, command = ROUTERS[launch.engine.program]
-    bootstrap = f" {BOOTSTRAP_PORT}" if launch.engine.program == "sglang" else ""
+    told, each = "host:8000", '"http://$each"'
+    if launch.engine.program == "sglang":  # whose prefill servers are met at a second port
+        told, each = f"host:8000:{BOOTSTRAP_PORT}", '"http://${each%:*}" "${each##*:}"'
     return (
         "#!/usr/bin/env bash\n"
         + commented(
             [
                 f"The router of {launch.name}: hands each request to a prefill and to a decode server.",
                 f"pip install {package}",
-                'usage: PREFILL="host:8000 ..." DECODE="host:8000 ..." bash router.sh',
+                f'usage: PREFILL="{told} ..." DECODE="host:8000 ..." bash router.sh',
             ]
         )
         + "set -euo pipefail\nservers=()\n"
-        + f'for each in ${{PREFILL:?}}; do servers+=(--prefill "http://$each"{bootstrap}); done\n'
+        + f"for each in ${{PREFILL:?}}; do servers+=(--prefill {each}); done\n"
         + 'for each in ${DECODE:?}; do servers+=(--decode "http://$each"); done\n'
         + f'exec {shlex.join(command)} "${{servers[@]}}" --host 0.0.0.0 --port {ROUTER_PORT}\n'
     )

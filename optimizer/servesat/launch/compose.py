@@ -3,7 +3,6 @@
 import shlex
 from typing import Any
 
-from servesat.launch.command import machine_chips
 from servesat.launch.flags import CONFIG_FILE, address_flags, arguments, environment, flags_of, program, trtllm_config
 from servesat.launch.servers import PORT, Launch, Server
 from servesat.launch.wording import benchmark, commented, header, yaml_text
@@ -12,7 +11,7 @@ from servesat.launch.wording import benchmark, commented, header, yaml_text
 def files(launch: Launch) -> dict[str, str]:
     """A compose file of what one machine runs, and the benchmark."""
     (server,) = launch.servers
-    here = min(server.count, max(1, machine_chips(server) // server.chips))
+    here = min(server.count, max(1, server.machine_chips // server.chips))
     services = {f"server-{number}": _service(server, number) for number in range(here)}
     document = {"name": launch.name, "services": services, "volumes": {"models": {}}}
     machines = -(-server.count // here)

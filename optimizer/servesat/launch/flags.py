@@ -12,6 +12,9 @@ Flags = list[tuple[str, str | None]]
 
 RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT = 13345, 20000, 8998, 5600
 
+LARGEST_PAGE = 128
+"""Tokens of the largest page that SGLang takes of its own accord."""
+
 CONFIG_FILE = "trtllm.yaml"
 
 
@@ -76,6 +79,8 @@ def environment(server: Server) -> dict[str, str]:
             found["NEW_MODEL_DESIGN"] = "1"
         if server.nodes > 1:
             found["TPU_MULTIHOST_BACKEND"] = "ray"
+            if server.data_parallel > 1:  # a process for each replica would look for all its chips on one host
+                found["TPU_MULTIPROCESS_DP"] = "0"
     if server.engine.program == "vllm" and server.role is not Role.SERVE:
         found["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(NIXL_PORT)
     return found
@@ -83,8 +88,8 @@ def environment(server: Server) -> dict[str, str]:
 
 def budget(server: Server) -> int:
     """Tokens that a step of one group may take: its sequences, and its share of a chunk or a whole prompt."""
-    sequences = ceil(server.sequences / server.ep)
-    prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.ep)
+    sequences = ceil(server.sequences / server.groups)
+    prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.groups)
     return sequences + prompt
 
 
@@ -98,7 +103,7 @@ def _vllm(server: Server) -> Flags:
         flags.append(("--decode-context-parallel-size", str(split_over(server))))
     flags += [
         ("--max-model-len", str(server.context_tokens)),
-        ("--max-num-seqs", str(ceil(server.sequences / server.ep))),
+        ("--max-num-seqs", str(ceil(server.sequences / server.groups))),
         ("--max-num-batched-tokens", str(budget(server))),
     ]
     if server.loading.quantises:
@@ -131,9 +136,12 @@ def _sglang(server: Server) -> Flags:
         flags.append(("--dcp-size", str(split_over(server))))
     flags += [("--context-length", str(server.context_tokens)), ("--max-running-requests", str(server.sequences))]
     if server.whole_prompts:
-        flags.append(("--chunked-prefill-size", str(server.prompt_tokens * server.ep)))
-    elif server.prompt_tokens:
-        flags += [("--chunked-prefill-size", str(server.prompt_tokens)), ("--enable-mixed-chunk", None)]
+        flags.append(("--chunked-prefill-size", str(_in_pages(server.prompt_tokens) * server.ep)))
+    elif server.prompt_tokens:  # of which the sequences of a step take their tokens first
+        flags += [
+            ("--chunked-prefill-size", str(_in_pages(budget(server)) * server.ep)),
+            ("--enable-mixed-chunk", None),
+        ]
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -147,6 +155,11 @@ def _sglang(server: Server) -> Flags:
         if server.role is Role.PREFILL:
             flags.append(("--disaggregation-bootstrap-port", str(BOOTSTRAP_PORT)))
     return flags
+
+
+def _in_pages(tokens: int) -> int:
+    """Tokens of a group as whole pages of SGLang's KV cache: it divides the size by the groups, and then by a page."""
+    return -(-tokens // LARGEST_PAGE) * LARGEST_PAGE
 
 
 def trtllm_config(server: Server) -> dict[str, Any]:

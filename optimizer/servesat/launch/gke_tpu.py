@@ -13,7 +13,7 @@ from servesat.launch.pods import (
     service,
     shell_words,
 )
-from servesat.launch.servers import Launch, Server, accelerator
+from servesat.launch.servers import Launch, Server, named_there
 from servesat.launch.wording import benchmark
 
 ACCELERATORS = {
@@ -41,7 +41,7 @@ def files(launch: Launch) -> dict[str, str]:
 def selector(server: Server) -> dict[str, str]:
     """The node pool of a slice. GKE writes a slice as its sides, however it is turned."""
     return {
-        "cloud.google.com/gke-tpu-accelerator": accelerator(ACCELERATORS, server.chip.id, "gke-tpu"),
+        "cloud.google.com/gke-tpu-accelerator": named_there(ACCELERATORS, server.chip.id, "gke-tpu"),
         "cloud.google.com/gke-tpu-topology": "x".join(map(str, axis_sizes(server.topology))),
         **({"cloud.google.com/gke-spot": "true"} if server.purchase == "spot" else {}),
     }

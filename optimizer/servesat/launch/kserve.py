@@ -8,8 +8,11 @@ from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
 
-_STATED = {"--tensor-parallel-size", "--data-parallel-size", "--enable-expert-parallel"}
+_STATED = {"--tensor-parallel-size"}
 """Flags that the operator writes itself, from `parallelism`."""
+
+_STATED_OF_NODES = _STATED | {"--data-parallel-size", "--enable-expert-parallel"}
+"""Those that it writes for servers of several nodes."""
 
 
 def files(launch: Launch) -> dict[str, str]:
@@ -33,7 +36,7 @@ def files(launch: Launch) -> dict[str, str]:
 
 def _pool(server: Server) -> dict[str, Any]:
     parallelism: dict[str, Any] = {"tensor": server.tp}
-    if server.ep > 1:
+    if server.nodes > 1:
         parallelism |= {"data": server.ep, "dataLocal": server.ep // server.nodes, "expert": True}
     found: dict[str, Any] = {"replicas": server.count, "parallelism": parallelism, "template": _pod(server)}
     if server.nodes > 1:
@@ -42,7 +45,8 @@ def _pool(server: Server) -> dict[str, Any]:
 
 
 def _pod(server: Server) -> dict[str, Any]:
-    flags = [(name, value) for name, value in flags_of(server) if name not in _STATED]
+    stated = _STATED if server.nodes == 1 else _STATED_OF_NODES
+    flags = [(name, value) for name, value in flags_of(server) if name not in stated]
     token = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN}}}
     variables: list[dict[str, Any]] = [token, {"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(arguments(flags))}]
     if server.role is not Role.SERVE:

@@ -29,10 +29,13 @@ def _servers(launch: Launch, server: Server) -> Manifest:
         "llm-d.ai/model": launch.name,
         "llm-d.ai/role": _ROLES[server.role],
     }
+    fetches = server.role is Role.DECODE
+    if server.nodes > 1 and fetches:
+        return worker_set(launch, server, of, port=BEHIND_SIDECAR, beside=_sidecar())
     if server.nodes > 1:
         return worker_set(launch, server, of)
     found = deployment(launch, server, of)
-    if server.role is Role.DECODE:
+    if fetches:
         pod = found["spec"]["template"]["spec"]
         words = arguments([*flags_of(server), *address_flags(BEHIND_SIDECAR)])
         pod["containers"] = [container(server, words, port=BEHIND_SIDECAR)]

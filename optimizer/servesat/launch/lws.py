@@ -14,7 +14,7 @@ from servesat.launch.pods import (
     service,
     shell_words,
 )
-from servesat.launch.servers import Launch, Server
+from servesat.launch.servers import PORT, Launch, Server
 from servesat.launch.wording import benchmark
 
 RANK, LEADER = "$LWS_WORKER_INDEX", "$LWS_LEADER_ADDRESS"
@@ -30,16 +30,27 @@ def files(launch: Launch) -> dict[str, str]:
     return {"manifests.yaml": documents(launch, manifests), "benchmark.sh": benchmark(launch)}
 
 
-def worker_set(launch: Launch, server: Server, of: dict[str, str] | None = None) -> Manifest:
-    """A group of pods for each server: the first answers, the others work."""
+def worker_set(
+    launch: Launch,
+    server: Server,
+    of: dict[str, str] | None = None,
+    *,
+    port: int = PORT,
+    beside: Manifest | None = None,
+) -> Manifest:
+    """A group of pods for each server: the first answers, at a port, with a container `beside` it; the others work.
+
+    The labels `of` are those of the pods that answer alone.
+    """
     found = {**labels(launch, server), **(of or {})}
     annotations = pod_annotations(server)
     answering = {"labels": found, **({"annotations": annotations} if annotations else {})}
-    working = {"labels": {**found, "app.kubernetes.io/component": f"{server.name}-node"}}
+    working = {"labels": {**labels(launch, server), "app.kubernetes.io/component": f"{server.name}-node"}}
+    answers = pod_spec(server, [leader(server, port)]) | ({"initContainers": [beside]} if beside else {})
     template = {
         "size": server.nodes,
         "restartPolicy": "RecreateGroupOnPodRestart",
-        "leaderTemplate": {"metadata": answering, "spec": pod_spec(server, [leader(server)])},
+        "leaderTemplate": {"metadata": answering, "spec": answers},
         "workerTemplate": {"metadata": working, "spec": pod_spec(server, [worker(server)])},
     }
     return {
@@ -50,9 +61,10 @@ def worker_set(launch: Launch, server: Server, of: dict[str, str] | None = None)
     }
 
 
-def leader(server: Server) -> Manifest:
+def leader(server: Server, port: int = PORT) -> Manifest:
     """The container that answers."""
-    return container(server, shell=shell_words(server, arguments([*_on_nodes(server, "0"), *address_flags()])))
+    words = arguments([*_on_nodes(server, "0"), *address_flags(port)])
+    return container(server, port=port, shell=shell_words(server, words))
 
 
 def worker(server: Server) -> Manifest:

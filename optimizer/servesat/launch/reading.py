@@ -9,6 +9,7 @@ from servesat.core.errors import LaunchError, ServesatError, SpecError
 from servesat.core.plan import Plan
 from servesat.core.reading import read_json
 from servesat.core.result import Status
+from servesat.core.validation import shorten
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.decisions import assignment_of
 from servesat.deployment.verification import MAX_CERTIFICATE_BYTES
@@ -29,6 +30,8 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
     document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or not {"spec", "status", "plan"} <= set(document):
         raise LaunchError(f"{path}: expected the JSON of `servesat solve` or a certificate, with spec, status and plan")
+    if document["status"] not in list(Status):
+        raise LaunchError(f"{path}: status = {shorten(document['status'])}: expected one of {', '.join(Status)}")
     if not isinstance(document["plan"], Mapping) or not isinstance(document["spec"], Mapping):
         raise LaunchError(f"{path}: has no plan: the result is {document['status']}")
     try:
@@ -36,10 +39,14 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
         plan, margins = rederive(spec, assignment_of(document["plan"]))
     except ServesatError as fault:
         raise LaunchError(f"{path}: {fault}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as fault:
+        raise LaunchError(f"{path}: the plan is malformed: {fault}") from None
     broken = [margin.requirement for margin in margins if not margin.holds]
     if broken:
         raise LaunchError(f"{path}: the plan breaks {', '.join(broken)}: solve the spec again")
-    return launch_of(spec, plan, proof=proof_of(document["status"]), checkpoint=checkpoint)
+    return launch_of(
+        spec, plan, proof=f"{document['status']}, as {path.name} says; not solved again", checkpoint=checkpoint
+    )
 
 
 def proof_of(status: str) -> str:
@@ -85,8 +92,9 @@ def _of_allocations(
         )
         for server in launch.servers
     )
+    usd_per_hour = most * launch.plan.chips_used * option.usd_per_chip_hour
     notes = (f"fleet      replicas in each period: {by_period}; the most are started here",)
-    return replace(launch, servers=servers, notes=notes)
+    return replace(launch, servers=servers, times=most, usd_per_hour=usd_per_hour, notes=notes)
 
 
 def _planned(workload: FleetWorkload, allocation: Allocation) -> tuple[Spec, Plan]:

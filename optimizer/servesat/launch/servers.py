@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, prod
-from typing import Any
 
 from servesat.candidates.engines import loading
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
@@ -38,9 +37,9 @@ class Role(StrEnum):
 class Server:
     """A replica of a pool as its engine starts it; `count` of them are alike.
 
-    A replica of `tp · ep` chips stands on `nodes`, with as many chips on each. TPUs start a whole slice at a time, with
-    `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens` what its largest step takes
-    of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
+    A replica of `tp · ep` chips stands on `nodes`, as many chips on each, of machines of `machine_chips`. A slice of
+    TPUs is one server, with `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens` what
+    its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
     """
 
     role: Role
@@ -51,6 +50,7 @@ class Server:
     topology: str
     chips: int
     nodes: int
+    machine_chips: int
     count: int
     tp: int
     ep: int
@@ -74,6 +74,12 @@ class Server:
         return self.chips // self.nodes
 
     @property
+    def groups(self) -> int:
+        """Groups of chips that attend apart, to each of which an engine's limits are told."""
+        in_batches = self.engine.program == "vllm-tpu" and self.kv_layout is KvLayout.BATCH
+        return self.kv_shards if in_batches else self.ep
+
+    @property
     def image(self) -> str:
         """The container image of the engine for the chip."""
         support = self.engine.support_of(self.chip.id)
@@ -87,13 +93,18 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """A plan with its servers; `name` is a label that clusters take, `proof` says how far it is proved."""
+    """A plan with its servers; `name` is a label that clusters take, `proof` says how far it is proved.
+
+    A fleet has a plan several `times`; the servers, and what they cost, are those of all.
+    """
 
     name: str
     spec: Spec
     plan: Plan
     proof: str
     servers: tuple[Server, ...]
+    times: int = 1
+    usd_per_hour: float
     notes: tuple[str, ...] = ()
 
     @property
@@ -131,7 +142,14 @@ def launch_of(
     if plan.prefill is not None:
         sides = [(Role.PREFILL, plan.prefill), (Role.DECODE, plan)]
     servers = tuple(_server(spec, plan, role, side, checkpoint) for role, side in sides)
-    return Launch(name=name or _label(spec.model.id), spec=spec, plan=plan, proof=proof, servers=servers)
+    return Launch(
+        name=_label(name or spec.model.id),
+        spec=spec,
+        plan=plan,
+        proof=proof,
+        servers=servers,
+        usd_per_hour=plan.usd_per_hour,
+    )
 
 
 def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkpoint: str | None) -> Server:
@@ -162,6 +180,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         topology=side.topology,
         chips=chips,
         nodes=ceil(chips / node),
+        machine_chips=node if together else max(node, (bill and bill.instance_chips) or chip.node_chips or chips),
         count=side.slices * (1 if together else in_slice),
         tp=tp,
         ep=ep,
@@ -169,16 +188,25 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
-        sequences=min(PREFILL_SEQUENCES, new) if role is Role.PREFILL else plan.batch,
+        sequences=PREFILL_SEQUENCES if role is Role.PREFILL else plan.batch,
         prompt_tokens=prompt_tokens,
         whole_prompts=not takes_chunks and prompt_tokens > 0,
         context_tokens=workload.longest_context_tokens,
-        utilisation=round(1 - spec.headroom, 6) if spec.headroom else engine.memory.utilisation,
+        utilisation=_utilisation(spec, engine),
         instance=side.instance,
         cloud=side.cloud,
         region=side.region,
         purchase=side.purchase,
     )
+
+
+def _utilisation(spec: Spec, engine: Engine) -> float:
+    """The share of the memory that the engine is told to use: its own, or what a stated headroom leaves."""
+    own = engine.memory.utilisation
+    if spec.headroom is None:
+        return own
+    left = round(1 - spec.headroom, 6)
+    return left if engine.memory.activations is not None else min(own, left)
 
 
 def _of_pool(plan: Plan, pool: PrefillPool) -> Assignment:
@@ -213,8 +241,8 @@ def _label(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "model"
 
 
-def accelerator(names: Mapping[str, Any], chip: str, target: str) -> Any:
-    """What a target calls a chip. Raises LaunchError where it knows none."""
-    if chip not in names:
-        raise LaunchError(f"--to {target}: no name for {chip} is known there; known: {', '.join(sorted(names))}")
-    return names[chip]
+def named_there(names: Mapping[str, str], name: str, target: str) -> str:
+    """What a target calls a chip or a cloud. Raises LaunchError where it has none such."""
+    if name not in names:
+        raise LaunchError(f"--to {target}: {name} is not known there; known: {', '.join(sorted(names))}")
+    return names[name]

@@ -5,19 +5,23 @@ from typing import Any
 from servesat.launch.command import quoted
 from servesat.launch.flags import address_flags, arguments, environment, flags_of, node_flags, program
 from servesat.launch.pods import SECONDS_TO_START, TOKEN
-from servesat.launch.servers import PORT, Launch, Server, accelerator
+from servesat.launch.servers import PORT, Launch, Server, named_there
 from servesat.launch.wording import benchmark, commented, header, yaml_text
 
 ACCELERATORS = {
     "a10": "A10", "a10g": "A10G", "a30": "A30", "a40": "A40", "a100-40gb": "A100", "a100-80gb": "A100-80GB",
     "a100-80gb-pcie": "A100-80GB", "b200": "B200", "b300": "B300", "gb200": "GB200", "gh200": "GH200",
     "h100-sxm": "H100", "h100-pcie": "H100", "h100-nvl": "H100", "h200": "H200", "l4": "L4", "l40s": "L40S",
-    "mi300x": "MI300X", "mi325x": "MI325X", "mi355x": "MI355X", "rtx-3090": "RTX3090", "rtx-4090": "RTX4090",
+    "rtx-3090": "RTX3090", "rtx-4090": "RTX4090",
     "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada", "rtx-a6000": "RTXA6000", "rtx-pro-6000": "RTXPRO6000",
 }  # fmt: skip
 
-_CLOUDS = {"aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast", "fluidstack", "paperspace", "hyperstack"}
-"""Clouds that SkyPilot has by the names of the price books."""
+_CLOUDS = {
+    "aws": "aws", "azure": "azure", "digitalocean": "do", "fluidstack": "fluidstack", "gcp": "gcp", "lambda": "lambda",
+    "hyperbolic": "hyperbolic", "nebius": "nebius", "oci": "oci", "paperspace": "paperspace", "runpod": "runpod",
+    "vast": "vast", "verda": "verda",
+}  # fmt: skip
+"""What SkyPilot calls the clouds of the price books."""
 
 _PACKAGES = {"vllm": "vllm=={version}", "sglang": "sglang[all]=={version}"}
 
@@ -25,7 +29,7 @@ _PACKAGES = {"vllm": "vllm=={version}", "sglang": "sglang[all]=={version}"}
 def files(launch: Launch) -> dict[str, str]:
     """One task file, and the benchmark."""
     (server,) = launch.servers
-    name = accelerator(ACCELERATORS, server.chip.id, "skypilot")
+    name = named_there(ACCELERATORS, server.chip.id, "skypilot")
     task: dict[str, Any] = {
         "name": launch.name,
         "service": {
@@ -55,10 +59,11 @@ def _release(version: str) -> str:
 
 
 def _place(server: Server) -> dict[str, Any]:
-    """Where the plan rents, if SkyPilot can rent there."""
-    if server.cloud not in _CLOUDS:
+    """Where the plan rents. Raises LaunchError where SkyPilot cannot."""
+    if server.cloud is None:
         return {}
-    where = server.cloud if server.region is None else f"{server.cloud}/{server.region}"
+    cloud = named_there(_CLOUDS, server.cloud, "skypilot")
+    where = cloud if server.region is None else f"{cloud}/{server.region}"
     return {"infra": where} | ({} if server.instance is None else {"instance_type": server.instance})
 
 

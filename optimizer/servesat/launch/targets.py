@@ -5,18 +5,22 @@ from dataclasses import dataclass
 
 from servesat.core.errors import LaunchError
 from servesat.launch import command, compose, dynamo, gke_tpu, kserve, kubernetes, llm_d, lws, skypilot
-from servesat.launch.servers import Launch
+from servesat.launch.servers import Launch, Server
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """How a target is written, and what it starts: programs of engines, chips, two pools, servers on several nodes."""
+    """How a target is written, and what it starts: programs of engines, chips, two pools, servers on several nodes.
+
+    Some start several nodes for experts alone, and no tensor parallelism over them (`wide_tensors`).
+    """
 
     files: Callable[[Launch], dict[str, str]]
     programs: tuple[str, ...]
     pools: bool
     several_nodes: bool
     vendors: tuple[str, ...] = ("NVIDIA", "AMD", "Google")
+    wide_tensors: bool = True
 
 
 _GPUS = ("vllm", "sglang", "trtllm")
@@ -27,11 +31,13 @@ TARGETS: dict[str, Target] = {
     "kubernetes": Target(files=kubernetes.files, programs=_GPUS, pools=True, several_nodes=False),
     "lws": Target(files=lws.files, programs=("vllm", "sglang"), pools=True, several_nodes=True),
     "llm-d": Target(files=llm_d.files, programs=("vllm",), pools=True, several_nodes=True),
-    "kserve": Target(files=kserve.files, programs=("vllm",), pools=True, several_nodes=True),
+    "kserve": Target(files=kserve.files, programs=("vllm",), pools=True, several_nodes=True, wide_tensors=False),
     "dynamo": Target(
         files=dynamo.files, programs=("vllm", "sglang"), pools=True, several_nodes=True, vendors=("NVIDIA",)
     ),
-    "skypilot": Target(files=skypilot.files, programs=("vllm", "sglang"), pools=False, several_nodes=True),
+    "skypilot": Target(
+        files=skypilot.files, programs=("vllm", "sglang"), pools=False, several_nodes=True, vendors=("NVIDIA",)
+    ),
     "gke-tpu": Target(files=gke_tpu.files, programs=("vllm-tpu",), pools=False, several_nodes=True),
 }
 
@@ -47,17 +53,25 @@ def written(launch: Launch, target: str) -> dict[str, str]:
 
 
 def _cannot(launch: Launch, target: Target) -> str | None:
-    engine = launch.engine
-    if engine.program not in target.programs:
-        return f"has no words for {engine.name}"
+    """What keeps a target from starting a plan, as a clause; None where nothing does."""
+    if launch.engine.program not in target.programs:
+        return f"has no words for {launch.engine.name}"
     other = [server.chip.id for server in launch.servers if server.chip.vendor not in target.vendors]
     if other:
         return f"starts nothing on {other[0]}"
     if launch.has_pools and not target.pools:
         return "starts one pool, and the plan has a prefill pool beside it"
-    spread = [server for server in launch.servers if server.nodes > 1]
-    if spread and not target.several_nodes:
-        return f"starts servers of one node, and this one stands on {spread[0].nodes}"
-    if spread and engine.program == "trtllm":
-        return f"{engine.name} on several nodes is started by MPI, which no target here writes"
+    return next((reason for server in launch.servers if (reason := _cannot_span(server, target)) is not None), None)
+
+
+def _cannot_span(server: Server, target: Target) -> str | None:
+    """What keeps a target from starting a server on its nodes."""
+    if server.nodes == 1:
+        return None
+    if not target.several_nodes:
+        return f"starts servers of one node, and this one stands on {server.nodes}"
+    if server.engine.program == "trtllm":
+        return f"{server.engine.name} on several nodes is started by MPI, which no target here writes"
+    if server.ep == 1 and not target.wide_tensors:
+        return "spans nodes by data parallelism alone, and this server by tensor parallelism"
     return None

@@ -32,11 +32,16 @@ def header(launch: Launch) -> list[str]:
     lines += [_of_server(server) for server in servers]
     lines.append(f"predicted  {', '.join(_predicted(launch))}; by the {launch.spec.cost_model} cost model")
     bought = " and ".join(dict.fromkeys(_rented(server) for server in servers))
-    lines.append(f"price      {dollars(plan.usd_per_hour)} an hour, {dollars(plan.usd_per_month)} a month: {bought}")
-    lines.append(f"           {dollars(plan.usd_per_million_output_tokens)} per million output tokens")
+    hourly = launch.usd_per_hour
+    lines.append(f"price      {dollars(hourly)} an hour, {dollars(730 * hourly)} a month: {bought}")
+    shared = [bill for bill in plan.bills if bill.instances is not None and bill.instances != int(bill.instances)]
+    if shared and launch.times == 1:
+        lines.append("           of a part of a machine: the rest must find work, or be paid for, see buy: instances")
+    if launch.times == 1:
+        lines.append(f"           {dollars(plan.usd_per_million_output_tokens)} per million output tokens")
     if launch.proof:
         lines.append(f"proof      {launch.proof}")
-    left = plan.hbm_bytes * (1 - plan.hbm_used_fraction)
+    left = plan.hbm_bytes * (1 - launch.spec.kept_free - plan.hbm_used_fraction)
     room = f"{gigabytes(plan.kv_cache_bytes)} of KV cache are needed in a replica, and {gigabytes(left)} more are free"
     lines.append(f"memory     {room}")
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
@@ -69,7 +74,7 @@ def _predicted(launch: Launch) -> Iterable[str]:
     yield f"TPOT {number(plan.tpot_ms)} ms"
     if plan.ttft_ms is not None:
         yield f"TTFT {number(plan.ttft_ms)} ms"
-    yield f"{plan.tokens_per_s:,.0f} output tokens/s in all"
+    yield f"{launch.times * plan.tokens_per_s:,.0f} output tokens/s in all"
 
 
 def yaml_text(document: Any) -> str:
@@ -93,18 +98,18 @@ _Plain.add_representer(str, _text)
 
 
 def commented(lines: Iterable[str]) -> str:
-    """Lines as comments of a shell script or of YAML."""
-    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+    """Lines as comments of a shell script or of YAML, whatever their text holds."""
+    return "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in lines)
 
 
 def benchmark(launch: Launch) -> str:
     """A script that loads what was started as the plan expects, and says what it should measure."""
     plan, workload = launch.plan, launch.spec.workload
-    together = plan.batch * plan.replicas * plan.slices
+    together = launch.times * plan.batch * plan.replicas * plan.slices
     output = workload.output_tokens or min(UNPLANNED_OUTPUT, workload.longest_context_tokens - 1)
     prompt = workload.prompt_tokens or workload.longest_context_tokens - output
     load = ["--max-concurrency", str(together)]
-    if workload.requests_per_s is not None:
+    if workload.requests_per_s is not None and launch.times == 1:
         load = ["--request-rate", f"{workload.requests_per_s:g}"]
     count = max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
     words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]

@@ -57,7 +57,7 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     weights = replica_weights_bytes(replica)
     kv_per_sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
     engine = spec.engine_of(assignment.engine) if assignment.engine else None
-    usable = (1 - spec.headroom) * float(replica.chips) * usable_bytes(spec, offer.chip, engine)
+    usable = (1 - spec.kept_free) * float(replica.chips) * usable_bytes(spec, offer.chip, engine)
     return BatchCurve(
         context_tokens=spec.workload.held_tokens,
         batch=batch,

@@ -73,7 +73,7 @@ def _ranked(spec: Spec, offer: Offer, settings: Settings) -> RankedChip:
         critical_batch=None if peak is None else critical_batch(chip, compute, bytes_per_parameter),
         alpha=None if peak is None else alpha(chip, compute),
         beta=beta(chip),
-        smallest_slice=smallest_slice(stored_bytes, chip, spec.headroom),
+        smallest_slice=smallest_slice(stored_bytes, chip, spec.kept_free),
         plan=None if result is None else result.plan,
         conflict=() if result is None else result.conflict or (),
     )

@@ -24,7 +24,7 @@ from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import engine_ids, load_engine
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
-from servesat.core.plan import Mode
+from servesat.core.plan import KvLayout, Mode
 from servesat.core.result import Change, Correction, Result
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL, is_at_most
 from servesat.cost_model.storage import BYTES_PER_VALUE
@@ -45,6 +45,7 @@ class SearchRelaxation(StrEnum):
     MAX_BATCH = "max_batch"
     PAY = "pay"
     ENGINE = "engine"
+    KV_LAYOUTS = "kv_layouts"
 
 
 _RELAXATION_BIT: dict[str, int] = {
@@ -175,9 +176,11 @@ def _widen(spec: Spec) -> list[_Widened]:
     if spec.engine:
         others = [load_engine(name) for name in engine_ids() if name not in spec.engine_ids]
         widest["engine"] = (*spec.engine, *others)
+    if spec.engine or spec.search.kv_layouts is not None:
+        widest["search.kv_layouts"] = tuple(dict.fromkeys((*spec.kv_layouts, *KvLayout)))
     for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
         pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
-        without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.headroom else []
+        without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.kept_free else []
         larger_batches: list[dict[str, Any]] = [{"search.max_batch": MAX_BATCH}] if not need_every_batch(spec) else []
         for breakpoints in ({}, *without_headroom, *larger_batches):
             for chips in _by_slices(spec):
@@ -207,7 +210,7 @@ def _by_slices(spec: Spec) -> list[list[Chip]]:
 def _correctable(spec: Spec, columns: Columns, pay_bit: int) -> _Widened:
     """The columns that one or two changes would allow, and that could be chosen; all need the change of `pay_bit`."""
     layouts, hbm = columns.layouts, REQUIREMENT_BIT[Requirement.HBM]
-    violates_hbm = ~is_at_most(columns.hbm_used_fraction, 1 - spec.headroom)  # the columns may have less headroom
+    violates_hbm = ~is_at_most(columns.hbm_used_fraction, 1 - spec.kept_free)  # the columns may have less headroom
     violated = np.where(violates_hbm, columns.violated | hbm, columns.violated & ~hbm)
     fixed = _fixed(spec)
     fixed_in_pool = layouts.serving.violated & (fixed | hbm) != 0
@@ -240,9 +243,12 @@ def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
     layouts, search = columns.layouts, spec.search
     searched = {chip.id: set(spec.topologies_of(chip)) for chip in spec.chips}
     outside_place = [
-        _RELAXATION_BIT[SearchRelaxation.CHIP]
-        if place.offer.chip.id not in searched
-        else _RELAXATION_BIT[SearchRelaxation.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
+        (
+            _RELAXATION_BIT[SearchRelaxation.CHIP]
+            if place.offer.chip.id not in searched
+            else _RELAXATION_BIT[SearchRelaxation.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
+        )
+        + _RELAXATION_BIT[SearchRelaxation.KV_LAYOUTS] * (place.sharding.kv_layout not in spec.kv_layouts)
         for place in layouts.places
     ]
     outside_dtypes = [
@@ -312,6 +318,7 @@ def _change(widened: _Widened, kind: str, row: int) -> Change:
         SearchRelaxation.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
         SearchRelaxation.PAY: ("ici", "pay", ""),
         SearchRelaxation.ENGINE: ("engine", assignment.engine or "", ""),
+        SearchRelaxation.KV_LAYOUTS: ("search.kv_layouts", str(assignment.kv_layout), ""),
     }
     key, new_value, unit = widened_keys[kind]
     name = str(Requirement.ICI if kind == SearchRelaxation.PAY else kind)
@@ -338,6 +345,8 @@ def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
                 keys[change.key] = (*spec.weights, change.value)
             case SearchRelaxation.ENGINE:
                 keys[change.key] = [*spec.engine, change.value]
+            case SearchRelaxation.KV_LAYOUTS:
+                keys[change.key] = (*spec.kv_layouts, change.value)
             case SearchRelaxation.KV_CACHE | SearchRelaxation.COMPUTE:
                 keys[change.key] = (*getattr(spec, change.requirement), change.value)
             case _:

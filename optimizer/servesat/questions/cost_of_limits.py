@@ -26,9 +26,9 @@ def limit_values(spec: Spec, result: Result, settings: Settings) -> tuple[LimitV
 
 def _value(spec: Spec, plan: Plan, margin: Margin, settings: Settings) -> LimitValue:
     name = margin.requirement
-    if name == Requirement.HBM and spec.headroom > 0:
+    if name == Requirement.HBM and spec.kept_free > 0:
         without = solve(spec.changed({"headroom": 0.0}), settings)
-        margin = replace(margin, value=1 - plan.hbm_used_fraction, limit=spec.headroom, unit="of HBM free")
+        margin = replace(margin, value=1 - plan.hbm_used_fraction, limit=spec.kept_free, unit="of HBM free")
         reached = 1 - without.plan.hbm_used_fraction if without.plan else None
     else:
         without = solve(spec, settings, relaxed=bits_of(spec)[name])

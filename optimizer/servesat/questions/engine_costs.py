@@ -25,4 +25,4 @@ def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[Eng
     found = [
         EngineCost(engine=engine.name, plan=solve(spec.changed({"engine": engine}), settings).plan) for engine in others
     ]
-    return (*found, EngineCost(engine=NONE, plan=solve(spec.changed({"engine": NONE}), settings).plan))
+    return (*found, EngineCost(engine=NONE, plan=solve(spec.without_engines(), settings).plan))

@@ -16,6 +16,7 @@ from servesat.core.result import Result
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
+from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
 
 MIN_PRICE, MAX_PRICE = 1e-6, 1e6
@@ -87,7 +88,7 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
         keys["search.chips"] = with_topology
         keys["search.topologies"] = {chip.id: [decisions.topology] for chip in with_topology}
     if decisions.engine is not None:
-        keys["engine"] = decisions.engine
+        spec = spec.without_engines() if decisions.engine == NONE else spec.changed({"engine": decisions.engine})
     if decisions.batch is not None:
         keys["search.max_batch"] = max(decisions.batch, spec.search.min_batch or 1)
     return spec.changed(keys)

@@ -151,7 +151,7 @@ def _hbm_bar(spec: Spec, plan: Plan) -> Group:
     of_engine = {"activations": plan.activation_bytes, "runtime": plan.runtime_bytes}
     for name, used in {**held, **{name: used for name, used in of_engine.items() if used}}.items():
         table.add_row(name, Text(_bar(used / plan.hbm_bytes), style="cyan"), gigabytes(used))
-    headroom = f", {spec.headroom:.0%} kept free" if spec.headroom else ""
+    headroom = f", {spec.kept_free:.0%} kept free" if spec.kept_free else ""
     title = f"\nHBM of a replica, {plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)} used{headroom}"
     return Group(Text(title, style="bold"), table)
 

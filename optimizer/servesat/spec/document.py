@@ -10,15 +10,16 @@ from servesat.spec.spec import Spec
 
 
 def spec_document(spec: Spec) -> dict[str, Any]:
-    """The keys that a spec states, as a mapping that `Spec.load` reads back to the same spec."""
-    document = spec.model_dump(mode="json", exclude_unset=True)
-    document["model"] = _named(spec.model, load_model)
-    if "price_book" in document:
-        document["price_book"] = _named(spec.price_book, load_price_book)
+    """What of a spec is not by default, as a mapping that `Spec.load` reads back to the same spec."""
+    document = spec.model_dump(mode="json", exclude_defaults=True)
+    document |= {"model": _named(spec.model, load_model), "workload": document["workload"]}
+    document["price_book"] = _named(spec.price_book, load_price_book)
+    if document["price_book"] == Spec.model_fields["price_book"].default:
+        del document["price_book"]
     if "engine" in document:
         document["engine"] = [_named(engine, load_engine) for engine in spec.engine] or "none"
     if spec.search.chips is not None:
-        document["search"]["chips"] = [_named(chip, load_chip) for chip in spec.search.chips]
+        document.setdefault("search", {})["chips"] = [_named(chip, load_chip) for chip in spec.search.chips]
     return document
 
 
@@ -29,4 +30,4 @@ def _named(record: Sourced, load: Callable[[str], Sourced]) -> Any:
             return record.id
     except CatalogueError:
         pass
-    return record.model_dump(mode="json", exclude_unset=True)
+    return record.model_dump(mode="json", exclude_defaults=True)

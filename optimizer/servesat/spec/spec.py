@@ -20,6 +20,7 @@ from servesat.core.reading import read_mapping
 from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.engines import (
+    NONE,
     computes_by_default,
     kv_caches_by_default,
     kv_layouts_by_default,
@@ -114,7 +115,7 @@ class Spec(Strict):
     mixed_pools: Literal["allow", "forbid"] | None = Field(
         default=None, description="Whether prefill and decode pools may be on different chips; forbidden under engines."
     )
-    headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
     prefill_mfu: Share = 1.0
     utilisation: Share = 1.0
     spot_capacity: Share = Field(
@@ -359,9 +360,24 @@ class Spec(Strict):
         return computes if peaks & set(computes) else ("bf16",)
 
     @property
+    def kept_free(self) -> float:
+        """The share of the memory that is kept free: the headroom, if the spec states one."""
+        return self.headroom or 0.0
+
+    @property
     def mixes_pools(self) -> bool:
         """Whether prefill and decode pools may be on chips of different types: as stated, else without engines."""
         return not self.engine if self.mixed_pools is None else self.mixed_pools == "allow"
+
+    def without_engines(self) -> "Spec":
+        """The spec without engines; where it lists nothing, all that they and the ideal machine would search is."""
+        alone, search = self.changed({"engine": NONE}), self.search
+        keys: dict[str, Any] = {
+            f"search.{name}": tuple(dict.fromkeys((*getattr(self, name), *getattr(alone, name))))
+            for name in ("weights", "kv_cache", "compute", "kv_layouts", "modes")
+            if getattr(search, name) is None
+        }
+        return alone.changed(keys)
 
     @property
     def engine_ids(self) -> tuple[str, ...]:
@@ -386,7 +402,9 @@ class Spec(Strict):
             return self.search.modes
         if self.workload.prompt_tokens is None:
             return (Mode.DECODE_ONLY,)
-        return WHOLE_REQUEST if not self.engine or self.workload.requests_per_s else WHOLE_REQUEST[:2]
+        if not self.engine or self.workload.requests_per_s:
+            return WHOLE_REQUEST
+        return (Mode.INTERLEAVED, Mode.CHUNKED)
 
     @property
     def kv_layouts(self) -> tuple[KvLayout, ...]:

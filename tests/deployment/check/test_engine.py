@@ -15,8 +15,8 @@ from tests.deployment.check.test_replica import replica
 from tests.helpers import moe_model, toy_chip, toy_engine, toy_spec
 
 MEMORY = {
-    "runtime_bytes": 1e9, "graphs_bytes": 2e9, "collectives_bytes": 4e9, "width_factors": [10.0, 1.0],
-    "logits_factor": 3.0,
+    "runtime_bytes": 1e9, "graphs_bytes": 2e9, "collectives_bytes": 4e9,
+    "activations": {"width_factors": [10.0, 1.0], "logits_factor": 3.0},
 }  # fmt: skip
 ENGINE = Engine.model_validate(toy_engine(memory=MEMORY))
 
@@ -41,7 +41,9 @@ def test_usable_memory_is_a_share_of_what_the_driver_reports() -> None:
     half = Engine.model_validate(toy_engine(memory={"utilisation": 0.5}))
     assert usable_bytes(toy_spec(), chip, None) == 1e12
     assert usable_bytes(toy_spec(), chip, half) == 4.5e11
-    assert usable_bytes(toy_spec(headroom=0.1), chip, half) == 9e11
+    assert usable_bytes(toy_spec(headroom=0.1), chip, half) * 0.9 == pytest.approx(4.5e11)  # activations need the rest
+    kept = {"utilisation": 0.5, "activations": {"width_factors": [0.0, 0.0], "logits_factor": 0.0}}
+    assert usable_bytes(toy_spec(headroom=0.1), chip, Engine.model_validate(toy_engine(memory=kept))) == 9e11
 
 
 def vllm_plan(**search: Any) -> tuple[Any, list[Any]]:

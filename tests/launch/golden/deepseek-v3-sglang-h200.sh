@@ -15,7 +15,7 @@ exec python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 \
   --ep-size 8 \
   --context-length 2500 \
   --max-running-requests 656 \
-  --chunked-prefill-size 16000 \
+  --chunked-prefill-size 16384 \
   --kv-cache-dtype fp8_e4m3 \
   --mem-fraction-static 0.85 \
   --host 0.0.0.0 \

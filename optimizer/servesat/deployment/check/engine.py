@@ -14,7 +14,11 @@ def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
     if engine is None:
         return chip.hbm_bytes
     real = chip.hbm_bytes if chip.usable_hbm_bytes is None else chip.usable_hbm_bytes
-    return real * (1.0 if spec.headroom > 0 else engine.memory.utilisation)
+    if spec.headroom is None:
+        return real * engine.memory.utilisation
+    used = 1 - spec.headroom  # of which no more than the engine's own, where activations need the rest
+    allowed = used if engine.memory.activations is not None else min(used, engine.memory.utilisation)
+    return real * allowed / used
 
 
 def runtime_bytes(engine: Engine | None, replica: CheckedReplica) -> float:
@@ -30,19 +34,17 @@ def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: 
     """Activations of all chips at the peak of a step of so many sequences, and prompt tokens in each group [bytes]."""
     if engine is None:
         return 0.0
-    model, memory, bf16 = replica.model, engine.memory, 2
+    model, kept, bf16 = replica.model, engine.memory.activations, 2
+    if kept is None:
+        return 0.0
     in_group = sequences / replica.ep
     tokens = in_group + prompt_tokens
-    if memory.logits_factor == 0:
-        sampling = 0.0
-    else:
-        sampling = 4 * memory.logits_factor * in_group * model.vocab_size + bf16 * tokens * model.d_model
+    sampling = 4 * kept.logits_factor * in_group * model.vocab_size + bf16 * tokens * model.d_model
     if model.moe is not None:
         width, columns = model.moe.d_model or model.d_model, model.moe.d_ff / replica.tp
         first, second = max(columns, width), max(2 * columns, width)
-        visits = tokens * model.moe.experts_per_token if memory.logits_factor else 0.0
-        return replica.chips * (sampling + bf16 * visits * (first + second))
-    of_width, of_mlp = memory.width_factors
+        return replica.chips * (sampling + bf16 * tokens * model.moe.experts_per_token * (first + second))
+    of_width, of_mlp = kept.width_factors
     layer = bf16 * tokens * (of_width * model.d_model + of_mlp * replica.widest_mlp / replica.tp)
     return replica.chips * max(layer, sampling)
 
@@ -58,9 +60,19 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
         reason = _cannot_run(engine, side) or _cannot_split(engine, side)
         if reason is not None:
             return reason
-        if len(sides) > 1 and (engine.disaggregation is None or side.kv_layout not in _moved(engine, side)):
+        if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
             return f"moves no KV cache that lies as {side.kv_layout} between pools"
     return None
+
+
+def has_weights(engine: Engine, side: CheckedReplica) -> bool:
+    """Whether weights in the dtype are published, known in some repository, or quantised while loading."""
+    model = side.model
+    known = {str(dtype) for dtype in model.checkpoints} | ({"bf16"} if model.native is None else {model.native.dtype})
+    if side.weights in known or model.native is not None:
+        return side.weights in known
+    here = [support for support in engine.runs if side.chip.id in support.chips]
+    return any(str(name) == side.weights and bool(one.quantises) for name, one in here[0].weights.items())
 
 
 def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:

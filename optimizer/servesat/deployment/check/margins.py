@@ -10,7 +10,7 @@ from servesat.catalogue.recovery import published
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Margin
 from servesat.deployment.check.constraints import constraint_margins
-from servesat.deployment.check.engine import activation_bytes, cannot_start, runtime_bytes
+from servesat.deployment.check.engine import activation_bytes, cannot_start, has_weights, runtime_bytes
 from servesat.deployment.check.prompt import Prompt, new_tokens
 from servesat.deployment.check.replica import BITS, CheckedReplica
 from servesat.spec.spec import Spec
@@ -98,7 +98,7 @@ def _longest_sequence(spec: Spec) -> float:
 
 def _memory(spec: Spec, plan: Plan, replica: CheckedReplica, pool: CheckedReplica | None) -> list[Pair]:
     """GB held and usable, of a replica of each pool; one that prefills holds the cache of one prompt."""
-    usable = 1 - spec.headroom
+    usable = 1 - spec.kept_free
     held = replica.weights_bytes + plan.batch * replica.held_kv_bytes(spec.workload.held_tokens)
     held += plan.runtime_bytes + plan.activation_bytes
     pairs = [(held / 1e9, usable * replica.hbm_bytes / 1e9)]
@@ -153,7 +153,9 @@ def _quality(spec: Spec, plan: Plan) -> Margin:
 def _engine(spec: Spec, plan: Plan, sides: list[CheckedReplica]) -> Margin:
     """Whether the plan's engine can start it."""
     engine = next(engine for engine in spec.engine if engine.id == plan.engine)
-    return Margin(requirement=Requirement.ENGINE, holds=cannot_start(engine, plan, sides) is None)
+    starts = cannot_start(engine, plan, sides) is None
+    loads = spec.search.weights is not None or all(has_weights(engine, side) for side in sides)
+    return Margin(requirement=Requirement.ENGINE, holds=starts and loads)
 
 
 def _share_kept(spec: Spec, weights: str, kv_cache: str, compute: str) -> float | None:
