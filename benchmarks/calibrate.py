@@ -24,8 +24,8 @@ import tomli_w
 
 from servesat.catalogue.engine import Program
 from servesat.catalogue.measurements import Measurement, read_measurements
-from servesat.cost_model.calibrated import ChipConstants, Placed, StackConstants, Work, closed_loop_s, work_of
-from servesat.questions.accuracy import sequences_in_memory
+from servesat.cost_model.calibrated import ChipConstants, StackConstants, Work, closed_loop_s, work_of
+from servesat.questions.accuracy import placed, sequences_in_memory
 
 SHARES = {"weights", "kv_cache", "flops", "link", "prompts_first"}
 CHIP = {"weights": 0.8, "kv_cache": 0.6, "flops": 0.65, "link": 0.6, "launch_s": 3.5e-6, "collective_s": 8e-6}
@@ -66,7 +66,7 @@ def read(paths: Sequence[Path]) -> list[tuple[str, Measurement]]:
 def prepared(rows: Sequence[Measurement]) -> Rows:
     works = [
         work_of(
-            row.model, row.chip, Placed(row.tp, row.dp, row.weights, row.kv_cache, row.compute),
+            row.model, row.chip, placed(row),
             batch=row.concurrency or 1.0, prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens,
         )
         for row in rows

@@ -77,7 +77,9 @@ def test_the_work_of_a_dense_model_by_hand() -> None:
 
 def test_groups_that_attend_apart_share_experts() -> None:
     model, chip = load_model("deepseek-r1"), load_chip("h200")
-    together = work_of(model, chip, Placed(8, 1, "fp8", "bf16", "fp8"), batch=64, prompt_tokens=1000, output_tokens=200)
+    together = work_of(
+        model, chip, Placed(8, 1, "fp8", "bf16", "fp8", 8.0), batch=64, prompt_tokens=1000, output_tokens=200
+    )
     apart = work_of(model, chip, Placed(1, 8, "fp8", "bf16", "fp8"), batch=64, prompt_tokens=1000, output_tokens=200)
     assert apart.weights_s > together.weights_s  # each has all but the experts
     assert apart.sequence_kv_s == pytest.approx(together.sequence_kv_s / 8)  # which holds eight copies of a latent

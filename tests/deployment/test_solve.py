@@ -115,7 +115,7 @@ def test_agrees_with_enumeration(spec: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@examples(80)
+@examples(50)
 @given(strategies.specs().flatmap(strategies.under_engines))
 def test_agrees_with_enumeration_under_engines(spec: dict[str, Any]) -> None:
     agrees(spec)

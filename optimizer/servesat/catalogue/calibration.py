@@ -61,6 +61,17 @@ class Calibration(Sourced):
         found = self.chips.get(chip)
         return (self.default_chip, False) if found is None else (found, True)
 
+    def constants(self, chip: ChipCalibration, compute: str) -> tuple[float, ...]:
+        """Those of a chip, with what matmuls reach in a dtype: e_b, e_k, e_f, e_u, t_0 and a_l."""
+        reached = {str(dtype): share for dtype, share in self.dtypes.items()}.get(compute, 1.0)
+        flops = chip.flops * reached
+        return chip.weights, chip.kv_cache, flops, chip.link, chip.launch_s, chip.collective_s
+
+    @staticmethod
+    def host(stack: StackCalibration) -> tuple[float, ...]:
+        """Those of an engine's version: a, b, c and q."""
+        return stack.step_s, stack.sequence_s, stack.request_s, stack.prompts_first
+
     def stack(self, engine: str, version: str, harness: str) -> tuple[StackCalibration, bool]:
         """The constants of an engine's version, or of the nearest; and whether it is that version.
 

@@ -140,6 +140,21 @@ class Loading:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What to expect of a plan in practice, by the calibrated cost model (docs/accuracy.md).
+
+    `stack` is the engine's version whose measurements stand for the plan's; neither it nor the chip need be calibrated.
+    """
+
+    tpot_ms: float
+    ttft_ms: float | None
+    tokens_per_s: float
+    chip_is_calibrated: bool
+    stack: str
+    stack_is_calibrated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineCost:
     """The best plan under another engine, or under none; a `plan` of None: it runs none that meets the limits."""
 
@@ -159,8 +174,8 @@ class Result:
     `answer` fills in the rest: the `relaxations` of a spec with constraints; `slices` summarises every slice of the
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
     `limit_values`, `alternatives` and the prices of an `api` explain the result. `without_spot` is the best plan
-    without spot, if `plan` is on spot, `loading` how the plan's engine comes by the weights, `engines` what the others
-    would cost.
+    without spot, if `plan` is on spot, `loading` how the plan's engine comes by the weights, `expected` what it takes
+    in practice, and `engines` what the others would cost.
     """
 
     status: Status
@@ -178,6 +193,7 @@ class Result:
     api: ApiComparison | None = None
     without_spot: Plan | None = None
     loading: Loading | None = None
+    expected: Expected | None = None
     engines: tuple[EngineCost, ...] = ()
     solve_s: float
 

@@ -67,13 +67,14 @@ class Work:
 
 
 class Placed(NamedTuple):
-    """How a model lies on chips: `groups` of `tp` chips, and its dtypes."""
+    """How a model lies on chips: `groups` of `tp` chips, its dtypes, and in how many copies a group has a KV cache."""
 
     tp: int
     groups: int
     weights: str
     kv_cache: str
     compute: str
+    kv_copies: float = 1.0
 
 
 def step_s(work: Work, chip: ChipConstants, stack: StackConstants, batch: Array) -> Array:
@@ -131,7 +132,7 @@ def work_of(
     """The work of a replica of tp · groups chips that spread the experts, at a mean context of P + G / 2.
 
     Embeddings are looked up, not read; the head is as large as published. Each group reads the KV cache of its own
-    sequences, in as many copies as chips beyond the KV heads hold.
+    sequences, in all copies.
     """
     storage, chips = Storage(model), placed.tp * placed.groups
     stored, by_group = storage.weights(placed.weights), storage.bytes_by_group(placed.weights)
@@ -146,13 +147,12 @@ def work_of(
 
     of_head = float(model.d_model * model.vocab_size)
     tables = of_head * (1 if model.tied_embeddings else 2)
-    copies = max(1.0, placed.tp / max(1, model.kv_heads))
     read = kv_read_bytes(
         model,
         prompt_tokens + output_tokens / 2,
         storage.kv_token_bytes(placed.kv_cache),
         BYTES_PER_VALUE[placed.kv_cache],
-        copies,
+        placed.kv_copies,
     )
     sent = COLLECTIVES_OF_LAYER * 2 * (placed.tp - 1) / placed.tp * ACTIVATION_BYTES * model.d_model
     sent_s = model.layers * sent / max(axis.bytes_per_s for axis in chip.axes)

@@ -8,8 +8,10 @@ import yaml
 
 from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes, number
+from servesat.core.result import Expected
 from servesat.launch.flags import budget
 from servesat.launch.servers import PORT, UNPLANNED_CHUNK, Launch, Role, Server
+from servesat.questions.expected import expected
 
 MEASURED_ROUNDS, FEWEST_PROMPTS = 5, 100
 """A benchmark sends this many requests for each that it has under way, and at least so many."""
@@ -30,7 +32,12 @@ def header(launch: Launch) -> list[str]:
     plan, servers = launch.plan, launch.servers
     lines = [f"{launch.spec.model.name} on {launch.engine.name}, as servesat planned it."]
     lines += [_of_server(server) for server in servers]
-    lines.append(f"predicted  {', '.join(_predicted(launch))}; by the {launch.spec.cost_model} cost model")
+    lines.append(f"at best    {', '.join(_predicted(launch))}; by the {launch.spec.cost_model} cost model")
+    practice = expected(launch.spec, plan)
+    if practice is not None:
+        lines.append(
+            f"expected   {', '.join(_practice(launch, practice))}; by the calibrated one, from {practice.stack}"
+        )
     bought = " and ".join(dict.fromkeys(_rented(server) for server in servers))
     hourly = launch.usd_per_hour
     lines.append(f"price      {dollars(hourly)} an hour, {dollars(730 * hourly)} a month: {bought}")
@@ -97,6 +104,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Plain.add_representer(str, _text)
 
 
+def _practice(launch: Launch, practice: Expected) -> Iterable[str]:
+    yield f"TPOT {number(practice.tpot_ms)} ms"
+    if practice.ttft_ms is not None:
+        yield f"TTFT {number(practice.ttft_ms)} ms"
+    yield f"{launch.times * practice.tokens_per_s:,.0f} output tokens/s"
+
+
 def commented(lines: Iterable[str]) -> str:
     """Lines as comments of a shell script or of YAML, whatever their text holds."""
     return "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in lines)
@@ -113,13 +127,12 @@ def benchmark(launch: Launch) -> str:
         load = ["--request-rate", f"{workload.requests_per_s:g}"]
     count = max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
     words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]
-    expected = [
-        f"should measure {', '.join(_predicted(launch))}",
-        "of the machine as the cost model has it: slower is usual",
-    ]
+    told, practice = [f"at best {', '.join(_predicted(launch))}"], expected(launch.spec, plan)
+    if practice is not None:
+        told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
     usage = "URL: the address of what was started; http://localhost:8000 unless it is given"
     command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
-    return f"#!/usr/bin/env bash\n{commented([*expected, usage])}url=${{1:-http://localhost:{PORT}}}\n{command}\n"
+    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:-http://localhost:{PORT}}}\n{command}\n"
 
 
 def _pairs(words: list[str]) -> list[str]:

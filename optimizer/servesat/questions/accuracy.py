@@ -101,11 +101,8 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     """What is predicted of a row, or why nothing is."""
     of_chip, known_chip = calibration.chip(row.chip.id)
     of_stack, known_stack = calibration.stack(row.engine, row.engine_version, row.harness)
-    chip = ChipConstants(
-        of_chip.weights, of_chip.kv_cache, of_chip.flops * calibration.dtypes.get(row.compute, 1.0),  # type: ignore[call-overload]
-        of_chip.link, of_chip.launch_s, of_chip.collective_s,
-    )  # fmt: skip
-    stack = StackConstants(of_stack.step_s, of_stack.sequence_s, of_stack.request_s, of_stack.prompts_first)
+    chip = ChipConstants(*calibration.constants(of_chip, row.compute))
+    stack = StackConstants(*calibration.host(of_stack))
     if not row.chip.axes and row.tp > 1:
         return f"{row.chip.id} has no links in the catalogue"
     room = sequences_in_memory(row)
@@ -146,11 +143,15 @@ def sequences_in_memory(row: Measurement) -> float:
     return floor((chips * memory - weights) / float(held))
 
 
+def placed(row: Measurement) -> Placed:
+    """How the model of a row lies on its chips, with copies of KV heads where tp is more than they are."""
+    copies = max(1.0, row.tp / max(1, row.model.kv_heads))
+    return Placed(row.tp, row.dp, row.weights, row.kv_cache, row.compute, copies)
+
+
 def _work(row: Measurement, batch: float) -> Work:
-    placed = Placed(row.tp, row.dp, row.weights, row.kv_cache, row.compute)
-    return work_of(
-        row.model, row.chip, placed, batch=batch, prompt_tokens=row.prompt_tokens, output_tokens=row.output_tokens
-    )
+    tokens = {"prompt_tokens": row.prompt_tokens, "output_tokens": row.output_tokens}
+    return work_of(row.model, row.chip, placed(row), batch=batch, **tokens)
 
 
 def _under_way(row: Measurement, chip: ChipConstants, stack: StackConstants) -> float | None:

@@ -17,6 +17,7 @@ from servesat.questions.api_prices import beside_apis
 from servesat.questions.corrections import corrections
 from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.engine_costs import engine_costs
+from servesat.questions.expected import expected
 from servesat.questions.k_best import Distinct, alternatives
 from servesat.questions.slice_summaries import max_batch_binds, slice_summaries
 from servesat.spec.spec import Spec
@@ -47,10 +48,9 @@ def answer(
         slices = slice_summaries(spec, result.plan, settings)
         binds, api = max_batch_binds(spec, result.plan), beside_apis(spec, result.plan)
         without_spot = _without_spot(spec, result.plan, settings)
-        loaded = loading(spec, result.plan)
-        result = replace(
-            result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot, loading=loaded
-        )
+        loaded, practice = loading(spec, result.plan), expected(spec, result.plan)
+        result = replace(result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot)
+        result = replace(result, loading=loaded, expected=practice)
     if limits:
         engines = engine_costs(spec, result.plan, settings)
         result = replace(result, limit_values=limit_values(spec, result, settings), engines=engines)

@@ -13,11 +13,13 @@ from servesat.core.result import Correction, Margin, Result, SliceSummary, Statu
 from servesat.report.explanation import alternatives_table, print_explanation
 from servesat.report.words import (
     beside_api,
+    broken_in_practice,
     change,
     chips,
     conflict,
     duration,
     excluded_because,
+    in_practice,
     kv_layout,
     load,
     loads,
@@ -91,6 +93,8 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
         table.add_row("request", f"{ends}; {duration(plan.stall_ms or 0.0)} between two tokens at most")
     if plan.requests_per_s is not None:
         table.add_row("load", load(plan))
+    if result.expected is not None:
+        table.add_row("practice", in_practice(result.expected))
     _add_costs(table, plan)
     if any(bill.purchase == "spot" for bill in plan.bills):
         table.add_row("spot", on_spot(plan, result.without_spot, spec.spot_capacity))
@@ -175,6 +179,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
         lines.append(Text(f"{none_binds}: these slices meet the demand, and none that cost less do"))
     elif not result.binding:
         lines.append(Text(f"{none_binds}: a larger batch would not cost less: {longest_term(plan)} takes the time"))
+    if result.expected is not None:
+        lines += [Text(text, style="yellow") for text in broken_in_practice(spec, result.expected)]
     lines += [Text(relaxation(limit)) for limit in result.relaxations]
     for summary in _next_smaller(result, plan):
         where = f"{summary.plan.topology} ({chips(summary.plan.chips)})"

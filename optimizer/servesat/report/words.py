@@ -10,6 +10,7 @@ from servesat.core.result import (
     ApiComparison,
     Change,
     EngineCost,
+    Expected,
     LimitValue,
     Loading,
     Margin,
@@ -141,6 +142,25 @@ def loads(loading: Loading, weights: str) -> str:
         return f"{loading.engine}; it needs a checkpoint in {dtype}, and the catalogue knows none"
     made = "" if loading.quantises is None else f", makes {weights} of it ({loading.quantises})"
     return f"{loading.engine}, loads {loading.checkpoint}{made}"
+
+
+def in_practice(expected: Expected) -> str:
+    """What to expect of a plan: `tpot 14.20 ms, 210 ms to the first token, 4,100 tokens/s: taken for vllm 0.19.0`."""
+    first = "" if expected.ttft_ms is None else f", {duration(expected.ttft_ms)} to the first token"
+    basis = f"from measurements of {expected.stack}" if expected.stack_is_calibrated else f"taken for {expected.stack}"
+    chip = "" if expected.chip_is_calibrated else ", the chip not calibrated"
+    return f"tpot {expected.tpot_ms:.2f} ms{first}, {expected.tokens_per_s:,.0f} tokens/s: {basis}{chip}"
+
+
+def broken_in_practice(spec: Spec, expected: Expected) -> Iterator[str]:
+    """The limits that a plan would break in practice: `tpot ≤ 20 ms, and 28.1 ms are to be expected`."""
+    figures = {
+        Requirement.TPOT: (spec.slo.tpot_ms, expected.tpot_ms),
+        Requirement.TTFT: (spec.slo.ttft_ms, expected.ttft_ms),
+    }
+    for name, (limit, figure) in figures.items():
+        if limit is not None and figure is not None and figure > limit:
+            yield f"{RULES[name].say(spec)}, and {number(figure)} ms are to be expected in practice (docs/accuracy.md)"
 
 
 def engine_cost(cost: EngineCost, plan: Plan) -> str:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # gpt-oss 120B on vLLM 0.32, as servesat planned it.
 # 1 server of 1 × h100-sxm (tp 1), openai/gpt-oss-120b; up to 51 sequences, 2,051 tokens a step
-# predicted  TPOT 19.92 ms, TTFT 23.77 ms, 2,561 output tokens/s in all; by the ideal cost model
+# at best    TPOT 19.92 ms, TTFT 23.77 ms, 2,561 output tokens/s in all; by the ideal cost model
+# expected   TPOT 23.69 ms, TTFT 353.7 ms, 2,095 output tokens/s; by the calibrated one, from vllm 0.19.0
 # price      $6.880 an hour, $5,022.40 a month: aws us-east-1 on demand
 #            $0.7463 per million output tokens
 # proof      no plan of the spec costs less
