@@ -72,7 +72,8 @@ def test_a_changed_result_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "result.json: the plan breaks hbm, tpot, ttft, chunk: solve the spec again" in done.stderr
     for text, message in (
-        ("{}", "expected the JSON of `servesat solve`"),
+        ("{}", "model is missing"),
+        ('{"plan": null}', "expected the JSON of `servesat solve`"),
         ('{"spec": {}, "status": "infeasible", "plan": null}', "has no plan: the result is infeasible"),
     ):
         path.write_text(text)
@@ -160,3 +161,10 @@ def test_workloads_of_a_fleet_have_names_that_clusters_take(tmp_path: Path) -> N
     files = json.loads(run("launch", str(fleet), "--to", "kubernetes", "--json").stdout)["files"]
     assert all(name.startswith("evil-chat-") or "/" not in name for name in files)
     assert "name: evil-chat-1" in "".join(files.values())
+
+
+def test_a_spec_may_be_json(tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    asked = {"model": "qwen3-8b", "workload": {"prompt_tokens": 500, "output_tokens": 100}, "engine": "sglang"}
+    path.write_text(json.dumps({**asked, "search": {"chips": ["l40s"]}}))
+    assert "exec python3 -m sglang.launch_server --model-path Qwen/Qwen3-8B" in run("launch", str(path)).stdout

@@ -91,3 +91,12 @@ def test_without_prompts_a_token_takes_a_step() -> None:
     assert found.ttft_ms is None
     _, plan = planned(workload={"context_tokens": 2250})
     assert found.tokens_per_s == pytest.approx(plan.replicas * plan.batch / found.tpot_ms * 1e3)
+
+
+def test_a_demand_that_would_be_missed_is_said() -> None:
+    spec, plan = planned(workload={**CHAT["workload"], "requests_per_s": 14}, slo={})
+    found = expected(spec, plan)
+    assert found is not None
+    assert found.tokens_per_s < 14 * 500 <= plan.tokens_per_s
+    (missed,) = broken_in_practice(spec, found)
+    assert missed.startswith("14 requests/s are asked, and ")

@@ -55,11 +55,14 @@ def launch(
     options = {
         "price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy, "engine": engine
     }  # fmt: skip
-    if file.suffix == ".json" or _is_fleet(file):
+    from servesat.launch.reading import kind_of
+
+    kind = kind_of(file)
+    if kind != "spec":
         given = [name for name, value in {**options, "set": overrides, "constraint": constraints}.items() if value]
         if given:
-            raise typer.BadParameter(f"--{given[0].replace('_', '-')} changes a spec, and {file} is none")
-        launches = _of_result(file, checkpoint) if file.suffix == ".json" else _of_fleet(file, checkpoint)
+            raise typer.BadParameter(f"--{given[0].replace('_', '-')} changes a spec, and {file} is a {kind}")
+        launches = _of_result(file, checkpoint) if kind == "result" else _of_fleet(file, checkpoint)
     else:
         spec = load(file, overrides, constraints, **options)
         if not spec.engine and engine is None:
@@ -67,16 +70,6 @@ def launch(
             spec = spec.changed({"engine": "any"})
         launches = _of_spec(spec, checkpoint)
     _write(launches, to, out, as_json)
-
-
-def _is_fleet(file: Path) -> bool:
-    from servesat.core.errors import SpecError
-    from servesat.core.reading import STANDARD_INPUT, read_yaml
-
-    if file == STANDARD_INPUT:
-        return False
-    document = read_yaml(file, SpecError)
-    return isinstance(document, dict) and "workloads" in document
 
 
 def _of_spec(spec: "Spec", checkpoint: str | None) -> "list[Launch]":

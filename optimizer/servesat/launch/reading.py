@@ -7,7 +7,7 @@ from typing import Any
 
 from servesat.core.errors import LaunchError, ServesatError, SpecError
 from servesat.core.plan import Plan
-from servesat.core.reading import read_json
+from servesat.core.reading import STANDARD_INPUT, read_json, read_yaml
 from servesat.core.result import Status
 from servesat.core.validation import shorten
 from servesat.deployment.check.plan import rederive
@@ -20,6 +20,16 @@ from servesat.launch.servers import Launch, launch_of
 from servesat.spec.spec import Spec
 
 PROVED = "no plan of the spec costs less"
+
+
+def kind_of(path: Path) -> str:
+    """What a file holds, by its keys: a `result` has a plan, a `fleet` workloads; else it is a `spec`."""
+    if path == STANDARD_INPUT:
+        return "spec"
+    is_json = path.suffix == ".json"
+    document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES) if is_json else read_yaml(path, SpecError)
+    keys = set(document) if isinstance(document, Mapping) else set()
+    return "result" if keys & {"plan", "status"} else "fleet" if "workloads" in keys else "spec"
 
 
 def result_launch(path: Path, checkpoint: str | None = None) -> Launch:

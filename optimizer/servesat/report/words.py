@@ -153,7 +153,7 @@ def in_practice(expected: Expected) -> str:
 
 
 def broken_in_practice(spec: Spec, expected: Expected) -> Iterator[str]:
-    """The limits that a plan would break in practice: `tpot ≤ 20 ms, and 28.1 ms are to be expected`."""
+    """The limits and the demand that a plan would miss in practice: `tpot ≤ 20 ms, and 28.1 ms are to be expected`."""
     figures = {
         Requirement.TPOT: (spec.slo.tpot_ms, expected.tpot_ms),
         Requirement.TTFT: (spec.slo.ttft_ms, expected.ttft_ms),
@@ -161,6 +161,10 @@ def broken_in_practice(spec: Spec, expected: Expected) -> Iterator[str]:
     for name, (limit, figure) in figures.items():
         if limit is not None and figure is not None and figure > limit:
             yield f"{RULES[name].say(spec)}, and {number(figure)} ms are to be expected in practice (docs/accuracy.md)"
+    demand, output = spec.workload.requests_per_s, spec.workload.output_tokens
+    if demand is not None and output is not None and expected.tokens_per_s < demand * output:
+        served = number(expected.tokens_per_s / output)
+        yield f"{number(demand)} requests/s are asked, and {served} are to be expected in practice (docs/accuracy.md)"
 
 
 def engine_cost(cost: EngineCost, plan: Plan) -> str:
