@@ -1,12 +1,12 @@
 """Shell scripts: one for the servers of each pool, a router between pools, and a benchmark."""
 
-import re
 import shlex
 
 from servesat.launch.flags import (
     BOOTSTRAP_PORT,
     CONFIG_FILE,
     NIXL_PORT,
+    RAY_PORT,
     Flags,
     address_flags,
     arguments,
@@ -16,19 +16,13 @@ from servesat.launch.flags import (
     program,
     trtllm_config,
 )
+from servesat.launch.routers import ROUTER_PORT, ROUTERS
 from servesat.launch.servers import PORT, Launch, Role, Server
+from servesat.launch.shell import quoted
 from servesat.launch.wording import benchmark, commented, header, yaml_text
-
-ROUTER_PORT = 9000
 
 PORTS_OF_SGLANG = 100
 """Ports between two servers of SGLang on a machine: each takes some more above its own."""
-
-ROUTERS = {
-    "vllm": ("vllm-router==0.1.17", ["vllm-router", "--vllm-pd-disaggregation"]),
-    "sglang": ("sglang-router==0.3.2", ["python3", "-m", "sglang_router.launch_router", "--pd-disaggregation"]),
-}
-"""The package and the command of the router between the pools of an engine."""
 
 _DEVICES = {"NVIDIA": "CUDA_VISIBLE_DEVICES", "AMD": "HIP_VISIBLE_DEVICES"}
 
@@ -89,8 +83,8 @@ def _several_nodes(launch: Launch, server: Server, rank: str, usage: str) -> str
 def _with_ray(lines: list[str], setup: str, server: Server, rank: str) -> str:
     """TPUs of several hosts work together through Ray."""
     if rank != "0":
-        return _shell(lines, setup, server, 'exec ray start --address="$leader:6379" --block\n')
-    start = "ray start --head --port=6379\n"
+        return _shell(lines, setup, server, f'exec ray start --address="$leader:{RAY_PORT}" --block\n')
+    start = f"ray start --head --port={RAY_PORT}\n"
     return _script(lines, setup + start, server, [*flags_of(server), *address_flags()])
 
 
@@ -104,18 +98,6 @@ def _shell(lines: list[str], setup: str, server: Server, command: str) -> str:
     if server.engine.program == "vllm" and server.role is not Role.SERVE:
         variables += 'export VLLM_NIXL_SIDE_CHANNEL_HOST="$(hostname -I | cut -d " " -f 1)"\n'
     return f"#!/usr/bin/env bash\n{commented(lines)}set -euo pipefail\n{variables}{setup}{command}"
-
-
-_OPEN = re.compile(
-    r"\$(leader|rank|LWS_WORKER_INDEX|LWS_LEADER_ADDRESS|SKYPILOT_NODE_RANK)(:\d+)?"
-    r"|\$\(\(\$?\w+ \* \d+\)\)|\$\(\(\d+ \+ server \* \d+\)\)"
-)
-"""The variables that scripts leave open: addresses, ranks and ports; whatever else a plan says is quoted."""
-
-
-def quoted(word: str) -> str:
-    """A word of a command line; the variables of scripts stay open."""
-    return f'"{word}"' if _OPEN.fullmatch(word) else shlex.quote(word)
 
 
 def _router(launch: Launch) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from servesat.launch.flags import arguments, environment, flags_of
-from servesat.launch.pods import TOKEN_SECRET, documents, resources
+from servesat.launch.pods import TOKEN_SECRET, documents, rented_nodes, resources
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
 
@@ -58,8 +58,8 @@ def _component(server: Server) -> dict[str, Any]:
     if environment(server):
         main["env"] = [{"name": name, "value": value} for name, value in environment(server).items()]
     pod: dict[str, Any] = {"containers": [main]}
-    if server.instance is not None:
-        pod["nodeSelector"] = {"node.kubernetes.io/instance-type": server.instance}
+    if rented_nodes(server):
+        pod["nodeSelector"] = rented_nodes(server)
     found = {
         "name": server.name,
         "type": "worker" if server.role is Role.SERVE else str(server.role),

@@ -10,7 +10,7 @@ from servesat.launch.servers import PORT, Role, Server
 Flags = list[tuple[str, str | None]]
 """Flags with their values, None of switches."""
 
-RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT = 13345, 20000, 8998, 5600
+RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT, RAY_PORT = 13345, 20000, 8998, 5600, 6379
 
 LARGEST_PAGE = 128
 """Tokens of the largest page that SGLang takes of its own accord."""

@@ -3,11 +3,10 @@
 from typing import Any
 
 from servesat.launch.flags import address_flags, arguments, flags_of
-from servesat.launch.kubernetes import deployment
-from servesat.launch.lws import worker_set
 from servesat.launch.pods import Manifest, container, documents
 from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.launch.wording import benchmark
+from servesat.launch.workloads import deployment, group_of, worker_set
 
 SIDECAR = "ghcr.io/llm-d/llm-d-router-disagg-sidecar:v0.10.0"
 
@@ -30,10 +29,9 @@ def _servers(launch: Launch, server: Server) -> Manifest:
         "llm-d.ai/role": _ROLES[server.role],
     }
     fetches = server.role is Role.DECODE
-    if server.nodes > 1 and fetches:
-        return worker_set(launch, server, of, port=BEHIND_SIDECAR, beside=_sidecar())
     if server.nodes > 1:
-        return worker_set(launch, server, of)
+        group = group_of(server, BEHIND_SIDECAR, _sidecar()) if fetches else group_of(server)
+        return worker_set(launch, server, group, of)
     found = deployment(launch, server, of)
     if fetches:
         pod = found["spec"]["template"]["spec"]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from servesat.launch.command import quoted
 from servesat.launch.flags import BOOTSTRAP_PORT, address_flags, arguments, environment, flags_of, program
 from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.launch.wording import commented, header, yaml_text
@@ -91,9 +90,7 @@ def resources(server: Server) -> Manifest:
 
 def pod_spec(server: Server, containers: Sequence[Manifest], selector: Mapping[str, str] | None = None) -> Manifest:
     """A pod on the machines that the plan rents: by the instance type, where it names one."""
-    selected = dict(selector or {})
-    if server.instance is not None and not server.chip.id.startswith("tpu-"):
-        selected["node.kubernetes.io/instance-type"] = server.instance
+    selected = {**(selector or {}), **rented_nodes(server)}
     tolerated = _RESOURCES[server.chip.vendor]
     return {
         **({"nodeSelector": selected} if selected else {}),
@@ -104,6 +101,12 @@ def pod_spec(server: Server, containers: Sequence[Manifest], selector: Mapping[s
             {"name": "models", "emptyDir": {}},
         ],
     }
+
+
+def rented_nodes(server: Server) -> dict[str, str]:
+    """What the nodes of an instance type are found by; nothing where the plan names none, nor of slices of TPUs."""
+    is_slice = server.chip.vendor == "Google"
+    return {} if server.instance is None or is_slice else {"node.kubernetes.io/instance-type": server.instance}
 
 
 def pod_annotations(server: Server) -> dict[str, str]:
@@ -126,8 +129,3 @@ def service(name: str, of: Mapping[str, str], port: int = PORT) -> Manifest:
         "metadata": metadata(name, of),
         "spec": {"selector": dict(of), "ports": [{"name": "http", "port": port, "targetPort": port}]},
     }
-
-
-def shell_words(server: Server, words: Sequence[str]) -> str:
-    """A command line for a shell, in which variables stay open."""
-    return " ".join(["exec", *map(quoted, [*program(server), *words])])

@@ -230,7 +230,7 @@ def _checkpoint(spec: Spec, weights: str, loaded: Loading, stated: str | None) -
 
 def _node_chips(chip: Chip, chips: int, instance_chips: int | None) -> int:
     """Chips of a node of a server: of TPUs 1, 4 or 8 on one host, 4 on each of several; else those of the instance."""
-    if chip.id.startswith("tpu-"):
+    if chip.vendor == "Google":
         return chips if chips in {1, 4, chip.node_chips} else 4
     node = instance_chips or chip.node_chips or chips
     return min(node, chips)

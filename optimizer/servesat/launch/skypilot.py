@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from servesat.launch.command import quoted
 from servesat.launch.flags import address_flags, arguments, environment, flags_of, node_flags, program
 from servesat.launch.pods import SECONDS_TO_START, TOKEN
 from servesat.launch.servers import PORT, Launch, Server, named_there
+from servesat.launch.shell import quoted
 from servesat.launch.wording import benchmark, commented, header, yaml_text
 
 ACCELERATORS = {

@@ -1,0 +1,62 @@
+"""Routers between the two pools of a plan: what they are, and one that finds its servers in a cluster."""
+
+from servesat.launch.pods import Manifest, labels, metadata, service
+from servesat.launch.servers import PORT, Launch, Role
+
+ROUTER_PORT = 9000
+
+ROUTER_IMAGE = "python:3.12-slim"
+
+ROUTERS = {
+    "vllm": ("vllm-router==0.1.17", ["vllm-router", "--vllm-pd-disaggregation"]),
+    "sglang": ("sglang-router==0.3.2", ["python3", "-m", "sglang_router.launch_router", "--pd-disaggregation"]),
+}
+"""The package and the command of the router between the pools of an engine."""
+
+
+def router(launch: Launch) -> list[Manifest]:
+    """A router that finds the pods of both pools by their labels, and may read them."""
+    package, command = ROUTERS[launch.engine.program]
+    name = f"{launch.name}-router"
+    of = {"app.kubernetes.io/name": launch.name, "app.kubernetes.io/component": "router"}
+    words = [*command, "--service-discovery", "--service-discovery-port", str(PORT)]
+    for server in launch.servers:
+        flag = "--prefill-selector" if server.role is Role.PREFILL else "--decode-selector"
+        words += [flag, *(f"{key}={value}" for key, value in labels(launch, server).items())]
+    words += ["--host", "0.0.0.0", "--port", str(ROUTER_PORT)]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    reads = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    main = {
+        "name": "router",
+        "image": ROUTER_IMAGE,
+        "command": ["/bin/sh", "-c"],
+        "args": [f"pip install -q {package} && exec {' '.join(words)}"],
+        "ports": [{"name": "http", "containerPort": ROUTER_PORT}],
+        "readinessProbe": {"httpGet": {"path": "/health", "port": ROUTER_PORT}, "periodSeconds": 5},
+    }
+    rbac = "rbac.authorization.k8s.io/v1"
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(name, of)},
+        {"apiVersion": rbac, "kind": "Role", "metadata": metadata(name, of), "rules": [reads]},
+        {
+            "apiVersion": rbac,
+            "kind": "RoleBinding",
+            "metadata": metadata(name, of),
+            "roleRef": role,
+            "subjects": [{"kind": "ServiceAccount", "name": name}],
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata(name, of),
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": of},
+                "template": {
+                    "metadata": {"labels": of},
+                    "spec": {"serviceAccountName": name, "containers": [main]},
+                },
+            },
+        },
+        service(name, of, ROUTER_PORT),
+    ]
