@@ -7,6 +7,7 @@ import typer
 from servesat.cli.accuracy import accuracy
 from servesat.cli.batch import batch
 from servesat.cli.book import book, figure
+from servesat.cli.calibrating import calibrate
 from servesat.cli.catalogue import chips, engines, models, schema
 from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
@@ -53,6 +54,7 @@ for command in (
     batch,
     verify,
     accuracy,
+    calibrate,
     book,
     figure,
     schema,

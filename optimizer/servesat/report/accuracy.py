@@ -8,8 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from servesat.core.arrays import Floats
 from servesat.core.errors import ServesatError
+from servesat.core.quantities import number
 from servesat.questions.accuracy import Accuracy, Errors, Predicted
+from servesat.questions.calibrate import IDENTIFIED, Fit, Observed, Parameters
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.colours import chip_colour
 from servesat.report.tables import Column, Fitted, columns
@@ -126,3 +129,45 @@ def _with_diagonals(frame: Frame, ends: tuple[float, float]) -> Frame:
         for name, by in (("as measured", 1.0), ("20 % more", 1.2), ("20 % less", 1 / 1.2))
     ]
     return Frame(label=frame.label, series=(*lines, *frame.series))
+
+
+def fit_document(seen: Observed, found: Fit, apart: tuple[Floats, Floats] | None) -> dict[str, Any]:
+    """The JSON of `servesat calibrate`."""
+    chips, stacks, dtypes = found.parameters.split(found.vector)
+    return {
+        "rows": len(seen.rows),
+        "chips": chips,
+        "stacks": [{"program": stack[0], "version": stack[1], **values} for stack, values in stacks.items()],
+        "dtypes": dtypes,
+        "errors": _means(*found.errors(seen)),
+        "errors_leave_one_file_out": None if apart is None else _means(*apart),
+        "not_identified": list(found.unidentified),
+    }
+
+
+def _means(ttft: Floats, tpot: Floats) -> dict[str, float | None]:
+    return {
+        "ttft_mean_pct": 100 * float(ttft.mean()) if len(ttft) else None,
+        "tpot_mean_pct": 100 * float(tpot.mean()),
+    }
+
+
+def print_fit(console: Console, seen: Observed, found: Fit, apart: tuple[Floats, Floats] | None) -> None:
+    """Print each constant with what was known of it, the errors, and what the measurements leave open."""
+    parameters = found.parameters
+    table = Fitted([Column("constant"), *columns("fitted", "known", right=True), Column("")], "Constants")
+    fitted, known = (_listed(parameters, vector) for vector in (found.vector, parameters.prior))
+    for name, value, before, share in zip(parameters.names, fitted, known, found.narrowed, strict=True):
+        table.add_row([name, number(value), number(before), "" if share <= IDENTIFIED else "not identified"])
+    console.print(table)
+    for where, errors in (("these rows", found.errors(seen)), ("each file, fitted without it", apart)):
+        if errors is not None:
+            means = _means(*errors)
+            ttft = "" if means["ttft_mean_pct"] is None else f", TTFT {means['ttft_mean_pct']:.1f} %"
+            console.print(Text(f"\n{where}: TPOT {means['tpot_mean_pct']:.1f} % off on average{ttft}"))
+
+
+def _listed(parameters: Parameters, vector: Floats) -> list[float]:
+    chips, stacks, dtypes = parameters.split(vector)
+    values = [value for constants in (*chips.values(), *stacks.values()) for value in constants.values()]
+    return [*values, *dtypes.values()]

@@ -1,0 +1,269 @@
+"""Calibration: the constants of chips and engines that measurements support, near what is known of them already."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any, get_args
+
+import numpy as np
+import tomli_w
+
+from servesat.catalogue.calibration import Calibration
+from servesat.catalogue.engine import Program
+from servesat.catalogue.measurements import Measurement
+from servesat.core.arrays import Floats
+from servesat.cost_model.calibrated import ChipConstants, StackConstants, Work, closed_loop_s, work_of
+from servesat.questions.accuracy import placed, sequences_in_memory
+
+CHIP, STACK = ChipConstants._fields, StackConstants._fields
+
+_SHARES = {"weights", "kv_cache", "flops", "link", "prompts_first"}
+"""Constants between 0 and 1; the others are seconds."""
+
+SPREAD = {
+    "weights": 0.7, "kv_cache": 1.2, "flops": 1.0, "link": 1.2, "launch_s": 0.7, "collective_s": 0.8,
+    "step_s": 1.0, "sequence_s": 1.0, "request_s": 1.0, "prompts_first": 1.2, "dtype": 0.2,
+}  # fmt: skip
+"""How far each constant may be from its prior: a deviation of its logarithm, or of the log-odds of a share."""
+
+TPOT_SPREAD, TTFT_SPREAD = 0.08, 0.25
+"""The deviation of a logarithm that counts as one: TTFT of one configuration alone differs by 14 %."""
+
+IDENTIFIED = 0.9
+"""A constant is identified where the measurements narrow its deviation to less than this share."""
+
+ROUNDS, DAMPINGS = 60, 10
+
+MAX_SOURCE = 2000
+"""Characters of the source of a figure in a file of the catalogue."""
+
+Stack = tuple[str, str, str]
+"""An engine, its version, and, where there is none, the harness that stands for one."""
+
+
+Constants = dict[str, float]
+"""Constants by name."""
+
+
+def stack_of(row: Measurement) -> Stack:
+    """The stack of a row."""
+    return row.engine, row.engine_version, row.harness if not row.engine_version else ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Measurements with their work at the peaks; arrays of shape [rows] [s]."""
+
+    rows: Sequence[Measurement]
+    work: Work
+    batch: Floats
+    output_tokens: Floats
+    ttft_s: Floats  # NaN where it was not measured
+    tpot_s: Floats
+
+
+def unusable(row: Measurement) -> str | None:
+    """Why a row cannot be calibrated with; None where it can."""
+    if not row.concurrency or "tpot_ms" not in row.measured:
+        return "expected a concurrency and tpot_ms"
+    if row.engine not in get_args(Program):
+        return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
+    room = sequences_in_memory(row)
+    if row.concurrency > room:
+        return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
+    return None
+
+
+def observed(rows: Sequence[Measurement]) -> Observed:
+    """Rows that can be calibrated with, as arrays."""
+    works = []
+    for row in rows:
+        tokens = {"prompt_tokens": row.prompt_tokens, "output_tokens": row.output_tokens}
+        works.append(work_of(row.model, row.chip, placed(row), batch=row.concurrency or 1.0, **tokens))
+    work = Work(**{part.name: np.array([getattr(one, part.name) for one in works]) for part in fields(Work)})
+    ttft, tpot = (np.array([row.measured.get(name, np.nan) for row in rows]) / 1e3 for name in ("ttft_ms", "tpot_ms"))
+    batch, output = (np.array([getattr(row, name) for row in rows]) for name in ("concurrency", "output_tokens"))
+    return Observed(rows, work, batch, output, ttft, tpot)
+
+
+class Parameters:
+    """The constants of some rows as a vector: log-odds of shares, logarithms of times and of what dtypes reach."""
+
+    def __init__(self, rows: Sequence[Measurement], known: Calibration) -> None:
+        """Priors are what a calibration has of a chip, a stack or a dtype, or its defaults."""
+        self.known = known
+        self.chips = sorted({row.chip.id for row in rows})
+        self.stacks = sorted({stack_of(row) for row in rows})
+        self.dtypes = sorted({row.compute for row in rows} - {"bf16"})
+        of_dtype = {str(dtype): value for dtype, value in known.dtypes.items()}
+        prior: list[float] = []
+        for chip in self.chips:
+            prior += [_open(name, getattr(known.chip(chip)[0], name)) for name in CHIP]
+        for stack in self.stacks:
+            prior += [_open(name, getattr(known.stack(*stack)[0], name)) for name in STACK]
+        prior += [float(np.log(of_dtype.get(dtype, 1.0))) for dtype in self.dtypes]
+        self.names = [f"{chip}.{name}" for chip in self.chips for name in CHIP]
+        self.names += [f"{' '.join(stack).strip()}.{name}" for stack in self.stacks for name in STACK]
+        self.names += [f"dtypes.{dtype}" for dtype in self.dtypes]
+        spread = [SPREAD[name] for _ in self.chips for name in CHIP] + [
+            SPREAD[name] for _ in self.stacks for name in STACK
+        ]
+        self.prior, self.spread = np.array(prior), np.array(spread + [SPREAD["dtype"]] * len(self.dtypes))
+
+    def split(self, vector: Floats) -> tuple[dict[str, Constants], dict[Stack, Constants], Constants]:
+        """The constants by chip, by stack, and what dtypes reach, of a vector."""
+        values = iter(vector.tolist())
+        chips = {chip: {name: _closed(name, next(values)) for name in CHIP} for chip in self.chips}
+        stacks = {stack: {name: _closed(name, next(values)) for name in STACK} for stack in self.stacks}
+        return chips, stacks, {dtype: float(np.exp(next(values))) for dtype in self.dtypes}
+
+    def constants(self, vector: Floats, rows: Sequence[Measurement]) -> tuple[ChipConstants, StackConstants]:
+        """Those of each row; of a chip or a stack that is not among the parameters, the known ones, or like others."""
+        chips, stacks, dtypes = self.split(vector)
+        of_chip = [chips.get(row.chip.id) or _as_known(self.known.chip(row.chip.id)[0], CHIP) for row in rows]
+        of_stack = [stacks.get(stack_of(row)) or self._like(stacks, row) for row in rows]
+        reach = np.array([dtypes.get(row.compute, 1.0) for row in rows])
+        chip = ChipConstants(**{name: np.array([one[name] for one in of_chip]) for name in CHIP})
+        stack = StackConstants(**{name: np.array([one[name] for one in of_stack]) for name in STACK})
+        return chip._replace(flops=chip.flops * reach), stack
+
+    def _like(self, stacks: Mapping[Stack, Constants], row: Measurement) -> Constants:
+        """What a version without rows takes: the median of its program's."""
+        same = [one for stack, one in stacks.items() if stack[0] == row.engine]
+        if not same:
+            return _as_known(self.known.stack(*stack_of(row))[0], STACK)
+        return {name: float(np.median([one[name] for one in same])) for name in STACK}
+
+
+def _as_known(record: object, names: Sequence[str]) -> Constants:
+    return {name: float(getattr(record, name)) for name in names}
+
+
+def _open(name: str, value: float) -> float:
+    """A constant without bounds; those at an end of their range are moved off it."""
+    if name in _SHARES:
+        share = min(max(value, 1e-3), 1 - 1e-3)
+        return float(np.log(share / (1 - share)))
+    return float(np.log(max(value, 1e-7)))
+
+
+def _closed(name: str, value: float) -> float:
+    return float(1 / (1 + np.exp(-value))) if name in _SHARES else float(np.exp(value))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fitted constants, and the deviation of each as a share of its prior's."""
+
+    parameters: Parameters
+    vector: Floats
+    narrowed: Floats
+
+    def predict(self, seen: Observed) -> tuple[Floats, Floats]:
+        """The times to the first token and per output token [s]; shape [rows] each."""
+        chip, stack = self.parameters.constants(self.vector, seen.rows)
+        ttft, tpot = closed_loop_s(seen.work, chip, stack, seen.batch, seen.output_tokens)
+        return np.asarray(ttft), np.asarray(tpot)
+
+    def errors(self, seen: Observed) -> tuple[Floats, Floats]:
+        """|predicted / measured - 1| of TTFT, where it was measured, and of TPOT."""
+        ttft, tpot = self.predict(seen)
+        has_ttft = np.isfinite(seen.ttft_s)
+        return np.abs(ttft[has_ttft] / seen.ttft_s[has_ttft] - 1), np.abs(tpot / seen.tpot_s - 1)
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """The constants that the measurements say little of, by name: they stay near what was known."""
+        pairs = zip(self.parameters.names, self.narrowed, strict=True)
+        return tuple(name for name, share in pairs if share > IDENTIFIED)
+
+
+def fit(seen: Observed, known: Calibration) -> Fit:
+    """The constants under which measurements and priors are likeliest: Levenberg-Marquardt, reweighted (Cauchy)."""
+    parameters = Parameters(seen.rows, known)
+
+    def residuals(vector: Floats) -> Floats:
+        ttft, tpot = Fit(parameters, vector, vector).predict(seen)
+        measured = np.where(np.isfinite(seen.ttft_s), seen.ttft_s, ttft)
+        return np.concatenate([np.log(tpot / seen.tpot_s) / TPOT_SPREAD, np.log(ttft / measured) / TTFT_SPREAD])
+
+    def cost(vector: Floats) -> float:
+        off = (vector - parameters.prior) / parameters.spread
+        return float(np.log1p(residuals(vector) ** 2).sum() + (off**2).sum())
+
+    vector, damping = parameters.prior.copy(), 1.0
+    least = cost(vector)
+    for _ in range(ROUNDS):
+        curvature, slope = _curvature(residuals, vector, parameters)
+        for _ in range(DAMPINGS):
+            step = np.asarray(np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -slope))
+            tried = cost(vector + step)
+            if tried < least:
+                break
+            damping *= 4
+        else:
+            break
+        gained, vector, least, damping = least - tried, vector + step, tried, damping / 3
+        if gained < 1e-4 * least:
+            break
+    curvature, _ = _curvature(residuals, vector, parameters)
+    deviations = np.sqrt(np.diag(np.linalg.inv(curvature)))
+    return Fit(parameters, vector, deviations / parameters.spread)
+
+
+def _curvature(residuals: Callable[[Floats], Floats], vector: Floats, parameters: Parameters) -> tuple[Floats, Floats]:
+    """The curvature of the cost at a vector, and its slope, by differences."""
+    found = residuals(vector)
+    weight = 1 / (1 + found**2)
+    slopes = np.empty((len(found), len(vector)))
+    for column in range(len(vector)):
+        moved = vector.copy()
+        moved[column] += 1e-4
+        slopes[:, column] = (residuals(moved) - found) / 1e-4
+    curvature = slopes.T @ (weight[:, None] * slopes) + np.diag(1 / parameters.spread**2)
+    slope = slopes.T @ (weight * found) + (vector - parameters.prior) / parameters.spread**2
+    return curvature, slope
+
+
+def left_out_errors(files: Sequence[Sequence[Measurement]], known: Calibration) -> tuple[Floats, Floats]:
+    """The errors of TTFT and TPOT on the rows of each file, fitted without them."""
+    found: list[tuple[Floats, Floats]] = []
+    for left_out in range(len(files)):
+        rest = [row for place, rows in enumerate(files) if place != left_out for row in rows]
+        found.append(fit(observed(rest), known).errors(observed(files[left_out])))
+    ttft, tpot = zip(*found, strict=True)
+    return np.concatenate(ttft), np.concatenate(tpot)
+
+
+def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[str]) -> str:
+    """A calibration as the text of its file, with its errors, its date, and what the measurements did not identify."""
+    ttft, tpot = found.errors(seen)
+    errors = f"TPOT {100 * tpot.mean():.1f} % off on average"
+    errors += f", TTFT {100 * ttft.mean():.1f} %" if len(ttft) else ""
+    unidentified = f"; near what was known: {', '.join(found.unidentified)}" if found.unidentified else ""
+    source = f"servesat calibrate over {', '.join(files)}: {len(seen.rows)} rows, {errors}{unidentified}"
+    written = document(seen, found, name=name, source=source[:MAX_SOURCE])
+    return tomli_w.dumps({"name": written.pop("name"), "checked": date.today(), **written})
+
+
+def document(seen: Observed, found: Fit, *, name: str, source: str) -> dict[str, Any]:
+    """A calibration as its file has it: what is fitted, and what is known of others."""
+    known, (chips, stacks, dtypes) = found.parameters.known, found.parameters.split(found.vector)
+    of_chip, of_stack = Counter(row.chip.id for row in seen.rows), Counter(stack_of(row) for row in seen.rows)
+    return {
+        "name": name,
+        "chips": {chip: _rounded(values) | {"rows": of_chip[chip]} for chip, values in chips.items()},
+        "stacks": [
+            {"program": stack[0], "version": stack[1], "harness": stack[2], **_rounded(values), "rows": of_stack[stack]}
+            for stack, values in stacks.items()
+        ],
+        "dtypes": _rounded({str(dtype): value for dtype, value in known.dtypes.items()} | dtypes),
+        "default_chip": known.default_chip.model_dump(),
+        "default_stack": known.default_stack.model_dump(),
+        "sources": {"default": source},
+    }
+
+
+def _rounded(values: Mapping[str, float]) -> Constants:
+    return {name: float(f"{value:.3g}") for name, value in values.items()}

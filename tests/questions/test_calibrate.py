@@ -1,0 +1,129 @@
+"""Calibration: constants that made measurements are found again, and those that say nothing stay as known."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servesat import ServesatError, Spec, solve
+from servesat.catalogue.load import load_calibration, load_chip, load_model
+from servesat.catalogue.measurements import Measurement
+from servesat.cost_model.calibrated import ChipConstants, StackConstants, closed_loop_s
+from servesat.questions.benchmark_results import read_result
+from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed, unusable
+
+KNOWN = load_calibration()
+TRUE_CHIP = ChipConstants(0.6, 0.5, 0.4, 0.3, 8e-6, 20e-6)
+TRUE_STACK = StackConstants(4e-3, 6e-5, 0.05, 0.5)
+
+
+def row(concurrency: float, tp: int = 2, prompt: int = 2000, **keys: Any) -> Measurement:
+    return Measurement(
+        **{
+            "number": 1, "model": load_model("qwen3-32b"), "chip": load_chip("h100-sxm"), "engine": "vllm",
+            "engine_version": "0.32", "harness": "", "weights": "fp8", "kv_cache": "fp8", "compute": "fp8", "tp": tp,
+            "dp": 1, "spreads_experts": False, "concurrency": concurrency, "requests_per_s": None,
+            "prompt_tokens": prompt, "output_tokens": 500, "measured": {"tpot_ms": 10.0, "ttft_ms": 100.0},
+        } | keys
+    )  # fmt: skip
+
+
+def measured() -> list[Measurement]:
+    """What a machine with the true constants would measure."""
+    rows = [row(c, tp, p) for c in (1, 4, 16, 64, 128) for tp in (1, 2, 4) for p in (200, 2000, 8000)]
+    seen = observed(rows)
+    chip = ChipConstants(*(np.full(len(rows), value) for value in TRUE_CHIP))
+    stack = StackConstants(*(np.full(len(rows), value) for value in TRUE_STACK))
+    ttft, tpot = closed_loop_s(seen.work, chip, stack, seen.batch, seen.output_tokens)
+    return [
+        replace(one, measured={"ttft_ms": first * 1e3, "tpot_ms": each * 1e3})
+        for one, first, each in zip(rows, ttft, tpot, strict=True)
+    ]
+
+
+def test_constants_are_found_under_which_the_measurements_were_made() -> None:
+    seen = observed(measured())
+    found = fit(seen, KNOWN)
+    ttft, tpot = found.errors(seen)
+    assert tpot.mean() < 0.02  # the priors pull a little: measurements are not taken to be better than 8 %
+    assert ttft.mean() < 0.05
+    chips, _, dtypes = found.parameters.split(found.vector)  # others trade off: a slow launch against slow memory
+    assert chips["h100-sxm"]["flops"] * dtypes["fp8"] == pytest.approx(TRUE_CHIP.flops, rel=0.1)
+    before, _ = fit(observed(measured()[:1]), KNOWN).errors(seen)
+    assert ttft.mean() < before.mean() / 4
+
+
+def test_what_is_not_identified_stays_as_known_and_is_said() -> None:
+    one = observed([row(1.0, tp=1)])
+    found = fit(one, KNOWN)
+    assert {"h100-sxm.link", "h100-sxm.collective_s"} <= set(found.unidentified)  # a chip alone sends nothing
+    chips, _, _ = found.parameters.split(found.vector)
+    assert chips["h100-sxm"]["link"] == pytest.approx(KNOWN.chips["h100-sxm"].link, rel=1e-3)
+    assert "near what was known: " in calibration_text(one, found, name="mine", files=["a.json"])
+
+
+def test_a_file_left_out_is_predicted_by_the_others() -> None:
+    rows = measured()
+    ttft, tpot = left_out_errors([rows[:15], rows[15:30], rows[30:]], KNOWN)
+    assert (len(ttft), len(tpot)) == (45, 45)
+    assert tpot.mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"concurrency": 5000.0}, "5000 sequences, of which "),
+        ({"measured": {"ttft_ms": 10.0}}, "expected a concurrency and tpot_ms"),
+        ({"engine": "mlc"}, "engine = mlc: expected one of vllm, "),
+    ],
+)
+def test_rows_that_would_mislead_are_refused(changes: dict[str, Any], reason: str) -> None:
+    reasons = unusable(row(**{"concurrency": 8.0, **changes}))
+    assert reasons is not None
+    assert reasons.startswith(reason)
+    assert unusable(row(8.0)) is None
+
+
+RESULT = {
+    "model_id": "Qwen/Qwen3-32B-FP8", "max_concurrency": 32, "request_rate": "inf", "num_prompts": 100,
+    "completed": 100, "total_input_tokens": 200_000, "total_output_tokens": 50_000, "mean_ttft_ms": 420.0,
+    "mean_tpot_ms": 14.2,
+}  # fmt: skip
+SPEC: dict[str, Any] = {
+    "model": "qwen3-32b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "engine": "vllm",
+    "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["2x1"]}},
+}  # fmt: skip
+
+
+def result(tmp_path: Path, **changes: object) -> Measurement:
+    spec = Spec.load(SPEC)
+    plan = solve(spec).plan
+    assert plan is not None
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({key: value for key, value in (RESULT | changes).items() if value is not None}))
+    return read_result(path, spec, plan, 7)
+
+
+def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
+    read = result(tmp_path)
+    assert (read.number, read.model.id, read.chip.id, read.tp) == (7, "qwen3-32b", "h100-sxm", 2)
+    assert (read.engine, read.engine_version, read.weights) == ("vllm", "0.32", "fp8")
+    assert (read.concurrency, read.prompt_tokens, read.output_tokens) == (32, 2000, 500)
+    assert read.measured == {"tpot_ms": 14.2, "ttft_ms": 420.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"completed": None}, "expected a result of vllm bench serve, with completed, "),
+        ({"completed": 0}, "completed = 0: expected a number greater than 0"),
+        ({"mean_tpot_ms": "fast"}, "mean_tpot_ms = 'fast': expected a number greater than 0"),
+        ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency"),
+    ],
+)
+def test_a_bad_result_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ServesatError, match=message):
+        result(tmp_path, **changes)
