@@ -10,7 +10,7 @@ and prints the errors on what was left out.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -45,21 +45,35 @@ KEYS: dict[str, Callable[[int, str, Measurement], str]] = {
 }
 
 
-def leave_out(found: list[tuple[str, Measurement]], by: str) -> None:
-    """Fit without each in turn, and print the errors on it."""
+def leave_out(found: list[tuple[str, Measurement]], by: str) -> Iterator[tuple[str, Fit, Observed]]:
+    """Fit without each in turn: what it was, the fit, and the rows left out."""
     order = np.random.default_rng(0).permutation(len(found))
     keys = [KEYS[by](int(order[place]), file, row) for place, (file, row) in enumerate(found)]
-    ttfts, tpots = [], []
     for key in sorted(set(keys)):
         rest = observed([row for (_, row), other in zip(found, keys, strict=True) if other != key])
-        out = observed([row for (_, row), other in zip(found, keys, strict=True) if other == key])
-        fitted = fit(rest, PRIORS)
+        yield (
+            key,
+            fit(rest, PRIORS),
+            observed([row for (_, row), other in zip(found, keys, strict=True) if other == key]),
+        )
+
+
+def print_left_out(found: list[tuple[str, Measurement]], by: str) -> None:
+    """Print the errors on each that was left out."""
+    each = []
+    for key, fitted, out in leave_out(found, by):
         print(f"{key:40} {errors(fitted, out)}")
-        ttft, tpot = fitted.errors(out)
-        ttfts.append(ttft)
-        tpots.append(tpot)
-    of_all = [100 * np.mean(np.concatenate(one)) for one in (tpots, ttfts)]
-    print(f"{'all':40} TPOT {of_all[0]:.1f} %, TTFT {of_all[1]:.1f} %")
+        each.append(fitted.errors(out))
+    ttft, tpot = (np.concatenate(one) for one in zip(*each, strict=True))
+    means = f"TPOT {100 * tpot.mean():.1f} % (median {100 * np.median(tpot):.1f})"
+    print(f"{'all':40} {means}, TTFT {100 * ttft.mean():.1f} % (median {100 * np.median(ttft):.1f})")
+
+
+def medians(found: list[tuple[str, Measurement]], by: str) -> dict[str, float]:
+    """The median errors on what was left out, as a calibration has them."""
+    each = [fitted.errors(out) for _, fitted, out in leave_out(found, by)]
+    ttft, tpot = (float(np.median(np.concatenate(one))) for one in zip(*each, strict=True))
+    return {"tpot": round(tpot, 3), "ttft": round(ttft, 3)}
 
 
 def main() -> None:
@@ -69,7 +83,7 @@ def main() -> None:
     given = arguments.parse_args()
     found = read(given.files)
     if given.leave_out:
-        leave_out(found, given.leave_out)
+        print_left_out(found, given.leave_out)
         return
     seen = observed([row for _, row in found])
     fitted = fit(seen, PRIORS)
@@ -77,6 +91,8 @@ def main() -> None:
     source = f"benchmarks/calibrate.py over {files}: {errors(fitted, seen)}"
     written = document(seen, fitted, name="Fitted to published measurements", source=source)
     written["checked"] = date.today()
+    kinds = {"calibrated": "fold", "other_version": "engine", "other_chip": "chip"}
+    written["errors"] = {kind: medians(found, by) for kind, by in kinds.items()}
     written["sources"]["default_chip"] = "medians of fits to kernel tables: ai-dynamo/aiconfigurator 0.12.0"
     print(errors(fitted, seen), file=sys.stderr)
     print(tomli_w.dumps(written), end="")

@@ -295,6 +295,48 @@ def under_engines(spec):
     return st.builds(joined, engines(names), pools, st.sampled_from([1, 4, 8]), st.sampled_from([1.0, 0.95, 1.06]))
 
 
+def calibrated(spec):
+    """The spec under constants of its own, of some of its chips and engines, and a margin."""
+    share = st.sampled_from([0.5, 1.0, 0.8])
+
+    def of_chip(rows):
+        return st.fixed_dictionaries(
+            {
+                "weights": share, "kv_cache": share, "flops": share, "link": share, "rows": st.just(rows),
+                "launch_s": st.sampled_from([0.0, 5e-6, 1e-4]), "collective_s": st.sampled_from([0.0, 1e-5]),
+            }
+        )  # fmt: skip
+
+    def stack(program, version):
+        return st.fixed_dictionaries(
+            {
+                "program": st.just(program), "version": st.just(version), "rows": st.just(1),
+                "step_s": st.sampled_from([0.0, 1e-3, 2e-2]), "sequence_s": st.sampled_from([0.0, 2e-5]),
+                "request_s": st.sampled_from([0.0, 0.05]), "prompts_first": st.sampled_from([0.3, 0.0, 1.0]),
+            }
+        )  # fmt: skip
+
+    constants = st.fixed_dictionaries(
+        {
+            "id": st.just("mine"), "name": st.just("mine"), "checked": st.just("2026-11-28"),
+            "sources": st.just({"default": "drawn"}), "chips": st.fixed_dictionaries({"chip0": of_chip(1)}),
+            "stacks": st.tuples(stack("vllm", "1")).map(list) | st.just([]), "default_chip": of_chip(0),
+            "default_stack": stack("vllm", ""),
+        },
+        optional={"dtypes": st.just({"int8": 0.75})},
+    )  # fmt: skip
+    slo = st.sampled_from([0.0, 0.25]).map(lambda margin: {**spec.get("slo", {}), "margin": margin})
+    kept = {key: value for key, value in spec.items() if key not in {"ici", "prefill_mfu"}}
+    if spec["model"].get("nominal_parameters", 1e9) < 1e9:  # which may be fewer than those of the tables
+        kept["model"] = {**spec["model"], "nominal_parameters": 7e9}
+    return st.builds(lambda constants, slo: {**kept, "cost_model": constants, "slo": slo}, constants, slo)
+
+
+def with_or_without_engines(spec):
+    """The spec as it is, or under engines."""
+    return st.just(spec) | under_engines(spec)
+
+
 def some_dtypes():
     return st.lists(st.sampled_from(DTYPES), min_size=1, max_size=2, unique=True)
 

@@ -7,7 +7,7 @@ from servesat import Spec
 from servesat.candidates import requirement_formulas as formulas
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.serving_modes import enumerate_layouts
-from servesat.candidates.step_times import step_time_curve
+from servesat.candidates.step_times import replica_times
 from tests.helpers import toy_chip, toy_spec
 
 PROMPT_MS = 2 + 4 * 10 * 40 * 10 * 1000**2 / 2 / 1e12  # matmuls and attention of 1,000 tokens at 1 PFLOP/s
@@ -20,7 +20,7 @@ def of_mode(mode: str, **keys: object) -> tuple[Spec, Layouts]:
 
 
 def batch(formula: str, spec: Spec, layouts: Layouts) -> float:
-    (largest,) = getattr(formulas, formula)(spec, layouts, step_time_curve(spec, layouts))
+    (largest,) = getattr(formulas, formula)(spec, layouts, replica_times(spec, layouts))
     return float(largest)
 
 

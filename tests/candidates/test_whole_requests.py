@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from servesat import Settings, Spec, Status, solve
 from tests.oracles import requests as requests_oracle
 from tests.oracles.machine import machines
-from tests.strategies import SOME, examples, under_engines
+from tests.strategies import SOME, calibrated, examples, under_engines, with_or_without_engines
 from tests.whole_requests import ATTENTION_S, BOOK, MATMULS_S, agrees, in_mode, plan_of, small_specs
 
 
@@ -80,5 +80,21 @@ def test_one_pool_agrees_with_enumeration_under_engines(spec: dict[str, Any]) ->
 @examples(24)
 @given(small_specs(["disaggregated"], 3).flatmap(under_engines))
 def test_two_pools_agree_with_enumeration_under_engines(spec: dict[str, Any]) -> None:
+    assume(len(list(machines(spec))) <= 10)
+    agrees(spec)
+
+
+@pytest.mark.slow
+@examples(40)
+@given(small_specs(["interleaved", "chunked"], 8).flatmap(with_or_without_engines).flatmap(calibrated))
+def test_one_pool_agrees_with_enumeration_as_measured(spec: dict[str, Any]) -> None:
+    assume(len(list(machines(spec))) <= 40)
+    agrees(spec)
+
+
+@pytest.mark.slow
+@examples(40)
+@given(small_specs(["disaggregated"], 3).flatmap(with_or_without_engines).flatmap(calibrated))
+def test_two_pools_agree_with_enumeration_as_measured(spec: dict[str, Any]) -> None:
     assume(len(list(machines(spec))) <= 10)
     agrees(spec)

@@ -37,7 +37,8 @@ def test_scales_count(dtype: str, group: int | None, group_bits: float, bits: fl
 def test_a_dtype_applies_to_the_linear_layers_within_the_blocks() -> None:
     stored = Storage(moe_model()).weights("int8")
     resident = ATTENTION + MLP + SHARED + 2 * TABLES
-    assert stored == StoredWeights(resident, float(EXPERTS), float(MLP), float(SHARED))
+    tables = {"embedding": 2.0 * 256 * 1000, "head": 2.0 * 256 * 1000}
+    assert stored == StoredWeights(resident, float(EXPERTS), float(MLP), float(SHARED), **tables)
     grouped = Storage(moe_model(), int4_group=64)
     assert grouped.weights("int4").experts == 4.5 / 8 * EXPERTS
     assert grouped.weights("int8") == stored

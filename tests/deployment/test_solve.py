@@ -121,6 +121,13 @@ def test_agrees_with_enumeration_under_engines(spec: dict[str, Any]) -> None:
     agrees(spec)
 
 
+@pytest.mark.slow
+@examples(50)
+@given(strategies.specs().flatmap(strategies.with_or_without_engines).flatmap(strategies.calibrated))
+def test_agrees_with_enumeration_as_measured(spec: dict[str, Any]) -> None:
+    agrees(spec)
+
+
 def agrees(spec: dict[str, Any]) -> None:
     result = solve(spec)
     expected, conflicts = oracle.solve(spec)

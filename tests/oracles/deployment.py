@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from tests.oracles.machine import MET, machines
+from tests.oracles.measured import Measured, calibration
 
 COST_TIE_RTOL = 1e-6
 
@@ -24,11 +25,14 @@ def enumerate_plans(spec: dict[str, Any]):
         chip, n, replicas = machine.chip, machine.n, machine.replicas
         price = spec.get("price", {}).get(chip["name"], chip.get("usd_per_chip_hour"))
         for batch in range(1, search.get("max_batch", 4096) + 1):
-            t_ici = machine.ici_s(batch) if pay else 0.0
-            step = max(machine.load_s(batch), machine.flops_s(batch), t_ici) + machine.kv_read_s(batch, read)
+            if calibration(spec) is None:
+                t_ici = machine.ici_s(batch) if pay else 0.0
+                step = max(machine.load_s(batch), machine.flops_s(batch), t_ici) + machine.kv_read_s(batch, read)
+            else:
+                step = Measured(machine, 0, 0, read).step_s(batch)
             tokens_per_s = replicas * batch / step
             violated = machine.violations(batch, held, batch)
-            if "tpot_ms" in slo and step * 1e3 > slo["tpot_ms"] * (1 + MET):
+            if "tpot_ms" in slo and step * (1 + slo.get("margin", 0)) * 1e3 > slo["tpot_ms"] * (1 + MET):
                 violated.add("tpot")
             if machine.waits(batch):
                 violated.add("ici")

@@ -59,7 +59,7 @@ class Machine:
         self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         self._count()
 
-    def _of_weight(self, group):
+    def weight_bytes(self, group):
         """Bytes of a weight of a group of tensors, on average."""
         book = self.model.get("nominal_parameters")
         tables = ("embedding", "head", "router")
@@ -102,10 +102,10 @@ class Machine:
             counts["shared_experts"] += self.with_experts * 2 * d_model * self.moe.get("d_model", 0)
             counts["router"] = self.with_experts * d_model * self.moe["experts"]
         other = model.get("nominal_parameters") or sum(counts.values())
-        held = {group: count * self._of_weight(group) for group, count in counts.items()}
-        beyond = (other - sum(counts.values())) * self._of_weight("embedding")
+        held = {group: count * self.weight_bytes(group) for group, count in counts.items()}
+        beyond = (other - sum(counts.values())) * self.weight_bytes("embedding")
         self.active, self.other_bytes = other + active, sum(held.values()) + beyond
-        self.expert_bytes = experts * self._of_weight("experts")
+        self.expert_bytes = experts * self.weight_bytes("experts")
         self.mlp_matrix_bytes = held["mlp"] / (dense * matrices) if dense else 0
         self.shared_matrix_bytes = held["shared_experts"] / (self.with_experts * matrices) if self.moe else 0
         if self.moe and self.native.get("pad"):
@@ -273,7 +273,7 @@ class Machine:
 
     def waits(self, tokens):
         """Whether an MLP matmul waits for the interconnect, under `ici: forbid`."""
-        if self.spec.get("ici", "forbid") == "pay":
+        if self.spec.get("ici", "forbid") == "pay" or self.spec.get("cost_model", "ideal") != "ideal":
             return False
         d_model, own, found = self.model["d_model"], tokens / self.ep, []
         if self.dense:

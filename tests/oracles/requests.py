@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.oracles.deployment import COST_TIE_RTOL, settled
 from tests.oracles.machine import MET, machines
+from tests.oracles.measured import Measured, calibration
 
 MAX_SMALLER_POOL_SLICES = 4
 MOST = 60  # slices of the other pool that are tried
@@ -61,6 +62,9 @@ class World:
         self.machines = list(machines(spec))
 
     def prompt_flop(self, lay):
+        return 2 * lay.active * self.new + self.attention_flop(lay)
+
+    def attention_flop(self, lay):
         model, last = self.model, self.cached + self.new
 
         def met(reach):
@@ -75,7 +79,7 @@ class World:
             each = 2 * model["query_heads"] * wide
         windowed = model.get("window_layers", 0)
         pairs = (lay.own - windowed) * met(last) + windowed * met(model.get("window_tokens", last))
-        total = 2 * lay.active * self.new
+        total = 0
         for other in lay.others:
             width = other.get("head_dim", 0)
             both = 2 * other["heads"] * (width + (other.get("v_head_dim") or width))
@@ -89,11 +93,31 @@ class World:
             return total + lay.own * each * met(lay.sparse["tokens"]) + lay.indexed * index * met(last)
         return total + each * pairs
 
+    def measured(self, lay):
+        return Measured(lay, self.cached, self.new, self.read)
+
+    def closed_loop(self, lay, batch, chunk):
+        """Times with so many requests under way: tpot, stall, ttft, and output tokens/s of a replica."""
+        at = self.measured(lay)
+        step, (alone, work) = at.step_s(batch), at.prompt(self.attention_flop(lay))
+        queue = at.queue_s(work, step, batch, self.output)
+        tpot = step + ((batch - 1) * work - queue) / self.output
+        if chunk:
+            stall, first = step + work * chunk / self.new, work + ceil(self.new / chunk) * step
+        else:
+            stall, first = step + alone, alone + step
+        ttft = at.host["request_s"] + queue + first
+        return tpot, stall, ttft, batch * self.output / (ttft + (self.output - 1) * tpot)
+
     def prefill_s(self, lay):
+        if calibration(self.spec) is not None:
+            return self.measured(lay).prompt(self.attention_flop(lay))[0]
         flops = self.prompt_flop(lay) / (lay.y * lay.peak * self.mfu)
         return max(lay.load_s(self.new), flops, lay.ici_s(self.new) if self.pay else 0.0)
 
     def step_s(self, lay, batch, chunk=0):
+        if calibration(self.spec) is not None:
+            return self.measured(lay).step_s(batch)
         riding = self.prompt_flop(lay) * chunk / self.new / (lay.y * lay.peak * self.mfu)
         ici = lay.ici_s(batch + chunk) if self.pay else 0.0
         whole = max(lay.load_s(batch + chunk), lay.flops_s(batch) + riding, ici)
@@ -108,11 +132,12 @@ class World:
     def finished(self, plan, violated):
         """Add the violated limits that all modes share."""
         slo, search = self.slo, self.search
+        kept = 1e3 * (1 + slo.get("margin", 0))
         limits = [
-            ("tpot", plan["tpot_s"] * 1e3, slo.get("tpot_ms")),
-            ("ttft", plan["ttft_s"] * 1e3, slo.get("ttft_ms")),
-            ("e2e", (plan["ttft_s"] + (self.output - 1) * plan["tpot_s"]) * 1e3, slo.get("e2e_ms")),
-            ("stall", plan["stall_s"] * 1e3, slo.get("stall_ms")),
+            ("tpot", plan["tpot_s"] * kept, slo.get("tpot_ms")),
+            ("ttft", plan["ttft_s"] * kept, slo.get("ttft_ms")),
+            ("e2e", (plan["ttft_s"] + (self.output - 1) * plan["tpot_s"]) * kept, slo.get("e2e_ms")),
+            ("stall", plan["stall_s"] * kept, slo.get("stall_ms")),
             ("chips", plan["chips"], search.get("max_chips")),
             ("budget", plan["usd_per_hour"], search.get("max_usd_per_hour")),
         ]
@@ -146,8 +171,10 @@ class World:
                     violated.add("ici")
             if lay.waits(batch + riding):
                 violated.add("ici")
-            replicas = lay.replicas
-            of_slice = replicas * batch / tpot
+            of_replica = batch / tpot
+            if calibration(self.spec) is not None:
+                tpot, stall, ttft, of_replica = self.closed_loop(lay, batch, riding)
+            of_slice = lay.replicas * of_replica
             slices = self.slices_for(of_slice) if self.demand else 1
             plan = {
                 "mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "chunk": chunk,
@@ -199,6 +226,8 @@ class World:
         whole = self.prefill_s(pool)
         networks = [side.y * side.chip["network_bytes_per_s"] for side in (pool, lay)]
         ttft = whole + pool.kv_bytes(self.prompt) / min(networks)
+        if calibration(self.spec) is not None:
+            ttft += self.measured(pool).host["request_s"]
         shape = pool.violations(1, self.prompt, None, "disaggregated", self.new) | (
             {"ici"} if pool.waits(self.new) else set()
         )

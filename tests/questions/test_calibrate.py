@@ -5,19 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from servesat import ServesatError, Spec, solve
 from servesat.catalogue.load import load_calibration, load_chip, load_model
 from servesat.catalogue.measurements import Measurement
-from servesat.cost_model.calibrated import ChipConstants, StackConstants, closed_loop_s
+from servesat.cost_model.calibrated import Constants, closed_loop_s
 from servesat.questions.benchmark_results import read_result
 from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed, unusable
 
 KNOWN = load_calibration()
-TRUE_CHIP = ChipConstants(0.6, 0.5, 0.4, 0.3, 8e-6, 20e-6)
-TRUE_STACK = StackConstants(4e-3, 6e-5, 0.05, 0.5)
+TRUE = Constants(0.6, 0.5, 0.4, 0.3, 8e-6, 20e-6, 4e-3, 6e-5, 0.05, 0.5)
 
 
 def row(concurrency: float, tp: int = 2, prompt: int = 2000, **keys: Any) -> Measurement:
@@ -35,9 +33,7 @@ def measured() -> list[Measurement]:
     """What a machine with the true constants would measure."""
     rows = [row(c, tp, p) for c in (1, 4, 16, 64, 128) for tp in (1, 2, 4) for p in (200, 2000, 8000)]
     seen = observed(rows)
-    chip = ChipConstants(*(np.full(len(rows), value) for value in TRUE_CHIP))
-    stack = StackConstants(*(np.full(len(rows), value) for value in TRUE_STACK))
-    ttft, tpot = closed_loop_s(seen.work, chip, stack, seen.batch, seen.output_tokens)
+    ttft, tpot = closed_loop_s(seen.work, TRUE, seen.batch, seen.output_tokens)
     return [
         replace(one, measured={"ttft_ms": first * 1e3, "tpot_ms": each * 1e3})
         for one, first, each in zip(rows, ttft, tpot, strict=True)
@@ -51,7 +47,7 @@ def test_constants_are_found_under_which_the_measurements_were_made() -> None:
     assert tpot.mean() < 0.02  # the priors pull a little: measurements are not taken to be better than 8 %
     assert ttft.mean() < 0.05
     chips, _, dtypes = found.parameters.split(found.vector)  # others trade off: a slow launch against slow memory
-    assert chips["h100-sxm"]["flops"] * dtypes["fp8"] == pytest.approx(TRUE_CHIP.flops, rel=0.1)
+    assert chips["h100-sxm"]["flops"] * dtypes["fp8"] == pytest.approx(TRUE.flops, rel=0.1)
     before, _ = fit(observed(measured()[:1]), KNOWN).errors(seen)
     assert ttft.mean() < before.mean() / 4
 

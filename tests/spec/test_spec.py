@@ -17,7 +17,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert spec.kv_cache == ("bf16", "int8")
     assert spec.compute == ("bf16",)
     assert (spec.search.max_batch, spec.search.max_chips, spec.slo.tpot_ms) == (4096, None, None)
-    assert (spec.cost_model, spec.ici, spec.headroom) == ("ideal", "forbid", None)
+    assert (spec.cost_model, spec.ici, spec.headroom) == ("ideal", None, None)
     assert [offer.chip.id for offer in spec.offers] == sorted(spec.price_book.chips)
     v5p = next(offer.chip for offer in spec.offers if offer.chip.id == "tpu-v5p")
     assert (spec.topologies_of(v5p)[0], spec.topologies_of(v5p)[-1]) == ("2x2x1", "16x16x24")
@@ -138,7 +138,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ),
         (BASE + "headroom: 1\n", "headroom = 1: expected a number less than 1"),
         (BASE + "ici: maybe\n", "ici = 'maybe': expected one of 'forbid' or 'pay'"),
-        (BASE + "cost_model: real\n", "cost_model = 'real': expected one of 'ideal'"),
+        (BASE + "cost_model: real\n", "cost_model = 'real': expected `ideal`, `calibrated`, or the path"),
         (
             BASE + "price_book: nope\n",
             "price_book = 'nope': no price book 'nope' in the catalogue; known: aws-2026-11",

@@ -11,7 +11,7 @@ import numpy as np
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirement_formulas import tokens_per_s_to_meet_demand
 from servesat.candidates.requirements import RULES, Requirement, is_relaxed
-from servesat.candidates.step_times import step_time_curve
+from servesat.candidates.step_times import replica_times
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.spec.spec import Spec
@@ -56,11 +56,10 @@ def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: float, relaxed: int)
         needed = _tokens_per_s_that_tie(spec, layouts, cheapest * (1 + COST_TIE_RTOL))
         if spec.slo.min_tokens_per_s is not None and not is_relaxed(relaxed, Requirement.THROUGHPUT):
             needed = np.maximum(needed, spec.slo.min_tokens_per_s / (1 + LIMIT_RTOL) / layouts.serving.slices)
-        smallest = step_time_curve(spec, layouts).smallest_batch_for(needed / layouts.counted_replicas)
-    smallest = np.maximum(smallest, spec.search.min_batch or 1)
-    smallest = np.ceil(np.clip(smallest, 1.0, spec.search.max_batch + 1.0)).astype(np.int64)
+        smallest = replica_times(spec, layouts).smallest_batch_for(needed / layouts.counted_replicas)
+    smallest = np.clip(np.maximum(smallest, spec.search.min_batch or 1), 1.0, spec.search.max_batch + 1.0)
     multiple = layouts.batch_shards
-    tied: Ints = -(-smallest // multiple) * multiple
+    tied: Ints = -(-np.ceil(smallest).astype(np.int64) // multiple) * multiple
     return tied[:, None]
 
 
@@ -78,9 +77,9 @@ def _tokens_per_s_that_tie(spec: Spec, layouts: Layouts, usd_per_million: float)
 
 def _largest_batches(spec: Spec, layouts: Layouts) -> dict[str, Floats]:
     """The largest batch that each requirement allows, not rounded; shape [layouts] each."""
-    curve = step_time_curve(spec, layouts)
+    times = replica_times(spec, layouts)
     stated = [rule for rule in RULES.values() if rule.largest_batch is not None and rule.is_stated(spec)]
-    return {rule.name: rule.largest_batch(spec, layouts, curve) for rule in stated if rule.largest_batch is not None}
+    return {rule.name: rule.largest_batch(spec, layouts, times) for rule in stated if rule.largest_batch is not None}
 
 
 def _smallest_batches(spec: Spec, layouts: Layouts) -> list[Floats]:
@@ -88,14 +87,14 @@ def _smallest_batches(spec: Spec, layouts: Layouts) -> list[Floats]:
 
     With a demand a limit on all slices sets one: fewer slices must each serve more.
     """
-    curve = step_time_curve(spec, layouts)
+    times = replica_times(spec, layouts)
     found = [np.ones(len(layouts))]
     for rule in RULES.values():
         if rule.smallest_batch is not None and rule.is_stated(spec):
-            found.append(rule.smallest_batch(spec, layouts, curve))
+            found.append(rule.smallest_batch(spec, layouts, times))
         if rule.shared is not None and spec.workload.requests_per_s is not None:
             for limit in rule.shared(spec, layouts):
                 slices = limit.slices_left_by(layouts.serving.pool_slices)
                 needed = tokens_per_s_to_meet_demand(spec, slices) / layouts.counted_replicas
-                found.append(np.asarray(curve.smallest_batch_for(needed)))
+                found.append(times.smallest_batch_for(needed))
     return found

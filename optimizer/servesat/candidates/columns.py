@@ -7,10 +7,11 @@ import numpy as np
 
 from servesat.candidates.engine_memory import engine_bytes
 from servesat.candidates.layouts import MODES, Layouts, ShardedSlice
+from servesat.candidates.step_times import replica_times
 from servesat.core.arrays import Floats, Ints, Rows
 from servesat.core.plan import Assignment, PrefillPool
 from servesat.core.tolerances import round_up
-from servesat.cost_model.decode import decode_step, replica_kv_bytes, replica_weights_bytes, usd_per_million_tokens
+from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, usd_per_million_tokens
 from servesat.spec.spec import Spec
 
 
@@ -18,7 +19,7 @@ from servesat.spec.spec import Spec
 class Columns(Rows):
     """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns].
 
-    `step_s` is the mean time per output token, `held_bytes` the weights and the KV cache of one replica, and what an
+    `tpot_s` is the mean time per output token, `held_bytes` the weights and the KV cache of one replica, and what an
     engine takes beside them. Chips, dollars
     and tokens are those of all slices, and of whole instances where those are bought.
     """
@@ -27,7 +28,7 @@ class Columns(Rows):
     batch: Ints
     slices: Ints
     held_bytes: Floats
-    step_s: Floats
+    tpot_s: Floats
     stall_s: Floats
     ttft_s: Floats
     e2e_s: Floats
@@ -93,17 +94,8 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
     """The figures of each layout at a batch of its own; their violations are left at none."""
     serving, workload, replica = layouts.serving, spec.workload, layouts.replica
     output_tokens = workload.output_tokens or 0
-    step = decode_step(
-        spec.model,
-        workload.read_tokens,
-        replica,
-        batch.astype(np.float64),
-        pay_ici=spec.ici == "pay",
-        chunk_tokens=serving.chunk_tokens_per_step,
-        chunk_s=serving.chunk_s_per_step,
-    )
-    step_s = np.asarray(step.total_s) + serving.prefill_s_per_output_token * batch
-    slice_tokens_per_s = layouts.counted_replicas * batch / step_s
+    times = replica_times(spec, layouts).at(batch.astype(np.float64))
+    slice_tokens_per_s = layouts.counted_replicas * times.tokens_per_s
     slices, demanded = serving.slices, (workload.requests_per_s or 0.0) * output_tokens
     if demanded:
         slices = round_up(demanded / (spec.utilisation * slice_tokens_per_s)).astype(np.int64)
@@ -113,17 +105,15 @@ def columns_at(spec: Spec, layouts: Layouts, batch: Ints) -> Columns:
     sold_per_s = spec.utilisation * tokens_per_s if not demanded else np.full(len(batch), demanded)
     sequence = replica_kv_bytes(spec.model, workload.held_tokens, replica)
     held_bytes = np.asarray(replica_weights_bytes(replica) + batch * sequence)
-    ttft_s = serving.first_token_s + serving.first_token_steps * step_s
-    whole_prefill_s = np.where(serving.prefill_s_per_output_token > 0, serving.prefill_s, 0.0)
     return Columns(
         layouts=layouts,
         batch=batch,
         slices=slices,
         held_bytes=held_bytes + engine_bytes(spec, layouts, batch.astype(np.float64)),
-        step_s=step_s,
-        stall_s=np.maximum(np.asarray(step.total_s), whole_prefill_s),
-        ttft_s=ttft_s,
-        e2e_s=ttft_s + (output_tokens - 1) * step_s,
+        tpot_s=times.tpot_s,
+        stall_s=times.stall_s,
+        ttft_s=times.ttft_s,
+        e2e_s=times.e2e_s,
         chips=(units * layouts.units.chips + pool_units * serving.pool_units.chips).astype(np.int64),
         instances=(units * layouts.units.instances + pool_units * serving.pool_units.instances).astype(np.int64),
         usd_per_hour=usd_per_hour,

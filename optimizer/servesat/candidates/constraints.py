@@ -112,7 +112,7 @@ def _rounded(columns: Columns, name: Name) -> Ints:
         "slices": columns.slices,
         "chips": columns.chips,
         "instances": columns.instances,
-        "tpot_ms": columns.step_s * 1e3,
+        "tpot_ms": columns.tpot_s * 1e3,
         "ttft_ms": columns.ttft_s * 1e3,
         "e2e_ms": columns.e2e_s * 1e3,
         "stall_ms": columns.stall_s * 1e3,

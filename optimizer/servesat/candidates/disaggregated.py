@@ -18,6 +18,8 @@ from servesat.candidates.engine_memory import prefill_engine_bytes
 from servesat.candidates.layouts import Layouts, ShardedSlice, execution_signatures
 from servesat.candidates.pool_sizing import (
     PoolCandidates,
+    decoding_busy_s,
+    first_token_s,
     pair_pools,
     size_for_throughput,
     size_pools,
@@ -37,7 +39,7 @@ from servesat.candidates.requirements import (
     prefill_violations,
     structural_violations,
 )
-from servesat.candidates.step_times import prefill_s_of, step_time_curve
+from servesat.candidates.step_times import prompt_times
 from servesat.candidates.tabulation import least_cost_of_each
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated
@@ -149,7 +151,7 @@ def _in_smallest_slices(layouts: Layouts) -> Bools:
 
 def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidates:
     model, workload = spec.model, spec.workload
-    prefill_s = prefill_s_of(spec, layouts)
+    prompt = prompt_times(spec, layouts)
     prompt_tokens = workload.prompt_tokens or 0
     sent_bytes = kv_cache_bytes(model, prompt_tokens, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes)
     held = replica_weights_bytes(layouts.replica) + replica_kv_bytes(model, prompt_tokens, layouts.replica)
@@ -159,18 +161,18 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     if spec.search.max_quality_loss is not None:
         violated |= _bit(Requirement.QUALITY, exceeds_quality_loss(spec, layouts))
     batch = largest_batch(spec, layouts, relaxed)
-    step_s = np.asarray(step_time_curve(spec, layouts).at(np.maximum(batch, 1)))
-    busy_s = (workload.output_tokens or 0) * step_s / (layouts.counted_replicas * np.maximum(batch, 1))
+    busy_s = decoding_busy_s(spec, layouts, np.maximum(batch, 1))
     too_large = _bit(Requirement.HBM, ~is_at_most(held, room))
     return PoolCandidates(
         layouts=layouts,
-        prefill_s=prefill_s,
-        prefill_busy_s=prefill_s / layouts.counted_replicas,
+        prefill_s=prompt.prefill_s,
+        prefill_busy_s=prompt.prefill_s / layouts.counted_replicas,
         prefill_able=_first_kv_layout(layouts),
         prefill_violated=violated | too_large | prefill_violations(spec, layouts),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
         decode_violated=violated,
         transfer_s=np.asarray(kv_transfer_s(sent_bytes, _network_bytes_per_s(layouts))),
+        request_s=prompt.request_s,
     )
 
 
@@ -268,7 +270,7 @@ def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
     figures = [slices_per_request_rate(spec, pools.prefill_busy_s) * usd_per_slice_hour]
     figures += [(pools.prefill_violated & bit != 0).astype(np.float64) for bit in REQUIREMENT_BIT.values()]
     if slo.ttft_ms is not None or slo.e2e_ms is not None:
-        figures += [pools.prefill_s, pools.transfer_s]
+        figures += [pools.request_s + pools.prefill_s, pools.transfer_s]
     stated = [rule.shared for rule in RULES.values() if rule.shared is not None and rule.is_stated(spec)]
     if stated or slo.min_tokens_per_s is not None:
         demand = spec.workload.requests_per_s
@@ -293,16 +295,9 @@ def _compatible_pairs(spec: Spec, pools: PoolCandidates, relaxed: int) -> Ints:
     decode = np.flatnonzero((pools.decode_violated & ~relaxed == 0) & np.isfinite(pools.decode_busy_s))
     pairs = _pairs_of(spec, pools.layouts, prefill, decode)
     if spec.slo.ttft_ms is not None and not is_relaxed(relaxed, Requirement.TTFT):
-        pairs = pairs[is_at_most(_first_token_s(pools, pairs) * 1e3, spec.slo.ttft_ms)]
+        kept_ms = first_token_s(pools, pairs) * 1e3 * (1 + pools.layouts.ttft_margin[pairs[:, 1]])
+        pairs = pairs[is_at_most(kept_ms, spec.slo.ttft_ms)]
     return pairs
-
-
-def _first_token_s(pools: PoolCandidates, pairs: Ints) -> Floats:
-    """The prefill, then the KV cache over the slower network of the two [s]."""
-    prefill, decode = pairs.T
-    transfer_s: Floats = np.maximum(pools.transfer_s[prefill], pools.transfer_s[decode])
-    whole: Floats = pools.prefill_s[prefill] + transfer_s
-    return whole
 
 
 def _usd_per_request(spec: Spec, pools: PoolCandidates, pairs: Ints) -> Floats:

@@ -18,12 +18,14 @@ from servesat.candidates.engines import (
     usable_bytes,
 )
 from servesat.candidates.purchases import Purchase, Units, no_units
+from servesat.candidates.replicas import head_flop_per_s
 from servesat.candidates.undominated_offers import HeldSlices, held_slices
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.catalogue.engine import Engine
 from servesat.core.arrays import Bools, Floats, Ints, Rows
 from servesat.core.errors import SpecError
 from servesat.core.plan import KvLayout, Mode
+from servesat.cost_model.calibrated import Constants
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.quantisation_loss import quality_loss
 from servesat.cost_model.sharding import Links, Sharding, kv_batch_shards, links_of, shardings
@@ -79,6 +81,7 @@ class Serving(Rows):
     first_token_s: Floats
     first_token_steps: Floats
     prefill_s_per_output_token: Floats
+    prompt_work_s: Floats  # of the calibrated cost model, what other prompts wait for
     pool_place: Ints
     pool_dtype: Ints
     pool_slices: Ints
@@ -111,6 +114,9 @@ class Layouts(Rows):
     units: Units  # what slices are bought in
     hbm_bytes: Floats  # of one chip, that may be used
     replica: Replica
+    constants: Constants | None  # of the calibrated cost model
+    tpot_margin: Floats  # share by which the time per output token stays below its limit
+    ttft_margin: Floats
     serving: Serving
 
     def __len__(self) -> int:
@@ -141,6 +147,7 @@ def decoding(slices: Ints) -> Serving:
         first_token_s=zeros,
         first_token_steps=zeros,
         prefill_s_per_output_token=zeros,
+        prompt_work_s=zeros,
         pool_place=none - 1,
         pool_dtype=none - 1,
         pool_slices=none,
@@ -219,14 +226,49 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
             kv_split_over=np.where(is_layout[KvLayout.SEQUENCE], tp, 1).astype(np.float64),
             hbm_bytes_per_s=of_place([p.offer.chip.hbm_bytes_per_s for p in places]),
             flop_per_s=peaks[place, dtype],
+            head_flop_per_s=of_place([head_flop_per_s(p.offer.chip) for p in places]),
             tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
             ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
             weights=_stored(storage, dtypes, dtype, tp),
             kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
             kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
         ),
+        constants=_constants(spec, places, dtypes, place, dtype),
+        **_margins(spec, places, dtypes, place, dtype),
         serving=decoding(np.ones(len(place), dtype=np.int64)),
     )
+
+
+def _constants(
+    spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...], place: Ints, dtype: Ints
+) -> Constants | None:
+    """The constants of each layout's chip, dtype of its matmuls, and engine; None under the ideal cost model."""
+    calibration = spec.calibration
+    if calibration is None:
+        return None
+    chips = {name: number for number, name in enumerate(dict.fromkeys(p.offer.chip.id for p in places))}
+    hosts = [calibration.host_of(spec.engine_of(choice.engine) if choice.engine else None) for choice in dtypes]
+    table = np.array(
+        [
+            [(*calibration.reach_of(chip, choice.compute), *host) for choice, host in zip(dtypes, hosts, strict=True)]
+            for chip in chips
+        ]
+    )
+    chip_of_place = np.array([chips[p.offer.chip.id] for p in places])
+    return Constants(*table[chip_of_place[place], dtype].T)
+
+
+def _margins(
+    spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...], place: Ints, dtype: Ints
+) -> dict[str, Floats]:
+    """By what share the times of each layout stay below their limits."""
+    chips = {name: number for number, name in enumerate(dict.fromkeys(p.offer.chip.id for p in places))}
+    each = [[spec.margins_of(chip, choice.engine) for choice in dtypes] for chip in chips]
+    chip = np.array([chips[p.offer.chip.id] for p in places])[place]
+    return {
+        "tpot_margin": np.array([[errors.tpot for errors in row] for row in each])[chip, dtype],
+        "ttft_margin": np.array([[errors.ttft for errors in row] for row in each])[chip, dtype],
+    }
 
 
 def _searched_there(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Bools:
@@ -266,6 +308,8 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints)
     stored = StoredWeights(
         resident=np.array([weights.resident for weights in each])[dtype],
         mlp=np.array([weights.mlp for weights in each])[dtype],
+        embedding=np.array([weights.embedding for weights in each])[dtype],
+        head=np.array([weights.head for weights in each])[dtype],
         idle=each[0].idle,
     )
     if storage.model.moe is None:

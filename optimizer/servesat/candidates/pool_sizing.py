@@ -10,7 +10,7 @@ from servesat.candidates.constrained_batches import with_constraints
 from servesat.candidates.layouts import MODES, Layouts
 from servesat.candidates.purchases import Purchase, SharedLimit
 from servesat.candidates.requirements import RULES, Requirement, is_relaxed
-from servesat.candidates.step_times import step_time_curve
+from servesat.candidates.step_times import replica_times
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import Mode
 from servesat.core.tolerances import is_at_least, round_up
@@ -39,6 +39,21 @@ class PoolCandidates:
     decode_busy_s: Floats  # at the largest batch; infinite where there is none
     decode_violated: Ints
     transfer_s: Floats
+    request_s: Floats  # that pass before the prompt
+
+
+def decoding_busy_s(spec: Spec, layouts: Layouts, batch: Ints) -> Floats:
+    """What a slice of each layout takes to decode the answer of a request, among so many at once [s]."""
+    tokens_per_s = replica_times(spec, layouts).at(batch.astype(np.float64)).tokens_per_s
+    return np.asarray((spec.workload.output_tokens or 0) / (layouts.counted_replicas * tokens_per_s))
+
+
+def first_token_s(pools: PoolCandidates, pairs: Ints) -> Floats:
+    """The time to the first token in each pair: the prompt, then its KV cache over the slower network [s]."""
+    prefill, decode = pairs.T
+    transfer_s = np.maximum(pools.transfer_s[prefill], pools.transfer_s[decode])
+    whole: Floats = pools.request_s[prefill] + pools.prefill_s[prefill] + transfer_s
+    return whole
 
 
 def slices_per_request_rate(spec: Spec, busy_s: Floats) -> Floats:
@@ -66,7 +81,7 @@ def pair_pools(spec: Spec, pools: PoolCandidates, pairs: Ints) -> Layouts:
         mode=np.full(len(pairs), MODES.index(Mode.DISAGGREGATED)),
         prefill_s=pools.prefill_s[prefill],
         transfer_s=transfer_s,
-        first_token_s=pools.prefill_s[prefill] + transfer_s,
+        first_token_s=first_token_s(pools, pairs),
         pool_place=every.place[prefill],
         pool_dtype=every.dtype[prefill],
         pool_slices=pool_slices,
@@ -116,8 +131,7 @@ def size_under_constraints(spec: Spec, pools: PoolCandidates, pairs: Ints, relax
     row, position = np.nonzero((tried >= 1) & (tried <= spec.search.max_batch))
     row, batch = np.unique(np.column_stack([row, tried[row, position]]), axis=0).T
     at_batch = rows.take(row)
-    step_s = np.asarray(step_time_curve(spec, at_batch).at(batch.astype(np.float64)))
-    busy_s = (spec.workload.output_tokens or 0) * step_s / (at_batch.counted_replicas * batch)
+    busy_s = decoding_busy_s(spec, at_batch, batch)
     limits = _shared_limits(spec, relaxed)(at_batch)
     pool_busy_s = pools.prefill_busy_s[pairs[row, 0]]
     one, slices, pool_slices = _matching_slices(busy_s, pool_busy_s, at_batch.purchase, limits, _most(spec))
@@ -151,9 +165,7 @@ def _at_largest_batch(
         batch = np.where(batch > 0, batch, spec.search.max_batch)
     possible = np.flatnonzero(batch > 0)
     rows, batch = rows.take(possible), batch[possible]
-    step_s = np.asarray(step_time_curve(spec, rows).at(batch.astype(np.float64)))
-    busy_s = (spec.workload.output_tokens or 0) * step_s / (rows.counted_replicas * batch)
-    return rows, busy_s, pools.prefill_busy_s[pairs[possible, 0]]
+    return rows, decoding_busy_s(spec, rows, batch), pools.prefill_busy_s[pairs[possible, 0]]
 
 
 def _shared_limits(spec: Spec, relaxed: int) -> Callable[[Layouts], list[SharedLimit]]:

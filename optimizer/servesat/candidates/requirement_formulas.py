@@ -1,7 +1,6 @@
 """The formulas behind the table of requirements: which columns violate one, and how it bounds batches and slices."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from math import ceil, isfinite
 
 import numpy as np
@@ -11,6 +10,7 @@ from servesat.candidates.engine_memory import activation_terms_bytes, runtime_by
 from servesat.candidates.engines import runs
 from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, on_chip, quality_losses
 from servesat.candidates.purchases import SharedLimit
+from servesat.candidates.step_times import ReplicaTimes
 from servesat.catalogue.engine import Engine
 from servesat.catalogue.model import TensorGroup
 from servesat.core.arrays import Bools, Floats
@@ -19,7 +19,7 @@ from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
 from servesat.cost_model.sharding import kv_heads_split, scales_divide
-from servesat.cost_model.step_curve import StepTime, hidden_tokens
+from servesat.cost_model.step_curve import hidden_tokens
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
 
@@ -129,7 +129,7 @@ def _seconds(limit_ms: float | None) -> float:
     return np.inf if limit_ms is None else limit_ms / 1e3 * (1 + LIMIT_RTOL)
 
 
-def batch_within_hbm(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
+def batch_within_hbm(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
     """The largest batch whose KV cache fits beside the weights: ((1 - headroom) · Y · M - weights) / sequence bytes.
 
     Under an engine beside its runtime, and beside either term of its activations, both of which grow with the batch.
@@ -151,50 +151,43 @@ def batch_within_hbm(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
     return batch
 
 
-def batch_within_tpot(spec: Spec, _: Layouts, curve: StepTime) -> Floats:
+def batch_within_tpot(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Floats:
     """The largest batch whose time per output token is within `slo.tpot_ms`."""
-    return np.asarray(curve.largest_batch_within(_seconds(spec.slo.tpot_ms)))
+    return times.largest_batch_within_tpot(_seconds(spec.slo.tpot_ms) / (1 + layouts.tpot_margin))
 
 
-def batch_within_ttft(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
-    """The largest batch whose first token is in time; infinite where no decode step precedes it."""
-    serving = layouts.serving
-    limit_s = (_seconds(spec.slo.ttft_ms) - serving.first_token_s) / np.maximum(serving.first_token_steps, 1.0)
-    return np.where(serving.first_token_steps > 0, curve.largest_batch_within(limit_s), np.inf)
+def batch_within_ttft(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Floats:
+    """The largest batch whose first token is within `slo.ttft_ms`."""
+    return times.largest_batch_within_ttft(_seconds(spec.slo.ttft_ms) / (1 + layouts.ttft_margin))
 
 
-def batch_within_e2e(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
-    """The largest batch whose last token is in time: the steps of the first token, and G - 1 more."""
-    serving = layouts.serving
-    steps = serving.first_token_steps + (spec.workload.output_tokens or 0) - 1
-    limit_s = (_seconds(spec.slo.e2e_ms) - serving.first_token_s) / np.maximum(steps, 1.0)
-    first_alone = np.where(limit_s >= 0, np.inf, 0.0)  # with one token to a request, no batch delays its end
-    return np.where(steps > 0, curve.largest_batch_within(limit_s), first_alone)
+def batch_within_e2e(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Floats:
+    """The largest batch whose last token is within `slo.e2e_ms`."""
+    return times.largest_batch_within_e2e(_seconds(spec.slo.e2e_ms) / (1 + layouts.tpot_margin))
 
 
-def batch_within_stall(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
-    """The largest batch whose step alone, without prefill, is within `slo.stall_ms`."""
-    step = replace(curve, kv_s=curve.kv_s - layouts.serving.prefill_s_per_output_token)
-    return np.asarray(step.largest_batch_within(_seconds(spec.slo.stall_ms)))
+def batch_within_stall(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Floats:
+    """The largest batch whose pauses are within `slo.stall_ms`."""
+    return times.largest_batch_within_stall(_seconds(spec.slo.stall_ms) / (1 + layouts.tpot_margin))
 
 
-def batch_hiding_ici(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
+def batch_hiding_ici(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
     """The largest batch whose matmuls hide the interconnect, the tokens of a chunk counted; infinite where all do."""
     hidden = np.asarray(hidden_tokens(spec.model, layouts.replica, LIMIT_RTOL))
     return hidden - layouts.serving.chunk_tokens_per_step
 
 
-def batch_fed_by_chunks(spec: Spec, layouts: Layouts, _: StepTime) -> Floats:
+def batch_fed_by_chunks(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
     """The largest batch that chunks keep up with: c · G / (new tokens of a prompt); infinite without chunks."""
     chunk, workload = layouts.serving.chunk_tokens_per_step, spec.workload
     fed = chunk * (workload.output_tokens or 0) / max(workload.new_prompt_tokens, 1e-9)
     return np.where(chunk > 0, fed * (1 + LIMIT_RTOL), np.inf)
 
 
-def batch_for_throughput(spec: Spec, layouts: Layouts, curve: StepTime) -> Floats:
+def batch_for_throughput(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Floats:
     """The smallest batch at which all slices put out `slo.min_tokens_per_s`."""
     needed = (spec.slo.min_tokens_per_s or 0.0) / (1 + LIMIT_RTOL) / layouts.serving.slices
-    return np.asarray(curve.smallest_batch_for(needed / layouts.counted_replicas))
+    return times.smallest_batch_for(needed / layouts.counted_replicas)
 
 
 def outruns_its_chunks(spec: Spec, columns: Columns) -> Bools:

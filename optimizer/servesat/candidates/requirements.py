@@ -43,13 +43,13 @@ from servesat.candidates.requirement_formulas import (
     steps_wait_for_ici,
     weights_wider_than_compute,
 )
+from servesat.candidates.step_times import ReplicaTimes
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import Mode
 from servesat.core.quantities import number
 from servesat.core.tolerances import LIMIT_RTOL, is_at_least, is_at_most, round_to_loose_side
 from servesat.cost_model.decode import waits_for_ici
 from servesat.cost_model.sharding import heads_divide, kv_heads_split
-from servesat.cost_model.step_curve import StepTime
 from servesat.spec.expressions import Bound, Expression, limit_in
 from servesat.spec.spec import Spec
 
@@ -124,8 +124,8 @@ class Rule:
     stated: Callable[[Spec], bool] | None = None
     figure: Callable[[Spec, Columns], Floats | Ints] | None = None
     violated: Callable[[Spec, Columns], Bools] | None = None
-    largest_batch: Callable[[Spec, Layouts, StepTime], Floats] | None = None
-    smallest_batch: Callable[[Spec, Layouts, StepTime], Floats] | None = None
+    largest_batch: Callable[[Spec, Layouts, ReplicaTimes], Floats] | None = None
+    smallest_batch: Callable[[Spec, Layouts, ReplicaTimes], Floats] | None = None
     shared: Callable[[Spec, Layouts], Sequence[SharedLimit]] | None = None
     text: str
     correction: str = ""
@@ -246,7 +246,7 @@ def structural_violations(spec: Spec, layouts: Layouts) -> Ints:
 
 def prefill_violations(spec: Spec, layouts: Layouts) -> Ints:
     """The bit of `ici` where prefill, a matmul over all new tokens of a prompt, waits for the interconnect."""
-    if spec.ici == "pay":
+    if not spec.forbids_ici:
         return np.zeros(len(layouts), dtype=np.int64)
     tokens = np.full(len(layouts), spec.workload.new_prompt_tokens)
     waits = waits_for_ici(spec.model, layouts.replica, tokens, LIMIT_RTOL)
@@ -273,7 +273,7 @@ _RULES = (
         kind=Kind.SERVICE_LEVEL,
         key="slo.tpot_ms",
         unit="ms",
-        figure=lambda _, columns: columns.step_s * 1e3,
+        figure=lambda _, columns: columns.tpot_s * 1e3 * (1 + columns.layouts.tpot_margin),
         largest_batch=batch_within_tpot,
         text="tpot ≤ {limit:g} ms",
         correction="tpot up to {up} ms",
@@ -282,7 +282,7 @@ _RULES = (
         name=Requirement.ICI,
         kind=Kind.HARDWARE,
         margin_unit="us a matmul",
-        stated=lambda spec: spec.ici == "forbid" and (spec.model.dense_layers > 0 or spec.model.moe is not None),
+        stated=lambda spec: spec.forbids_ici and (spec.model.dense_layers > 0 or spec.model.moe is not None),
         violated=steps_wait_for_ici,
         largest_batch=batch_hiding_ici,
         text="ici (matmuls must not wait for the interconnect)",
@@ -375,7 +375,7 @@ _RULES = (
         kind=Kind.SERVICE_LEVEL,
         key="slo.ttft_ms",
         unit="ms",
-        figure=lambda _, columns: columns.ttft_s * 1e3,
+        figure=lambda _, columns: columns.ttft_s * 1e3 * (1 + columns.layouts.ttft_margin),
         largest_batch=batch_within_ttft,
         text="ttft ≤ {limit:g} ms",
         correction="ttft up to {up} ms",
@@ -385,7 +385,7 @@ _RULES = (
         kind=Kind.SERVICE_LEVEL,
         key="slo.e2e_ms",
         unit="ms",
-        figure=lambda _, columns: columns.e2e_s * 1e3,
+        figure=lambda _, columns: columns.e2e_s * 1e3 * (1 + columns.layouts.tpot_margin),
         largest_batch=batch_within_e2e,
         text="e2e ≤ {limit:g} ms",
         correction="e2e up to {up} ms",
@@ -395,7 +395,7 @@ _RULES = (
         kind=Kind.SERVICE_LEVEL,
         key="slo.stall_ms",
         unit="ms",
-        figure=lambda _, columns: columns.stall_s * 1e3,
+        figure=lambda _, columns: columns.stall_s * 1e3 * (1 + columns.layouts.tpot_margin),
         largest_batch=batch_within_stall,
         text="stall ≤ {limit:g} ms",
         correction="stalls up to {up} ms",

@@ -1,6 +1,6 @@
 """Which layouts can be left out before any batch is evaluated, because they have no plan or never the best one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
     chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
     of_engine = _under_engine(spec, list(chips), layouts.dtypes)
     first = {
-        name: _first_alike(chip, layouts.dtypes, list(zip(stored, engine, strict=True)), kv_bytes)
+        name: _first_alike(_reach(spec, chip), layouts.dtypes, list(zip(stored, engine, strict=True)), kv_bytes)
         for (name, chip), engine in zip(chips.items(), of_engine, strict=True)
     }
     first_of_place = np.array([first[place.offer.chip.id] for place in layouts.places])
@@ -74,12 +74,19 @@ def _under_engine(spec: Spec, chips: Sequence[str], dtypes: tuple[Dtypes, ...]) 
     ]
 
 
+def _reach(spec: Spec, chip: Chip) -> dict[str, Any]:
+    """What matmuls reach on a chip by their dtype: its peak, and under the calibrated cost model its share of it."""
+    peaks, calibration = chip.flop_per_s.by_dtype(), spec.calibration
+    if calibration is None:
+        return dict(peaks)
+    return {dtype: (peak, calibration.reach_of(chip.id, dtype)) for dtype, peak in peaks.items()}
+
+
 def _first_alike(
-    chip: Chip, dtypes: tuple[Dtypes, ...], stored: Sequence[Any], kv_bytes: Sequence[float]
+    reach: Mapping[str, Any], dtypes: tuple[Dtypes, ...], stored: Sequence[Any], kv_bytes: Sequence[float]
 ) -> list[bool]:
     """Which dtypes come first, by KV cache, then id, of those that give a chip the same weights and peak."""
-    peaks = chip.flop_per_s.by_dtype()
-    figures = [(alike, peaks.get(choice.compute)) for alike, choice in zip(stored, dtypes, strict=True)]
+    figures = [(alike, reach.get(choice.compute)) for alike, choice in zip(stored, dtypes, strict=True)]
     first: dict[Any, tuple[float, Dtypes]] = {}
     for key, choice, kv in zip(figures, dtypes, kv_bytes, strict=True):
         first[key] = min(first.get(key, (kv, choice)), (kv, choice))

@@ -11,12 +11,11 @@ from servesat.candidates.engines import leaves_out_what_cannot_run
 from servesat.candidates.layouts import MODES, Layouts, decode_layouts, repriced
 from servesat.candidates.requirements import prefill_violations
 from servesat.candidates.screening import undominated_layouts
-from servesat.candidates.step_times import prefill_s_of
+from servesat.candidates.step_times import prompt_times
 from servesat.candidates.undominated_offers import held_slices
 from servesat.core.arrays import Ints
 from servesat.core.plan import Mode
 from servesat.core.tolerances import round_up
-from servesat.cost_model.prefill import prompt_flops_s
 from servesat.spec.expressions import counts_slices
 from servesat.spec.spec import Spec
 
@@ -115,7 +114,8 @@ class SharedLayouts:
         slices = [(one.offer.chip, one.topology, one.offer.place, one.unit[:3]) for one in held]
         dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group)
         engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
-        searched = (slices, spec.model, dtypes, engines, spec.kv_layouts, spec.wraparound, spec.spot_capacity)
+        times = (spec.cost_model, spec.slo.margin, spec.wraparound)
+        searched = (slices, spec.model, times, dtypes, engines, spec.kv_layouts, spec.spot_capacity)
         if self._layouts is None or searched != self._searched:
             self._layouts, self._searched = decode_layouts(spec), searched
         else:
@@ -125,16 +125,18 @@ class SharedLayouts:
 
 def _interleaved(spec: Spec, layouts: Layouts, mode: Mode, chunk: int = 0) -> Layouts:
     """Whole prefills between decode steps: each output token pays for 1 / G of a prompt."""
-    prefill_s = prefill_s_of(spec, layouts)
+    prompt = prompt_times(spec, layouts)
     return replace(
         layouts,
         serving=replace(
             layouts.serving,
             mode=_coded(mode, len(layouts)),
             chunk=np.full(len(layouts), chunk),
-            prefill_s=prefill_s,
-            first_token_s=prefill_s,
-            prefill_s_per_output_token=prefill_s / (spec.workload.output_tokens or 1),
+            prefill_s=prompt.prefill_s,
+            first_token_s=prompt.request_s + prompt.prefill_s,
+            first_token_steps=np.full(len(layouts), 0.0 if spec.calibration is None else 1.0),
+            prefill_s_per_output_token=prompt.prefill_s / (spec.workload.output_tokens or 1),
+            prompt_work_s=prompt.work_s,
             violated=prefill_violations(spec, layouts),
         ),
     )
@@ -142,10 +144,10 @@ def _interleaved(spec: Spec, layouts: Layouts, mode: Mode, chunk: int = 0) -> La
 
 def _chunked(spec: Spec, layouts: Layouts, chunk: int) -> Layouts:
     """A prefill chunk scheduled with each decode step; one that holds a whole prompt is interleaved."""
-    cached, new = spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens
+    new = spec.workload.new_prompt_tokens
     if chunk >= new:
         return _interleaved(spec, layouts, Mode.CHUNKED, chunk)
-    whole_s = np.asarray(prompt_flops_s(spec.model, cached, new, layouts.replica, spec.prefill_mfu))
+    prompt = prompt_times(spec, layouts)
     return replace(
         layouts,
         serving=replace(
@@ -153,7 +155,9 @@ def _chunked(spec: Spec, layouts: Layouts, chunk: int) -> Layouts:
             mode=_coded(Mode.CHUNKED, len(layouts)),
             chunk=np.full(len(layouts), chunk),
             chunk_tokens_per_step=np.full(len(layouts), float(chunk)),
-            chunk_s_per_step=whole_s * (chunk / new),
+            chunk_s_per_step=prompt.chunked_s * (chunk / new),
+            first_token_s=prompt.request_s + prompt.work_s,
+            prompt_work_s=prompt.work_s,
             first_token_steps=np.full(len(layouts), float(round_up(new / chunk))),
         ),
     )

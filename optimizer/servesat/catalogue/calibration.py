@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from servesat.catalogue.engine import Program
+from servesat.catalogue.engine import Engine, Program
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.validation import Dtype, Strict
 
 _Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+_Error = Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)]
 _Rows = Annotated[int, Field(strict=True, ge=0)]
 
 
@@ -23,6 +24,21 @@ class ChipCalibration(Strict):
     launch_s: _Seconds = Field(description="t_0, of a kernel.")
     collective_s: _Seconds = Field(description="a_l, the latency of a collective.")
     rows: _Rows = Field(description="Measurements that it is fitted to; 0: a default.")
+
+
+class Errors(Strict):
+    """How far predictions are off: half of the measurements that were left out of a fit lie within."""
+
+    tpot: _Error = Field(default=0.0, description="Of the time per output token, as a share of what was predicted.")
+    ttft: _Error = Field(default=0.0, description="Of the time to the first token.")
+
+
+class KindsOfErrors(Strict):
+    """The errors of predictions, by what of a deployment was measured."""
+
+    calibrated: Errors = Errors()
+    other_version: Errors = Field(default=Errors(), description="Of an engine's version without measurements.")
+    other_chip: Errors = Field(default=Errors(), description="Of a chip without measurements.")
 
 
 class StackCalibration(Strict):
@@ -40,6 +56,11 @@ class StackCalibration(Strict):
     rows: _Rows
 
     @property
+    def constants(self) -> tuple[float, ...]:
+        """a, b, c and q."""
+        return self.step_s, self.sequence_s, self.request_s, self.prompts_first
+
+    @property
     def name(self) -> str:
         """What a reader knows it by: `vllm 0.19.0, InferenceMAX`."""
         return ", ".join(part for part in (f"{self.program} {self.version}".strip(), self.harness) if part)
@@ -55,24 +76,35 @@ class Calibration(Sourced):
     )
     default_chip: ChipCalibration
     default_stack: StackCalibration
+    errors: KindsOfErrors = KindsOfErrors()
 
     def chip(self, chip: str) -> tuple[ChipCalibration, bool]:
         """The constants of a chip, and whether it is calibrated."""
         found = self.chips.get(chip)
         return (self.default_chip, False) if found is None else (found, True)
 
-    def constants(self, chip: ChipCalibration, compute: str) -> tuple[float, ...]:
-        """Those of a chip, with what matmuls reach in a dtype: e_b, e_k, e_f, e_u, t_0 and a_l."""
+    def reach_of(self, chip: str, compute: str) -> tuple[float, ...]:
+        """What a chip reaches of its peaks with matmuls in a dtype: e_b, e_k, e_f, e_u, t_0 and a_l."""
+        found, _ = self.chip(chip)
         reached = {str(dtype): share for dtype, share in self.dtypes.items()}.get(compute, 1.0)
-        flops = chip.flops * reached
-        return chip.weights, chip.kv_cache, flops, chip.link, chip.launch_s, chip.collective_s
+        return (
+            found.weights, found.kv_cache, found.flops * reached, found.link, found.launch_s, found.collective_s
+        )  # fmt: skip
 
-    @staticmethod
-    def host(stack: StackCalibration) -> tuple[float, ...]:
-        """Those of an engine's version: a, b, c and q."""
-        return stack.step_s, stack.sequence_s, stack.request_s, stack.prompts_first
+    def host_of(self, engine: Engine | None) -> tuple[float, ...]:
+        """What the host of an engine costs, or of none in particular: a, b, c and q."""
+        return (self.default_stack if engine is None else self.stack(engine.program, engine.version)[0]).constants
 
-    def stack(self, engine: str, version: str, harness: str) -> tuple[StackCalibration, bool]:
+    def errors_of(self, chip: str, engine: Engine | None) -> Errors:
+        """How far predictions of a chip under an engine are off: as the worse known of the two."""
+        _, chip_is_known = self.chip(chip)
+        version_is_known = engine is not None and self.stack(engine.program, engine.version)[1]
+        kinds = [self.errors.calibrated]
+        kinds += [] if chip_is_known else [self.errors.other_chip]
+        kinds += [] if version_is_known else [self.errors.other_version]
+        return Errors(tpot=max(kind.tpot for kind in kinds), ttft=max(kind.ttft for kind in kinds))
+
+    def stack(self, engine: str, version: str, harness: str = "") -> tuple[StackCalibration, bool]:
         """The constants of an engine's version, or of the nearest; and whether it is that version.
 
         Of several harnesses that of the row; a version between two takes the nearer.

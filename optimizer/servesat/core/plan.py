@@ -111,7 +111,8 @@ class StepBreakdown:
     """Where the time per output token goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not.
 
     `kv_exchange` is that of queries and partial results where sequences are split over chips, `prefill` the mean time
-    that whole prefills add between the steps; the chunk of a step counts in `flops`.
+    that prompts add between the steps; under the ideal cost model the chunk of a step counts in `flops`. The calibrated
+    one has the output `head` apart, adds `ici` instead of hiding it, and knows what `launches` and the `host` take.
     """
 
     weights: float
@@ -120,6 +121,9 @@ class StepBreakdown:
     kv_cache: float
     kv_exchange: float = 0.0
     prefill: float = 0.0
+    head: float = 0.0
+    launches: float = 0.0
+    host: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +191,8 @@ class MemoryUse:
 class Pace:
     """The mean time per output token with its parts, the longest pause, and the throughput.
 
-    `tokens_per_s` is the output of all slices at full load, prefill included.
+    `tokens_per_s` is the output of all slices at full load, prefill included. `mfu` is the share of its peak FLOP/s
+    that a replica uses then, with those of its prompts, `mbu` the share of its memory bandwidth.
     """
 
     tpot_ms: float
@@ -195,6 +200,8 @@ class Pace:
     stall_ms: float
     tokens_per_s: float
     tokens_per_s_per_chip: float
+    mfu: float
+    mbu: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,6 +155,24 @@ class Expected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What the times of a plan rest on under the calibrated cost model (docs/accuracy.md).
+
+    Half of the measurements that were left out of a fit lie within the errors, as shares of a prediction; they are
+    larger where the `chip`, or the engine's version (`stack` stands for it), has no measurements. `best_calibrated` is
+    the best plan on chips that have some, where the plan's has none.
+    """
+
+    calibration: str
+    chip_is_calibrated: bool
+    stack: str
+    stack_is_calibrated: bool
+    tpot_error: float
+    ttft_error: float
+    best_calibrated: Plan | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineCost:
     """The best plan under another engine, or under none; a `plan` of None: it runs none that meets the limits."""
 
@@ -175,7 +193,7 @@ class Result:
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
     `limit_values`, `alternatives` and the prices of an `api` explain the result. `without_spot` is the best plan
     without spot, if `plan` is on spot, `loading` how the plan's engine comes by the weights, `expected` what it takes
-    in practice, and `engines` what the others would cost.
+    in practice, `basis` what its times rest on, and `engines` what the others would cost.
     """
 
     status: Status
@@ -194,6 +212,7 @@ class Result:
     without_spot: Plan | None = None
     loading: Loading | None = None
     expected: Expected | None = None
+    basis: Basis | None = None
     engines: tuple[EngineCost, ...] = ()
     solve_s: float
 

@@ -5,16 +5,16 @@ its batch never rises with the batch.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from servesat.catalogue.chip import Chip
-from servesat.catalogue.model import ModelSpec, TensorGroup
-from servesat.core.arrays import Array
-from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters, experts_touched, kv_read_bytes
+from servesat.catalogue.model import ModelSpec
+from servesat.core.arrays import Array, Rows
+from servesat.cost_model.collectives import activations_s
+from servesat.cost_model.decode import Replica, kv_exchange_s
+from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters, kv_read_bytes, not_visited
 from servesat.cost_model.prefill import attention_flop
-from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+from servesat.cost_model.roofline import flops_s, load_s
 
 KERNELS_OF_LAYER, COLLECTIVES_OF_LAYER = 8.0, 2.0
 """Launches of a layer: its matmuls, norms, attention and cache writes; and the collectives of tensor parallelism."""
@@ -23,20 +23,16 @@ ATTENTION_EFFICIENCY = 0.7
 """The share of a matmul's efficiency that attention over a prompt reaches."""
 
 
-class ChipConstants(NamedTuple):
-    """What a chip reaches of its peaks, and what a launch and a collective cost on it."""
+@dataclass(frozen=True)
+class Constants(Rows):
+    """What a chip reaches of its peaks, and what an engine's host costs, as numbers or as arrays over layouts."""
 
     weights: Array  # e_b, of its bandwidth, loading weights
     kv_cache: Array  # e_k, of its bandwidth, reading the KV cache
     flops: Array  # e_f, of its peak in the dtype of the matmuls
-    link: Array  # e_u, of its link
+    link: Array  # e_u, of its links
     launch_s: Array  # t_0, of a kernel
     collective_s: Array  # a_l, the latency of a collective
-
-
-class StackConstants(NamedTuple):
-    """What an engine's host costs."""
-
     step_s: Array  # a, of a step
     sequence_s: Array  # b, of each sequence of a step
     request_s: Array  # c, of a request, before its first token
@@ -44,131 +40,163 @@ class StackConstants(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a replica does at the peaks of its chips, as numbers or arrays [s]; `groups` of `tp` chips attend apart.
+class Work(Rows):
+    """What a replica does at the peaks of its chips, as numbers or arrays [s]; its groups of `tp` chips attend apart.
 
-    The layers' weights are loaded for a step (`weights_s`) and for a prompt; the head is apart. Of each sequence of a
-    step the FLOPs, the KV cache read, and the activations sent; of a prompt its FLOPs and attention.
+    The layers' weights are loaded for a step and for a prompt, of the experts those that some token visits; the head is
+    apart. Of each sequence of a step the FLOPs, the KV cache read, and what is sent; of a prompt its FLOPs, its
+    attention and what is sent.
     """
 
-    layers: Array
-    tp: Array
+    kernels: Array  # launches of a step
+    collectives: Array  # of a step
     groups: Array
-    weights_s: Array
+    resident_s: Array
+    experts_s: Array
+    not_visited: Array  # share of the experts that one token does not visit
     head_s: Array
     sequence_flops_s: Array
     sequence_head_flops_s: Array
     sequence_kv_s: Array
     sequence_sent_s: Array
-    prompt_weights_s: Array
+    sequence_exchange_s: Array  # of KV heads whose sequences are split
+    prompt_tokens: Array
     prompt_flops_s: Array
     prompt_attention_s: Array
     prompt_sent_s: Array
 
 
-class Placed(NamedTuple):
-    """How a model lies on chips: `groups` of `tp` chips, its dtypes, and in how many copies a group has a KV cache."""
+@dataclass(frozen=True)
+class Request:
+    """What a request asks for: tokens of its prompt that are cached already and those that are not, and its context."""
 
-    tp: int
-    groups: int
-    weights: str
-    kv_cache: str
-    compute: str
-    kv_copies: float = 1.0
+    cached_tokens: float
+    new_tokens: float
+    read_tokens: float
 
 
-def step_s(work: Work, chip: ChipConstants, stack: StackConstants, batch: Array) -> Array:
-    """One token for each of B sequences: a + L · (8 t_0 + 2 a_l) + max(t_w / e_b, B t_f / e_f) + head + B · i [s]."""
-    layers = np.maximum(work.weights_s / chip.weights, batch * work.sequence_flops_s / chip.flops)
-    head = np.maximum(work.head_s / chip.weights, batch * work.sequence_head_flops_s / chip.flops)
-    each = work.sequence_sent_s / chip.link + stack.sequence_s / work.groups + work.sequence_kv_s / chip.kv_cache
-    return np.asarray(stack.step_s + _launched_s(work, chip) + layers + head + batch * each)
+def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
+    """The work of replicas for requests of one kind.
 
-
-def _launched_s(work: Work, chip: ChipConstants) -> Array:
-    """What kernels and collectives take however little they do [s]."""
-    collectives = np.where(np.asarray(work.tp) > 1, COLLECTIVES_OF_LAYER * chip.collective_s, 0.0)
-    return work.layers * (KERNELS_OF_LAYER * chip.launch_s + collectives)
-
-
-def prompt_work_s(work: Work, chip: ChipConstants) -> Array:
-    """The part of a prompt's time that grows with it, and that other prompts wait for [s]."""
-    attention = work.prompt_attention_s / (ATTENTION_EFFICIENCY * chip.flops)
-    return work.prompt_flops_s / chip.flops + attention + work.prompt_sent_s / chip.link
-
-
-def prompt_s(work: Work, chip: ChipConstants, stack: StackConstants) -> Array:
-    """One prompt on an idle replica [s]: a + launches + max(t_w / e_b, FLOPs) + what is sent."""
-    sent = work.prompt_sent_s / chip.link
-    busy = np.maximum(work.prompt_weights_s / chip.weights, prompt_work_s(work, chip) - sent)
-    return np.asarray(stack.step_s + _launched_s(work, chip) + busy + sent)
-
-
-def closed_loop_s(
-    work: Work, chip: ChipConstants, stack: StackConstants, batch: Array, output_tokens: Array
-) -> tuple[Array, Array]:
-    """The mean time to the first token and per output token, with B requests under way all the time [s].
-
-    The prompts of the others share the replica: of (B - 1) · work a request waits for a part before its first token,
-    and for the rest between its tokens. The part is q of it, and what a queue at the same load adds.
+    Embeddings are looked up, not read. A layer sends two all-reduces of a token over tp chips, 2 · (tp - 1) / tp of it
+    each way; with experts over ep groups two exchanges more of b_a · min(k, ep) · D_e, one way each.
     """
-    step, prompt = step_s(work, chip, stack, batch), prompt_s(work, chip, stack)
-    one = prompt_work_s(work, chip)
-    others = np.maximum(batch - 1, 0.0) * one
-    load = others / (output_tokens * step)
-    queue = np.minimum(stack.prompts_first * others + one * load / 2, others)
-    return stack.request_s + queue + prompt + step, step + (others - queue) / output_tokens
-
-
-def work_of(
-    model: ModelSpec,
-    chip: Chip,
-    placed: Placed,
-    *,
-    batch: float,
-    prompt_tokens: float,
-    output_tokens: float,
-) -> Work:
-    """The work of a replica of tp · groups chips that spread the experts, at a mean context of P + G / 2.
-
-    Embeddings are looked up, not read; the head is as large as published. Each group reads the KV cache of its own
-    sequences, in all copies.
-    """
-    storage, chips = Storage(model), placed.tp * placed.groups
-    stored, by_group = storage.weights(placed.weights), storage.bytes_by_group(placed.weights)
-    embedding, head = by_group.get(TensorGroup.EMBEDDING, 0.0), by_group.get(TensorGroup.HEAD, 0.0)
-    resident = stored.resident - embedding - head
-    bandwidth, peaks = chip.hbm_bytes_per_s, chip.flop_per_s.by_dtype()
-    peak = chips * peaks[placed.compute]
-
-    def loaded_s(tokens: float) -> float:
-        visited = float(experts_touched(model, tokens)) if model.moe is not None else 0.0
-        return float(resident / (placed.tp * bandwidth) + stored.experts * visited / (chips * bandwidth))
-
-    of_head = float(model.d_model * model.vocab_size)
-    tables = of_head * (1 if model.tied_embeddings else 2)
-    read = kv_read_bytes(
-        model,
-        prompt_tokens + output_tokens / 2,
-        storage.kv_token_bytes(placed.kv_cache),
-        BYTES_PER_VALUE[placed.kv_cache],
-        placed.kv_copies,
-    )
-    sent = COLLECTIVES_OF_LAYER * 2 * (placed.tp - 1) / placed.tp * ACTIVATION_BYTES * model.d_model
-    sent_s = model.layers * sent / max(axis.bytes_per_s for axis in chip.axes)
+    stored, tp = replica.weights, np.asarray(replica.tp)
+    embedding = model.d_model * float(model.vocab_size)
+    tables = embedding * (1 if model.tied_embeddings else 2)
     flops = 2 * (active_parameters(model) - tables)
-    return Work(
-        layers=float(model.layers),
-        tp=float(placed.tp),
-        groups=float(placed.groups),
-        weights_s=loaded_s(batch),
-        head_s=(head or embedding) / (placed.tp * bandwidth),
-        sequence_flops_s=flops / peak,
-        sequence_head_flops_s=2 * of_head / (chips * peaks["bf16"]),
-        sequence_kv_s=float(read) / (chips * bandwidth),
-        sequence_sent_s=sent_s / placed.groups,
-        prompt_weights_s=loaded_s(prompt_tokens),
-        prompt_flops_s=flops * prompt_tokens / peak,
-        prompt_attention_s=attention_flop(model, 0.0, prompt_tokens) / peak,
-        prompt_sent_s=sent_s * prompt_tokens,
+    peak = replica.chips * replica.flop_per_s
+    read = kv_read_bytes(
+        model, request.read_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over
     )
+    reduced = COLLECTIVES_OF_LAYER * 2 * (tp - 1) / tp * ACTIVATION_BYTES * model.d_model
+    sent_s = model.layers * reduced / (replica.tp_bytes_per_s * replica.ep)
+    collectives = np.where(tp > 1, COLLECTIVES_OF_LAYER * model.layers, 0.0)
+    if model.moe is not None:
+        is_spread, exchanges = np.asarray(replica.ep) > 1, COLLECTIVES_OF_LAYER * model.moe.layers
+        visited_groups = np.minimum(model.moe.experts_per_token, replica.ep)
+        exchange_s = activations_s(visited_groups, model.expert_width, replica.ep_bytes_per_s)
+        sent_s = sent_s + np.where(is_spread, exchanges * exchange_s, 0.0)
+        collectives = collectives + np.where(is_spread, exchanges, 0.0)
+    return Work(
+        kernels=KERNELS_OF_LAYER * model.layers + 0.0 * tp,
+        collectives=collectives,
+        groups=replica.ep,
+        resident_s=load_s(stored.resident - stored.embedding - stored.head, replica.tp, replica.hbm_bytes_per_s),
+        experts_s=load_s(stored.experts, replica.chips, replica.hbm_bytes_per_s),
+        not_visited=not_visited(model),
+        head_s=load_s(stored.embedding if model.tied_embeddings else stored.head, replica.tp, replica.hbm_bytes_per_s),
+        sequence_flops_s=flops / peak,
+        sequence_head_flops_s=flops_s(embedding, 1.0, replica.chips, replica.head_flop_per_s),
+        sequence_kv_s=load_s(read, replica.chips, replica.hbm_bytes_per_s),
+        sequence_sent_s=sent_s,
+        sequence_exchange_s=kv_exchange_s(model, replica, 1.0 + 0.0 * tp),
+        prompt_tokens=request.new_tokens + 0.0 * tp,
+        prompt_flops_s=flops * request.new_tokens / peak,
+        prompt_attention_s=attention_flop(model, request.cached_tokens, request.new_tokens) / peak,
+        prompt_sent_s=sent_s * request.new_tokens,
+    )
+
+
+@dataclass(frozen=True)
+class StepCurve:
+    """The time of a step by its batch: fixed + max(load(B), B · flops) + max(head, B · head_flops) + B · each [s].
+
+    load(B) = resident + experts · (1 - not_visited^B).
+    """
+
+    fixed_s: Array
+    resident_s: Array
+    experts_s: Array
+    not_visited: Array
+    flops_s: Array
+    head_s: Array
+    head_flops_s: Array
+    each_s: Array
+
+    def load_s(self, batch: Array) -> Array:
+        """The time to load the layers' weights that a batch needs [s]."""
+        if not np.any(self.not_visited):
+            return self.resident_s + 0.0 * batch
+        return self.resident_s + self.experts_s * (1.0 - self.not_visited**batch)
+
+    def at(self, batch: Array) -> Array:
+        """The time for a batch [s]."""
+        layers = np.maximum(self.load_s(batch), batch * self.flops_s)
+        head = np.maximum(self.head_s, batch * self.head_flops_s)
+        return np.asarray(self.fixed_s + layers + head + batch * self.each_s)
+
+
+def step_curve(work: Work, constants: Constants) -> StepCurve:
+    """A step of replicas: a + launches + collectives, weights / e_b, FLOPs / e_f, and what each sequence adds."""
+    visits_all = np.where(np.asarray(work.not_visited) > 0, 0.0, work.experts_s)
+    return StepCurve(
+        fixed_s=constants.step_s + launched_s(work, constants),
+        resident_s=(work.resident_s + visits_all) / constants.weights,
+        experts_s=(work.experts_s - visits_all) / constants.weights,
+        not_visited=work.not_visited,
+        flops_s=work.sequence_flops_s / constants.flops,
+        head_s=work.head_s / constants.weights,
+        head_flops_s=work.sequence_head_flops_s / constants.flops,
+        each_s=(work.sequence_sent_s + work.sequence_exchange_s) / constants.link
+        + constants.sequence_s / work.groups
+        + work.sequence_kv_s / constants.kv_cache,
+    )
+
+
+def launched_s(work: Work, constants: Constants) -> Array:
+    """What kernels and collectives take however little they do [s]."""
+    return work.kernels * constants.launch_s + work.collectives * constants.collective_s
+
+
+def prompt_work_s(work: Work, constants: Constants) -> Array:
+    """The part of a prompt's time that grows with it, and that other prompts wait for [s]."""
+    attention = work.prompt_attention_s / (ATTENTION_EFFICIENCY * constants.flops)
+    return work.prompt_flops_s / constants.flops + attention + work.prompt_sent_s / constants.link
+
+
+def prompt_s(work: Work, constants: Constants) -> Array:
+    """One prompt on an idle replica [s]: a + launches + max(t_w / e_b, FLOPs) + what is sent."""
+    sent = work.prompt_sent_s / constants.link
+    loaded = work.resident_s + work.experts_s * (1.0 - work.not_visited**work.prompt_tokens)
+    busy = np.maximum(loaded / constants.weights, prompt_work_s(work, constants) - sent)
+    return np.asarray(constants.step_s + launched_s(work, constants) + busy + sent)
+
+
+def queue_s(prompts_first: Array, work_s: Array, step_s: Array, batch: Array, output_tokens: Array) -> Array:
+    """What a request waits for of the (B - 1) · work of other prompts, before its first token [s].
+
+    The part q of it, and what a queue at the same load adds; the rest is waited for between its tokens.
+    """
+    others = np.maximum(batch - 1, 0.0) * work_s
+    load = others / (output_tokens * step_s)
+    return np.minimum(prompts_first * others + work_s * load / 2, others)
+
+
+def closed_loop_s(work: Work, constants: Constants, batch: Array, output_tokens: Array) -> tuple[Array, Array]:
+    """The mean time to the first token and per output token, with B requests under way all the time [s]."""
+    step, one = step_curve(work, constants).at(batch), prompt_work_s(work, constants)
+    queue = queue_s(constants.prompts_first, one, step, batch, output_tokens)
+    others = np.maximum(batch - 1, 0.0) * one
+    ttft = constants.request_s + queue + prompt_s(work, constants) + step
+    return ttft, step + (others - queue) / output_tokens

@@ -32,6 +32,7 @@ class Replica(Rows):
     kv_value_bytes: Array = 0.0  # of one value, in layers of other kinds
     ep: Array = 1.0  # groups of tp chips that the experts are spread over; each has the rest of the model
     ep_bytes_per_s: Array = float("inf")
+    head_flop_per_s: Array = float("inf")  # peak of the output head, which stays 16-bit
     kv_copied_over: Array = 1.0  # chips over which KV heads are copied: tp, or 1
     kv_split_over: Array = 1.0  # chips over which sequences are split: tp, or 1
 

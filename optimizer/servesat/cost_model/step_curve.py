@@ -46,23 +46,23 @@ class WeightLoadTime:
         if not self.not_visited:
             return (limit_s - self._all_s) / slope_s
         bound = np.asarray((limit_s - self.fixed_s) / slope_s)
-        return _last_true(lambda batch: self.at(batch) + slope_s * batch <= limit_s, bound)
+        return last_true(lambda batch: self.at(batch) + slope_s * batch <= limit_s, bound)
 
     def largest_batch_hiding(self, slope_s: Array) -> Array:
         """The largest B with slope · B ≤ load(B); a whole number only where experts are visited."""
         bound: Floats = np.asarray(self._all_s / slope_s)
-        return _last_true(lambda batch: slope_s * batch <= self.at(batch), bound) if self.not_visited else bound
+        return last_true(lambda batch: slope_s * batch <= self.at(batch), bound) if self.not_visited else bound
 
     def smallest_batch_for(self, budget_s: Array) -> Array:
         """The smallest B with load(B) ≤ budget · B; infinite without a budget, whole where experts are visited."""
         bound = _break_even_batch(self._all_s, budget_s)
         if not self.not_visited:
             return bound
-        too_small = _last_true(lambda batch: self.at(batch) > budget_s * batch, np.asarray(bound))
+        too_small = last_true(lambda batch: self.at(batch) > budget_s * batch, np.asarray(bound))
         return np.where(np.isfinite(bound), too_small + 1.0, np.inf)
 
 
-def _last_true(holds: Callable[[Floats], Any], bound: Floats) -> Floats:
+def last_true(holds: Callable[[Floats], Any], bound: Floats) -> Floats:
     """The last whole number up to a bound at which a condition holds, by bisection; 0 where it holds at none.
 
     Once the condition fails, it fails for every larger number.

@@ -44,6 +44,8 @@ class StoredWeights(Rows):
     experts: Array = 0.0
     mlp: Array = 0.0  # of the resident, the dense MLPs
     shared_experts: Array = 0.0  # of the resident, the shared experts
+    embedding: Array = 0.0  # of the resident, the table that tokens are looked up in
+    head: Array = 0.0  # of the resident, the table that gives the next token; 0 where it is the embedding
     idle: float = 0.0  # what no decode step reads: a vision encoder
 
 
@@ -87,6 +89,8 @@ class Storage:
             experts=experts,
             mlp=by_group.get(TensorGroup.MLP, 0.0),
             shared_experts=by_group.get(TensorGroup.SHARED_EXPERTS, 0.0),
+            embedding=by_group.get(TensorGroup.EMBEDDING, 0.0),
+            head=by_group.get(TensorGroup.HEAD, 0.0),
             idle=BYTES_PER_VALUE["bf16"] * self.model.vision_parameters,
         )
 

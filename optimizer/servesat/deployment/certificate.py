@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from servesat.catalogue.load import load_chip, load_engine, load_model, load_price_book
+from servesat.catalogue.load import load_calibration, load_chip, load_engine, load_model, load_price_book
 from servesat.catalogue.record import Sourced
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError, ServesatError
@@ -18,7 +18,7 @@ from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-5"
+FORMAT = "servesat-certificate-6"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
@@ -35,8 +35,13 @@ FORMULAS = {
     "step_ms.kv_cache": "t_kv = kv_bytes(B) / (Y · W_hbm)",
     "step_ms.kv_exchange": "t_exchange = b_a · B / ep · L · N / K · (H + H_v + 2) / (m · W_ici) of split sequences",
     "step_ms.prefill": "interleaved: B / G · t_prefill, else 0",
+    "step_ms.head": "0: with the weights and FLOPs",
+    "step_ms.launches": "0",
+    "step_ms.host": "0",
     "tokens_per_s": "slices · R · B / tpot (on spot its spot_capacity), or what the prefill pool feeds, if less",
     "tokens_per_s_per_chip": "tokens_per_s / chips",
+    "mfu": "output tokens/s of a replica · (2 · P_active + FLOPs of a prompt / G) / (Y · C)",
+    "mbu": "(weights read + kv_bytes(B)) / (tpot · Y · W_hbm)",
     "usd_per_chip_hour": "the spec's price, else the chip's own, else the price book's",
     "bills": "of each pool: its chips, and the price of a chip-hour; chips / instance_chips instances, or whole ones",
     "usd_per_hour": "usd_per_chip_hour · n · slices, and the prefill pool's; or instances · usd_per_instance_hour",
@@ -67,7 +72,31 @@ FORMULAS = {
     "sequences_finished_per_step": "B / G",
     "kv_tokens_evicted_per_step": "B · (P + G) / G",
 }
-"""The formula of each figure of a plan, as in docs/cost-model.md."""
+"""The formula of each figure of a plan of the ideal cost model, as in docs/cost-model.md."""
+
+CALIBRATED = {
+    "tpot_ms": "step + ((B - 1) · work - queue) / G; step = max(t_weights, t_flops) + all other terms",
+    "step_ms.weights": "t_weights / e_b, without embedding and head",
+    "step_ms.flops": "B · t_flops / e_f, without the head",
+    "step_ms.ici": "2 a_l · (L · [tp > 1] + L_e · [ep > 1]) + B · t_sent / e_u",
+    "step_ms.kv_cache": "t_kv / e_k",
+    "step_ms.kv_exchange": "t_exchange / e_u",
+    "step_ms.prefill": "((B - 1) · work - queue) / G",
+    "step_ms.head": "max(t_head / e_b, B · t_head flops / e_f)",
+    "step_ms.launches": "8 · L · t_0",
+    "step_ms.host": "a + b · B / ep",
+    "tokens_per_s": "slices · R · B · G / e2e (without prompts B / step), or what the prefill pool feeds, if less",
+    "prefill_ms": "t_prompt + step; chunked: work + ceil((P - P_c) / c) · step; of a pool t_prompt",
+    "ttft_ms": "c + queue + prefill, and the transfer where there is one",
+    "stall_ms": "the step and what of a prompt it takes in",
+}
+"""Those of the calibrated cost model that differ."""
+
+
+def formulas_of(spec: Spec) -> dict[str, str]:
+    """The formula of each figure of a plan, by the cost model of the spec."""
+    return FORMULAS if spec.calibration is None else {**FORMULAS, **CALIBRATED}
+
 
 KEYS = {
     "format",
@@ -107,7 +136,7 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
         "solver": {"name": SOLVER, "version": version("ortools"), "parameters": asdict(settings)},
         "status": str(result.status),
         "plan": plain(result.plan),
-        "formulas": FORMULAS,
+        "formulas": formulas_of(spec),
         "bound_usd_per_million_output_tokens": bound,
         "gap": None if bound is None else 1 - bound / cost,
     }
@@ -139,6 +168,8 @@ def records_of(spec: Spec) -> Iterator[tuple[str, Sourced]]:
     for chip in spec.chips:
         yield f"hardware/chips/{chip.id}", chip
     yield f"hardware/prices/{spec.price_book.id}", spec.price_book
+    if spec.calibration is not None:
+        yield f"hardware/calibrations/{spec.calibration.id}", spec.calibration
     for engine in spec.engine:
         yield f"engines/{engine.id}", engine
     if spec.search.max_quality_loss is not None:
@@ -152,6 +183,7 @@ def catalogue_entry(name: str) -> Sourced | None:
         "models": load_model,
         "hardware/chips": load_chip,
         "hardware/prices": load_price_book,
+        "hardware/calibrations": load_calibration,
         "engines": load_engine,
         "models/quality": _published,
     }

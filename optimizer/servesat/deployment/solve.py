@@ -105,7 +105,7 @@ def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[P
 
 def _figures(columns: Columns, column: int) -> dict[str, float]:
     """The figures of a column by the names that a plan has for them."""
-    ms = {"tpot_ms": columns.step_s, "stall_ms": columns.stall_s, "ttft_ms": columns.ttft_s, "e2e_ms": columns.e2e_s}
+    ms = {"tpot_ms": columns.tpot_s, "stall_ms": columns.stall_s, "ttft_ms": columns.ttft_s, "e2e_ms": columns.e2e_s}
     same = {
         "chips": columns.chips,
         "usd_per_hour": columns.usd_per_hour,

@@ -22,6 +22,7 @@ from servesat.deployment.certificate import (
     SOLVER,
     catalogue_entry,
     digest_of,
+    formulas_of,
     plain,
     records_of,
     sha256_of,
@@ -107,7 +108,8 @@ def _check_solver(document: Mapping[str, Any]) -> Checked:
 def _check_inputs(document: Mapping[str, Any]) -> Checked:
     """What the certificate takes from the catalogue is what the catalogue holds today, and what its spec states."""
     stated: Mapping[str, str] = document["catalogue"]
-    records = dict(records_of(Spec.load(document["spec"])))
+    spec = Spec.load(document["spec"])
+    records = dict(records_of(spec))
     faults = []
     for name, sha256 in stated.items():
         entry = catalogue_entry(name)
@@ -115,7 +117,7 @@ def _check_inputs(document: Mapping[str, Any]) -> Checked:
             faults.append(f"catalogue: {name} is not the entry that the certificate was made with")
         if name not in records or sha256_of(records[name]) != sha256:
             faults.append(f"spec: {name} is not the entry that the certificate names")
-    if document["formulas"] != FORMULAS:
+    if document["formulas"] != formulas_of(spec):
         faults.append("formulas: not those of this version")
     inline = [name for name in records if name not in stated]
     faults += [

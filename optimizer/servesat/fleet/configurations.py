@@ -108,7 +108,7 @@ def _best_of_each_slice(spec: Spec) -> list[Plan]:
     numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.chips[0]))}
     topology_of_place = np.array([numbers[place.topology] for place in columns.layouts.places])
     topology = topology_of_place[columns.layouts.place]
-    order = feasible[np.lexsort((columns.step_s[feasible], columns.usd_per_million[feasible], topology[feasible]))]
+    order = feasible[np.lexsort((columns.tpot_s[feasible], columns.usd_per_million[feasible], topology[feasible]))]
     _, first = np.unique(topology[order], return_index=True)
     return [rederive(spec, columns.assignment(int(order[row])))[0] for row in first]
 

@@ -109,7 +109,7 @@ def _best_batches(spec: Spec, columns: Columns, schedulers: list[Scheduler]) -> 
     shape = (len(layouts.places), len(layouts.dtypes), len(schedulers))
     best = BestBatches(np.zeros(shape), np.full(shape, -1))
     feasible = np.flatnonzero(columns.violated == 0)
-    order = feasible[np.lexsort((columns.step_s[feasible], columns.usd_per_million[feasible]))]
+    order = feasible[np.lexsort((columns.tpot_s[feasible], columns.usd_per_million[feasible]))]
     for number, scheduler in enumerate(schedulers):
         mode, chunk = _as_in_layouts(spec, scheduler)
         scheduled = order[(serving.mode[order] == MODES.index(mode)) & (serving.chunk[order] == chunk)]

@@ -11,16 +11,17 @@ from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.load import load_calibration
 from servesat.catalogue.measurements import FIGURES, Measurement, Unread, read_measurements
 from servesat.cost_model.calibrated import (
-    ChipConstants,
-    Placed,
-    StackConstants,
+    Constants,
+    Request,
     Work,
     closed_loop_s,
     prompt_s,
     prompt_work_s,
-    step_s,
+    step_curve,
     work_of,
 )
+from servesat.cost_model.collectives import all_to_all_bytes_per_s
+from servesat.cost_model.decode import Replica
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 
@@ -99,20 +100,19 @@ def accuracy(path: Path, by: Sequence[str] = (), calibration: Calibration | None
 
 def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     """What is predicted of a row, or why nothing is."""
-    of_chip, known_chip = calibration.chip(row.chip.id)
+    _, known_chip = calibration.chip(row.chip.id)
     of_stack, known_stack = calibration.stack(row.engine, row.engine_version, row.harness)
-    chip = ChipConstants(*calibration.constants(of_chip, row.compute))
-    stack = StackConstants(*calibration.host(of_stack))
+    constants = Constants(*calibration.reach_of(row.chip.id, row.compute), *of_stack.constants)
     if not row.chip.axes and row.tp > 1:
         return f"{row.chip.id} has no links in the catalogue"
     room = sequences_in_memory(row)
     if room < 1:
         return f"{row.model.id} in {row.weights} leaves no room for a sequence on {row.tp * row.dp} × {row.chip.id}"
-    asked = row.concurrency if row.concurrency is not None else _under_way(row, chip, stack)
+    asked = row.concurrency if row.concurrency is not None else _under_way(row, constants)
     if asked is None:
         return f"{row.requests_per_s:g} requests/s are more than {row.tp * row.dp} × {row.chip.id} serve: they queue"
     batch = min(asked, room)
-    ttft, tpot = (float(value) for value in closed_loop_s(_work(row, batch), chip, stack, batch, row.output_tokens))
+    ttft, tpot = (float(value) for value in closed_loop_s(work_of_row(row), constants, batch, row.output_tokens))
     figures = {
         "tpot_ms": tpot * 1e3,
         "tpot_p50_ms": tpot * 1e3,
@@ -143,27 +143,41 @@ def sequences_in_memory(row: Measurement) -> float:
     return floor((chips * memory - weights) / float(held))
 
 
-def placed(row: Measurement) -> Placed:
-    """How the model of a row lies on its chips, with copies of KV heads where tp is more than they are."""
-    copies = max(1.0, row.tp / max(1, row.model.kv_heads))
-    return Placed(row.tp, row.dp, row.weights, row.kv_cache, row.compute, copies)
+def work_of_row(row: Measurement) -> Work:
+    """The work of the replica of a row, at its mean context."""
+    request = Request(0.0, row.prompt_tokens, row.prompt_tokens + row.output_tokens / 2)
+    return work_of(row.model, _replica(row), request)
 
 
-def _work(row: Measurement, batch: float) -> Work:
-    tokens = {"prompt_tokens": row.prompt_tokens, "output_tokens": row.output_tokens}
-    return work_of(row.model, row.chip, placed(row), batch=batch, **tokens)
+def _replica(row: Measurement) -> Replica:
+    """The replica of a row: over its fastest link, with copies of KV heads where tp is more than they are."""
+    storage, peaks = Storage(row.model), row.chip.flop_per_s.by_dtype()
+    axis = max(row.chip.axes, key=lambda axis: axis.bytes_per_s, default=None)
+    spread = [] if axis is None or row.dp == 1 else [axis]
+    return Replica(
+        tp=float(row.tp),
+        ep=float(row.dp),
+        hbm_bytes_per_s=row.chip.hbm_bytes_per_s,
+        flop_per_s=peaks[row.compute],
+        head_flop_per_s=peaks["bf16"],
+        tp_bytes_per_s=float("inf") if axis is None else axis.bytes_per_s,
+        ep_bytes_per_s=all_to_all_bytes_per_s(spread, [row.dp for _ in spread], [axis.bytes_per_s for axis in spread]),
+        weights=storage.weights(row.weights),
+        kv_token_bytes=storage.kv_token_bytes(row.kv_cache),
+        kv_value_bytes=BYTES_PER_VALUE[row.kv_cache],
+        kv_copied_over=float(row.tp),
+    )
 
 
-def _under_way(row: Measurement, chip: ChipConstants, stack: StackConstants) -> float | None:
+def _under_way(row: Measurement, constants: Constants) -> float | None:
     """The requests under way at a rate, by Little's law; None where they would grow without end."""
-    rate, batch = row.requests_per_s or 0.0, 1.0
+    rate, batch, work = row.requests_per_s or 0.0, 1.0, work_of_row(row)
+    step, load = step_curve(work, constants), rate * float(prompt_work_s(work, constants))
+    if load >= 1:
+        return None
     for _ in range(ARRIVALS_TRIED):
-        work = _work(row, batch)
-        load = rate * float(prompt_work_s(work, chip))
-        if load >= 1:
-            return None
-        tpot = float(step_s(work, chip, stack, np.float64(batch))) / (1 - load)
-        held = float(prompt_s(work, chip, stack)) + row.output_tokens * tpot
+        tpot = float(step.at(batch)) / (1 - load)
+        held = float(prompt_s(work, constants)) + row.output_tokens * tpot
         following = max(1.0, rate * held)
         if following > 4096:
             return None

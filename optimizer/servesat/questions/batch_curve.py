@@ -1,15 +1,15 @@
 """The decode step of a layout over the batch: the curves of the scaling book's two figures."""
 
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass
 
 import numpy as np
 
 from servesat.candidates.engines import usable_bytes
-from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.candidates.replicas import replica_of
 from servesat.core.arrays import Floats, Ints
 from servesat.core.plan import Assignment, KvLayout
 from servesat.core.tolerances import round_down
+from servesat.cost_model.calibrated import Constants, Request, step_curve, work_of
 from servesat.cost_model.decode import (
     Replica,
     Step,
@@ -20,8 +20,8 @@ from servesat.cost_model.decode import (
 )
 from servesat.cost_model.figures_of_merit import critical_batch
 from servesat.cost_model.memory import sequences_that_fit
-from servesat.cost_model.sharding import Sharding, kv_batch_shards, links_of
-from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+from servesat.cost_model.sharding import kv_batch_shards
+from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.deployment.check.purchase import offer_of
 from servesat.spec.spec import Spec
 
@@ -46,12 +46,12 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     The batch of the assignment is ignored.
     """
     offer = offer_of(spec, assignment)
-    model, replica = spec.model, _replica(spec, offer.chip, assignment)
+    model, replica = spec.model, replica_of(spec, offer.chip, assignment)
     is_batch = assignment.kv_layout is KvLayout.BATCH
     shards = int(kv_batch_shards(model, np.array(replica.tp))) if is_batch else 1
     batch_step = int(replica.ep) * shards
     batch = np.arange(batch_step, max_batch + 1, batch_step)
-    step = decode_step(model, spec.workload.read_tokens, replica, batch.astype(np.float64), pay_ici=spec.ici == "pay")
+    step = _step(spec, replica, assignment, batch.astype(np.float64))
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.chips
     weights = replica_weights_bytes(replica)
@@ -70,24 +70,18 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     )
 
 
-def _replica(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
-    """A replica of an assignment, as the cost model takes it."""
-    sizes = axis_sizes(assignment.topology)
-    tp, ep = (prod(sizes[axis] for axis in axes) for axes in (assignment.tp_axes, assignment.ep_axes))
-    sharding = Sharding(*assignment.sharding)
-    links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
-    storage = Storage(spec.model, spec.int4_group)
-    stored = storage.weights(assignment.weights)
-    return Replica(
-        tp=tp,
-        ep=ep,
-        kv_copied_over=tp if assignment.kv_layout is KvLayout.COPIES else 1,
-        kv_split_over=tp if assignment.kv_layout is KvLayout.SEQUENCE else 1,
-        hbm_bytes_per_s=chip.hbm_bytes_per_s,
-        flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
-        tp_bytes_per_s=links.tp_bytes_per_s,
-        ep_bytes_per_s=links.ep_bytes_per_s,
-        weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
-        kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
-        kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
-    )
+def _step(spec: Spec, replica: Replica, assignment: Assignment, batch: Floats) -> Step:
+    """A step by the cost model of the spec; of the calibrated one all that is neither weights nor FLOPs is `rest`."""
+    if spec.calibration is None:
+        return decode_step(spec.model, spec.workload.read_tokens, replica, batch, pay_ici=spec.pays_ici)
+    engine = spec.engine_of(assignment.engine) if assignment.engine else None
+    reach = spec.calibration.reach_of(assignment.chip, assignment.compute)
+    constants = Constants(*reach, *spec.calibration.host_of(engine))
+    workload = spec.workload
+    request = Request(workload.cached_prompt_tokens, workload.new_prompt_tokens, workload.read_tokens)
+    work = work_of(spec.model, replica, request)
+    curve = step_curve(work, constants)
+    weights_s, flops_s = curve.load_s(batch), batch * curve.flops_s
+    kv_s = batch * work.sequence_kv_s / constants.kv_cache
+    rest_s = curve.at(batch) - np.maximum(weights_s, flops_s) - kv_s
+    return Step(weights_s=weights_s, flops_s=flops_s, ici_s=0.0 * batch, kv_cache_s=kv_s, kv_exchange_s=rest_s)

@@ -13,10 +13,11 @@ from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.engine import Program
 from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Floats
-from servesat.cost_model.calibrated import ChipConstants, StackConstants, Work, closed_loop_s, work_of
-from servesat.questions.accuracy import placed, sequences_in_memory
+from servesat.cost_model.calibrated import Constants, Work, closed_loop_s
+from servesat.questions.accuracy import sequences_in_memory, work_of_row
 
-CHIP, STACK = ChipConstants._fields, StackConstants._fields
+CHIP = ("weights", "kv_cache", "flops", "link", "launch_s", "collective_s")
+STACK = ("step_s", "sequence_s", "request_s", "prompts_first")
 
 _SHARES = {"weights", "kv_cache", "flops", "link", "prompts_first"}
 """Constants between 0 and 1; the others are seconds."""
@@ -42,7 +43,7 @@ Stack = tuple[str, str, str]
 """An engine, its version, and, where there is none, the harness that stands for one."""
 
 
-Constants = dict[str, float]
+Named = dict[str, float]
 """Constants by name."""
 
 
@@ -77,10 +78,7 @@ def unusable(row: Measurement) -> str | None:
 
 def observed(rows: Sequence[Measurement]) -> Observed:
     """Rows that can be calibrated with, as arrays."""
-    works = []
-    for row in rows:
-        tokens = {"prompt_tokens": row.prompt_tokens, "output_tokens": row.output_tokens}
-        works.append(work_of(row.model, row.chip, placed(row), batch=row.concurrency or 1.0, **tokens))
+    works = [work_of_row(row) for row in rows]
     work = Work(**{part.name: np.array([getattr(one, part.name) for one in works]) for part in fields(Work)})
     ttft, tpot = (np.array([row.measured.get(name, np.nan) for row in rows]) / 1e3 for name in ("ttft_ms", "tpot_ms"))
     batch, output = (np.array([getattr(row, name) for row in rows]) for name in ("concurrency", "output_tokens"))
@@ -111,24 +109,24 @@ class Parameters:
         ]
         self.prior, self.spread = np.array(prior), np.array(spread + [SPREAD["dtype"]] * len(self.dtypes))
 
-    def split(self, vector: Floats) -> tuple[dict[str, Constants], dict[Stack, Constants], Constants]:
+    def split(self, vector: Floats) -> tuple[dict[str, Named], dict[Stack, Named], Named]:
         """The constants by chip, by stack, and what dtypes reach, of a vector."""
         values = iter(vector.tolist())
         chips = {chip: {name: _closed(name, next(values)) for name in CHIP} for chip in self.chips}
         stacks = {stack: {name: _closed(name, next(values)) for name in STACK} for stack in self.stacks}
         return chips, stacks, {dtype: float(np.exp(next(values))) for dtype in self.dtypes}
 
-    def constants(self, vector: Floats, rows: Sequence[Measurement]) -> tuple[ChipConstants, StackConstants]:
+    def constants(self, vector: Floats, rows: Sequence[Measurement]) -> Constants:
         """Those of each row; of a chip or a stack that is not among the parameters, the known ones, or like others."""
         chips, stacks, dtypes = self.split(vector)
         of_chip = [chips.get(row.chip.id) or _as_known(self.known.chip(row.chip.id)[0], CHIP) for row in rows]
         of_stack = [stacks.get(stack_of(row)) or self._like(stacks, row) for row in rows]
         reach = np.array([dtypes.get(row.compute, 1.0) for row in rows])
-        chip = ChipConstants(**{name: np.array([one[name] for one in of_chip]) for name in CHIP})
-        stack = StackConstants(**{name: np.array([one[name] for one in of_stack]) for name in STACK})
-        return chip._replace(flops=chip.flops * reach), stack
+        each = [chip | stack for chip, stack in zip(of_chip, of_stack, strict=True)]
+        named = {name: np.array([one[name] for one in each]) for name in (*CHIP, *STACK)}
+        return Constants(**{**named, "flops": named["flops"] * reach})
 
-    def _like(self, stacks: Mapping[Stack, Constants], row: Measurement) -> Constants:
+    def _like(self, stacks: Mapping[Stack, Named], row: Measurement) -> Named:
         """What a version without rows takes: the median of its program's."""
         same = [one for stack, one in stacks.items() if stack[0] == row.engine]
         if not same:
@@ -136,7 +134,7 @@ class Parameters:
         return {name: float(np.median([one[name] for one in same])) for name in STACK}
 
 
-def _as_known(record: object, names: Sequence[str]) -> Constants:
+def _as_known(record: object, names: Sequence[str]) -> Named:
     return {name: float(getattr(record, name)) for name in names}
 
 
@@ -162,8 +160,8 @@ class Fit:
 
     def predict(self, seen: Observed) -> tuple[Floats, Floats]:
         """The times to the first token and per output token [s]; shape [rows] each."""
-        chip, stack = self.parameters.constants(self.vector, seen.rows)
-        ttft, tpot = closed_loop_s(seen.work, chip, stack, seen.batch, seen.output_tokens)
+        constants = self.parameters.constants(self.vector, seen.rows)
+        ttft, tpot = closed_loop_s(seen.work, constants, seen.batch, seen.output_tokens)
         return np.asarray(ttft), np.asarray(tpot)
 
     def errors(self, seen: Observed) -> tuple[Floats, Floats]:
@@ -261,9 +259,10 @@ def document(seen: Observed, found: Fit, *, name: str, source: str) -> dict[str,
         "dtypes": _rounded({str(dtype): value for dtype, value in known.dtypes.items()} | dtypes),
         "default_chip": known.default_chip.model_dump(),
         "default_stack": known.default_stack.model_dump(),
+        "errors": known.errors.model_dump(),
         "sources": {"default": source},
     }
 
 
-def _rounded(values: Mapping[str, float]) -> Constants:
+def _rounded(values: Mapping[str, float]) -> Named:
     return {name: float(f"{value:.3g}") for name, value in values.items()}

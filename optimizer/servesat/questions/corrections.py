@@ -114,8 +114,8 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
     for widened, rows in pairs:
         tied = rows[widened.columns.usd_per_million[rows] <= lowest_cost * (1 + COST_TIE_RTOL)]
         if len(tied):
-            row = int(tied[np.argmin(widened.columns.step_s[tied])])
-            step_s = float(widened.columns.step_s[row])
+            row = int(tied[np.argmin(widened.columns.tpot_s[tied])])
+            step_s = float(widened.columns.tpot_s[row])
             fastest = (step_s, widened, row) if fastest is None or step_s < fastest[0] else fastest
     if fastest is None:
         return []
@@ -178,7 +178,7 @@ def _widen(spec: Spec) -> list[_Widened]:
         widest["engine"] = (*spec.engine, *others)
     if spec.engine or spec.search.kv_layouts is not None:
         widest["search.kv_layouts"] = tuple(dict.fromkeys((*spec.kv_layouts, *KvLayout)))
-    for ici in ("forbid", "pay") if spec.ici == "forbid" else ("pay",):
+    for ici in (spec.ici, "pay") if spec.forbids_ici else (spec.ici,):
         pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.kept_free else []
         larger_batches: list[dict[str, Any]] = [{"search.max_batch": MAX_BATCH}] if not need_every_batch(spec) else []
@@ -273,14 +273,14 @@ class _Candidate(NamedTuple):
 def _nearest_row(widened: _Widened, kind: str, rows: Ints) -> int:
     """The column of `rows` that the smallest change of a kind allows; of those that need an equal one, the cheapest."""
     columns, distances = widened.columns, _distances(widened, kind)
-    return int(rows[np.lexsort((columns.step_s[rows], columns.usd_per_million[rows], distances[rows]))[0]])
+    return int(rows[np.lexsort((columns.tpot_s[rows], columns.usd_per_million[rows], distances[rows]))[0]])
 
 
 def _candidate(widened: _Widened, kind: str, row: int) -> _Candidate:
     """The change of a kind that allows a column, and what it is compared by."""
     columns = widened.columns
     distance = float(_distances(widened, kind)[row])
-    order = (distance, float(columns.usd_per_million[row]), float(columns.step_s[row]))
+    order = (distance, float(columns.usd_per_million[row]), float(columns.tpot_s[row]))
     return _Candidate(order, _change(widened, kind, row))
 
 

@@ -1,55 +1,35 @@
 """What to expect of a plan in practice: the calibrated cost model beside the ideal one that chose it."""
 
+from servesat.candidates.replicas import replica_of
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import load_calibration
-from servesat.core.plan import KvLayout, Mode, Plan
+from servesat.core.plan import Mode, Plan
 from servesat.core.result import Expected
-from servesat.cost_model.calibrated import (
-    ChipConstants,
-    Placed,
-    StackConstants,
-    closed_loop_s,
-    step_s,
-    work_of,
-)
+from servesat.cost_model.calibrated import Constants, Request, closed_loop_s, step_curve, work_of
 from servesat.spec.spec import Spec
 
 
 def expected(spec: Spec, plan: Plan) -> Expected | None:
     """What a plan's replicas take at their batch, by the catalogue's calibration.
 
-    None without an engine, as nothing starts such a plan, and of plans with two pools. Without prompts the time per
-    output token is that of a step.
+    None without an engine, as nothing starts such a plan, of plans with two pools, and of those that are calibrated
+    themselves. Without prompts the time per output token is that of a step.
     """
-    if plan.engine is None or plan.mode is Mode.DISAGGREGATED:
+    if plan.engine is None or plan.mode is Mode.DISAGGREGATED or spec.calibration is not None:
         return None
     calibration, engine = load_calibration(), spec.engine_of(plan.engine)
-    of_chip, chip_known = calibration.chip(plan.chip)
-    of_stack, stack_known = calibration.stack(engine.program, engine.version, "")
-    constants = calibration.constants(of_chip, plan.compute)
-    chip, stack = ChipConstants(*constants), StackConstants(*calibration.host(of_stack))
-    workload = spec.workload
+    _, chip_known = calibration.chip(plan.chip)
+    of_stack, stack_known = calibration.stack(engine.program, engine.version)
+    constants = Constants(*calibration.reach_of(plan.chip, plan.compute), *of_stack.constants)
+    workload, batch = spec.workload, float(plan.batch)
     output = float(workload.output_tokens or 0)
-    placed = Placed(
-        tp=plan.tp,
-        groups=plan.ep,
-        weights=plan.weights,
-        kv_cache=plan.kv_cache,
-        compute=plan.compute,
-        kv_copies=plan.tp / spec.model.kv_heads if plan.kv_layout is KvLayout.COPIES else 1.0,
-    )
-    work = work_of(
-        spec.model,
-        next(one for one in spec.chips if one.id == plan.chip),
-        placed,
-        batch=float(plan.batch),
-        prompt_tokens=workload.new_prompt_tokens,
-        output_tokens=2 * (workload.read_tokens - workload.new_prompt_tokens),
-    )
+    chip = next(one for one in spec.chips if one.id == plan.chip)
+    request = Request(workload.cached_prompt_tokens, workload.new_prompt_tokens, workload.read_tokens)
+    work = work_of(spec.model, replica_of(spec, chip, plan), request)
     if plan.mode is Mode.DECODE_ONLY:
-        ttft, tpot = None, float(step_s(work, chip, stack, float(plan.batch)))
+        ttft, tpot = None, float(step_curve(work, constants).at(batch))
     else:
-        ttft, tpot = (float(value) for value in closed_loop_s(work, chip, stack, float(plan.batch), output))
+        ttft, tpot = (float(value) for value in closed_loop_s(work, constants, batch, output))
     whole = tpot if ttft is None else (ttft + (output - 1) * tpot) / output
     replicas = plan.slices * chips_in(plan.topology) / (plan.tp * plan.ep)
     return Expected(

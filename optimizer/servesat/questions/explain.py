@@ -14,6 +14,7 @@ from servesat.deployment.binding import relaxations
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.api_prices import beside_apis
+from servesat.questions.basis import basis
 from servesat.questions.corrections import corrections
 from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.engine_costs import engine_costs
@@ -45,12 +46,12 @@ def answer(
         cost = result.plan.usd_per_million_output_tokens
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))
     if result.plan is not None:
-        slices = slice_summaries(spec, result.plan, settings)
-        binds, api = max_batch_binds(spec, result.plan), beside_apis(spec, result.plan)
+        slices, api = slice_summaries(spec, result.plan, settings), beside_apis(spec, result.plan)
+        binds, rests_on = max_batch_binds(spec, result.plan), basis(spec, result.plan, settings)
         without_spot = _without_spot(spec, result.plan, settings)
         loaded, practice = loading(spec, result.plan), expected(spec, result.plan)
         result = replace(result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot)
-        result = replace(result, loading=loaded, expected=practice)
+        result = replace(result, loading=loaded, expected=practice, basis=rests_on)
     if limits:
         engines = engine_costs(spec, result.plan, settings)
         result = replace(result, limit_values=limit_values(spec, result, settings), engines=engines)

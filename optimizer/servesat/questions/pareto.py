@@ -68,7 +68,7 @@ def _tokens_per_s_per_chip(columns: Columns) -> Floats:
 
 
 AXES: Mapping[str, Callable[[Columns], Ints]] = {
-    "tpot_ms": lambda columns: _logarithm(columns.step_s),
+    "tpot_ms": lambda columns: _logarithm(columns.tpot_s),
     "usd_per_million_output_tokens": lambda columns: _logarithm(columns.usd_per_million),
     "tokens_per_s_per_chip": lambda columns: -_logarithm(_tokens_per_s_per_chip(columns)),
     "chips": lambda columns: columns.chips,

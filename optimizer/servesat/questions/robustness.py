@@ -197,21 +197,27 @@ def _cost_of_each(spec: Spec, layouts: Layouts) -> Floats:
 
 def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -> Layouts:
     """The layouts with step and prefill times scaled by `step`, and the bytes held scaled by `held`."""
-    replica, serving = layouts.replica, layouts.serving
+    replica, serving, constants = layouts.replica, layouts.serving, layouts.constants
+    seconds = ("launch_s", "collective_s", "step_s", "sequence_s", "request_s")
     return replace(
         layouts,
         hbm_bytes=layouts.hbm_bytes / held,
+        constants=None
+        if constants is None
+        else replace(constants, **{name: getattr(constants, name) * step for name in seconds}),
         serving=replace(
             serving,
             prefill_s=serving.prefill_s * step,
             first_token_s=serving.first_token_s * step,
             chunk_s_per_step=serving.chunk_s_per_step * step,
             prefill_s_per_output_token=serving.prefill_s_per_output_token * step,
+            prompt_work_s=serving.prompt_work_s * step,
         ),
         replica=replace(
             replica,
             hbm_bytes_per_s=replica.hbm_bytes_per_s / step,
             flop_per_s=replica.flop_per_s / step,
+            head_flop_per_s=replica.head_flop_per_s / step,
             tp_bytes_per_s=replica.tp_bytes_per_s / step,
             ep_bytes_per_s=replica.ep_bytes_per_s / step,
         ),

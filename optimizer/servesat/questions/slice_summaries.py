@@ -62,4 +62,4 @@ def _nearest(columns: Columns) -> int:
     """The column that violates the fewest requirements; ties by throughput where that is short, then by step time."""
     is_short = columns.violated & REQUIREMENT_BIT[Requirement.THROUGHPUT] != 0
     negative_output = np.where(is_short, -columns.tokens_per_s, 0.0)
-    return int(np.lexsort((columns.step_s, negative_output, np.bitwise_count(columns.violated)))[0])
+    return int(np.lexsort((columns.tpot_s, negative_output, np.bitwise_count(columns.violated)))[0])

@@ -36,6 +36,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "without_spot": None if result.without_spot is None else plan_document(result.without_spot),
         "loading": None if result.loading is None else asdict(result.loading),
         "expected": None if result.expected is None else asdict(result.expected),
+        "basis": None if result.basis is None else asdict(result.basis),
         "engines": [asdict(cost) for cost in result.engines],
         "api": None if result.api is None else asdict(result.api),
         "solve_s": result.solve_s,

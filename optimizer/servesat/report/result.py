@@ -17,7 +17,9 @@ from servesat.report.words import (
     change,
     chips,
     conflict,
+    cost_model,
     duration,
+    errors,
     excluded_because,
     in_practice,
     kv_layout,
@@ -28,6 +30,7 @@ from servesat.report.words import (
     on_spot,
     price,
     relaxation,
+    rests_on,
     sequences,
     ways,
     workload,
@@ -45,7 +48,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
         console.print(_no_plan(spec, result))
         return
     console.print(_plan_table(spec, result, result.plan))
-    console.print(_step_bars(result.plan))
+    console.print(_step_bars(result.plan, hides_ici=spec.calibration is None))
     console.print(_hbm_bar(spec, result.plan))
     console.print(_why(spec, result, result.plan))
     if result.alternatives:
@@ -58,7 +61,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
 def _title(spec: Spec) -> Text:
     parts = [
         workload(spec.workload),
-        f"{spec.cost_model} cost model",
+        cost_model(spec),
         f"prices: {spec.price_book.id}" + (" and the spec's" if spec.price else ""),
     ]
     return Text.assemble((spec.model.name, "bold"), " · ", " · ".join(parts), "\n")
@@ -85,16 +88,20 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     if result.loading is not None:
         table.add_row("engine", loads(result.loading, plan.weights))
     table.add_row("batch", f"{sequences(plan.batch)} a replica{shards}")
-    table.add_row(
-        "tpot", f"{plan.tpot_ms:.2f} ms, {plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
-    )
+    tpot_error, ttft_error = ("", "") if result.basis is None else errors(plan, result.basis)
+    pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
+    table.add_row("tpot", f"{plan.tpot_ms:.2f} ms{tpot_error}, {pace}")
+    table.add_row("used", f"{plan.mfu:.1%} of the peak FLOP/s (MFU), {plan.mbu:.1%} of the memory bandwidth (MBU)")
     if plan.ttft_ms is not None and plan.e2e_ms is not None:
-        ends = f"{duration(plan.ttft_ms)} to the first token, {duration(plan.e2e_ms)} to the last"
+        ends = f"{duration(plan.ttft_ms)}{ttft_error} to the first token, {duration(plan.e2e_ms)} to the last"
         table.add_row("request", f"{ends}; {duration(plan.stall_ms or 0.0)} between two tokens at most")
     if plan.requests_per_s is not None:
         table.add_row("load", load(plan))
     if result.expected is not None:
         table.add_row("practice", in_practice(result.expected))
+    if result.basis is not None:
+        for line in rests_on(plan, result.basis):
+            table.add_row("measured", line)
     _add_costs(table, plan)
     if any(bill.purchase == "spot" for bill in plan.bills):
         table.add_row("spot", on_spot(plan, result.without_spot, spec.spot_capacity))
@@ -126,9 +133,9 @@ def _add_costs(table: Table, plan: Plan) -> None:
         table.add_row("price", line)
 
 
-def _step_bars(plan: Plan) -> Group:
+def _step_bars(plan: Plan, *, hides_ici: bool) -> Group:
     step = plan.step_ms
-    overlapping = {"weights": step.weights, "FLOPs": step.flops, "ICI": step.ici}
+    overlapping = {"weights": step.weights, "FLOPs": step.flops} | ({"ICI": step.ici} if hides_ici else {})
     longest = max(overlapping, key=lambda name: overlapping[name])
     table = Table.grid(padding=(0, 2))
     for name, value in overlapping.items():
@@ -143,6 +150,10 @@ def _step_bars(plan: Plan) -> Group:
     if step.kv_exchange:
         exchange = f"{step.kv_exchange:.2f} ms  queries and partial results of split sequences"
         table.add_row("exchange", Text(_bar(step.kv_exchange / plan.tpot_ms), style="magenta"), exchange)
+    others = {"head": step.head, "collectives": 0.0 if hides_ici else step.ici, "launches": step.launches}
+    for name, value in {**others, "host": step.host}.items():
+        if value:
+            table.add_row(name, Text(_bar(value / plan.tpot_ms), style="blue"), f"{value:.2f} ms")
     if step.prefill:
         table.add_row("prefill", Text(_bar(step.prefill / plan.tpot_ms), style="yellow"), f"{step.prefill:.2f} ms")
     title = f"One token, {plan.tpot_ms:.2f} ms on average" if step.prefill else f"One step, {plan.tpot_ms:.2f} ms"

@@ -32,6 +32,9 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
     ("  ICI", lambda plan: f"{plan.step_ms.ici:.2f} ms", lambda plan: plan.step_ms.ici),
     ("  KV cache", lambda plan: f"{plan.step_ms.kv_cache:.2f} ms", lambda plan: plan.step_ms.kv_cache),
     ("  KV exchange", lambda plan: f"{plan.step_ms.kv_exchange:.2f} ms", lambda plan: plan.step_ms.kv_exchange),
+    ("  head", lambda plan: f"{plan.step_ms.head:.2f} ms", lambda plan: plan.step_ms.head),
+    ("  launches", lambda plan: f"{plan.step_ms.launches:.2f} ms", lambda plan: plan.step_ms.launches),
+    ("  host", lambda plan: f"{plan.step_ms.host:.2f} ms", lambda plan: plan.step_ms.host),
     ("  prefill", lambda plan: f"{plan.step_ms.prefill:.2f} ms", lambda plan: plan.step_ms.prefill),
     ("time per token", lambda plan: f"{plan.tpot_ms:.2f} ms", lambda plan: plan.tpot_ms),
     ("time to the first", lambda plan: f"{plan.ttft_ms or 0.0:.1f} ms", lambda plan: plan.ttft_ms or 0.0),
@@ -43,6 +46,9 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
         lambda plan: plan.usd_per_million_output_tokens,
     ),
 )
+
+_CALIBRATED_TERMS = ("  head", "  launches", "  host")
+"""Terms that the calibrated cost model knows."""
 
 _REQUEST_TERMS = ("mode", "slices", "prefill pool", "  prefill", "time to the first")
 """Terms shown for plans that serve whole requests."""
@@ -83,6 +89,8 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
     for name, show, measure in _TERMS:
         ratio = ""
         if name in _REQUEST_TERMS and best.mode is Mode.DECODE_ONLY:
+            continue
+        if name in _CALIBRATED_TERMS and not best.step_ms.launches:
             continue
         if name == "engine" and best.engine is None and (alternative is None or alternative.engine is None):
             continue

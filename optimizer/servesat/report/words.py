@@ -8,6 +8,7 @@ from servesat.core.plan import Bill, KvLayout, Plan
 from servesat.core.quantities import change_of, dollars, gigabytes, number
 from servesat.core.result import (
     ApiComparison,
+    Basis,
     Change,
     EngineCost,
     Expected,
@@ -17,6 +18,7 @@ from servesat.core.result import (
     Relaxation,
     SliceSummary,
 )
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.questions.one_pool import LeftOut
 from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
@@ -57,7 +59,7 @@ def mode(plan: Plan) -> str:
             f"(weights {pool.weights}, {plan.prefill_ms or 0.0:.1f} ms a prompt), "
             f"the KV cache moves in {plan.transfer_ms or 0.0:.1f} ms"
         )
-    if plan.step_ms.prefill or plan.chunk_tokens is None:
+    if plan.chunk_tokens is None or plan.stall_ms >= (plan.prefill_ms or 0.0) * (1 - LIMIT_RTOL):
         return f"{plan.mode}: whole prefills of {plan.prefill_ms or 0.0:.1f} ms between the steps"
     return f"chunked: {plan.chunk_tokens} prompt tokens ride on each step, {plan.prefill_ms or 0.0:.1f} ms a prompt"
 
@@ -150,6 +152,32 @@ def in_practice(expected: Expected) -> str:
     basis = f"from measurements of {expected.stack}" if expected.stack_is_calibrated else f"taken for {expected.stack}"
     chip = "" if expected.chip_is_calibrated else ", the chip not calibrated"
     return f"tpot {expected.tpot_ms:.2f} ms{first}, {expected.tokens_per_s:,.0f} tokens/s: {basis}{chip}"
+
+
+def cost_model(spec: Spec) -> str:
+    """The cost model of a spec: `ideal cost model`, `calibrated cost model`, `cost model mine.toml`."""
+    calibration = spec.calibration
+    if calibration is None:
+        return "ideal cost model"
+    return "calibrated cost model" if calibration.id == "calibration" else f"cost model {calibration.name}"
+
+
+def errors(plan: Plan, basis: Basis) -> tuple[str, str]:
+    """How far the times of a plan are off, per output token and to the first one: ` ± 4.1 ms`, ` ± 0.2 s`."""
+    tpot, ttft = plan.tpot_ms * basis.tpot_error, (plan.ttft_ms or 0.0) * basis.ttft_error
+    return (f" ± {tpot:.2f}" if tpot else "", f" ± {duration(ttft)}" if ttft else "")
+
+
+def rests_on(plan: Plan, basis: Basis) -> Iterator[str]:
+    """What the times of a plan rest on, and the best plan on a chip that was measured, where its own was not."""
+    chip = plan.chip if basis.chip_is_calibrated else f"{plan.chip} is not calibrated"
+    stack = basis.stack if basis.stack_is_calibrated else f"{basis.stack} in place of {plan.engine or 'an engine'}"
+    yield f"{chip}; {stack} (docs/accuracy.md)"
+    other = basis.best_calibrated
+    if other is not None:
+        dollars_of = other.usd_per_million_output_tokens
+        more = dollars_of / plan.usd_per_million_output_tokens - 1
+        yield f"of calibrated chips {decode_slices(other)} is best: {dollars(dollars_of)} a million, {more:.1%} more"
 
 
 def broken_in_practice(spec: Spec, expected: Expected) -> Iterator[str]:
@@ -332,14 +360,13 @@ def longest_term(plan: Plan) -> str:
     terms = {
         "the arithmetic": plan.step_ms.flops,
         "the interconnect": plan.step_ms.ici,
+    }
+    in_turn = {
         "the KV cache": plan.step_ms.kv_cache + plan.step_ms.kv_exchange,
         "prefill": plan.step_ms.prefill,
+        "the host": plan.step_ms.host,
     }
-    not_hidden = {
-        name: time
-        for name, time in terms.items()
-        if name in {"the KV cache", "prefill"} or time >= plan.step_ms.weights
-    }
+    not_hidden = {name: time for name, time in terms.items() if time >= plan.step_ms.weights} | in_turn
     return max(not_hidden, key=lambda name: not_hidden[name])
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from servesat.catalogue.load import load_chip, load_engine, load_model, load_price_book
+from servesat.catalogue.load import load_calibration, load_chip, load_engine, load_model, load_price_book
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
-from servesat.spec.spec import Spec
+from servesat.spec.spec import CALIBRATED, Spec
 
 
 def spec_document(spec: Spec) -> dict[str, Any]:
@@ -16,6 +16,10 @@ def spec_document(spec: Spec) -> dict[str, Any]:
     document["price_book"] = _named(spec.price_book, load_price_book)
     if document["price_book"] == Spec.model_fields["price_book"].default:
         del document["price_book"]
+    if spec.calibration is not None:
+        document["cost_model"] = _named(spec.calibration, load_calibration)
+        if document["cost_model"] == spec.calibration.id:
+            document["cost_model"] = CALIBRATED
     if "engine" in document:
         document["engine"] = [_named(engine, load_engine) for engine in spec.engine] or "none"
     if spec.search.chips is not None:

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
+from servesat.catalogue.calibration import Calibration, Errors
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
 from servesat.catalogue.engine import Engine
-from servesat.catalogue.load import chip_ids, load_model, load_price_book
+from servesat.catalogue.load import chip_ids, load_calibration, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
 from servesat.core.errors import SpecError
@@ -48,6 +49,10 @@ DEFAULT_PRICE_BOOK = "list-2026-11"
 
 NEAR_LOSSLESS = ("bf16", "int8")
 """Weights dtypes searched by default, with the dtype in which the model is published."""
+
+IDEAL: Literal["ideal"] = "ideal"
+CALIBRATED = "calibrated"
+"""The cost models of the catalogue: the roofline of the scaling book, and one fitted to measurements."""
 
 WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """Modes that also serve prompts: the default for a workload with prompts."""
@@ -91,6 +96,20 @@ def _resolve_price_book(value: Any, info: ValidationInfo) -> Any:
     return merged(books, " + ".join(book.id for book in books), "several price books")
 
 
+def _resolve_cost_model(value: Any, info: ValidationInfo) -> Any:
+    if value == IDEAL:
+        return value
+    if value == CALIBRATED:
+        return load_calibration()
+    if isinstance(value, str) and not value.endswith(".toml"):
+        where, _ = origin_of(info)
+        raise SpecError(
+            f"{where}: cost_model = {shorten(value)}: expected `{IDEAL}`, `{CALIBRATED}`, or the path of a .toml that "
+            "`servesat calibrate` wrote"
+        )
+    return resolved(value, info, Calibration, load_calibration, "cost_model")
+
+
 def _fields_of_model(model: Any, where: str, folder: Path) -> Any:
     """The fields of a model as a mapping, so that an override can change one of them. Raises SpecError."""
     if isinstance(model, str):
@@ -105,8 +124,13 @@ class Spec(Strict):
     workload: Workload
     slo: Slo = Slo()
     search: Search = Search()
-    cost_model: Literal["ideal"] = "ideal"
-    ici: Literal["forbid", "pay"] = "forbid"
+    cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(
+        default=IDEAL,
+        description="ideal: the roofline of the scaling book; calibrated, or a file of constants: what machines reach.",
+    )
+    ici: Literal["forbid", "pay"] | None = Field(
+        default=None, description="Whether steps may wait for the interconnect; of the ideal cost model, forbid."
+    )
     wraparound: Literal["assumed", "exact"] = "assumed"
     int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = None
     engine: Annotated[tuple[Engine, ...], BeforeValidator(resolve_engines)] = Field(
@@ -116,7 +140,9 @@ class Spec(Strict):
         default=None, description="Whether prefill and decode pools may be on different chips; forbidden under engines."
     )
     headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
-    prefill_mfu: Share = 1.0
+    prefill_mfu: Share | None = Field(
+        default=None, description="Share of the peak that prefill reaches; of the ideal cost model, 1."
+    )
     utilisation: Share = 1.0
     spot_capacity: Share = Field(
         default=1.0, description="Share of the capacity of slices on spot that is counted on; the rest is spare."
@@ -252,6 +278,7 @@ class Spec(Strict):
         for chip in (*self.chips, *(chip for chip in self.search.chips or () if chip.id not in offered)):
             self._check_topologies(chip)
         self._check_modes()
+        self._check_cost_model()
         self._check_constraints()
         if not any(dtype in chip.flop_per_s.by_dtype() for chip in self.chips for dtype in self.compute):
             peaks = "; ".join(f"{chip.id}: {', '.join(chip.flop_per_s.by_dtype())}" for chip in self.chips)
@@ -284,6 +311,38 @@ class Spec(Strict):
             raise ValueError(
                 f"search.min_batch = {self.search.min_batch} is more than search.max_batch = {self.search.max_batch}"
             )
+
+    def _check_cost_model(self) -> None:
+        for key in ("ici", "prefill_mfu"):
+            if self.calibration is not None and getattr(self, key) is not None:
+                raise ValueError(f"{key}: is of `cost_model: ideal`; the calibrated one has what was measured")
+        model, nominal = self.model, self.model.nominal_parameters
+        tables = model.d_model * model.vocab_size * (1 if model.tied_embeddings else 2)
+        if self.calibration is not None and nominal is not None and nominal < tables:
+            raise ValueError(
+                f"model.nominal_parameters = {nominal:g}: fewer than the {tables:,} of embedding and head, which the "
+                "calibrated cost model counts apart"
+            )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The constants of the calibrated cost model; None under the ideal one."""
+        return None if isinstance(self.cost_model, str) else self.cost_model
+
+    @property
+    def forbids_ici(self) -> bool:
+        """Whether no matmul may wait for the interconnect, as the ideal cost model leaves collectives out."""
+        return self.calibration is None and self.ici != "pay"
+
+    @property
+    def pays_ici(self) -> bool:
+        """Whether the ideal cost model counts collectives; the calibrated one always does, as it was fitted."""
+        return self.calibration is None and self.ici == "pay"
+
+    @property
+    def mfu_of_prefill(self) -> float:
+        """The share of the peak that prefill reaches under the ideal cost model."""
+        return self.prefill_mfu or 1.0
 
     def _check_constraints(self) -> None:
         for position, expression in enumerate(self.expressions):
@@ -415,6 +474,16 @@ class Spec(Strict):
             return kv_layouts_by_default(self.engine, self.model)
         book = (KvLayout.HEADS, KvLayout.BATCH)
         return book if self.model.mla is None else (*book, KvLayout.COPIES)
+
+    def margins_of(self, chip: str, engine_id: str | None) -> Errors:
+        """By what share the times of plans on a chip, under an engine or none, stay below their limits.
+
+        What the spec states, or how far predictions are off; nothing under the ideal cost model, which is a bound.
+        """
+        stated = self.slo.margin
+        if stated is not None or self.calibration is None:
+            return Errors(tpot=stated or 0.0, ttft=stated or 0.0)
+        return self.calibration.errors_of(chip, self.engine_of(engine_id) if engine_id else None)
 
     def counted_share(self, purchase: str | None) -> float:
         """The share of a slice's capacity that is counted on, as it is bought: on spot some of it is spare."""

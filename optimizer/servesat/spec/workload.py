@@ -77,3 +77,7 @@ class Slo(Strict):
     e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
     stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
     min_tokens_per_s: Positive | None = Field(default=None, description="Lowest throughput [tokens/s].")
+    margin: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Share by which predicted times stay below their limits; by default the error of a prediction.",
+    )

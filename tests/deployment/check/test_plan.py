@@ -9,6 +9,7 @@ from servesat import SolverError, solve
 from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
 from servesat.deployment.check.plan import rederive
 from tests.helpers import AT, spec_of, toy_spec
+from tests.whole_requests import ATTENTION_S, MATMULS_S, in_mode, plan_of
 
 STEP_MS = (70e9 + 32 * 163_840 * 8192) / (16 * 8.2e11) * 1e3
 
@@ -136,3 +137,14 @@ def test_a_fault_of_the_cost_model_is_found_by_the_check(
 def test_an_assignment_that_is_not_on_offer_is_refused(decision: dict[str, Any]) -> None:
     with pytest.raises(SolverError, match="not on offer"):
         rederive(spec_of(), replace(AT, **decision))
+
+
+def test_utilisation_by_hand() -> None:
+    """Of AT 2 · 70e9 · 32 FLOPs a step, bound by memory alone; of requests the FLOPs of a prompt for 512 tokens too."""
+    plan, _ = rederive(spec_of(), AT)
+    assert plan.mfu == pytest.approx(2 * 70e9 * 32 / (STEP_MS / 1e3) / (16 * 1.97e14))
+    assert plan.mbu == pytest.approx(1.0)
+    served = plan_of(in_mode("interleaved", max_batch=43))
+    flop = 2 * 70e9 + (MATMULS_S + ATTENTION_S) * 0.4 * 16 * 1.97e14 / 512
+    assert served.mfu == pytest.approx(served.tokens_per_s * flop / (16 * 1.97e14))
+    assert served.mbu == pytest.approx((140e9 + served.kv_cache_bytes) / (served.tpot_ms / 1e3 * 16 * 8.2e11))

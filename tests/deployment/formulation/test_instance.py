@@ -21,12 +21,12 @@ def test_rank_puts_the_fastest_first_then_fewest_chips_then_id() -> None:
     columns = evaluate(searching(topologies={"tpu-v5e": ["2x4", "4x4"]}))
     rank = round_columns(columns).tie_rank(np.arange(len(columns)))
     order = np.argsort(rank)
-    steps = columns.step_s[order]
+    steps = columns.tpot_s[order]
     assert np.all(steps[1:] >= steps[:-1] * (1 - 1e-8))
     same = [
         (columns.assignment(int(a)), columns.assignment(int(b)))
         for a, b in pairwise(order)
-        if columns.step_s[a] == columns.step_s[b] and columns.layouts.chips[a] != columns.layouts.chips[b]
+        if columns.tpot_s[a] == columns.tpot_s[b] and columns.layouts.chips[a] != columns.layouts.chips[b]
     ]
     assert same
     assert all((first.topology, second.topology) == ("2x4", "4x4") for first, second in same)

@@ -2,7 +2,7 @@
 # DeepSeek-V3 on SGLang 0.5.23, as servesat planned it.
 # 1 server of 8 × h200 (tp 1, experts over 8), deepseek-ai/DeepSeek-V3; up to 656 sequences, 2,082 tokens a step and group
 # at best    TPOT 49.92 ms, TTFT 21.01 ms, 13,141 output tokens/s in all; by the ideal cost model
-# expected   TPOT 61.07 ms, TTFT 1,667 ms, 10,206 output tokens/s; by the calibrated one, from sglang 0.5.9
+# expected   TPOT 91.27 ms, TTFT 2,842 ms, 6,779 output tokens/s; by the calibrated one, from sglang 0.5.9
 # price      $63.30 an hour, $46,206.08 a month: aws us-east-1 on demand
 #            $1.338 per million output tokens
 # proof      no plan of the spec costs less

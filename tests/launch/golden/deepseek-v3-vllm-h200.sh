@@ -2,7 +2,7 @@
 # DeepSeek-V3 on vLLM 0.32, as servesat planned it.
 # 1 server of 8 × h200 (tp 1, experts over 8), deepseek-ai/DeepSeek-V3; up to 656 sequences, 2,082 tokens a step and group
 # at best    TPOT 49.92 ms, TTFT 21.01 ms, 13,141 output tokens/s in all; by the ideal cost model
-# expected   TPOT 57.59 ms, TTFT 2,696 ms, 10,436 output tokens/s; by the calibrated one, from vllm 0.19.0
+# expected   TPOT 86.06 ms, TTFT 4,596 ms, 6,900 output tokens/s; by the calibrated one, from vllm 0.19.0
 # price      $63.30 an hour, $46,206.08 a month: aws us-east-1 on demand
 #            $1.338 per million output tokens
 # proof      no plan of the spec costs less

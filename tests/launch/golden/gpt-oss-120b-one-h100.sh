@@ -2,7 +2,7 @@
 # gpt-oss 120B on vLLM 0.32, as servesat planned it.
 # 1 server of 1 × h100-sxm (tp 1), openai/gpt-oss-120b; up to 51 sequences, 2,051 tokens a step
 # at best    TPOT 19.92 ms, TTFT 23.77 ms, 2,561 output tokens/s in all; by the ideal cost model
-# expected   TPOT 23.69 ms, TTFT 353.7 ms, 2,095 output tokens/s; by the calibrated one, from vllm 0.19.0
+# expected   TPOT 24.56 ms, TTFT 324.2 ms, 2,027 output tokens/s; by the calibrated one, from vllm 0.19.0
 # price      $6.880 an hour, $5,022.40 a month: aws us-east-1 on demand
 #            $0.7463 per million output tokens
 # proof      no plan of the spec costs less

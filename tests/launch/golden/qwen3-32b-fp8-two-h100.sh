@@ -2,7 +2,7 @@
 # Qwen3 32B on vLLM 0.32, as servesat planned it.
 # 1 server of 2 × h100-sxm (tp 2), Qwen/Qwen3-32B-FP8; up to 64 sequences, 320 tokens a step
 # at best    TPOT 8.25 ms, TTFT 66 ms, 7,757 output tokens/s in all; by the ideal cost model
-# expected   TPOT 21.63 ms, TTFT 799.7 ms, 2,760 output tokens/s; by the calibrated one, from vllm 0.19.0
+# expected   TPOT 21.6 ms, TTFT 737.9 ms, 2,779 output tokens/s; by the calibrated one, from vllm 0.19.0
 # price      $13.76 an hour, $10,044.80 a month: aws us-east-1 on demand
 #            $0.4927 per million output tokens
 # proof      no plan of the spec costs less

@@ -36,11 +36,12 @@ def margins_of(
         Requirement.DTYPES: all(side.computes for side in sides),
         Requirement.BLOCKS: not any(side.cuts_scales for side in sides),
     }
+    kept = spec.margins_of(plan.chip, plan.engine)
     figures = {
-        Requirement.TPOT: plan.tpot_ms,
-        Requirement.TTFT: plan.ttft_ms,
-        Requirement.E2E: plan.e2e_ms,
-        Requirement.STALL: plan.stall_ms,
+        Requirement.TPOT: plan.tpot_ms * (1 + kept.tpot),
+        Requirement.TTFT: None if plan.ttft_ms is None else plan.ttft_ms * (1 + kept.ttft),
+        Requirement.E2E: None if plan.e2e_ms is None else plan.e2e_ms * (1 + kept.tpot),
+        Requirement.STALL: plan.stall_ms * (1 + kept.tpot),
         Requirement.CHIPS: float(plan.chips),
         Requirement.INSTANCES: float(plan.instances),
         Requirement.SLICES: float(plan.slices + (0 if plan.prefill is None else plan.prefill.slices)),

@@ -1,9 +1,7 @@
 """A plan put together again from its decisions alone: every figure, and every margin."""
 
 from dataclasses import asdict, replace
-from fractions import Fraction
-from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.catalogue.engine import Engine
@@ -23,12 +21,14 @@ from servesat.core.plan import (
     StepBreakdown,
 )
 from servesat.core.result import Margin
+from servesat.deployment.check.calibrated import MeasuredReplica
 from servesat.deployment.check.engine import activation_bytes, prompt_tokens_of_step, runtime_bytes, usable_bytes
 from servesat.deployment.check.margins import margins_of
-from servesat.deployment.check.prompt import Prompt, new_tokens, prompt_of
+from servesat.deployment.check.prompt import Prompt, cached_tokens, new_tokens, prompt_of
 from servesat.deployment.check.purchase import bills_of, offer_of
 from servesat.deployment.check.purchase import usd_per_hour as usd_per_hour_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
+from servesat.deployment.check.times import Times, times_of
 from servesat.spec.offers import Offer
 from servesat.spec.spec import Spec
 
@@ -50,10 +50,9 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     pool = pool_replica_of(spec, assignment)
     batch, workload = float(assignment.batch), spec.workload
     prompt = prompt_of(spec, assignment, replica, pool, _networks(spec, assignment))
-    step = replica.step(batch, workload.read_tokens, prompt.chunk_tokens, prompt.chunk_s)
-    tpot_s = step.total_s + batch * prompt.s_per_output_token
+    times = times_of(spec, assignment, replica, prompt)
     replicas = chips_in(assignment.topology) // replica.chips
-    tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * batch / tpot_s)
+    tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * times.tokens_per_s)
     bills = bills_of(spec, assignment)
     chips, usd_per_hour = sum(bill.chips for bill in bills), sum(map(usd_per_hour_of, bills))
     power_kw = _power_kw(spec, bills)
@@ -79,11 +78,13 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
             activation_bytes=activations,
         ),
         Pace(
-            tpot_ms=tpot_s * 1e3,
-            step_ms=_step_ms(step, batch * prompt.s_per_output_token),
-            stall_ms=max(step.total_s, prompt.pause_s) * 1e3,
+            tpot_ms=times.tpot_s * 1e3,
+            step_ms=_step_ms(times.step, times.between_s),
+            stall_ms=times.stall_s * 1e3,
             tokens_per_s=tokens_per_s,
             tokens_per_s_per_chip=tokens_per_s / chips,
+            mfu=replica.mfu(times.tokens_per_s, _prompt_flop(spec, assignment, replica)),
+            mbu=replica.mbu(batch, workload.read_tokens, times.tpot_s),
         ),
         Cost(
             usd_per_chip_hour=offer.usd_per_chip_hour,
@@ -98,12 +99,20 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
             kwh_per_million_output_tokens=None if power_kw is None else power_kw / (3600 * sold_per_s) * 1e6,
             bills=bills,
         ),
-        _request_figures(spec, assignment, prompt, tpot_s, _Flow(tokens_per_s, sold_per_s, usd_per_hour)),
+        _request_figures(spec, assignment, prompt, times, _Flow(tokens_per_s, sold_per_s, usd_per_hour)),
     )
     decisions = {name: getattr(assignment, name) for name in Assignment.__dataclass_fields__}
     figures = {name: getattr(part, name) for part in parts for name in part.__dataclass_fields__}
     plan = Plan(**decisions, **figures)
     return plan, margins_of(spec, plan, prompt, replica, pool)
+
+
+def _prompt_flop(spec: Spec, assignment: Assignment, replica: CheckedReplica) -> float:
+    """FLOPs of prompts for each output token, on the chips that decode [FLOP]."""
+    if assignment.mode in {Mode.DECODE_ONLY, Mode.DISAGGREGATED}:
+        return 0.0
+    whole = replica.prompt_flop(float(cached_tokens(spec)), float(new_tokens(spec)))
+    return whole / (spec.workload.output_tokens or 1)
 
 
 class _Flow(NamedTuple):
@@ -115,22 +124,26 @@ class _Flow(NamedTuple):
 
 
 def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica:
-    """One replica of an assignment."""
-    return CheckedReplica(
-        model=spec.model,
-        chip=chip,
-        topology=assignment.topology,
-        tp_axes=assignment.tp_axes,
-        ep_axes=assignment.ep_axes,
-        kv_layout=assignment.kv_layout,
-        weights=assignment.weights,
-        kv_cache=assignment.kv_cache,
-        compute=assignment.compute,
-        int4_group=spec.int4_group,
-        exact_wraparound=spec.wraparound == "exact",
-        pays_ici=spec.ici == "pay",
-        usable_bytes=usable_bytes(spec, chip, engine_named(spec, assignment.engine)),
-    )
+    """One replica of an assignment, by the cost model of the spec."""
+    engine = engine_named(spec, assignment.engine)
+    parts: dict[str, Any] = {
+        "model": spec.model,
+        "chip": chip,
+        "topology": assignment.topology,
+        "tp_axes": assignment.tp_axes,
+        "ep_axes": assignment.ep_axes,
+        "kv_layout": assignment.kv_layout,
+        "weights": assignment.weights,
+        "kv_cache": assignment.kv_cache,
+        "compute": assignment.compute,
+        "int4_group": spec.int4_group,
+        "exact_wraparound": spec.wraparound == "exact",
+        "pays_ici": spec.pays_ici,
+        "usable_bytes": usable_bytes(spec, chip, engine),
+    }
+    if spec.calibration is None:
+        return CheckedReplica(**parts)
+    return MeasuredReplica(**parts, calibration=spec.calibration, engine=engine)
 
 
 def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None:
@@ -182,7 +195,7 @@ def _counted_on(spec: Spec, pool: Assignment | PrefillPool) -> float:
     return spec.spot_capacity if pool.purchase == "spot" else 1.0
 
 
-def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s: float, flow: _Flow) -> RequestFigures:
+def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, times: Times, flow: _Flow) -> RequestFigures:
     workload, batch = spec.workload, assignment.batch
     prompt_tokens, output_tokens = workload.prompt_tokens, workload.output_tokens
     if prompt_tokens is None or output_tokens is None:
@@ -196,15 +209,13 @@ def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, tpot_s:
     )
     if assignment.mode is Mode.DECODE_ONLY:
         return figures
-    steps = ceil(new_tokens(spec) / Fraction(assignment.chunk_tokens or 1)) if prompt.chunk_tokens else 0
-    prefill_s = prompt.prefill_s + steps * tpot_s
     usd_per_request = flow.usd_per_hour / 3600 * output_tokens / flow.sold_tokens_per_s
     return replace(
         figures,
-        prefill_ms=prefill_s * 1e3,
+        prefill_ms=times.prefill_s * 1e3,
         transfer_ms=None if assignment.prefill is None else prompt.transfer_s * 1e3,
-        ttft_ms=(prefill_s + prompt.transfer_s) * 1e3,
-        e2e_ms=(prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s) * 1e3,
+        ttft_ms=times.ttft_s * 1e3,
+        e2e_ms=times.e2e_s * 1e3,
         usd_per_request=usd_per_request,
         usd_per_million_input_tokens=usd_per_request * 1e6 / prompt_tokens,
         usd_per_million_tokens=usd_per_request * 1e6 / (prompt_tokens + output_tokens),

@@ -47,12 +47,12 @@ def prompt_of(
     if pool is not None:
         sent = pool.sequence_bytes(spec.workload.prompt_tokens or 0)
         slower = min(side.chips * network for side, network in zip((replica, pool), networks, strict=True))
-        return Prompt(prefill_s=pool.prompt_s(cached, new, spec.prefill_mfu), transfer_s=sent / slower)
+        return Prompt(prefill_s=pool.prompt_s(cached, new, spec.mfu_of_prefill), transfer_s=sent / slower)
     chunk = assignment.chunk_tokens
     if chunk is not None and chunk < new_tokens(spec):
-        whole_s = replica.prompt_flops_s(cached, new, spec.prefill_mfu)
+        whole_s = replica.prompt_flops_s(cached, new, spec.mfu_of_prefill)
         return Prompt(chunk_tokens=chunk, chunk_s=whole_s * chunk / new)
-    prefill_s = replica.prompt_s(cached, new, spec.prefill_mfu)
+    prefill_s = replica.prompt_s(cached, new, spec.mfu_of_prefill)
     return Prompt(
         prefill_s=prefill_s, pause_s=prefill_s, s_per_output_token=prefill_s / (spec.workload.output_tokens or 1)
     )

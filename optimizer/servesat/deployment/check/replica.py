@@ -30,6 +30,9 @@ class StepParts:
     ici_s: float
     kv_cache_s: float
     kv_exchange_s: float
+    head_s: float = 0.0
+    launches_s: float = 0.0
+    host_s: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -409,10 +412,22 @@ class CheckedReplica:
                 found += other.layers * other.heads // other.kv_heads * (ACTIVATION_BYTES * a_head + 4)
         return found / self.ep
 
+    def mfu(self, tokens_per_s: float, prompt_flop: float) -> float:
+        """The share of the peak that so many output tokens/s use, each with a part of a prompt."""
+        return tokens_per_s * (2 * self._active_parameters + prompt_flop) / self._flop_per_s
+
+    def mbu(self, batch: float, context_tokens: float, tpot_s: float) -> float:
+        """The share of the bandwidth that loading the weights and the KV cache once in `tpot_s` uses."""
+        read = self._other_bytes + self._expert_bytes * self._visited(batch)
+        return (read + batch * self._read_kv_bytes(context_tokens)) / (tpot_s * self._hbm_bytes_per_s)
+
+    def prompt_flop(self, cached: float, new: float) -> float:
+        """The matmuls of the new tokens of a prompt, and their attention to all before them [FLOP]."""
+        return 2 * self._active_parameters * new + self._attention_flop(cached, cached + new)
+
     def prompt_flops_s(self, cached: float, new: float, mfu: float) -> float:
-        """The matmuls of the new tokens of a prompt, and their attention to all before them [s]."""
-        flop = 2 * self._active_parameters * new + self._attention_flop(cached, cached + new)
-        return flop / (mfu * self._flop_per_s)
+        """The FLOPs of a prompt at so much of the peak [s]."""
+        return self.prompt_flop(cached, new) / (mfu * self._flop_per_s)
 
     def prompt_s(self, cached: float, new: float, mfu: float) -> float:
         """One prompt on the replica: its FLOPs, loading the weights, or the interconnect where it is paid [s]."""

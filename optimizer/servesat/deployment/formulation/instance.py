@@ -131,7 +131,7 @@ def round_columns(columns: Columns, spec: Spec | None = None, relaxed: int = 0) 
     return Instance(
         layout=layouts.number,
         cost=_logarithms(columns.usd_per_million),
-        step=_logarithms(columns.step_s),
+        step=_logarithms(columns.tpot_s),
         order=order,
         violated=columns.violated,
         choice=choices(constraints, columns) if constraints else None,

@@ -1,0 +1,41 @@
+"""The replica of a plan, as the cost model takes it: one row of `layouts`, from decisions alone."""
+
+from dataclasses import replace
+from math import prod
+
+from servesat.catalogue.chip import Chip, axis_sizes
+from servesat.core.plan import Assignment, KvLayout
+from servesat.cost_model.decode import Replica
+from servesat.cost_model.sharding import Sharding, links_of
+from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+from servesat.spec.spec import Spec
+
+
+def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
+    """The replica of an assignment that decodes on a chip of the spec."""
+    sizes = axis_sizes(assignment.topology)
+    tp, ep = (prod(sizes[axis] for axis in axes) for axes in (assignment.tp_axes, assignment.ep_axes))
+    sharding = Sharding(*assignment.sharding)
+    links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
+    storage = Storage(spec.model, spec.int4_group)
+    stored = storage.weights(assignment.weights)
+    return Replica(
+        tp=tp,
+        ep=ep,
+        kv_copied_over=tp if assignment.kv_layout is KvLayout.COPIES else 1,
+        kv_split_over=tp if assignment.kv_layout is KvLayout.SEQUENCE else 1,
+        hbm_bytes_per_s=chip.hbm_bytes_per_s,
+        flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
+        head_flop_per_s=head_flop_per_s(chip),
+        tp_bytes_per_s=links.tp_bytes_per_s,
+        ep_bytes_per_s=links.ep_bytes_per_s,
+        weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
+        kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
+        kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
+    )
+
+
+def head_flop_per_s(chip: Chip) -> float:
+    """The peak of the output head, which stays 16-bit."""
+    peaks = chip.flop_per_s.by_dtype()
+    return peaks.get("bf16", max(peaks.values()))

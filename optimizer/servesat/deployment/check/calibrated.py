@@ -1,0 +1,147 @@
+"""A replica as measured: the calibrated cost model of docs/cost-model.md, written a second time."""
+
+from dataclasses import dataclass
+
+from servesat.catalogue.calibration import Calibration
+from servesat.catalogue.engine import Engine
+from servesat.catalogue.model import TensorGroup
+from servesat.deployment.check.replica import ACTIVATION_BYTES, CheckedReplica, StepParts
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredParts(StepParts):
+    """The terms of one decode step [s]: only weights and FLOPs overlap, of the layers and of the head."""
+
+    @property
+    def total_s(self) -> float:
+        """The longer of loading and computing, and all else one after the other [s]."""
+        moved = self.kv_cache_s + self.kv_exchange_s + self.ici_s
+        return max(self.weights_s, self.flops_s) + self.head_s + moved + self.launches_s + self.host_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredReplica(CheckedReplica):
+    """A replica whose chip reaches a part of its peaks, under an engine whose host takes time."""
+
+    calibration: Calibration
+    engine: Engine | None
+
+    @property
+    def _chip_figures(self) -> tuple[float, float, float, float]:
+        """The shares of its peaks: loading weights, reading the KV cache, computing, sending."""
+        known = self.calibration.chips.get(self.chip.id, self.calibration.default_chip)
+        of_dtype = {str(name): share for name, share in self.calibration.dtypes.items()}
+        return known.weights, known.kv_cache, known.flops * of_dtype.get(self.compute, 1.0), known.link
+
+    @property
+    def _host(self) -> tuple[float, float, float, float]:
+        """What the host takes: of a step, a sequence and a request; and how far prompts go first."""
+        stack = self.calibration.default_stack
+        if self.engine is not None:
+            stack, _ = self.calibration.stack(self.engine.program, self.engine.version)
+        return stack.step_s, stack.sequence_s, stack.request_s, stack.prompts_first
+
+    @property
+    def request_s(self) -> float:
+        """What passes before a request's prompt is begun [s]."""
+        return self._host[2]
+
+    @property
+    def prompts_first(self) -> float:
+        """The share of the prompts of others that a prompt waits for."""
+        return self._host[3]
+
+    @property
+    def _looked_up_bytes(self) -> float:
+        """Bytes of the embedding and the head, each once for each group that attends apart."""
+        names = ("embedding",) if self.model.tied_embeddings else ("embedding", "head")
+        return self.ep * sum(self._table * self._bits_of_table(name) / 8 for name in names)
+
+    def _bits_of_table(self, name: str) -> float:
+        if self.model.nominal_parameters is not None:
+            return self._in_block_bytes(8.0, TensorGroup(name))
+        tables = () if self._checkpoint is None else {str(table) for table in self._checkpoint.tables}
+        return self._in_block_bytes(8.0, TensorGroup(name)) if name in tables else 16.0
+
+    def _loading_s(self, tokens: float) -> float:
+        """The layers' weights that some tokens need, from memory [s]."""
+        read = self._other_bytes - self._looked_up_bytes + self._expert_bytes * self._visited(tokens)
+        return read / (self._hbm_bytes_per_s * self._chip_figures[0])
+
+    def _head_s(self, sequences: float) -> float:
+        """The output head, read or computed with [s]."""
+        loading, _, computing, _ = self._chip_figures
+        name = "embedding" if self.model.tied_embeddings else "head"
+        read = self.ep * self._table * self._bits_of_table(name) / 8
+        peaks = self.chip.flop_per_s.by_dtype()
+        peak = self.chips * peaks.get("bf16", max(peaks.values()))
+        return max(read / (self._hbm_bytes_per_s * loading), 2 * sequences * self._table / (peak * computing))
+
+    @property
+    def _flop_of_token(self) -> float:
+        """Of a token in the layers."""
+        return 2 * (self._active_parameters - self._table * (1 if self.model.tied_embeddings else 2))
+
+    @property
+    def _sent_s_of_token(self) -> float:
+        """The all-reduces of a token after attention and MLP of each layer, and its ways to experts and back [s]."""
+        width, moe = ACTIVATION_BYTES * self.model.d_model, self._experts
+        found = 0.0
+        if self.tp > 1:
+            all_reduce = 2 * (self.tp - 1) / self.tp * width
+            found += 2 * self.model.layers * all_reduce / (self.ep * self._gather_bytes_per_s)
+        if moe is not None and self.ep > 1:
+            one_way = ACTIVATION_BYTES * self._expert_width * min(moe.experts_per_token, self.ep)
+            found += 2 * moe.layers * one_way / self._exchange_bytes_per_s
+        return found / self._chip_figures[3]
+
+    @property
+    def _launches_s(self) -> float:
+        known = self.calibration.chips.get(self.chip.id, self.calibration.default_chip)
+        return 8 * self.model.layers * known.launch_s
+
+    @property
+    def _latency_s(self) -> float:
+        """Of the collectives of all layers, however little they send [s]."""
+        known = self.calibration.chips.get(self.chip.id, self.calibration.default_chip)
+        count = 2 * self.model.layers if self.tp > 1 else 0
+        if self._experts is not None and self.ep > 1:
+            count += 2 * self._experts.layers
+        return count * known.collective_s
+
+    def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
+        """One token for each sequence of the batch; prompts count apart."""
+        _, reading, computing, sending = self._chip_figures
+        of_step, of_sequence, _, _ = self._host
+        return MeasuredParts(
+            weights_s=self._loading_s(batch),
+            flops_s=batch * self._flop_of_token / (self._flop_per_s * computing),
+            ici_s=self._latency_s + batch * self._sent_s_of_token,
+            kv_cache_s=batch * self._read_kv_bytes(context_tokens) / (self._hbm_bytes_per_s * reading),
+            kv_exchange_s=batch * self._exchanged_bytes / (self._gather_bytes_per_s * sending),
+            head_s=self._head_s(batch),
+            launches_s=self._launches_s,
+            host_s=of_step + of_sequence * batch / self.ep,
+        )
+
+    def _prompt_parts(self, cached: float, new: float) -> tuple[float, float]:
+        """What a prompt takes to compute, its attention at 0.7 of what matmuls reach, and to send [s]."""
+        computing = self._chip_figures[2]
+        matmuls = self._flop_of_token * new / (self._flop_per_s * computing)
+        attention = self._attention_flop(cached, cached + new) / (self._flop_per_s * computing * 0.7)
+        return matmuls + attention, new * self._sent_s_of_token
+
+    def prompt_work_s(self, cached: float, new: float) -> float:
+        """What a prompt adds to steps that run anyway [s]."""
+        return sum(self._prompt_parts(cached, new))
+
+    def prompt_s(self, cached: float, new: float, mfu: float) -> float:
+        """One prompt with nothing beside it [s]; `mfu` is the ideal model's."""
+        computed, sent = self._prompt_parts(cached, new)
+        return max(computed, self._loading_s(new)) + sent + self._host[0] + self._launches_s + self._latency_s
+
+    def queue_s(self, work_s: float, step_s: float, batch: float, output_tokens: float) -> float:
+        """What of the other prompts' work comes before a request's first token [s]."""
+        all_others = max(0.0, batch - 1) * work_s
+        busy = all_others / (output_tokens * step_s)
+        return min(all_others, self.prompts_first * all_others + busy * work_s / 2)

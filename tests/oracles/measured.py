@@ -1,0 +1,88 @@
+"""The calibrated cost model once more, in plain numbers: written from docs/cost-model.md, "Calibrated".
+
+Takes machines of the raw spec, whose `cost_model` is a mapping, and imports nothing from servesat.
+"""
+
+from typing import Any
+
+
+def calibration(spec: dict[str, Any]):
+    """The constants that a raw spec states; None under the ideal cost model."""
+    stated = spec.get("cost_model", "ideal")
+    return None if stated == "ideal" else stated
+
+
+class Measured:
+    """What a machine of a spec takes, as its chip and engine were measured."""
+
+    def __init__(self, machine, cached, new, read):
+        self.machine, self.new, self.read = machine, new, read
+        known = machine.spec["cost_model"]
+        self.of_chip = known["chips"].get(machine.chip["name"], known["default_chip"])
+        self.host = known["default_stack"]
+        if machine.engine is not None:
+            same = [stack for stack in known["stacks"] if stack["program"] == machine.engine["program"]]
+            exact = [stack for stack in same if stack["version"] == machine.engine["version"]]
+            self.host = (exact or same or [self.host])[0]
+        self.reach = self.of_chip["flops"] * known.get("dtypes", {}).get(machine.compute, 1.0)
+
+    def sent_s(self, tokens):
+        """All-reduces of each layer, and exchanges of experts."""
+        machine, total = self.machine, 0.0
+        if machine.tp > 1:
+            ring = 2 * (machine.tp - 1) / machine.tp
+            total += 2 * machine.model["layers"] * ring * machine.gather_s(tokens / machine.ep)
+        if machine.moe and machine.ep > 1:
+            copies = min(machine.moe["experts_per_token"], machine.ep) * machine.narrow / machine.model["d_model"]
+            total += 2 * machine.with_experts * machine.exchange_s(tokens * copies)
+        return total / self.of_chip["link"]
+
+    def launched_s(self):
+        machine = self.machine
+        collectives = 2 * machine.model["layers"] * (machine.tp > 1)
+        collectives += 2 * machine.with_experts * (machine.ep > 1)
+        launches = 8 * machine.model["layers"] * self.of_chip["launch_s"]
+        return launches + collectives * self.of_chip["collective_s"]
+
+    @property
+    def table(self):
+        return self.machine.model["d_model"] * self.machine.model["vocab_size"]
+
+    def looked_up(self):
+        """Parameters and bytes of the tables, and bytes of the one that is the head."""
+        tied = self.machine.model.get("tied_embeddings", False)
+        names = ["embedding"] if tied else ["embedding", "head"]
+        each = [self.table * self.machine.weight_bytes(name) for name in names]
+        return self.table * len(names), sum(each), each[-1]
+
+    def load_s(self, tokens):
+        machine = self.machine
+        resident = machine.other_bytes - self.looked_up()[1]
+        loaded = resident / machine.tp + machine.expert_bytes * machine.touched(tokens) / machine.y
+        return loaded / (machine.hbm * self.of_chip["weights"])
+
+    def flop(self, tokens):
+        return 2 * (self.machine.active - self.looked_up()[0]) * tokens
+
+    def step_s(self, batch):
+        machine = self.machine
+        peak = machine.y * machine.peak * self.reach
+        layers = max(self.load_s(batch), self.flop(batch) / peak)
+        bf16 = machine.y * machine.chip["flop_per_s"]["bf16"] * self.reach
+        read = self.looked_up()[2] / (machine.tp * machine.hbm * self.of_chip["weights"])
+        head = max(read, 2 * self.table * batch / bf16)
+        exchanged = batch * machine.exchanged_s()
+        kv = (machine.kv_read_s(batch, self.read) - exchanged) / self.of_chip["kv_cache"]
+        host = self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
+        return layers + head + kv + exchanged / self.of_chip["link"] + self.sent_s(batch) + self.launched_s() + host
+
+    def prompt(self, attention_flop):
+        """One prompt alone, and the part that others wait for."""
+        computed = (self.flop(self.new) + attention_flop / 0.7) / (self.machine.y * self.machine.peak * self.reach)
+        sent = self.sent_s(self.new)
+        alone = self.host["step_s"] + self.launched_s() + max(self.load_s(self.new), computed) + sent
+        return alone, computed + sent
+
+    def queue_s(self, work, step, batch, output):
+        others = (batch - 1) * work
+        return min(others, self.host["prompts_first"] * others + work / 2 * others / (output * step))
