@@ -28,6 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
             spec = {
+                "cost_model": "ideal",
                 "model": str(random.choice(MODELS)),
                 "workload": {"context_tokens": int(random.choice([2048, 4096, 8192]))},
                 "slo": {"tpot_ms": int(random.integers(8, 60))},

@@ -38,7 +38,7 @@ def fleet(sizes: int, periods: int, *, n_plus: int, joined: bool) -> dict[str, A
         for n in range(sizes)
     }
     chat = {
-        "deployment": {"model": "llama-3-8b", "slo": {"tpot_ms": 50}, "headroom": 0.2},
+        "deployment": {"cost_model": "ideal", "model": "llama-3-8b", "slo": {"tpot_ms": 50}, "headroom": 0.2},
         "sizes": requests,
         "max_spot_share": 0.5,
         "max_share_per_region": 0.6,

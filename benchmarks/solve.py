@@ -22,6 +22,7 @@ from servesat.deployment.formulation.solver import solve as solve_instance
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
 EVERY_DTYPE = ["bf16", "int8", "fp8", "int4", "mxfp4", "nvfp4"]
 WHOLE_CATALOGUE = {
+    "cost_model": "ideal",
     "model": "llama-3-70b",
     "workload": {"context_tokens": 8192},
     "slo": {"tpot_ms": 50},

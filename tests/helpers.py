@@ -20,6 +20,7 @@ AT = Assignment(
 )
 """A plan for `spec_of()` that violates nothing."""
 ON_32_CHIPS: dict[str, Any] = {
+    "cost_model": "ideal",
     "model": "llama-3-405b",
     "workload": {"context_tokens": 8192},
     "slo": {"tpot_ms": 15},
@@ -31,6 +32,7 @@ ON_32_CHIPS: dict[str, Any] = {
 def spec_of(**keys: Any) -> Spec:
     """A spec for LLaMA 3-70B at 8k on v5e, with the given top-level keys in place of those."""
     base = {
+        "cost_model": "ideal",
         "model": "llama-3-70b",
         "workload": {"context_tokens": 8192},
         "search": {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"]},
@@ -117,7 +119,7 @@ def toy_spec(*chips: dict[str, Any], **keys: Any) -> Spec:
     are its matmuls and 0.04 ms its attention.
     """
     search = {"chips": list(chips or [toy_chip()]), "weights": ["bf16"], "kv_cache": ["bf16"]}
-    base: dict[str, Any] = {
+    base: dict[str, Any] = {"cost_model": "ideal",
         "model": {
             "name": "toy", "layers": 10, "d_model": 1000, "d_ff": 4000, "query_heads": 10, "kv_heads": 5,
             "head_dim": 40, "vocab_size": 1000, "nominal_parameters": 1e9,

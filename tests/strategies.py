@@ -327,6 +327,7 @@ def calibrated(spec):
     )  # fmt: skip
     slo = st.sampled_from([0.0, 0.25]).map(lambda margin: {**spec.get("slo", {}), "margin": margin})
     kept = {key: value for key, value in spec.items() if key not in {"ici", "prefill_mfu"}}
+    kept = {"engine": "none", "buy": "share", **kept}
     if spec["model"].get("nominal_parameters", 1e9) < 1e9:  # which may be fewer than those of the tables
         kept["model"] = {**spec["model"], "nominal_parameters": 7e9}
     return st.builds(lambda constants, slo: {**kept, "cost_model": constants, "slo": slo}, constants, slo)
@@ -376,7 +377,7 @@ def specs():
     )
     return st.booleans().flatmap(
         lambda large: st.fixed_dictionaries(
-            {"model": models(), "workload": workload | split, "search": search(large)},
+            {"cost_model": st.just("ideal"), "model": models(), "workload": workload | split, "search": search(large)},
             optional={
                 "slo": slo,
                 "ici": st.sampled_from(["forbid", "pay"]),

@@ -11,7 +11,7 @@ from tests import strategies
 from tests.oracles import requests as requests_oracle
 from tests.oracles.machine import machines
 
-BOOK: dict[str, Any] = {
+BOOK: dict[str, Any] = {"cost_model": "ideal",
     "model": "llama-3-70b",
     "workload": {"prompt_tokens": 8192, "output_tokens": 512, "context_tokens": 8192},
     "search": {
@@ -22,12 +22,13 @@ BOOK: dict[str, Any] = {
 MATMULS_S = 2 * 70e9 * 8192 / (16 * 1.97e14 * 0.4)
 ATTENTION_S = 4 * 64 * 128 * 80 * 8192**2 / 2 / (16 * 1.97e14 * 0.4)
 HARD = {
+    "cost_model": "ideal",
     "model": "llama-3-70b",
     "workload": {"prompt_tokens": 8192, "output_tokens": 512},
     "search": {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "modes": ["interleaved", "chunked"]},
     "prefill_mfu": 0.4,
 }
-PAIRED = {
+PAIRED = {"cost_model": "ideal",
     "model": "llama-3-8b",
     "workload": {"prompt_tokens": 2048, "output_tokens": 256},
     "search": {
@@ -98,7 +99,7 @@ def small_specs(modes: list[str], largest_batch: int):
     )
     return (
         st.fixed_dictionaries(
-            {"model": strategies.models(), "workload": workload, "search": search},
+            {"cost_model": st.just("ideal"), "model": strategies.models(), "workload": workload, "search": search},
             optional={
                 "slo": slo,
                 "ici": st.sampled_from(["forbid", "pay"]),

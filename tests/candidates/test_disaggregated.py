@@ -52,7 +52,7 @@ def test_one_saturated_pool_and_a_free_transfer_are_the_pipeline() -> None:
 
 def test_pools_may_be_on_different_chips() -> None:
     plan = plan_of(
-        {
+        {"cost_model": "ideal",
             "model": "llama-3-70b", "workload": {"prompt_tokens": 1024, "output_tokens": 256, "requests_per_s": 50},
             "slo": {"tpot_ms": 30}, "headroom": 0.2, "search": {"modes": ["disaggregated"]},
         }
@@ -97,7 +97,7 @@ def test_slices_enough_for_a_throughput_are_tried_where_no_batch_meets_the_other
         "axes": [{"name": f"axis{number}", "bytes_per_s": 9e10} for number in range(2)],
     }  # fmt: skip
     agrees(
-        {
+        {"cost_model": "ideal",
             "model": {
                 "name": "random", "layers": 12, "tied_embeddings": True, "d_model": 256, "d_ff": 256, "query_heads": 8,
                 "kv_heads": 8, "head_dim": 64, "vocab_size": 1000, "gated_mlp": False, "nominal_parameters": 7e10,
@@ -149,7 +149,7 @@ def test_the_slower_network_of_two_pools_delays_the_first_token() -> None:
 
 def test_slices_of_several_replicas_are_pools_where_slices_are_counted() -> None:
     """Two slices of 4 and 8 chips do what five of one and two chips would."""
-    spec: dict[str, Any] = {
+    spec: dict[str, Any] = {"cost_model": "ideal",
         "model": "llama-3-8b", "workload": {"prompt_tokens": 4000, "output_tokens": 200, "requests_per_s": 20},
         "price": {"l40s": 1.0},
         "search": {

@@ -13,6 +13,7 @@ from servesat.candidates.serving_modes import enumerate_layouts
 from tests.helpers import toy_chip, toy_engine, toy_spec
 
 CHAT: dict[str, Any] = {
+    "cost_model": "ideal",
     "model": "llama-3-70b",
     "workload": {"prompt_tokens": 2000, "output_tokens": 500},
     "search": {"chips": ["h100-sxm"]},
@@ -192,7 +193,11 @@ def test_an_engine_that_computes_in_no_dtype_of_the_chips_is_a_result() -> None:
 
 
 def test_weights_that_nothing_makes_and_nobody_has_are_not_searched_unless_listed() -> None:
-    shape = {"model": "gemma-2-27b", "search": {"chips": ["h100-sxm"]}}  # of which bf16 alone is known
+    shape = {
+        "cost_model": "ideal",
+        "model": "gemma-2-27b",
+        "search": {"chips": ["h100-sxm"]},
+    }  # of which bf16 alone is known
     plan = solve(under(["trtllm", "vllm"], **shape)).plan
     assert plan is not None
     assert (plan.engine, plan.weights) == ("vllm-0.32", "fp8")  # which it makes itself

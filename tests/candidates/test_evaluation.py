@@ -50,6 +50,7 @@ def test_a_search_with_many_chunks_stays_small() -> None:
     """8.75 GB of columns, were they held together: 250 chunks of 35 MB."""
     spec = Spec.load(
         {
+            "cost_model": "ideal",
             "model": "llama-3-70b",
             "workload": WHOLE,
             "slo": {"tpot_ms": 0.01},

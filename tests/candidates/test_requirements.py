@@ -74,7 +74,7 @@ def test_what_a_spec_does_not_limit_is_not_stated() -> None:
 
 def test_a_context_beyond_the_models_positions_is_refused_and_could_be_stretched() -> None:
     """2,000,000-token prompts on qwen3-32b, which has 40,960 positions, got a plan."""
-    given = {"model": "qwen3-32b", "workload": {"prompt_tokens": 40_000, "output_tokens": 960}}
+    given = {"cost_model": "ideal", "model": "qwen3-32b", "workload": {"prompt_tokens": 40_000, "output_tokens": 960}}
     assert servesat.solve(given).plan is not None
     longer = servesat.answer({**given, "workload": {"prompt_tokens": 40_000, "output_tokens": 961}})
     assert longer.conflict == ((Requirement.CONTEXT,),)

@@ -55,7 +55,7 @@ def test_a_chunk_that_holds_the_prompt_is_interleaved(spec: dict[str, Any]) -> N
 
 def test_a_prompt_alone_may_take_too_long_in_one_pool_and_not_in_another() -> None:
     agrees(
-        {
+        {"cost_model": "ideal",
             "model": {
                 "name": "random", "layers": 1, "d_model": 256, "d_ff": 256, "query_heads": 8, "kv_heads": 8,
                 "head_dim": 64, "vocab_size": 1000, "gated_mlp": False, "nominal_parameters": 7e9,

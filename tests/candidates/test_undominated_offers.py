@@ -12,7 +12,11 @@ from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import model_ids
 from tests.strategies import examples
 
-CHAT: dict[str, Any] = {"model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}
+CHAT: dict[str, Any] = {
+    "cost_model": "ideal",
+    "model": "llama-3-8b",
+    "workload": {"prompt_tokens": 2000, "output_tokens": 300},
+}
 ONE_POOL = {"modes": ["interleaved"]}
 
 
@@ -108,7 +112,7 @@ def test_a_site_stays_for_pools_where_it_has_the_best_of_some_offer() -> None:
 
 @pytest.mark.parametrize("model", model_ids())
 def test_no_plan_of_one_pool_is_bought_as_an_offer_that_cannot_hold_it(model: str) -> None:
-    is_held({"model": model, "buy": "instances", "search": {"modes": ["interleaved"]}})
+    is_held({"cost_model": "ideal", "model": model, "buy": "instances", "search": {"modes": ["interleaved"]}})
 
 
 @pytest.mark.slow
@@ -123,7 +127,7 @@ def test_no_plan_is_bought_as_an_offer_that_cannot_hold_it(
     model: str, buy: str, requests_per_s: float, purchase: list[str]
 ) -> None:
     lengths = {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": requests_per_s}
-    is_held({"model": model, "buy": buy, "workload": lengths, "purchase": purchase})
+    is_held({"cost_model": "ideal", "model": model, "buy": buy, "workload": lengths, "purchase": purchase})
 
 
 def is_held(given: dict[str, Any]) -> None:

@@ -238,7 +238,13 @@ def test_a_spec_is_priced_by_the_book(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(imported(tmp_path, f"\ufeff{OWN}", "box,h100-sxm,8,20", name="mine.csv").text)
     spec = Spec.load(
-        {"model": "llama-3-8b", "workload": {"context_tokens": 8192}, "price_book": str(path), "search": {}}
+        {
+            "cost_model": "ideal",
+            "model": "llama-3-8b",
+            "workload": {"context_tokens": 8192},
+            "price_book": str(path),
+            "search": {},
+        }
     )
     assert [chip.id for chip in spec.chips] == ["h100-sxm"]
 

@@ -59,7 +59,9 @@ def test_control_characters_in_names_are_shown_escaped(tmp_path: Path) -> None:
         '{name: "a\\x1b[2Jb", vendor: t, hbm_bytes: 8.0e10, hbm_bytes_per_s: 1.0e12, flop_per_s: {bf16: 1.0e15}, '
         'axes: [{name: x, bytes_per_s: 1.0e11}], topologies: ["1"], usd_per_chip_hour: 1.0}'
     )
-    spec.write_text(f"model: llama-3-8b\nworkload: {{context_tokens: 100}}\nsearch: {{chips: [{chip}]}}\n")
+    spec.write_text(
+        f"cost_model: ideal\nmodel: llama-3-8b\nworkload: {{context_tokens: 100}}\nsearch: {{chips: [{chip}]}}\n"
+    )
     for arguments in (("solve", str(spec)), ("frontier", str(spec)), ("why", str(spec), "--chip", "x\x1b]0;title\x07")):
         result = run(*arguments)
         assert "\x1b" not in result.stdout + result.stderr

@@ -13,7 +13,12 @@ from tests.fleet.fleets import CHAT, fleet
 
 def test_slices_that_do_not_stand_are_named_with_the_pods_that_would_do(tmp_path: Path) -> None:
     """Three 4x8 slices are 96 chips of 96, but a pod of 4x12 holds one."""
-    deployment = {**CHAT, "model": "llama-3-70b", "search": {**CHAT["search"], "topologies": {"tpu-v5e": ["4x8"]}}}
+    deployment = {
+        "cost_model": "ideal",
+        **CHAT,
+        "model": "llama-3-70b",
+        "search": {**CHAT["search"], "topologies": {"tpu-v5e": ["4x8"]}},
+    }
     region: dict[str, Any] = {"quota": {"tpu-v5e": 96}, "price": {"tpu-v5e": {"on_demand": 1.0}}}
     given = fleet(regions={"east": region}, workloads={"chat": {"deployment": deployment, "demand": 1}})
     one = plan_fleet(given).allocations[0].option.requests_per_s

@@ -118,7 +118,8 @@ def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
     chip = "{name: 'x[/] [b]$', vendor: v, hbm_bytes: 1e11, hbm_bytes_per_s: 1e12, flop_per_s: {bf16: 1e14}, " \
         "axes: [{name: x, bytes_per_s: 1e11}], topologies: ['1'], usd_per_chip_hour: 1.0}"  # fmt: skip
     spec.write_text(
-        f"model: llama-3-8b\nworkload: {{context_tokens: 1024}}\nsearch: {{chips: [{chip}], max_batch: 3}}\n"
+        "cost_model: ideal\nmodel: llama-3-8b\nworkload: {context_tokens: 1024}\n"
+        f"search: {{chips: [{chip}], max_batch: 3}}\n"
     )
     assert "x[/] [b]$ 1 " in run("frontier", str(spec)).stdout
     result = run("whatif", str(spec), "--vary", "price.x[/] [b]$=1,2", "--out", str(tmp_path / "a.svg"))

@@ -17,6 +17,7 @@ regions:
 workloads:
   chat:
     deployment:
+      cost_model: ideal
       model: qwen3-32b
       workload: {prompt_tokens: 2000, output_tokens: 500}
       slo: {tpot_ms: 30}
@@ -70,7 +71,7 @@ def test_a_changed_result_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     done = run("launch", str(path))
     assert done.exit_code == 1
-    assert "result.json: the plan breaks hbm, tpot, ttft, chunk: solve the spec again" in done.stderr
+    assert "result.json: the plan breaks hbm, tpot, ttft: solve the spec again" in done.stderr
     for text, message in (
         ("{}", "model is missing"),
         ('{"plan": null}', "expected the JSON of `servesat solve`"),
@@ -165,6 +166,11 @@ def test_workloads_of_a_fleet_have_names_that_clusters_take(tmp_path: Path) -> N
 
 def test_a_spec_may_be_json(tmp_path: Path) -> None:
     path = tmp_path / "spec.json"
-    asked = {"model": "qwen3-8b", "workload": {"prompt_tokens": 500, "output_tokens": 100}, "engine": "sglang"}
+    asked = {
+        "cost_model": "ideal",
+        "model": "qwen3-8b",
+        "workload": {"prompt_tokens": 500, "output_tokens": 100},
+        "engine": "sglang",
+    }
     path.write_text(json.dumps({**asked, "search": {"chips": ["l40s"]}}))
     assert "exec python3 -m sglang.launch_server --model-path Qwen/Qwen3-8B" in run("launch", str(path)).stdout

@@ -41,7 +41,7 @@ def step_s(work: Work, batch: float) -> float:
 
 def work_on(model: str, chip: str, topology: str, ep_axes: tuple[int, ...] = (), **decisions: Any) -> Work:
     """The work of requests of 1,000 tokens and 200 of output."""
-    spec = Spec.load({"model": model, "workload": {"prompt_tokens": 1000, "output_tokens": 200}})
+    spec = Spec.load({"cost_model": "ideal", "model": model, "workload": {"prompt_tokens": 1000, "output_tokens": 200}})
     axes = () if ep_axes else (0,)
     assignment = Assignment(
         chip=chip, topology=topology, tp_axes=axes, ep_axes=ep_axes, batch=8, mode=Mode.INTERLEAVED, **decisions
@@ -127,7 +127,13 @@ def test_the_cost_of_a_token_never_rises_with_the_batch(
         chip=chip, topology=of_chip.topologies[-1], tp_axes=(0,), batch=1, mode=Mode.INTERLEAVED, weights="bf16",
         kv_cache="bf16", compute="bf16", kv_layout=KvLayout.COPIES,
     )  # fmt: skip
-    spec = Spec.load({"model": model, "workload": {"prompt_tokens": int(prompt), "output_tokens": int(output)}})
+    spec = Spec.load(
+        {
+            "cost_model": "ideal",
+            "model": model,
+            "workload": {"prompt_tokens": int(prompt), "output_tokens": int(output)},
+        }
+    )
     work = work_of(spec.model, replica_of(spec, of_chip, assignment), Request(0.0, prompt, prompt + output / 2))
 
     def each(size: int) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def test_a_certificate_is_valid_and_says_what_was_checked(tmp_path: Path) -> Non
 
 
 def test_a_large_search_is_checked_at_its_breakpoints(tmp_path: Path) -> None:
-    spec = Spec.load({"model": "llama-3-70b", "workload": {"context_tokens": 8192}})
+    spec = Spec.load({"cost_model": "ideal", "model": "llama-3-70b", "workload": {"context_tokens": 8192}})
     verification = verify(certified(tmp_path, spec))
     assert verification.valid
     assert "every layout at its breakpoints" in verification.passed[5]
@@ -65,6 +65,7 @@ def test_inline_records_are_the_specs_own(tmp_path: Path) -> None:
 
 WHOLE = Spec.load(
     {
+        "cost_model": "ideal",
         "model": "llama-3-70b",
         "workload": {"prompt_tokens": 8192, "output_tokens": 512, "requests_per_s": 20},
         "search": {"chips": ["h100-sxm", "h200"], "modes": ["disaggregated"]},

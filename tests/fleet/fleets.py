@@ -19,6 +19,7 @@ from servesat.fleet.previous_plan import PreviousPlan
 from tests.oracles import fleet as fleet_oracle
 
 CHAT = {
+    "cost_model": "ideal",
     "model": "llama-3-8b",
     "workload": {"prompt_tokens": 1024, "output_tokens": 256},
     "slo": {"tpot_ms": 30},
@@ -54,6 +55,7 @@ def in_small_pods(count: int, search: dict[str, Any], **workload: Any) -> dict[s
     regions = one_region(1000)
     regions["east"]["pods"] = {"tpu-v5e": {"count": count, "shape": "4x4"}}
     deployment = {
+        "cost_model": "ideal",
         "model": "llama-3-70b",
         "workload": {"prompt_tokens": 4096, "output_tokens": 512},
         "slo": {"tpot_ms": 8},

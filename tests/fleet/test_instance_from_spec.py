@@ -11,7 +11,7 @@ from servesat.fleet.plan import plan_fleet
 from servesat.fleet.spec import FleetSpec
 from servesat.report.fleet_document import bill_rows, bills, fleet_document
 
-QWEN = {
+QWEN = {"cost_model": "ideal",
     "model": "qwen3-32b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}, "utilisation": 0.7,
     "headroom": 0.1,
 }  # fmt: skip

@@ -125,7 +125,7 @@ def test_shared_configurations_are_the_programs_that_no_other_makes_up_for(
 
 
 GPUS = {"l40s": 1.6, "h100-sxm": 4.5}
-LLAMA = {"model": "llama-3-8b", "slo": {"tpot_ms": 50, "ttft_ms": 1000}, "headroom": 0.2}
+LLAMA = {"cost_model": "ideal", "model": "llama-3-8b", "slo": {"tpot_ms": 50, "ttft_ms": 1000}, "headroom": 0.2}
 SHORT = {"prompt_tokens": 200, "output_tokens": 100, "demand": [60, 200]}
 LONG = {"prompt_tokens": 8000, "output_tokens": 400, "demand": [4, 9], "slo": {"ttft_ms": 4000}}
 

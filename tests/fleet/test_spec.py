@@ -52,7 +52,10 @@ def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
         (
             {
                 "workloads": {
-                    "chat": {"deployment": {"model": "llama-3-8b", "workload": {"context_tokens": 5}}, "demand": 1}
+                    "chat": {
+                        "deployment": {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 5}},
+                        "demand": 1,
+                    }
                 }
             },
             "deployment.workload.prompt_tokens is missing: a fleet serves whole requests",

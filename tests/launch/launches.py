@@ -12,6 +12,7 @@ from tests.engine_flags import parser_of
 from tests.helpers import ROOT
 
 CHAT: dict[str, Any] = {
+    "cost_model": "ideal",
     "model": "qwen3-32b",
     "workload": {"prompt_tokens": 2000, "output_tokens": 500},
     "slo": {"tpot_ms": 50},

@@ -32,7 +32,7 @@ def test_deepseek_over_eight_h200_by_sglang() -> None:
     read = flags(server)
     assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
     assert read.model_path == "deepseek-ai/DeepSeek-V3"
-    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (656, "fp8_e4m3", 0.85)
+    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (112, "fp8_e4m3", 0.85)
     assert read.chunked_prefill_size == 8 * 2048  # divided by the groups of attention: a prompt in each, in whole pages
 
 
@@ -40,7 +40,7 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     (server,) = example("deepseek-v3-vllm-h200").servers
     read = flags(server)
     assert (read.tensor_parallel_size, read.data_parallel_size, read.enable_expert_parallel) == (1, 8, True)
-    assert (read.max_num_seqs, read.max_num_batched_tokens) == (656 / 8, 656 / 8 + 2000)
+    assert (read.max_num_seqs, read.max_num_batched_tokens) == (136 / 8, 136 / 8 + 2000)
     assert read.max_model_len == 2500
 
 
@@ -56,7 +56,7 @@ def test_405b_on_64_tpus_splits_attention_over_the_batch() -> None:
 
 
 def test_an_engine_quantises_where_no_checkpoint_is_known() -> None:
-    spec = {**CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["fp8"]}}
+    spec = {"cost_model": "ideal", **CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["fp8"]}}
     read = flags(launch(spec).servers[0])
     assert (read.model, read.quantization) == ("google/gemma-2-27b-it", "fp8_per_tensor")
     assert flags(launch(spec, checkpoint="me/mine").servers[0]).model == "me/mine"
@@ -132,7 +132,7 @@ def asked(draw: st.DrawFn) -> dict[str, Any]:
         search["modes"] = draw(
             st.sampled_from([["chunked"], ["interleaved"], ["disaggregated"], ["chunked", "disaggregated"]])
         )
-    return {
+    return {"cost_model": "ideal",
         "model": draw(st.sampled_from(MODELS)), "workload": workload, "engine": engine, "search": search,
         "slo": {"tpot_ms": draw(st.sampled_from([10, 40, 200]))}, "ici": draw(st.sampled_from(["forbid", "pay"])),
     }  # fmt: skip
@@ -213,6 +213,7 @@ def test_sequences_take_their_tokens_of_a_chunk_first() -> None:
 def test_replicas_in_a_slice_of_several_hosts_share_a_process() -> None:
     search = {"chips": ["tpu-v6e"], "topologies": {"tpu-v6e": ["4x4"]}}
     spec = {
+        "cost_model": "ideal",
         **CHAT,
         "model": "llama-3-8b",
         "engine": "vllm-tpu",

@@ -21,7 +21,14 @@ def test_replicas_of_a_slice_are_servers_of_their_own() -> None:
 
 def test_a_slice_of_tpus_starts_as_one() -> None:
     search = {"chips": ["tpu-v6e"], "topologies": {"tpu-v6e": ["2x4"]}}
-    spec = {**CHAT, "model": "llama-3-8b", "engine": "vllm-tpu", "search": search, "constraints": ["tp == 2"]}
+    spec = {
+        "cost_model": "ideal",
+        **CHAT,
+        "model": "llama-3-8b",
+        "engine": "vllm-tpu",
+        "search": search,
+        "constraints": ["tp == 2"],
+    }
     (server,) = launch({**spec, "ici": "pay"}).servers
     assert (server.count, server.chips, server.data_parallel, server.nodes) == (1, 8, 4, 1)
 
@@ -53,7 +60,7 @@ def test_a_plan_that_its_engine_cannot_start_names_the_rule() -> None:
 
 
 def test_an_unknown_checkpoint_has_to_be_named() -> None:
-    spec = {**CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["int4"]}}
+    spec = {"cost_model": "ideal", **CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["int4"]}}
     with pytest.raises(LaunchError, match=r"no checkpoint of gemma-2-27b in int4: name one with --checkpoint"):
         launch(spec)
     assert launch(spec, checkpoint="me/mine").checkpoint == "me/mine"
@@ -61,7 +68,15 @@ def test_an_unknown_checkpoint_has_to_be_named() -> None:
 
 def test_a_machine_is_the_one_that_is_rented() -> None:
     search = {"chips": ["l4"], "topologies": {"l4": ["1x1"]}}
-    spec = {**CHAT, "model": "llama-3-8b", "search": search, "price_book": "all", "buy": "instances", "cloud": "gcp"}
+    spec = {
+        "cost_model": "ideal",
+        **CHAT,
+        "model": "llama-3-8b",
+        "search": search,
+        "price_book": "all",
+        "buy": "instances",
+        "cloud": "gcp",
+    }
     (server,) = launch({**spec, "workload": {**CHAT["workload"], "requests_per_s": 20}}).servers
     assert server.count > 1
     assert server.machine_chips == launch(spec).plan.bills[0].instance_chips

@@ -9,7 +9,7 @@ product's defaults, arrays or breakpoints cannot hide here too.
 from itertools import combinations
 from typing import Any
 
-from tests.oracles.machine import MET, machines
+from tests.oracles.machine import MET, engines_of, machines
 from tests.oracles.measured import Measured, calibration
 
 COST_TIE_RTOL = 1e-6
@@ -53,7 +53,7 @@ def enumerate_plans(spec: dict[str, Any]):
                 "weights": machine.weights,
                 "kv_cache": machine.kv,
                 "compute": machine.compute,
-                "engine": spec.get("engine", [None]).index(machine.engine),
+                "engine": engines_of(spec).index(machine.engine),
                 "batch": batch,
                 "step_s": step,
                 "chips": n,

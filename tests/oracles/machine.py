@@ -398,6 +398,11 @@ def kv_layouts(model: dict[str, Any], tp: int) -> list[str]:
     return ["heads"] if all(tp <= count for count in heads) else ["batch", "sequence", "copies"]
 
 
+def engines_of(spec: dict[str, Any]) -> list[Any]:
+    """The engines of a spec, as it has them; None in place of none."""
+    return [None] if spec.get("engine", "none") == "none" else spec["engine"]
+
+
 def machines(spec: dict[str, Any]):
     """Every machine that a spec searches, in plain loops."""
     model, search = spec["model"], spec["search"]
@@ -407,7 +412,7 @@ def machines(spec: dict[str, Any]):
     dtypes = product(
         search.get("weights", own), search.get("kv_cache", ["bf16", "int8"]), search.get("compute", ["bf16"])
     )
-    for chip, choice, engine in product(search["chips"], list(dtypes), spec.get("engine", [None])):
+    for chip, choice, engine in product(search["chips"], list(dtypes), engines_of(spec)):
         if choice[2] not in chip["flop_per_s"]:
             continue
         for topology in search.get("topologies", {}).get(chip["name"], chip["topologies"]):

@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any
 
 from tests.oracles.deployment import COST_TIE_RTOL, settled
-from tests.oracles.machine import MET, machines
+from tests.oracles.machine import MET, engines_of, machines
 from tests.oracles.measured import Measured, calibration
 
 MAX_SMALLER_POOL_SLICES = 4
@@ -187,7 +187,7 @@ class World:
 
     def name(self, lay):
         split = (lay.tp_axes, lay.ep_axes, lay.layout)
-        engine = self.spec.get("engine", [None]).index(lay.engine)
+        engine = engines_of(self.spec).index(lay.engine)
         return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute, engine)
 
     def pools(self):
@@ -218,7 +218,11 @@ class World:
     def in_two_pools(self):
         able = self.pools()
         for pool, lay in product(able, able):
-            alone = self.spec.get("engine") and self.spec.get("mixed_pools") != "allow" and pool.chip is not lay.chip
+            alone = (
+                engines_of(self.spec) != [None]
+                and self.spec.get("mixed_pools") != "allow"
+                and pool.chip is not lay.chip
+            )
             if pool.kv == lay.kv and pool.engine is lay.engine and pool.is_first_layout and not alone:
                 yield from self.pair(pool, lay)
 

@@ -12,7 +12,7 @@ from servesat.questions.api_prices import beside_apis, break_even
 from servesat.questions.explain import answer
 from tests.helpers import toy_spec
 
-QWEN: dict[str, Any] = {
+QWEN: dict[str, Any] = {"cost_model": "ideal",
     "model": "qwen3-32b", "workload": {"prompt_tokens": 2000, "output_tokens": 300, "requests_per_s": 20},
     "slo": {"tpot_ms": 40}, "headroom": 0.1, "utilisation": 0.8, "price_book": "all", "buy": "instances",
     "search": {"modes": ["interleaved", "chunked"]},
@@ -82,7 +82,7 @@ def test_an_answer_stands_beside_the_apis() -> None:
     unlisted = answer({**QWEN, "model": "exaone-4.0-32b"}, limits=False)
     assert unlisted.plan is not None
     assert unlisted.api is None
-    decoding = Spec.load({"model": "qwen3-32b", "workload": {"context_tokens": 2000}})
+    decoding = Spec.load({"cost_model": "ideal", "model": "qwen3-32b", "workload": {"context_tokens": 2000}})
     plan = solve(decoding).plan
     assert plan is not None
     assert beside_apis(decoding, plan) is None

@@ -75,7 +75,7 @@ def test_the_step_by_term_adds_up_to_the_time_of_a_token() -> None:
     assert min(step.head, step.launches, step.host) > 0
     assert plan.e2e_ms is not None
     output = 500
-    assert plan.tokens_per_s == pytest.approx(plan.replicas * plan.batch * output / (plan.e2e_ms / 1e3))
+    assert plan.tokens_per_s == pytest.approx(plan.slices * plan.replicas * plan.batch * output / (plan.e2e_ms / 1e3))
 
 
 def test_the_curve_of_a_step_meets_the_plan() -> None:

@@ -12,6 +12,7 @@ from tests.oracles import deployment as oracle
 from tests.strategies import examples
 
 CHAT: dict[str, Any] = {
+    "cost_model": "ideal",
     "model": "llama-3-70b",
     "workload": {"context_tokens": 2048},
     "slo": {"tpot_ms": 30},

@@ -88,7 +88,7 @@ RESULT = {
     "completed": 100, "total_input_tokens": 200_000, "total_output_tokens": 50_000, "mean_ttft_ms": 420.0,
     "mean_tpot_ms": 14.2,
 }  # fmt: skip
-SPEC: dict[str, Any] = {
+SPEC: dict[str, Any] = {"cost_model": "ideal",
     "model": "qwen3-32b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "engine": "vllm",
     "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["2x1"]}},
 }  # fmt: skip

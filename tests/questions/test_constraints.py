@@ -143,7 +143,7 @@ def test_a_limit_binds_beside_a_constraint() -> None:
     assert Requirement.HBM not in result.binding
 
 
-CHAT = {"model": "llama-3-8b", "workload": {"context_tokens": 4096}, "slo": {"tpot_ms": 40}}
+CHAT = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 4096}, "slo": {"tpot_ms": 40}}
 
 
 def test_a_varied_price_is_paid_where_it_was() -> None:
@@ -192,6 +192,7 @@ def test_many_conditions_on_the_batch_take_no_more_memory_than_every_batch() -> 
 def test_an_infeasible_answer_stays_one_where_its_corrections_are_too_many_to_tabulate() -> None:
     result = answer(
         {
+            "cost_model": "ideal",
             "model": "llama-3-70b",
             "workload": {"prompt_tokens": 1024, "output_tokens": 256, "requests_per_s": 5},
             "slo": {"tpot_ms": 30},

@@ -47,7 +47,7 @@ def test_a_correction_of_each_kind(
     spec: dict[str, Any], requirement: str, key: str, value: float | str, unit: str
 ) -> None:
     search = {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "topologies": {"tpu-v5e": ["2x4"]}}
-    spec = {
+    spec = {"cost_model": "ideal",
         "model": "llama-3-70b", "workload": {"context_tokens": 8192}, **spec,
         "search": search | spec.get("search", {}),
     }  # fmt: skip
@@ -59,7 +59,7 @@ def test_a_correction_of_each_kind(
 
 def test_the_interconnect_can_be_paid_for() -> None:
     # 64 ways over the network between nodes hide no more than 6.2 sequences, and need 8 to shard the KV cache
-    spec = {
+    spec = {"cost_model": "ideal",
         "model": "llama-3-405b",
         "workload": {"context_tokens": 8192},
         "slo": {"tpot_ms": 5},
@@ -89,7 +89,12 @@ def test_two_changes_where_no_single_one_suffices() -> None:
     [
         # headroom 0 and a 4x4 at $19.2: the KV cache fills the memory, 70B costs what it does on v5e at batch 138
         (
-            {"model": "llama-3-70b", "headroom": 0.9, "price_book": "scaling-book-2025-02"},
+            {
+                "cost_model": "ideal",
+                "model": "llama-3-70b",
+                "headroom": 0.9,
+                "price_book": "scaling-book-2025-02",
+            },
             {"topologies": {"tpu-v5e": ["4x4"]}, "max_usd_per_hour": 5, "max_batch": 400},
             {"budget", "hbm"},
             0.7825,
@@ -106,7 +111,7 @@ def test_the_cheapest_pair(spec: dict[str, Any], search: dict[str, Any], require
 
 def test_the_limits_of_a_pair_go_no_further_than_its_plan() -> None:
     """Cost is flat beyond the critical batch: the pair asks for the latency of the fastest plan there."""
-    spec = {
+    spec = {"cost_model": "ideal",
         "model": "llama-3-8b", "workload": {"context_tokens": 128}, "slo": {"tpot_ms": 0.001},
         "search": {"chips": ["tpu-v5e"], "weights": ["bf16"], "kv_cache": ["bf16"], "max_usd_per_hour": 0.5},
     }  # fmt: skip
@@ -159,6 +164,7 @@ def test_corrections_are_complete_and_tight_on_both_sides(spec: dict[str, Any]) 
 
 def test_native_weights_are_a_correction() -> None:
     spec = {
+        "cost_model": "ideal",
         "model": "gpt-oss-120b",
         "workload": {"context_tokens": 4096},
         "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}, "weights": ["bf16"]},

@@ -13,6 +13,7 @@ from servesat.questions.expected import expected
 from servesat.report.words import broken_in_practice, in_practice
 
 CHAT: dict[str, Any] = {
+    "cost_model": "ideal",
     "model": "qwen3-32b",
     "workload": {"prompt_tokens": 2000, "output_tokens": 500},
     "slo": {"tpot_ms": 20},

@@ -35,7 +35,12 @@ def test_a_price_book_of_chips_of_ones_own_is_explained_too(tmp_path: Path) -> N
         "name": "my-chip", "vendor": "test", "hbm_bytes": 16e9, "hbm_bytes_per_s": 8e11, "flop_per_s": {"bf16": 2e14},
         "axes": [{"name": "x", "bytes_per_s": 9e10}], "topologies": ["1", "2"],
     }  # fmt: skip
-    spec = {"model": "llama-3-70b", "workload": {"context_tokens": 8192}, "search": {"chips": [chip]}}
+    spec = {
+        "cost_model": "ideal",
+        "model": "llama-3-70b",
+        "workload": {"context_tokens": 8192},
+        "search": {"chips": [chip]},
+    }
     result = answer({**spec, "price_book": str(tmp_path / "mine.toml")})
     assert result.conflict == (("hbm",),)
     assert result.corrections == ()  # 35 GB of int4 weights are more than 32 GB, and no other chip has a price
@@ -43,6 +48,7 @@ def test_a_price_book_of_chips_of_ones_own_is_explained_too(tmp_path: Path) -> N
 
 def test_an_infeasible_spec_on_chips_without_a_network_is_still_explained() -> None:
     spec = {
+        "cost_model": "ideal",
         "model": "llama-3-8b",
         "workload": {"prompt_tokens": 1000, "output_tokens": 100},
         "slo": {"tpot_ms": 0.001},
@@ -56,7 +62,7 @@ def test_an_infeasible_spec_on_chips_without_a_network_is_still_explained() -> N
 
 
 def test_what_is_spare_on_spot_is_paid_for() -> None:
-    spec = {
+    spec = {"cost_model": "ideal",
         "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 100},
         "search": {"chips": ["h100-sxm"], "modes": ["interleaved"], "min_batch": 64, "max_batch": 64},
         "price_book": "aws-2026-11", "purchase": "spot", "buy": "instances",
@@ -76,7 +82,7 @@ def test_what_is_spare_on_spot_is_paid_for() -> None:
 
 
 def test_a_plan_on_spot_stands_beside_the_best_one_without() -> None:
-    spot = {
+    spot = {"cost_model": "ideal",
         "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "price_book": "gcp-2026-11",
         "purchase": ["on_demand", "spot"], "search": {"chips": ["tpu-v5e", "tpu-v6e"], "modes": ["interleaved"]},
     }  # fmt: skip

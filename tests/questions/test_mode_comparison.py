@@ -18,7 +18,7 @@ def test_modes_are_compared_each_with_its_best_plan() -> None:
     assert [(one.prompt_tokens, one.output_tokens) for one in at] == [(2901, 5803), (6963, 1741)]
     assert all(one.results[Mode.CHUNKED].plan is not None for one in at)
     with pytest.raises(SpecError, match="give prompt_tokens and output_tokens"):
-        compare_modes({"model": "llama-3-70b", "workload": {"context_tokens": 8192}})
+        compare_modes({"cost_model": "ideal", "model": "llama-3-70b", "workload": {"context_tokens": 8192}})
 
 
 def test_modes_without_a_network_are_compared_without_pools() -> None:

@@ -94,7 +94,14 @@ def test_an_unknown_axis_is_named_with_its_nearest() -> None:
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, "search": {"chips": ["tpu-v6e"]}})
+    spec = Spec.load(
+        {
+            "cost_model": "ideal",
+            "model": "llama-3-8b",
+            "workload": {"context_tokens": 4096},
+            "search": {"chips": ["tpu-v6e"]},
+        }
+    )
     whole = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
     monkeypatch.setattr("servesat.candidates.evaluation.TABLE_BLOCK", 500)
     blocks = trace_frontier(spec, ["tpot_ms", "usd_per_million_output_tokens", "chips"])
@@ -117,7 +124,9 @@ def test_more_plans_than_can_be_compared_are_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_the_time_to_the_first_token_is_traded_where_there_is_one() -> None:
-    whole = Spec.load({"model": "llama-3-70b", "workload": {"prompt_tokens": 8192, "output_tokens": 512}})
+    whole = Spec.load(
+        {"cost_model": "ideal", "model": "llama-3-70b", "workload": {"prompt_tokens": 8192, "output_tokens": 512}}
+    )
     points = trace_frontier(whole, ["ttft_ms", "usd_per_million_output_tokens"]).points
     assert all(point.mode != "disaggregated" for point in points)
     for point in points[:: max(1, len(points) // 8)]:

@@ -23,6 +23,7 @@ from tests.whole_requests import small_specs
 EXAMPLE = ROOT / "examples" / "portfolio-on-one-chip.yaml"
 
 DEPLOYMENT = {
+    "cost_model": "ideal",
     "model": "llama-3-8b",
     "workload": {"prompt_tokens": 100, "output_tokens": 10, "requests_per_s": 1.0},
 }
@@ -169,8 +170,13 @@ def test_a_spec_of_another_kind_is_recognised(key: str, command: str) -> None:
 def test_a_deployment_without_a_demand_or_a_plan_is_named() -> None:
     workload = {"prompt_tokens": 100, "output_tokens": 10}
     with pytest.raises(SpecError, match=r"deployments.a.workload.requests_per_s is missing"):
-        solve_portfolio({"deployments": {"a": {"model": "llama-3-8b", "workload": workload}}})
-    slow = {"model": "llama-3-8b", "workload": {**workload, "requests_per_s": 1.0}, "slo": {"tpot_ms": 0.001}}
+        solve_portfolio({"deployments": {"a": {"cost_model": "ideal", "model": "llama-3-8b", "workload": workload}}})
+    slow = {
+        "cost_model": "ideal",
+        "model": "llama-3-8b",
+        "workload": {**workload, "requests_per_s": 1.0},
+        "slo": {"tpot_ms": 0.001},
+    }
     found = solve_portfolio({"deployments": {"a": slow}})
     assert (found.status, found.conflict) == (Status.INFEASIBLE, ("deployments.a",))
     assert "tpot" in {str(name) for members in found.conflicts_alone["a"] for name in members}
@@ -192,7 +198,7 @@ def sold_as(*offers: tuple[str, str, int, float]) -> dict[str, Any]:
 
 
 def in_machines(book: dict[str, Any], chip: str, rate: float) -> dict[str, Any]:
-    return {
+    return {"cost_model": "ideal",
         "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": rate},
         "price_book": book, "buy": "instances",
         "search": {"chips": [chip], "modes": ["interleaved"], "topologies": {chip: "1x1"}},

@@ -111,7 +111,7 @@ def test_nothing_to_try_where_there_is_no_plan() -> None:
 
 def test_the_best_plan_keeps_its_place_where_its_worst_regret_is_the_least() -> None:
     found = assess_robustness(
-        {
+        {"cost_model": "ideal",
             "model": "llama-3-8b", "workload": {"context_tokens": 2048}, "slo": {"tpot_ms": 20},
             "search": {"chips": ["tpu-v5e", "h100-sxm"], "max_batch": 64},
         },

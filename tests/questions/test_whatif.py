@@ -135,6 +135,7 @@ def test_swings_name_where_the_cost_is_least_and_greatest() -> None:
 
 def test_scenarios_that_share_layouts_differ_in_their_groups_of_int4() -> None:
     base = {
+        "cost_model": "ideal",
         "model": "llama-3-8b",
         "workload": {"context_tokens": 4096},
         "search": {"chips": ["h100-sxm"], "weights": ["int4"]},
@@ -148,9 +149,10 @@ def test_scenarios_that_share_layouts_differ_in_their_groups_of_int4() -> None:
 
 
 def test_another_catalogue_is_another_question() -> None:
-    base = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 1}})
+    base = Spec.load({"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1}})
     faster = Spec.load(
-        {"model": "llama-3-8b", "workload": {"context_tokens": 1}}, {"chip.tpu-v5e.hbm_bytes_per_s": 9e11}
+        {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1}},
+        {"chip.tpu-v5e.hbm_bytes_per_s": 9e11},
     )
     factors = Scenarios((Factor("slo.tpot_ms", (1, 2)),))
     assert Question(base, factors).identity == Question(base, factors).identity
@@ -158,7 +160,7 @@ def test_another_catalogue_is_another_question() -> None:
 
 
 def test_a_varied_cloud_stands_in_the_table_without_a_plan_too() -> None:
-    spec = {
+    spec = {"cost_model": "ideal",
         "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "price_book": "all",
         "search": {"chips": ["h100-sxm"], "modes": ["interleaved"]},
     }  # fmt: skip

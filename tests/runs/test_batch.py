@@ -28,6 +28,7 @@ from servesat.runs.batch import _solved, flat, spec_files
 from tests.helpers import ROOT
 
 DECODE: dict[str, Any] = {
+    "cost_model": "ideal",
     "model": "llama-3-8b",
     "workload": {"context_tokens": 4096},
     "search": {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"]},

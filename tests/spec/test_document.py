@@ -5,7 +5,12 @@ from servesat.spec.document import spec_document
 
 
 def test_a_spec_is_written_as_one_would(tmp_path: Path) -> None:
-    asked = {"model": "llama-3-70b", "workload": {"context_tokens": 8192}, "slo": {"tpot_ms": 20.0}}
+    asked = {
+        "cost_model": "ideal",
+        "model": "llama-3-70b",
+        "workload": {"context_tokens": 8192},
+        "slo": {"tpot_ms": 20.0},
+    }
     assert spec_document(Spec.load(asked)) == asked
     assert spec_document(Spec.load(asked).constrained([])) == asked
     more = {**asked, "engine": ["vllm-0.32"], "headroom": 0.0, "search": {"chips": ["h100-sxm"], "weights": ["fp8"]}}
@@ -17,7 +22,9 @@ def test_what_the_catalogue_has_not_is_written_in_full() -> None:
         "name": "mine", "vendor": "me", "hbm_bytes": 1e11, "hbm_bytes_per_s": 1e12, "flop_per_s": {"bf16": 1e14},
         "axes": [{"name": "x", "bytes_per_s": 1e11}], "topologies": ["2"], "usd_per_chip_hour": 1.0,
     }  # fmt: skip
-    spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 100}, "search": {"chips": [chip]}})
+    spec = Spec.load(
+        {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 100}, "search": {"chips": [chip]}}
+    )
     document = spec_document(spec)
     assert document["search"]["chips"][0]["hbm_bytes"] == 1e11
     assert Spec.load(document) == spec

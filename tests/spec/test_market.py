@@ -9,7 +9,7 @@ from servesat import Spec, SpecError, solve
 from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
 from tests.helpers import toy_chip, toy_spec
 
-CHAT = {"model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}
+CHAT = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}
 
 
 def test_a_spec_narrows_the_offers_of_every_cloud() -> None:

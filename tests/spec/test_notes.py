@@ -8,7 +8,7 @@ from servesat.fleet.spec import FleetSpec
 from servesat.spec.notes import stale_prices
 from tests.fleet.fleets import fleet
 
-CHAT = {"model": "llama-3-8b", "workload": {"context_tokens": 1000}}
+CHAT = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1000}}
 
 
 def test_prices_are_old_from_the_91st_day_on() -> None:

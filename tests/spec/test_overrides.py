@@ -9,13 +9,19 @@ from servesat.spec.overrides import parse_override
 from tests.helpers import ON_32_CHIPS, ROOT
 from tests.spec.texts import BASE, read
 
-NAMED = {"model": "llama-3-70b", "workload": {"context_tokens": 8192}, "search": {"chips": ["tpu-v5e", "h100-sxm"]}}
+NAMED = {
+    "cost_model": "ideal",
+    "model": "llama-3-70b",
+    "workload": {"context_tokens": 8192},
+    "search": {"chips": ["tpu-v5e", "h100-sxm"]},
+}
 
 
 def test_a_quota_of_a_chip_that_is_no_longer_searched_goes_with_it() -> None:
     own = {**Spec.load(ON_32_CHIPS).offers[0].chip.model_dump(mode="json"), "id": "mine", "name": "mine"}
     spec = Spec.load(
         {
+            "cost_model": "ideal",
             "model": "llama-3-8b",
             "workload": {"context_tokens": 4096},
             "search": {"chips": ["h100-sxm", {**own, "usd_per_chip_hour": 1.0}], "quota": {"mine": 8}},
@@ -40,7 +46,10 @@ def test_a_malformed_override_is_refused(text: str) -> None:
 
 def test_an_override_below_a_plain_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"headroom = 0.1, expected a mapping to set x in"):
-        Spec.load({"model": "llama-3-70b", "workload": {"context_tokens": 1}, "headroom": 0.1}, {"headroom.x": 3})
+        Spec.load(
+            {"cost_model": "ideal", "model": "llama-3-70b", "workload": {"context_tokens": 1}, "headroom": 0.1},
+            {"headroom.x": 3},
+        )
 
 
 def test_fields_of_a_named_model_and_chip_can_be_changed() -> None:
@@ -98,7 +107,10 @@ def test_what_a_spec_says_of_a_chip_outlives_another_search(tmp_path: Path) -> N
 
 
 def test_a_changed_chip_leaves_the_search_as_it_is() -> None:
-    spec = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 1}}, {"chip.tpu-v5e.hbm_bytes": 17e9})
+    spec = Spec.load(
+        {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1}},
+        {"chip.tpu-v5e.hbm_bytes": 17e9},
+    )
     assert spec.search.chips is None
     assert {offer.chip.id: offer.chip.hbm_bytes for offer in spec.offers}["tpu-v5e"] == 17e9
     assert "l4" in {offer.chip.id for offer in spec.changed({"price.l4": 0.5}).offers}

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from servesat import Spec, SpecError
+from servesat.catalogue.load import load_calibration
 from servesat.fleet.spec import FleetSpec
 from tests.helpers import ROOT
 from tests.spec.texts import BASE, V5E, read
@@ -23,12 +24,28 @@ def test_defaults(tmp_path: Path) -> None:
     assert (spec.topologies_of(v5p)[0], spec.topologies_of(v5p)[-1]) == ("2x2x1", "16x16x24")
 
 
+def test_defaults_of_production() -> None:
+    asked = {"model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10}}
+    spec = Spec.load(asked)
+    assert spec.calibration == load_calibration()
+    assert spec.engine_ids == ("vllm-0.32", "sglang-0.5.23", "trtllm-1.3", "vllm-tpu-0.32")
+    assert (spec.price_book.id, spec.buy) == ("all", "instances")
+    assert Spec.load({**asked, "buy": "share", "engine": "none"}).engine_ids == ("",)
+    assert Spec.load({**asked, "cost_model": "ideal"}).buy == "share"
+
+
 def test_a_price_in_the_spec_goes_before_the_chips_own_and_that_before_the_book(tmp_path: Path) -> None:
-    chip = Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 1}}).offers[0].chip
+    chip = Spec.load({"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1}}).offers[0].chip
     own = chip.model_copy(update={"usd_per_chip_hour": 2.5})
 
     def price(chip: object, **keys: Any) -> float:
-        spec = {"model": "llama-3-8b", "workload": {"context_tokens": 1}, "search": {"chips": [chip]}, **keys}
+        spec = {
+            "cost_model": "ideal",
+            "model": "llama-3-8b",
+            "workload": {"context_tokens": 1},
+            "search": {"chips": [chip]},
+            **keys,
+        }
         return Spec.load(spec).offers[0].usd_per_chip_hour
 
     assert price("a100-80gb", price_book="list-2026-11") == 3.43088125
@@ -138,7 +155,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ),
         (BASE + "headroom: 1\n", "headroom = 1: expected a number less than 1"),
         (BASE + "ici: maybe\n", "ici = 'maybe': expected one of 'forbid' or 'pay'"),
-        (BASE + "cost_model: real\n", "cost_model = 'real': expected `ideal`, `calibrated`, or the path"),
+        (BASE.replace("ideal", "real"), "cost_model = 'real': expected `ideal`, `calibrated`, or the path"),
         (
             BASE + "price_book: nope\n",
             "price_book = 'nope': no price book 'nope' in the catalogue; known: aws-2026-11",
@@ -151,7 +168,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ("model: none.json\nworkload: {context_tokens: 1}\n", "none.json: no such file"),
         ("model: [a\nfoo: }\n", "malformed YAML: line 2, column 4"),
         ("model: &a x\nworkload: *a\n", "malformed YAML: line 2, column 11: aliases are not supported"),
-        (BASE + "model: x\n", "malformed YAML: line 3, column 1: 'model' is written twice"),
+        (BASE + "model: x\n", "malformed YAML: line 4, column 1: 'model' is written twice"),
         ("a: " + "[" * 5000, "malformed YAML: nested too deeply"),
         (BASE.replace("8192", '!!int ""'), "malformed YAML"),
         (BASE + 'headroom: !!float ""\n', "malformed YAML"),
@@ -191,7 +208,9 @@ def test_what_cannot_be_counted_is_refused(keys: dict[str, Any], complaint: str)
     nominal = keys.pop("nominal", None)
     overrides = {} if nominal is None else {"model.nominal_parameters": nominal}
     with pytest.raises(SpecError, match=re.escape(complaint)):
-        Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 4096}, **keys}, overrides)
+        Spec.load(
+            {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 4096}, **keys}, overrides
+        )
 
 
 def test_a_single_value_stands_for_a_list_of_it(tmp_path: Path) -> None:
@@ -231,6 +250,7 @@ def test_every_list_of_a_search_has_a_limit(tmp_path: Path, key: str, most: int)
 
 def test_a_chip_without_a_price_is_left_out_with_a_note() -> None:
     raw = {
+        "cost_model": "ideal",
         "model": "llama-3-8b",
         "workload": {"context_tokens": 4096},
         "search": {"chips": ["h100-sxm", "l4"], "topologies": {"l4": ["1"]}},

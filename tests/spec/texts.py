@@ -4,7 +4,7 @@ from pathlib import Path
 
 from servesat import Spec
 
-BASE = "model: llama-3-70b\nworkload: {context_tokens: 8192}\n"
+BASE = "cost_model: ideal\nmodel: llama-3-70b\nworkload: {context_tokens: 8192}\n"
 V5E = BASE + "search: {chips: [tpu-v5e]}\n"
 
 

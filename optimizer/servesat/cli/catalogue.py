@@ -137,7 +137,7 @@ def rank_chips(
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan."""
+    """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan at its peaks."""
     from servesat.catalogue.load import chip_ids, load_model
     from servesat.questions.chip_ranking import ranked_chips
     from servesat.report.charts import FIGURES
@@ -147,6 +147,7 @@ def rank_chips(
     weights = weights or (native.dtype if native else "int8")
     prices = {"price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy}
     question = {
+        "cost_model": "ideal",
         "model": model,
         "workload": {"context_tokens": context_tokens},
         "slo": {} if tpot is None else {"tpot_ms": tpot},

@@ -32,7 +32,8 @@ def header(launch: Launch) -> list[str]:
     plan, servers = launch.plan, launch.servers
     lines = [f"{launch.spec.model.name} on {launch.engine.name}, as servesat planned it."]
     lines += [_of_server(server) for server in servers]
-    lines.append(f"at best    {', '.join(_predicted(launch))}; by the {launch.spec.cost_model} cost model")
+    word = "at best   " if launch.spec.calibration is None else "predicted "
+    lines.append(f"{word} {', '.join(_predicted(launch))}; by the {launch.spec.cost_model_name} cost model")
     practice = expected(launch.spec, plan)
     if practice is not None:
         lines.append(
@@ -77,11 +78,15 @@ def _rented(server: Server) -> str:
 
 
 def _predicted(launch: Launch) -> Iterable[str]:
-    plan = launch.plan
-    yield f"TPOT {number(plan.tpot_ms)} ms"
+    plan, errors = launch.plan, launch.spec.errors_of(launch.plan.chip, launch.plan.engine)
+    yield f"TPOT {number(plan.tpot_ms)} ms{_error(plan.tpot_ms, errors.tpot)}"
     if plan.ttft_ms is not None:
-        yield f"TTFT {number(plan.ttft_ms)} ms"
+        yield f"TTFT {number(plan.ttft_ms)} ms{_error(plan.ttft_ms, errors.ttft)}"
     yield f"{launch.times * plan.tokens_per_s:,.0f} output tokens/s in all"
+
+
+def _error(value_ms: float, share: float) -> str:
+    return f" ± {number(value_ms * share)}" if share else ""
 
 
 def yaml_text(document: Any) -> str:
@@ -127,7 +132,8 @@ def benchmark(launch: Launch) -> str:
         load = ["--request-rate", f"{workload.requests_per_s:g}"]
     count = max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
     words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]
-    told, practice = [f"at best {', '.join(_predicted(launch))}"], expected(launch.spec, plan)
+    word = "at best" if launch.spec.calibration is None else "should measure"
+    told, practice = [f"{word} {', '.join(_predicted(launch))}"], expected(launch.spec, plan)
     if practice is not None:
         told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
     usage = "URL: the address of what was started; http://localhost:8000 unless it is given"

@@ -18,7 +18,7 @@ def basis(spec: Spec, plan: Plan, settings: Settings) -> Basis | None:
     stack, stack_is_known = calibration.default_stack, False
     if engine is not None:
         stack, stack_is_known = calibration.stack(engine.program, engine.version)
-    errors = calibration.errors_of(plan.chip, engine)
+    errors = spec.errors_of(plan.chip, plan.engine)
     return Basis(
         calibration=calibration.name,
         chip_is_calibrated=chip_is_known,

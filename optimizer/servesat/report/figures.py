@@ -50,7 +50,15 @@ def read_layout(
     }
     prices = {} if price is None else {loaded.id: price}
     specs = [
-        Spec.load({"model": model, "workload": {"context_tokens": context}, "search": search, "price": prices})
+        Spec.load(
+            {
+                "cost_model": "ideal",
+                "model": model,
+                "workload": {"context_tokens": context},
+                "search": search,
+                "price": prices,
+            }
+        )
         for context in tokens
     ]
     assignment = Assignment(

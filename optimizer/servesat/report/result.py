@@ -6,6 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from servesat.candidates.requirements import Requirement
 from servesat.catalogue.chip import chips_in
 from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, gigabytes, number, whole_dollars
@@ -215,6 +216,8 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
         return Text("unknown: the time limit was reached before a plan was found; raise it with --time-limit", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
+    if (Requirement.ENGINE,) in (result.conflict or ()):
+        lines.append("  engine: none plans for machines that no engine is known to run on")
     text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
     if not result.corrections:
         return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")

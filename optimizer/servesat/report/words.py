@@ -21,7 +21,7 @@ from servesat.core.result import (
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.questions.one_pool import LeftOut
 from servesat.spec.engines import NONE
-from servesat.spec.spec import Spec
+from servesat.spec.spec import CALIBRATED, IDEAL, Spec
 from servesat.spec.workload import Workload
 
 
@@ -156,10 +156,8 @@ def in_practice(expected: Expected) -> str:
 
 def cost_model(spec: Spec) -> str:
     """The cost model of a spec: `ideal cost model`, `calibrated cost model`, `cost model mine.toml`."""
-    calibration = spec.calibration
-    if calibration is None:
-        return "ideal cost model"
-    return "calibrated cost model" if calibration.id == "calibration" else f"cost model {calibration.name}"
+    name = spec.cost_model_name
+    return f"{name} cost model" if name in {IDEAL, CALIBRATED} else f"cost model {name}"
 
 
 def errors(plan: Plan, basis: Basis) -> tuple[str, str]:

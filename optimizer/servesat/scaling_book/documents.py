@@ -74,5 +74,13 @@ def plan_at(model: ModelSpec, topology: str, batch: int, dtype: str = "int8", kv
     )
     dtypes = ("bf16", "int8", "int4")
     search = {"chips": (v5e(),), "weights": dtypes, "kv_cache": dtypes}
-    spec = Spec.load({"model": model, "workload": {"context_tokens": 8192}, "search": search, "price_book": PRICES})
+    spec = Spec.load(
+        {
+            "cost_model": "ideal",
+            "model": model,
+            "workload": {"context_tokens": 8192},
+            "search": search,
+            "price_book": PRICES,
+        }
+    )
     return rederive(spec, assignment)[0]

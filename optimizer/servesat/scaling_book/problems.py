@@ -148,6 +148,7 @@ def under_15_ms() -> list[Under15Ms]:
 def _solve_405b(context_tokens: int, ici: str = "forbid", axes: int = 2, weights: str = "int8") -> Result:
     return solve(
         {
+            "cost_model": "ideal",
             "model": "llama-3-405b",
             "workload": {"context_tokens": context_tokens},
             "slo": {"tpot_ms": TPOT_MS},

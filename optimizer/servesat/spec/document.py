@@ -6,22 +6,27 @@ from typing import Any
 from servesat.catalogue.load import load_calibration, load_chip, load_engine, load_model, load_price_book
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
-from servesat.spec.spec import CALIBRATED, Spec
+from servesat.spec.engines import NONE
+from servesat.spec.spec import CALIBRATED, IDEAL, Spec
 
 
 def spec_document(spec: Spec) -> dict[str, Any]:
     """What of a spec is not by default, as a mapping that `Spec.load` reads back to the same spec."""
     document = spec.model_dump(mode="json", exclude_defaults=True)
     document |= {"model": _named(spec.model, load_model), "workload": document["workload"]}
-    document["price_book"] = _named(spec.price_book, load_price_book)
-    if document["price_book"] == Spec.model_fields["price_book"].default:
-        del document["price_book"]
-    if spec.calibration is not None:
-        document["cost_model"] = _named(spec.calibration, load_calibration)
-        if document["cost_model"] == spec.calibration.id:
-            document["cost_model"] = CALIBRATED
-    if "engine" in document:
-        document["engine"] = [_named(engine, load_engine) for engine in spec.engine] or "none"
+    if spec.calibration is None:
+        document["cost_model"] = IDEAL
+    else:
+        known = _named(spec.calibration, load_calibration)
+        document["cost_model"] = CALIBRATED if isinstance(known, str) else known
+    of_market = {
+        "price_book": _named(spec.price_book, load_price_book),
+        "buy": spec.buy,
+        "engine": [_named(engine, load_engine) for engine in spec.engine] or NONE,
+    }
+    usual = Spec.load({key: getattr(spec, key) for key in ("model", "workload", "cost_model")})
+    stated = {key: value for key, value in of_market.items() if getattr(spec, key) != getattr(usual, key)}
+    document = {key: value for key, value in document.items() if key not in of_market} | stated
     if spec.search.chips is not None:
         document.setdefault("search", {})["chips"] = [_named(chip, load_chip) for chip in spec.search.chips]
     return document

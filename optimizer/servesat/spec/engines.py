@@ -18,7 +18,7 @@ ANY = "any"
 """Stands for every engine of the catalogue."""
 
 NONE = "none"
-"""Stands for no engine, as does a spec without the key."""
+"""Stands for no engine."""
 
 LOSSLESS_ENOUGH = ("bf16", "fp8", "int8")
 """Dtypes of weights and of KV caches that are searched by default under engines."""

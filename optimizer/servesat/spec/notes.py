@@ -9,7 +9,7 @@ from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
 from servesat.core.validation import nearest
 from servesat.spec.expressions import Expression, counts_slices
-from servesat.spec.offers import Buy, Offer
+from servesat.spec.offers import Offer
 
 MAX_PRICE_AGE_DAYS = 90
 """Days from which on a price book is said to be old."""
@@ -53,13 +53,13 @@ def stale_prices(price_book: PriceBook, today: date | None = None) -> Iterator[s
             )
 
 
-def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, buy: Buy) -> Iterator[str]:
+def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, whole: bool) -> Iterator[str]:
     """Say what is given for machines that are owned or on spot and not searched, or bought whole where none can be."""
     if spot:
         yield "spot_capacity has no effect: no price searched is on spot"
     if owned:
         yield "owned machines are not searched: purchase lists no `owned`"
-    if buy == "instances" and all(offer.price is None or offer.price.instance_chips is None for offer in offers):
+    if whole and all(offer.price is None or offer.price.instance_chips is None for offer in offers):
         yield "buy: instances has no effect: no price of these chips is that of an instance; try price_book: all"
 
 

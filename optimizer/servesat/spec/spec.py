@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from servesat.catalogue.calibration import Calibration, Errors
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
 from servesat.catalogue.engine import Engine
-from servesat.catalogue.load import chip_ids, load_calibration, load_model, load_price_book
+from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_calibration, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
 from servesat.core.errors import SpecError
@@ -21,6 +21,7 @@ from servesat.core.reading import read_mapping
 from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.engines import (
+    ANY,
     NONE,
     computes_by_default,
     kv_caches_by_default,
@@ -53,6 +54,9 @@ NEAR_LOSSLESS = ("bf16", "int8")
 IDEAL: Literal["ideal"] = "ideal"
 CALIBRATED = "calibrated"
 """The cost models of the catalogue: the roofline of the scaling book, and one fitted to measurements."""
+
+IN_PRODUCTION = {"engine": ANY, "price_book": EVERY_OFFER, "buy": "instances"}
+"""Defaults of a spec whose cost model is not the ideal one."""
 
 WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """Modes that also serve prompts: the default for a workload with prompts."""
@@ -125,7 +129,8 @@ class Spec(Strict):
     slo: Slo = Slo()
     search: Search = Search()
     cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(
-        default=IDEAL,
+        default=CALIBRATED,
+        validate_default=True,
         description="ideal: the roofline of the scaling book; calibrated, or a file of constants: what machines reach.",
     )
     ici: Literal["forbid", "pay"] | None = Field(
@@ -251,6 +256,14 @@ class Spec(Strict):
         """Notes on what a change of these keys leaves unchanged, against what a reader might expect."""
         return tuple(stale_nominal_parameters(self.model, keys))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_in_production(cls, data: Any) -> Any:
+        """Unless the cost model is the ideal one, what runs plans and what they are bought as is production's."""
+        if not isinstance(data, Mapping) or data.get("cost_model") == IDEAL:
+            return data
+        return {**IN_PRODUCTION, **data}
+
     @model_validator(mode="after")
     def _remember_origin(self, info: ValidationInfo) -> Self:
         self._origin = origin_of(info)
@@ -328,6 +341,13 @@ class Spec(Strict):
     def calibration(self) -> Calibration | None:
         """The constants of the calibrated cost model; None under the ideal one."""
         return None if isinstance(self.cost_model, str) else self.cost_model
+
+    @property
+    def cost_model_name(self) -> str:
+        """What the cost model is called: ideal, calibrated, or the name of the user's own constants."""
+        if self.calibration is None:
+            return IDEAL
+        return CALIBRATED if self.calibration.id == load_calibration().id else self.calibration.name
 
     @property
     def forbids_ici(self) -> bool:
@@ -475,15 +495,16 @@ class Spec(Strict):
         book = (KvLayout.HEADS, KvLayout.BATCH)
         return book if self.model.mla is None else (*book, KvLayout.COPIES)
 
-    def margins_of(self, chip: str, engine_id: str | None) -> Errors:
-        """By what share the times of plans on a chip, under an engine or none, stay below their limits.
-
-        What the spec states, or how far predictions are off; nothing under the ideal cost model, which is a bound.
-        """
-        stated = self.slo.margin
-        if stated is not None or self.calibration is None:
-            return Errors(tpot=stated or 0.0, ttft=stated or 0.0)
+    def errors_of(self, chip: str, engine_id: str | None) -> Errors:
+        """How far the predicted times of plans on a chip, under an engine or none, are off; 0 of a bound's."""
+        if self.calibration is None:
+            return Errors(tpot=0.0, ttft=0.0)
         return self.calibration.errors_of(chip, self.engine_of(engine_id) if engine_id else None)
+
+    def margins_of(self, chip: str, engine_id: str | None) -> Errors:
+        """By what share the times of such plans stay below their limits: as the spec states, or by their errors."""
+        stated = self.slo.margin
+        return self.errors_of(chip, engine_id) if stated is None else Errors(tpot=stated, ttft=stated)
 
     def counted_share(self, purchase: str | None) -> float:
         """The share of a slice's capacity that is counted on, as it is bought: on spot some of it is spare."""
@@ -562,7 +583,7 @@ class Spec(Strict):
                 self.offers,
                 owned=bool(self.owned) and "owned" not in self.purchase,
                 spot=self.spot_capacity < 1 and all(offer.purchase != "spot" for offer in self.offers),
-                buy=self.buy,
+                whole=self.buy == "instances" and self.calibration is None,  # where it is stated, not by default
             ),
             *uncounted_slices(
                 self.expressions,

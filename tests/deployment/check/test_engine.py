@@ -49,6 +49,7 @@ def test_usable_memory_is_a_share_of_what_the_driver_reports() -> None:
 def vllm_plan(**search: Any) -> tuple[Any, list[Any]]:
     spec = Spec.load(
         {
+            "cost_model": "ideal",
             "model": "llama-3-70b",
             "workload": {"prompt_tokens": 2000, "output_tokens": 500},
             "engine": "vllm",
