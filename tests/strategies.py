@@ -325,9 +325,11 @@ def calibrated(spec):
         },
         optional={"dtypes": st.just({"int8": 0.75})},
     )  # fmt: skip
-    slo = st.sampled_from([0.0, 0.25]).map(lambda margin: {**spec.get("slo", {}), "margin": margin})
+    slo = st.sampled_from([0.0, 0.25]).map(
+        lambda margin: {**spec.get("slo", {}), "margin": margin, "percentile": "mean"}
+    )
     kept = {key: value for key, value in spec.items() if key not in {"ici", "prefill_mfu"}}
-    kept = {"engine": "none", "buy": "share", **kept}
+    kept = {"engine": "none", "buy": "share", "utilisation": 1.0, **kept}
     if spec["model"].get("nominal_parameters", 1e9) < 1e9:  # which may be fewer than those of the tables
         kept["model"] = {**spec["model"], "nominal_parameters": 7e9}
     return st.builds(lambda constants, slo: {**kept, "cost_model": constants, "slo": slo}, constants, slo)

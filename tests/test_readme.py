@@ -15,7 +15,7 @@ from tests.helpers import ROOT
 
 README = (ROOT / "README.md").read_text()
 FLEETS = (ROOT / "docs" / "fleets.md").read_text()
-EXAMPLE = ROOT / "examples" / "llama-3-405b-under-15ms.yaml"
+EXAMPLE = ROOT / "examples" / "qwen3-32b-chat.yaml"
 
 
 def test_the_spec_shown_is_the_example() -> None:
@@ -39,7 +39,7 @@ def test_there_are_two_set_up_commands() -> None:
     commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
     assert len(commands) == 2
     assert all("\n" not in command for command in commands)
-    assert commands[0].endswith("examples/llama-3-405b-under-15ms.yaml")
+    assert commands[0].endswith("examples/qwen3-32b-chat.yaml")
     assert commands[1].endswith(".venv/bin/pytest -n auto")
 
 

@@ -79,10 +79,17 @@ def tell(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def load(path: Path, texts: list[str] | None, constraints: list[str] | None = None, **options: str | None) -> "Spec":
+def load(
+    path: Path,
+    texts: list[str] | None,
+    constraints: list[str] | None = None,
+    *,
+    in_means: bool = False,
+    **options: str | None,
+) -> "Spec":
     """Read a spec with the `--set` overrides, further constraints and the keys that have an option.
 
-    Notes go to standard error.
+    With `in_means`, limits that would hold for a share of the requests hold for means. Notes go to standard error.
     """
     from servesat.spec.overrides import parse_override
     from servesat.spec.spec import Spec
@@ -95,6 +102,11 @@ def load(path: Path, texts: list[str] | None, constraints: list[str] | None = No
     spec = Spec.load(path, overrides).constrained(constraints or [])
     for note in (*spec.notes, *spec.notes_on(overrides)):
         tell(f"note: {note}")
+    if in_means and spec.percentile is not None:
+        tell(
+            f"note: limits hold for means here, not for {spec.percentile:.0%} of the requests, as `servesat solve` does"
+        )
+        return spec.in_means()
     return spec
 
 

@@ -69,6 +69,7 @@ def frontier(
         purchase=purchase,
         buy=buy,
         engine=engine,
+        in_means=True,
     )
 
     from servesat.questions.pareto import trace_frontier

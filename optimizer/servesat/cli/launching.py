@@ -1,7 +1,7 @@
 """The command `servesat launch`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,7 +52,7 @@ def launch(
 
     Exit codes: 0 written, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    options = {
+    options: dict[str, Any] = {
         "price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy, "engine": engine
     }  # fmt: skip
     from servesat.launch.reading import kind_of

@@ -52,6 +52,7 @@ def modes(
         purchase=purchase,
         buy=buy,
         engine=engine,
+        in_means=True,
     )
 
     from servesat.questions.mode_comparison import compare_modes, crossover

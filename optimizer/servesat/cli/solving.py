@@ -112,7 +112,15 @@ def why(
     Exit codes: 0 both are plans, 1 an error, 2 a usage error, 3 no plan meets the decisions.
     """
     loaded = load(
-        spec, overrides, constraints, price_book=price_book, cloud=cloud, region=region, purchase=purchase, buy=buy
+        spec,
+        overrides,
+        constraints,
+        in_means=True,
+        price_book=price_book,
+        cloud=cloud,
+        region=region,
+        purchase=purchase,
+        buy=buy,
     )
 
     from servesat.questions.why_not import Decisions, why_not

@@ -96,6 +96,7 @@ def whatif(
         purchase=purchase,
         buy=buy,
         engine=engine,
+        in_means=noise is not None or breakpoints is not None,
     )
     for note in loaded.notes_on([factor.key for factor in factors]):
         tell(f"note: {note}")

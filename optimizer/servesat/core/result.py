@@ -173,6 +173,68 @@ class Basis:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """A time of requests in a replay [ms]: what 50, 90, 95 and 99 % of them do not exceed."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptLimit:
+    """A limit on a share of the requests, and what they took at that share, with its 95 % confidence [ms].
+
+    `holds` is None where replays did not tell. Of `goodput` the value and the limit are shares of the requests.
+    """
+
+    requirement: str
+    share: float
+    value: float
+    within: float
+    limit: float
+    holds: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallen:
+    """A cheaper proposal, and the limits that its replay broke."""
+
+    chip: str
+    topology: str
+    slices: int
+    usd_per_hour: float
+    broken: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What a plan's replicas do under requests that arrive at random, or as in a trace (docs/queues.md).
+
+    `limits` are kept with every step slower by `margin`, the times are without it. `busy` is the share of the time in
+    which replicas work, `within_all` the share of requests within every limit. Of the plans that a search proposed
+    before, `fallen` has the last.
+    """
+
+    arrivals: str
+    router: str
+    seeds: int
+    requests: int
+    margin: float
+    ttft_ms: Percentiles
+    tpot_ms: Percentiles
+    e2e_ms: Percentiles
+    limits: tuple[KeptLimit, ...]
+    within_all: float
+    busy: float
+    most_sequences: int
+    preempted: int
+    proposals: int = 1
+    fallen: tuple[Fallen, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineCost:
     """The best plan under another engine, or under none; a `plan` of None: it runs none that meets the limits."""
 
@@ -193,7 +255,8 @@ class Result:
     plan's chip, `max_batch_binds` says that search.max_batch rules out a cheaper plan, and `corrections`,
     `limit_values`, `alternatives` and the prices of an `api` explain the result. `without_spot` is the best plan
     without spot, if `plan` is on spot, `loading` how the plan's engine comes by the weights, `expected` what it takes
-    in practice, `basis` what its times rest on, and `engines` what the others would cost.
+    in practice, `basis` what its times rest on, and `engines` what the others would cost. `replayed` verifies limits
+    that hold for a share of the requests: the plan is the cheapest that passes, and the bound that of all proposals.
     """
 
     status: Status
@@ -214,6 +277,7 @@ class Result:
     expected: Expected | None = None
     basis: Basis | None = None
     engines: tuple[EngineCost, ...] = ()
+    replayed: Replayed | None = None
     solve_s: float
 
     @property

@@ -121,6 +121,8 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
     """
     if result.status is not Status.OPTIMAL or result.plan is None:
         raise ServesatError(f"no certificate: the result is {result.status}, and only a proved plan has one")
+    if result.replayed is not None:
+        raise ServesatError("no certificate: replays verify the plan, and prove nothing; try slo.percentile: mean")
     for name, record in records_of(spec):
         entry = catalogue_entry(name)
         if entry is not None and entry != record:

@@ -18,6 +18,7 @@ from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Margin, Result, Status
 from servesat.deployment.binding import binding_limits, relaxations
+from servesat.deployment.by_replay import solve_by_replay
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.constrained import solve_constrained
@@ -45,7 +46,9 @@ def solve(
     The spec is a path to a YAML file, a mapping with the same keys, or a Spec. No plan is a result too: its status
     says why. `constrain` adds constraints to those of the spec (docs/constraints.md). `layouts` and `relaxed` restrict
     or relax the search as in `candidates.evaluation.evaluate`, `batch` fixes the batch. The margins of a relaxed
-    requirement may then be negative. Raises SpecError when the spec is malformed, SolverError when an answer fails its
+    requirement may then be negative. Limits that hold
+    for a share of the requests are verified by replays (`by_replay`), in such a restricted search they hold for means.
+    Raises SpecError when the spec is malformed, SolverError when an answer fails its
     own proof.
     """
     spec = Spec.load(spec)
@@ -53,6 +56,9 @@ def solve(
         spec = spec.constrained(built(constrain))
     start = time.perf_counter()
     settings = settings or Settings()
+    if spec.percentile is not None and layouts is None and batch is None and not relaxed:
+        return solve_by_replay(spec, settings)
+    spec = spec.in_means()
     batches = None if batch is None else np.array([batch])
     bounded = bool(spec.expressions) and batches is None  # what a looser limit would allow is beyond the bound
     if bounded:

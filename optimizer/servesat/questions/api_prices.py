@@ -22,7 +22,9 @@ def beside_apis(spec: Spec, plan: Plan) -> ApiComparison | None:
     offers = sorted((ApiOffer(one.provider, one.listed_as, one.usd_per_request(*tokens)) for one in listed), key=_order)
     served = workload.requests_per_s or plan.requests_per_s * spec.utilisation
     usd = offers[0].usd_per_request
-    load = break_even(spec, usd)
+    load = None if spec.percentile is not None else break_even(spec, usd)  # replays may allow what means do not
+    if load == np.inf and plan.usd_per_request <= usd:  # a plan with two pools, at this load
+        load = None
     return ApiComparison(
         checked=None if prices.checked is None else prices.checked.isoformat(),
         offers=tuple(offers),

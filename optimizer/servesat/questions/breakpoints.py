@@ -38,7 +38,7 @@ def find_breakpoints(
     within BRACKET_RTOL. A layout that appears and disappears between neighbours with the same answer is missed; more
     values find more. Raises SpecError for a key that is not a number, and for values that the schema refuses.
     """
-    base = Spec.load(spec)
+    base = Spec.load(spec).in_means()
     check_key(base, key)
     sweep = _Sweep(base, key, settings or Settings())
     grid = list(Factor(key, tuple(dict.fromkeys(values))).values)

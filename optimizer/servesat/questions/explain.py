@@ -39,6 +39,8 @@ def answer(
     """
     spec, settings = Spec.load(spec), settings or Settings()
     result = solve(spec, settings)
+    limits &= spec.percentile is None  # what a limit costs is told of means
+    spec = spec if result.status is not Status.INFEASIBLE else spec.in_means()
     settings = replace(settings, time_limit_s=None)  # explanations take milliseconds
     if result.status is Status.INFEASIBLE:
         return replace(result, corrections=corrections(spec, settings))

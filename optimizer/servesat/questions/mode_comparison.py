@@ -30,7 +30,7 @@ def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Setting
 
     Disaggregated plans are left out where no chip has a known network. Raises SpecError for a spec without prompts.
     """
-    spec = Spec.load(spec)
+    spec = Spec.load(spec).in_means()
     if spec.workload.prompt_tokens is None:
         raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
     has_network = any(chip.network_bytes_per_s for chip in spec.chips)
@@ -45,7 +45,7 @@ def crossover(
 
     Raises SpecError for a spec without prompts.
     """
-    spec = Spec.load(spec)
+    spec = Spec.load(spec).in_means()
     total = (spec.workload.prompt_tokens or 0) + (spec.workload.output_tokens or 0)
     crossings = []
     for ratio in ratios:

@@ -98,7 +98,7 @@ def trace_frontier(
     """
     start = time.perf_counter()
     axes = _checked_axes(axes)
-    spec, left_out = in_one_pool(Spec.load(spec), settings)
+    spec, left_out = in_one_pool(Spec.load(spec).in_means(), settings)
     if "ttft_ms" in axes and Mode.DECODE_ONLY in spec.modes:
         raise SpecError("axis 'ttft_ms': decode_only has no first token; give prompt_tokens and output_tokens")
     if by is not None and by not in list(By):

@@ -82,7 +82,7 @@ def solve_portfolio(
     """
     portfolio, settings = PortfolioSpec.load(source), settings or Settings()
     start = time.perf_counter()
-    specs = {name: spec.in_one_pool() for name, spec in portfolio.deployments.items()}
+    specs = {name: spec.in_means().in_one_pool() for name, spec in portfolio.deployments.items()}
     columns = {name: _columns(portfolio, name, spec) for name, spec in specs.items()}
     conflicts = {name: solve(specs[name], settings).conflict or () for name, one in columns.items() if not len(one)}
     answer = Portfolio(

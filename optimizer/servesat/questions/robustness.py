@@ -80,7 +80,7 @@ def assess_robustness(
         raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
     if samples < 1:
         raise SpecError(f"samples = {samples}: expected at least 1")
-    spec, left_out = in_one_pool(Spec.load(spec), settings)
+    spec, left_out = in_one_pool(Spec.load(spec).in_means(), settings)
     result = solve(spec, settings)
     if result.plan is None:
         return Robustness(

@@ -185,7 +185,7 @@ def _row(question: Question, reference: Plan | None, number: int, layouts: Share
         spec = scenarios.applied(question.base, number)
     except SpecError as fault:
         return {**values, **_outcome(ERROR, error=str(fault))}
-    result = solve(spec, question.settings, layouts=layouts.of(spec))
+    result = solve(spec, question.settings, layouts=layouts.of(spec) if spec.percentile is None else None)
     return {**values, **_outcome(str(result.status), result, reference)}
 
 

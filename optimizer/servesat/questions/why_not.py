@@ -59,6 +59,7 @@ def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) 
 
     Raises SpecError for decisions that cannot be made.
     """
+    spec = spec.in_means()
     narrowed = _narrowed(spec, decisions)
     best = solve(spec, settings)
     alternative = solve(narrowed, settings, batch=decisions.batch)

@@ -12,6 +12,7 @@ from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, gigabytes, number, whole_dollars
 from servesat.core.result import Correction, Margin, Result, SliceSummary, Status
 from servesat.report.explanation import alternatives_table, print_explanation
+from servesat.report.replays import fell, replay_rows, verified
 from servesat.report.words import (
     beside_api,
     broken_in_practice,
@@ -49,7 +50,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
         console.print(_no_plan(spec, result))
         return
     console.print(_plan_table(spec, result, result.plan))
-    console.print(_step_bars(result.plan, hides_ici=spec.calibration is None))
+    console.print(_step_bars(result.plan, hides_ici=spec.calibration is None, at_full_batch=bool(result.replayed)))
     console.print(_hbm_bar(spec, result.plan))
     console.print(_why(spec, result, result.plan))
     if result.alternatives:
@@ -57,6 +58,15 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     if explain:
         print_explanation(console, result)
     console.print(_proof(result, result.plan))
+
+
+def _verified(result: Result, plan: Plan) -> Text | None:
+    """What stands for the proof of a plan that replays verified, in full."""
+    bound = result.bound_usd_per_million_output_tokens
+    if result.replayed is None or result.status is not Status.OPTIMAL or bound is None:
+        return None
+    cost = plan.usd_per_million_output_tokens
+    return Text(f"\n{verified(result.replayed, bound, cost, result.solve_s)}", style="green")
 
 
 def _title(spec: Spec) -> Text:
@@ -91,9 +101,12 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     table.add_row("batch", f"{sequences(plan.batch)} a replica{shards}")
     tpot_error, ttft_error = ("", "") if result.basis is None else errors(plan, result.basis)
     pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
-    table.add_row("tpot", f"{plan.tpot_ms:.2f} ms{tpot_error}, {pace}")
+    for label, text in () if result.replayed is None else replay_rows(result.replayed):
+        table.add_row(label, text)
+    full = "tpot" if result.replayed is None else "full"
+    table.add_row(full, f"{plan.tpot_ms:.2f} ms{tpot_error}{' a token' if result.replayed else ''}, {pace}")
     table.add_row("used", f"{plan.mfu:.1%} of the peak FLOP/s (MFU), {plan.mbu:.1%} of the memory bandwidth (MBU)")
-    if plan.ttft_ms is not None and plan.e2e_ms is not None:
+    if plan.ttft_ms is not None and plan.e2e_ms is not None and result.replayed is None:
         ends = f"{duration(plan.ttft_ms)}{ttft_error} to the first token, {duration(plan.e2e_ms)} to the last"
         table.add_row("request", f"{ends}; {duration(plan.stall_ms or 0.0)} between two tokens at most")
     if plan.requests_per_s is not None:
@@ -134,7 +147,7 @@ def _add_costs(table: Table, plan: Plan) -> None:
         table.add_row("price", line)
 
 
-def _step_bars(plan: Plan, *, hides_ici: bool) -> Group:
+def _step_bars(plan: Plan, *, hides_ici: bool, at_full_batch: bool) -> Group:
     step = plan.step_ms
     overlapping = {"weights": step.weights, "FLOPs": step.flops} | ({"ICI": step.ici} if hides_ici else {})
     longest = max(overlapping, key=lambda name: overlapping[name])
@@ -158,6 +171,7 @@ def _step_bars(plan: Plan, *, hides_ici: bool) -> Group:
     if step.prefill:
         table.add_row("prefill", Text(_bar(step.prefill / plan.tpot_ms), style="yellow"), f"{step.prefill:.2f} ms")
     title = f"One token, {plan.tpot_ms:.2f} ms on average" if step.prefill else f"One step, {plan.tpot_ms:.2f} ms"
+    title += " at a full batch" if at_full_batch else ""
     return Group(Text(f"\n{title}", style="bold"), table)
 
 
@@ -182,7 +196,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     used = {margin.requirement: _used(margin) for margin in result.margins}
     none_binds = "no limit is reached" if result.relaxations else "no limit binds"
     for requirement in result.binding:
-        lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used[requirement]}"))
+        lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used.get(requirement, 'in replays')}"))
+    lines += [Text(fell(fallen)) for fallen in (result.replayed.fallen[-3:] if result.replayed else ())]
     if result.max_batch_binds:
         lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
     elif any(limit.requirement in spec.constraints for limit in result.relaxations):
@@ -236,6 +251,9 @@ def _correction(correction: Correction) -> str:
 
 
 def _proof(result: Result, plan: Plan) -> Text:
+    said = _verified(result, plan)
+    if said is not None:
+        return said
     cost, bound = plan.usd_per_million_output_tokens, result.bound_usd_per_million_output_tokens
     if result.status is Status.OPTIMAL:
         proof = f"optimal: proved that no plan costs less than {dollars(cost)}"

@@ -23,8 +23,9 @@ def spec_document(spec: Spec) -> dict[str, Any]:
         "price_book": _named(spec.price_book, load_price_book),
         "buy": spec.buy,
         "engine": [_named(engine, load_engine) for engine in spec.engine] or NONE,
+        "utilisation": spec.utilisation,
     }
-    usual = Spec.load({key: getattr(spec, key) for key in ("model", "workload", "cost_model")})
+    usual = Spec.load({key: getattr(spec, key) for key in ("model", "cost_model")} | {"workload": dict(spec.workload)})
     stated = {key: value for key, value in of_market.items() if getattr(spec, key) != getattr(usual, key)}
     document = {key: value for key, value in document.items() if key not in of_market} | stated
     if spec.search.chips is not None:

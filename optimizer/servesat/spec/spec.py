@@ -44,7 +44,7 @@ from servesat.spec.offers import Buy, Offer
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
 from servesat.spec.search_space import LIST, Search, as_list, chips_at, without_duplicates
-from servesat.spec.workload import Slo, Workload
+from servesat.spec.workload import LIMITS, Slo, Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
 
@@ -57,6 +57,9 @@ CALIBRATED = "calibrated"
 
 IN_PRODUCTION = {"engine": ANY, "price_book": EVERY_OFFER, "buy": "instances"}
 """Defaults of a spec whose cost model is not the ideal one."""
+
+LOAD_IN_PRODUCTION, PERCENTILE_IN_PRODUCTION = 0.85, 0.95
+"""Of such a spec with a demand: the share of the capacity that is used, and of the requests that are within limits."""
 
 WHOLE_REQUEST = (Mode.INTERLEAVED, Mode.CHUNKED, Mode.DISAGGREGATED)
 """Modes that also serve prompts: the default for a workload with prompts."""
@@ -262,6 +265,9 @@ class Spec(Strict):
         """Unless the cost model is the ideal one, what runs plans and what they are bought as is production's."""
         if not isinstance(data, Mapping) or data.get("cost_model") == IDEAL:
             return data
+        workload = data.get("workload")
+        if isinstance(workload, Mapping) and {"requests_per_s", "arrivals"} & set(workload):
+            data = {"utilisation": LOAD_IN_PRODUCTION, **data}
         return {**IN_PRODUCTION, **data}
 
     @model_validator(mode="after")
@@ -292,6 +298,7 @@ class Spec(Strict):
             self._check_topologies(chip)
         self._check_modes()
         self._check_cost_model()
+        self._check_percentiles()
         self._check_constraints()
         if not any(dtype in chip.flop_per_s.by_dtype() for chip in self.chips for dtype in self.compute):
             peaks = "; ".join(f"{chip.id}: {', '.join(chip.flop_per_s.by_dtype())}" for chip in self.chips)
@@ -325,6 +332,19 @@ class Spec(Strict):
                 f"search.min_batch = {self.search.min_batch} is more than search.max_batch = {self.search.max_batch}"
             )
 
+    def _check_percentiles(self) -> None:
+        slo = self.slo
+        stated = {"percentile": slo.percentile, "percentiles": slo.percentiles, "goodput": slo.goodput}
+        for key, value in stated.items():
+            if value and value != "mean" and self.workload.requests_per_s is None:
+                raise ValueError(f"slo.{key}: holds of requests that arrive: give workload.requests_per_s")
+            if value and key != "percentile" and slo.percentile == "mean":
+                raise ValueError(f"slo.{key}: has no meaning beside slo.percentile: mean")
+        if slo.goodput is not None and all(getattr(slo, key) is None for key in LIMITS):
+            raise ValueError(
+                f"slo.goodput: is the share of requests within limits, and none of {', '.join(LIMITS)} is given"
+            )
+
     def _check_cost_model(self) -> None:
         for key in ("ici", "prefill_mfu"):
             if self.calibration is not None and getattr(self, key) is not None:
@@ -348,6 +368,17 @@ class Spec(Strict):
         if self.calibration is None:
             return IDEAL
         return CALIBRATED if self.calibration.id == load_calibration().id else self.calibration.name
+
+    @property
+    def percentile(self) -> float | None:
+        """The share of requests that must be within each limit; None where means are compared, or nothing arrives."""
+        stated = self.slo.percentile
+        if self.workload.requests_per_s is None or stated == "mean" or self.modes == (Mode.DECODE_ONLY,):
+            return None
+        if isinstance(stated, float):
+            return stated
+        asked = self.calibration is not None or self.slo.percentiles or self.slo.goodput
+        return PERCENTILE_IN_PRODUCTION if asked else None
 
     @property
     def forbids_ici(self) -> bool:
@@ -505,6 +536,12 @@ class Spec(Strict):
         """By what share the times of such plans stay below their limits: as the spec states, or by their errors."""
         stated = self.slo.margin
         return self.errors_of(chip, engine_id) if stated is None else Errors(tpot=stated, ttft=stated)
+
+    def in_means(self) -> "Spec":
+        """The spec with its limits on means, as without a queue."""
+        if self.percentile is None:
+            return self
+        return self.changed({"slo.percentile": "mean", "slo.percentiles": {}, "slo.goodput": None})
 
     def counted_share(self, purchase: str | None) -> float:
         """The share of a slice's capacity that is counted on, as it is bought: on spot some of it is spare."""

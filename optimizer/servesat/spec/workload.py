@@ -1,17 +1,67 @@
 """The workload of a spec and its service levels."""
 
-from typing import Annotated, Self
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from servesat.catalogue.traces import Trace, read_trace
+from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.tolerances import snap
-from servesat.core.validation import Positive, Strict
+from servesat.core.validation import Positive, Strict, shorten
+from servesat.spec.references import origin_of
 
 MAX_TOKENS = 10**9
 MAX_TOKENS_PER_S = 1e13
 """An upper bound on demand, small enough to count chips exactly in floats."""
 
 Tokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
+
+
+Spread = Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)]
+"""A standard deviation as a share of its mean."""
+
+Share = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
+
+
+class Arrivals(Strict):
+    """How requests arrive: at times of their own, each a renewal after the last, or as a trace has them."""
+
+    gamma_cv: Spread = Field(default=1.0, description="Spread of the time between requests; 1 is Poisson, 0 a clock.")
+    trace: str | None = Field(default=None, description="Path of a recorded trace, in place of random arrivals.")
+
+    @property
+    def recorded(self) -> Trace | None:
+        """The trace. Raises CatalogueError where the file has changed since."""
+        return None if self.trace is None else read_trace(Path(self.trace))
+
+
+class Lengths(Strict):
+    """How the lengths of requests spread about their means, log-normally; 0: all are alike."""
+
+    prompt_cv: Spread = 0.0
+    output_cv: Spread = 0.0
+
+
+def _resolve_arrivals(value: Any, info: ValidationInfo) -> Any:
+    if value == "poisson":
+        return Arrivals()
+    where, folder = origin_of(info)
+    if isinstance(value, str) and value.endswith((".csv", ".json", ".jsonl")):
+        value = {"trace": value}
+    if isinstance(value, str):
+        expected = "poisson, {gamma_cv: 2}, or {trace: FILE}"
+        raise SpecError(f"{where}: workload.arrivals = {shorten(value)}: expected {expected}")
+    if isinstance(value, Mapping) and isinstance(value.get("trace"), str):
+        path = (folder / value["trace"]).resolve()
+        try:
+            read_trace(path)
+        except CatalogueError as fault:
+            raise SpecError(f"{where}: workload.arrivals.trace = {shorten(value['trace'])}: {fault}") from None
+        return {**value, "trace": str(path)}
+    return value
 
 
 class Workload(Strict):
@@ -25,6 +75,29 @@ class Workload(Strict):
     output_tokens: Tokens | None = None
     prefix_cache_hit: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
     requests_per_s: Positive | None = None
+    arrivals: Annotated[Arrivals, BeforeValidator(_resolve_arrivals)] = Field(
+        default=Arrivals(), description="How requests arrive: poisson, {gamma_cv: 2}, or {trace: FILE}."
+    )
+    lengths: Lengths = Field(default=Lengths(), description="Spread of the lengths of requests.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _means_of_trace(cls, data: Any, info: ValidationInfo) -> Any:
+        """What a workload does not state of a trace is its mean."""
+        if not isinstance(data, Mapping) or not data.get("arrivals") or data.get("context_tokens"):
+            return data
+        found = _resolve_arrivals(data["arrivals"], info)
+        trace = found.recorded if isinstance(found, Arrivals) else None
+        if isinstance(found, Mapping) and isinstance(found.get("trace"), str):
+            trace = read_trace(Path(found["trace"]))
+        if trace is None:
+            return data
+        means = {
+            "prompt_tokens": round(float(trace.prompt_tokens.mean())) or 1,
+            "output_tokens": round(float(trace.output_tokens.mean())) or 1,
+            "requests_per_s": trace.requests_per_s,
+        }
+        return {**means, **{key: value for key, value in data.items() if value is not None}}
 
     @model_validator(mode="after")
     def _context_or_request(self) -> Self:
@@ -41,6 +114,10 @@ class Workload(Strict):
             for key in ("prefix_cache_hit", "requests_per_s"):
                 if getattr(self, key):
                     raise ValueError(f"{key} needs prompt_tokens and output_tokens")
+        if self.requests_per_s is None:
+            for key in ("arrivals", "lengths"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} needs requests_per_s, as requests without a rate do not arrive")
         return self
 
     @property
@@ -69,6 +146,20 @@ class Workload(Strict):
         return (self.prompt_tokens or 0) - self.cached_prompt_tokens
 
 
+LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms")
+"""The service levels that hold for a share of the requests."""
+
+
+def _resolve_percentile(value: Any) -> Any:
+    is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+    if value is None or value == "mean" or is_share:
+        return value
+    raise ValueError("expected a share of the requests, as 0.95, or `mean`")
+
+
+_PERCENTILE = re.compile(r"p\d{1,2}(\.\d+)?$")
+
+
 class Slo(Strict):
     """The service levels that a plan must meet; None sets no limit."""
 
@@ -77,7 +168,33 @@ class Slo(Strict):
     e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
     stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
     min_tokens_per_s: Positive | None = Field(default=None, description="Lowest throughput [tokens/s].")
+    percentile: Annotated[float | Literal["mean"] | None, BeforeValidator(_resolve_percentile)] = Field(
+        default=None, description="Share of requests within each limit, of a demand; by default 0.95, ideal: mean."
+    )
+    percentiles: dict[str, dict[str, Positive]] = Field(
+        default={}, description="Limits by percentile; as ttft_ms: {p99: 800, p50: 200} writes them."
+    )
+    goodput: Share | None = Field(default=None, description="Least share of requests within all limits, of a demand.")
     margin: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] | None = Field(
         default=None,
         description="Share by which predicted times stay below their limits; by default the error of a prediction.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_percentiles(cls, data: Any) -> Any:
+        """A limit may be a mapping of percentiles: then its own is the lowest, which some request must meet alone."""
+        if not isinstance(data, Mapping):
+            return data
+        found, named = dict(data), dict(data.get("percentiles") or {})
+        for key in LIMITS:
+            limits = found.get(key)
+            if not isinstance(limits, Mapping):
+                continue
+            wrong = [name for name in limits if not (isinstance(name, str) and _PERCENTILE.match(name))]
+            if wrong or not limits:
+                raise ValueError(f"{key}: {wrong or 'is empty'}: expected percentiles as in {{p99: 800, p50: 200}}")
+            numbers = [value for value in limits.values() if isinstance(value, int | float)]
+            named[key] = dict(limits)
+            found[key] = min(map(float, numbers)) if len(numbers) == len(limits) else None
+        return {**found, "percentiles": named} if named else data

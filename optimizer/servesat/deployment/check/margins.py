@@ -18,6 +18,9 @@ from servesat.spec.spec import Spec
 MET_RTOL = 1e-9
 """A limit missed by less than this share of it is met."""
 
+OF_REPLAYS = frozenset({Requirement.TTFT, Requirement.TPOT, Requirement.E2E})
+"""Requirements whose percentiles a replay verifies."""
+
 Pair = tuple[float, float]
 """A value and its limit."""
 
@@ -60,7 +63,7 @@ def margins_of(
     }
     found = []
     for name, rule in RULES.items():
-        if not rule.is_stated(spec):
+        if not rule.is_stated(spec) or (spec.percentile is not None and name in OF_REPLAYS):
             continue
         if name in structure:
             margin: Margin | None = Margin(requirement=name, holds=structure[Requirement(name)])

@@ -169,7 +169,8 @@ def _throughput(
 ) -> tuple[float, float]:
     """Output tokens/s that all slices can put out, and those that are sold. Raises SolverError for too many slices.
 
-    With a demand the slices of each pool are the fewest that meet it: one less would not, but for rounding.
+    With a demand the slices of each pool are the fewest that meet it: one less would not, but for rounding. Under
+    percentiles there may be more.
     """
     workload = spec.workload
     output_tokens = workload.output_tokens or 0
@@ -185,7 +186,7 @@ def _throughput(
     for name, (count, each) in able.items():
         if count * each * spec.utilisation * (1 + TOO_FEW_RTOL) < demanded:
             raise SolverError(f"{name} = {count}: too few for the demand")
-        if (count - 1) * each * spec.utilisation * (1 + ENOUGH_RTOL) >= demanded:
+        if spec.percentile is None and (count - 1) * each * spec.utilisation * (1 + ENOUGH_RTOL) >= demanded:
             raise SolverError(f"{name} = {count}: {count - 1} meet the demand")
     return tokens_per_s, demanded
 

@@ -1,0 +1,69 @@
+"""What became of requests: percentiles of their times, with confidence, and the share within limits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from servesat.core.arrays import Bools, Floats
+from servesat.replay.requests import Requests
+from servesat.replay.scheduler import Served
+
+T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+"""Student's t at 95 % for 1, 2, … degrees of freedom; 1.96 beyond."""
+
+
+@dataclass(frozen=True)
+class RequestTimes:
+    """The times of requests [s]; `tpot_s` is the mean after the first token, 0 of an answer of one token."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    e2e_s: Floats
+
+    def take(self, rows: slice | Bools) -> "RequestTimes":
+        """Of some requests."""
+        return RequestTimes(self.ttft_s[rows], self.tpot_s[rows], self.e2e_s[rows])
+
+
+def times_of(requests: Requests, served: Served) -> RequestTimes:
+    """What each request took, from its arrival on."""
+    tokens = np.maximum(requests.output_tokens - 1, 1)
+    decoded_s = served.last_s - served.first_s
+    return RequestTimes(
+        ttft_s=served.first_s - requests.arrival_s,
+        tpot_s=np.where(requests.output_tokens > 1, decoded_s / tokens, 0.0),
+        e2e_s=served.last_s - requests.arrival_s,
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure from several runs, and how far at 95 % confidence it may be off."""
+
+    value: float
+    within: float
+
+    @property
+    def lowest(self) -> float:
+        """The lower end of the interval."""
+        return self.value - self.within
+
+    @property
+    def highest(self) -> float:
+        """The upper end of the interval."""
+        return self.value + self.within
+
+
+def estimate(runs: Sequence[float]) -> Estimate:
+    """The mean of runs, and t · s / √n; infinite from a single one."""
+    values = np.array(runs)
+    if len(values) < 2:
+        return Estimate(float(values.mean()), float("inf"))
+    t = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 1.96
+    return Estimate(float(values.mean()), float(t * values.std(ddof=1) / np.sqrt(len(values))))
+
+
+def percentile(values: Floats, share: float) -> float:
+    """The smallest of some values that at least this share of them do not exceed."""
+    return float(np.quantile(values, share, method="inverted_cdf"))

@@ -1,0 +1,181 @@
+"""A plan replayed: its replicas as an engine runs them, the requests of its spec, and what became of these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, sqrt
+
+import numpy as np
+
+from servesat.candidates.replicas import replica_of
+from servesat.catalogue.chip import chips_in
+from servesat.catalogue.traces import Trace
+from servesat.core.arrays import Bools, Floats
+from servesat.core.errors import SpecError
+from servesat.core.plan import Assignment, Mode, Plan
+from servesat.cost_model.decode import Replica as Machine
+from servesat.replay.percentiles import RequestTimes, times_of
+from servesat.replay.pools import Pool, Servers
+from servesat.replay.requests import Lengths, Requests, drawn
+from servesat.replay.scheduler import Scheduling, Served
+from servesat.replay.step_times import step_times
+from servesat.spec.spec import Spec
+from servesat.spec.workload import LIMITS
+
+PREFILL_SEQUENCES = 8
+"""Prompts that a prefill server takes at once, as its flags say."""
+
+WARM_UP = 0.1
+"""The share of random requests that find a server still filling up, and are left out of percentiles."""
+
+AHEAD = frozenset({"vllm"})
+"""Programs that prepare a step while the last one runs."""
+
+PROMPTS_FIRST = frozenset({"sglang"})
+"""Programs whose steps take prompts or decode, prompts first."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a share of the requests must keep to: of `ttft`, `tpot` or `e2e` [s]."""
+
+    figure: str
+    share: float
+    limit_s: float
+
+    @property
+    def requirement(self) -> str:
+        """The requirement that it is of."""
+        return self.figure
+
+    def of(self, times: RequestTimes) -> Floats:
+        """The figure that it limits."""
+        values: Floats = getattr(times, f"{self.figure}_s")
+        return values
+
+
+def limits_of(spec: Spec) -> tuple[Limit, ...]:
+    """The limits of a spec whose percentiles hold; each key's own are instead of `slo.percentile`."""
+    found = []
+    for key in LIMITS:
+        value, several = getattr(spec.slo, key), spec.slo.percentiles.get(key, {})
+        figure = key.removesuffix("_ms")
+        found += [Limit(figure, float(name[1:]) / 100, limit / 1e3) for name, limit in several.items()]
+        if value is not None and not several:
+            found.append(Limit(figure, spec.percentile or 0.5, value / 1e3))
+    return tuple(found)
+
+
+def within(limits: Sequence[Limit], times: RequestTimes) -> Bools:
+    """Which requests are within all limits."""
+    found = np.ones(len(times.ttft_s), dtype=np.bool_)
+    for limit in limits:
+        found &= limit.of(times) <= limit.limit_s
+    return found
+
+
+def servers_of(spec: Spec, plan: Plan) -> Servers:
+    """The replicas of a plan, with the flags that start it. Raises SpecError where they serve no prompts."""
+    if plan.mode is Mode.DECODE_ONLY:
+        raise SpecError("a plan without prompts cannot be replayed: give workload.prompt_tokens and output_tokens")
+    machine = _machine(spec, plan)
+    times = step_times(spec, machine, plan)
+    program = spec.engine_of(plan.engine).program if plan.engine else None
+    new = ceil(spec.workload.new_prompt_tokens)
+    alone = program in PROMPTS_FIRST or (program is None and plan.mode is Mode.INTERLEAVED)
+    chunk = min(plan.chunk_tokens or new, new)
+    pools = plan.mode is Mode.DISAGGREGATED
+    scheduling = Scheduling(
+        step_tokens=plan.batch + (0 if pools else chunk),
+        sequences=plan.batch,
+        kv_tokens=_room(spec, plan),
+        prompts_alone=alone and not pools,
+        lag=program in AHEAD,
+        with_cache=pools,
+    )
+    pool = Pool(times, scheduling, plan.slices * plan.replicas)
+    if plan.prefill is None:
+        return Servers(pool, request_s=times.request_s)
+    side = Assignment(
+        chip=plan.prefill.chip, topology=plan.prefill.topology, tp_axes=plan.prefill.tp_axes,
+        ep_axes=plan.prefill.ep_axes, kv_layout=plan.prefill.kv_layout, weights=plan.prefill.weights,
+        kv_cache=plan.kv_cache, compute=plan.prefill.compute, batch=1, engine=plan.engine,
+    )  # fmt: skip
+    of_prompts = _machine(spec, side)
+    replicas = plan.prefill.slices * chips_in(side.topology) // round(float(of_prompts.chips))
+    prompts = Scheduling(
+        step_tokens=new + PREFILL_SEQUENCES,
+        sequences=PREFILL_SEQUENCES,
+        kv_tokens=float(PREFILL_SEQUENCES * (spec.workload.prompt_tokens or 1)),
+        lag=program in AHEAD,
+    )
+    first = Pool(step_times(spec, of_prompts, side), prompts, replicas)
+    return Servers(pool, first, (plan.transfer_ms or 0.0) / 1e3, times.request_s)
+
+
+def _machine(spec: Spec, assignment: Assignment) -> Machine:
+    chip = next(chip for chip in spec.chips if chip.id == assignment.chip)
+    return replica_of(spec, chip, assignment)
+
+
+def _room(spec: Spec, plan: Plan) -> float:
+    """Tokens of KV cache that fit beside the weights: of sequences as long as the workload's."""
+    free = plan.hbm_bytes * (1 - spec.kept_free) - plan.weights_bytes - plan.runtime_bytes - plan.activation_bytes
+    return free / (plan.kv_cache_bytes / plan.batch) * spec.workload.held_tokens
+
+
+def requests_of(spec: Spec, count: int, seed: int, *, replicas: int = 1) -> Requests:
+    """Requests of a spec: its trace, or random ones, as many as asked for.
+
+    Of several replicas that a router draws at random, those of one: Poisson arrivals stay such, others come nearer.
+    """
+    workload = spec.workload
+    trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
+    if trace is not None:
+        return of_trace(trace, workload.prefix_cache_hit).at_rate(rate)
+    lengths = Lengths(
+        float(workload.prompt_tokens or 1),
+        float(workload.output_tokens or 1),
+        workload.prefix_cache_hit,
+        workload.lengths.prompt_cv,
+        workload.lengths.output_cv,
+    )
+    cv = sqrt(1 + (workload.arrivals.gamma_cv**2 - 1) / replicas)
+    return drawn(rate / replicas, count, lengths, cv=cv, seed=seed)
+
+
+def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
+    """The requests of a trace, of whose prompts a share is cached."""
+    cached = np.minimum(np.floor(trace.prompt_tokens * cached_share), trace.prompt_tokens - 1).astype(np.int64)
+    return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, cached)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One replay: what requests took, those while servers fill up left out, and what replicas did."""
+
+    times: RequestTimes
+    served: Served
+    busy_share: float
+
+
+def run(spec: Spec, servers: Servers, count: int, seed: int) -> Run:
+    """Replay a spec's requests, each sent to a replica at random.
+
+    One pool under random arrivals is as one of its replicas; a trace, and two pools, run whole. Raises SpecError for a
+    request that fits into no replica.
+    """
+    alone = servers.prefill is None and spec.workload.arrivals.trace is None
+    requests = requests_of(spec, count, seed, replicas=servers.pool.replicas if alone else 1)
+    longest = int(np.max(requests.prompt_tokens + requests.output_tokens))
+    if longest > servers.pool.scheduling.kv_tokens:
+        raise SpecError(
+            f"a request of {longest:,} tokens does not fit beside the weights, which leave room for "
+            f"{servers.pool.scheduling.kv_tokens:,.0f}"
+        )
+    one = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
+    served = one.serve(requests, "random", seed)
+    times = times_of(requests, served)
+    if spec.workload.arrivals.trace is None:
+        times = times.take(slice(int(WARM_UP * len(requests)), None))
+    span = float(np.max(served.last_s)) - float(requests.arrival_s[0])
+    return Run(times, served, served.busy_s / (span * one.pool.replicas))

@@ -1,0 +1,276 @@
+"""One replica, step by step, as an engine schedules it.
+
+Each step has a budget of tokens: first one for each sequence that decodes, then prompts in the order of their arrival,
+in chunks of what is left. What is admitted holds its KV cache; where the next token of all finds no room, the newest
+sequence makes way, and is computed again later. Runs of equal steps are taken at once, exactly.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from math import ceil, inf, sqrt
+
+import numpy as np
+
+from servesat.core.arrays import Floats
+from servesat.replay.requests import Requests
+from servesat.replay.step_times import StepTimes, pairs_of
+
+RESERVED = 0.4
+"""The share of their answers for which SGLang keeps room when it admits prompts."""
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """The limits of a replica, and how its engine fills steps.
+
+    With `prompts_alone` steps take prompts or decode, prompts first; else both. With `lag` a step takes the requests
+    that had come when the step before it began, as engines prepare a step while the last one runs. Where requests
+    arrive `with_cache`, another pool has made their first token.
+    """
+
+    step_tokens: int
+    sequences: int
+    kv_tokens: float
+    prompts_alone: bool = False
+    lag: bool = False
+    with_cache: bool = False
+
+
+@dataclass(frozen=True)
+class Served:
+    """When requests had their first token and their last [s], shape [requests]; what replicas did in the meantime."""
+
+    first_s: Floats
+    last_s: Floats
+    preempted: int = 0
+    most_sequences: int = 0
+    busy_s: float = 0.0
+
+
+class Replica:
+    """A replica and the requests that it has been given."""
+
+    def __init__(self, times: StepTimes, scheduling: Scheduling, requests: Requests) -> None:
+        """A replica with nothing to do yet, which may be given any of these requests."""
+        self.times, self.scheduling = times, scheduling
+        self.arrival = requests.arrival_s.tolist()
+        self.prompt = requests.prompt_tokens.tolist()
+        self.output = requests.output_tokens.tolist()
+        held = requests.prompt_tokens if scheduling.with_cache else requests.cached_tokens
+        self.cached = held.tolist()
+        self.missing = (requests.prompt_tokens - held).tolist()  # tokens to compute before the next of the answer
+        self.made = [1 if scheduling.with_cache else 0] * len(requests)
+        self.first, self.last = [inf] * len(requests), [inf] * len(requests)
+        self.now = self.seen = self.busy_s = 0.0
+        self.steps = 0  # with decoding in them: a sequence that begins at one ends as many later as it has tokens
+        self.kv = 0  # tokens held
+        self.read = 0  # tokens of those that decode
+        self.answers = 0  # tokens of the answers of those that decode
+        self.coming: deque[int] = deque()
+        self.next_s = inf  # when the first of them arrives
+        self.waiting: deque[int] = deque()
+        self.prompts: deque[list[int]] = deque()  # request, tokens left, tokens before them
+        self.begun: dict[int, int] = {}  # the step at which a sequence that decodes began
+        self.ends: list[tuple[int, int]] = []  # a heap of the steps at which sequences end
+        self.admitted: list[int] = []
+        self.preempted = self.most_sequences = 0
+
+    def give(self, request: int) -> None:
+        """Send a request to the replica; in the order of their arrival."""
+        if not self.coming:
+            self.next_s = self.arrival[request]
+        self.coming.append(request)
+
+    @property
+    def under_way(self) -> int:
+        """The requests that it has been given and that are not done."""
+        return len(self.coming) + len(self.waiting) + len(self.prompts) + len(self.begun)
+
+    def advance(self, until_s: float = inf) -> None:
+        """Run the steps that begin before a time."""
+        lag = self.scheduling.lag
+        while True:
+            if self.next_s <= self.seen:
+                self._arrive()
+            idle = not (self.begun or self.prompts or self.waiting)
+            if idle:
+                if self.next_s >= until_s:
+                    return
+                self.now = max(self.now, self.next_s)
+            if self.now >= until_s:
+                return
+            if idle or not lag:
+                self.seen = self.now
+                if self.next_s <= self.now:
+                    self._arrive()
+            chunks = self._chunks() if self.waiting or self.prompts else []
+            began = self.now
+            if chunks:
+                self._prompt_step(chunks)
+            elif self.begun:
+                began = self._decode_steps(until_s)
+            self.seen = began
+
+    def _arrive(self) -> None:
+        """What has come waits."""
+        while self.next_s <= self.seen:
+            self.waiting.append(self.coming.popleft())
+            self.next_s = self.arrival[self.coming[0]] if self.coming else inf
+
+    def _chunks(self) -> list[tuple[list[int], int]]:
+        """The prompts of the next step, with how many tokens of each."""
+        limits = self.scheduling
+        chunks: list[tuple[list[int], int]] = []
+        decoding = 0 if limits.prompts_alone else len(self.begun)
+        budget, free = limits.step_tokens - decoding, limits.kv_tokens - self.kv - len(self.begun)
+        for prompt in self.prompts:
+            if budget <= 0:
+                return chunks
+            taken = min(prompt[1], budget)
+            chunks.append((prompt, taken))
+            budget, free = budget - taken, free - taken
+        running = len(self.begun) + len(self.prompts)
+        while self.waiting and running < limits.sequences and (budget > 0 or limits.with_cache):
+            request = self.waiting[0]
+            taken = min(self.missing[request], budget)
+            cached = self.cached[request]
+            asked = taken + cached if not limits.prompts_alone else self._kept_for(request)
+            if (free < asked and running) or (limits.prompts_alone and chunks and taken < self.missing[request]):
+                break
+            self.waiting.popleft()
+            self.admitted.append(request)
+            self.kv += cached
+            if not self.missing[request]:
+                self._begin(request)
+                if request in self.begun:
+                    running, free = running + 1, free - cached - 1
+                continue
+            running += 1
+            prompt = [request, self.missing[request], cached]
+            self.prompts.append(prompt)
+            chunks.append((prompt, taken))
+            budget, free = budget - taken, free - taken - cached
+        self.most_sequences = max(self.most_sequences, running)
+        return chunks
+
+    def _kept_for(self, request: int) -> float:
+        """The room that an engine wants before it admits a whole prompt."""
+        room: float = self.prompt[request] + RESERVED * (self.output[request] + self.answers / 2)
+        return room
+
+    def _begin(self, request: int) -> None:
+        """Start to decode: the tokens that are left of the answer, one a step."""
+        left = self.output[request] - self.made[request]
+        if left <= 0:
+            self._finish(request, self.prompt[request] + self.made[request] - 1)
+            return
+        self.begun[request] = self.steps
+        self.read += self.prompt[request] + self.made[request] - 1
+        self.answers += self.output[request]
+        heappush(self.ends, (self.steps + left, request))
+
+    def _finish(self, request: int, held: int) -> None:
+        """The answer is complete: what it held is free."""
+        self.last[request] = self.now
+        self.kv -= held
+
+    def _prompt_step(self, chunks: list[tuple[list[int], int]]) -> None:
+        """A step with tokens of prompts, and one for each sequence that decodes beside them."""
+        decoding = 0 if self.scheduling.prompts_alone else len(self.begun)
+        tokens, pairs, ending = 0, 0.0, 0
+        for prompt, taken in chunks:
+            tokens += taken
+            pairs += pairs_of(prompt[2], taken)
+            ending += taken == prompt[1]
+        self._pass(self.times.mixed_s(decoding, self.read if decoding else 0, tokens, pairs, ending))
+        if decoding:
+            self._decoded(1)
+        for prompt, taken in chunks:
+            prompt[1] -= taken
+            prompt[2] += taken
+            self.kv += taken
+            if not prompt[1]:
+                self.prompts.popleft()
+                request = prompt[0]
+                if not self.made[request]:
+                    self.first[request] = self.now
+                self.made[request] += 1
+                self._begin(request)
+
+    def _decode_steps(self, until_s: float) -> float:
+        """The steps until a sequence ends, room is short, or a request may join; when the last of them began."""
+        count = len(self.begun)
+        room = int((self.scheduling.kv_tokens - self.kv) // count)
+        if room < 1 and count > 1:
+            self._preempt()
+            return self.now
+        first_s, longer_s = self.times.decode_s(count, self.read), count * self.times.kv_token_s
+        steps = min(self.ends[0][0] - self.steps, max(1, room))
+        if self.next_s < until_s and not self.waiting and count + len(self.prompts) < self.scheduling.sequences:
+            until_s = self.next_s
+        if steps > 1 and until_s < inf:
+            steps = min(steps, _steps_within(until_s - self.now, first_s, longer_s))
+        self._pass(steps * first_s + longer_s * steps * (steps - 1) / 2)
+        began = self.now - first_s - longer_s * (steps - 1)
+        self._decoded(steps)
+        return began
+
+    def _pass(self, time_s: float) -> None:
+        self.now += time_s
+        self.busy_s += time_s
+
+    def _decoded(self, steps: int) -> None:
+        """A token more for each sequence in each step; those that have all are done."""
+        self.steps += steps
+        self.kv += steps * len(self.begun)
+        self.read += steps * len(self.begun)
+        while self.ends and self.ends[0][0] <= self.steps:
+            _, request = heappop(self.ends)
+            del self.begun[request]
+            held = self.prompt[request] + self.output[request] - 1
+            self.read -= held
+            self.answers -= self.output[request]
+            self._finish(request, held)
+
+    def _preempt(self) -> None:
+        """The newest sequence loses its KV cache, and waits at the front to be computed again with what it has made."""
+        while self.admitted[-1] not in self.begun:
+            self.admitted.pop()
+        request = self.admitted.pop()
+        made = self.steps - self.begun.pop(request)
+        self.ends.remove((self.steps + self.output[request] - self.made[request] - made, request))
+        heapify(self.ends)
+        self.answers -= self.output[request]
+        held = self.prompt[request] + self.made[request] - 1 + made
+        self.kv -= held
+        self.read -= held
+        self.made[request] += made
+        self.cached[request] = 0
+        self.missing[request] = self.prompt[request] + self.made[request]
+        self.waiting.appendleft(request)
+        self.preempted += 1
+
+
+def _steps_within(time_s: float, first_s: float, longer_s: float) -> int:
+    """The steps that begin within a time, the first of `first_s`, each longer than the last; at least one."""
+    if time_s <= first_s:
+        return 1
+    if longer_s <= 0:
+        return max(1, ceil(time_s / first_s - 1e-9))
+    half = first_s - longer_s / 2
+    return max(1, ceil((sqrt(half * half + 2 * longer_s * time_s) - half) / longer_s - 1e-9))
+
+
+def served(replicas: list[Replica], count: int) -> Served:
+    """What replicas made of their requests together."""
+    first, last = np.full(count, inf), np.full(count, inf)
+    for replica in replicas:
+        first, last = np.minimum(first, replica.first), np.minimum(last, replica.last)
+    return Served(
+        first_s=first,
+        last_s=last,
+        preempted=sum(replica.preempted for replica in replicas),
+        most_sequences=max(replica.most_sequences for replica in replicas),
+        busy_s=sum(replica.busy_s for replica in replicas),
+    )

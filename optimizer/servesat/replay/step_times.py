@@ -1,0 +1,174 @@
+"""The time of a single step of a replica, for whatever tokens it has in it, by the cost model of a plan."""
+
+from dataclasses import dataclass
+
+from servesat.catalogue.model import ModelSpec
+from servesat.core.plan import Assignment
+from servesat.cost_model import calibrated
+from servesat.cost_model.decode import Replica, decode_step, layers_ici_s, load_parts_s
+from servesat.cost_model.memory import active_parameters, kv_read_bytes, not_visited
+from servesat.cost_model.prefill import attention_flop
+from servesat.cost_model.roofline import load_s
+from servesat.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What a step takes, with s sequences that decode, c tokens of prompts, and their KV cache [s].
+
+    step = fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt + pairs · attention)
+         + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token
+
+    `pairs` counts tokens of prompts with those before them that they attend to, `ends` the sequences of which a token
+    is sampled, `kv` the tokens in the KV cache of those that decode. A request waits for `request_s` beside its steps.
+    """
+
+    fixed_s: float
+    resident_s: float
+    experts_s: float
+    not_visited: float
+    token_s: float
+    prompt_token_s: float
+    attention_s: float
+    head_s: float
+    head_token_s: float
+    sequence_s: float
+    sent_s: float
+    kv_token_s: float
+    request_s: float
+
+    def scaled(self, factor: float) -> "StepTimes":
+        """The same, slower by a factor."""
+        shares = {name: value * factor for name, value in vars(self).items() if name != "not_visited"}
+        return StepTimes(**shares, not_visited=self.not_visited)
+
+    def decode_s(self, sequences: int, kv_tokens: float) -> float:
+        """A step in which all sequences decode."""
+        loaded = self.resident_s
+        if self.experts_s:
+            loaded += self.experts_s * (1.0 - self.not_visited**sequences)
+        return (
+            self.fixed_s
+            + max(loaded, sequences * self.token_s)
+            + max(self.head_s, sequences * self.head_token_s)
+            + sequences * (self.sequence_s + self.sent_s)
+            + kv_tokens * self.kv_token_s
+        )
+
+    def mixed_s(self, sequences: int, kv_tokens: float, prompt_tokens: int, pairs: float, ends: int) -> float:
+        """A step with tokens of prompts in it, of which so many end."""
+        tokens = sequences + prompt_tokens
+        loaded = self.resident_s
+        if self.experts_s:
+            loaded += self.experts_s * (1.0 - self.not_visited**tokens)
+        computed = sequences * self.token_s + prompt_tokens * self.prompt_token_s + pairs * self.attention_s
+        return (
+            self.fixed_s
+            + max(loaded, computed)
+            + max(self.head_s, (sequences + ends) * self.head_token_s)
+            + sequences * self.sequence_s
+            + tokens * self.sent_s
+            + kv_tokens * self.kv_token_s
+        )
+
+
+def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:
+    """The times of a replica of a plan by the cost model of its spec.
+
+    KV cache and attention are those of the workload's lengths, linear in tokens, or pairs, in between: exact without
+    windows.
+    """
+    return _ideal(spec, replica) if spec.calibration is None else _calibrated(spec, replica, assignment)
+
+
+def constants_of(spec: Spec, assignment: Assignment) -> calibrated.Constants:
+    """The constants of a plan's chip and engine under the calibrated cost model. Raises ValueError under the ideal."""
+    calibration = spec.calibration
+    if calibration is None:
+        raise ValueError("the ideal cost model has no constants")
+    engine = spec.engine_of(assignment.engine) if assignment.engine else None
+    return calibrated.Constants(
+        *calibration.reach_of(assignment.chip, assignment.compute), *calibration.host_of(engine)
+    )
+
+
+def _calibrated(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:
+    workload = spec.workload
+    request = calibrated.Request(workload.cached_prompt_tokens, workload.new_prompt_tokens, workload.read_tokens)
+    return of_work(
+        calibrated.work_of(spec.model, replica, request), constants_of(spec, assignment), *_kv(spec, replica)
+    )
+
+
+def of_work(
+    work: calibrated.Work, constants: calibrated.Constants, kv_sequence_s: float, kv_token_s: float, pairs: float
+) -> StepTimes:
+    """The times of a replica's work, of which a prompt has so many pairs, and a sequence so much of its KV cache."""
+    prompt = max(1.0, float(work.prompt_tokens))
+    attention_s = float(work.prompt_attention_s) / (calibrated.ATTENTION_EFFICIENCY * float(constants.flops))
+    token_s, weights, link = float(work.sequence_flops_s / constants.flops), constants.weights, constants.link
+    return StepTimes(
+        fixed_s=float(constants.step_s + calibrated.launched_s(work, constants)),
+        resident_s=float(work.resident_s / weights) + (0.0 if work.not_visited else float(work.experts_s / weights)),
+        experts_s=float(work.experts_s / weights) if work.not_visited else 0.0,
+        not_visited=float(work.not_visited),
+        token_s=token_s,
+        prompt_token_s=float(work.prompt_flops_s / constants.flops) / prompt,
+        attention_s=attention_s / pairs if pairs else 0.0,
+        head_s=float(work.head_s / weights),
+        head_token_s=float(work.sequence_head_flops_s / constants.flops),
+        sequence_s=float(constants.sequence_s / work.groups + work.sequence_exchange_s / link)
+        + kv_sequence_s / float(constants.kv_cache),
+        sent_s=float(work.sequence_sent_s / link),
+        kv_token_s=kv_token_s / float(constants.kv_cache),
+        request_s=float(constants.request_s),
+    )
+
+
+def _ideal(spec: Spec, replica: Replica) -> StepTimes:
+    """The roofline: what is sent hides behind FLOPs, of one token as of many, where it is paid for at all."""
+    alone = decode_step(spec.model, spec.workload.read_tokens, replica, 1.0, pay_ici=spec.pays_ici)
+    resident, experts = load_parts_s(replica)
+    sent = float(layers_ici_s(spec.model, replica, 1.0)) if spec.pays_ici else 0.0
+    a_flop = 1 / (replica.chips * replica.flop_per_s * spec.mfu_of_prefill)
+    kv_sequence_s, kv_token_s, pairs = _kv(spec, replica)
+    attention = attention_flop(spec.model, spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens)
+    return StepTimes(
+        fixed_s=0.0,
+        resident_s=float(resident) + (0.0 if not_visited(spec.model) else float(experts)),
+        experts_s=float(experts) if not_visited(spec.model) else 0.0,
+        not_visited=not_visited(spec.model),
+        token_s=max(float(alone.flops_s), sent),
+        prompt_token_s=max(float(2 * active_parameters(spec.model) * a_flop), sent),
+        attention_s=float(attention * a_flop) / pairs if pairs else 0.0,
+        head_s=0.0,
+        head_token_s=0.0,
+        sequence_s=float(alone.kv_exchange_s) + kv_sequence_s,
+        sent_s=0.0,
+        kv_token_s=kv_token_s,
+        request_s=0.0,
+    )
+
+
+def _kv(spec: Spec, replica: Replica) -> tuple[float, float, float]:
+    """What a sequence's KV cache takes to read at the peak, fixed and a token [s], and the pairs of a prompt."""
+    workload = spec.workload
+    fixed_s, token_s = kv_line(spec.model, replica, workload.prompt_tokens or 0, workload.output_tokens or 1)
+    return fixed_s, token_s, pairs_of(workload.cached_prompt_tokens, workload.new_prompt_tokens)
+
+
+def kv_line(model: ModelSpec, replica: Replica, prompt_tokens: float, output_tokens: float) -> tuple[float, float]:
+    """A line through what is read of a sequence at its first token and at its last: fixed, and of a token [s]."""
+
+    def read_s(tokens: float) -> float:
+        read = kv_read_bytes(model, tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
+        return float(load_s(read, replica.chips, replica.hbm_bytes_per_s))
+
+    first_s = read_s(prompt_tokens)
+    token_s = (read_s(prompt_tokens + output_tokens) - first_s) / output_tokens
+    return first_s - token_s * prompt_tokens, token_s
+
+
+def pairs_of(before: float, tokens: float) -> float:
+    """Pairs of new tokens and those before them, or themselves in the mean: k · (d + k / 2) after d of them."""
+    return tokens * (before + tokens / 2)

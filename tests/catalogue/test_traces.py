@@ -1,0 +1,56 @@
+"""Traces are read in every format, and what is wrong with one is named by its line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from servesat.catalogue.traces import read_trace
+from servesat.core.errors import CatalogueError
+
+FORMATS = {
+    "azure.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:05.4799600,310,8\n",
+    "plain.csv": "time,prompt_tokens,output_tokens\n10,4808,10\n11.5,310,8\n",
+    "burst.csv": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    "5,ChatGPT,4808,10,4818,API\n6.5,GPT-4,310,8,318,API\n",
+    "mooncake.jsonl": '{"timestamp": 0, "input_length": 4808, "output_length": 10, "hash_ids": [0, 1]}\n'
+    '{"timestamp": 1500, "input_length": 310, "output_length": 8, "hash_ids": [0, 7]}\n',
+    "bench.json": json.dumps({"start_times": [101.5, 100.0], "input_lens": [310, 4808], "output_lens": [8, 10]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(FORMATS[name])
+    trace = read_trace(tmp_path / name)
+    assert trace.arrival_s.tolist() == pytest.approx([0.0, 1.5])
+    assert (trace.prompt_tokens.tolist(), trace.output_tokens.tolist()) == ([4808, 310], [10, 8])
+    assert trace.requests_per_s == pytest.approx(1 / 1.5)
+    assert trace.blocks == (((0, 1), (0, 7)) if name == "mooncake.jsonl" else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time,prompt_tokens,output_tokens\n2,5,5\n1,5,5\n", "line 3: time = 1 is before that of the request above"),
+        ("time,prompt_tokens\n2,5\n", "no column for output_tokens among 'time', 'prompt_tokens'"),
+        ("time,prompt_tokens,output_tokens\n2,-5,5\n", "line 2: prompt_tokens = '-5': expected a whole number from 1"),
+        ("time,prompt_tokens,output_tokens\n2,5,0\n", "line 2: output_tokens = '0': expected a whole number from 1"),
+        ("time,prompt_tokens,output_tokens\n2,5,1e12\n", "line 2: output_tokens = '1e12': expected a whole number"),
+        ("time,prompt_tokens,output_tokens\nlater,5,1\n", "line 2: time = 'later': expected seconds, or a date"),
+        ("time,prompt_tokens,output_tokens\ninf,5,1\n", "line 2: time = 'inf': expected a finite number"),
+        ("time,prompt_tokens,output_tokens\n1,5\n", "line 2: output_tokens = None: expected a whole number of tokens"),
+        ("time,prompt_tokens,output_tokens\n", "has no requests"),
+        ("", "is empty"),
+        ('{"timestamp": 0}\nnonsense\n', "no column for prompt_tokens and output_tokens"),
+        ('{"a": 1,\n"b": 2}', "expected JSON lines, or start_times, input_lens and output_lens"),
+    ],
+)
+def test_a_faulty_trace_is_named_by_its_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(text)
+    with pytest.raises(CatalogueError) as fault:
+        read_trace(path)
+    assert message in str(fault.value)
+    assert str(fault.value).startswith(str(path))

@@ -1,0 +1,123 @@
+"""The cheapest plan that passes its replay, against every plan of small searches replayed in turn."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servesat import Spec, solve
+from servesat.core.errors import ServesatError
+from servesat.core.plan import Mode, Plan
+from servesat.core.result import Status
+from servesat.deployment.by_replay import servers_slower
+from servesat.deployment.certificate import certify
+from servesat.deployment.settings import Settings
+from servesat.questions.explain import answer
+from servesat.replay.replayed import limits_of, servers_of
+from servesat.replay.replayed import run as replay
+from servesat.replay.verdict import verdict
+from tests.helpers import ROOT
+
+CHAT: dict[str, Any] = {
+    "model": "llama-3.1-8b",
+    "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 30},
+    "slo": {"ttft_ms": 250, "tpot_ms": 25},
+    "engine": "vllm",
+    "search": {
+        "chips": ["h100-sxm", "l40s"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["interleaved"],
+        "topologies": {"h100-sxm": ["1x1"], "l40s": ["1x1"]},
+    },
+    "price": {"h100-sxm": 3.0, "l40s": 1.0},
+}  # fmt: skip
+COMPLETION = ROOT / "examples" / "llama-3-8b-completion.yaml"
+
+
+def fails(spec: Spec, plan: Plan) -> bool:
+    return verdict(spec, servers_slower(spec, plan)).holds is False
+
+
+@pytest.mark.slow
+def test_no_cheaper_plan_passes() -> None:
+    """Every number of slices of either chip below the answer's cost, at the largest batch and at smaller ones."""
+    spec = Spec.load(CHAT)
+    result = solve(spec)
+    plan = result.plan
+    assert plan is not None
+    assert (result.status, plan.chip, plan.slices) == (Status.OPTIMAL, "h100-sxm", 1)
+    assert result.replayed is not None
+    assert all(limit.holds for limit in result.replayed.limits)
+    offered = spec.in_means().changed({"slo.ttft_ms": None, "slo.tpot_ms": None})
+    other = solve(offered.changed({"search.chips": ["l40s"], "search.topologies": {"l40s": ["1x1"]}})).plan
+    assert other is not None
+    for slices, share in product(range(1, 3), (1.0, 0.5, 0.25)):
+        batch = max(1, int(other.batch * share))
+        cheaper = replace(other, slices=slices, batch=batch, kv_cache_bytes=other.kv_cache_bytes * batch / other.batch)
+        assert fails(spec, cheaper)
+
+
+@pytest.mark.slow
+def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
+    """11 slices have a mean of 38 ms, p95 of 185 ms at random; the plan that passes does so with other seeds too."""
+    means = solve(COMPLETION).plan
+    assert means is not None
+    spec = Spec.load(COMPLETION, {"slo.percentile": 0.95})
+    at_random = replay(spec, servers_of(spec, means), 20_000, seed=99)
+    assert np.quantile(at_random.times.ttft_s, 0.95) == pytest.approx(0.185, rel=0.1)
+    assert np.mean(at_random.times.ttft_s <= 0.05) == pytest.approx(0.395, abs=0.02)
+    result = solve(spec)
+    plan = result.plan
+    assert plan is not None
+    limit, *_ = limits_of(spec)
+    for seed in range(100, 105):
+        times = replay(spec, servers_of(spec, plan), 20_000, seed).times
+        assert np.quantile(limit.of(times), 0.95) <= limit.limit_s * 1.03
+    fewer = replace(plan, slices=int(plan.slices * 0.9))
+    assert fails(spec, fewer)
+    assert result.bound_usd_per_million_output_tokens is not None
+    assert result.bound_usd_per_million_output_tokens < plan.usd_per_million_output_tokens
+
+
+def test_a_limit_below_a_prompt_alone_has_no_plan() -> None:
+    result = answer({**CHAT, "slo": {"ttft_ms": 1}})
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict == (("ttft",),)
+
+
+def test_a_load_beyond_the_slices_allowed_has_no_plan() -> None:
+    search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
+    result = solve({**CHAT, "search": search})
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict is not None
+
+
+def test_several_percentiles_and_goodput_hold_together() -> None:
+    slo = {"ttft_ms": {"p50": 120, "p99": 500}, "tpot_ms": 25, "goodput": 0.9}
+    result = solve({**CHAT, "slo": slo})
+    assert result.replayed is not None
+    shares = [(limit.requirement, limit.share) for limit in result.replayed.limits]
+    assert shares == [("ttft", 0.5), ("ttft", 0.99), ("tpot", 0.95), ("goodput", 0.9)]
+    assert all(limit.holds for limit in result.replayed.limits)
+
+
+def test_pools_pass_too() -> None:
+    result = solve({**CHAT, "search": {**CHAT["search"], "modes": ["disaggregated"], "chips": ["h100-sxm"],
+                                       "topologies": {"h100-sxm": ["1x1"]}}})  # fmt: skip
+    plan = result.plan
+    assert plan is not None
+    assert plan.mode is Mode.DISAGGREGATED
+    assert plan.prefill is not None
+    assert not fails(Spec.load(CHAT), plan)
+
+
+def test_the_same_seed_gives_the_same_answer() -> None:
+    first, second = solve(CHAT), solve(CHAT)
+    assert first.replayed == second.replayed
+    assert first.plan == second.plan
+
+
+def test_a_replayed_plan_has_no_certificate() -> None:
+    spec = Spec.load(CHAT)
+    with pytest.raises(ServesatError, match="replays verify the plan"):
+        certify(spec, solve(spec), Settings())
