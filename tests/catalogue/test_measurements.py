@@ -64,7 +64,7 @@ GOOD = {
     ("changes", "reason"),
     [
         ({"model": "gpt-9"}, "model = gpt-9: no model of the catalogue"),
-        ({"chip": "h100"}, "chip = h100: no chip of the catalogue; did you mean"),
+        ({"chip": "h10"}, "chip = h10: no chip of the catalogue; did you mean"),
         ({"chip": ""}, "chip is missing"),
         ({"weights": "fp6"}, "weights = fp6: expected one of bf16, "),
         ({"concurrency": ""}, "concurrency and requests_per_s are missing"),

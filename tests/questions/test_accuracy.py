@@ -81,13 +81,38 @@ def test_requests_beyond_the_kv_cache_queue(tmp_path: Path) -> None:
     assert unread.reason == "llama-3-405b in bf16 leaves no room for a sequence on 1 × h200"
 
 
-def test_a_rate_has_requests_under_way_by_littles_law(tmp_path: Path) -> None:
-    slow, fast = (row(tmp_path, concurrency="", requests_per_s=rate).predicted[0] for rate in ("0.5", "5"))
+def test_a_rate_is_replayed(tmp_path: Path) -> None:
+    """At 0.5 requests/s each is nearly alone; 5,000 requests/s are a burst of 500, whose output is the capacity's."""
+    slow, fast, burst = (
+        row(tmp_path, concurrency="", requests_per_s=rate, ttft_p99_ms="90").predicted[0]
+        for rate in ("0.5", "5", "5000")
+    )
     assert fast.figures["tpot_ms"] > slow.figures["tpot_ms"]
-    (unread,) = row(tmp_path, concurrency="", requests_per_s="5000").unread
-    assert unread.reason == "5000 requests/s are more than 1 × h200 serve: they queue"
+    assert slow.figures["tokens_per_s"] == pytest.approx(0.5 * 200, rel=0.1)
+    assert burst.figures["ttft_p99_ms"] > 50 * slow.figures["ttft_p99_ms"]
+    alone = row(tmp_path, concurrency="1").predicted[0].figures
+    assert slow.figures["tpot_ms"] == pytest.approx(alone["tpot_ms"], rel=0.1)
 
 
 def test_an_unknown_version_is_predicted_and_not_called_calibrated(tmp_path: Path) -> None:
     assert not row(tmp_path, engine_version="9.9").predicted[0].calibrated
     assert not row(tmp_path, chip="l40s", concurrency="4").predicted[0].calibrated
+
+
+OPEN_LOOP = re.findall(
+    r"^\| (\w+) \| (output|TPOT p\d+|TTFT p\d+) \| (\d+) \| ([\d.]+) % \| ([\d.]+) % \|$",
+    (ROOT / "docs" / "accuracy.md").read_text(),
+    re.MULTILINE,
+)
+
+
+def test_errors_at_a_rate_are_those_that_are_published() -> None:
+    found = accuracy(ROOT / "tests" / "published" / "open_loop" / "open_loop_gpu.csv", ("engine",))
+    errors = {names["engine"]: group for names, group in found.groups}
+    assert len(OPEN_LOOP) == 12
+    for engine, figure, rows, mean, median in OPEN_LOOP:
+        name = "tokens_per_s" if figure == "output" else f"{figure.lower().replace(' ', '_')}_ms"
+        one = errors[engine][name]
+        assert one.rows == int(rows)
+        assert one.mean_pct == pytest.approx(float(mean), abs=0.06)
+        assert one.median_pct == pytest.approx(float(median), abs=0.06)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat.replay.requests import Requests
-from servesat.replay.scheduler import Replica, Scheduling
+from servesat.replay.scheduler import Ledger, Replica, Scheduling
 from servesat.replay.step_times import StepTimes
 from tests.oracles import scheduler as oracle
 from tests.strategies import examples
@@ -26,7 +26,7 @@ def poisson(rate: float, count: int, seed: int = 1) -> np.ndarray:
 
 
 def run(times: StepTimes, scheduling: Scheduling, requests: Requests) -> Replica:
-    replica = Replica(times, scheduling, requests)
+    replica = Replica(times, scheduling, Ledger(requests, with_cache=scheduling.with_cache))
     for request in range(len(requests)):
         replica.give(request)
     replica.advance()

@@ -14,7 +14,10 @@ from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
 
-FIGURES = ("ttft_ms", "tpot_ms", "ttft_p50_ms", "tpot_p50_ms", "tokens_per_s")
+FIGURES = (
+    "ttft_ms", "tpot_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms",
+    "tokens_per_s",
+)  # fmt: skip
 """What a row may have measured, and predictions stand beside."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -36,11 +39,21 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "output_tokens": ("output_tokens", "osl"),
     "ttft_ms": ("ttft_ms", "ttft_mean_ms"),
     "tpot_ms": ("tpot_ms", "tpot_mean_ms", "itl_ms"),
+    "requests": ("requests", "num_prompts"),
     "ttft_p50_ms": ("ttft_p50_ms",),
+    "ttft_p90_ms": ("ttft_p90_ms",),
+    "ttft_p99_ms": ("ttft_p99_ms",),
     "tpot_p50_ms": ("tpot_p50_ms",),
+    "tpot_p90_ms": ("tpot_p90_ms",),
+    "tpot_p99_ms": ("tpot_p99_ms",),
     "tokens_per_s": ("tokens_per_s", "out_tok_s", "out_tok_s_total", "output_tok_s", "tps_output"),
 }
 """The columns that are read, by the names that benchmarks give them; all others are left alone."""
+
+REQUESTS = 500
+"""Requests of a run that does not say how many it sent."""
+
+MOST_REQUESTS = 100_000
 
 _DTYPES = {
     "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"), "fp16": ("bf16", "bf16"), "float16": ("bf16", "bf16"),
@@ -59,6 +72,9 @@ _KV_CACHES = {
     "fp8_e4m3": "fp8",
     "int8": "int8",
 }
+
+UNNAMED = {"h100": "h100-sxm", "a100": "a100-80gb"}
+"""Names that leave open which of several boards is meant, and the usual one."""
 
 _SUFFIX = re.compile(
     r"-(quantized\.\w+|fp8(-dynamic|-block)?|awq|gptq[\w.-]*|nvfp4|fp4|int4|mxfp4|instruct|chat|it|hf|\d{4})$"
@@ -90,6 +106,7 @@ class Measurement:
     prompt_tokens: float
     output_tokens: float
     measured: dict[str, float] = field(hash=False)
+    requests: int = REQUESTS
 
 
 @dataclass(frozen=True)
@@ -171,6 +188,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         prompt_tokens=prompt,
         output_tokens=output,
         measured=measured,
+        requests=int(min(max(2.0, _number(text, "requests") or REQUESTS), MOST_REQUESTS)),
     )
 
 
@@ -203,6 +221,7 @@ def chip_named(name: str) -> Chip:
     """The chip of a name: an id, however it is spelled; `TPU v6e-4` is four of a chip. Raises _RowError."""
     plain = {_plain(chip): chip for chip in chip_ids()}
     spelled = re.sub(r"^(google|nvidia|amd)[ -]", "", name.strip(), flags=re.IGNORECASE)
+    spelled = UNNAMED.get(_plain(spelled), spelled)
     found = plain.get(_plain(spelled)) or plain.get(_plain(re.sub(r"-\d+$", "", spelled)))
     if found is None:
         raise _RowError(f"chip = {name}: no chip of the catalogue{_hint(name.lower(), chip_ids())}")

@@ -16,6 +16,7 @@ from servesat.cli.launching import launch
 from servesat.cli.modes import modes
 from servesat.cli.portfolio import portfolio
 from servesat.cli.prices import prices
+from servesat.cli.replaying import replay
 from servesat.cli.solving import solve, verify, why
 from servesat.cli.whatif import whatif
 
@@ -45,6 +46,7 @@ def main(
 for command in (
     solve,
     launch,
+    replay,
     why,
     frontier,
     whatif,

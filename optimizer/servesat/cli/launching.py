@@ -81,7 +81,14 @@ def _of_spec(spec: "Spec", checkpoint: str | None) -> "list[Launch]":
     if result.plan is None:
         tell(f"{result.status}: no plan to start; servesat solve says why")
         raise typer.Exit(EXIT_CODES[result.status])
-    return [launch_of(spec, result.plan, proof=proof_of(result.status), checkpoint=checkpoint)]
+    return [
+        launch_of(
+            spec,
+            result.plan,
+            proof=proof_of(result.status, replayed=result.replayed is not None),
+            checkpoint=checkpoint,
+        )
+    ]
 
 
 def _of_result(file: Path, checkpoint: str | None) -> "list[Launch]":

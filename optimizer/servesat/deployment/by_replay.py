@@ -32,7 +32,7 @@ from servesat.deployment.settings import Settings
 from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Servers
 from servesat.replay.replayed import limits_of, run, servers_of
-from servesat.replay.verdict import GOODPUT, Kept, Verdict, first_look, verdict
+from servesat.replay.verdict import GOODPUT, Kept, Verdict, alone_too_late, first_look, verdict
 from servesat.spec.spec import Spec
 
 FALLEN_SHOWN = 5
@@ -208,12 +208,8 @@ class _Search:
 
     def _broken(self, plan: Plan) -> tuple[str, ...]:
         servers = servers_slower(self.spec, plan)
-        if self.spec.workload.arrivals.trace is None:
-            alone = run(self.spec, servers, 1, 0)
-            late = tuple(limit.requirement for limit in self.limits if limit.of(alone.times)[0] > limit.limit_s)
-            if late and not self.spec.workload.lengths.prompt_cv and not self.spec.workload.lengths.output_cv:
-                return (*dict.fromkeys(late), "alone")
-        return first_look(self.spec, servers, self.limits)
+        late = alone_too_late(self.spec, servers, self.limits)
+        return (*late, "alone") if late else first_look(self.spec, servers, self.limits)
 
     def _verified(self, proposal: _Proposal, batch: int) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
         """The plan of a proposal after its replays; of no more sequences than were ever under way."""
@@ -391,7 +387,7 @@ def _with_batch(plan: Plan, batch: int) -> Plan:
 def _margins(tested: Verdict) -> Iterator[Margin]:
     """The margins of the limits that replays verified: of several on one figure the one nearest to its limit."""
     nearest: dict[str, KeptLimit] = {}
-    for limit in map(_kept_limit, tested.kept):
+    for limit in map(kept_limit, tested.kept):
         known = nearest.get(limit.requirement)
         if known is None or limit.value / limit.limit > known.value / known.limit:
             nearest[limit.requirement] = limit
@@ -404,7 +400,8 @@ def _margins(tested: Verdict) -> Iterator[Margin]:
         )
 
 
-def _kept_limit(kept: Kept) -> KeptLimit:
+def kept_limit(kept: Kept) -> KeptLimit:
+    """A limit as a result tells of it."""
     scale = 1.0 if kept.limit.figure == GOODPUT else 1e3
     return KeptLimit(
         requirement=kept.limit.requirement,
@@ -437,7 +434,7 @@ def replayed(spec: Spec, plan: Plan, tested: Verdict) -> Replayed:
         ttft_ms=percentiles_ms(np.concatenate([one.times.ttft_s for one in runs])),
         tpot_ms=percentiles_ms(np.concatenate([one.times.tpot_s for one in runs])),
         e2e_ms=percentiles_ms(np.concatenate([one.times.e2e_s for one in runs])),
-        limits=tuple(map(_kept_limit, tested.kept)),
+        limits=tuple(map(kept_limit, tested.kept)),
         within_all=tested.within_all.value,
         busy=float(np.mean([one.busy_share for one in runs])),
         most_sequences=max(one.served.most_sequences for one in tested.runs),

@@ -20,6 +20,7 @@ from servesat.launch.servers import Launch, launch_of
 from servesat.spec.spec import Spec
 
 PROVED = "no plan of the spec costs less"
+VERIFIED = "verified by replay: no cheaper proposal keeps the limits"
 
 
 def kind_of(path: Path) -> str:
@@ -37,6 +38,12 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
 
     The figures are derived again, and must meet the limits of the spec. Raises LaunchError otherwise.
     """
+    spec, plan, status = plan_of_result(path)
+    return launch_of(spec, plan, proof=f"{status}, as {path.name} says; not solved again", checkpoint=checkpoint)
+
+
+def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
+    """The spec and the plan of a result, its figures derived again, and its status. Raises LaunchError."""
     document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or not {"spec", "status", "plan"} <= set(document):
         raise LaunchError(f"{path}: expected the JSON of `servesat solve` or a certificate, with spec, status and plan")
@@ -54,14 +61,14 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
     broken = [margin.requirement for margin in margins if not margin.holds]
     if broken:
         raise LaunchError(f"{path}: the plan breaks {', '.join(broken)}: solve the spec again")
-    return launch_of(
-        spec, plan, proof=f"{document['status']}, as {path.name} says; not solved again", checkpoint=checkpoint
-    )
+    return spec, plan, str(document["status"])
 
 
-def proof_of(status: str) -> str:
-    """How far a plan is proved."""
-    return PROVED if status == Status.OPTIMAL else "none: the time limit came first"
+def proof_of(status: str, *, replayed: bool = False) -> str:
+    """How far a plan is proved, or verified."""
+    if status != Status.OPTIMAL:
+        return "none: the time limit came first"
+    return VERIFIED if replayed else PROVED
 
 
 def fleet_launches(fleet: FleetSpec, result: FleetResult) -> Iterator[Launch]:

@@ -15,15 +15,13 @@ from servesat.cost_model.calibrated import (
     Request,
     Work,
     closed_loop_s,
-    prompt_s,
-    prompt_work_s,
-    step_curve,
     work_of,
 )
 from servesat.cost_model.collectives import all_to_all_bytes_per_s
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+from servesat.questions.open_loop import open_loop_figures
 
 GROUPS: dict[str, Callable[[Measurement], str]] = {
     "chip": lambda row: row.chip.id,
@@ -37,9 +35,6 @@ GROUPS: dict[str, Callable[[Measurement], str]] = {
 
 USED_MEMORY = 0.9
 """The share of a chip's memory that engines use, where a row does not say."""
-
-ARRIVALS_TRIED = 60
-"""Rounds in which the number of requests under way at a rate settles."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +103,11 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     room = sequences_in_memory(row)
     if room < 1:
         return f"{row.model.id} in {row.weights} leaves no room for a sequence on {row.tp * row.dp} × {row.chip.id}"
-    asked = row.concurrency if row.concurrency is not None else _under_way(row, constants)
+    asked = row.concurrency
     if asked is None:
-        return f"{row.requests_per_s:g} requests/s are more than {row.tp * row.dp} × {row.chip.id} serve: they queue"
+        of_rate = open_loop_figures(row, _replica(row), work_of_row(row), constants, room)
+        found = {name: of_rate[name] for name in row.measured if name in of_rate}
+        return Predicted(row, found, known_chip and known_stack)
     batch = min(asked, room)
     ttft, tpot = (float(value) for value in closed_loop_s(work_of_row(row), constants, batch, row.output_tokens))
     figures = {
@@ -167,24 +164,6 @@ def _replica(row: Measurement) -> Replica:
         kv_value_bytes=BYTES_PER_VALUE[row.kv_cache],
         kv_copied_over=float(row.tp),
     )
-
-
-def _under_way(row: Measurement, constants: Constants) -> float | None:
-    """The requests under way at a rate, by Little's law; None where they would grow without end."""
-    rate, batch, work = row.requests_per_s or 0.0, 1.0, work_of_row(row)
-    step, load = step_curve(work, constants), rate * float(prompt_work_s(work, constants))
-    if load >= 1:
-        return None
-    for _ in range(ARRIVALS_TRIED):
-        tpot = float(step.at(batch)) / (1 - load)
-        held = float(prompt_s(work, constants)) + row.output_tokens * tpot
-        following = max(1.0, rate * held)
-        if following > 4096:
-            return None
-        if abs(following - batch) < 1e-6 * batch:
-            break
-        batch = following
-    return batch
 
 
 def errors_of(predicted: Iterable[Predicted]) -> dict[str, Errors]:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from servesat.replay.requests import Requests
-from servesat.replay.scheduler import Replica, Scheduling, Served, served
+from servesat.replay.scheduler import Ledger, Replica, Scheduling, Served, served
 from servesat.replay.step_times import StepTimes
 
 Router = Literal["random", "round_robin", "least_load"]
@@ -23,7 +23,8 @@ class Pool:
 
     def serve(self, requests: Requests, router: Router = "random", seed: int = 0) -> Served:
         """When each request has its first token, and its last."""
-        replicas = [Replica(self.times, self.scheduling, requests) for _ in range(self.replicas)]
+        ledger = Ledger(requests, with_cache=self.scheduling.with_cache)
+        replicas = [Replica(self.times, self.scheduling, ledger) for _ in range(self.replicas)]
         if router != "least_load":
             chosen = np.arange(len(requests)) % self.replicas
             if router == "random":
@@ -37,7 +38,7 @@ class Pool:
                 min(replicas, key=lambda replica: replica.under_way).give(request)
         for replica in replicas:
             replica.advance()
-        return served(replicas, len(requests))
+        return served(ledger, replicas)
 
 
 @dataclass(frozen=True)

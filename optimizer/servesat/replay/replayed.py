@@ -18,7 +18,7 @@ from servesat.replay.pools import Pool, Servers
 from servesat.replay.requests import Lengths, Requests, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
-from servesat.spec.spec import Spec
+from servesat.spec.spec import PERCENTILE_IN_PRODUCTION, Spec
 from servesat.spec.workload import LIMITS
 
 PREFILL_SEQUENCES = 8
@@ -61,7 +61,7 @@ def limits_of(spec: Spec) -> tuple[Limit, ...]:
         figure = key.removesuffix("_ms")
         found += [Limit(figure, float(name[1:]) / 100, limit / 1e3) for name, limit in several.items()]
         if value is not None and not several:
-            found.append(Limit(figure, spec.percentile or 0.5, value / 1e3))
+            found.append(Limit(figure, spec.percentile or PERCENTILE_IN_PRODUCTION, value / 1e3))
     return tuple(found)
 
 
@@ -124,14 +124,16 @@ def _room(spec: Spec, plan: Plan) -> float:
 
 
 def requests_of(spec: Spec, count: int, seed: int, *, replicas: int = 1) -> Requests:
-    """Requests of a spec: its trace, or random ones, as many as asked for.
+    """Requests of a spec, as many as asked for: the first of its trace, or random ones.
 
     Of several replicas that a router draws at random, those of one: Poisson arrivals stay such, others come nearer.
     """
     workload = spec.workload
     trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
     if trace is not None:
-        return of_trace(trace, workload.prefix_cache_hit).at_rate(rate)
+        return (
+            of_trace(trace, workload.prefix_cache_hit).at_rate(rate).take(np.arange(min(count, len(trace.arrival_s))))
+        )
     lengths = Lengths(
         float(workload.prompt_tokens or 1),
         float(workload.output_tokens or 1),
@@ -147,6 +149,13 @@ def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
     """The requests of a trace, of whose prompts a share is cached."""
     cached = np.minimum(np.floor(trace.prompt_tokens * cached_share), trace.prompt_tokens - 1).astype(np.int64)
     return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, cached)
+
+
+def refuse_what_never_fits(servers: Servers, requests: Requests) -> None:
+    """Raise SpecError for a request that is longer than the room for KV cache: it would never end."""
+    longest, room = int(np.max(requests.prompt_tokens + requests.output_tokens)), servers.pool.scheduling.kv_tokens
+    if longest > room:
+        raise SpecError(f"a request of {longest:,} tokens never fits: weights leave room for {room:,.0f} in a replica")
 
 
 @dataclass(frozen=True)
@@ -166,12 +175,7 @@ def run(spec: Spec, servers: Servers, count: int, seed: int) -> Run:
     """
     alone = servers.prefill is None and spec.workload.arrivals.trace is None
     requests = requests_of(spec, count, seed, replicas=servers.pool.replicas if alone else 1)
-    longest = int(np.max(requests.prompt_tokens + requests.output_tokens))
-    if longest > servers.pool.scheduling.kv_tokens:
-        raise SpecError(
-            f"a request of {longest:,} tokens does not fit beside the weights, which leave room for "
-            f"{servers.pool.scheduling.kv_tokens:,.0f}"
-        )
+    refuse_what_never_fits(servers, requests)
     one = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
     served = one.serve(requests, "random", seed)
     times = times_of(requests, served)

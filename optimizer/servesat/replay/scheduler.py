@@ -48,20 +48,30 @@ class Served:
     busy_s: float = 0.0
 
 
-class Replica:
-    """A replica and the requests that it has been given."""
+class Ledger:
+    """The state of all requests, each of which is with one of the replicas that share it."""
 
-    def __init__(self, times: StepTimes, scheduling: Scheduling, requests: Requests) -> None:
-        """A replica with nothing to do yet, which may be given any of these requests."""
-        self.times, self.scheduling = times, scheduling
+    def __init__(self, requests: Requests, *, with_cache: bool = False) -> None:
+        """Of requests that nothing was done for, or whose prompts another pool has done."""
+        held = requests.prompt_tokens if with_cache else requests.cached_tokens
         self.arrival = requests.arrival_s.tolist()
         self.prompt = requests.prompt_tokens.tolist()
         self.output = requests.output_tokens.tolist()
-        held = requests.prompt_tokens if scheduling.with_cache else requests.cached_tokens
         self.cached = held.tolist()
         self.missing = (requests.prompt_tokens - held).tolist()  # tokens to compute before the next of the answer
-        self.made = [1 if scheduling.with_cache else 0] * len(requests)
+        self.made = [1 if with_cache else 0] * len(requests)
         self.first, self.last = [inf] * len(requests), [inf] * len(requests)
+
+
+class Replica:
+    """A replica and the requests that it has been given."""
+
+    def __init__(self, times: StepTimes, scheduling: Scheduling, ledger: Ledger) -> None:
+        """A replica with nothing to do yet, which may be given any of the ledger's requests."""
+        self.times, self.scheduling = times, scheduling
+        self.arrival, self.prompt, self.output = ledger.arrival, ledger.prompt, ledger.output
+        self.cached, self.missing, self.made = ledger.cached, ledger.missing, ledger.made
+        self.first, self.last = ledger.first, ledger.last
         self.now = self.seen = self.busy_s = 0.0
         self.steps = 0  # with decoding in them: a sequence that begins at one ends as many later as it has tokens
         self.kv = 0  # tokens held
@@ -262,14 +272,11 @@ def _steps_within(time_s: float, first_s: float, longer_s: float) -> int:
     return max(1, ceil((sqrt(half * half + 2 * longer_s * time_s) - half) / longer_s - 1e-9))
 
 
-def served(replicas: list[Replica], count: int) -> Served:
-    """What replicas made of their requests together."""
-    first, last = np.full(count, inf), np.full(count, inf)
-    for replica in replicas:
-        first, last = np.minimum(first, replica.first), np.minimum(last, replica.last)
+def served(ledger: Ledger, replicas: list[Replica]) -> Served:
+    """What replicas made of the requests of their ledger."""
     return Served(
-        first_s=first,
-        last_s=last,
+        first_s=np.array(ledger.first),
+        last_s=np.array(ledger.last),
         preempted=sum(replica.preempted for replica in replicas),
         most_sequences=max(replica.most_sequences for replica in replicas),
         busy_s=sum(replica.busy_s for replica in replicas),

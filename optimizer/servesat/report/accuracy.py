@@ -22,6 +22,10 @@ _NAMES = {
     "ttft_ms": "TTFT",
     "tpot_p50_ms": "median TPOT",
     "ttft_p50_ms": "median TTFT",
+    "tpot_p90_ms": "p90 TPOT",
+    "tpot_p99_ms": "p99 TPOT",
+    "ttft_p90_ms": "p90 TTFT",
+    "ttft_p99_ms": "p99 TTFT",
     "tokens_per_s": "tokens/s",
 }
 

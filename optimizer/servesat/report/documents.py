@@ -37,6 +37,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "loading": None if result.loading is None else asdict(result.loading),
         "expected": None if result.expected is None else asdict(result.expected),
         "basis": None if result.basis is None else asdict(result.basis),
+        "replayed": None if result.replayed is None else asdict(result.replayed),
         "engines": [asdict(cost) for cost in result.engines],
         "api": None if result.api is None else asdict(result.api),
         "solve_s": result.solve_s,

@@ -1,10 +1,22 @@
 """What a replay found, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from servesat.core.quantities import dollars
 from servesat.core.result import Fallen, KeptLimit, Percentiles, Replayed
+from servesat.questions.replays import Breaks, ReplayOfPlan
+from servesat.report.charts import Chart, Frame, Series
+from servesat.report.tables import Fitted, columns
 from servesat.report.words import duration
+
+SHOWN = 12
+"""Moments of a replay that a table shows."""
 
 
 def replay_rows(replayed: Replayed) -> Iterator[tuple[str, str]]:
@@ -55,3 +67,98 @@ def fell(fallen: Fallen) -> str:
     slices = f"{fallen.slices} slices" if fallen.slices > 1 else "1 slice"
     broken = " and ".join(fallen.broken) or "a limit, for all that replays tell"
     return f"{slices} of {fallen.chip} {fallen.topology} at {dollars(fallen.usd_per_hour)} an hour break {broken}"
+
+
+def print_replay(console: Console, found: ReplayOfPlan) -> None:
+    """Print a plan's replay: what requests took, the limits, the course of it, and where it breaks."""
+    plan = found.plan
+    slices = f"{plan.slices} slices of " if plan.slices > 1 else ""
+    console.print(
+        Text(f"{slices}{plan.chip} {plan.topology} at {found.requests_per_s:,.4g} requests/s\n", style="bold")
+    )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for label, text in replay_rows(found.replayed):
+        table.add_row(label, text)
+    if found.breaks is not None:
+        table.add_row("breaks", breaks(found.breaks))
+    console.print(table)
+    course = Fitted([*columns("time", "waiting", "decoding", "KV cache", "ttft p95", "tpot p95", "within", right=True)])
+    for moment in found.moments[:: max(1, len(found.moments) // SHOWN)]:
+        times = [moment.ttft_p95_ms, moment.tpot_p95_ms]
+        within = "" if moment.within_all is None else f"{moment.within_all:.0%}"
+        course.add_row(
+            [
+                f"{moment.time_s:,.0f} s",
+                f"{moment.waiting:,}",
+                f"{moment.decoding:,}",
+                f"{moment.kv_share:.0%}",
+                *("" if value is None else duration(value) for value in times),
+                within,
+            ]
+        )
+    console.print(Text(""))
+    console.print(course)
+
+
+def breaks(found: Breaks) -> str:
+    """Where limits break: `ttft above 31.2 requests/s`."""
+    if found.requirement is None:
+        return f"nothing, up to {found.requests_per_s:,.4g} requests/s"
+    what = "replicas fall behind" if found.requirement == "load" else f"{found.requirement} is what breaks first,"
+    if not found.requests_per_s:
+        return f"{what} at any load"
+    return f"{what} above {found.requests_per_s:,.4g} requests/s"
+
+
+def replay_document(found: ReplayOfPlan) -> dict[str, Any]:
+    """The JSON of `servesat replay`."""
+    return asdict(found)
+
+
+def replay_chart(found: ReplayOfPlan) -> Chart:
+    """The course of a replay: requests under way, their times, and shares."""
+    within = [None if moment.within_all is None else 100 * moment.within_all for moment in found.moments]
+    panels: dict[str, dict[str, list[float | None]]] = {
+        "requests": {
+            "waiting": [float(moment.waiting) for moment in found.moments],
+            "decoding": [float(moment.decoding) for moment in found.moments],
+        },
+        "ms": {
+            "first token, p95": [moment.ttft_p95_ms for moment in found.moments],
+            "each after it, p95": [moment.tpot_p95_ms for moment in found.moments],
+        },
+        "%": {
+            "KV cache in use": [100 * moment.kv_share for moment in found.moments],
+            "within all limits": within,
+        },
+    }
+    frames = tuple(
+        Frame(label=label, series=tuple(_course(found, name, values, label) for name, values in series.items()))
+        for label, series in panels.items()
+    )
+    largest = max(value for frame in frames for series in frame.series for value in series.y)
+    plan = found.plan
+    return Chart(
+        title=f"{plan.slices} × {plan.chip} {plan.topology} at {found.requests_per_s:,.4g} requests/s",
+        x_title="time [s]",
+        y_title="requests, ms, or %",
+        x_range=(0.0, found.moments[-1].time_s),
+        y_range=(0.1, 2 * max(largest, 1.0)),
+        log_x=False,
+        log_y=True,
+        slider="",
+        frames=frames,
+    )
+
+
+def _course(found: ReplayOfPlan, name: str, values: Sequence[float | None], unit: str) -> Series:
+    shown = [(moment.time_s, value) for moment, value in zip(found.moments, values, strict=True) if value]
+    return Series(
+        name=name,
+        x=[at for at, _ in shown],
+        y=[value for _, value in shown],
+        hover=[f"{name}: {value:,.4g} {unit} at {at:,.0f} s" for at, value in shown],
+        labels=["" for _ in shown[1:]] + [name for _ in shown[:1]],
+    )

@@ -1,0 +1,64 @@
+"""A plan's replay: what it tells, and where it breaks."""
+
+from pathlib import Path
+
+import pytest
+
+from servesat import Spec, solve
+from servesat.core.errors import SpecError
+from servesat.questions.replays import replay, under, with_slices
+from tests.deployment.test_by_replay import CHAT
+
+
+def test_limits_that_a_plan_keeps_break_above_its_load() -> None:
+    spec = Spec.load(CHAT)
+    plan = solve(spec).plan
+    assert plan is not None
+    found = replay(spec, plan, requests=8000, until_breaks=True)
+    assert all(limit.holds for limit in found.replayed.limits)
+    assert found.breaks is not None
+    assert found.breaks.requirement in {"ttft", "tpot"}
+    assert found.breaks.requests_per_s > 30
+    twice = replay(under(spec, None, 2 * found.breaks.requests_per_s), plan, requests=8000)
+    assert not all(limit.holds for limit in twice.replayed.limits)
+    more = replay(under(spec, None, 2 * found.breaks.requests_per_s), with_slices(plan, 4), requests=8000)
+    assert all(limit.holds for limit in more.replayed.limits)
+
+
+def test_the_course_counts_every_request() -> None:
+    """Little: those that wait and decode are as many as arrive in the time of a request."""
+    spec = Spec.load(CHAT)
+    plan = solve(spec).plan
+    assert plan is not None
+    found = replay(spec, plan, requests=4000, seeds=2)
+    assert found.moments[-1].time_s == pytest.approx(2000 / 30, rel=0.1)
+    e2e_s = found.replayed.e2e_ms.p50 / 1e3
+    under_way = [moment.waiting + moment.decoding for moment in found.moments]
+    assert sum(under_way) / len(under_way) == pytest.approx(30 * e2e_s, rel=0.15)
+    assert all(0 <= moment.kv_share <= 1 for moment in found.moments)
+
+
+def test_a_trace_is_replayed_at_its_own_rate_or_another(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{at / 10},1000,100\n" for at in range(300)))
+    spec = Spec.load(CHAT)
+    plan = solve(spec).plan
+    assert plan is not None
+    own = replay(under(spec, path, None), plan)
+    assert (own.replayed.arrivals, own.requests_per_s) == ("trace trace.csv", pytest.approx(10.0))
+    faster = replay(under(spec, path, 500.0), plan)
+    assert faster.replayed.ttft_ms.p95 > 3 * own.replayed.ttft_ms.p95
+
+
+def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
+    spec = Spec.load(CHAT)
+    plan = solve(spec).plan
+    assert plan is not None
+    with pytest.raises(SpecError, match="nothing arrives"):
+        replay(Spec.load({**CHAT, "workload": {"prompt_tokens": 1000, "output_tokens": 100}}), plan)
+    path = tmp_path / "long.csv"
+    path.write_text("time,prompt_tokens,output_tokens\n0,90000000,100\n1,10,10\n")
+    with pytest.raises(SpecError, match=r"a request of 90,000,100 tokens never fits: weights leave room for"):
+        replay(under(spec, path, None), plan)
+    with pytest.raises(SpecError, match=r"--trace .*none.csv: no such file"):
+        under(spec, tmp_path / "none.csv", None)
