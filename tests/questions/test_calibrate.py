@@ -11,7 +11,7 @@ from servesat import ServesatError, Spec, solve
 from servesat.catalogue.load import load_calibration, load_chip, load_model
 from servesat.catalogue.measurements import Measurement
 from servesat.cost_model.calibrated import Constants, closed_loop_s
-from servesat.questions.benchmark_results import read_result
+from servesat.questions.benchmark_results import read_results
 from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed, unusable
 
 KNOWN = load_calibration()
@@ -100,12 +100,13 @@ def result(tmp_path: Path, **changes: object) -> Measurement:
     assert plan is not None
     path = tmp_path / "result.json"
     path.write_text(json.dumps({key: value for key, value in (RESULT | changes).items() if value is not None}))
-    return read_result(path, spec, plan, 7)
+    (read,) = read_results(path, spec, plan)
+    return read
 
 
 def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
     read = result(tmp_path)
-    assert (read.number, read.model.id, read.chip.id, read.tp) == (7, "qwen3-32b", "h100-sxm", 2)
+    assert (read.number, read.model.id, read.chip.id, read.tp) == (1, "qwen3-32b", "h100-sxm", 2)
     assert (read.engine, read.engine_version, read.weights) == ("vllm", "0.32", "fp8")
     assert (read.concurrency, read.prompt_tokens, read.output_tokens) == (32, 2000, 500)
     assert read.measured == {"tpot_ms": 14.2, "ttft_ms": 420.0}
@@ -114,7 +115,8 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"completed": None}, "expected a result of vllm bench serve, with completed, "),
+        ({"completed": None}, "completed is missing"),
+        ({"mean_tpot_ms": None}, "expected a result of vllm bench serve, aiperf, "),
         ({"completed": 0}, "completed = 0: expected a number greater than 0"),
         ({"mean_tpot_ms": "fast"}, "mean_tpot_ms = 'fast': expected a number greater than 0"),
         ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency"),
@@ -123,3 +125,82 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
 def test_a_bad_result_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ServesatError, match=message):
         result(tmp_path, **changes)
+
+
+AIPERF = {
+    "schema_version": "1.0",
+    "time_to_first_token": {"unit": "ms", "avg": 420.0, "p99": 900.0},
+    "inter_token_latency": {"unit": "us", "avg": 14200.0},
+    "input_sequence_length": {"unit": "tokens", "avg": 2000.0},
+    "output_sequence_length": {"unit": "tokens", "avg": 500.0},
+    "input_config": {"endpoint": {"model_names": ["x"]}, "loadgen": {"concurrency": 32, "request_rate": None}},
+}
+GUIDELLM = {
+    "metadata": {"version": 2},
+    "benchmarks": [
+        {
+            "metrics": {
+                name: {"successful": {"mean": value, "percentiles": {}}, "errored": {"mean": 0.0}}
+                for name, value in {
+                    "time_to_first_token_ms": 420.0 * times, "inter_token_latency_ms": 14.2 * times,
+                    "request_concurrency": 16.0 * times, "prompt_token_count": 2000.0, "output_token_count": 500.0,
+                }.items()
+            }
+        }
+        for times in (1, 2)
+    ],
+}  # fmt: skip
+INFERENCE_PERF = {
+    "load_summary": {"count": 100},
+    "successes": {
+        "count": 100,
+        "latency": {
+            "request_latency": {"mean": 8.0, "p90": 9.0}, "time_to_first_token": {"mean": 0.42},
+            "inter_token_latency": {"mean": 0.0142}, "time_per_output_token": {"mean": 0.016},
+        },
+        "throughput": {"requests_per_sec": 4.0},
+        "prompt_len": {"mean": 2000.0},
+        "output_len": {"mean": 500.0},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", [AIPERF, INFERENCE_PERF], ids=["aiperf", "inference-perf"])
+def test_results_of_other_tools_are_read(document: dict[str, Any], tmp_path: Path) -> None:
+    """14.2 ms a token and 420 ms to the first, in whatever unit; 4 requests/s of 8 s each are 32 under way."""
+    (read,) = runs_of(document, tmp_path)
+    assert (read.concurrency, read.prompt_tokens, read.output_tokens) == (pytest.approx(32), 2000, 500)
+    assert read.measured == pytest.approx({"tpot_ms": 14.2, "ttft_ms": 420.0})
+
+
+def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> None:
+    first, second = runs_of(GUIDELLM, tmp_path)
+    assert (first.concurrency, second.concurrency) == (16, 32)
+    assert second.measured == pytest.approx({"tpot_ms": 28.4, "ttft_ms": 840.0})
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({**AIPERF, "input_config": {}}, "input_config has no concurrency"),
+        (
+            {**AIPERF, "inter_token_latency": {"unit": "years", "avg": 1}},
+            "inter_token_latency.unit = 'years': expected",
+        ),
+        ({"benchmarks": [{"metrics": {}}]}, "metrics.request_concurrency.successful.mean is missing"),
+        ({"successes": {"latency": {}}}, "successes.throughput.requests_per_sec is missing"),
+        ([], "expected a result of vllm bench serve"),
+    ],
+)
+def test_a_bad_result_of_another_tool_is_refused(document: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ServesatError, match=message):
+        runs_of(document, tmp_path)
+
+
+def runs_of(document: Any, tmp_path: Path) -> list[Measurement]:
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(document))
+    spec = Spec.load(SPEC)
+    plan = solve(spec).plan
+    assert plan is not None
+    return read_results(path, spec, plan)

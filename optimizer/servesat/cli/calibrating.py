@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    results: Annotated[list[Path], typer.Argument(help="Results of vllm bench serve (.json), or measurements (.csv).")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Results of vllm bench serve, aiperf, GuideLLM or inference-perf (.json), or measurements (.csv)."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the constants: my-stack.toml.")],
     spec: Annotated[
         Path | None, typer.Option(metavar="SPEC", help="The spec whose plan was started, for results in JSON.")
@@ -67,12 +72,13 @@ def _rows(path: Path, started: "tuple[Spec, Plan] | None") -> "list[Measurement]
         return [row for row in rows if row.number not in reasons]
     if started is None:
         raise typer.BadParameter(f"{path} does not say what was started: give --spec SPEC, whose plan it was")
-    from servesat.questions.benchmark_results import read_result
+    from servesat.questions.benchmark_results import read_results
 
-    row = read_result(path, *started, 1)
-    if (reason := unusable(row)) is not None:
-        raise ServesatError(f"{path}: {reason}")
-    return [row]
+    runs = read_results(path, *started)
+    for run in runs:
+        if (reason := unusable(run)) is not None:
+            raise ServesatError(f"{path}: run {run.number}: {reason}")
+    return runs
 
 
 def _planned(spec: Path, overrides: list[str] | None, engine: str | None) -> "tuple[Spec, Plan]":

@@ -1,6 +1,7 @@
-"""What benchmarks measured of a plan: the result files of `vllm bench serve`, as measurements."""
+"""What benchmarks measured of a plan: result files of vllm bench serve, aiperf, GuideLLM and inference-perf."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -12,31 +13,66 @@ from servesat.core.reading import read_json
 from servesat.core.validation import shorten
 from servesat.spec.spec import Spec
 
-NEEDED = ("completed", "total_input_tokens", "total_output_tokens", "mean_tpot_ms")
-"""What a result must have."""
-
 MAX_RESULT_BYTES = 200_000_000
 """A detailed result lists every token of every request."""
 
+TOOLS = "vllm bench serve, aiperf, genai-perf, GuideLLM or inference-perf"
 
-def read_result(path: Path, spec: Spec, plan: Plan, number: int) -> Measurement:
-    """A file of `vllm bench serve --save-result`, of a server of a plan. Raises ServesatError for any other file.
+_MS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3, "us": 1e-3, "ns": 1e-6, "milliseconds": 1.0}
+"""Milliseconds in the units of aiperf."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What one run measured: requests under way, tokens of a request, and mean times [ms]."""
+
+    concurrency: float
+    prompt_tokens: float
+    output_tokens: float
+    tpot_ms: float
+    ttft_ms: float | None
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A JSON document, and the file that it is in."""
+
+    path: Path
+    data: Any
+
+    def at(self, *keys: str) -> Any:
+        """What stands at some keys, or None."""
+        found = self.data
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    def number(self, *keys: str) -> float:
+        """The number at some keys. Raises ServesatError for none above 0."""
+        value, name = self.at(*keys), ".".join(keys)
+        if value is None:
+            raise ServesatError(f"{self.path}: {name} is missing")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+            raise ServesatError(f"{self.path}: {name} = {shorten(value)}: expected a number greater than 0")
+        return float(value)
+
+
+def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
+    """The runs of a result file, of a server of a plan. Raises ServesatError for the file of no known tool.
 
     The model, chips, dtypes and engine are the plan's; lengths are means of the requests that were completed.
     """
-    result = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
-    if not isinstance(result, Mapping) or not set(NEEDED) <= set(result):
-        raise ServesatError(f"{path}: expected a result of vllm bench serve, with {', '.join(NEEDED)}")
-    completed = _number(path, result, "completed")
-    if completed < 1:
-        raise ServesatError(f"{path}: completed = {shorten(result['completed'])}: no request was answered")
-    concurrency = result.get("max_concurrency")
-    if concurrency is None:
-        raise ServesatError(f"{path}: max_concurrency is missing: run the benchmark with --max-concurrency")
+    data = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
+    document = _Document(path, data)
+    for of_tool, read in _READERS:
+        if of_tool(document):
+            return [_row(one, spec, plan, number) for number, one in enumerate(read(document), start=1)]
+    raise ServesatError(f"{path}: expected a result of {TOOLS}, which have mean times of tokens")
+
+
+def _row(one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
     engine = spec.engine_of(plan.engine or "")
-    measured = {"tpot_ms": _number(path, result, "mean_tpot_ms")}
-    if "mean_ttft_ms" in result:
-        measured["ttft_ms"] = _number(path, result, "mean_ttft_ms")
+    measured = {"tpot_ms": one.tpot_ms} | ({} if one.ttft_ms is None else {"ttft_ms": one.ttft_ms})
     return Measurement(
         number=number,
         model=spec.model,
@@ -50,16 +86,99 @@ def read_result(path: Path, spec: Spec, plan: Plan, number: int) -> Measurement:
         tp=plan.tp,
         dp=plan.ep,
         spreads_experts=plan.ep > 1,
-        concurrency=min(_number(path, result, "max_concurrency"), completed),
+        concurrency=one.concurrency,
         requests_per_s=None,
-        prompt_tokens=_number(path, result, "total_input_tokens") / completed,
-        output_tokens=_number(path, result, "total_output_tokens") / completed,
+        prompt_tokens=one.prompt_tokens,
+        output_tokens=one.output_tokens,
         measured=measured,
     )
 
 
-def _number(path: Path, result: Mapping[str, Any], key: str) -> float:
-    value = result[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        raise ServesatError(f"{path}: {key} = {shorten(value)}: expected a number greater than 0")
-    return float(value)
+def _of_vllm(result: _Document) -> Iterator[Means]:
+    """`vllm bench serve --save-result`, plain or detailed."""
+    completed = result.number("completed")
+    if result.at("max_concurrency") is None:
+        raise ServesatError(f"{result.path}: max_concurrency is missing: run the benchmark with --max-concurrency")
+    yield Means(
+        concurrency=min(result.number("max_concurrency"), completed),
+        prompt_tokens=result.number("total_input_tokens") / completed,
+        output_tokens=result.number("total_output_tokens") / completed,
+        tpot_ms=result.number("mean_tpot_ms"),
+        ttft_ms=None if result.at("mean_ttft_ms") is None else result.number("mean_ttft_ms"),
+    )
+
+
+def _of_aiperf(result: _Document) -> Iterator[Means]:
+    """`profile_export_aiperf.json`, and genai-perf's: metrics with a unit; what was asked for in `input_config`."""
+    concurrency = _first_number(result.at("input_config"), "concurrency")
+    if concurrency is None:
+        raise ServesatError(f"{result.path}: input_config has no concurrency: run the benchmark with --concurrency")
+
+    def ms(metric: str) -> float:
+        unit = result.at(metric, "unit")
+        if unit not in _MS:
+            raise ServesatError(f"{result.path}: {metric}.unit = {shorten(unit)}: expected one of {', '.join(_MS)}")
+        return result.number(metric, "avg") * _MS[unit]
+
+    yield Means(
+        concurrency=concurrency,
+        prompt_tokens=result.number("input_sequence_length", "avg"),
+        output_tokens=result.number("output_sequence_length", "avg"),
+        tpot_ms=ms("inter_token_latency"),
+        ttft_ms=None if result.at("time_to_first_token") is None else ms("time_to_first_token"),
+    )
+
+
+def _first_number(found: Any, name: str) -> float | None:
+    """The first number of a name, however deep it stands."""
+    if not isinstance(found, Mapping):
+        return None
+    value = found.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    return next((deeper for one in found.values() if (deeper := _first_number(one, name)) is not None), None)
+
+
+def _of_guidellm(result: _Document) -> Iterator[Means]:
+    """A report of GuideLLM: one run for each of its benchmarks, by the requests that were successful."""
+    for benchmark in result.data["benchmarks"]:
+        one = _Document(result.path, benchmark)
+
+        def mean(metric: str, one: _Document = one) -> float:
+            return one.number("metrics", metric, "successful", "mean")
+
+        yield Means(
+            concurrency=mean("request_concurrency"),
+            prompt_tokens=mean("prompt_token_count"),
+            output_tokens=mean("output_token_count"),
+            tpot_ms=mean("inter_token_latency_ms"),
+            ttft_ms=mean("time_to_first_token_ms"),
+        )
+
+
+def _of_inference_perf(result: _Document) -> Iterator[Means]:
+    """A summary, or a stage, of inference-perf: seconds; the requests under way by Little's law."""
+    latency = ("successes", "latency")
+    times = "inter_token_latency" if result.at(*latency, "inter_token_latency") else "time_per_output_token"
+    rate = result.number("successes", "throughput", "requests_per_sec")
+    first = result.at(*latency, "time_to_first_token", "mean")
+    yield Means(
+        concurrency=max(1.0, rate * result.number(*latency, "request_latency", "mean")),
+        prompt_tokens=result.number("successes", "prompt_len", "mean"),
+        output_tokens=result.number("successes", "output_len", "mean"),
+        tpot_ms=1e3 * result.number(*latency, times, "mean"),
+        ttft_ms=None if first is None else 1e3 * result.number(*latency, "time_to_first_token", "mean"),
+    )
+
+
+def _has(*keys: str) -> Callable[[_Document], bool]:
+    return lambda document: all(document.at(*key.split(".")) is not None for key in keys)
+
+
+_READERS: tuple[tuple[Callable[[_Document], bool], Callable[[_Document], Iterator[Means]]], ...] = (
+    (_has("mean_tpot_ms"), _of_vllm),
+    (_has("inter_token_latency.avg", "input_sequence_length.avg"), _of_aiperf),
+    (lambda document: isinstance(document.at("benchmarks"), list), _of_guidellm),
+    (_has("successes.latency"), _of_inference_perf),
+)
+"""How the results of each tool are told, and read."""
