@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import SpecError, Status, assess_robustness
+from servesat import Spec, SpecError, Status, assess_robustness
 from tests import strategies
 from tests.helpers import spec_of
 from tests.oracles import deployment as oracle
@@ -124,3 +124,17 @@ def test_the_best_plan_keeps_its_place_where_its_worst_regret_is_the_least() -> 
 def test_there_is_a_sample_at_least() -> None:
     with pytest.raises(SpecError, match="samples = 0: expected at least 1"):
         assess_robustness(spec_of(), NOISE, samples=0)
+
+
+def test_calibrated_noise_is_the_error_of_the_plans_predictions() -> None:
+    spec = {
+        "model": "llama-3.1-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "engine": "vllm",
+        "slo": {"tpot_ms": 30}, "price": {"h100-sxm": 2.0, "l40s": 1.0},
+        "search": {"chips": ["h100-sxm", "l40s"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["interleaved"]},
+    }  # fmt: skip
+    loaded = Spec.load(spec)
+    found = assess_robustness(loaded, "calibrated", samples=50)
+    assert found.result.plan is not None
+    assert found.noise == loaded.errors_of(found.result.plan.chip, found.result.plan.engine).tpot > 0
+    with pytest.raises(SpecError, match="the ideal cost model has no errors"):
+        assess_robustness({**spec, "cost_model": "ideal"}, "calibrated")

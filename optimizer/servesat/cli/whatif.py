@@ -1,7 +1,7 @@
 """The command `servesat whatif`: scenarios, breakpoints and robustness."""
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,7 +49,11 @@ def whatif(
         str | None, typer.Option(metavar="KEY", help="Find the values of a varied key at which the plan changes.")
     ] = None,
     noise: Annotated[
-        str | None, typer.Option(metavar="10%", help="Ask whether the plan survives errors of step time and HBM use.")
+        str | None,
+        typer.Option(
+            metavar="10%",
+            help="Ask whether the plan survives errors of step time and HBM use; calibrated: those of predictions.",
+        ),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, max=10**6, help="Errors drawn for --noise; default: 1000.")
@@ -119,11 +123,13 @@ def _factors(texts: list[str] | None) -> "list[Factor]":
         raise typer.BadParameter(str(fault)) from None
 
 
-def _share(text: str) -> float:
+def _share(text: str) -> "float | Literal['calibrated']":
     try:
+        if text == "calibrated":
+            return "calibrated"
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise typer.BadParameter(f"--noise {text}: expected a share, as in 10% or 0.1") from None
+        raise typer.BadParameter(f"--noise {text}: expected a share, as in 10% or 0.1, or calibrated") from None
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:
@@ -223,7 +229,9 @@ def _find_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: 
     return 0
 
 
-def _assess_robustness(base: "Spec", noise: float, samples: int, seed: int, as_json: bool) -> int:
+def _assess_robustness(
+    base: "Spec", noise: "float | Literal['calibrated']", samples: int, seed: int, as_json: bool
+) -> int:
     from servesat.questions.robustness import assess_robustness
     from servesat.report.progress import progress
     from servesat.report.whatif import print_robustness, robustness_document

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Robustness:
 
 def assess_robustness(
     spec: Spec | Mapping[str, Any] | str | Path,
-    noise: float,
+    noise: float | Literal["calibrated"],
     *,
     samples: int = 1000,
     seed: int = 0,
@@ -73,15 +73,21 @@ def assess_robustness(
     Layouts that run the same program (chip, ways, dtypes, mode, chunk) share two errors, uniform in 1 ± noise: a factor
     on every term of the step, and a factor on the bytes held. Programs err independently. The batch adapts to the
     error, since changing it needs no other hardware. The worst regret is exact: the cost of a layout only rises with
-    its errors, so the worst case is +noise for its program and -noise for all others. Raises SpecError for a noise
-    outside (0, 1).
+    its errors, so the worst case is +noise for its program and -noise for all others. `calibrated` is the error of the
+    best plan's predictions. Raises SpecError for a noise outside (0, 1).
     """
-    if not 0 < noise < 1:
-        raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
     if samples < 1:
         raise SpecError(f"samples = {samples}: expected at least 1")
     spec, left_out = in_one_pool(Spec.load(spec).in_means(), settings)
+    if noise == "calibrated" and spec.calibration is None:
+        raise SpecError("noise = calibrated: the ideal cost model has no errors; give a share, as in 10%")
     result = solve(spec, settings)
+    if noise == "calibrated" and spec.calibration is not None:
+        plan, errors = result.plan, spec.calibration.errors.calibrated
+        noise = (errors if plan is None else spec.errors_of(plan.chip, plan.engine)).tpot
+    noise = float(noise)
+    if not 0 < noise < 1:
+        raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
     if result.plan is None:
         return Robustness(
             result=result, noise=noise, samples=samples, seed=seed, survivals=(), least_regret=None, left_out=left_out
