@@ -146,3 +146,18 @@ def test_a_file_of_demand_is_bounded_and_does_not_show_what_is_in_it(tmp_path: P
         with pytest.raises(SpecError, match=complaint) as error:
             plan_fleet(fleet(workloads=workloads))
         assert "hunter2" not in str(error.value)
+
+
+def test_replicas_are_planned_for_less_than_their_capacity_under_the_calibrated_cost_model() -> None:
+    def loaded(**keys: Any) -> float:
+        deployment = {"model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10}, **keys}
+        fleet = FleetSpec.load(
+            {
+                "periods_h": [1],
+                "regions": {"here": {"quota": {"h100-sxm": 8}, "price": {"h100-sxm": {"on_demand": 2.0}}}},
+                "workloads": {"chat": {"deployment": deployment, "demand": [1]}},
+            }
+        )
+        return fleet.workloads["chat"].deployment.utilisation
+
+    assert (loaded(), loaded(utilisation=1.0), loaded(cost_model="ideal")) == (0.85, 1.0, 1.0)

@@ -263,3 +263,43 @@ def test_a_chip_without_a_price_is_left_out_with_a_note() -> None:
         Spec.load({**raw, "search": {"chips": ["l4"]}})
     with pytest.raises(SpecError, match=r"search.topologies.l4: '3' is not offered"):
         Spec.load({**raw, "search": {**raw["search"], "topologies": {"l4": ["3"]}}})
+
+
+def test_a_trace_gives_means_a_rate_and_its_longest_request(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("time,prompt_tokens,output_tokens\n0,100,10\n1,300,30\n4,200,50\n")
+    (tmp_path / "spec.yaml").write_text("model: llama-3-8b\nworkload: {arrivals: {trace: trace.csv}}\n")
+    workload = Spec.load(tmp_path / "spec.yaml").workload
+    assert (workload.prompt_tokens, workload.output_tokens, workload.requests_per_s) == (200, 30, 0.5)
+    assert workload.longest_request_tokens == 330
+    stated = {"arrivals": {"trace": str(tmp_path / "trace.csv")}, "requests_per_s": 2.0, "prompt_tokens": 50}
+    workload = Spec.load({"model": "llama-3-8b", "workload": stated}).workload
+    assert (workload.prompt_tokens, workload.output_tokens, workload.requests_per_s) == (50, 30, 2.0)
+
+
+def test_lengths_that_spread_are_longer_than_their_means() -> None:
+    """Of cv 1, s² = ln 2: 1 in 1,000 is longer than exp(3.09 · 0.8326 - 0.3466) = 9.27 times the mean."""
+    workload = {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 1, "lengths": {"prompt_cv": 1.0}}
+    loaded = Spec.load({"model": "llama-3-8b", "workload": workload})
+    assert loaded.workload.longest_request_tokens == pytest.approx(9270 + 100, rel=2e-3)
+    assert (loaded.percentile, loaded.utilisation) == (0.95, 0.85)
+
+
+@pytest.mark.parametrize(
+    ("workload", "slo", "message"),
+    [
+        ({}, {"percentile": 0.9}, "slo.percentile: holds of requests that arrive: give workload.requests_per_s"),
+        ({}, {"ttft_ms": {"p99": 5}}, "slo.percentiles: holds of requests that arrive"),
+        ({"requests_per_s": 1}, {"ttft_ms": {"99": 5}}, "expected percentiles as in {p99: 800, p50: 200}"),
+        ({"requests_per_s": 1}, {"ttft_ms": {"p99": 5}, "percentile": "mean"}, "has no meaning beside"),
+        ({"requests_per_s": 1}, {"percentile": 95}, "slo.percentile: expected a share of the requests, as 0.95"),
+        ({"requests_per_s": 1}, {"goodput": 0.9}, "slo.goodput: is the share of requests within limits, and none of"),
+        ({"requests_per_s": 1, "arrivals": "clock"}, {}, "workload.arrivals = 'clock': expected poisson, "),
+        ({"requests_per_s": 1, "arrivals": {"trace": "no.csv"}}, {}, "workload.arrivals.trace = 'no.csv': "),
+        ({"arrivals": {"gamma_cv": 2}}, {}, "arrivals needs requests_per_s"),
+        ({"lengths": {"prompt_cv": 1}}, {}, "lengths needs requests_per_s"),
+    ],
+)
+def test_percentiles_and_arrivals_are_checked(workload: dict[str, Any], slo: dict[str, Any], message: str) -> None:
+    asked = {"model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10, **workload}, "slo": slo}
+    with pytest.raises(SpecError, match=re.escape(message)):
+        Spec.load(asked)

@@ -11,7 +11,7 @@ from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
 from servesat.core.reading import read_text
 from servesat.core.validation import shorten
-from servesat.spec.spec import Spec
+from servesat.spec.spec import LOAD_IN_PRODUCTION, Spec
 
 
 def read_demand(given: Any, periods: int, folder: Path, key: str) -> Any:
@@ -76,6 +76,8 @@ def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str,
         raise SpecError(f"{key}.deployment.search.quota: expected none; the quotas of a fleet are those of its regions")
     if spec.workload.requests_per_s is not None:
         raise SpecError(f"{key}.deployment.workload.requests_per_s: expected none; the fleet's demand says how many")
+    if spec.calibration is not None and "utilisation" not in spec.model_fields_set:
+        return spec.changed({"utilisation": LOAD_IN_PRODUCTION})
     return spec
 
 

@@ -15,6 +15,7 @@ from servesat.core.result import Loading
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
 from servesat.spec.spec import Spec
+from servesat.spec.workload import MAX_TOKENS
 
 PREFILL_SEQUENCES = 8
 """Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
@@ -191,7 +192,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         sequences=PREFILL_SEQUENCES if role is Role.PREFILL else plan.batch,
         prompt_tokens=prompt_tokens,
         whole_prompts=not takes_chunks and prompt_tokens > 0,
-        context_tokens=workload.longest_context_tokens,
+        context_tokens=min(workload.longest_request_tokens, spec.model.max_context_tokens or MAX_TOKENS),
         utilisation=_utilisation(spec, engine),
         instance=side.instance,
         cloud=side.cloud,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from math import ceil, exp, log1p, sqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -131,6 +132,15 @@ class Workload(Strict):
         return max(self.context_tokens or 0, (self.prompt_tokens or 0) + (self.output_tokens or 0))
 
     @property
+    def longest_request_tokens(self) -> int:
+        """The most tokens of any request: of a trace its longest, of lengths that spread that of 999 in 1,000."""
+        trace = self.arrivals.recorded
+        if trace is not None:
+            return int((trace.prompt_tokens + trace.output_tokens).max())
+        of_each = ((self.prompt_tokens, self.lengths.prompt_cv), (self.output_tokens, self.lengths.output_cv))
+        return max(self.longest_context_tokens, ceil(sum((mean or 0) * _long_share(cv) for mean, cv in of_each)))
+
+    @property
     def read_tokens(self) -> float:
         """S, the KV cache that a sequence reads per step: the context, or the mean while decoding, P + G / 2."""
         return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0) / 2
@@ -144,6 +154,12 @@ class Workload(Strict):
     def new_prompt_tokens(self) -> float:
         """Prompt tokens that prefill computes: P · (1 - prefix_cache_hit)."""
         return (self.prompt_tokens or 0) - self.cached_prompt_tokens
+
+
+def _long_share(cv: float) -> float:
+    """The length that 1 in 1,000 exceeds, as a share of the mean: exp(3.09 · s - s² / 2), s² = ln(1 + cv²)."""
+    variance = log1p(cv**2)
+    return exp(3.09 * sqrt(variance) - variance / 2)
 
 
 LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms")
