@@ -87,9 +87,15 @@ def test_a_limit_below_a_prompt_alone_has_no_plan() -> None:
 
 def test_a_load_beyond_the_slices_allowed_has_no_plan() -> None:
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
-    result = solve({**CHAT, "search": search})
+    spec = {**CHAT, "search": search}
+    result = answer(spec)
     assert result.status is Status.INFEASIBLE
     assert result.conflict is not None
+    served = result.servable_requests_per_s
+    assert served is not None
+    assert 0 < served < 30
+    assert solve(Spec.load(spec).changed({"workload.requests_per_s": served})).status is Status.OPTIMAL
+    assert solve(Spec.load(spec).changed({"workload.requests_per_s": served * 1.2})).status is Status.INFEASIBLE
 
 
 def test_several_percentiles_and_goodput_hold_together() -> None:

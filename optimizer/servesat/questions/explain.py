@@ -20,6 +20,7 @@ from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.engine_costs import engine_costs
 from servesat.questions.expected import expected
 from servesat.questions.k_best import Distinct, alternatives
+from servesat.questions.servable import servable_requests_per_s
 from servesat.questions.slice_summaries import max_batch_binds, slice_summaries
 from servesat.spec.spec import Spec
 
@@ -40,10 +41,10 @@ def answer(
     spec, settings = Spec.load(spec), settings or Settings()
     result = solve(spec, settings)
     limits &= spec.percentile is None  # what a limit costs is told of means
-    spec = spec if result.status is not Status.INFEASIBLE else spec.in_means()
     settings = replace(settings, time_limit_s=None)  # explanations take milliseconds
     if result.status is Status.INFEASIBLE:
-        return replace(result, corrections=corrections(spec, settings))
+        servable = servable_requests_per_s(spec, settings)
+        return replace(result, corrections=corrections(spec.in_means(), settings), servable_requests_per_s=servable)
     if result.plan is not None and spec.expressions:
         cost = result.plan.usd_per_million_output_tokens
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))

@@ -234,6 +234,8 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if (Requirement.ENGINE,) in (result.conflict or ()):
         lines.append("  engine: none plans for machines that no engine is known to run on")
     text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
+    if result.servable_requests_per_s is not None:
+        text.append(f"\n\nUp to {result.servable_requests_per_s:,.4g} requests/s can be served within these limits")
     if not result.corrections:
         return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")
     which = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"

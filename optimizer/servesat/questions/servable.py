@@ -1,0 +1,37 @@
+"""The load that can be served, where limits leave no plan for the one that is asked for."""
+
+import time
+
+from servesat.core.result import Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.spec.spec import Spec
+
+HALVINGS, BISECTIONS = 7, 4
+"""Loads tried: down to less than a hundredth of what is asked for, then between the last two."""
+
+TIME_LIMIT_S = 15.0
+
+
+def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
+    """The largest load with a plan among those tried, within a sixteenth of its own size; None where none has one."""
+    asked, deadline = spec.workload.requests_per_s, time.perf_counter() + TIME_LIMIT_S
+    if asked is None:
+        return None
+
+    def is_served(load: float) -> bool:
+        if time.perf_counter() > deadline:
+            return False
+        return solve(spec.changed({"workload.requests_per_s": load}), settings).status is Status.OPTIMAL
+
+    low, high = asked / 2, asked
+    for _ in range(HALVINGS):
+        if is_served(low):
+            break
+        low, high = low / 2, low
+    else:
+        return None
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_served(middle) else (low, middle)
+    return low
