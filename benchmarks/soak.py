@@ -22,7 +22,7 @@ def main() -> int:
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "pytest", "-n", "auto", "-m", "slow", *arguments.tests]
     environment = {name: value for name, value in os.environ.items() if name != "CI"}  # which would fix the seeds
-    environment["SERVESAT_EXAMPLES"] = str(arguments.times * 0.3)  # of which the gate draws 0.3
+    environment["SERVESAT_EXAMPLES"] = str(arguments.times * 0.3)  # which is what pytest draws by itself
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 

@@ -11,8 +11,8 @@ from servesat import Spec, solve
 from servesat.core.errors import ServesatError
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
-from servesat.deployment.by_replay import servers_slower
 from servesat.deployment.certificate import certify
+from servesat.deployment.proposals import servers_slower
 from servesat.deployment.settings import Settings
 from servesat.questions.explain import answer
 from servesat.replay.replayed import limits_of, servers_of

@@ -1,0 +1,355 @@
+"""Proposals of a search under percentiles, in the order of their cost, and what replays say of each.
+
+A proposal is a layout at its largest batch with a number of slices. Only what is provable without a replay rules one
+out beforehand: the work offered exceeds its capacity, a prompt alone takes too long, or so does a step of one sequence.
+Of a layout that fails, the fewest slices that pass are found by bisection, and the two numbers below are tested again,
+as that more slices help was observed and is not proved.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import count as counting
+
+import numpy as np
+
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
+from servesat.candidates.layouts import Layouts
+from servesat.candidates.requirements import REQUIREMENT_BIT, bits_of
+from servesat.candidates.serving_modes import in_modes, searched_layouts
+from servesat.candidates.step_times import prompt_times, replica_times
+from servesat.core.arrays import Floats, Ints
+from servesat.core.errors import SolverError
+from servesat.core.plan import Mode, Plan
+from servesat.core.result import Fallen, Margin
+from servesat.core.tolerances import is_at_most
+from servesat.deployment.check.plan import rederive
+from servesat.deployment.conflicts import minimal_conflicts
+from servesat.deployment.settings import Settings
+from servesat.replay.pools import Servers
+from servesat.replay.replayed import limits_of, servers_of
+from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, verdict
+from servesat.spec.spec import Spec
+
+MOST_SLICES = 1 << 20
+"""Slices beyond which no more are tried."""
+
+BATCHES_TRIED = 6
+"""Smaller batches tried where tokens alone are too slow."""
+
+
+def servers_slower(spec: Spec, plan: Plan) -> Servers:
+    """The replicas of a plan, every step slower by the margin that its limits are kept with."""
+    return servers_of(spec, plan).scaled(1 + spec.margins_of(plan.chip, plan.engine).tpot)
+
+
+@dataclass(frozen=True, order=True)
+class _Proposal:
+    """A layout with slices of each pool, in the order of cost; of equal cost the one with more slack by its means."""
+
+    usd_per_hour: float
+    strain: float
+    row: int
+    slices: int = field(compare=False)
+    pool_slices: int = field(compare=False)
+
+
+class Search:
+    """The proposals of a spec, and what became of those that were tested."""
+
+    def __init__(self, spec: Spec, start: float, settings: Settings) -> None:
+        self.spec, self.start, self.settings = spec, start, settings
+        limits = {f"slo.{name}": None for name in ("ttft_ms", "tpot_ms", "e2e_ms")}
+        self.offered = spec.in_means().changed(limits)
+        self.limits = limits_of(spec)
+        self.fallen: list[Fallen] = []
+        self.broken_by_all: set[str] = set()
+        self.undecided = False
+        self.proposals = 0
+        self._plans: dict[int, Plan | None] = {}
+        self._tested: dict[tuple[int, int, int], tuple[int, tuple[str, ...]]] = {}
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the time limit is reached."""
+        limit = self.settings.time_limit_s
+        return limit is not None and time.perf_counter() - self.start > limit
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Of each layout every batch worth trying, with what it violates beside the limits that replays verify."""
+        layouts = _layouts(self.spec, self.offered)
+        columns = evaluate(self.offered, layouts)
+        return replace(columns, violated=columns.violated | _beyond_bounds(self.spec, columns.layouts))
+
+    @cached_property
+    def candidates(self) -> Columns:
+        """Of each layout that may pass its largest batch, which needs the fewest slices."""
+        columns = self.columns
+        legal = columns.take(np.flatnonzero(columns.violated == 0))
+        order = np.lexsort((-legal.batch, legal.usd_per_hour, legal.layouts.number))
+        _, first = np.unique(legal.layouts.number[order], return_index=True)
+        return legal.take(order[first])
+
+    @property
+    def bound_usd_per_million(self) -> float:
+        """The least cost of a proposal."""
+        return float(self.candidates.usd_per_million.min())
+
+    def run(self) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
+        """The plan that passes, with its margins, and its verdict."""
+        queue = self._first_proposals()
+        most = np.inf  # what a plan costs that passes a first look
+        while queue and not self.is_out_of_time:
+            proposal = heappop(queue)
+            batch, broken = self._test(proposal)
+            if not broken:
+                found = self._verified(proposal, batch)
+                if found is not None:
+                    return found
+                broken = ("undecided",)
+            self._fell(proposal, broken)
+            for following in self._following(proposal, broken, most):
+                if self._tested.get((following.row, following.slices, following.pool_slices), (0, ("",)))[1] == ():
+                    most = min(most, following.usd_per_hour)
+                heappush(queue, following)
+        return None
+
+    def _first_proposals(self) -> list[_Proposal]:
+        columns = self.candidates
+        strain = self._strain()
+        rows = zip(columns.usd_per_hour, strain, columns.slices, columns.layouts.serving.pool_slices, strict=True)
+        queue = [
+            _Proposal(float(usd), float(slack), row, int(slices), int(pool))
+            for row, (usd, slack, slices, pool) in enumerate(rows)
+        ]
+        heapify(queue)
+        return queue
+
+    def _strain(self) -> Floats:
+        """The largest share of its limit that a mean takes, of each candidate at the batch of its mean load."""
+        spec, columns = self.spec, self.candidates
+        layouts = columns.layouts
+        times = replica_times(spec, layouts)
+        demanded = (spec.workload.requests_per_s or 0.0) * (spec.workload.output_tokens or 0)
+        each = demanded / (columns.slices * layouts.counted_replicas)
+        at = times.at(np.clip(times.smallest_batch_for(each), 1, columns.batch))
+        figures = {"ttft": at.ttft_s, "tpot": at.tpot_s, "e2e": at.e2e_s}
+        shares = [figures[limit.figure] / limit.limit_s for limit in self.limits]
+        return np.asarray(np.max(shares, axis=0)) if shares else np.zeros(len(columns))
+
+    def _plan(self, row: int) -> Plan | None:
+        """The plan of a candidate, as many slices as it needs; None of one that its check refuses."""
+        if row not in self._plans:
+            plan, margins = rederive(self.offered, self.candidates.assignment(row))
+            bits = bits_of(self.offered)
+            self._plans[row] = plan if all(margin.holds for margin in margins if margin.requirement in bits) else None
+        return self._plans[row]
+
+    def _test(self, proposal: _Proposal) -> tuple[int, tuple[str, ...]]:
+        """The batch with which a proposal passes a first look, or else what it breaks."""
+        key = (proposal.row, proposal.slices, proposal.pool_slices)
+        if key not in self._tested:
+            self.proposals += 1
+            plan = self._plan(proposal.row)
+            self._tested[key] = (0, ("check",)) if plan is None else self._first_look(_with_slices(plan, *key[1:]))
+        return self._tested[key]
+
+    def _first_look(self, plan: Plan) -> tuple[int, tuple[str, ...]]:
+        batch, step = plan.batch, plan.kv_batch_shards
+        broken = self._broken(plan)
+        if set(broken) - {"tpot"} or not broken:
+            return batch, broken
+        low, high = 0, batch // step
+        for _ in range(BATCHES_TRIED):  # fewer at once are faster, and wait longer for their turn
+            middle = (low + high) // 2
+            if middle <= low:
+                break
+            found = self._broken(_with_batch(plan, middle * step))
+            if not found:
+                return middle * step, ()
+            if found == ("tpot",):
+                high = middle
+            else:
+                low = middle
+        return batch, broken
+
+    def _broken(self, plan: Plan) -> tuple[str, ...]:
+        servers = servers_slower(self.spec, plan)
+        late = alone_too_late(self.spec, servers, self.limits)
+        return (*late, "alone") if late else first_look(self.spec, servers, self.limits)
+
+    def _verified(self, proposal: _Proposal, batch: int) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
+        """The plan of a proposal after its replays; of no more sequences than were ever under way."""
+        whole = self._plan(proposal.row)
+        assert whole is not None
+        plan = _with_batch(_with_slices(whole, proposal.slices, proposal.pool_slices), batch)
+        tested = verdict(self.spec, servers_slower(self.spec, plan))
+        if tested.holds is not True:
+            self.undecided |= tested.holds is None
+            return None
+        most = max(one.served.most_sequences for one in tested.runs)
+        step = plan.kv_batch_shards
+        for sequences in dict.fromkeys((min(batch, -(-most // step) * step), batch)):
+            try:
+                final, margins = rederive(self.spec, _with_batch(plan, sequences))
+            except SolverError:
+                continue
+            if all(margin.holds for margin in margins):
+                return final, margins, tested
+        return None
+
+    def _fell(self, proposal: _Proposal, broken: tuple[str, ...]) -> None:
+        columns = self.candidates
+        place = columns.layouts.places[columns.layouts.place[proposal.row]]
+        names = tuple(name for name in broken if name in REQUIREMENT_BIT or name == GOODPUT)
+        self.broken_by_all |= set(names)
+        self.fallen.append(
+            Fallen(
+                chip=place.offer.chip.id,
+                topology=place.topology,
+                slices=proposal.slices,
+                usd_per_hour=proposal.usd_per_hour,
+                broken=names,
+            )
+        )
+
+    def _following(self, proposal: _Proposal, broken: tuple[str, ...], most: float) -> Iterator[_Proposal]:
+        """The next proposals of a layout that fell: the fewest slices that pass, or one more of either pool."""
+        if "alone" in broken or "check" in broken:
+            return
+        if proposal.pool_slices:
+            for more, pool_more in ((1, 0), (0, 1)):
+                slices = proposal.slices + more * max(1, proposal.slices // 32)
+                pool = proposal.pool_slices + pool_more * max(1, proposal.pool_slices // 32)
+                following = self._proposal(proposal, slices, pool)
+                if (
+                    following is not None
+                    and following.usd_per_hour < most
+                    and ((following.row, slices, pool) not in self._tested)
+                ):
+                    yield following
+            return
+        fewest = self._fewest_that_pass(proposal, most)
+        if fewest is not None:
+            yield fewest
+
+    def _fewest_that_pass(self, proposal: _Proposal, most: float) -> _Proposal | None:
+        """The fewest slices more than a proposal's that pass a first look, for less than `most`; None if none do."""
+        failed, passes = proposal.slices, None
+        for power in counting():
+            following = self._proposal(proposal, proposal.slices + 2**power, 0)
+            if following is None or following.usd_per_hour >= most or following.slices > MOST_SLICES:
+                following = self._dearest_below(proposal, failed, following, most)
+                if following is None:
+                    return None
+                passes = following if self._passes(following) else None
+                break
+            if self._passes(following):
+                passes = following
+                break
+            failed = following.slices
+        while passes is not None and passes.slices - failed > 1:
+            middle = self._proposal(proposal, (passes.slices + failed) // 2, 0)
+            if middle is not None and self._passes(middle):
+                passes = middle
+            else:
+                failed = (passes.slices + failed) // 2
+        if passes is None:
+            return None
+        for fewer in (passes.slices - 2, passes.slices - 1):
+            below = self._proposal(proposal, fewer, 0) if fewer > proposal.slices else None
+            if below is not None and self._passes(below):
+                return below
+        return passes
+
+    def _dearest_below(
+        self, proposal: _Proposal, failed: int, beyond: _Proposal | None, most: float
+    ) -> _Proposal | None:
+        """The most slices above `failed` that limits allow for less than `most`; None where none do."""
+        low, high = failed, failed + 1
+        allowed = None
+        while high <= MOST_SLICES:
+            found = self._proposal(proposal, high, 0)
+            if found is None or found.usd_per_hour >= most:
+                break
+            allowed, low, high = found, high, high + max(1, high - failed)
+        while allowed is not None and high - low > 1:
+            found = self._proposal(proposal, (low + high) // 2, 0)
+            if found is None or found.usd_per_hour >= most:
+                high = (low + high) // 2
+            else:
+                allowed, low = found, (low + high) // 2
+        return allowed
+
+    def _passes(self, proposal: _Proposal) -> bool:
+        return not self._test(proposal)[1]
+
+    def _proposal(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal | None:
+        """The same layout with other slices; None where limits on what is taken do not allow them."""
+        row = self.candidates.layouts.take(np.array([proposal.row]))
+        usd = float(row.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
+        plan = self._plan(proposal.row)
+        if plan is None:
+            return None
+        if self._has_resource_limits:
+            _, margins = rederive(self.spec, _with_slices(plan, slices, pool_slices))
+            if not all(margin.holds for margin in margins):
+                return None
+        return _Proposal(usd, proposal.strain, proposal.row, slices, pool_slices)
+
+    @cached_property
+    def _has_resource_limits(self) -> bool:
+        search = self.spec.search
+        limits = (search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota)
+        return any(limits) or bool(self.spec.expressions)
+
+    def conflicts(self) -> tuple[tuple[str, ...], ...]:
+        """The minimal sets of requirements that no plan satisfies together."""
+        columns = self.columns
+        if self.broken_by_all:
+            bits = sum(REQUIREMENT_BIT[name] for name in self.broken_by_all if name in REQUIREMENT_BIT)
+            passed = columns.violated == 0
+            columns = replace(columns, violated=np.where(passed, bits, columns.violated))
+        return minimal_conflicts(columns, bits_of(self.offered))
+
+
+def _layouts(spec: Spec, offered: Spec) -> Layouts:
+    """The layouts of a search; of pairs of pools those that are cheapest, and those whose means are within limits."""
+    one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
+    searched = searched_layouts(offered, undominated=True)
+    parts = []
+    if one_pool:
+        parts.append(in_modes(offered.changed({"search.modes": one_pool}), searched))
+    if Mode.DISAGGREGATED in spec.modes:
+        for limited in (offered, spec.in_means()):
+            parts.append(in_modes(limited.changed({"search.modes": [Mode.DISAGGREGATED]}), searched))
+    parts = [part for part in parts if len(part)] or parts[:1]
+    joined = parts[0].join(*parts[1:])
+    return replace(joined, number=np.arange(len(joined)))
+
+
+def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
+    """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence."""
+    slower = 1 + layouts.tpot_margin
+    step = replica_times(spec, layouts).at(np.ones(len(layouts))).tpot_s * slower
+    prompt = prompt_times(spec, layouts)
+    work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
+    work = np.where(layouts.serving.pool_place >= 0, layouts.serving.first_token_s, work)
+    least = {"ttft": work, "tpot": step, "e2e": work + ((spec.workload.output_tokens or 1) - 1) * step}
+    mask = np.zeros(len(layouts), dtype=np.int64)
+    for limit in limits_of(spec):
+        mask |= np.where(is_at_most(least[limit.figure], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
+    return mask
+
+
+def _with_slices(plan: Plan, slices: int, pool_slices: int) -> Plan:
+    pool = None if plan.prefill is None else replace(plan.prefill, slices=pool_slices)
+    return replace(plan, slices=slices, prefill=pool)
+
+
+def _with_batch(plan: Plan, batch: int) -> Plan:
+    return replace(plan, batch=batch, kv_cache_bytes=plan.kv_cache_bytes * batch / plan.batch)
