@@ -197,12 +197,30 @@ def show_engine(context: typer.Context, engine: Reference, as_json: AsJson = Fal
 
 
 def schema(
-    shelf: Annotated[Literal["models", "hardware", "engines"], typer.Argument(help="The files described.")],
+    kind: Annotated[
+        Literal["spec", "fleet", "portfolio", "models", "hardware", "engines"],
+        typer.Argument(help="The files described."),
+    ],
 ) -> None:
-    """Print the JSON schema of the model, hardware or engine files."""
-    from servesat.catalogue.load import json_schema
+    """Print the JSON schema of specs, fleets and portfolios, or of the model, hardware or engine files."""
+    if kind == "spec":
+        from servesat.spec.schema import schema_of
+        from servesat.spec.spec import Spec
 
-    print_json(json_schema(shelf))
+        print_json(schema_of(Spec, "servesat spec"))
+    elif kind == "portfolio":
+        from servesat.spec.portfolio import PortfolioSpec
+        from servesat.spec.schema import schema_of
+
+        print_json(schema_of(PortfolioSpec, "servesat portfolio"))
+    elif kind == "fleet":
+        from servesat.fleet.schema import fleet_schema
+
+        print_json(fleet_schema())
+    else:
+        from servesat.catalogue.load import json_schema
+
+        print_json(json_schema(kind))
 
 
 def print_content(content: list[dict[str, Any]] | dict[str, Any], as_json: bool, details: Collection[str] = ()) -> None:
