@@ -79,6 +79,17 @@ def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     assert result.bound_usd_per_million_output_tokens < plan.usd_per_million_output_tokens
 
 
+@pytest.mark.slow
+def test_four_times_the_load_costs_no_more_than_four_times_as_much() -> None:
+    """Four times the slices under four times the load are as loaded, so that they pass, of one pool and of two."""
+    for modes in (["interleaved"], ["interleaved", "disaggregated"]):
+        spec = Spec.load({**CHAT, "slo": {"ttft_ms": 120, "tpot_ms": 15}, "search": {**CHAT["search"], "modes": modes}})
+        once, fourfold = (solve(spec.changed({"workload.requests_per_s": load})).plan for load in (30, 120))
+        assert once is not None
+        assert fourfold is not None
+        assert fourfold.usd_per_hour <= 4 * once.usd_per_hour * (1 + 1e-9)
+
+
 def test_a_limit_below_a_prompt_alone_has_no_plan() -> None:
     result = answer({**CHAT, "slo": {"ttft_ms": 1}})
     assert result.status is Status.INFEASIBLE

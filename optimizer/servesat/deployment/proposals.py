@@ -56,6 +56,11 @@ class _Proposal:
     slices: int = field(compare=False)
     pool_slices: int = field(compare=False)
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """What it is told by."""
+        return self.row, self.slices, self.pool_slices
+
 
 class Search:
     """The proposals of a spec, and what became of those that were tested."""
@@ -70,6 +75,7 @@ class Search:
         self.undecided = False
         self.proposals = 0
         self._plans: dict[int, Plan | None] = {}
+        self._proposed: set[tuple[int, int, int]] = set()  # of two pools, which are come upon from two sides
         self._tested: dict[tuple[int, int, int], tuple[int, tuple[str, ...]]] = {}
 
     @property
@@ -102,9 +108,10 @@ class Search:
     def run(self) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
         """The plan that passes, with its margins, and its verdict."""
         queue = self._first_proposals()
-        most = np.inf  # what a plan costs that passes a first look
+        passing: dict[tuple[int, int, int], float] = {}  # what those in the queue cost that passed a first look
         while queue and not self.is_out_of_time:
             proposal = heappop(queue)
+            passing.pop(proposal.key, None)
             batch, broken = self._test(proposal)
             if not broken:
                 found = self._verified(proposal, batch)
@@ -112,9 +119,9 @@ class Search:
                     return found
                 broken = ("undecided",)
             self._fell(proposal, broken)
-            for following in self._following(proposal, broken, most):
-                if self._tested.get((following.row, following.slices, following.pool_slices), (0, ("",)))[1] == ():
-                    most = min(most, following.usd_per_hour)
+            for following in self._following(proposal, broken, min(passing.values(), default=np.inf)):
+                if self._tested.get(following.key, (0, ("untested",)))[1] == ():
+                    passing[following.key] = following.usd_per_hour
                 heappush(queue, following)
         return None
 
@@ -151,7 +158,7 @@ class Search:
 
     def _test(self, proposal: _Proposal) -> tuple[int, tuple[str, ...]]:
         """The batch with which a proposal passes a first look, or else what it breaks."""
-        key = (proposal.row, proposal.slices, proposal.pool_slices)
+        key = proposal.key
         if key not in self._tested:
             self.proposals += 1
             plan = self._plan(proposal.row)
@@ -226,11 +233,8 @@ class Search:
                 slices = proposal.slices + more * max(1, proposal.slices // 32)
                 pool = proposal.pool_slices + pool_more * max(1, proposal.pool_slices // 32)
                 following = self._proposal(proposal, slices, pool)
-                if (
-                    following is not None
-                    and following.usd_per_hour < most
-                    and ((following.row, slices, pool) not in self._tested)
-                ):
+                if following is not None and following.key not in self._proposed:
+                    self._proposed.add(following.key)
                     yield following
             return
         fewest = self._fewest_that_pass(proposal, most)
@@ -238,41 +242,44 @@ class Search:
             yield fewest
 
     def _fewest_that_pass(self, proposal: _Proposal, most: float) -> _Proposal | None:
-        """The fewest slices more than a proposal's that pass a first look, for less than `most`; None if none do."""
-        failed, passes = proposal.slices, None
+        """The fewest slices more than a proposal's that pass a first look for less than `most`.
+
+        Where none do, those that cost `most` or more, untested: what costs it may yet fall. None beyond the limits.
+        """
+        failed, found = proposal.slices, None
         for power in counting():
             following = self._proposal(proposal, proposal.slices + 2**power, 0)
-            if following is None or following.usd_per_hour >= most or following.slices > MOST_SLICES:
-                following = self._dearest_below(proposal, failed, following, most)
-                if following is None:
-                    return None
-                passes = following if self._passes(following) else None
+            if following is None or following.usd_per_hour >= most:
+                found = self._dearest_below(proposal, failed, most)
+                if found is None or not self._passes(found):
+                    return self._proposal(proposal, (failed if found is None else found.slices) + 1, 0)
                 break
             if self._passes(following):
-                passes = following
+                found = following
                 break
             failed = following.slices
-        while passes is not None and passes.slices - failed > 1:
-            middle = self._proposal(proposal, (passes.slices + failed) // 2, 0)
+        return None if found is None else self._fewest_between(failed, found)
+
+    def _fewest_between(self, failed: int, passes: _Proposal) -> _Proposal:
+        """The fewest slices that pass, of those above a number that failed and up to one that passes, by bisection."""
+        above = failed
+        while passes.slices - failed > 1:
+            middle = self._proposal(passes, (passes.slices + failed) // 2, 0)
             if middle is not None and self._passes(middle):
                 passes = middle
             else:
                 failed = (passes.slices + failed) // 2
-        if passes is None:
-            return None
         for fewer in (passes.slices - 2, passes.slices - 1):
-            below = self._proposal(proposal, fewer, 0) if fewer > proposal.slices else None
+            below = self._proposal(passes, fewer, 0) if fewer > above else None
             if below is not None and self._passes(below):
                 return below
         return passes
 
-    def _dearest_below(
-        self, proposal: _Proposal, failed: int, beyond: _Proposal | None, most: float
-    ) -> _Proposal | None:
+    def _dearest_below(self, proposal: _Proposal, failed: int, most: float) -> _Proposal | None:
         """The most slices above `failed` that limits allow for less than `most`; None where none do."""
         low, high = failed, failed + 1
         allowed = None
-        while high <= MOST_SLICES:
+        while True:
             found = self._proposal(proposal, high, 0)
             if found is None or found.usd_per_hour >= most:
                 break
@@ -289,7 +296,9 @@ class Search:
         return not self._test(proposal)[1]
 
     def _proposal(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal | None:
-        """The same layout with other slices; None where limits on what is taken do not allow them."""
+        """The same layout with other slices; None where limits on what is taken do not allow them, or as many."""
+        if max(slices, pool_slices) > MOST_SLICES:
+            return None
         row = self.candidates.layouts.take(np.array([proposal.row]))
         usd = float(row.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
         plan = self._plan(proposal.row)

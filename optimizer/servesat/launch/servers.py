@@ -14,11 +14,9 @@ from servesat.core.plan import Assignment, KvLayout, Mode, Plan, PrefillPool
 from servesat.core.result import Loading
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
+from servesat.replay.replayed import PREFILL_SEQUENCES
 from servesat.spec.spec import Spec
 from servesat.spec.workload import MAX_TOKENS
-
-PREFILL_SEQUENCES = 8
-"""Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
 
 UNPLANNED_CHUNK = 2048
 """Prompt tokens of a step where the plan leaves prompts out: the engine must take them somehow."""

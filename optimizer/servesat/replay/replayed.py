@@ -22,7 +22,7 @@ from servesat.spec.spec import PERCENTILE_IN_PRODUCTION, Spec
 from servesat.spec.workload import LIMITS
 
 PREFILL_SEQUENCES = 8
-"""Prompts that a prefill server takes at once, as its flags say."""
+"""Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
 
 WARM_UP = 0.1
 """The share of random requests that find a server still filling up, and are left out of percentiles."""
