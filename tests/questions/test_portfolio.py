@@ -226,3 +226,15 @@ def test_few_chips_may_be_in_dearer_machines() -> None:
     few = solve_portfolio({"deployments": {"x": three, "y": three}, "max_chips": 6})
     assert few.status is Status.OPTIMAL
     assert few.usd_per_hour == pytest.approx(12.0)
+
+
+def test_a_portfolio_names_what_it_compares_by_means() -> None:
+    chat = {
+        "model": "llama-3.1-8b", "workload": {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": 5},
+        "search": {"chips": ["l40s"], "topologies": {"l40s": ["1x1"]}, "weights": ["fp8"], "modes": ["interleaved"]},
+        "price": {"l40s": 1.0}, "slo": {"tpot_ms": 40},
+    }  # fmt: skip
+    ideal = {**chat, "cost_model": "ideal", "search": {**chat["search"], "compute": ["fp8"]}}
+    answer = solve_portfolio({"deployments": {"chat": chat, "bound": ideal}})
+    assert answer.in_means == ("chat",)
+    assert set(answer.plans) == {"chat", "bound"}

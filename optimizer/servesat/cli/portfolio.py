@@ -34,6 +34,8 @@ def portfolio(
         answer = solve_portfolio(spec, Settings(time_limit_s=time_limit))
     if answer.left_out:
         tell(f"note: disaggregated plans of {', '.join(answer.left_out)} are not compared (servesat solve has them)")
+    if answer.in_means:
+        tell(f"note: limits of {', '.join(answer.in_means)} hold for means here; servesat replay has percentiles")
     for path in outputs.figures:
         if answer.plans:
             report.draw_portfolio(answer, path)

@@ -45,7 +45,8 @@ class Portfolio:
     `alone` has the best plan of each deployment alone. `conflict` is an irreducible set of limits, or the deployments
     without a plan, with their own conflicts in `conflicts_alone`; `corrections` says what each number in it would have
     to be. `left_out` names the deployments of which disaggregated plans were not compared: a search keeps too few of
-    their pairs to share decisions.
+    their pairs to share decisions. `in_means` names those whose limits are of a share of the requests,
+    and are compared with means.
     """
 
     status: Status
@@ -57,6 +58,7 @@ class Portfolio:
     conflicts_alone: dict[str, tuple[tuple[str, ...], ...]]
     corrections: tuple[LimitChange, ...] = ()
     left_out: tuple[str, ...]
+    in_means: tuple[str, ...] = ()
     solve_s: float
 
     @property
@@ -91,6 +93,7 @@ def solve_portfolio(
         alone={name: _best(specs[name], one) for name, one in columns.items() if len(one)},
         conflict=tuple(f"deployments.{name}" for name in conflicts) or None,
         conflicts_alone=conflicts,
+        in_means=tuple(name for name, spec in portfolio.deployments.items() if spec.percentile is not None),
         left_out=tuple(name for name, spec in portfolio.deployments.items() if spec.modes != specs[name].modes),
         solve_s=0.0,
     )
