@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,24 @@ def test_a_load_beyond_the_slices_allowed_has_no_plan() -> None:
     assert 0 < served < 30
     assert solve(Spec.load(spec).changed({"workload.requests_per_s": served})).status is Status.OPTIMAL
     assert solve(Spec.load(spec).changed({"workload.requests_per_s": served * 1.2})).status is Status.INFEASIBLE
+
+
+def test_a_replica_too_small_for_a_long_request_falls_and_others_are_taken(tmp_path: Path) -> None:
+    """100,000 tokens of 131 kB are 13.1 GB: beside 16 GB of weights an RTX 4090 has no room for them, an H100 has."""
+    path = tmp_path / "trace.csv"
+    rows = "".join(f"{at},{100_000 if at == 50 else 500},50\n" for at in range(100))
+    path.write_text("time,prompt_tokens,output_tokens\n" + rows)
+    search = {"chips": ["rtx-4090", "h100-sxm"], "topologies": {"rtx-4090": ["1"], "h100-sxm": ["1x1"]}}
+    spec = {
+        **CHAT, "workload": {"arrivals": {"trace": str(path)}}, "slo": {"ttft_ms": 500},
+        "search": {**CHAT["search"], **search, "weights": ["bf16"], "kv_cache": ["bf16"]},
+        "price": {"rtx-4090": 0.4, "h100-sxm": 3.0},
+    }  # fmt: skip
+    result = solve(spec)
+    assert result.plan is not None
+    assert result.plan.chip == "h100-sxm"
+    assert result.replayed is not None
+    assert ("rtx-4090", ("hbm",)) in {(fallen.chip, fallen.broken) for fallen in result.replayed.fallen}
 
 
 def test_several_percentiles_and_goodput_hold_together() -> None:

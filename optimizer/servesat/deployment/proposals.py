@@ -17,8 +17,8 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirements import REQUIREMENT_BIT, bits_of
+from servesat.candidates.layouts import Layouts, decoding
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, bits_of
 from servesat.candidates.serving_modes import in_modes, searched_layouts
 from servesat.candidates.step_times import prompt_times, replica_times
 from servesat.core.arrays import Floats, Ints
@@ -30,7 +30,7 @@ from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.settings import Settings
 from servesat.replay.pools import Servers
-from servesat.replay.replayed import limits_of, servers_of
+from servesat.replay.replayed import TooLongError, limits_of, servers_of
 from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, verdict
 from servesat.spec.spec import Spec
 
@@ -187,7 +187,12 @@ class Search:
     def _broken(self, plan: Plan) -> tuple[str, ...]:
         servers = servers_slower(self.spec, plan)
         late = alone_too_late(self.spec, servers, self.limits)
-        return (*late, "alone") if late else first_look(self.spec, servers, self.limits)
+        if late:
+            return (*late, "alone")
+        try:
+            return first_look(self.spec, servers, self.limits)
+        except TooLongError:
+            return Requirement.HBM, "alone"
 
     def _verified(self, proposal: _Proposal, batch: int) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
         """The plan of a proposal after its replays; of no more sequences than were ever under way."""
@@ -344,7 +349,8 @@ def _layouts(spec: Spec, offered: Spec) -> Layouts:
 def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
     """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence."""
     slower = 1 + layouts.tpot_margin
-    step = replica_times(spec, layouts).at(np.ones(len(layouts))).tpot_s * slower
+    without_prompts = replace(layouts, serving=decoding(layouts.serving.slices))
+    step = replica_times(spec, without_prompts).at(np.ones(len(layouts))).tpot_s * slower
     prompt = prompt_times(spec, layouts)
     work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
     work = np.where(layouts.serving.pool_place >= 0, layouts.serving.first_token_s, work)

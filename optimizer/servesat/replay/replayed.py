@@ -151,11 +151,17 @@ def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
     return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, cached)
 
 
+class TooLongError(SpecError):
+    """A request that is longer than the room for KV cache: it would never end."""
+
+
 def refuse_what_never_fits(servers: Servers, requests: Requests) -> None:
-    """Raise SpecError for a request that is longer than the room for KV cache: it would never end."""
+    """Raise TooLongError for a request that fits into no replica."""
     longest, room = int(np.max(requests.prompt_tokens + requests.output_tokens)), servers.pool.scheduling.kv_tokens
     if longest > room:
-        raise SpecError(f"a request of {longest:,} tokens never fits: weights leave room for {room:,.0f} in a replica")
+        raise TooLongError(
+            f"a request of {longest:,} tokens never fits: weights leave room for {room:,.0f} in a replica"
+        )
 
 
 @dataclass(frozen=True)
@@ -170,8 +176,8 @@ class Run:
 def run(spec: Spec, servers: Servers, count: int, seed: int) -> Run:
     """Replay a spec's requests, each sent to a replica at random.
 
-    One pool under random arrivals is as one of its replicas; a trace, and two pools, run whole. Raises SpecError for a
-    request that fits into no replica.
+    One pool under random arrivals is as one of its replicas; a trace, and two pools, run whole. Raises TooLongError
+    for a request that fits into no replica.
     """
     alone = servers.prefill is None and spec.workload.arrivals.trace is None
     requests = requests_of(spec, count, seed, replicas=servers.pool.replicas if alone else 1)

@@ -57,11 +57,6 @@ class Verdict:
         held = [one.holds for one in self.kept]
         return False if False in held else None if None in held else True
 
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """The requirements that are not kept."""
-        return tuple(dict.fromkeys(one.limit.requirement for one in self.kept if one.holds is False))
-
 
 def alone_too_late(spec: Spec, servers: Servers, limits: Sequence[Limit]) -> tuple[str, ...]:
     """The requirements that too many requests break with a replica to themselves, beyond four standard errors."""

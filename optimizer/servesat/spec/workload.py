@@ -35,7 +35,7 @@ class Arrivals(Strict):
 
     @property
     def recorded(self) -> Trace | None:
-        """The trace. Raises CatalogueError where the file has changed since."""
+        """The trace, where there is one. Raises CatalogueError where its file cannot be read any more."""
         return None if self.trace is None else read_trace(Path(self.trace))
 
 
