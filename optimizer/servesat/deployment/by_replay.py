@@ -1,7 +1,7 @@
 """The cheapest plan that keeps its limits for a share of the requests: proposed in order of cost, tested by replays."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from servesat.core.result import KeptLimit, Margin, Percentiles, Replayed, Resul
 from servesat.deployment.proposals import Search
 from servesat.deployment.settings import Settings
 from servesat.replay.percentiles import percentile
-from servesat.replay.replayed import run, servers_of
+from servesat.replay.pools import Router
+from servesat.replay.replayed import Run, run, servers_of
 from servesat.replay.verdict import GOODPUT, Kept, Verdict
 from servesat.spec.spec import Spec
 
@@ -63,42 +64,47 @@ def _margins(tested: Verdict) -> Iterator[Margin]:
 
 def kept_limit(kept: Kept) -> KeptLimit:
     """A limit as a result tells of it."""
-    scale = 1.0 if kept.limit.figure == GOODPUT else 1e3
+    scale = 1.0 if kept.limit.requirement == GOODPUT else 1e3
     return KeptLimit(
         requirement=kept.limit.requirement,
         share=kept.limit.share,
         value=kept.value.value * scale,
         within=kept.value.within * scale,
-        limit=kept.limit.share if kept.limit.figure == GOODPUT else kept.limit.limit_s * scale,
+        limit=kept.limit.share if kept.limit.requirement == GOODPUT else kept.limit.limit_s * scale,
         holds=kept.holds,
     )
 
 
 def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replayed:
-    """The replays of a plan as a result tells of them."""
+    """The verdict on a plan, beside as many replays with the steps as predicted."""
+    servers, count = servers_of(spec, plan), len(tested.runs[0].requests)
+    runs = [run(spec, servers, count, seed) for seed in range(len(tested.runs))]
     return replace(
-        replayed(spec, plan, tested), proposals=search.proposals, fallen=tuple(search.fallen[-FALLEN_SHOWN:])
+        replayed(spec, runs, tested.kept, tested.within_all.value),
+        margin=spec.margins_of(plan.chip, plan.engine).tpot,
+        most_sequences=max(one.served.most_sequences for one in tested.runs),
+        proposals=search.proposals,
+        fallen=tuple(search.fallen[-FALLEN_SHOWN:]),
     )
 
 
-def replayed(spec: Spec, plan: Plan, tested: Verdict) -> Replayed:
-    """The replays of a verdict, and as many with the steps as predicted."""
-    servers = servers_of(spec, plan)
-    each = len(tested.runs[0].served.first_s)
-    runs = [run(spec, servers, each, seed) for seed in range(len(tested.runs))]
+def replayed(
+    spec: Spec, runs: Sequence[Run], kept: Iterable[Kept], within_all: float, router: Router = "random"
+) -> Replayed:
+    """Some replays as a result tells of them."""
     return Replayed(
         arrivals=arrivals_name(spec),
-        router="random",
+        router=router,
         seeds=len(runs),
-        requests=tested.requests,
-        margin=spec.margins_of(plan.chip, plan.engine).tpot,
+        requests=sum(len(one.times.ttft_s) for one in runs),
+        margin=0.0,
         ttft_ms=percentiles_ms(np.concatenate([one.times.ttft_s for one in runs])),
         tpot_ms=percentiles_ms(np.concatenate([one.times.tpot_s for one in runs])),
         e2e_ms=percentiles_ms(np.concatenate([one.times.e2e_s for one in runs])),
-        limits=tuple(map(kept_limit, tested.kept)),
-        within_all=tested.within_all.value,
+        limits=tuple(map(kept_limit, kept)),
+        within_all=within_all,
         busy=float(np.mean([one.busy_share for one in runs])),
-        most_sequences=max(one.served.most_sequences for one in tested.runs),
+        most_sequences=max(one.served.most_sequences for one in runs),
         preempted=sum(one.served.preempted for one in runs),
     )
 

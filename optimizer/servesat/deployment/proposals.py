@@ -145,7 +145,7 @@ class Search:
         each = demanded / (columns.slices * layouts.counted_replicas)
         at = times.at(np.clip(times.smallest_batch_for(each), 1, columns.batch))
         figures = {"ttft": at.ttft_s, "tpot": at.tpot_s, "e2e": at.e2e_s}
-        shares = [figures[limit.figure] / limit.limit_s for limit in self.limits]
+        shares = [figures[limit.requirement] / limit.limit_s for limit in self.limits]
         return np.asarray(np.max(shares, axis=0)) if shares else np.zeros(len(columns))
 
     def _plan(self, row: int) -> Plan | None:
@@ -357,7 +357,7 @@ def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
     least = {"ttft": work, "tpot": step, "e2e": work + ((spec.workload.output_tokens or 1) - 1) * step}
     mask = np.zeros(len(layouts), dtype=np.int64)
     for limit in limits_of(spec):
-        mask |= np.where(is_at_most(least[limit.figure], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
+        mask |= np.where(is_at_most(least[limit.requirement], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
     return mask
 
 

@@ -11,12 +11,10 @@ from servesat.core.arrays import Floats
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Plan
 from servesat.core.result import Replayed
-from servesat.deployment.by_replay import arrivals_name, kept_limit, percentiles_ms
-from servesat.replay.percentiles import RequestTimes, estimate, percentile, times_of
+from servesat.deployment.by_replay import replayed
+from servesat.replay.percentiles import estimate, percentile
 from servesat.replay.pools import Router, Servers
-from servesat.replay.replayed import Limit, limits_of, refuse_what_never_fits, requests_of, servers_of, within
-from servesat.replay.requests import Requests
-from servesat.replay.scheduler import Served
+from servesat.replay.replayed import Limit, Run, limits_of, run, servers_of, within
 from servesat.replay.verdict import GOODPUT, Kept
 from servesat.spec.spec import Spec
 
@@ -25,9 +23,6 @@ MOMENTS = 60
 
 LOADS_TRIED = 14
 """Loads that are replayed to find where limits break."""
-
-WARM_UP = 0.1
-"""The share of random requests that find a server still filling up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,65 +79,29 @@ def replay(
     servers, limits = servers_of(spec, plan), limits_of(spec)
     trace = spec.workload.arrivals.recorded
     count = max(2, requests // seeds) if trace is None else len(trace.arrival_s)
-    runs = [_run(spec, servers, count, seed, router) for seed in range(seeds)]
-    of_requests = [one.kept for one in runs]
+    runs = [run(spec, servers, count, seed, router=router, whole=True) for seed in range(seeds)]
     kept = [
         Kept(limit, found, found.value <= limit.limit_s)
         for limit in limits
-        for found in [estimate([percentile(limit.of(times), limit.share) for times in of_requests])]
+        for found in [estimate([percentile(limit.of(one.times), limit.share) for one in runs])]
     ]
-    share = estimate([float(np.mean(within(limits, times))) for times in of_requests])
+    share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
     if spec.slo.goodput is not None:
         kept.append(Kept(Limit(GOODPUT, spec.slo.goodput, 0.0), share, share.value >= spec.slo.goodput))
-    replayed = Replayed(
-        arrivals=arrivals_name(spec),
-        router=router,
-        seeds=seeds,
-        requests=sum(len(times.ttft_s) for times in of_requests),
-        margin=0.0,
-        ttft_ms=percentiles_ms(np.concatenate([times.ttft_s for times in of_requests])),
-        tpot_ms=percentiles_ms(np.concatenate([times.tpot_s for times in of_requests])),
-        e2e_ms=percentiles_ms(np.concatenate([times.e2e_s for times in of_requests])),
-        limits=tuple(map(kept_limit, kept)),
-        within_all=share.value,
-        busy=float(np.mean([one.busy_share for one in runs])),
-        most_sequences=max(one.served.most_sequences for one in runs),
-        preempted=sum(one.served.preempted for one in runs),
-    )
     return ReplayOfPlan(
         plan=plan,
         requests_per_s=spec.workload.requests_per_s,
-        replayed=replayed,
+        replayed=replayed(spec, runs, kept, share.value, router),
         moments=tuple(_moments(spec, servers, runs[0])),
         breaks=_breaks(spec, servers, router, requests if trace is None else count) if until_breaks else None,
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    requests: Requests
-    served: Served
-    times: RequestTimes
-    kept: RequestTimes  # without those while servers fill up
-    busy_share: float
-
-
-def _run(spec: Spec, servers: Servers, count: int, seed: int, router: Router) -> _Run:
-    requests = requests_of(spec, count, seed)
-    refuse_what_never_fits(servers, requests)
-    served = servers.serve(requests, router, seed)
-    times = times_of(requests, served)
-    is_random = spec.workload.arrivals.trace is None
-    kept = times.take(slice(int(WARM_UP * len(requests)), None)) if is_random else times
-    span = float(np.max(served.last_s)) - float(requests.arrival_s[0])
-    return _Run(requests, served, times, kept, served.busy_s / (span * servers.pool.replicas))
-
-
-def _moments(spec: Spec, servers: Servers, one: _Run) -> list[Moment]:
+def _moments(spec: Spec, servers: Servers, one: Run) -> list[Moment]:
     requests, served, limits = one.requests, one.served, limits_of(spec)
     ends = np.linspace(0.0, float(requests.arrival_s[-1]), MOMENTS + 1)[1:]
     decoded_s = np.maximum(served.last_s - served.first_s, 1e-12)
-    good, found, start = within(limits, one.times), [], -1.0
+    good, found, start = within(limits, one.every), [], -1.0
     room = servers.pool.scheduling.kv_tokens * servers.pool.replicas
     for end in ends:
         here = (served.first_s <= end) & (served.last_s > end)
@@ -154,8 +113,8 @@ def _moments(spec: Spec, servers: Servers, one: _Run) -> list[Moment]:
                 waiting=int(np.sum((requests.arrival_s <= end) & (served.first_s > end))),
                 decoding=int(np.sum(here)),
                 kv_share=float(np.sum(requests.prompt_tokens[here] + made) / room),
-                ttft_p95_ms=_p95_ms(one.times.ttft_s[came]),
-                tpot_p95_ms=_p95_ms(one.times.tpot_s[came]),
+                ttft_p95_ms=_p95_ms(one.every.ttft_s[came]),
+                tpot_p95_ms=_p95_ms(one.every.tpot_s[came]),
                 within_all=float(np.mean(good[came])) if np.any(came) else None,
             )
         )
@@ -185,16 +144,16 @@ def _breaks(spec: Spec, servers: Servers, router: Router, requests: int) -> Brea
 def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: float) -> str | None:
     """The first limit that is broken at a load, or `load` where requests come faster than they are served."""
     loaded = spec.changed({"workload.requests_per_s": rate})
-    one = _run(loaded, servers, requests, 0, router)
-    for limit in limits_of(spec):
-        if percentile(limit.of(one.kept), limit.share) > limit.limit_s:
+    one = run(loaded, servers, requests, 0, router=router, whole=True)
+    limits, goodput = limits_of(spec), spec.slo.goodput
+    for limit in limits:
+        if percentile(limit.of(one.times), limit.share) > limit.limit_s:
             return limit.requirement
-    goodput = spec.slo.goodput
-    if goodput is not None and float(np.mean(within(limits_of(spec), one.kept))) < goodput:
+    if goodput is not None and float(np.mean(within(limits, one.times))) < goodput:
         return GOODPUT
-    half = len(one.kept.ttft_s) // 2
-    grows = np.mean(one.kept.ttft_s[half:]) > 3 * np.mean(one.kept.ttft_s[:half]) + 1.0
-    return "load" if grows and not limits_of(spec) else None
+    half = len(one.times.ttft_s) // 2
+    grows = np.mean(one.times.ttft_s[half:]) > 3 * np.mean(one.times.ttft_s[:half]) + 1.0
+    return "load" if grows and not limits else None
 
 
 def under(spec: Spec, trace: Path | None, requests_per_s: float | None) -> Spec:

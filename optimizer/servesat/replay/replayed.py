@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from math import sqrt
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from servesat.catalogue.traces import Trace
 from servesat.core.arrays import Bools, Floats
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment, Mode, Plan
+from servesat.core.tolerances import round_down, round_up
 from servesat.cost_model.decode import Replica as Machine
 from servesat.replay.percentiles import RequestTimes, times_of
-from servesat.replay.pools import Pool, Servers
+from servesat.replay.pools import Pool, Router, Servers
 from servesat.replay.requests import Lengths, Requests, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
@@ -38,18 +39,13 @@ PROMPTS_FIRST = frozenset({"sglang"})
 class Limit:
     """What a share of the requests must keep to: of `ttft`, `tpot` or `e2e` [s]."""
 
-    figure: str
+    requirement: str
     share: float
     limit_s: float
 
-    @property
-    def requirement(self) -> str:
-        """The requirement that it is of."""
-        return self.figure
-
     def of(self, times: RequestTimes) -> Floats:
         """The figure that it limits."""
-        values: Floats = getattr(times, f"{self.figure}_s")
+        values: Floats = getattr(times, f"{self.requirement}_s")
         return values
 
 
@@ -80,7 +76,7 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     machine = _machine(spec, plan)
     times = step_times(spec, machine, plan)
     program = spec.engine_of(plan.engine).program if plan.engine else None
-    new = ceil(spec.workload.new_prompt_tokens)
+    new = int(round_up(spec.workload.new_prompt_tokens))
     alone = program in PROMPTS_FIRST or (program is None and plan.mode is Mode.INTERLEAVED)
     chunk = min(plan.chunk_tokens or new, new)
     pools = plan.mode is Mode.DISAGGREGATED
@@ -147,7 +143,9 @@ def requests_of(spec: Spec, count: int, seed: int, *, replicas: int = 1) -> Requ
 
 def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
     """The requests of a trace, of whose prompts a share is cached."""
-    cached = np.minimum(np.floor(trace.prompt_tokens * cached_share), trace.prompt_tokens - 1).astype(np.int64)
+    cached = np.minimum(
+        round_down(trace.prompt_tokens.astype(np.float64) * cached_share), trace.prompt_tokens - 1
+    ).astype(np.int64)
     return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, cached)
 
 
@@ -166,26 +164,28 @@ def refuse_what_never_fits(servers: Servers, requests: Requests) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One replay: what requests took, those while servers fill up left out, and what replicas did."""
+    """One replay: its requests, what replicas did, and what requests took, `times` without those of the warm-up."""
 
-    times: RequestTimes
+    requests: Requests
     served: Served
+    every: RequestTimes
+    times: RequestTimes
     busy_share: float
 
 
-def run(spec: Spec, servers: Servers, count: int, seed: int) -> Run:
-    """Replay a spec's requests, each sent to a replica at random.
+def run(spec: Spec, servers: Servers, count: int, seed: int, *, router: Router = "random", whole: bool = False) -> Run:
+    """Replay a spec's requests.
 
-    One pool under random arrivals is as one of its replicas; a trace, and two pools, run whole. Raises TooLongError
-    for a request that fits into no replica.
+    Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these.
+    Raises TooLongError for a request that fits into no replica.
     """
-    alone = servers.prefill is None and spec.workload.arrivals.trace is None
+    is_random = spec.workload.arrivals.trace is None
+    alone = not whole and servers.prefill is None and is_random
     requests = requests_of(spec, count, seed, replicas=servers.pool.replicas if alone else 1)
     refuse_what_never_fits(servers, requests)
-    one = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
-    served = one.serve(requests, "random", seed)
-    times = times_of(requests, served)
-    if spec.workload.arrivals.trace is None:
-        times = times.take(slice(int(WARM_UP * len(requests)), None))
-    span = float(np.max(served.last_s)) - float(requests.arrival_s[0])
-    return Run(times, served, served.busy_s / (span * one.pool.replicas))
+    used = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
+    served = used.serve(requests, router, seed)
+    every = times_of(requests, served)
+    times = every.take(slice(int(WARM_UP * len(requests)), None)) if is_random else every
+    span_s = float(np.max(served.last_s)) - float(requests.arrival_s[0])
+    return Run(requests, served, every, times, served.busy_s / (span_s * used.pool.replicas))

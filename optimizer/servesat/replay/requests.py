@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from servesat.core.arrays import Floats, Ints
+from servesat.core.tolerances import round_down
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,6 @@ def drawn(requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.
     of_times, of_lengths = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     prompts, outputs = lengths.draw(count, of_lengths)
     arrival_s = np.cumsum(gaps(count, cv, of_times)) / requests_per_s
-    return Requests(arrival_s, prompts, outputs, np.floor(prompts * lengths.cached_share).astype(np.int64))
+    return Requests(
+        arrival_s, prompts, outputs, round_down(prompts.astype(np.float64) * lengths.cached_share).astype(np.int64)
+    )

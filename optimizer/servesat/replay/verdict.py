@@ -49,7 +49,6 @@ class Verdict:
     kept: tuple[Kept, ...]
     within_all: Estimate
     runs: tuple[Run, ...]
-    requests: int
 
     @property
     def holds(self) -> bool | None:
@@ -134,7 +133,7 @@ def _verdicts(spec: Spec, servers: Servers) -> Iterator[Verdict]:
         if goodput is not None:
             holds = True if share.lowest >= goodput else False if share.highest < goodput else None
             kept.append(Kept(Limit(GOODPUT, goodput, 0.0), share, holds))
-        yield Verdict(tuple(kept), share, runs, sum(len(one.times.ttft_s) for one in runs))
+        yield Verdict(tuple(kept), share, runs)
         if trace is not None:
             return
         count *= 2

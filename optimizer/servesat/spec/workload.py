@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from math import ceil, exp, log1p, sqrt
+from math import exp, log1p, sqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from servesat.catalogue.traces import Trace, read_trace
 from servesat.core.errors import CatalogueError, SpecError
-from servesat.core.tolerances import snap
+from servesat.core.tolerances import round_up, snap
 from servesat.core.validation import Positive, Strict, shorten
 from servesat.spec.references import origin_of
 
@@ -138,7 +138,8 @@ class Workload(Strict):
         if trace is not None:
             return int((trace.prompt_tokens + trace.output_tokens).max())
         of_each = ((self.prompt_tokens, self.lengths.prompt_cv), (self.output_tokens, self.lengths.output_cv))
-        return max(self.longest_context_tokens, ceil(sum((mean or 0) * _long_share(cv) for mean, cv in of_each)))
+        longest = sum((mean or 0) * _long_share(cv) for mean, cv in of_each)
+        return max(self.longest_context_tokens, int(round_up(longest)))
 
     @property
     def read_tokens(self) -> float:
