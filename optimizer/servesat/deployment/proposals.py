@@ -58,12 +58,12 @@ class _Proposal:
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """What it is told by."""
+        """What identifies it."""
         return self.row, self.slices, self.pool_slices
 
 
 class Search:
-    """The proposals of a spec, and what became of those that were tested."""
+    """The proposals of a spec and the outcome of each test."""
 
     def __init__(self, spec: Spec, start: float, settings: Settings) -> None:
         self.spec, self.start, self.settings = spec, start, settings
@@ -75,7 +75,7 @@ class Search:
         self.undecided = False
         self.proposals = 0
         self._plans: dict[int, Plan | None] = {}
-        self._proposed: set[tuple[int, int, int]] = set()  # of two pools, which are come upon from two sides
+        self._proposed: set[tuple[int, int, int]] = set()  # of two pools: each is reached by adding to either
         self._tested: dict[tuple[int, int, int], tuple[int, tuple[str, ...]]] = {}
 
     @property
@@ -249,7 +249,8 @@ class Search:
     def _fewest_that_pass(self, proposal: _Proposal, most: float) -> _Proposal | None:
         """The fewest slices more than a proposal's that pass a first look for less than `most`.
 
-        Where none do, those that cost `most` or more, untested: what costs it may yet fall. None beyond the limits.
+        If none pass, the first number of slices that costs at least `most`, untested: the plan that set `most` may
+        still fail its full replays. None if limits on resources forbid more slices.
         """
         failed, found = proposal.slices, None
         for power in counting():

@@ -1,4 +1,4 @@
-"""The load that can be served, where limits leave no plan for the one that is asked for."""
+"""The load that a spec without a plan could serve."""
 
 import time
 
@@ -8,13 +8,13 @@ from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
 
 HALVINGS, BISECTIONS = 7, 4
-"""Loads tried: down to less than a hundredth of what is asked for, then between the last two."""
+"""Loads tried: first the demand halved repeatedly, down to a hundredth of it, then loads between the last two."""
 
 TIME_LIMIT_S = 15.0
 
 
 def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
-    """The largest load with a plan among those tried, within a sixteenth of its own size; None where none has one."""
+    """The largest load tried that has a plan, to within a sixteenth of it [requests/s]; None if none has one."""
     asked, deadline = spec.workload.requests_per_s, time.perf_counter() + TIME_LIMIT_S
     if asked is None:
         return None
