@@ -15,6 +15,9 @@ from servesat.report.charts import Chart, Frame, Series
 from servesat.report.tables import Fitted, columns
 from servesat.report.words import duration
 
+LOWEST = 0.1
+"""The lower end of a figure's logarithmic axis, where what is 0 is drawn."""
+
 SHOWN = 12
 """Moments of a replay that a table shows."""
 
@@ -145,7 +148,7 @@ def replay_chart(found: ReplayOfPlan) -> Chart:
         x_title="time [s]",
         y_title="requests, ms, or %",
         x_range=(0.0, found.moments[-1].time_s),
-        y_range=(0.1, 2 * max(largest, 1.0)),
+        y_range=(LOWEST, 2 * max(largest, 1.0)),
         log_x=False,
         log_y=True,
         slider="",
@@ -154,11 +157,11 @@ def replay_chart(found: ReplayOfPlan) -> Chart:
 
 
 def _course(found: ReplayOfPlan, name: str, values: Sequence[float | None], unit: str) -> Series:
-    shown = [(moment.time_s, value) for moment, value in zip(found.moments, values, strict=True) if value]
+    shown = [(moment.time_s, value) for moment, value in zip(found.moments, values, strict=True) if value is not None]
     return Series(
         name=name,
         x=[at for at, _ in shown],
-        y=[value for _, value in shown],
+        y=[max(value, LOWEST) for _, value in shown],
         hover=[f"{name}: {value:,.4g} {unit} at {at:,.0f} s" for at, value in shown],
         labels=["" for _ in shown[1:]] + [name for _ in shown[:1]],
     )
