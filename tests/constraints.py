@@ -20,7 +20,7 @@ def figures(plan: dict[str, Any]) -> dict[str, Any]:
         plan["id"][:6]
         if whole_request
         else (
-            plan["chip"], plan["topology"], (plan["tp_axes"], plan["ep_axes"], plan["kv_layout"]),
+            plan["chip"], plan["topology"], (plan["tp_axes"], plan["ep_axes"], plan["kv_layout"], plan["pp_axes"]),
             plan["weights"], plan["kv_cache"], plan["compute"],
         )
     )  # fmt: skip
@@ -31,6 +31,7 @@ def figures(plan: dict[str, Any]) -> dict[str, Any]:
         "topology": topology,
         "tp": _ways(sizes, split[0]),
         "ep": _ways(sizes, split[1]),
+        "pp": _ways(sizes, split[3]),
         "weights": weights,
         "kv_cache": kv_cache,
         "compute": compute,
@@ -93,6 +94,7 @@ def atoms(*, of_slices: bool = True) -> Any:
         st.builds(_modulo, st.sampled_from([2, 3, 4, 8]), st.integers(0, 7), st.sampled_from([0, 5])),
         st.builds(_ratio, st.sampled_from([1, 2, 4]), st.sampled_from(["<=", ">", "=="])),
         st.builds(lambda most: _atom(f"tp <= {most}", lambda one: one["tp"] <= most), st.sampled_from([1, 2, 4])),
+        st.builds(lambda pp: _atom(f"pp != {pp}", lambda one: one["pp"] != pp), st.sampled_from([1, 2])),
         st.builds(lambda most: _atom(f"tp * ep < {most}", lambda one: one["tp"] * one["ep"] < most), st.integers(2, 9)),
         st.builds(lambda b: _atom(f"batch // 4 == {b}", lambda one: one["batch"] // 4 == b), st.integers(0, 6)),
         st.builds(_slow, st.sampled_from([0.5, 2.0, 10.0, 50.0]), st.sampled_from(["<=", ">"])),

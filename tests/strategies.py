@@ -211,6 +211,8 @@ def chips(name):
     return st.integers(1, 3).flatmap(with_axes)
 
 
+STAGES = [[1, 2], [1, 2, 3, 4], [1, 8]]
+
 KV_LAYOUTS = [["heads", "batch", "sequence", "copies"], ["heads", "copies"], ["heads", "sequence"], ["heads"]]
 
 
@@ -272,6 +274,7 @@ def engines(chips):
                 "split_kv_cache": st.sampled_from([["bf16"], ["bf16", "int8"]]),
                 "experts": st.sampled_from(["any", "data_parallel", "none"]),
                 "nodes": st.sampled_from(["several", "one"]),
+                "pipelines": st.booleans(),
                 "disaggregation": moved,
             },
         )
@@ -358,6 +361,7 @@ def specs():
             },
             optional={
                 "kv_layouts": st.sampled_from(KV_LAYOUTS),
+                "pp": st.sampled_from(STAGES),
                 "compute": st.sampled_from([["bf16"], ["bf16", "int8"], ["int8", "bf16"]]),
                 "max_chips": st.sampled_from([1, 4, 9]),
                 "max_usd_per_hour": st.sampled_from([1.0, 4.8, 20.0]),

@@ -93,6 +93,7 @@ def small_specs(modes: list[str], largest_batch: int):
             "max_chips": st.sampled_from([4, 30, 200]),
             "max_usd_per_hour": st.sampled_from([2.0, 20.0, 400.0]),
             "kv_layouts": st.sampled_from(strategies.KV_LAYOUTS),
+            "pp": st.sampled_from(strategies.STAGES),
             "min_batch": st.sampled_from([1, 2]),
             "quota": st.sampled_from([{"chip0": 8}, {"chip0": 0}, {"chip0": 100}]),
         },

@@ -25,8 +25,8 @@ from servesat.cost_model.calibrated import (
 from tests.strategies import examples
 
 WORK = Work(
-    kernels=80.0, collectives=20.0, groups=1.0, resident_s=4e-3, experts_s=0.0, not_visited=0.0, head_s=1e-3,
-    sequence_flops_s=1e-4, sequence_head_flops_s=1e-5, sequence_kv_s=2e-4, sequence_sent_s=5e-5,
+    kernels=80.0, collectives=20.0, groups=1.0, stages=1.0, resident_s=4e-3, experts_s=0.0, not_visited=0.0,
+    head_s=1e-3, sequence_flops_s=1e-4, sequence_head_flops_s=1e-5, sequence_kv_s=2e-4, sequence_sent_s=5e-5,
     sequence_exchange_s=0.0, prompt_tokens=1000.0, prompt_flops_s=20e-3, prompt_attention_s=7e-3, prompt_sent_s=2e-3,
 )  # fmt: skip
 CONSTANTS = Constants(
@@ -99,6 +99,31 @@ def test_the_work_of_a_dense_model_by_hand() -> None:
     assert work.prompt_flops_s == pytest.approx(1000 * work.sequence_flops_s)
 
 
+def test_stages_load_their_layers_in_turn_and_share_all_else() -> None:
+    """Llama 3.1 405B on two nodes of 8: two stages of 63 layers, 16,384 wide, a head of 128,256 words in the last."""
+    dtypes = {"weights": "bf16", "kv_cache": "bf16", "compute": "bf16"}
+    one = work_on("llama-3.1-405b", "h100-sxm", "8x1", **dtypes)
+    two = work_on("llama-3.1-405b", "h100-sxm", "8x2", pp_axes=(1,), **dtypes)
+    assert (two.stages, two.kernels, two.collectives) == (2, one.kernels, one.collectives + 2)
+    assert two.resident_s == pytest.approx(one.resident_s)  # each half by its own eight chips, one after the other
+    assert two.head_s == pytest.approx(2 * 2 * 128_256 * 16_384 / (8 * 3.35e12))  # for each of two micro-batches
+    assert two.sequence_flops_s == pytest.approx(one.sequence_flops_s / 2)
+    assert two.sequence_kv_s == pytest.approx(one.sequence_kv_s / 2)
+    hop = 2 * 2 * 16_384 / (8 * 50e9)
+    assert two.sequence_sent_s == pytest.approx(one.sequence_sent_s / 2 + hop)
+    assert prompt_work_s(two, CONSTANTS) == pytest.approx(prompt_work_s(one, CONSTANTS) / 2 + 1000 * hop / 0.25)
+    alone = prompt_s(one, CONSTANTS) + 1e-3 + 2 * 10e-6 + 2 * 1000 * hop / 0.25  # prepared twice, and handed on
+    assert prompt_s(two, CONSTANTS) == pytest.approx(alone)
+
+
+def test_micro_batches_visit_fewer_experts() -> None:
+    """With 16 sequences over two stages a step loads the experts that 8 tokens visit."""
+    work = replace(WORK, stages=np.float64(2), experts_s=12e-3, not_visited=0.75)
+    bare = replace(WORK, stages=np.float64(2))
+    assert step_s(work, 16.0) - step_s(bare, 16.0) == pytest.approx(12e-3 * (1 - 0.75**8) / 0.8)
+    assert step_s(bare, 16.0) - step_s(WORK, 16.0) == pytest.approx(1e-3)  # the host prepares each micro-batch
+
+
 def test_groups_that_attend_apart_share_experts() -> None:
     """Of DeepSeek-R1 58 layers have experts: 2 · 58 exchanges of 8 · 7,168 values over the links of all chips."""
     dtypes = {"weights": "fp8", "kv_cache": "bf16", "compute": "fp8"}
@@ -114,18 +139,19 @@ def test_groups_that_attend_apart_share_experts() -> None:
 @given(
     st.sampled_from(["qwen3-8b", "llama-3.1-70b", "deepseek-r1", "gpt-oss-120b"]),
     st.sampled_from(sorted(load_calibration().chips)),
-    st.sampled_from([1.0, 16.0, 4000.0]),
-    st.floats(1.0, 2000.0),
+    st.tuples(st.sampled_from([1.0, 16.0, 4000.0]), st.floats(1.0, 2000.0)),
     st.integers(1, 4095),
+    st.booleans(),
 )
 def test_the_cost_of_a_token_never_rises_with_the_batch(
-    model: str, chip: str, prompt: float, output: float, batch: int
+    model: str, chip: str, tokens: tuple[float, float], batch: int, staged: bool
 ) -> None:
+    prompt, output = tokens
     ours, of_chip = load_calibration(), load_chip(chip)
     constants = Constants(*ours.reach_of(chip, "bf16"), *ours.stacks[0].constants)
     assignment = Assignment(
         chip=chip, topology=of_chip.topologies[-1], tp_axes=(0,), batch=1, mode=Mode.INTERLEAVED, weights="bf16",
-        kv_cache="bf16", compute="bf16", kv_layout=KvLayout.COPIES,
+        kv_cache="bf16", compute="bf16", kv_layout=KvLayout.COPIES, pp_axes=(1,) if staged else (),
     )  # fmt: skip
     spec = Spec.load(
         {

@@ -6,6 +6,7 @@ from servesat.catalogue.load import load_chip, load_model
 from servesat.core.plan import KvLayout
 from servesat.cost_model.sharding import (
     Sharding,
+    dearest_stage,
     heads_divide,
     kv_batch_shards,
     kv_heads_per_chip,
@@ -60,6 +61,22 @@ def test_beyond_the_kv_heads_a_cache_may_lie_in_several_ways() -> None:
     assert [one.tp_axes for one in shardings(heads, chip, "8x2", [KvLayout.COPIES])] == [(0, 1)]
 
 
+def test_stages_lie_along_the_last_axes() -> None:
+    model, chip = load_model("llama-3-70b"), load_chip("h100-sxm")
+    found = shardings(model, chip, "8x2", BOOK, stages=None)
+    assert [(one.tp_axes, one.pp_axes) for one in found] == [
+        ((), ()), ((0,), ()), ((1,), ()), ((0, 1), ()), ((), (0,)), ((), (1,)), ((0,), (1,)), ((), (0, 1)),
+    ]  # fmt: skip
+    assert [one.pp_axes for one in shardings(model, chip, "8x2", BOOK, stages=(2,))] == [(1,), (1,)]
+    assert {one.pp_axes for one in shardings(moe_model(layers=4), chip, "8x2", BOOK, stages=None)} == {(), (1,)}
+
+
+def test_the_dearest_stage_has_whole_layers() -> None:
+    """Of 126 layers over 4 stages 32 at most, 4 · 32 / 126; of 61 with 58 of experts over 2 at most 31, 62 / 58."""
+    assert dearest_stage(load_model("llama-3.1-405b"), np.array([1, 2, 4])).tolist() == [1, 1, pytest.approx(128 / 126)]
+    assert dearest_stage(load_model("deepseek-v3"), np.array([1, 2])).tolist() == [1, pytest.approx(62 / 58)]
+
+
 def test_heads_divide() -> None:
     ways = np.array([1, 32, 64, 128, 7])
     assert heads_divide(load_model("llama-3-70b"), ways).tolist() == [True, True, True, False, False]
@@ -87,11 +104,13 @@ def test_the_links_of_a_sharding_are_those_of_its_axes() -> None:
     v5p, h100 = load_chip("tpu-v5p"), load_chip("h100-sxm")
     width = v5p.axes[0].bytes_per_s
     dense = links_of(v5p, "2x4x4", Sharding((1, 2)), exact_wraparound=False)
-    assert dense == (2 * width, float("inf"))
+    assert dense == (2 * width, float("inf"), float("inf"))
     open_ended = links_of(v5p, "2x4x4", Sharding((0, 1)), exact_wraparound=True)  # 2 chips close to no ring, 4 do
     assert open_ended.tp_bytes_per_s == 2 * width / 2
     spread = links_of(h100, "8x2", Sharding((0,), (1,)), exact_wraparound=False)
-    assert spread == (h100.axes[0].bytes_per_s, 2 * h100.axes[1].bytes_per_s)
+    assert spread == (h100.axes[0].bytes_per_s, 2 * h100.axes[1].bytes_per_s, float("inf"))
+    staged = links_of(h100, "8x2", Sharding((0,), pp_axes=(1,)), exact_wraparound=False)
+    assert staged.pp_bytes_per_s == h100.axes[1].bytes_per_s
 
 
 def test_kv_heads_per_chip() -> None:

@@ -22,7 +22,9 @@ def is_that_of_enumeration(spec: dict[str, Any], stated: list[Constraint], oracl
         assume(False)
         raise
     result = solve(constrained, Settings(screen=screen))
-    plan, conflicts = oracle.settled(enumerated(oracle.enumerate_plans(spec), stated), oracle.best)
+    counts = any(word in one.text for one in stated for word in ("slices", "chips", "usd_per_hour"))
+    plans = oracle.enumerate_plans({**spec, "counts_slices": counts})
+    plan, conflicts = oracle.settled(enumerated(plans, stated), oracle.best)
     if plan is None:
         assert result.status is Status.INFEASIBLE
         assert {frozenset(map(str, members)) for members in result.conflict or ()} == conflicts

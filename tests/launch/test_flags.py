@@ -4,13 +4,16 @@ from math import ceil
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from servesat import Spec, solve
 from servesat.catalogue.load import load_engine
+from servesat.core.errors import LaunchError
 from servesat.launch.flags import environment, node_flags, trtllm_config
-from servesat.launch.servers import Server, launch_of
+from servesat.launch.servers import Launch, Server, launch_of
+from servesat.launch.targets import written
 from tests.engine_flags import snapshot_of
 from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, example, flags, launch
 from tests.strategies import examples
@@ -224,3 +227,39 @@ def test_replicas_in_a_slice_of_several_hosts_share_a_process() -> None:
     (server,) = launch(spec).servers
     assert (server.nodes, server.data_parallel) == (4, 4)
     assert environment(server)["TPU_MULTIPROCESS_DP"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [("vllm", ("tensor_parallel_size", "pipeline_parallel_size")), ("sglang", ("tp_size", "pp_size"))],
+)
+def test_stages_are_a_node_each(engine: str, names: tuple[str, str]) -> None:
+    launch = staged(engine)
+    read = flags(launch.servers[0])
+    assert (launch.servers[0].nodes, *(getattr(read, name) for name in names)) == (2, 8, 2)
+
+
+def test_tensorrt_llm_stands_on_nodes_in_an_mpi_world() -> None:
+    files = written(staged("trtllm"), "command")
+    assert list(files) == ["serve.sh", "trtllm.yaml", "benchmark.sh"]
+    world = 'mpirun -n 16 --map-by ppr:8:node --allow-run-as-root --host "$nodes" trtllm-llmapi-launch trtllm-serve'
+    assert world in files["serve.sh"]
+    config = yaml.safe_load(files["trtllm.yaml"])
+    assert (config["tensor_parallel_size"], config["pipeline_parallel_size"], config["max_batch_size"]) == (8, 2, 8)
+    with pytest.raises(LaunchError, match="starts no MPI world, in which TensorRT-LLM"):
+        written(staged("trtllm"), "lws")
+
+
+def staged(engine: str) -> Launch:
+    """LLaMA 3.1 405B in two stages of eight chips, 16 sequences at a time: 8 in a micro-batch."""
+    spec = Spec.load(
+        {
+            "model": "llama-3.1-405b",
+            "workload": {"prompt_tokens": 2000, "output_tokens": 500},
+            "engine": engine,
+            "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["8x2"]}, "max_batch": 16, "pp": [2]},
+        }
+    )
+    plan = solve(spec).plan
+    assert plan is not None
+    return launch_of(spec, plan)

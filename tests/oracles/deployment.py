@@ -27,14 +27,15 @@ def enumerate_plans(spec: dict[str, Any]):
         for batch in range(1, search.get("max_batch", 4096) + 1):
             if calibration(spec) is None:
                 t_ici = machine.ici_s(batch) if pay else 0.0
-                step = max(machine.load_s(batch), machine.flops_s(batch), t_ici) + machine.kv_read_s(batch, read)
+                step = max(machine.load_s(batch / machine.pp), machine.flops_s(batch), t_ici)
+                step += machine.kv_read_s(batch, read) + batch * machine.hop_s()
             else:
                 step = Measured(machine, 0, 0, read).step_s(batch)
             tokens_per_s = replicas * batch / step
             violated = machine.violations(batch, held, batch)
             if "tpot_ms" in slo and step * (1 + slo.get("margin", 0)) * 1e3 > slo["tpot_ms"] * (1 + MET):
                 violated.add("tpot")
-            if machine.waits(batch):
+            if machine.waits(batch / machine.pp):
                 violated.add("ici")
             if "max_chips" in search and n > search["max_chips"]:
                 violated.add("chips")
@@ -50,6 +51,7 @@ def enumerate_plans(spec: dict[str, Any]):
                 "tp_axes": machine.tp_axes,
                 "ep_axes": machine.ep_axes,
                 "kv_layout": machine.layout,
+                "pp_axes": machine.pp_axes,
                 "weights": machine.weights,
                 "kv_cache": machine.kv,
                 "compute": machine.compute,
@@ -85,7 +87,8 @@ def best(plans):
     tied = [plan for plan in plans if plan["usd"] <= cheapest * (1 + COST_TIE_RTOL)]
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
-    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "engine", "batch")
+    split = ("tp_axes", "ep_axes", "kv_layout", "pp_axes")
+    names = ("chip", "topology", *split, "weights", "kv_cache", "compute", "engine", "batch")
     return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
 
 

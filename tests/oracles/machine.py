@@ -4,7 +4,7 @@ Takes the raw spec (mappings) and imports nothing from servesat.
 """
 
 from itertools import product
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 BYTES = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
@@ -39,13 +39,15 @@ class Machine:
     def __init__(self, spec, chip, topology, split, dtypes):
         self.spec, self.model, self.chip = spec, spec["model"], chip
         self.topology = topology
-        self.tp_axes, self.ep_axes, self.layout = split
+        self.tp_axes, self.ep_axes, self.layout, self.pp_axes = split
         self.weights, self.kv, self.compute, self.engine = dtypes
         self.sizes = [int(size) for size in topology.split("x")]
         self.n = prod(self.sizes)
         self.tp = prod(self.sizes[axis] for axis in self.tp_axes)
         self.ep = prod(self.sizes[axis] for axis in self.ep_axes)
-        self.y = self.tp * self.ep
+        self.pp = prod(self.sizes[axis] for axis in self.pp_axes)
+        self.stage = self.tp * self.ep
+        self.y = self.stage * self.pp
         self.replicas = self.n // self.y
         self.moe, self.mla, self.sparse = (self.model.get(key) for key in ("moe", "mla", "sparse"))
         self.others, self.own = self.model.get("other_layers", []), own_layers(self.model)
@@ -56,6 +58,8 @@ class Machine:
         native = self.model.get("native") or {}
         self.native = native if native.get("dtype") == self.weights else {}
         self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
+        dear = self.moe["layers"] if self.moe else self.model["layers"]
+        self.fullest = min(ceil(self.model["layers"] / self.pp), dear) * self.pp / dear  # over a mean stage
         self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         self._count()
 
@@ -104,7 +108,13 @@ class Machine:
         other = model.get("nominal_parameters") or sum(counts.values())
         held = {group: count * self.weight_bytes(group) for group, count in counts.items()}
         beyond = (other - sum(counts.values())) * self.weight_bytes("embedding")
-        self.active, self.other_bytes = other + active, sum(held.values()) + beyond
+        self.active = other + active
+        tables = held["embedding"] + held["head"]
+        self.other_bytes = sum(held.values()) + beyond
+        if self.pp > 1:
+            self.other_bytes = self.fullest * (self.other_bytes - tables) + self.pp * max(
+                held["embedding"], held["head"]
+            )
         self.expert_bytes = experts * self.weight_bytes("experts")
         self.mlp_matrix_bytes = held["mlp"] / (dense * matrices) if dense else 0
         self.shared_matrix_bytes = held["shared_experts"] / (self.with_experts * matrices) if self.moe else 0
@@ -112,6 +122,7 @@ class Machine:
             columns, to = self.moe["d_ff"] / self.tp, self.native["pad"]
             self.expert_bytes *= -(-columns // to) * to / columns
         self.expert_matrix_bytes = self.expert_bytes / (self.with_experts * matrices) if self.moe else 0
+        self.expert_bytes *= self.fullest
 
     def _attention(self):
         model, d_model, heads = self.model, self.model["d_model"], self.model["query_heads"]
@@ -139,13 +150,18 @@ class Machine:
         return 1 - (1 - self.moe["experts_per_token"] / self.moe["experts"]) ** tokens if self.moe else 0
 
     def load_s(self, tokens):
-        return (self.other_bytes / self.tp + self.expert_bytes * self.touched(tokens) / self.y) / self.hbm
+        """What so many tokens together need, through all stages."""
+        return (self.other_bytes / self.tp + self.expert_bytes * self.touched(tokens) / self.stage) / self.hbm
 
     def flops_s(self, tokens):
-        return 2 * self.active * tokens / (self.y * self.peak)
+        return 2 * self.fullest * self.active * tokens / (self.y * self.peak)
+
+    def hop_s(self):
+        """A token from a stage to the next: two activations, spread over the chips of the stage."""
+        return 4 * self.model["d_model"] / (self.stage * min(self.widths(self.pp_axes))) if self.pp > 1 else 0
 
     def weights_bytes(self):
-        vision = 2 * self.model.get("vision_parameters", 0)
+        vision = 2 * self.model.get("vision_parameters", 0) * self.pp
         return (self.other_bytes + vision) * self.ep + self.expert_bytes
 
     def _layer_bytes(self, tokens):
@@ -171,7 +187,8 @@ class Machine:
         held = (self.own - windowed) * self._layer_bytes(tokens)
         held += windowed * self._layer_bytes(min(tokens, self.model.get("window_tokens", tokens)))
         held += self.indexed * self._index_bytes(tokens) if self.sparse else 0
-        return held * self.copies(1 if self.mla else self.model["kv_heads"]) + self._apart(tokens)
+        held *= self.copies(1 if self.mla else self.model["kv_heads"])
+        return self.fullest * (held + self._apart(tokens))
 
     @property
     def is_first_layout(self):
@@ -209,12 +226,13 @@ class Machine:
 
     def kv_read_s(self, batch, tokens):
         """What a step reads of the caches, in seconds."""
-        read = self.kv_bytes(tokens) + self.states - self._skipped(tokens)  # states are written back
+        unread = self.fullest * (self.states - self._skipped(tokens))  # states are written back
+        read = self.kv_bytes(tokens) + unread
         if self.sparse:
             selected = self._layer_bytes(min(tokens, self.sparse["tokens"]))
             read = self.own * selected + self.indexed * self._index_bytes(tokens)
             read *= self.copies(1 if self.mla else self.model["kv_heads"])
-            read += self._apart(tokens) + self.states - self._skipped(tokens)
+            read = self.fullest * (read + self._apart(tokens)) + unread
         return batch * read / (self.y * self.hbm) + batch * self.exchanged_s()
 
     def exchanged_s(self):
@@ -231,7 +249,7 @@ class Machine:
             if other.get("kv_heads") and self.tp > other["kv_heads"]:
                 width = other["head_dim"] + (other.get("v_head_dim") or other["head_dim"])
                 values += other["layers"] * other["heads"] / other["kv_heads"] * (width + 2)
-        return self.gather_s(values / self.model["d_model"] / self.ep)
+        return self.fullest * self.gather_s(values / self.model["d_model"] / (self.ep * self.pp))
 
     def widths(self, axes):
         """What each of some axes gives."""
@@ -269,7 +287,7 @@ class Machine:
 
     def ici_s(self, tokens):
         own = 2 * (self.model["layers"] + self.dense) * self.gather_s(tokens / self.ep)
-        return own + self.with_experts * 2 * self.experts_ici_s(tokens)
+        return self.fullest / self.pp * (own + self.with_experts * 2 * self.experts_ici_s(tokens))
 
     def waits(self, tokens):
         """Whether an MLP matmul waits for the interconnect, under `ici: forbid`."""
@@ -283,7 +301,7 @@ class Machine:
         if self.moe is not None:
             shared = d_model * self.moe.get("shared_d_ff", 0)
             hbm = self.shared_matrix_bytes / self.tp
-            hbm = (hbm + self.expert_matrix_bytes * self.touched(tokens) / self.y) / self.hbm
+            hbm = (hbm + self.expert_matrix_bytes * self.touched(tokens) / self.stage) / self.hbm
             visited = shared + self.moe["experts_per_token"] * self.narrow * self.moe["d_ff"]
             visited += 2 * d_model * self.moe.get("d_model", 0) / (3 if self.model.get("gated_mlp", True) else 2)
             found.append((self.experts_ici_s(tokens), hbm, 2 * own * visited / (self.tp * self.peak)))
@@ -318,8 +336,9 @@ class Machine:
         kept = memory.get("activations")
         if kept is None:
             return self.y * fixed
-        rows = batch / self.ep + prompt_tokens
-        sampling = 4 * kept["logits_factor"] * batch / self.ep * model["vocab_size"] + 2 * rows * model["d_model"]
+        sequences = batch / (self.ep * self.pp)
+        rows = sequences + prompt_tokens
+        sampling = 4 * kept["logits_factor"] * sequences * model["vocab_size"] + 2 * rows * model["d_model"]
         if self.moe:
             columns = self.moe["d_ff"] / self.tp
             visits = 2 * rows * self.moe["experts_per_token"]
@@ -363,7 +382,9 @@ class Machine:
             return True
         spread = {"none": self.ep > 1, "data_parallel": self.ep > 1 and self.tp > 1, "any": False}
         nodes = self.engine["nodes"] == "one" and self.y > self.chip.get("node_chips", self.y)
-        return spread[self.engine["experts"]] or nodes
+        staged = self.pp > 1 and (mode == "disaggregated" or not self.engine.get("pipelines", False))
+        inside_out = bool(self.tp_axes and self.ep_axes) and self.tp_axes[-1] > self.ep_axes[0]
+        return spread[self.engine["experts"]] or nodes or staged or inside_out
 
     def violations(self, sequences, tokens, batch, mode="decode_only", prompt_tokens=0):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
@@ -379,7 +400,7 @@ class Machine:
                 violated.add("kv_heads")
             elif self.tp > heads and self.layout == "batch":
                 parts = max(parts, self.tp // heads)
-        if batch and batch % (self.ep * parts):
+        if batch and batch % (self.ep * self.pp * parts):
             violated.add("kv_heads")
         if self.cuts_scales():
             violated.add("blocks")
@@ -417,11 +438,28 @@ def machines(spec: dict[str, Any]):
             continue
         for topology in search.get("topologies", {}).get(chip["name"], chip["topologies"]):
             sizes = [int(size) for size in topology.split("x")]
-            roles = [("-", "t", "e") if model.get("moe") and size > 1 else ("-", "t")[: min(size, 2)] for size in sizes]
-            for roled in product(*roles):
-                tp, ep = (tuple(axis for axis, role in enumerate(roled) if role == kind) for kind in "te")
-                if ep and model["moe"]["experts"] % prod(sizes[axis] for axis in ep):
+            for roled in product(*(("-", "t", "e", "p") if size > 1 else ("-",) for size in sizes)):
+                tp, ep, pp = (tuple(axis for axis, role in enumerate(roled) if role == kind) for kind in "tep")
+                if ep and (not model.get("moe") or model["moe"]["experts"] % prod(sizes[axis] for axis in ep)):
+                    continue
+                if not may_be_staged(spec, chip, prod(sizes[axis] for axis in pp)):
+                    continue
+                if pp and any(axis > min(pp) for axis in tp + ep):
                     continue
                 for layout in kv_layouts(model, prod(sizes[axis] for axis in tp)):
                     if layout in search.get("kv_layouts", book):
-                        yield Machine(spec, chip, topology, (tp, ep, layout), (*choice, engine))
+                        yield Machine(spec, chip, topology, (tp, ep, layout, pp), (*choice, engine))
+
+
+def may_be_staged(spec: dict[str, Any], chip: dict[str, Any], stages: int) -> bool:
+    """Whether a replica may have so many stages: as listed, or any where some engine has stages on the chip."""
+    if "pp" in spec["search"]:
+        return stages in spec["search"]["pp"]
+    able = [
+        engine
+        for engine in engines_of(spec)
+        if engine is not None
+        and engine.get("pipelines", False)
+        and any(chip["name"] in support["chips"] for support in engine["runs"])
+    ]
+    return stages <= (spec["model"]["layers"] if able else 1)

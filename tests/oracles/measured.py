@@ -35,14 +35,16 @@ class Measured:
         if machine.moe and machine.ep > 1:
             copies = min(machine.moe["experts_per_token"], machine.ep) * machine.narrow / machine.model["d_model"]
             total += 2 * machine.with_experts * machine.exchange_s(tokens * copies)
-        return total / self.of_chip["link"]
+        total *= machine.fullest / machine.pp
+        return (total + tokens * machine.hop_s()) / self.of_chip["link"]
 
     def launched_s(self):
         machine = self.machine
         collectives = 2 * machine.model["layers"] * (machine.tp > 1)
         collectives += 2 * machine.with_experts * (machine.ep > 1)
-        launches = 8 * machine.model["layers"] * self.of_chip["launch_s"]
-        return launches + collectives * self.of_chip["collective_s"]
+        launches = 8 * machine.model["layers"] * machine.fullest * self.of_chip["launch_s"]
+        hops = machine.pp if machine.pp > 1 else 0
+        return launches + (collectives * machine.fullest + hops) * self.of_chip["collective_s"]
 
     @property
     def table(self):
@@ -52,13 +54,13 @@ class Measured:
         """Parameters and bytes of the tables, and bytes of the one that is the head."""
         tied = self.machine.model.get("tied_embeddings", False)
         names = ["embedding"] if tied else ["embedding", "head"]
-        each = [self.table * self.machine.weight_bytes(name) for name in names]
-        return self.table * len(names), sum(each), each[-1]
+        machine, each = self.machine, [self.table * self.machine.weight_bytes(name) for name in names]
+        return self.table * len(names), machine.pp * max(each) if machine.pp > 1 else sum(each), each[-1]
 
     def load_s(self, tokens):
         machine = self.machine
         resident = machine.other_bytes - self.looked_up()[1]
-        loaded = resident / machine.tp + machine.expert_bytes * machine.touched(tokens) / machine.y
+        loaded = resident / machine.tp + machine.expert_bytes * machine.touched(tokens) / machine.stage
         return loaded / (machine.hbm * self.of_chip["weights"])
 
     def flop(self, tokens):
@@ -67,20 +69,20 @@ class Measured:
     def step_s(self, batch):
         machine = self.machine
         peak = machine.y * machine.peak * self.reach
-        layers = max(self.load_s(batch), self.flop(batch) / peak)
-        bf16 = machine.y * machine.chip["flop_per_s"]["bf16"] * self.reach
+        layers = max(self.load_s(batch / machine.pp), machine.fullest * self.flop(batch) / peak)
+        bf16 = machine.stage * machine.chip["flop_per_s"]["bf16"] * self.reach
         read = self.looked_up()[2] / (machine.tp * machine.hbm * self.of_chip["weights"])
-        head = max(read, 2 * self.table * batch / bf16)
+        head = machine.pp * max(read, 2 * self.table * batch / machine.pp / bf16)
         exchanged = batch * machine.exchanged_s()
         kv = (machine.kv_read_s(batch, self.read) - exchanged) / self.of_chip["kv_cache"]
-        host = self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
+        host = machine.pp * self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
         return layers + head + kv + exchanged / self.of_chip["link"] + self.sent_s(batch) + self.launched_s() + host
 
     def prompt(self, attention_flop):
-        """One prompt alone, and the part that others wait for."""
-        computed = (self.flop(self.new) + attention_flop / 0.7) / (self.machine.y * self.machine.peak * self.reach)
-        sent = self.sent_s(self.new)
-        alone = self.host["step_s"] + self.launched_s() + max(self.load_s(self.new), computed) + sent
+        """One prompt alone, and the part that others wait for in a stage."""
+        pp, flop = self.machine.pp, self.machine.fullest * (self.flop(self.new) + attention_flop / 0.7)
+        computed, sent = flop / (self.machine.y * self.machine.peak * self.reach), self.sent_s(self.new)
+        alone = pp * (self.host["step_s"] + sent) + self.launched_s() + max(self.load_s(self.new), pp * computed)
         return alone, computed + sent
 
     def queue_s(self, work, step, batch, output):

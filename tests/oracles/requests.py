@@ -103,25 +103,26 @@ class World:
         queue = at.queue_s(work, step, batch, self.output)
         tpot = step + ((batch - 1) * work - queue) / self.output
         if chunk:
-            stall, first = step + work * chunk / self.new, work + ceil(self.new / chunk) * step
+            stall, first = step + work * lay.pp * chunk / self.new, lay.pp * work + ceil(self.new / chunk) * step
         else:
-            stall, first = step + alone, alone + step
+            stall, first = step + alone / lay.pp, alone + step
         ttft = at.host["request_s"] + queue + first
         return tpot, stall, ttft, batch * self.output / (ttft + (self.output - 1) * tpot)
 
     def prefill_s(self, lay):
         if calibration(self.spec) is not None:
             return self.measured(lay).prompt(self.attention_flop(lay))[0]
-        flops = self.prompt_flop(lay) / (lay.y * lay.peak * self.mfu)
-        return max(lay.load_s(self.new), flops, lay.ici_s(self.new) if self.pay else 0.0)
+        flops = lay.fullest * self.prompt_flop(lay) / (lay.stage * lay.peak * self.mfu)
+        busy = max(lay.load_s(self.new), flops, lay.pp * lay.ici_s(self.new) if self.pay else 0.0)
+        return busy + lay.pp * self.new * lay.hop_s()
 
     def step_s(self, lay, batch, chunk=0):
         if calibration(self.spec) is not None:
             return self.measured(lay).step_s(batch)
-        riding = self.prompt_flop(lay) * chunk / self.new / (lay.y * lay.peak * self.mfu)
-        ici = lay.ici_s(batch + chunk) if self.pay else 0.0
-        whole = max(lay.load_s(batch + chunk), lay.flops_s(batch) + riding, ici)
-        return whole + lay.kv_read_s(batch, self.read)
+        riding = lay.fullest * self.prompt_flop(lay) * chunk / self.new / (lay.stage * lay.peak * self.mfu)
+        ici = lay.ici_s(batch + lay.pp * chunk) if self.pay else 0.0
+        whole = max(lay.load_s(batch / lay.pp + chunk), lay.flops_s(batch) + riding, ici)
+        return whole + lay.kv_read_s(batch, self.read) + batch * lay.hop_s()
 
     def price(self, lay):
         return lay.chip["usd_per_chip_hour"] * lay.n
@@ -162,14 +163,15 @@ class World:
             step = self.step_s(lay, batch, riding)
             if riding:
                 tpot, stall, ttft = step, step, ceil(self.new / chunk) * step
-                if batch * self.new / self.output > chunk * (1 + MET):
+                if batch * self.new / self.output > lay.pp * chunk * (1 + MET):
                     violated.add("chunk")
             else:
                 whole = self.prefill_s(lay)
-                tpot, stall, ttft = step + batch / self.output * whole, max(step, whole), whole
+                stage = whole / lay.pp
+                tpot, stall, ttft = step + batch / self.output * stage, max(step, stage), whole
                 if lay.waits(self.new):
                     violated.add("ici")
-            if lay.waits(batch + riding):
+            if lay.waits(batch / lay.pp + riding):
                 violated.add("ici")
             of_replica = batch / tpot
             if calibration(self.spec) is not None:
@@ -186,7 +188,7 @@ class World:
             yield self.finished(plan, violated)
 
     def name(self, lay):
-        split = (lay.tp_axes, lay.ep_axes, lay.layout)
+        split = (lay.tp_axes, lay.ep_axes, lay.layout, lay.pp_axes)
         engine = engines_of(self.spec).index(lay.engine)
         return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute, engine)
 
@@ -199,6 +201,7 @@ class World:
                 lay.chip["name"],
                 lay.tp,
                 lay.ep,
+                (lay.pp, lay.hop_s()),
                 lay.layout,
                 links,
                 lay.weights,
@@ -229,17 +232,17 @@ class World:
     def pair(self, pool, lay):
         whole = self.prefill_s(pool)
         networks = [side.y * side.chip["network_bytes_per_s"] for side in (pool, lay)]
-        ttft = whole + pool.kv_bytes(self.prompt) / min(networks)
+        ttft = whole + pool.kv_bytes(self.prompt) / pool.fullest / min(networks)
         if calibration(self.spec) is not None:
             ttft += self.measured(pool).host["request_s"]
         shape = pool.violations(1, self.prompt, None, "disaggregated", self.new) | (
             {"ici"} if pool.waits(self.new) else set()
         )
-        fed = pool.replicas * self.output / whole
+        fed = pool.replicas * pool.pp * self.output / whole
         for batch in range(1, self.search["max_batch"] + 1):
             step = self.step_s(lay, batch)
             violated = shape | lay.violations(batch, self.held, batch, "disaggregated")
-            if lay.waits(batch):
+            if lay.waits(batch / lay.pp):
                 violated.add("ici")
             of_slice = lay.replicas * batch / step
             for pool_slices, slices in self.counts(fed, of_slice):

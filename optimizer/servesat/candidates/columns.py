@@ -77,6 +77,7 @@ class Columns(Rows):
             tp_axes=place.sharding.tp_axes,
             ep_axes=place.sharding.ep_axes,
             kv_layout=place.sharding.kv_layout,
+            pp_axes=place.sharding.pp_axes,
             weights=dtypes.weights,
             compute=dtypes.compute,
             slices=int(serving.pool_slices[column]),

@@ -77,6 +77,7 @@ class Values:
             "batch": self.batch,
             "tp": layouts.tp,
             "ep": np.asarray(layouts.replica.ep).astype(np.int64),
+            "pp": np.asarray(layouts.replica.pp).astype(np.int64),
             "replicas": layouts.replicas,
             "kv_batch_shards": layouts.batch_shards,
             "chunk_tokens": serving.chunk,
@@ -86,7 +87,7 @@ class Values:
             return held[name.id]
         if name.id == "kv_replicated":
             return np.where(layouts.kv_layout == KV_LAYOUTS.index(KvLayout.COPIES), 1, 0)
-        if name.id in {"prefill.tp", "prefill.ep"}:
+        if name.id in {"prefill.tp", "prefill.ep", "prefill.pp"}:
             axes = f"{name.id.removeprefix('prefill.')}_axes"
             ways = [place.ways(getattr(place.sharding, axes)) for place in layouts.places]
             return np.array([*ways, 0], dtype=np.int64)[serving.pool_place]

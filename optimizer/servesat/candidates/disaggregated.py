@@ -166,7 +166,7 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     return PoolCandidates(
         layouts=layouts,
         prefill_s=prompt.prefill_s,
-        prefill_busy_s=prompt.prefill_s / layouts.counted_replicas,
+        prefill_busy_s=prompt.prefill_s / (layouts.counted_replicas * layouts.replica.pp),
         prefill_able=_first_kv_layout(layouts),
         prefill_violated=violated | too_large | prefill_violations(spec, layouts),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
@@ -178,7 +178,7 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
 
 def _first_kv_layout(layouts: Layouts) -> Bools:
     """The first of the layouts that differ in where the KV cache lies alone: as prefill pools they are alike."""
-    sharding = [(id(place.offer), place.topology, place.sharding[:2]) for place in layouts.places]
+    sharding = [(id(place.offer), place.topology, *_split_of_matrices(place)) for place in layouts.places]
     distinct = {each: number for number, each in enumerate(dict.fromkeys(sharding))}
     split = np.array([distinct[each] for each in sharding])[layouts.place]
     order = np.lexsort((layouts.kv_layout, layouts.dtype, split))
@@ -186,6 +186,10 @@ def _first_kv_layout(layouts: Layouts) -> Bools:
     _, position = np.unique(np.column_stack([split, layouts.dtype])[order], axis=0, return_index=True)
     first[order[position]] = True
     return first
+
+
+def _split_of_matrices(place: ShardedSlice) -> tuple[tuple[int, ...], ...]:
+    return place.sharding.tp_axes, place.sharding.ep_axes, place.sharding.pp_axes
 
 
 def _bit(requirement: str, where: Bools) -> Ints:

@@ -20,14 +20,14 @@ def runtime_bytes(spec: Spec, layouts: Layouts) -> Floats:
 def activation_terms_bytes(spec: Spec, layouts: Layouts, batch: Array, prompt_tokens: Array) -> tuple[Floats, Floats]:
     """Activations of all chips of a replica, each as in `peak_activations_bytes`; shape [layouts] [bytes].
 
-    0 for engines that keep them elsewhere. The groups that experts are spread over share the batch, and `prompt_tokens`
-    are those of a step in each.
+    0 for engines that keep them elsewhere. Micro-batches and the groups that experts are spread over share the batch,
+    and `prompt_tokens` are those of a step in each.
     """
     each = [spec.engine_of(choice.engine).memory.activations for choice in layouts.dtypes]
     factors = [(0.0, 0.0, 0.0) if one is None else (*one.width_factors, one.logits_factor) for one in each]
     counted = np.array([one is not None for one in each], dtype=np.float64)[layouts.dtype]
     rows = np.array(factors)[layouts.dtype]
-    replica, sequences = layouts.replica, batch / layouts.replica.ep
+    replica, sequences = layouts.replica, batch / (layouts.replica.ep * layouts.replica.pp)
     terms = peak_activations_bytes(
         spec.model, replica.tp, sequences + prompt_tokens, sequences, ActivationFactors(*rows.T)
     )
@@ -58,5 +58,6 @@ def _held(spec: Spec, layouts: Layouts, batch: Array, prompt_tokens: Array) -> F
 def step_prompt_tokens(spec: Spec, layouts: Layouts) -> Floats:
     """Prompt tokens that the largest step takes in a group: its share of a chunk, or a prompt that is taken whole."""
     serving = layouts.serving
+    shared_by = layouts.replica.ep * layouts.replica.pp
     whole = serving.prefill_s_per_output_token > 0
-    return np.where(whole, spec.workload.new_prompt_tokens, serving.chunk_tokens_per_step / layouts.replica.ep)
+    return np.where(whole, spec.workload.new_prompt_tokens, serving.chunk_tokens_per_step / shared_by)

@@ -28,7 +28,14 @@ from servesat.core.plan import KvLayout, Mode
 from servesat.cost_model.calibrated import Constants
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.quantisation_loss import quality_loss
-from servesat.cost_model.sharding import Links, Sharding, kv_batch_shards, links_of, shardings
+from servesat.cost_model.sharding import (
+    Links,
+    Sharding,
+    dearest_stage,
+    kv_batch_shards,
+    links_of,
+    shardings,
+)
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage, StoredWeights
 from servesat.spec.offers import Offer, Unit
 from servesat.spec.spec import Spec
@@ -110,7 +117,7 @@ class Layouts(Rows):
     counted_replicas: Floats  # those of a slice whose capacity is counted on: R, or on spot R · spot_capacity
     tp: Ints  # chips that share each matrix
     kv_layout: Ints  # index into KV_LAYOUTS
-    batch_shards: Ints  # the batch is a multiple of this: the ways that attention splits it
+    batch_shards: Ints  # the batch is a multiple of this: the ways that micro-batches and attention split it
     units: Units  # what slices are bought in
     hbm_bytes: Floats  # of one chip, that may be used
     replica: Replica
@@ -165,8 +172,9 @@ def execution_signatures(layouts: Layouts) -> Ints:
     way; a slice of several replicas runs the same execution several times.
     """
     serving, replica = layouts.serving, layouts.replica
-    bandwidths = [np.nan_to_num(width) for width in (replica.tp_bytes_per_s, replica.ep_bytes_per_s)]
-    shape = [layouts.units.offer, layouts.tp, replica.ep, layouts.kv_layout, *bandwidths, layouts.dtype]
+    widths = (replica.tp_bytes_per_s, replica.ep_bytes_per_s, replica.pp_bytes_per_s)
+    bandwidths = [np.nan_to_num(width) for width in widths]
+    shape = [layouts.units.offer, layouts.tp, replica.ep, replica.pp, layouts.kv_layout, *bandwidths, layouts.dtype]
     pool = [serving.pool_place, serving.pool_dtype, serving.pool_slices]
     _, program = np.unique(np.column_stack([*shape, serving.mode, serving.chunk, *pool]), axis=0, return_inverse=True)
     return program.reshape(-1)
@@ -200,6 +208,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
     chips = counted([chips_in(p.topology) for p in places])
     tp = counted([p.ways(p.sharding.tp_axes) for p in places])
     ep = counted([p.ways(p.sharding.ep_axes) for p in places])
+    pp = counted([p.ways(p.sharding.pp_axes) for p in places])
     kv_layout = counted([KV_LAYOUTS.index(p.sharding.kv_layout) for p in places])
     is_layout = {layout: kv_layout == code for code, layout in enumerate(KV_LAYOUTS)}
     links = _links(places, exact_wraparound=spec.wraparound == "exact")
@@ -212,11 +221,11 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
         place=place,
         dtype=dtype,
         chips=chips,
-        replicas=chips // (tp * ep),
-        counted_replicas=chips // (tp * ep) * of_place([spec.counted_share(p.offer.purchase) for p in places]),
+        replicas=chips // (tp * ep * pp),
+        counted_replicas=chips // (tp * ep * pp) * of_place([spec.counted_share(p.offer.purchase) for p in places]),
         tp=tp,
         kv_layout=kv_layout,
-        batch_shards=ep * np.where(is_layout[KvLayout.BATCH], kv_batch_shards(spec.model, tp), 1),
+        batch_shards=ep * pp * np.where(is_layout[KvLayout.BATCH], kv_batch_shards(spec.model, tp), 1),
         units=_units(places).take(place),
         hbm_bytes=_usable_bytes(spec, places, of_engine)[place, dtype],
         replica=Replica(
@@ -229,6 +238,9 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
             head_flop_per_s=of_place([head_flop_per_s(p.offer.chip) for p in places]),
             tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
             ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
+            pp=pp.astype(np.float64),
+            pp_bytes_per_s=of_place([link.pp_bytes_per_s for link in links]),
+            dearest_stage=dearest_stage(spec.model, pp),
             weights=_stored(storage, dtypes, dtype, tp),
             kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
             kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
@@ -335,11 +347,15 @@ def _places(spec: Spec, named: Collection[str]) -> tuple[ShardedSlice, ...]:
     for held in held_slices(spec, named):
         slice_of_chip = (held.offer.chip.id, held.topology)
         if slice_of_chip not in splits:
-            splits[slice_of_chip] = shardings(spec.model, held.offer.chip, held.topology, spec.kv_layouts)
+            stages = spec.stages_of(held.offer.chip.id)
+            splits[slice_of_chip] = shardings(spec.model, held.offer.chip, held.topology, spec.kv_layouts, stages)
         places += [
             ShardedSlice(held.offer, held.topology, sharding, held.unit, held.alone)
             for sharding in splits[slice_of_chip]
         ]
+    if splits and not any(splits.values()) and 1 not in (spec.search.pp or (1,)):
+        listed = " or ".join(map(str, spec.search.pp or ()))
+        raise SpecError(f"search.pp = {listed}: the last axes of no slice of the search make so many stages")
     if not places and splits:
         layouts = ", ".join(spec.kv_layouts)
         raise SpecError(f"search.kv_layouts = {layouts}: no slice of the search splits the KV heads of the model so")

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.plan import Assignment, KvLayout
 from servesat.cost_model.decode import Replica
-from servesat.cost_model.sharding import Sharding, links_of
+from servesat.cost_model.sharding import Sharding, dearest_stage, links_of
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 from servesat.spec.spec import Spec
 
@@ -14,7 +16,8 @@ from servesat.spec.spec import Spec
 def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     """The replica of an assignment that decodes on a chip of the spec."""
     sizes = axis_sizes(assignment.topology)
-    tp, ep = (prod(sizes[axis] for axis in axes) for axes in (assignment.tp_axes, assignment.ep_axes))
+    ways = (assignment.tp_axes, assignment.ep_axes, assignment.pp_axes)
+    tp, ep, pp = (prod(sizes[axis] for axis in axes) for axes in ways)
     sharding = Sharding(*assignment.sharding)
     links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
     storage = Storage(spec.model, spec.int4_group)
@@ -29,6 +32,9 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         head_flop_per_s=head_flop_per_s(chip),
         tp_bytes_per_s=links.tp_bytes_per_s,
         ep_bytes_per_s=links.ep_bytes_per_s,
+        pp=pp,
+        pp_bytes_per_s=links.pp_bytes_per_s,
+        dearest_stage=float(dearest_stage(spec.model, np.array(pp))),
         weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
         kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],

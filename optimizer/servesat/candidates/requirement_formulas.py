@@ -67,24 +67,27 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
     violated: Bools = ~runs(spec, list(chips), layouts.dtypes)[chip, layouts.dtype]
     node_chips = np.array([each.node_chips or np.inf for each in chips.values()])[chip]
     several_nodes = layouts.replica.chips > node_chips
-    spread = np.asarray(layouts.replica.ep) > 1
+    spread, staged = np.asarray(layouts.replica.ep) > 1, np.asarray(layouts.replica.pp) > 1
     in_groups = spread & (layouts.tp > 1)
+    apart = np.array([place.sharding.groups_are_apart for place in layouts.places], dtype=np.bool_)[layouts.place]
     splits = layouts.kv_layout == KV_LAYOUTS.index(KvLayout.SEQUENCE)
     for engine in spec.engine:
         here = _of_engine(layouts, engine)
         had = np.array([layout in engine.layouts_of(spec.model) for layout in KV_LAYOUTS], dtype=np.bool_)
-        breaks = ~had[layouts.kv_layout] | (splits & ~_of_kv_caches(layouts, engine.split_kv_cache))
+        breaks = apart | ~had[layouts.kv_layout] | (splits & ~_of_kv_caches(layouts, engine.split_kv_cache))
         if engine.experts != "any":
             breaks |= in_groups if engine.experts == "data_parallel" else spread
         if engine.nodes == "one":
             breaks |= several_nodes
+        if not engine.pipelines:
+            breaks |= staged
         violated = violated | (here & breaks)
     return violated
 
 
 def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:
-    """Whether the engine of a layout does not move its KV cache between pools (`engine`)."""
-    stays = np.zeros(len(layouts), dtype=np.bool_)
+    """Whether the engine of a layout does not move its KV cache between pools (`engine`): none does from stages."""
+    stays = (np.asarray(layouts.replica.pp) > 1) & bool(spec.engine)
     for engine in spec.engine:
         moved = np.array([layout in engine.layouts_of(spec.model, pools=True) for layout in KV_LAYOUTS], dtype=np.bool_)
         stays |= _of_engine(layouts, engine) & ~(moved[layouts.kv_layout] & (Mode.DISAGGREGATED in engine.modes))
@@ -173,12 +176,12 @@ def batch_within_stall(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Flo
 
 def batch_hiding_ici(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
     """The largest batch whose matmuls hide the interconnect, the tokens of a chunk counted; infinite where all do."""
-    hidden = np.asarray(hidden_tokens(spec.model, layouts.replica, LIMIT_RTOL))
+    hidden = np.asarray(hidden_tokens(spec.model, layouts.replica, LIMIT_RTOL) * layouts.replica.pp)
     return hidden - layouts.serving.chunk_tokens_per_step
 
 
 def batch_fed_by_chunks(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
-    """The largest batch that chunks keep up with: c · G / (new tokens of a prompt); infinite without chunks."""
+    """The largest batch that chunks keep up with: pp · c · G / (new tokens of a prompt); infinite without chunks."""
     chunk, workload = layouts.serving.chunk_tokens_per_step, spec.workload
     fed = chunk * (workload.output_tokens or 0) / max(workload.new_prompt_tokens, 1e-9)
     return np.where(chunk > 0, fed * (1 + LIMIT_RTOL), np.inf)
@@ -191,7 +194,7 @@ def batch_for_throughput(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> F
 
 
 def outruns_its_chunks(spec: Spec, columns: Columns) -> Bools:
-    """Whether prompts arrive faster than chunks take them: B · (new tokens) / G > c."""
+    """Whether prompts arrive faster than chunks take them: B · (new tokens) / G > pp · c."""
     chunk = columns.layouts.serving.chunk_tokens_per_step
     arriving = columns.batch * spec.workload.new_prompt_tokens / (spec.workload.output_tokens or 1)
     return (chunk > 0) & ~is_at_most(arriving, chunk)
@@ -201,7 +204,7 @@ def steps_wait_for_ici(spec: Spec, columns: Columns) -> Bools:
     """Whether an MLP matmul of a step waits for the interconnect, the tokens of a chunk counted."""
     layouts = columns.layouts
     tokens = columns.batch + layouts.serving.chunk_tokens_per_step
-    return waits_for_ici(spec.model, layouts.replica, tokens, LIMIT_RTOL)
+    return waits_for_ici(spec.model, layouts.replica, tokens / layouts.replica.pp, LIMIT_RTOL)
 
 
 def exceeds_quota(spec: Spec, columns: Columns) -> Bools:

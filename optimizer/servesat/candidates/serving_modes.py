@@ -115,7 +115,8 @@ class SharedLayouts:
         dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group)
         engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
         times = (spec.cost_model, spec.slo.margin, spec.wraparound)
-        searched = (slices, spec.model, times, dtypes, engines, spec.kv_layouts, spec.spot_capacity)
+        splits = (spec.kv_layouts, spec.search.pp)
+        searched = (slices, spec.model, times, dtypes, engines, splits, spec.spot_capacity)
         if self._layouts is None or searched != self._searched:
             self._layouts, self._searched = decode_layouts(spec), searched
         else:
@@ -135,7 +136,7 @@ def _interleaved(spec: Spec, layouts: Layouts, mode: Mode, chunk: int = 0) -> La
             prefill_s=prompt.prefill_s,
             first_token_s=prompt.request_s + prompt.prefill_s,
             first_token_steps=np.full(len(layouts), 0.0 if spec.calibration is None else 1.0),
-            prefill_s_per_output_token=prompt.prefill_s / (spec.workload.output_tokens or 1),
+            prefill_s_per_output_token=prompt.prefill_s / layouts.replica.pp / (spec.workload.output_tokens or 1),
             prompt_work_s=prompt.work_s,
             violated=prefill_violations(spec, layouts),
         ),
@@ -143,20 +144,20 @@ def _interleaved(spec: Spec, layouts: Layouts, mode: Mode, chunk: int = 0) -> La
 
 
 def _chunked(spec: Spec, layouts: Layouts, chunk: int) -> Layouts:
-    """A prefill chunk scheduled with each decode step; one that holds a whole prompt is interleaved."""
+    """A prefill chunk scheduled with each micro-batch of a step; one that holds a whole prompt is interleaved."""
     new = spec.workload.new_prompt_tokens
     if chunk >= new:
         return _interleaved(spec, layouts, Mode.CHUNKED, chunk)
-    prompt = prompt_times(spec, layouts)
+    prompt, stages = prompt_times(spec, layouts), np.asarray(layouts.replica.pp)
     return replace(
         layouts,
         serving=replace(
             layouts.serving,
             mode=_coded(Mode.CHUNKED, len(layouts)),
             chunk=np.full(len(layouts), chunk),
-            chunk_tokens_per_step=np.full(len(layouts), float(chunk)),
-            chunk_s_per_step=prompt.chunked_s * (chunk / new),
-            first_token_s=prompt.request_s + prompt.work_s,
+            chunk_tokens_per_step=stages * float(chunk),
+            chunk_s_per_step=prompt.chunked_s * stages * (chunk / new),
+            first_token_s=prompt.request_s + prompt.work_s * stages,
             prompt_work_s=prompt.work_s,
             first_token_steps=np.full(len(layouts), float(round_up(new / chunk))),
         ),

@@ -84,7 +84,7 @@ class IdealTimes(ReplicaTimes):
         )
         step_s = np.asarray(step.total_s)
         tpot_s = step_s + serving.prefill_s_per_output_token * batch
-        whole_prefill_s = np.where(serving.prefill_s_per_output_token > 0, serving.prefill_s, 0.0)
+        whole_prefill_s = np.where(serving.prefill_s_per_output_token > 0, serving.prefill_s / replica.pp, 0.0)
         ttft_s = serving.first_token_s + serving.first_token_steps * tpot_s
         return Times(
             tpot_s=tpot_s,
@@ -103,10 +103,10 @@ class IdealTimes(ReplicaTimes):
         chunk_tokens = serving.chunk_tokens_per_step
         chunk_ici_s = layers_ici_s(spec.model, replica, chunk_tokens) if spec.pays_ici else 0.0 * alone.ici_s
         return StepTime(
-            load=WeightLoadTime(*load_parts_s(replica), not_visited(spec.model), chunk_tokens),
+            load=WeightLoadTime(*load_parts_s(replica), not_visited(spec.model), chunk_tokens, replica.pp),
             flops=AffineTime(serving.chunk_s_per_step, alone.flops_s),
             ici=AffineTime(chunk_ici_s, alone.ici_s),
-            kv_s=alone.kv_cache_s + alone.kv_exchange_s + serving.prefill_s_per_output_token,
+            kv_s=alone.kv_cache_s + alone.kv_exchange_s + alone.pipeline_s + serving.prefill_s_per_output_token,
         )
 
     def largest_batch_within_tpot(self, limit_s: Array) -> Floats:
@@ -171,10 +171,10 @@ class CalibratedTimes(ReplicaTimes):
 
     @property
     def _prompt_of_a_step_s(self) -> Floats:
-        """What a prompt adds to a step: a chunk of it, or all."""
+        """What a prompt adds to a step: a chunk of it, or all that a stage computes."""
         serving = self.layouts.serving
         whole = serving.prefill_s_per_output_token > 0
-        return np.where(whole, serving.prefill_s, serving.chunk_s_per_step)
+        return np.where(whole, serving.prefill_s / self.layouts.replica.pp, serving.chunk_s_per_step)
 
     def _largest(self, holds: Callable[[Times], Bools]) -> Floats:
         most = np.full(len(self.layouts), float(self.spec.search.max_batch))
@@ -220,8 +220,8 @@ def work_of(spec: Spec, layouts: Layouts) -> calibrated.Work:
 class PromptTimes(NamedTuple):
     """One prompt on a replica of each layout [s]; shape [layouts] each.
 
-    `work_s` is the part of it that other prompts wait for, and `chunked_s` what a prompt adds to the steps that it is
-    spread over. `request_s` passes before it starts.
+    `work_s` is the part of it that other prompts wait for in a stage, and `chunked_s` what a prompt adds there to the
+    steps that it is spread over. `request_s` passes before it starts.
     """
 
     prefill_s: Floats

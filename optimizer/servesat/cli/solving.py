@@ -97,6 +97,7 @@ def why(
     compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences per replica.")] = None,
     engine: Annotated[str | None, typer.Option(help="An engine; none: the machine without one.")] = None,
+    pp: Annotated[int | None, typer.Option(min=1, help="Pipeline stages of a replica.")] = None,
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
@@ -126,8 +127,9 @@ def why(
     from servesat.questions.why_not import Decisions, why_not
 
     decisions = Decisions(
-        chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch, engine=engine
-    )
+        chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch, engine=engine,
+        pp=pp,
+    )  # fmt: skip
     if decisions == Decisions():
         raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
     comparison = why_not(loaded, decisions)

@@ -26,7 +26,7 @@ class KvLayout(StrEnum):
     COPIES = "copies"
 
 
-Split = tuple[tuple[int, ...], tuple[int, ...], KvLayout]
+Split = tuple[tuple[int, ...], tuple[int, ...], KvLayout, tuple[int, ...]]
 
 Place = tuple[str, str, str, str, str]
 """Cloud, region, purchase, instance and term of an offer, empty where there is none."""
@@ -49,6 +49,7 @@ class PrefillPool:
     slices: int
     ep_axes: tuple[int, ...] = ()
     kv_layout: KvLayout = KvLayout.HEADS
+    pp_axes: tuple[int, ...] = ()
     cloud: str | None = None
     region: str | None = None
     purchase: str | None = None
@@ -58,7 +59,7 @@ class PrefillPool:
     @property
     def sharding(self) -> Split:
         """How a replica of the pool is split."""
-        return self.tp_axes, self.ep_axes, self.kv_layout
+        return self.tp_axes, self.ep_axes, self.kv_layout, self.pp_axes
 
     @property
     def rented(self) -> Place:
@@ -85,6 +86,7 @@ class Assignment:
     engine: str | None = None
     ep_axes: tuple[int, ...] = ()
     kv_layout: KvLayout = KvLayout.HEADS
+    pp_axes: tuple[int, ...] = ()
     mode: Mode = Mode.DECODE_ONLY
     chunk_tokens: int | None = None
     slices: int = 1
@@ -97,8 +99,8 @@ class Assignment:
 
     @property
     def sharding(self) -> Split:
-        """How a replica is split: tensor-parallel axes, expert-parallel axes, and where its KV cache lies."""
-        return self.tp_axes, self.ep_axes, self.kv_layout
+        """How a replica is split: tensor- and expert-parallel axes, where its KV cache lies, and axes of stages."""
+        return self.tp_axes, self.ep_axes, self.kv_layout, self.pp_axes
 
     @property
     def rented(self) -> Place:
@@ -110,9 +112,10 @@ class Assignment:
 class StepBreakdown:
     """Where the time per output token goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not.
 
-    `kv_exchange` is that of queries and partial results where sequences are split over chips, `prefill` the mean time
-    that prompts add between the steps; under the ideal cost model the chunk of a step counts in `flops`. The calibrated
-    one has the output `head` apart, adds `ici` instead of hiding it, and knows what `launches` and the `host` take.
+    `kv_exchange` is that of queries and partial results where sequences are split over chips, `pipeline` that of
+    activations from stage to stage, `prefill` the mean time that prompts add between the steps; under the ideal cost
+    model the chunk of a step counts in `flops`. The calibrated one has the output `head` apart, adds `ici` instead of
+    hiding it, and knows what `launches` and the `host` take.
     """
 
     weights: float
@@ -120,6 +123,7 @@ class StepBreakdown:
     ici: float
     kv_cache: float
     kv_exchange: float = 0.0
+    pipeline: float = 0.0
     prefill: float = 0.0
     head: float = 0.0
     launches: float = 0.0
@@ -157,14 +161,15 @@ class Bill:
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """How the chips of a plan work together: `replicas` per slice, of `tp · ep` chips each; `chips` in all slices.
+    """How the chips of a plan work together: `replicas` per slice, of `tp · ep · pp` chips; `chips` in all slices.
 
-    `kv_batch_shards` is the number of ways that attention splits the batch, and divides the batch. `kv_replicated` says
-    whether chips hold copies of KV heads.
+    The layers are split into `pp` stages. `kv_batch_shards` is the number of ways that micro-batches and attention
+    split the batch, and divides the batch. `kv_replicated` says whether chips hold copies of KV heads.
     """
 
     tp: int
     ep: int
+    pp: int
     replicas: int
     chips: int
     kv_batch_shards: int

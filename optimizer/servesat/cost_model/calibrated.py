@@ -11,8 +11,8 @@ import numpy as np
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array, Rows
 from servesat.cost_model.collectives import activations_s
-from servesat.cost_model.decode import Replica, kv_exchange_s
-from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters, kv_read_bytes, not_visited
+from servesat.cost_model.decode import Replica, kv_exchange_s, replica_kv_read_s, stage_hop_s
+from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters, not_visited
 from servesat.cost_model.prefill import attention_flop
 from servesat.cost_model.roofline import flops_s, load_s
 
@@ -45,12 +45,14 @@ class Work(Rows):
 
     The layers' weights are loaded for a step and for a prompt, of the experts those that some token visits; the head is
     apart. Of each sequence of a step the FLOPs, the KV cache read, and what is sent; of a prompt its FLOPs, its
-    attention and what is sent.
+    attention and what is sent. Over stages, a step is that of a token through all of them at the pace of the dearest,
+    and of a prompt the part of one stage, as others wait for no more.
     """
 
     kernels: Array  # launches of a step
     collectives: Array  # of a step
     groups: Array
+    stages: Array  # that the layers are split into
     resident_s: Array
     experts_s: Array
     not_visited: Array  # share of the experts that one token does not visit
@@ -79,16 +81,17 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
     """The work of replicas for requests of one kind.
 
     Embeddings are looked up, not read. A layer sends two all-reduces of a token over tp chips, 2 · (tp - 1) / tp of it
-    each way; with experts over ep groups two exchanges more of b_a · min(k, ep) · D_e, one way each.
+    each way; with experts over ep groups two exchanges more of b_a · min(k, ep) · D_e, one way each. Between stages it
+    is sent once; the last stage has the head beside its layers, for each micro-batch of a step.
     """
     stored, tp = replica.weights, np.asarray(replica.tp)
     embedding = model.d_model * float(model.vocab_size)
     tables = embedding * (1 if model.tied_embeddings else 2)
     flops = 2 * (active_parameters(model) - tables)
-    peak = replica.chips * replica.flop_per_s
-    read = kv_read_bytes(
-        model, request.read_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over
-    )
+    dearest, stages = replica.dearest_stage, np.asarray(replica.pp)
+    peak = replica.chips * replica.flop_per_s / dearest
+    layers_bytes = dearest * (stored.resident - stored.embedding - stored.head)
+    head_bytes = stages * (stored.embedding if model.tied_embeddings else stored.head)
     reduced = COLLECTIVES_OF_LAYER * 2 * (tp - 1) / tp * ACTIVATION_BYTES * model.d_model
     sent_s = model.layers * reduced / (replica.tp_bytes_per_s * replica.ep)
     collectives = np.where(tp > 1, COLLECTIVES_OF_LAYER * model.layers, 0.0)
@@ -98,17 +101,19 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
         exchange_s = activations_s(visited_groups, model.expert_width, replica.ep_bytes_per_s)
         sent_s = sent_s + np.where(is_spread, exchanges * exchange_s, 0.0)
         collectives = collectives + np.where(is_spread, exchanges, 0.0)
+    sent_s = dearest / stages * sent_s + stage_hop_s(model, replica)
     return Work(
-        kernels=KERNELS_OF_LAYER * model.layers + 0.0 * tp,
-        collectives=collectives,
+        kernels=dearest * KERNELS_OF_LAYER * model.layers + 0.0 * tp,
+        collectives=dearest * collectives + np.where(stages > 1, stages, 0.0),
         groups=replica.ep,
-        resident_s=load_s(stored.resident - stored.embedding - stored.head, replica.tp, replica.hbm_bytes_per_s),
-        experts_s=load_s(stored.experts, replica.chips, replica.hbm_bytes_per_s),
+        stages=stages,
+        resident_s=load_s(layers_bytes, replica.tp, replica.hbm_bytes_per_s),
+        experts_s=load_s(replica.expert_bytes, replica.stage_chips, replica.hbm_bytes_per_s),
         not_visited=not_visited(model),
-        head_s=load_s(stored.embedding if model.tied_embeddings else stored.head, replica.tp, replica.hbm_bytes_per_s),
+        head_s=load_s(head_bytes, replica.tp, replica.hbm_bytes_per_s),
         sequence_flops_s=flops / peak,
-        sequence_head_flops_s=flops_s(embedding, 1.0, replica.chips, replica.head_flop_per_s),
-        sequence_kv_s=load_s(read, replica.chips, replica.hbm_bytes_per_s),
+        sequence_head_flops_s=flops_s(embedding, 1.0, replica.stage_chips, replica.head_flop_per_s),
+        sequence_kv_s=replica_kv_read_s(model, request.read_tokens, replica),
         sequence_sent_s=sent_s,
         sequence_exchange_s=kv_exchange_s(model, replica, 1.0 + 0.0 * tp),
         prompt_tokens=request.new_tokens + 0.0 * tp,
@@ -148,13 +153,16 @@ class StepCurve:
 
 
 def step_curve(work: Work, constants: Constants) -> StepCurve:
-    """A step of replicas: a + launches + collectives, weights / e_b, FLOPs / e_f, and what each sequence adds."""
+    """A step of replicas: a + launches + collectives, weights / e_b, FLOPs / e_f, and what each sequence adds.
+
+    Each stage prepares each of its micro-batches, which have a pp-th of the tokens that visit experts.
+    """
     visits_all = np.where(np.asarray(work.not_visited) > 0, 0.0, work.experts_s)
     return StepCurve(
-        fixed_s=constants.step_s + launched_s(work, constants),
+        fixed_s=work.stages * constants.step_s + launched_s(work, constants),
         resident_s=(work.resident_s + visits_all) / constants.weights,
         experts_s=(work.experts_s - visits_all) / constants.weights,
-        not_visited=work.not_visited,
+        not_visited=work.not_visited ** (1 / work.stages),
         flops_s=work.sequence_flops_s / constants.flops,
         head_s=work.head_s / constants.weights,
         head_flops_s=work.sequence_head_flops_s / constants.flops,
@@ -170,17 +178,17 @@ def launched_s(work: Work, constants: Constants) -> Array:
 
 
 def prompt_work_s(work: Work, constants: Constants) -> Array:
-    """The part of a prompt's time that grows with it, and that other prompts wait for [s]."""
+    """The part of a prompt's time in a stage that grows with it, and that other prompts wait for [s]."""
     attention = work.prompt_attention_s / (ATTENTION_EFFICIENCY * constants.flops)
     return work.prompt_flops_s / constants.flops + attention + work.prompt_sent_s / constants.link
 
 
 def prompt_s(work: Work, constants: Constants) -> Array:
-    """One prompt on an idle replica [s]: a + launches + max(t_w / e_b, FLOPs) + what is sent."""
+    """One prompt on an idle replica, through all stages [s]: a + launches + max(t_w / e_b, FLOPs) + what is sent."""
     sent = work.prompt_sent_s / constants.link
     loaded = work.resident_s + work.experts_s * (1.0 - work.not_visited**work.prompt_tokens)
-    busy = np.maximum(loaded / constants.weights, prompt_work_s(work, constants) - sent)
-    return np.asarray(constants.step_s + launched_s(work, constants) + busy + sent)
+    busy = np.maximum(loaded / constants.weights, work.stages * (prompt_work_s(work, constants) - sent))
+    return np.asarray(work.stages * (constants.step_s + sent) + launched_s(work, constants) + busy)
 
 
 def queue_s(prompts_first: Array, work_s: Array, step_s: Array, batch: Array, output_tokens: Array) -> Array:

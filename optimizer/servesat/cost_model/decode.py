@@ -35,21 +35,61 @@ class Replica(Rows):
     head_flop_per_s: Array = float("inf")  # peak of the output head, which stays 16-bit
     kv_copied_over: Array = 1.0  # chips over which KV heads are copied: tp, or 1
     kv_split_over: Array = 1.0  # chips over which sequences are split: tp, or 1
+    pp: Array = 1.0  # stages that the layers are split into
+    pp_bytes_per_s: Array = float("inf")  # of a chip to that of the next stage
+    dearest_stage: Array = 1.0  # λ: what it has of the layers, over the mean of all stages
+
+    @property
+    def stage_chips(self) -> Array:
+        """Chips of one stage."""
+        return self.tp * self.ep
 
     @property
     def chips(self) -> Array:
         """Y: chips of the replica."""
-        return self.tp * self.ep
+        return self.stage_chips * self.pp
+
+    @property
+    def resident_bytes(self) -> Array:
+        """Weights that every token needs, with as many in each stage as the dearest has [bytes].
+
+        λ · layers + pp · the larger table: the first stage has the embedding, the last the head.
+        """
+        stored = self.weights
+        tables = stored.embedding + stored.head
+        staged = self.dearest_stage * (stored.resident - tables) + self.pp * np.maximum(stored.embedding, stored.head)
+        return np.where(np.asarray(self.pp) > 1, staged, stored.resident)
+
+    @property
+    def expert_bytes(self) -> Array:
+        """The same of routed experts: λ · experts [bytes]."""
+        return self.dearest_stage * self.weights.experts
 
 
 def replica_weights_bytes(replica: Replica) -> Array:
     """Weights that a replica holds on all its chips: each of its ep groups all but the routed experts [bytes]."""
-    return (replica.weights.resident + replica.weights.idle) * replica.ep + replica.weights.experts
+    return (replica.resident_bytes + replica.weights.idle * replica.pp) * replica.ep + replica.expert_bytes
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
-    """KV cache of one sequence, in all copies that a replica holds of it [bytes]."""
-    return kv_cache_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
+    """KV cache of one sequence, in all copies that a replica holds of it, λ of them [bytes]."""
+    held = kv_cache_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
+    return replica.dearest_stage * held
+
+
+def replica_kv_read_s(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
+    """What a step reads of one sequence's KV cache, all chips at a time: λ · bytes / (Y · W_hbm) [s]."""
+    read = kv_read_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
+    return replica.dearest_stage * load_s(read, replica.chips, replica.hbm_bytes_per_s)
+
+
+def stage_hop_s(model: ModelSpec, replica: Replica) -> Array:
+    """What a token sends from a stage to the next: 2 · b_a · D / (tp · ep · W_pp); 0 with one stage [s].
+
+    Its hidden state and its residual; each chip sends its part, and the next stage gathers them (vLLM,
+    `send_tensor_dict`).
+    """
+    return activations_s(2.0, model.d_model, replica.stage_chips * replica.pp_bytes_per_s)
 
 
 def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
@@ -59,9 +99,12 @@ def weights_load_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
 
 
 def load_parts_s(replica: Replica) -> tuple[Array, Array]:
-    """Time to load the weights that every token needs, and time to load all routed experts [s]."""
-    stored, bandwidth = replica.weights, replica.hbm_bytes_per_s
-    return load_s(stored.resident, replica.tp, bandwidth), load_s(stored.experts, replica.chips, bandwidth)
+    """Time to load the weights that every token needs, and time to load all routed experts, stage after stage [s]."""
+    bandwidth = replica.hbm_bytes_per_s
+    return (
+        load_s(replica.resident_bytes, replica.tp, bandwidth),
+        load_s(replica.expert_bytes, replica.stage_chips, bandwidth),
+    )
 
 
 @dataclass(frozen=True)
@@ -73,12 +116,13 @@ class Step:
     ici_s: Array
     kv_cache_s: Array
     kv_exchange_s: Array
+    pipeline_s: Array = 0.0
 
     @property
     def total_s(self) -> Array:
-        """max(t_weights, t_flops, t_ici) + t_kv + t_exchange: weights, FLOPs, ICI overlap, attention does not [s]."""
+        """max(t_weights, t_flops, t_ici) + t_kv + t_exchange + t_pipeline: weights, FLOPs and ICI overlap [s]."""
         overlapped = np.maximum(np.maximum(self.weights_s, self.flops_s), self.ici_s)
-        return overlapped + self.kv_cache_s + self.kv_exchange_s
+        return overlapped + self.kv_cache_s + self.kv_exchange_s + self.pipeline_s
 
 
 @dataclass(frozen=True)
@@ -110,17 +154,19 @@ def decode_step(
     `pay_ici` adds four collectives of [B, D] activations a layer; otherwise the interconnect is assumed hidden, which
     the requirement `ici` then demands. With a prefill chunk scheduled with the step, `chunk_tokens` join the
     collectives and its FLOPs take `chunk_s`; the weights are loaded once for both.
+
+    Over pp stages the batch is pp micro-batches, one in each stage. The step is that of a token through all stages, at
+    the pace of the dearest: all weights are loaded once for each micro-batch, and all else is spread over all chips.
     """
     tokens = batch + chunk_tokens
-    kv_bytes = batch * kv_read_bytes(
-        model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over
-    )
+    computed_s = flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s)
     return Step(
-        weights_s=weights_load_s(model, replica, tokens),
-        flops_s=flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s) + chunk_s,
+        weights_s=weights_load_s(model, replica, tokens / replica.pp),
+        flops_s=replica.dearest_stage * computed_s + chunk_s,
         ici_s=layers_ici_s(model, replica, tokens) if pay_ici else 0.0 * batch,
-        kv_cache_s=load_s(kv_bytes, replica.chips, replica.hbm_bytes_per_s),
+        kv_cache_s=batch * replica_kv_read_s(model, context_tokens, replica),
         kv_exchange_s=kv_exchange_s(model, replica, batch),
+        pipeline_s=batch * stage_hop_s(model, replica),
     )
 
 
@@ -144,19 +190,20 @@ def kv_exchange_s(model: ModelSpec, replica: Replica, batch: Array) -> Array:
         width = layers * heads / kv_heads * (query_dim + value_dim + 4 / ACTIVATION_BYTES)
         is_split = np.asarray(replica.kv_split_over) > kv_heads
         total = total + np.where(is_split, activations_s(batch / replica.ep, 1, replica.tp_bytes_per_s) * width, 0.0)
-    return total
+    return replica.dearest_stage / replica.pp * total
 
 
 def layers_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
     """Four collectives of [tokens, D] activations a layer: L · 4 · b_a · tokens · D / (m · W_ici) [s].
 
-    Two are around the mixing of tokens, two around the MLP: those of experts, see `experts_ici_s`.
+    Two are around the mixing of tokens, two around the MLP: those of experts, see `experts_ici_s`. Of pp stages each
+    has λ · L / pp of the layers.
     """
     gather_s = activations_s(tokens / replica.ep, model.d_model, replica.tp_bytes_per_s)
-    dense = COLLECTIVES_PER_LAYER // 2 * (model.layers + model.dense_layers)
-    if model.moe is None:
-        return dense * gather_s
-    return dense * gather_s + 2 * model.moe.layers * experts_ici_s(model, replica, tokens)
+    total = COLLECTIVES_PER_LAYER // 2 * (model.layers + model.dense_layers) * gather_s
+    if model.moe is not None:
+        total = total + 2 * model.moe.layers * experts_ici_s(model, replica, tokens)
+    return replica.dearest_stage / replica.pp * total
 
 
 def experts_ici_s(model: ModelSpec, replica: Replica, tokens: Array) -> Array:
@@ -225,7 +272,7 @@ def expert_matrix_s(model: ModelSpec, replica: Replica) -> tuple[Array, Array]:
     stored, bandwidth = replica.weights, replica.hbm_bytes_per_s
     return (
         load_s(stored.shared_experts / count, replica.tp, bandwidth),
-        load_s(stored.experts / count, replica.chips, bandwidth),
+        load_s(stored.experts / count, replica.stage_chips, bandwidth),
     )
 
 

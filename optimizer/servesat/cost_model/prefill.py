@@ -7,7 +7,7 @@ import numpy as np
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array
 from servesat.core.tolerances import round_up
-from servesat.cost_model.decode import Replica, layers_ici_s, weights_load_s
+from servesat.cost_model.decode import Replica, layers_ici_s, stage_hop_s, weights_load_s
 from servesat.cost_model.memory import active_parameters
 from servesat.cost_model.roofline import flops_s, load_s
 
@@ -55,23 +55,26 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
 def prompt_flops_s(model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, mfu: float) -> Array:
     """Time of a prompt's FLOPs, matmuls and attention: (2 · P_active · tokens + attention) / (Y · C · mfu) [s].
 
-    Groups that share experts share a prompt, too: its tokens are spread over all chips of the replica.
+    Groups that share experts share a prompt, too: its tokens are spread over all chips of the replica. Of stages it is
+    the time of the dearest: λ times that of all chips together.
     """
     matmuls = prefill_s(active_parameters(model), new_tokens, replica.chips, replica.flop_per_s, mfu)
     attention = attention_flop(model, cached_tokens, new_tokens)
-    return matmuls + load_s(attention, replica.chips, replica.flop_per_s * mfu)
+    return replica.dearest_stage * (matmuls + load_s(attention, replica.chips, replica.flop_per_s * mfu))
 
 
 def prompt_s(
     model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, *, mfu: float, pay_ici: bool
 ) -> Array:
-    """Time to prefill one prompt on a replica of its own: max(t_weights, t_flops, t_ici) [s].
+    """Time to prefill one prompt on a replica of its own: max(t_weights, t_flops, t_ici), from stage to stage [s].
 
-    Usually the FLOPs; loading the weights is the floor of a short prompt. `pay_ici` as in `decode_step`.
+    Usually the FLOPs; loading the weights is the floor of a short prompt. `pay_ici` as in `decode_step`. It passes pp
+    stages one after another, each in a pp-th of this.
     """
     load = weights_load_s(model, replica, new_tokens)
-    busy = np.maximum(load, prompt_flops_s(model, cached_tokens, new_tokens, replica, mfu))
-    return np.maximum(busy, layers_ici_s(model, replica, new_tokens)) if pay_ici else busy
+    busy = np.maximum(load, replica.pp * prompt_flops_s(model, cached_tokens, new_tokens, replica, mfu))
+    busy = np.maximum(busy, replica.pp * layers_ici_s(model, replica, new_tokens)) if pay_ici else busy
+    return busy + replica.pp * new_tokens * stage_hop_s(model, replica)
 
 
 def chunked_prefill_s(prompt_tokens: int, chunk_tokens: int, step_s: float) -> float:

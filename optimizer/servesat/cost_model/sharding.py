@@ -4,39 +4,55 @@ from collections.abc import Collection
 from functools import cache
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
 from servesat.catalogue.model import ModelSpec, TensorGroup
-from servesat.core.arrays import Bools, Ints
+from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import KvLayout
 from servesat.cost_model.collectives import all_to_all_bytes_per_s, axis_bytes_per_s, tensor_parallel_bytes_per_s
 from servesat.cost_model.storage import Storage
 
 
 class Sharding(NamedTuple):
-    """How a replica is split: its tensor-parallel axes, those that experts are spread over, and its KV cache."""
+    """How a replica is split: axes of tensor parallelism, experts and pipeline stages, and where its KV cache lies."""
 
     tp_axes: tuple[int, ...]
     ep_axes: tuple[int, ...] = ()
     kv_layout: KvLayout = KvLayout.HEADS
+    pp_axes: tuple[int, ...] = ()
+
+    @property
+    def groups_are_apart(self) -> bool:
+        """Whether chips of a tensor-parallel group are no neighbours, as engines number them: along the first axes."""
+        return bool(self.tp_axes and self.ep_axes) and max(self.tp_axes) > min(self.ep_axes)
 
 
-def shardings(model: ModelSpec, chip: Chip, topology: str, kv_layouts: Collection[KvLayout]) -> list[Sharding]:
+def shardings(
+    model: ModelSpec,
+    chip: Chip,
+    topology: str,
+    kv_layouts: Collection[KvLayout],
+    stages: Collection[int] | None = (1,),
+) -> list[Sharding]:
     """Every legal split of a model over the axes of a slice in some KV layouts, none first, then by axes.
 
-    Axes of size 1 are skipped; experts are spread over axes whose product divides their number. Symmetric choices,
-    over axes of the same sizes, bandwidths and kinds, are merged into the first of them.
+    Axes of size 1 are skipped; experts are spread over axes whose product divides their number. `stages` are the
+    numbers of pipeline stages allowed, None for any up to the number of layers; they lie along the last axes, beyond
+    those of tensor and expert parallelism. Symmetric choices, over axes of the same sizes, bandwidths and kinds, are
+    merged into the first of them.
     """
     sizes = axis_sizes(topology)
     links = zip(sizes, chip.axes, strict=True)
     experts = None if model.moe is None else model.moe.experts
-    splits = _splits(tuple((size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in links), experts)
+    most = model.layers if stages is None else max(stages)
+    splits = _splits(tuple((size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in links), experts, most)
     return [
-        Sharding(tp_axes, ep_axes, layout)
-        for tp_axes, ep_axes in splits
+        Sharding(tp_axes, ep_axes, layout, pp_axes)
+        for tp_axes, ep_axes, pp_axes in splits
+        if stages is None or prod(sizes[axis] for axis in pp_axes) in stages
         for layout in kv_layouts_of(model, prod(sizes[axis] for axis in tp_axes))
         if layout in kv_layouts
     ]
@@ -54,21 +70,34 @@ def kv_layouts_of(model: ModelSpec, tp: int) -> tuple[KvLayout, ...]:
 
 @cache
 def _splits(
-    links: tuple[tuple[int, float, int], ...], experts: int | None
-) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """The tensor- and expert-parallel axes of splits over axes of these sizes, bandwidths and kinds.
+    links: tuple[tuple[int, float, int], ...], experts: int | None, most_stages: int
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]:
+    """The tensor- and expert-parallel axes, and those of stages, over axes of these sizes, bandwidths and kinds.
 
     Hundreds of slices have few of them.
     """
     usable = [axis for axis, (size, _, _) in enumerate(links) if size > 1]
-    distinct: dict[tuple[tuple[tuple[int, float, int], ...], ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    for choice in product("-t" if experts is None else "-te", repeat=len(usable)):
-        tp, ep = (tuple(axis for axis, role in zip(usable, choice, strict=True) if role == kind) for kind in "te")
+    roles = "-t" + ("e" if experts is not None else "") + ("p" if most_stages > 1 else "")
+    distinct: dict[Any, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {}
+    for choice in product(roles, repeat=len(usable)):
+        tp, ep, pp = (tuple(axis for axis, role in zip(usable, choice, strict=True) if role == kind) for kind in "tep")
         if experts is not None and experts % prod(links[axis][0] for axis in ep):
             continue
-        shape = tuple(tuple(sorted(links[axis] for axis in axes)) for axes in (tp, ep))
-        distinct[shape] = min(distinct.get(shape, (tp, ep)), (tp, ep))
-    return tuple(sorted(distinct.values(), key=lambda split: (len(split[1]), len(split[0]), split)))
+        if pp and (prod(links[axis][0] for axis in pp) > most_stages or pp[0] < max((*tp, *ep), default=-1)):
+            continue
+        shape = tuple(tuple(sorted(links[axis] for axis in axes)) for axes in (tp, ep, pp))
+        distinct[shape] = min(distinct.get(shape, (tp, ep, pp)), (tp, ep, pp))
+    return tuple(sorted(distinct.values(), key=lambda split: (len(split[2]), len(split[1]), len(split[0]), split)))
+
+
+def dearest_stage(model: ModelSpec, stages: Ints) -> Floats:
+    """λ: what the dearest of some stages has of the layers, over the mean of all; 1 for a single stage.
+
+    Engines give each stage ⌊L / pp⌋ or ⌈L / pp⌉ whole layers in a row; where some have experts, those are the dear
+    ones: λ = pp · min(⌈L / pp⌉, L_e) / L_e.
+    """
+    dear = model.moe.layers if model.moe is not None else model.layers
+    return stages * np.minimum(-(-model.layers // stages), dear) / dear
 
 
 def split_widths(model: ModelSpec) -> list[int]:
@@ -142,14 +171,15 @@ def kv_heads_per_chip(model: ModelSpec, tp: int) -> float:
 
 
 class Links(NamedTuple):
-    """The bandwidth that the collectives of a sharding get from the interconnect [bytes/s]."""
+    """The bandwidth that a sharding gets from the interconnect: its collectives, and a chip's stage [bytes/s]."""
 
     tp_bytes_per_s: float
     ep_bytes_per_s: float
+    pp_bytes_per_s: float
 
 
 def links_of(chip: Chip, topology: str, sharding: Sharding, *, exact_wraparound: bool) -> Links:
-    """The bandwidth of a sharding's tensor-parallel axes, and of those that its experts are spread over."""
+    """The bandwidth of a sharding's axes: tensor-parallel ones, those of its experts, and the slowest of stages."""
     sizes = axis_sizes(topology)
 
     def along(axes: tuple[int, ...]) -> tuple[list[Axis], list[int], list[float]]:
@@ -162,4 +192,5 @@ def links_of(chip: Chip, topology: str, sharding: Sharding, *, exact_wraparound:
     return Links(
         tp_bytes_per_s=tensor_parallel_bytes_per_s(tp_links, tp_widths),
         ep_bytes_per_s=all_to_all_bytes_per_s(*along(sharding.ep_axes)),
+        pp_bytes_per_s=min(along(sharding.pp_axes)[2], default=float("inf")),
     )

@@ -21,7 +21,7 @@ MAX_TOKENS_PER_STEP = 1 << 21
 
 @dataclass(frozen=True)
 class WeightLoadTime:
-    """Time to load the weights for a batch: fixed + experts · (1 - not_visited^(B + chunk_tokens)) [s].
+    """Time to load the weights for a batch: fixed + experts · (1 - not_visited^((B + chunk_tokens) / stages)) [s].
 
     `not_visited` is the share of experts that one token does not visit; 0 where every step loads everything.
     """
@@ -30,12 +30,14 @@ class WeightLoadTime:
     experts_s: Array
     not_visited: float
     chunk_tokens: Array = 0.0  # of the prefill chunk scheduled with the step
+    stages: Array = 1.0  # each of which has a part of the tokens at a time
 
     def at(self, batch: Array) -> Array:
         """The time for a batch [s]."""
         if not self.not_visited:
             return self._all_s
-        return self.fixed_s + self.experts_s * (1.0 - self.not_visited ** (batch + self.chunk_tokens))
+        visits = (batch + self.chunk_tokens) / self.stages
+        return self.fixed_s + self.experts_s * (1.0 - self.not_visited**visits)
 
     @property
     def _all_s(self) -> Array:

@@ -18,30 +18,32 @@ from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-6"
+FORMAT = "servesat-certificate-7"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
     "tp": "product of the slice axes that carry tensor parallelism",
-    "ep": "product of the slice axes that experts are spread over; Y = tp · ep",
+    "ep": "product of the slice axes that experts are spread over",
+    "pp": "product of the slice axes of stages; Y = tp · ep · pp; λ = pp · min(⌈L / pp⌉, L_e) / L_e, or of L for L_e",
     "replicas": "R = n / Y",
     "chips": "chips_used, or the chips of whole instances",
-    "kv_batch_shards": "Z = ep · tp / K where the chips beyond one KV head each split the batch, else ep",
+    "kv_batch_shards": "Z = pp · ep · tp / K where the chips beyond one KV head each split the batch, else pp · ep",
     "kv_replicated": "kv_layout is copies",
-    "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv + t_exchange; interleaved: + B / G · t_prefill",
-    "step_ms.weights": "t_weights = weights read / (Y · W_hbm); of the experts 1 - (1 - k / E)^tokens",
-    "step_ms.flops": "t_flops = 2 · P_active · B / (Y · C), and the FLOPs of a chunk",
-    "step_ms.ici": "t_ici = L · 4 · b_a · B · D / (m · W_ici), experts by AllToAll; 0 under ici: forbid",
+    "tpot_ms": "step = max(t_weights, t_flops, t_ici) + t_kv + t_exchange + t_pipeline, and step_ms.prefill",
+    "step_ms.weights": "t_weights = pp · weights read / (Y · W_hbm); of the experts 1 - (1 - k / E)^(tokens / pp)",
+    "step_ms.flops": "t_flops = λ · 2 · P_active · B / (Y · C), and the FLOPs of pp chunks",
+    "step_ms.ici": "t_ici = λ / pp · L · 4 · b_a · B · D / (m · W_ici), experts by AllToAll; 0 under ici: forbid",
     "step_ms.kv_cache": "t_kv = kv_bytes(B) / (Y · W_hbm)",
-    "step_ms.kv_exchange": "t_exchange = b_a · B / ep · L · N / K · (H + H_v + 2) / (m · W_ici) of split sequences",
-    "step_ms.prefill": "interleaved: B / G · t_prefill, else 0",
+    "step_ms.kv_exchange": "t_exchange = λ · b_a · B / (ep · pp) · L · N / K · (H + H_v + 2) / (m · W_ici), if split",
+    "step_ms.pipeline": "t_pipeline = B · 2 · b_a · D / (tp · ep · W_pp) from stage to stage",
+    "step_ms.prefill": "interleaved: B / G · t_prefill / pp, else 0",
     "step_ms.head": "0: with the weights and FLOPs",
     "step_ms.launches": "0",
     "step_ms.host": "0",
     "tokens_per_s": "slices · R · B / tpot (on spot its spot_capacity), or what the prefill pool feeds, if less",
     "tokens_per_s_per_chip": "tokens_per_s / chips",
     "mfu": "output tokens/s of a replica · (2 · P_active + FLOPs of a prompt / G) / (Y · C)",
-    "mbu": "(weights read + kv_bytes(B)) / (tpot · Y · W_hbm)",
+    "mbu": "(pp · weights read + kv_bytes(B)) / (tpot · Y · W_hbm)",
     "usd_per_chip_hour": "the spec's price, else the chip's own, else the price book's",
     "bills": "of each pool: its chips, and the price of a chip-hour; chips / instance_chips instances, or whole ones",
     "usd_per_hour": "usd_per_chip_hour · n · slices, and the prefill pool's; or instances · usd_per_instance_hour",
@@ -53,8 +55,8 @@ FORMULAS = {
     "kwh_per_million_output_tokens": "power_kw / 3,600 / output tokens sold a second · 10⁶",
     "chips_used": "n · slices, and those of the prefill pool; n: product of the slice's axes",
     "usd_per_million_output_tokens": "usd_per_hour / 3600 / output tokens sold a second · 10⁶",
-    "weights_bytes": "(embedding, head, attention, MLPs, routers, shared experts) · ep + experts, each group as stored",
-    "kv_cache_bytes": "B · bytes a token and layer · (L_full · S + L_window · min(S, window)) · copies",
+    "weights_bytes": "(tables + λ · all but experts) · ep + λ · experts, as stored; over stages pp · the larger table",
+    "kv_cache_bytes": "B · λ · bytes a token and layer · (L_full · S + L_window · min(S, window)) · copies",
     "hbm_bytes": "Y · M; under an engine Y · utilisation · the memory that the driver reports",
     "hbm_used_fraction": "(weights_bytes + kv_cache_bytes + runtime_bytes + activation_bytes) / hbm_bytes",
     "runtime_bytes": "Y · (runtime + graphs + collectives, where Y > 1), of the engine",

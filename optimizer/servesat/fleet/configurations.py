@@ -115,10 +115,10 @@ def _best_of_each_slice(spec: Spec) -> list[Plan]:
 
 def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:
     """The slices of a plan, with the axes along which its collectives need a ring."""
-    pools = [(plan.topology, (*plan.tp_axes, *plan.ep_axes), plan.slices)]
+    pools = [(plan.topology, (*plan.tp_axes, *plan.ep_axes, *plan.pp_axes), plan.slices)]
     if plan.prefill is not None:
         prefill = plan.prefill
-        pools.append((prefill.topology, (*prefill.tp_axes, *prefill.ep_axes), prefill.slices))
+        pools.append((prefill.topology, (*prefill.tp_axes, *prefill.ep_axes, *prefill.pp_axes), prefill.slices))
     slices = []
     for topology, used_axes, count in pools:
         sizes = axis_sizes(topology)

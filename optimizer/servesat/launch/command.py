@@ -34,6 +34,9 @@ def files(launch: Launch) -> dict[str, str]:
         if server.nodes == 1:
             found[f"{server.name}.sh"] = _one_node(launch, server)
             continue
+        if server.engine.program == "trtllm":
+            found[f"{server.name}.sh"] = _mpi_world(launch, server)
+            continue
         leader = "usage: the address of this node, which the others reach"
         found[f"{server.name}.sh"] = _several_nodes(launch, server, "0", leader)
         found[f"{server.name}-node.sh"] = _several_nodes(
@@ -80,6 +83,20 @@ def _several_nodes(launch: Launch, server: Server, rank: str, usage: str) -> str
     return _script(lines, setup, server, [*flags_of(server), *node_flags(server, rank, "$leader"), *address])
 
 
+def _mpi_world(launch: Launch, server: Server) -> str:
+    """TensorRT-LLM starts on all nodes from one of them, by `trtllm-llmapi-launch` in an MPI world."""
+    each = server.node_chips
+    slots = ",".join(f"node{rank}:{each}" for rank in range(1, server.nodes + 1))
+    lines = [
+        *header(launch), "", f"usage: all nodes with their chips, the one that answers first: {slots}",
+        f"each server stands on {server.nodes} nodes, which have {CONFIG_FILE} in the same folder",
+    ]  # fmt: skip
+    world = ["mpirun", "-n", str(server.chips), "--map-by", f"ppr:{each}:node", "--allow-run-as-root"]
+    start = f'exec {shlex.join(world)} --host "$nodes" trtllm-llmapi-launch '
+    setup = f"nodes=${{1:?all nodes with their chips: {slots}}}\n"
+    return _script(lines, setup, server, [*flags_of(server), *address_flags()], start=start)
+
+
 def _with_ray(lines: list[str], setup: str, server: Server, rank: str) -> str:
     """TPUs of several hosts work together through Ray."""
     if rank != "0":
@@ -88,9 +105,9 @@ def _with_ray(lines: list[str], setup: str, server: Server, rank: str) -> str:
     return _script(lines, setup + start, server, [*flags_of(server), *address_flags()])
 
 
-def _script(lines: list[str], setup: str, server: Server, flags: Flags) -> str:
+def _script(lines: list[str], setup: str, server: Server, flags: Flags, start: str = "exec ") -> str:
     words = [shlex.join(program(server)), *(" ".join(map(quoted, arguments([flag]))) for flag in flags)]
-    return _shell(lines, setup, server, "exec " + " \\\n  ".join(words) + "\n")
+    return _shell(lines, setup, server, start + " \\\n  ".join(words) + "\n")
 
 
 def _shell(lines: list[str], setup: str, server: Server, command: str) -> str:

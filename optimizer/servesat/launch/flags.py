@@ -87,14 +87,19 @@ def environment(server: Server) -> dict[str, str]:
 
 
 def budget(server: Server) -> int:
-    """Tokens that a step of one group may take: its sequences, and its share of a chunk or a whole prompt."""
-    sequences = ceil(server.sequences / server.groups)
+    """Tokens that a step of one group may take: its sequences, and its share of a chunk or a whole prompt.
+
+    Of stages, those of one micro-batch.
+    """
+    sequences = ceil(server.sequences / (server.groups * server.pp))
     prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.groups)
     return sequences + prompt
 
 
 def _vllm(server: Server) -> Flags:
     flags: Flags = [("--tensor-parallel-size", str(server.tp))]
+    if server.pp > 1:
+        flags.append(("--pipeline-parallel-size", str(server.pp)))
     if server.ep > 1:
         flags += [("--data-parallel-size", str(server.ep)), ("--enable-expert-parallel", None)]
     elif server.data_parallel > 1:
@@ -130,6 +135,8 @@ def split_over(server: Server) -> int:
 
 def _sglang(server: Server) -> Flags:
     flags: Flags = [("--tp-size", str(server.tp * server.ep))]
+    if server.pp > 1:
+        flags.append(("--pp-size", str(server.pp)))
     if server.ep > 1:
         flags += [("--attention-data-parallel-size", str(server.ep)), ("--ep-size", str(server.ep))]
     if server.kv_layout is KvLayout.SEQUENCE:
@@ -165,10 +172,12 @@ def _in_pages(tokens: int) -> int:
 def trtllm_config(server: Server) -> dict[str, Any]:
     """The file of TensorRT-LLM that holds what its command line has no flag for."""
     config: dict[str, Any] = {"tensor_parallel_size": server.tp * server.ep}
+    if server.pp > 1:
+        config["pipeline_parallel_size"] = server.pp
     if server.ep > 1:
         config |= {"moe_expert_parallel_size": server.ep, "enable_attention_dp": True}
     return config | {
-        "max_batch_size": ceil(server.sequences / server.ep),
+        "max_batch_size": ceil(server.sequences / (server.ep * server.pp)),
         "max_num_tokens": budget(server),
         "max_seq_len": server.context_tokens,
         "enable_chunked_prefill": not server.whole_prompts,

@@ -36,9 +36,9 @@ class Role(StrEnum):
 class Server:
     """A replica of a pool as its engine starts it; `count` of them are alike.
 
-    A replica of `tp · ep` chips stands on `nodes`, as many chips on each, of machines of `machine_chips`. A slice of
-    TPUs is one server, with `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens` what
-    its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
+    A replica of `tp · ep · pp` chips stands on `nodes`, as many chips on each, of machines of `machine_chips`. A slice
+    of TPUs is one server, with `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens`
+    what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
     """
 
     role: Role
@@ -53,6 +53,7 @@ class Server:
     count: int
     tp: int
     ep: int
+    pp: int
     data_parallel: int
     kv_layout: KvLayout
     kv_heads: int
@@ -157,12 +158,13 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
     chip = next(chip for chip in spec.chips if chip.id == side.chip)
     sizes = axis_sizes(side.topology)
     tp, ep = (prod(sizes[axis] for axis in axes) for axes in (side.tp_axes, side.ep_axes))
+    pp = prod(sizes[axis] for axis in side.pp_axes)
     loaded = loading(spec, plan if isinstance(side, Plan) else _of_pool(plan, side))
     if loaded is None:
         raise TypeError("a plan without an engine")
-    in_slice = chips_in(side.topology) // (tp * ep)
+    in_slice = chips_in(side.topology) // (tp * ep * pp)
     together = engine.program == "vllm-tpu"
-    chips = tp * ep * (in_slice if together else 1)
+    chips = tp * ep * pp * (in_slice if together else 1)
     bill = next((bill for bill in plan.bills if bill.chip == side.chip and bill.instance == side.instance), None)
     node = _node_chips(chip, chips, None if bill is None else bill.instance_chips)
     new, chunk = ceil(workload.new_prompt_tokens), plan.chunk_tokens
@@ -183,6 +185,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         count=side.slices * (1 if together else in_slice),
         tp=tp,
         ep=ep,
+        pp=pp,
         data_parallel=in_slice if together else 1,
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,

@@ -12,7 +12,8 @@ from servesat.launch.servers import Launch, Server
 class Target:
     """How a target is written, and what it starts: programs of engines, chips, two pools, servers on several nodes.
 
-    Some start several nodes for experts alone, and no tensor parallelism over them (`wide_tensors`).
+    Some start several nodes for experts alone, and no tensor parallelism over them (`wide_tensors`); those of
+    TensorRT-LLM stand in one MPI world (`mpi`).
     """
 
     files: Callable[[Launch], dict[str, str]]
@@ -21,12 +22,13 @@ class Target:
     several_nodes: bool
     vendors: tuple[str, ...] = ("NVIDIA", "AMD", "Google")
     wide_tensors: bool = True
+    mpi: bool = False
 
 
 _GPUS = ("vllm", "sglang", "trtllm")
 
 TARGETS: dict[str, Target] = {
-    "command": Target(files=command.files, programs=(*_GPUS, "vllm-tpu"), pools=True, several_nodes=True),
+    "command": Target(files=command.files, programs=(*_GPUS, "vllm-tpu"), pools=True, several_nodes=True, mpi=True),
     "compose": Target(files=compose.files, programs=_GPUS, pools=False, several_nodes=False),
     "kubernetes": Target(files=kubernetes.files, programs=_GPUS, pools=True, several_nodes=False),
     "lws": Target(files=lws.files, programs=("vllm", "sglang"), pools=True, several_nodes=True),
@@ -70,8 +72,8 @@ def _cannot_span(server: Server, target: Target) -> str | None:
         return None
     if not target.several_nodes:
         return f"starts servers of one node, and this one stands on {server.nodes}"
-    if server.engine.program == "trtllm":
-        return f"{server.engine.name} on several nodes is started by MPI, which no target here writes"
+    if server.engine.program == "trtllm" and not target.mpi:
+        return f"starts no MPI world, in which {server.engine.name} stands on several nodes"
     if server.ep == 1 and not target.wide_tensors:
-        return "spans nodes by data parallelism alone, and this server by tensor parallelism"
+        return "spans nodes by data parallelism alone, and this server by tensor parallelism or stages"
     return None

@@ -49,7 +49,7 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     model, replica = spec.model, replica_of(spec, offer.chip, assignment)
     is_batch = assignment.kv_layout is KvLayout.BATCH
     shards = int(kv_batch_shards(model, np.array(replica.tp))) if is_batch else 1
-    batch_step = int(replica.ep) * shards
+    batch_step = int(replica.ep) * int(replica.pp) * shards
     batch = np.arange(batch_step, max_batch + 1, batch_step)
     step = _step(spec, replica, assignment, batch.astype(np.float64))
     total_s = np.asarray(step.total_s)

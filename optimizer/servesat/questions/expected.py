@@ -31,7 +31,7 @@ def expected(spec: Spec, plan: Plan) -> Expected | None:
     else:
         ttft, tpot = (float(value) for value in closed_loop_s(work, constants, batch, output))
     whole = tpot if ttft is None else (ttft + (output - 1) * tpot) / output
-    replicas = plan.slices * chips_in(plan.topology) / (plan.tp * plan.ep)
+    replicas = plan.slices * chips_in(plan.topology) / (plan.tp * plan.ep * plan.pp)
     return Expected(
         tpot_ms=tpot * 1e3,
         ttft_ms=None if ttft is None else ttft * 1e3,

@@ -37,6 +37,7 @@ class Decisions:
     compute: str | None = None
     batch: int | None = None
     engine: str | None = None
+    pp: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
     """The spec with its search replaced by the decisions, which may lie outside that search."""
     keys: dict[str, Any] = {
         f"search.{name}": [value]
-        for name in ("weights", "kv_cache", "compute")
+        for name in ("weights", "kv_cache", "compute", "pp")
         if (value := getattr(decisions, name)) is not None
     }
     if decisions.chip is not None:

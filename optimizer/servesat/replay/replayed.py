@@ -84,7 +84,7 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     chunk = min(plan.chunk_tokens or new, new)
     pools = plan.mode is Mode.DISAGGREGATED
     scheduling = Scheduling(
-        step_tokens=plan.batch + (0 if pools else chunk),
+        step_tokens=plan.batch + (0 if pools else chunk * plan.pp),
         sequences=plan.batch,
         kv_tokens=_room(spec, plan),
         prompts_alone=alone and not pools,
@@ -96,7 +96,8 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
         return Servers(pool, request_s=times.request_s)
     side = Assignment(
         chip=plan.prefill.chip, topology=plan.prefill.topology, tp_axes=plan.prefill.tp_axes,
-        ep_axes=plan.prefill.ep_axes, kv_layout=plan.prefill.kv_layout, weights=plan.prefill.weights,
+        ep_axes=plan.prefill.ep_axes, pp_axes=plan.prefill.pp_axes, kv_layout=plan.prefill.kv_layout,
+        weights=plan.prefill.weights,
         kv_cache=plan.kv_cache, compute=plan.prefill.compute, batch=1, engine=plan.engine,
     )  # fmt: skip
     of_prompts = _machine(spec, side)

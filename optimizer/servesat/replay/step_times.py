@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from servesat.catalogue.model import ModelSpec
 from servesat.core.plan import Assignment
 from servesat.cost_model import calibrated
-from servesat.cost_model.decode import Replica, decode_step, layers_ici_s, load_parts_s
-from servesat.cost_model.memory import active_parameters, kv_read_bytes, not_visited
-from servesat.cost_model.prefill import attention_flop
-from servesat.cost_model.roofline import load_s
+from servesat.cost_model.decode import (
+    Replica,
+    decode_step,
+    layers_ici_s,
+    load_parts_s,
+    replica_kv_read_s,
+    stage_hop_s,
+)
+from servesat.cost_model.memory import active_parameters, not_visited
+from servesat.cost_model.prefill import attention_flop, prompt_flops_s
 from servesat.spec.spec import Spec
 
 
@@ -21,6 +27,8 @@ class StepTimes:
 
     `pairs` counts tokens of prompts with those before them that they attend to, `ends` the sequences of which a token
     is sampled, `kv` the tokens in the KV cache of those that decode. A request waits for `request_s` beside its steps.
+    Over stages a step is that of a token through all of them; a prompt passes the others after its own step, in
+    `request_s`.
     """
 
     fixed_s: float
@@ -108,10 +116,10 @@ def of_work(
     attention_s = float(work.prompt_attention_s) / (calibrated.ATTENTION_EFFICIENCY * float(constants.flops))
     token_s, weights, link = float(work.sequence_flops_s / constants.flops), constants.weights, constants.link
     return StepTimes(
-        fixed_s=float(constants.step_s + calibrated.launched_s(work, constants)),
+        fixed_s=float(work.stages * constants.step_s + calibrated.launched_s(work, constants)),
         resident_s=float(work.resident_s / weights) + (0.0 if work.not_visited else float(work.experts_s / weights)),
         experts_s=float(work.experts_s / weights) if work.not_visited else 0.0,
-        not_visited=float(work.not_visited),
+        not_visited=float(work.not_visited ** (1 / work.stages)),
         token_s=token_s,
         prompt_token_s=float(work.prompt_flops_s / constants.flops) / prompt,
         attention_s=attention_s / pairs if pairs else 0.0,
@@ -121,7 +129,7 @@ def of_work(
         + kv_sequence_s / float(constants.kv_cache),
         sent_s=float(work.sequence_sent_s / link),
         kv_token_s=kv_token_s / float(constants.kv_cache),
-        request_s=float(constants.request_s),
+        request_s=float(constants.request_s + (work.stages - 1) * calibrated.prompt_work_s(work, constants)),
     )
 
 
@@ -130,23 +138,26 @@ def _ideal(spec: Spec, replica: Replica) -> StepTimes:
     alone = decode_step(spec.model, spec.workload.read_tokens, replica, 1.0, pay_ici=spec.pays_ici)
     resident, experts = load_parts_s(replica)
     sent = float(layers_ici_s(spec.model, replica, 1.0)) if spec.pays_ici else 0.0
-    a_flop = 1 / (replica.chips * replica.flop_per_s * spec.mfu_of_prefill)
+    a_flop = replica.dearest_stage / (replica.chips * replica.flop_per_s * spec.mfu_of_prefill)
     kv_sequence_s, kv_token_s, pairs = _kv(spec, replica)
     attention = attention_flop(spec.model, spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens)
+    hop_s = float(stage_hop_s(spec.model, replica))
+    tokens = spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens
+    of_stage_s = float(prompt_flops_s(spec.model, *tokens, replica, spec.mfu_of_prefill)) + tokens[1] * hop_s
     return StepTimes(
         fixed_s=0.0,
         resident_s=float(resident) + (0.0 if not_visited(spec.model) else float(experts)),
         experts_s=float(experts) if not_visited(spec.model) else 0.0,
-        not_visited=not_visited(spec.model),
+        not_visited=not_visited(spec.model) ** (1 / float(replica.pp)),
         token_s=max(float(alone.flops_s), sent),
         prompt_token_s=max(float(2 * active_parameters(spec.model) * a_flop), sent),
         attention_s=float(attention * a_flop) / pairs if pairs else 0.0,
         head_s=0.0,
         head_token_s=0.0,
         sequence_s=float(alone.kv_exchange_s) + kv_sequence_s,
-        sent_s=0.0,
+        sent_s=hop_s,
         kv_token_s=kv_token_s,
-        request_s=0.0,
+        request_s=(float(replica.pp) - 1) * of_stage_s,
     )
 
 
@@ -161,8 +172,7 @@ def kv_line(model: ModelSpec, replica: Replica, prompt_tokens: float, output_tok
     """A line through what is read of a sequence at its first token and at its last: fixed, and of a token [s]."""
 
     def read_s(tokens: float) -> float:
-        read = kv_read_bytes(model, tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
-        return float(load_s(read, replica.chips, replica.hbm_bytes_per_s))
+        return float(replica_kv_read_s(model, tokens, replica))
 
     first_s = read_s(prompt_tokens)
     token_s = (read_s(prompt_tokens + output_tokens) - first_s) / output_tokens

@@ -164,6 +164,9 @@ def _step_bars(plan: Plan, *, hides_ici: bool, at_full_batch: bool) -> Group:
     if step.kv_exchange:
         exchange = f"{step.kv_exchange:.2f} ms  queries and partial results of split sequences"
         table.add_row("exchange", Text(_bar(step.kv_exchange / plan.tpot_ms), style="magenta"), exchange)
+    if step.pipeline:
+        passed_on = f"{step.pipeline:.2f} ms  activations from stage to stage"
+        table.add_row("pipeline", Text(_bar(step.pipeline / plan.tpot_ms), style="magenta"), passed_on)
     others = {"head": step.head, "collectives": 0.0 if hides_ici else step.ici, "launches": step.launches}
     for name, value in {**others, "host": step.host}.items():
         if value:

@@ -32,6 +32,7 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
     ("  ICI", lambda plan: f"{plan.step_ms.ici:.2f} ms", lambda plan: plan.step_ms.ici),
     ("  KV cache", lambda plan: f"{plan.step_ms.kv_cache:.2f} ms", lambda plan: plan.step_ms.kv_cache),
     ("  KV exchange", lambda plan: f"{plan.step_ms.kv_exchange:.2f} ms", lambda plan: plan.step_ms.kv_exchange),
+    ("  pipeline", lambda plan: f"{plan.step_ms.pipeline:.2f} ms", lambda plan: plan.step_ms.pipeline),
     ("  head", lambda plan: f"{plan.step_ms.head:.2f} ms", lambda plan: plan.step_ms.head),
     ("  launches", lambda plan: f"{plan.step_ms.launches:.2f} ms", lambda plan: plan.step_ms.launches),
     ("  host", lambda plan: f"{plan.step_ms.host:.2f} ms", lambda plan: plan.step_ms.host),
@@ -91,6 +92,8 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
         if name in _REQUEST_TERMS and best.mode is Mode.DECODE_ONLY:
             continue
         if name in _CALIBRATED_TERMS and not best.step_ms.launches:
+            continue
+        if name == "  pipeline" and not any(plan.step_ms.pipeline for plan in (best, alternative) if plan):
             continue
         if name == "engine" and best.engine is None and (alternative is None or alternative.engine is None):
             continue

@@ -28,10 +28,10 @@ from servesat.spec.workload import Workload
 def ways(plan: Plan) -> str:
     """How a replica is sharded: `64-way tensor parallelism over axes 0 and 1`."""
     tensor = f"{plan.tp}-way tensor parallelism over {_axes(plan.tp_axes)}" if plan.tp_axes else "no tensor parallelism"
-    if not plan.ep_axes:
-        return tensor
-    experts = f"experts spread {plan.ep} ways over {_axes(plan.ep_axes)}"
-    return f"{tensor}, {experts}" if plan.tp_axes else f"{experts}, attention data-parallel"
+    if plan.ep_axes:
+        experts = f"experts spread {plan.ep} ways over {_axes(plan.ep_axes)}"
+        tensor = f"{tensor}, {experts}" if plan.tp_axes else f"{experts}, attention data-parallel"
+    return f"{tensor}, {plan.pp} pipeline stages over {_axes(plan.pp_axes)}" if plan.pp_axes else tensor
 
 
 def _axes(axes: Sequence[int]) -> str:

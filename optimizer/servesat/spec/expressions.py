@@ -55,7 +55,7 @@ _TEXTS = (
     "engine",
     "mode",
 )
-_COUNTS = ("tp", "ep", "replicas", "kv_batch_shards")
+_COUNTS = ("tp", "ep", "pp", "replicas", "kv_batch_shards")
 _POOL_TEXTS = ("chip", "topology", "weights", "compute")
 _TIMES = ("tpot_ms", "ttft_ms", "e2e_ms", "stall_ms")
 _DOLLARS = ("usd_per_hour", "usd_per_million_output_tokens")
@@ -68,7 +68,7 @@ NAMES: dict[str, Name] = {
         Name("kv_replicated", Type.TRUTH),
         Name("chunk_tokens", Type.NUMBER),
         *(Name(f"prefill.{text}", Type.TEXT) for text in _POOL_TEXTS),
-        *(Name(f"prefill.{count}", Type.NUMBER) for count in ("tp", "ep", "slices")),
+        *(Name(f"prefill.{count}", Type.NUMBER) for count in ("tp", "ep", "pp", "slices")),
         Name("batch", Type.NUMBER, Level.BATCH, smallest=1),
         Name("slices", Type.NUMBER, Level.FIGURE, smallest=1),
         Name("chips", Type.NUMBER, Level.FIGURE, smallest=1),

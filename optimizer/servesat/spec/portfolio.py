@@ -19,7 +19,7 @@ from servesat.spec.search_space import as_list, without_duplicates
 from servesat.spec.spec import Constraints, Spec
 
 Shared = Literal[
-    "chip", "cloud", "region", "purchase", "topology", "weights", "kv_cache", "compute", "mode", "tp", "ep"
+    "chip", "cloud", "region", "purchase", "topology", "weights", "kv_cache", "compute", "mode", "tp", "ep", "pp"
 ]
 
 DeploymentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]

@@ -74,6 +74,9 @@ Chunks = Annotated[
     *LIST,
 ]
 Modes = Annotated[tuple[Mode, ...], Field(min_length=1, max_length=4), BeforeValidator(as_list)]
+Stages = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=1, le=1000)], ...], Field(min_length=1, max_length=100), *LIST
+]
 KvLayouts = Annotated[tuple[KvLayout, ...], Field(min_length=1, max_length=4), *LIST]
 
 
@@ -90,6 +93,10 @@ class Search(Strict):
     max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
     kv_layouts: KvLayouts | None = Field(
         default=None, description="Where the KV cache may lie; absent: heads and batch, and copies of a latent."
+    )
+    pp: Stages | None = Field(
+        default=None,
+        description="How many pipeline stages a replica may have; absent: any that the engines run, without any 1.",
     )
     max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
     max_chips: Count | None = None

@@ -526,6 +526,12 @@ class Spec(Strict):
         book = (KvLayout.HEADS, KvLayout.BATCH)
         return book if self.model.mla is None else (*book, KvLayout.COPIES)
 
+    def stages_of(self, chip: str) -> tuple[int, ...] | None:
+        """The numbers of pipeline stages searched on a chip: those listed, else 1; None, any, where an engine can."""
+        if self.search.pp is not None:
+            return self.search.pp
+        return None if any(one.pipelines and one.support_of(chip) is not None for one in self.engine) else (1,)
+
     def errors_of(self, chip: str, engine_id: str | None) -> Errors:
         """How far the predicted times of plans on a chip, under an engine or none, are off; 0 of a bound's."""
         if self.calibration is None:

@@ -26,7 +26,8 @@ def replica(model: ModelSpec | None = None, **keys: Any) -> CheckedReplica:
     return CheckedReplica(
         **{
             "model": model or moe_model(), "chip": CHIP, "topology": "2x4", "tp_axes": (0,), "ep_axes": (1,),
-            "kv_layout": KvLayout.BATCH, "weights": "bf16", "kv_cache": "int8", "compute": "bf16", "int4_group": None,
+            "pp_axes": (), "kv_layout": KvLayout.BATCH, "weights": "bf16", "kv_cache": "int8", "compute": "bf16",
+            "int4_group": None,
             "exact_wraparound": False, "pays_ici": True, "usable_bytes": 1e9,
         } | keys
     )  # fmt: skip
@@ -112,6 +113,23 @@ def test_a_step_by_hand() -> None:
     assert step.ici_s == pytest.approx(10 * gather + 6 * way)
     assert step.kv_cache_s == pytest.approx(8 * 2 * 4 * 32 * 4 * 100 / 8e12)
     assert step.total_s == max(step.weights_s, step.flops_s, step.ici_s) + step.kv_cache_s
+
+
+def test_stages_have_a_part_of_the_layers_and_of_the_batch() -> None:
+    """Two chips a stage, four stages: each has one layer of 4, of which 3 have experts, so 4 / 3 of the mean."""
+    staged = replica(ep_axes=(), pp_axes=(1,), pays_ici=False)
+    tables, routers = 256 * 1000, 3 * 256 * 8
+    layers = OTHERS - 2 * tables
+    assert (staged.tp, staged.pp, staged.chips, staged.batch_multiple) == (2, 4, 8, 4)
+    assert staged.weights_bytes == pytest.approx(2 * (4 / 3 * (layers + OF_EXPERTS) + 4 * tables))
+    assert layers > routers
+    assert staged.held_kv_bytes(10) == pytest.approx(4 / 3 * 2 * 4 * 32 * 4 * 10)
+    step = staged.step(8, 100)
+    visited = 1 - 0.75**2
+    read = 2 * (4 / 3 * (layers + OF_EXPERTS * visited) + 4 * tables)
+    assert step.weights_s == pytest.approx(read / 2e12)  # of the 1e12 bytes/s of two chips, one stage after another
+    assert step.flops_s == pytest.approx(4 / 3 * 2 * 8 * (OTHERS + OF_EXPERTS / 4) / 8e12)
+    assert step.pipeline_s == pytest.approx(8 * 2 * 2 * 256 / (2 * 1e9))
 
 
 def test_a_prompt_by_hand() -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.engine import Engine
-from servesat.catalogue.model import TensorGroup
 from servesat.deployment.check.replica import ACTIVATION_BYTES, CheckedReplica, StepParts
 
 
@@ -15,7 +14,7 @@ class MeasuredParts(StepParts):
     @property
     def total_s(self) -> float:
         """The longer of loading and computing, and all else one after the other [s]."""
-        moved = self.kv_cache_s + self.kv_exchange_s + self.ici_s
+        moved = self.kv_cache_s + self.kv_exchange_s + self.ici_s + self.pipeline_s
         return max(self.weights_s, self.flops_s) + self.head_s + moved + self.launches_s + self.host_s
 
 
@@ -55,27 +54,23 @@ class MeasuredReplica(CheckedReplica):
     def _looked_up_bytes(self) -> float:
         """Bytes of the embedding and the head, each once for each group that attends apart."""
         names = ("embedding",) if self.model.tied_embeddings else ("embedding", "head")
-        return self.ep * sum(self._table * self._bits_of_table(name) / 8 for name in names)
-
-    def _bits_of_table(self, name: str) -> float:
-        if self.model.nominal_parameters is not None:
-            return self._in_block_bytes(8.0, TensorGroup(name))
-        tables = () if self._checkpoint is None else {str(table) for table in self._checkpoint.tables}
-        return self._in_block_bytes(8.0, TensorGroup(name)) if name in tables else 16.0
+        tables = [self._bytes_of_table(name) for name in names]
+        return self.ep * (self.pp * max(tables) if self.pp > 1 else sum(tables))
 
     def _loading_s(self, tokens: float) -> float:
-        """The layers' weights that some tokens need, from memory [s]."""
+        """The layers' weights that some tokens need, from the memory of one stage after another [s]."""
         read = self._other_bytes - self._looked_up_bytes + self._expert_bytes * self._visited(tokens)
-        return read / (self._hbm_bytes_per_s * self._chip_figures[0])
+        return read * self.pp / (self._hbm_bytes_per_s * self._chip_figures[0])
 
     def _head_s(self, sequences: float) -> float:
-        """The output head, read or computed with [s]."""
+        """The output head, read or computed with by the last stage, for one micro-batch after another [s]."""
         loading, _, computing, _ = self._chip_figures
-        name = "embedding" if self.model.tied_embeddings else "head"
-        read = self.ep * self._table * self._bits_of_table(name) / 8
+        read = self.ep * self._bytes_of_table("embedding" if self.model.tied_embeddings else "head")
         peaks = self.chip.flop_per_s.by_dtype()
-        peak = self.chips * peaks.get("bf16", max(peaks.values()))
-        return max(read / (self._hbm_bytes_per_s * loading), 2 * sequences * self._table / (peak * computing))
+        peak = self.tp * self.ep * peaks.get("bf16", max(peaks.values()))
+        bandwidth = self.tp * self.ep * self.chip.hbm_bytes_per_s
+        of_micro_batch = 2 * sequences / self.pp * self._table / (peak * computing)
+        return self.pp * max(read / (bandwidth * loading), of_micro_batch)
 
     @property
     def _flop_of_token(self) -> float:
@@ -93,12 +88,12 @@ class MeasuredReplica(CheckedReplica):
         if moe is not None and self.ep > 1:
             one_way = ACTIVATION_BYTES * self._expert_width * min(moe.experts_per_token, self.ep)
             found += 2 * moe.layers * one_way / self._exchange_bytes_per_s
-        return found / self._chip_figures[3]
+        return found * self._crowding / self.pp / self._chip_figures[3]
 
     @property
     def _launches_s(self) -> float:
         known = self.calibration.chips.get(self.chip.id, self.calibration.default_chip)
-        return 8 * self.model.layers * known.launch_s
+        return 8 * self.model.layers * self._crowding * known.launch_s
 
     @property
     def _latency_s(self) -> float:
@@ -107,38 +102,42 @@ class MeasuredReplica(CheckedReplica):
         count = 2 * self.model.layers if self.tp > 1 else 0
         if self._experts is not None and self.ep > 1:
             count += 2 * self._experts.layers
-        return count * known.collective_s
+        hops = self.pp if self.pp > 1 else 0
+        return (count * self._crowding + hops) * known.collective_s
 
     def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
         """One token for each sequence of the batch; prompts count apart."""
         _, reading, computing, sending = self._chip_figures
         of_step, of_sequence, _, _ = self._host
         return MeasuredParts(
-            weights_s=self._loading_s(batch),
-            flops_s=batch * self._flop_of_token / (self._flop_per_s * computing),
+            weights_s=self._loading_s(batch / self.pp),
+            flops_s=batch * self._crowding * self._flop_of_token / (self._flop_per_s * computing),
             ici_s=self._latency_s + batch * self._sent_s_of_token,
             kv_cache_s=batch * self._read_kv_bytes(context_tokens) / (self._hbm_bytes_per_s * reading),
             kv_exchange_s=batch * self._exchanged_bytes / (self._gather_bytes_per_s * sending),
+            pipeline_s=batch * self._handed_on_s / sending,
             head_s=self._head_s(batch),
             launches_s=self._launches_s,
-            host_s=of_step + of_sequence * batch / self.ep,
+            host_s=self.pp * of_step + of_sequence * batch / self.ep,
         )
 
     def _prompt_parts(self, cached: float, new: float) -> tuple[float, float]:
-        """What a prompt takes to compute, its attention at 0.7 of what matmuls reach, and to send [s]."""
-        computing = self._chip_figures[2]
+        """What a prompt takes of the fullest stage to compute, attention at 0.7 of matmuls' pace, and to send [s]."""
+        _, _, computing, sending = self._chip_figures
         matmuls = self._flop_of_token * new / (self._flop_per_s * computing)
         attention = self._attention_flop(cached, cached + new) / (self._flop_per_s * computing * 0.7)
-        return matmuls + attention, new * self._sent_s_of_token
+        sent = new * (self._sent_s_of_token + self._handed_on_s / sending)
+        return self._crowding * (matmuls + attention), sent
 
     def prompt_work_s(self, cached: float, new: float) -> float:
-        """What a prompt adds to steps that run anyway [s]."""
+        """What a prompt adds to steps of a stage that run anyway [s]."""
         return sum(self._prompt_parts(cached, new))
 
     def prompt_s(self, cached: float, new: float, mfu: float) -> float:
         """One prompt with nothing beside it [s]; `mfu` is the ideal model's."""
         computed, sent = self._prompt_parts(cached, new)
-        return max(computed, self._loading_s(new)) + sent + self._host[0] + self._launches_s + self._latency_s
+        of_stages = self.pp * (sent + self._host[0])
+        return max(self.pp * computed, self._loading_s(new)) + of_stages + self._launches_s + self._latency_s
 
     def queue_s(self, work_s: float, step_s: float, batch: float, output_tokens: float) -> float:
         """What of the other prompts' work comes before a request's first token [s]."""

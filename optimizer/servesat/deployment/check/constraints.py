@@ -75,7 +75,7 @@ def named(plan: Plan, name: Name) -> Fraction | str:
         source = plan.bills[0]
     if source is None:
         value = None
-    elif part and field in {"tp", "ep"}:
+    elif part and field in {"tp", "ep", "pp"}:
         sizes = axis_sizes(source.topology)
         value = prod(sizes[axis] for axis in getattr(source, f"{field}_axes"))
     else:

@@ -37,7 +37,7 @@ def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: 
     model, kept, bf16 = replica.model, engine.memory.activations, 2
     if kept is None:
         return 0.0
-    in_group = sequences / replica.ep
+    in_group = sequences / (replica.ep * replica.pp)
     tokens = in_group + prompt_tokens
     sampling = 4 * kept.logits_factor * in_group * model.vocab_size + bf16 * tokens * model.d_model
     if model.moe is not None:
@@ -57,11 +57,13 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
     if assignment.mode not in engine.modes:
         return f"has no mode {assignment.mode}"
     for side in sides:
-        reason = _cannot_run(engine, side) or _cannot_split(engine, side)
+        reason = _cannot_run(engine, side) or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:
             return reason
         if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
             return f"moves no KV cache that lies as {side.kv_layout} between pools"
+        if len(sides) > 1 and side.pp > 1:
+            return "moves no KV cache between pools of several stages"
     return None
 
 
@@ -103,7 +105,7 @@ def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
 
 
 def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
-    """A KV layout, a spread of experts or a span of nodes that the engine lacks."""
+    """A KV layout or a spread of experts that the engine lacks."""
     layouts = engine.kv_layouts if side.model.mla is None else engine.latent_kv_layouts
     if side.kv_layout not in layouts:
         return f"has no KV cache that lies as {side.kv_layout}"
@@ -113,6 +115,15 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
         return "does not spread experts"
     if side.ep > 1 and side.tp > 1 and engine.experts == "data_parallel":
         return "spreads experts over single chips alone"
+    if any(axis > beyond for axis in side.tp_axes for beyond in side.ep_axes):
+        return "has the chips of tensor parallelism next to each other"
+    return None
+
+
+def _cannot_span(engine: Engine, side: CheckedReplica) -> str | None:
+    """Stages, or nodes, that the engine does not span."""
+    if side.pp > 1 and not engine.pipelines:
+        return "does not split the layers into stages"
     if engine.nodes == "one" and side.chips > (side.chip.node_chips or inf):
         return "keeps a replica on one node"
     return None

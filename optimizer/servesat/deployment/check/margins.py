@@ -116,7 +116,7 @@ def _memory(spec: Spec, plan: Plan, replica: CheckedReplica, pool: CheckedReplic
 
 def _waits(spec: Spec, plan: Plan, prompt: Prompt, replica: CheckedReplica, pool: CheckedReplica | None) -> list[Pair]:
     """Microseconds on the interconnect, and those that hide them, of every matmul: of a step, and of a whole prompt."""
-    matmuls = replica.matmuls(plan.batch + prompt.chunk_tokens)
+    matmuls = replica.matmuls((plan.batch + prompt.chunk_tokens) / replica.pp)
     if prompt.s_per_output_token:
         matmuls += replica.matmuls(float(new_tokens(spec)))
     if pool is not None:

@@ -64,6 +64,7 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         Parallelism(
             tp=replica.tp,
             ep=replica.ep,
+            pp=replica.pp,
             replicas=replicas,
             chips=chips,
             kv_batch_shards=replica.batch_multiple,
@@ -132,6 +133,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "topology": assignment.topology,
         "tp_axes": assignment.tp_axes,
         "ep_axes": assignment.ep_axes,
+        "pp_axes": assignment.pp_axes,
         "kv_layout": assignment.kv_layout,
         "weights": assignment.weights,
         "kv_cache": assignment.kv_cache,
@@ -151,7 +153,7 @@ def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None
     pool = assignment.prefill
     if pool is None:
         return None
-    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "compute")
+    names = ("chip", "topology", "tp_axes", "ep_axes", "pp_axes", "kv_layout", "weights", "compute")
     beside = replace(assignment, **{name: getattr(pool, name) for name in names})
     return replica_of(spec, offer_of(spec, pool).chip, beside)
 
@@ -177,7 +179,7 @@ def _throughput(
     able = {"slices": (assignment.slices, slice_tokens_per_s * _counted_on(spec, assignment))}
     if assignment.prefill is not None and pool is not None:
         pool_replicas = chips_in(assignment.prefill.topology) // pool.chips
-        fed_per_s = pool_replicas * output_tokens / prompt.prefill_s * _counted_on(spec, assignment.prefill)
+        fed_per_s = pool_replicas * pool.pp * output_tokens / prompt.prefill_s * _counted_on(spec, assignment.prefill)
         able["prefill.slices"] = (assignment.prefill.slices, fed_per_s)
     tokens_per_s = min(count * each for count, each in able.values())
     if workload.requests_per_s is None:
@@ -291,15 +293,21 @@ def _has_a_head_for_each_chip(spec: Spec, side: Assignment | PrefillPool) -> boo
 
 def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:
     """Whether the search has this slice of a chip, these axes and these dtypes."""
-    moe, axes = spec.model.moe, side.tp_axes + side.ep_axes
+    moe, axes = spec.model.moe, side.tp_axes + side.ep_axes + side.pp_axes
     sizes = axis_sizes(side.topology)
     if side.topology not in spec.topologies_of(chip) or any(not 0 <= axis < len(sizes) for axis in axes):
         return False
     groups = 1
     for axis in side.ep_axes:
         groups *= sizes[axis]
+    stages = 1
+    for axis in side.pp_axes:
+        stages *= sizes[axis]
+    searched = spec.stages_of(chip.id)
     return (
-        all(sizes[axis] > 1 for axis in axes)
+        (stages <= spec.model.layers if searched is None else stages in searched)
+        and all(axis < stage for stage in side.pp_axes for axis in side.tp_axes + side.ep_axes)
+        and all(sizes[axis] > 1 for axis in axes)
         and len(set(axes)) == len(axes)
         and (not side.ep_axes or (moe is not None and moe.experts % groups == 0))
         and side.kv_layout in spec.kv_layouts

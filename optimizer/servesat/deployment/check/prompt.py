@@ -13,7 +13,7 @@ class Prompt:
     """The prefill of one prompt [s].
 
     `pause_s` is how long it holds up sequences that are being decoded, `s_per_output_token` what it adds for each
-    sequence of the batch; a chunk of `chunk_tokens` on each step takes `chunk_s` of FLOPs.
+    sequence of the batch; chunks of `chunk_tokens` together on each step take `chunk_s` of FLOPs, one in each stage.
     """
 
     prefill_s: float = 0.0
@@ -51,8 +51,10 @@ def prompt_of(
     chunk = assignment.chunk_tokens
     if chunk is not None and chunk < new_tokens(spec):
         whole_s = replica.prompt_flops_s(cached, new, spec.mfu_of_prefill)
-        return Prompt(chunk_tokens=chunk, chunk_s=whole_s * chunk / new)
+        on_step = chunk * replica.pp
+        return Prompt(chunk_tokens=on_step, chunk_s=whole_s * on_step / new)
     prefill_s = replica.prompt_s(cached, new, spec.mfu_of_prefill)
+    in_stage = prefill_s / replica.pp
     return Prompt(
-        prefill_s=prefill_s, pause_s=prefill_s, s_per_output_token=prefill_s / (spec.workload.output_tokens or 1)
+        prefill_s=prefill_s, pause_s=in_stage, s_per_output_token=in_stage / (spec.workload.output_tokens or 1)
     )

@@ -30,14 +30,16 @@ class StepParts:
     ici_s: float
     kv_cache_s: float
     kv_exchange_s: float
+    pipeline_s: float
     head_s: float = 0.0
     launches_s: float = 0.0
     host_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        """The longest of the overlapping terms, then the KV cache, then what is exchanged for it [s]."""
-        return max(self.weights_s, self.flops_s, self.ici_s) + self.kv_cache_s + self.kv_exchange_s
+        """The longest of the overlapping terms, the KV cache, what is exchanged for it, and from stage to stage [s]."""
+        moved = self.kv_cache_s + self.kv_exchange_s + self.pipeline_s
+        return max(self.weights_s, self.flops_s, self.ici_s) + moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class CheckedReplica:
     topology: str
     tp_axes: tuple[int, ...]
     ep_axes: tuple[int, ...]
+    pp_axes: tuple[int, ...]
     kv_layout: KvLayout
     weights: str
     kv_cache: str
@@ -74,18 +77,30 @@ class CheckedReplica:
         """Groups that the experts are spread over."""
         return self._ways(self.ep_axes)
 
+    @cached_property
+    def pp(self) -> int:
+        """Stages that the layers are split into."""
+        return self._ways(self.pp_axes)
+
     @property
     def chips(self) -> int:
         """Chips of the replica."""
-        return self.tp * self.ep
+        return self.tp * self.ep * self.pp
+
+    @property
+    def _crowding(self) -> float:
+        """Layers of the stage that has most, of the dear kind where there are two, to those of the average stage."""
+        dear = self.model.layers if self._experts is None else self._experts.layers
+        fullest = (self.model.layers + self.pp - 1) // self.pp
+        return min(fullest, dear) / (dear / self.pp)
 
     @property
     def batch_multiple(self) -> int:
-        """What the batch is a multiple of: ep groups attend apart, and beyond K heads tp / K parts of the batch do."""
+        """What the batch is a multiple of: pp micro-batches of ep groups, and beyond K heads tp / K parts of them."""
         if self.kv_layout is not KvLayout.BATCH:
-            return self.ep
+            return self.ep * self.pp
         parts = [self.tp // heads for heads in self._kv_head_counts if self.tp > heads and self.tp % heads == 0]
-        return self.ep * max(parts, default=1)
+        return self.ep * self.pp * max(parts, default=1)
 
     @property
     def _own_layers(self) -> int:
@@ -257,6 +272,11 @@ class CheckedReplica:
 
     @cached_property
     def _expert_bytes(self) -> float:
+        """The routed experts, in as many layers of each stage as the fullest has."""
+        return self._crowding * self._published_expert_bytes
+
+    @cached_property
+    def _published_expert_bytes(self) -> float:
         """The routed experts, each chip's columns of one padded as published."""
         stored, moe = self._in_block_bytes(self._routed, TensorGroup.EXPERTS), self._experts
         if moe is None or self._checkpoint is None or self._checkpoint.pad is None:
@@ -267,9 +287,24 @@ class CheckedReplica:
 
     @cached_property
     def _other_bytes(self) -> float:
-        """Each group of chips that shares experts with others has all other weights once."""
+        """Each group of chips that shares experts with others has all other weights once.
+
+        Of several stages each has room for the larger table, and for as many layers as the fullest.
+        """
         attention = self._in_block_bytes(self._mixing, TensorGroup.ATTENTION)
-        return self.ep * (attention + self._dense_bytes + self._shared_bytes + self._table_bytes)
+        inside = attention + self._dense_bytes + self._shared_bytes + self._table_bytes
+        if self.pp > 1:
+            names = ("embedding",) if self.model.tied_embeddings else ("embedding", "head")
+            tables = [self._bytes_of_table(name) for name in names]
+            inside = self._crowding * (inside - sum(tables)) + self.pp * max(tables)
+        return self.ep * inside
+
+    def _bytes_of_table(self, name: str) -> float:
+        """Of the embedding or the head, whole [bytes]."""
+        if self.model.nominal_parameters is not None:
+            return self._in_block_bytes(self._table, TensorGroup(name))
+        quantised = set() if self._checkpoint is None else {str(table) for table in self._checkpoint.tables}
+        return self._table * (self._in_block_bytes(1, TensorGroup(name)) if name in quantised else 2.0)
 
     @cached_property
     def _dense_bytes(self) -> float:
@@ -282,7 +317,7 @@ class CheckedReplica:
     @property
     def weights_bytes(self) -> float:
         """What the replica holds of the model [bytes]."""
-        return self._other_bytes + self._expert_bytes + 2 * self.ep * self.model.vision_parameters
+        return self._other_bytes + self._expert_bytes + 2 * self.ep * self.pp * self.model.vision_parameters
 
     @property
     def hbm_bytes(self) -> float:
@@ -319,7 +354,10 @@ class CheckedReplica:
         return self._token_bytes * held + index + self._other_cache(tokens, copied=False) + self._states
 
     def held_kv_bytes(self, tokens: float) -> float:
-        """KV cache of one sequence in all its copies [bytes]."""
+        """KV cache of one sequence in all its copies, with as many layers in each stage as the fullest has [bytes]."""
+        return self._crowding * self._copied_bytes(tokens)
+
+    def _copied_bytes(self, tokens: float) -> float:
         own = self.sequence_bytes(tokens) - self._other_cache(tokens, copied=False) - self._states
         return self._copies(self.model.kv_heads) * own + self._other_cache(tokens) + self._states
 
@@ -359,11 +397,11 @@ class CheckedReplica:
         sparse = self.model.sparse
         if sparse is None:
             written = self._states
-            return self.held_kv_bytes(tokens) + written - self._passed_over(tokens)
+            return self._crowding * (self._copied_bytes(tokens) + written - self._passed_over(tokens))
         selected = self._own_layers * self._token_bytes * min(tokens, sparse.tokens)
         index = self._index_layers * self._index_bytes * tokens
         apart = self._other_cache(tokens) - self._passed_over(tokens) + 2 * self._states
-        return self._copies(self.model.kv_heads) * (selected + index) + apart
+        return self._crowding * (self._copies(self.model.kv_heads) * (selected + index) + apart)
 
     # Seconds.
 
@@ -384,18 +422,30 @@ class CheckedReplica:
         return self.chips * self.chip.flop_per_s.by_dtype()[self.compute]
 
     def _load_s(self, tokens: float) -> float:
-        return (self._other_bytes + self._expert_bytes * self._visited(tokens)) / self._hbm_bytes_per_s
+        """What so many tokens need, stage after stage [s]."""
+        needed = self._other_bytes + self._expert_bytes * self._visited(tokens)
+        return needed * self.pp / self._hbm_bytes_per_s
 
     def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
-        """One token for each sequence of the batch, and a prefill chunk that takes `chunk_s` of FLOPs."""
+        """One token for each sequence of the batch, and a prefill chunk that takes `chunk_s` of FLOPs.
+
+        Each stage has a micro-batch at a time, whose tokens pass one stage after another.
+        """
         tokens = batch + chunk_tokens
         return StepParts(
-            weights_s=self._load_s(tokens),
-            flops_s=2 * batch * self._active_parameters / self._flop_per_s + chunk_s,
+            weights_s=self._load_s(tokens / self.pp),
+            flops_s=2 * batch * self._crowding * self._active_parameters / self._flop_per_s + chunk_s,
             ici_s=self._layers_ici_s(tokens) if self.pays_ici else 0.0,
             kv_cache_s=batch * self._read_kv_bytes(context_tokens) / self._hbm_bytes_per_s,
             kv_exchange_s=batch * self._exchanged_bytes / self._gather_bytes_per_s,
+            pipeline_s=batch * self._handed_on_s,
         )
+
+    @property
+    def _handed_on_s(self) -> float:
+        """A token's hidden state and residual from a stage to the next, a part over each chip [s]."""
+        slowest = min((self._width(axis)[2] for axis in self.pp_axes), default=inf)
+        return 2 * ACTIVATION_BYTES * self.model.d_model / (self.tp * self.ep) / slowest
 
     @property
     def _exchanged_bytes(self) -> float:
@@ -410,7 +460,7 @@ class CheckedReplica:
             if 0 < other.kv_heads < self.tp:
                 a_head = other.head_dim + (other.v_head_dim or other.head_dim)
                 found += other.layers * other.heads // other.kv_heads * (ACTIVATION_BYTES * a_head + 4)
-        return found / self.ep
+        return found * self._crowding / (self.ep * self.pp)
 
     def mfu(self, tokens_per_s: float, prompt_flop: float) -> float:
         """The share of the peak that so many output tokens/s use, each with a part of a prompt."""
@@ -418,21 +468,22 @@ class CheckedReplica:
 
     def mbu(self, batch: float, context_tokens: float, tpot_s: float) -> float:
         """The share of the bandwidth that loading the weights and the KV cache once in `tpot_s` uses."""
-        read = self._other_bytes + self._expert_bytes * self._visited(batch)
-        return (read + batch * self._read_kv_bytes(context_tokens)) / (tpot_s * self._hbm_bytes_per_s)
+        read = self._other_bytes + self._expert_bytes * self._visited(batch / self.pp)
+        return (self.pp * read + batch * self._read_kv_bytes(context_tokens)) / (tpot_s * self._hbm_bytes_per_s)
 
     def prompt_flop(self, cached: float, new: float) -> float:
         """The matmuls of the new tokens of a prompt, and their attention to all before them [FLOP]."""
         return 2 * self._active_parameters * new + self._attention_flop(cached, cached + new)
 
     def prompt_flops_s(self, cached: float, new: float, mfu: float) -> float:
-        """The FLOPs of a prompt at so much of the peak [s]."""
-        return self.prompt_flop(cached, new) / (mfu * self._flop_per_s)
+        """The FLOPs of a prompt in the fullest stage, at so much of the peak [s]."""
+        return self._crowding * self.prompt_flop(cached, new) / (mfu * self._flop_per_s)
 
     def prompt_s(self, cached: float, new: float, mfu: float) -> float:
         """One prompt on the replica: its FLOPs, loading the weights, or the interconnect where it is paid [s]."""
-        longest = max(self.prompt_flops_s(cached, new, mfu), self._load_s(new))
-        return max(longest, self._layers_ici_s(new)) if self.pays_ici else longest
+        longest = max(self.pp * self.prompt_flops_s(cached, new, mfu), self._load_s(new))
+        longest = max(longest, self.pp * self._layers_ici_s(new)) if self.pays_ici else longest
+        return longest + self.pp * new * self._handed_on_s
 
     def _attention_flop(self, first: float, last: float) -> float:
         """Two FLOPs a value of every query and key, and of every score and value, for the tokens from first to last."""
@@ -501,7 +552,8 @@ class CheckedReplica:
         layers, own = self.model.layers, tokens / self.ep
         sparse_layers = 0 if self._experts is None else self._experts.layers
         around_attention, around_mlp = 2 * layers * self._gather_s(own), 2 * self._dense_layers
-        return around_attention + around_mlp * self._gather_s(own) + 2 * sparse_layers * self._experts_ici_s(tokens)
+        around_mlp_s = around_mlp * self._gather_s(own) + 2 * sparse_layers * self._experts_ici_s(tokens)
+        return self._crowding / self.pp * (around_attention + around_mlp_s)
 
     def matmuls(self, tokens: float) -> list[tuple[float, float]]:
         """For the MLP matmul of each kind of layer: the time on the interconnect, and the time that hides it [s]."""
@@ -517,7 +569,7 @@ class CheckedReplica:
         if moe is not None:
             matrices = moe.layers * self._mlp_matrices
             loaded = self._shared_bytes / matrices / group_bandwidth
-            loaded += self._expert_bytes / matrices * self._visited(tokens) / self._hbm_bytes_per_s
+            loaded += self._published_expert_bytes / matrices * self._visited(tokens) / (self.ep * group_bandwidth)
             per_matrix = 2 * (moe.d_model or 0) / self._mlp_matrices
             weights = float(moe.experts_per_token * moe.d_ff * self._expert_width)
             weights += model.d_model * (moe.shared_d_ff + per_matrix)

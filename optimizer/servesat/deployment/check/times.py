@@ -70,9 +70,10 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
     queue_s = replica.queue_s(work_s, step_s, batch, output_tokens)
     between_s = (max(0.0, batch - 1) * work_s - queue_s) / output_tokens
     if steps:
-        prefill_s, of_a_step_s = work_s + steps * step_s, work_s * prompt.chunk_tokens / float(new_tokens(spec))
+        prefill_s = replica.pp * work_s + steps * step_s
+        of_a_step_s = work_s * prompt.chunk_tokens / float(new_tokens(spec))
     else:
-        prefill_s, of_a_step_s = prompt.prefill_s + step_s, prompt.prefill_s
+        prefill_s, of_a_step_s = prompt.prefill_s + step_s, prompt.pause_s
     ttft_s = replica.request_s + queue_s + prefill_s
     e2e_s = ttft_s + (output_tokens - 1) * (step_s + between_s)
     return Times(
