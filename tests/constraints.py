@@ -25,7 +25,7 @@ def figures(plan: dict[str, Any]) -> dict[str, Any]:
         )
     )  # fmt: skip
     sizes = [int(side) for side in topology.split("x")]
-    pool = plan["id"][10] if whole_request else ()
+    pool = plan["id"][11] if whole_request else ()
     return {
         "chip": chip,
         "topology": topology,

@@ -211,6 +211,10 @@ def chips(name):
     return st.integers(1, 3).flatmap(with_axes)
 
 
+DRAFTS = st.sampled_from([(1, 1.6), (3, 1.0), (3, 3.25)]).map(
+    lambda one: {"draft": "mtp", "tokens": [one[0]], "accepted": one[1]}
+)
+
 STAGES = [[1, 2], [1, 2, 3, 4], [1, 8]]
 
 KV_LAYOUTS = [["heads", "batch", "sequence", "copies"], ["heads", "copies"], ["heads", "sequence"], ["heads"]]
@@ -275,6 +279,7 @@ def engines(chips):
                 "experts": st.sampled_from(["any", "data_parallel", "none"]),
                 "nodes": st.sampled_from(["several", "one"]),
                 "pipelines": st.booleans(),
+                "drafts": st.sampled_from([["mtp"], []]) if name == "second" else st.just(["mtp"]),
                 "disaggregation": moved,
             },
         )
@@ -326,7 +331,7 @@ def calibrated(spec):
             "stacks": st.tuples(stack("vllm", "1")).map(list) | st.just([]), "default_chip": of_chip(0),
             "default_stack": stack("vllm", ""),
         },
-        optional={"dtypes": st.just({"int8": 0.75})},
+        optional={"dtypes": st.just({"int8": 0.75}), "draft_s": st.just(2e-3)},
     )  # fmt: skip
     slo = st.sampled_from([0.0, 0.25]).map(
         lambda margin: {**spec.get("slo", {}), "margin": margin, "percentile": "mean"}
@@ -390,6 +395,7 @@ def specs():
                 "headroom": st.sampled_from([0.0, 0.1, 0.2, 0.5]),
                 "wraparound": st.sampled_from(["assumed", "exact"]),
                 "int4_group": st.sampled_from([32, 128]),
+                "speculative": DRAFTS,
             },
         ).map(decoding_only)
     )

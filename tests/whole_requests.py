@@ -106,6 +106,7 @@ def small_specs(modes: list[str], largest_batch: int):
                 "ici": st.sampled_from(["forbid", "pay"]),
                 "prefill_mfu": st.sampled_from([0.4]),
                 "utilisation": st.sampled_from([0.7]),
+                "speculative": strategies.DRAFTS,
             },
         )
         .filter(is_possible)

@@ -116,7 +116,10 @@ def test_a_limit_binds_if_and_only_if_it_is_reached_or_the_next_batch_breaks_it(
     same = {
         found["batch"]: violated
         for found, violated in oracle.enumerate_plans(spec)
-        if all(found[name] == getattr(plan, name) for name in ("chip", "topology", "tp_axes", "ep_axes", "weights"))
+        if all(
+            found[name] == getattr(plan, name)
+            for name in ("chip", "topology", "tp_axes", "ep_axes", "pp_axes", "weights", "draft_tokens")
+        )
         and (found["kv_layout"], found["kv_cache"], found["compute"]) == (plan.kv_layout, plan.kv_cache, plan.compute)
     }
     legal = sorted(batch for batch, violated in same.items() if "kv_heads" not in violated)

@@ -35,7 +35,9 @@ def test_deepseek_over_eight_h200_by_sglang() -> None:
     read = flags(server)
     assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
     assert read.model_path == "deepseek-ai/DeepSeek-V3"
-    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (112, "fp8_e4m3", 0.85)
+    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (280, "fp8_e4m3", 0.85)
+    drafting = (read.speculative_algorithm, read.speculative_num_steps, read.speculative_num_draft_tokens)
+    assert (*drafting, read.speculative_draft_model_path) == ("EAGLE", 7, 8, None)
     assert read.chunked_prefill_size == 8 * 2048  # divided by the groups of attention: a prompt in each, in whole pages
 
 
@@ -43,7 +45,8 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     (server,) = example("deepseek-v3-vllm-h200").servers
     read = flags(server)
     assert (read.tensor_parallel_size, read.data_parallel_size, read.enable_expert_parallel) == (1, 8, True)
-    assert (read.max_num_seqs, read.max_num_batched_tokens) == (136 / 8, 136 / 8 + 2000)
+    assert (read.max_num_seqs, read.max_num_batched_tokens) == (304 / 8, 2 * 304 / 8 + 2000)
+    assert read.speculative_config == {"method": "mtp", "num_speculative_tokens": 1}
     assert read.max_model_len == 2500
 
 
@@ -167,7 +170,9 @@ def read_back(spec: Spec, server: Server) -> None:
             assert (read.tp_size, read.ep_size or 1) == (server.tp * server.ep, server.ep)
             assert (read.context_length, read.max_running_requests) == (context, server.sequences)
             chunk = (read.chunked_prefill_size or 0) / server.ep
-            left = chunk - (0 if server.whole_prompts else server.sequences / server.ep)
+            of_step = server.verified * ceil(server.sequences / server.ep / server.pp)
+            left = chunk - (0 if server.whole_prompts else of_step)
+            assert (read.pp_size or 1) == server.pp
             taken = server.prompt_tokens if server.whole_prompts else server.prompt_tokens / server.ep
             assert server.prompt_tokens == 0 or (chunk % 128 == 0 and taken <= left < taken + 129)
             assert bool(read.enable_mixed_chunk) == (server.prompt_tokens > 0 and not server.whole_prompts)
@@ -175,7 +180,9 @@ def read_back(spec: Spec, server: Server) -> None:
         case "trtllm":
             config = trtllm_config(server)
             assert config["tensor_parallel_size"] == server.tp * server.ep
-            assert (config["max_seq_len"], config["max_batch_size"]) == (context, ceil(server.sequences / server.ep))
+            each = ceil(server.sequences / (server.ep * server.pp))
+            assert (config["max_seq_len"], config["max_batch_size"]) == (context, each)
+            assert config.get("pipeline_parallel_size", 1) == server.pp
         case _:
             assert (read.tensor_parallel_size, read.data_parallel_size or 1) == (
                 server.tp,
@@ -185,7 +192,11 @@ def read_back(spec: Spec, server: Server) -> None:
             groups = server.kv_shards if in_batches else server.ep
             assert (read.max_model_len, read.max_num_seqs) == (context, ceil(server.sequences / groups))
             prompt = server.prompt_tokens / (1 if server.whole_prompts else groups)
-            assert read.max_num_batched_tokens == read.max_num_seqs + ceil(prompt)
+            of_step = server.verified * ceil(server.sequences / groups / server.pp)
+            assert read.max_num_batched_tokens == of_step + ceil(prompt)
+            assert (read.pipeline_parallel_size or 1) == server.pp
+            drafted = read.speculative_config or {"num_speculative_tokens": 0}
+            assert drafted["num_speculative_tokens"] == server.verified - 1
 
 
 def kv_bytes(spec: Spec, server: Server) -> float:
@@ -246,8 +257,8 @@ def test_tensorrt_llm_stands_on_nodes_in_an_mpi_world() -> None:
     assert world in files["serve.sh"]
     config = yaml.safe_load(files["trtllm.yaml"])
     assert (config["tensor_parallel_size"], config["pipeline_parallel_size"], config["max_batch_size"]) == (8, 2, 8)
-    with pytest.raises(LaunchError, match="starts no MPI world, in which TensorRT-LLM"):
-        written(staged("trtllm"), "lws")
+    with pytest.raises(LaunchError, match="starts servers of one node, and this one stands on 2"):
+        written(staged("trtllm"), "compose")
 
 
 def staged(engine: str) -> Launch:

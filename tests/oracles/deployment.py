@@ -25,17 +25,20 @@ def enumerate_plans(spec: dict[str, Any]):
         chip, n, replicas = machine.chip, machine.n, machine.replicas
         price = spec.get("price", {}).get(chip["name"], chip.get("usd_per_chip_hour"))
         for batch in range(1, search.get("max_batch", 4096) + 1):
+            tokens = batch * (machine.ahead + 1)
             if calibration(spec) is None:
-                t_ici = machine.ici_s(batch) if pay else 0.0
-                step = max(machine.load_s(batch / machine.pp), machine.flops_s(batch), t_ici)
+                t_ici = machine.ici_s(tokens) if pay else 0.0
+                step = max(machine.load_s(tokens / machine.pp), machine.flops_s(tokens), t_ici)
                 step += machine.kv_read_s(batch, read) + batch * machine.hop_s()
+                step += machine.ahead * batch * machine.exchanged_s() + machine.drafting_s(batch, read)
             else:
                 step = Measured(machine, 0, 0, read).step_s(batch)
+            step /= machine.accepted
             tokens_per_s = replicas * batch / step
             violated = machine.violations(batch, held, batch)
             if "tpot_ms" in slo and step * (1 + slo.get("margin", 0)) * 1e3 > slo["tpot_ms"] * (1 + MET):
                 violated.add("tpot")
-            if machine.waits(batch / machine.pp):
+            if machine.waits(tokens / machine.pp):
                 violated.add("ici")
             if "max_chips" in search and n > search["max_chips"]:
                 violated.add("chips")
@@ -56,6 +59,7 @@ def enumerate_plans(spec: dict[str, Any]):
                 "kv_cache": machine.kv,
                 "compute": machine.compute,
                 "engine": engines_of(spec).index(machine.engine),
+                "draft_tokens": machine.ahead,
                 "batch": batch,
                 "step_s": step,
                 "chips": n,
@@ -88,7 +92,7 @@ def best(plans):
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
     split = ("tp_axes", "ep_axes", "kv_layout", "pp_axes")
-    names = ("chip", "topology", *split, "weights", "kv_cache", "compute", "engine", "batch")
+    names = ("chip", "topology", *split, "weights", "kv_cache", "compute", "engine", "draft_tokens", "batch")
     return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
 
 

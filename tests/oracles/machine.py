@@ -40,7 +40,7 @@ class Machine:
         self.spec, self.model, self.chip = spec, spec["model"], chip
         self.topology = topology
         self.tp_axes, self.ep_axes, self.layout, self.pp_axes = split
-        self.weights, self.kv, self.compute, self.engine = dtypes
+        self.weights, self.kv, self.compute, self.engine, (self.ahead, self.accepted) = dtypes
         self.sizes = [int(size) for size in topology.split("x")]
         self.n = prod(self.sizes)
         self.tp = prod(self.sizes[axis] for axis in self.tp_axes)
@@ -122,7 +122,34 @@ class Machine:
             columns, to = self.moe["d_ff"] / self.tp, self.native["pad"]
             self.expert_bytes *= -(-columns // to) * to / columns
         self.expert_matrix_bytes = self.expert_bytes / (self.with_experts * matrices) if self.moe else 0
+        self._count_draft(held, beyond, experts)
         self.expert_bytes *= self.fullest
+
+    def _count_draft(self, held, beyond, experts):
+        """A further layer as the last, that joins two states, with the head of the model: bytes and FLOPs."""
+        model, layers, d_model = self.model, self.model["layers"], self.model["d_model"]
+        tables = held["embedding"] + held["head"]
+        joined = 2 * d_model**2
+        self.draft_held = (sum(held.values()) + beyond - tables) / layers + 2 * joined
+        self.draft_read = self.draft_held + (held["head"] or held["embedding"])
+        self.draft_experts, met = 0.0, 0.0
+        words = d_model * model["vocab_size"]
+        inside = self.active - words * (1 if model.get("tied_embeddings", False) else 2)
+        if self.moe:
+            self.draft_experts = experts * self.weight_bytes("experts") / self.with_experts
+            met = experts / self.with_experts * self.moe["experts_per_token"] / self.moe["experts"]
+            inside -= experts * self.moe["experts_per_token"] / self.moe["experts"]
+        self.draft_flop = 2 * (inside / layers + met + joined + words)
+        if not self.ahead:
+            self.draft_held = self.draft_read = self.draft_experts = self.draft_flop = 0.0
+
+    def drafting_s(self, batch, tokens, loading=1.0, computing=1.0, reading=1.0):
+        """What drafting takes, one token after another."""
+        load = (self.draft_read / self.tp + self.draft_experts * self.touched(batch) / self.stage) / self.hbm
+        bf16 = self.chip["flop_per_s"]["bf16"]
+        compute = batch * self.draft_flop / (self.y * bf16)
+        cache = (self.kv_read_s(batch, tokens) - batch * self.exchanged_s()) / self.model["layers"]
+        return self.ahead * (max(load / loading, compute / computing) + cache / reading)
 
     def _attention(self):
         model, d_model, heads = self.model, self.model["d_model"], self.model["query_heads"]
@@ -162,7 +189,7 @@ class Machine:
 
     def weights_bytes(self):
         vision = 2 * self.model.get("vision_parameters", 0) * self.pp
-        return (self.other_bytes + vision) * self.ep + self.expert_bytes
+        return (self.other_bytes + vision + self.draft_held) * self.ep + self.expert_bytes + self.draft_experts
 
     def _layer_bytes(self, tokens):
         """What a layer's cache holds of so many tokens, the index aside."""
@@ -175,6 +202,14 @@ class Machine:
     def _index_bytes(self, tokens):
         """The index of a layer: fp8 keys, with a scale of 4 bytes for 128 values."""
         return tokens * self.sparse["index_head_dim"] * (1 + 4 / 128)
+
+    def kept_bytes(self, tokens):
+        """What one sequence holds with what is ahead of it, and with a layer more where one drafts."""
+        held = self.kv_bytes(tokens)
+        if self.ahead:
+            held += self.ahead * (self.kv_bytes(tokens + 1) - held)
+            held *= 1 + 1 / self.model["layers"]
+        return held
 
     def kv_bytes(self, tokens):
         """What one sequence holds, in all copies of it."""
@@ -336,7 +371,7 @@ class Machine:
         kept = memory.get("activations")
         if kept is None:
             return self.y * fixed
-        sequences = batch / (self.ep * self.pp)
+        sequences = batch * (self.ahead + 1) / (self.ep * self.pp)
         rows = sequences + prompt_tokens
         sampling = 4 * kept["logits_factor"] * sequences * model["vocab_size"] + 2 * rows * model["d_model"]
         if self.moe:
@@ -382,6 +417,7 @@ class Machine:
             return True
         spread = {"none": self.ep > 1, "data_parallel": self.ep > 1 and self.tp > 1, "any": False}
         nodes = self.engine["nodes"] == "one" and self.y > self.chip.get("node_chips", self.y)
+        nodes = nodes or (self.ahead > 0 and "mtp" not in self.engine.get("drafts", ()))
         staged = self.pp > 1 and (mode == "disaggregated" or not self.engine.get("pipelines", False))
         inside_out = bool(self.tp_axes and self.ep_axes) and self.tp_axes[-1] > self.ep_axes[0]
         return spread[self.engine["experts"]] or nodes or staged or inside_out
@@ -389,7 +425,7 @@ class Machine:
     def violations(self, sequences, tokens, batch, mode="decode_only", prompt_tokens=0):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
         violated = {"engine"} if self.not_started(mode) else set()
-        held = self.weights_bytes() + sequences * self.kv_bytes(tokens) + self.engine_holds(batch or 0, prompt_tokens)
+        held = self.weights_bytes() + sequences * self.kept_bytes(tokens) + self.engine_holds(batch or 0, prompt_tokens)
         if held > self.room() * (1 + MET):
             violated.add("hbm")
         if not divisors_hold(self.model, self.tp):
@@ -433,7 +469,7 @@ def machines(spec: dict[str, Any]):
     dtypes = product(
         search.get("weights", own), search.get("kv_cache", ["bf16", "int8"]), search.get("compute", ["bf16"])
     )
-    for chip, choice, engine in product(search["chips"], list(dtypes), engines_of(spec)):
+    for chip, choice, engine, draft in product(search["chips"], list(dtypes), engines_of(spec), drafts_of(spec)):
         if choice[2] not in chip["flop_per_s"]:
             continue
         for topology in search.get("topologies", {}).get(chip["name"], chip["topologies"]):
@@ -444,11 +480,17 @@ def machines(spec: dict[str, Any]):
                     continue
                 if not may_be_staged(spec, chip, prod(sizes[axis] for axis in pp)):
                     continue
-                if pp and any(axis > min(pp) for axis in tp + ep):
+                if pp and (draft[0] or any(axis > min(pp) for axis in tp + ep)):
                     continue
                 for layout in kv_layouts(model, prod(sizes[axis] for axis in tp)):
                     if layout in search.get("kv_layouts", book):
-                        yield Machine(spec, chip, topology, (tp, ep, layout, pp), (*choice, engine))
+                        yield Machine(spec, chip, topology, (tp, ep, layout, pp), (*choice, engine, draft))
+
+
+def drafts_of(spec: dict[str, Any]) -> list[tuple[int, float]]:
+    """Tokens that may be drafted by a layer of the model, with how many a step makes: none, or as the spec says."""
+    stated = spec.get("speculative", {"draft": "none"})
+    return [(0, 1.0), *((tokens, stated["accepted"]) for tokens in stated.get("tokens", []))]
 
 
 def may_be_staged(spec: dict[str, Any], chip: dict[str, Any], stages: int) -> bool:
@@ -459,6 +501,7 @@ def may_be_staged(spec: dict[str, Any], chip: dict[str, Any], stages: int) -> bo
         engine
         for engine in engines_of(spec)
         if engine is not None
+        and spec.get("cost_model", "ideal") != "ideal"
         and engine.get("pipelines", False)
         and any(chip["name"] in support["chips"] for support in engine["runs"])
     ]

@@ -69,14 +69,25 @@ class Measured:
     def step_s(self, batch):
         machine = self.machine
         peak = machine.y * machine.peak * self.reach
-        layers = max(self.load_s(batch / machine.pp), machine.fullest * self.flop(batch) / peak)
+        verified = batch * (machine.ahead + 1)
+        layers = max(self.load_s(verified / machine.pp), machine.fullest * self.flop(verified) / peak)
         bf16 = machine.stage * machine.chip["flop_per_s"]["bf16"] * self.reach
         read = self.looked_up()[2] / (machine.tp * machine.hbm * self.of_chip["weights"])
-        head = machine.pp * max(read, 2 * self.table * batch / machine.pp / bf16)
-        exchanged = batch * machine.exchanged_s()
-        kv = (machine.kv_read_s(batch, self.read) - exchanged) / self.of_chip["kv_cache"]
+        head = machine.pp * max(read, 2 * self.table * verified / machine.pp / bf16)
+        read_s = machine.kv_read_s(batch, self.read) - batch * machine.exchanged_s()
+        kv, exchanged = read_s / self.of_chip["kv_cache"], verified * machine.exchanged_s()
         host = machine.pp * self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
-        return layers + head + kv + exchanged / self.of_chip["link"] + self.sent_s(batch) + self.launched_s() + host
+        moved = kv + exchanged / self.of_chip["link"] + self.sent_s(verified)
+        return layers + head + moved + self.launched_s() + host + self.drafted_s(batch)
+
+    def drafted_s(self, batch):
+        machine, of_chip = self.machine, self.of_chip
+        if not machine.ahead:
+            return 0.0
+        shared = 2 if machine.tp > 1 or (machine.moe and machine.ep > 1) else 0
+        of_layer = 8 * of_chip["launch_s"] + shared * of_chip["collective_s"]
+        of_host = machine.ahead * (of_layer + machine.spec["cost_model"].get("draft_s", 0.0))
+        return of_host + machine.drafting_s(batch, self.read, of_chip["weights"], self.reach, of_chip["kv_cache"])
 
     def prompt(self, attention_flop):
         """One prompt alone, and the part that others wait for in a stage."""

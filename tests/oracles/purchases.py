@@ -139,19 +139,7 @@ class Sold(World):
     def at_one_slice(self, mode, chunk):
         for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
             violated = lay.violations(batch, self.held, batch)
-            riding = chunk if chunk is not None and chunk < self.new else 0
-            step = self.step_s(lay, batch, riding)
-            if riding:
-                tpot, stall, ttft = step, step, ceil(self.new / chunk) * step
-                if batch * self.new / self.output > chunk * (1 + MET):
-                    violated.add("chunk")
-            else:
-                whole = self.prefill_s(lay)
-                tpot, stall, ttft = step + batch / self.output * whole, max(step, whole), whole
-                if lay.waits(self.new):
-                    violated.add("ici")
-            if lay.waits(batch + riding):
-                violated.add("ici")
+            (tpot, stall, ttft), _ = self.times_in_one_pool(lay, batch, chunk, violated)
             plan = {"mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "pool_slices": 0}
             plan["id"] = (*self.name(lay), batch)
             yield plan, lay, lay.replicas * batch / tpot, violated
@@ -172,7 +160,7 @@ class Sold(World):
     def in_two_pools(self):
         able = self.pools()
         for pool, lay in product(able, able):
-            if pool.kv != lay.kv or not pool.is_first_layout:
+            if pool.kv != lay.kv or not pool.is_first_layout or pool.ahead:
                 continue
             for pool_offer, offer in product(self.offers_of(pool), self.offers_of(lay)):
                 one_cloud = pool_offer["cloud"] == offer["cloud"]
@@ -188,16 +176,20 @@ class Sold(World):
 
     def pair_at(self, pool, pool_offer, lay, offer):
         whole = self.prefill_s(pool)
-        sent_s = pool.kv_bytes(self.prompt) / min(self.network(pool, pool_offer), self.network(lay, offer))
+        sent_s = (
+            pool.kv_bytes(self.prompt) / pool.fullest / min(self.network(pool, pool_offer), self.network(lay, offer))
+        )
         shape = pool.violations(1, self.prompt, None) | ({"ici"} if pool.waits(self.new) else set())
-        fed = pool.replicas * self.output / whole * self.left(pool_offer)
+        fed = pool.replicas * pool.pp * self.output / whole * self.left(pool_offer)
         for batch in range(1, self.search["max_batch"] + 1):
             step = self.step_s(lay, batch)
-            violated = shape | lay.violations(batch, self.held, batch) | ({"ici"} if lay.waits(batch) else set())
-            of_slice = lay.replicas * batch / step * self.left(offer)
+            waits = lay.waits(batch * (lay.ahead + 1) / lay.pp)
+            violated = shape | lay.violations(batch, self.held, batch) | ({"ici"} if waits else set())
+            of_slice = lay.replicas * batch * lay.accepted / step * self.left(offer)
             for pool_slices, slices in self.counts(fed, of_slice):
                 plan = {
-                    "mode": "disaggregated", "batch": batch, "tpot_s": step, "ttft_s": whole + sent_s, "stall_s": step,
+                    "mode": "disaggregated", "batch": batch, "ttft_s": whole + sent_s, "stall_s": step,
+                    "tpot_s": step / lay.accepted,
                     "slices": slices, "pool_slices": pool_slices,
                     "tokens_per_s": min(pool_slices * fed, slices * of_slice),
                     "id": (*self.name(lay), batch),

@@ -100,8 +100,9 @@ class World:
         """Times with so many requests under way: tpot, stall, ttft, and output tokens/s of a replica."""
         at = self.measured(lay)
         step, (alone, work) = at.step_s(batch), at.prompt(self.attention_flop(lay))
-        queue = at.queue_s(work, step, batch, self.output)
-        tpot = step + ((batch - 1) * work - queue) / self.output
+        pace = step / lay.accepted
+        queue = at.queue_s(work, pace, batch, self.output)
+        tpot = pace + ((batch - 1) * work - queue) / self.output
         if chunk:
             stall, first = step + work * lay.pp * chunk / self.new, lay.pp * work + ceil(self.new / chunk) * step
         else:
@@ -120,9 +121,12 @@ class World:
         if calibration(self.spec) is not None:
             return self.measured(lay).step_s(batch)
         riding = lay.fullest * self.prompt_flop(lay) * chunk / self.new / (lay.stage * lay.peak * self.mfu)
-        ici = lay.ici_s(batch + lay.pp * chunk) if self.pay else 0.0
-        whole = max(lay.load_s(batch / lay.pp + chunk), lay.flops_s(batch) + riding, ici)
-        return whole + lay.kv_read_s(batch, self.read) + batch * lay.hop_s()
+        tokens = batch * (lay.ahead + 1)
+        ici = lay.ici_s(tokens + lay.pp * chunk) if self.pay else 0.0
+        whole = max(lay.load_s(tokens / lay.pp + chunk), lay.flops_s(tokens) + riding, ici)
+        exchanged = lay.ahead * batch * lay.exchanged_s()
+        moved = lay.kv_read_s(batch, self.read) + exchanged + batch * lay.hop_s()
+        return whole + moved + lay.drafting_s(batch, self.read)
 
     def price(self, lay):
         return lay.chip["usd_per_chip_hour"] * lay.n
@@ -159,20 +163,7 @@ class World:
         for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
             in_step = self.new if chunk is None or chunk >= self.new else chunk / lay.ep
             violated = lay.violations(batch, self.held, batch, mode, in_step)
-            riding = chunk if chunk is not None and chunk < self.new else 0
-            step = self.step_s(lay, batch, riding)
-            if riding:
-                tpot, stall, ttft = step, step, ceil(self.new / chunk) * step
-                if batch * self.new / self.output > lay.pp * chunk * (1 + MET):
-                    violated.add("chunk")
-            else:
-                whole = self.prefill_s(lay)
-                stage = whole / lay.pp
-                tpot, stall, ttft = step + batch / self.output * stage, max(step, stage), whole
-                if lay.waits(self.new):
-                    violated.add("ici")
-            if lay.waits(batch / lay.pp + riding):
-                violated.add("ici")
+            (tpot, stall, ttft), riding = self.times_in_one_pool(lay, batch, chunk, violated)
             of_replica = batch / tpot
             if calibration(self.spec) is not None:
                 tpot, stall, ttft, of_replica = self.closed_loop(lay, batch, riding)
@@ -187,10 +178,28 @@ class World:
             }  # fmt: skip
             yield self.finished(plan, violated)
 
+    def times_in_one_pool(self, lay, batch, chunk, violated):
+        """The ideal times of tokens, pauses and first tokens, and the chunk of a step; adds what they break."""
+        riding = chunk if chunk is not None and chunk < self.new else 0
+        step = self.step_s(lay, batch, riding)
+        if riding:
+            times = step / lay.accepted, step, ceil(self.new / chunk) * step
+            if batch * lay.accepted * self.new / self.output > lay.pp * chunk * (1 + MET):
+                violated.add("chunk")
+        else:
+            whole = self.prefill_s(lay)
+            stage = whole / lay.pp
+            times = step / lay.accepted + batch / self.output * stage, max(step, stage), whole
+            if lay.waits(self.new):
+                violated.add("ici")
+        if lay.waits(batch * (lay.ahead + 1) / lay.pp + riding):
+            violated.add("ici")
+        return times, riding
+
     def name(self, lay):
         split = (lay.tp_axes, lay.ep_axes, lay.layout, lay.pp_axes)
         engine = engines_of(self.spec).index(lay.engine)
-        return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute, engine)
+        return (lay.chip["name"], lay.topology, split, lay.weights, lay.kv, lay.compute, engine, lay.ahead)
 
     def pools(self):
         """The machines that may be pools: none that is a multiple of one that executes the same."""
@@ -207,7 +216,7 @@ class World:
                 lay.weights,
                 lay.kv,
                 lay.compute,
-                id(lay.engine),
+                (id(lay.engine), lay.ahead),
             )
 
         able = [lay for lay in self.machines if lay.chip.get("network_bytes_per_s")]
@@ -226,7 +235,8 @@ class World:
                 and self.spec.get("mixed_pools") != "allow"
                 and pool.chip is not lay.chip
             )
-            if pool.kv == lay.kv and pool.engine is lay.engine and pool.is_first_layout and not alone:
+            fits = pool.kv == lay.kv and pool.engine is lay.engine and not pool.ahead
+            if fits and pool.is_first_layout and not alone:
                 yield from self.pair(pool, lay)
 
     def pair(self, pool, lay):
@@ -242,14 +252,15 @@ class World:
         for batch in range(1, self.search["max_batch"] + 1):
             step = self.step_s(lay, batch)
             violated = shape | lay.violations(batch, self.held, batch, "disaggregated")
-            if lay.waits(batch / lay.pp):
+            if lay.waits(batch * (lay.ahead + 1) / lay.pp):
                 violated.add("ici")
-            of_slice = lay.replicas * batch / step
+            of_slice = lay.replicas * batch * lay.accepted / step
             for pool_slices, slices in self.counts(fed, of_slice):
                 taken = {lay.chip["name"]: slices * lay.n}
                 taken[pool.chip["name"]] = taken.get(pool.chip["name"], 0) + pool_slices * pool.n
                 plan = {
-                    "mode": "disaggregated", "batch": batch, "tpot_s": step, "ttft_s": ttft, "stall_s": step,
+                    "mode": "disaggregated", "batch": batch, "tpot_s": step / lay.accepted, "ttft_s": ttft,
+                    "stall_s": step,
                     "chunk": None, "slices": slices, "pool_slices": pool_slices,
                     "chips": slices * lay.n + pool_slices * pool.n,
                     "usd_per_hour": slices * self.price(lay) + pool_slices * self.price(pool),

@@ -116,3 +116,17 @@ def test_errors_at_a_rate_are_those_that_are_published() -> None:
         assert one.rows == int(rows)
         assert one.mean_pct == pytest.approx(float(mean), abs=0.06)
         assert one.median_pct == pytest.approx(float(median), abs=0.06)
+
+
+def test_speed_ups_are_predicted_as_well_as_published() -> None:
+    """docs/accuracy.md: 140 rows, 11.0 % off, 91 % on the right side of 1; the ideal machine 24.3 %."""
+    file = ROOT / "tests" / "published" / "speculation" / "speculative.csv"
+    found = accuracy(file)
+    assert (len(found.predicted), found.unread) == (140, ())
+    assert found.errors["speedup"].mean_pct == pytest.approx(11.0, abs=0.05)
+    right = [(one.figures["speedup"] > 1) == (one.row.measured["speedup"] > 1) for one in found.predicted]
+    assert round(100 * sum(right) / len(right)) == 91
+    assert accuracy(file, calibration=load_calibration("ideal")).errors["speedup"].mean_pct == pytest.approx(
+        24.3, abs=0.05
+    )
+    assert {one.row.tp for one in found.predicted if one.row.model.id == "kimi-k2"} == {8}

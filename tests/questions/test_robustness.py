@@ -10,7 +10,7 @@ from servesat import Spec, SpecError, Status, assess_robustness
 from tests import strategies
 from tests.helpers import spec_of
 from tests.oracles import deployment as oracle
-from tests.oracles.machine import Machine
+from tests.oracles.machine import Machine, drafts_of
 from tests.strategies import examples
 
 NOISE = 0.1
@@ -36,18 +36,18 @@ def cost_by_layout(spec: dict[str, Any], step: float, held: float) -> dict[tuple
 
 
 def layout(plan: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(
-        plan[name] for name in ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute")
-    )
+    split = ("tp_axes", "ep_axes", "kv_layout", "pp_axes")
+    return tuple(plan[name] for name in ("chip", "topology", *split, "weights", "kv_cache", "compute", "draft_tokens"))
 
 
 def program(spec: dict[str, Any], one: tuple[Any, ...]) -> tuple[Any, ...]:
     """What layouts that share their errors have in common: chip, how the model is split, bandwidth and dtypes."""
-    name, topology, tp_axes, ep_axes, layout, *dtypes = one
+    name, topology, tp_axes, ep_axes, layout, pp_axes, *dtypes, ahead = one
     chip = next(chip for chip in spec["search"]["chips"] if chip["name"] == name)
-    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, layout), (*dtypes, None))
-    links = (machine.gather_s(1), machine.exchange_s(1))
-    return (name, machine.tp, machine.ep, layout, links, *dtypes)
+    draft = next(one for one in drafts_of(spec) if one[0] == ahead)
+    machine = Machine(spec, chip, topology, (tp_axes, ep_axes, layout, pp_axes), (*dtypes, None, draft))
+    links = (machine.gather_s(1), machine.exchange_s(1), machine.hop_s())
+    return (name, machine.tp, machine.ep, machine.pp, layout, links, *dtypes, ahead)
 
 
 @pytest.mark.slow
@@ -60,7 +60,8 @@ def test_the_worst_regret_is_that_of_the_worst_corner(spec: dict[str, Any]) -> N
     signatures = {one: program(spec, one) for costs in corners.values() for one in costs}
     for survival in [*found.survivals, *([found.least_regret] if found.least_regret else [])]:
         plan = survival.plan
-        own = (plan.chip, plan.topology, *plan.sharding, plan.weights, plan.kv_cache, plan.compute)
+        dtypes = (plan.weights, plan.kv_cache, plan.compute)
+        own = (plan.chip, plan.topology, *plan.sharding, *dtypes, plan.draft_tokens)
         others = [costs[one] for costs in corners.values() for one in costs if signatures[one] != program(spec, own)]
         mine = [costs.get(own, float("inf")) for costs in corners.values()]
         worst = max(0.0, max(mine) / min(others, default=float("inf")) - 1)

@@ -13,7 +13,7 @@ from servesat.replay.step_times import StepTimes
 from tests.oracles import scheduler as oracle
 from tests.strategies import examples
 
-NOTHING = dict.fromkeys(StepTimes.__dataclass_fields__, 0.0)
+NOTHING = dict.fromkeys(StepTimes.__dataclass_fields__, 0.0) | {"verified": 1}
 
 
 def requests_at(arrival_s: np.ndarray, prompts: object = 1, outputs: object = 1) -> Requests:

@@ -65,6 +65,8 @@ class Columns(Rows):
             kv_cache=dtypes.kv_cache,
             compute=dtypes.compute,
             engine=dtypes.engine or None,
+            draft=dtypes.draft or None,
+            draft_tokens=dtypes.draft_tokens,
         )
 
     def _pool(self, column: int) -> PrefillPool:

@@ -64,7 +64,7 @@ class Values:
         name, layouts, serving = name.removeprefix("prefill."), self.layouts, self.layouts.serving
         if name == "mode":
             return np.array([str(mode) for mode in MODES])[serving.mode]
-        if name in {"weights", "kv_cache", "compute", "engine"}:
+        if name in {"weights", "kv_cache", "compute", "engine", "draft"}:
             of_row, texts = serving.pool_dtype if pool else layouts.dtype, [getattr(d, name) for d in layouts.dtypes]
         else:
             of_row, texts = serving.pool_place if pool else layouts.place, [_text(p, name) for p in layouts.places]
@@ -81,6 +81,7 @@ class Values:
             "replicas": layouts.replicas,
             "kv_batch_shards": layouts.batch_shards,
             "chunk_tokens": serving.chunk,
+            "draft_tokens": np.array([choice.draft_tokens for choice in layouts.dtypes], dtype=np.int64)[layouts.dtype],
             "prefill.slices": serving.pool_slices,
         }
         if name.id in held:

@@ -167,7 +167,7 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
         layouts=layouts,
         prefill_s=prompt.prefill_s,
         prefill_busy_s=prompt.prefill_s / (layouts.counted_replicas * layouts.replica.pp),
-        prefill_able=_first_kv_layout(layouts),
+        prefill_able=_first_kv_layout(layouts) & (np.asarray(layouts.replica.drafting.tokens) == 0),
         prefill_violated=violated | too_large | prefill_violations(spec, layouts),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
         decode_violated=violated,

@@ -21,13 +21,14 @@ def activation_terms_bytes(spec: Spec, layouts: Layouts, batch: Array, prompt_to
     """Activations of all chips of a replica, each as in `peak_activations_bytes`; shape [layouts] [bytes].
 
     0 for engines that keep them elsewhere. Micro-batches and the groups that experts are spread over share the batch,
-    and `prompt_tokens` are those of a step in each.
+    and `prompt_tokens` are those of a step in each. A sequence has as many tokens in a step as it verifies.
     """
     each = [spec.engine_of(choice.engine).memory.activations for choice in layouts.dtypes]
     factors = [(0.0, 0.0, 0.0) if one is None else (*one.width_factors, one.logits_factor) for one in each]
     counted = np.array([one is not None for one in each], dtype=np.float64)[layouts.dtype]
     rows = np.array(factors)[layouts.dtype]
-    replica, sequences = layouts.replica, batch / (layouts.replica.ep * layouts.replica.pp)
+    replica = layouts.replica
+    sequences = batch * replica.drafting.verified / (replica.ep * replica.pp)
     terms = peak_activations_bytes(
         spec.model, replica.tp, sequences + prompt_tokens, sequences, ActivationFactors(*rows.T)
     )

@@ -16,18 +16,21 @@ from servesat.spec.spec import Spec
 
 
 class Dtypes(NamedTuple):
-    """What weights and KV cache are stored in, what the matmuls compute in, and the engine that runs them, if any."""
+    """What weights and KV cache are stored in, what the matmuls compute in, and what runs and drafts, if anything."""
 
     weights: str
     kv_cache: str
     compute: str
     engine: str = ""
+    draft: str = ""
+    draft_tokens: int = 0
 
 
 def searched_dtypes(spec: Spec) -> tuple[Dtypes, ...]:
     """The dtypes of the search; under engines those that one of them runs on some chip, and all that the spec lists."""
     choices = product(spec.weights, spec.kv_cache, spec.compute)
-    listed = [Dtypes(*choice, engine) for engine, choice in product(spec.engine_ids, choices)]
+    drafts = [("", 0), *((one.draft, one.tokens) for one in spec.drafts)]
+    listed = [Dtypes(*choice, engine, *draft) for engine, choice, draft in product(spec.engine_ids, choices, drafts)]
     if not spec.engine or _are_listed(spec):
         return tuple(listed)
     chips = [chip.id for chip in spec.chips]
@@ -125,12 +128,19 @@ def cannot_run(engine: Engine, model: ModelSpec, chip: str, dtypes: Dtypes) -> s
     of_weights = {str(dtype): one for dtype, one in support.weights.items()}.get(dtypes.weights)
     if of_weights is None:
         return f"runs no {dtypes.weights} weights on {chip}"
+    if dtypes.draft and draft_kind(dtypes.draft) not in engine.drafts:
+        return f"drafts no tokens by {dtypes.draft}"
     if dtypes.kv_cache not in engine.kv_dtypes(model, chip):
         return f"stores no {dtypes.kv_cache} KV cache{_beside(model)} on {chip}"
     if dtypes.compute not in of_weights.compute:
         computed = " or ".join(of_weights.compute)
         return f"computes {dtypes.weights} weights in {computed} on {chip}, not in {dtypes.compute}"
     return None
+
+
+def draft_kind(draft: str) -> str:
+    """What an engine must have to draft so: mtp, eagle3, or a model, which has an id."""
+    return draft if draft in {"mtp", "eagle3"} else "model"
 
 
 def _beside(model: ModelSpec) -> str:

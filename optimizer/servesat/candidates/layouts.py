@@ -4,7 +4,7 @@ Here a layout is a machine with dtypes that decodes; `serving_modes` adds how it
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ from servesat.cost_model.sharding import (
     links_of,
     shardings,
 )
+from servesat.cost_model.speculation import NO_DRAFT, Drafting
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage, StoredWeights
 from servesat.spec.offers import Offer, Unit
 from servesat.spec.spec import Spec
@@ -189,7 +190,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
     places = _places(spec, named)
     dtypes = searched_dtypes(spec)
     peaks = _peaks(places, dtypes)
-    place, dtype = np.nonzero(peaks * _searched_there(spec, places, dtypes))
+    place, dtype = np.nonzero(peaks * _searched_there(spec, places, dtypes) * _may_draft(places, dtypes))
     if len(place) > MAX_LAYOUTS:
         raise SpecError(
             f"the search has {len(place):,} layouts, expected at most {MAX_LAYOUTS:,}: list fewer chips, dtypes, or "
@@ -244,6 +245,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
             weights=_stored(storage, dtypes, dtype, tp),
             kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
             kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
+            drafting=_drafting(spec, dtypes, dtype),
         ),
         constants=_constants(spec, places, dtypes, place, dtype),
         **_margins(spec, places, dtypes, place, dtype),
@@ -292,6 +294,21 @@ def _searched_there(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[
     at = {chip: position for position, chip in enumerate(chips)}
     of_place: Bools = run[[at[place.offer.chip.id] for place in places]]
     return of_place
+
+
+def _may_draft(places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Bools:
+    """Which dtypes with a draft are searched at each place: those where a replica has one stage."""
+    one_stage = np.array([not place.sharding.pp_axes for place in places], dtype=np.bool_)
+    return one_stage[:, None] | np.array([not choice.draft for choice in dtypes], dtype=np.bool_)
+
+
+def _drafting(spec: Spec, dtypes: tuple[Dtypes, ...], dtype: Ints) -> Drafting:
+    """What drafts beside each layout; shape [layouts]."""
+    if not spec.drafts:
+        return NO_DRAFT
+    each = [spec.drafting_of(choice.draft, choice.draft_tokens, choice.weights) for choice in dtypes]
+    names = [field.name for field in fields(Drafting)]
+    return Drafting(**{name: np.array([getattr(one, name) for one in each])[dtype] for name in names})
 
 
 def _usable_bytes(spec: Spec, places: tuple[ShardedSlice, ...], engines: Sequence[Engine | None]) -> Floats:

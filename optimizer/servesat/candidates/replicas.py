@@ -38,6 +38,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
         kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
+        drafting=spec.drafting_of(assignment.draft, assignment.draft_tokens, assignment.weights),
     )
 
 

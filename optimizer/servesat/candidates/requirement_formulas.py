@@ -177,13 +177,14 @@ def batch_within_stall(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> Flo
 def batch_hiding_ici(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
     """The largest batch whose matmuls hide the interconnect, the tokens of a chunk counted; infinite where all do."""
     hidden = np.asarray(hidden_tokens(spec.model, layouts.replica, LIMIT_RTOL) * layouts.replica.pp)
-    return hidden - layouts.serving.chunk_tokens_per_step
+    return np.asarray((hidden - layouts.serving.chunk_tokens_per_step) / layouts.replica.drafting.verified)
 
 
 def batch_fed_by_chunks(spec: Spec, layouts: Layouts, _: ReplicaTimes) -> Floats:
-    """The largest batch that chunks keep up with: pp · c · G / (new tokens of a prompt); infinite without chunks."""
+    """The largest batch that chunks keep up with: pp · c · G / (A · new tokens of a prompt); infinite without."""
     chunk, workload = layouts.serving.chunk_tokens_per_step, spec.workload
     fed = chunk * (workload.output_tokens or 0) / max(workload.new_prompt_tokens, 1e-9)
+    fed = fed / layouts.replica.drafting.accepted
     return np.where(chunk > 0, fed * (1 + LIMIT_RTOL), np.inf)
 
 
@@ -194,16 +195,17 @@ def batch_for_throughput(spec: Spec, layouts: Layouts, times: ReplicaTimes) -> F
 
 
 def outruns_its_chunks(spec: Spec, columns: Columns) -> Bools:
-    """Whether prompts arrive faster than chunks take them: B · (new tokens) / G > pp · c."""
+    """Whether prompts arrive faster than chunks take them: B · A · (new tokens) / G > pp · c."""
     chunk = columns.layouts.serving.chunk_tokens_per_step
     arriving = columns.batch * spec.workload.new_prompt_tokens / (spec.workload.output_tokens or 1)
+    arriving = arriving * columns.layouts.replica.drafting.accepted
     return (chunk > 0) & ~is_at_most(arriving, chunk)
 
 
 def steps_wait_for_ici(spec: Spec, columns: Columns) -> Bools:
     """Whether an MLP matmul of a step waits for the interconnect, the tokens of a chunk counted."""
     layouts = columns.layouts
-    tokens = columns.batch + layouts.serving.chunk_tokens_per_step
+    tokens = columns.batch * layouts.replica.drafting.verified + layouts.serving.chunk_tokens_per_step
     return waits_for_ici(spec.model, layouts.replica, tokens / layouts.replica.pp, LIMIT_RTOL)
 
 

@@ -69,7 +69,10 @@ def _under_engine(spec: Spec, chips: Sequence[str], dtypes: tuple[Dtypes, ...]) 
     shared = bool(spec.engine) and spec.mixes_pools and Mode.DISAGGREGATED in spec.modes
     unsplit = [d.kv_cache if shared or d.kv_cache not in splits.get(d.engine, (d.kv_cache,)) else None for d in dtypes]
     return [
-        [(choice.engine, bool(able), kept) for choice, able, kept in zip(dtypes, row, unsplit, strict=True)]
+        [
+            (choice.engine, choice.draft, choice.draft_tokens, bool(able), kept)
+            for choice, able, kept in zip(dtypes, row, unsplit, strict=True)
+        ]
         for row in run
     ]
 

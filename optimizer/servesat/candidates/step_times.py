@@ -64,7 +64,47 @@ class ReplicaTimes(ABC):
 
 def replica_times(spec: Spec, layouts: Layouts) -> ReplicaTimes:
     """The times of some layouts of a spec, by its cost model."""
-    return IdealTimes(spec, layouts) if spec.calibration is None else CalibratedTimes(spec, layouts)
+    if spec.calibration is not None:
+        return CalibratedTimes(spec, layouts)
+    return DraftedTimes(spec, layouts) if spec.drafts else IdealTimes(spec, layouts)
+
+
+class _BisectedTimes(ReplicaTimes):
+    """Batches within a limit are found by bisection, as times are sums of maxima; those found are whole."""
+
+    def _largest(self, holds: Callable[[Times], Bools]) -> Floats:
+        most = np.full(len(self.layouts), float(self.spec.search.max_batch))
+        return last_true(lambda batch: holds(self.at(np.maximum(batch, 1.0))), most)
+
+    def largest_batch_within_tpot(self, limit_s: Array) -> Floats:
+        """By bisection."""
+        return self._largest(lambda times: times.tpot_s <= limit_s)
+
+    def largest_batch_within_ttft(self, limit_s: Array) -> Floats:
+        """By bisection; where no step precedes the first token no batch delays it."""
+        largest = self._largest(lambda times: times.ttft_s <= limit_s)
+        return np.where(self.layouts.serving.first_token_steps > 0, largest, np.inf)
+
+    def largest_batch_within_e2e(self, limit_s: Array) -> Floats:
+        """By bisection."""
+        return self._largest(lambda times: times.e2e_s <= limit_s)
+
+    def largest_batch_within_stall(self, limit_s: Array) -> Floats:
+        """By bisection, with the prompt."""
+        return self._largest(lambda times: times.stall_s <= limit_s)
+
+    def smallest_batch_for(self, tokens_per_s: Array) -> Floats:
+        """By bisection: one more than the last batch that puts out less."""
+        too_small = self._largest(lambda times: times.tokens_per_s < tokens_per_s)
+        return np.where(too_small < self.spec.search.max_batch, too_small + 1.0, np.inf)
+
+
+class DraftedTimes(_BisectedTimes):
+    """The ideal cost model where tokens are drafted ahead: a step is a sum of maxima."""
+
+    def at(self, batch: Array) -> Times:
+        """As without a draft, of the tokens that a step makes."""
+        return ideal_times(self.spec, self.layouts, batch)
 
 
 class IdealTimes(ReplicaTimes):
@@ -72,27 +112,7 @@ class IdealTimes(ReplicaTimes):
 
     def at(self, batch: Array) -> Times:
         """Prefill delays tokens by its mean, and the first token by itself."""
-        spec, serving, replica = self.spec, self.layouts.serving, self.layouts.replica
-        step = decode_step(
-            spec.model,
-            spec.workload.read_tokens,
-            replica,
-            batch,
-            pay_ici=spec.pays_ici,
-            chunk_tokens=serving.chunk_tokens_per_step,
-            chunk_s=serving.chunk_s_per_step,
-        )
-        step_s = np.asarray(step.total_s)
-        tpot_s = step_s + serving.prefill_s_per_output_token * batch
-        whole_prefill_s = np.where(serving.prefill_s_per_output_token > 0, serving.prefill_s / replica.pp, 0.0)
-        ttft_s = serving.first_token_s + serving.first_token_steps * tpot_s
-        return Times(
-            tpot_s=tpot_s,
-            stall_s=np.maximum(step_s, whole_prefill_s),
-            ttft_s=ttft_s,
-            e2e_s=ttft_s + ((spec.workload.output_tokens or 0) - 1) * tpot_s,
-            tokens_per_s=batch / tpot_s,
-        )
+        return ideal_times(self.spec, self.layouts, batch)
 
     @cached_property
     def curve(self) -> StepTime:
@@ -138,11 +158,33 @@ class IdealTimes(ReplicaTimes):
         return np.asarray(self.curve.smallest_batch_for(tokens_per_s))
 
 
-class CalibratedTimes(ReplicaTimes):
-    """A closed loop of B requests, whose prompts share the replica with the tokens of others (docs/cost-model.md).
+def ideal_times(spec: Spec, layouts: Layouts, batch: Array) -> Times:
+    """The times of layouts at a batch by the ideal cost model; a step makes `accepted` tokens of each sequence."""
+    serving, replica = layouts.serving, layouts.replica
+    step = decode_step(
+        spec.model,
+        spec.workload.read_tokens,
+        replica,
+        batch,
+        pay_ici=spec.pays_ici,
+        chunk_tokens=serving.chunk_tokens_per_step,
+        chunk_s=serving.chunk_s_per_step,
+    )
+    step_s = np.asarray(step.total_s)
+    tpot_s = step_s / replica.drafting.accepted + serving.prefill_s_per_output_token * batch
+    whole_prefill_s = np.where(serving.prefill_s_per_output_token > 0, serving.prefill_s / replica.pp, 0.0)
+    ttft_s = serving.first_token_s + serving.first_token_steps * step_s
+    return Times(
+        tpot_s=tpot_s,
+        stall_s=np.maximum(step_s, whole_prefill_s),
+        ttft_s=ttft_s,
+        e2e_s=ttft_s + ((spec.workload.output_tokens or 0) - 1) * tpot_s,
+        tokens_per_s=batch / tpot_s,
+    )
 
-    Batches within a limit are found by bisection, as times are sums of maxima; those found are whole.
-    """
+
+class CalibratedTimes(_BisectedTimes):
+    """A closed loop of B requests, whose prompts share the replica with the tokens of others (docs/cost-model.md)."""
 
     @cached_property
     def _constants(self) -> calibrated.Constants:
@@ -156,11 +198,12 @@ class CalibratedTimes(ReplicaTimes):
         """By Little's law a replica puts out B · G tokens in the time of a request; without prompts B in a step."""
         serving, output_tokens = self.layouts.serving, self.spec.workload.output_tokens or 1
         step_s, work_s = self._step.at(batch), serving.prompt_work_s
-        queue_s = calibrated.queue_s(self._constants.prompts_first, work_s, step_s, batch, output_tokens)
-        tpot_s = step_s + (np.maximum(batch - 1, 0.0) * work_s - queue_s) / output_tokens
+        pace_s = step_s / self.layouts.replica.drafting.accepted
+        queue_s = calibrated.queue_s(self._constants.prompts_first, work_s, pace_s, batch, output_tokens)
+        tpot_s = pace_s + (np.maximum(batch - 1, 0.0) * work_s - queue_s) / output_tokens
         ttft_s = serving.first_token_s + serving.first_token_steps * step_s + queue_s
         e2e_s = ttft_s + (output_tokens - 1) * tpot_s
-        request_s = np.where(work_s > 0, e2e_s, output_tokens * step_s)
+        request_s = np.where(work_s > 0, e2e_s, output_tokens * pace_s)
         return Times(
             tpot_s=tpot_s,
             stall_s=step_s + self._prompt_of_a_step_s,
@@ -175,32 +218,6 @@ class CalibratedTimes(ReplicaTimes):
         serving = self.layouts.serving
         whole = serving.prefill_s_per_output_token > 0
         return np.where(whole, serving.prefill_s / self.layouts.replica.pp, serving.chunk_s_per_step)
-
-    def _largest(self, holds: Callable[[Times], Bools]) -> Floats:
-        most = np.full(len(self.layouts), float(self.spec.search.max_batch))
-        return last_true(lambda batch: holds(self.at(np.maximum(batch, 1.0))), most)
-
-    def largest_batch_within_tpot(self, limit_s: Array) -> Floats:
-        """By bisection."""
-        return self._largest(lambda times: times.tpot_s <= limit_s)
-
-    def largest_batch_within_ttft(self, limit_s: Array) -> Floats:
-        """By bisection; a prefill pool delays the first token alone."""
-        largest = self._largest(lambda times: times.ttft_s <= limit_s)
-        return np.where(self.layouts.serving.first_token_steps > 0, largest, np.inf)
-
-    def largest_batch_within_e2e(self, limit_s: Array) -> Floats:
-        """By bisection."""
-        return self._largest(lambda times: times.e2e_s <= limit_s)
-
-    def largest_batch_within_stall(self, limit_s: Array) -> Floats:
-        """By bisection, with the prompt."""
-        return self._largest(lambda times: times.stall_s <= limit_s)
-
-    def smallest_batch_for(self, tokens_per_s: Array) -> Floats:
-        """By bisection: one more than the last batch that puts out less."""
-        too_small = self._largest(lambda times: times.tokens_per_s < tokens_per_s)
-        return np.where(too_small < self.spec.search.max_batch, too_small + 1.0, np.inf)
 
 
 def constants_of(layouts: Layouts) -> calibrated.Constants:

@@ -76,6 +76,7 @@ class Calibration(Sourced):
     )
     default_chip: ChipCalibration
     default_stack: StackCalibration
+    draft_s: _Seconds = Field(default=0.0, description="d, of any engine's host for each token drafted ahead.")
     errors: KindsOfErrors = KindsOfErrors()
 
     def chip(self, chip: str) -> tuple[ChipCalibration, bool]:
@@ -92,8 +93,9 @@ class Calibration(Sourced):
         )  # fmt: skip
 
     def host_of(self, engine: Engine | None) -> tuple[float, ...]:
-        """What the host of an engine costs, or of none in particular: a, b, c and q."""
-        return (self.default_stack if engine is None else self.stack(engine.program, engine.version)[0]).constants
+        """What the host of an engine costs, or of none in particular: a, b, c, q and d."""
+        found = self.default_stack if engine is None else self.stack(engine.program, engine.version)[0]
+        return *found.constants, self.draft_s
 
     def errors_of(self, chip: str, engine: Engine | None) -> Errors:
         """How far predictions of a chip under an engine are off: as the worse known of the two."""

@@ -13,6 +13,9 @@ from servesat.core.validation import Dtype, Strict, refuse_duplicates
 Program = Literal["vllm", "sglang", "trtllm", "vllm-tpu"]
 """The programs that `servesat launch` writes command lines for."""
 
+DraftKind = Literal["mtp", "eagle3", "model"]
+"""What may draft tokens ahead: a layer of the model, a small layer trained on its states, or another model."""
+
 _Bytes = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
 _Factor = Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)]
 
@@ -96,6 +99,7 @@ class Engine(Sourced):
     )
     nodes: Literal["one", "several"] = Field(description="Whether a replica may span nodes.")
     pipelines: bool = Field(default=False, description="Whether it splits the layers of a model into stages.")
+    drafts: tuple[DraftKind, ...] = Field(default=(), description="What it drafts tokens ahead with.")
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")
 

@@ -16,7 +16,7 @@ from servesat.core.validation import nearest
 
 FIGURES = (
     "ttft_ms", "tpot_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms",
-    "tokens_per_s",
+    "tokens_per_s", "speedup",
 )  # fmt: skip
 """What a row may have measured, and predictions stand beside."""
 
@@ -46,6 +46,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "tpot_p50_ms": ("tpot_p50_ms",),
     "tpot_p90_ms": ("tpot_p90_ms",),
     "tpot_p99_ms": ("tpot_p99_ms",),
+    "speedup": ("speedup",),
+    "draft": ("draft",),
+    "drafted": ("steps", "draft_steps"),
+    "accepted": ("accept_length", "accepted"),
     "tokens_per_s": ("tokens_per_s", "out_tok_s", "out_tok_s_total", "output_tok_s", "tps_output"),
 }
 """The columns that are read, by the names that benchmarks give them; all others are left alone."""
@@ -54,6 +58,9 @@ REQUESTS = 500
 """Requests of a run that does not say how many it sent."""
 
 MOST_REQUESTS = 100_000
+
+DRAFTED_LENGTHS = (500.0, 1000.0)
+"""Tokens of prompts and answers of a row on speculation that does not say; its speed-up hardly depends on them."""
 
 _DTYPES = {
     "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"), "fp16": ("bf16", "bf16"), "float16": ("bf16", "bf16"),
@@ -86,7 +93,8 @@ class Measurement:
     """A row: a model on chips under an engine, its load, and what was measured of it.
 
     A replica has `tp · dp` chips, of which tp share the attention of a sequence; experts are spread over them all where
-    `spreads_experts`. The load is a number of requests under way, or requests/s.
+    `spreads_experts`. The load is a number of requests under way, or requests/s. Where tokens are `drafted` ahead, a
+    step makes `accepted` of them, and `speedup` is measured against none; tp is then 0 where the row does not say.
     """
 
     number: int
@@ -107,6 +115,9 @@ class Measurement:
     output_tokens: float
     measured: dict[str, float] = field(hash=False)
     requests: int = REQUESTS
+    draft: str = ""
+    drafted: int = 0
+    accepted: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -164,15 +175,22 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     if concurrency is None and rate is None:
         raise _RowError("concurrency and requests_per_s are missing")
     prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
+    drafted, accepted = int(_number(text, "drafted") or 0), _number(text, "accepted")
+    if drafted:
+        measured = _of_drafting(measured, accepted)
+        prompt, output = prompt or DRAFTED_LENGTHS[0], output or DRAFTED_LENGTHS[1]
     if prompt is None or output is None:
         raise _RowError("prompt_tokens or output_tokens is missing")
-    tp, dp = int(_number(text, "tp") or 1), int(_number(text, "dp") or 1)
+    tp, dp = int(_number(text, "tp") or (0 if drafted else 1)), int(_number(text, "dp") or 1)
     gpus = _number(text, "gpus")
     if gpus is not None and text["tp"] == "":
         tp = int(gpus)
+    model = model_named(text["model"])
+    if drafted and not text["weights"] and model.native is not None:
+        stored = _DTYPES[str(model.native.dtype)]
     return Measurement(
         number=number,
-        model=model_named(text["model"]),
+        model=model,
         chip=chip,
         engine=text["engine"].split(" ")[0].lower(),
         engine_version=text["engine_version"],
@@ -189,7 +207,19 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         output_tokens=output,
         measured=measured,
         requests=int(min(max(2.0, _number(text, "requests") or REQUESTS), MOST_REQUESTS)),
+        draft=text["draft"],
+        drafted=drafted,
+        accepted=accepted or 1.0,
     )
+
+
+def _of_drafting(measured: Mapping[str, float], accepted: float | None) -> dict[str, float]:
+    """What is predicted of tokens drafted ahead: the speed-up against none. Raises _RowError where it cannot be."""
+    if accepted is None:
+        raise _RowError("accept_length is missing: how many tokens a step makes is not predicted")
+    if "speedup" not in measured:
+        raise _RowError("speedup is missing: tokens drafted ahead are predicted against none")
+    return {"speedup": measured["speedup"]}
 
 
 def _first(row: Mapping[str, str | None], columns: tuple[str, ...]) -> str:

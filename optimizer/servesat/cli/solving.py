@@ -98,6 +98,7 @@ def why(
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences per replica.")] = None,
     engine: Annotated[str | None, typer.Option(help="An engine; none: the machine without one.")] = None,
     pp: Annotated[int | None, typer.Option(min=1, help="Pipeline stages of a replica.")] = None,
+    draft: Annotated[str | None, typer.Option(help="What drafts tokens ahead: mtp, eagle3, a model, none.")] = None,
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
@@ -128,7 +129,7 @@ def why(
 
     decisions = Decisions(
         chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch, engine=engine,
-        pp=pp,
+        pp=pp, draft=draft,
     )  # fmt: skip
     if decisions == Decisions():
         raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")

@@ -73,7 +73,7 @@ class Assignment:
 
     `slices` counts the slices that decode, and that prefill unless there is a `prefill` pool. `cloud` to `term` say
     which offer they are rented as; all are None where the price names no place. `engine` runs both pools; None without
-    engines in the spec.
+    engines in the spec. `draft` drafts `draft_tokens` ahead; None where nothing does.
     """
 
     chip: str
@@ -84,6 +84,8 @@ class Assignment:
     compute: str
     batch: int
     engine: str | None = None
+    draft: str | None = None
+    draft_tokens: int = 0
     ep_axes: tuple[int, ...] = ()
     kv_layout: KvLayout = KvLayout.HEADS
     pp_axes: tuple[int, ...] = ()
@@ -113,9 +115,9 @@ class StepBreakdown:
     """Where the time per output token goes [ms]; weights, FLOPs and ICI overlap, the KV cache does not.
 
     `kv_exchange` is that of queries and partial results where sequences are split over chips, `pipeline` that of
-    activations from stage to stage, `prefill` the mean time that prompts add between the steps; under the ideal cost
-    model the chunk of a step counts in `flops`. The calibrated one has the output `head` apart, adds `ici` instead of
-    hiding it, and knows what `launches` and the `host` take.
+    activations from stage to stage, `draft` that of drafting tokens ahead, `prefill` the mean time that prompts add
+    between the steps; under the ideal cost model the chunk of a step counts in `flops`. The calibrated one has the
+    output `head` apart, adds `ici` instead of hiding it, and knows what `launches` and the `host` take.
     """
 
     weights: float
@@ -124,6 +126,7 @@ class StepBreakdown:
     kv_cache: float
     kv_exchange: float = 0.0
     pipeline: float = 0.0
+    draft: float = 0.0
     prefill: float = 0.0
     head: float = 0.0
     launches: float = 0.0
@@ -196,12 +199,15 @@ class MemoryUse:
 class Pace:
     """The mean time per output token with its parts, the longest pause, and the throughput.
 
+    A step makes `accepted_tokens` of each sequence, 1 unless some are drafted ahead; its parts are those of one token.
+
     `tokens_per_s` is the output of all slices at full load, prefill included. `mfu` is the share of its peak FLOP/s
     that a replica uses then, with those of its prompts, `mbu` the share of its memory bandwidth.
     """
 
     tpot_ms: float
     step_ms: StepBreakdown
+    accepted_tokens: float
     stall_ms: float
     tokens_per_s: float
     tokens_per_s_per_chip: float

@@ -37,6 +37,7 @@ class Constants(Rows):
     sequence_s: Array  # b, of each sequence of a step
     request_s: Array  # c, of a request, before its first token
     prompts_first: Array  # q, how far prompts go before the tokens of others: 1, a prompt waits for all before it
+    draft_s: Array = 0.0  # of the host, for each token drafted
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ class Work(Rows):
     prompt_flops_s: Array
     prompt_attention_s: Array
     prompt_sent_s: Array
+    draft_tokens: Array = 0.0  # k of each sequence in a step, and the weights, experts and FLOPs of one of them
+    draft_resident_s: Array = 0.0
+    draft_experts_s: Array = 0.0
+    draft_flops_s: Array = 0.0
+    draft_layers: Array = 0.0
+    draft_kv_share: Array = 0.0
+    accepted: Array = 1.0  # mean tokens of a step
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
         exchange_s = activations_s(visited_groups, model.expert_width, replica.ep_bytes_per_s)
         sent_s = sent_s + np.where(is_spread, exchanges * exchange_s, 0.0)
         collectives = collectives + np.where(is_spread, exchanges, 0.0)
+    draft = replica.drafting
     sent_s = dearest / stages * sent_s + stage_hop_s(model, replica)
     return Work(
         kernels=dearest * KERNELS_OF_LAYER * model.layers + 0.0 * tp,
@@ -116,6 +125,13 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
         sequence_kv_s=replica_kv_read_s(model, request.read_tokens, replica),
         sequence_sent_s=sent_s,
         sequence_exchange_s=kv_exchange_s(model, replica, 1.0 + 0.0 * tp),
+        draft_tokens=draft.tokens,
+        draft_resident_s=load_s(draft.read_bytes, replica.tp, replica.hbm_bytes_per_s),
+        draft_experts_s=load_s(draft.expert_bytes, replica.stage_chips, replica.hbm_bytes_per_s),
+        draft_flops_s=load_s(draft.flop, replica.chips, replica.head_flop_per_s),
+        draft_layers=draft.layers,
+        draft_kv_share=draft.kv_share,
+        accepted=draft.accepted,
         prompt_tokens=request.new_tokens + 0.0 * tp,
         prompt_flops_s=flops * request.new_tokens / peak,
         prompt_attention_s=attention_flop(model, request.cached_tokens, request.new_tokens) / peak,
@@ -127,7 +143,7 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
 class StepCurve:
     """The time of a step by its batch: fixed + max(load(B), B · flops) + max(head, B · head_flops) + B · each [s].
 
-    load(B) = resident + experts · (1 - not_visited^B).
+    load(B) = resident + experts · (1 - not_visited^B). What drafts adds max(load(B), B · flops) of its own.
     """
 
     fixed_s: Array
@@ -138,6 +154,10 @@ class StepCurve:
     head_s: Array
     head_flops_s: Array
     each_s: Array
+    draft_resident_s: Array = 0.0
+    draft_experts_s: Array = 0.0
+    draft_not_visited: Array = 0.0
+    draft_flops_s: Array = 0.0
 
     def load_s(self, batch: Array) -> Array:
         """The time to load the layers' weights that a batch needs [s]."""
@@ -149,32 +169,54 @@ class StepCurve:
         """The time for a batch [s]."""
         layers = np.maximum(self.load_s(batch), batch * self.flops_s)
         head = np.maximum(self.head_s, batch * self.head_flops_s)
-        return np.asarray(self.fixed_s + layers + head + batch * self.each_s)
+        return np.asarray(self.fixed_s + layers + head + batch * self.each_s + self.draft_s(batch))
+
+    def draft_s(self, batch: Array) -> Array:
+        """The time to load the draft as often as it drafts, or to compute with it [s]."""
+        if not np.any(self.draft_resident_s):
+            return 0.0 * batch
+        visited = self.draft_experts_s * (1.0 - self.draft_not_visited**batch)
+        return np.maximum(self.draft_resident_s + visited, batch * self.draft_flops_s)
 
 
 def step_curve(work: Work, constants: Constants) -> StepCurve:
     """A step of replicas: a + launches + collectives, weights / e_b, FLOPs / e_f, and what each sequence adds.
 
-    Each stage prepares each of its micro-batches, which have a pp-th of the tokens that visit experts.
+    Each stage prepares each of its micro-batches, which have a pp-th of the tokens that visit experts. With a draft
+    k + 1 tokens of each sequence are computed, sent, and visit experts; drafting launches the layers of the draft k
+    times, and takes its host k times d.
     """
+    verified = work.draft_tokens + 1.0
     visits_all = np.where(np.asarray(work.not_visited) > 0, 0.0, work.experts_s)
     return StepCurve(
-        fixed_s=work.stages * constants.step_s + launched_s(work, constants),
+        fixed_s=work.stages * constants.step_s
+        + launched_s(work, constants)
+        + work.draft_tokens * (draft_launched_s(work, constants) + constants.draft_s),
         resident_s=(work.resident_s + visits_all) / constants.weights,
         experts_s=(work.experts_s - visits_all) / constants.weights,
-        not_visited=work.not_visited ** (1 / work.stages),
-        flops_s=work.sequence_flops_s / constants.flops,
+        not_visited=work.not_visited ** (verified / work.stages),
+        flops_s=verified * work.sequence_flops_s / constants.flops,
         head_s=work.head_s / constants.weights,
-        head_flops_s=work.sequence_head_flops_s / constants.flops,
-        each_s=(work.sequence_sent_s + work.sequence_exchange_s) / constants.link
+        head_flops_s=verified * work.sequence_head_flops_s / constants.flops,
+        each_s=verified * (work.sequence_sent_s + work.sequence_exchange_s) / constants.link
         + constants.sequence_s / work.groups
-        + work.sequence_kv_s / constants.kv_cache,
+        + (1.0 + work.draft_tokens * work.draft_kv_share) * work.sequence_kv_s / constants.kv_cache,
+        draft_resident_s=work.draft_tokens * work.draft_resident_s / constants.weights,
+        draft_experts_s=work.draft_tokens * work.draft_experts_s / constants.weights,
+        draft_not_visited=work.not_visited,
+        draft_flops_s=work.draft_tokens * work.draft_flops_s / constants.flops,
     )
 
 
 def launched_s(work: Work, constants: Constants) -> Array:
     """What kernels and collectives take however little they do [s]."""
     return work.kernels * constants.launch_s + work.collectives * constants.collective_s
+
+
+def draft_launched_s(work: Work, constants: Constants) -> Array:
+    """The same of the layers of a draft, for each token that it drafts [s]."""
+    collectives = np.where(work.collectives > 0, COLLECTIVES_OF_LAYER, 0.0)
+    return work.draft_layers * (KERNELS_OF_LAYER * constants.launch_s + collectives * constants.collective_s)
 
 
 def prompt_work_s(work: Work, constants: Constants) -> Array:
@@ -194,6 +236,8 @@ def prompt_s(work: Work, constants: Constants) -> Array:
 def queue_s(prompts_first: Array, work_s: Array, step_s: Array, batch: Array, output_tokens: Array) -> Array:
     """What a request waits for of the (B - 1) · work of other prompts, before its first token [s].
 
+    `step_s` is the time of a step for each token that it makes of a sequence.
+
     The part q of it, and what a queue at the same load adds; the rest is waited for between its tokens.
     """
     others = np.maximum(batch - 1, 0.0) * work_s
@@ -204,7 +248,7 @@ def queue_s(prompts_first: Array, work_s: Array, step_s: Array, batch: Array, ou
 def closed_loop_s(work: Work, constants: Constants, batch: Array, output_tokens: Array) -> tuple[Array, Array]:
     """The mean time to the first token and per output token, with B requests under way all the time [s]."""
     step, one = step_curve(work, constants).at(batch), prompt_work_s(work, constants)
-    queue = queue_s(constants.prompts_first, one, step, batch, output_tokens)
+    queue = queue_s(constants.prompts_first, one, step / work.accepted, batch, output_tokens)
     others = np.maximum(batch - 1, 0.0) * one
     ttft = constants.request_s + queue + prompt_s(work, constants) + step
-    return ttft, step + (others - queue) / output_tokens
+    return ttft, step / work.accepted + (others - queue) / output_tokens

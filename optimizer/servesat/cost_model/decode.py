@@ -16,6 +16,7 @@ from servesat.cost_model.memory import (
     mlp_matrices,
 )
 from servesat.cost_model.roofline import flops_s, load_s
+from servesat.cost_model.speculation import NO_DRAFT, Drafting
 from servesat.cost_model.storage import StoredWeights
 
 
@@ -38,6 +39,7 @@ class Replica(Rows):
     pp: Array = 1.0  # stages that the layers are split into
     pp_bytes_per_s: Array = float("inf")  # of a chip to that of the next stage
     dearest_stage: Array = 1.0  # λ: what it has of the layers, over the mean of all stages
+    drafting: Drafting = NO_DRAFT
 
     @property
     def stage_chips(self) -> Array:
@@ -67,20 +69,51 @@ class Replica(Rows):
 
 
 def replica_weights_bytes(replica: Replica) -> Array:
-    """Weights that a replica holds on all its chips: each of its ep groups all but the routed experts [bytes]."""
-    return (replica.resident_bytes + replica.weights.idle * replica.pp) * replica.ep + replica.expert_bytes
+    """Weights that a replica holds on all its chips: each of its ep groups all but the routed experts [bytes].
+
+    With those of a draft.
+    """
+    draft = replica.drafting
+    each = replica.resident_bytes + replica.weights.idle * replica.pp + draft.held_bytes
+    return each * replica.ep + replica.expert_bytes + draft.expert_bytes
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
-    """KV cache of one sequence, in all copies that a replica holds of it, λ of them [bytes]."""
-    held = kv_cache_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
-    return replica.dearest_stage * held
+    """KV cache of one sequence, in all copies that a replica holds of it, λ of them [bytes].
+
+    A draft has a share of it more, and k slots for what it is ahead.
+    """
+    draft = replica.drafting
+
+    def held(tokens: float) -> Array:
+        of = (replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
+        return kv_cache_bytes(model, tokens, *of)
+
+    whole = held(context_tokens)
+    ahead = draft.tokens * (held(context_tokens + 1) - whole) if np.any(draft.tokens) else 0.0
+    return replica.dearest_stage * (1.0 + draft.kv_share) * (whole + ahead)
 
 
 def replica_kv_read_s(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
     """What a step reads of one sequence's KV cache, all chips at a time: λ · bytes / (Y · W_hbm) [s]."""
     read = kv_read_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
     return replica.dearest_stage * load_s(read, replica.chips, replica.hbm_bytes_per_s)
+
+
+def draft_s(model: ModelSpec, replica: Replica, batch: Array, context_tokens: float) -> Array:
+    """Time to draft k tokens of each sequence: k · (max(t_weights, t_flops) + its share of t_kv); 0 without one [s].
+
+    One token after another, each of which loads the draft.
+    """
+    draft = replica.drafting
+    if not np.any(draft.tokens):
+        return 0.0 * batch
+    load = load_s(draft.read_bytes, replica.tp, replica.hbm_bytes_per_s)
+    load = load + load_s(draft.expert_bytes, replica.stage_chips, replica.hbm_bytes_per_s) * experts_touched(
+        model, batch
+    )
+    busy = np.maximum(load, batch * load_s(draft.flop, replica.chips, replica.head_flop_per_s))
+    return draft.tokens * (busy + batch * draft.kv_share * replica_kv_read_s(model, context_tokens, replica))
 
 
 def stage_hop_s(model: ModelSpec, replica: Replica) -> Array:
@@ -117,12 +150,13 @@ class Step:
     kv_cache_s: Array
     kv_exchange_s: Array
     pipeline_s: Array = 0.0
+    draft_s: Array = 0.0
 
     @property
     def total_s(self) -> Array:
-        """max(t_weights, t_flops, t_ici) + t_kv + t_exchange + t_pipeline: weights, FLOPs and ICI overlap [s]."""
+        """max(t_weights, t_flops, t_ici) and all else in turn: weights, FLOPs and ICI overlap [s]."""
         overlapped = np.maximum(np.maximum(self.weights_s, self.flops_s), self.ici_s)
-        return overlapped + self.kv_cache_s + self.kv_exchange_s + self.pipeline_s
+        return overlapped + self.kv_cache_s + self.kv_exchange_s + self.pipeline_s + self.draft_s
 
 
 @dataclass(frozen=True)
@@ -157,16 +191,21 @@ def decode_step(
 
     Over pp stages the batch is pp micro-batches, one in each stage. The step is that of a token through all stages, at
     the pace of the dearest: all weights are loaded once for each micro-batch, and all else is spread over all chips.
+
+    With a draft, a step drafts k tokens of each sequence and verifies k + 1: it computes and sends as many, visits the
+    experts of all, and reads the KV cache once.
     """
-    tokens = batch + chunk_tokens
-    computed_s = flops_s(active_parameters(model), batch, replica.chips, replica.flop_per_s)
+    verified = batch * replica.drafting.verified
+    tokens = verified + chunk_tokens
+    computed_s = flops_s(active_parameters(model), verified, replica.chips, replica.flop_per_s)
     return Step(
         weights_s=weights_load_s(model, replica, tokens / replica.pp),
         flops_s=replica.dearest_stage * computed_s + chunk_s,
         ici_s=layers_ici_s(model, replica, tokens) if pay_ici else 0.0 * batch,
         kv_cache_s=batch * replica_kv_read_s(model, context_tokens, replica),
-        kv_exchange_s=kv_exchange_s(model, replica, batch),
+        kv_exchange_s=kv_exchange_s(model, replica, verified),
         pipeline_s=batch * stage_hop_s(model, replica),
+        draft_s=draft_s(model, replica, batch, context_tokens),
     )
 
 

@@ -20,6 +20,8 @@ DECISIONS = {
     "kv_cache": str,
     "compute": str,
     "engine": str | None,
+    "draft": str | None,
+    "draft_tokens": int,
     "batch": int,
     "mode": str,
     "chunk_tokens": int | None,

@@ -351,7 +351,9 @@ def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
     """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence."""
     slower = 1 + layouts.tpot_margin
     without_prompts = replace(layouts, serving=decoding(layouts.serving.slices))
+    drafting = layouts.replica.drafting  # with luck every token drafted is accepted
     step = replica_times(spec, without_prompts).at(np.ones(len(layouts))).tpot_s * slower
+    step = step * (drafting.accepted / drafting.verified)
     prompt = prompt_times(spec, layouts)
     work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
     work = np.where(layouts.serving.pool_place >= 0, layouts.serving.first_token_s, work)

@@ -6,6 +6,7 @@ from typing import Any
 
 from servesat.core.plan import KvLayout
 from servesat.launch.servers import PORT, Role, Server
+from servesat.spec.speculation import DraftChoice
 
 Flags = list[tuple[str, str | None]]
 """Flags with their values, None of switches."""
@@ -91,7 +92,7 @@ def budget(server: Server) -> int:
 
     Of stages, those of one micro-batch.
     """
-    sequences = ceil(server.sequences / (server.groups * server.pp))
+    sequences = ceil(server.sequences / (server.groups * server.pp)) * server.verified
     prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.groups)
     return sequences + prompt
 
@@ -111,6 +112,8 @@ def _vllm(server: Server) -> Flags:
         ("--max-num-seqs", str(ceil(server.sequences / server.groups))),
         ("--max-num-batched-tokens", str(budget(server))),
     ]
+    if server.draft is not None:
+        flags.append(("--speculative-config", json.dumps(_drafting_of_vllm(server.draft))))
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -126,6 +129,12 @@ def _vllm(server: Server) -> Flags:
     if server.engine.program == "vllm-tpu" and server.nodes > 1:
         flags.append(("--distributed-executor-backend", "ray"))
     return flags
+
+
+def _drafting_of_vllm(draft: DraftChoice) -> dict[str, Any]:
+    method = {"mtp": "mtp", "eagle3": "eagle3", "model": "draft_model"}[draft.kind]
+    model = {} if draft.repository is None else {"model": draft.repository}
+    return {"method": method, **model, "num_speculative_tokens": draft.tokens}
 
 
 def split_over(server: Server) -> int:
@@ -149,6 +158,7 @@ def _sglang(server: Server) -> Flags:
             ("--chunked-prefill-size", str(_in_pages(budget(server)) * server.ep)),
             ("--enable-mixed-chunk", None),
         ]
+    flags += _drafting_of_sglang(server.draft)
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -164,6 +174,18 @@ def _sglang(server: Server) -> Flags:
     return flags
 
 
+def _drafting_of_sglang(draft: DraftChoice | None) -> Flags:
+    """A chain of tokens: of several candidates for each, as SGLang can verify, nothing is planned."""
+    if draft is None:
+        return []
+    algorithm = {"mtp": "EAGLE", "eagle3": "EAGLE3", "model": "STANDALONE"}[draft.kind]
+    path: Flags = [] if draft.repository is None else [("--speculative-draft-model-path", draft.repository)]
+    return [
+        ("--speculative-algorithm", algorithm), *path, ("--speculative-num-steps", str(draft.tokens)),
+        ("--speculative-eagle-topk", "1"), ("--speculative-num-draft-tokens", str(draft.tokens + 1)),
+    ]  # fmt: skip
+
+
 def _in_pages(tokens: int) -> int:
     """Tokens of a group as whole pages of SGLang's KV cache: it divides the size by the groups, and then by a page."""
     return -(-tokens // LARGEST_PAGE) * LARGEST_PAGE
@@ -176,6 +198,8 @@ def trtllm_config(server: Server) -> dict[str, Any]:
         config["pipeline_parallel_size"] = server.pp
     if server.ep > 1:
         config |= {"moe_expert_parallel_size": server.ep, "enable_attention_dp": True}
+    if server.draft is not None:
+        config["speculative_config"] = _drafting_of_trtllm(server.draft)
     return config | {
         "max_batch_size": ceil(server.sequences / (server.ep * server.pp)),
         "max_num_tokens": budget(server),
@@ -183,3 +207,10 @@ def trtllm_config(server: Server) -> dict[str, Any]:
         "enable_chunked_prefill": not server.whole_prompts,
         "kv_cache_config": {"dtype": server.loading.kv_cache, "free_gpu_memory_fraction": server.utilisation},
     }
+
+
+def _drafting_of_trtllm(draft: DraftChoice) -> dict[str, Any]:
+    if draft.kind == "mtp":
+        return {"decoding_type": "MTP", "num_nextn_predict_layers": draft.tokens}
+    kind = {"eagle3": "Eagle3", "model": "DraftTarget"}[draft.kind]
+    return {"decoding_type": kind, "max_draft_len": draft.tokens, "speculative_model": draft.repository}

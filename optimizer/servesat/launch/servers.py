@@ -16,6 +16,7 @@ from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
 from servesat.replay.replayed import PREFILL_SEQUENCES
 from servesat.spec.spec import Spec
+from servesat.spec.speculation import DraftChoice
 from servesat.spec.workload import MAX_TOKENS
 
 UNPLANNED_CHUNK = 2048
@@ -55,6 +56,7 @@ class Server:
     ep: int
     pp: int
     data_parallel: int
+    draft: DraftChoice | None
     kv_layout: KvLayout
     kv_heads: int
     kv_shards: int
@@ -72,6 +74,11 @@ class Server:
     def node_chips(self) -> int:
         """Chips of each node that the server takes."""
         return self.chips // self.nodes
+
+    @property
+    def verified(self) -> int:
+        """Tokens that a step takes of a sequence: one, and those drafted ahead."""
+        return 1 if self.draft is None else self.draft.tokens + 1
 
     @property
     def groups(self) -> int:
@@ -187,6 +194,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         ep=ep,
         pp=pp,
         data_parallel=in_slice if together else 1,
+        draft=None if role is Role.PREFILL else _draft(spec, plan),
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
@@ -200,6 +208,16 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         region=side.region,
         purchase=side.purchase,
     )
+
+
+def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
+    """What drafts tokens ahead. Raises LaunchError for another model of which no checkpoint is known."""
+    found = [one for one in spec.drafts if (one.draft, one.tokens) == (plan.draft, plan.draft_tokens)]
+    if not found:
+        return None
+    if found[0].kind != "mtp" and found[0].repository is None:
+        raise LaunchError(f"the catalogue knows no checkpoint of {plan.draft} in bf16, which drafts tokens ahead")
+    return found[0]
 
 
 def _utilisation(spec: Spec, engine: Engine) -> float:

@@ -1,13 +1,14 @@
 """How far predictions are from measurements: both cost models beside rows of measured deployments."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from pathlib import Path
 
 import numpy as np
 
 from servesat.catalogue.calibration import Calibration
+from servesat.catalogue.drafts import drafts_of
 from servesat.catalogue.load import load_calibration
 from servesat.catalogue.measurements import FIGURES, Measurement, Unread, read_measurements
 from servesat.cost_model.calibrated import (
@@ -15,11 +16,13 @@ from servesat.cost_model.calibrated import (
     Request,
     Work,
     closed_loop_s,
+    step_curve,
     work_of,
 )
 from servesat.cost_model.collectives import all_to_all_bytes_per_s
 from servesat.cost_model.decode import Replica
 from servesat.cost_model.memory import kv_cache_bytes
+from servesat.cost_model.speculation import eagle_drafting, eagle_parameters
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 from servesat.questions.open_loop import open_loop_figures
 
@@ -35,6 +38,9 @@ GROUPS: dict[str, Callable[[Measurement], str]] = {
 
 USED_MEMORY = 0.9
 """The share of a chip's memory that engines use, where a row does not say."""
+
+FILLED_MEMORY = 0.95
+"""The share that weights may fill where a row on speculation does not say how many chips it took."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,9 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     _, known_chip = calibration.chip(row.chip.id)
     of_stack, known_stack = calibration.stack(row.engine, row.engine_version, row.harness)
     constants = Constants(*calibration.reach_of(row.chip.id, row.compute), *of_stack.constants)
+    if row.drafted:
+        drafting = replace(constants, draft_s=calibration.draft_s)
+        return _speedup(row, drafting, calibrated=known_chip and known_stack)
     if not row.chip.axes and row.tp > 1:
         return f"{row.chip.id} has no links in the catalogue"
     room = sequences_in_memory(row)
@@ -121,6 +130,30 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     if not found:
         return f"{asked:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
     return Predicted(row, found, known_chip and known_stack)
+
+
+def _speedup(row: Measurement, constants: Constants, *, calibrated: bool) -> Predicted | str:
+    """What drafting brings: A · step / step with a draft, at as many requests under way.
+
+    On the fewest chips that hold the model, where the row does not say.
+    """
+    ways, batch = [row.tp] if row.tp else [1, 2, 4, 8, 16], row.concurrency or 1.0
+    each = FILLED_MEMORY * (row.chip.usable_hbm_bytes or row.chip.hbm_bytes)
+    fitting = [tp for tp in ways if Storage(row.model).weights_bytes(row.weights) <= tp * each]
+    if not fitting:
+        return f"{row.model.id} in {row.weights} does not fit on {ways[-1]} × {row.chip.id}"
+    found = replace(row, tp=fitting[0])
+    request = Request(0.0, found.prompt_tokens, found.prompt_tokens + found.output_tokens / 2)
+    bare = _replica(found)
+    weights = next(
+        (one.parameters for one in drafts_of(row.model.id) if one.repository == row.draft), eagle_parameters(row.model)
+    )
+    drafting = eagle_drafting(row.model, weights or 0.0, row.drafted, row.accepted)
+    alone, drafted = (
+        step_curve(work_of(row.model, one, request), constants).at(batch)
+        for one in (bare, replace(bare, drafting=drafting))
+    )
+    return Predicted(found, {"speedup": float(row.accepted * alone / drafted)}, calibrated)
 
 
 def sequences_in_memory(row: Measurement) -> float:

@@ -259,6 +259,7 @@ def document(seen: Observed, found: Fit, *, name: str, source: str) -> dict[str,
         "dtypes": _rounded({str(dtype): value for dtype, value in known.dtypes.items()} | dtypes),
         "default_chip": known.default_chip.model_dump(),
         "default_stack": known.default_stack.model_dump(),
+        "draft_s": known.draft_s,
         "errors": known.errors.model_dump(),
         "sources": {"default": source},
     }

@@ -62,11 +62,12 @@ def _is_layout(layouts: Layouts, plan: Plan) -> Bools:
     """Which rows have the place, dtypes, mode and prefill pool of a plan."""
     serving, pool = layouts.serving, plan.prefill
     rows: Bools = _is_machine(layouts, plan)[layouts.place] & (serving.mode == MODES.index(plan.mode))
-    rows &= layouts.dtype == layouts.dtypes.index(Dtypes(plan.weights, plan.kv_cache, plan.compute, plan.engine or ""))
+    chosen = Dtypes(plan.weights, plan.kv_cache, plan.compute, plan.engine or "", plan.draft or "", plan.draft_tokens)
+    rows &= layouts.dtype == layouts.dtypes.index(chosen)
     if pool is not None:
         rows &= _is_machine(layouts, pool)[serving.pool_place] & (serving.pool_place >= 0)
         rows &= serving.pool_dtype == layouts.dtypes.index(
-            (pool.weights, plan.kv_cache, pool.compute, plan.engine or "")
+            Dtypes(pool.weights, plan.kv_cache, pool.compute, plan.engine or "")
         )
     return rows
 

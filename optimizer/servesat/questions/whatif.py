@@ -218,7 +218,8 @@ def layout_of(plan: Plan | None) -> tuple[Any, ...]:
         return ()
     pool = plan.prefill
     prefill = () if pool is None else (pool.chip, pool.topology, pool.sharding, pool.weights, pool.compute)
-    return (plan.chip, plan.topology, plan.sharding, plan.weights, plan.kv_cache, plan.compute, plan.mode, prefill)
+    dtypes, draft = (plan.weights, plan.kv_cache, plan.compute), (plan.draft, plan.draft_tokens)
+    return (plan.chip, plan.topology, plan.sharding, *dtypes, *draft, plan.mode, prefill)
 
 
 @dataclass(frozen=True, kw_only=True)

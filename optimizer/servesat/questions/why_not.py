@@ -38,6 +38,7 @@ class Decisions:
     batch: int | None = None
     engine: str | None = None
     pp: int | None = None
+    draft: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,8 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
         keys["search.topologies"] = {chip.id: [decisions.topology] for chip in with_topology}
     if decisions.engine is not None:
         spec = spec.without_engines() if decisions.engine == NONE else spec.changed({"engine": decisions.engine})
+    if decisions.draft is not None:
+        keys["speculative"] = {"draft": decisions.draft}
     if decisions.batch is not None:
         keys["search.max_batch"] = max(decisions.batch, spec.search.min_batch or 1)
     return spec.changed(keys)

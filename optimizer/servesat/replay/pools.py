@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from servesat.replay.requests import Requests
+from servesat.replay.requests import Requests, steps_of
 from servesat.replay.scheduler import Ledger, Replica, Scheduling, Served, served
 from servesat.replay.step_times import StepTimes
 
@@ -60,8 +60,15 @@ class Servers:
         return replace(self, pool=pools[0], prefill=pools[1], request_s=self.request_s * factor)
 
     def serve(self, requests: Requests, router: Router = "random", seed: int = 0) -> Served:
-        """When each request has its first token, and its last."""
+        """When each request has its first token, and its last.
+
+        Where tokens are drafted ahead, how many of them are accepted is drawn.
+        """
         came = replace(requests, arrival_s=requests.arrival_s + self.request_s)
+        limits = self.pool.scheduling
+        if limits.verified > 1:
+            steps = steps_of(came.output_tokens, limits.verified - 1, limits.accepted, seed)
+            came = replace(came, output_tokens=steps)
         if self.prefill is None:
             return self.pool.serve(came, router, seed)
         prompts = replace(came, output_tokens=np.ones_like(came.output_tokens))

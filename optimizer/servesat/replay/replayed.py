@@ -84,12 +84,14 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     chunk = min(plan.chunk_tokens or new, new)
     pools = plan.mode is Mode.DISAGGREGATED
     scheduling = Scheduling(
-        step_tokens=plan.batch + (0 if pools else chunk * plan.pp),
+        step_tokens=plan.batch * (plan.draft_tokens + 1) + (0 if pools else chunk * plan.pp),
         sequences=plan.batch,
         kv_tokens=_room(spec, plan),
         prompts_alone=alone and not pools,
         lag=program in AHEAD,
         with_cache=pools,
+        verified=plan.draft_tokens + 1,
+        accepted=plan.accepted_tokens if plan.draft else 1,
     )
     pool = Pool(times, scheduling, plan.slices * plan.replicas)
     if plan.prefill is None:

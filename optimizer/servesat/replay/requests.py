@@ -39,6 +39,35 @@ class Requests:
         return type(self)(stretched, self.prompt_tokens, self.output_tokens, self.cached_tokens)
 
 
+def steps_of(output_tokens: Ints, drafted: int, accepted: float, seed: int) -> Ints:
+    """Steps that make answers of which a step makes `accepted` tokens on average, 1 to drafted + 1 each, the first too.
+
+    Each drafted token is accepted as likely as any before it: a step makes n < k + 1 with probability a^(n-1)(1 - a),
+    and k + 1 with a^k. The steps of G - 1 tokens are those of a renewal process: normal about (G - 1) / A, of variance
+    (G - 1) · var / A^3 (Feller, An Introduction to Probability Theory II, XI).
+    """
+    chance = _chance_of(drafted, accepted)
+    made = np.arange(1, drafted + 2)
+    odds = chance ** (made - 1.0) * np.where(made <= drafted, 1 - chance, 1.0)
+    mean = float(np.sum(made * odds))
+    variance = float(np.sum(made**2 * odds)) - mean**2
+    left = output_tokens - 1.0
+    spread = np.sqrt(left * variance / mean**3) * np.random.default_rng([seed, 3]).standard_normal(len(left))
+    drawn = np.rint(left / mean + spread)
+    steps: Ints = 1 + np.clip(drawn, np.ceil(left / (drafted + 1)), left).astype(np.int64)
+    return steps
+
+
+def _chance_of(drafted: int, accepted: float) -> float:
+    """The chance a of each drafted token with 1 + a + … + a^k = accepted, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        tokens = sum(middle**power for power in range(drafted + 1))
+        low, high = (middle, high) if tokens < accepted else (low, middle)
+    return (low + high) / 2
+
+
 @dataclass(frozen=True)
 class Lengths:
     """How long requests are: `prompt_cv` and `output_cv` spread them about their means, log-normally; 0: all alike."""

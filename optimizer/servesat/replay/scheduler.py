@@ -26,7 +26,9 @@ class Scheduling:
 
     With `prompts_alone` steps take prompts or decode, prompts first; else both. With `lag` a step takes the requests
     that had come when the step before it began, as engines prepare a step while the last one runs. Where requests
-    arrive `with_cache`, another pool has made their first token.
+    arrive `with_cache`, another pool has made their first token. A sequence that decodes has `verified` tokens in a
+    step and keeps `accepted` of them on average, 1 each unless some are drafted ahead; the length of an answer is then
+    that of its steps.
     """
 
     step_tokens: int
@@ -35,6 +37,8 @@ class Scheduling:
     prompts_alone: bool = False
     lag: bool = False
     with_cache: bool = False
+    verified: int = 1
+    accepted: float = 1
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ class Replica:
         self.first, self.last = ledger.first, ledger.last
         self.now = self.seen = self.busy_s = 0.0
         self.steps = 0  # with decoding in them: a sequence that begins at one ends as many later as it has tokens
-        self.kv = 0  # tokens held
-        self.read = 0  # tokens of those that decode
+        self.kv: float = 0  # tokens held
+        self.read: float = 0  # tokens of those that decode
         self.answers = 0  # tokens of the answers of those that decode
         self.coming: deque[int] = deque()
         self.next_s = inf  # when the first of them arrives
@@ -132,8 +136,9 @@ class Replica:
         """The prompts of the next step, with how many tokens of each."""
         limits = self.scheduling
         chunks: list[tuple[list[int], int]] = []
-        decoding = 0 if limits.prompts_alone else len(self.begun)
-        budget, free = limits.step_tokens - decoding, limits.kv_tokens - self.kv - len(self.begun)
+        decoding = 0 if limits.prompts_alone else len(self.begun) * limits.verified
+        budget = limits.step_tokens - decoding
+        free = limits.kv_tokens - self.kv - len(self.begun) * limits.accepted
         for prompt in self.prompts:
             if budget <= 0:
                 return chunks
@@ -154,7 +159,7 @@ class Replica:
             if not self.missing[request]:
                 self._begin(request)
                 if request in self.begun:
-                    running, free = running + 1, free - cached - 1
+                    running, free = running + 1, free - cached - limits.accepted
                 continue
             running += 1
             prompt = [request, self.missing[request], cached]
@@ -170,17 +175,22 @@ class Replica:
         return room
 
     def _begin(self, request: int) -> None:
-        """Start to decode: the tokens that are left of the answer, one a step."""
+        """Start to decode: what is left of the answer, a step at a time."""
         left = self.output[request] - self.made[request]
         if left <= 0:
-            self._finish(request, self.prompt[request] + self.made[request] - 1)
+            self._finish(request, self._held(request, self.made[request]))
             return
         self.begun[request] = self.steps
-        self.read += self.prompt[request] + self.made[request] - 1
+        self.read += self._held(request, self.made[request])
         self.answers += self.output[request]
         heappush(self.ends, (self.steps + left, request))
 
-    def _finish(self, request: int, held: int) -> None:
+    def _held(self, request: int, made: int) -> float:
+        """Tokens of a request in the KV cache once so much of its answer is made: the last is not in it yet."""
+        tokens: float = self.prompt[request] + (made - 1) * self.scheduling.accepted
+        return tokens
+
+    def _finish(self, request: int, held: float) -> None:
         """The answer is complete: what it held is free."""
         self.last[request] = self.now
         self.kv -= held
@@ -206,16 +216,17 @@ class Replica:
                 if not self.made[request]:
                     self.first[request] = self.now
                 self.made[request] += 1
+                self.kv += self._held(request, self.made[request]) - prompt[2]
                 self._begin(request)
 
     def _decode_steps(self, until_s: float) -> float:
         """The steps until a sequence ends, room is short, or a request may join; when the last of them began."""
-        count = len(self.begun)
-        room = int((self.scheduling.kv_tokens - self.kv) // count)
+        count, accepted = len(self.begun), self.scheduling.accepted
+        room = int((self.scheduling.kv_tokens - self.kv) // (count * accepted))
         if room < 1 and count > 1:
             self._preempt()
             return self.now
-        first_s, longer_s = self.times.decode_s(count, self.read), count * self.times.kv_token_s
+        first_s, longer_s = self.times.decode_s(count, self.read), count * accepted * self.times.kv_token_s
         steps = min(self.ends[0][0] - self.steps, max(1, room))
         if self.next_s < until_s and not self.waiting and count + len(self.prompts) < self.scheduling.sequences:
             until_s = self.next_s
@@ -233,12 +244,13 @@ class Replica:
     def _decoded(self, steps: int) -> None:
         """A token more for each sequence in each step; those that have all are done."""
         self.steps += steps
-        self.kv += steps * len(self.begun)
-        self.read += steps * len(self.begun)
+        grown = steps * len(self.begun) * self.scheduling.accepted
+        self.kv += grown
+        self.read += grown
         while self.ends and self.ends[0][0] <= self.steps:
             _, request = heappop(self.ends)
             del self.begun[request]
-            held = self.prompt[request] + self.output[request] - 1
+            held = self._held(request, self.output[request])
             self.read -= held
             self.answers -= self.output[request]
             self._finish(request, held)
@@ -252,12 +264,12 @@ class Replica:
         self.ends.remove((self.steps + self.output[request] - self.made[request] - made, request))
         heapify(self.ends)
         self.answers -= self.output[request]
-        held = self.prompt[request] + self.made[request] - 1 + made
+        held = self._held(request, self.made[request] + made)
         self.kv -= held
         self.read -= held
         self.made[request] += made
         self.cached[request] = 0
-        self.missing[request] = self.prompt[request] + self.made[request]
+        self.missing[request] = ceil(self._held(request, self.made[request] + 1))
         self.waiting.appendleft(request)
         self.preempted += 1
 

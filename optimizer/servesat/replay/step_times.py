@@ -1,6 +1,6 @@
 """The time of a single step of a replica, for whatever tokens it has in it, by the cost model of a plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servesat.catalogue.model import ModelSpec
 from servesat.core.plan import Assignment
@@ -15,6 +15,7 @@ from servesat.cost_model.decode import (
 )
 from servesat.cost_model.memory import active_parameters, not_visited
 from servesat.cost_model.prefill import attention_flop, prompt_flops_s
+from servesat.cost_model.roofline import load_s
 from servesat.spec.spec import Spec
 
 
@@ -23,7 +24,11 @@ class StepTimes:
     """What a step takes, with s sequences that decode, c tokens of prompts, and their KV cache [s].
 
     step = fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt + pairs · attention)
-         + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token
+         + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token + draft
+
+    With tokens drafted ahead s counts those of a sequence that are verified, but for what it adds by itself, and
+    draft = draft_fixed + max(draft_resident + draft_experts · (1 - draft_not_visited^s), s · draft_token) of a step in
+    which some decode.
 
     `pairs` counts tokens of prompts with those before them that they attend to, `ends` the sequences of which a token
     is sampled, `kv` the tokens in the KV cache of those that decode. A request waits for `request_s` beside its steps.
@@ -44,39 +49,54 @@ class StepTimes:
     sent_s: float
     kv_token_s: float
     request_s: float
+    verified: int = 1
+    draft_fixed_s: float = 0.0
+    draft_resident_s: float = 0.0
+    draft_experts_s: float = 0.0
+    draft_not_visited: float = 0.0
+    draft_token_s: float = 0.0
 
     def scaled(self, factor: float) -> "StepTimes":
         """The same, slower by a factor."""
-        shares = {name: value * factor for name, value in vars(self).items() if name != "not_visited"}
-        return StepTimes(**shares, not_visited=self.not_visited)
+        return replace(self, **{name: value * factor for name, value in vars(self).items() if name.endswith("_s")})
+
+    def _draft_s(self, sequences: int) -> float:
+        """What drafting for so many sequences takes."""
+        visited = self.draft_experts_s * (1.0 - self.draft_not_visited**sequences) if self.draft_experts_s else 0.0
+        return self.draft_fixed_s + max(self.draft_resident_s + visited, sequences * self.draft_token_s)
 
     def decode_s(self, sequences: int, kv_tokens: float) -> float:
         """A step in which all sequences decode."""
+        tokens = sequences * self.verified
         loaded = self.resident_s
         if self.experts_s:
-            loaded += self.experts_s * (1.0 - self.not_visited**sequences)
+            loaded += self.experts_s * (1.0 - self.not_visited**tokens)
         return (
             self.fixed_s
-            + max(loaded, sequences * self.token_s)
-            + max(self.head_s, sequences * self.head_token_s)
-            + sequences * (self.sequence_s + self.sent_s)
+            + max(loaded, tokens * self.token_s)
+            + max(self.head_s, tokens * self.head_token_s)
+            + sequences * self.sequence_s
+            + tokens * self.sent_s
             + kv_tokens * self.kv_token_s
+            + (self._draft_s(sequences) if self.verified > 1 else 0.0)
         )
 
     def mixed_s(self, sequences: int, kv_tokens: float, prompt_tokens: int, pairs: float, ends: int) -> float:
         """A step with tokens of prompts in it, of which so many end."""
-        tokens = sequences + prompt_tokens
+        verified = sequences * self.verified
+        tokens = verified + prompt_tokens
         loaded = self.resident_s
         if self.experts_s:
             loaded += self.experts_s * (1.0 - self.not_visited**tokens)
-        computed = sequences * self.token_s + prompt_tokens * self.prompt_token_s + pairs * self.attention_s
+        computed = verified * self.token_s + prompt_tokens * self.prompt_token_s + pairs * self.attention_s
         return (
             self.fixed_s
             + max(loaded, computed)
-            + max(self.head_s, (sequences + ends) * self.head_token_s)
+            + max(self.head_s, (verified + ends) * self.head_token_s)
             + sequences * self.sequence_s
             + tokens * self.sent_s
             + kv_tokens * self.kv_token_s
+            + (self._draft_s(sequences) if sequences and self.verified > 1 else 0.0)
         )
 
 
@@ -115,6 +135,10 @@ def of_work(
     prompt = max(1.0, float(work.prompt_tokens))
     attention_s = float(work.prompt_attention_s) / (calibrated.ATTENTION_EFFICIENCY * float(constants.flops))
     token_s, weights, link = float(work.sequence_flops_s / constants.flops), constants.weights, constants.link
+    drafted, reading = float(work.draft_tokens), float(constants.kv_cache)
+    verified = 1 + round(drafted)
+    of_draft = calibrated.step_curve(work, constants)
+    ahead = 1 + drafted * float(work.draft_kv_share)
     return StepTimes(
         fixed_s=float(work.stages * constants.step_s + calibrated.launched_s(work, constants)),
         resident_s=float(work.resident_s / weights) + (0.0 if work.not_visited else float(work.experts_s / weights)),
@@ -125,11 +149,17 @@ def of_work(
         attention_s=attention_s / pairs if pairs else 0.0,
         head_s=float(work.head_s / weights),
         head_token_s=float(work.sequence_head_flops_s / constants.flops),
-        sequence_s=float(constants.sequence_s / work.groups + work.sequence_exchange_s / link)
-        + kv_sequence_s / float(constants.kv_cache),
+        sequence_s=float(constants.sequence_s / work.groups + verified * work.sequence_exchange_s / link)
+        + ahead * kv_sequence_s / reading,
         sent_s=float(work.sequence_sent_s / link),
-        kv_token_s=kv_token_s / float(constants.kv_cache),
+        kv_token_s=ahead * kv_token_s / reading,
         request_s=float(constants.request_s + (work.stages - 1) * calibrated.prompt_work_s(work, constants)),
+        verified=verified,
+        draft_fixed_s=drafted * float(calibrated.draft_launched_s(work, constants) + constants.draft_s),
+        draft_resident_s=float(of_draft.draft_resident_s),
+        draft_experts_s=float(of_draft.draft_experts_s),
+        draft_not_visited=float(of_draft.draft_not_visited),
+        draft_token_s=float(of_draft.draft_flops_s),
     )
 
 
@@ -141,7 +171,9 @@ def _ideal(spec: Spec, replica: Replica) -> StepTimes:
     a_flop = replica.dearest_stage / (replica.chips * replica.flop_per_s * spec.mfu_of_prefill)
     kv_sequence_s, kv_token_s, pairs = _kv(spec, replica)
     attention = attention_flop(spec.model, spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens)
-    hop_s = float(stage_hop_s(spec.model, replica))
+    hop_s, draft = float(stage_hop_s(spec.model, replica)), replica.drafting
+    drafted, verified = float(draft.tokens), 1 + round(float(draft.tokens))
+    ahead = 1 + drafted * float(draft.kv_share)
     tokens = spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens
     of_stage_s = float(prompt_flops_s(spec.model, *tokens, replica, spec.mfu_of_prefill)) + tokens[1] * hop_s
     return StepTimes(
@@ -149,15 +181,20 @@ def _ideal(spec: Spec, replica: Replica) -> StepTimes:
         resident_s=float(resident) + (0.0 if not_visited(spec.model) else float(experts)),
         experts_s=float(experts) if not_visited(spec.model) else 0.0,
         not_visited=not_visited(spec.model) ** (1 / float(replica.pp)),
-        token_s=max(float(alone.flops_s), sent),
+        token_s=max(float(alone.flops_s) / verified, sent),
         prompt_token_s=max(float(2 * active_parameters(spec.model) * a_flop), sent),
         attention_s=float(attention * a_flop) / pairs if pairs else 0.0,
         head_s=0.0,
         head_token_s=0.0,
-        sequence_s=float(alone.kv_exchange_s) + kv_sequence_s,
+        sequence_s=float(alone.kv_exchange_s) + ahead * kv_sequence_s,
         sent_s=hop_s,
-        kv_token_s=kv_token_s,
+        kv_token_s=ahead * kv_token_s,
         request_s=(float(replica.pp) - 1) * of_stage_s,
+        verified=verified,
+        draft_resident_s=drafted * float(load_s(draft.read_bytes, replica.tp, replica.hbm_bytes_per_s)),
+        draft_experts_s=drafted * float(load_s(draft.expert_bytes, replica.stage_chips, replica.hbm_bytes_per_s)),
+        draft_not_visited=not_visited(spec.model),
+        draft_token_s=drafted * float(load_s(draft.flop, replica.chips, replica.head_flop_per_s)),
     )
 
 

@@ -27,6 +27,7 @@ _NAMES = {
     "ttft_p90_ms": "p90 TTFT",
     "ttft_p99_ms": "p99 TTFT",
     "tokens_per_s": "tokens/s",
+    "speedup": "speed-up",
 }
 
 

@@ -20,6 +20,7 @@ from servesat.report.words import (
     chips,
     conflict,
     cost_model,
+    drafting,
     duration,
     errors,
     excluded_because,
@@ -98,6 +99,8 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
     if result.loading is not None:
         table.add_row("engine", loads(result.loading, plan.weights))
+    if plan.draft is not None:
+        table.add_row("draft", drafting(plan))
     table.add_row("batch", f"{sequences(plan.batch)} a replica{shards}")
     tpot_error, ttft_error = ("", "") if result.basis is None else errors(plan, result.basis)
     pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
@@ -167,6 +170,8 @@ def _step_bars(plan: Plan, *, hides_ici: bool, at_full_batch: bool) -> Group:
     if step.pipeline:
         passed_on = f"{step.pipeline:.2f} ms  activations from stage to stage"
         table.add_row("pipeline", Text(_bar(step.pipeline / plan.tpot_ms), style="magenta"), passed_on)
+    if step.draft:
+        table.add_row("draft", Text(_bar(step.draft / plan.tpot_ms), style="green"), f"{step.draft:.2f} ms")
     others = {"head": step.head, "collectives": 0.0 if hides_ici else step.ici, "launches": step.launches}
     for name, value in {**others, "host": step.host}.items():
         if value:

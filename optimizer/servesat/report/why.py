@@ -23,6 +23,7 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
     ("prefill pool", pool, None),
     ("weights, KV cache, compute", lambda plan: f"{plan.weights}, {plan.kv_cache}, {plan.compute}", None),
     ("engine", lambda plan: plan.engine or "none", None),
+    ("draft", lambda plan: f"{plan.draft}, {plan.draft_tokens}" if plan.draft else "none", None),
     ("price of a chip", lambda plan: f"{dollars(plan.usd_per_chip_hour)}/h", lambda plan: plan.usd_per_chip_hour),
     ("chips", lambda plan: str(plan.chips), lambda plan: plan.chips),
     ("price of all", lambda plan: f"{dollars(plan.usd_per_hour)}/h", lambda plan: plan.usd_per_hour),
@@ -33,6 +34,7 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
     ("  KV cache", lambda plan: f"{plan.step_ms.kv_cache:.2f} ms", lambda plan: plan.step_ms.kv_cache),
     ("  KV exchange", lambda plan: f"{plan.step_ms.kv_exchange:.2f} ms", lambda plan: plan.step_ms.kv_exchange),
     ("  pipeline", lambda plan: f"{plan.step_ms.pipeline:.2f} ms", lambda plan: plan.step_ms.pipeline),
+    ("  draft", lambda plan: f"{plan.step_ms.draft:.2f} ms", lambda plan: plan.step_ms.draft),
     ("  head", lambda plan: f"{plan.step_ms.head:.2f} ms", lambda plan: plan.step_ms.head),
     ("  launches", lambda plan: f"{plan.step_ms.launches:.2f} ms", lambda plan: plan.step_ms.launches),
     ("  host", lambda plan: f"{plan.step_ms.host:.2f} ms", lambda plan: plan.step_ms.host),
@@ -50,6 +52,9 @@ _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None],
 
 _CALIBRATED_TERMS = ("  head", "  launches", "  host")
 """Terms that the calibrated cost model knows."""
+
+_RARE_TERMS = ("  pipeline", "  draft")
+"""Terms shown where one of the plans has them."""
 
 _REQUEST_TERMS = ("mode", "slices", "prefill pool", "  prefill", "time to the first")
 """Terms shown for plans that serve whole requests."""
@@ -93,7 +98,10 @@ def _table(best: Plan, alternative: Plan | None) -> Table:
             continue
         if name in _CALIBRATED_TERMS and not best.step_ms.launches:
             continue
-        if name == "  pipeline" and not any(plan.step_ms.pipeline for plan in (best, alternative) if plan):
+        both = [plan for plan in (best, alternative) if plan is not None]
+        if name in _RARE_TERMS and not any(getattr(plan.step_ms, name.strip()) for plan in both):
+            continue
+        if name == "draft" and not any(plan.draft for plan in both):
             continue
         if name == "engine" and best.engine is None and (alternative is None or alternative.engine is None):
             continue

@@ -34,6 +34,12 @@ def ways(plan: Plan) -> str:
     return f"{tensor}, {plan.pp} pipeline stages over {_axes(plan.pp_axes)}" if plan.pp_axes else tensor
 
 
+def drafting(plan: Plan) -> str:
+    """What drafts tokens ahead: `3 tokens ahead by eagle3, of which a step makes 2.50 with its own`."""
+    tokens = f"{plan.draft_tokens} token{'s' if plan.draft_tokens > 1 else ''} ahead by {plan.draft}"
+    return f"{tokens}: a step makes {plan.accepted_tokens:.2f}, its own one included"
+
+
 def _axes(axes: Sequence[int]) -> str:
     *others, last = map(str, axes)
     return f"axes {', '.join(others)} and {last}" if others else f"axis {last}"
@@ -363,6 +369,7 @@ def longest_term(plan: Plan) -> str:
         "the KV cache": plan.step_ms.kv_cache + plan.step_ms.kv_exchange,
         "prefill": plan.step_ms.prefill,
         "the host": plan.step_ms.host,
+        "drafting": plan.step_ms.draft,
     }
     not_hidden = {name: time for name, time in terms.items() if time >= plan.step_ms.weights} | in_turn
     return max(not_hidden, key=lambda name: not_hidden[name])

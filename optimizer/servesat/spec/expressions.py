@@ -53,6 +53,7 @@ _TEXTS = (
     "kv_layout",
     "compute",
     "engine",
+    "draft",
     "mode",
 )
 _COUNTS = ("tp", "ep", "pp", "replicas", "kv_batch_shards")
@@ -67,6 +68,7 @@ NAMES: dict[str, Name] = {
         *(Name(count, Type.NUMBER, smallest=1) for count in _COUNTS),
         Name("kv_replicated", Type.TRUTH),
         Name("chunk_tokens", Type.NUMBER),
+        Name("draft_tokens", Type.NUMBER),
         *(Name(f"prefill.{text}", Type.TEXT) for text in _POOL_TEXTS),
         *(Name(f"prefill.{count}", Type.NUMBER) for count in ("tp", "ep", "pp", "slices")),
         Name("batch", Type.NUMBER, Level.BATCH, smallest=1),

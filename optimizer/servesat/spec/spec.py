@@ -15,11 +15,12 @@ from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_calibration, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
-from servesat.core.errors import SpecError
+from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import KvLayout, Mode
 from servesat.core.reading import read_mapping
 from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
+from servesat.cost_model.speculation import Drafting
 from servesat.spec.engines import (
     ANY,
     NONE,
@@ -44,6 +45,7 @@ from servesat.spec.offers import Buy, Offer
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, origin_of, resolved, resolved_at
 from servesat.spec.search_space import LIST, Search, as_list, chips_at, without_duplicates
+from servesat.spec.speculation import NO_DRAFTING, DraftChoice, Speculation, draft_choices, drafting_of
 from servesat.spec.workload import LIMITS, Slo, Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
@@ -117,6 +119,10 @@ def _resolve_cost_model(value: Any, info: ValidationInfo) -> Any:
     return resolved(value, info, Calibration, load_calibration, "cost_model")
 
 
+def _resolve_speculation(value: Any, info: ValidationInfo) -> Any:
+    return {"draft": value} if isinstance(value, str) else value
+
+
 def _fields_of_model(model: Any, where: str, folder: Path) -> Any:
     """The fields of a model as a mapping, so that an override can change one of them. Raises SpecError."""
     if isinstance(model, str):
@@ -131,6 +137,10 @@ class Spec(Strict):
     workload: Workload
     slo: Slo = Slo()
     search: Search = Search()
+    speculative: Annotated[Speculation | None, BeforeValidator(_resolve_speculation)] = Field(
+        default=None,
+        description="Tokens drafted ahead; none: none. Absent: as published, and under the ideal cost model none.",
+    )
     cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(
         default=CALIBRATED,
         validate_default=True,
@@ -298,6 +308,8 @@ class Spec(Strict):
             self._check_topologies(chip)
         self._check_modes()
         self._check_cost_model()
+        if self.speculative is not None:
+            self._check_drafts()
         self._check_percentiles()
         self._check_constraints()
         if not any(dtype in chip.flop_per_s.by_dtype() for chip in self.chips for dtype in self.compute):
@@ -331,6 +343,16 @@ class Spec(Strict):
             raise ValueError(
                 f"search.min_batch = {self.search.min_batch} is more than search.max_batch = {self.search.max_batch}"
             )
+
+    def _check_drafts(self) -> None:
+        try:
+            chosen = self.drafts
+        except CatalogueError as fault:
+            raise ValueError(f"speculative.draft: {fault}") from None
+        able = {kind for engine in self.engine for kind in engine.drafts}
+        lacking = [one.draft for one in chosen if self.engine and one.kind not in able]
+        if lacking and len(lacking) == len(chosen):
+            raise ValueError(f"speculative.draft = {lacking[0]}: no engine of the spec drafts with it")
 
     def _check_percentiles(self) -> None:
         slo = self.slo
@@ -527,10 +549,28 @@ class Spec(Strict):
         return book if self.model.mla is None else (*book, KvLayout.COPIES)
 
     def stages_of(self, chip: str) -> tuple[int, ...] | None:
-        """The numbers of pipeline stages searched on a chip: those listed, else 1; None, any, where an engine can."""
+        """The numbers of pipeline stages searched on a chip: those listed, else 1; None, any, where an engine can.
+
+        Of the ideal cost model 1, which knows no engine's reasons for more.
+        """
         if self.search.pp is not None:
             return self.search.pp
-        return None if any(one.pipelines and one.support_of(chip) is not None for one in self.engine) else (1,)
+        able = any(one.pipelines and one.support_of(chip) is not None for one in self.engine)
+        return None if able and self.calibration is not None else (1,)
+
+    @cached_property
+    def drafts(self) -> tuple[DraftChoice, ...]:
+        """What may draft tokens ahead of the model: as stated, else by the calibrated cost model what was published."""
+        if self.speculative is None and (self.calibration is None or not self.engine):
+            return ()
+        stated = self.speculative or Speculation()
+        by_id = stated.draft not in {None, NO_DRAFTING, "mtp", "eagle3"}
+        return draft_choices(stated, self.model, load_model(str(stated.draft)) if by_id else None)
+
+    def drafting_of(self, draft: str | None, tokens: int, weights: str) -> Drafting:
+        """What a draft takes beside the model with weights in a dtype; nothing without one."""
+        found = [one for one in self.drafts if (one.draft, one.tokens) == (draft or "", tokens)]
+        return drafting_of(found[0] if found else None, self.model, weights, self.int4_group)
 
     def errors_of(self, chip: str, engine_id: str | None) -> Errors:
         """How far the predicted times of plans on a chip, under an engine or none, are off; 0 of a bound's."""

@@ -15,7 +15,7 @@ class MeasuredParts(StepParts):
     def total_s(self) -> float:
         """The longer of loading and computing, and all else one after the other [s]."""
         moved = self.kv_cache_s + self.kv_exchange_s + self.ici_s + self.pipeline_s
-        return max(self.weights_s, self.flops_s) + self.head_s + moved + self.launches_s + self.host_s
+        return max(self.weights_s, self.flops_s) + self.head_s + moved + self.draft_s + self.launches_s + self.host_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class MeasuredReplica(CheckedReplica):
         peaks = self.chip.flop_per_s.by_dtype()
         peak = self.tp * self.ep * peaks.get("bf16", max(peaks.values()))
         bandwidth = self.tp * self.ep * self.chip.hbm_bytes_per_s
-        of_micro_batch = 2 * sequences / self.pp * self._table / (peak * computing)
+        of_micro_batch = 2 * sequences * self._verified / self.pp * self._table / (peak * computing)
         return self.pp * max(read / (bandwidth * loading), of_micro_batch)
 
     @property
@@ -107,19 +107,31 @@ class MeasuredReplica(CheckedReplica):
 
     def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
         """One token for each sequence of the batch; prompts count apart."""
-        _, reading, computing, sending = self._chip_figures
+        loading, reading, computing, sending = self._chip_figures
         of_step, of_sequence, _, _ = self._host
+        verified = batch * self._verified
         return MeasuredParts(
-            weights_s=self._loading_s(batch / self.pp),
-            flops_s=batch * self._crowding * self._flop_of_token / (self._flop_per_s * computing),
-            ici_s=self._latency_s + batch * self._sent_s_of_token,
+            weights_s=self._loading_s(verified / self.pp),
+            flops_s=verified * self._crowding * self._flop_of_token / (self._flop_per_s * computing),
+            ici_s=self._latency_s + verified * self._sent_s_of_token,
             kv_cache_s=batch * self._read_kv_bytes(context_tokens) / (self._hbm_bytes_per_s * reading),
-            kv_exchange_s=batch * self._exchanged_bytes / (self._gather_bytes_per_s * sending),
+            kv_exchange_s=verified * self._exchanged_bytes / (self._gather_bytes_per_s * sending),
             pipeline_s=batch * self._handed_on_s / sending,
+            draft_s=self._drafting_s(batch, context_tokens, loading, computing, reading) + self._drafted_by_host_s,
             head_s=self._head_s(batch),
             launches_s=self._launches_s,
             host_s=self.pp * of_step + of_sequence * batch / self.ep,
         )
+
+    @property
+    def _drafted_by_host_s(self) -> float:
+        """Launches and latencies of the layers of a draft, and its host, for each token that it drafts [s]."""
+        if self.draft is None:
+            return 0.0
+        known = self.calibration.chips.get(self.chip.id, self.calibration.default_chip)
+        together = 2 if self.tp > 1 or (self._experts is not None and self.ep > 1) else 0
+        of_layer = 8 * known.launch_s + together * known.collective_s
+        return self.draft.tokens * (self.draft.layers * of_layer + self.calibration.draft_s)
 
     def _prompt_parts(self, cached: float, new: float) -> tuple[float, float]:
         """What a prompt takes of the fullest stage to compute, attention at 0.7 of matmuls' pace, and to send [s]."""

@@ -37,7 +37,8 @@ def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: 
     model, kept, bf16 = replica.model, engine.memory.activations, 2
     if kept is None:
         return 0.0
-    in_group = sequences / (replica.ep * replica.pp)
+    ahead = 0 if replica.draft is None else replica.draft.tokens
+    in_group = sequences * (1 + ahead) / (replica.ep * replica.pp)
     tokens = in_group + prompt_tokens
     sampling = 4 * kept.logits_factor * in_group * model.vocab_size + bf16 * tokens * model.d_model
     if model.moe is not None:
@@ -56,6 +57,9 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
     """
     if assignment.mode not in engine.modes:
         return f"has no mode {assignment.mode}"
+    kind = assignment.draft if assignment.draft in {None, "mtp", "eagle3"} else "model"
+    if kind is not None and kind not in engine.drafts:
+        return f"drafts no tokens by {assignment.draft}"
     for side in sides:
         reason = _cannot_run(engine, side) or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:

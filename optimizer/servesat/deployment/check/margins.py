@@ -116,7 +116,7 @@ def _memory(spec: Spec, plan: Plan, replica: CheckedReplica, pool: CheckedReplic
 
 def _waits(spec: Spec, plan: Plan, prompt: Prompt, replica: CheckedReplica, pool: CheckedReplica | None) -> list[Pair]:
     """Microseconds on the interconnect, and those that hide them, of every matmul: of a step, and of a whole prompt."""
-    matmuls = replica.matmuls((plan.batch + prompt.chunk_tokens) / replica.pp)
+    matmuls = replica.matmuls((plan.batch * (plan.draft_tokens + 1) + prompt.chunk_tokens) / replica.pp)
     if prompt.s_per_output_token:
         matmuls += replica.matmuls(float(new_tokens(spec)))
     if pool is not None:
@@ -128,8 +128,8 @@ def _chunk(spec: Spec, plan: Plan, prompt: Prompt) -> Margin | None:
     """Prompt tokens that arrive in a step, and those that its chunk takes; None for a plan without chunks."""
     if plan.mode is not Mode.CHUNKED or not prompt.chunk_tokens:
         return None
-    arriving = plan.batch * new_tokens(spec) / (spec.workload.output_tokens or 1)
-    return _margin(Requirement.CHUNK, float(arriving), prompt.chunk_tokens)
+    arriving = float(plan.batch * new_tokens(spec) / (spec.workload.output_tokens or 1)) * plan.accepted_tokens
+    return _margin(Requirement.CHUNK, arriving, prompt.chunk_tokens)
 
 
 def _quota(spec: Spec, plan: Plan) -> Margin:

@@ -22,6 +22,7 @@ from servesat.core.plan import (
 )
 from servesat.core.result import Margin
 from servesat.deployment.check.calibrated import MeasuredReplica
+from servesat.deployment.check.drafts import drafted
 from servesat.deployment.check.engine import activation_bytes, prompt_tokens_of_step, runtime_bytes, usable_bytes
 from servesat.deployment.check.margins import margins_of
 from servesat.deployment.check.prompt import Prompt, cached_tokens, new_tokens, prompt_of
@@ -80,12 +81,13 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
         ),
         Pace(
             tpot_ms=times.tpot_s * 1e3,
-            step_ms=_step_ms(times.step, times.between_s),
+            step_ms=_step_ms(times.step, times.between_s, replica.accepted),
+            accepted_tokens=replica.accepted,
             stall_ms=times.stall_s * 1e3,
             tokens_per_s=tokens_per_s,
             tokens_per_s_per_chip=tokens_per_s / chips,
             mfu=replica.mfu(times.tokens_per_s, _prompt_flop(spec, assignment, replica)),
-            mbu=replica.mbu(batch, workload.read_tokens, times.tpot_s),
+            mbu=replica.mbu(batch, workload.read_tokens, times.tpot_s * times.accepted),
         ),
         Cost(
             usd_per_chip_hour=offer.usd_per_chip_hour,
@@ -144,8 +146,18 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "usable_bytes": usable_bytes(spec, chip, engine),
     }
     if spec.calibration is None:
-        return CheckedReplica(**parts)
-    return MeasuredReplica(**parts, calibration=spec.calibration, engine=engine)
+        return _with_draft(spec, CheckedReplica(**parts), assignment)
+    return _with_draft(spec, MeasuredReplica(**parts, calibration=spec.calibration, engine=engine), assignment)
+
+
+def _with_draft(spec: Spec, bare: CheckedReplica, assignment: Assignment) -> CheckedReplica:
+    """The replica with the draft of an assignment. Raises SolverError for one that the spec does not have."""
+    if assignment.draft is None:
+        return bare
+    found = [one for one in spec.drafts if (one.draft, one.tokens) == (assignment.draft, assignment.draft_tokens)]
+    if not found or bare.pp > 1:
+        raise SolverError(f"draft = {assignment.draft}, {assignment.draft_tokens} tokens: not on offer in this spec")
+    return replace(bare, draft=drafted(found[0], bare))
 
 
 def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None:
@@ -154,7 +166,7 @@ def pool_replica_of(spec: Spec, assignment: Assignment) -> CheckedReplica | None
     if pool is None:
         return None
     names = ("chip", "topology", "tp_axes", "ep_axes", "pp_axes", "kv_layout", "weights", "compute")
-    beside = replace(assignment, **{name: getattr(pool, name) for name in names})
+    beside = replace(assignment, **{name: getattr(pool, name) for name in names}, draft=None, draft_tokens=0)
     return replica_of(spec, offer_of(spec, pool).chip, beside)
 
 
@@ -203,12 +215,12 @@ def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, times: 
     prompt_tokens, output_tokens = workload.prompt_tokens, workload.output_tokens
     if prompt_tokens is None or output_tokens is None:
         return RequestFigures()
-    demand = workload.requests_per_s
+    demand, ended = workload.requests_per_s, batch * times.accepted / output_tokens
     figures = RequestFigures(
         requests_per_s=flow.tokens_per_s / output_tokens,
         load_fraction=None if demand is None else demand * output_tokens / flow.tokens_per_s,
-        sequences_finished_per_step=batch / output_tokens,
-        kv_tokens_evicted_per_step=batch * (prompt_tokens + output_tokens) / output_tokens,
+        sequences_finished_per_step=ended,
+        kv_tokens_evicted_per_step=ended * (prompt_tokens + output_tokens),
     )
     if assignment.mode is Mode.DECODE_ONLY:
         return figures
@@ -249,8 +261,9 @@ def _networks(spec: Spec, assignment: Assignment) -> list[float]:
     return found
 
 
-def _step_ms(step: StepParts, prefill_s: float) -> StepBreakdown:
-    terms = {name.removesuffix("_s"): value * 1e3 for name, value in asdict(step).items()}
+def _step_ms(step: StepParts, prefill_s: float, accepted: float) -> StepBreakdown:
+    """The parts of a step for each of the tokens that it makes."""
+    terms = {name.removesuffix("_s"): value * 1e3 / accepted for name, value in asdict(step).items()}
     return StepBreakdown(**terms, prefill=prefill_s * 1e3)
 
 
@@ -271,6 +284,7 @@ def _offer(spec: Spec, assignment: Assignment) -> Offer:
         and 1 <= assignment.batch <= search.max_batch
         and assignment.mode in spec.modes
         and assignment.chunk_tokens in chunks
+        and (assignment.draft is None) == (assignment.draft_tokens == 0)
         and (pool is not None) == (assignment.mode is Mode.DISAGGREGATED)
         and all(side.slices >= 1 for side in sides)
         and (spec.mixes_pools or len({offer.chip.id for offer in offers}) == 1)

@@ -31,15 +31,44 @@ class StepParts:
     kv_cache_s: float
     kv_exchange_s: float
     pipeline_s: float
+    draft_s: float
     head_s: float = 0.0
     launches_s: float = 0.0
     host_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        """The longest of the overlapping terms, the KV cache, what is exchanged for it, and from stage to stage [s]."""
+        """The longest of the overlapping terms, the KV cache, all that is exchanged, and what drafts [s]."""
         moved = self.kv_cache_s + self.kv_exchange_s + self.pipeline_s
-        return max(self.weights_s, self.flops_s, self.ici_s) + moved
+        return max(self.weights_s, self.flops_s, self.ici_s) + moved + self.draft_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedDraft:
+    """A draft of `tokens` tokens, of which a step makes `accepted` on average, the one it makes anyway included.
+
+    Each group of chips that shares its matrices holds `held_bytes` of it, and for a token reads `read_bytes`; the
+    replica has its experts once, of which `visited` tokens load a part.
+    """
+
+    tokens: int
+    accepted: float
+    held_bytes: float
+    read_bytes: float
+    expert_bytes: float
+    flop: float
+    layers: int
+    kv_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLayer:
+    """A layer as the last of a model: its bytes but for experts, those of its experts, of the head, and its FLOPs."""
+
+    other_bytes: float
+    expert_bytes: float
+    head_bytes: float
+    flop: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +89,7 @@ class CheckedReplica:
     exact_wraparound: bool
     pays_ici: bool
     usable_bytes: float
+    draft: CheckedDraft | None = None
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1
@@ -224,6 +254,39 @@ class CheckedReplica:
         idle = 0.0 if moe is None else self._routed * (moe.experts - moe.experts_per_token) / moe.experts
         return self._parameters - idle
 
+    @property
+    def flop_of_token(self) -> float:
+        """Of the matmuls that a token meets [FLOP]."""
+        return 2 * self._active_parameters
+
+    @property
+    def last_layer(self) -> LastLayer:
+        """A layer with experts where the model has some, embedding and head left out."""
+        model, moe = self.model, self._experts
+        names = ("embedding",) if model.tied_embeddings else ("embedding", "head")
+        tables = [self._bytes_of_table(name) for name in names]
+        inside = self._parameters - len(names) * self._table - self._routed
+        flop, experts = 2 * inside / model.layers, 0.0
+        if moe is not None:
+            flop += 2 * self._routed / moe.layers * moe.experts_per_token / moe.experts
+            experts = self._in_block_bytes(self._routed, TensorGroup.EXPERTS) / moe.layers
+        return LastLayer(
+            other_bytes=(self._other_bytes / self.ep - sum(tables)) / model.layers,
+            expert_bytes=experts,
+            head_bytes=tables[-1],
+            flop=flop,
+        )
+
+    @property
+    def _verified(self) -> int:
+        """Tokens of a sequence in a step: one, and those drafted before it."""
+        return 1 if self.draft is None else 1 + self.draft.tokens
+
+    @property
+    def accepted(self) -> float:
+        """Mean tokens of a sequence that a step makes."""
+        return 1.0 if self.draft is None else self.draft.accepted
+
     # Bytes.
 
     @property
@@ -317,7 +380,8 @@ class CheckedReplica:
     @property
     def weights_bytes(self) -> float:
         """What the replica holds of the model [bytes]."""
-        return self._other_bytes + self._expert_bytes + 2 * self.ep * self.pp * self.model.vision_parameters
+        of_model = self._other_bytes + self._expert_bytes + 2 * self.ep * self.pp * self.model.vision_parameters
+        return of_model if self.draft is None else of_model + self.ep * self.draft.held_bytes + self.draft.expert_bytes
 
     @property
     def hbm_bytes(self) -> float:
@@ -354,8 +418,15 @@ class CheckedReplica:
         return self._token_bytes * held + index + self._other_cache(tokens, copied=False) + self._states
 
     def held_kv_bytes(self, tokens: float) -> float:
-        """KV cache of one sequence in all its copies, with as many layers in each stage as the fullest has [bytes]."""
-        return self._crowding * self._copied_bytes(tokens)
+        """KV cache of one sequence in all its copies, with as many layers in each stage as the fullest has [bytes].
+
+        With what is drafted ahead, and the cache of the draft.
+        """
+        held, draft = self._copied_bytes(tokens), self.draft
+        if draft is not None:
+            held += draft.tokens * (self._copied_bytes(tokens + 1) - held)
+            held += held * draft.kv_share
+        return self._crowding * held
 
     def _copied_bytes(self, tokens: float) -> float:
         own = self.sequence_bytes(tokens) - self._other_cache(tokens, copied=False) - self._states
@@ -429,17 +500,33 @@ class CheckedReplica:
     def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
         """One token for each sequence of the batch, and a prefill chunk that takes `chunk_s` of FLOPs.
 
-        Each stage has a micro-batch at a time, whose tokens pass one stage after another.
+        Each stage has a micro-batch at a time, whose tokens pass one stage after another. With a draft, a step verifies
+        what was drafted, too.
         """
-        tokens = batch + chunk_tokens
+        verified = batch * self._verified
+        tokens = verified + chunk_tokens
         return StepParts(
             weights_s=self._load_s(tokens / self.pp),
-            flops_s=2 * batch * self._crowding * self._active_parameters / self._flop_per_s + chunk_s,
+            flops_s=2 * verified * self._crowding * self._active_parameters / self._flop_per_s + chunk_s,
             ici_s=self._layers_ici_s(tokens) if self.pays_ici else 0.0,
             kv_cache_s=batch * self._read_kv_bytes(context_tokens) / self._hbm_bytes_per_s,
-            kv_exchange_s=batch * self._exchanged_bytes / self._gather_bytes_per_s,
+            kv_exchange_s=verified * self._exchanged_bytes / self._gather_bytes_per_s,
             pipeline_s=batch * self._handed_on_s,
+            draft_s=self._drafting_s(batch, context_tokens),
         )
+
+    def _drafting_s(
+        self, batch: float, context_tokens: float, loading: float = 1.0, computing: float = 1.0, reading: float = 1.0
+    ) -> float:
+        """To draft for each sequence, one token after another, with chips that reach a part of their peaks [s]."""
+        draft = self.draft
+        if draft is None:
+            return 0.0
+        bandwidth, peaks = self._hbm_bytes_per_s, self.chip.flop_per_s.by_dtype()
+        load = (self.ep * draft.read_bytes + draft.expert_bytes * self._visited(batch)) / (bandwidth * loading)
+        compute = batch * draft.flop / (self.chips * peaks.get("bf16", max(peaks.values())) * computing)
+        caches = batch * draft.kv_share * self._read_kv_bytes(context_tokens) / (bandwidth * reading)
+        return draft.tokens * (max(load, compute) + caches)
 
     @property
     def _handed_on_s(self) -> float:
@@ -468,7 +555,7 @@ class CheckedReplica:
 
     def mbu(self, batch: float, context_tokens: float, tpot_s: float) -> float:
         """The share of the bandwidth that loading the weights and the KV cache once in `tpot_s` uses."""
-        read = self._other_bytes + self._expert_bytes * self._visited(batch / self.pp)
+        read = self._other_bytes + self._expert_bytes * self._visited(batch * self._verified / self.pp)
         return (self.pp * read + batch * self._read_kv_bytes(context_tokens)) / (tpot_s * self._hbm_bytes_per_s)
 
     def prompt_flop(self, cached: float, new: float) -> float:

@@ -22,11 +22,12 @@ class Times:
     ttft_s: float
     e2e_s: float
     tokens_per_s: float
+    accepted: float = 1.0
 
     @property
     def tpot_s(self) -> float:
-        """The mean time per output token [s]."""
-        return self.step.total_s + self.between_s
+        """The mean time per output token, of which a step makes `accepted` [s]."""
+        return self.step.total_s / self.accepted + self.between_s
 
 
 def times_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, prompt: Prompt) -> Times:
@@ -37,8 +38,8 @@ def times_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, prompt
     batch, output_tokens = float(assignment.batch), spec.workload.output_tokens or 0
     step = replica.step(batch, spec.workload.read_tokens, prompt.chunk_tokens, prompt.chunk_s)
     between_s = batch * prompt.s_per_output_token
-    tpot_s = step.total_s + between_s
-    prefill_s = prompt.prefill_s + steps * tpot_s
+    tpot_s = step.total_s / replica.accepted + between_s
+    prefill_s = prompt.prefill_s + steps * step.total_s
     return Times(
         step=step,
         between_s=between_s,
@@ -47,6 +48,7 @@ def times_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, prompt
         ttft_s=prefill_s + prompt.transfer_s,
         e2e_s=prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s,
         tokens_per_s=batch / tpot_s,
+        accepted=replica.accepted,
     )
 
 
@@ -54,7 +56,7 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
     """So many requests under way all the time, whose prompts and tokens share the replica."""
     batch, output_tokens = float(assignment.batch), spec.workload.output_tokens or 0
     step = replica.step(batch, spec.workload.read_tokens)
-    step_s = step.total_s
+    step_s, pace_s = step.total_s, step.total_s / replica.accepted
     if assignment.mode in {Mode.DECODE_ONLY, Mode.DISAGGREGATED}:
         ttft_s = replica.request_s + prompt.prefill_s + prompt.transfer_s
         return Times(
@@ -63,11 +65,12 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
             stall_s=step_s,
             prefill_s=prompt.prefill_s,
             ttft_s=ttft_s,
-            e2e_s=ttft_s + (output_tokens - 1) * step_s,
-            tokens_per_s=batch / step_s,
+            e2e_s=ttft_s + (output_tokens - 1) * pace_s,
+            tokens_per_s=batch / pace_s,
+            accepted=replica.accepted,
         )
     work_s = replica.prompt_work_s(float(cached_tokens(spec)), float(new_tokens(spec)))
-    queue_s = replica.queue_s(work_s, step_s, batch, output_tokens)
+    queue_s = replica.queue_s(work_s, pace_s, batch, output_tokens)
     between_s = (max(0.0, batch - 1) * work_s - queue_s) / output_tokens
     if steps:
         prefill_s = replica.pp * work_s + steps * step_s
@@ -75,7 +78,7 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
     else:
         prefill_s, of_a_step_s = prompt.prefill_s + step_s, prompt.pause_s
     ttft_s = replica.request_s + queue_s + prefill_s
-    e2e_s = ttft_s + (output_tokens - 1) * (step_s + between_s)
+    e2e_s = ttft_s + (output_tokens - 1) * (pace_s + between_s)
     return Times(
         step=step,
         between_s=between_s,
@@ -84,4 +87,5 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
         ttft_s=ttft_s,
         e2e_s=e2e_s,
         tokens_per_s=batch * output_tokens / e2e_s,
+        accepted=replica.accepted,
     )

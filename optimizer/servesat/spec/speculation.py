@@ -1,0 +1,118 @@
+"""Speculative decoding as a spec states it: what drafts, how many tokens, and how many of them are accepted."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from servesat.catalogue.drafts import Drafted, Length, drafts_of
+from servesat.catalogue.engine import DraftKind
+from servesat.catalogue.model import ModelSpec
+from servesat.core.validation import Strict
+from servesat.cost_model.speculation import NO_DRAFT, Drafting, eagle_drafting, model_drafting, mtp_drafting
+from servesat.cost_model.storage import Storage
+from servesat.spec.search_space import LIST
+
+NO_DRAFTING = "none"
+
+CHAT = "mtbench"
+"""The dataset whose accepted lengths are taken where they are published, unless another is named."""
+
+
+class Speculation(Strict):
+    """Tokens drafted ahead of the model and verified by it, several in a step."""
+
+    draft: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="mtp, eagle3, the id of a smaller model, or none; absent: what was published."
+    )
+    tokens: Annotated[tuple[Drafted, ...], Field(min_length=1, max_length=32), *LIST] | None = Field(
+        default=None, description="How many tokens may be drafted; absent: as many as was published."
+    )
+    accepted: Length | None = Field(
+        default=None, description="Mean tokens of a step, the one made anyway included; absent: as published."
+    )
+    dataset: str = Field(default=CHAT, max_length=100, description="Whose published acceptance is taken.")
+
+
+class DraftChoice(NamedTuple):
+    """A draft that may be chosen: what drafts, how many tokens, the mean of those accepted, and its repository."""
+
+    draft: str
+    tokens: int
+    accepted: float
+    repository: str | None = None
+    parameters: float | None = None
+    model: ModelSpec | None = None
+
+    @property
+    def kind(self) -> DraftKind:
+        """What an engine must have: mtp, eagle3, or a model."""
+        return "model" if self.model is not None else "mtp" if self.draft == "mtp" else "eagle3"
+
+    def drafting(self, model: ModelSpec, weights: str, int4_group: int | None) -> Drafting:
+        """What it takes beside a model whose weights are in a dtype."""
+        if self.model is not None:
+            return model_drafting(model, self.model, self.tokens, self.accepted)
+        if self.parameters is not None:
+            return eagle_drafting(model, self.parameters, self.tokens, self.accepted)
+        return mtp_drafting(model, Storage(model, int4_group), weights, self.tokens, self.accepted)
+
+
+def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec | None) -> tuple[DraftChoice, ...]:
+    """The drafts that a spec may choose; with the most accepted of those that draft as many tokens in the same way.
+
+    Raises ValueError for a draft without published acceptances, unless `accepted` and `tokens` are given.
+    """
+    if stated.draft == NO_DRAFTING:
+        return ()
+    if draft_model is not None:
+        if stated.accepted is None or stated.tokens is None:
+            raise ValueError(f"speculative.draft = {stated.draft}: give tokens and accepted, as nobody published them")
+        return tuple(
+            DraftChoice(
+                draft_model.id, tokens, _of(stated.accepted, tokens), _repository(draft_model), None, draft_model
+            )
+            for tokens in stated.tokens
+        )
+    best: dict[tuple[str, int], DraftChoice] = {}
+    for choice in _published(stated, model):
+        key = (choice.draft, choice.tokens)
+        if key not in best or choice.accepted > best[key].accepted:
+            best[key] = choice
+    missing = [tokens for tokens in stated.tokens or () if tokens not in {key[1] for key in best}]
+    if stated.draft is not None and (not best or missing):
+        what = f"acceptance of {missing[0]} tokens" if missing else "acceptance"
+        raise ValueError(
+            f"speculative.draft = {stated.draft}: no {what} is published of {model.id}; give tokens and accepted"
+        )
+    return tuple(best.values())
+
+
+def _published(stated: Speculation, model: ModelSpec) -> Iterator[DraftChoice]:
+    """The published drafts of a model with the acceptance that the spec states or that was published."""
+    found = [one for one in drafts_of(model.id) if stated.draft in {None, one.method}]
+    for one in found:
+        for tokens in stated.tokens or sorted({row.tokens for row in one.accepted}):
+            length = _of(stated.accepted, tokens) if stated.accepted else one.length_of(tokens, stated.dataset)
+            if length is not None:
+                yield DraftChoice(one.method, tokens, length, one.repository, one.parameters)
+    if stated.draft == "mtp" and not found and stated.accepted is not None:
+        for tokens in stated.tokens or (1,):
+            yield DraftChoice("mtp", tokens, _of(stated.accepted, tokens))
+
+
+def _of(accepted: float, tokens: int) -> float:
+    """The accepted length. Raises ValueError where a step cannot make so many."""
+    if accepted > tokens + 1:
+        raise ValueError(f"speculative.accepted = {accepted:g}: a step makes at most {tokens + 1} tokens of {tokens}")
+    return accepted
+
+
+def _repository(model: ModelSpec) -> str | None:
+    known: dict[str, Any] = {str(dtype): name for dtype, name in model.checkpoints.items()}
+    return known.get("bf16")
+
+
+def drafting_of(choice: DraftChoice | None, model: ModelSpec, weights: str, int4_group: int | None) -> Drafting:
+    """What a choice takes; nothing without one."""
+    return NO_DRAFT if choice is None else choice.drafting(model, weights, int4_group)

@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+
+from servesat import Spec, SpecError, solve
+
+CHAT: dict[str, Any] = {"model": "llama-3.1-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 300}}
+
+
+def drafts(**keys: Any) -> list[tuple[str, int, float]]:
+    return [(one.draft, one.tokens, one.accepted) for one in Spec.load(CHAT | keys).drafts]
+
+
+def test_what_was_published_is_searched_in_production() -> None:
+    """Of two drafts of as many tokens the one of which more are accepted, of MT-bench."""
+    found = drafts()
+    assert [tokens for _, tokens, _ in found] == [3, 5, 7]
+    assert found == sorted(found, key=lambda one: one[2])  # the more are drafted, the more are accepted
+    assert drafts(cost_model="ideal") == []
+    assert drafts(speculative="none") == []
+    assert drafts(model="qwen3-32b") == []
+    math = drafts(speculative={"dataset": "math500"})
+    assert all(of_math > of_chat for (*_, of_math), (*_, of_chat) in zip(math, found, strict=True))
+
+
+def test_an_acceptance_of_your_own() -> None:
+    assert drafts(speculative={"draft": "eagle3", "tokens": 2, "accepted": 2.2}) == [("eagle3", 2, 2.2)]
+    assert drafts(model="glm-5.1", speculative={"draft": "mtp", "tokens": 3, "accepted": 2.7}) == [("mtp", 3, 2.7)]
+    small = {"draft": "qwen3-8b", "tokens": 4, "accepted": 3.1}
+    assert drafts(model="qwen3-32b", speculative=small) == [("qwen3-8b", 4, 3.1)]
+
+
+@pytest.mark.parametrize(
+    ("speculative", "message"),
+    [
+        ({"draft": "eagle3", "tokens": 4}, "no acceptance of 4 tokens is published of llama-3.1-8b"),
+        ({"draft": "mtp"}, "no acceptance is published of llama-3.1-8b; give tokens and accepted"),
+        ({"draft": "eagle3", "tokens": 3, "accepted": 4.5}, "a step makes at most 4 tokens of 3"),
+        ({"draft": "qwen3-8b"}, "give tokens and accepted, as nobody published them"),
+        ({"draft": "qwen3-9b"}, "no model 'qwen3-9b'"),
+        ({"tokens": 0}, "tokens.0 = 0: expected at least 1"),
+    ],
+)
+def test_bad_drafts_are_refused(speculative: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        Spec.load(CHAT | {"speculative": speculative})
+
+
+def test_drafting_pays_where_few_sequences_share_a_step_and_not_where_they_fill_it() -> None:
+    """At 5 ms a token weights are read for few; without a limit the batch fills the FLOPs, which drafts would waste."""
+    tight = solve(Spec.load(CHAT | {"slo": {"tpot_ms": 5}, "search": {"chips": ["h200"]}})).plan
+    assert tight is not None
+    assert (tight.draft, tight.accepted_tokens > 2) == ("eagle3", True)
+    alone = Spec.load(CHAT | {"slo": {"tpot_ms": 5}, "search": {"chips": ["h200"]}, "speculative": "none"})
+    without = solve(alone).plan
+    assert without is not None
+    assert without.usd_per_million_output_tokens > 2 * tight.usd_per_million_output_tokens
+    short = {"workload": {"prompt_tokens": 200, "output_tokens": 100}}
+    free = solve(Spec.load(CHAT | short | {"search": {"chips": ["h200"]}})).plan
+    assert free is not None
+    assert (free.draft, free.draft_tokens, free.accepted_tokens) == (None, 0, 1.0)
