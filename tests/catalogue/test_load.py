@@ -50,7 +50,7 @@ def test_a_model_is_sourced_dated_and_plausible(model_id: str) -> None:
     assert model.checked is not None
     assert date(2025, 1, 1) <= model.checked <= date(2030, 1, 1)
     assert 16 <= model.layers <= 200
-    assert 1024 <= model.d_model <= 32768
+    assert 512 <= model.d_model <= 32768
     widths = [model.d_ff] if model.d_ff else []
     if model.moe is not None:
         visited = model.moe.experts_per_token * model.moe.d_ff * model.expert_width / model.d_model

@@ -36,6 +36,9 @@ def test_columns_have_the_names_of_several_tools(tmp_path: Path) -> None:
         ("Llama-3.1-8B-Instruct", "llama-3.1-8b"),
         ("meta-llama/Llama-3.1-405B-Instruct (fp8, Meta checkpoint)", "llama-3.1-405b"),
         ("llama-3-70b", "llama-3-70b"),
+        ("moonshotai/Kimi-K2.5", "kimi-k2.5"),
+        ("deepseek-ai/DeepSeek-V3.1", "deepseek-v3.1"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "qwen2.5-0.5b"),
     ],
 )
 def test_models_are_known_by_their_repositories_in_any_dtype(name: str, model: str) -> None:
@@ -48,7 +51,8 @@ def test_a_shape_is_a_name_without_dtype_release_and_owner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "chip"), [("A100_80GB_PCIe", "a100-80gb-pcie"), ("tpu7x", "tpu-7x"), ("H200", "h200")]
+    ("name", "chip"),
+    [("A100_80GB_PCIe", "a100-80gb-pcie"), ("tpu7x", "tpu-7x"), ("H200", "h200"), ("h800", "h800")],
 )
 def test_chips_are_known_however_they_are_spelled(name: str, chip: str) -> None:
     assert chip_named(name).id == chip

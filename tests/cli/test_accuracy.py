@@ -17,11 +17,22 @@ def test_json_has_rows_errors_and_groups() -> None:
     assert len(document["predictions"]) == 178
 
 
-def test_a_table_says_what_is_not_predicted() -> None:
-    done = run("accuracy", FILE.replace("closed_loop_gpu", "moe_closed_loop"))
+def test_a_table_says_what_is_not_predicted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    row = "h200,bf16,8,1000,200,10"
+    path.write_text(
+        f"model,chip,weights,concurrency,prompt_tokens,output_tokens,tpot_ms\nqwen3-8b,{row}\ngpt-9,{row}\n"
+    )
+    done = run("accuracy", str(path))
     assert "TPOT" in done.stdout
-    assert "no model of the catalogue" in done.stdout
-    assert "52 of 468 rows are not predicted" in done.stderr
+    assert "1 × model = gpt-9: no model of the catalogue" in done.stdout
+    assert "1 of 2 rows are not predicted" in done.stderr
+
+
+def test_every_published_row_is_predicted() -> None:
+    document = json.loads(run("accuracy", FILE.replace("closed_loop_gpu", "moe_closed_loop"), "--json").stdout)
+    assert document["unpredicted"] == []
+    assert document["predicted"] == 468
 
 
 def test_a_figure_is_drawn(tmp_path: Path) -> None:
