@@ -90,6 +90,17 @@ def test_a_row_that_cannot_be_predicted_says_why(tmp_path: Path, changes: dict[s
     assert unread.reason.startswith(reason)
 
 
+def test_a_benchmark_without_a_rate_has_its_concurrency(tmp_path: Path) -> None:
+    """`bench serve --request-rate inf --max-concurrency 16`: 16 requests are under way all the time."""
+    row = GOOD | {"concurrency": "16", "request_rate": "inf"}
+    (read,), unread = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert unread == []
+    assert (read.concurrency, read.requests_per_s) == (16, None)
+    row["concurrency"] = ""
+    _, (left,) = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert left.reason == "requests_per_s = inf: all requests at once, of which most queue"
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="expected the columns model, chip, engine"):
         rows(tmp_path, "a,b\n1,2\n")

@@ -171,7 +171,9 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     if cache_dtype is None:
         raise _RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
     chip = chip_named(text["chip"])
-    concurrency, rate = _number(text, "concurrency"), _number(text, "requests_per_s")
+    concurrency = _number(text, "concurrency")
+    at_once = concurrency is not None and text["requests_per_s"] == "inf"  # as many as the concurrency lets under way
+    rate = None if at_once else _number(text, "requests_per_s")
     if concurrency is None and rate is None:
         raise _RowError("concurrency and requests_per_s are missing")
     prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
