@@ -1,6 +1,6 @@
 import pytest
 
-from servesat.catalogue.accelerator_names import accelerator_names, chip_named, tpu_slice
+from servesat.catalogue.accelerator_names import accelerator_names, chip_named, chip_of_card, tpu_slice
 from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
 
 INSTANCES = {
@@ -84,3 +84,9 @@ def test_the_table_agrees_with_the_instances_of_the_price_books(name: str) -> No
     for instance, chip in INSTANCES.items():
         if chip in possible:
             assert chip_named(name, instance, None) in {None, chip}, instance
+
+
+def test_cards_are_chips_of_the_catalogue() -> None:
+    assert set(accelerator_names().cards.values()) <= set(chip_ids())
+    assert chip_of_card("NVIDIA H100 80GB HBM3") == "h100-sxm"
+    assert chip_of_card("NVIDIA H100") is None

@@ -52,6 +52,7 @@ class AcceleratorNames(Strict):
     source: Text
     skypilot_clouds: tuple[Text, ...]
     gpuhunt_conditions: tuple[Text, ...]
+    cards: dict[Text, Text]
     accelerators: tuple[AcceleratorName, ...]
     tpus: tuple[TpuName, ...]
 
@@ -83,6 +84,11 @@ def chip_named(name: str, instance: str, memory_gib: float | None) -> str | None
     entries = accelerator_names().by_name.get(_plain(name), [])
     chips = {entry.chip for entry in entries if entry.fits(instance, memory_gib)}
     return chips.pop() if len(chips) == 1 else None
+
+
+def chip_of_card(card: str) -> str | None:
+    """The chip of a card as its driver names it, `NVIDIA H100 80GB HBM3`; None for any other name."""
+    return accelerator_names().cards.get(card)
 
 
 @lru_cache(maxsize=10_000)

@@ -66,6 +66,25 @@ class StackCalibration(Strict):
         return ", ".join(part for part in (f"{self.program} {self.version}".strip(), self.harness) if part)
 
 
+class Spread(Strict):
+    """The quartiles of a constant over the repeats of its measurement."""
+
+    low: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+    high: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+
+class MeasuredCard(Strict):
+    """The card that `servesat measure` timed, and how far its constants spread."""
+
+    card: Text = Field(description="As its driver names it.")
+    driver: Text
+    library: Text = Field(description="PyTorch, and its version.")
+    cards: Annotated[int, Field(strict=True, ge=1)]
+    usable_hbm_bytes: Annotated[int, Field(strict=True, ge=1)]
+    model: Text = Field(description="Whose matmuls were timed.")
+    spread: dict[Text, Spread] = Field(description="By constant; a dtype's under its name.")
+
+
 class Calibration(Sourced):
     """Constants of chips and of engines, and what is taken where a chip or an engine has none."""
 
@@ -78,6 +97,7 @@ class Calibration(Sourced):
     default_stack: StackCalibration
     draft_s: _Seconds = Field(default=0.0, description="d, of any engine's host for each token drafted ahead.")
     errors: KindsOfErrors = KindsOfErrors()
+    measured: dict[Text, MeasuredCard] = Field(default={}, description="By chip, of those timed by `servesat measure`.")
 
     def chip(self, chip: str) -> tuple[ChipCalibration, bool]:
         """The constants of a chip, and whether it is calibrated."""

@@ -13,6 +13,7 @@ from servesat.cli.ending import Commands
 from servesat.cli.fleet import fleet
 from servesat.cli.frontier import frontier
 from servesat.cli.launching import launch
+from servesat.cli.measuring import measure
 from servesat.cli.modes import modes
 from servesat.cli.portfolio import portfolio
 from servesat.cli.prices import prices
@@ -57,6 +58,7 @@ for command in (
     verify,
     accuracy,
     calibrate,
+    measure,
     book,
     figure,
     schema,
