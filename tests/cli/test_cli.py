@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from tests.cli.commands import EXAMPLE, run
+from tests.cli.commands import CHAT, EXAMPLE, run
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -31,16 +32,39 @@ def test_a_mistake_is_one_line_on_stderr_and_nothing_on_stdout(arguments: list[s
     assert "Traceback" not in result.stderr
 
 
-def test_help_needs_neither_the_solver_nor_numpy() -> None:
-    probe = """
+LIBRARIES = {"loky", "matplotlib", "numpy", "ortools", "pandas", "plotly", "pyarrow", "rich", "yaml"}
+READING = {"numpy", "yaml"}
+SOLVING = {*READING, "ortools"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "libraries", "modules"),
+    [
+        (["solve", "--help"], set(), 400),
+        (["models"], {*READING, "rich"}, 580),
+        (["chips"], {*READING, "rich"}, 580),
+        (["solve", EXAMPLE, "--json"], SOLVING, 650),
+        (["solve", EXAMPLE], {*SOLVING, "rich"}, 720),
+        (["solve", CHAT, "--top", "2"], {*SOLVING, "rich"}, 720),
+        (["launch", EXAMPLE, "--to", "command"], SOLVING, 820),
+        (["why", EXAMPLE, "--batch", "8"], {*SOLVING, "rich"}, 720),
+        (["frontier", EXAMPLE], {*SOLVING, "rich"}, 720),
+        (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=10,20"], {*SOLVING, "rich"}, 730),
+        (["fleet", str(ROOT / "examples" / "fleet-starter.yaml")], {*SOLVING, "rich"}, 900),
+    ],
+)
+def test_a_command_imports_what_it_uses(command: list[str], libraries: set[str], modules: int) -> None:
+    probe = f"""
 import sys
 from servesat.cli import app
-app(["solve", "--help"], standalone_mode=False)
-print([name for name in ("ortools", "numpy", "pandas") if name in sys.modules])
+app({command}, standalone_mode=False)
+sys.stdout.write("\\n" + " ".join(sys.modules))
 """
     shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    assert "--time-limit" in shown.stdout
-    assert shown.stdout.splitlines()[-1] == "[]"
+    imported = shown.stdout.splitlines()[-1].split()
+    assert LIBRARIES & set(imported) == libraries
+    assert len(imported) <= modules
 
 
 @pytest.mark.slow

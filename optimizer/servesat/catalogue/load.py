@@ -10,10 +10,8 @@ from pydantic.json_schema import models_json_schema
 from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.engine import Engine, Program
-from servesat.catalogue.huggingface import model_fields
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, merged
-from servesat.catalogue.quantisation import GPTQ_FILE, QUANTISATION_FILE, with_gptq, with_modelopt
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
 from servesat.core.reading import MAX_FILE_BYTES, read_json, read_toml
@@ -44,6 +42,8 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
     if isfile(folder / path / "config.json"):
         path /= "config.json"
     if path.suffix == ".json":
+        from servesat.catalogue.huggingface import model_fields
+
         where = folder / path
         fields = model_fields(_config(where), str(where))
         return validate(ModelSpec, fields, where=str(where), error=CatalogueError)
@@ -52,6 +52,8 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
 
 def _config(path: Path) -> object:
     """A checkpoint's configuration, with the quantisation that ModelOpt writes into a file beside it."""
+    from servesat.catalogue.quantisation import GPTQ_FILE, QUANTISATION_FILE, with_gptq, with_modelopt
+
     config = read_json(path, CatalogueError, max_bytes=MAX_CONFIG_BYTES, infinite=True)
     if path.name != "config.json":
         return config

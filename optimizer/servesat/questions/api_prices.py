@@ -14,9 +14,12 @@ from servesat.spec.spec import Spec
 
 def beside_apis(spec: Spec, plan: Plan) -> ApiComparison | None:
     """Compare a plan of whole requests with the published API prices of its model; None where there are none."""
-    workload, prices = spec.workload, published_api_prices()
+    workload = spec.workload
+    if plan.usd_per_request is None or plan.requests_per_s is None or workload.output_tokens is None:
+        return None
+    prices = published_api_prices()
     listed = prices.models.get(spec.model.id, ())
-    if not listed or plan.usd_per_request is None or plan.requests_per_s is None or workload.output_tokens is None:
+    if not listed:
         return None
     tokens = workload.new_prompt_tokens, workload.cached_prompt_tokens, workload.output_tokens
     offers = sorted((ApiOffer(one.provider, one.listed_as, one.usd_per_request(*tokens)) for one in listed), key=_order)

@@ -12,10 +12,10 @@ from math import ceil, floor, lcm
 from typing import Any, Protocol
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from servesat.core.arrays import Ints
 from servesat.core.errors import SpecError
+from servesat.deployment.formulation.cp_sat import cp_model
 from servesat.spec.expressions import (
     All,
     Arithmetic,

@@ -1,10 +1,10 @@
 """The constraint model of a deployment: the choice of a column, and the decisions and figures that follow from it."""
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from servesat.candidates.constraints import Values
 from servesat.core.arrays import Ints
+from servesat.deployment.formulation.cp_sat import cp_model
 from servesat.deployment.formulation.instance import Instance
 from servesat.spec.expressions import Name, Type
 

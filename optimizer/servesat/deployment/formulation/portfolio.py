@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
+from servesat.deployment.formulation.cp_sat import cp_model
 from servesat.deployment.formulation.expressions import Compiler
 from servesat.deployment.formulation.instance import Instance
 from servesat.deployment.formulation.model import DeploymentModel

@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from servesat.candidates.requirements import EVERY_REQUIREMENT
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
+from servesat.deployment.formulation.cp_sat import cp_model
 from servesat.deployment.formulation.expressions import Compiler
 from servesat.deployment.formulation.instance import Instance, with_rows
 from servesat.deployment.formulation.model import DeploymentModel

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
+from servesat.deployment.formulation.cp_sat import cp_model
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.instance import FleetInstance, RegionChip
 

@@ -9,9 +9,8 @@ from itertools import islice, pairwise, product
 from math import floor, inf, prod
 from typing import Any
 
-from ortools.sat.python import cp_model
-
 from servesat.core.result import Status
+from servesat.deployment.formulation.cp_sat import cp_model
 from servesat.fleet.pods.slices import (
     CUBIC,
     Box,
