@@ -1,5 +1,3 @@
-import numpy as np
-
 from servesat.candidates.layouts import decode_layouts
 from servesat.candidates.requirements import mask_of
 from servesat.candidates.screening import undominated_layouts, valid_layouts
@@ -11,8 +9,7 @@ EVERY = {"weights": ["bf16", "fp8", "int8"], "kv_cache": ["bf16", "int8", "int4"
 def dtypes_left(relaxed: int = 0, **search: object) -> set[tuple[str, ...]]:
     chip = toy_chip(flop_per_s={"bf16": 1e15, "int8": 2e15})
     spec = toy_spec(chip, search={"modes": ["decode_only"], **EVERY, **search})
-    layouts = decode_layouts(spec)
-    kept = layouts.take(np.flatnonzero(undominated_layouts(spec, layouts, relaxed)))
+    kept = undominated_layouts(spec, relaxed)
     return {kept.dtypes[row][:3] for row in kept.dtype}
 
 

@@ -3,7 +3,7 @@
 Here a layout is a machine with dtypes that decodes; `serving_modes` adds how it serves prompts.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import NamedTuple
@@ -181,11 +181,15 @@ def execution_signatures(layouts: Layouts) -> Ints:
     return program.reshape(-1)
 
 
-def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
+Screen = Callable[[Sequence[ShardedSlice], Sequence[Dtypes]], Bools]
+"""Tells which dtypes are worth trying at each place; shape [places, dtypes]."""
+
+
+def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | None = None) -> Layouts:
     """List every chip x slice x axes x dtypes of the search, where the chip has a peak for the compute dtype.
 
     They leave prompts out. Layouts that violate a requirement are listed too: the requirements say what excludes them.
-    `named` tells offers apart, as in `held_slices`.
+    `named` tells offers apart, as in `held_slices`; dtypes that do not pass a `screen` are left out.
     """
     places = _places(spec, named)
     dtypes = searched_dtypes(spec)
@@ -196,6 +200,9 @@ def decode_layouts(spec: Spec, named: Collection[str] = ()) -> Layouts:
             f"the search has {len(place):,} layouts, expected at most {MAX_LAYOUTS:,}: list fewer chips, dtypes, or "
             "slices under search.topologies"
         )
+    if screen is not None:
+        passes = screen(places, dtypes)[place, dtype]
+        place, dtype = place[passes], dtype[passes]
 
     def of_place(values: list[float]) -> Floats:
         return np.array(values, dtype=np.float64)[place]
@@ -260,29 +267,31 @@ def _constants(
     calibration = spec.calibration
     if calibration is None:
         return None
-    chips = {name: number for number, name in enumerate(dict.fromkeys(p.offer.chip.id for p in places))}
-    hosts = [calibration.host_of(spec.engine_of(choice.engine) if choice.engine else None) for choice in dtypes]
-    table = np.array(
-        [
-            [(*calibration.reach_of(chip, choice.compute), *host) for choice, host in zip(dtypes, hosts, strict=True)]
-            for chip in chips
-        ]
-    )
-    chip_of_place = np.array([chips[p.offer.chip.id] for p in places])
-    return Constants(*table[chip_of_place[place], dtype].T)
+    chips, chip = _numbered([p.offer.chip.id for p in places])
+    computes, compute = _numbered([choice.compute for choice in dtypes])
+    engines, engine = _numbered([choice.engine for choice in dtypes])
+    reach = np.array([[calibration.reach_of(name, matmuls) for matmuls in computes] for name in chips])
+    hosts = np.array([calibration.host_of(spec.engine_of(name) if name else None) for name in engines])
+    return Constants(*reach[chip[place], compute[dtype]].T, *hosts[engine[dtype]].T)
 
 
 def _margins(
     spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...], place: Ints, dtype: Ints
 ) -> dict[str, Floats]:
     """By what share the times of each layout stay below their limits."""
-    chips = {name: number for number, name in enumerate(dict.fromkeys(p.offer.chip.id for p in places))}
-    each = [[spec.margins_of(chip, choice.engine) for choice in dtypes] for chip in chips]
-    chip = np.array([chips[p.offer.chip.id] for p in places])[place]
-    return {
-        "tpot_margin": np.array([[errors.tpot for errors in row] for row in each])[chip, dtype],
-        "ttft_margin": np.array([[errors.ttft for errors in row] for row in each])[chip, dtype],
-    }
+    chips, chip = _numbered([p.offer.chip.id for p in places])
+    engines, engine = _numbered([choice.engine for choice in dtypes])
+    of_each = [[spec.margins_of(name, runner) for runner in engines] for name in chips]
+    tpot, ttft = (np.array([[getattr(one, key) for one in row] for row in of_each]) for key in ("tpot", "ttft"))
+    at = chip[place], engine[dtype]
+    return {"tpot_margin": tpot[at], "ttft_margin": ttft[at]}
+
+
+def _numbered(values: Sequence[str]) -> tuple[list[str], Ints]:
+    """The distinct ones of some values, and the position of each value among them."""
+    distinct = list(dict.fromkeys(values))
+    position = {value: number for number, value in enumerate(distinct)}
+    return distinct, np.array([position[value] for value in values], dtype=np.int64)
 
 
 def _searched_there(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Bools:

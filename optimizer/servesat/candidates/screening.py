@@ -1,12 +1,13 @@
 """Which layouts can be left out before any batch is evaluated, because they have no plan or never the best one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from servesat.candidates.engines import Dtypes, runs
-from servesat.candidates.layouts import Layouts, decode_layouts
+from servesat.candidates.layouts import Layouts, ShardedSlice, decode_layouts
 from servesat.candidates.requirements import structural_violations
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.model import TensorGroup
@@ -22,8 +23,8 @@ def valid_layouts(spec: Spec) -> Layouts:
     return layouts.take(np.flatnonzero(structural_violations(spec, layouts) == 0))
 
 
-def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
-    """Which layouts a best plan could be among (dominance filter); shape [layouts].
+def undominated_layouts(spec: Spec, relaxed: int, named: Collection[str] = ()) -> Layouts:
+    """The decode layouts that a best plan could be among (dominance filter).
 
     Left out are layouts that violate a structural requirement which is not `relaxed`; of the dtypes that give the same
     figures on a machine, under one engine, all but the first by id; and of those that differ in the KV cache alone all
@@ -31,23 +32,28 @@ def undominated_layouts(spec: Spec, layouts: Layouts, relaxed: int) -> Bools:
     A narrower cache holds more sequences and is read faster, so the others cost more, or tie and are slower. Where
     accuracy has a limit, or constraints choose, all dtypes stay.
     """
-    valid: Bools = structural_violations(spec, layouts) & ~relaxed == 0
-    if spec.search.max_quality_loss is not None or spec.expressions:
-        return valid
-    stored, kv_bytes = _stored(Storage(spec.model, spec.int4_group), layouts.dtypes)
-    chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
-    of_engine = _under_engine(spec, list(chips), layouts.dtypes)
+    all_dtypes = spec.search.max_quality_loss is not None or spec.expressions
+    layouts = decode_layouts(spec, named, None if all_dtypes else partial(_first_of_alike, spec))
+    return layouts.take(np.flatnonzero(structural_violations(spec, layouts) & ~relaxed == 0))
+
+
+def _first_of_alike(spec: Spec, places: Sequence[ShardedSlice], dtypes: Sequence[Dtypes]) -> Bools:
+    """Which dtypes come first of those that give the same figures at each place; shape [places, dtypes]."""
+    stored, kv_bytes = _stored(Storage(spec.model, spec.int4_group), dtypes)
+    chips = {place.offer.chip.id: place.offer.chip for place in places}
+    of_engine = _under_engine(spec, list(chips), dtypes)
     first = {
-        name: _first_alike(_reach(spec, chip), layouts.dtypes, list(zip(stored, engine, strict=True)), kv_bytes)
+        name: _first_alike(_reach(spec, chip), dtypes, list(zip(stored, engine, strict=True)), kv_bytes)
         for (name, chip), engine in zip(chips.items(), of_engine, strict=True)
     }
-    first_of_place = np.array([first[place.offer.chip.id] for place in layouts.places])
-    first_here: Bools = first_of_place[layouts.place, layouts.dtype]
-    return valid & first_here
+    return np.array([first[place.offer.chip.id] for place in places], dtype=np.bool_)
 
 
-def _stored(storage: Storage, dtypes: tuple[Dtypes, ...]) -> tuple[list[Any], list[float]]:
-    """What the weights of each choice of dtypes take and whether they fit its matmuls; and the KV cache of a token."""
+def _stored(storage: Storage, dtypes: Sequence[Dtypes]) -> tuple[list[tuple[int, bool]], list[float]]:
+    """A number for what the weights of each choice of dtypes take, whether they fit its matmuls; and its KV cache.
+
+    The latter is that of a token [bytes].
+    """
     weights = {
         name: (
             storage.weights(name),
@@ -56,12 +62,14 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...]) -> tuple[list[Any], li
         )
         for name in {choice.weights for choice in dtypes}
     }
+    distinct = list(dict.fromkeys(weights.values()))
+    number = {name: distinct.index(stored) for name, stored in weights.items()}
     kv_bytes = {name: storage.kv_token_bytes(name) for name in {d.kv_cache for d in dtypes}}
-    stored = [(weights[d.weights], storage.fits_compute(d.weights, d.compute)) for d in dtypes]
+    stored = [(number[d.weights], storage.fits_compute(d.weights, d.compute)) for d in dtypes]
     return stored, [kv_bytes[choice.kv_cache] for choice in dtypes]
 
 
-def _under_engine(spec: Spec, chips: Sequence[str], dtypes: tuple[Dtypes, ...]) -> list[list[Any]]:
+def _under_engine(spec: Spec, chips: Sequence[str], dtypes: Sequence[Dtypes]) -> list[list[Any]]:
     """What keeps dtypes apart on each chip: the engine, whether it runs them, and a KV cache that it may not split."""
     run = runs(spec, chips, dtypes)
     splits = {engine.id: engine.split_kv_cache for engine in spec.engine}
@@ -86,11 +94,12 @@ def _reach(spec: Spec, chip: Chip) -> dict[str, Any]:
 
 
 def _first_alike(
-    reach: Mapping[str, Any], dtypes: tuple[Dtypes, ...], stored: Sequence[Any], kv_bytes: Sequence[float]
+    reach: Mapping[str, Any], dtypes: Sequence[Dtypes], alike: Sequence[Any], kv_bytes: Sequence[float]
 ) -> list[bool]:
     """Which dtypes come first, by KV cache, then id, of those that give a chip the same weights and peak."""
-    figures = [(alike, reach.get(choice.compute)) for alike, choice in zip(stored, dtypes, strict=True)]
+    keys = [(one, reach.get(choice.compute)) for one, choice in zip(alike, dtypes, strict=True)]
     first: dict[Any, tuple[float, Dtypes]] = {}
-    for key, choice, kv in zip(figures, dtypes, kv_bytes, strict=True):
-        first[key] = min(first.get(key, (kv, choice)), (kv, choice))
-    return [first[key][1] == choice for key, choice in zip(figures, dtypes, strict=True)]
+    for key, choice, kv in zip(keys, dtypes, kv_bytes, strict=True):
+        if key not in first or (kv, choice) < first[key]:
+            first[key] = kv, choice
+    return [first[key][1] is choice for key, choice in zip(keys, dtypes, strict=True)]

@@ -39,8 +39,7 @@ def searched_layouts(
     spec: Spec, relaxed: int = 0, *, undominated: bool = False, named: Collection[str] = ()
 ) -> Layouts:
     """The decode layouts of `enumerate_layouts`, before they have a serving mode."""
-    layouts = decode_layouts(spec, named)
-    return layouts.take(np.flatnonzero(undominated_layouts(spec, layouts, relaxed))) if undominated else layouts
+    return undominated_layouts(spec, relaxed, named) if undominated else decode_layouts(spec, named)
 
 
 def in_modes(spec: Spec, layouts: Layouts, relaxed: int = 0, excluded: Excluded | None = None) -> Layouts:

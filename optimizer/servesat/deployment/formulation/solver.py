@@ -74,7 +74,17 @@ def solve(instance: Instance, settings: Settings) -> Solution:
     if settings.time_limit_s is not None:
         left = settings.time_limit_s - (time.perf_counter() - start)
         settings = replace(settings, time_limit_s=max(left, 0.0))
+    return _first_of_tied(instance, tied, found, settings)
+
+
+def _first_of_tied(instance: Instance, tied: Ints, found: Solution, settings: Settings) -> Solution:
+    """The first in order of some columns that tie on the least cost, of which one is found."""
     rank = instance.tie_rank(tied)
+    if settings.screen:
+        tied = instance.first_of_each_choice(tied, rank)
+        rank = np.arange(len(tied))
+        if len(tied) == 1:  # like the one found, to every constraint
+            return replace(found, status=Status.OPTIMAL, column=int(tied[0]))
     first = _first(instance, tied, rank, settings)
     if first.column is None:
         return found
@@ -100,6 +110,8 @@ def _first(instance: Instance, columns: Ints, rank: Ints, settings: Settings) ->
         settings = replace(settings, screen=False)
     if not len(columns):
         return _infeasible()
+    if settings.screen and not instance.constraints:
+        instance = replace(instance, values=None)  # which constraints name
     some = instance.take(columns)
     solution = _minimise(some if settings.screen else with_rows(some), settings)
     return replace(
