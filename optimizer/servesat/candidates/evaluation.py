@@ -1,7 +1,7 @@
 """Every layout at every batch that can be optimal, evaluated: what it costs, and which requirements it violates."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 
@@ -95,22 +95,18 @@ def evaluate_search(
     undominated: bool = False,
     block_rows: int = BLOCK_ROWS,
 ) -> Columns:
-    """Evaluate the layouts of `enumerate_layouts`, of which a large search has too many to hold at once.
+    """Evaluate the layouts of `enumerate_layouts`, and keep the columns that can decide the answer.
 
-    Of more than `block_rows` layouts only the columns that can decide the answer are kept: for each set of violated
-    requirements those that tie with the cheapest, and all columns of the layouts with a plan that ties with the best.
+    For each set of violated requirements those that tie with the cheapest, and all columns of the layouts with a plan
+    that ties with the best. Layouts are evaluated `block_rows` at a time. All columns are kept of a single block where
+    constraints or a limit on accuracy choose: what they limit is not known of every column.
     """
     searched = searched_layouts(spec, relaxed, undominated=undominated)
-
-    def blocks() -> Iterator[Layouts]:
-        return in_modes_by_block(spec, searched, relaxed, rows=block_rows)
-
     if batches is None and need_every_batch(spec):
         return _every_batch(spec, in_modes(spec, searched, relaxed), relaxed, of_each_layout=False)
-    first, *more = islice(blocks(), 2)
-    if not more:
-        return evaluate(spec, first, relaxed=relaxed, batches=batches)
-    del first, more
+    blocks = list(in_modes_by_block(spec, searched, relaxed, rows=block_rows))
+    if len(blocks) == 1 and (spec.expressions or spec.search.max_quality_loss is not None):
+        return evaluate(spec, blocks[0], relaxed=relaxed, batches=batches)
     columns = _deciding_among(
         columns_of(
             spec,
@@ -118,21 +114,21 @@ def evaluate_search(
             constrained_breakpoints(spec, block) if batches is None else np.tile(batches, (len(block), 1)),
             relaxed,
         )
-        for block in blocks()
+        for block in blocks
     )
     least = cheapest(columns)
     if batches is not None or not np.isfinite(least):
         return columns
     ties = (
         columns_of(spec, block, with_constraints(spec, block, tie_breakpoints(spec, block, least, relaxed)), relaxed)
-        for block in blocks()
+        for block in blocks
     )
     return _deciding_among(chain([columns], ties))
 
 
 def _deciding_among(blocks: Iterable[Columns]) -> Columns:
     """The columns of all blocks together that can decide an answer."""
-    first, *others = (_deciding(block) for block in blocks)
+    first, *others = (_deciding(block).held() for block in blocks)
     return _deciding(first.join(*others))
 
 

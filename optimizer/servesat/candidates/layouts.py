@@ -214,6 +214,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
         return np.array(values)[dtype]
 
     chips = counted([chips_in(p.topology) for p in places])
+    head_peaks = {name: head_flop_per_s(chip) for name, chip in {p.offer.chip.id: p.offer.chip for p in places}.items()}
     tp = counted([p.ways(p.sharding.tp_axes) for p in places])
     ep = counted([p.ways(p.sharding.ep_axes) for p in places])
     pp = counted([p.ways(p.sharding.pp_axes) for p in places])
@@ -243,7 +244,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
             kv_split_over=np.where(is_layout[KvLayout.SEQUENCE], tp, 1).astype(np.float64),
             hbm_bytes_per_s=of_place([p.offer.chip.hbm_bytes_per_s for p in places]),
             flop_per_s=peaks[place, dtype],
-            head_flop_per_s=of_place([head_flop_per_s(p.offer.chip) for p in places]),
+            head_flop_per_s=of_place([head_peaks[p.offer.chip.id] for p in places]),
             tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
             ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
             pp=pp.astype(np.float64),

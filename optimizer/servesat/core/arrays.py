@@ -1,8 +1,8 @@
 """Array types of the cost model, and records of arrays with an entry per row."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Self, TypeVar
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,31 @@ class Rows:
     """A record whose arrays, and arrays of nested `Rows`, have an entry per row; the rows share all other fields."""
 
     def take(self, rows: Ints) -> Self:
-        """The rows at these positions, in this order; a position may repeat."""
-        return type(self)(**{name: _taken(value, rows) for name, value in _parts(self)})
+        """The rows at these positions, in this order; a position may repeat.
+
+        Each array is taken when it is first asked for, as most never are; until `held`, it keeps what it is taken from.
+        """
+        whole, of_whole = self.__dict__.get("_taken_from", (self, None))
+        taken = object.__new__(type(self))
+        taken.__dict__["_taken_from"] = whole, rows if of_whole is None else of_whole[rows]
+        for field in fields(self):
+            if field.default is not MISSING:  # which would hide that it is not taken yet
+                taken.__dict__[field.name] = _taken(getattr(self, field.name), rows)
+        return taken
+
+    if not TYPE_CHECKING:  # where every attribute would then exist
+
+        def __getattr__(self, name: str) -> Any:
+            """Take a field when it is first asked for."""
+            if "_taken_from" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            whole, rows = self.__dict__["_taken_from"]
+            value = self.__dict__[name] = _taken(getattr(whole, name), rows)
+            return value
+
+    def held(self) -> Self:
+        """The same rows without what they were taken from, which may be many times as large."""
+        return type(self)(**{name: value.held() if isinstance(value, Rows) else value for name, value in _parts(self)})
 
     def join(self, *others: Self) -> Self:
         """These rows followed by the rows of others, whose shared fields must be the same."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from servesat.catalogue.chip import Axis, Chip, axis_sizes
+from servesat.catalogue.chip import MAX_CHIPS, Axis, Chip, axis_sizes
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import KvLayout
@@ -49,11 +49,12 @@ def shardings(
     experts = None if model.moe is None else model.moe.experts
     most = model.layers if stages is None else max(stages)
     splits = _splits(tuple((size, axis.bytes_per_s, axis.wraps_every or 0) for size, axis in links), experts, most)
+    fewest = min(_kv_heads(model), default=MAX_CHIPS)
     return [
         Sharding(tp_axes, ep_axes, layout, pp_axes)
         for tp_axes, ep_axes, pp_axes in splits
         if stages is None or prod(sizes[axis] for axis in pp_axes) in stages
-        for layout in kv_layouts_of(model, prod(sizes[axis] for axis in tp_axes))
+        for layout in _kv_layouts(prod(sizes[axis] for axis in tp_axes), fewest)
         if layout in kv_layouts
     ]
 
@@ -63,7 +64,11 @@ def kv_layouts_of(model: ModelSpec, tp: int) -> tuple[KvLayout, ...]:
 
     A latent counts as one head. A layer that keeps a state splits it with its heads.
     """
-    if all(tp <= heads for heads in _kv_heads(model)):
+    return _kv_layouts(tp, min(_kv_heads(model), default=MAX_CHIPS))
+
+
+def _kv_layouts(tp: int, fewest_heads: int) -> tuple[KvLayout, ...]:
+    if tp <= fewest_heads:
         return (KvLayout.HEADS,)
     return KvLayout.BATCH, KvLayout.SEQUENCE, KvLayout.COPIES
 
