@@ -45,32 +45,47 @@ class WeightLoadTime:
 
     def largest_batch_within(self, limit_s: Array, slope_s: Array) -> Array:
         """The largest B with load(B) + slope · B ≤ limit; a whole number only where experts are visited."""
+        least = np.asarray((limit_s - self._all_s) / slope_s)
         if not self.not_visited:
-            return (limit_s - self._all_s) / slope_s
-        bound = np.asarray((limit_s - self.fixed_s) / slope_s)
-        return last_true(lambda batch: self.at(batch) + slope_s * batch <= limit_s, bound)
+            return least
+        most = np.asarray((limit_s - self.at(np.fmax(least, 0.0))) / slope_s)
+        return last_true(lambda batch: self.at(batch) + slope_s * batch <= limit_s, most + 1.0, least - 1.0)
 
     def largest_batch_hiding(self, slope_s: Array) -> Array:
         """The largest B with slope · B ≤ load(B); a whole number only where experts are visited."""
         bound: Floats = np.asarray(self._all_s / slope_s)
-        return last_true(lambda batch: slope_s * batch <= self.at(batch), bound) if self.not_visited else bound
+        if not self.not_visited:
+            return bound
+        return last_true(lambda batch: slope_s * batch <= self.at(batch), *self._around_hidden(slope_s))
 
     def smallest_batch_for(self, budget_s: Array) -> Array:
         """The smallest B with load(B) ≤ budget · B; infinite without a budget, whole where experts are visited."""
         bound = _break_even_batch(self._all_s, budget_s)
         if not self.not_visited:
             return bound
-        too_small = last_true(lambda batch: self.at(batch) > budget_s * batch, np.asarray(bound))
+        within = np.where(np.isfinite(bound) & (budget_s > 0), budget_s, np.inf)
+        too_small = last_true(lambda batch: self.at(batch) > within * batch, *self._around_hidden(within))
         return np.where(np.isfinite(bound), too_small + 1.0, np.inf)
 
+    def _around_hidden(self, slope_s: Array) -> tuple[Floats, Floats]:
+        """More than the B at which slope · B = load(B), and less.
 
-def last_true(holds: Callable[[Floats], Any], bound: Floats) -> Floats:
+        B ← load(B) / slope approaches it from above with all experts loaded at first, from below with none. A sequence
+        more or less makes up for rounding.
+        """
+        most, least = self._all_s / slope_s, self.fixed_s / slope_s
+        for _ in range(3):
+            most, least = self.at(most) / slope_s, self.at(least) / slope_s
+        return np.asarray(most + 1.0), np.asarray(least - 1.0)
+
+
+def last_true(holds: Callable[[Floats], Any], bound: Floats, from_: Floats | float = 0.0) -> Floats:
     """The last whole number up to a bound at which a condition holds, by bisection; 0 where it holds at none.
 
-    Once the condition fails, it fails for every larger number.
+    Once the condition fails, it fails for every larger number. It is known to hold at `from_`, where that is above 0.
     """
     high = np.floor(np.clip(np.nan_to_num(bound, nan=0.0), 0.0, MAX_TOKENS_PER_STEP))
-    low = np.zeros_like(high)
+    low: Floats = np.minimum(np.floor(np.clip(np.nan_to_num(from_, nan=0.0), 0.0, MAX_TOKENS_PER_STEP)), high)
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
         held = np.asarray(holds(middle))
