@@ -63,7 +63,7 @@ class WeightLoadTime:
         bound = _break_even_batch(self._all_s, budget_s)
         if not self.not_visited:
             return bound
-        within = np.where(np.isfinite(bound) & (budget_s > 0), budget_s, np.inf)
+        within = np.where(np.isfinite(bound) & (budget_s > 0), budget_s, 1e30)
         too_small = last_true(lambda batch: self.at(batch) > within * batch, *self._around_hidden(within))
         return np.where(np.isfinite(bound), too_small + 1.0, np.inf)
 
