@@ -8,9 +8,11 @@ from servesat.candidates.engines import Dtypes
 from servesat.candidates.layouts import MODES, Layouts
 from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes
-from servesat.core.arrays import Bools
-from servesat.core.plan import Plan, PrefillPool
+from servesat.candidates.tabulation import least_cost_of_each
+from servesat.core.arrays import Bools, Floats
+from servesat.core.plan import Mode, Plan, PrefillPool
 from servesat.core.result import Status
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
@@ -32,6 +34,7 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
     """
     plans: list[Plan] = []
     base_layouts = valid_layouts(spec)
+    pooled = Mode.DISAGGREGATED in spec.modes  # of pairs of pools only the best ones are enumerated, and so anew
 
     def like_an_earlier_plan(layouts: Layouts) -> Bools:
         rows = np.zeros(len(layouts), dtype=np.bool_)
@@ -39,13 +42,24 @@ def alternatives(spec: Spec, count: int, distinct: Distinct, settings: Settings 
             rows |= _not_distinct(layouts, plan, distinct)
         return rows
 
+    layouts = in_modes(spec, base_layouts)
+    least = _least_costs(spec, layouts)
     while len(plans) < count:
-        layouts = in_modes(spec, base_layouts, excluded=like_an_earlier_plan)
-        result = solve(spec, settings, layouts=layouts) if len(layouts) else None
+        if pooled and plans:
+            layouts = in_modes(spec, base_layouts, excluded=like_an_earlier_plan)
+            least = _least_costs(spec, layouts)
+        least = np.where(like_an_earlier_plan(layouts), np.inf, least)
+        near = np.flatnonzero(np.isfinite(least) & (least <= least.min(initial=np.inf) * (1 + 2 * COST_TIE_RTOL)))
+        result = solve(spec, settings, layouts=layouts.take(near)) if len(near) else None
         if result is None or result.status is not Status.OPTIMAL or result.plan is None:
             break
         plans.append(result.plan)
     return tuple(plans)
+
+
+def _least_costs(spec: Spec, layouts: Layouts) -> Floats:
+    """The least that a plan of each layout costs, infinite where it has none; 0 of each where constraints choose."""
+    return np.zeros(len(layouts)) if spec.expressions else least_cost_of_each(spec.in_means(), layouts, 0)
 
 
 def _not_distinct(layouts: Layouts, plan: Plan, distinct: Distinct) -> Bools:
