@@ -44,13 +44,13 @@ def largest_batch(spec: Spec, layouts: Layouts, relaxed: int) -> Ints:
     return legal * (legal >= smallest)
 
 
-def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: float, relaxed: int) -> Ints:
+def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: Floats | float, relaxed: int) -> Ints:
     """The smallest legal batch of each layout whose cost ties with the cheapest column; shape [layouts, 1].
 
     Cost is flat beyond the critical batch, nearly so where the KV cache dominates, and steps down with the number of
     slices that a demand needs: of the batches that tie, the smallest is the fastest.
     """
-    if not np.isfinite(cheapest):
+    if not np.all(np.isfinite(cheapest)):
         return np.zeros((len(layouts), 1), dtype=np.int64)
     with np.errstate(divide="ignore"):
         needed = _tokens_per_s_that_tie(spec, layouts, cheapest * (1 + COST_TIE_RTOL))
@@ -63,7 +63,7 @@ def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: float, relaxed: int)
     return tied[:, None]
 
 
-def _tokens_per_s_that_tie(spec: Spec, layouts: Layouts, usd_per_million: float) -> Floats:
+def _tokens_per_s_that_tie(spec: Spec, layouts: Layouts, usd_per_million: Floats | float) -> Floats:
     """Output tokens/s of one slice at which a layout costs that much a token; infinite where it cannot."""
     serving, demand, purchase = layouts.serving, spec.workload.requests_per_s, layouts.purchase
     if demand is not None:

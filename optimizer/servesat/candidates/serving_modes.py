@@ -103,7 +103,9 @@ def _in_one_pool(spec: Spec, layouts: Layouts) -> Layouts:
 class SharedLayouts:
     """The layouts of one spec after another, enumerated anew only when chips, slices or dtypes of the search change."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, undominated: bool = False) -> None:
+        """Of all layouts, or of those that a best plan could be among."""
+        self._undominated = undominated
         self._searched: tuple[Any, ...] = ()
         self._layouts: Layouts | None = None
 
@@ -115,9 +117,12 @@ class SharedLayouts:
         engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
         times = (spec.cost_model, spec.slo.margin, spec.wraparound)
         splits = (spec.kv_layouts, spec.search.pp)
-        searched = (slices, spec.model, times, dtypes, engines, splits, spec.spot_capacity)
+        searched: tuple[Any, ...] = (slices, spec.model, times, dtypes, engines, splits, spec.spot_capacity)
+        if self._undominated:
+            chosen = spec.search.max_quality_loss is not None, bool(spec.expressions)
+            searched = (*searched, chosen, spec.mixes_pools, Mode.DISAGGREGATED in spec.modes)
         if self._layouts is None or searched != self._searched:
-            self._layouts, self._searched = decode_layouts(spec), searched
+            self._layouts, self._searched = searched_layouts(spec, undominated=self._undominated), searched
         else:
             self._layouts = repriced(self._layouts, held)
         return in_modes(spec, self._layouts)

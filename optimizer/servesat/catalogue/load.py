@@ -166,6 +166,7 @@ def _ids(shelf: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in shelf_of(shelf).glob("*.toml")))
 
 
+@cache
 def shelf_of(shelf: str) -> Path:
     """The folder of a shelf of the catalogue: in the installed package, else in the checkout."""
     packaged = Path(__file__).parents[1] / "data" / shelf

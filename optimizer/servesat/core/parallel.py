@@ -40,14 +40,21 @@ def workers_for(items: int) -> int:
 
 
 def in_chunks(
-    task: Callable[[range], Answer], items: range, workers: int, largest_chunk: int = LARGEST_CHUNK
+    task: Callable[[range], Answer],
+    items: range,
+    workers: int,
+    largest_chunk: int = LARGEST_CHUNK,
+    *,
+    chunks_a_worker: int = 4,
 ) -> Iterator[Answer]:
     """Yield `task` of successive chunks of items, in order; with a single worker, in this process.
+
+    Each worker gets `chunks_a_worker` of them at least, where there are so many items.
 
     With several workers `task` must be picklable. The answers do not depend on the number of workers if `task` depends
     on nothing but its chunk. Raises ServesatError if a process dies.
     """
-    size = max(1, min(largest_chunk, len(items) // (4 * max(workers, 1))))
+    size = max(1, min(largest_chunk, len(items) // (chunks_a_worker * max(workers, 1))))
     chunks = (items[first : first + size] for first in range(0, len(items), size))
     if workers == 1:
         yield from map(task, chunks)

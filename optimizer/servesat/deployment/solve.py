@@ -73,7 +73,7 @@ def solve(
             whole = _columns(spec, layouts, relaxed, batches, screen=False) if spec.expressions else columns
             conflict = minimal_conflicts(whole, bits_of(spec))
         return Result(status=solution.status, plan=None, conflict=conflict, solve_s=time.perf_counter() - start)
-    plan, margins = _checked(spec, columns, solution.column, relaxed)
+    plan, margins = checked(spec, columns, solution.column, relaxed)
     return Result(
         status=solution.status,
         plan=plan,
@@ -95,8 +95,11 @@ def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | 
     return evaluate_search(spec, relaxed, batches=batches)
 
 
-def _checked(spec: Spec, columns: Columns, column: int, relaxed: int) -> tuple[Plan, tuple[Margin, ...]]:
-    """The chosen plan, re-derived: a plan that fails its check is an internal error and is never shown."""
+def checked(spec: Spec, columns: Columns, column: int, relaxed: int = 0) -> tuple[Plan, tuple[Margin, ...]]:
+    """The chosen plan and its margins, re-derived: one that fails its check is an internal error and is never shown.
+
+    Raises SolverError.
+    """
     plan, margins = rederive(spec, columns.assignment(column))
     bits = bits_of(spec)
     broken = [m.requirement for m in margins if not m.holds and not relaxed & bits[m.requirement]]

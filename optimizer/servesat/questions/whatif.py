@@ -15,6 +15,7 @@ from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.scenarios import Factor, Scenarios, as_written, make_scenarios
+from servesat.questions.shared_evaluation import can_share, solve_together
 from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ERROR = "error"
 """The status of a scenario whose values the schema refuses; all others are those of `Status`."""
+
+CHUNK_TOGETHER = 256
+"""Scenarios that share an evaluation."""
 
 FLAT_PLAN: dict[str, type] = {
     "chip": str,
@@ -95,7 +99,11 @@ class Question:
         change of the cost against the base, whether the layout (chip, slice, axes or dtypes) differs, what binds, the
         minimal conflicts, and the error of a scenario whose values the schema refuses.
         """
-        return in_chunks(partial(_rows, self, self.answer.plan), numbers, workers)
+        together = can_share(self.base, self.scenarios) and self.settings == Settings()
+        task = partial(_rows, self, self.answer.plan, together=together)
+        if together:
+            return in_chunks(task, numbers, workers, CHUNK_TOGETHER, chunks_a_worker=1)
+        return in_chunks(task, numbers, workers)
 
 
 def what_if(
@@ -173,20 +181,38 @@ def _type_of(values: Iterable[Any]) -> type:
     return float if kinds and kinds <= {int, float} else str
 
 
-def _rows(question: Question, reference: Plan | None, numbers: range) -> list[dict[str, Any]]:
-    layouts = SharedLayouts()
-    return [_row(question, reference, number, layouts) for number in numbers]
+def _rows(question: Question, reference: Plan | None, numbers: range, *, together: bool) -> list[dict[str, Any]]:
+    shared = SharedLayouts(), SharedLayouts(undominated=True)
+    found = solve_together(question.base, question.scenarios, numbers) if together else {}
+    return [
+        _as_row(question, number, _outcome(str(found[number].status), found[number], reference))
+        if number in found
+        else _solved_alone(question, reference, number, *shared)
+        for number in numbers
+    ]
 
 
-def _row(question: Question, reference: Plan | None, number: int, layouts: SharedLayouts) -> dict[str, Any]:
-    scenarios = question.scenarios
-    values = {"scenario": number, **{factor.key: None for factor in scenarios.factors}, **scenarios[number]}
+def _solved_alone(
+    question: Question, reference: Plan | None, number: int, every: SharedLayouts, contenders: SharedLayouts
+) -> dict[str, Any]:
+    """The row of a scenario: solved among the contenders, and among all layouts where these have no plan."""
     try:
-        spec = scenarios.applied(question.base, number)
+        spec = question.scenarios.applied(question.base, number)
     except SpecError as fault:
-        return {**values, **_outcome(ERROR, error=str(fault))}
-    result = solve(spec, question.settings, layouts=layouts.of(spec) if spec.percentile is None else None)
-    return {**values, **_outcome(str(result.status), result, reference)}
+        return _as_row(question, number, _outcome(ERROR, error=str(fault)))
+    if spec.percentile is not None:
+        result = solve(spec, question.settings)
+    else:
+        result = solve(spec, question.settings, layouts=contenders.of(spec))
+        if result.plan is None:
+            result = solve(spec, question.settings, layouts=every.of(spec))
+    return _as_row(question, number, _outcome(str(result.status), result, reference))
+
+
+def _as_row(question: Question, number: int, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The row of a scenario: its number, its values, and its outcome."""
+    scenarios = question.scenarios
+    return {"scenario": number, **{factor.key: None for factor in scenarios.factors}, **scenarios[number], **outcome}
 
 
 def _outcome(

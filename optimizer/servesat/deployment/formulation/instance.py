@@ -21,6 +21,9 @@ LOG_RESOLUTION = 1e-12
 STEP_TIE_RTOL = 1e-9
 """Steps within this of the fastest are as fast: the same machine computed in another order."""
 
+STEP_TIE = round(STEP_TIE_RTOL / LOG_RESOLUTION)
+"""The same, of steps as the solver sees them."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -86,7 +89,7 @@ class Instance:
         """
         allowed = self.step[columns][self.violated[columns] == 0]
         behind = self.step[columns] - allowed.min(initial=np.iinfo(np.int64).max)
-        behind[behind <= round(STEP_TIE_RTOL / LOG_RESOLUTION)] = 0
+        behind[behind <= STEP_TIE] = 0
         rank = np.empty(len(columns), dtype=np.int64)
         rank[np.lexsort((self.order[columns], behind))] = np.arange(len(columns))
         return rank
