@@ -183,19 +183,31 @@ class Links(NamedTuple):
     pp_bytes_per_s: float
 
 
+_Sized = tuple[tuple[Axis, int], ...]
+"""Axes with their sizes."""
+
+
 def links_of(chip: Chip, topology: str, sharding: Sharding, *, exact_wraparound: bool) -> Links:
     """The bandwidth of a sharding's axes: tensor-parallel ones, those of its experts, and the slowest of stages."""
     sizes = axis_sizes(topology)
+    tp, ep, pp = (
+        tuple((chip.axes[axis], sizes[axis]) for axis in axes)
+        for axes in (sharding.tp_axes, sharding.ep_axes, sharding.pp_axes)
+    )
+    return _links_along(tp, ep, pp, exact_wraparound=exact_wraparound)
 
-    def along(axes: tuple[int, ...]) -> tuple[list[Axis], list[int], list[float]]:
-        links, lengths = [chip.axes[axis] for axis in axes], [sizes[axis] for axis in axes]
-        pairs = zip(links, lengths, strict=True)
-        widths = [axis_bytes_per_s(link, length, exact_wraparound=exact_wraparound) for link, length in pairs]
-        return links, lengths, widths
 
-    tp_links, _, tp_widths = along(sharding.tp_axes)
+@cache
+def _links_along(tp: _Sized, ep: _Sized, pp: _Sized, *, exact_wraparound: bool) -> Links:
+    """The links over tensor-parallel axes of some sizes, those of experts and of stages: many slices share few."""
+
+    def along(axes: _Sized) -> tuple[list[Axis], list[int], list[float]]:
+        widths = [axis_bytes_per_s(link, size, exact_wraparound=exact_wraparound) for link, size in axes]
+        return [link for link, _ in axes], [size for _, size in axes], widths
+
+    tp_links, _, tp_widths = along(tp)
     return Links(
         tp_bytes_per_s=tensor_parallel_bytes_per_s(tp_links, tp_widths),
-        ep_bytes_per_s=all_to_all_bytes_per_s(*along(sharding.ep_axes)),
-        pp_bytes_per_s=min(along(sharding.pp_axes)[2], default=float("inf")),
+        ep_bytes_per_s=all_to_all_bytes_per_s(*along(ep)),
+        pp_bytes_per_s=min(along(pp)[2], default=float("inf")),
     )
