@@ -25,9 +25,6 @@ from servesat.spec.spec import Spec
 TABLE_BLOCK = 200_000
 """Columns that are tabulated at a time: enough to keep numpy busy, few enough to stay within 100 MB."""
 
-HELD = 20_000
-"""Columns of a block from which on what is kept of it is copied, so that the block itself can go."""
-
 MAX_TABLE = 50_000_000
 """Columns that are tabulated in all; more would take minutes, and gigabytes for what is kept of them."""
 
@@ -131,7 +128,7 @@ def evaluate_search(
 
 def _deciding_among(blocks: Iterable[Columns]) -> Columns:
     """The columns of all blocks together that can decide an answer."""
-    first, *others = (_deciding(block).held() if len(block) > HELD else _deciding(block) for block in blocks)
+    first, *others = map(_deciding, blocks)
     return _deciding(first.join(*others)) if others else first
 
 

@@ -15,6 +15,9 @@ Array = Floats | np.float64 | float
 """A quantity: a number, or an array over layouts or columns."""
 
 
+KEPT_TIMES = 4
+"""How many times as many rows as were taken may be kept for their sake."""
+
 Record = TypeVar("Record", bound="Rows")
 
 
@@ -25,9 +28,12 @@ class Rows:
     def take(self, rows: Ints) -> Self:
         """The rows at these positions, in this order; a position may repeat.
 
-        Each array is taken when it is first asked for, as most never are; until `held`, it keeps what it is taken from.
+        Each array is taken when it is first asked for, as most never are. Few rows are taken at once, so that they do
+        not keep the many that they are taken from.
         """
         whole, of_whole = self.__dict__.get("_taken_from", (self, None))
+        if len(rows) * KEPT_TIMES < _count(whole):
+            return type(self)(**{name: _taken(value, rows) for name, value in _parts(self)})
         taken = object.__new__(type(self))
         taken.__dict__["_taken_from"] = whole, rows if of_whole is None else of_whole[rows]
         for field in fields(self):
@@ -45,10 +51,6 @@ class Rows:
             value = self.__dict__[name] = _taken(getattr(whole, name), rows)
             return value
 
-    def held(self) -> Self:
-        """The same rows without what they were taken from, which may be many times as large."""
-        return type(self)(**{name: value.held() if isinstance(value, Rows) else value for name, value in _parts(self)})
-
     def join(self, *others: Self) -> Self:
         """These rows followed by the rows of others, whose shared fields must be the same."""
         if not others:
@@ -62,6 +64,11 @@ def join_all(records: "Iterable[Record]") -> "Record":
     """The rows of one record after another; at least one."""
     first, *others = records
     return first.join(*others)
+
+
+def _count(record: Rows) -> int:
+    """The rows of a record, as far as its arrays say."""
+    return next((len(value) for value in record.__dict__.values() if isinstance(value, np.ndarray)), 0)
 
 
 def _parts(record: Rows) -> list[tuple[str, Any]]:
