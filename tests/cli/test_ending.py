@@ -78,7 +78,7 @@ def test_a_spec_comes_from_standard_input() -> None:
     shown = subprocess.run([*COMMAND, "solve", "-"], input=text, capture_output=True, text=True, check=True)
     assert "$2.730 per million output tokens" in shown.stdout
     wrong = subprocess.run([*COMMAND, "solve", "-"], input="model: 1", capture_output=True, text=True, check=False)
-    assert wrong.stderr.splitlines()[0].startswith("error: standard input: ")
+    assert wrong.stderr.splitlines()[0].startswith("error: <stdin>: model = 1: ")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["solve", EXAMPLE, "--json"]])

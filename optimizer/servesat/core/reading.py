@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +26,9 @@ MAX_WAIT_S = 10.0
 
 STANDARD_INPUT = Path("-")
 """The name by which a command reads standard input."""
+
+MAX_STANDARD_INPUT_BYTES = 20_000_000
+"""The largest file that standard input may stand for: a certificate."""
 
 
 def read_yaml(path: Path, error: type[ServesatError]) -> object:
@@ -76,7 +80,7 @@ def read_toml(path: Path, error: type[ServesatError], max_bytes: int = MAX_FILE_
     try:
         return tomllib.loads(read_text(path, error, max_bytes))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as fault:
-        raise error(f"{path}: malformed TOML: {fault}") from None
+        raise error(f"{shown(path)}: malformed TOML: {fault}") from None
 
 
 def read_json(
@@ -87,7 +91,7 @@ def read_json(
     try:
         return json.loads(read_text(path, error, max_bytes), object_pairs_hook=fields, parse_constant=constant)
     except (json.JSONDecodeError, ValueError, RecursionError) as fault:
-        raise error(f"{path}: malformed JSON: {fault}") from None
+        raise error(f"{shown(path)}: malformed JSON: {fault}") from None
 
 
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,7 +116,7 @@ def _refuse_constant(name: str) -> Any:
 
 def shown(path: Path) -> str:
     """The name of a file in an error."""
-    return "standard input" if path == STANDARD_INPUT else str(path)
+    return "<stdin>" if path == STANDARD_INPUT else str(path)
 
 
 def read_text(path: Path, error: type[ServesatError], max_bytes: int = MAX_FILE_BYTES) -> str:
@@ -158,7 +162,7 @@ def opened_text(path: Path, error: type[ServesatError], max_bytes: int) -> Itera
 
 def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes:
     if path == STANDARD_INPUT:
-        return sys.stdin.buffer.read(max_bytes + 1)
+        return _standard_input(sys.stdin)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise error(f"{path}: is a folder, expected a file")
@@ -168,6 +172,12 @@ def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes
         raise error(f"{path}: is a device, expected a file")
     with path.open("rb") as file:
         return file.read(max_bytes + 1)
+
+
+@lru_cache(maxsize=1)
+def _standard_input(stream: TextIO) -> bytes:
+    """What standard input holds, kept, as it can be read only once, and first tells what kind of file it is."""
+    return stream.buffer.read(MAX_STANDARD_INPUT_BYTES + 1)
 
 
 def _read_pipe(path: Path, error: type[ServesatError], max_bytes: int) -> bytes:

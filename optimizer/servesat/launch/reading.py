@@ -1,13 +1,14 @@
 """Plans that other commands wrote: results, certificates and fleets."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from servesat.core.errors import LaunchError, ServesatError, SpecError
 from servesat.core.plan import Plan
-from servesat.core.reading import STANDARD_INPUT, read_json, read_yaml
+from servesat.core.reading import STANDARD_INPUT, read_json, read_yaml, shown
 from servesat.core.result import Status
 from servesat.core.validation import shorten
 from servesat.deployment.check.plan import rederive
@@ -25,12 +26,18 @@ VERIFIED = "verified by replay: no cheaper proposal keeps the limits"
 
 def kind_of(path: Path) -> str:
     """What a file holds, by its keys: a `result` has a plan, a `fleet` workloads; else it is a `spec`."""
-    if path == STANDARD_INPUT:
-        return "spec"
-    is_json = path.suffix == ".json"
-    document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES) if is_json else read_yaml(path, SpecError)
+    document = _document(path)
     keys = set(document) if isinstance(document, Mapping) else set()
     return "result" if keys & {"plan", "status"} else "fleet" if "workloads" in keys else "spec"
+
+
+def _document(path: Path) -> object:
+    """What a file holds; standard input may be a result too, which is larger than a spec."""
+    if path == STANDARD_INPUT:
+        with suppress(LaunchError):
+            return read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
+    is_json = path.suffix == ".json"
+    return read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES) if is_json else read_yaml(path, SpecError)
 
 
 def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
@@ -39,28 +46,32 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
     The figures are derived again, and must meet the limits of the spec. Raises LaunchError otherwise.
     """
     spec, plan, status = plan_of_result(path)
-    return launch_of(spec, plan, proof=f"{status}, as {path.name} says; not solved again", checkpoint=checkpoint)
+    name = shown(path) if path == STANDARD_INPUT else path.name
+    return launch_of(spec, plan, proof=f"{status}, as {name} says; not solved again", checkpoint=checkpoint)
 
 
 def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
     """The spec and the plan of a result, its figures derived again, and its status. Raises LaunchError."""
+    where = shown(path)
     document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or not {"spec", "status", "plan"} <= set(document):
-        raise LaunchError(f"{path}: expected the JSON of `servesat solve` or a certificate, with spec, status and plan")
+        raise LaunchError(
+            f"{where}: expected the JSON of `servesat solve` or a certificate, with spec, status and plan"
+        )
     if document["status"] not in list(Status):
-        raise LaunchError(f"{path}: status = {shorten(document['status'])}: expected one of {', '.join(Status)}")
+        raise LaunchError(f"{where}: status = {shorten(document['status'])}: expected one of {', '.join(Status)}")
     if not isinstance(document["plan"], Mapping) or not isinstance(document["spec"], Mapping):
-        raise LaunchError(f"{path}: has no plan: the result is {document['status']}")
+        raise LaunchError(f"{where}: has no plan: the result is {document['status']}")
     try:
         spec = Spec.load(document["spec"])
         plan, margins = rederive(spec, assignment_of(document["plan"]))
     except ServesatError as fault:
-        raise LaunchError(f"{path}: {fault}") from None
+        raise LaunchError(f"{where}: {fault}") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as fault:
-        raise LaunchError(f"{path}: the plan is malformed: {fault}") from None
+        raise LaunchError(f"{where}: the plan is malformed: {fault}") from None
     broken = [margin.requirement for margin in margins if not margin.holds]
     if broken:
-        raise LaunchError(f"{path}: the plan breaks {', '.join(broken)}: solve the spec again")
+        raise LaunchError(f"{where}: the plan breaks {', '.join(broken)}: solve the spec again")
     return spec, plan, str(document["status"])
 
 
