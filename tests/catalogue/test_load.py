@@ -1,8 +1,10 @@
 import csv
 import json
+import tomllib
 from datetime import date
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from servesat import CatalogueError
@@ -32,9 +34,30 @@ def test_the_catalogue_holds_what_the_book_needs() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["models", "hardware", "engines"])
-def test_schema_is_generated(kind: str) -> None:
-    assert json.loads((ROOT / kind / "schema.json").read_text()) == json_schema(kind)
+FOLDERS = {"models": "models", "chips": "hardware/chips", "prices": "hardware/prices", "engines": "engines"}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_schema_is_generated_and_true_of_every_file(kind: str) -> None:
+    folder = ROOT / FOLDERS[kind]
+    schema = json.loads((folder / "schema.json").read_text())
+    assert schema == json_schema(kind)
+    for path in folder.glob("*.toml"):
+        jsonschema.validate(json.loads(json.dumps(tomllib.loads(path.read_text()), default=str)), schema)
+
+
+def test_editors_are_told_which_schema_a_file_has() -> None:
+    rules = tomllib.loads((ROOT / ".taplo.toml").read_text())["rule"]
+    told = {rule["schema"]["path"]: rule["include"] for rule in rules}
+    assert told == {f"{folder}/schema.json": [f"{folder}/*.toml"] for folder in FOLDERS.values()}
+
+
+def test_the_schema_of_prices_knows_what_is_derived_and_what_is_wrong() -> None:
+    book = {"name": "mine", "chips": {"l4": {"usd_per_instance_hour": 5, "instance_chips": 8, "source": "a contract"}}}
+    jsonschema.validate(book, json_schema("prices"))
+    for wrong in ({"usd_per_chip_hour": -1, "source": "x"}, {"usd_per_chip_hour": 1}, {"usd": 1, "source": "x"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"name": "mine", "chips": {"l4": wrong}}, json_schema("prices"))
 
 
 def unsourced(entry: ModelSpec | Chip) -> set[str]:

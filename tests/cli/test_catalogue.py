@@ -94,6 +94,6 @@ def test_a_config_is_imported_as_a_model_file(tmp_path: Path) -> None:
         assert complaint in wrong.stderr
 
 
-@pytest.mark.parametrize("kind", ["models", "hardware"])
+@pytest.mark.parametrize("kind", ["models", "chips", "prices", "engines"])
 def test_schema(kind: str) -> None:
     assert json.loads(run("schema", kind).stdout) == json_schema(kind)

@@ -5,8 +5,6 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic.json_schema import models_json_schema
-
 from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.engine import Engine, Program
@@ -134,11 +132,9 @@ def price_book_ids() -> list[str]:
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of the catalogue's files; `kind` is `models`, `engines` or `hardware`."""
-    if kind != "hardware":
-        return (ModelSpec if kind == "models" else Engine).model_json_schema()
-    _, schema = models_json_schema([(Chip, "validation"), (PriceBook, "validation")], title="Hardware")
-    return schema
+    """The JSON schema of the catalogue's files; `kind` is `models`, `chips`, `prices` or `engines`."""
+    records: dict[str, type[Sourced]] = {"models": ModelSpec, "chips": Chip, "prices": PriceBook, "engines": Engine}
+    return records[kind].model_json_schema()
 
 
 def _load(record: type[Record], reference: str, folder: Path, shelf: str, noun: str) -> Record:

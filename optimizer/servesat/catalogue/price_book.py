@@ -6,7 +6,7 @@ from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.validation import Count, Rate, Strict, Usd, nearest
@@ -39,6 +39,7 @@ class Price(Strict):
     price buys only slices that its instances hold; one without an instance buys any slice.
     """
 
+    model_config = ConfigDict(json_schema_extra={"required": ["source"]})  # the price may be the instance's
     usd_per_chip_hour: Usd
     purchase: Purchase = "on_demand"
     cloud: Text | None = None
@@ -179,10 +180,17 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, Mapping | Price) else value
 
 
+_Prices = Annotated[
+    tuple[Price, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=Price | tuple[Price, ...]),
+]
+
+
 class PriceBook(Sourced):
     """Prices on a date: `offers`, of the machines that clouds rent, and prices of `chips` wherever they stand."""
 
-    chips: dict[str, Annotated[tuple[Price, ...], Field(min_length=1), BeforeValidator(_as_list)]] = {}
+    chips: dict[str, _Prices] = {}
     instances: dict[Text, Instance] = {}
     offers: tuple[Listing, ...] = ()
 

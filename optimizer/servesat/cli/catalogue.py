@@ -198,11 +198,11 @@ def show_engine(context: typer.Context, engine: Reference, as_json: AsJson = Fal
 
 def schema(
     kind: Annotated[
-        Literal["spec", "fleet", "portfolio", "models", "hardware", "engines"],
+        Literal["spec", "fleet", "portfolio", "models", "chips", "prices", "engines"],
         typer.Argument(help="The files described."),
     ],
 ) -> None:
-    """Print the JSON schema of specs, fleets and portfolios, or of the model, hardware or engine files."""
+    """Print the JSON schema of specs, fleets and portfolios, or of the catalogue's files, which you may have too."""
     if kind == "spec":
         from servesat.spec.schema import schema_of
         from servesat.spec.spec import Spec
