@@ -303,3 +303,31 @@ def test_percentiles_and_arrivals_are_checked(workload: dict[str, Any], slo: dic
     asked = {"model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10, **workload}, "slo": slo}
     with pytest.raises(SpecError, match=re.escape(message)):
         Spec.load(asked)
+
+
+KEYS: dict[str, Any] = {"model": "llama-3-8b", "workload": {"context_tokens": 100}, "cost_model": "ideal"}
+
+
+def test_a_spec_is_built_from_keywords_as_from_a_mapping() -> None:
+    keys = {**KEYS, "search": {"chips": ["h200"]}}
+    assert Spec(**keys) == Spec.load(keys)
+    assert repr(Spec(**keys)) == (
+        "Spec(model='llama-3-8b', workload={'context_tokens': 100}, search={'chips': ['h200']}, cost_model='ideal')"
+    )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {}, {"slos": {}}, {"slo": {"tpot_ms": -1, "ttft": 3}, "headroom": 2}, {"model": "llama-3-9b"}, {"workload": 5},
+        {"search": {"chips": ["h100"]}}, {"constraints": "batch % 8 =="}, {"price": {"h100": 1}}, {"engine": "vlm"},
+    ],
+)  # fmt: skip
+def test_keywords_have_the_errors_of_a_mapping(keys: dict[str, Any]) -> None:
+    keys = {**KEYS, **keys} if keys else {}
+    with pytest.raises(SpecError) as of_keywords:
+        Spec(**keys)
+    with pytest.raises(SpecError) as of_mapping:
+        Spec.load(keys)
+    assert str(of_keywords.value) == str(of_mapping.value)
+    assert str(of_keywords.value).startswith("spec: ")

@@ -73,12 +73,17 @@ def validate(
     try:
         return record.model_validate(data, context=context)
     except ValidationError as fault:
-        details = fault.errors(include_url=False)
-        # Pydantic also reports a list with a faulty entry as too short: report the entry alone.
-        outer = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-        innermost = [detail for detail in details if detail["loc"] not in outer]
-        lines = [_error_line(record, detail, where, prefix) for detail in innermost[:MAX_FAULTS]]
-        raise error("\n".join(lines + _more(where, len(innermost)))) from None
+        raise error(fault_lines(record, fault, where, prefix)) from None
+
+
+def fault_lines(record: type[BaseModel], fault: ValidationError, where: str, prefix: str = "") -> str:
+    """One line for each fault that Pydantic found in a record: file, key, value, what was expected."""
+    details = fault.errors(include_url=False)
+    # Pydantic also reports a list with a faulty entry as too short: report the entry alone.
+    outer = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    innermost = [detail for detail in details if detail["loc"] not in outer]
+    lines = [_error_line(record, detail, where, prefix) for detail in innermost[:MAX_FAULTS]]
+    return "\n".join(lines + _more(where, len(innermost)))
 
 
 def refuse_unknown(

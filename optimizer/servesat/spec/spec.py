@@ -1,13 +1,22 @@
 """A spec: the model, the workload, the service levels and the search of a deployment."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from servesat.catalogue.calibration import Calibration, Errors
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
@@ -15,10 +24,11 @@ from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_calibration, load_model, load_price_book
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
+from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import KvLayout, Mode
 from servesat.core.reading import read_mapping
-from servesat.core.validation import Dtype, Strict, Usd, nearest, refuse_duplicates, shorten, validate
+from servesat.core.validation import Dtype, Strict, Usd, fault_lines, nearest, refuse_duplicates, shorten, validate
 from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.cost_model.speculation import Drafting
 from servesat.spec.engines import (
@@ -185,6 +195,22 @@ class Spec(Strict):
     )
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
     _varied: dict[str, float] = PrivateAttr(default={})
+
+    def __init__(self, **keys: Any) -> None:
+        """Build a spec from its keys, which are those of a file; paths are relative to the working directory.
+
+        Raises SpecError with one line per fault.
+        """
+        try:
+            super().__init__(**keys)
+        except ValidationError as fault:
+            raise SpecError(fault_lines(type(self), fault, INLINE)) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # files are validated past it
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """The keys that are given, what the catalogue has by its id."""
+        yield from _given(self).items()
 
     @classmethod
     def load(
@@ -684,6 +710,17 @@ class Spec(Strict):
         named = [offered_topology(chip, topology) for topology in self.search.topologies.get(chip.id, ())]
         searched = [topology for topology in named if topology is not None] or chip.topologies
         return tuple(sorted(searched, key=lambda topology: (chips_in(topology), topology)))
+
+
+def _given(value: Any) -> Any:
+    """What is given of a record, as a mapping; of a record with an id that."""
+    if isinstance(value, Sourced):
+        return value.id
+    if isinstance(value, BaseModel):
+        return {
+            name: _given(getattr(value, name)) for name in type(value).model_fields if name in value.model_fields_set
+        }
+    return [_given(member) for member in value] if isinstance(value, tuple) else value
 
 
 def _without_unknown_chips(data: Mapping[str, Any], listed: Sequence[Chip]) -> dict[str, Any]:
