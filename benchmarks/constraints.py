@@ -9,7 +9,8 @@ import statistics
 import time
 from typing import Any
 
-from servesat import Result, Spec, SpecError, solve
+from servesat import Result, Spec, SpecError
+from servesat.deployment.solve import solve
 
 DTYPES = {
     "weights": ["bf16", "int8", "int4", "fp8"],

@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from servesat import Settings, Spec, answer, solve
+from servesat import Spec
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llama-3-405b-under-15ms.yaml"
 EVERY_DTYPE = ["bf16", "int8", "fp8", "int4", "mxfp4", "nvfp4"]

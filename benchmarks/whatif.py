@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from servesat import Spec, trace_frontier
+from servesat import Spec
+from servesat.questions.pareto import trace_frontier
 from servesat.questions.scenarios import Factor, Scenarios
 from servesat.questions.whatif import Question
 

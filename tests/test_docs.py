@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from servesat import Spec, solve, what_if
+from servesat import Spec, what_if
 from servesat.core.quantities import change_of
+from servesat.deployment.solve import solve
 from servesat.questions.scenarios import as_written
 from tests.helpers import ROOT
 
@@ -30,7 +31,7 @@ def usd(changes: dict[str, Any]) -> float:
 def test_the_sensitivity_table_is_what_servesat_says(
     key: str, value: str, plan: str, dollars: str, change: str
 ) -> None:
-    row = what_if(BASE, {key: [int(value) if value.isdigit() else value]}).loc[0]
+    row = what_if(BASE, {key: [int(value) if value.isdigit() else value]}).to_pandas().loc[0]
     assert f"{row['chip']} {row['topology']}, batch {row['batch']}" == plan
     assert row["usd_per_million_output_tokens"] == pytest.approx(float(dollars), rel=5e-4)
     assert change_of(row["change"]) == change

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from servesat import Status, solve
+from servesat import Status
+from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
 from servesat.questions.portfolio import solve_portfolio
 from tests.helpers import ROOT

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from servesat import Spec, Status, solve
+from servesat import Spec, Status
+from servesat.deployment.solve import solve
 from tests import strategies
 from tests.oracles import requests as requests_oracle
 from tests.oracles.machine import machines

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from servesat import solve
 from servesat.candidates.batch_breakpoints import breakpoints, largest_batch
 from servesat.candidates.layouts import decode_layouts
 from servesat.candidates.requirements import mask_of
 from servesat.core.plan import Assignment, Mode
 from servesat.deployment.check.plan import rederive
+from servesat.deployment.solve import solve
 from tests.helpers import searching, toy_spec
 
 AT_300 = Assignment(

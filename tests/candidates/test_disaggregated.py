@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from servesat import Spec, SpecError, Status, solve
+from servesat import Spec, SpecError, Status
+from servesat.deployment.solve import solve
 from tests.helpers import toy_chip, toy_spec
 from tests.strategies import examples
 from tests.whole_requests import BOOK, MATMULS_S, PAIRED, agrees, in_mode, plan_of, small_specs

@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from servesat import Settings, Spec, SpecError, Status, answer, solve
+from servesat import Spec, SpecError, Status
 from servesat.candidates.engine_memory import engine_bytes, prefill_engine_bytes
 from servesat.candidates.engines import loading, searched_dtypes, unsupported
 from servesat.candidates.layouts import decode_layouts
 from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from tests.helpers import toy_chip, toy_engine, toy_spec
 
 CHAT: dict[str, Any] = {

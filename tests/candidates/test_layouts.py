@@ -1,7 +1,8 @@
 import pytest
 
-from servesat import SpecError, solve
+from servesat import SpecError
 from servesat.candidates import layouts
+from servesat.deployment.solve import solve
 from tests.helpers import searching
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import SpecError, Status, solve
+from servesat import SpecError, Status
 from servesat.candidates.purchases import Purchase, SharedLimit, Units, no_units
+from servesat.deployment.solve import solve
 from tests.oracles import purchases as oracle
 from tests.strategies import examples
 from tests.whole_requests import small_specs

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import servesat
 from servesat import Requirement
 from servesat.candidates.columns import columns_at
 from servesat.candidates.layouts import decode_layouts
@@ -19,6 +18,8 @@ from servesat.candidates.requirements import (
     violations,
 )
 from servesat.core.errors import SpecError
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from tests.helpers import searching, spec_of, toy_chip, toy_spec
 
 
@@ -75,12 +76,12 @@ def test_what_a_spec_does_not_limit_is_not_stated() -> None:
 def test_a_context_beyond_the_models_positions_is_refused_and_could_be_stretched() -> None:
     """2,000,000-token prompts on qwen3-32b, which has 40,960 positions, got a plan."""
     given = {"cost_model": "ideal", "model": "qwen3-32b", "workload": {"prompt_tokens": 40_000, "output_tokens": 960}}
-    assert servesat.solve(given).plan is not None
-    longer = servesat.answer({**given, "workload": {"prompt_tokens": 40_000, "output_tokens": 961}})
+    assert solve(given).plan is not None
+    longer = answer({**given, "workload": {"prompt_tokens": 40_000, "output_tokens": 961}})
     assert longer.conflict == ((Requirement.CONTEXT,),)
     (change,) = {change for correction in longer.corrections for change in correction.changes}
     assert (change.key, change.value) == ("model.max_context_tokens", 40_961)
-    assert servesat.solve({**given, "workload": {"context_tokens": 40_961}}).conflict == ((Requirement.CONTEXT,),)
+    assert solve({**given, "workload": {"context_tokens": 40_961}}).conflict == ((Requirement.CONTEXT,),)
 
 
 def test_masks() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from servesat import solve
 from servesat.candidates.serving_modes import SharedLayouts, enumerate_layouts
+from servesat.deployment.solve import solve
 from tests.helpers import spec_of
 from tests.strategies import SOME, examples
 from tests.whole_requests import agrees, small_specs

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.candidates.undominated_offers import held_slices
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.load import model_ids
+from servesat.deployment.solve import solve
 from tests.strategies import examples
 
 CHAT: dict[str, Any] = {

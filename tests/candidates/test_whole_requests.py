@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Settings, Spec, Status, solve
+from servesat import Spec, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
 from tests.oracles import requests as requests_oracle
 from tests.oracles.machine import machines
 from tests.strategies import SOME, calibrated, examples, under_engines, with_or_without_engines

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from servesat import CatalogueError, solve
+from servesat import CatalogueError
 from servesat.catalogue.families import FAMILIES, WRAPPERS
 from servesat.catalogue.load import load_model
 from servesat.catalogue.model import (
@@ -26,6 +26,7 @@ from servesat.catalogue.model import (
 from servesat.catalogue.template import model_template
 from servesat.cost_model.memory import counted_parameters
 from servesat.cost_model.storage import Storage
+from servesat.deployment.solve import solve
 from tests.catalogue.configs import SLIDING, read, small
 
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "published/families.csv").read_text().splitlines()))

@@ -18,7 +18,7 @@ from tests.cli.commands import run
 )
 def test_listings(command: str, shown: str, listed: str) -> None:
     assert shown in "".join(run(command).stdout.split())
-    rows = json.loads(run(command, "--json").stdout)
+    rows = json.loads(run(command, "--json").stdout)[command]
     assert listed in {entry.get("id", entry.get("price_book")) for entry in rows}
 
 
@@ -42,14 +42,14 @@ def test_a_price_book_is_a_table_and_a_document() -> None:
 
 
 def test_the_prices_of_a_chip_are_compared_cheapest_first() -> None:
-    rows = json.loads(run("prices", "--chip", "h100-sxm", "--purchase", "on_demand", "--json").stdout)
+    rows = json.loads(run("prices", "--chip", "h100-sxm", "--purchase", "on_demand", "--json").stdout)["prices"]
     costs = [row["usd_per_chip_hour"] for row in rows]
     assert costs == sorted(costs)
     assert {row["chip"] for row in rows} == {"h100-sxm"}
     assert {row["cloud"] for row in rows} >= {"aws", "oci", "lambda", "nebius", "verda"}
     eight = next(row for row in rows if row["instance"] == "p5.48xlarge" and row["region"] == "us-east-1")
     assert (eight["instance_chips"], eight["usd_per_instance_hour"], eight["usd_per_chip_hour"]) == (8, 55.04, 6.88)
-    here = json.loads(run("prices", "gcp-2026-11", "--region", "us-central1", "--json").stdout)
+    here = json.loads(run("prices", "gcp-2026-11", "--region", "us-central1", "--json").stdout)["prices"]
     assert {row["region"] for row in here} == {"us-central1"}
     wrong = run("prices", "--chip", "h100-sxn")
     assert wrong.exit_code == 1

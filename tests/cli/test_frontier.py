@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from servesat import Spec, solve, trace_frontier
+from servesat import Spec
 from servesat.cli.frontier import Axis
-from servesat.questions.pareto import AXES
+from servesat.deployment.solve import solve
+from servesat.questions.pareto import AXES, trace_frontier
 from servesat.report.frontier import TITLES
 from tests.cli.commands import CHAT, EXAMPLE, run
 

@@ -28,7 +28,7 @@ def test_a_price_list_is_imported_as_a_book(tmp_path: Path) -> None:
     assert result.stdout == f"wrote 2 offers of 1 instance, and of tpu-v5e by the chip, at 3 prices to {out}\n"
     assert result.stderr == "note: left out 1 price (zero): tpu-v5e (1)\n"
     assert str(load_price_book(str(out)).checked) == "2026-10-01"
-    rows = json.loads(run("prices", str(out), "--chip", "h100-sxm", "--json").stdout)
+    rows = json.loads(run("prices", str(out), "--chip", "h100-sxm", "--json").stdout)["prices"]
     assert [row["usd_per_chip_hour"] for row in rows] == [2.5, 2.75]
     printed = run("prices", "import", source, "--checked", "2026-10-01")
     assert printed.stdout == out.read_text()
@@ -95,7 +95,9 @@ def test_options_stand_before_a_book_or_after_it(tmp_path: Path) -> None:
     assert json.loads(after.stdout)
     assert before.stdout == after.stdout
     assert run("prices", "--wide", "aws-2026-11").stdout == run("prices", "aws-2026-11", "--wide").stdout
-    assert {row["cloud"] for row in json.loads(run("prices", "--cloud", "verda", "--json").stdout)} == {"verda"}
+    assert {row["cloud"] for row in json.loads(run("prices", "--cloud", "verda", "--json").stdout)["prices"]} == {
+        "verda"
+    }
     assert "no price for h100-sxm, nowhere" in run("prices", "--chip", "h100-sxm", "--cloud", "nowhere").stderr
     refused = run("prices", "--chip", "l4", "import", prices_csv(tmp_path))
     assert (refused.exit_code, "--chip: a list is imported whole" in refused.stderr) == (2, True)

@@ -1,10 +1,11 @@
 import pytest
 
-from servesat import Status, solve
+from servesat import Status
 from servesat.candidates.requirements import Requirement
 from servesat.catalogue.load import load_model
 from servesat.catalogue.recovery import published
 from servesat.cost_model.quantisation_loss import quality_loss
+from servesat.deployment.solve import solve
 from tests.helpers import spec_of
 
 ANY = {"chips": ["h100-sxm"], "weights": ["bf16", "fp8", "int4"], "kv_cache": ["bf16"], "compute": ["bf16", "fp8"]}

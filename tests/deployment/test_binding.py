@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Requirement, Status, answer, solve
+from servesat import Requirement, Status
 from servesat.candidates.requirements import RULES, Kind, mask_of
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from tests.helpers import spec_of, toy_chip, toy_spec
 from tests.oracles import deployment as oracle
 from tests.strategies import examples, tight

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.core.errors import ServesatError
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
 from servesat.deployment.certificate import certify
 from servesat.deployment.proposals import servers_slower
 from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
 from servesat.replay.replayed import limits_of, servers_of
 from servesat.replay.replayed import run as replay

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from servesat import ServesatError, Settings, Spec, solve
+from servesat import ServesatError, Spec
 from servesat.catalogue.load import load_chip
 from servesat.deployment.certificate import FORMULAS, certify, digest_of, write_certificate
 from servesat.deployment.decisions import DECISIONS
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
 from servesat.report.documents import plan_document
 from tests.helpers import searching, spec_of

@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Requirement, Status, solve
+from servesat import Requirement, Status
 from servesat.candidates.evaluation import evaluate
 from servesat.deployment.conflicts import minimal_conflicts
+from servesat.deployment.solve import solve
 from tests.helpers import searching, spec_of
 from tests.oracles import deployment as oracle
 from tests.strategies import examples, tight

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import Settings, Spec, SpecError, Status, solve
+from servesat import Spec, SpecError, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
 from tests.constraints import Constraint, constraints, enumerated
 from tests.oracles import deployment as decode_oracle
 from tests.oracles import requests as requests_oracle

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from servesat import Settings
+from servesat.deployment.settings import Settings
 
 
 def test_what_is_left_of_a_time_limit() -> None:

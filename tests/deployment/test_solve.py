@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from servesat import Settings, SpecError, Status, answer, solve
+from servesat import SpecError, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from tests import strategies
 from tests.helpers import ROOT, spec_of
 from tests.oracles import deployment as oracle

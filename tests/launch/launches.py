@@ -5,7 +5,8 @@ import shlex
 from functools import cache
 from typing import Any
 
-from servesat import Spec, solve
+from servesat import Spec
+from servesat.deployment.solve import solve
 from servesat.launch.flags import address_flags, arguments, flags_of, program
 from servesat.launch.servers import Launch, Server, launch_of
 from tests.engine_flags import parser_of

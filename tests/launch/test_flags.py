@@ -8,9 +8,10 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.catalogue.load import load_engine
 from servesat.core.errors import LaunchError
+from servesat.deployment.solve import solve
 from servesat.launch.flags import environment, node_flags, trtllm_config
 from servesat.launch.servers import Launch, Server, launch_of
 from servesat.launch.targets import written

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.core.errors import LaunchError
 from servesat.core.plan import KvLayout
+from servesat.deployment.solve import solve
 from servesat.launch.servers import Role, launch_of
 from tests.launch.launches import CHAT, SPLIT, launch
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.catalogue.api_prices import ApiPrice, published_api_prices
 from servesat.catalogue.load import model_ids
+from servesat.deployment.solve import solve
 from servesat.questions.api_prices import beside_apis, break_even
 from servesat.questions.explain import answer
 from tests.helpers import toy_spec

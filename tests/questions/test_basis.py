@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from servesat import Spec, SpecError, Status, answer, solve
+from servesat import Spec, SpecError, Status
 from servesat.catalogue.load import CALIBRATIONS, load_calibration, shelf_of
 from servesat.core.plan import Plan
 from servesat.core.result import Basis
+from servesat.deployment.solve import solve
 from servesat.questions.batch_curve import batch_curve
+from servesat.questions.explain import answer
 from servesat.report.documents import answer_document
 from servesat.report.words import cost_model, errors, rests_on
 from servesat.spec.document import spec_document

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from servesat import Spec, SpecError, Status, find_breakpoints, solve
-from servesat.questions.breakpoints import BRACKET_RTOL
+from servesat import Spec, SpecError, Status
+from servesat.deployment.solve import solve
+from servesat.questions.breakpoints import BRACKET_RTOL, find_breakpoints
 from servesat.questions.why_not import Decisions, why_not
 from tests import strategies
 from tests.helpers import searching, spec_of

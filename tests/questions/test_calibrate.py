@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from servesat import ServesatError, Spec, solve
+from servesat import ServesatError, Spec
 from servesat.catalogue.load import load_calibration, load_chip, load_model
 from servesat.catalogue.measurements import Measurement
 from servesat.cost_model.calibrated import Constants, closed_loop_s
+from servesat.deployment.solve import solve
 from servesat.questions.benchmark_results import read_results
 from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed, unusable
 

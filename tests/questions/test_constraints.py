@@ -10,14 +10,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import Requirement, Spec, SpecError, Status, answer, solve
+from servesat import Requirement, Spec, SpecError, Status, what_if
 from servesat.deployment.certificate import certify, write_certificate
 from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
+from servesat.questions.explain import answer
 from servesat.questions.k_best import Distinct, alternatives
 from servesat.questions.pareto import trace_frontier
 from servesat.questions.robustness import assess_robustness
-from servesat.questions.whatif import what_if
 from servesat.questions.why_not import Decisions, why_not
 from tests.constraints import Constraint, constraints, enumerated
 from tests.helpers import spec_of
@@ -121,7 +122,7 @@ def test_every_question_holds_the_constraints(tmp_path: Path) -> None:
     assert len(plans) > 8
     assert {plan.batch % 8 for plan in plans} == {3}
     assert max(plan.tp for plan in plans) <= 8
-    assert set(what_if(spec, {"slo.tpot_ms": [20, 60]})["batch"] % 8) == {3}
+    assert set(what_if(spec, {"slo.tpot_ms": [20, 60]}).to_pandas()["batch"] % 8) == {3}
     write_certificate(certify(spec, result, Settings()), tmp_path / "certificate.json")
     assert verify(tmp_path / "certificate.json").failed == ()
 

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Settings, Spec, Status, answer, solve
+from servesat import Spec, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
 from servesat.questions import corrections as module
 from servesat.questions.corrections import corrections
+from servesat.questions.explain import answer
 from tests.helpers import ON_32_CHIPS
 from tests.oracles import deployment as oracle
 from tests.questions.limits import with_key

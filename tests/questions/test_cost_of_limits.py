@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Requirement, answer, solve
+from servesat import Requirement
 from servesat.candidates.requirements import REQUIREMENT_BIT
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from tests import strategies
 from tests.helpers import ON_32_CHIPS, nearly_flat
 from tests.oracles import deployment as oracle

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
-from servesat import Spec, answer, solve
+from servesat import Spec
 from servesat.catalogue.load import load_calibration
 from servesat.catalogue.measurements import Measurement
 from servesat.core.plan import Plan
+from servesat.deployment.solve import solve
 from servesat.questions.accuracy import predict
 from servesat.questions.expected import expected
+from servesat.questions.explain import answer
 from servesat.report.words import broken_in_practice, in_practice
 
 CHAT: dict[str, Any] = {

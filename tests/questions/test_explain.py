@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from servesat import Settings, Spec, Status, answer, solve
+from servesat import Spec, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from servesat.questions.why_not import Decisions, why_not
 from tests.helpers import ON_32_CHIPS
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import Spec, answer
+from servesat import Spec
+from servesat.questions.explain import answer
 from servesat.questions.k_best import Distinct, alternatives
 from tests import strategies
 from tests.helpers import ON_32_CHIPS

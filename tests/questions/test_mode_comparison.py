@@ -2,8 +2,9 @@
 
 import pytest
 
-from servesat import Spec, SpecError, solve
+from servesat import Spec, SpecError
 from servesat.core.plan import Mode
+from servesat.deployment.solve import solve
 from servesat.questions.mode_comparison import compare_modes, crossover
 from tests.whole_requests import HARD, PAIRED
 

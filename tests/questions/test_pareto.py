@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesat import Settings, Spec, SpecError, Status, solve, trace_frontier
-from servesat.questions.pareto import AXES
+from servesat import Spec, SpecError, Status
+from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve
+from servesat.questions.pareto import AXES, trace_frontier
 from tests import strategies
 from tests.helpers import searching, spec_of
 from tests.oracles import deployment as oracle

@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from servesat import SpecError, Status, solve
+from servesat import SpecError, Status
 from servesat.cli import app
+from servesat.deployment.solve import solve
 from servesat.questions.portfolio import solve_portfolio
 from servesat.spec.portfolio import PortfolioSpec
 from tests.constraints import figures

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.core.errors import SpecError
+from servesat.deployment.solve import solve
 from servesat.questions.replays import replay, under, with_slices
 from tests.deployment.test_by_replay import CHAT
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from servesat import Spec, SpecError, Status, assess_robustness
+from servesat import Spec, SpecError, Status
+from servesat.questions.robustness import assess_robustness
 from tests import strategies
 from tests.helpers import spec_of
 from tests.oracles import deployment as oracle

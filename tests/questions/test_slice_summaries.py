@@ -1,6 +1,6 @@
 import pytest
 
-from servesat import answer
+from servesat.questions.explain import answer
 from tests.helpers import spec_of
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesat import Spec, SpecError, solve, what_if
+from servesat import Spec, SpecError, what_if
+from servesat.deployment.solve import solve
 from servesat.questions.scenarios import Factor, Scenarios, as_written
 from servesat.questions.whatif import Question, swings
 from tests import strategies
@@ -23,6 +24,10 @@ VARIED: dict[str, list[Any]] = {
 }
 
 
+def table_of(spec: Any, vary: dict[str, Any], **options: Any) -> pd.DataFrame:
+    return what_if(spec, vary, **options).to_pandas()
+
+
 def same(row: pd.Series, result: Any) -> None:
     assert row["status"] == result.status
     assert row["binding"] == "+".join(result.binding)
@@ -36,7 +41,7 @@ def same(row: pd.Series, result: Any) -> None:
 
 def test_a_grid_agrees_with_separate_runs_cell_by_cell() -> None:
     base = spec_of()
-    table = what_if(base, VARIED)
+    table = table_of(base, VARIED)
     assert len(table) == 3 * 2 * 2 * 2 * 2
     reference = solve(base).plan
     assert reference is not None
@@ -55,7 +60,7 @@ def test_a_grid_agrees_with_separate_runs_cell_by_cell() -> None:
 
 def test_one_at_a_time_agrees_with_separate_runs() -> None:
     base = spec_of()
-    table = what_if(base, VARIED, one_at_a_time=True)
+    table = table_of(base, VARIED, one_at_a_time=True)
     assert len(table) == 11
     number = 0
     for key, values in VARIED.items():
@@ -68,7 +73,7 @@ def test_one_at_a_time_agrees_with_separate_runs() -> None:
 @examples(60)
 @given(strategies.specs(), st.lists(st.sampled_from([0.1, 1.0, 20.0, 1e6]), min_size=1, max_size=3, unique=True))
 def test_random_specs_vary_as_they_solve(spec: dict[str, Any], limits: list[float]) -> None:
-    table = what_if(spec, {"slo.tpot_ms": limits, "search.max_batch": [1, 17]})
+    table = table_of(spec, {"slo.tpot_ms": limits, "search.max_batch": [1, 17]})
     number = 0
     for limit in limits:
         for batch in (1, 17):
@@ -82,11 +87,11 @@ def test_random_specs_vary_as_they_solve(spec: dict[str, Any], limits: list[floa
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing() -> None:
     vary = {"slo.tpot_ms": [8, 10, 12, 14, 16, 18], "search.weights": ["int8", "int4"]}
-    pd.testing.assert_frame_equal(what_if(spec_of(), vary), what_if(spec_of(), vary, workers=2))
+    pd.testing.assert_frame_equal(table_of(spec_of(), vary), table_of(spec_of(), vary, workers=2))
 
 
 def test_the_table_is_tidy() -> None:
-    table = what_if(spec_of(), {"slo.tpot_ms": [1, 20], "search.weights": ["int8", ["int8", "int4"]]})
+    table = table_of(spec_of(), {"slo.tpot_ms": [1, 20], "search.weights": ["int8", ["int8", "int4"]]})
     assert list(table.columns[:4]) == ["scenario", "slo.tpot_ms", "search.weights", "status"]
     assert list(table["search.weights"]) == ["int8", "int8+int4"] * 2
     assert list(table["status"]) == ["infeasible", "optimal", "optimal", "optimal"]
@@ -97,7 +102,7 @@ def test_the_table_is_tidy() -> None:
 
 
 def test_a_value_that_the_schema_refuses_is_a_row_and_the_others_run() -> None:
-    table = what_if(spec_of(), {"slo.tpot_ms": [20, -1, "fast"]})
+    table = table_of(spec_of(), {"slo.tpot_ms": [20, -1, "fast"]})
     assert list(table["status"]) == ["optimal", "error", "error"]
     assert "slo.tpot_ms = -1: expected a number greater than 0" in table.loc[1, "error"]
     assert "slo.tpot_ms = 'fast': expected a number" in table.loc[2, "error"]
@@ -105,11 +110,11 @@ def test_a_value_that_the_schema_refuses_is_a_row_and_the_others_run() -> None:
 
 def test_a_key_that_does_not_exist_is_refused_before_anything_runs() -> None:
     with pytest.raises(SpecError, match="did you mean 'tpot_ms'"):
-        what_if(spec_of(), {"slo.tpott_ms": [1]})
+        table_of(spec_of(), {"slo.tpott_ms": [1]})
 
 
 def test_a_base_without_a_plan_compares_with_nothing() -> None:
-    table = what_if(spec_of(slo={"tpot_ms": 0.1}), {"slo.tpot_ms": [0.1, 20]})
+    table = table_of(spec_of(slo={"tpot_ms": 0.1}), {"slo.tpot_ms": [0.1, 20]})
     assert list(table["status"]) == ["infeasible", "optimal"]
     assert table["change"].isna().all()
     assert table["plan_changed"].isna().all()
@@ -140,7 +145,7 @@ def test_scenarios_that_share_layouts_differ_in_their_groups_of_int4() -> None:
         "workload": {"context_tokens": 4096},
         "search": {"chips": ["h100-sxm"], "weights": ["int4"]},
     }
-    rows = what_if(base, {"int4_group": [8, 56, 128]}).to_dict("records")
+    rows = table_of(base, {"int4_group": [8, 56, 128]}).to_dict("records")
     for row in rows:
         plan = solve({**base, "int4_group": row["int4_group"]}).plan
         assert plan is not None
@@ -164,7 +169,7 @@ def test_a_varied_cloud_stands_in_the_table_without_a_plan_too() -> None:
         "model": "llama-3-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "price_book": "all",
         "search": {"chips": ["h100-sxm"], "modes": ["interleaved"]},
     }  # fmt: skip
-    table = what_if(spec, {"cloud": ["aws", "oci"], "purchase": ["on_demand", "reserved"]})
+    table = table_of(spec, {"cloud": ["aws", "oci"], "purchase": ["on_demand", "reserved"]})
     assert table["cloud"].tolist() == ["aws", "aws", "oci", "oci"]
     assert table["status"].tolist() == ["optimal", "error", "optimal", "error"]
     assert table["region"].tolist()[0] == "us-east-1"

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from servesat import Spec, Status, answer, solve
+from servesat import Spec, Status
 from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.deployment.solve import solve
 from servesat.questions import robustness
 from servesat.questions import why_not as why
+from servesat.questions.explain import answer
 from servesat.questions.why_not import Decisions, why_not
 from tests.whole_requests import HARD, PAIRED, in_mode, plan_of
 

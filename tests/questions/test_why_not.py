@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servesat import Spec, SpecError, Status, solve
+from servesat import Spec, SpecError, Status
+from servesat.deployment.solve import solve
 from servesat.questions.why_not import Decisions, why_not
 from tests import strategies
 from tests.helpers import ON_32_CHIPS

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from servesat import answer
+from servesat.questions.explain import answer
 from servesat.report.documents import dumps, result_document
 from tests.helpers import spec_of
 

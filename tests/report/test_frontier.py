@@ -1,7 +1,8 @@
 from itertools import pairwise
 
-from servesat import Spec, trace_frontier
+from servesat import Spec
 from servesat.questions.mode_comparison import crossover
+from servesat.questions.pareto import trace_frontier
 from servesat.questions.scenarios import Factor, make_scenarios
 from servesat.questions.whatif import Question
 from servesat.report.colours import chip_colour

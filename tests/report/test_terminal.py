@@ -3,7 +3,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from servesat import Status, answer
+from servesat import Status
+from servesat.questions.explain import answer
 from servesat.report.result import print_result
 from tests.helpers import nearly_flat, searching, spec_of
 

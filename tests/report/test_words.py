@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from servesat import Requirement, answer
+from servesat import Requirement
 from servesat.core.quantities import dollars, gigabytes
+from servesat.questions.explain import answer
 from servesat.report.words import conflict, duration, sequences, ways
 from tests.helpers import searching, spec_of
 

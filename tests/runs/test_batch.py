@@ -18,10 +18,11 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from servesat import Status, solve
+from servesat import Status
 from servesat.cli import app
 from servesat.core.errors import ServesatError
 from servesat.core.journal import Journal
+from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
 from servesat.report.batch import print_batch
 from servesat.runs.batch import _solved, flat, spec_files

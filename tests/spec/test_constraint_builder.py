@@ -2,8 +2,8 @@ from fractions import Fraction
 
 import pytest
 
-import servesat
 from servesat import SpecError
+from servesat.deployment.solve import solve
 from servesat.spec.constraint_builder import ConstraintBuilder, built
 from tests.helpers import spec_of
 
@@ -24,8 +24,8 @@ def test_python_writes_what_a_spec_would_state() -> None:
 
 
 def test_constraints_from_python_hold() -> None:
-    free = servesat.solve(spec_of()).plan
-    held = servesat.solve(spec_of(), constrain=lambda m: m.add(m.batch % 16 == 1)).plan
+    free = solve(spec_of()).plan
+    held = solve(spec_of(), constrain=lambda m: m.add(m.batch % 16 == 1)).plan
     assert free is not None
     assert held is not None
     assert (free.batch % 16, held.batch % 16) == (10, 1)

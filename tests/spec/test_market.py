@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from servesat import Spec, SpecError, solve
+from servesat import Spec, SpecError
 from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
+from servesat.deployment.solve import solve
 from tests.helpers import toy_chip, toy_spec
 
 CHAT = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def batch(
-    specs: Annotated[list[str], typer.Argument(metavar="DIR|GLOB...", help="Folders, patterns, or files of specs.")],
+    specs: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR|GLOB...", help="Folders, patterns, or files of specs."),
+    ],
     out: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Write a table with a row per spec: .csv, .parquet, .json; repeatable."),

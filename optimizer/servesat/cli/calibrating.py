@@ -22,7 +22,8 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the constants: my-stack.toml.")],
     spec: Annotated[
-        Path | None, typer.Option(metavar="SPEC", help="The spec whose plan was started, for results in JSON.")
+        Path | None,
+        typer.Option(metavar="SPEC", help="The spec whose plan was started, for results in JSON."),
     ] = None,
     as_json: AsJson = False,
     engine: EngineName = None,

@@ -1,13 +1,24 @@
 """The commands of the catalogue: models, chips, engines and schema."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from servesat.cli.common import AsJson, BuyHow, Cloud, PriceBookName, Purchase, Region, Wide, console, print_json, tell
+from servesat.cli.common import (
+    AsJson,
+    BuyHow,
+    Cloud,
+    PriceBookName,
+    Purchase,
+    Region,
+    Wide,
+    listed,
+    print_answer,
+    print_json,
+    tell,
+)
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
@@ -19,7 +30,10 @@ class Shelf(TyperGroup):
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 
-Reference = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
+ModelId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
+ChipId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
+EngineId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
+BookId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
 models = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show, import or write models.")
 chips = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show or rank chips.")
 engines = typer.Typer(cls=Shelf, invoke_without_command=True, help="List or show engines.")
@@ -30,28 +44,17 @@ def list_models(context: typer.Context, as_json: AsJson = False, wide: Wide = Fa
     """List the models of the catalogue; `servesat models MODEL` shows a model."""
     context.obj = as_json
     if context.invoked_subcommand is None:
-        from servesat.report import listings
+        from servesat.api import catalogue as api
 
-        print_content(listings.model_rows(), as_json, listings.MODEL_DETAILS)
+        print_answer(api.models(), as_json)
 
 
 @models.command("show")
-def show_model(context: typer.Context, model: Reference, as_json: AsJson = False, wide: Wide = False) -> None:
+def show_model(context: typer.Context, model: ModelId, as_json: AsJson = False, wide: Wide = False) -> None:
     """Show a model."""
-    from servesat.report import listings
+    from servesat.api import catalogue as api
 
-    entry = listings.model_entry(model)
-    if as_json or context.obj:
-        print_content(entry, as_json=True)
-        return
-    tensors = listings.tensor_table(entry.pop("tensors"))
-    accuracies = [entry.pop(name) for name in ("accuracy", "accuracy_of_kv_cache")]
-    print_content(entry, as_json=False)
-    print_content(tensors, as_json=False)
-    for rows in accuracies:
-        if rows:
-            shown = listings.without_columns(rows, "source")
-            print_content(shown, as_json=False, details=shown[0])
+    print_answer(api.models(model), as_json or context.obj)
 
 
 @models.command("import")
@@ -76,7 +79,7 @@ def import_model(
     if as_json:
         from servesat.report import listings
 
-        print_content(listings.model_document(model), as_json=True)
+        print_json(listings.model_document(model))
     elif out is None:
         typer.echo(text, nl=False)
 
@@ -105,26 +108,27 @@ def list_chips(context: typer.Context, as_json: AsJson = False, wide: Wide = Fal
     """List the chips of the catalogue; `servesat chips CHIP` shows a chip."""
     context.obj = as_json
     if context.invoked_subcommand is None:
-        from servesat.report import listings
+        from servesat.api import catalogue as api
 
-        print_content(listings.chip_rows(), as_json, listings.CHIP_DETAILS)
+        print_answer(api.chips(), as_json)
 
 
 @chips.command("show")
-def show_chip(context: typer.Context, chip: Reference, as_json: AsJson = False) -> None:
+def show_chip(context: typer.Context, chip: ChipId, as_json: AsJson = False) -> None:
     """Show a chip."""
-    from servesat.report import listings
+    from servesat.api import catalogue as api
 
-    print_content(listings.chip_entry(chip), as_json or context.obj)
+    print_answer(api.chips(chip), as_json or context.obj)
 
 
 @chips.command("rank")
 def rank_chips(
-    model: Annotated[str, typer.Argument(help="A model's id, or the path of a file.")],
+    model: ModelId,
     context_tokens: Annotated[int, typer.Option("--context", min=1, help="Context of a sequence [tokens].")] = 8192,
     tpot: Annotated[float | None, typer.Option(metavar="MS", help="Longest time per output token [ms].")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Dtype of the weights; default: the published dtype, else int8.")
+        str | None,
+        typer.Option(help="Dtype of the weights; default: the published dtype, else int8."),
     ] = None,
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
@@ -138,38 +142,29 @@ def rank_chips(
     wide: Wide = False,
 ) -> None:
     """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan at its peaks."""
-    from servesat.catalogue.load import chip_ids, load_model
-    from servesat.questions.chip_ranking import ranked_chips
+    from servesat.api import ranking as api
     from servesat.report.charts import FIGURES
 
     outputs = parse_outputs(out, FIGURES)
-    native = load_model(model).native
-    weights = weights or (native.dtype if native else "int8")
-    prices = {"price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy}
-    question = {
-        "cost_model": "ideal",
-        "model": model,
-        "workload": {"context_tokens": context_tokens},
-        "slo": {} if tpot is None else {"tpot_ms": tpot},
-        "search": {"weights": [weights], "kv_cache": [kv_cache], "compute": [compute]},
-        **{key: value for key, value in prices.items() if value is not None},
-    }
-    ranked = ranked_chips(question)
-    unpriced = sorted({*chip_ids()} - {entry.chip for entry in ranked})
-    if unpriced:
-        tell(f"note: chips without a price are left out: {', '.join(unpriced)}")
-    from servesat.report.ranking import print_ranking, rank_chart, rank_document
-
-    if outputs.figures:
-        from servesat.report.tornado import draw_tornado
-
-        for path in outputs.figures:
-            draw_tornado(rank_chart(question, ranked), path)
-        outputs.report_written()
-    if as_json:
-        print_content(rank_document(ranked), as_json=True)
-    else:
-        print_ranking(console(), ranked)
+    ranking = api.rank(
+        model,
+        context_tokens=context_tokens,
+        tpot_ms=tpot,
+        weights=weights,
+        kv_cache=kv_cache,
+        compute=compute,
+        price_book=price_book,
+        cloud=listed(cloud),
+        region=listed(region),
+        purchase=listed(purchase),
+        buy=buy,
+    )
+    for note in ranking.notes:
+        tell(f"note: {note}")
+    for path in outputs.figures:
+        ranking.draw(path)
+    outputs.report_written()
+    print_answer(ranking, as_json)
 
 
 @engines.callback()
@@ -177,23 +172,17 @@ def list_engines(context: typer.Context, as_json: AsJson = False, wide: Wide = F
     """List the engines of the catalogue; `servesat engines ENGINE` shows an engine."""
     context.obj = as_json
     if context.invoked_subcommand is None:
-        from servesat.report import listings
+        from servesat.api import catalogue as api
 
-        print_content(listings.engine_rows(), as_json, listings.ENGINE_DETAILS)
+        print_answer(api.engines(), as_json)
 
 
 @engines.command("show")
-def show_engine(context: typer.Context, engine: Reference, as_json: AsJson = False, wide: Wide = False) -> None:
+def show_engine(context: typer.Context, engine: EngineId, as_json: AsJson = False, wide: Wide = False) -> None:
     """Show an engine: what it runs on which chips, and what it takes of their memory."""
-    from servesat.report import listings
+    from servesat.api import catalogue as api
 
-    entry = listings.engine_entry(engine)
-    if as_json or context.obj:
-        print_content(entry, as_json=True)
-        return
-    runs = listings.support_rows(engine)
-    print_content({key: value for key, value in entry.items() if key != "runs"}, as_json=False)
-    print_content(runs, as_json=False, details=("int8", "int4", "mxfp4", "nvfp4", "latent", "indexed"))
+    print_answer(api.engines(engine), as_json or context.obj)
 
 
 def schema(
@@ -221,16 +210,3 @@ def schema(
         from servesat.catalogue.load import json_schema
 
         print_json(json_schema(kind))
-
-
-def print_content(content: list[dict[str, Any]] | dict[str, Any], as_json: bool, details: Collection[str] = ()) -> None:
-    """Print the rows of a table, whose `details` give way on a narrow line, or the fields of an entry."""
-    if as_json:
-        print_json(content)
-        return
-    from servesat.report.terminal import print_entry, print_rows
-
-    if isinstance(content, list):
-        print_rows(console(), content, details)
-    else:
-        print_entry(console(), content)

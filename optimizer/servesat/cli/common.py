@@ -10,8 +10,8 @@ from servesat.core.errors import ServesatError
 from servesat.core.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from servesat.api.answer import Answer
+    from servesat.report.terminal import Terminal
     from servesat.spec.spec import Spec
 
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 3, "unknown": 4}
@@ -36,9 +36,10 @@ Wide = Annotated[
     bool, typer.Option("--wide", callback=_remember_wide, help="Print whole tables, however narrow the terminal.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/.")]
+SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/; -: standard input.")]
 PriceBookName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The price book to use; all: every offer of every cloud.")
+    str | None,
+    typer.Option(metavar="NAME", help="The price book to use; all: every offer of every cloud."),
 ]
 Cloud = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this cloud only: aws, or aws,gcp.")]
 BuyHow = Annotated[
@@ -53,7 +54,8 @@ EngineName = Annotated[
     typer.Option("--engine", metavar="NAME", help="The engines that may run the plan: vllm, or a,b; any; none."),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20."),
 ]
 
 Constraints = Annotated[
@@ -62,7 +64,7 @@ Constraints = Annotated[
 ]
 
 
-def console() -> "Console":
+def console() -> "Terminal":
     """Standard output for tables, at full width if the command was given --wide."""
     from servesat.report.terminal import console
 
@@ -89,7 +91,7 @@ def load(
 ) -> "Spec":
     """Read a spec with the `--set` overrides, further constraints and the keys that have an option.
 
-    With `in_means`, limits that would hold for a share of the requests hold for means. Notes go to standard error.
+    Notes go to standard error; with `in_means` also that limits on a share of the requests will hold for means.
     """
     from servesat.spec.overrides import parse_override
     from servesat.spec.spec import Spec
@@ -98,21 +100,26 @@ def load(
         overrides = dict(parse_override(text) for text in texts or [])
     except ServesatError as error:
         raise typer.BadParameter(str(error)) from None
-    overrides |= {key: _listed(value) if key in LISTS else value for key, value in options.items() if value}
+    overrides |= {key: listed(value) if key in LISTS else value for key, value in options.items() if value}
     spec = Spec.load(path, overrides).constrained(constraints or [])
     for note in (*spec.notes, *spec.notes_on(overrides)):
         tell(f"note: {note}")
-    if in_means and spec.percentile is not None:
-        tell(
-            f"note: limits hold for means here, not for {spec.percentile:.0%} of the requests, as `servesat solve` does"
-        )
-        return spec.in_means()
+    for note in spec.notes_on_means if in_means else ():
+        tell(f"note: {note}")
     return spec
 
 
-def _listed(value: str) -> str | list[str]:
+def listed(value: str | None) -> str | list[str] | None:
     """The values of an option that may list several; a word alone stays one, as it may stand for all."""
-    return value.split(",") if "," in value else value
+    return value.split(",") if value and "," in value else value
+
+
+def print_answer(answer: "Answer", as_json: bool) -> None:
+    """Print an answer as tables, or as one JSON document."""
+    if as_json:
+        print_json(answer.to_dict())
+    else:
+        answer.show(console())
 
 
 def print_json(document: Any) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from servesat.cli.common import INTERRUPTED, tell
-from servesat.core.errors import ServesatError
+from servesat.cli.common import EXIT_CODES, INTERRUPTED, tell
+from servesat.core.errors import NoPlanError, ServesatError
 
 GRACE_S = 0.7
 """How long a command may take to end after Ctrl-C before it is ended: within a second, whatever it computes."""
@@ -41,9 +41,12 @@ class Commands(TyperGroup):
                 sys.exit(1)
 
     def invoke(self, context: Any) -> Any:
-        """Run a command; errors are told on standard error and end it with 1, Ctrl-C with 130."""
+        """Run a command; errors are told on standard error and end it with 1, no plan with 3 or 4, Ctrl-C with 130."""
         try:
             return super().invoke(context)
+        except NoPlanError as error:
+            tell(str(error))
+            raise typer.Exit(EXIT_CODES[error.status]) from None
         except ServesatError as error:
             for line in str(error).splitlines():
                 tell(f"error: {line}")

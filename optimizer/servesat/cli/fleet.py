@@ -1,16 +1,12 @@
 """The command `servesat fleet`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, Wide, console, print_json, tell
+from servesat.cli.common import EXIT_CODES, AsJson, Wide, print_answer, tell
 from servesat.cli.outputs import parse_outputs
-
-if TYPE_CHECKING:
-    from servesat.fleet.plan import FleetResult
-    from servesat.fleet.policies import Comparison
 
 
 def fleet(
@@ -44,8 +40,7 @@ def fleet(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    from servesat.fleet.plan import plan_fleet
-    from servesat.fleet.policies import compared
+    from servesat.api import fleet as api
     from servesat.fleet.spec import FleetSpec
     from servesat.report.fleet_files import WRITTEN
     from servesat.report.progress import doing
@@ -57,35 +52,21 @@ def fleet(
     for note in given.notes:
         tell(f"note: {note}")
     with doing() as on_progress:
-        result = plan_fleet(
+        planned = api.fleet(
             given,
             time_limit_s=time_limit,
             degrade=degrade,
+            compare=compare,
             earlier=earlier,
             max_changes=max_changes,
-            usd_per_change=usd_per_change or 0.0,
+            usd_per_change=usd_per_change,
             on_progress=on_progress,
         )
-    comparison = compared(result, time_limit_s=time_limit) if compare else None
-    _report(result, comparison, out or [], as_json)
-    raise typer.Exit(EXIT_CODES[result.status])
-
-
-def _report(result: "FleetResult", comparison: "Comparison | None", out: list[Path], as_json: bool) -> None:
-    """Write the files, if there is a plan, and print the result."""
-    from servesat.report.fleet_files import write_fleet
-
-    for path in out:
-        if EXIT_CODES[result.status] == 0:
-            write_fleet(result, comparison, path)
+    for path in out or ():
+        if EXIT_CODES[planned.status] == 0:
+            planned.draw(path)
             tell(f"wrote {path}")
         else:
-            tell(f"note: {path} is not written: the result is {result.status}")
-    if as_json:
-        from servesat.report.fleet_document import fleet_document
-
-        print_json(fleet_document(result, comparison))
-    else:
-        from servesat.report.fleet import print_fleet
-
-        print_fleet(console(), result, comparison)
+            tell(f"note: {path} is not written: the result is {planned.status}")
+    print_answer(planned, as_json)
+    raise typer.Exit(EXIT_CODES[planned.status])

@@ -1,7 +1,6 @@
 """The command `servesat frontier`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,16 +17,14 @@ from servesat.cli.common import (
     Region,
     SpecPath,
     Wide,
-    console,
     load,
-    print_json,
+    print_answer,
     tell,
 )
 from servesat.cli.outputs import Out, Outputs, parse_outputs
 
 if TYPE_CHECKING:
-    from servesat.questions.pareto import Frontier
-    from servesat.spec.spec import Spec
+    from servesat.api.frontier import Frontier
 
 Axis = Literal[
     "tpot_ms", "usd_per_million_output_tokens", "tokens_per_s_per_chip", "chips", "usd_per_hour", "batch", "ttft_ms"
@@ -72,36 +69,26 @@ def frontier(
         in_means=True,
     )
 
-    from servesat.questions.pareto import trace_frontier
-    from servesat.report import frontier as report
+    from servesat.api import frontier as api
 
-    traced = trace_frontier(loaded, (x, y) if z is None else (x, y, z), by)
-    document = report.frontier_document(traced)
+    traced = api.frontier(loaded, (x, y) if z is None else (x, y, z), by=by)
     if traced.points:
-        _write(outputs, loaded, traced, document)
+        _write(outputs, traced)
     else:
-        _report_unwritten(out, traced)
-    if as_json:
-        print_json(document)
-    else:
-        report.print_frontier(console(), loaded, traced)
+        for path in out or ():
+            tell(f"note: {path} is not written: the result is {traced.status}")
+    print_answer(traced, as_json)
     raise typer.Exit(EXIT_CODES[traced.status])
 
 
-def _write(outputs: Outputs, spec: "Spec", traced: "Frontier", document: dict[str, Any]) -> None:
+def _write(outputs: Outputs, traced: "Frontier") -> None:
     from servesat.questions.whatif import FLAT_PLAN, flat_plan
-    from servesat.report.charts import draw
     from servesat.report.files import write_table
-    from servesat.report.frontier import frontier_chart
 
-    head = {key: value for key, value in document.items() if key != "points"}
+    document = traced.to_dict()
+    points = document.pop("points")
     for path in outputs.tables:
-        write_table(path, document["points"], columns=FLAT_PLAN, flatten=flat_plan, head=head, under="points")
+        write_table(path, points, columns=FLAT_PLAN, flatten=flat_plan, head=document, under="points")
     for path in outputs.figures:
-        draw(frontier_chart(spec, traced), path)
+        traced.draw(path)
     outputs.report_written()
-
-
-def _report_unwritten(out: list[Path] | None, traced: "Frontier") -> None:
-    for path in out or ():
-        tell(f"note: {path} is not written: the result is {traced.status}")

@@ -14,9 +14,8 @@ from servesat.cli.common import (
     Region,
     SpecPath,
     Wide,
-    console,
     load,
-    print_json,
+    print_answer,
 )
 from servesat.cli.outputs import OutFigure, parse_outputs
 
@@ -55,19 +54,11 @@ def modes(
         in_means=True,
     )
 
-    from servesat.questions.mode_comparison import compare_modes, crossover
-    from servesat.report import modes as report
+    from servesat.api import modes as api
 
-    results = compare_modes(loaded)
-    if outputs.figures:
-        from servesat.report.charts import draw
-
-        chart = report.crossover_chart(loaded, crossover(loaded))
-        for path in outputs.figures:
-            draw(chart, path)
-        outputs.report_written()
-    if as_json:
-        print_json(report.modes_document(results))
-    else:
-        report.print_modes(console(), loaded, results)
-    raise typer.Exit(0 if any(result.plan is not None for result in results.values()) else 3)
+    compared = api.modes(loaded)
+    for path in outputs.figures:
+        compared.draw(path)
+    outputs.report_written()
+    print_answer(compared, as_json)
+    raise typer.Exit(0 if any(result.plan is not None for result in compared.results.values()) else 3)

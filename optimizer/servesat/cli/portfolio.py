@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, Wide, console, print_json, tell
+from servesat.cli.common import EXIT_CODES, AsJson, Wide, print_answer, tell
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
 def portfolio(
-    spec: Annotated[Path, typer.Argument(help="A portfolio: a YAML file as examples/portfolio-*.yaml.")],
+    spec: Annotated[
+        Path,
+        typer.Argument(help="A portfolio: a YAML file as examples/portfolio-*.yaml."),
+    ],
     as_json: AsJson = False,
     wide: Wide = False,
     out: OutFigure = None,
@@ -22,28 +25,21 @@ def portfolio(
 
     Exit codes: 0 a plan of each, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
-    from servesat.deployment.settings import Settings
-    from servesat.questions.portfolio import solve_portfolio
-    from servesat.report import portfolio as report
+    from servesat.api import portfolio as api
     from servesat.report.charts import FIGURES
     from servesat.report.progress import doing
 
     outputs = parse_outputs(out, FIGURES)
     with doing() as on_progress:
         on_progress("deciding the deployments together")
-        answer = solve_portfolio(spec, Settings(time_limit_s=time_limit))
-    if answer.left_out:
-        tell(f"note: disaggregated plans of {', '.join(answer.left_out)} are not compared (servesat solve has them)")
-    if answer.in_means:
-        tell(f"note: limits of {', '.join(answer.in_means)} hold for means here; servesat replay has percentiles")
+        answer = api.portfolio(spec, time_limit_s=time_limit)
+    for note in answer.notes:
+        tell(f"note: {note}")
     for path in outputs.figures:
         if answer.plans:
-            report.draw_portfolio(answer, path)
+            answer.draw(path)
             tell(f"wrote {path}")
         else:
             tell(f"note: {path} is not written: the result is {answer.status}")
-    if as_json:
-        print_json(report.portfolio_document(answer))
-    else:
-        report.print_portfolio(console(), answer)
+    print_answer(answer, as_json)
     raise typer.Exit(EXIT_CODES[answer.status])

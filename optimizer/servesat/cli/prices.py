@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from servesat.cli.catalogue import Reference, Shelf, print_content
-from servesat.cli.common import AsJson, Cloud, Region, Wide, print_json, show, tell
+from servesat.cli.catalogue import BookId, Shelf
+from servesat.cli.common import AsJson, Cloud, Region, Wide, print_answer, print_json, show, tell
 
 prices = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, compare or import prices.")
-OfChip = Annotated[str | None, typer.Option("--chip", metavar="ID", help="Prices of this chip only, cheapest first.")]
+OfChip = Annotated[
+    str | None,
+    typer.Option("--chip", metavar="ID", help="Prices of this chip only, cheapest first."),
+]
 Bought = Annotated[
     Literal["on_demand", "spot", "reserved"] | None, typer.Option("--purchase", help="Prices of this purchase only.")
 ]
@@ -35,7 +38,7 @@ def list_prices(
 @prices.command("show")
 def show_prices(
     context: typer.Context,
-    book: Reference,
+    book: BookId,
     chip: OfChip = None,
     cloud: Cloud = None,
     region: Region = None,
@@ -89,11 +92,6 @@ def _print_prices(
     book: str | None, *, chip: str | None, cloud: str | None, region: str | None, purchase: str | None, as_json: bool
 ) -> None:
     """Print the prices of a book, or of all of them, that the options leave."""
-    from servesat.report import listings
+    from servesat.api import catalogue as api
 
-    if as_json and book is not None and not (chip or cloud or region or purchase):
-        print_content(listings.price_book_entry(book), as_json)
-        return
-    rows = listings.price_rows(book=book, chip=chip, cloud=cloud, region=region, purchase=purchase)
-    shown = rows if as_json else listings.without_columns(rows, "source", "note")
-    print_content(shown, as_json, listings.PRICE_DETAILS)
+    print_answer(api.prices(book, chip=chip, cloud=cloud, region=region, purchase=purchase), as_json)

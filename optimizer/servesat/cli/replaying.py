@@ -1,12 +1,11 @@
 """The command `servesat replay`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from servesat.cli.common import (
-    EXIT_CODES,
     AsJson,
     BuyHow,
     Cloud,
@@ -16,16 +15,10 @@ from servesat.cli.common import (
     Purchase,
     Region,
     Wide,
-    console,
     load,
-    print_json,
-    tell,
+    print_answer,
 )
 from servesat.cli.outputs import OutFigure, parse_outputs
-
-if TYPE_CHECKING:
-    from servesat.core.plan import Plan
-    from servesat.spec.spec import Spec
 
 
 def replay(
@@ -63,54 +56,27 @@ def replay(
         "price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy, "engine": engine
     }  # fmt: skip
     outputs = parse_outputs(out, FIGURES)
-    spec, plan = _planned(file, overrides, options)
 
-    from servesat.questions.replays import replay as replayed
-    from servesat.questions.replays import under, with_slices
+    from servesat.api import replaying as api
+    from servesat.launch.reading import kind_of
 
-    found = replayed(
-        under(spec, trace, rate),
-        with_slices(plan, slices),
+    kind = kind_of(file)
+    given = [name for name, value in {**options, "set": overrides}.items() if value]
+    if kind == "fleet":
+        raise typer.BadParameter(f"{file} is a fleet: replay the deployments of its workloads")
+    if kind == "result" and given:
+        raise typer.BadParameter(f"--{given[0].replace('_', '-')} changes a spec, and {file} is a result")
+    found = api.replay(
+        load(file, overrides, **options) if kind == "spec" else file,
+        trace=trace,
+        requests_per_s=rate,
+        slices=slices,
         router=router,
         requests=requests,
         seeds=seeds,
         until_breaks=until_breaks,
     )
-    if outputs.figures:
-        from servesat.report.charts import draw
-        from servesat.report.replays import replay_chart
-
-        for path in outputs.figures:
-            draw(replay_chart(found), path)
-        outputs.report_written()
-    if as_json:
-        from servesat.report.replays import replay_document
-
-        print_json(replay_document(found))
-        return
-    from servesat.report.replays import print_replay
-
-    print_replay(console(), found)
-
-
-def _planned(file: Path, overrides: list[str] | None, options: dict[str, Any]) -> "tuple[Spec, Plan]":
-    """The spec and the plan of a result, or of a spec once it is solved."""
-    from servesat.launch.reading import kind_of, plan_of_result
-
-    kind = kind_of(file)
-    if kind == "fleet":
-        raise typer.BadParameter(f"{file} is a fleet: replay the deployments of its workloads")
-    if kind == "result":
-        given = [name for name, value in {**options, "set": overrides}.items() if value]
-        if given:
-            raise typer.BadParameter(f"--{given[0].replace('_', '-')} changes a spec, and {file} is a result")
-        spec, plan, _ = plan_of_result(file)
-        return spec, plan
-    from servesat.deployment.solve import solve
-
-    spec = load(file, overrides, **options)
-    result = solve(spec)
-    if result.plan is None:
-        tell(f"error: {file}: there is no plan to replay: the result is {result.status}")
-        raise typer.Exit(EXIT_CODES[result.status])
-    return spec, result.plan
+    for path in outputs.figures:
+        found.draw(path)
+    outputs.report_written()
+    print_answer(found, as_json)

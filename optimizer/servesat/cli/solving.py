@@ -1,7 +1,7 @@
 """The commands solve, why and verify."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,8 +18,8 @@ from servesat.cli.common import (
     Region,
     SpecPath,
     Wide,
-    console,
     load,
+    print_answer,
     print_json,
     show,
     tell,
@@ -66,26 +66,15 @@ def solve(
         engine=engine,
     )
 
-    from servesat.deployment.settings import Settings
-    from servesat.questions.explain import answer
+    from servesat.api import solving
 
-    settings = Settings(time_limit_s=time_limit)
-    result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
-    if certificate is not None and EXIT_CODES[result.status] == 0:
-        from servesat.deployment.certificate import certify, write_certificate
-
-        write_certificate(certify(loaded, result, settings), certificate)
+    solution = solving.solve(loaded, explain=explain, top=top, distinct=distinct, time_limit_s=time_limit)
+    if certificate is not None and EXIT_CODES[solution.status] == 0:
+        solution.certify(certificate)
     elif certificate is not None:
-        tell(f"note: {certificate} is not written: the result is {result.status}")
-    if as_json:
-        from servesat.report.documents import answer_document
-
-        print_json(answer_document(loaded, result))
-    else:
-        from servesat.report.result import print_result
-
-        print_result(console(), loaded, result, explain=explain)
-    raise typer.Exit(EXIT_CODES[result.status])
+        tell(f"note: {certificate} is not written: the result is {solution.status}")
+    print_answer(solution, as_json)
+    raise typer.Exit(EXIT_CODES[solution.status])
 
 
 def why(
@@ -125,23 +114,17 @@ def why(
         buy=buy,
     )
 
-    from servesat.questions.why_not import Decisions, why_not
-
-    decisions = Decisions(
-        chip=chip, topology=topology, weights=weights, kv_cache=kv_cache, compute=compute, batch=batch, engine=engine,
-        pp=pp, draft=draft,
-    )  # fmt: skip
-    if decisions == Decisions():
+    decisions: dict[str, Any] = {
+        "chip": chip, "topology": topology, "weights": weights, "kv_cache": kv_cache, "compute": compute,
+        "batch": batch, "engine": engine, "pp": pp, "draft": draft,
+    }  # fmt: skip
+    if all(decision is None for decision in decisions.values()):
         raise typer.BadParameter("fix at least one decision, as in --chip h100-sxm")
-    comparison = why_not(loaded, decisions)
-    if as_json:
-        from servesat.report.why import comparison_document
 
-        print_json(comparison_document(comparison))
-    else:
-        from servesat.report.why import print_comparison
+    from servesat.api import solving
 
-        print_comparison(console(), comparison)
+    comparison = solving.why(loaded, **decisions)
+    print_answer(comparison, as_json)
     raise typer.Exit(EXIT_CODES[comparison.alternative.status])
 
 

@@ -21,7 +21,7 @@ from servesat.cli.common import (
     Wide,
     console,
     load,
-    print_json,
+    print_answer,
     tell,
 )
 from servesat.cli.outputs import Out, Outputs, parse_outputs
@@ -46,7 +46,8 @@ def whatif(
         bool, typer.Option("--one-at-a-time", help="Vary each key alone, not all together.")
     ] = False,
     breakpoints: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Find the values of a varied key at which the plan changes.")
+        str | None,
+        typer.Option(metavar="KEY", help="Find the values of a varied key at which the plan changes."),
     ] = None,
     noise: Annotated[
         str | None,
@@ -215,31 +216,22 @@ def _report_refused(store: "Journal | Memory") -> int:
 
 
 def _find_breakpoints(base: "Spec", factors: "list[Factor]", key: str, as_json: bool) -> int:
-    from servesat.questions.breakpoints import find_breakpoints
-    from servesat.report.whatif import breakpoints_document, print_breakpoints
+    from servesat.api import whatif as api
 
     values = next(factor.values for factor in factors if factor.key == key)
     if len(factors) > 1:
         raise typer.BadParameter("--breakpoints: vary its key alone; fix others with --set")
-    breakpoints = find_breakpoints(base, key, values)
-    if as_json:
-        print_json(breakpoints_document(key, breakpoints))
-    else:
-        print_breakpoints(console(), key, values, breakpoints)
+    print_answer(api.breakpoints(base, key, values), as_json)
     return 0
 
 
 def _assess_robustness(
     base: "Spec", noise: "float | Literal['calibrated']", samples: int, seed: int, as_json: bool
 ) -> int:
-    from servesat.questions.robustness import assess_robustness
+    from servesat.api import whatif as api
     from servesat.report.progress import progress
-    from servesat.report.whatif import print_robustness, robustness_document
 
     with progress("samples", samples) as on_progress:
-        robustness = assess_robustness(base, noise, samples=samples, seed=seed, on_progress=on_progress)
-    if as_json:
-        print_json(robustness_document(robustness))
-    else:
-        print_robustness(console(), robustness)
+        robustness = api.robustness(base, noise, samples=samples, seed=seed, on_progress=on_progress)
+    print_answer(robustness, as_json)
     return EXIT_CODES[robustness.result.status]

@@ -13,6 +13,14 @@ class SpecError(ServesatError):
     """A spec that is unreadable or malformed; the message names the file, the key, the value and what was expected."""
 
 
+class NoPlanError(ServesatError):
+    """A spec without a plan where one is needed; `status` says how solving ended."""
+
+    def __init__(self, message: str, status: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class LaunchError(ServesatError):
     """A plan that its engine cannot start, or that a target has no words for; the message names the rule."""
 

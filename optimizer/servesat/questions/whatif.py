@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from servesat.candidates.serving_modes import SharedLayouts
 from servesat.core.errors import SpecError
@@ -14,12 +13,9 @@ from servesat.core.plan import Plan
 from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
-from servesat.questions.scenarios import Factor, Scenarios, as_written, make_scenarios
+from servesat.questions.scenarios import Scenarios, as_written
 from servesat.questions.shared_evaluation import can_share, solve_together
 from servesat.spec.spec import Spec
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ERROR = "error"
 """The status of a scenario whose values the schema refuses; all others are those of `Status`."""
@@ -104,33 +100,6 @@ class Question:
         if together:
             return in_chunks(task, numbers, workers, CHUNK_TOGETHER, chunks_a_worker=1)
         return in_chunks(task, numbers, workers)
-
-
-def what_if(
-    spec: Spec | Mapping[str, Any] | str | Path,
-    vary: Mapping[str, Iterable[Any]],
-    *,
-    one_at_a_time: bool = False,
-    workers: int = 1,
-    settings: Settings | None = None,
-) -> "pd.DataFrame":
-    """Solve a spec for every combination of values of some keys; returns a table with one row per scenario.
-
-    >>> what_if("spec.yaml", {"slo.tpot_ms": [10, 20], "search.weights": ["int8", "int4"]})
-
-    `one_at_a_time` varies each key alone. Keys are those of the spec, `price.CHIP`, `model.FIELD` and `chip.ID.FIELD`.
-    A value that the schema refuses makes a row with the status `error`. Raises SpecError for keys that do not exist.
-    """
-    import pandas as pd
-
-    base = Spec.load(spec)
-    factors = [Factor(key, tuple(values)) for key, values in vary.items()]
-    question = Question(base, make_scenarios(base, factors, one_at_a_time=one_at_a_time), settings or Settings())
-    rows = (row for chunk in question.rows(range(len(question.scenarios)), workers) for row in chunk)
-    types = flat_types(question.scenarios)
-    frame = pd.DataFrame.from_records([flat(row, types) for row in rows], columns=list(types))
-    nullable = {int: "Int64", bool: "boolean", float: "float64", str: "object"}
-    return frame.astype({name: nullable[kind] for name, kind in types.items()})
 
 
 def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:

@@ -81,7 +81,7 @@ def draw(chart: Chart, path: Path) -> None:
     if is_html(path):
         _write_html(chart, path)
     else:
-        _write_image(chart, path)
+        save_image(figure_of(chart), path)
 
 
 def is_html(path: Path) -> bool:
@@ -210,15 +210,16 @@ def _note(chart: Chart, at: float, label: str, position: dict[str, Any]) -> dict
     return {"x": x, "xref": "x", "yref": "paper", "xanchor": "right", "text": label, "showarrow": False, **position}
 
 
-def _write_image(chart: Chart, path: Path) -> None:
+def figure_of(chart: Chart) -> "Figure":
+    """A chart as a figure of matplotlib."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({PLAIN_TEXT: False}):
-        _draw_image(chart, Figure, path)
+        return _figure(chart, Figure)
 
 
-def _draw_image(chart: Chart, figure_type: "type[Figure]", path: Path) -> None:
+def _figure(chart: Chart, figure_type: "type[Figure]") -> "Figure":
     columns = min(3, len(chart.frames))
     rows = -(-len(chart.frames) // columns)
     height = 4.2 * rows + 0.8 if columns > 1 else 7.0
@@ -236,7 +237,7 @@ def _draw_image(chart: Chart, figure_type: "type[Figure]", path: Path) -> None:
         panel.set_xlabel(chart.x_title)
     for panel in panels[:, 0]:
         panel.set_ylabel(chart.y_title)
-    save_image(figure, path)
+    return figure
 
 
 def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:

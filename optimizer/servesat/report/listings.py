@@ -32,6 +32,7 @@ MODEL_DETAILS = ("layers", "d_model", "active_parameters", "attention", "experts
 ENGINE_DETAILS = ("checked", "chips", "latent_kv_layouts", "modes", "utilisation")
 CHIP_DETAILS = ("usable_gb", "bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
 PRICE_DETAILS = ("price_book", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
+SUPPORT_DETAILS = ("int8", "int4", "mxfp4", "nvfp4", "latent", "indexed")
 """The columns of each listing that give way on a narrow line."""
 
 

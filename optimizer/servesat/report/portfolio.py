@@ -1,18 +1,18 @@
 """Portfolios: a table, a document, and a figure of what deciding together costs each deployment."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from servesat.core.errors import ServesatError
 from servesat.core.quantities import dollars
 from servesat.core.result import Status
 from servesat.questions.portfolio import LimitChange, Portfolio
 from servesat.report.documents import plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.tornado import Bar, Tornado, draw_tornado
+from servesat.report.tornado import Bar, Tornado
 from servesat.report.words import decode_slices, rented_as
 
 
@@ -106,8 +106,10 @@ def change_words(change: LimitChange) -> str:
     return f"{change.limit} of {value}"
 
 
-def draw_portfolio(answer: Portfolio, path: Path) -> None:
-    """Draw what deciding together adds to the bill of each deployment, or saves of it."""
+def portfolio_chart(answer: Portfolio) -> Tornado:
+    """Chart what deciding together adds to the bill of each deployment, or saves of it. Raises ServesatError."""
+    if not answer.plans:
+        raise ServesatError(f"nothing to draw: the result is {answer.status}")
     bars = []
     for name, plan in answer.plans.items():
         more = plan.usd_per_hour - answer.alone[name].usd_per_hour
@@ -121,13 +123,10 @@ def draw_portfolio(answer: Portfolio, path: Path) -> None:
                 high_label=label if more >= 0 else "",
             )
         )
-    draw_tornado(
-        Tornado(
-            title=f"{dollars(answer.usd_per_hour or 0.0)} an hour together, "
-            f"{dollars(answer.alone_usd_per_hour or 0.0)} each alone",
-            x_title="$ an hour more than alone",
-            base_label="alone",
-            bars=tuple(sorted(bars, key=lambda bar: bar.low - bar.high)),
-        ),
-        path,
+    return Tornado(
+        title=f"{dollars(answer.usd_per_hour or 0.0)} an hour together, "
+        f"{dollars(answer.alone_usd_per_hour or 0.0)} each alone",
+        x_title="$ an hour more than alone",
+        base_label="alone",
+        bars=tuple(sorted(bars, key=lambda bar: bar.low - bar.high)),
     )

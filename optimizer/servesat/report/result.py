@@ -20,6 +20,7 @@ from servesat.report.words import (
     chips,
     conflict,
     cost_model,
+    decode_slices,
     drafting,
     duration,
     errors,
@@ -59,6 +60,26 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     if explain:
         print_explanation(console, result)
     console.print(_proof(result, result.plan))
+
+
+def print_summary(console: Console, spec: Spec, result: Result) -> None:
+    """Print a result in a few lines: what is asked, the plan, its bill, what binds, and what is proved."""
+    console.print(_title(spec))
+    plan = result.plan
+    if plan is None:
+        console.print(_no_plan(spec, result))
+        return
+    dtypes = f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}"
+    console.print(
+        Text.assemble((decode_slices(plan), "bold"), f", {dtypes}, batch {plan.batch}, {plan.tpot_ms:.2f} ms a token")
+    )
+    if plan.mode is not Mode.DECODE_ONLY:
+        console.print(Text(mode(plan)))
+    per_million = f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens"
+    bound_by = f"{' and '.join(result.binding) or 'no limit'} {'bind' if len(result.binding) > 1 else 'binds'}"
+    bill = f", {dollars(plan.usd_per_hour)} an hour for {chips(plan.chips)}; {bound_by}"
+    console.print(Text.assemble((per_million, "bold"), bill))
+    console.print(_proof(result, plan))
 
 
 def _verified(result: Result, plan: Plan) -> Text | None:

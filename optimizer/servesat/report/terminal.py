@@ -3,8 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from io import TextIOWrapper
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from io import StringIO, TextIOWrapper
 from typing import IO, Any, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -24,12 +24,19 @@ WIDEST = 1000
 MIN_WIDTH = 40
 """The narrowest line that is tried."""
 
+WIDTH_OF_TEXT = 100
+"""Width of what Python shows of an answer, as text and in notebooks [characters]."""
+
+PAGE = '<pre style="line-height: 1.2; overflow-x: auto">{code}</pre>'
+"""What stands around the text of an answer in a notebook."""
+
 
 class Terminal(Console):
     """A console that shows control characters in names, rather than obeying them, and ends no line in spaces."""
 
-    def __init__(self, file: IO[str], width: int | None) -> None:
-        super().__init__(file=cast(IO[str], _Trimmed(file)), width=width, highlight=False, markup=False)
+    def __init__(self, file: IO[str], width: int | None, *, record: bool = False) -> None:
+        trimmed = cast(IO[str], _Trimmed(file))
+        super().__init__(file=trimmed, width=width, highlight=False, markup=False, record=record, force_jupyter=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, with their text made printable."""
@@ -52,7 +59,7 @@ class _Trimmed:
         return getattr(self._file, name)
 
 
-def console(*, wide: bool = False) -> Console:
+def console(*, wide: bool = False) -> Terminal:
     """Standard output at the width of the terminal, or at that of COLUMNS if it is set; `wide` ignores both."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # bars and dots become question marks on a terminal without Unicode
@@ -62,6 +69,20 @@ def console(*, wide: bool = False) -> Console:
     if columns.isascii() and columns.isdigit():
         return Terminal(sys.stdout, max(int(columns), MIN_WIDTH))
     return Terminal(sys.stdout, None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
+
+
+def text_of(show: Callable[[Terminal], None]) -> str:
+    """What is shown on a terminal, as text."""
+    out = StringIO()
+    show(Terminal(out, WIDTH_OF_TEXT))
+    return out.getvalue().strip("\n")
+
+
+def html_of(show: Callable[[Terminal], None]) -> str:
+    """What is shown on a terminal, as HTML that looks the same."""
+    terminal = Terminal(StringIO(), WIDTH_OF_TEXT, record=True)
+    show(terminal)
+    return terminal.export_html(inline_styles=True, code_format=PAGE)
 
 
 def print_rows(console: Console, rows: Sequence[Mapping[str, Any]], details: Collection[str] = ()) -> None:

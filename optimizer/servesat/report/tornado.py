@@ -51,7 +51,7 @@ def draw_tornado(tornado: Tornado, path: Path) -> None:
     if is_html(path):
         _write_html(tornado, path)
     else:
-        _write_image(tornado, path)
+        save_image(figure_of_tornado(tornado), path)
 
 
 def _halves(tornado: Tornado) -> list[tuple[list[str], list[float], list[str]]]:
@@ -105,15 +105,16 @@ def _write_html(tornado: Tornado, path: Path) -> None:
     save_html(figure, path)
 
 
-def _write_image(tornado: Tornado, path: Path) -> None:
+def figure_of_tornado(tornado: Tornado) -> "Figure":
+    """A tornado as a figure of matplotlib."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({PLAIN_TEXT: False}):
-        _draw_image(tornado, Figure, path)
+        return _figure(tornado, Figure)
 
 
-def _draw_image(tornado: Tornado, figure_type: "type[Figure]", path: Path) -> None:
+def _figure(tornado: Tornado, figure_type: "type[Figure]") -> "Figure":
     figure = figure_type(figsize=(12, 1.5 + 0.7 * len(tornado.bars)), dpi=100, layout="constrained")
     panel = figure.subplots()
     names = [bar.name for bar in tornado.bars[::-1]]
@@ -129,4 +130,4 @@ def _draw_image(tornado: Tornado, figure_type: "type[Figure]", path: Path) -> No
     panel.set_title(tornado.title, pad=18 if tornado.base_label else None)
     panel.set(xlabel=tornado.x_title, xlim=tornado.x_range)
     panel.grid(axis="x", alpha=0.3)
-    save_image(figure, path)
+    return figure

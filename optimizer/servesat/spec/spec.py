@@ -615,6 +615,14 @@ class Spec(Strict):
             return self
         return self.changed({"slo.percentile": "mean", "slo.percentiles": {}, "slo.goodput": None})
 
+    @property
+    def notes_on_means(self) -> tuple[str, ...]:
+        """The note of a question that compares means, where limits are of a share of the requests."""
+        if self.percentile is None:
+            return ()
+        share = f"{self.percentile:.0%}"
+        return (f"limits hold for means here, not for {share} of the requests, as `servesat solve` does",)
+
     def counted_share(self, purchase: str | None) -> float:
         """The share of a slice's capacity that is counted on, as it is bought: on spot some of it is spare."""
         return self.spot_capacity if purchase == "spot" else 1.0

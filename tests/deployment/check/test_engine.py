@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from servesat import Spec, solve
+from servesat import Spec
 from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import load_engine
 from servesat.core.plan import KvLayout, Mode
 from servesat.deployment.check.engine import activation_bytes, cannot_start, runtime_bytes, usable_bytes
 from servesat.deployment.check.plan import engine_named, replica_of
+from servesat.deployment.solve import solve
 from tests.deployment.check.test_replica import replica
 from tests.helpers import moe_model, toy_chip, toy_engine, toy_spec
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from servesat import SolverError, solve
+from servesat import SolverError
 from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
 from servesat.deployment.check.plan import rederive
+from servesat.deployment.solve import solve
 from tests.helpers import AT, spec_of, toy_spec
 from tests.whole_requests import ATTENTION_S, MATMULS_S, in_mode, plan_of
 

@@ -3,10 +3,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from servesat import solve
 from servesat.candidates.evaluation import evaluate
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
+from servesat.deployment.solve import solve
 from tests.helpers import searching, spec_of, toy_chip, toy_spec
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-import servesat
 from servesat import Requirement, SolverError, Status
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.requirements import mask_of
@@ -16,6 +15,7 @@ from servesat.deployment.formulation.instance import Instance, round_columns, wi
 from servesat.deployment.formulation.model import DeploymentModel
 from servesat.deployment.formulation.solver import solve
 from servesat.deployment.settings import Settings
+from servesat.deployment.solve import solve as solve_spec
 from tests.helpers import searching, spec_of
 
 
@@ -100,7 +100,7 @@ def test_requirements_are_rows_on_figures_under_their_literals() -> None:
 @pytest.mark.parametrize("keys", [{}, {"slo": {"tpot_ms": 12}}, {"headroom": 0.3, "ici": "pay"}])
 def test_unscreened_and_screened_models_agree(keys: dict[str, Any]) -> None:
     spec = spec_of(**keys)
-    plans = [servesat.solve(spec, Settings(screen=screen)).plan for screen in (True, False)]
+    plans = [solve_spec(spec, Settings(screen=screen)).plan for screen in (True, False)]
     assert plans[0] == plans[1] is not None
 
 

@@ -1,0 +1,63 @@
+"""Several deployments decided together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servesat.api.answer import Drawn
+from servesat.api.tables import fields_of, frame, plan_row, settings_of
+from servesat.questions.portfolio import Portfolio, solve_portfolio
+from servesat.questions.whatif import FLAT_PLAN
+from servesat.report.portfolio import portfolio_chart, portfolio_document, print_portfolio
+from servesat.report.terminal import Terminal
+from servesat.report.tornado import Tornado
+from servesat.spec.portfolio import PortfolioSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PortfolioPlan(Drawn, Portfolio):
+    """A plan of each deployment with the proof that no others together cost less, or the limits in conflict."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The deployments of which not everything was compared."""
+        notes = []
+        if self.left_out:
+            notes.append(
+                f"disaggregated plans of {', '.join(self.left_out)} are not compared (servesat solve has them)"
+            )
+        if self.in_means:
+            notes.append(f"limits of {', '.join(self.in_means)} hold for means here; servesat replay has percentiles")
+        return tuple(notes)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row for each deployment, with its plan and what it would cost alone; none without plans."""
+        rows = [
+            {"deployment": name, **plan_row(plan), "alone_usd_per_hour": self.alone[name].usd_per_hour}
+            for name, plan in self.plans.items()
+        ]
+        return frame(rows, {"deployment": str, **FLAT_PLAN, "alone_usd_per_hour": float})
+
+    def show(self, terminal: Terminal) -> None:
+        """Print the plan of each deployment with its bill beside that alone, and what is proved."""
+        print_portfolio(terminal, self)
+
+    def _document(self) -> dict[str, Any]:
+        return portfolio_document(self)
+
+    def _picture(self) -> Tornado:
+        return portfolio_chart(self)
+
+
+def portfolio(
+    spec: PortfolioSpec | Mapping[str, Any] | str | Path, *, time_limit_s: float | None = None
+) -> PortfolioPlan:
+    """Decide several deployments together: the least bill under what they share, proved.
+
+    Raises SpecError for a malformed portfolio.
+    """
+    return PortfolioPlan(**fields_of(solve_portfolio(spec, settings_of(time_limit_s))))

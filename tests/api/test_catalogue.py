@@ -1,0 +1,30 @@
+import pytest
+
+import servesat
+from servesat import CatalogueError
+from servesat.catalogue.load import chip_ids
+
+
+def test_a_listing_is_a_sequence_of_rows_and_an_entry_a_mapping() -> None:
+    chips = servesat.chips()
+    assert len(chips) == len(chip_ids())
+    assert [row["id"] for row in chips] == chip_ids()
+    assert servesat.chips("h200")["vendor"] == "NVIDIA"
+    assert servesat.models("gpt-oss-120b")["native"]["dtype"] == "mxfp4"
+
+
+def test_prices_narrow_down_and_are_sorted_for_a_chip() -> None:
+    table = servesat.prices(chip="h100-sxm", purchase="spot").to_pandas()
+    assert table["usd_per_chip_hour"].is_monotonic_increasing
+    assert set(table["purchase"]) == {"spot"}
+
+
+def test_an_unknown_name_has_the_nearest() -> None:
+    for look_up, name, known in (
+        (servesat.models, "qwen3-33b", "qwen3-32b"),
+        (servesat.chips, "h201", "h200"),
+        (servesat.engines, "vlm", "vllm-0.32"),
+        (servesat.prices, "aws-2026-10", "aws-2026-11"),
+    ):
+        with pytest.raises(CatalogueError, match=f"did you mean .*'{known}'"):
+            look_up(name)
