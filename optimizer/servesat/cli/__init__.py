@@ -25,7 +25,6 @@ app = typer.Typer(
     cls=Commands,
     help="Find the cheapest way to serve an open model within your limits, and prove it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from servesat.cli.common import INTERRUPTED, AsJson, Wide, console, tell
+from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import parse_outputs
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def batch(
     specs: Annotated[
         list[str],
-        typer.Argument(metavar="DIR|GLOB...", help="Folders, patterns, or files of specs."),
+        typer.Argument(
+            metavar="DIR|GLOB...", help="Folders, patterns, or files of specs.", autocompletion=complete_spec
+        ),
     ],
     out: Annotated[
         list[Path] | None,

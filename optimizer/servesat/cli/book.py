@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from servesat.cli.common import AsJson, Wide, console, print_json
+from servesat.cli.completion import complete_chip, complete_model
 from servesat.cli.outputs import parse_outputs
 
 
@@ -27,8 +28,12 @@ def figure(
         list[Path],
         typer.Option(metavar="FILE", help="The file to write: .html (with a slider), .png, .svg or .pdf; repeatable."),
     ],
-    model: Annotated[str, typer.Option(help="A model's id, or the path of a file.")] = "llama-3-70b",
-    chip: Annotated[str, typer.Option(help="A chip's id, or the path of a file.")] = "tpu-v5e",
+    model: Annotated[
+        str, typer.Option(help="A model's id, or the path of a file.", autocompletion=complete_model)
+    ] = "llama-3-70b",
+    chip: Annotated[
+        str, typer.Option(help="A chip's id, or the path of a file.", autocompletion=complete_chip)
+    ] = "tpu-v5e",
     topology: Annotated[
         str | None, typer.Option(help="A slice of the chip, used as a single replica; default: 4x4, else 8 chips.")
     ] = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from servesat.cli.common import AsJson, EngineName, Overrides, console, load, print_json, tell
+from servesat.cli.completion import complete_spec
 
 if TYPE_CHECKING:
     from servesat.catalogue.measurements import Measurement
@@ -23,7 +24,9 @@ def calibrate(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the constants: my-stack.toml.")],
     spec: Annotated[
         Path | None,
-        typer.Option(metavar="SPEC", help="The spec whose plan was started, for results in JSON."),
+        typer.Option(
+            metavar="SPEC", help="The spec whose plan was started, for results in JSON.", autocompletion=complete_spec
+        ),
     ] = None,
     as_json: AsJson = False,
     engine: EngineName = None,

@@ -19,6 +19,7 @@ from servesat.cli.common import (
     print_json,
     tell,
 )
+from servesat.cli.completion import complete_book, complete_chip, complete_dtype, complete_engine, complete_model
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
@@ -29,11 +30,18 @@ class Shelf(TyperGroup):
         """Treat a word that is not a subcommand as the id of an entry to show."""
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the ids of entries beside the subcommands."""
+        commands = super().shell_complete(ctx, "")
+        ids = map(type(commands[0]), IDS[str(self.name)](incomplete))
+        return [*super().shell_complete(ctx, incomplete), *ids]
 
-ModelId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
-ChipId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
-EngineId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
-BookId = Annotated[str, typer.Argument(help="An id, or the path of a file.")]
+
+IDS = {"models": complete_model, "chips": complete_chip, "engines": complete_engine, "prices": complete_book}
+ModelId = Annotated[str, typer.Argument(help="An id, or the path of a file.", autocompletion=complete_model)]
+ChipId = Annotated[str, typer.Argument(help="An id, or the path of a file.", autocompletion=complete_chip)]
+EngineId = Annotated[str, typer.Argument(help="An id, or the path of a file.", autocompletion=complete_engine)]
+BookId = Annotated[str, typer.Argument(help="An id, or the path of a file.", autocompletion=complete_book)]
 models = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show, import or write models.")
 chips = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, show or rank chips.")
 engines = typer.Typer(cls=Shelf, invoke_without_command=True, help="List or show engines.")
@@ -128,10 +136,12 @@ def rank_chips(
     tpot: Annotated[float | None, typer.Option(metavar="MS", help="Longest time per output token [ms].")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Dtype of the weights; default: the published dtype, else int8."),
+        typer.Option(
+            help="Dtype of the weights; default: the published dtype, else int8.", autocompletion=complete_dtype
+        ),
     ] = None,
-    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
-    compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
+    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.", autocompletion=complete_dtype)] = "int8",
+    compute: Annotated[str, typer.Option(help="Dtype of the matmuls.", autocompletion=complete_dtype)] = "bf16",
     price_book: PriceBookName = None,
     cloud: Cloud = None,
     region: Region = None,

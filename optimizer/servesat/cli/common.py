@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from servesat.cli.completion import complete_book, complete_engines, complete_setting, complete_spec
 from servesat.core.errors import ServesatError
 from servesat.core.text import printable
 
@@ -36,10 +37,14 @@ Wide = Annotated[
     bool, typer.Option("--wide", callback=_remember_wide, help="Print whole tables, however narrow the terminal.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-SpecPath = Annotated[Path, typer.Argument(help="A spec: a YAML file as in examples/; -: standard input.")]
+SpecPath = Annotated[
+    Path, typer.Argument(help="A spec: a YAML file as in examples/; -: standard input.", autocompletion=complete_spec)
+]
 PriceBookName = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The price book to use; all: every offer of every cloud."),
+    typer.Option(
+        metavar="NAME", help="The price book to use; all: every offer of every cloud.", autocompletion=complete_book
+    ),
 ]
 Cloud = Annotated[str | None, typer.Option(metavar="NAME", help="Prices of this cloud only: aws, or aws,gcp.")]
 BuyHow = Annotated[
@@ -51,11 +56,21 @@ Purchase = Annotated[
 ]
 EngineName = Annotated[
     str | None,
-    typer.Option("--engine", metavar="NAME", help="The engines that may run the plan: vllm, or a,b; any; none."),
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="The engines that may run the plan: vllm, or a,b; any; none.",
+        autocompletion=complete_engines,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec: slo.tpot_ms=20."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the spec: slo.tpot_ms=20.",
+        autocompletion=complete_setting,
+    ),
 ]
 
 Constraints = Annotated[

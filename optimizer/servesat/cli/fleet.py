@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from servesat.cli.common import EXIT_CODES, AsJson, Wide, print_answer, tell
+from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import parse_outputs
 
 
 def fleet(
-    spec: Annotated[Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.")],
+    spec: Annotated[
+        Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.", autocompletion=complete_spec)
+    ],
     as_json: AsJson = False,
     wide: Wide = False,
     degrade: Annotated[bool, typer.Option(help="Serve by priority as much as capacity allows.")] = False,

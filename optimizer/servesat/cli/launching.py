@@ -20,6 +20,7 @@ from servesat.cli.common import (
     show,
     tell,
 )
+from servesat.cli.completion import complete_spec_or_result
 
 Targets = Literal["command", "compose", "kubernetes", "lws", "llm-d", "kserve", "dynamo", "skypilot", "gke-tpu"]
 
@@ -27,7 +28,9 @@ Targets = Literal["command", "compose", "kubernetes", "lws", "llm-d", "kserve", 
 def launch(
     file: Annotated[
         Path,
-        typer.Argument(help="A spec, a fleet, the --json of solve, or a certificate."),
+        typer.Argument(
+            help="A spec, a fleet, the --json of solve, or a certificate.", autocompletion=complete_spec_or_result
+        ),
     ],
     to: Annotated[Targets, typer.Option("--to", help="What starts the plan.")] = "command",
     out: Annotated[

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from servesat.cli.common import EXIT_CODES, AsJson, Wide, print_answer, tell
+from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
 def portfolio(
     spec: Annotated[
         Path,
-        typer.Argument(help="A portfolio: a YAML file as examples/portfolio-*.yaml."),
+        typer.Argument(help="A portfolio: a YAML file as examples/portfolio-*.yaml.", autocompletion=complete_spec),
     ],
     as_json: AsJson = False,
     wide: Wide = False,

@@ -8,11 +8,14 @@ import typer
 
 from servesat.cli.catalogue import BookId, Shelf
 from servesat.cli.common import AsJson, Cloud, Region, Wide, print_answer, print_json, show, tell
+from servesat.cli.completion import complete_chip
 
 prices = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, compare or import prices.")
 OfChip = Annotated[
     str | None,
-    typer.Option("--chip", metavar="ID", help="Prices of this chip only, cheapest first."),
+    typer.Option(
+        "--chip", metavar="ID", help="Prices of this chip only, cheapest first.", autocompletion=complete_chip
+    ),
 ]
 Bought = Annotated[
     Literal["on_demand", "spot", "reserved"] | None, typer.Option("--purchase", help="Prices of this purchase only.")

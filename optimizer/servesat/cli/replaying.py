@@ -18,11 +18,14 @@ from servesat.cli.common import (
     load,
     print_answer,
 )
+from servesat.cli.completion import complete_spec_or_result
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="A spec, or the JSON of `servesat solve`.")],
+    file: Annotated[
+        Path, typer.Argument(help="A spec, or the JSON of `servesat solve`.", autocompletion=complete_spec_or_result)
+    ],
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Requests as they were recorded, at their own rate.")
     ] = None,

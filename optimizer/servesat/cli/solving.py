@@ -24,6 +24,7 @@ from servesat.cli.common import (
     show,
     tell,
 )
+from servesat.cli.completion import complete_chip, complete_dtype, complete_engines
 
 
 def solve(
@@ -79,13 +80,17 @@ def solve(
 
 def why(
     spec: SpecPath,
-    chip: Annotated[str | None, typer.Option(help="A chip's id, or the path of a file.")] = None,
+    chip: Annotated[
+        str | None, typer.Option(help="A chip's id, or the path of a file.", autocompletion=complete_chip)
+    ] = None,
     topology: Annotated[str | None, typer.Option(help="A slice, such as 4x8.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Dtype of the weights.")] = None,
-    kv_cache: Annotated[str | None, typer.Option(help="Dtype of the KV cache.")] = None,
-    compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Dtype of the weights.", autocompletion=complete_dtype)] = None,
+    kv_cache: Annotated[str | None, typer.Option(help="Dtype of the KV cache.", autocompletion=complete_dtype)] = None,
+    compute: Annotated[str | None, typer.Option(help="Dtype of the matmuls.", autocompletion=complete_dtype)] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences per replica.")] = None,
-    engine: Annotated[str | None, typer.Option(help="An engine; none: the machine without one.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="An engine; none: the machine without one.", autocompletion=complete_engines)
+    ] = None,
     pp: Annotated[int | None, typer.Option(min=1, help="Pipeline stages of a replica.")] = None,
     draft: Annotated[str | None, typer.Option(help="What drafts tokens ahead: mtp, eagle3, a model, none.")] = None,
     as_json: AsJson = False,

@@ -24,6 +24,7 @@ from servesat.cli.common import (
     print_answer,
     tell,
 )
+from servesat.cli.completion import complete_key, complete_setting
 from servesat.cli.outputs import Out, Outputs, parse_outputs
 
 if TYPE_CHECKING:
@@ -40,14 +41,22 @@ def whatif(
     spec: SpecPath,
     vary: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUES", help="slo.tpot_ms=8:40:2, search.weights=int8,int4, price.CHIP=0.6..1.8x13"),
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="slo.tpot_ms=8:40:2, search.weights=int8,int4, price.CHIP=0.6..1.8x13",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     one_at_a_time: Annotated[
         bool, typer.Option("--one-at-a-time", help="Vary each key alone, not all together.")
     ] = False,
     breakpoints: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Find the values of a varied key at which the plan changes."),
+        typer.Option(
+            metavar="KEY",
+            help="Find the values of a varied key at which the plan changes.",
+            autocompletion=complete_key,
+        ),
     ] = None,
     noise: Annotated[
         str | None,

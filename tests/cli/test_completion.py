@@ -1,0 +1,77 @@
+"""What shells complete, asked as they ask."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from servesat.catalogue.load import engine_ids, model_ids
+from tests.helpers import ROOT
+
+
+def completed(line: str, folder: Path = ROOT) -> list[str]:
+    """What bash would offer at the end of a line; fails where that imports the solver."""
+    code = (
+        "import sys\nfrom servesat.cli import app\ntry:\n    app(prog_name='servesat')\n"
+        "finally:\n    assert 'ortools' not in sys.modules"
+    )
+    asked = {"_SERVESAT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(f"{line}|".split()) - 1)}
+    path = os.pathsep.join([str(ROOT / "optimizer"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked, "PYTHONPATH": path}, cwd=folder,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("servesat chips show h1", ["h100-nvl", "h100-pcie", "h100-sxm"]),
+        ("servesat chips h1", ["h100-nvl", "h100-pcie", "h100-sxm"]),
+        ("servesat chips rank llama-3-4", ["llama-3-405b"]),
+        ("servesat models show qwen3-32", ["qwen3-32b"]),
+        ("servesat engines vllm-t", ["vllm-tpu-0.32"]),
+        ("servesat prices aws", ["aws-2026-11"]),
+        ("servesat prices --chip h20", ["h20", "h200"]),
+        ("servesat schema p", ["portfolio", "prices"]),
+        ("servesat solve x --set slo.t", ["slo.tpot_ms=", "slo.ttft_ms="]),
+        ("servesat solve x --set price.h200", ["price.h200="]),
+        ("servesat whatif x --vary workload.o", ["workload.output_tokens="]),
+        ("servesat whatif x --breakpoints slo.m", ["slo.min_tokens_per_s", "slo.margin"]),
+        ("servesat solve x --engine vllm,sg", ["vllm,sglang", "vllm,sglang-0.5.23"]),
+        ("servesat solve x --engine no", ["none"]),
+        ("servesat solve x --price-book al", ["all"]),
+        ("servesat why x --kv-cache int", ["int8", "int4"]),
+        ("servesat launch x --to l", ["lws", "llm-d"]),
+        ("servesat solve examples/llama-3-8b-c", ["examples/llama-3-8b-completion.yaml"]),
+        ("servesat fleet examples/fleet-d", ["examples/fleet-day.yaml"]),
+        ("servesat chips show nothing-like-it", []),
+    ],
+)
+def test_a_shell_is_offered(line: str, offered: list[str]) -> None:
+    assert completed(line) == offered
+
+
+def test_every_id_is_offered_beside_the_subcommands() -> None:
+    assert completed("servesat models ") == ["show", "import", "new", *model_ids()]
+    assert completed("servesat engines show ") == engine_ids()
+
+
+def test_files_of_the_right_kind_are_offered_and_what_is_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    for name in ("specs/a.yaml", "specs/b.yml", "specs/c.txt", "spec.yaml", "result.json", "my.toml"):
+        (tmp_path / name).touch()
+    assert completed("servesat solve sp", tmp_path) == ["spec.yaml", "specs/", "specs/a.yaml", "specs/b.yml"]
+    assert completed("servesat launch r", tmp_path) == ["result.json"]
+    assert completed("servesat models show my", tmp_path) == ["my.toml"]
+
+
+def test_completion_can_be_installed() -> None:
+    script = subprocess.run(
+        [sys.executable, "-c", "from servesat.cli import app; app(prog_name='servesat')"],
+        env={**os.environ, "_SERVESAT_COMPLETE": "source_bash"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "complete -o default -F _servesat_completion servesat" in script.stdout
