@@ -19,6 +19,7 @@ from servesat.cli.portfolio import portfolio
 from servesat.cli.prices import prices
 from servesat.cli.replaying import replay
 from servesat.cli.solving import solve, verify, why
+from servesat.cli.starting import init
 from servesat.cli.whatif import whatif
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ def main(
 
 
 for command in (
+    init,
     solve,
     launch,
     replay,
