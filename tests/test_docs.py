@@ -1,10 +1,13 @@
-"""The documents are true: the figures of docs/what-if.md, recomputed."""
+"""The documents are true: the figures of docs/what-if.md, recomputed, and the snippets of docs/python.md, run."""
 
+import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import servesat
 from servesat import Spec, what_if
 from servesat.core.quantities import change_of
 from servesat.deployment.solve import solve
@@ -70,3 +73,28 @@ def test_the_bill_of_10000_requests_a_second() -> None:
     cost_model = (ROOT / "docs" / "cost-model.md").read_text()
     for figure in ("$124M", "169,000 v5e", "$203,000 an hour", "$1.78 billion", "nine tenths"):
         assert figure in " ".join(cost_model.split())
+
+
+def without_times(text: str) -> str:
+    return re.sub(r" \(\d+\.\d+ s\)", "", text)
+
+
+@pytest.mark.slow
+def test_the_snippets_of_python_print_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    text = (ROOT / "docs" / "python.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```\n", text, re.DOTALL)
+    assert len(snippets) == text.count("```python")
+    names: dict[str, Any] = {}
+    for code, output in snippets:
+        exec(code, names)
+        assert without_times(capsys.readouterr().out) == without_times(output)
+
+
+def test_every_function_of_python_is_described() -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    functions = [name for name in servesat.__all__ if inspect.isfunction(getattr(servesat, name))]
+    assert [name for name in functions if f"`{name}(" not in text] == []

@@ -111,6 +111,13 @@ def test_a_repr_takes_a_few_lines_and_a_page_all(question: str) -> None:
     assert page.count("\n") >= len(str(answer).splitlines()) - 1
 
 
+def test_no_colours_are_in_a_text_where_colours_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    answer = answer_of("infeasible")
+    assert not any("\x1b" in text for text in (repr(answer), str(answer), answer._repr_html_()))
+    assert 'style="color: #800000' in answer._repr_html_()
+
+
 @pytest.mark.parametrize(
     ("question", "rows", "first"),
     [

@@ -311,9 +311,17 @@ KEYS: dict[str, Any] = {"model": "llama-3-8b", "workload": {"context_tokens": 10
 def test_a_spec_is_built_from_keywords_as_from_a_mapping() -> None:
     keys = {**KEYS, "search": {"chips": ["h200"]}}
     assert Spec(**keys) == Spec.load(keys)
-    assert repr(Spec(**keys)) == (
-        "Spec(model='llama-3-8b', workload={'context_tokens': 100}, search={'chips': ['h200']}, cost_model='ideal')"
-    )
+
+
+def test_a_repr_has_what_is_not_by_default_and_the_ids_of_the_catalogue() -> None:
+    spec = Spec(**{**KEYS, "search": {"chips": ["h200"]}})
+    keys = "model='llama-3-8b', workload={'context_tokens': 100}, "
+    of_market = "engine=[], price_book='list-2026-11', buy='share'"
+    assert repr(spec) == f"Spec({keys}search={{'chips': ['h200']}}, cost_model='ideal', {of_market})"
+    changed = spec.changed({"search.chips": None, "slo.tpot_ms": 5})
+    assert str(changed) == f"Spec({keys}slo={{'tpot_ms': 5.0}}, cost_model='ideal', {of_market})"
+    calibrated = Spec(model="llama-3-8b", workload={"context_tokens": 100}, engine="vllm")
+    assert repr(calibrated) == f"Spec({keys}engine=['vllm-0.32'], price_book='all', buy='instances')"
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,11 @@ PAGE = '<pre style="line-height: 1.2; overflow-x: auto">{code}</pre>'
 class Terminal(Console):
     """A console that shows control characters in names, rather than obeying them, and ends no line in spaces."""
 
-    def __init__(self, file: IO[str], width: int | None, *, record: bool = False) -> None:
-        trimmed = cast(IO[str], _Trimmed(file))
-        super().__init__(file=trimmed, width=width, highlight=False, markup=False, record=record, force_jupyter=False)
+    def __init__(self, file: IO[str], width: int | None, *, plain: bool = False, record: bool = False) -> None:
+        super().__init__(  # a notebook forces colours upon every file
+            file=cast(IO[str], _Trimmed(file)), width=width, highlight=False, markup=False, record=record,
+            force_jupyter=False, color_system=None if plain else "auto",
+        )  # fmt: skip
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, with their text made printable."""
@@ -74,13 +76,13 @@ def console(*, wide: bool = False) -> Terminal:
 def text_of(show: Callable[[Terminal], None]) -> str:
     """What is shown on a terminal, as text."""
     out = StringIO()
-    show(Terminal(out, WIDTH_OF_TEXT))
+    show(Terminal(out, WIDTH_OF_TEXT, plain=True))
     return out.getvalue().strip("\n")
 
 
 def html_of(show: Callable[[Terminal], None]) -> str:
     """What is shown on a terminal, as HTML that looks the same."""
-    terminal = Terminal(StringIO(), WIDTH_OF_TEXT, record=True)
+    terminal = Terminal(StringIO(), WIDTH_OF_TEXT, plain=True, record=True)
     show(terminal)
     return terminal.export_html(inline_styles=True, code_format=PAGE)
 

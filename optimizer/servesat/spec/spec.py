@@ -209,8 +209,14 @@ class Spec(Strict):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # files are validated past it
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """The keys that are given, what the catalogue has by its id."""
-        yield from _given(self).items()
+        """The keys that are not by default, and those with two defaults; what the catalogue has by its id."""
+        shown = _shown(self)
+        if self.cost_model_name == CALIBRATED:
+            shown = {key: value for key, value in shown.items() if key != "cost_model"}
+        yield from (shown | {key: _shown(getattr(self, key)) for key in IN_PRODUCTION}).items()
+
+    def __str__(self) -> str:
+        return repr(self)
 
     @classmethod
     def load(
@@ -720,15 +726,14 @@ class Spec(Strict):
         return tuple(sorted(searched, key=lambda topology: (chips_in(topology), topology)))
 
 
-def _given(value: Any) -> Any:
-    """What is given of a record, as a mapping; of a record with an id that."""
+def _shown(value: Any) -> Any:
+    """What of a record is not by default, as a mapping; of a record with an id that."""
     if isinstance(value, Sourced):
         return value.id
     if isinstance(value, BaseModel):
-        return {
-            name: _given(getattr(value, name)) for name in type(value).model_fields if name in value.model_fields_set
-        }
-    return [_given(member) for member in value] if isinstance(value, tuple) else value
+        fields = {name: (getattr(value, name), field.default) for name, field in type(value).model_fields.items()}
+        return {name: _shown(own) for name, (own, default) in fields.items() if default not in (own, _shown(own))}
+    return [_shown(member) for member in value] if isinstance(value, tuple) else value
 
 
 def _without_unknown_chips(data: Mapping[str, Any], listed: Sequence[Chip]) -> dict[str, Any]:
