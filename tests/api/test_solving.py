@@ -77,6 +77,8 @@ def test_a_spec_and_keys_are_not_given_together() -> None:
 def test_why_fixes_at_least_one_decision() -> None:
     with pytest.raises(SpecError, match="fix at least one decision"):
         servesat.why(EXAMPLE)
+    with pytest.raises(SpecError, match="batch = 0: expected at least 1"):
+        servesat.why(EXAMPLE, batch=0)
     rival = servesat.why(EXAMPLE, weights="bf16")
     assert rival.alternative.plan is not None
     assert rival.alternative.plan.weights == "bf16"

@@ -48,3 +48,5 @@ def test_robustness_has_a_row_for_each_layout() -> None:
     assert answer.to_pandas().loc[0, "best_share"] == answer.survivals[0].best_share
     with pytest.raises(SpecError, match="noise"):
         servesat.robustness(spec_of(), 2.0)
+    with pytest.raises(SpecError, match="noise = 'ten': expected a fraction"):
+        servesat.robustness(spec_of(), "ten")  # type: ignore[arg-type]

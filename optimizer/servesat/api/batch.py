@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from servesat.api.answer import Answer
 from servesat.api.tables import frame, settings_of
+from servesat.core.errors import ServesatError
 from servesat.core.journal import Memory
 from servesat.report.batch import print_batch
 from servesat.report.terminal import Terminal
@@ -45,6 +46,8 @@ def batch(
     Raises ServesatError for a name that stands for no spec.
     """
     settings_of(time_limit_s)
+    if workers is not None and workers < 1:
+        raise ServesatError(f"workers = {workers}: expected at least 1")
     named = [specs] if isinstance(specs, str | Path) else specs
     job, store = Batch(tuple(spec_files(map(str, named))), time_limit_s), Memory()
     if not job.run(store, job.pending(store), workers, lambda *_: None):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from servesat.api.answer import Drawn
 from servesat.api.tables import SpecLike, fields_of, frame, plan_row
-from servesat.core.errors import ServesatError
+from servesat.core.errors import ServesatError, SpecError
 from servesat.questions.pareto import Frontier as Traced
 from servesat.questions.pareto import trace_frontier
 from servesat.questions.whatif import FLAT_PLAN
@@ -59,5 +59,7 @@ def frontier(
 
     Exhaustive and exact. Disaggregated plans are left out, and told beside it. Raises SpecError for unknown axes.
     """
+    if isinstance(axes, str):
+        raise SpecError(f"axes = {axes!r}: expected two or three figures, as ('tpot_ms', 'chips')")
     loaded = Spec.load(spec)
     return Frontier(spec=loaded, **fields_of(trace_frontier(loaded, axes, by)))

@@ -144,6 +144,8 @@ def why(
         pp=pp, draft=draft,
     )  # fmt: skip
     if decisions == Decisions():
-        raise SpecError("fix at least one decision: a chip, topology, weights, kv_cache, compute, batch, engine, pp or draft")
+        raise SpecError("fix at least one decision, as in chip=\"h100-sxm\" or pp=1")
+    if batch is not None and batch < 1:
+        raise SpecError(f"batch = {batch}: expected at least 1")
     loaded = Spec.load(spec)
     return WhyNot(asked=loaded, **fields_of(why_not(loaded, decisions)))
