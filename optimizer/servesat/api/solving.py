@@ -144,7 +144,7 @@ def why(
         pp=pp, draft=draft,
     )  # fmt: skip
     if decisions == Decisions():
-        raise SpecError("fix at least one decision, as in chip=\"h100-sxm\" or pp=1")
+        raise SpecError('fix at least one decision, as in chip="h100-sxm" or pp=1')
     if batch is not None and batch < 1:
         raise SpecError(f"batch = {batch}: expected at least 1")
     loaded = Spec.load(spec)

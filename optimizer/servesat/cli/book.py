@@ -10,14 +10,37 @@ from servesat.cli.completion import complete_chip, complete_model
 from servesat.cli.outputs import parse_outputs
 
 
-def book(as_json: AsJson = False, wide: Wide = False) -> None:
-    """Compare the printed figures of the scaling book's serving chapter with ours, and solve its worked problems."""
-    from servesat.report import book as report
+def book(
+    group: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The claims of one group only: throughput, 'KV cache', ...")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Those of one document only: article, en-early, ko, zh, ...")
+    ] = None,
+    errata: Annotated[bool, typer.Option("--errata", help="Only the figures that do not hold, as a list.")] = False,
+    as_json: AsJson = False,
+    wide: Wide = False,
+) -> None:
+    """Compare the printed figures of the scaling book's serving chapter with ours, and solve its worked problems.
 
-    if as_json:
-        print_json(report.book_document())
+    With --group, --document or --errata the claims alone.
+    """
+    from servesat.report import book as report
+    from servesat.scaling_book.claims import Verdict, claims_of
+
+    if group is None and document is None and not errata:
+        if as_json:
+            print_json(report.book_document())
+        else:
+            report.print_book(console())
         return
-    report.print_book(console())
+    chosen = claims_of(group, document)
+    if errata:
+        chosen = [claim for claim in chosen if claim.verdict is Verdict.SEED_ERROR]
+    if as_json:
+        print_json(report.claims_document(chosen))
+    else:
+        report.print_claims(console(), chosen, errata=errata)
 
 
 def figure(

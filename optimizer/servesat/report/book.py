@@ -50,6 +50,28 @@ def book_document() -> dict[str, Any]:
     }
 
 
+def claims_document(chosen: Iterable[Claim]) -> dict[str, Any]:
+    """The JSON of some claims."""
+    return {"claims": [asdict(claim) | {"verdict": str(claim.verdict)} for claim in chosen]}
+
+
+def print_claims(console: Console, chosen: Sequence[Claim], *, errata: bool) -> None:
+    """Print some claims by group, or as a list of what is printed where and what it should be."""
+    if not errata:
+        for group, members in groupby(chosen, key=lambda claim: claim.group):
+            console.print(_claims_table(group, members))
+        return
+    for claim in chosen:
+        console.print(
+            Text.assemble(
+                (f"{claim.documents.replace('+', ', ')}: ", "dim"),
+                f"{claim.question}: {quantity(claim.printed or 0.0, claim.unit)} is printed, ",
+                (f"{quantity(claim.answer, claim.unit)}", "bold"),
+                f" is right{f'; {claim.remark}' if claim.remark else ''}",
+            )
+        )
+
+
 def print_book(console: Console) -> None:
     """Print the claims by group, then the three worked problems."""
     all_claims = list(claims())

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from servesat.core.errors import ServesatError
+from servesat.core.validation import nearest
 from servesat.scaling_book.documents import Answer, Answers
 from servesat.scaling_book.problems import problems
 from servesat.scaling_book.sizes import doubled_slices, hardware, kv_caches, slices
@@ -50,6 +52,21 @@ class Claim:
             return Verdict.ASSUMPTION
         error = abs(self.answer - self.printed)
         return Verdict.HOLDS if error <= (self.tolerance + 1e-12) * abs(self.printed) else Verdict.SEED_ERROR
+
+
+def claims_of(group: str | None = None, document: str | None = None) -> list[Claim]:
+    """The claims of a group, of a document, or of both. Raises ServesatError for one that there is not."""
+    found = list(claims())
+    groups = dict.fromkeys(claim.group for claim in found)
+    documents = dict.fromkeys(name for claim in found for name in claim.documents.split("+"))
+    for option, value, known in (("group", group, groups), ("document", document, documents)):
+        if value is not None and value not in known:
+            raise ServesatError(f"--{option} {value}: no such {option}; {nearest(value, known)}")
+    return [
+        claim
+        for claim in found
+        if group in {None, claim.group} and (document is None or document in claim.documents.split("+"))
+    ]
 
 
 def claims() -> Iterator[Claim]:
