@@ -6,7 +6,7 @@ import typer
 
 from servesat.cli.accuracy import accuracy
 from servesat.cli.batch import batch
-from servesat.cli.book import book, figure
+from servesat.cli.book import book, figure, sizes
 from servesat.cli.calibrating import calibrate
 from servesat.cli.catalogue import chips, engines, models, schema
 from servesat.cli.ending import Commands
@@ -61,6 +61,7 @@ for command in (
     calibrate,
     measure,
     book,
+    sizes,
     figure,
     schema,
 ):

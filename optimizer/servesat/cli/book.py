@@ -1,4 +1,4 @@
-"""The commands of the scaling book: book and figure."""
+"""The commands of the scaling book: book, sizes and figure."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,6 +41,43 @@ def book(
         print_json(report.claims_document(chosen))
     else:
         report.print_claims(console(), chosen, errata=errata)
+
+
+def sizes(
+    model: Annotated[str, typer.Argument(help="A model's id, or the path of a file.", autocompletion=complete_model)],
+    chip: Annotated[
+        str, typer.Option(help="A chip's id, or the path of a file.", autocompletion=complete_chip)
+    ] = "h100-sxm",
+    contexts: Annotated[str, typer.Option(help="Contexts of the KV cache [tokens].")] = "2048,8192,32768",
+    batches: Annotated[str, typer.Option(help="Sequences decoded together.")] = "1,32,240",
+    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache in the second table.")] = "int8",
+    as_json: AsJson = False,
+    wide: Wide = False,
+) -> None:
+    """Say how large a model is by dtype, which slice of a chip holds it, and how far tensor parallelism is worth it."""
+    from servesat.catalogue.load import load_chip, load_model
+    from servesat.questions.sizes import sizes_of
+    from servesat.report.sizes import print_sizes, sizes_document
+
+    found = sizes_of(
+        load_model(model),
+        load_chip(chip),
+        contexts=_whole("--contexts", contexts),
+        batches=_whole("--batches", batches),
+        kv_cache=kv_cache,
+    )
+    if as_json:
+        print_json(sizes_document(found))
+    else:
+        print_sizes(console(), found)
+
+
+def _whole(option: str, text: str) -> list[int]:
+    """Whole numbers with commas between them. Raises typer.BadParameter."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: expected whole numbers with commas between them") from None
 
 
 def figure(
