@@ -8,8 +8,7 @@ ties are broken. The chosen plan is checked as that of `solve` is.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,70 +62,54 @@ def solve_together(base: Spec, scenarios: Scenarios, numbers: Sequence[int]) -> 
     Those are not known to be optimal from here; nor is any where the schema refuses a value.
     """
     try:
-        block = _Block(base, scenarios, tuple(numbers))
-        layouts, places = block.layouts, block.usd_of_places
+        block = _Block(base, scenarios, numbers)
     except SpecError:
         return {}
-    if places is None:
-        return {}
-    of_pools = block.least_with_pools
+    of_pools = block.least_with_pools()
     found = {}
-    for columns, scenario in _chosen(block, layouts, np.arange(len(numbers))):
+    for columns, scenario in _chosen(block, block.layouts, np.arange(len(numbers))):
         for row, at in enumerate(scenario.tolist()):
             if columns.usd_per_million[row] * BAND < of_pools:
                 found[block.numbers[at]] = block.answer(columns, row, at)
     return found
 
 
-@dataclass(frozen=True)
 class _Block:
     """Some scenarios of a spec."""
 
-    base: Spec
-    scenarios: Scenarios
-    numbers: tuple[int, ...]
+    def __init__(self, base: Spec, scenarios: Scenarios, numbers: Sequence[int]) -> None:
+        """Evaluate what they share. Raises SpecError where the schema refuses a value."""
+        self.base, self.numbers = base, numbers
+        self.values = [scenarios[number] for number in numbers]
+        self.one_pool = base.changed(self.values[0]).in_one_pool()  # the first scenario, without pairs of pools
+        self.layouts = enumerate_layouts(self.one_pool, undominated=True)
+        keys = [factor.key for factor in scenarios.factors]
+        self.limits = self._limits([key for key in keys if key in LATENCIES])
+        self.usd_of_places = self._usd_of_places([key for key in keys if key not in LATENCIES])
+        self._answers: dict[Any, Result] = {}
+        self._specs: dict[Any, Spec] = {}
 
-    @cached_property
-    def values(self) -> list[dict[str, Any]]:
-        """The values of each scenario by key."""
-        return [self.scenarios[number] for number in self.numbers]
-
-    @cached_property
-    def one_pool(self) -> Spec:
-        """The first scenario, without pairs of pools."""
-        return self.base.changed(self.values[0]).in_one_pool()
-
-    @cached_property
-    def layouts(self) -> Layouts:
-        """The layouts that a best plan with one pool could be among, at the prices of the first scenario."""
-        return enumerate_layouts(self.one_pool, undominated=True)
-
-    @cached_property
-    def limits(self) -> dict[str, Floats]:
+    def _limits(self, keys: list[str]) -> dict[str, Floats]:
         """The latencies that vary, by their names in the spec; shape [scenarios] each."""
-        keys = [factor.key for factor in self.scenarios.factors if factor.key in LATENCIES]
         for key in keys:
             for value in dict.fromkeys(each[key] for each in self.values):
                 self.base.changed({key: value})
         return {split_key(key)[1]: np.array([float(each[key]) for each in self.values]) for key in keys}
 
-    @cached_property
-    def usd_of_places(self) -> Floats | None:
+    def _usd_of_places(self, keys: list[str]) -> Floats | None:
         """What a unit costs at each place in each scenario [$/h]; shape [scenarios, places].
 
         None where not the same slices are worth trying in each.
         """
         places = self.layouts.places
         usd = np.tile(np.array([place.unit.usd_per_hour for place in places]), (len(self.numbers), 1))
-        for key in (factor.key for factor in self.scenarios.factors if factor.key not in LATENCIES):
+        for key in keys:
             chip = split_key(key)[1]
             columns = [at for at, place in enumerate(places) if place.offer.chip.id == chip]
+            here = {(places[at].topology, places[at].offer.place): places[at].unit[:3] for at in columns}
             held = {value: self._held(key, value, chip) for value in {each[key] for each in self.values}}
-            for of_value in held.values():
-                if {slice_: one.unit[:3] for slice_, one in of_value.items()} != {
-                    (places[at].topology, places[at].offer.place): places[at].unit[:3] for at in columns
-                }:
-                    return None
+            if any({at: one.unit[:3] for at, one in of_value.items()} != here for of_value in held.values()):
+                return None
             at_value = {
                 value: [of_value[places[at].topology, places[at].offer.place].unit.usd_per_hour for at in columns]
                 for value, of_value in held.items()
@@ -140,7 +123,6 @@ class _Block:
         spec = self.one_pool.changed({key: value})
         return {(one.topology, one.offer.place): one for one in held_slices(spec) if one.offer.chip.id == chip}
 
-    @cached_property
     def least_with_pools(self) -> float:
         """Less than a plan with two pools costs in any scenario; infinite where the search has none."""
         if Mode.DISAGGREGATED not in self.base.modes:
@@ -159,14 +141,6 @@ class _Block:
     def limited(self, limits: Mapping[str, Any]) -> Spec:
         """The spec under other latencies, which may be those of rows."""
         return self.one_pool.model_copy(update={"slo": self.one_pool.slo.model_copy(update=dict(limits))})
-
-    @cached_property
-    def _answers(self) -> dict[Any, Result]:
-        return {}
-
-    @cached_property
-    def _specs(self) -> dict[Any, Spec]:
-        return {}
 
     def answer(self, columns: Columns, row: int, at: int) -> Result:
         """The answer of a scenario, given its best column; one for all scenarios that are alike to that plan."""
