@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from servesat.catalogue.prefix_cache import hit_shares
 from servesat.catalogue.traces import Trace, read_trace
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.tolerances import round_up, snap
@@ -65,6 +66,23 @@ def _resolve_arrivals(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _resolve_hit(value: Any, info: ValidationInfo) -> Any:
+    """The share that a cache of so many tokens hits of a trace. Raises SpecError."""
+    if not isinstance(value, Mapping):
+        return value
+    where, folder = origin_of(info)
+    name, tokens = value.get("trace"), value.get("cache_tokens")
+    known = set(value) == {"trace", "cache_tokens"} and isinstance(name, str)
+    if not known or isinstance(tokens, bool) or not isinstance(tokens, int | float) or tokens <= 0:
+        expected = "a share, or {trace: FILE, cache_tokens: N}"
+        raise SpecError(f"{where}: workload.prefix_cache_hit = {shorten(dict(value))}: expected {expected}")
+    try:
+        (share,) = hit_shares(read_trace((folder / str(name)).resolve()), [float(tokens)])
+    except CatalogueError as fault:
+        raise SpecError(f"{where}: workload.prefix_cache_hit.trace = {shorten(name)}: {fault}") from None
+    return round(float(share), 6)
+
+
 class Workload(Strict):
     """The tokens of a request: prompt and output, or for decoding alone the context of a sequence."""
 
@@ -74,7 +92,12 @@ class Workload(Strict):
     )
     prompt_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
-    prefix_cache_hit: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    prefix_cache_hit: Annotated[
+        Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)], BeforeValidator(_resolve_hit)
+    ] = Field(
+        default=0.0,
+        description="Share of the prompt that is cached; or {trace: FILE, cache_tokens: N}, what N of cache hit.",
+    )
     requests_per_s: Positive | None = None
     arrivals: Annotated[Arrivals, BeforeValidator(_resolve_arrivals)] = Field(
         default=Arrivals(), description="How requests arrive: poisson, {gamma_cv: 2}, or {trace: FILE}."
