@@ -158,7 +158,6 @@ def _solve_scenarios(
     as_json: bool,
 ) -> int:
     from servesat.core.journal import Journal, Memory, collect
-    from servesat.core.parallel import workers_for
     from servesat.questions.scenarios import make_scenarios
     from servesat.questions.whatif import Question
     from servesat.report.progress import progress
@@ -175,7 +174,7 @@ def _solve_scenarios(
             tell(f"note: there is nothing to go on with next to {outputs.tables[0]}; starting anew")
         pending = range(store.done, total)
         with progress("scenarios", total, store.done) as on_progress:
-            complete = collect(question.rows(pending, workers or workers_for(len(pending))), store, on_progress)
+            complete = collect(question.rows(pending, workers), store, on_progress)
         if not complete:
             where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
             tell(f"cut off: {store.done:,} of {total:,} scenarios are done; {where}")

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
-from os import cpu_count
 from os.path import exists, isdir, isfile, islink, realpath
 from pathlib import Path
 from typing import Any
 
 from servesat.core.errors import ServesatError, SpecError
 from servesat.core.journal import Journal, Memory, collect
-from servesat.core.parallel import as_finished
+from servesat.core.parallel.runs import as_finished
 from servesat.core.plan import Plan
 from servesat.core.reading import read_yaml
 from servesat.deployment.settings import Settings
@@ -104,7 +103,6 @@ class Batch:
         died), the plan of a deployment, the bill of a fleet, what binds, the minimal conflicts and the error.
         `workers` defaults to one per core.
         """
-        workers = min(workers or cpu_count() or 1, max(1, len(pending)))
         tasks = [(self.paths[number], self._names[number], self._settings) for number in pending]
         return collect(as_finished(_solved, tasks, workers, _lost), store, on_progress)
 
@@ -165,7 +163,7 @@ def _solved(task: _Task) -> list[dict[str, Any]]:
 
 def _lost(task: _Task) -> list[dict[str, Any]]:
     name = task[1]
-    error = f"{name}: its process died, out of memory or killed; try --resume, and --workers 1"
+    error = f"{name}: its process died twice, out of memory or killed; try --resume, and --workers 1"
     return [{**_unanswered(task), "error": error}]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from servesat.core.errors import ServesatError
-from servesat.core.parallel import as_finished, in_chunks
+from servesat.core.parallel.runs import as_finished, in_chunks
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +24,26 @@ def test_a_process_that_dies_takes_one_item_with_it() -> None:
     assert sorted(answers) == [-3, 0, 1, 2, 4, 5, 6]
 
 
+def dies_once(note: Path) -> str:
+    """A task whose process is gone the first time, which it notes, before it answers."""
+    if not note.exists():
+        note.touch()
+        os._exit(9)
+    return note.name
+
+
+def test_an_item_whose_process_dies_once_is_tried_again(tmp_path: Path) -> None:
+    items = [tmp_path / str(number) for number in range(6)]
+    assert sorted(as_finished(dies_once, items, 2, lambda _: "lost")) == list("012345")
+
+
 def chunk_with_three(items: range) -> list[int]:
     """A chunk of tasks, of which that of 3 ends its process."""
     return [dies_at_three(item) for item in items]
 
 
 def test_chunks_end_with_a_process_that_dies_and_say_the_way_on() -> None:
-    with pytest.raises(ServesatError, match=r"a process died, .* go on with --resume"):
+    with pytest.raises(ServesatError, match=r"^items 3 to 3: their process died twice, .* go on with --resume"):
         list(in_chunks(chunk_with_three, range(8), 2, largest_chunk=1))
     assert list(in_chunks(chunk_with_three, range(4, 30), 2, largest_chunk=2)) == [[n, n + 1] for n in range(4, 30, 2)]
 
@@ -39,7 +52,7 @@ def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     starter = (
         "import os, sys, time\n"
-        "from servesat.core.parallel import as_finished, in_chunks\n"
+        "from servesat.core.parallel.runs import as_finished, in_chunks\n"
         "def note(item):\n"
         f"    open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
         "    time.sleep(100)\n"
