@@ -64,13 +64,14 @@ def replay(
     requests: int = 20_000,
     seeds: int = 8,
     until_breaks: bool = False,
+    on: str | None = None,
 ) -> Replay:
     """Replay a plan under requests that arrive at random, or as in a `trace`.
 
     >>> replay(solve("spec.yaml"), requests_per_s=30).replayed.ttft_ms.p99
 
     Of a solution, of a spec once it is solved, or of the file of a result; with other `slices` than the plan's, at
-    another rate, or by another `router`. `until_breaks` finds the load at which limits stop holding. Raises NoPlanError
+    another rate, or by another `router`; `on` a Ray cluster, `ray` or `ray://HOST:PORT`. `until_breaks` finds the load at which limits stop holding. Raises NoPlanError
     without a plan, SpecError without a demand.
     """
     if router not in get_args(Router):
@@ -80,7 +81,7 @@ def replay(
             raise SpecError(f"{name} = {value}: expected at least {least}")
     spec, plan = _planned(source)
     spec, plan = under(spec, None if trace is None else Path(trace), requests_per_s), with_slices(plan, slices)
-    found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks)
+    found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks, on=on)
     return Replay(**fields_of(found))
 
 

@@ -69,21 +69,27 @@ class WhatIf(Drawn):
 
 
 def what_if(
-    spec: SpecLike, vary: Mapping[str, Iterable[Any] | str], *, one_at_a_time: bool = False, workers: int = 1
+    spec: SpecLike,
+    vary: Mapping[str, Iterable[Any] | str],
+    *,
+    one_at_a_time: bool = False,
+    workers: int | None = 1,
+    on: str | None = None,
 ) -> WhatIf:
     """Solve a spec for every combination of values of some keys, or with `one_at_a_time` for each key alone.
 
     >>> what_if("spec.yaml", {"slo.tpot_ms": [10, 20], "price.h100-sxm": "1..4x7"})
 
     Keys are those of the spec, `price.CHIP`, `model.FIELD` and `chip.ID.FIELD`; values are a list, an array, or a text
-    as `--vary` takes it. Raises SpecError for keys that do not exist.
+    as `--vary` takes it. `workers` are processes, None one per core for a long run; `on` a Ray cluster, `ray` or
+    `ray://HOST:PORT`. Raises SpecError for keys that do not exist.
     """
     base = Spec.load(spec)
     factors = [Factor(key, _values(key, values)) for key, values in vary.items()]
     if not factors:
         raise SpecError("nothing varies: give the values of a key, as {'slo.tpot_ms': [10, 20]}")
     question = Question(base, make_scenarios(base, factors, one_at_a_time=one_at_a_time))
-    rows = tuple(row for chunk in question.rows(range(len(question.scenarios)), workers) for row in chunk)
+    rows = tuple(row for chunk in question.rows(range(len(question.scenarios)), workers, on) for row in chunk)
     return WhatIf(question=question, rows=rows)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servesat.cli.common import INTERRUPTED, AsJson, Wide, console, tell
+from servesat.cli.common import INTERRUPTED, AsJson, On, Wide, connect_to, console, tell
 from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import parse_outputs
 
@@ -32,6 +32,7 @@ def batch(
         float | None, typer.Option(min=0.001, metavar="S", help="Stop each spec after S seconds, with its gap.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    on: On = None,
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
@@ -49,12 +50,13 @@ def batch(
         raise typer.BadParameter("--resume: give the --out of the run that was cut off")
     job = Batch(tuple(spec_files(specs)), time_limit)
     total = len(job.paths)
+    connect_to(on)
     with closing(Journal(outputs.tables[0], QUESTION, resume=resume) if outputs.tables else Memory()) as store:
         pending = job.pending(store)
         if resume:
             tell(f"going on: {total - len(pending):,} of {total:,} specs have an answer that stands")
         with progress("specs", total, total - len(pending)) as on_progress:
-            complete = job.run(store, pending, workers, on_progress)
+            complete = job.run(store, pending, workers, on_progress, on=on)
         for path in outputs.tables if complete else ():
             write_table(path, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
             tell(f"wrote {path}")

@@ -73,6 +73,25 @@ Overrides = Annotated[
     ),
 ]
 
+
+def _checked_address(on: str | None) -> str | None:
+    from servesat.core.parallel.cluster import is_address
+
+    if on is not None and not is_address(on):
+        raise typer.BadParameter(f"{on!r}: expected ray, or ray://HOST:PORT")
+    return on
+
+
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ray|ray://HOST:PORT",
+        callback=_checked_address,
+        help="Compute on a Ray cluster (docs/clusters.md).",
+    ),
+]
+
 Constraints = Annotated[
     list[str] | None,
     typer.Option("--constraint", metavar="EXPRESSION", help="A further condition: 'batch % 8 == 0'; repeatable."),
@@ -135,6 +154,14 @@ def print_answer(answer: "Answer", as_json: bool) -> None:
         print_json(answer.to_dict())
     else:
         answer.show(console())
+
+
+def connect_to(on: str | None) -> None:
+    """Connect to the cluster of --on, if it is given, before anything is computed or written."""
+    if on is not None:
+        from servesat.core.parallel.cluster import connect
+
+        connect(on)
 
 
 def print_json(document: Any) -> None:

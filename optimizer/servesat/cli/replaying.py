@@ -10,11 +10,13 @@ from servesat.cli.common import (
     BuyHow,
     Cloud,
     EngineName,
+    On,
     Overrides,
     PriceBookName,
     Purchase,
     Region,
     Wide,
+    connect_to,
     load,
     print_answer,
 )
@@ -37,6 +39,7 @@ def replay(
     requests: Annotated[int, typer.Option(min=100, max=1_000_000, help="Random requests of all seeds.")] = 20_000,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Replays, each with other random numbers.")] = 8,
     until_breaks: Annotated[bool, typer.Option(help="Also find the load at which limits stop holding.")] = False,
+    on: On = None,
     out: OutFigure = None,
     as_json: AsJson = False,
     wide: Wide = False,
@@ -59,6 +62,7 @@ def replay(
         "price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy, "engine": engine
     }  # fmt: skip
     outputs = parse_outputs(out, FIGURES)
+    connect_to(on)
 
     from servesat.api import replaying as api
     from servesat.launch.reading import kind_of
@@ -78,6 +82,7 @@ def replay(
         requests=requests,
         seeds=seeds,
         until_breaks=until_breaks,
+        on=on,
     )
     for path in outputs.figures:
         found.draw(path)

@@ -13,12 +13,14 @@ from servesat.cli.common import (
     Cloud,
     Constraints,
     EngineName,
+    On,
     Overrides,
     PriceBookName,
     Purchase,
     Region,
     SpecPath,
     Wide,
+    connect_to,
     console,
     load,
     print_answer,
@@ -74,6 +76,7 @@ def whatif(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: 1 for a short run, else one per core.")
     ] = None,
+    on: On = None,
     as_json: AsJson = False,
     wide: Wide = False,
     price_book: PriceBookName = None,
@@ -95,7 +98,13 @@ def whatif(
         raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
     if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
         raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
-    of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume, "--workers": workers}
+    of_scenarios = {
+        "--out": out,
+        "--one-at-a-time": one_at_a_time,
+        "--resume": resume,
+        "--workers": workers,
+        "--on": on,
+    }
     if noise is not None or breakpoints is not None:
         _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
     if noise is None:
@@ -119,7 +128,7 @@ def whatif(
     elif breakpoints is not None:
         code = _find_breakpoints(loaded, factors, breakpoints, as_json)
     else:
-        code = _solve_scenarios(loaded, factors, one_at_a_time, outputs, workers, resume, as_json)
+        code = _solve_scenarios(loaded, factors, one_at_a_time, outputs, workers, on, resume, as_json)
     raise typer.Exit(code)
 
 
@@ -154,6 +163,7 @@ def _solve_scenarios(
     one_at_a_time: bool,
     outputs: Outputs,
     workers: int | None,
+    on: str | None,
     resume: bool,
     as_json: bool,
 ) -> int:
@@ -169,12 +179,13 @@ def _solve_scenarios(
     if outputs.figures:
         refuse_undrawable(question)
     total = len(question.scenarios)
+    connect_to(on)
     with closing(Journal(outputs.tables[0], question.identity, resume=resume) if outputs.tables else Memory()) as store:
         if resume and not store.done:
             tell(f"note: there is nothing to go on with next to {outputs.tables[0]}; starting anew")
         pending = range(store.done, total)
         with progress("scenarios", total, store.done) as on_progress:
-            complete = collect(question.rows(pending, workers), store, on_progress)
+            complete = collect(question.rows(pending, workers, on), store, on_progress)
         if not complete:
             where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
             tell(f"cut off: {store.done:,} of {total:,} scenarios are done; {where}")

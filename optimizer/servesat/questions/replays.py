@@ -1,6 +1,7 @@
 """A plan under requests that arrive at random, or as in a trace: what they take, and at which load limits break."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from servesat.catalogue.traces import read_trace
 from servesat.core.arrays import Floats
 from servesat.core.errors import CatalogueError, SpecError
+from servesat.core.parallel.runs import in_chunks
 from servesat.core.plan import Plan
 from servesat.core.result import Replayed
 from servesat.deployment.by_replay import replayed
@@ -69,17 +71,20 @@ def replay(
     requests: int = 20_000,
     seeds: int = 8,
     until_breaks: bool = False,
+    on: str | None = None,
 ) -> ReplayOfPlan:
     """Replay a plan under the arrivals of a spec, steps as they are predicted.
 
-    Random requests are shared out over the seeds. Raises SpecError without a demand.
+    Random requests are shared out over the seeds, and the seeds over a Ray cluster if one is given: `on` is `ray` or
+    `ray://HOST:PORT`. Raises SpecError without a demand.
     """
     if spec.workload.requests_per_s is None:
         raise SpecError("nothing arrives: give workload.requests_per_s, a rate, or a trace")
     servers, limits = servers_of(spec, plan), limits_of(spec)
     trace = spec.workload.arrivals.recorded
     count = max(2, requests // seeds) if trace is None else len(trace.arrival_s)
-    runs = [run(spec, servers, count, seed, router=router, whole=True) for seed in range(seeds)]
+    of_seeds = partial(_runs, spec, servers, count, router)
+    runs = [one for some in in_chunks(of_seeds, range(seeds), on=on, largest_chunk=1) for one in some]
     kept = [
         Kept(limit, found, found.value <= limit.limit_s)
         for limit in limits
@@ -95,6 +100,10 @@ def replay(
         moments=tuple(_moments(spec, servers, runs[0])),
         breaks=_breaks(spec, servers, router, requests if trace is None else count) if until_breaks else None,
     )
+
+
+def _runs(spec: Spec, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:
+    return [run(spec, servers, count, seed, router=router, whole=True) for seed in seeds]
 
 
 def _moments(spec: Spec, servers: Servers, one: Run) -> list[Moment]:

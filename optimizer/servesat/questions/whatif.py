@@ -88,7 +88,7 @@ class Question:
         parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *varied]
         return "\n".join(parts)
 
-    def rows(self, numbers: range, workers: int | None = None) -> Iterator[list[dict[str, Any]]]:
+    def rows(self, numbers: range, workers: int | None = None, on: str | None = None) -> Iterator[list[dict[str, Any]]]:
         """Solve the scenarios with these numbers; yield their rows in chunks, in order.
 
         A row holds the scenario's number, the varied keys, the status, the plan with all figures, cost and tpot, the
@@ -98,8 +98,8 @@ class Question:
         together = can_share(self.base, self.scenarios) and self.settings == Settings()
         task = partial(_rows, self, self.answer.plan, together=together)
         if together:
-            return in_chunks(task, numbers, workers, largest_chunk=CHUNK_TOGETHER, chunks_a_worker=1)
-        return in_chunks(task, numbers, workers)
+            return in_chunks(task, numbers, workers, on=on, largest_chunk=CHUNK_TOGETHER, chunks_a_worker=1)
+        return in_chunks(task, numbers, workers, on=on)
 
 
 def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:

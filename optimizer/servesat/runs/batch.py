@@ -96,15 +96,19 @@ class Batch:
         pending: Sequence[int],
         workers: int | None,
         on_progress: Callable[[int, int], None],
+        *,
+        on: str | None = None,
     ) -> bool:
         """Solve the specs with these numbers and append each row as it finishes; False if Ctrl-C stopped the run.
 
         A row holds the path, the kind, the status (`error` where the spec is malformed, solving failed or the process
         died), the plan of a deployment, the bill of a fleet, what binds, the minimal conflicts and the error.
-        `workers` defaults to one per core.
+        `workers` defaults to one per core; `on` a Ray cluster, whose machines must have the files that this one has, to
+        as many as it has CPUs.
         """
         tasks = [(self.paths[number], self._names[number], self._settings) for number in pending]
-        return collect(as_finished(_solved, tasks, workers, _lost), store, on_progress)
+        rows = as_finished(_solved, tasks, workers, _lost, on=on)
+        return collect(rows if on is None else map(_of_the_same_files, rows), store, on_progress)
 
     def rows(self, store: Journal | Memory) -> Iterator[dict[str, Any]]:
         """The finished rows, in the order of the specs."""
@@ -165,6 +169,18 @@ def _lost(task: _Task) -> list[dict[str, Any]]:
     name = task[1]
     error = f"{name}: its process died twice, out of memory or killed; try --resume, and --workers 1"
     return [{**_unanswered(task), "error": error}]
+
+
+def _of_the_same_files(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The row of a worker on another machine, or an error if it read other files than this machine has."""
+    (row,) = rows
+    if not row["files"]:
+        return rows
+    path = Path(next(iter(row["files"])))
+    if row["files"] == files_behind(path):
+        return rows
+    error = f"{row['spec']}: the worker has another file, or none: the same must be at this path on every machine"
+    return [{**_unanswered((path, row["spec"], row["asked"])), "error": error}]
 
 
 def _unanswered(task: _Task) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs of a task over many items: in this process, or in several.
+"""Runs of a task over many items: in this process, in several of this machine, or on a cluster.
 
-`runs` hands the items out and asks for no more than a `pool` has: `processes` of loky.
+`runs` hands the items out and asks for no more than a `pool` has: `processes` of loky, or the workers of a `cluster`.
 """

@@ -20,21 +20,23 @@ def in_chunks(
     items: range,
     workers: int | None = None,
     *,
+    on: str | None = None,
     largest_chunk: int = LARGEST_CHUNK,
     chunks_a_worker: int = 4,
 ) -> Iterator[Answer]:
-    """Yield `task` of successive chunks of items, in order; with a single worker, in this process.
+    """Yield `task` of successive chunks of items, in order; with a single worker here, in this process.
 
-    Each worker gets `chunks_a_worker` of them at least, where there are so many items. `workers` defaults to 1 for a short run, else one per core. With several `task` must be picklable. The answers do
-    not depend on the number of workers if `task` depends on nothing but its chunk. A chunk whose worker dies is tried
-    once more; if that dies too, raises ServesatError.
+    Each worker gets `chunks_a_worker` of them at least, where there are so many items. `workers` defaults to 1 for a
+    short run, else one per core; on a cluster to as many as it has CPUs. With several `task` must be picklable. The
+    answers do not depend on where they are computed if `task` depends on nothing but its chunk. A chunk whose worker
+    dies is tried once more; if that dies too, raises ServesatError.
     """
-    if workers is None:
+    if on is None and workers is None:
         workers = 1 if len(items) < MIN_ITEMS_FOR_PROCESSES else os.cpu_count() or 1
-    if workers == 1:
+    if on is None and workers == 1:
         yield from map(task, _chunks(items, chunks_a_worker, largest_chunk))
         return
-    pool = _pool(task, workers)
+    pool = _pool(task, workers, on)
     chunks = _chunks(items, chunks_a_worker * pool.workers, largest_chunk)
     ended: dict[int, tuple[Answer, int]] = {}
     first = items.start
@@ -62,18 +64,25 @@ def as_finished(
     items: Iterable[Item],
     workers: int | None,
     lost: Callable[[Item], Answer],
+    *,
+    on: str | None = None,
 ) -> Iterator[Answer]:
     """Yield the answer of each item as it finishes, in any order, from workers with a single item each.
 
     An item whose worker dies is tried once more; if that dies too, `lost` provides its answer. `workers` defaults to
-    one per core. `task` must be picklable. Raises ServesatError for less than 1 worker.
+    one per core, on a cluster to as many as it has CPUs. `task` must be picklable. Raises ServesatError for less than 1
+    worker.
     """
-    return (answer for _, answer in _finished(_pool(task, workers), items, lost))
+    return (answer for _, answer in _finished(_pool(task, workers, on), items, lost))
 
 
-def _pool(task: Callable[[Item], Answer], workers: int | None) -> Pool[Item, Answer]:
+def _pool(task: Callable[[Item], Answer], workers: int | None, on: str | None) -> Pool[Item, Answer]:
     if workers is not None and workers < 1:
         raise ServesatError(f"workers = {workers}: expected at least 1")
+    if on is not None:
+        from servesat.core.parallel.cluster import RayCluster
+
+        return RayCluster(task, workers, on)
     from servesat.core.parallel.processes import Processes
 
     return Processes(task, workers or os.cpu_count() or 1)

@@ -1,0 +1,263 @@
+"""The workers of a Ray cluster; those marked `cluster` need Ray, and start two nodes of one CPU on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from servesat.cli import app
+from servesat.core.errors import ServesatError
+from servesat.core.parallel.cluster import is_address
+from servesat.core.parallel.runs import as_finished, in_chunks
+from tests.core.parallel.test_runs import chunk_with_three, dies_at_three, dies_once
+from tests.helpers import ROOT
+
+EXAMPLE = str(ROOT / "examples" / "llama-3-70b-on-v5e.yaml")
+GRID = ("whatif", EXAMPLE, "--vary", "slo.tpot_ms=7:26.9:0.1", "--vary", "search.weights=int8,int4")
+STARTER = "from servesat.cli import app; app()"
+
+
+@pytest.mark.parametrize("text", ["ray", "ray://head:10001", "ray://10.0.0.1:10001", "ray://[::1]:10001"])
+def test_what_says_where_a_cluster_is(text: str) -> None:
+    assert is_address(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Ray", "ray:", "ray://", "ray://head", "ray://head:x", "ray://h:1/x", "http://h:1"]
+)
+def test_what_does_not(text: str) -> None:
+    assert not is_address(text)
+    with pytest.raises(ServesatError, match=r"expected ray, or ray://HOST:PORT"):
+        list(in_chunks(len, range(2), on=text))
+    result = CliRunner().invoke(app, [*GRID, "--on", text])
+    assert (result.exit_code, "expected ray, or ray://HOST:PORT" in result.stderr) == (2, True)
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = CliRunner().invoke(app, [*GRID, "--out", str(tmp_path / "out.csv"), "--on", "ray"])
+    assert (result.exit_code, result.stderr) == (1, "error: on ray: Ray is not installed: pip install '.[ray]'\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_on_nothing_imports_ray() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from servesat.cli import app\n"
+        f"assert CliRunner().invoke(app, {[*GRID[:4], '--workers', '2']}).exit_code == 0\n"
+        "assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of two nodes with a CPU each, which `--on ray` finds."""
+    ray = pytest.importorskip("ray")
+    utils = pytest.importorskip("ray.cluster_utils")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        small = {"num_cpus": 1, "object_store_memory": 100_000_000}
+        started = utils.Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        started.add_node(**small)
+        started.wait_for_nodes()
+        patched.setenv("RAY_ADDRESS", started.address)
+        yield started
+        ray.shutdown()
+        started.shutdown()
+
+
+on_a_cluster = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+
+def marked(test: Any) -> Any:
+    """A test on the cluster."""
+    for mark in (*on_a_cluster, pytest.mark.usefixtures("cluster")):
+        test = mark(test)
+    return test
+
+
+@marked
+def test_every_item_is_answered_and_one_that_kills_its_worker_twice_is_named() -> None:
+    assert sorted(as_finished(dies_at_three, range(7), None, lambda item: -item, on="ray")) == [-3, 0, 1, 2, 4, 5, 6]
+    with pytest.raises(ServesatError, match=r"^items 3 to 3: their process died twice"):
+        list(in_chunks(chunk_with_three, range(8), on="ray", largest_chunk=1))
+    chunks = in_chunks(chunk_with_three, range(4, 30), 2, on="ray", largest_chunk=2)
+    assert list(chunks) == [[n, n + 1] for n in range(4, 30, 2)]
+
+
+@marked
+def test_an_item_whose_worker_dies_once_is_tried_again(tmp_path: Path) -> None:
+    items = [tmp_path / str(number) for number in range(6)]
+    assert sorted(as_finished(dies_once, items, None, lambda _: "lost", on="ray")) == list("012345")
+
+
+def fails(item: int) -> int:
+    """A task that raises an error of its own."""
+    raise ServesatError(f"no {item}")
+
+
+@marked
+def test_what_the_task_raises_is_raised() -> None:
+    with pytest.raises(ServesatError, match=r"^no 0$"):
+        list(as_finished(fails, [0], None, lambda item: item, on="ray"))
+
+
+@marked
+def test_other_versions_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.1")
+    here = f"Python {sys.version_info[0]}.{sys.version_info[1]}, here 3.99"
+    with pytest.raises(ServesatError, match=rf"^on ray: a worker has {here}: install the same on every machine$"):
+        list(as_finished(dies_at_three, [0], None, lambda item: item, on="ray"))
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, which ends here at the latest."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ran(*arguments: str) -> str:
+    """What a command prints on standard output."""
+    with running(*arguments) as process:
+        printed, told = process.communicate()
+    assert process.returncode == 0, told
+    return printed
+
+
+def tables(folder: Path, *arguments: str) -> list[bytes]:
+    """The tables that a command writes, in every format, and its JSON without the time it took."""
+    folder.mkdir()
+    files = [folder / f"out.{ending}" for ending in ("csv", "parquet", "json")]
+    printed = ran(*arguments, "--json", *[word for file in files for word in ("--out", str(file))])
+    return [*(file.read_bytes() for file in files), printed.encode()]
+
+
+@marked
+def test_a_grid_has_the_same_tables_as_on_one_machine(tmp_path: Path) -> None:
+    here = tables(tmp_path / "here", *GRID, "--workers", "2")
+    assert tables(tmp_path / "there", *GRID, "--on", "ray") == here
+
+
+def specs_in(folder: Path, count: int) -> str:
+    """A folder of specs, the last of them malformed."""
+    folder.mkdir()
+    spec = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 4096}}
+    for number in range(count):
+        (folder / f"{number:03}.yaml").write_text(yaml.safe_dump({**spec, "slo": {"tpot_ms": 10 + number}}))
+    return str(folder)
+
+
+@marked
+def test_a_batch_has_the_same_tables_as_on_one_machine(tmp_path: Path) -> None:
+    specs = specs_in(tmp_path / "specs", 12)
+    here = tables(tmp_path / "here", "batch", specs, "--workers", "2")
+    assert tables(tmp_path / "there", "batch", specs, "--on", "ray") == here
+
+
+@marked
+def test_seeds_of_a_replay_are_those_of_one_machine(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        yaml.safe_dump(
+            {
+                "cost_model": "ideal",
+                "model": "llama-3-8b",
+                "slo": {"percentile": 0.95, "ttft_ms": 500},
+                "workload": {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": 5},
+                "search": {"chips": ["h100-sxm"]},
+            }
+        )
+    )
+    replay = ("replay", str(spec), "--json", "--requests", "1000")
+    assert ran(*replay, "--on", "ray") == ran(*replay)
+
+
+@marked
+def test_specs_that_differ_on_a_worker_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = specs_in(tmp_path / "specs", 2)
+    monkeypatch.setattr("servesat.runs.batch.files_behind", lambda path: {str(path): "another digest"})
+    result = CliRunner().invoke(app, ["batch", specs, "--on", "ray", "--wide"])
+    assert result.exit_code == 1
+    assert "000.yaml: the worker has another file, or none" in result.stdout
+
+
+def rows_written(journal: Path) -> int:
+    """The rows that a run has written so far."""
+    return journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
+
+
+def wait_for_rows(journal: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a run has written more rows than it had."""
+    before, deadline = rows_written(journal), time.monotonic() + 60
+    while rows_written(journal) <= before:
+        assert process.poll() is None, "it ended before it was cut off"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@marked
+def test_a_driver_that_is_interrupted_then_killed_is_resumed_to_the_same_table(tmp_path: Path) -> None:
+    out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
+    ran(*GRID, "--out", str(whole), "--workers", "1")
+    command = (*GRID, "--out", str(out), "--on", "ray", "--resume")
+    journal = tmp_path / "out.csv.partial"
+    with running(*command) as process:
+        wait_for_rows(journal, process)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=30)[1].splitlines()[-1]
+    assert process.returncode == 130
+    assert told == f"cut off: {rows_written(journal)} of 400 scenarios are done; {journal} keeps them for --resume"
+    with running(*command) as process:
+        wait_for_rows(journal, process)
+        process.kill()
+    assert 0 < rows_written(journal) < 400
+    ran(*command)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def workers(cluster: Any) -> list[int]:
+    """The processes of a cluster that run an item."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent in raylets and (process / "cmdline").read_bytes().startswith(b"ray::run"):
+                found.append(int(process.name))
+    return found
+
+
+@marked
+@pytest.mark.parametrize("loss", ["worker", "node"])
+def test_a_table_is_whole_though_a_worker_or_its_machine_dies(cluster: Any, tmp_path: Path, loss: str) -> None:
+    out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
+    ran(*GRID, "--out", str(whole), "--workers", "1")
+    with running(*GRID, "--out", str(out), "--on", "ray", "--json") as process:
+        wait_for_rows(tmp_path / "out.csv.partial", process)
+        if loss == "worker":
+            os.kill(workers(cluster)[0], signal.SIGKILL)
+        else:
+            cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+            cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+        printed, told = process.communicate(timeout=120)
+    assert (process.returncode, told) == (0, f"wrote {out}\n")
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(json.loads(printed)["rows"]) == 400
