@@ -71,8 +71,8 @@ def replay(
     >>> replay(solve("spec.yaml"), requests_per_s=30).replayed.ttft_ms.p99
 
     Of a solution, of a spec once it is solved, or of the file of a result; with other `slices` than the plan's, at
-    another rate, or by another `router`; `on` a Ray cluster, `ray` or `ray://HOST:PORT`. `until_breaks` finds the load at which limits stop holding. Raises NoPlanError
-    without a plan, SpecError without a demand.
+    another rate, or by another `router`; `on` a Ray cluster, `ray` or `ray://HOST:PORT`. `until_breaks` finds the load
+    at which limits stop holding. Raises NoPlanError without a plan, SpecError without a demand.
     """
     if router not in get_args(Router):
         raise SpecError(f"router = {router!r}: expected {', '.join(get_args(Router))}")
