@@ -1,7 +1,7 @@
 """CPU time and memory beside those of another commit, in one run: each case in turn on both, medians over the rounds.
 
     python benchmarks/paired.py --baseline f4b53ea --rounds 5
-    python benchmarks/paired.py --baseline f4b53ea --growth docs/images/performance.svg
+    python benchmarks/paired.py --baseline f4b53ea --growth docs/images/performance.png
 
 Every case has a process of its own, which runs it once to warm up. CPU time counts, as other work shares the machine.
 The table in docs/performance.md comes from here.
@@ -158,7 +158,7 @@ def growth(baseline: Path, out: str) -> None:
         axis.set(xlabel=x.strip(), ylabel=y)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
-    figure.savefig(out, metadata={"Date": None})
+    figure.savefig(out, dpi=110)
 
 
 def main() -> None:
