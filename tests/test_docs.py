@@ -1,4 +1,4 @@
-"""The documents are true: the figures of docs/what-if.md, recomputed, and the snippets of docs/python.md, run."""
+"""The documents are true: what they show is run, their figures are recomputed, every key and example is there."""
 
 import inspect
 import re
@@ -11,10 +11,18 @@ import servesat
 from servesat import Spec, what_if
 from servesat.core.quantities import change_of
 from servesat.deployment.solve import solve
+from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region
 from servesat.questions.scenarios import as_written
+from servesat.spec.search_space import Search
+from servesat.spec.workload import Slo, Workload
 from tests.helpers import ROOT
+from tests.pages import is_shown, outputs
 
-WHAT_IF = (ROOT / "docs" / "what-if.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("tutorial/*.md"), *DOCS.glob("how-to/*.md"), DOCS / "what-if.md", DOCS / "python.md"])
+"""The pages whose commands and snippets are run."""
+
+WHAT_IF = (DOCS / "what-if.md").read_text()
 BASE = Spec.load(ROOT / "examples" / "llama-3-70b-sensitivity.yaml")
 ON_4X4 = {"search.topologies": {"tpu-v5e": ["4x4"]}}
 ROWS = re.findall(
@@ -70,31 +78,60 @@ def test_the_bill_of_10000_requests_a_second() -> None:
     decoding = 10e3 * 512 * 31.536e6 * 0.77 / 1e6
     assert round(decoding / 1e6) == 124
     assert 0.9 < 1 - decoding / yearly < 0.95
-    cost_model = (ROOT / "docs" / "cost-model.md").read_text()
+    cost_model = (DOCS / "cost-model.md").read_text()
     for figure in ("$124M", "169,000 v5e", "$203,000 an hour", "$1.78 billion", "nine tenths"):
         assert figure in " ".join(cost_model.split())
 
 
-def without_times(text: str) -> str:
-    return re.sub(r" \(\d+\.\d+ s\)", "", text)
-
-
 @pytest.mark.slow
-def test_the_snippets_of_python_print_what_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_shows_what_is_printed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    text = (ROOT / "docs" / "python.md").read_text()
-    snippets = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```\n", text, re.DOTALL)
-    assert len(snippets) == text.count("```python")
-    names: dict[str, Any] = {}
-    for code, output in snippets:
-        exec(code, names)
-        assert without_times(capsys.readouterr().out) == without_times(output)
+    text = page.read_text()
+    found = list(outputs(text, tmp_path))
+    assert len(found) >= text.count("```python") + len(re.findall(r"^\$ servesat", text, re.MULTILINE))
+    for each in found:
+        assert is_shown(each.shown, each.printed), f"{each.command} prints:\n{each.printed}"
+
+
+@pytest.mark.parametrize(
+    ("shown", "agrees"),
+    [
+        ("a\nb\nc\n", True), ("a\n...\n", True), ("...\nc\n", True), ("a\n...\nc\n", True), ("...\nb\n...\n", True),
+        ("a\nb\n", False), ("a\nc\n", False), ("...\nb\n", False), ("b\n...\n", False), ("a\n...\na\n...\n", False),
+        ("a\n...\na\nb\nc\n", False), ("...\nd\n...\n", False),
+    ],
+)  # fmt: skip
+def test_only_lines_marked_as_left_out_may_be_missing(shown: str, agrees: bool) -> None:
+    assert is_shown(shown, "a\nb\nc\n") is agrees
 
 
 def test_every_function_of_python_is_described() -> None:
-    text = (ROOT / "docs" / "python.md").read_text()
+    text = (DOCS / "python.md").read_text()
     functions = [name for name in servesat.__all__ if inspect.isfunction(getattr(servesat, name))]
     assert [name for name in functions if f"`{name}(" not in text] == []
+
+
+def test_every_example_is_listed_with_its_answer() -> None:
+    rows = (DOCS / "examples.md").read_text().splitlines()
+    for path in (ROOT / "examples").glob("*.yaml"):
+        row = next(line for line in rows if line.startswith(f"| [{path.stem}]"))
+        cost = re.search(r"^# Answer: .*\$([\d.,]+) (?:per|for)", path.read_text(), re.MULTILINE)
+        assert f"${cost[1]}" in row if cost else "infeasible" in row
+
+
+def test_every_key_of_a_spec_is_described() -> None:
+    text = (DOCS / "reference" / "spec.md").read_text()
+    keys = {
+        f"{name}.{key}"
+        for name, part in {"workload": Workload, "slo": Slo, "search": Search}.items()
+        for key in part.model_fields
+    }
+    keys |= set(servesat.Spec.model_fields) - {"workload", "slo", "search"}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+def test_every_key_of_a_fleet_is_described() -> None:
+    text = (DOCS / "fleets.md").read_text()
+    keys = {*FleetSpec.model_fields, *FleetWorkload.model_fields, *Region.model_fields, *PodsGiven.model_fields}
+    assert {key for key in keys if f"`{key}`" not in text} == set()

@@ -23,7 +23,7 @@ class Beginnings:
 def spec_template(given: Beginnings) -> str:
     """The text of a spec, with comments; every key that is commented out can be put in."""
     return f"""\
-# A deployment to plan: `servesat solve` finds the cheapest way to serve it. README.md has every key.
+# A deployment to plan: `servesat solve` finds the cheapest way to serve it. docs/reference/spec.md has every key.
 # Editors complete the keys after `servesat schema spec > schema.json`, with this as the first line of the file:
 # # yaml-language-server: $schema=schema.json
 model: {_text(given.model)}  # an id of `servesat models`, or the path of a model file or of a config.json

@@ -1,0 +1,147 @@
+"""Run what a page shows: its files, commands and Python, in the order of the page.
+
+A block is a file (```yaml title="NAME"), commands (lines that start with `$ `) with what they print, or Python with
+what it prints in the block behind. `...` alone on a line leaves lines out. `python -m tests.pages FILE...` writes what
+is printed into pages.
+"""
+
+import contextlib
+import io
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from servesat.cli import app
+from tests.helpers import ROOT
+
+LEFT_OUT = "..."
+BLOCK = re.compile(r'^```(?P<kind>\w*)(?: title="(?P<title>\S+)")?\n(?P<body>.*?)^```$', re.MULTILINE | re.DOTALL)
+EXIT_CODES = (0, 3)
+"""What a command of a page ends with: a plan, or the reasons why there is none."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of an output, where it stands in the page, and what was printed in fact."""
+
+    command: str
+    start: int
+    shown: str
+    printed: str
+
+
+def outputs(text: str, folder: Path) -> Iterator[Shown]:
+    """Run the blocks of a page in the working directory, which is `folder`, and yield each output shown."""
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(ROOT / "examples")
+    names: dict[str, Any] = {}
+    printed_before: tuple[str, str] | None = None
+    for block in BLOCK.finditer(text):
+        body, start = block["body"], block.start("body")
+        if printed_before is not None:
+            assert block["kind"] == "", f"Python without its output: {printed_before[0]}"
+            yield Shown(printed_before[0], start, body, printed_before[1])
+            printed_before = None
+        elif block["title"]:
+            write(folder / block["title"], body)
+        elif block["kind"] == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                exec(body, names)
+            printed_before = (body, stream.getvalue())
+        elif body.startswith("$ "):
+            yield from commands(body, start)
+
+
+def write(path: Path, body: str) -> None:
+    """Write a file that a page shows; one of the repository must be shown as it is."""
+    if path.exists() and path.resolve().is_relative_to(ROOT):
+        assert without_comments(path.read_text()) == without_comments(body), f"{path.name} is not shown as it is"
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(body)
+
+
+def without_comments(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+
+
+def commands(body: str, start: int) -> Iterator[Shown]:
+    """Run the commands of a block; a command that ends with a backslash goes on in the next line."""
+    for found in re.finditer(r"^\$ (?P<command>(?:.*\\\n)*.*\n)(?P<output>(?:(?!\$ ).*\n)*)", body, re.MULTILINE):
+        command = found["command"].replace("\\\n", " ").strip()
+        words = shlex.split(command)
+        assert words[0] in ("servesat", "cat"), f"only servesat and cat are run: {command}"
+        if words[0] == "cat":
+            printed = Path(words[1]).read_text()
+        else:
+            result = CliRunner().invoke(app, words[1:])
+            assert result.exit_code in EXIT_CODES, f"{command} ends with {result.exit_code}:\n{result.output}"
+            printed = result.stdout
+        yield Shown(command, start + found.start("output"), found["output"], printed)
+
+
+def comparable(text: str) -> list[str]:
+    """The lines of an output without how long it took."""
+    return [re.sub(r"\b\d+\.\d+ s\)$", "", line.rstrip()) for line in text.strip("\n").splitlines()]
+
+
+def is_shown(shown: str, printed: str) -> bool:
+    """Whether an output is what is shown: all of it, or runs of its lines with `...` for those between them."""
+    whole = comparable(printed)
+    runs: list[list[str]] = [[]]
+    for line in comparable(shown):
+        runs.append([]) if line == LEFT_OUT else runs[-1].append(line)
+    if len(runs) == 1:
+        return runs[0] == whole
+    at = len(runs[0])
+    if whole[:at] != runs[0]:
+        return False
+    for run in runs[1:-1]:
+        found = next((place for place in range(at, len(whole)) if whole[place : place + len(run)] == run), None)
+        if found is None:
+            return False
+        at = found + len(run)
+    last = runs[-1]
+    return not last or whole[max(at, len(whole) - len(last)) :] == last
+
+
+def refreshed(shown: str, printed: str) -> str:
+    """The output to show: the whole, or where lines are left out, for each line the next one that starts alike."""
+    lines = printed.strip("\n").splitlines()
+    if LEFT_OUT not in shown.splitlines():
+        return "\n".join(lines) + "\n" if lines else ""
+    at, kept = 0, []
+    for line in shown.splitlines():
+        if line == LEFT_OUT:
+            kept.append(line)
+            continue
+        first = " ".join(line.split()[: 3 if line.startswith("#") else 1])
+        alike = (place for place in range(at, len(lines)) if " ".join(lines[place].split()).startswith(first))
+        at = next(alike, len(lines))
+        assert at < len(lines), f"no line starts as {line!r} in:\n{printed}"
+        kept.append(lines[at].rstrip())
+        at += 1
+    return "\n".join(kept) + "\n"
+
+
+def refresh(path: Path) -> None:
+    """Write into a page what its commands and Python print."""
+    text = path.read_text()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        found = list(outputs(text, Path(folder)))
+    for each in reversed(found):
+        end = each.start + len(each.shown)
+        text = text[: each.start] + refreshed(each.shown, each.printed) + text[end:]
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        refresh(Path(name).resolve())
