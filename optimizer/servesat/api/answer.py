@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servesat.report.charts import Chart, draw, figure_of
-from servesat.report.terminal import Terminal, html_of, text_of
 from servesat.report.tornado import Tornado, draw_tornado, figure_of_tornado
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from servesat.report.terminal import Terminal
 
 MAX_LINES = 16
 """Lines of a repr; `print` shows them all."""
@@ -37,27 +38,31 @@ class Answer(ABC):
         """The table of the answer, with all of its rows, and numbers in the units that its columns name."""
 
     @abstractmethod
-    def show(self, terminal: Terminal) -> None:
+    def show(self, terminal: "Terminal") -> None:
         """Print the answer as the command line does."""
 
     @abstractmethod
     def _document(self) -> dict[str, Any]: ...
 
-    def _summarise(self, terminal: Terminal) -> None:
+    def _summarise(self, terminal: "Terminal") -> None:
         self.show(terminal)
 
-    def _show_with_notes(self, terminal: Terminal) -> None:
+    def _show_with_notes(self, terminal: "Terminal") -> None:
         self.show(terminal)
         self._show_notes(terminal)
 
-    def _show_notes(self, terminal: Terminal) -> None:
+    def _show_notes(self, terminal: "Terminal") -> None:
         for note in self.notes:
             terminal.print(f"note: {note}", style="dim")
 
     def __str__(self) -> str:
+        from servesat.report.terminal import text_of
+
         return text_of(self._show_with_notes)
 
     def __repr__(self) -> str:
+        from servesat.report.terminal import text_of
+
         lines = text_of(self._summarise).splitlines()
         more = len(lines) - MAX_LINES
         if more > 1:
@@ -65,6 +70,8 @@ class Answer(ABC):
         return "\n".join([*lines, *text_of(self._show_notes).splitlines()])
 
     def _repr_html_(self) -> str:
+        from servesat.report.terminal import html_of
+
         return html_of(self._show_with_notes)
 
 

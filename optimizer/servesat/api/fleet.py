@@ -12,13 +12,12 @@ from servesat.fleet.plan import plan_fleet
 from servesat.fleet.policies import Comparison, compared
 from servesat.fleet.result import FleetResult
 from servesat.fleet.spec import FleetSpec
-from servesat.report.fleet import print_fleet
 from servesat.report.fleet_document import bill_rows, columns, fleet_document
-from servesat.report.fleet_files import write_fleet
-from servesat.report.terminal import Terminal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from servesat.report.terminal import Terminal
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -37,14 +36,18 @@ class FleetPlan(Answer, FleetResult):
         """A row for each allocation and reservation, and for idle chips; their `usd` sum to the bill."""
         return frame(bill_rows(self) if self.total_usd is not None else (), columns(self))
 
-    def show(self, terminal: Terminal) -> None:
+    def show(self, terminal: "Terminal") -> None:
         """Print the bill, the replicas by period, and what is proved, or what is in conflict."""
+        from servesat.report.fleet import print_fleet
+
         print_fleet(terminal, self, self.comparison)
 
     def draw(self, path: str | Path) -> None:
         """Write the report as a page (.html), or the allocations as a table (.csv, .parquet). Raises ServesatError."""
         if self.total_usd is None:
             raise SpecError(f"nothing to write: the result is {self.status}")
+        from servesat.report.fleet_files import write_fleet
+
         write_fleet(self, self.comparison, Path(path))
 
     def _document(self) -> dict[str, Any]:

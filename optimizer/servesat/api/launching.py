@@ -18,11 +18,12 @@ from servesat.deployment.solve import solve
 from servesat.launch.reading import fleet_launches, kind_of, proof_of, result_launch
 from servesat.launch.servers import Launch, launch_of
 from servesat.launch.targets import TARGETS, written
-from servesat.report.terminal import Terminal
 from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from servesat.report.terminal import Terminal
 
 ANY_ENGINE = "the spec names no engine: any of the catalogue is searched"
 
@@ -45,7 +46,7 @@ class LaunchFiles(Answer):
         rows = ({"file": name, "text": text} for name, text in self.files.items())
         return frame(rows, {"file": str, "text": str})
 
-    def show(self, terminal: Terminal) -> None:
+    def show(self, terminal: "Terminal") -> None:
         """Print the files one after the other, as they are."""
         for name, text in self.files.items():
             terminal.print(f"# ==> {name} <==\n{text}", soft_wrap=True)
@@ -63,7 +64,7 @@ class LaunchFiles(Answer):
     def _document(self) -> dict[str, Any]:
         return {"to": self.to, "files": self.files}
 
-    def _summarise(self, terminal: Terminal) -> None:
+    def _summarise(self, terminal: "Terminal") -> None:
         for name, text in self.files.items():
             terminal.print(f"{name}: {text.count(chr(10)):,} lines, for {self.to}")
 

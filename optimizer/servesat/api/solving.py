@@ -13,14 +13,13 @@ from servesat.deployment.settings import Settings
 from servesat.questions.explain import answer
 from servesat.questions.why_not import Comparison, Decisions, why_not
 from servesat.report.documents import answer_document
-from servesat.report.result import print_result, print_summary
-from servesat.report.terminal import Terminal
-from servesat.report.why import comparison_document, print_comparison
 from servesat.spec.constraint_builder import ConstraintBuilder, built
 from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from servesat.report.terminal import Terminal
 
 MAX_PLANS = 1000
 """The most plans that a search returns."""
@@ -44,8 +43,10 @@ class Solution(Answer, Result):
         plans = self.alternatives or (() if self.plan is None else (self.plan,))
         return frame(({"status": str(self.status), **plan_row(plan)} for plan in plans), PLAN)
 
-    def show(self, terminal: Terminal) -> None:
+    def show(self, terminal: "Terminal") -> None:
         """Print the plan, where its time goes, why it is best, and what is proved."""
+        from servesat.report.result import print_result
+
         print_result(terminal, self.spec, self, explain=self.explained)
 
     def certify(self, path: str | Path) -> None:
@@ -57,7 +58,9 @@ class Solution(Answer, Result):
     def _document(self) -> dict[str, Any]:
         return answer_document(self.spec, self)
 
-    def _summarise(self, terminal: Terminal) -> None:
+    def _summarise(self, terminal: "Terminal") -> None:
+        from servesat.report.result import print_summary
+
         print_summary(terminal, self.spec, self)
 
 
@@ -112,11 +115,15 @@ class WhyNot(Answer, Comparison):
         ]
         return frame(rows, {"which": str, **PLAN})
 
-    def show(self, terminal: Terminal) -> None:
+    def show(self, terminal: "Terminal") -> None:
         """Print both plans term by term, or what excludes the alternative."""
+        from servesat.report.why import print_comparison
+
         print_comparison(terminal, self)
 
     def _document(self) -> dict[str, Any]:
+        from servesat.report.why import comparison_document
+
         return comparison_document(self)
 
 
