@@ -29,7 +29,7 @@ def with_experts(model):
     layers = model["layers"]
     moe = st.fixed_dictionaries(
         {
-            "layers": st.sampled_from(sorted({1, layers, max(1, layers - 1)})),
+            "layers": st.sampled_from(sorted({1, layers, max(1, layers - 1), (layers + 1) // 2})),
             "experts": st.sampled_from([4, 2, 6, 8, 64]),
             "experts_per_token": st.sampled_from([1, 2]),
             "d_ff": st.sampled_from([256, 768, 2048]),
@@ -37,13 +37,15 @@ def with_experts(model):
         optional={"shared_d_ff": st.sampled_from([0, 256, 1024]), "d_model": st.sampled_from([64, 512])},
     )
 
-    def joined(moe):
+    def joined(moe, every):
+        if (moe["layers"] - 1) * every < layers:
+            moe = {**moe, "every": every}
         shape = {key: value for key, value in model.items() if key != "nominal_parameters"}
         if moe["layers"] == layers:
             del shape["d_ff"]
         return {**shape, "moe": moe}
 
-    return st.builds(joined, moe)
+    return st.builds(joined, moe, st.sampled_from([1, 2]))
 
 
 def with_other_layers(model):

@@ -62,10 +62,10 @@ SPARSE_MLPS = [
     (small("gpt_oss", **LOCAL, sliding_window=99), without_dense(moe=WIDE, **window(99, 4))),
     (small("gpt_oss", **LOCAL, sliding_window=99, layer_types=SLIDING), without_dense(moe=WIDE, **window(99, 3))),
     (small("qwen3_moe", "intermediate_size", **EXPERTS, decoder_sparse_step=1), without_dense(moe=MOE)),
-    (small("qwen3_moe", **EXPERTS, decoder_sparse_step=3), READ | {"moe": MOE | {"layers": 2}}),
+    (small("qwen3_moe", **EXPERTS, decoder_sparse_step=3), READ | {"moe": MOE | {"layers": 2, "every": 3}}),
     (
         small("qwen3_moe", **EXPERTS, decoder_sparse_step=2, mlp_only_layers=[0, 3, 3]),
-        READ | {"moe": MOE | {"layers": 3}},  # of 1, 3, 5 and 7, the layer 3 is dense; 0 was already
+        READ | {"moe": MOE | {"layers": 3, "every": 2}},  # of 1, 3, 5 and 7, the layer 3 is dense; 0 was already
     ),
     (small("qwen3_moe", **EXPERTS, decoder_sparse_step=9), READ),
     (
@@ -93,12 +93,12 @@ LLAMA_4 = [
     ),
     (
         small("llama4_text", **LOCAL, **CHUNKS, interleave_moe_layer_step=3, no_rope_layer_interval=2),
-        READ | {"d_ff": 512, "moe": WIDE | {"layers": 2, "shared_d_ff": 128}} | window(256, 4),
+        READ | {"d_ff": 512, "moe": WIDE | {"layers": 2, "every": 3, "shared_d_ff": 128}} | window(256, 4),
     ),
     (
         small("llama4_text", **LOCAL, **CHUNKS, interleave_moe_layer_step=3, moe_layers=[1, 3, 5, 7])
         | {"no_rope_layers": [1] * 7 + [0]},
-        READ | {"d_ff": 512, "moe": WIDE | {"layers": 4, "shared_d_ff": 128}} | window(256, 7),
+        READ | {"d_ff": 512, "moe": WIDE | {"layers": 4, "every": 2, "shared_d_ff": 128}} | window(256, 7),
     ),
     (
         small("llama4_text", **CHUNKS | {"attention_chunk_size": None}, moe_layers=[], num_local_experts=0),
@@ -119,7 +119,7 @@ LATENT = [
     ),
     (
         small("deepseek_v3", **GLM, **RANKS, moe_layer_freq=2),
-        without_heads(**LATENT_MOE | {"moe": MOE | {"layers": 2, "shared_d_ff": 64}}),  # 4 and 6
+        without_heads(**LATENT_MOE | {"moe": MOE | {"layers": 2, "every": 2, "shared_d_ff": 64}}),  # 4 and 6
     ),
     *(
         (small(kind, **GLM, **RANKS, **INDEX), without_heads(**LATENT_MOE, sparse=SPARSE))

@@ -130,7 +130,7 @@ def test_heads_by_kind_of_layer() -> None:
 def test_longcat_counts_the_experts_that_do_something() -> None:
     moe = {"experts": 6, "experts_per_token": 4}
     fields = hybrids.longcat(config(num_layers=2, zero_expert_num=2, ffn_hidden_size=9), {**SHAPE, "moe": moe})
-    assert fields["moe"] == {"layers": 2, "experts": 6, "experts_per_token": 3}
+    assert fields["moe"] == {"layers": 2, "every": 2, "experts": 6, "experts_per_token": 3}
     assert (fields["mlp_layers"], fields["d_ff"]) == (4, 9)
 
 

@@ -20,7 +20,7 @@ from servesat.catalogue.load import (
 )
 from servesat.catalogue.model import ModelSpec
 from servesat.cost_model.memory import counted_parameters
-from tests.helpers import ROOT
+from tests.helpers import ROOT, moe_model
 
 NOT_FIGURES = {"id", "name", "vendor", "checked", "sources", "note"}
 
@@ -201,6 +201,14 @@ def test_a_malformed_model_file_is_named(tmp_path: Path, old: str, new: str, com
     with pytest.raises(CatalogueError, match=r"bad\.toml") as error:
         load_model("bad.toml", tmp_path)
     assert complaint in str(error.value)
+
+
+def test_experts_that_alternate_need_room_to() -> None:
+    """Three layers, each the second after the one before, take five."""
+    experts = {"layers": 3, "every": 2, "experts": 8, "experts_per_token": 2, "d_ff": 64}
+    assert moe_model(layers=5, moe=experts).moe is not None
+    with pytest.raises(ValueError, match=r"moe\.every = 2: 3 layers need 5, more than layers = 4"):
+        moe_model(layers=4, moe=experts)
 
 
 @pytest.mark.parametrize(

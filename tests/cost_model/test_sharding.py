@@ -77,6 +77,27 @@ def test_the_dearest_stage_has_whole_layers() -> None:
     assert dearest_stage(load_model("deepseek-v3"), np.array([1, 2])).tolist() == [1, pytest.approx(62 / 58)]
 
 
+def test_stages_of_layers_that_alternate_have_experts_alike() -> None:
+    """Maverick: 24 of 48 layers, every second one; of 24 in a row 12 have experts, of 16 eight: no stage is dearer.
+
+    Over 5 stages ten layers in a row at most, with five of 24: 5 · 5 / 24. Of Jamba's 16 of 32 over 3 stages 11 layers,
+    six of them with experts: 3 · 6 / 16.
+    """
+    found = dearest_stage(load_model("llama-4-maverick"), np.array([1, 2, 3, 5]))
+    assert found.tolist() == [1, 1, 1, pytest.approx(25 / 24)]
+    assert dearest_stage(load_model("jamba-1.5-mini"), np.array([2, 3])).tolist() == [1, pytest.approx(18 / 16)]
+
+
+def test_the_dearest_stage_has_no_less_than_its_layers() -> None:
+    """Of 10 layers over 4 stages 3 at most, one of them with experts, as two in ten have: 4 · 1 / 2 > 4 · 3 / 10.
+
+    Of 5 layers of which the first and the last have experts, two stages have 3 layers: 2 · 3 / 5 > 2 · 1 / 2.
+    """
+    experts = {"layers": 2, "experts": 8, "experts_per_token": 2, "d_ff": 64, "every": 4}
+    assert dearest_stage(moe_model(layers=10, moe=experts), np.array([4])).tolist() == [2]
+    assert dearest_stage(moe_model(layers=5, moe=experts), np.array([2])).tolist() == [pytest.approx(6 / 5)]
+
+
 def test_heads_divide() -> None:
     ways = np.array([1, 32, 64, 128, 7])
     assert heads_divide(load_model("llama-3-70b"), ways).tolist() == [True, True, True, False, False]

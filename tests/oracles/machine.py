@@ -58,8 +58,13 @@ class Machine:
         native = self.model.get("native") or {}
         self.native = native if native.get("dtype") == self.weights else {}
         self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
-        dear = self.moe["layers"] if self.moe else self.model["layers"]
-        self.fullest = min(ceil(self.model["layers"] / self.pp), dear) * self.pp / dear  # over a mean stage
+        whole = ceil(self.model["layers"] / self.pp)
+        self.fullest = whole * self.pp / self.model["layers"]  # over a mean stage
+        if self.moe:
+            each = self.moe.get("every", 1)
+            there = [layer * each for layer in range(self.moe["layers"])]
+            most = max(sum(first <= layer < first + whole for layer in there) for first in there)
+            self.fullest = max(self.fullest, most * self.pp / self.moe["layers"])
         self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         self._count()
 

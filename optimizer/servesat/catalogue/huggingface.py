@@ -1,6 +1,7 @@
 """Hugging Face `config.json` files, read as the shape of a model."""
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
@@ -68,7 +69,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     fields["tied_embeddings"] = opened.flag("tie_word_embeddings", family.tied_embeddings)
     fields |= _latent(opened, family) if family.latent else _heads(opened)
     with_experts = _layers_with_experts(opened, family, fields["layers"])
-    fields |= _mlp(opened, family, fields["layers"], len(with_experts))
+    fields |= _mlp(opened, family, fields["layers"], with_experts)
     fields |= _window(opened, family, fields["layers"])
     fields |= _longest_context(opened)
     if family.hybrid is not None:
@@ -175,9 +176,9 @@ def _layers_with_experts(config: ConfigJson, family: Family, layers: int) -> Col
     return [layer for layer, kind in enumerate(kinds) if kind == "sparse"]
 
 
-def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: int) -> dict[str, Any]:
+def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collection[int]) -> dict[str, Any]:
     """The width of the dense MLPs, and the experts, where the model has them."""
-    dense = {"d_ff": config.count(family.d_ff)} if with_experts < layers else {}
+    dense = {"d_ff": config.count(family.d_ff)} if len(with_experts) < layers else {}
     if not with_experts:
         return dense
 
@@ -188,13 +189,16 @@ def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: int) -> 
         raise config.fault(" but ".join(f"{name} = {count}" for name, count in stated.items()))
     d_ff = config.count(family.expert_d_ff)
     shared = 0 if config.get(family.shared) is None else config.count(family.shared, minimum=0)
+    there = sorted(with_experts)
+    nearest_two = min((after - before for before, after in pairwise(there)), default=1)
     moe = {
-        "layers": with_experts,
+        "layers": len(there),
         "experts": max(stated.values()),
         "experts_per_token": config.count("num_experts_per_tok"),
         "d_ff": d_ff,
         "shared_d_ff": shared * (d_ff if family.shared in _COUNTS_SHARED else 1),
     }
+    moe |= {"every": nearest_two} if nearest_two > 1 else {}
     return dense | {"moe": moe}
 
 

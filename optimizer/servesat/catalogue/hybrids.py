@@ -428,7 +428,7 @@ def longcat(config: ConfigJson, fields: Fields) -> Fields:
     blocks, experts = config.count("num_layers"), fields["moe"]["experts"]
     idle = config.count("zero_expert_num", minimum=0)
     visited = round(fields["moe"]["experts_per_token"] * experts / (experts + idle))
-    moe = fields["moe"] | {"layers": blocks, "experts_per_token": max(1, visited)}
+    moe = fields["moe"] | {"layers": blocks, "every": 2, "experts_per_token": max(1, visited)}
     return {"mlp_layers": 2 * blocks, "d_ff": config.count("ffn_hidden_size"), "moe": moe}
 
 

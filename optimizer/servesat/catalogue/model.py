@@ -18,6 +18,9 @@ class Experts(Strict):
     layers: Count = Field(description="Layers with experts; the others have the dense MLP of width d_ff.")
     experts: Count = Field(description="E, routed experts of a layer.")
     experts_per_token: Count = Field(description="k, routed experts that a token visits.")
+    every: Count = Field(
+        default=1, description="Layers from one with experts to the next: 2 where every second one has experts."
+    )
     d_ff: Count = Field(description="F_e, width of a routed expert.")
     d_model: Count | None = Field(
         default=None, description="Width that experts take and give, between two projections; absent: the model's."
@@ -304,6 +307,11 @@ class ModelSpec(Sourced):
         with_experts = self.moe.layers if self.moe else 0
         if with_experts > self.layers:
             raise ValueError(f"moe.layers = {with_experts} is more than layers = {self.layers}")
+        if self.moe is not None and (with_experts - 1) * self.moe.every >= self.layers:
+            least = (with_experts - 1) * self.moe.every + 1
+            raise ValueError(
+                f"moe.every = {self.moe.every}: {with_experts} layers need {least}, more than layers = {self.layers}"
+            )
         if (self.mlp_layers or 0) > self.layers:
             raise ValueError(f"mlp_layers = {self.mlp_layers} is more than layers = {self.layers}")
         own = self.dense_layers - sum(other.layers for other in self.other_mlps)

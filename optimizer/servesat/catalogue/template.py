@@ -39,7 +39,10 @@ _OPTIONAL: dict[str, Any] = {
 _TABLES: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "moe": (
         Experts,
-        {"layers": 32, "experts": 128, "experts_per_token": 8, "d_ff": 1536, "d_model": 2048, "shared_d_ff": 0},
+        {
+            "layers": 32, "experts": 128, "experts_per_token": 8, "every": 1, "d_ff": 1536, "d_model": 2048,
+            "shared_d_ff": 0,
+        },
     ),
     "mla": (
         LatentAttention,

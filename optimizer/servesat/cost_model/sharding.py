@@ -98,11 +98,15 @@ def _splits(
 def dearest_stage(model: ModelSpec, stages: Ints) -> Floats:
     """λ: what the dearest of some stages has of the layers, over the mean of all; 1 for a single stage.
 
-    Engines give each stage ⌊L / pp⌋ or ⌈L / pp⌉ whole layers in a row; where some have experts, those are the dear
-    ones: λ = pp · min(⌈L / pp⌉, L_e) / L_e.
+    Engines give each stage ⌊L / pp⌋ or ⌈L / pp⌉ whole layers in a row: λ = pp · ⌈L / pp⌉ / L. Where every s-th layer
+    has experts, at most ⌈⌈L / pp⌉ / s⌉ of those do, and λ is no less than pp · min(⌈⌈L / pp⌉ / s⌉, L_e) / L_e.
     """
-    dear = model.moe.layers if model.moe is not None else model.layers
-    return stages * np.minimum(-(-model.layers // stages), dear) / dear
+    in_a_row = -(-model.layers // stages)
+    of_layers: Floats = stages * in_a_row / model.layers
+    if model.moe is None:
+        return of_layers
+    with_experts = np.minimum(-(-in_a_row // model.moe.every), model.moe.layers)
+    return np.maximum(of_layers, stages * with_experts / model.moe.layers)
 
 
 def split_widths(model: ModelSpec) -> list[int]:

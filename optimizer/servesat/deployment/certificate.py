@@ -24,7 +24,7 @@ SOLVER = "OR-Tools CP-SAT"
 FORMULAS = {
     "tp": "product of the slice axes that carry tensor parallelism",
     "ep": "product of the slice axes that experts are spread over",
-    "pp": "product of the slice axes of stages; Y = tp · ep · pp; λ = pp · min(⌈L / pp⌉, L_e) / L_e, or of L for L_e",
+    "pp": "product of the slice axes of stages; Y = tp · ep · pp; λ = the dearest stage / the mean",
     "replicas": "R = n / Y",
     "chips": "chips_used, or the chips of whole instances",
     "kv_batch_shards": "Z = pp · ep · tp / K where the chips beyond one KV head each split the batch, else pp · ep",

@@ -115,6 +115,15 @@ def test_a_step_by_hand() -> None:
     assert step.total_s == max(step.weights_s, step.flops_s, step.ici_s) + step.kv_cache_s
 
 
+def test_stages_share_experts_that_alternate() -> None:
+    """Three of 6 layers have experts, every second one: of 4 stages of 2 layers none has more than one, 4 / 3."""
+    experts = {"layers": 3, "every": 2, "experts": 8, "experts_per_token": 2, "d_ff": 128}
+    four = replica(moe_model(layers=6, moe=experts), ep_axes=(), pp_axes=(1,), pays_ici=False)
+    two = replica(moe_model(layers=6, moe=experts), topology="2x2", ep_axes=(), pp_axes=(1,), pays_ici=False)
+    assert four.held_kv_bytes(10) == pytest.approx(4 / 3 * four.sequence_bytes(10))
+    assert two.held_kv_bytes(10) == pytest.approx(4 / 3 * two.sequence_bytes(10))  # of 3 layers in a row two
+
+
 def test_stages_have_a_part_of_the_layers_and_of_the_batch() -> None:
     """Two chips a stage, four stages: each has one layer of 4, of which 3 have experts, so 4 / 3 of the mean."""
     staged = replica(ep_axes=(), pp_axes=(1,), pays_ici=False)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import ceil, inf
 
 from servesat.catalogue.chip import Axis, Chip, axis_sizes
 from servesat.catalogue.model import Experts, ModelSpec, NativeWeights, OtherLayers, TensorGroup
@@ -119,10 +119,13 @@ class CheckedReplica:
 
     @property
     def _crowding(self) -> float:
-        """Layers of the stage that has most, of the dear kind where there are two, to those of the average stage."""
-        dear = self.model.layers if self._experts is None else self._experts.layers
-        fullest = (self.model.layers + self.pp - 1) // self.pp
-        return min(fullest, dear) / (dear / self.pp)
+        """Layers of the stage that has most, or those with experts if these are more, to those of the average stage."""
+        fullest, experts = ceil(self.model.layers / self.pp), self._experts
+        crowded = [fullest / (self.model.layers / self.pp)]
+        if experts is not None:
+            with_experts = len(range(0, fullest, experts.every)[: experts.layers])
+            crowded.append(with_experts / (experts.layers / self.pp))
+        return max(crowded)
 
     @property
     def batch_multiple(self) -> int:
