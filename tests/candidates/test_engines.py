@@ -9,6 +9,7 @@ from servesat import Spec, SpecError, Status
 from servesat.candidates.engine_memory import engine_bytes, prefill_engine_bytes
 from servesat.candidates.engines import loading, searched_dtypes, unsupported
 from servesat.candidates.layouts import decode_layouts
+from servesat.candidates.requirement_formulas import not_run_by_engine
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -236,6 +237,16 @@ def test_the_engine_listed_first_is_preferred_whatever_other_chips_are_searched(
     ]
     plans = [solve(spec).plan for spec in specs]
     assert [plan and plan.engine for plan in plans] == ["trtllm-1.3", "trtllm-1.3"]
+
+
+@pytest.mark.parametrize(("engine", "spread"), [("vllm", False), ("sglang", True)])
+def test_vllm_spreads_no_experts_within_stages(engine: str, spread: bool) -> None:
+    """Its replicas of attention would have to span the nodes of their stages, and it keeps each on one."""
+    slices = {"topologies": {"h100-sxm": ["8x2"]}, "pp": [2], "kv_layouts": ["heads"]}
+    spec = under(engine, model="deepseek-v3", search={"chips": ["h100-sxm"], **slices})
+    layouts = decode_layouts(spec)
+    starts = ~not_run_by_engine(spec, layouts)
+    assert set(layouts.replica.ep[starts].tolist()) == ({1, 8} if spread else {1})
 
 
 def test_another_kv_layout_may_be_the_correction() -> None:

@@ -423,7 +423,9 @@ class Machine:
         spread = {"none": self.ep > 1, "data_parallel": self.ep > 1 and self.tp > 1, "any": False}
         nodes = self.engine["nodes"] == "one" and self.y > self.chip.get("node_chips", self.y)
         nodes = nodes or (self.ahead > 0 and "mtp" not in self.engine.get("drafts", ()))
-        staged = self.pp > 1 and (mode == "disaggregated" or not self.engine.get("pipelines", False))
+        stages = self.engine.get("pipelines", "none")
+        staged = self.pp > 1 and (mode == "disaggregated" or stages == "none")
+        staged = staged or (self.pp > 1 and self.ep > 1 and stages == "tensor_parallel")
         inside_out = bool(self.tp_axes and self.ep_axes) and self.tp_axes[-1] > self.ep_axes[0]
         return spread[self.engine["experts"]] or nodes or staged or inside_out
 
@@ -507,7 +509,7 @@ def may_be_staged(spec: dict[str, Any], chip: dict[str, Any], stages: int) -> bo
         for engine in engines_of(spec)
         if engine is not None
         and spec.get("cost_model", "ideal") != "ideal"
-        and engine.get("pipelines", False)
+        and engine.get("pipelines", "none") != "none"
         and any(chip["name"] in support["chips"] for support in engine["runs"])
     ]
     return stages <= (spec["model"]["layers"] if able else 1)

@@ -79,8 +79,8 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= in_groups if engine.experts == "data_parallel" else spread
         if engine.nodes == "one":
             breaks |= several_nodes
-        if not engine.pipelines:
-            breaks |= staged
+        if engine.pipelines != "any":
+            breaks |= staged if engine.pipelines == "none" else staged & spread
         violated = violated | (here & breaks)
     return violated
 

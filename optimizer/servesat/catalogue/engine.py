@@ -98,7 +98,9 @@ class Engine(Sourced):
         description="Experts spread over single chips with attention of their own, over any groups of chips, or not."
     )
     nodes: Literal["one", "several"] = Field(description="Whether a replica may span nodes.")
-    pipelines: bool = Field(default=False, description="Whether it splits the layers of a model into stages.")
+    pipelines: Literal["tensor_parallel", "any", "none"] = Field(
+        default="none", description="Stages of a model's layers: whose experts are not spread, any, or none."
+    )
     drafts: tuple[DraftKind, ...] = Field(default=(), description="What it drafts tokens ahead with.")
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")

@@ -587,7 +587,7 @@ class Spec(Strict):
         """
         if self.search.pp is not None:
             return self.search.pp
-        able = any(one.pipelines and one.support_of(chip) is not None for one in self.engine)
+        able = any(one.pipelines != "none" and one.support_of(chip) is not None for one in self.engine)
         return None if able and self.calibration is not None else (1,)
 
     @cached_property

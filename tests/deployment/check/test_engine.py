@@ -92,6 +92,15 @@ def test_experts_nodes_modes_and_pools() -> None:
     pools = replace(plan, mode=Mode.DISAGGREGATED)
     assert cannot_start(ENGINE, pools, [mixture, mixture]) == "moves no KV cache that lies as heads between pools"
     assert cannot_start(load_engine("vllm-tpu"), plan, sides) == "does not run on h100-sxm"
+    staged = replace(mixture, tp_axes=(), ep_axes=(0,), pp_axes=(1,))
+    for stages, reason in {
+        "none": "does not split the layers into stages",
+        "tensor_parallel": "spreads no experts within stages",
+        "any": None,
+    }.items():
+        assert cannot_start(Engine.model_validate(toy_engine(pipelines=stages)), plan, [staged]) == reason
+    assert load_engine("vllm").pipelines == "tensor_parallel"
+    assert load_engine("sglang").pipelines == "any"
 
 
 def test_a_plan_has_an_engine_of_its_spec() -> None:

@@ -126,8 +126,10 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
 
 def _cannot_span(engine: Engine, side: CheckedReplica) -> str | None:
     """Stages, or nodes, that the engine does not span."""
-    if side.pp > 1 and not engine.pipelines:
+    if side.pp > 1 and engine.pipelines == "none":
         return "does not split the layers into stages"
+    if side.pp > 1 and side.ep > 1 and engine.pipelines == "tensor_parallel":
+        return "spreads no experts within stages"
     if engine.nodes == "one" and side.chips > (side.chip.node_chips or inf):
         return "keeps a replica on one node"
     return None
