@@ -282,6 +282,7 @@ def engines(chips):
                 "nodes": st.sampled_from(["several", "one"]),
                 "pipelines": st.sampled_from(["any", "tensor_parallel", "none"]),
                 "drafts": st.sampled_from([["mtp"], []]) if name == "second" else st.just(["mtp"]),
+                "drafts_beside_chunks": st.booleans(),
                 "disaggregation": moved,
             },
         )

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from servesat import Spec, SpecError, Status
+from servesat.candidates.columns import columns_at
 from servesat.candidates.engine_memory import engine_bytes, prefill_engine_bytes
 from servesat.candidates.engines import loading, searched_dtypes, unsupported
 from servesat.candidates.layouts import decode_layouts
-from servesat.candidates.requirement_formulas import not_run_by_engine
+from servesat.candidates.requirement_formulas import not_run_by_engine, outside_engine
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -247,6 +248,20 @@ def test_vllm_spreads_no_experts_within_stages(engine: str, spread: bool) -> Non
     layouts = decode_layouts(spec)
     starts = ~not_run_by_engine(spec, layouts)
     assert set(layouts.replica.ep[starts].tolist()) == ({1, 8} if spread else {1})
+
+
+@pytest.mark.parametrize(("engine", "beside"), [("vllm", True), ("sglang", False)])
+def test_sglang_drafts_no_tokens_in_mixed_chunks(engine: str, beside: bool) -> None:
+    speculative = {"draft": "eagle3", "tokens": [3]}
+    spec = under(
+        engine, model="llama-3.1-8b", speculative=speculative, search={"chips": ["h200"], "modes": ["chunked"]}
+    )
+    layouts = enumerate_layouts(spec)
+    drafts = np.asarray(layouts.replica.drafting.tokens) > 0
+    assert drafts.any()
+    starts = ~outside_engine(spec, columns_at(spec, layouts, np.ones(len(layouts), dtype=np.int64)))
+    assert bool(starts[drafts].any()) is beside
+    assert starts[~drafts].any()
 
 
 def test_another_kv_layout_may_be_the_correction() -> None:

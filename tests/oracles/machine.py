@@ -422,7 +422,9 @@ class Machine:
             return True
         spread = {"none": self.ep > 1, "data_parallel": self.ep > 1 and self.tp > 1, "any": False}
         nodes = self.engine["nodes"] == "one" and self.y > self.chip.get("node_chips", self.y)
-        nodes = nodes or (self.ahead > 0 and "mtp" not in self.engine.get("drafts", ()))
+        drafts = "mtp" in self.engine.get("drafts", ())
+        drafts = drafts and (mode != "chunked" or self.engine.get("drafts_beside_chunks", True))
+        nodes = nodes or (self.ahead > 0 and not drafts)
         stages = self.engine.get("pipelines", "none")
         staged = self.pp > 1 and (mode == "disaggregated" or stages == "none")
         staged = staged or (self.pp > 1 and self.ep > 1 and stages == "tensor_parallel")

@@ -102,7 +102,10 @@ def outside_engine(spec: Spec, columns: Columns) -> Bools:
     violated |= (mode == MODES.index(Mode.DISAGGREGATED)) & not_moved_by_engine(spec, layouts)
     for engine in spec.engine:
         has = np.array([each in engine.modes for each in MODES], dtype=np.bool_)
-        violated |= _of_engine(layouts, engine) & ~has[mode]
+        breaks = ~has[mode]
+        if not engine.drafts_beside_chunks:
+            breaks |= (mode == MODES.index(Mode.CHUNKED)) & (np.asarray(layouts.replica.drafting.tokens) > 0)
+        violated |= _of_engine(layouts, engine) & breaks
     return violated
 
 

@@ -102,6 +102,9 @@ class Engine(Sourced):
         default="none", description="Stages of a model's layers: whose experts are not spread, any, or none."
     )
     drafts: tuple[DraftKind, ...] = Field(default=(), description="What it drafts tokens ahead with.")
+    drafts_beside_chunks: bool = Field(
+        default=True, description="Whether it drafts in steps that take a chunk of a prompt."
+    )
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")
 

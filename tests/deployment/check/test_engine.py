@@ -99,6 +99,11 @@ def test_experts_nodes_modes_and_pools() -> None:
         "any": None,
     }.items():
         assert cannot_start(Engine.model_validate(toy_engine(pipelines=stages)), plan, [staged]) == reason
+    drafting = replace(plan, mode=Mode.CHUNKED, draft="eagle3", draft_tokens=3)
+    assert cannot_start(Engine.model_validate(toy_engine(drafts=["eagle3"])), drafting, [mixture]) is None
+    no_chunks = Engine.model_validate(toy_engine(drafts=["eagle3"], drafts_beside_chunks=False))
+    assert cannot_start(no_chunks, drafting, [mixture]) == "drafts no tokens in steps that take a chunk of a prompt"
+    assert cannot_start(no_chunks, replace(drafting, mode=Mode.INTERLEAVED), [mixture]) is None
     assert load_engine("vllm").pipelines == "tensor_parallel"
     assert load_engine("sglang").pipelines == "any"
 

@@ -57,11 +57,9 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
     """
     if assignment.mode not in engine.modes:
         return f"has no mode {assignment.mode}"
-    kind = assignment.draft if assignment.draft in {None, "mtp", "eagle3"} else "model"
-    if kind is not None and kind not in engine.drafts:
-        return f"drafts no tokens by {assignment.draft}"
     for side in sides:
-        reason = _cannot_run(engine, side) or _cannot_split(engine, side) or _cannot_span(engine, side)
+        reason = _cannot_draft(engine, assignment) or _cannot_run(engine, side)
+        reason = reason or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:
             return reason
         if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
@@ -86,6 +84,18 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
     if of_pools is None:
         return ()
     return of_pools.kv_layouts if side.model.mla is None else of_pools.latent_kv_layouts
+
+
+def _cannot_draft(engine: Engine, assignment: Assignment) -> str | None:
+    """A way to draft that the engine lacks."""
+    if assignment.draft is None:
+        return None
+    kind = assignment.draft if assignment.draft in {"mtp", "eagle3"} else "model"
+    if kind not in engine.drafts:
+        return f"drafts no tokens by {assignment.draft}"
+    if assignment.mode is Mode.CHUNKED and not engine.drafts_beside_chunks:
+        return "drafts no tokens in steps that take a chunk of a prompt"
+    return None
 
 
 def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
