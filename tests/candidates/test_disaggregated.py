@@ -1,11 +1,18 @@
 """Two pools: published figures, and every pair against enumeration."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 
 from servesat import Spec, SpecError, Status
+from servesat.candidates.layouts import MODES
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.errors import SolverError
+from servesat.core.plan import Mode
+from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve
 from tests.helpers import toy_chip, toy_spec
 from tests.strategies import examples
@@ -49,6 +56,27 @@ def test_one_saturated_pool_and_a_free_transfer_are_the_pipeline() -> None:
     drained = plan.slices * plan.batch / (512 * plan.tpot_ms) * 1e3
     assert plan.requests_per_s == pytest.approx(min(fed, drained))
     assert plan.usd_per_request == pytest.approx(plan.usd_per_hour / 3600 / min(fed, drained))
+
+
+def test_pools_draft_no_tokens() -> None:
+    """The prefill pool would have to write the draft's cache of the prompt, which no engine is planned to do."""
+    keys = {
+        "cost_model": "ideal",
+        "model": "llama-3.1-8b",
+        "workload": {"prompt_tokens": 200, "output_tokens": 500, "requests_per_s": 1},
+        "speculative": {"draft": "eagle3", "tokens": [3]},
+    }
+    search = {"chips": ["h200"], "topologies": {"h200": ["1x1"]}}
+    spec = Spec.load({**keys, "search": {**search, "modes": ["interleaved", "disaggregated"]}})
+    layouts = enumerate_layouts(spec)
+    mode, drafts = layouts.serving.mode, np.asarray(layouts.replica.drafting.tokens) > 0
+    pools = mode == MODES.index(Mode.DISAGGREGATED)
+    assert pools.any()
+    assert not drafts[pools].any()
+    assert drafts[~pools].any()
+    plan = plan_of({**keys, "search": {**search, "modes": ["disaggregated"]}})
+    with pytest.raises(SolverError, match=r"draft = eagle3, 3 tokens: not on offer beside a prefill pool"):
+        rederive(spec, replace(plan, draft="eagle3", draft_tokens=3))
 
 
 def test_pools_may_be_on_different_chips() -> None:

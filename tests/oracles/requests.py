@@ -235,7 +235,7 @@ class World:
                 and self.spec.get("mixed_pools") != "allow"
                 and pool.chip is not lay.chip
             )
-            fits = pool.kv == lay.kv and pool.engine is lay.engine and not pool.ahead
+            fits = pool.kv == lay.kv and pool.engine is lay.engine and not pool.ahead and not lay.ahead
             if fits and pool.is_first_layout and not alone:
                 yield from self.pair(pool, lay)
 

@@ -61,9 +61,10 @@ def disaggregated(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded
     """The decode layouts as decode pools, each with the prefill pools that could serve it best.
 
     `relaxed` as in `evaluate`. Also includes each pair that is optimal when one limit is relaxed, so that binding
-    limits can be reported. Chips without a network figure are left out: the KV cache could not move.
+    limits can be reported. Chips without a network figure are left out: the KV cache could not move; and drafts, whose
+    cache of the prompt no pool prefills.
     """
-    is_pool = _network_bytes_per_s(layouts) > 0
+    is_pool = (_network_bytes_per_s(layouts) > 0) & (np.asarray(layouts.replica.drafting.tokens) == 0)
     if spec.search.max_slices is None and not counts_slices(spec.expressions):
         is_pool &= _in_smallest_slices(layouts)
     layouts = layouts.take(np.flatnonzero(is_pool))
@@ -167,7 +168,7 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
         layouts=layouts,
         prefill_s=prompt.prefill_s,
         prefill_busy_s=prompt.prefill_s / (layouts.counted_replicas * layouts.replica.pp),
-        prefill_able=_first_kv_layout(layouts) & (np.asarray(layouts.replica.drafting.tokens) == 0),
+        prefill_able=_first_kv_layout(layouts),
         prefill_violated=violated | too_large | prefill_violations(spec, layouts),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
         decode_violated=violated,

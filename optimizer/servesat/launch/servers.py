@@ -194,7 +194,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         ep=ep,
         pp=pp,
         data_parallel=in_slice if together else 1,
-        draft=None if role is Role.PREFILL else _draft(spec, plan),
+        draft=_draft(spec, plan),
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,

@@ -155,8 +155,9 @@ def _with_draft(spec: Spec, bare: CheckedReplica, assignment: Assignment) -> Che
     if assignment.draft is None:
         return bare
     found = [one for one in spec.drafts if (one.draft, one.tokens) == (assignment.draft, assignment.draft_tokens)]
-    if not found or bare.pp > 1:
-        raise SolverError(f"draft = {assignment.draft}, {assignment.draft_tokens} tokens: not on offer in this spec")
+    if not found or bare.pp > 1 or assignment.prefill is not None:
+        where = "beside a prefill pool" if assignment.prefill is not None else "in this spec"
+        raise SolverError(f"draft = {assignment.draft}, {assignment.draft_tokens} tokens: not on offer {where}")
     return replace(bare, draft=drafted(found[0], bare))
 
 
