@@ -143,6 +143,7 @@ def dense_models():
         st.builds(
             lambda kv_heads, group, **rest: {
                 "name": "random",
+                "mtp_parameters": 10**6,
                 "kv_heads": kv_heads,
                 "query_heads": kv_heads * group,
                 **rest,

@@ -25,6 +25,12 @@ def test_the_length_of_a_dataset_or_the_mean_of_all() -> None:
     assert drafts_of("qwen3-32b") == ()
 
 
+def test_a_draft_by_the_model_itself_is_of_a_model_with_such_a_layer() -> None:
+    models = [model for draft in published_drafts().drafts if draft.method == "mtp" for model in draft.models]
+    assert models
+    assert all(load_model(model).mtp_parameters for model in models)
+
+
 def test_a_step_makes_one_token_more_than_are_drafted_at_most() -> None:
     row = {"tokens": 2, "dataset": "any", "length": 3.1}
     with pytest.raises(CatalogueError, match="a step makes at most 3 tokens"):

@@ -34,7 +34,8 @@ def test_an_acceptance_of_your_own() -> None:
     ("speculative", "message"),
     [
         ({"draft": "eagle3", "tokens": 4}, "no acceptance of 4 tokens is published of llama-3.1-8b"),
-        ({"draft": "mtp"}, "no acceptance is published of llama-3.1-8b; give tokens and accepted"),
+        ({"draft": "mtp"}, "draft = mtp: llama-3.1-8b has no layer of multi-token prediction; expected a model with"),
+        ({"draft": "mtp", "tokens": 1, "accepted": 1.8}, "draft = mtp: llama-3.1-8b has no layer of multi-token"),
         ({"draft": "eagle3", "tokens": 3, "accepted": 4.5}, "a step makes at most 4 tokens of 3"),
         ({"draft": "qwen3-8b"}, "give tokens and accepted, as nobody published them"),
         ({"draft": "qwen3-9b"}, "no model 'qwen3-9b'"),

@@ -65,6 +65,11 @@ def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec 
     """
     if stated.draft == NO_DRAFTING:
         return ()
+    if stated.draft == "mtp" and not model.mtp_parameters:
+        raise ValueError(
+            f"speculative.draft = mtp: {model.id} has no layer of multi-token prediction; expected a model with "
+            "mtp_parameters"
+        )
     if draft_model is not None:
         if stated.accepted is None or stated.tokens is None:
             raise ValueError(f"speculative.draft = {stated.draft}: give tokens and accepted, as nobody published them")
