@@ -9,9 +9,13 @@ from servesat import Spec, SpecError, Status
 from servesat.candidates.columns import columns_at
 from servesat.candidates.engine_memory import engine_bytes, prefill_engine_bytes
 from servesat.candidates.engines import loading, searched_dtypes, unsupported
-from servesat.candidates.layouts import decode_layouts
+from servesat.candidates.layouts import Layouts, decode_layouts
 from servesat.candidates.requirement_formulas import not_run_by_engine, outside_engine
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, structural_violations
 from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.arrays import Bools
+from servesat.core.plan import Assignment, KvLayout
+from servesat.deployment.check.plan import replica_of
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
@@ -262,6 +266,37 @@ def test_sglang_drafts_no_tokens_in_mixed_chunks(engine: str, beside: bool) -> N
     starts = ~outside_engine(spec, columns_at(spec, layouts, np.ones(len(layouts), dtype=np.int64)))
     assert bool(starts[drafts].any()) is beside
     assert starts[~drafts].any()
+
+
+def drafted_by(draft: str, engine: str, **keys: Any) -> tuple[Spec, Layouts, Bools]:
+    """A spec, its layouts, and which of them another model drafts for."""
+    speculative = {"draft": draft, "tokens": [3], "accepted": 2.0}
+    search = {"chips": ["h200"], "topologies": {"h200": ["8x1", "4x1", "2x1"]}, "weights": ["bf16"]}
+    spec = under(engine, speculative=speculative, search=search, **keys)
+    layouts = decode_layouts(spec)
+    return spec, layouts, np.asarray(layouts.replica.drafting.tokens) > 0
+
+
+def test_a_model_that_drafts_is_split_as_the_one_that_it_drafts_for() -> None:
+    """Of Qwen2.5 0.5B 14 heads split over two chips, and not over four or eight, as the 64 of Qwen3 32B do."""
+    spec, layouts, drafts = drafted_by("qwen2.5-0.5b", "vllm", model="qwen3-32b")
+    whole = structural_violations(spec, layouts) & REQUIREMENT_BIT[Requirement.HEADS] == 0
+    assert set(layouts.tp[whole & drafts].tolist()) == {1, 2}
+    assert set(layouts.tp[whole & ~drafts].tolist()) == {1, 2, 4, 8}
+    for tp, splits in {2: True, 4: False}.items():
+        at = Assignment(
+            chip="h200", topology=f"{tp}x1", tp_axes=(0,), kv_layout=KvLayout.HEADS, weights="bf16", kv_cache="bf16",
+            compute="bf16", batch=1, engine="vllm-0.32", draft="qwen2.5-0.5b", draft_tokens=3,
+        )  # fmt: skip
+        assert replica_of(spec, spec.chips[0], at).divides_heads is splits
+
+
+@pytest.mark.parametrize(("engine", "groups"), [("vllm", {1, 2, 4, 8}), ("sglang", {1})])
+def test_sglang_drafts_by_no_other_model_in_groups(engine: str, groups: set[int]) -> None:
+    spec, layouts, drafts = drafted_by("qwen3-8b", engine, model="qwen3-235b-a22b")
+    starts = ~not_run_by_engine(spec, layouts)
+    assert set(np.asarray(layouts.replica.ep)[starts & drafts].tolist()) == groups
+    assert set(np.asarray(layouts.replica.ep)[starts & ~drafts].tolist()) == {1, 2, 4, 8}
 
 
 def test_another_kv_layout_may_be_the_correction() -> None:

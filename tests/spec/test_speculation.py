@@ -37,14 +37,27 @@ def test_an_acceptance_of_your_own() -> None:
         ({"draft": "mtp"}, "draft = mtp: llama-3.1-8b has no layer of multi-token prediction; expected a model with"),
         ({"draft": "mtp", "tokens": 1, "accepted": 1.8}, "draft = mtp: llama-3.1-8b has no layer of multi-token"),
         ({"draft": "eagle3", "tokens": 3, "accepted": 4.5}, "a step makes at most 4 tokens of 3"),
-        ({"draft": "qwen3-8b"}, "give tokens and accepted, as nobody published them"),
         ({"draft": "qwen3-9b"}, "no model 'qwen3-9b'"),
+        ({"draft": "llama-3.1-8b", "tokens": 3, "accepted": 2}, "draft = llama-3.1-8b: is the model itself"),
+        (
+            {"draft": "qwen3-8b", "tokens": 3, "accepted": 2},
+            "draft = qwen3-8b: has a vocabulary of 151936; expected that of llama-3.1-8b, 128256",
+        ),
+        (
+            {"draft": "llama-3.1-70b", "tokens": 3, "accepted": 2},
+            r"draft = llama-3.1-70b: has 70\.6e9 parameters; expected fewer than llama-3.1-8b, which has 8\.0e9",
+        ),
         ({"tokens": 0}, "tokens.0 = 0: expected at least 1"),
     ],
 )
 def test_bad_drafts_are_refused(speculative: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Spec.load(CHAT | {"speculative": speculative})
+
+
+def test_a_model_of_which_nobody_published_what_is_accepted_needs_both_figures() -> None:
+    with pytest.raises(SpecError, match=r"draft = qwen3-8b: give tokens and accepted, as nobody published them"):
+        Spec.load(CHAT | {"model": "qwen3-32b", "speculative": {"draft": "qwen3-8b"}})
 
 
 def test_drafting_pays_where_few_sequences_share_a_step_and_not_where_they_fill_it() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.engine_memory import activation_terms_bytes, runtime_bytes, step_prompt_tokens
-from servesat.candidates.engines import runs
+from servesat.candidates.engines import draft_kind, runs
 from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, on_chip, quality_losses
 from servesat.candidates.purchases import SharedLimit
 from servesat.candidates.step_times import ReplicaTimes
@@ -18,7 +18,7 @@ from servesat.core.plan import KvLayout, Mode
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
-from servesat.cost_model.sharding import kv_heads_split, scales_divide
+from servesat.cost_model.sharding import heads_divide, kv_heads_split, scales_divide
 from servesat.cost_model.step_curve import hidden_tokens
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
@@ -43,6 +43,18 @@ def cuts_scales(spec: Spec, layouts: Layouts) -> Bools:
     for weights in {choice.weights for choice in layouts.dtypes}:
         of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
         cut[of_it] = ~scales_divide(storage, weights, layouts.tp[of_it])
+    return cut
+
+
+def cuts_heads(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether tensor parallelism cuts heads or MLPs of the model, or of another that drafts for it (`heads`)."""
+    cut: Bools = ~heads_divide(spec.model, layouts.tp)
+    for draft in {one.draft: one.model for one in spec.drafts if one.model is not None}.values():
+        of_it = np.array([choice.draft == draft.id for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+        whole = heads_divide(draft, layouts.tp) & kv_heads_split(
+            draft, layouts.tp, layouts.tp, np.ones_like(layouts.tp)
+        )
+        cut |= of_it & ~whole
     return cut
 
 
@@ -79,6 +91,8 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= in_groups if engine.experts == "data_parallel" else spread
         if engine.nodes == "one":
             breaks |= several_nodes
+        if not engine.models_draft_in_groups:
+            breaks |= spread & _of_draft_models(layouts)
         if engine.pipelines != "any":
             breaks |= staged if engine.pipelines == "none" else staged & spread
         violated = violated | (here & breaks)
@@ -112,6 +126,12 @@ def outside_engine(spec: Spec, columns: Columns) -> Bools:
 def _of_engine(layouts: Layouts, engine: Engine) -> Bools:
     of_it: Bools = np.array([choice.engine == engine.id for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
     return of_it
+
+
+def _of_draft_models(layouts: Layouts) -> Bools:
+    by_model = [bool(choice.draft) and draft_kind(choice.draft) == "model" for choice in layouts.dtypes]
+    in_it: Bools = np.array(by_model, dtype=np.bool_)[layouts.dtype]
+    return in_it
 
 
 def _of_kv_caches(layouts: Layouts, kv_caches: Collection[str]) -> Bools:

@@ -29,6 +29,7 @@ from servesat.candidates.requirement_formulas import (
     batch_within_ttft,
     chips_in_all,
     chips_of_quotas,
+    cuts_heads,
     cuts_scales,
     dollars_in_all,
     exceeds_quota,
@@ -49,7 +50,7 @@ from servesat.core.plan import Mode
 from servesat.core.quantities import number
 from servesat.core.tolerances import LIMIT_RTOL, is_at_least, is_at_most, round_to_loose_side
 from servesat.cost_model.decode import waits_for_ici
-from servesat.cost_model.sharding import heads_divide, kv_heads_split
+from servesat.cost_model.sharding import kv_heads_split
 from servesat.spec.expressions import Bound, Expression, limit_in
 from servesat.spec.spec import Spec
 
@@ -235,7 +236,7 @@ def structural_violations(spec: Spec, layouts: Layouts) -> Ints:
     """The bits of the structural requirements that each layout violates at any batch; shape [layouts]."""
     shards = layouts.batch_shards
     violated = {
-        Requirement.HEADS: ~heads_divide(spec.model, layouts.tp),
+        Requirement.HEADS: cuts_heads(spec, layouts),
         Requirement.KV_HEADS: ~kv_heads_split(spec.model, layouts.tp, shards, shards),
         Requirement.DTYPES: weights_wider_than_compute(spec, layouts),
         Requirement.BLOCKS: cuts_scales(spec, layouts),
@@ -292,7 +293,7 @@ _RULES = (
         name=Requirement.HEADS,
         kind=Kind.STRUCTURE,
         stated=lambda _: True,
-        violated=lambda spec, columns: ~heads_divide(spec.model, columns.layouts.tp),
+        violated=lambda spec, columns: cuts_heads(spec, columns.layouts),
         text="heads (the shards must divide the query heads and d_ff)",
     ),
     Rule(

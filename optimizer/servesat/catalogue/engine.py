@@ -105,6 +105,9 @@ class Engine(Sourced):
     drafts_beside_chunks: bool = Field(
         default=True, description="Whether it drafts in steps that take a chunk of a prompt."
     )
+    models_draft_in_groups: bool = Field(
+        default=True, description="Whether another model drafts where groups of chips have attention of their own."
+    )
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")
 

@@ -9,6 +9,7 @@ from servesat.catalogue.drafts import Drafted, Length, drafts_of
 from servesat.catalogue.engine import DraftKind
 from servesat.catalogue.model import ModelSpec
 from servesat.core.validation import Strict
+from servesat.cost_model.memory import parameters
 from servesat.cost_model.speculation import NO_DRAFT, Drafting, eagle_drafting, model_drafting, mtp_drafting
 from servesat.cost_model.storage import Storage
 from servesat.spec.search_space import LIST
@@ -71,6 +72,7 @@ def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec 
             "mtp_parameters"
         )
     if draft_model is not None:
+        _check_drafts_for(model, draft_model, str(stated.draft))
         if stated.accepted is None or stated.tokens is None:
             raise ValueError(f"speculative.draft = {stated.draft}: give tokens and accepted, as nobody published them")
         return tuple(
@@ -91,6 +93,23 @@ def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec 
             f"speculative.draft = {stated.draft}: no {what} is published of {model.id}; give tokens and accepted"
         )
     return tuple(best.values())
+
+
+def _check_drafts_for(model: ModelSpec, draft: ModelSpec, named: str) -> None:
+    """Raise ValueError for a model that cannot draft for another: no smaller one, or of another vocabulary."""
+    if draft == model:
+        raise ValueError(f"speculative.draft = {named}: is the model itself; expected a smaller one")
+    if draft.vocab_size != model.vocab_size:
+        raise ValueError(
+            f"speculative.draft = {named}: has a vocabulary of {draft.vocab_size}; expected that of {model.id}, "
+            f"{model.vocab_size}"
+        )
+    theirs, ours = parameters(draft), parameters(model)
+    if theirs >= ours:
+        raise ValueError(
+            f"speculative.draft = {named}: has {theirs / 1e9:.1f}e9 parameters; expected fewer than {model.id}, which "
+            f"has {ours / 1e9:.1f}e9"
+        )
 
 
 def _published(stated: Speculation, model: ModelSpec) -> Iterator[DraftChoice]:

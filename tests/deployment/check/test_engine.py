@@ -104,6 +104,11 @@ def test_experts_nodes_modes_and_pools() -> None:
     no_chunks = Engine.model_validate(toy_engine(drafts=["eagle3"], drafts_beside_chunks=False))
     assert cannot_start(no_chunks, drafting, [mixture]) == "drafts no tokens in steps that take a chunk of a prompt"
     assert cannot_start(no_chunks, replace(drafting, mode=Mode.INTERLEAVED), [mixture]) is None
+    by_another = replace(plan, draft="small", draft_tokens=3)
+    apart = Engine.model_validate(toy_engine(drafts=["model"], models_draft_in_groups=False))
+    refused = "drafts by no other model where groups of chips have attention of their own"
+    assert cannot_start(apart, by_another, [mixture]) == refused
+    assert cannot_start(apart, by_another, [replace(mixture, ep_axes=())]) is None
     assert load_engine("vllm").pipelines == "tensor_parallel"
     assert load_engine("sglang").pipelines == "any"
 

@@ -21,10 +21,11 @@ def drafted(choice: DraftChoice, beside: CheckedReplica) -> CheckedDraft:
             kv_cache="bf16",
         )
         of_ours = replace(beside, kv_cache="bf16").sequence_bytes(1000)
-        held = alone.weights_bytes
+        held, split = alone.weights_bytes, replace(alone, tp_axes=beside.tp_axes)
         return CheckedDraft(
             tokens=tokens, accepted=accepted, held_bytes=held, read_bytes=held, expert_bytes=0.0,
             flop=alone.flop_of_token, layers=choice.model.layers, kv_share=alone.sequence_bytes(1000) / of_ours,
+            splits=split.divides_heads and split.splits_kv_heads,
         )  # fmt: skip
     share = 1 / model.layers
     if choice.parameters is not None:

@@ -58,7 +58,7 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
     if assignment.mode not in engine.modes:
         return f"has no mode {assignment.mode}"
     for side in sides:
-        reason = _cannot_draft(engine, assignment) or _cannot_run(engine, side)
+        reason = _cannot_draft(engine, assignment, side) or _cannot_run(engine, side)
         reason = reason or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:
             return reason
@@ -86,7 +86,7 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
     return of_pools.kv_layouts if side.model.mla is None else of_pools.latent_kv_layouts
 
 
-def _cannot_draft(engine: Engine, assignment: Assignment) -> str | None:
+def _cannot_draft(engine: Engine, assignment: Assignment, side: CheckedReplica) -> str | None:
     """A way to draft that the engine lacks."""
     if assignment.draft is None:
         return None
@@ -95,6 +95,8 @@ def _cannot_draft(engine: Engine, assignment: Assignment) -> str | None:
         return f"drafts no tokens by {assignment.draft}"
     if assignment.mode is Mode.CHUNKED and not engine.drafts_beside_chunks:
         return "drafts no tokens in steps that take a chunk of a prompt"
+    if kind == "model" and side.ep > 1 and not engine.models_draft_in_groups:
+        return "drafts by no other model where groups of chips have attention of their own"
     return None
 
 

@@ -59,6 +59,7 @@ class CheckedDraft:
     flop: float
     layers: int
     kv_share: float
+    splits: bool = True  # over the chips that share each matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -669,12 +670,12 @@ class CheckedReplica:
 
     @property
     def divides_heads(self) -> bool:
-        """Whether tensor parallelism divides the query heads, and the widths of the MLPs and experts."""
+        """Whether tensor parallelism divides the query heads and the widths of MLPs and experts, a draft's too."""
         moe = self._experts
         widths = [self.model.query_heads] if self._own_layers else []
         widths += [*self._mlp_widths, *(other.heads for other in self.model.other_layers)]
         widths += [] if moe is None else [moe.d_ff, moe.shared_d_ff]
-        return not any(width % self.tp for width in widths)
+        return not any(width % self.tp for width in widths) and (self.draft is None or self.draft.splits)
 
     @property
     def cuts_scales(self) -> bool:
