@@ -55,6 +55,24 @@ def test_bad_drafts_are_refused(speculative: dict[str, Any], message: str) -> No
         Spec.load(CHAT | {"speculative": speculative})
 
 
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        ("draft == eagle3", "eagle3"),
+        ("draft == none", None),
+        ("draft in [mtp, none]", None),
+        ("draft != none and draft_tokens <= 5", "eagle3"),
+        ("draft == llama-3-8b or draft == eagle3", "eagle3"),
+        ('kv_layout != "batch" and engine == vllm-0.32 and draft == eagle3 and batch % 8 == 0', "eagle3"),
+    ],
+)
+def test_a_constraint_may_name_the_draft(constraint: str, expected: str | None) -> None:
+    keys = {"slo": {"tpot_ms": 8}, "search": {"chips": ["h200"]}, "constraints": [constraint]}
+    plan = solve(Spec.load(CHAT | keys)).plan
+    assert plan is not None
+    assert plan.draft == expected
+
+
 def test_a_model_of_which_nobody_published_what_is_accepted_needs_both_figures() -> None:
     with pytest.raises(SpecError, match=r"draft = qwen3-8b: give tokens and accepted, as nobody published them"):
         Spec.load(CHAT | {"model": "qwen3-32b", "speculative": {"draft": "qwen3-8b"}})

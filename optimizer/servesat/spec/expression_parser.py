@@ -108,7 +108,7 @@ def _tokens(text: str, words: _Words) -> Iterator[str]:
 
 def _words(word: str, words: _Words) -> Iterator[str]:
     """A word as one token; or, as in `batch-8`, the words that minus signs join. Raises ExpressionError."""
-    if word in words.texts or _TOPOLOGY.fullmatch(word):
+    if word not in words.names and (word in words.texts or _TOPOLOGY.fullmatch(word)):
         yield repr(word)
     elif word in {"true", "false", "True", "False"}:
         yield word.capitalize()

@@ -20,8 +20,17 @@ from pydantic import (
 
 from servesat.catalogue.calibration import Calibration, Errors
 from servesat.catalogue.chip import Chip, chips_in, offered_topology
+from servesat.catalogue.drafts import DraftMethod
 from servesat.catalogue.engine import Engine
-from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_calibration, load_model, load_price_book
+from servesat.catalogue.load import (
+    EVERY_OFFER,
+    chip_ids,
+    engine_ids,
+    load_calibration,
+    load_model,
+    load_price_book,
+    model_ids,
+)
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
 from servesat.catalogue.record import Sourced
@@ -490,7 +499,9 @@ class Spec(Strict):
         prices = [price for prices in self.price_book.prices.values() for price in prices]
         of_prices = {name for price in prices for name in (price.cloud, price.region, price.instance) if name}
         chips = {*chip_ids(), *(chip.id for chip in self.search.chips or ())}
-        return {*chips, *of_prices, *get_args(Dtype), *get_args(Purchase), *Mode}
+        run = {*engine_ids(), *(engine.id for engine in self.engine), *get_args(DraftMethod)}
+        drafts = {*model_ids(), *(draft.draft for draft in self.drafts)}
+        return {*chips, *of_prices, *run, *drafts, *get_args(Dtype), *get_args(Purchase), *Mode, *KvLayout}
 
     @property
     def weights(self) -> tuple[str, ...]:
