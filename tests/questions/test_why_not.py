@@ -81,3 +81,42 @@ def test_decisions_not_on_offer_are_refused() -> None:
         why_not(spec, Decisions(chip="tpu-v9"))
     with pytest.raises(SpecError, match="'int3': expected one of"):
         why_not(spec, Decisions(weights="int3"))
+
+
+DRAFTED: dict[str, Any] = {
+    "model": "llama-3.1-8b",
+    "workload": {"prompt_tokens": 200, "output_tokens": 100},
+    "engine": "trtllm",
+    "search": {"chips": ["h200"]},
+}
+"""A load at which the best plan drafts none."""
+
+
+def test_a_draft_that_is_asked_for_is_taken() -> None:
+    asked = why_not(Spec.load(DRAFTED), Decisions(draft="eagle3"))
+    assert asked.best.plan is not None
+    assert asked.best.plan.draft is None
+    assert asked.alternative.plan is not None
+    assert asked.alternative.plan.draft == "eagle3"
+    assert asked.alternative.plan.usd_per_million_output_tokens > asked.best.plan.usd_per_million_output_tokens
+    without = why_not(Spec.load(DRAFTED | {"slo": {"tpot_ms": 5}}), Decisions(draft="none"))
+    assert without.best.plan is not None
+    assert without.best.plan.draft == "eagle3"
+    assert without.alternative.plan is not None
+    assert without.alternative.plan.draft is None
+
+
+def test_a_draft_that_is_asked_for_keeps_what_the_spec_says_of_drafts() -> None:
+    speculative = {"tokens": [3], "accepted": 3.5}
+    plan = why_not(Spec.load(DRAFTED | {"speculative": speculative}), Decisions(draft="eagle3")).alternative.plan
+    assert plan is not None
+    assert (plan.draft_tokens, plan.accepted_tokens) == (3, 3.5)
+    none = why_not(Spec.load(DRAFTED | {"speculative": speculative}), Decisions(draft="none")).alternative.plan
+    assert none is not None
+    assert none.draft is None
+
+
+def test_a_draft_that_no_plan_has_is_named_in_the_conflict() -> None:
+    found = why_not(Spec.load(DRAFTED | {"search": {"chips": ["h200"], "pp": [2]}}), Decisions(draft="eagle3"))
+    assert found.alternative.plan is None
+    assert found.alternative.conflict == (("draft == eagle3",),)

@@ -18,6 +18,7 @@ from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
+from servesat.spec.speculation import NO_DRAFTING
 
 MIN_PRICE, MAX_PRICE = 1e-6, 1e6
 """The range searched for a break-even price [$/chip-hour]."""
@@ -92,8 +93,13 @@ def _narrowed(spec: Spec, decisions: Decisions) -> Spec:
         keys["search.topologies"] = {chip.id: [decisions.topology] for chip in with_topology}
     if decisions.engine is not None:
         spec = spec.without_engines() if decisions.engine == NONE else spec.changed({"engine": decisions.engine})
-    if decisions.draft is not None:
-        keys["speculative"] = {"draft": decisions.draft}
+    if decisions.draft == NO_DRAFTING:
+        keys["speculative"] = {"draft": NO_DRAFTING}
+    elif decisions.draft is not None:
+        stated = {} if spec.speculative is None else spec.speculative.model_dump(exclude_unset=True)
+        keys["speculative"] = stated | {"draft": decisions.draft}
+        drafts = spec.changed({"speculative": keys["speculative"]}).drafts
+        keys["constraints"] = [*spec.constraints, f"draft == {drafts[0].draft}"]
     if decisions.batch is not None:
         keys["search.max_batch"] = max(decisions.batch, spec.search.min_batch or 1)
     return spec.changed(keys)
