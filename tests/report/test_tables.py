@@ -1,4 +1,5 @@
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -94,6 +95,36 @@ def test_wide_prints_whole_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, run("models").stdout.splitlines())) <= 60
     wide = run("models", "--wide").stdout.splitlines()
     assert next(line for line in wide if line.startswith("id ")).split()[-1] == "kv_kb_per_token_bf16"
+
+
+DRAFTED = """
+model: llama-3.1-8b
+workload: {prompt_tokens: 1000, output_tokens: 300, requests_per_s: 2}
+slo: {percentile: mean}
+engine: trtllm
+search: {chips: [h200], modes: [interleaved]}
+"""
+
+
+def test_tables_name_drafts_and_stages_where_a_plan_has_some(tmp_path: Path) -> None:
+    spec = tmp_path / "drafted.yaml"
+    spec.write_text(DRAFTED)
+    scenarios = run("whatif", str(spec), "--vary", "slo.tpot_ms=2,5,0.001", "--wide").stdout
+    (header,) = [line for line in scenarios.splitlines() if "KV cache   compute" in line]
+    assert header.split("compute")[1].split()[:2] == ["drafted", "batch"]
+    assert scenarios.count(" by eagle3") >= 2
+    span = run("whatif", str(spec), "--vary", "slo.tpot_ms=1,9", "--breakpoints", "slo.tpot_ms").stdout
+    assert "compute fp8, drafted 3 by eagle3, " in span
+    assert " by eagle3" in run("frontier", str(spec)).stdout
+    assert " by eagle3" in run("solve", str(spec), "--top", "3", "--distinct", "topology").stdout
+    assert "eagle3" in run("whatif", str(spec), "--noise", "0.1", "--wide").stdout
+    assert "drafted" not in run("whatif", str(spec), "--vary", "slo.tpot_ms=20", "--set", "speculative=none").stdout
+    (tmp_path / "both.yaml").write_text(f"deployments: {{a: {spec.name}, b: {spec.name}}}\n")
+    assert " by eagle3" in run("portfolio", str(tmp_path / "both.yaml")).stdout
+    staged = str(ROOT / "examples" / "llama-3.1-405b-two-nodes.yaml")
+    keys = ("--set", "workload={prompt_tokens: 2000, output_tokens: 500}", "--set", "slo={tpot_ms: 100}")
+    table = run("whatif", staged, "--vary", "slo.tpot_ms=90,100", *keys, "--wide").stdout
+    assert "stages" in table
 
 
 def test_tables_say_where_plans_are_rented() -> None:

@@ -9,7 +9,15 @@ from servesat.core.plan import Plan
 from servesat.core.quantities import dollars, number
 from servesat.core.result import EngineCost, LimitValue, Margin, Result, SliceSummary
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import decode_slices, engine_cost, excluded_because, limit_value, pool_slices, rented_as
+from servesat.report.words import (
+    decode_slices,
+    engine_cost,
+    excluded_because,
+    limit_value,
+    pool_slices,
+    rare_columns,
+    rented_as,
+)
 
 
 def print_explanation(console: Console, result: Result) -> None:
@@ -58,23 +66,24 @@ def _slices_table(slices: Sequence[SliceSummary]) -> Fitted:
 def alternatives_table(plans: Sequence[Plan]) -> Fitted:
     """The k best distinct plans, one row per plan, the best first."""
     pools, rented = [pool_slices(plan) for plan in plans], any(plan.instance for plan in plans)
-    engines = len({plan.engine for plan in plans}) > 1
+    engines, rare = len({plan.engine for plan in plans}) > 1, rare_columns(plans)
     table = Fitted(
         [
             *columns("", "slices"),
             *([Column("prefill pool", detail=True)] if any(pools) else []),
             *([Column("engine")] if engines else []),
-            *columns("TP", "weights", "KV cache", "compute", "mode", *(["rented as"] if rented else []), detail=True),
+            *columns("TP", "weights", "KV cache", "compute", "mode", detail=True),
+            *columns(*(name for name, _ in rare), *(["rented as"] if rented else []), detail=True),
             *columns("batch", "tpot", "$/1M", "more", right=True),
         ],
         f"The {len(plans)} best distinct plans",
     )
     best = plans[0].usd_per_million_output_tokens
-    for place, (plan, prefill) in enumerate(zip(plans, pools, strict=True), start=1):
+    for at, (plan, prefill) in enumerate(zip(plans, pools, strict=True)):
         more = plan.usd_per_million_output_tokens / best - 1
         table.add_row(
             [
-                str(place),
+                str(at + 1),
                 decode_slices(plan),
                 *([prefill] if any(pools) else []),
                 *([plan.engine or "none"] if engines else []),
@@ -83,6 +92,7 @@ def alternatives_table(plans: Sequence[Plan]) -> Fitted:
                 plan.kv_cache,
                 plan.compute,
                 str(plan.mode),
+                *(cells[at] for _, cells in rare),
                 *([rented_as(plan)] if rented else []),
                 str(plan.batch),
                 f"{plan.tpot_ms:.2f} ms",

@@ -13,7 +13,7 @@ from servesat.report.charts import Chart, Frame, Series
 from servesat.report.colours import chip_colour
 from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out, rented_as
+from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out, rare_columns, rented_as
 from servesat.spec.spec import Spec
 
 MAX_ROWS = 60
@@ -55,17 +55,19 @@ def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
         return
     shown = _thinned(frontier.points)
     whole, rented = shown[0].mode is not Mode.DECODE_ONLY, any(plan.instance for plan in shown)
+    rare = rare_columns(shown)
     table = Fitted(
         [
             Column("slices"),
             *columns("weights", "KV cache", "compute", *(["mode"] if whole else []), detail=True),
+            *columns(*(name for name, _ in rare), detail=True),
             *([Column("rented as", detail=True)] if rented else []),
             *columns("chips", "tokens/s/chip", right=True, detail=True),
             *columns("batch", "tpot", *(["ttft"] if whole else []), "$/h", "$/1M", right=True),
         ],
         _title(spec, frontier),
     )
-    for plan in shown:
+    for at, plan in enumerate(shown):
         table.add_row(
             [
                 decode_slices(plan),
@@ -73,6 +75,7 @@ def print_frontier(console: Console, spec: Spec, frontier: Frontier) -> None:
                 plan.kv_cache,
                 plan.compute,
                 *([str(plan.mode)] if whole else []),
+                *(cells[at] for _, cells in rare),
                 *([rented_as(plan)] if rented else []),
                 str(plan.chips),
                 f"{plan.tokens_per_s_per_chip:,.1f}",
@@ -185,8 +188,9 @@ def _span(axis: str, values: list[float], limit: float | None) -> tuple[bool, tu
 
 
 def _hover(plan: Plan) -> str:
+    rare = "".join(f", {name} {cells[0]}" for name, cells in rare_columns([plan]))
     return (
-        f"{plan.chip} {plan.topology} ({chips(plan.chips)}), batch {plan.batch}<br>"
+        f"{plan.chip} {plan.topology} ({chips(plan.chips)}){rare}, batch {plan.batch}<br>"
         f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}<br>"
         f"{plan.tpot_ms:.2f} ms a token, {number(plan.tokens_per_s_per_chip)} tokens/s a chip<br>"
         f"{dollars(plan.usd_per_million_output_tokens)} per million tokens, {dollars(plan.usd_per_hour)} an hour"

@@ -13,7 +13,7 @@ from servesat.questions.portfolio import LimitChange, Portfolio
 from servesat.report.documents import plan_document
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.tornado import Bar, Tornado
-from servesat.report.words import decode_slices, rented_as
+from servesat.report.words import decode_slices, rare_columns, rented_as
 
 
 def portfolio_document(answer: Portfolio) -> dict[str, Any]:
@@ -51,9 +51,11 @@ def print_portfolio(console: Console, answer: Portfolio) -> None:
         console.print(_no_plan(answer))
         return
     rented = any(plan.instance for plan in answer.plans.values())
+    rare = rare_columns(list(answer.plans.values()))
     table = Fitted(
         [
             *columns("deployment", "runs on"),
+            *columns(*(name for name, _ in rare), detail=True),
             Column("batch", right=True),
             *columns("ttft", "tpot", right=True, detail=True),
             *columns("$/h", "alone", right=True),
@@ -61,12 +63,13 @@ def print_portfolio(console: Console, answer: Portfolio) -> None:
             Column("alone on", detail=True),
         ]
     )
-    for name, plan in answer.plans.items():
+    for at, (name, plan) in enumerate(answer.plans.items()):
         alone = answer.alone[name]
         table.add_row(
             [
                 name,
                 decode_slices(plan),
+                *(cells[at] for _, cells in rare),
                 str(plan.batch),
                 f"{plan.ttft_ms or 0.0:,.0f} ms",
                 f"{plan.tpot_ms:.2f} ms",

@@ -16,7 +16,7 @@ from servesat.questions.robustness import Robustness, Survival
 from servesat.questions.whatif import Question, Swing, swings, value_text
 from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import best_left_out, decode_slices, left_out, pool
+from servesat.report.words import best_left_out, decode_slices, left_out, pool, rare_columns
 
 FACTOR_FROM = 10.0
 """A regret from which it is shown as a factor: `80 times` rather than `7900%`."""
@@ -46,19 +46,22 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
     listed = list(rows if scenarios.one_at_a_time else islice(rows, MAX_ROWS))
     with_mode = Mode.DECODE_ONLY not in question.base.modes
     keys = [factor.key for factor in scenarios.factors]
+    rare = rare_columns([row["plan"] for row in listed[:MAX_ROWS]])
     table = Fitted(
         [
             *([Column("key"), Column("value", right=True)] if scenarios.one_at_a_time else columns(*keys, right=True)),
             Column("plan"),
             *columns(*(["mode"] if with_mode else []), "weights", "KV cache", "compute", detail=True),
+            *columns(*(name for name, _ in rare), detail=True),
             *columns("batch", "tpot", "$/1M", "change", right=True),
             Column("binds, or conflicts", detail=True),
         ]
     )
-    for row in listed[:MAX_ROWS]:
+    for at, row in enumerate(listed[:MAX_ROWS]):
         values = {key: value_text(value) for key, value in scenarios[row["scenario"]].items()}
         varied = next(iter(values.items())) if scenarios.one_at_a_time else values.values()
-        table.add_row([*varied, *_cells(row, with_mode=with_mode)], "dim" if row["plan"] is None else "")
+        cells = _cells(row, [cells[at] for _, cells in rare], with_mode=with_mode)
+        table.add_row([*varied, *cells], "dim" if row["plan"] is None else "")
     console.print(table)
     if finished > MAX_ROWS:
         console.print(Text(f"{MAX_ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
@@ -68,11 +71,11 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
         _print_swings(console, swings(listed, scenarios))
 
 
-def _cells(row: Mapping[str, Any], *, with_mode: bool) -> list[str]:
+def _cells(row: Mapping[str, Any], rare: Sequence[str], *, with_mode: bool) -> list[str]:
     plan, modes = row["plan"], [] if row["plan"] is None or not with_mode else [str(row["plan"]["mode"])]
     if plan is None:
         reasons = "; ".join(" and ".join(members) for members in row["conflict"] or ())
-        empty = [""] * (8 if with_mode else 7)
+        empty = [""] * (len(rare) + (8 if with_mode else 7))
         return [row["status"], *empty, reasons or "see the error below"]
     change = "" if row["change"] is None else change_of(row["change"])
     return [
@@ -81,6 +84,7 @@ def _cells(row: Mapping[str, Any], *, with_mode: bool) -> list[str]:
         plan["weights"],
         plan["kv_cache"],
         plan["compute"],
+        *rare,
         str(plan["batch"]),
         f"{plan['tpot_ms']:.2f} ms",
         dollars(plan["usd_per_million_output_tokens"]),
@@ -98,9 +102,10 @@ def _answer(result: Result) -> str:
 def _plan(plan: Plan) -> str:
     prefill = "" if plan.prefill is None else f" with {pool(plan)}"
     mode = "" if plan.mode is Mode.DECODE_ONLY else f" {plan.mode}{prefill},"
+    rare = "".join(f"{name} {cells[0]}, " for name, cells in rare_columns([plan]))
     return (
         f"{plan.chip} {plan.topology},{mode} weights {plan.weights}, KV cache {plan.kv_cache}, "
-        f"compute {plan.compute}, batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
+        f"compute {plan.compute}, {rare}batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
         f"{dollars(plan.usd_per_million_output_tokens)} per million"
     )
 
@@ -185,17 +190,19 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
     drawn = f"{robustness.samples:,} samples, seed {robustness.seed}"
     title = f"step times and HBM use off by up to {robustness.noise:.0%}, {drawn}{left_out(robustness.left_out)}"
     console.print(Text(title, style="bold"))
+    rare = rare_columns([survival.plan for survival in robustness.survivals])
     table = Fitted(
         [
             Column("slices"),
-            *columns("weights", "KV cache", "compute", "mode", "chunk", "TP", "batch", detail=True),
+            *columns("weights", "KV cache", "compute", "mode", "chunk", "TP", detail=True),
+            *columns(*(name for name, _ in rare), "batch", detail=True),
             *columns("$/1M", "best in", right=True),
             Column("plan in", right=True, detail=True),
             *columns("mean regret", "worst sampled", "worst", right=True),
         ]
     )
-    for survival in robustness.survivals:
-        table.add_row(_survival_cells(survival))
+    for at, survival in enumerate(robustness.survivals):
+        table.add_row(_survival_cells(survival, [cells[at] for _, cells in rare]))
     console.print(table)
     best, safest = robustness.survivals[0], robustness.least_regret
     console.print(Text(f"the best plan stays the best in {best.best_share:.1%} of the samples; {_worst(best)}"))
@@ -215,7 +222,7 @@ def _worst(survival: Survival) -> str:
     return f"at worst another layout would have cost {survival.worst_regret / (1 + survival.worst_regret):.1%} less"
 
 
-def _survival_cells(survival: Survival) -> list[str]:
+def _survival_cells(survival: Survival, rare: Sequence[str]) -> list[str]:
     plan = survival.plan
 
     def percent(share: float | None, missing: str) -> str:
@@ -231,6 +238,7 @@ def _survival_cells(survival: Survival) -> list[str]:
         str(plan.mode),
         "" if plan.chunk_tokens is None else str(plan.chunk_tokens),
         str(plan.tp),
+        *rare,
         str(plan.batch),
         dollars(plan.usd_per_million_output_tokens),
         f"{survival.best_share:.1%}",

@@ -1,7 +1,8 @@
 """Plans, limits and conflicts as sentences."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil, floor, log10
+from typing import Any
 
 from servesat.candidates.requirements import RULES, Requirement, rules_of
 from servesat.core.plan import Bill, KvLayout, Plan
@@ -38,6 +39,24 @@ def drafting(plan: Plan) -> str:
     """What drafts tokens ahead: `3 tokens ahead by eagle3, of which a step makes 2.50 with its own`."""
     tokens = f"{plan.draft_tokens} token{'s' if plan.draft_tokens > 1 else ''} ahead by {plan.draft}"
     return f"{tokens}: a step makes {plan.accepted_tokens:.2f}, its own one included"
+
+
+def rare_columns(plans: Sequence[Plan | Mapping[str, Any] | None]) -> list[tuple[str, list[str]]]:
+    """The columns of a table that few plans need, with a cell for each: stages and drafts, where some plan has them."""
+
+    def of(plan: Plan | Mapping[str, Any], name: str) -> Any:
+        return plan[name] if isinstance(plan, Mapping) else getattr(plan, name)
+
+    def draft(plan: Plan | Mapping[str, Any]) -> str:
+        return f"{of(plan, 'draft_tokens')} by {of(plan, 'draft')}" if of(plan, "draft") else "none"
+
+    found = [plan for plan in plans if plan is not None]
+    kinds: list[tuple[str, Callable[[Any], str]]] = []
+    if any(of(plan, "pp") > 1 for plan in found):
+        kinds.append(("stages", lambda plan: str(of(plan, "pp"))))
+    if any(of(plan, "draft") for plan in found):
+        kinds.append(("drafted", draft))
+    return [(name, ["" if plan is None else show(plan) for plan in plans]) for name, show in kinds]
 
 
 def _axes(axes: Sequence[int]) -> str:
