@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from servesat import ServesatError, Spec
+from servesat.catalogue.drafts import Draft
 from servesat.catalogue.load import load_chip
 from servesat.deployment.certificate import FORMULAS, certify, digest_of, write_certificate
 from servesat.deployment.decisions import DECISIONS
@@ -185,6 +186,40 @@ def test_another_catalogue_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert verify(path).failed == (
         "catalogue: hardware/chips/tpu-v5e is not the entry that the certificate was made with",
     )
+
+
+DRAFTED: dict[str, Any] = {
+    "cost_model": "ideal",
+    "model": "llama-3.1-8b",
+    "workload": {"prompt_tokens": 200, "output_tokens": 100},
+    "speculative": {"draft": "eagle3", "tokens": [3]},
+    "search": {"chips": ["h200"], "modes": ["interleaved"]},
+}
+
+
+def test_what_may_draft_is_certified(tmp_path: Path) -> None:
+    path = certified(tmp_path, Spec.load(DRAFTED))
+    assert verify(path).valid
+    (held,) = json.loads(path.read_text())["drafts"]
+    assert (held["draft"], held["tokens"], held["accepted"], held["parameters"]) == ("eagle3", 3, 2.9307, 424_673_280)
+    for key, value in {"accepted": 3.5, "parameters": 1.0}.items():
+        tamper(path, f"drafts.0.{key}", value)
+        assert any(fault.startswith("drafts: not those") for fault in verify(path).failed)
+        path = certified(tmp_path, Spec.load(DRAFTED))
+
+
+def test_another_acceptance_in_the_catalogue_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = certified(tmp_path, Spec.load(DRAFTED))
+    monkeypatch.setattr(Draft, "length_of", lambda *_: 2.0)
+    assert any(fault.startswith("drafts: not those") for fault in verify(path).failed)
+
+
+def test_a_model_that_drafts_is_held_whole(tmp_path: Path) -> None:
+    speculative = {"draft": "llama-3.1-8b", "tokens": [3], "accepted": 2.0}
+    path = certified(tmp_path, Spec.load(DRAFTED | {"model": "llama-3.1-70b", "speculative": speculative}))
+    assert verify(path).valid
+    tamper(path, "drafts.0.model.layers", 31)
+    assert any(fault.startswith("drafts: not those") for fault in verify(path).failed)
 
 
 def test_only_a_proved_plan_has_a_certificate() -> None:

@@ -18,7 +18,7 @@ from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-7"
+FORMAT = "servesat-certificate-8"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
@@ -109,6 +109,7 @@ KEYS = {
     "servesat",
     "spec",
     "catalogue",
+    "drafts",
     "solver",
     "status",
     "plan",
@@ -141,6 +142,7 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
         "catalogue": {
             name: sha256_of(record) for name, record in records_of(spec) if catalogue_entry(name) is not None
         },
+        "drafts": drafts_document(spec),
         "solver": {"name": SOLVER, "version": version("ortools"), "parameters": asdict(settings)},
         "status": str(result.status),
         "plan": plain(result.plan),
@@ -168,6 +170,12 @@ def _spec_document(spec: Spec) -> dict[str, Any]:
     document = spec.model_dump(mode="json", exclude_none=True)
     document["search"]["chips"] = [chip.model_dump(mode="json", exclude_none=True) for chip in spec.chips]
     return document
+
+
+def drafts_document(spec: Spec) -> list[dict[str, Any]]:
+    """The drafts that a plan may choose: what drafts, how many tokens, how many are accepted, and what it weighs."""
+    models = [None if one.model is None else one.model.model_dump(mode="json") for one in spec.drafts]
+    return [one._asdict() | {"model": model} for one, model in zip(spec.drafts, models, strict=True)]
 
 
 def records_of(spec: Spec) -> Iterator[tuple[str, Sourced]]:

@@ -22,6 +22,7 @@ from servesat.deployment.certificate import (
     SOLVER,
     catalogue_entry,
     digest_of,
+    drafts_document,
     formulas_of,
     plain,
     records_of,
@@ -117,6 +118,8 @@ def _check_inputs(document: Mapping[str, Any]) -> Checked:
             faults.append(f"catalogue: {name} is not the entry that the certificate was made with")
         if name not in records or sha256_of(records[name]) != sha256:
             faults.append(f"spec: {name} is not the entry that the certificate names")
+    if document["drafts"] != drafts_document(spec):
+        faults.append("drafts: not those, as accepted, that the certificate's spec may choose today")
     if document["formulas"] != formulas_of(spec):
         faults.append("formulas: not those of this version")
     inline = [name for name in records if name not in stated]
