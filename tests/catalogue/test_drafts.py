@@ -20,7 +20,10 @@ def test_the_length_of_a_dataset_or_the_mean_of_all() -> None:
     assert draft.length_of(3, "mtbench") == next(
         row.length for row in draft.accepted if (row.tokens, row.dataset) == (3, "mtbench")
     )
-    assert draft.length_of(3, "nowhere") == pytest.approx(sum(rows) / 7)
+    assert draft.length_of(3) == draft.length_of(3, "mtbench")
+    assert draft.length_of(3, "nowhere") is None
+    other = draft.model_copy(update={"accepted": tuple(row for row in draft.accepted if row.dataset != "mtbench")})
+    assert other.length_of(3) == pytest.approx((sum(rows) - (draft.length_of(3) or 0)) / 6)
     assert draft.length_of(4, "mtbench") is None
     assert drafts_of("qwen3-32b") == ()
 

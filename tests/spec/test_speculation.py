@@ -47,6 +47,14 @@ def test_an_acceptance_of_your_own() -> None:
             {"draft": "llama-3.1-70b", "tokens": 3, "accepted": 2},
             r"draft = llama-3.1-70b: has 70\.6e9 parameters; expected fewer than llama-3.1-8b, which has 8\.0e9",
         ),
+        (
+            {"tokens": 2},
+            "speculative.tokens = 2: no acceptance of 2 tokens is published.*; expected 3 or 5 or 7, or acc",
+        ),
+        ({"tokens": [3, 2]}, "speculative.tokens = 2: no acceptance of 2 tokens is published of llama-3.1-8b"),
+        ({"dataset": "nowhere"}, "dataset = nowhere: expected one that is published of llama-3.1-8b: financeqa; gpqa"),
+        ({"draft": "none", "tokens": 3}, "speculative.tokens = 3: expected none beside draft: none"),
+        ({"draft": "none", "dataset": "gpqa"}, "speculative.dataset = gpqa: expected none beside draft: none"),
         ({"tokens": 0}, "tokens.0 = 0: expected at least 1"),
     ],
 )
@@ -71,6 +79,31 @@ def test_a_constraint_may_name_the_draft(constraint: str, expected: str | None) 
     plan = solve(Spec.load(CHAT | keys)).plan
     assert plan is not None
     assert plan.draft == expected
+
+
+@pytest.mark.parametrize(
+    ("speculative", "message"),
+    [
+        ({"draft": "eagle3", "tokens": 3, "accepted": 2}, "draft = eagle3: no such head of qwen3-32b is published"),
+        ({"draft": "eagle3"}, "draft = eagle3: no such head of qwen3-32b is published"),
+        (
+            {"tokens": 3, "accepted": 2},
+            "speculative.tokens = 3: nothing that drafts for qwen3-32b is published; expected",
+        ),
+        ({"dataset": "mtbench"}, "speculative.dataset = mtbench: nothing that drafts for qwen3-32b is published"),
+    ],
+)
+def test_figures_of_drafts_that_a_model_has_not_are_refused(speculative: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        Spec.load(CHAT | {"model": "qwen3-32b", "speculative": speculative})
+    assert drafts(model="qwen3-32b", speculative={}) == []
+
+
+def test_a_dataset_that_is_named_is_the_one_that_is_taken() -> None:
+    """Of one token ahead of DeepSeek-V3 the publisher's alone is known, of seven that of three datasets together."""
+    assert [tokens for _, tokens, _ in drafts(model="deepseek-v3")] == [1, 7]
+    of_publisher = drafts(model="deepseek-v3", speculative={"dataset": "the publisher's"})
+    assert of_publisher == [("mtp", 1, 1.85)]
 
 
 def test_a_model_of_which_nobody_published_what_is_accepted_needs_both_figures() -> None:

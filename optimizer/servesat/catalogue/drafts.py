@@ -14,6 +14,9 @@ from servesat.core.validation import Strict, validate
 DraftMethod = Literal["mtp", "eagle3"]
 """What drafts: a layer of the model itself that predicts further tokens, or a small one trained on its states."""
 
+CHAT = "mtbench"
+"""The dataset whose accepted lengths are taken where they are published, unless another is named."""
+
 MAX_DRAFTED = 32
 
 Drafted = Annotated[int, Field(strict=True, ge=1, le=MAX_DRAFTED)]
@@ -52,12 +55,15 @@ class Draft(Strict):
             raise ValueError("an eagle3 draft has a repository and parameters")
         return self
 
-    def length_of(self, tokens: int, dataset: str) -> float | None:
-        """The accepted length with so many tokens drafted: of a dataset, else the mean of all; None if unpublished."""
+    def length_of(self, tokens: int, dataset: str | None = None) -> float | None:
+        """The accepted length with so many tokens drafted, of a dataset; None where it is not published.
+
+        Without a dataset that of CHAT, or else the mean of all.
+        """
         found = {row.dataset: row.length for row in self.accepted if row.tokens == tokens}
-        if dataset in found:
-            return found[dataset]
-        return sum(found.values()) / len(found) if found else None
+        if dataset is not None or not found:
+            return found.get(dataset or CHAT)
+        return found.get(CHAT, sum(found.values()) / len(found))
 
 
 class DraftTable(Sourced):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from servesat.catalogue.drafts import Drafted, Length, drafts_of
+from servesat.catalogue.drafts import CHAT, Draft, Drafted, Length, drafts_of
 from servesat.catalogue.engine import DraftKind
 from servesat.catalogue.model import ModelSpec
 from servesat.core.validation import Strict
@@ -15,9 +15,6 @@ from servesat.cost_model.storage import Storage
 from servesat.spec.search_space import LIST
 
 NO_DRAFTING = "none"
-
-CHAT = "mtbench"
-"""The dataset whose accepted lengths are taken where they are published, unless another is named."""
 
 
 class Speculation(Strict):
@@ -32,7 +29,16 @@ class Speculation(Strict):
     accepted: Length | None = Field(
         default=None, description="Mean tokens of a step, the one made anyway included; absent: as published."
     )
-    dataset: str = Field(default=CHAT, max_length=100, description="Whose published acceptance is taken.")
+    dataset: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None, description=f"Whose published acceptance is taken; absent: {CHAT}, or else the mean of all."
+    )
+
+    @property
+    def figures(self) -> dict[str, str]:
+        """What is stated of a draft, as it would be written."""
+        stated = {"tokens": self.tokens, "accepted": self.accepted, "dataset": self.dataset}
+        tokens = ", ".join(map(str, self.tokens or ()))
+        return {key: tokens if key == "tokens" else str(value) for key, value in stated.items() if value is not None}
 
 
 class DraftChoice(NamedTuple):
@@ -64,7 +70,10 @@ def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec 
 
     Raises ValueError for a draft without published acceptances, unless `accepted` and `tokens` are given.
     """
+    figures = [f"{key} = {value}" for key, value in stated.figures.items()]
     if stated.draft == NO_DRAFTING:
+        if figures:
+            raise ValueError(f"speculative.{figures[0]}: expected none beside draft: none")
         return ()
     if stated.draft == "mtp" and not model.mtp_parameters:
         raise ValueError(
@@ -81,17 +90,25 @@ def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec 
             )
             for tokens in stated.tokens
         )
+    found = [one for one in drafts_of(model.id) if stated.draft in {None, one.method}]
+    if found:
+        _check_published(stated, model, found)
+    elif stated.draft == "eagle3":
+        raise ValueError(
+            f"speculative.draft = eagle3: no such head of {model.id} is published; expected a model that "
+            "models/drafts/published.toml has one of, or another draft"
+        )
+    elif stated.draft == "mtp" and stated.accepted is None:
+        raise ValueError(f"speculative.draft = mtp: no acceptance is published of {model.id}; give tokens and accepted")
+    elif stated.draft is None and figures:
+        raise ValueError(
+            f"speculative.{figures[0]}: nothing that drafts for {model.id} is published; expected draft beside it"
+        )
     best: dict[tuple[str, int], DraftChoice] = {}
-    for choice in _published(stated, model):
+    for choice in _published(stated, found):
         key = (choice.draft, choice.tokens)
         if key not in best or choice.accepted > best[key].accepted:
             best[key] = choice
-    missing = [tokens for tokens in stated.tokens or () if tokens not in {key[1] for key in best}]
-    if stated.draft is not None and (not best or missing):
-        what = f"acceptance of {missing[0]} tokens" if missing else "acceptance"
-        raise ValueError(
-            f"speculative.draft = {stated.draft}: no {what} is published of {model.id}; give tokens and accepted"
-        )
     return tuple(best.values())
 
 
@@ -112,15 +129,32 @@ def _check_drafts_for(model: ModelSpec, draft: ModelSpec, named: str) -> None:
         )
 
 
-def _published(stated: Speculation, model: ModelSpec) -> Iterator[DraftChoice]:
-    """The published drafts of a model with the acceptance that the spec states or that was published."""
-    found = [one for one in drafts_of(model.id) if stated.draft in {None, one.method}]
+def _check_published(stated: Speculation, model: ModelSpec, found: list[Draft]) -> None:
+    """Raise ValueError for a dataset or a number of tokens of which nobody published what is accepted."""
+    rows = [row for one in found for row in one.accepted]
+    datasets = sorted({row.dataset for row in rows})
+    if stated.dataset is not None and stated.dataset not in datasets:
+        raise ValueError(
+            f"speculative.dataset = {stated.dataset}: expected one that is published of {model.id}: "
+            f"{'; '.join(datasets)}"
+        )
+    known = sorted({row.tokens for row in rows if stated.dataset in {None, row.dataset}})
+    missing = [tokens for tokens in stated.tokens or () if tokens not in known]
+    if missing and stated.accepted is None:
+        raise ValueError(
+            f"speculative.tokens = {missing[0]}: no acceptance of {missing[0]} tokens is published of {model.id}; "
+            f"expected {' or '.join(map(str, known))}, or accepted beside it"
+        )
+
+
+def _published(stated: Speculation, found: list[Draft]) -> Iterator[DraftChoice]:
+    """The published drafts with the acceptance that the spec states or that was published; and mtp as it is stated."""
     for one in found:
         for tokens in stated.tokens or sorted({row.tokens for row in one.accepted}):
             length = _of(stated.accepted, tokens) if stated.accepted else one.length_of(tokens, stated.dataset)
             if length is not None:
                 yield DraftChoice(one.method, tokens, length, one.repository, one.parameters)
-    if stated.draft == "mtp" and not found and stated.accepted is not None:
+    if not found and stated.accepted is not None:
         for tokens in stated.tokens or (1,):
             yield DraftChoice("mtp", tokens, _of(stated.accepted, tokens))
 
