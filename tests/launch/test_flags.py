@@ -1,5 +1,6 @@
 """Flags against the engines' own parsers, and back to the plan."""
 
+import re
 from math import ceil
 from typing import Any
 
@@ -249,6 +250,7 @@ def test_stages_are_a_node_each(engine: str, names: tuple[str, str]) -> None:
     launch = staged(engine)
     read = flags(launch.servers[0])
     assert (launch.servers[0].nodes, *(getattr(read, name) for name in names)) == (2, 8, 2)
+    assert re.search(r"up to 16 sequences, [\d,]+ tokens a micro-batch\n", written(launch, "command")["serve.sh"])
 
 
 def test_tensorrt_llm_stands_on_nodes_in_an_mpi_world() -> None:

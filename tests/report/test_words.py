@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 
 from servesat import Requirement
+from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes
 from servesat.questions.explain import answer
-from servesat.report.words import conflict, duration, sequences, ways
+from servesat.report.words import batch_split, conflict, duration, mode, sequences, ways
 from tests.helpers import searching, spec_of
 
 
@@ -35,6 +36,26 @@ def test_ways() -> None:
     assert ways(plan) == "16-way tensor parallelism over axes 0 and 1"
     assert ways(replace(plan, tp=4, tp_axes=(1,))) == "4-way tensor parallelism over axis 1"
     assert ways(replace(plan, tp=1, tp_axes=())) == "no tensor parallelism"
+
+
+def test_micro_batches_are_no_shards_of_the_kv_cache() -> None:
+    plan = answer(searching(topologies={"tpu-v5e": ["4x4"]})).plan
+    assert plan is not None
+    staged = replace(plan, batch=40, pp=2, kv_batch_shards=2)
+    assert batch_split(staged) == ", in 2 micro-batches of 20"
+    assert batch_split(replace(staged, kv_batch_shards=8)).endswith("of 20, KV cache sharded 4 ways over the batch")
+    assert batch_split(replace(staged, pp=1)) == ", KV cache sharded 2 ways over the batch"
+    assert batch_split(replace(staged, pp=1, kv_batch_shards=1)) == ""
+
+
+def test_a_chunk_rides_on_each_micro_batch() -> None:
+    plan = answer(searching(topologies={"tpu-v5e": ["4x4"]})).plan
+    assert plan is not None
+    chunked = replace(plan, mode=Mode.CHUNKED, chunk_tokens=256, prefill_ms=20.0)
+    assert mode(chunked, 1000) == "chunked: 256 prompt tokens ride on each step, 20.0 ms a prompt"
+    staged = replace(chunked, pp=2)
+    assert mode(staged, 1000) == "chunked: 256 prompt tokens ride on each micro-batch, 2 of a step, 20.0 ms a prompt"
+    assert mode(replace(staged, chunk_tokens=1024), 1000) == "chunked: whole prefills of 20.0 ms between the steps"
 
 
 def test_counts_and_durations() -> None:

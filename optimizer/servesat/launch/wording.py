@@ -66,8 +66,10 @@ def _of_server(server: Server) -> str:
     split += f", {server.pp} stages" if server.pp > 1 else ""
     split += f", {server.draft.tokens} tokens ahead by {server.draft.draft}" if server.draft else ""
     split += f", {server.data_parallel} replicas" if server.data_parallel > 1 else ""
-    batch = f"up to {server.sequences} sequences, {budget(server):,} tokens a step"
-    batch += " and group" if server.ep > 1 else " and micro-batch" if server.pp > 1 else ""
+    batch = (
+        f"up to {server.sequences} sequences, {budget(server):,} tokens a {'micro-batch' if server.pp > 1 else 'step'}"
+    )
+    batch += " and group" if server.ep > 1 else ""
     what = "" if server.role is Role.SERVE else f" {server.role}"
     return f"{server.count}{what} {alike} of {of_chips} ({split}), {server.checkpoint}; {batch}"
 

@@ -44,7 +44,7 @@ def print_modes(console: Console, spec: Spec, results: Mapping[Mode, Result]) ->
     console.print(table)
     for result in results.values():
         if result.plan is not None:
-            console.print(Text(mode(result.plan)))
+            console.print(Text(mode(result.plan, spec.workload.new_prompt_tokens)))
 
 
 def _cells(plan: Plan, lowest: float) -> list[str]:
@@ -67,15 +67,16 @@ def crossover_chart(spec: Spec, crossings: Sequence[Crossing]) -> Chart:
     """Cost per million tokens of prompt and output over their ratio, a line per mode."""
     series = []
     names = list(crossings[0].results) if crossings else []
+    computed = spec.workload.new_prompt_tokens / (spec.workload.prompt_tokens or 1)
     for number, name in enumerate(names):
-        plans = [(_ratio(crossing), crossing.results[name].plan) for crossing in crossings]
-        points = [(ratio, plan) for ratio, plan in plans if plan is not None]
+        plans = [(crossing, crossing.results[name].plan) for crossing in crossings]
+        points = [(crossing, plan) for crossing, plan in plans if plan is not None]
         series.append(
             Series(
                 name=str(name),
-                x=[ratio for ratio, _ in points],
+                x=[_ratio(crossing) for crossing, _ in points],
                 y=[plan.usd_per_million_tokens or 0.0 for _, plan in points],
-                hover=[_hover(plan) for _, plan in points],
+                hover=[_hover(plan, computed * crossing.prompt_tokens) for crossing, plan in points],
                 steps=spec.workload.requests_per_s is not None,  # whole slices
                 width=2.0 + 1.75 * (len(names) - 1 - number),  # where modes cost the same, all of them show
             )
@@ -107,9 +108,9 @@ def _ratio(crossing: Crossing) -> float:
     return crossing.prompt_tokens / crossing.output_tokens
 
 
-def _hover(plan: Plan) -> str:
+def _hover(plan: Plan, new_prompt_tokens: float) -> str:
     return (
-        f"{plan.chip} {plan.topology}, batch {plan.batch}<br>{mode(plan)}<br>"
+        f"{plan.chip} {plan.topology}, batch {plan.batch}<br>{mode(plan, new_prompt_tokens)}<br>"
         f"{plan.tpot_ms:.2f} ms a token, {plan.ttft_ms or 0.0:,.1f} ms to the first<br>"
         f"{dollars(plan.usd_per_million_tokens or 0.0)} per million tokens"
     )

@@ -14,6 +14,7 @@ from servesat.core.result import Correction, Margin, Result, SliceSummary, Statu
 from servesat.report.explanation import alternatives_table, print_explanation
 from servesat.report.replays import fell, replay_rows, verified
 from servesat.report.words import (
+    batch_split,
     beside_api,
     broken_in_practice,
     change,
@@ -74,7 +75,7 @@ def print_summary(console: Console, spec: Spec, result: Result) -> None:
         Text.assemble((decode_slices(plan), "bold"), f", {dtypes}, batch {plan.batch}, {plan.tpot_ms:.2f} ms a token")
     )
     if plan.mode is not Mode.DECODE_ONLY:
-        console.print(Text(mode(plan)))
+        console.print(Text(mode(plan, spec.workload.new_prompt_tokens)))
     per_million = f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens"
     bound_by = f"{' and '.join(result.binding) or 'no limit'} {'bind' if len(result.binding) > 1 else 'binds'}"
     bill = f", {dollars(plan.usd_per_hour)} an hour for {chips(plan.chips)}; {bound_by}"
@@ -107,8 +108,6 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     replicas = f"{plan.replicas} replicas" if plan.replicas > 1 else "1 replica"
     of_slice = chips_in(plan.topology)
     count = f"{plan.slices} slices of " if plan.slices > 1 else ""
-    shards = f", KV cache sharded {plan.kv_batch_shards} ways over the batch" if plan.kv_batch_shards > 1 else ""
-    shards += kv_layout(plan)
     table.add_row(
         "slice",
         Text.assemble(
@@ -116,13 +115,13 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
         ),
     )
     if plan.mode is not Mode.DECODE_ONLY:
-        table.add_row("mode", mode(plan))
+        table.add_row("mode", mode(plan, spec.workload.new_prompt_tokens))
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
     if result.loading is not None:
         table.add_row("engine", loads(result.loading, plan.weights))
     if plan.draft is not None:
         table.add_row("draft", drafting(plan))
-    table.add_row("batch", f"{sequences(plan.batch)} a replica{shards}")
+    table.add_row("batch", f"{sequences(plan.batch)} a replica{batch_split(plan)}{kv_layout(plan)}")
     tpot_error, ttft_error = ("", "") if result.basis is None else errors(plan, result.basis)
     pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
     for label, text in () if result.replayed is None else replay_rows(result.replayed):

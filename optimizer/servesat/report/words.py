@@ -19,7 +19,6 @@ from servesat.core.result import (
     Relaxation,
     SliceSummary,
 )
-from servesat.core.tolerances import LIMIT_RTOL
 from servesat.questions.one_pool import LeftOut
 from servesat.spec.engines import NONE
 from servesat.spec.spec import CALIBRATED, IDEAL, Spec
@@ -73,8 +72,8 @@ def workload(load: Workload) -> str:
     return f"prompts of {load.prompt_tokens:,} tokens{cached}, {load.output_tokens:,} of output{rate}"
 
 
-def mode(plan: Plan) -> str:
-    """How a plan serves prompts."""
+def mode(plan: Plan, new_prompt_tokens: float) -> str:
+    """How a plan serves prompts of so many tokens that are not cached."""
     if plan.prefill is not None:
         pool = plan.prefill
         one = pool.slices == 1
@@ -84,9 +83,10 @@ def mode(plan: Plan) -> str:
             f"(weights {pool.weights}, {plan.prefill_ms or 0.0:.1f} ms a prompt), "
             f"the KV cache moves in {plan.transfer_ms or 0.0:.1f} ms"
         )
-    if plan.chunk_tokens is None or plan.stall_ms >= (plan.prefill_ms or 0.0) * (1 - LIMIT_RTOL):
+    if plan.chunk_tokens is None or plan.chunk_tokens >= new_prompt_tokens:
         return f"{plan.mode}: whole prefills of {plan.prefill_ms or 0.0:.1f} ms between the steps"
-    return f"chunked: {plan.chunk_tokens} prompt tokens ride on each step, {plan.prefill_ms or 0.0:.1f} ms a prompt"
+    each = "step" if plan.pp == 1 else f"micro-batch, {plan.pp} of a step"
+    return f"chunked: {plan.chunk_tokens} prompt tokens ride on each {each}, {plan.prefill_ms or 0.0:.1f} ms a prompt"
 
 
 def price(bill: Bill) -> str:
@@ -149,6 +149,13 @@ def _facts_of_spot(bill: Bill) -> Iterator[str]:
         share = f"{low:.0%} to {high:.0%}" if high < 1 else f"more than {low:.0%}"
         as_of = f" (as of {bill.interrupted_as_of})" if bill.interrupted_as_of else ""
         yield f"{share} of {bill.instance} in {bill.region} were withdrawn in a month{as_of}"
+
+
+def batch_split(plan: Plan) -> str:
+    """The micro-batches of stages, and the ways that attention shards the KV cache over the batch, as an end."""
+    text = f", in {plan.pp} micro-batches of {plan.batch // plan.pp}" if plan.pp > 1 else ""
+    ways = plan.kv_batch_shards // plan.pp
+    return f"{text}, KV cache sharded {ways} ways over the batch" if ways > 1 else text
 
 
 def kv_layout(plan: Plan) -> str:
