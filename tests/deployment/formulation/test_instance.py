@@ -3,6 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from servesat import Spec
 from servesat.candidates.evaluation import evaluate
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
@@ -47,3 +48,20 @@ def test_the_faster_of_two_plans_that_tie_wins() -> None:
     plan = solve(toy_spec(*chips, search={"modes": ["decode_only"], "max_batch": 100})).plan
     assert plan is not None
     assert plan.chip == "b"
+
+
+def test_ties_are_broken_by_the_draft_whatever_the_order_of_rows() -> None:
+    spec = Spec.load(
+        {
+            "cost_model": "ideal",
+            "model": "llama-3.1-8b",
+            "workload": {"prompt_tokens": 200, "output_tokens": 100},
+            "speculative": {"draft": "eagle3"},
+            "search": {"chips": ["h200"], "modes": ["interleaved"], "topologies": {"h200": ["1x1"]}},
+        }
+    )
+    columns = evaluate(spec, batches=np.array([1]))
+    backwards = np.arange(len(columns))[::-1]
+    assert round_columns(columns.take(backwards)).order.tolist() == round_columns(columns).order[backwards].tolist()
+    tokens = [columns.assignment(int(row)).draft_tokens for row in np.argsort(round_columns(columns).order)]
+    assert tokens[:4] == [0, 3, 5, 7]

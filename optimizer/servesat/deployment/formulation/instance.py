@@ -123,7 +123,7 @@ def round_columns(columns: Columns, spec: Spec | None = None, relaxed: int = 0) 
     serving = layouts.serving
     place_id = _codes([(p.offer.chip.id, p.topology, p.sharding, p.offer.place) for p in places])
     engines = list(dict.fromkeys(choice.engine for choice in dtypes))  # those listed first are preferred
-    dtype_id = _codes([(*choice[:3], engines.index(choice.engine)) for choice in dtypes])
+    dtype_id = _codes([(*choice[:3], engines.index(choice.engine), *choice[4:]) for choice in dtypes])
     mode_id = _codes(list(MODES))[serving.mode]
     pool = np.where(
         serving.pool_place < 0, -1, place_id[serving.pool_place] * len(dtypes) + dtype_id[serving.pool_dtype]
