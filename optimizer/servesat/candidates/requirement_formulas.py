@@ -100,7 +100,7 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
 
 
 def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:
-    """Whether the engine of a layout does not move its KV cache between pools (`engine`): none does from stages."""
+    """Whether an engine does not move a layout's KV cache between pools (`engine`); from stages none is searched."""
     stays = (np.asarray(layouts.replica.pp) > 1) & bool(spec.engine)
     for engine in spec.engine:
         moved = np.array([layout in engine.layouts_of(spec.model, pools=True) for layout in KV_LAYOUTS], dtype=np.bool_)

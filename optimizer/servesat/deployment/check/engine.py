@@ -65,7 +65,7 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
         if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
             return f"moves no KV cache that lies as {side.kv_layout} between pools"
         if len(sides) > 1 and side.pp > 1:
-            return "moves no KV cache between pools of several stages"
+            return "is planned without pools of several stages"
     return None
 
 
