@@ -91,6 +91,19 @@ def test_breakpoints_are_printed_with_both_sides() -> None:
     assert "the best layout is the same at all 2 values" in same.stdout
 
 
+def test_a_breakpoint_says_where_drafting_stops_paying(tmp_path: Path) -> None:
+    spec = tmp_path / "drafts.yaml"
+    spec.write_text(
+        "model: llama-3.1-8b\nworkload: {prompt_tokens: 200, output_tokens: 100}\n"
+        "engine: trtllm\nsearch: {chips: [h200], modes: [interleaved]}\n"
+    )
+    key = "search.max_batch"
+    told = run("whatif", str(spec), "--vary", f"{key}=1,4096", "--breakpoints", key).stdout.splitlines()
+    before, after = (line for line in told if "h200 1x1" in line)
+    assert "drafted 3 by eagle3, batch" in before
+    assert "drafted none, batch" in after
+
+
 def test_noise_says_whether_the_plan_survives() -> None:
     text = run("whatif", EXAMPLE, "--noise", "10%", "--samples", "50").stdout
     assert "the best plan stays the best in 100.0% of the samples" in text

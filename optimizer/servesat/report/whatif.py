@@ -93,16 +93,17 @@ def _cells(row: Mapping[str, Any], rare: Sequence[str], *, with_mode: bool) -> l
     ]
 
 
-def _answer(result: Result) -> str:
+def _answer(result: Result, beside: Sequence[Plan] = ()) -> str:
     if result.plan is None:
         return str(result.status)
-    return _plan(result.plan)
+    return _plan(result.plan, beside)
 
 
-def _plan(plan: Plan) -> str:
+def _plan(plan: Plan, beside: Sequence[Plan] = ()) -> str:
+    """A plan in a line, with stages and drafts where it, or a plan that it stands beside, has some."""
     prefill = "" if plan.prefill is None else f" with {pool(plan)}"
     mode = "" if plan.mode is Mode.DECODE_ONLY else f" {plan.mode}{prefill},"
-    rare = "".join(f"{name} {cells[0]}, " for name, cells in rare_columns([plan]))
+    rare = "".join(f"{name} {cells[0]}, " for name, cells in rare_columns([plan, *beside]))
     return (
         f"{plan.chip} {plan.topology},{mode} weights {plan.weights}, KV cache {plan.kv_cache}, "
         f"compute {plan.compute}, {rare}batch {plan.batch}, {plan.tpot_ms:.2f} ms, "
@@ -160,10 +161,12 @@ def print_breakpoints(console: Console, key: str, values: Sequence[float], break
         console.print(Text(f"the best layout is the same at all {len(values)} values of {span}"))
         return
     console.print(Text(f"where the best layout changes, {span}\n", style="bold"))
-    console.print(Text(f"  up to {breakpoints[0].below:.6g}: {_answer(breakpoints[0].before)}"), soft_wrap=True)
+    answers = [breakpoints[0].before, *(change.after for change in breakpoints)]
+    plans = [answer.plan for answer in answers if answer.plan is not None]
+    console.print(Text(f"  up to {breakpoints[0].below:.6g}: {_answer(answers[0], plans)}"), soft_wrap=True)
     for position, change in enumerate(breakpoints, start=1):
         until = f" up to {breakpoints[position].below:.6g}" if position < len(breakpoints) else ""
-        console.print(Text(f"  from {change.above:.6g}{until}: {_answer(change.after)}"), soft_wrap=True)
+        console.print(Text(f"  from {change.above:.6g}{until}: {_answer(change.after, plans)}"), soft_wrap=True)
     are_whole = all(isinstance(change.above, int) for change in breakpoints)
     within = "neighbouring whole numbers" if are_whole else f"within {BRACKET_RTOL:g} of each other, relatively"
     console.print(Text(f"\nboth sides of each change are proved optimal, {within}", style="green"))
