@@ -1,8 +1,9 @@
 """Run what a page shows: its files, commands and Python, in the order of the page.
 
 A block is a file (```yaml title="NAME"), commands (lines that start with `$ `) with what they print, or Python with
-what it prints in the block behind. `...` alone on a line leaves lines out. `python -m tests.pages FILE...` writes what
-is printed into pages.
+what it prints in the block behind. `...` alone on a line leaves lines out. Between `<!-- keys RECORD -->` and
+`<!-- end -->` stands a table of a record's keys. `python -m tests.pages` writes what is printed, and these tables, into
+all pages, or into those that are named.
 """
 
 import contextlib
@@ -13,15 +14,32 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from servesat.cli import app
 from tests.helpers import ROOT
 
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(DOCS.glob("tutorial/*.md")),
+    *sorted(DOCS.glob("how-to/*.md")),
+    *(DOCS / name for name in ("constraints.md", "portfolios.md", "python.md", "what-if.md")),
+]
+"""The pages whose commands and snippets are run."""
+
+REFERENCE = sorted(DOCS.glob("reference/*.md"))
+"""The pages with tables of keys."""
+
 LEFT_OUT = "..."
+KEYS = re.compile(
+    r"(?<=<!-- keys )(?P<record>\S+)(?: (?P<prefix>\S+))? -->\n(?P<table>.*?)(?=^<!-- end -->$)", re.M | re.S
+)
 BLOCK = re.compile(r'^```(?P<kind>\w*)(?: title="(?P<title>\S+)")?\n(?P<body>.*?)^```$', re.MULTILINE | re.DOTALL)
 EXIT_CODES = (0, 3)
 """What a command of a page ends with: a plan, or the reasons why there is none."""
@@ -131,9 +149,47 @@ def refreshed(shown: str, printed: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+def with_tables(text: str) -> str:
+    """A page with its tables of keys as the records have them."""
+
+    def table(found: re.Match[str]) -> str:
+        module, _, name = found["record"].rpartition(".")
+        record: type[BaseModel] = getattr(import_module(module), name)
+        marker = found[0][: found.start("table") - found.start()]
+        return f"{marker}\n{keys(record, found['prefix'] or '')}\n"
+
+    return KEYS.sub(table, text)
+
+
+def keys(record: type[BaseModel], prefix: str) -> str:
+    """The table of the keys of a record, each below a prefix, with their defaults and descriptions."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in record.model_fields.items():
+        assert field.description, f"{record.__name__}.{name} has no description"
+        rows.append(f"| `{prefix}{name}` | {default(field)} | {field.description.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows) + "\n"
+
+
+def default(field: FieldInfo) -> str:
+    """The default of a field as a spec writes it; nothing where the description says what absence means."""
+    if field.is_required():
+        return "required"
+    value, said = field.default, field.description or ""
+    if "bsent: " in said or isinstance(value, BaseModel):
+        return ""
+    if value in (None, {}, ()):
+        return "none"
+    values = value if isinstance(value, tuple) else (value,)
+    texts = [
+        str(each).lower() if isinstance(each, bool) else f"{each:g}" if isinstance(each, float) else str(each)
+        for each in values
+    ]
+    return f"`[{', '.join(texts)}]`" if isinstance(value, tuple) else f"`{texts[0]}`"
+
+
 def refresh(path: Path) -> None:
-    """Write into a page what its commands and Python print."""
-    text = path.read_text()
+    """Write into a page what its commands and Python print, and its tables of keys."""
+    text = with_tables(path.read_text())
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         found = list(outputs(text, Path(folder)))
     for each in reversed(found):
@@ -143,5 +199,5 @@ def refresh(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        refresh(Path(name).resolve())
+    for page in map(Path, sys.argv[1:] or [ROOT / "README.md", *PAGES, *REFERENCE]):
+        refresh(page.resolve())

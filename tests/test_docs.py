@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import servesat
 from servesat import Spec, what_if
 from servesat.core.quantities import change_of
 from servesat.deployment.solve import solve
-from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region
+from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region, RequestSize
 from servesat.questions.scenarios import as_written
+from servesat.spec.market import Owned, Power
+from servesat.spec.portfolio import PortfolioSpec
 from servesat.spec.search_space import Search
-from servesat.spec.workload import Slo, Workload
+from servesat.spec.speculation import Speculation
+from servesat.spec.workload import Arrivals, Lengths, Slo, Workload
 from tests.helpers import ROOT
-from tests.pages import is_shown, outputs
-
-DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("tutorial/*.md"), *DOCS.glob("how-to/*.md"), DOCS / "what-if.md", DOCS / "python.md"])
-"""The pages whose commands and snippets are run."""
+from tests.pages import DOCS, PAGES, REFERENCE, is_shown, outputs, with_tables
 
 WHAT_IF = (DOCS / "what-if.md").read_text()
 BASE = Spec.load(ROOT / "examples" / "llama-3-70b-sensitivity.yaml")
@@ -120,18 +120,20 @@ def test_every_example_is_listed_with_its_answer() -> None:
         assert f"${cost[1]}" in row if cost else "infeasible" in row
 
 
-def test_every_key_of_a_spec_is_described() -> None:
-    text = (DOCS / "reference" / "spec.md").read_text()
-    keys = {
-        f"{name}.{key}"
-        for name, part in {"workload": Workload, "slo": Slo, "search": Search}.items()
-        for key in part.model_fields
-    }
-    keys |= set(servesat.Spec.model_fields) - {"workload", "slo", "search"}
-    assert {key for key in keys if f"`{key}`" not in text} == set()
+@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.stem)
+def test_tables_of_keys_are_those_of_the_records(page: Path) -> None:
+    text = page.read_text()
+    assert text == with_tables(text), f"run: python -m tests.pages {page.relative_to(ROOT)}"
 
 
-def test_every_key_of_a_fleet_is_described() -> None:
-    text = (DOCS / "fleets.md").read_text()
-    keys = {*FleetSpec.model_fields, *FleetWorkload.model_fields, *Region.model_fields, *PodsGiven.model_fields}
-    assert {key for key in keys if f"`{key}`" not in text} == set()
+@pytest.mark.parametrize(
+    ("page", "records"),
+    [
+        ("spec", [Spec, Workload, Arrivals, Lengths, Slo, Search, Speculation, Owned, Power]),
+        ("fleet", [FleetSpec, FleetWorkload, RequestSize, Region, PodsGiven]),
+        ("portfolio", [PortfolioSpec]),
+    ],
+)
+def test_every_record_of_a_file_has_a_table(page: str, records: list[type[BaseModel]]) -> None:
+    text = (DOCS / "reference" / f"{page}.md").read_text()
+    assert [each.__name__ for each in records if f"<!-- keys {each.__module__}.{each.__name__}" not in text] == []

@@ -47,7 +47,7 @@ def _price_book(value: Any, info: ValidationInfo) -> Any:
 class PodsGiven(Strict):
     """The pods in which the slices of one type of chip must be placed."""
 
-    count: Annotated[int, Field(strict=True, ge=0, le=10_000)]
+    count: Annotated[int, Field(strict=True, ge=0, le=10_000)] = Field(description="Number of pods.")
     shape: Topology | None = Field(
         default=None, description="Chips along each axis; absent: the sizes at which the axes close."
     )
@@ -57,17 +57,29 @@ class Region(Strict):
     """A region in which chips are rented: quotas, ways to buy, and prices."""
 
     quota: dict[str, ChipCount] | None = Field(
-        default=None, description="Chips available, by type; absent: any number."
+        default=None,
+        description="Chips available, by type; types that are not listed cannot be rented. Absent: any number.",
     )
-    purchases: Annotated[tuple[Purchase, ...], Field(min_length=1)] = ("on_demand",)
-    price_book: Annotated[PriceBook, BeforeValidator(_price_book)] = Field(default=EVERY_OFFER, validate_default=True)
+    purchases: Annotated[tuple[Purchase, ...], Field(min_length=1)] = Field(
+        default=("on_demand",),
+        description="Ways to buy: `on_demand`, `spot`, and `reserved`, which is bought once and paid in every period.",
+    )
+    price_book: Annotated[PriceBook, BeforeValidator(_price_book)] = Field(
+        default=EVERY_OFFER,
+        validate_default=True,
+        description="Where prices come from: an id of the catalogue, or the path of a price book; `all`: every offer.",
+    )
     price_cloud: str | None = Field(default=None, description="The cloud of the price book; absent: any.")
     price_region: str | None = Field(default=None, description="The region of the price book; absent: any.")
     price: dict[str, dict[Purchase, Usd]] = Field(
-        default={}, description="Prices per chip-hour that replace those of the book, by chip."
+        default={},
+        description="Prices in $ a chip-hour that replace those of the book, by chip, as in `{tpu-v5e: {on_demand: "
+        "1.2}}`.",
     )
     pods: dict[str, PodsGiven] = Field(
-        default={}, description="Pods in which slices must be placed, by chip; absent: placement does not matter."
+        default={},
+        description="Pods in which the slices of a TPU must be placed, by chip, as in `{tpu-v5e: {count: 2, shape: "
+        "8x16}}`; absent: placement does not matter.",
     )
 
     def is_sold(self, chip: str, purchase: Purchase) -> bool:
@@ -98,9 +110,9 @@ class Region(Strict):
 class RequestSize(Strict):
     """Requests of one length, in a workload whose requests have several lengths and share replicas."""
 
-    prompt_tokens: Tokens
-    output_tokens: Tokens
-    demand: tuple[Rate, ...] = Field(description="Requests/s in each period.")
+    prompt_tokens: Tokens = Field(description="Tokens of a prompt.")
+    output_tokens: Tokens = Field(description="Tokens of an answer.")
+    demand: tuple[Rate, ...] = Field(description="Requests/s in each period, written as that of a workload.")
     slo: Slo = Field(default=Slo(), description="Service levels that replace the deployment's.")
 
     @property
@@ -128,15 +140,21 @@ class FleetWorkload(Strict):
     If its requests come in several `sizes`, `deployment` has the lengths of the first, and `demand` is the total.
     """
 
-    deployment: Spec
-    demand: tuple[Rate, ...] = Field(description="Requests/s in each period.")
+    deployment: Spec = Field(
+        description="The limits of one replica: a deployment with a prompt and an answer, as a mapping or the path "
+        "of a file. Prices are those of the regions, and `search.quota` is not allowed."
+    )
+    demand: tuple[Rate, ...] = Field(
+        description="Requests/s: a number, a list with a number for each period, or `{csv: PATH, column: NAME}`."
+    )
     sizes: dict[Annotated[str, Field(min_length=1)], RequestSize] = Field(
-        default={}, description="Requests of several lengths, by name."
+        default={}, description="Requests of several lengths on the same replicas, by name, instead of `demand`."
     )
     regions: tuple[str, ...] | None = Field(default=None, description="Regions it may run in; absent: all.")
     chips: tuple[str, ...] | None = Field(default=None, description="Chips it may run on; absent: all.")
     n_plus: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
-        default=0, description="Replicas of one configuration that may fail while the rest meets the demand."
+        default=0,
+        description="Replicas of one configuration in a region that may fail while the rest meets the demand.",
     )
     max_share_per_region: Fraction | None = Field(
         default=None, description="Share of the demand that the loss of one region may leave unserved."
@@ -146,7 +164,7 @@ class FleetWorkload(Strict):
     max_configurations: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = Field(
         default=None, description="Maximum number of configurations in a region, over all periods; absent: any."
     )
-    priority: Count = Field(default=1, description="1 is served first when capacity is short.")
+    priority: Count = Field(default=1, description="Priority under `--degrade`; 1 is served first.")
 
     _deployments: dict[str, Spec] = PrivateAttr(default={})
 
@@ -184,8 +202,8 @@ class FleetWorkload(Strict):
 class FleetSpec(Strict):
     """A fleet to plan. `FleetSpec.load` reads it from a file or a mapping."""
 
-    workloads: dict[str, FleetWorkload] = Field(min_length=1)
-    regions: dict[str, Region] = Field(min_length=1)
+    workloads: dict[str, FleetWorkload] = Field(min_length=1, description="Workloads by name.")
+    regions: dict[str, Region] = Field(min_length=1, description="Regions by name.")
     periods_h: Annotated[tuple[Hours, ...], Field(min_length=1, max_length=MAX_PERIODS)] = Field(
         default=(1.0,), description="Hours of each period."
     )
@@ -193,7 +211,8 @@ class FleetSpec(Strict):
         default=1.0, description="Share of a spot replica's capacity that is counted."
     )
     buy: Buy = Field(
-        default="instances", description="Whether replicas stand in whole instances, or pay for their share of them."
+        default="instances",
+        description="`instances`: replicas stand in whole machines; `share`: each pays its share of one.",
     )
     budget_usd: Positive | None = Field(default=None, description="Maximum bill over all periods.")
     usd_per_change: Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] = Field(

@@ -26,16 +26,24 @@ class Owned(Strict):
     """A machine that is bought: its price, over the years that it is used."""
 
     usd: Usd = Field(description="Price of a machine, with all that stands around its chips.")
-    years: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)]
+    years: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = Field(
+        description="Years over which it is used."
+    )
     chips: Count = Field(default=8, description="Chips of a machine.")
-    network_bytes_per_s: Rate | None = Field(default=None, description="What it sends over its network, one way.")
+    network_bytes_per_s: Rate | None = Field(
+        default=None, description="Bytes/s that a machine sends over its network; absent: not known."
+    )
 
 
 class Power(Strict):
     """What electricity costs, and how much of it a data centre takes for each watt of its chips."""
 
-    usd_per_kwh: Annotated[float, Field(strict=True, ge=0, le=1e3, allow_inf_nan=False)] = 0.0
-    pue: Annotated[float, Field(strict=True, ge=1, le=10, allow_inf_nan=False)] = 1.0
+    usd_per_kwh: Annotated[float, Field(strict=True, ge=0, le=1e3, allow_inf_nan=False)] = Field(
+        default=0.0, description="Price of electricity [$/kWh]."
+    )
+    pue: Annotated[float, Field(strict=True, ge=1, le=10, allow_inf_nan=False)] = Field(
+        default=1.0, description="Power of the data centre over that of its chips."
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ DeploymentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_l
 class PortfolioSpec(Strict):
     """Deployments that share decisions and limits. `PortfolioSpec.load` reads it from a file or a mapping."""
 
-    deployments: Annotated[dict[DeploymentName, Spec], Field(min_length=1, max_length=200)]
+    deployments: Annotated[dict[DeploymentName, Spec], Field(min_length=1, max_length=200)] = Field(
+        description="Deployments by name, each a mapping or the path of a file, with `workload.requests_per_s`."
+    )
     shared: Annotated[
         tuple[Shared, ...], Field(max_length=20), AfterValidator(without_duplicates), BeforeValidator(as_list)
     ] = Field(default=(), description="Decisions that are the same for all deployments.")
@@ -40,7 +42,7 @@ class PortfolioSpec(Strict):
         Field(max_length=1000, description="Most chips of a type, of all deployments together."),
     ] = {}
     constraints: Constraints = Field(
-        default=(), description="Conditions on several deployments: `chat.chip == code.chip`; docs/portfolios.md."
+        default=(), description="Conditions on several deployments, as in `chat.tp == code.tp`; docs/constraints.md."
     )
 
     @classmethod

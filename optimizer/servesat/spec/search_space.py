@@ -83,25 +83,64 @@ KvLayouts = Annotated[tuple[KvLayout, ...], Field(min_length=1, max_length=4), *
 class Search(Strict):
     """The search space: chips, slices, dtypes, modes, batches, and limits on all slices together."""
 
-    chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = None
-    weights: Dtypes | None = None
-    kv_cache: Dtypes | None = None
-    compute: Dtypes | None = None
-    modes: Modes | None = None
-    chunk_tokens: Chunks = CHUNKS
-    min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = None
-    max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = 4096
+    chips: Annotated[tuple[Chip, ...] | None, BeforeValidator(_resolve_chips)] = Field(
+        default=None,
+        description="Chips to choose from: ids, paths of chip files, or mappings with their keys; absent: every chip "
+        "with a price.",
+    )
+    weights: Dtypes | None = Field(
+        default=None,
+        description="Dtypes of the weights to choose from; absent: what the engines run, and without engines bf16, "
+        "int8 and the model's own.",
+    )
+    kv_cache: Dtypes | None = Field(
+        default=None,
+        description="Dtypes of the KV cache to choose from; absent: what the engines run, and without engines bf16 and "
+        "int8.",
+    )
+    compute: Dtypes | None = Field(
+        default=None,
+        description="Dtypes that matmuls may run in, where the chip has a peak for them; absent: what the engines "
+        "compute in, and without engines bf16.",
+    )
+    modes: Modes | None = Field(
+        default=None,
+        description="Serving modes to choose from; absent: `interleaved`, `chunked` and `disaggregated`, or "
+        "`decode_only` without prompts.",
+    )
+    chunk_tokens: Chunks = Field(
+        default=CHUNKS, description="Prompt tokens that may ride on a decode step, to choose from."
+    )
+    min_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = Field(
+        default=None, description="Least batch of a replica."
+    )
+    max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = Field(
+        default=4096, description="Largest batch of a replica."
+    )
     kv_layouts: KvLayouts | None = Field(
-        default=None, description="Where the KV cache may lie; absent: heads and batch, and copies of a latent."
+        default=None,
+        description="Where the KV cache may lie beyond one KV head a chip: `batch`, `copies`, `sequence`; absent: what "
+        "the engines have, and without engines `heads`, `batch`, and `copies` of a latent.",
     )
     pp: Stages | None = Field(
         default=None,
-        description="How many pipeline stages a replica may have; absent: any that the engines run, without any 1.",
+        description="How many pipeline stages a replica may have; absent: any that the engines run, without engines 1.",
     )
-    max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
-    max_chips: Count | None = None
-    max_slices: Count | None = None
-    max_instances: Count | None = None
-    max_usd_per_hour: Positive | None = None
-    quota: Annotated[dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]], Field(max_length=1000)] = {}
-    topologies: Annotated[dict[str, Topologies], Field(max_length=1000)] = {}
+    max_quality_loss: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Largest loss of the model's score in published tests of its dtypes; 0.01 is one percent. Dtypes "
+        "without a published score are excluded.",
+    )
+    max_chips: Count | None = Field(default=None, description="Most chips of all slices together.")
+    max_slices: Count | None = Field(default=None, description="Most slices that are used.")
+    max_instances: Count | None = Field(
+        default=None, description="Most whole instances that are bought; needs `buy: instances`."
+    )
+    max_usd_per_hour: Positive | None = Field(default=None, description="Largest bill of all slices together [$/h].")
+    quota: Annotated[dict[str, Annotated[int, Field(strict=True, ge=0, le=10**12)]], Field(max_length=1000)] = Field(
+        default={},
+        description="Chips available, by type, as in `{tpu-v5e: 64}`; types that are not listed have no limit.",
+    )
+    topologies: Annotated[dict[str, Topologies], Field(max_length=1000)] = Field(
+        default={}, description='Slices allowed, by chip, as in `{tpu-v5e: ["4x8", "8x8"]}`; absent: all.'
+    )

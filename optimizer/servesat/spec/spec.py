@@ -152,55 +152,95 @@ def _fields_of_model(model: Any, where: str, folder: Path) -> Any:
 class Spec(Strict):
     """A deployment to plan. `Spec.load` reads it from a file or a mapping."""
 
-    model: Annotated[ModelSpec, BeforeValidator(_resolve_model)]
-    workload: Workload
-    slo: Slo = Slo()
-    search: Search = Search()
+    model: Annotated[ModelSpec, BeforeValidator(_resolve_model)] = Field(
+        description="The model: an id of the catalogue, the path of a model file or of a checkpoint's `config.json`, "
+        "or a mapping with the keys of a model file."
+    )
+    workload: Workload = Field(description="What a request is, and how many there are.")
+    slo: Slo = Field(default=Slo(), description="Limits of the service.")
+    search: Search = Field(default=Search(), description="What to choose from, and limits on all of it together.")
     speculative: Annotated[Speculation | None, BeforeValidator(_resolve_speculation)] = Field(
         default=None,
-        description="Tokens drafted ahead; none: none. Absent: as published, and under the ideal cost model none.",
+        description="Tokens drafted ahead of the model; `none`: none. Absent: as published, and under the ideal cost "
+        "model none.",
     )
     cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(
         default=CALIBRATED,
         validate_default=True,
-        description="ideal: the roofline of the scaling book; calibrated, or a file of constants: what machines reach.",
+        description="`calibrated`: what machines take in fact; the path of constants of your own, from `servesat "
+        "calibrate` or `servesat measure`; `ideal`: the scaling book's roofline, with its own defaults for engine, "
+        "price_book and buy.",
     )
     ici: Literal["forbid", "pay"] | None = Field(
-        default=None, description="Whether steps may wait for the interconnect; of the ideal cost model, forbid."
+        default=None,
+        description="Whether steps may wait for the interconnect, and pay for it. Of the ideal cost model; absent: "
+        "`forbid`.",
     )
-    wraparound: Literal["assumed", "exact"] = "assumed"
-    int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = None
+    wraparound: Literal["assumed", "exact"] = Field(
+        default="assumed",
+        description="`assumed`: every torus axis closes to a ring, as in the book; `exact`: where the chip's does, and "
+        "else has half the bandwidth.",
+    )
+    int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = Field(
+        default=None, description="Weights of int4 that share a scale and a zero point; 128 makes them 4.25 bits each."
+    )
     engine: Annotated[tuple[Engine, ...], BeforeValidator(resolve_engines)] = Field(
-        default=(), description="Engines that must be able to run the plan; none: any machine of the cost model."
+        default=(),
+        description="Engines that may run the plan: `vllm`, `sglang-0.5.23`, the path of an engine file, a list of "
+        "them, `any`, or `none`: the machine alone. Absent: `any`, and `none` under the ideal cost model.",
     )
     mixed_pools: Literal["allow", "forbid"] | None = Field(
-        default=None, description="Whether prefill and decode pools may be on different chips; forbidden under engines."
+        default=None,
+        description="Whether prefill and decode pools may be on chips of different types; absent: `forbid` under "
+        "engines, else `allow`.",
     )
-    headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = None
+    headroom: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Share of the memory that is kept free; absent: what the engine keeps, and 0 without one.",
+    )
     prefill_mfu: Share | None = Field(
-        default=None, description="Share of the peak that prefill reaches; of the ideal cost model, 1."
+        default=None, description="Share of the peak that prefill reaches. Of the ideal cost model; absent: 1."
     )
-    utilisation: Share = 1.0
+    utilisation: Share = Field(
+        default=1.0,
+        description="Share of the capacity that may be used, as a full server has infinite queues; with a demand 0.85 "
+        "unless the cost model is ideal.",
+    )
     spot_capacity: Share = Field(
         default=1.0, description="Share of the capacity of slices on spot that is counted on; the rest is spare."
     )
     price_book: Annotated[PriceBook, BeforeValidator(_resolve_price_book)] = Field(
-        default=DEFAULT_PRICE_BOOK, validate_default=True
+        default=DEFAULT_PRICE_BOOK,
+        validate_default=True,
+        description="Where prices come from: an id of the catalogue, the path of a price book, a mapping with its "
+        "keys, a list of them, or `all`: every offer of every cloud. Absent: `all`, and under the ideal cost model "
+        f"`{DEFAULT_PRICE_BOOK}`.",
     )
     cloud: Places = Field(default=(), description="Clouds to rent at; absent: any.")
     region: Places = Field(default=(), description="Regions to rent in; absent: any.")
-    purchase: Annotated[tuple[Purchase, ...], Field(min_length=1, max_length=4), *LIST] = ("on_demand",)
-    buy: Buy = Field(
-        default="share", description="Whether a plan pays for its share of an instance, or for whole instances."
+    purchase: Annotated[tuple[Purchase, ...], Field(min_length=1, max_length=4), *LIST] = Field(
+        default=("on_demand",), description="Ways to buy: `on_demand`, `spot`, `reserved`, `owned`."
     )
-    price: dict[str, Usd] = {}
-    owned: dict[str, Owned] = Field(default={}, description="Machines that are owned, by chip; purchase: owned.")
+    buy: Buy = Field(
+        default="share",
+        description="`instances`: pay for whole machines that hold the slices; `share`: for a share of them, as if the "
+        "rest found other work. Absent: `instances`, and `share` under the ideal cost model.",
+    )
+    price: dict[str, Usd] = Field(
+        default={},
+        description="Your own prices in $ a chip-hour, by chip, as in `{tpu-v5e: 0.9}`; they replace every other.",
+    )
+    owned: dict[str, Owned] = Field(
+        default={}, description="Machines that you own, by chip; searched with `purchase: owned`."
+    )
     power: Power = Field(default=Power(), description="What electricity costs; rented machines include it.")
     constraints: Constraints = Field(
-        default=(), description="Further conditions on a plan, as in `batch % 8 == 0`; docs/constraints.md has them."
+        default=(),
+        description="Further conditions on a plan, as in `batch % 8 == 0`; docs/constraints.md has the language.",
     )
     chip: dict[str, dict[str, Any]] = Field(
-        default={}, description="Fields of chips that replace those of the catalogue, by chip id."
+        default={},
+        description="Fields of chips in place of the catalogue's, by chip, as in `{tpu-v5e: {hbm_bytes: 32e9}}`.",
     )
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
     _varied: dict[str, float] = PrivateAttr(default={})

@@ -31,8 +31,15 @@ Share = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
 class Arrivals(Strict):
     """How requests arrive: at times of their own, each a renewal after the last, or as a trace has them."""
 
-    gamma_cv: Spread = Field(default=1.0, description="Spread of the time between requests; 1 is Poisson, 0 a clock.")
-    trace: str | None = Field(default=None, description="Path of a recorded trace, in place of random arrivals.")
+    gamma_cv: Spread = Field(
+        default=1.0,
+        description="Standard deviation of the time between requests, as a share of its mean; 1 is Poisson, 0 a clock.",
+    )
+    trace: str | None = Field(
+        default=None,
+        description="Path of a recorded trace of Azure, Mooncake, BurstGPT or `vllm bench serve`, or of a CSV with "
+        "time, prompt_tokens and output_tokens. What the workload does not state is then the trace's mean.",
+    )
 
     @property
     def recorded(self) -> Trace | None:
@@ -43,8 +50,12 @@ class Arrivals(Strict):
 class Lengths(Strict):
     """How the lengths of requests spread about their means, log-normally; 0: all are alike."""
 
-    prompt_cv: Spread = 0.0
-    output_cv: Spread = 0.0
+    prompt_cv: Spread = Field(
+        default=0.0, description="Standard deviation of the prompt's length, as a share of its mean."
+    )
+    output_cv: Spread = Field(
+        default=0.0, description="Standard deviation of the answer's length, as a share of its mean."
+    )
 
 
 def _resolve_arrivals(value: Any, info: ValidationInfo) -> Any:
@@ -88,21 +99,31 @@ class Workload(Strict):
 
     context_tokens: Tokens | None = Field(
         default=None,
-        description="KV cache that a sequence holds and reads; default: prompt + output, and their mean.",
+        description="KV cache that a sequence holds and reads; alone, decoding only. Absent: prompt + output are held, "
+        "prompt + output / 2 read.",
     )
-    prompt_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
+    prompt_tokens: Tokens | None = Field(
+        default=None, description="Tokens of a prompt; with output_tokens, whole requests are served, prefill included."
+    )
+    output_tokens: Tokens | None = Field(default=None, description="Tokens of an answer.")
     prefix_cache_hit: Annotated[
         Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)], BeforeValidator(_resolve_hit)
     ] = Field(
         default=0.0,
-        description="Share of the prompt that is cached; or {trace: FILE, cache_tokens: N}, what N of cache hit.",
+        description="Share of the prompt whose KV cache is there already; or `{trace: FILE, cache_tokens: N}`: what a "
+        "cache of N tokens hits of a trace with block ids.",
     )
-    requests_per_s: Positive | None = None
+    requests_per_s: Positive | None = Field(
+        default=None,
+        description="Demand. As many whole slices as it needs are rented; absent: one slice, and the cost at full "
+        "load.",
+    )
     arrivals: Annotated[Arrivals, BeforeValidator(_resolve_arrivals)] = Field(
-        default=Arrivals(), description="How requests arrive: poisson, {gamma_cv: 2}, or {trace: FILE}."
+        default=Arrivals(), description="How requests arrive: `poisson`, `{gamma_cv: 2}`, or `{trace: FILE}`."
     )
-    lengths: Lengths = Field(default=Lengths(), description="Spread of the lengths of requests.")
+    lengths: Lengths = Field(
+        default=Lengths(), description="Spread of lengths about their means, as in `{prompt_cv: 0.5}`."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -207,17 +228,22 @@ class Slo(Strict):
     ttft_ms: Positive | None = Field(default=None, description="Longest time to the first token [ms].")
     e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
     stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
-    min_tokens_per_s: Positive | None = Field(default=None, description="Lowest throughput [tokens/s].")
+    min_tokens_per_s: Positive | None = Field(
+        default=None, description="Least output of all slices together [tokens/s]."
+    )
     percentile: Annotated[float | Literal["mean"] | None, BeforeValidator(_resolve_percentile)] = Field(
-        default=None, description="Share of requests within each limit, of a demand; by default 0.95, ideal: mean."
+        default=None,
+        description="Share of the requests that must be within each limit, verified by a replay; `mean` compares "
+        "means. Absent: 0.95 with a demand, and `mean` without one or under the ideal cost model.",
     )
     percentiles: dict[str, dict[str, Positive]] = Field(
-        default={}, description="Limits by percentile; as ttft_ms: {p99: 800, p50: 200} writes them."
+        default={}, description="Limits of several percentiles; usually written as `ttft_ms: {p99: 800, p50: 200}`."
     )
-    goodput: Share | None = Field(default=None, description="Least share of requests within all limits, of a demand.")
+    goodput: Share | None = Field(default=None, description="Least share of the requests within all limits together.")
     margin: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="Share by which predicted times stay below their limits; by default the error of a prediction.",
+        description="Share by which predicted times stay below their limits. Absent: the error of a prediction, and 0 "
+        "under the ideal cost model.",
     )
 
     @model_validator(mode="before")
