@@ -29,7 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = [
     *sorted(DOCS.glob("tutorial/*.md")),
     *sorted(DOCS.glob("how-to/*.md")),
-    *(DOCS / name for name in ("constraints.md", "portfolios.md", "python.md", "what-if.md")),
+    *(DOCS / name for name in ("engines.md", "python.md", "what-if.md")),
 ]
 """The pages whose commands and snippets are run."""
 
@@ -91,17 +91,22 @@ def without_comments(text: str) -> str:
 
 
 def commands(body: str, start: int) -> Iterator[Shown]:
-    """Run the commands of a block; a command that ends with a backslash goes on in the next line."""
+    """Run the commands of a block: `\\` at its end continues a command in the next line, `> FILE` writes what it prints."""
     for found in re.finditer(r"^\$ (?P<command>(?:.*\\\n)*.*\n)(?P<output>(?:(?!\$ ).*\n)*)", body, re.MULTILINE):
         command = found["command"].replace("\\\n", " ").strip()
         words = shlex.split(command)
         assert words[0] in ("servesat", "cat"), f"only servesat and cat are run: {command}"
+        into = Path(words[-1]) if words[-2:-1] == [">"] else None
+        words = words[:-2] if into else words
         if words[0] == "cat":
             printed = Path(words[1]).read_text()
         else:
             result = CliRunner().invoke(app, words[1:])
             assert result.exit_code in EXIT_CODES, f"{command} ends with {result.exit_code}:\n{result.output}"
             printed = result.stdout
+        if into:
+            into.write_text(printed)
+            printed = ""
         yield Shown(command, start + found.start("output"), found["output"], printed)
 
 
@@ -131,7 +136,7 @@ def is_shown(shown: str, printed: str) -> bool:
 
 
 def refreshed(shown: str, printed: str) -> str:
-    """The output to show: the whole, or where lines are left out, for each line the next one that starts alike."""
+    """The output to show: the whole, or where lines are left out, for each line the next one that starts most alike."""
     lines = printed.strip("\n").splitlines()
     if LEFT_OUT not in shown.splitlines():
         return "\n".join(lines) + "\n" if lines else ""
@@ -140,13 +145,17 @@ def refreshed(shown: str, printed: str) -> str:
         if line == LEFT_OUT:
             kept.append(line)
             continue
-        first = " ".join(line.split()[: 3 if line.startswith("#") else 1])
-        alike = (place for place in range(at, len(lines)) if " ".join(lines[place].split()).startswith(first))
-        at = next(alike, len(lines))
+        starts = [" ".join(line.split()[:words]) for words in ((3,) if line.startswith("#") else (3, 2, 1))]
+        places = (place for start in starts for place in range(at, len(lines)) if starts_as(lines[place], start))
+        at = next(places, len(lines))
         assert at < len(lines), f"no line starts as {line!r} in:\n{printed}"
         kept.append(lines[at].rstrip())
         at += 1
     return "\n".join(kept) + "\n"
+
+
+def starts_as(line: str, start: str) -> bool:
+    return " ".join(line.split()).startswith(start)
 
 
 def with_tables(text: str) -> str:
