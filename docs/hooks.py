@@ -1,7 +1,11 @@
-"""What the site has beyond its pages: the options of every command, and the files of the repository that pages link."""
+"""What the site has beyond its pages: options of commands, signatures of Python, and files that pages link to."""
 
+import ast
+import inspect
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,13 +14,21 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+import servesat
 from servesat.cli import app
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()(?P<up>(?:\.\./)+)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 LINKED = ("examples", "hardware/README.md", "CONTRIBUTING.md")
 """Files and folders of the repository outside docs/ that the site has too."""
-OPTIONS = "<!-- options -->"
+MARK = re.compile(r"^<!-- (options|signatures) -->$", re.MULTILINE)
+"""Where a page asks for what is made here."""
+
+PIPE = re.compile(r"`[^`\n]*\\\|[^`\n]*`")
+"""Code of a table with a pipe, which GitHub wants escaped and Python-Markdown does not."""
+
+LINE = 80
+"""Characters of a signature in one line."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -31,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links out of docs/ at these files, and put the options of every command where a page asks for them."""
+    """Point links out of docs/ at these files, and put what is made here where a page asks for it."""
     depth = len(PurePosixPath(page.file.src_uri).parent.parts)
 
     def inside(found: re.Match[str]) -> str:
@@ -40,8 +52,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]
         return f"{'../' * depth}repository/{found['path'].removesuffix('.md')}.txt"
 
-    markdown = LINK.sub(inside, markdown)
-    return markdown.replace(OPTIONS, "\n".join(every_command())) if OPTIONS in markdown else markdown
+    made: dict[str, Callable[[], Iterable[str]]] = {"options": every_command, "signatures": every_name}
+    whole = MARK.sub(lambda found: "\n".join(made[found[1]]()), LINK.sub(inside, markdown))
+    return PIPE.sub(lambda found: found[0].replace(r"\|", "|"), whole)
 
 
 def every_command() -> Iterator[str]:
@@ -77,3 +90,74 @@ def text(help_text: str) -> str:
     """A help text as Markdown: what would be read as HTML or emphasis stands as it is."""
     plain = help_text.partition("\f")[0].strip()
     return re.sub(r"([<*_])", r"\\\1", plain)
+
+
+def every_name() -> Iterator[str]:
+    """What `import servesat` gives: functions with the answers that they return, then classes."""
+    named = [(name, getattr(servesat, name)) for name in servesat.__all__ if not name.startswith("_")]
+    for name, each in named:
+        if inspect.isfunction(each):
+            yield from (f"## {name}\n", signature(each), prose(each))
+            returned = each.__annotations__.get("return")
+            if inspect.isclass(returned):
+                yield from (f"Returns a `{returned.__name__}`. {prose(returned)}", *members(returned))
+    for name, each in named:
+        if inspect.isclass(each):
+            yield from (f"## {name}\n", prose(each), *members(each))
+
+
+def members(owner: type) -> Iterator[str]:
+    """The fields of a class, and its public methods and properties."""
+    if is_dataclass(owner):
+        yield from ("| field | type |", "|---|---|")
+        yield from (f"| `{each.name}` | `{cell(type_of(each.type))}` |" for each in fields(owner))
+        yield ""
+    own = {
+        name: each
+        for base in reversed(owner.__mro__)
+        if base.__module__.startswith("servesat")
+        for name, each in vars(base).items()
+    }
+    for name, each in sorted(own.items()):
+        function = each.__func__ if isinstance(each, classmethod) else each
+        if not name.startswith("_") and isinstance(each, property) and each.__doc__:
+            yield f"- `{name}`: {line(each)}"
+        elif not name.startswith("_") and inspect.isfunction(function) and function.__doc__:
+            arguments = ", ".join(key for key in inspect.signature(function).parameters if key not in ("self", "cls"))
+            yield f"- `{name}({arguments})`: {line(function)}"
+    yield ""
+
+
+def type_of(annotation: Any) -> str:
+    """A type as it is written, without the modules of its parts."""
+    written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", written)
+
+
+def syntax(function: Callable[..., Any]) -> ast.FunctionDef:
+    """The syntax of a function, from its source."""
+    found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    assert isinstance(found, ast.FunctionDef)
+    return found
+
+
+def signature(function: Callable[..., Any]) -> str:
+    """A function as its source declares it, with an argument a line where one line would be long."""
+    found = syntax(function)
+    arguments = re.split(r", (?![^\[]*\])(?![^(]*\))", ast.unparse(found.args))
+    returns = ast.unparse(found.returns) if found.returns else "None"
+    whole = f"{found.name}({', '.join(arguments)}) -> {returns}"
+    if len(whole) > LINE:
+        whole = "\n".join((f"{found.name}(", *(f"    {each}," for each in arguments), f") -> {returns}"))
+    return f"```python\n{whole}\n```\n"
+
+
+def line(each: Any) -> str:
+    """A docstring in one line."""
+    return " ".join(prose(each).split())
+
+
+def prose(each: Any) -> str:
+    """A docstring as Markdown: its examples in blocks of Python."""
+    shown = re.sub(r"((?:^>>> .*\n?)+)", r"```python\n\1```\n", inspect.getdoc(each) or "", flags=re.MULTILINE)
+    return shown.replace(">>> ", "") + "\n"

@@ -91,7 +91,7 @@ def without_comments(text: str) -> str:
 
 
 def commands(body: str, start: int) -> Iterator[Shown]:
-    """Run the commands of a block: `\\` at its end continues a command in the next line, `> FILE` writes what it prints."""
+    """Run the commands of a block: a backslash continues one in the next line, `> FILE` writes what it prints."""
     for found in re.finditer(r"^\$ (?P<command>(?:.*\\\n)*.*\n)(?P<output>(?:(?!\$ ).*\n)*)", body, re.MULTILINE):
         command = found["command"].replace("\\\n", " ").strip()
         words = shlex.split(command)
