@@ -49,7 +49,7 @@ class StackCalibration(Strict):
     harness: str = ""
     step_s: _Seconds = Field(description="a, of a step.")
     sequence_s: _Seconds = Field(description="b, of each sequence of a step.")
-    request_s: _Seconds = Field(description="c, of a request before its first token.")
+    request_s: _Seconds = Field(description="t_r, of a request before its first token.")
     prompts_first: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
         description="q, the share of other prompts that a prompt waits for."
     )
@@ -57,7 +57,7 @@ class StackCalibration(Strict):
 
     @property
     def constants(self) -> tuple[float, ...]:
-        """a, b, c and q."""
+        """a, b, t_r and q."""
         return self.step_s, self.sequence_s, self.request_s, self.prompts_first
 
     @property

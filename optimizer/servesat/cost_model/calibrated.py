@@ -35,9 +35,9 @@ class Constants(Rows):
     collective_s: Array  # a_l, the latency of a collective
     step_s: Array  # a, of a step
     sequence_s: Array  # b, of each sequence of a step
-    request_s: Array  # c, of a request, before its first token
+    request_s: Array  # t_r, of a request, before its first token
     prompts_first: Array  # q, how far prompts go before the tokens of others: 1, a prompt waits for all before it
-    draft_s: Array = 0.0  # of the host, for each token drafted
+    draft_s: Array = 0.0  # t_d, of the host, for each token drafted
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Work(Rows):
     prompt_flops_s: Array
     prompt_attention_s: Array
     prompt_sent_s: Array
-    draft_tokens: Array = 0.0  # k of each sequence in a step, and the weights, experts and FLOPs of one of them
+    draft_tokens: Array = 0.0  # δ of each sequence in a step, and the weights, experts and FLOPs of one of them
     draft_resident_s: Array = 0.0
     draft_experts_s: Array = 0.0
     draft_flops_s: Array = 0.0
@@ -183,7 +183,7 @@ def step_curve(work: Work, constants: Constants) -> StepCurve:
     """A step of replicas: a + launches + collectives, weights / e_b, FLOPs / e_f, and what each sequence adds.
 
     Each stage prepares each of its micro-batches, which have a pp-th of the tokens that visit experts. With a draft
-    k + 1 tokens of each sequence are computed, sent, and visit experts; drafting launches the layers of the draft k
+    δ + 1 tokens of each sequence are computed, sent, and visit experts; drafting launches the layers of the draft δ
     times, and takes its host k times d.
     """
     verified = work.draft_tokens + 1.0

@@ -101,7 +101,7 @@ def replica_kv_read_s(model: ModelSpec, context_tokens: float, replica: Replica)
 
 
 def draft_s(model: ModelSpec, replica: Replica, batch: Array, context_tokens: float) -> Array:
-    """Time to draft k tokens of each sequence: k · (max(t_weights, t_flops) + its share of t_kv); 0 without one [s].
+    """Time to draft δ tokens of each sequence: δ · (max(t_weights, t_flops) + its share of t_kv); 0 without one [s].
 
     One token after another, each of which loads the draft.
     """
@@ -192,7 +192,7 @@ def decode_step(
     Over pp stages the batch is pp micro-batches, one in each stage. The step is that of a token through all stages, at
     the pace of the dearest: all weights are loaded once for each micro-batch, and all else is spread over all chips.
 
-    With a draft, a step drafts k tokens of each sequence and verifies k + 1: it computes and sends as many, visits the
+    With a draft, a step drafts δ tokens of each sequence and verifies δ + 1: it computes and sends as many, visits the
     experts of all, and reads the KV cache once.
     """
     verified = batch * replica.drafting.verified

@@ -42,12 +42,12 @@ def counted_parameters(model: ModelSpec) -> float:
 
 
 def parameters(model: ModelSpec) -> float:
-    """P: the nominal parameters where the model states them, else the counted ones."""
+    """Θ: the nominal parameters where the model states them, else the counted ones."""
     return counted_parameters(model) if model.nominal_parameters is None else model.nominal_parameters
 
 
 def active_parameters(model: ModelSpec) -> float:
-    """P_active: what one token is multiplied with, all but the experts that it does not visit."""
+    """Θ_active: what one token is multiplied with, all but the experts that it does not visit."""
     return parameters(model) - expert_parameters(model) * not_visited(model)
 
 

@@ -13,7 +13,7 @@ from servesat.cost_model.roofline import flops_s, load_s
 
 
 def prefill_s(parameters: float, prompt_tokens: float, tp: Array, flop_per_s: Array, mfu: float = 1.0) -> Array:
-    """Time of the matmuls of a prompt: 2 · P · tokens / (Y · C · mfu) [s]; attention is left out."""
+    """Time of the matmuls of a prompt: 2 · Θ_active · tokens / (Y · C · mfu) [s]; attention is left out."""
     return flops_s(parameters, prompt_tokens, tp, flop_per_s * mfu)
 
 
@@ -53,7 +53,7 @@ def attention_flop(model: ModelSpec, cached_tokens: float, new_tokens: float) ->
 
 
 def prompt_flops_s(model: ModelSpec, cached_tokens: float, new_tokens: float, replica: Replica, mfu: float) -> Array:
-    """Time of a prompt's FLOPs, matmuls and attention: (2 · P_active · tokens + attention) / (Y · C · mfu) [s].
+    """Time of a prompt's FLOPs, matmuls and attention: (2 · Θ_active · tokens + attention) / (Y · C · mfu) [s].
 
     Groups that share experts share a prompt, too: its tokens are spread over all chips of the replica. Of stages it is
     the time of the dearest: λ times that of all chips together.

@@ -9,5 +9,5 @@ def load_s(bytes_loaded: Array, tp: Array, hbm_bytes_per_s: Array) -> Array:
 
 
 def flops_s(parameters: Array, batch: Array, tp: Array, flop_per_s: Array) -> Array:
-    """Time of the matmuls of one token a sequence: 2 · P · B / (Y · C) (scaling book, part 7) [s]."""
+    """Time of the matmuls of one token a sequence: 2 · Θ_active · B / (Y · C) (scaling book, part 7) [s]."""
     return 2.0 * parameters * batch / (tp * flop_per_s)

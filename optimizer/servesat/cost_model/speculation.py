@@ -13,13 +13,13 @@ DRAFT_BYTES = BYTES_PER_VALUE["bf16"]
 
 @dataclass(frozen=True)
 class Drafting(Rows):
-    """A draft of k tokens beside a replica, as numbers or arrays over layouts; without one k = 0 and A = 1.
+    """A draft of δ tokens beside a replica, as numbers or arrays over layouts; without one δ = 0 and A = 1.
 
     The draft's KV cache is `kv_share` of the model's. Loading reads `read_bytes`, once for each group of tensor
     parallelism, and of `expert_bytes` the experts visited.
     """
 
-    tokens: Array = 0.0  # k
+    tokens: Array = 0.0  # δ
     accepted: Array = 1.0  # A, mean tokens of a step, the one that it makes anyway included
     held_bytes: Array = 0.0
     read_bytes: Array = 0.0
@@ -30,7 +30,7 @@ class Drafting(Rows):
 
     @property
     def verified(self) -> Array:
-        """Tokens that a step verifies of each sequence: k + 1."""
+        """Tokens that a step verifies of each sequence: δ + 1."""
         return self.tokens + 1.0
 
 

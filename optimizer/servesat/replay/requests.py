@@ -42,8 +42,8 @@ class Requests:
 def steps_of(output_tokens: Ints, drafted: int, accepted: float, seed: int) -> Ints:
     """Steps that make answers of which a step makes `accepted` tokens on average, 1 to drafted + 1 each, the first too.
 
-    Each drafted token is accepted as likely as any before it: a step makes n < k + 1 with probability a^(n-1)(1 - a),
-    and k + 1 with a^k. The steps of G - 1 tokens are those of a renewal process: normal about (G - 1) / A, of variance
+    Each drafted token is accepted as likely as any before it: a step makes n < δ + 1 with probability a^(n-1)(1 - a),
+    and δ + 1 with a^δ. The steps of G - 1 tokens are those of a renewal process: normal about (G - 1) / A, of variance
     (G - 1) · var / A^3 (Feller, An Introduction to Probability Theory II, XI).
     """
     chance = _chance_of(drafted, accepted)
