@@ -203,7 +203,8 @@ def refresh(path: Path) -> None:
         found = list(outputs(text, Path(folder)))
     for each in reversed(found):
         end = each.start + len(each.shown)
-        text = text[: each.start] + refreshed(each.shown, each.printed) + text[end:]
+        if not is_shown(each.shown, each.printed):
+            text = text[: each.start] + refreshed(each.shown, each.printed) + text[end:]
     path.write_text(text)
 
 
