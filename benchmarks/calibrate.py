@@ -3,9 +3,11 @@
     python benchmarks/calibrate.py FILE.csv ... > hardware/calibrations/calibration.toml
     python benchmarks/calibrate.py --leave-out chip FILE.csv ...
 
-Rows at a fixed concurrency that the KV cache holds are fitted, as `servesat calibrate` does, from the defaults alone.
-`--leave-out` fits without each chip, engine version, model or file in turn, or without each tenth of the rows (`fold`),
-and prints the errors on what was left out.
+Rows at a fixed concurrency that the KV cache holds are fitted, as `servesat calibrate` does, from the defaults alone;
+rows with requests at a rate by a replay of each.
+`--leave-out` fits rows at a fixed concurrency without each chip, engine version, model or file in turn, or without each
+tenth of them (`fold`), and prints the errors on what was left out; with `arrivals` it fits all rows but those with
+requests at a rate of one model on one engine and chip.
 """
 
 import argparse
@@ -13,20 +15,56 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import tomli_w
 
+from servesat.catalogue.engine import Program
 from servesat.catalogue.load import load_calibration
 from servesat.catalogue.measurements import Measurement, read_measurements
-from servesat.questions.calibrate import Fit, Observed, document, fit, observed, stack_of, unusable
+from servesat.questions.calibrate import (
+    OPEN_SPREADS,
+    Arriving,
+    Fit,
+    Observed,
+    document,
+    fit,
+    observed,
+    stack_of,
+    unusable,
+)
+from servesat.questions.measured_rows import settled
 
-PRIORS = load_calibration().model_copy(update={"chips": {}, "stacks": (), "dtypes": {}})
+PRIORS = load_calibration().model_copy(update={"chips": {}, "stacks": (), "dtypes": {}, "experts": 0.8})
+
+FEWEST = 5
+"""A chip with fewer rows stays with the defaults: they would be called calibrated, and hardly differ from them."""
 
 
 def read(paths: Sequence[Path]) -> list[tuple[str, Measurement]]:
     """The rows that can be fitted, with the file of each."""
-    return [(path.stem, row) for path in paths for row in read_measurements(path)[0] if unusable(row) is None]
+    return [
+        (path.stem, row)
+        for path in paths
+        for row in settled(read_measurements(path)[0])
+        if arrives(row) or not unusable(row)
+    ]
+
+
+def arrives(row: Measurement) -> bool:
+    """Whether a row is of requests at a rate, which is replayed."""
+    return bool(row.requests_per_s) and row.engine in get_args(Program) and "tpot_p50_ms" in row.measured
+
+
+def fitted_to(rows: Sequence[Measurement]) -> Fit:
+    """The constants of rows of either kind."""
+    return fit(closed(rows), PRIORS, Arriving([row for row in rows if arrives(row)]))
+
+
+def closed(rows: Sequence[Measurement]) -> Observed:
+    """Those at a fixed concurrency."""
+    return observed([row for row in rows if not arrives(row)])
 
 
 def errors(fitted: Fit, seen: Observed) -> str:
@@ -69,6 +107,29 @@ def print_left_out(found: list[tuple[str, Measurement]], by: str) -> None:
     print(f"{'all':40} {means}, TTFT {100 * ttft.mean():.1f} % (median {100 * np.median(ttft):.1f})")
 
 
+def print_arrivals_left_out(rows: Sequence[Measurement]) -> None:
+    """Print the errors of replays of each model on an engine and a chip, fitted without them, and with them."""
+    groups = sorted({_run(row) for row in rows if arrives(row)})
+    whole = fitted_to(rows)
+    for group in groups:
+        own = [row for row in rows if arrives(row) and _run(row) == group]
+        apart = fitted_to([row for row in rows if not (arrives(row) and _run(row) == group)])
+        for name, fitted in (("with them", whole), ("without", apart)):
+            print(f"{' '.join(group):40} {name:10} {replayed_errors(fitted, own)}", flush=True)
+
+
+def _run(row: Measurement) -> tuple[str, str, str]:
+    return row.engine, row.model.id, row.chip.id
+
+
+def replayed_errors(fitted: Fit, rows: Sequence[Measurement]) -> str:
+    """The mean errors of what was replayed, by figure."""
+    seen = Arriving(rows)
+    made = seen.figures(fitted.parameters.constants(fitted.vector, rows), np.ones(len(rows), dtype=bool))
+    off = 100 * np.nanmean(np.abs(made / seen.measured - 1), axis=0)
+    return ", ".join(f"{name} {each:.1f} %" for name, each in zip(OPEN_SPREADS, off, strict=True))
+
+
 def medians(found: list[tuple[str, Measurement]], by: str) -> dict[str, float]:
     """The median errors on what was left out, as a calibration has them."""
     each = [fitted.errors(out) for _, fitted, out in leave_out(found, by)]
@@ -79,20 +140,28 @@ def medians(found: list[tuple[str, Measurement]], by: str) -> dict[str, float]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("files", nargs="+", type=Path)
-    arguments.add_argument("--leave-out", choices=KEYS)
+    arguments.add_argument("--leave-out", choices=[*KEYS, "arrivals"])
     given = arguments.parse_args()
     found = read(given.files)
-    if given.leave_out:
-        print_left_out(found, given.leave_out)
+    rows = [row for _, row in found]
+    at_once = [(file, row) for file, row in found if not arrives(row)]
+    if given.leave_out == "arrivals":
+        print_arrivals_left_out(rows)
         return
-    seen = observed([row for _, row in found])
-    fitted = fit(seen, PRIORS)
+    if given.leave_out:
+        print_left_out(at_once, given.leave_out)
+        return
+    seen, fitted = closed(rows), fitted_to(rows)
     files = ", ".join(sorted(path.name for path in given.files))
     source = f"benchmarks/calibrate.py over {files}: {errors(fitted, seen)}"
-    written = document(seen, fitted, name="Fitted to published measurements", source=source)
+    arriving = [row for row in rows if arrives(row)]
+    if arriving:
+        source += f"; {len(arriving)} of requests at a rate: {replayed_errors(fitted, arriving)}"
+    written = document(rows, fitted, name="Fitted to published measurements", source=source)
+    written["chips"] = {chip: known for chip, known in written["chips"].items() if known["rows"] >= FEWEST}
     written["checked"] = date.today()
     kinds = {"calibrated": "fold", "other_version": "engine", "other_chip": "chip"}
-    written["errors"] = {kind: medians(found, by) for kind, by in kinds.items()}
+    written["errors"] = {kind: medians(at_once, by) for kind, by in kinds.items()}
     written["sources"]["default_chip"] = "medians of fits to kernel tables: ai-dynamo/aiconfigurator 0.12.0"
     print(errors(fitted, seen), file=sys.stderr)
     print(tomli_w.dumps(written), end="")

@@ -325,6 +325,7 @@ def calibrated(spec):
                 "program": st.just(program), "version": st.just(version), "rows": st.just(1),
                 "step_s": st.sampled_from([0.0, 1e-3, 2e-2]), "sequence_s": st.sampled_from([0.0, 2e-5]),
                 "request_s": st.sampled_from([0.0, 0.05]), "prompts_first": st.sampled_from([0.3, 0.0, 1.0]),
+                "prompt_s": st.sampled_from([0.0, 0.004]), "host_launch_s": st.sampled_from([0.0, 2e-6, 4e-5]),
             }
         )  # fmt: skip
 
@@ -335,7 +336,7 @@ def calibrated(spec):
             "stacks": st.tuples(stack("vllm", "1")).map(list) | st.just([]), "default_chip": of_chip(0),
             "default_stack": stack("vllm", ""),
         },
-        optional={"dtypes": st.just({"int8": 0.75}), "draft_s": st.just(2e-3)},
+        optional={"dtypes": st.just({"int8": 0.75}), "draft_s": st.just(2e-3), "experts": st.just(0.25)},
     )  # fmt: skip
     slo = st.sampled_from([0.0, 0.25]).map(
         lambda margin: {**spec.get("slo", {}), "margin": margin, "percentile": "mean"}

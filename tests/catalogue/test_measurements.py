@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from servesat import CatalogueError
-from servesat.catalogue.measurements import chip_named, model_named, read_measurements, shape_of
+from servesat.catalogue.measurements import PrefillPool, chip_named, model_named, read_measurements, shape_of
 
 
 def rows(tmp_path: Path, text: str):
@@ -21,7 +21,7 @@ def test_columns_have_the_names_of_several_tools(tmp_path: Path) -> None:
         "Qwen/Qwen3-8B,TPU v6e-4,float16,vLLM main,4,1024,512,8,6.5,120,fp8,whatever\n",
     )
     assert unread == []
-    assert (read.model.id, read.chip.id, read.engine, read.tp, read.dp) == ("qwen3-8b", "tpu-v6e", "vllm", 4, 1)
+    assert (read.model.id, read.chip.id, read.engine, read.tp, read.dp) == ("qwen3-8b", "tpu-v6e", "vllm-tpu", 4, 1)
     assert (read.weights, read.kv_cache, read.compute) == ("bf16", "fp8", "bf16")
     assert (read.prompt_tokens, read.output_tokens, read.concurrency, read.requests_per_s) == (1024, 512, 8, None)
     assert read.measured == {"tpot_ms": 6.5, "ttft_ms": 120}
@@ -71,14 +71,15 @@ GOOD = {
         ({"chip": "h10"}, "chip = h10: no chip of the catalogue; did you mean"),
         ({"chip": ""}, "chip is missing"),
         ({"weights": "fp6"}, "weights = fp6: expected one of bf16, "),
-        ({"concurrency": ""}, "concurrency and requests_per_s are missing"),
+        ({"concurrency": ""}, "concurrency, requests_per_s and requests are missing"),
         ({"prompt_tokens": ""}, "prompt_tokens or output_tokens is missing"),
         ({"tpot_ms": ""}, "nothing measured: expected ttft_ms, tpot_ms, "),
         ({"tpot_ms": "fast"}, "tpot_ms = fast: expected a number"),
         ({"concurrency": "-1"}, "concurrency = -1: expected a number of at least 0"),
-        ({"concurrency": "inf"}, "concurrency = inf: all requests at once, of which most queue"),
+        ({"concurrency": "inf"}, "concurrency = inf: expected a number of at least 0"),
         ({"pp": "2"}, "pp > 1: stages of a pipeline are not predicted"),
-        ({"prefill_tp": "4"}, "prefill and decode pools of their own are not predicted"),
+        ({"prefill_tp": "4", "prefill_pp": "2"}, "pp > 1: stages of a pipeline are not predicted"),
+        ({"prefill_tp": "4", "concurrency": "", "requests": "9"}, "concurrency is missing: prefill and decode workers"),
         ({"kv": "turbo"}, "kv_cache = turbo: expected one of auto, bf16, "),
     ],
 )
@@ -96,9 +97,38 @@ def test_a_benchmark_without_a_rate_has_its_concurrency(tmp_path: Path) -> None:
     (read,), unread = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
     assert unread == []
     assert (read.concurrency, read.requests_per_s) == (16, None)
-    row["concurrency"] = ""
-    _, (left,) = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
-    assert left.reason == "requests_per_s = inf: all requests at once, of which most queue"
+    row |= {"concurrency": "", "requests": "300"}
+    (read,), _ = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert (read.concurrency, read.requests_per_s, read.requests, read.at_once) == (None, None, 300, True)
+    row |= {"concurrency": "300", "request_rate": ""}  # no client holds one back
+    (read,), _ = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert (read.concurrency, read.at_once) == (None, True)
+
+
+def test_lengths_in_words_stand_in_for_columns(tmp_path: Path) -> None:
+    """Of a log-normal distribution with ln(2100 / 280) = 2.326 · σ the deviation is √(e^σ² - 1) of the mean."""
+    row = GOOD | {
+        "prompt_tokens": "",
+        "output_tokens": "",
+        "lengths": "x: prompt p50 280 p99 2,100; answer p50 310, cap 512",
+    }
+    cells = ",".join(f'"{cell}"' for cell in row.values())
+    (read,), _ = rows(tmp_path, f"{','.join(row)}\n{cells}\n")
+    assert (read.prompt_tokens, read.output_tokens, read.longest_output) == (280, 310, 512)
+    assert read.prompt_cv == pytest.approx(1.06, abs=0.005)
+
+
+def test_prefill_and_decode_workers_have_columns_of_their_own(tmp_path: Path) -> None:
+    pools = {"prefill_workers": "3", "prefill_tp": "4", "prefill_dp": "2", "decode_workers": "2", "decode_tp": "8"}
+    row = GOOD | pools
+    (read,), _ = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert (read.workers, read.tp, read.dp, read.prefill) == (2, 8, 1, PrefillPool(workers=3, tp=4, dp=2))
+
+
+def test_a_harness_stands_for_requests_at_a_rate(tmp_path: Path) -> None:
+    row = GOOD | {"concurrency": "", "rps": "5"}
+    (read,), _ = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert (read.requests_per_s, read.harness) == (5, "at a rate")
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,20 @@ class Measured:
         return loaded / (machine.hbm * self.of_chip["weights"])
 
     def flop(self, tokens):
-        return 2 * (self.machine.active - self.looked_up()[0]) * tokens
+        """Those of experts count for more, as their matmuls reach less."""
+        machine, met = self.machine, 0
+        if machine.moe:
+            matrices = 3 if machine.model.get("gated_mlp", True) else 2
+            each = machine.with_experts * matrices * machine.narrow * machine.moe["d_ff"]
+            met = machine.moe["experts_per_token"] * each
+        slower = met * (1 / machine.spec["cost_model"].get("experts", 1.0) - 1)
+        return 2 * (machine.active - self.looked_up()[0] + slower) * tokens
+
+    def issued_s(self):
+        """What the host launches of a step."""
+        machine = self.machine
+        launches = 8 * machine.model["layers"] + 12 * machine.with_experts
+        return machine.fullest * launches * self.host.get("host_launch_s", 0.0)
 
     def step_s(self, batch):
         machine = self.machine
@@ -78,7 +91,7 @@ class Measured:
         kv, exchanged = read_s / self.of_chip["kv_cache"], verified * machine.exchanged_s()
         host = machine.pp * self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
         moved = kv + exchanged / self.of_chip["link"] + self.sent_s(verified)
-        return layers + head + moved + self.launched_s() + host + self.drafted_s(batch)
+        return max(self.issued_s(), layers + head + moved + self.launched_s() + host + self.drafted_s(batch))
 
     def drafted_s(self, batch):
         machine, of_chip = self.machine, self.of_chip
@@ -94,7 +107,8 @@ class Measured:
         pp, flop = self.machine.pp, self.machine.fullest * (self.flop(self.new) + attention_flop / 0.7)
         computed, sent = flop / (self.machine.y * self.machine.peak * self.reach), self.sent_s(self.new)
         alone = pp * (self.host["step_s"] + sent) + self.launched_s() + max(self.load_s(self.new), pp * computed)
-        return alone, computed + sent
+        in_engine = self.host.get("prompt_s", 0.0)
+        return max(alone, self.issued_s()) + pp * in_engine, in_engine + computed + sent
 
     def queue_s(self, work, step, batch, output):
         others = (batch - 1) * work

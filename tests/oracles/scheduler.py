@@ -16,7 +16,7 @@ def step_s(times: dict[str, float], decoding: list[int], chunks: list[tuple[int,
     total = times["fixed_s"] + max(load, compute)
     total += max(times["head_s"], (len(decoding) + ends) * times["head_token_s"])
     total += len(decoding) * times["sequence_s"] + (len(decoding) + new) * times["sent_s"]
-    return total + sum(decoding) * times["kv_token_s"]
+    return max(times["least_s"], total + sum(decoding) * times["kv_token_s"]) + ends * times["prompt_end_s"]
 
 
 def replay(requests: list[tuple[float, int, int, int]], times: dict[str, float], limits: dict[str, Any]):

@@ -15,8 +15,9 @@ from servesat.deployment.solve import solve
 from servesat.questions.benchmark_results import read_results
 from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed, unusable
 
-KNOWN = load_calibration()
-TRUE = Constants(0.6, 0.5, 0.4, 0.3, 8e-6, 20e-6, 4e-3, 6e-5, 0.05, 0.5)
+KNOWN = load_calibration().model_copy(update={"chips": {}, "stacks": (), "dtypes": {}})
+"""The defaults alone, which no fit moves."""
+TRUE = Constants(0.6, 0.5, 0.4, 0.3, 8e-6, 20e-6, 1.0, 4e-3, 6e-5, 0.05, 0.5, 2e-3, 2e-6)
 
 
 def row(concurrency: float, tp: int = 2, prompt: int = 2000, **keys: Any) -> Measurement:
@@ -47,7 +48,7 @@ def test_constants_are_found_under_which_the_measurements_were_made() -> None:
     ttft, tpot = found.errors(seen)
     assert tpot.mean() < 0.02  # the priors pull a little: measurements are not taken to be better than 8 %
     assert ttft.mean() < 0.05
-    chips, _, dtypes = found.parameters.split(found.vector)  # others trade off: a slow launch against slow memory
+    chips, _, dtypes, _ = found.parameters.split(found.vector)  # others trade off: a slow launch against slow memory
     assert chips["h100-sxm"]["flops"] * dtypes["fp8"] == pytest.approx(TRUE.flops, rel=0.1)
     before, _ = fit(observed(measured()[:1]), KNOWN).errors(seen)
     assert ttft.mean() < before.mean() / 4
@@ -57,8 +58,8 @@ def test_what_is_not_identified_stays_as_known_and_is_said() -> None:
     one = observed([row(1.0, tp=1)])
     found = fit(one, KNOWN)
     assert {"h100-sxm.link", "h100-sxm.collective_s"} <= set(found.unidentified)  # a chip alone sends nothing
-    chips, _, _ = found.parameters.split(found.vector)
-    assert chips["h100-sxm"]["link"] == pytest.approx(KNOWN.chips["h100-sxm"].link, rel=1e-3)
+    chips, _, _, _ = found.parameters.split(found.vector)
+    assert chips["h100-sxm"]["link"] == pytest.approx(KNOWN.default_chip.link, rel=1e-3)
     assert "near what was known: " in calibration_text(one, found, name="mine", files=["a.json"])
 
 
@@ -120,12 +121,19 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
         ({"mean_tpot_ms": None}, "expected a result of vllm bench serve, aiperf, "),
         ({"completed": 0}, "completed = 0: expected a number greater than 0"),
         ({"mean_tpot_ms": "fast"}, "mean_tpot_ms = 'fast': expected a number greater than 0"),
-        ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency"),
+        ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency or --req"),
+        ({"max_concurrency": None, "request_rate": 2.0}, "duration is missing"),
     ],
 )
 def test_a_bad_result_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ServesatError, match=message):
         result(tmp_path, **changes)
+
+
+def test_a_run_at_a_rate_has_the_requests_under_way_of_littles_law(tmp_path: Path) -> None:
+    """Two requests a second that take 420 ms and 499 tokens of 14.2 ms: 15.0 are under way."""
+    read = result(tmp_path, max_concurrency=None, request_rate=2.0, duration=50.0)
+    assert read.concurrency == pytest.approx(2 * (0.42 + 499 * 0.0142))
 
 
 AIPERF = {

@@ -1,6 +1,6 @@
 """The replay of a replica against closed forms of queues, and against an oracle that takes every token in turn."""
 
-from math import exp, factorial, isinf
+from math import exp, factorial, inf, isinf
 
 import numpy as np
 import pytest
@@ -89,6 +89,17 @@ def test_steps_by_hand() -> None:
     assert replica.busy_s == pytest.approx(5.6)
 
 
+def test_steps_as_long_as_their_host_takes_by_hand() -> None:
+    """Steps of 1 s, and 0.1 s for each token read, but no less than 1.45 s: of 3, 4, 5 and 6 tokens the last two."""
+    times = StepTimes(**{**NOTHING, "fixed_s": 1.0, "kv_token_s": 0.1, "least_s": 1.45, "prompt_end_s": 0.25})
+    assert times.decode_run(1, 3, 1) == (1.45, 0.0, 2)
+    assert times.decode_run(1, 5, 1) == (pytest.approx(1.5), 0.1, inf)
+    assert times.decode_run(1, 3, 0) == (1.45, 0.0, inf)
+    replica = run(times, Scheduling(8, 2, 100), Requests(*(np.array(row) for row in ([0.0], [3], [5], [0]))))
+    assert replica.first == pytest.approx([1.7])  # 1.45 for the step, and what the engine takes for a prompt
+    assert replica.last == pytest.approx([1.7 + 1.45 + 1.45 + 1.5 + 1.6])
+
+
 GAPS = st.sampled_from([0.0, 0.31357, 2.51413, 40.00729])
 """Seconds that no sum of steps is likely to meet to the last digit."""
 
@@ -103,6 +114,7 @@ cases = st.fixed_dictionaries(
         "prompts_alone": st.booleans(), "lag": st.booleans(), "with_cache": st.booleans(),
         "kv_token_s": st.sampled_from([0.0, 0.01]), "attention_s": st.sampled_from([0.0, 0.02]),
         "not_visited": st.sampled_from([0.0, 0.7]), "token_s": st.sampled_from([0.0, 0.3]),
+        "least_s": st.sampled_from([0.0, 1.3, 1.45]), "prompt_end_s": st.sampled_from([0.0, 0.5]),
     }
 )  # fmt: skip
 
@@ -113,7 +125,7 @@ cases = st.fixed_dictionaries(
 def test_agrees_with_the_oracle_to_the_step(case: dict) -> None:
     arrivals = np.cumsum([gap for gap, *_ in case["requests"]])
     rows = [(float(at), p, g, min(c, p - 1)) for at, (_, p, g, c) in zip(arrivals, case["requests"], strict=True)]
-    names = ("kv_token_s", "attention_s", "not_visited", "token_s")
+    names = ("kv_token_s", "attention_s", "not_visited", "token_s", "least_s", "prompt_end_s")
     times = {**NOTHING, "fixed_s": 0.4, "resident_s": 0.6, "prompt_token_s": 0.05, "sent_s": 0.01, "head_s": 0.1}
     times |= {"experts_s": 0.5 if case["not_visited"] else 0.0, "head_token_s": 0.04, "sequence_s": 0.02}
     times |= {name: case[name] for name in names}

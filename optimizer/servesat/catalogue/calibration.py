@@ -8,6 +8,9 @@ from servesat.catalogue.engine import Engine, Program
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.validation import Dtype, Strict
 
+FEW_ROWS = 10
+"""A version with fewer measurements stands for no other."""
+
 _Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 _Error = Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)]
@@ -53,12 +56,18 @@ class StackCalibration(Strict):
     prompts_first: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
         description="q, the share of other prompts that a prompt waits for."
     )
+    prompt_s: _Seconds = Field(default=0.0, description="t_p, of a prompt in the engine, beside its FLOPs.")
+    host_launch_s: _Seconds = Field(
+        default=0.0, description="t_h, of the host for a kernel, where no graph launches it: a step takes no less."
+    )
     rows: _Rows
 
     @property
     def constants(self) -> tuple[float, ...]:
-        """a, b, t_r and q."""
-        return self.step_s, self.sequence_s, self.request_s, self.prompts_first
+        """a, b, t_r, q, t_p and t_h."""
+        return (
+            self.step_s, self.sequence_s, self.request_s, self.prompts_first, self.prompt_s, self.host_launch_s
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -93,9 +102,12 @@ class Calibration(Sourced):
     dtypes: dict[Dtype, Annotated[float, Field(strict=True, gt=0, le=2)]] = Field(
         default={}, description="u, what matmuls in a dtype reach beside bf16."
     )
+    experts: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        default=1.0, description="u_e, what the matmuls of experts reach beside those of all tokens."
+    )
     default_chip: ChipCalibration
     default_stack: StackCalibration
-    draft_s: _Seconds = Field(default=0.0, description="d, of any engine's host for each token drafted ahead.")
+    draft_s: _Seconds = Field(default=0.0, description="Of any engine's host for each token drafted ahead.")
     errors: KindsOfErrors = KindsOfErrors()
     measured: dict[Text, MeasuredCard] = Field(default={}, description="By chip, of those timed by `servesat measure`.")
 
@@ -105,15 +117,16 @@ class Calibration(Sourced):
         return (self.default_chip, False) if found is None else (found, True)
 
     def reach_of(self, chip: str, compute: str) -> tuple[float, ...]:
-        """What a chip reaches of its peaks with matmuls in a dtype: e_b, e_k, e_f, e_u, t_0 and a_l."""
+        """What a chip reaches of its peaks with matmuls in a dtype: e_b, e_k, e_f, e_u, t_0, a_l and u_e."""
         found, _ = self.chip(chip)
         reached = {str(dtype): share for dtype, share in self.dtypes.items()}.get(compute, 1.0)
         return (
-            found.weights, found.kv_cache, found.flops * reached, found.link, found.launch_s, found.collective_s
+            found.weights, found.kv_cache, found.flops * reached, found.link, found.launch_s, found.collective_s,
+            self.experts,
         )  # fmt: skip
 
     def host_of(self, engine: Engine | None) -> tuple[float, ...]:
-        """What the host of an engine costs, or of none in particular: a, b, c, q and d."""
+        """What the host of an engine costs, or of none in particular: a, b, t_r, q, t_p, t_h and t_d."""
         found = self.default_stack if engine is None else self.stack(engine.program, engine.version)[0]
         return *found.constants, self.draft_s
 
@@ -129,19 +142,21 @@ class Calibration(Sourced):
     def stack(self, engine: str, version: str, harness: str = "") -> tuple[StackCalibration, bool]:
         """The constants of an engine's version, or of the nearest; and whether it is that version.
 
-        Of several harnesses that of the row; a version between two takes the nearer.
+        Of several harnesses that of the row; a version between two takes the nearer, but for those of few measurements,
+        which say more of a chip than of an engine. Where no version is named, the harness stands for it, or else the
+        version with most measurements does.
         """
         same = [stack for stack in self.stacks if stack.program == engine]
         if not same:
             return self.default_stack, False
+        exact = [stack for stack in same if stack.version == version and (version or stack.harness == harness)]
+        if exact:
+            return min(exact, key=lambda stack: stack.harness != harness), True
+        named = [stack for stack in same if stack.version and stack.rows >= FEW_ROWS] or same
+        if not version:
+            return max(named, key=lambda stack: stack.rows), False
         wanted = _version(version)
-
-        def distance(stack: StackCalibration) -> tuple[bool, float, bool]:
-            gap = abs(_version(stack.version) - wanted)
-            return stack.version != version, gap, stack.harness != harness
-
-        nearest = min(same, key=distance)
-        return nearest, nearest.version == version
+        return min(named, key=lambda stack: abs(_version(stack.version) - wanted)), False
 
 
 def _version(text: str) -> float:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from math import isfinite
+from math import expm1, isfinite, log, sqrt
 from pathlib import Path
 
 from servesat.catalogue.chip import Chip
@@ -28,10 +28,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "harness": ("harness",),
     "weights": ("weights", "precision", "dtype"),
     "kv_cache": ("kv_cache", "kv"),
-    "tp": ("tp",),
-    "pp": ("pp",),
-    "ep": ("ep",),
-    "dp": ("dp",),
+    "tp": ("tp", "decode_tp"),
+    "pp": ("pp", "decode_pp"),
+    "ep": ("ep", "decode_ep"),
+    "dp": ("dp", "decode_dp"),
+    "workers": ("decode_workers",),
+    "prefill_workers": ("prefill_workers",),
+    "prefill_tp": ("prefill_tp",),
+    "prefill_dp": ("prefill_dp",),
+    "prefill_pp": ("prefill_pp",),
     "gpus": ("gpus",),
     "concurrency": ("concurrency", "max_concurrency", "batch"),
     "requests_per_s": ("requests_per_s", "request_rate", "rps"),
@@ -40,6 +45,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "ttft_ms": ("ttft_ms", "ttft_mean_ms"),
     "tpot_ms": ("tpot_ms", "tpot_mean_ms", "itl_ms"),
     "requests": ("requests", "num_prompts"),
+    "lengths": ("lengths",),
     "ttft_p50_ms": ("ttft_p50_ms",),
     "ttft_p90_ms": ("ttft_p90_ms",),
     "ttft_p99_ms": ("ttft_p99_ms",),
@@ -61,6 +67,14 @@ MOST_REQUESTS = 100_000
 
 DRAFTED_LENGTHS = (500.0, 1000.0)
 """Tokens of prompts and answers of a row on speculation that does not say; its speed-up hardly depends on them."""
+
+_LENGTHS = re.compile(r"prompt p50 ([\d,]+) p99 ([\d,]+); answer p50 ([\d,]+), cap ([\d,]+)")
+"""What `lengths` may say: medians, which stand for means where tokens have no columns, and how far lengths spread."""
+
+AT_A_RATE = "at a rate"
+"""The harness of rows with requests at a rate that name none."""
+
+_NORMAL_P99 = 2.326
 
 _DTYPES = {
     "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"), "fp16": ("bf16", "bf16"), "float16": ("bf16", "bf16"),
@@ -88,13 +102,23 @@ _SUFFIX = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class PrefillPool:
+    """Workers that do nothing but prompts, of tp · dp chips each."""
+
+    workers: int
+    tp: int
+    dp: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """A row: a model on chips under an engine, its load, and what was measured of it.
 
     A replica has `tp · dp` chips, of which tp share the attention of a sequence; experts are spread over them all where
-    `spreads_experts`. The load is a number of requests under way, or requests/s. Where tokens are `drafted` ahead, a
-    step makes `accepted` of them, and `speedup` is measured against none; tp is then 0 where the row does not say.
+    `spreads_experts`. The load is a number of requests under way, requests/s, or all `requests` `at_once`. Where tokens
+    are `drafted` ahead, a step makes `accepted` of them, and `speedup` is measured against none; tp is then 0 where the
+    row does not say.
     """
 
     number: int
@@ -118,6 +142,12 @@ class Measurement:
     draft: str = ""
     drafted: int = 0
     accepted: float = 1.0
+    at_once: bool = False
+    prompt_cv: float = 0.0  # spread of the prompts' lengths
+    longest_output: float = 0.0  # the cap of answers, which spread evenly about their mean up to it; 0: all alike
+    workers: int = 1
+    prefill: PrefillPool | None = None  # beside the `workers` that decode; the load is then that of all
+    board: str = ""  # the name of the chip, where it leaves open which of several boards is meant
 
 
 @dataclass(frozen=True)
@@ -160,9 +190,8 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
     if not measured:
         raise _RowError(f"nothing measured: expected {', '.join(FIGURES)}")
-    if any(row.get(column) for column in ("prefill_tp", "decode_tp")):
-        raise _RowError("prefill and decode pools of their own are not predicted")
-    if (_number(text, "pp") or 1) > 1:
+    prefill = _prefill(text)
+    if max(_number(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise _RowError("pp > 1: stages of a pipeline are not predicted")
     stored = _DTYPES.get((text["weights"] or "bf16").lower().split(" ")[0])
     if stored is None:
@@ -172,11 +201,13 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         raise _RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
     chip = chip_named(text["chip"])
     concurrency = _number(text, "concurrency")
-    at_once = concurrency is not None and text["requests_per_s"] == "inf"  # as many as the concurrency lets under way
-    rate = None if at_once else _number(text, "requests_per_s")
-    if concurrency is None and rate is None:
-        raise _RowError("concurrency and requests_per_s are missing")
-    prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
+    requests = _number(text, "requests")
+    unlimited = text["requests_per_s"] == "inf"  # as many as the concurrency lets under way
+    rate = None if unlimited else _number(text, "requests_per_s")
+    at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
+    if concurrency is None and rate is None and not at_once:
+        raise _RowError("concurrency, requests_per_s and requests are missing")
+    prompt, output, prompt_cv, longest = _lengths(text)
     drafted, accepted = int(_number(text, "drafted") or 0), _number(text, "accepted")
     if drafted:
         measured = _of_drafting(measured, accepted)
@@ -194,25 +225,53 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         number=number,
         model=model,
         chip=chip,
-        engine=text["engine"].split(" ")[0].lower(),
+        engine=_program(text["engine"].split(" ")[0].lower(), chip),
         engine_version=text["engine_version"],
-        harness=text["harness"],
+        harness=text["harness"] or (AT_A_RATE if rate is not None else ""),
         weights=stored[0],
         kv_cache=cache_dtype,
         compute=_compute(chip, stored[1]),
         tp=tp,
         dp=dp,
         spreads_experts=(_number(text, "ep") or 1) > 1,
-        concurrency=concurrency,
+        concurrency=None if at_once else concurrency,
         requests_per_s=rate,
         prompt_tokens=prompt,
         output_tokens=output,
         measured=measured,
-        requests=int(min(max(2.0, _number(text, "requests") or REQUESTS), MOST_REQUESTS)),
+        requests=int(min(max(2.0, requests or REQUESTS), MOST_REQUESTS)),
+        at_once=at_once,
+        prompt_cv=prompt_cv,
+        workers=int(_number(text, "workers") or 1),
+        prefill=prefill,
+        longest_output=longest,
         draft=text["draft"],
         drafted=drafted,
         accepted=accepted or 1.0,
+        board=_plain(text["chip"]) if _plain(text["chip"]) in UNNAMED else "",
     )
+
+
+def _lengths(text: Mapping[str, str]) -> tuple[float | None, float | None, float, float]:
+    """Tokens of prompts and answers, by columns or by `lengths`; the spread of prompts, and the cap of answers."""
+    prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
+    said = _LENGTHS.search(text["lengths"])
+    if said is None:
+        return prompt, output, 0.0, 0.0
+    median, highest, answer, cap = (float(number.replace(",", "")) for number in said.groups())
+    variance = (log(highest / median) / _NORMAL_P99) ** 2
+    output = output or answer
+    return prompt or median, output, sqrt(expm1(variance)), max(cap, output)
+
+
+def _prefill(text: Mapping[str, str]) -> PrefillPool | None:
+    """The workers for prompts, if there are some. Raises _RowError where the load is not a number of requests."""
+    workers, tp, dp = (_number(text, f"prefill_{name}") for name in ("workers", "tp", "dp"))
+    if tp is None and workers is None:
+        return None
+    if not text["concurrency"]:
+        raise _RowError("concurrency is missing: prefill and decode workers are predicted for requests under way")
+    return PrefillPool(int(workers or 1), int(tp or 1), int(dp or 1))
 
 
 def _of_drafting(measured: Mapping[str, float], accepted: float | None) -> dict[str, float]:
@@ -235,11 +294,14 @@ def _number(text: Mapping[str, str], name: str) -> float | None:
         value = float(text[name].replace(",", ""))
     except ValueError:
         raise _RowError(f"{name} = {text[name]}: expected a number") from None
-    if value == float("inf"):
-        raise _RowError(f"{name} = {text[name]}: all requests at once, of which most queue")
     if not isfinite(value) or value < 0:
         raise _RowError(f"{name} = {text[name]}: expected a number of at least 0")
     return value
+
+
+def _program(engine: str, chip: Chip) -> str:
+    """The program that an engine is on a chip: vLLM on TPUs is one of its own."""
+    return "vllm-tpu" if engine == "vllm" and chip.vendor == "Google" else engine
 
 
 def _compute(chip: Chip, wanted: str) -> str:

@@ -12,12 +12,15 @@ from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array, Rows
 from servesat.cost_model.collectives import activations_s
 from servesat.cost_model.decode import Replica, kv_exchange_s, replica_kv_read_s, stage_hop_s
-from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters, not_visited
+from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters, expert_parameters, not_visited
 from servesat.cost_model.prefill import attention_flop
 from servesat.cost_model.roofline import flops_s, load_s
 
 KERNELS_OF_LAYER, COLLECTIVES_OF_LAYER = 8.0, 2.0
 """Launches of a layer: its matmuls, norms, attention and cache writes; and the collectives of tensor parallelism."""
+
+LAUNCHES_OF_EXPERTS = 12.0
+"""More launches of a layer with experts: it routes, sorts, gathers and scatters tokens, and multiplies in groups."""
 
 ATTENTION_EFFICIENCY = 0.7
 """The share of a matmul's efficiency that attention over a prompt reaches."""
@@ -33,10 +36,13 @@ class Constants(Rows):
     link: Array  # e_u, of its links
     launch_s: Array  # t_0, of a kernel
     collective_s: Array  # a_l, the latency of a collective
+    experts: Array  # u_e, of the efficiency of matmuls, those of experts
     step_s: Array  # a, of a step
     sequence_s: Array  # b, of each sequence of a step
     request_s: Array  # t_r, of a request, before its first token
     prompts_first: Array  # q, how far prompts go before the tokens of others: 1, a prompt waits for all before it
+    prompt_s: Array  # t_p, of a prompt in each stage
+    host_launch_s: Array  # t_h, of the host for a kernel, where no graph launches them: a step takes no less
     draft_s: Array = 0.0  # t_d, of the host, for each token drafted
 
 
@@ -51,6 +57,7 @@ class Work(Rows):
     """
 
     kernels: Array  # launches of a step
+    host_kernels: Array  # those with what experts add, which a graph holds
     collectives: Array  # of a step
     groups: Array
     stages: Array  # that the layers are split into
@@ -58,13 +65,15 @@ class Work(Rows):
     experts_s: Array
     not_visited: Array  # share of the experts that one token does not visit
     head_s: Array
-    sequence_flops_s: Array
+    sequence_flops_s: Array  # without experts
+    sequence_experts_flops_s: Array
     sequence_head_flops_s: Array
     sequence_kv_s: Array
     sequence_sent_s: Array
     sequence_exchange_s: Array  # of KV heads whose sequences are split
     prompt_tokens: Array
-    prompt_flops_s: Array
+    prompt_flops_s: Array  # without experts
+    prompt_experts_flops_s: Array
     prompt_attention_s: Array
     prompt_sent_s: Array
     draft_tokens: Array = 0.0  # δ of each sequence in a step, and the weights, experts and FLOPs of one of them
@@ -95,7 +104,8 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
     stored, tp = replica.weights, np.asarray(replica.tp)
     embedding = model.d_model * float(model.vocab_size)
     tables = embedding * (1 if model.tied_embeddings else 2)
-    flops = 2 * (active_parameters(model) - tables)
+    experts_flop = 2 * expert_parameters(model) * (1.0 - not_visited(model))
+    flop = 2 * (active_parameters(model) - tables) - experts_flop
     dearest, stages = replica.dearest_stage, np.asarray(replica.pp)
     peak = replica.chips * replica.flop_per_s / dearest
     layers_bytes = dearest * (stored.resident - stored.embedding - stored.head)
@@ -109,10 +119,11 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
         exchange_s = activations_s(visited_groups, model.expert_width, replica.ep_bytes_per_s)
         sent_s = sent_s + np.where(is_spread, exchanges * exchange_s, 0.0)
         collectives = collectives + np.where(is_spread, exchanges, 0.0)
-    draft = replica.drafting
+    draft, with_experts = replica.drafting, model.moe.layers if model.moe else 0
     sent_s = dearest / stages * sent_s + stage_hop_s(model, replica)
     return Work(
         kernels=dearest * KERNELS_OF_LAYER * model.layers + 0.0 * tp,
+        host_kernels=dearest * (KERNELS_OF_LAYER * model.layers + LAUNCHES_OF_EXPERTS * with_experts) + 0.0 * tp,
         collectives=dearest * collectives + np.where(stages > 1, stages, 0.0),
         groups=replica.ep,
         stages=stages,
@@ -120,7 +131,8 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
         experts_s=load_s(replica.expert_bytes, replica.stage_chips, replica.hbm_bytes_per_s),
         not_visited=not_visited(model),
         head_s=load_s(head_bytes, replica.tp, replica.hbm_bytes_per_s),
-        sequence_flops_s=flops / peak,
+        sequence_flops_s=flop / peak,
+        sequence_experts_flops_s=experts_flop / peak,
         sequence_head_flops_s=flops_s(embedding, 1.0, replica.stage_chips, replica.head_flop_per_s),
         sequence_kv_s=replica_kv_read_s(model, request.read_tokens, replica),
         sequence_sent_s=sent_s,
@@ -133,7 +145,8 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
         draft_kv_share=draft.kv_share,
         accepted=draft.accepted,
         prompt_tokens=request.new_tokens + 0.0 * tp,
-        prompt_flops_s=flops * request.new_tokens / peak,
+        prompt_flops_s=flop * request.new_tokens / peak,
+        prompt_experts_flops_s=experts_flop * request.new_tokens / peak,
         prompt_attention_s=attention_flop(model, request.cached_tokens, request.new_tokens) / peak,
         prompt_sent_s=sent_s * request.new_tokens,
     )
@@ -143,7 +156,8 @@ def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
 class StepCurve:
     """The time of a step by its batch: fixed + max(load(B), B · flops) + max(head, B · head_flops) + B · each [s].
 
-    load(B) = resident + experts · (1 - not_visited^B). What drafts adds max(load(B), B · flops) of its own.
+    load(B) = resident + experts · (1 - not_visited^B). What drafts adds max(load(B), B · flops) of its own. A step
+    takes `least_s` at least.
     """
 
     fixed_s: Array
@@ -154,6 +168,7 @@ class StepCurve:
     head_s: Array
     head_flops_s: Array
     each_s: Array
+    least_s: Array = 0.0
     draft_resident_s: Array = 0.0
     draft_experts_s: Array = 0.0
     draft_not_visited: Array = 0.0
@@ -169,7 +184,8 @@ class StepCurve:
         """The time for a batch [s]."""
         layers = np.maximum(self.load_s(batch), batch * self.flops_s)
         head = np.maximum(self.head_s, batch * self.head_flops_s)
-        return np.asarray(self.fixed_s + layers + head + batch * self.each_s + self.draft_s(batch))
+        busy_s = self.fixed_s + layers + head + batch * self.each_s + self.draft_s(batch)
+        return np.asarray(np.maximum(self.least_s, busy_s))
 
     def draft_s(self, batch: Array) -> Array:
         """The time to load the draft as often as it drafts, or to compute with it [s]."""
@@ -195,12 +211,13 @@ def step_curve(work: Work, constants: Constants) -> StepCurve:
         resident_s=(work.resident_s + visits_all) / constants.weights,
         experts_s=(work.experts_s - visits_all) / constants.weights,
         not_visited=work.not_visited ** (verified / work.stages),
-        flops_s=verified * work.sequence_flops_s / constants.flops,
+        flops_s=verified * matmuls_s(work.sequence_flops_s, work.sequence_experts_flops_s, constants),
         head_s=work.head_s / constants.weights,
         head_flops_s=verified * work.sequence_head_flops_s / constants.flops,
         each_s=verified * (work.sequence_sent_s + work.sequence_exchange_s) / constants.link
         + constants.sequence_s / work.groups
         + (1.0 + work.draft_tokens * work.draft_kv_share) * work.sequence_kv_s / constants.kv_cache,
+        least_s=least_s(work, constants),
         draft_resident_s=work.draft_tokens * work.draft_resident_s / constants.weights,
         draft_experts_s=work.draft_tokens * work.draft_experts_s / constants.weights,
         draft_not_visited=work.not_visited,
@@ -213,6 +230,16 @@ def launched_s(work: Work, constants: Constants) -> Array:
     return work.kernels * constants.launch_s + work.collectives * constants.collective_s
 
 
+def least_s(work: Work, constants: Constants) -> Array:
+    """What the host takes to launch a step, during which chips compute [s]."""
+    return work.host_kernels * constants.host_launch_s
+
+
+def matmuls_s(dense_s: Array, experts_s: Array, constants: Constants) -> Array:
+    """FLOPs at what matmuls reach, those of experts at a part of it [s]."""
+    return (dense_s + experts_s / constants.experts) / constants.flops
+
+
 def draft_launched_s(work: Work, constants: Constants) -> Array:
     """The same of the layers of a draft, for each token that it drafts [s]."""
     collectives = np.where(work.collectives > 0, COLLECTIVES_OF_LAYER, 0.0)
@@ -220,17 +247,25 @@ def draft_launched_s(work: Work, constants: Constants) -> Array:
 
 
 def prompt_work_s(work: Work, constants: Constants) -> Array:
-    """The part of a prompt's time in a stage that grows with it, and that other prompts wait for [s]."""
+    """The part of a prompt's time in a stage that other prompts wait for: t_p, its FLOPs, and what is sent [s]."""
+    return constants.prompt_s + _prompt_computed_s(work, constants) + work.prompt_sent_s / constants.link
+
+
+def _prompt_computed_s(work: Work, constants: Constants) -> Array:
     attention = work.prompt_attention_s / (ATTENTION_EFFICIENCY * constants.flops)
-    return work.prompt_flops_s / constants.flops + attention + work.prompt_sent_s / constants.link
+    return matmuls_s(work.prompt_flops_s, work.prompt_experts_flops_s, constants) + attention
 
 
 def prompt_s(work: Work, constants: Constants) -> Array:
-    """One prompt on an idle replica, through all stages [s]: a + launches + max(t_w / e_b, FLOPs) + what is sent."""
+    """One prompt on an idle replica, through all stages [s].
+
+    t_p + max(t_h · launches of the host, a + launches + max(t_w / e_b, FLOPs) + what is sent).
+    """
     sent = work.prompt_sent_s / constants.link
     loaded = work.resident_s + work.experts_s * (1.0 - work.not_visited**work.prompt_tokens)
-    busy = np.maximum(loaded / constants.weights, work.stages * (prompt_work_s(work, constants) - sent))
-    return np.asarray(work.stages * (constants.step_s + sent) + launched_s(work, constants) + busy)
+    busy = np.maximum(loaded / constants.weights, work.stages * _prompt_computed_s(work, constants))
+    step = work.stages * (constants.step_s + sent) + launched_s(work, constants) + busy
+    return np.asarray(np.maximum(least_s(work, constants), step) + work.stages * constants.prompt_s)
 
 
 def queue_s(prompts_first: Array, work_s: Array, step_s: Array, batch: Array, output_tokens: Array) -> Array:

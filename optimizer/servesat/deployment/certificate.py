@@ -81,7 +81,7 @@ FORMULAS = {
 CALIBRATED = {
     "tpot_ms": "step + ((B - 1) · work - queue) / G; step = max(t_weights, t_flops) + all other terms",
     "step_ms.weights": "t_weights / e_b, without embedding and head",
-    "step_ms.flops": "B · t_flops / e_f, without the head",
+    "step_ms.flops": "B · (t_dense + t_experts / u_e) / e_f, without the head",
     "step_ms.ici": "2 a_l · (L · [tp > 1] + L_e · [ep > 1]) + B · t_sent / e_u",
     "step_ms.kv_cache": "t_kv / e_k",
     "step_ms.kv_exchange": "t_exchange / e_u",
@@ -90,9 +90,9 @@ CALIBRATED = {
     "step_ms.prefill": "((B - 1) · work - queue) / G",
     "step_ms.head": "max(t_head / e_b, B · t_head flops / e_f)",
     "step_ms.launches": "8 · L · t_0",
-    "step_ms.host": "a + b · B / ep",
+    "step_ms.host": "a + b · B / ep, and what is missing to t_h · (8 · L + 12 · L_e) of the whole step",
     "tokens_per_s": "slices · R · B · G / e2e (without prompts B / step), or what the prefill pool feeds, if less",
-    "prefill_ms": "t_prompt + step; chunked: work + ceil((P - P_c) / c) · step; of a pool t_prompt",
+    "prefill_ms": "t_prompt + step; chunked: work + ceil((P - P_c) / c) · step; of a pool t_prompt; each with t_p",
     "ttft_ms": "t_r + queue + prefill, and the transfer where there is one",
     "stall_ms": "the step and what of a prompt it takes in",
 }

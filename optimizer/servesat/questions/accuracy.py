@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +13,15 @@ from servesat.catalogue.measurements import FIGURES, Measurement, Unread, read_m
 from servesat.cost_model.calibrated import (
     Constants,
     Request,
-    Work,
     closed_loop_s,
     step_curve,
     work_of,
 )
-from servesat.cost_model.collectives import all_to_all_bytes_per_s
-from servesat.cost_model.decode import Replica
-from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.speculation import eagle_drafting, eagle_parameters
-from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
+from servesat.cost_model.storage import Storage
+from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, settled, work_of_row
 from servesat.questions.open_loop import open_loop_figures
+from servesat.questions.two_pools import two_pools_figures
 
 GROUPS: dict[str, Callable[[Measurement], str]] = {
     "chip": lambda row: row.chip.id,
@@ -35,9 +32,6 @@ GROUPS: dict[str, Callable[[Measurement], str]] = {
     "weights": lambda row: row.weights,
 }
 """What rows may be grouped by."""
-
-USED_MEMORY = 0.9
-"""The share of a chip's memory that engines use, where a row does not say."""
 
 FILLED_MEMORY = 0.95
 """The share that weights may fill where a row on speculation does not say how many chips it took."""
@@ -79,7 +73,7 @@ def accuracy(path: Path, by: Sequence[str] = (), calibration: Calibration | None
     constants = calibration or load_calibration()
     rows, unread = read_measurements(path)
     predicted, left = [], list(unread)
-    for row in rows:
+    for row in settled(rows):
         found = predict(row, constants)
         if isinstance(found, str):
             left.append(Unread(row.number, found))
@@ -112,11 +106,23 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     room = sequences_in_memory(row)
     if room < 1:
         return f"{row.model.id} in {row.weights} leaves no room for a sequence on {row.tp * row.dp} × {row.chip.id}"
-    asked = row.concurrency
-    if asked is None:
-        of_rate = open_loop_figures(row, _replica(row), work_of_row(row), constants, room)
-        found = {name: of_rate[name] for name in row.measured if name in of_rate}
-        return Predicted(row, found, known_chip and known_stack)
+    if row.prefill is not None:
+        figures = two_pools_figures(row, constants)
+    elif row.concurrency is None:
+        figures = open_loop_figures(row, replica_of_row(row), work_of_row(row), constants, room)
+    else:
+        figures = _closed_loop_figures(row, constants, row.concurrency, room)
+    found = {name: figures[name] for name in row.measured if name in figures}
+    if not found:
+        return f"{row.concurrency or 0:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
+    return Predicted(row, found, known_chip and known_stack)
+
+
+def _closed_loop_figures(row: Measurement, constants: Constants, asked: float, room: float) -> dict[str, float]:
+    """Of so many requests under way, of which so many have room in the KV cache.
+
+    Where some wait for it, the time to the first token is that of a queue, and not predicted.
+    """
     batch = min(asked, room)
     ttft, tpot = (float(value) for value in closed_loop_s(work_of_row(row), constants, batch, row.output_tokens))
     figures = {
@@ -124,12 +130,7 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
         "tpot_p50_ms": tpot * 1e3,
         "tokens_per_s": batch * row.output_tokens / (ttft + (row.output_tokens - 1) * tpot),
     }
-    if batch == asked:  # otherwise requests wait for room, and the time to the first token is that of a queue
-        figures |= {"ttft_ms": ttft * 1e3, "ttft_p50_ms": ttft * 1e3}
-    found = {name: figures[name] for name in row.measured if name in figures}
-    if not found:
-        return f"{asked:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
-    return Predicted(row, found, known_chip and known_stack)
+    return figures | ({"ttft_ms": ttft * 1e3, "ttft_p50_ms": ttft * 1e3} if batch == asked else {})
 
 
 def _speedup(row: Measurement, constants: Constants, *, calibrated: bool) -> Predicted | str:
@@ -144,7 +145,7 @@ def _speedup(row: Measurement, constants: Constants, *, calibrated: bool) -> Pre
         return f"{row.model.id} in {row.weights} does not fit on {ways[-1]} × {row.chip.id}"
     found = replace(row, tp=fitting[0])
     request = Request(0.0, found.prompt_tokens, found.prompt_tokens + found.output_tokens / 2)
-    bare = _replica(found)
+    bare = replica_of_row(found)
     weights = next(
         (one.parameters for one in drafts_of(row.model.id) if one.repository == row.draft), eagle_parameters(row.model)
     )
@@ -154,49 +155,6 @@ def _speedup(row: Measurement, constants: Constants, *, calibrated: bool) -> Pre
         for one in (bare, replace(bare, drafting=drafting))
     )
     return Predicted(found, {"speedup": float(row.accepted * alone / drafted)}, calibrated)
-
-
-def sequences_in_memory(row: Measurement) -> float:
-    """Sequences whose KV cache fits beside the weights at their end, in nine tenths of the memory of the chips."""
-    storage, chips = Storage(row.model), row.tp * row.dp
-    stored = storage.weights(row.weights)
-    weights = float(stored.resident + stored.idle) * row.dp + float(stored.experts)
-    copies = max(1.0, row.tp / max(1, row.model.kv_heads))
-    held = kv_cache_bytes(
-        row.model,
-        row.prompt_tokens + row.output_tokens,
-        storage.kv_token_bytes(row.kv_cache),
-        BYTES_PER_VALUE[row.kv_cache],
-        copies,
-    )
-    memory = USED_MEMORY * (row.chip.usable_hbm_bytes or row.chip.hbm_bytes)
-    return floor((chips * memory - weights) / float(held))
-
-
-def work_of_row(row: Measurement) -> Work:
-    """The work of the replica of a row, at its mean context."""
-    request = Request(0.0, row.prompt_tokens, row.prompt_tokens + row.output_tokens / 2)
-    return work_of(row.model, _replica(row), request)
-
-
-def _replica(row: Measurement) -> Replica:
-    """The replica of a row: over its fastest link, with copies of KV heads where tp is more than they are."""
-    storage, peaks = Storage(row.model), row.chip.flop_per_s.by_dtype()
-    axis = max(row.chip.axes, key=lambda axis: axis.bytes_per_s, default=None)
-    spread = [] if axis is None or row.dp == 1 else [axis]
-    return Replica(
-        tp=float(row.tp),
-        ep=float(row.dp),
-        hbm_bytes_per_s=row.chip.hbm_bytes_per_s,
-        flop_per_s=peaks[row.compute],
-        head_flop_per_s=peaks["bf16"],
-        tp_bytes_per_s=float("inf") if axis is None else axis.bytes_per_s,
-        ep_bytes_per_s=all_to_all_bytes_per_s(spread, [row.dp for _ in spread], [axis.bytes_per_s for axis in spread]),
-        weights=storage.weights(row.weights),
-        kv_token_bytes=storage.kv_token_bytes(row.kv_cache),
-        kv_value_bytes=BYTES_PER_VALUE[row.kv_cache],
-        kv_copied_over=float(row.tp),
-    )
 
 
 def errors_of(predicted: Iterable[Predicted]) -> dict[str, Errors]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +95,22 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
 
 
 def _of_vllm(result: _Document) -> Iterator[Means]:
-    """`vllm bench serve --save-result`, plain or detailed."""
-    completed = result.number("completed")
-    if result.at("max_concurrency") is None:
-        raise ServesatError(f"{result.path}: max_concurrency is missing: run the benchmark with --max-concurrency")
+    """`vllm bench serve --save-result`, plain or detailed; at a rate the requests under way by Little's law."""
+    completed, output_tokens = result.number("completed"), result.number("total_output_tokens")
+    if result.at("max_concurrency") is not None:
+        concurrency = min(result.number("max_concurrency"), completed)
+    elif result.at("request_rate") in {None, "inf", inf}:
+        raise ServesatError(
+            f"{result.path}: max_concurrency is missing: run the benchmark with --max-concurrency or --request-rate"
+        )
+    else:
+        decoding_ms = (output_tokens / completed - 1) * result.number("mean_tpot_ms")
+        request_s = (result.number("mean_ttft_ms") + decoding_ms) / 1e3
+        concurrency = max(1.0, completed / result.number("duration") * request_s)
     yield Means(
-        concurrency=min(result.number("max_concurrency"), completed),
+        concurrency=concurrency,
         prompt_tokens=result.number("total_input_tokens") / completed,
-        output_tokens=result.number("total_output_tokens") / completed,
+        output_tokens=output_tokens / completed,
         tpot_ms=result.number("mean_tpot_ms"),
         ttft_ms=None if result.at("mean_ttft_ms") is None else result.number("mean_ttft_ms"),
     )

@@ -1,9 +1,10 @@
 """Calibration: the constants of chips and engines that measurements support, near what is known of them already."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -12,24 +13,39 @@ import tomli_w
 from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.engine import Program
 from servesat.catalogue.measurements import Measurement
-from servesat.core.arrays import Floats
+from servesat.core.arrays import Bools, Floats
 from servesat.cost_model.calibrated import Constants, Work, closed_loop_s
-from servesat.questions.accuracy import sequences_in_memory, work_of_row
+from servesat.cost_model.decode import Replica
+from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, work_of_row
+from servesat.questions.open_loop import open_loop_figures
 
 CHIP = ("weights", "kv_cache", "flops", "link", "launch_s", "collective_s")
-STACK = ("step_s", "sequence_s", "request_s", "prompts_first")
+STACK = ("step_s", "sequence_s", "request_s", "prompts_first", "prompt_s", "host_launch_s")
 
-_SHARES = {"weights", "kv_cache", "flops", "link", "prompts_first"}
+_SHARES = {"weights", "kv_cache", "flops", "link", "prompts_first", "experts"}
 """Constants between 0 and 1; the others are seconds."""
 
 SPREAD = {
     "weights": 0.7, "kv_cache": 1.2, "flops": 1.0, "link": 1.2, "launch_s": 0.7, "collective_s": 0.8,
-    "step_s": 1.0, "sequence_s": 1.0, "request_s": 1.0, "prompts_first": 1.2, "dtype": 0.2,
+    "step_s": 1.0, "sequence_s": 1.0, "request_s": 1.0, "prompts_first": 1.2, "prompt_s": 1.0,
+    "host_launch_s": 1.5, "dtype": 0.2, "experts": 0.7,
 }  # fmt: skip
 """How far each constant may be from its prior: a deviation of its logarithm, or of the log-odds of a share."""
 
 TPOT_SPREAD, TTFT_SPREAD = 0.08, 0.25
 """The deviation of a logarithm that counts as one: TTFT of one configuration alone differs by 14 %."""
+
+OPEN_SPREADS = {"tpot_p50_ms": 0.08, "ttft_p50_ms": 0.25, "tokens_per_s": 0.05}
+"""The same of what is replayed."""
+
+FULL = 0.9
+"""A replica that puts out less than this share of what it was asked for was full."""
+
+DIFFERENCE, REPLAYED_DIFFERENCE = 1e-4, 0.03
+"""How far constants are moved to see what follows: of a formula, and of a replay, which jumps a little."""
+
+SLOWER_HOSTS = (1.0, 3.0, 10.0, 30.0)
+"""How many times slower than known a host is tried to be before a fit: one that hides behind a step has no slope."""
 
 IDENTIFIED = 0.9
 """A constant is identified where the measurements narrow its deviation to less than this share."""
@@ -64,6 +80,45 @@ class Observed:
     tpot_s: Floats
 
 
+@dataclass(frozen=True)
+class Arriving:
+    """Measurements of requests that arrived at a rate; `measured` has shape [rows, figures], NaN where one is missing.
+
+    They are replayed with one seed.
+    """
+
+    rows: Sequence[Measurement] = ()
+
+    @cached_property
+    def measured(self) -> Floats:
+        """The figures of OPEN_SPREADS that say something of a replica."""
+        values = [[_telling(row).get(name, np.nan) for name in OPEN_SPREADS] for row in self.rows]
+        return np.array(values).reshape(-1, len(OPEN_SPREADS))
+
+    @cached_property
+    def _replayed(self) -> list[tuple[Replica, Work, float]]:
+        return [(replica_of_row(row), work_of_row(row), sequences_in_memory(row)) for row in self.rows]
+
+    def figures(self, constants: Constants, which: Bools) -> Floats:
+        """What is predicted of some rows, by constants of shape [rows]."""
+        made = np.full(self.measured.shape, np.nan)
+        for place in np.flatnonzero(which).tolist():
+            own = Constants(**{name: value[place] for name, value in vars(constants).items() if np.ndim(value)})
+            replica, work, room = self._replayed[place]
+            found = open_loop_figures(self.rows[place], replica, work, own, room, seeds=[0])
+            made[place] = [found[name] for name in OPEN_SPREADS]
+        return made
+
+
+def _telling(row: Measurement) -> dict[str, float]:
+    """What was measured of a row: its throughput where more arrived than was served, and else what was waited for."""
+    made, measured = row.measured.get("tokens_per_s", 0.0), dict(row.measured)
+    is_full = 0 < made < FULL * (row.requests_per_s or 0.0) * row.output_tokens
+    for name in ("ttft_p50_ms",) if is_full else ("tokens_per_s",):
+        measured.pop(name, None)
+    return measured
+
+
 def unusable(row: Measurement) -> str | None:
     """Why a row cannot be calibrated with; None where it can."""
     if not row.concurrency or "tpot_ms" not in row.measured:
@@ -94,6 +149,7 @@ class Parameters:
         self.chips = sorted({row.chip.id for row in rows})
         self.stacks = sorted({stack_of(row) for row in rows})
         self.dtypes = sorted({row.compute for row in rows} - {"bf16"})
+        self.with_experts = any(row.model.moe for row in rows)
         of_dtype = {str(dtype): value for dtype, value in known.dtypes.items()}
         prior: list[float] = []
         for chip in self.chips:
@@ -101,30 +157,34 @@ class Parameters:
         for stack in self.stacks:
             prior += [_open(name, getattr(known.stack(*stack)[0], name)) for name in STACK]
         prior += [float(np.log(of_dtype.get(dtype, 1.0))) for dtype in self.dtypes]
+        prior += [_open("experts", known.experts)] * self.with_experts
         self.names = [f"{chip}.{name}" for chip in self.chips for name in CHIP]
         self.names += [f"{' '.join(stack).strip()}.{name}" for stack in self.stacks for name in STACK]
-        self.names += [f"dtypes.{dtype}" for dtype in self.dtypes]
+        self.names += [f"dtypes.{dtype}" for dtype in self.dtypes] + ["experts"] * self.with_experts
         spread = [SPREAD[name] for _ in self.chips for name in CHIP] + [
             SPREAD[name] for _ in self.stacks for name in STACK
         ]
-        self.prior, self.spread = np.array(prior), np.array(spread + [SPREAD["dtype"]] * len(self.dtypes))
+        spread += [SPREAD["dtype"]] * len(self.dtypes) + [SPREAD["experts"]] * self.with_experts
+        self.prior, self.spread = np.array(prior), np.array(spread)
 
-    def split(self, vector: Floats) -> tuple[dict[str, Named], dict[Stack, Named], Named]:
-        """The constants by chip, by stack, and what dtypes reach, of a vector."""
+    def split(self, vector: Floats) -> tuple[dict[str, Named], dict[Stack, Named], Named, float]:
+        """The constants by chip, by stack, what dtypes reach, and what experts do, of a vector."""
         values = iter(vector.tolist())
         chips = {chip: {name: _closed(name, next(values)) for name in CHIP} for chip in self.chips}
         stacks = {stack: {name: _closed(name, next(values)) for name in STACK} for stack in self.stacks}
-        return chips, stacks, {dtype: float(np.exp(next(values))) for dtype in self.dtypes}
+        dtypes = {dtype: float(np.exp(next(values))) for dtype in self.dtypes}
+        return chips, stacks, dtypes, _closed("experts", next(values)) if self.with_experts else self.known.experts
 
     def constants(self, vector: Floats, rows: Sequence[Measurement]) -> Constants:
         """Those of each row; of a chip or a stack that is not among the parameters, the known ones, or like others."""
-        chips, stacks, dtypes = self.split(vector)
+        chips, stacks, dtypes, experts = self.split(vector)
         of_chip = [chips.get(row.chip.id) or _as_known(self.known.chip(row.chip.id)[0], CHIP) for row in rows]
         of_stack = [stacks.get(stack_of(row)) or self._like(stacks, row) for row in rows]
         reach = np.array([dtypes.get(row.compute, 1.0) for row in rows])
         each = [chip | stack for chip, stack in zip(of_chip, of_stack, strict=True)]
         named = {name: np.array([one[name] for one in each]) for name in (*CHIP, *STACK)}
-        return Constants(**{**named, "flops": named["flops"] * reach})
+        each_experts = np.full(len(rows), experts)
+        return Constants(**{**named, "flops": named["flops"] * reach, "experts": each_experts})
 
     def _like(self, stacks: Mapping[Stack, Named], row: Measurement) -> Named:
         """What a version without rows takes: the median of its program's."""
@@ -177,51 +237,113 @@ class Fit:
         return tuple(name for name, share in pairs if share > IDENTIFIED)
 
 
-def fit(seen: Observed, known: Calibration) -> Fit:
-    """The constants under which measurements and priors are likeliest: Levenberg-Marquardt, reweighted (Cauchy)."""
-    parameters = Parameters(seen.rows, known)
+@dataclass(frozen=True)
+class _Problem:
+    """Constants that are to be fitted: how far predictions are off, in spreads, and constants from their priors.
 
-    def residuals(vector: Floats) -> Floats:
-        ttft, tpot = Fit(parameters, vector, vector).predict(seen)
+    What is off of requests that arrive at a rate follows what is of the others.
+    """
+
+    parameters: Parameters
+    seen: Observed
+    arriving: Arriving
+
+    def cost(self, vector: Floats) -> float:
+        """What a fit makes least."""
+        off = (vector - self.parameters.prior) / self.parameters.spread
+        return float(np.log1p(self._residuals(vector) ** 2).sum() + (off**2).sum())
+
+    def descended(self, vector: Floats) -> Floats:
+        """The constants at the end of a descent."""
+        least, damping = self.cost(vector), 1.0
+        for _ in range(ROUNDS):
+            curvature, slope = self.curvature(vector)
+            for _ in range(DAMPINGS):
+                step = np.asarray(np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -slope))
+                tried = self.cost(vector + step)
+                if tried < least:
+                    break
+                damping *= 4
+            else:
+                break
+            gained, vector, least, damping = least - tried, vector + step, tried, damping / 3
+            if gained < 1e-4 * least:
+                break
+        return vector
+
+    def with_slow_hosts(self, vector: Floats) -> Floats:
+        """The same, but for hosts so slow that steps wait for them, where that suits the rows better."""
+        for column, name in enumerate(self.parameters.names):
+            if name.endswith(".host_launch_s"):
+                tried = [_moved(vector, column, float(np.log(factor))) for factor in SLOWER_HOSTS]
+                vector = min(tried, key=self.cost)
+        return vector
+
+    def curvature(self, vector: Floats) -> tuple[Floats, Floats]:
+        """The curvature of the cost at a vector, and its slope."""
+        found, prior, spread = self._residuals(vector), self.parameters.prior, self.parameters.spread
+        weight, slopes = 1 / (1 + found**2), self._slopes(vector, found)
+        curvature = slopes.T @ (weight[:, None] * slopes) + np.diag(1 / spread**2)
+        return curvature, slopes.T @ (weight * found) + (vector - prior) / spread**2
+
+    def _residuals(self, vector: Floats) -> Floats:
+        every = np.ones(len(self.arriving.rows), dtype=bool)
+        return np.concatenate([self._formulas(vector), self._replays(vector, every)])
+
+    def _slopes(self, vector: Floats, found: Floats) -> Floats:
+        """By each constant, by differences; a row is replayed only for those that it depends on."""
+        formulas = len(found) - self.arriving.measured.size
+        of_rows = self.parameters.constants(vector, self.arriving.rows)
+        slopes = np.zeros((len(found), len(vector)))
+        for column in range(len(vector)):
+            slopes[:formulas, column] = (
+                self._formulas(_moved(vector, column, DIFFERENCE)) - found[:formulas]
+            ) / DIFFERENCE
+            moved = _moved(vector, column, REPLAYED_DIFFERENCE)
+            other = self.parameters.constants(moved, self.arriving.rows)
+            which = np.any(
+                [getattr(other, name) != value for name, value in vars(of_rows).items() if np.ndim(value)], axis=0
+            )
+            again = self._replays(moved, which)
+            changed = np.repeat(which, len(OPEN_SPREADS))
+            slopes[formulas:, column] = np.where(changed, (again - found[formulas:]) / REPLAYED_DIFFERENCE, 0.0)
+        return slopes
+
+    def _formulas(self, vector: Floats) -> Floats:
+        seen = self.seen
+        ttft, tpot = Fit(self.parameters, vector, vector).predict(seen)
         measured = np.where(np.isfinite(seen.ttft_s), seen.ttft_s, ttft)
         return np.concatenate([np.log(tpot / seen.tpot_s) / TPOT_SPREAD, np.log(ttft / measured) / TTFT_SPREAD])
 
-    def cost(vector: Floats) -> float:
-        off = (vector - parameters.prior) / parameters.spread
-        return float(np.log1p(residuals(vector) ** 2).sum() + (off**2).sum())
+    def _replays(self, vector: Floats, which: Bools) -> Floats:
+        made = self.arriving.figures(self.parameters.constants(vector, self.arriving.rows), which)
+        off = np.log(made / self.arriving.measured) / np.array(list(OPEN_SPREADS.values()))
+        return np.asarray(np.nan_to_num(off).ravel())
 
-    vector, damping = parameters.prior.copy(), 1.0
-    least = cost(vector)
-    for _ in range(ROUNDS):
-        curvature, slope = _curvature(residuals, vector, parameters)
-        for _ in range(DAMPINGS):
-            step = np.asarray(np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -slope))
-            tried = cost(vector + step)
-            if tried < least:
-                break
-            damping *= 4
-        else:
-            break
-        gained, vector, least, damping = least - tried, vector + step, tried, damping / 3
-        if gained < 1e-4 * least:
-            break
-    curvature, _ = _curvature(residuals, vector, parameters)
-    deviations = np.sqrt(np.diag(np.linalg.inv(curvature)))
+
+def _moved(vector: Floats, column: int, difference: float) -> Floats:
+    moved = vector.copy()
+    moved[column] += difference
+    return moved
+
+
+def fit(seen: Observed, known: Calibration, arriving: Arriving | None = None) -> Fit:
+    """The constants under which measurements and priors are likeliest: Levenberg-Marquardt, reweighted (Cauchy).
+
+    A host that hides behind its steps has no slope, so a descent from hosts as known may miss a slow one, and one from
+    slow hosts may stay with them: the best of both is taken, and of each stack the one that suits its rows.
+    """
+    arriving = arriving or Arriving()
+    parameters = Parameters([*seen.rows, *arriving.rows], known)
+    problem = _Problem(parameters, seen, arriving)
+    fast, slow = problem.descended(parameters.prior), problem.descended(problem.with_slow_hosts(parameters.prior))
+    mixed = fast
+    for stack in parameters.stacks:
+        columns = np.array([name.startswith(f"{' '.join(stack).strip()}.") for name in parameters.names])
+        mixed = min(mixed, np.where(columns, slow, mixed), key=problem.cost)
+    vector = min(fast, slow, problem.descended(mixed), key=problem.cost)
+    deviations = np.sqrt(np.diag(np.linalg.inv(problem.curvature(vector)[0])))
     return Fit(parameters, vector, deviations / parameters.spread)
-
-
-def _curvature(residuals: Callable[[Floats], Floats], vector: Floats, parameters: Parameters) -> tuple[Floats, Floats]:
-    """The curvature of the cost at a vector, and its slope, by differences."""
-    found = residuals(vector)
-    weight = 1 / (1 + found**2)
-    slopes = np.empty((len(found), len(vector)))
-    for column in range(len(vector)):
-        moved = vector.copy()
-        moved[column] += 1e-4
-        slopes[:, column] = (residuals(moved) - found) / 1e-4
-    curvature = slopes.T @ (weight[:, None] * slopes) + np.diag(1 / parameters.spread**2)
-    slope = slopes.T @ (weight * found) + (vector - parameters.prior) / parameters.spread**2
-    return curvature, slope
 
 
 def left_out_errors(files: Sequence[Sequence[Measurement]], known: Calibration) -> tuple[Floats, Floats]:
@@ -241,14 +363,14 @@ def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[s
     errors += f", TTFT {100 * ttft.mean():.1f} %" if len(ttft) else ""
     unidentified = f"; near what was known: {', '.join(found.unidentified)}" if found.unidentified else ""
     source = f"servesat calibrate over {', '.join(files)}: {len(seen.rows)} rows, {errors}{unidentified}"
-    written = document(seen, found, name=name, source=source[:MAX_SOURCE])
+    written = document(seen.rows, found, name=name, source=source[:MAX_SOURCE])
     return tomli_w.dumps({"name": written.pop("name"), "checked": date.today(), **written})
 
 
-def document(seen: Observed, found: Fit, *, name: str, source: str) -> dict[str, Any]:
+def document(rows: Sequence[Measurement], found: Fit, *, name: str, source: str) -> dict[str, Any]:
     """A calibration as its file has it: what is fitted, and what is known of others."""
-    known, (chips, stacks, dtypes) = found.parameters.known, found.parameters.split(found.vector)
-    of_chip, of_stack = Counter(row.chip.id for row in seen.rows), Counter(stack_of(row) for row in seen.rows)
+    known, (chips, stacks, dtypes, experts) = found.parameters.known, found.parameters.split(found.vector)
+    of_chip, of_stack = Counter(row.chip.id for row in rows), Counter(stack_of(row) for row in rows)
     return {
         "name": name,
         "chips": {chip: _rounded(values) | {"rows": of_chip[chip]} for chip, values in chips.items()},
@@ -257,6 +379,7 @@ def document(seen: Observed, found: Fit, *, name: str, source: str) -> dict[str,
             for stack, values in stacks.items()
         ],
         "dtypes": _rounded({str(dtype): value for dtype, value in known.dtypes.items()} | dtypes),
+        "experts": float(f"{experts:.3g}"),
         "default_chip": known.default_chip.model_dump(),
         "default_stack": known.default_stack.model_dump(),
         "draft_s": known.draft_s,

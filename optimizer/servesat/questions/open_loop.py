@@ -1,7 +1,8 @@
 """What is predicted of a measured deployment whose requests arrive at a rate: a replay of as many as were sent."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from servesat.replay.requests import Lengths, drawn
 from servesat.replay.scheduler import Scheduling
 from servesat.replay.step_times import kv_line, of_work, pairs_of
 
-SEEDS = 4
+SEEDS = range(4)
 """Replays of a row; a measurement is one of them."""
 
 LARGE, SMALL = (8192, 1024), (2048, 256)
@@ -23,11 +24,20 @@ LARGE, SMALL = (8192, 1024), (2048, 256)
 
 LARGE_BYTES = 70e9
 
+SEQUENCES = {"sglang": 256}
+"""The most sequences of a step of engines that leave it to the memory, as far as measurements go."""
+
 
 def open_loop_figures(
-    row: Measurement, replica: Replica, work: Work, constants: Constants, sequences_in_memory: float
+    row: Measurement,
+    replica: Replica,
+    work: Work,
+    constants: Constants,
+    sequences_in_memory: float,
+    *,
+    seeds: Sequence[int] = SEEDS,
 ) -> dict[str, float]:
-    """The figures of a row with `requests_per_s`: means and percentiles of Poisson arrivals, and the output [tokens/s].
+    """Of Poisson arrivals at `requests_per_s`, or all at once: means, percentiles, and the output [tokens/s].
 
     By the defaults of engines for what a step may hold, as rows do not say.
     """
@@ -37,15 +47,20 @@ def open_loop_figures(
     tokens, sequences = LARGE if is_large else SMALL
     scheduling = Scheduling(
         step_tokens=tokens,
-        sequences=sequences,
+        sequences=min(sequences, SEQUENCES.get(row.engine, sequences)),
         kv_tokens=sequences_in_memory * (row.prompt_tokens + row.output_tokens),
         prompts_alone=row.engine in PROMPTS_FIRST,
         lag=row.engine in AHEAD,
     )
-    lengths = Lengths(row.prompt_tokens, row.output_tokens)
+    lengths = Lengths(row.prompt_tokens, row.output_tokens, prompt_cv=row.prompt_cv)
     runs: dict[str, list[float]] = {}
-    for seed in range(SEEDS):
-        requests = drawn(row.requests_per_s or 1.0, row.requests, lengths, seed=seed)
+    for seed in seeds:
+        requests = drawn(inf if row.at_once else row.requests_per_s or 1.0, row.requests, lengths, seed=seed)
+        if row.longest_output:
+            spread = row.longest_output - row.output_tokens
+            even = np.random.default_rng([seed, 2]).uniform(-spread, spread, row.requests)
+            answers = np.maximum(1, np.rint(row.output_tokens + even)).astype(np.int64)
+            requests = replace(requests, output_tokens=answers)
         came = replace(requests, arrival_s=requests.arrival_s + times.request_s)
         served = Pool(times, scheduling, 1).serve(came)
         found = times_of(requests, served)

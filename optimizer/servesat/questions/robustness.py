@@ -204,7 +204,7 @@ def _cost_of_each(spec: Spec, layouts: Layouts) -> Floats:
 def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -> Layouts:
     """The layouts with step and prefill times scaled by `step`, and the bytes held scaled by `held`."""
     replica, serving, constants = layouts.replica, layouts.serving, layouts.constants
-    seconds = ("launch_s", "collective_s", "step_s", "sequence_s", "request_s")
+    seconds = ("launch_s", "collective_s", "step_s", "sequence_s", "request_s", "prompt_s", "host_launch_s", "draft_s")
     return replace(
         layouts,
         hbm_bytes=layouts.hbm_bytes / held,

@@ -100,7 +100,10 @@ def gaps(count: int, cv: float, source: np.random.Generator) -> Floats:
 
 
 def drawn(requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.0, seed: int = 0) -> Requests:
-    """Requests at a rate, each a renewal after the last; the same seed has the same gaps at every rate."""
+    """Requests at a rate, each a renewal after the last; the same seed has the same gaps at every rate.
+
+    At an infinite rate all come at once.
+    """
     of_times, of_lengths = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     prompts, outputs = lengths.draw(count, of_lengths)
     arrival_s = np.cumsum(gaps(count, cv, of_times)) / requests_per_s

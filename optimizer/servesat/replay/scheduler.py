@@ -226,8 +226,8 @@ class Replica:
         if room < 1 and count > 1:
             self._preempt()
             return self.now
-        first_s, longer_s = self.times.decode_s(count, self.read), count * accepted * self.times.kv_token_s
-        steps = min(self.ends[0][0] - self.steps, max(1, room))
+        first_s, longer_s, alike = self.times.decode_run(count, self.read, count * accepted)
+        steps = int(min(self.ends[0][0] - self.steps, max(1, room), alike))
         if self.next_s < until_s and not self.waiting and count + len(self.prompts) < self.scheduling.sequences:
             until_s = self.next_s
         if steps > 1 and until_s < inf:

@@ -1,6 +1,7 @@
 """The time of a single step of a replica, for whatever tokens it has in it, by the cost model of a plan."""
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from servesat.catalogue.model import ModelSpec
 from servesat.core.plan import Assignment
@@ -23,15 +24,17 @@ from servesat.spec.spec import Spec
 class StepTimes:
     """What a step takes, with s sequences that decode, c tokens of prompts, and their KV cache [s].
 
-    step = fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt + pairs · attention)
-         + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token + draft
+    step = max(least, fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt + pairs ·
+         attention) + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token + draft) + ends ·
+         prompt_end
 
     With tokens drafted ahead s counts those of a sequence that are verified, but for what it adds by itself, and
     draft = draft_fixed + max(draft_resident + draft_experts · (1 - draft_not_visited^s), s · draft_token) of a step in
     which some decode.
 
     `pairs` counts tokens of prompts with those before them that they attend to, `ends` the sequences of which a token
-    is sampled, `kv` the tokens in the KV cache of those that decode. A request waits for `request_s` beside its steps.
+    is sampled, `kv` the tokens in the KV cache of those that decode. The engine takes `prompt_end_s` for a prompt, in
+    the step with its last tokens. A request waits for `request_s` beside its steps.
     Over stages a step is that of a token through all of them; a prompt passes the others after its own step, in
     `request_s`.
     """
@@ -49,6 +52,8 @@ class StepTimes:
     sent_s: float
     kv_token_s: float
     request_s: float
+    least_s: float = 0.0
+    prompt_end_s: float = 0.0
     verified: int = 1
     draft_fixed_s: float = 0.0
     draft_resident_s: float = 0.0
@@ -67,6 +72,21 @@ class StepTimes:
 
     def decode_s(self, sequences: int, kv_tokens: float) -> float:
         """A step in which all sequences decode."""
+        return max(self.least_s, self._busy_decode_s(sequences, kv_tokens))
+
+    def decode_run(self, sequences: int, kv_tokens: float, grown: float) -> tuple[float, float, float]:
+        """Steps while the KV cache grows by so many tokens in each.
+
+        The time of the first, how much longer each takes than the one before it, and for how many steps that holds: as
+        long as the host takes longer to launch one, all take the same.
+        """
+        busy_s, longer_s = self._busy_decode_s(sequences, kv_tokens), grown * self.kv_token_s
+        spare_s = self.least_s - busy_s
+        if spare_s <= 0:
+            return busy_s, longer_s, inf
+        return self.least_s, 0.0, spare_s // longer_s + 1 if longer_s else inf
+
+    def _busy_decode_s(self, sequences: int, kv_tokens: float) -> float:
         tokens = sequences * self.verified
         loaded = self.resident_s
         if self.experts_s:
@@ -89,7 +109,7 @@ class StepTimes:
         if self.experts_s:
             loaded += self.experts_s * (1.0 - self.not_visited**tokens)
         computed = verified * self.token_s + prompt_tokens * self.prompt_token_s + pairs * self.attention_s
-        return (
+        busy_s = (
             self.fixed_s
             + max(loaded, computed)
             + max(self.head_s, (verified + ends) * self.head_token_s)
@@ -98,6 +118,7 @@ class StepTimes:
             + kv_tokens * self.kv_token_s
             + (self._draft_s(sequences) if sequences and self.verified > 1 else 0.0)
         )
+        return max(self.least_s, busy_s) + ends * self.prompt_end_s
 
 
 def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:
@@ -134,7 +155,9 @@ def of_work(
     """The times of a replica's work, of which a prompt has so many pairs, and a sequence so much of its KV cache."""
     prompt = max(1.0, float(work.prompt_tokens))
     attention_s = float(work.prompt_attention_s) / (calibrated.ATTENTION_EFFICIENCY * float(constants.flops))
-    token_s, weights, link = float(work.sequence_flops_s / constants.flops), constants.weights, constants.link
+    weights, link = constants.weights, constants.link
+    token_s = float(calibrated.matmuls_s(work.sequence_flops_s, work.sequence_experts_flops_s, constants))
+    of_prompt_s = float(calibrated.matmuls_s(work.prompt_flops_s, work.prompt_experts_flops_s, constants))
     drafted, reading = float(work.draft_tokens), float(constants.kv_cache)
     verified = 1 + round(drafted)
     of_draft = calibrated.step_curve(work, constants)
@@ -145,7 +168,7 @@ def of_work(
         experts_s=float(work.experts_s / weights) if work.not_visited else 0.0,
         not_visited=float(work.not_visited ** (1 / work.stages)),
         token_s=token_s,
-        prompt_token_s=float(work.prompt_flops_s / constants.flops) / prompt,
+        prompt_token_s=of_prompt_s / prompt,
         attention_s=attention_s / pairs if pairs else 0.0,
         head_s=float(work.head_s / weights),
         head_token_s=float(work.sequence_head_flops_s / constants.flops),
@@ -154,6 +177,8 @@ def of_work(
         sent_s=float(work.sequence_sent_s / link),
         kv_token_s=ahead * kv_token_s / reading,
         request_s=float(constants.request_s + (work.stages - 1) * calibrated.prompt_work_s(work, constants)),
+        least_s=float(calibrated.least_s(work, constants)),
+        prompt_end_s=float(constants.prompt_s),
         verified=verified,
         draft_fixed_s=drafted * float(calibrated.draft_launched_s(work, constants) + constants.draft_s),
         draft_resident_s=float(of_draft.draft_resident_s),

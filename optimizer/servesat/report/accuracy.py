@@ -138,12 +138,13 @@ def _with_diagonals(frame: Frame, ends: tuple[float, float]) -> Frame:
 
 def fit_document(seen: Observed, found: Fit, apart: tuple[Floats, Floats] | None) -> dict[str, Any]:
     """The JSON of `servesat calibrate`."""
-    chips, stacks, dtypes = found.parameters.split(found.vector)
+    chips, stacks, dtypes, experts = found.parameters.split(found.vector)
     return {
         "rows": len(seen.rows),
         "chips": chips,
         "stacks": [{"program": stack[0], "version": stack[1], **values} for stack, values in stacks.items()],
         "dtypes": dtypes,
+        "experts": experts,
         "errors": _means(*found.errors(seen)),
         "errors_leave_one_file_out": None if apart is None else _means(*apart),
         "not_identified": list(found.unidentified),
@@ -173,6 +174,6 @@ def print_fit(console: Console, seen: Observed, found: Fit, apart: tuple[Floats,
 
 
 def _listed(parameters: Parameters, vector: Floats) -> list[float]:
-    chips, stacks, dtypes = parameters.split(vector)
+    chips, stacks, dtypes, experts = parameters.split(vector)
     values = [value for constants in (*chips.values(), *stacks.values()) for value in constants.values()]
-    return [*values, *dtypes.values()]
+    return [*values, *dtypes.values(), *([experts] if parameters.with_experts else [])]

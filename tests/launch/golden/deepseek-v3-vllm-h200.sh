@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # DeepSeek-V3 on vLLM 0.32, as servesat planned it.
-# 1 server of 8 × h200 (tp 1, experts over 8, 1 tokens ahead by mtp), deepseek-ai/DeepSeek-V3; up to 304 sequences, 2,076 tokens a step and group
-# predicted  TPOT 42.64 ms ± 6.695, TTFT 2,202 ms ± 816.9, 6,474 output tokens/s in all; by the calibrated cost model
+# 1 server of 8 × h200 (tp 1, experts over 8, 1 tokens ahead by mtp), deepseek-ai/DeepSeek-V3; up to 208 sequences, 2,052 tokens a step and group
+# predicted  TPOT 42.43 ms ± 6.534, TTFT 1,714 ms ± 538.2, 4,544 output tokens/s in all; by the calibrated cost model
 # price      $27.92 an hour, $20,381.60 a month: civo gpu-h200-sxm-xlarge on demand
-#            $1.198 per million output tokens
+#            $1.707 per million output tokens
 # proof      no plan of the spec costs less
-# memory     27.2 GB of KV cache are needed in a replica, and 222 GB more are free
+# memory     18.6 GB of KV cache are needed in a replica, and 231 GB more are free
 # engine     decides which requests share a step, which are preempted and recomputed, and what of earlier prompts it reuses
 #
 set -euo pipefail
@@ -14,8 +14,8 @@ exec vllm serve deepseek-ai/DeepSeek-V3 \
   --data-parallel-size 8 \
   --enable-expert-parallel \
   --max-model-len 2500 \
-  --max-num-seqs 38 \
-  --max-num-batched-tokens 2076 \
+  --max-num-seqs 26 \
+  --max-num-batched-tokens 2052 \
   --speculative-config '{"method": "mtp", "num_speculative_tokens": 1}' \
   --kv-cache-dtype fp8 \
   --gpu-memory-utilization 0.92 \

@@ -2,7 +2,7 @@
 # LLaMA 3 405B on vLLM-TPU 0.32, as servesat planned it.
 # 1 server of 64 × tpu-v5e on 16 nodes (tp 64), RedHatAI/Meta-Llama-3.1-405B-Instruct-quantized.w8a8; up to 88 sequences, 267 tokens a step
 # at best    TPOT 11.62 ms, 7,574 output tokens/s in all; by the ideal cost model
-# expected   TPOT 37.55 ms, 2,343 output tokens/s; by the calibrated one, from vllm
+# expected   TPOT 39.82 ms, 2,210 output tokens/s; by the calibrated one, from vllm-tpu
 # price      $76.80 an hour, $56,064.00 a month: gcp us-central1 on demand
 #            $2.817 per million output tokens
 # proof      no plan of the spec costs less

@@ -1,8 +1,8 @@
 """A replica as measured: the calibrated cost model of docs/cost-model.md, written a second time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from servesat.catalogue.calibration import Calibration
+from servesat.catalogue.calibration import Calibration, StackCalibration
 from servesat.catalogue.engine import Engine
 from servesat.deployment.check.replica import ACTIVATION_BYTES, CheckedReplica, StepParts
 
@@ -33,22 +33,21 @@ class MeasuredReplica(CheckedReplica):
         return known.weights, known.kv_cache, known.flops * of_dtype.get(self.compute, 1.0), known.link
 
     @property
-    def _host(self) -> tuple[float, float, float, float]:
-        """What the host takes: of a step, a sequence and a request; and how far prompts go first."""
-        stack = self.calibration.default_stack
-        if self.engine is not None:
-            stack, _ = self.calibration.stack(self.engine.program, self.engine.version)
-        return stack.step_s, stack.sequence_s, stack.request_s, stack.prompts_first
+    def _host(self) -> StackCalibration:
+        """What the host takes: of a step, a sequence, a request and a prompt; and how far prompts go first."""
+        if self.engine is None:
+            return self.calibration.default_stack
+        return self.calibration.stack(self.engine.program, self.engine.version)[0]
 
     @property
     def request_s(self) -> float:
         """What passes before a request's prompt is begun [s]."""
-        return self._host[2]
+        return self._host.request_s
 
     @property
     def prompts_first(self) -> float:
         """The share of the prompts of others that a prompt waits for."""
-        return self._host[3]
+        return self._host.prompts_first
 
     @property
     def _looked_up_bytes(self) -> float:
@@ -74,8 +73,16 @@ class MeasuredReplica(CheckedReplica):
 
     @property
     def _flop_of_token(self) -> float:
-        """Of a token in the layers."""
-        return 2 * (self._active_parameters - self._table * (1 if self.model.tied_embeddings else 2))
+        """Of a token in the layers, those of its experts as many more as these take longer."""
+        moe, tables = self._experts, self._table * (1 if self.model.tied_embeddings else 2)
+        met = 0.0 if moe is None else self._routed * moe.experts_per_token / moe.experts
+        return 2 * (self._active_parameters - tables - met + met / self.calibration.experts)
+
+    @property
+    def _issued_s(self) -> float:
+        """The host's launches of the stage with most layers, 8 of each and 12 more of one with experts [s]."""
+        with_experts = 0 if self._experts is None else self._experts.layers
+        return (8 * self.model.layers + 12 * with_experts) * self._crowding * self._host.host_launch_s
 
     @property
     def _sent_s_of_token(self) -> float:
@@ -106,11 +113,10 @@ class MeasuredReplica(CheckedReplica):
         return (count * self._crowding + hops) * known.collective_s
 
     def step(self, batch: float, context_tokens: float, chunk_tokens: float = 0.0, chunk_s: float = 0.0) -> StepParts:
-        """One token for each sequence of the batch; prompts count apart."""
+        """One token for each sequence of the batch; prompts count apart, and waiting for launches as the host's."""
         loading, reading, computing, sending = self._chip_figures
-        of_step, of_sequence, _, _ = self._host
         verified = batch * self._verified
-        return MeasuredParts(
+        parts = MeasuredParts(
             weights_s=self._loading_s(verified / self.pp),
             flops_s=verified * self._crowding * self._flop_of_token / (self._flop_per_s * computing),
             ici_s=self._latency_s + verified * self._sent_s_of_token,
@@ -120,8 +126,9 @@ class MeasuredReplica(CheckedReplica):
             draft_s=self._drafting_s(batch, context_tokens, loading, computing, reading) + self._drafted_by_host_s,
             head_s=self._head_s(batch),
             launches_s=self._launches_s,
-            host_s=self.pp * of_step + of_sequence * batch / self.ep,
+            host_s=self.pp * self._host.step_s + self._host.sequence_s * batch / self.ep,
         )
+        return replace(parts, host_s=parts.host_s + max(0.0, self._issued_s - parts.total_s))
 
     @property
     def _drafted_by_host_s(self) -> float:
@@ -143,13 +150,14 @@ class MeasuredReplica(CheckedReplica):
 
     def prompt_work_s(self, cached: float, new: float) -> float:
         """What a prompt adds to steps of a stage that run anyway [s]."""
-        return sum(self._prompt_parts(cached, new))
+        return self._host.prompt_s + sum(self._prompt_parts(cached, new))
 
     def prompt_s(self, cached: float, new: float, mfu: float) -> float:
         """One prompt with nothing beside it [s]; `mfu` is the ideal model's."""
         computed, sent = self._prompt_parts(cached, new)
-        of_stages = self.pp * (sent + self._host[0])
-        return max(self.pp * computed, self._loading_s(new)) + of_stages + self._launches_s + self._latency_s
+        of_stages = self.pp * (sent + self._host.step_s)
+        busy = max(self.pp * computed, self._loading_s(new)) + of_stages + self._launches_s + self._latency_s
+        return max(busy, self._issued_s) + self.pp * self._host.prompt_s
 
     def queue_s(self, work_s: float, step_s: float, batch: float, output_tokens: float) -> float:
         """What of the other prompts' work comes before a request's first token [s]."""
