@@ -174,3 +174,26 @@ def test_a_spec_may_be_json(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps({**asked, "search": {"chips": ["l40s"]}}))
     assert "exec python3 -m sglang.launch_server --model-path Qwen/Qwen3-8B" in run("launch", str(path)).stdout
+
+
+AT_RANDOM = {"workload.requests_per_s": 2, "slo.percentile": 0.95, "speculative": "none"}
+
+
+def test_what_a_replay_told_is_what_a_benchmark_should_measure(tmp_path: Path) -> None:
+    """At the rate of the spec, not at a full batch; of a stored result too."""
+    sets = [word for key, value in AT_RANDOM.items() for word in ("--set", f"{key}={value}")]
+    path = tmp_path / "plan.json"
+    path.write_text(run("solve", QWEN, "--json", "--engine", "vllm", *sets).stdout)
+    document = json.loads(path.read_text())
+    ttft, tpot = (document["replayed"][name] for name in ("ttft_ms", "tpot_ms"))
+    told = (
+        f"# should measure TTFT p50 {ttft['p50']:.4g} ms, p95 {ttft['p95']:.4g} ms, "
+        f"TPOT p50 {tpot['p50']:.4g} ms, p95 {tpot['p95']:.4g} ms, 1,000 output tokens/s at 2 requests/s"
+    )
+    assert told in run("launch", str(path), "--to", "command").stdout
+    assert told in run("launch", QWEN, "--to", "command", "--engine", "vllm", *sets).stdout
+    document["replayed"]["ttft_ms"] = {"p50": 3}
+    path.write_text(json.dumps(document))
+    refused = run("launch", str(path), "--to", "command")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "expected ttft_ms and tpot_ms" in refused.stderr

@@ -1,7 +1,7 @@
 """What starts a plan."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,8 @@ def launch(
 def _of_result(spec: Spec, result: Result, checkpoint: str | None) -> Launch:
     plan = plan_of(result, "to start; servesat solve says why")
     proof = proof_of(result.status, replayed=result.replayed is not None)
-    return launch_of(spec, plan, proof=proof, checkpoint=checkpoint)
+    launch, found = launch_of(spec, plan, proof=proof, checkpoint=checkpoint), result.replayed
+    return launch if found is None else replace(launch, replayed=(found.ttft_ms, found.tpot_ms))
 
 
 def _of_fleet(planned: FleetPlan, checkpoint: str | None) -> list[Launch]:

@@ -9,7 +9,7 @@ from typing import Any
 from servesat.core.errors import LaunchError, ServesatError, SpecError
 from servesat.core.plan import Plan
 from servesat.core.reading import STANDARD_INPUT, read_json, read_yaml, shown
-from servesat.core.result import Status
+from servesat.core.result import Percentiles, Status
 from servesat.core.validation import shorten
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.decisions import assignment_of
@@ -19,6 +19,8 @@ from servesat.fleet.result import Allocation, FleetResult
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.launch.servers import Launch, launch_of
 from servesat.spec.spec import Spec
+
+_REPLAYED = ("ttft_ms", "tpot_ms")
 
 PROVED = "no plan of the spec costs less"
 VERIFIED = "verified by replay: no cheaper proposal keeps the limits"
@@ -47,7 +49,21 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
     """
     spec, plan, status = plan_of_result(path)
     name = shown(path) if path == STANDARD_INPUT else path.name
-    return launch_of(spec, plan, proof=f"{status}, as {name} says; not solved again", checkpoint=checkpoint)
+    launch = launch_of(spec, plan, proof=f"{status}, as {name} says; not solved again", checkpoint=checkpoint)
+    return replace(launch, replayed=_replayed(path))
+
+
+def _replayed(path: Path) -> tuple[Percentiles, Percentiles] | None:
+    """The percentiles of a result whose plan was replayed. Raises LaunchError where they are malformed."""
+    document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
+    found = document.get("replayed") if isinstance(document, dict) else None
+    if found is None:
+        return None
+    try:
+        ttft, tpot = (Percentiles(**{key: float(ms) for key, ms in found[name].items()}) for name in _REPLAYED)
+    except (AttributeError, LookupError, TypeError, ValueError) as fault:
+        raise LaunchError(f"{shown(path)}: replayed = {shorten(found)}: expected {' and '.join(_REPLAYED)}") from fault
+    return ttft, tpot
 
 
 def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:

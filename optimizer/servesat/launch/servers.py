@@ -11,7 +11,7 @@ from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.catalogue.engine import Engine
 from servesat.core.errors import LaunchError
 from servesat.core.plan import Assignment, KvLayout, Mode, Plan, PrefillPool
-from servesat.core.result import Loading
+from servesat.core.result import Loading, Percentiles
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
 from servesat.replay.replayed import PREFILL_SEQUENCES
@@ -102,7 +102,8 @@ class Server:
 class Launch:
     """A plan with its servers; `name` is a label that clusters take, `proof` says how far it is proved.
 
-    A fleet has a plan several `times`; the servers, and what they cost, are those of all.
+    A fleet has a plan several `times`; the servers, and what they cost, are those of all. `replayed` has the times to
+    the first token and per output token of requests that arrive as the spec says, where a replay told them.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Launch:
     times: int = 1
     usd_per_hour: float
     notes: tuple[str, ...] = ()
+    replayed: tuple[Percentiles, Percentiles] | None = None
 
     @property
     def engine(self) -> Engine:
