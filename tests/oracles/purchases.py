@@ -160,7 +160,7 @@ class Sold(World):
     def in_two_pools(self):
         able = self.pools()
         for pool, lay in product(able, able):
-            if pool.kv != lay.kv or not pool.is_first_layout or pool.ahead:
+            if pool.kv != lay.kv or not pool.is_first_layout or pool.ahead or lay.ahead:
                 continue
             for pool_offer, offer in product(self.offers_of(pool), self.offers_of(lay)):
                 one_cloud = pool_offer["cloud"] == offer["cloud"]
