@@ -3,11 +3,14 @@
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 
 from servesat import Spec, SpecError, Status
-from servesat.questions.robustness import assess_robustness
+from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.candidates.step_times import replica_times
+from servesat.questions.robustness import _with_errors, assess_robustness
 from tests import strategies
 from tests.helpers import spec_of
 from tests.oracles import deployment as oracle
@@ -72,6 +75,25 @@ def test_the_worst_regret_is_that_of_the_worst_corner(spec: dict[str, Any]) -> N
             assert survival.worst_regret == pytest.approx(worst, rel=1e-9, abs=1e-9)
             assert (survival.worst_sampled_regret or 0.0) <= survival.worst_regret + 1e-6
             assert survival.feasible_share == 1.0
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"cost_model": "ideal", "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["2x1"]}, "pp": [2]}},
+        {"engine": "vllm", "search": {"chips": ["h200"]}, "speculative": {"draft": "eagle3", "tokens": [3]}},
+    ],
+)
+def test_all_of_a_step_errs_the_hops_of_stages_and_the_host_of_a_draft_too(keys: dict[str, Any]) -> None:
+    """A step that errs by 10 % takes 10 % longer, whatever it consists of."""
+    decode = {"modes": ["decode_only"], "max_batch": 8, "weights": ["bf16"], "kv_cache": ["bf16"]}
+    whole = {"model": "llama-3.1-8b", "workload": {"context_tokens": 1000}, **keys}
+    spec = Spec.load({**whole, "search": {**keys["search"], **decode}})
+    layouts = enumerate_layouts(spec)
+    slower = _with_errors(layouts, 1.1, 1.0)
+    assert replica_times(spec, slower).at(np.ones(len(layouts))).tpot_s == pytest.approx(
+        1.1 * replica_times(spec, layouts).at(np.ones(len(layouts))).tpot_s, rel=1e-12
+    )
 
 
 def test_405b_on_v5e_survives_for_certain() -> None:

@@ -226,5 +226,6 @@ def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -
             head_flop_per_s=replica.head_flop_per_s / step,
             tp_bytes_per_s=replica.tp_bytes_per_s / step,
             ep_bytes_per_s=replica.ep_bytes_per_s / step,
+            pp_bytes_per_s=replica.pp_bytes_per_s / step,
         ),
     )
