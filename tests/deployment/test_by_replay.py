@@ -1,5 +1,6 @@
 """The cheapest plan that passes its replay, against every plan of small searches replayed in turn."""
 
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -9,13 +10,13 @@ import numpy as np
 import pytest
 
 from servesat import Spec
-from servesat.core.errors import ServesatError
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
-from servesat.deployment.certificate import certify
+from servesat.deployment.certificate import certify, digest_of, write_certificate
 from servesat.deployment.proposals import servers_slower
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
+from servesat.deployment.verification import verify
 from servesat.questions.explain import answer
 from servesat.replay.replayed import limits_of, servers_of
 from servesat.replay.replayed import run as replay
@@ -154,7 +155,56 @@ def test_the_same_seed_gives_the_same_answer() -> None:
     assert first.plan == second.plan
 
 
-def test_a_replayed_plan_has_no_certificate() -> None:
-    spec = Spec.load(CHAT)
-    with pytest.raises(ServesatError, match="replays verify the plan"):
-        certify(spec, solve(spec), Settings())
+def certified(tmp_path: Path, spec: Spec) -> dict[str, Any]:
+    write_certificate(certify(spec, solve(spec), Settings()), tmp_path / "certificate.json")
+    document: dict[str, Any] = json.loads((tmp_path / "certificate.json").read_text())
+    return document
+
+
+def checked(tmp_path: Path, document: dict[str, Any]) -> tuple[str, ...]:
+    """What is wrong with a certificate that was sealed anew."""
+    path = tmp_path / "certificate.json"
+    path.write_text(json.dumps(document | {"sha256": digest_of(document)}))
+    return verify(path).failed
+
+
+def test_a_replayed_plan_is_certified_by_its_seeds(tmp_path: Path) -> None:
+    document = certified(tmp_path, Spec.load(CHAT))
+    assert document["replayed"]["seeds"] == 8
+    found = verify(tmp_path / "certificate.json")
+    assert found.valid
+    assert "proposals that keeps its limits in 18,000 requests, 8 seeds, as stated" in found.passed[-1]
+    assert "bound: no proposal costs less than $" in found.passed[-2]
+
+
+@pytest.mark.parametrize(
+    ("way", "value", "complaint"),
+    [
+        (("replayed", "ttft_ms", "p95"), 1.0, "replayed.ttft_ms.p95 is stated as 1.0"),
+        (("replayed", "seeds"), 7, "replayed.seeds is stated as 7"),
+        (("replayed", "trace_sha256"), "0", "replayed.trace_sha256 is stated as '0'"),
+        (("bound_usd_per_million_output_tokens",), 0.001, "bound: 0.001 with a gap of"),
+        (("plan", "slices"), 40, "plan.slices is stated as 40"),
+        (("replayed",), None, "bound: "),
+    ],
+)
+def test_a_replayed_plan_that_was_changed_is_found(
+    tmp_path: Path, way: tuple[str, ...], value: object, complaint: str
+) -> None:
+    document = certified(tmp_path, Spec.load(CHAT))
+    part = document
+    for key in way[:-1]:
+        part = part[key]
+    part[way[-1]] = value
+    assert any(fault.startswith(complaint) or complaint in fault for fault in checked(tmp_path, document))
+
+
+def test_another_trace_of_that_name_is_found(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    rows = [f"{0.2 * place:.1f},500,100" for place in range(300)]
+    trace.write_text("\n".join(["time,prompt_tokens,output_tokens", *rows]) + "\n")
+    spec = Spec.load({**CHAT, "workload": {"arrivals": {"trace": str(trace)}}})
+    document = certified(tmp_path, spec)
+    assert checked(tmp_path, document) == ()
+    trace.write_text(trace.read_text().replace("500,100", "500,101"))
+    assert any("replayed.trace_sha256" in fault for fault in checked(tmp_path, document))

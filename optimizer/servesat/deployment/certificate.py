@@ -13,12 +13,12 @@ from servesat.catalogue.record import Sourced
 from servesat.catalogue.recovery import published
 from servesat.core.errors import CatalogueError, ServesatError
 from servesat.core.plan import Plan
-from servesat.core.result import Result, Status
+from servesat.core.result import Replayed, Result, Status
 from servesat.core.writing import write_text
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
-FORMAT = "servesat-certificate-8"
+FORMAT = "servesat-certificate-9"
 SOLVER = "OR-Tools CP-SAT"
 
 FORMULAS = {
@@ -113,6 +113,7 @@ KEYS = {
     "solver",
     "status",
     "plan",
+    "replayed",
     "formulas",
     "bound_usd_per_million_output_tokens",
     "gap",
@@ -123,13 +124,14 @@ KEYS = {
 def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
     """Everything that a result rests on, as one JSON document.
 
-    Raises ServesatError unless the result is a proved plan, and where a record of the spec bears the id of another one
-    in the catalogue.
+    Of a plan that replays verified it holds what they told, by which `verify` runs them again. Raises ServesatError
+    unless the result is a proved or verified plan, and where a record of the spec bears the id of another one in the
+    catalogue.
     """
     if result.status is not Status.OPTIMAL or result.plan is None:
-        raise ServesatError(f"no certificate: the result is {result.status}, and only a proved plan has one")
-    if result.replayed is not None:
-        raise ServesatError("no certificate: replays verify the plan, and prove nothing; try slo.percentile: mean")
+        raise ServesatError(
+            f"no certificate: the result is {result.status}, and only a proved or verified plan has one"
+        )
     for name, record in records_of(spec):
         entry = catalogue_entry(name)
         if entry is not None and entry != record:
@@ -146,6 +148,7 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
         "solver": {"name": SOLVER, "version": version("ortools"), "parameters": asdict(settings)},
         "status": str(result.status),
         "plan": plain(result.plan),
+        "replayed": None if result.replayed is None else replayed_document(spec, result.replayed),
         "formulas": formulas_of(spec),
         "bound_usd_per_million_output_tokens": bound,
         "gap": None if bound is None else 1 - bound / cost,
@@ -176,6 +179,13 @@ def drafts_document(spec: Spec) -> list[dict[str, Any]]:
     """The drafts that a plan may choose: what drafts, how many tokens, how many are accepted, and what it weighs."""
     models = [None if one.model is None else one.model.model_dump(mode="json") for one in spec.drafts]
     return [one._asdict() | {"model": model} for one, model in zip(spec.drafts, models, strict=True)]
+
+
+def replayed_document(spec: Spec, replayed: Replayed) -> dict[str, Any]:
+    """What replays told of a plan, with the digest of the trace that they ran; their seeds count from 0."""
+    trace = spec.workload.arrivals.trace
+    digest = None if trace is None else hashlib.sha256(Path(trace).read_bytes()).hexdigest()
+    return {**json.loads(json.dumps(asdict(replayed))), "trace_sha256": digest}
 
 
 def records_of(spec: Spec) -> Iterator[tuple[str, Sourced]]:

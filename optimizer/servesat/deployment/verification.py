@@ -1,6 +1,7 @@
 """Checking a certificate without a solver: its inputs, every figure, and that no plan is better."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
@@ -15,6 +16,7 @@ from servesat.core.errors import ServesatError
 from servesat.core.reading import read_json
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.core.validation import shorten
+from servesat.deployment.by_replay import solve_by_replay
 from servesat.deployment.certificate import (
     FORMAT,
     FORMULAS,
@@ -26,11 +28,13 @@ from servesat.deployment.certificate import (
     formulas_of,
     plain,
     records_of,
+    replayed_document,
     sha256_of,
 )
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.decisions import assignment_of
 from servesat.deployment.formulation.instance import round_columns
+from servesat.deployment.proposals import Search
 from servesat.deployment.settings import Settings
 from servesat.spec.spec import Spec
 
@@ -58,7 +62,8 @@ def verify(path: Path) -> Verification:
     """Check a certificate without a solver: its inputs, every figure, and that no plan is better.
 
     Optimality is checked against every batch of every layout where there are at most MAX_CELLS of them, and against the
-    breakpoints otherwise. Raises ServesatError for a file that is no certificate.
+    breakpoints otherwise; of a plan that replays verified they are run again, with the same seeds, for every proposal.
+    Raises ServesatError for a file that is no certificate.
     """
     document = read_json(path, ServesatError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
@@ -157,6 +162,11 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
     )
     if document["status"] != "optimal":
         return [f"status: {document['status']!r}, expected 'optimal'"], ""
+    if document["replayed"] is not None:
+        right = Search(Spec.load(document["spec"]), time.perf_counter(), Settings()).bound_usd_per_million
+        if not _same(right, bound) or not _same(1 - right / cost, gap):
+            return [f"bound: {bound!r} with a gap of {gap!r}, and {right!r} follows, below a cost of {cost!r}"], ""
+        return [], f"bound: no proposal costs less than ${right:.4g} per million, {gap:.1%} below the plan"
     if not _same(cost, bound) or not isinstance(gap, float) or not abs(gap) <= LIMIT_RTOL:
         return [f"bound: {bound!r} with a gap of {gap!r} does not prove a cost of {cost!r}"], ""
     return [], "bound: equal to the cost, no gap"
@@ -165,6 +175,8 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
 def _check_optimality(document: Mapping[str, Any]) -> Checked:
     """No plan is cheaper, and none that ties is first in the order of ties."""
     spec = Spec.load(document["spec"])
+    if document["replayed"] is not None:
+        return _check_proposals(spec, document)
     layouts = enumerate_layouts(spec)
     every_batch = len(layouts) * spec.search.max_batch <= MAX_CELLS
     batches = np.arange(1, spec.search.max_batch + 1)
@@ -179,6 +191,17 @@ def _check_optimality(document: Mapping[str, Any]) -> Checked:
         return [f"optimality: of the plans that tie, {first} comes first"], ""
     how = "every batch of every layout" if every_batch else "every layout at its breakpoints"
     return [], f"optimality: {how}, {len(columns):,} columns, none better"
+
+
+def _check_proposals(spec: Spec, document: Mapping[str, Any]) -> Checked:
+    """Proposed in order of cost and replayed again, every cheaper plan falls, and this one passes as stated."""
+    again = solve_by_replay(spec, Settings())
+    if again.plan is None or again.replayed is None:
+        return [f"optimality: the proposals, replayed again, are {again.status}"], ""
+    faults = list(_differences(plain(again.plan), document["plan"], "plan"))
+    faults += _differences(replayed_document(spec, again.replayed), document["replayed"], "replayed")
+    told = f"{again.replayed.requests:,} requests, {again.replayed.seeds} seeds, as stated"
+    return faults, f"optimality: the cheapest of {again.replayed.proposals:,} proposals that keeps its limits in {told}"
 
 
 def _same(right: Any, told: Any) -> bool:
