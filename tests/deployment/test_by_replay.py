@@ -185,7 +185,7 @@ def test_a_replayed_plan_is_certified_by_its_seeds(tmp_path: Path) -> None:
         (("replayed", "trace_sha256"), "0", "replayed.trace_sha256 is stated as '0'"),
         (("bound_usd_per_million_output_tokens",), 0.001, "bound: 0.001 with a gap of"),
         (("plan", "slices"), 40, "plan.slices is stated as 40"),
-        (("replayed",), None, "bound: "),
+        (("replayed",), None, "replayed = None: the spec expects what replays told"),
     ],
 )
 def test_a_replayed_plan_that_was_changed_is_found(
@@ -208,3 +208,12 @@ def test_another_trace_of_that_name_is_found(tmp_path: Path) -> None:
     assert checked(tmp_path, document) == ()
     trace.write_text(trace.read_text().replace("500,100", "500,101"))
     assert any("replayed.trace_sha256" in fault for fault in checked(tmp_path, document))
+
+
+def test_a_plan_by_means_does_not_pass_for_a_replayed_one(tmp_path: Path) -> None:
+    """A valid certificate by means whose spec is exchanged for that of percentiles, which its plan breaks."""
+    by_means = certified(tmp_path, Spec.load({**CHAT, "slo": {**CHAT["slo"], "percentile": "mean"}}))
+    of_replays = certified(tmp_path, Spec.load(CHAT))
+    assert any("replayed = None: " in fault for fault in checked(tmp_path, by_means | {"spec": of_replays["spec"]}))
+    mixed = of_replays | {"spec": by_means["spec"]}
+    assert any("the spec expects nothing, as its limits are on means" in fault for fault in checked(tmp_path, mixed))

@@ -81,3 +81,22 @@ def test_a_machine_is_the_one_that_is_rented() -> None:
     (server,) = launch({**spec, "workload": {**CHAT["workload"], "requests_per_s": 20}}).servers
     assert server.count > 1
     assert server.machine_chips == launch(spec).plan.bills[0].instance_chips
+
+
+@pytest.mark.parametrize(
+    ("tp", "checkpoint", "quantises"),
+    [("4x1", "Qwen/Qwen3-235B-A22B-FP8", None), ("8x1", "Qwen/Qwen3-235B-A22B", "fp8_per_tensor")],
+)
+def test_blocks_that_would_be_cut_are_not_loaded(tp: str, checkpoint: str, quantises: str | None) -> None:
+    """vllm-project/vllm#17569: experts 1,536 wide are 12 blocks of 128, which eight chips cannot share."""
+    spec = Spec.load(
+        {
+            "model": "qwen3-235b-a22b", "workload": {"prompt_tokens": 1000, "output_tokens": 200}, "engine": "vllm",
+            "search": {"chips": ["h200"], "topologies": {"h200": [tp]}, "weights": ["fp8"], "modes": ["interleaved"]},
+            "constraints": ["ep == 1", f"tp == {tp[0]}"],
+        }
+    )  # fmt: skip
+    plan = solve(spec).plan
+    assert plan is not None
+    (server,) = launch_of(spec, plan).servers
+    assert (server.checkpoint, server.loading.quantises) == (checkpoint, quantises)

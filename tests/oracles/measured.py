@@ -73,11 +73,11 @@ class Measured:
         slower = met * (1 / machine.spec["cost_model"].get("experts", 1.0) - 1)
         return 2 * (machine.active - self.looked_up()[0] + slower) * tokens
 
-    def issued_s(self):
-        """What the host launches of a step."""
+    def issued_s(self, drafting=0):
+        """What the host launches of a step, and of the draft's layers."""
         machine = self.machine
         launches = 8 * machine.model["layers"] + 12 * machine.with_experts
-        return machine.fullest * launches * self.host.get("host_launch_s", 0.0)
+        return (machine.fullest * launches + 8 * drafting) * self.host.get("host_launch_s", 0.0)
 
     def step_s(self, batch):
         machine = self.machine
@@ -91,7 +91,9 @@ class Measured:
         kv, exchanged = read_s / self.of_chip["kv_cache"], verified * machine.exchanged_s()
         host = machine.pp * self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
         moved = kv + exchanged / self.of_chip["link"] + self.sent_s(verified)
-        return max(self.issued_s(), layers + head + moved + self.launched_s() + host + self.drafted_s(batch))
+        return max(
+            self.issued_s(machine.ahead), layers + head + moved + self.launched_s() + host + self.drafted_s(batch)
+        )
 
     def drafted_s(self, batch):
         machine, of_chip = self.machine, self.of_chip

@@ -24,5 +24,6 @@ def test_a_board_that_cannot_have_held_so_many_is_the_larger_one() -> None:
     one, other = settled([ROW, replace(ROW, measured={"tpot_p50_ms": 8.0, "tokens_per_s": 250.0})])
     assert (one.chip.id, other.chip.id) == ("h100-nvl", "h100-nvl")  # one file, one machine
     assert settled([replace(ROW, board="")])[0].chip.id == "h100-sxm"
+    assert settled([replace(ROW, workers=2)])[0].chip.id == "h100-sxm"  # each of which has half
     fits = replace(ROW, measured={"tpot_p50_ms": 60.0, "tokens_per_s": 4000.0})
     assert settled([fits])[0].chip.id == "h100-sxm"

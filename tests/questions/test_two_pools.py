@@ -37,3 +37,8 @@ def test_a_full_prefill_pool_sets_the_pace() -> None:
     assert found["tokens_per_s"] / 201 * whole_s == pytest.approx(500)
     twice = two_pools_figures(replace(ROW, concurrency=500.0, prefill=PrefillPool(2, 2, 1)), IDEAL)
     assert twice["tokens_per_s"] > 1.8 * found["tokens_per_s"]
+
+
+def test_what_waits_for_memory_has_no_predicted_first_token() -> None:
+    found = two_pools_figures(replace(ROW, concurrency=100_000.0, prefill=PrefillPool(900, 2, 1)), IDEAL)
+    assert set(found) == {"tpot_ms", "tokens_per_s"}

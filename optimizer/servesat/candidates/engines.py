@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from servesat.catalogue.chip import Chip
+from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.catalogue.engine import Engine
-from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.model import ModelSpec, NativeWeights
 from servesat.core.arrays import Bools
 from servesat.core.plan import Assignment
 from servesat.core.result import Loading
+from servesat.cost_model.sharding import scales_divide
+from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
 
 
@@ -148,13 +151,17 @@ def _beside(model: ModelSpec) -> str:
 
 
 def loading(spec: Spec, plan: Assignment) -> Loading | None:
-    """How a plan's engine comes by the weights: from a checkpoint in their dtype, or one that it quantises itself."""
+    """How a plan's engine comes by the weights: from a checkpoint in their dtype, or one that it quantises itself.
+
+    It does so too where tensor parallelism would cut blocks of the checkpoint that share a scale.
+    """
     if plan.engine is None:
         return None
     engine, known = spec.engine_of(plan.engine), {str(dtype): name for dtype, name in spec.model.checkpoints.items()}
     support = engine.support_of(plan.chip)
     made = None if support is None else {str(dtype): one for dtype, one in support.weights.items()}.get(plan.weights)
-    quantises = None if made is None or plan.weights in known or spec.model.native is not None else made.quantises
+    is_stored = plan.weights in known and not _cuts_blocks(spec.model, plan)
+    quantises = None if made is None or is_stored or spec.model.native is not None else made.quantises
     names = {str(dtype): name for dtype, name in engine.kv_dtypes(spec.model, plan.chip).items()}
     return Loading(
         engine=engine.name,
@@ -162,6 +169,16 @@ def loading(spec: Spec, plan: Assignment) -> Loading | None:
         quantises=quantises,
         kv_cache=names.get(plan.kv_cache, plan.kv_cache),
     )
+
+
+def _cuts_blocks(model: ModelSpec, plan: Assignment) -> bool:
+    """Whether the chips of a plan would each hold a part of some block of a checkpoint that is not `native`."""
+    block = {str(dtype): size for dtype, size in model.checkpoint_blocks.items()}.get(plan.weights)
+    if block is None:
+        return False
+    stored = model.model_copy(update={"native": NativeWeights.model_validate({"dtype": plan.weights, "group": block})})
+    tp = prod(axis_sizes(plan.topology)[axis] for axis in plan.tp_axes)
+    return not bool(scales_divide(Storage(stored), plan.weights, np.array([tp])).all())
 
 
 def _weights_of(engine: Engine, chip: str) -> set[str]:

@@ -199,6 +199,11 @@ class ModelSpec(Sourced):
     moe: Experts | None = Field(default=None, description="Experts, of a mixture-of-experts model.")
     mla: LatentAttention | None = Field(default=None, description="Latent attention, of a model with it.")
     sparse: SparseAttention | None = Field(default=None, description="Sparse attention, of a model with it.")
+    checkpoint_blocks: dict[Dtype, Count] = Field(
+        default={},
+        description="Weights along a row that share a scale in `checkpoints` of a dtype that is not `native`; where "
+        "chips would cut them, an engine makes the dtype of the bf16 weights.",
+    )
     checkpoints: dict[Dtype, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         default={}, description="Repositories of the Hugging Face Hub that hold the model's weights, by their dtype."
     )

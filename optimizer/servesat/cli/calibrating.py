@@ -66,8 +66,10 @@ def _rows(path: Path, started: "tuple[Spec, Plan] | None") -> "list[Measurement]
 
     if path.suffix == ".csv":
         from servesat.catalogue.measurements import read_measurements
+        from servesat.questions.measured_rows import settled
 
-        rows, unread = read_measurements(path)
+        read, unread = read_measurements(path)
+        rows = settled(read)
         reasons = {row.number: reason for row in rows if (reason := unusable(row)) is not None}
         for number, reason in sorted({**reasons, **{one.number: one.reason for one in unread}}.items()):
             tell(f"note: {path}: row {number} is left out: {reason}")

@@ -203,6 +203,8 @@ class Fallen:
 
     chip: str
     topology: str
+    mode: str
+    engine: str | None
     slices: int
     usd_per_hour: float
     broken: tuple[str, ...]

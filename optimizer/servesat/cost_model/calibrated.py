@@ -200,7 +200,7 @@ def step_curve(work: Work, constants: Constants) -> StepCurve:
 
     Each stage prepares each of its micro-batches, which have a pp-th of the tokens that visit experts. With a draft
     δ + 1 tokens of each sequence are computed, sent, and visit experts; drafting launches the layers of the draft δ
-    times, and takes its host k times d.
+    times, and takes its host t_d for each.
     """
     verified = work.draft_tokens + 1.0
     visits_all = np.where(np.asarray(work.not_visited) > 0, 0.0, work.experts_s)
@@ -217,7 +217,7 @@ def step_curve(work: Work, constants: Constants) -> StepCurve:
         each_s=verified * (work.sequence_sent_s + work.sequence_exchange_s) / constants.link
         + constants.sequence_s / work.groups
         + (1.0 + work.draft_tokens * work.draft_kv_share) * work.sequence_kv_s / constants.kv_cache,
-        least_s=least_s(work, constants),
+        least_s=least_s(work, constants) + draft_least_s(work, constants),
         draft_resident_s=work.draft_tokens * work.draft_resident_s / constants.weights,
         draft_experts_s=work.draft_tokens * work.draft_experts_s / constants.weights,
         draft_not_visited=work.not_visited,
@@ -233,6 +233,11 @@ def launched_s(work: Work, constants: Constants) -> Array:
 def least_s(work: Work, constants: Constants) -> Array:
     """What the host takes to launch a step, during which chips compute [s]."""
     return work.host_kernels * constants.host_launch_s
+
+
+def draft_least_s(work: Work, constants: Constants) -> Array:
+    """The same of the layers of a draft, as often as it drafts in a step [s]."""
+    return KERNELS_OF_LAYER * work.draft_tokens * work.draft_layers * constants.host_launch_s
 
 
 def matmuls_s(dense_s: Array, experts_s: Array, constants: Constants) -> Array:

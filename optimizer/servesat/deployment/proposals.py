@@ -217,12 +217,15 @@ class Search:
     def _fell(self, proposal: _Proposal, broken: tuple[str, ...]) -> None:
         columns = self.candidates
         place = columns.layouts.places[columns.layouts.place[proposal.row]]
+        assignment = columns.assignment(proposal.row)
         names = tuple(name for name in broken if name in REQUIREMENT_BIT or name == GOODPUT)
         self.broken_by_all |= set(names)
         self.fallen.append(
             Fallen(
                 chip=place.offer.chip.id,
                 topology=place.topology,
+                mode=str(assignment.mode),
+                engine=assignment.engine,
                 slices=proposal.slices,
                 usd_per_hour=proposal.usd_per_hour,
                 broken=names,

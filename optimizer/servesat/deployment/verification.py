@@ -106,9 +106,17 @@ def _check_solver(document: Mapping[str, Any]) -> Checked:
         if not isinstance(told, str) or not re.fullmatch(r"\d[\w.+!-]*", told):
             faults.append(f"{name} = {shorten(told)}, expected a version such as 9.15.6755")
     expected = {field.name for field in fields(Settings)}
-    if not isinstance(parameters, Mapping) or set(parameters) != expected:
+    if (
+        not isinstance(parameters, Mapping)
+        or set(parameters) != expected
+        or not all(map(_is_setting, parameters.values()))
+    ):
         faults.append(f"solver: parameters = {shorten(parameters)}, expected {', '.join(sorted(expected))}")
     return faults, f"solver: {SOLVER} {solver.get('version')}, as servesat {document['servesat']} ran it"
+
+
+def _is_setting(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and value >= 0)
 
 
 def _check_inputs(document: Mapping[str, Any]) -> Checked:
@@ -162,8 +170,12 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
     )
     if document["status"] != "optimal":
         return [f"status: {document['status']!r}, expected 'optimal'"], ""
-    if document["replayed"] is not None:
-        right = Search(Spec.load(document["spec"]), time.perf_counter(), Settings()).bound_usd_per_million
+    spec = Spec.load(document["spec"])
+    if (spec.percentile is None) != (document["replayed"] is None):
+        expected = "nothing, as its limits are on means" if spec.percentile is None else "what replays told"
+        return [f"replayed = {shorten(document['replayed'])}: the spec expects {expected}"], ""
+    if spec.percentile is not None:
+        right = Search(spec, time.perf_counter(), Settings()).bound_usd_per_million
         if not _same(right, bound) or not _same(1 - right / cost, gap):
             return [f"bound: {bound!r} with a gap of {gap!r}, and {right!r} follows, below a cost of {cost!r}"], ""
         return [], f"bound: no proposal costs less than ${right:.4g} per million, {gap:.1%} below the plan"
@@ -175,7 +187,7 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
 def _check_optimality(document: Mapping[str, Any]) -> Checked:
     """No plan is cheaper, and none that ties is first in the order of ties."""
     spec = Spec.load(document["spec"])
-    if document["replayed"] is not None:
+    if spec.percentile is not None:
         return _check_proposals(spec, document)
     layouts = enumerate_layouts(spec)
     every_batch = len(layouts) * spec.search.max_batch <= MAX_CELLS

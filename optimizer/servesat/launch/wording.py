@@ -89,6 +89,11 @@ def _predicted(launch: Launch) -> Iterable[str]:
             yield f"{name} p50 {number(times.p50)} ms, p95 {number(times.p95)} ms"
         yield f"{demand * output:,.0f} output tokens/s at {number(demand)} requests/s"
         return
+    if demand is not None and output is not None and launch.times == 1:
+        yield f"TPOT at most {number(plan.tpot_ms)} ms{_error(plan.tpot_ms, errors.tpot)}"
+        asked = f"{demand * output:,.0f} output tokens/s at {number(demand)} requests/s"
+        yield f"{asked}, of {plan.tokens_per_s:,.0f} in all"
+        return
     yield f"TPOT {number(plan.tpot_ms)} ms{_error(plan.tpot_ms, errors.tpot)}"
     if plan.ttft_ms is not None:
         yield f"TTFT {number(plan.ttft_ms)} ms{_error(plan.ttft_ms, errors.ttft)}"
@@ -146,6 +151,8 @@ def benchmark(launch: Launch) -> str:
     told, practice = [f"{word} {', '.join(_predicted(launch))}"], expected(launch.spec, plan)
     if practice is not None:
         told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
+    if plan.draft is not None:
+        told.append("random tokens are drafted worse than text: use a dataset of your own for the accepted length")
     usage = "URL: the address of what was started; http://localhost:8000 unless it is given"
     command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
     return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:-http://localhost:{PORT}}}\n{command}\n"

@@ -104,6 +104,8 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     if not row.chip.axes and row.tp > 1:
         return f"{row.chip.id} has no links in the catalogue"
     room = sequences_in_memory(row)
+    if row.prefill is not None:
+        room = min(room, sequences_in_memory(replace(row, tp=row.prefill.tp, dp=row.prefill.dp)))
     if room < 1:
         return f"{row.model.id} in {row.weights} leaves no room for a sequence on {row.tp * row.dp} × {row.chip.id}"
     if row.prefill is not None:

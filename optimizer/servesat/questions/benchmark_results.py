@@ -58,10 +58,13 @@ class _Document:
 
 
 def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
-    """The runs of a result file, of a server of a plan. Raises ServesatError for the file of no known tool.
+    """The runs of a result file, of all servers of a plan. Raises ServesatError for the file of no known tool.
 
-    The model, chips, dtypes and engine are the plan's; lengths are means of the requests that were completed.
+    The model, chips, dtypes and engine are the plan's; lengths are means of the requests that were completed, and each
+    replica has its part of those under way.
     """
+    if plan.prefill is not None:
+        raise ServesatError(f"{path}: the plan has a pool for prompts: calibrate with a plan of one pool")
     data = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
     document = _Document(path, data)
     for of_tool, read in _READERS:
@@ -86,7 +89,7 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
         tp=plan.tp,
         dp=plan.ep,
         spreads_experts=plan.ep > 1,
-        concurrency=one.concurrency,
+        concurrency=max(1.0, one.concurrency / (plan.slices * plan.replicas)),
         requests_per_s=None,
         prompt_tokens=one.prompt_tokens,
         output_tokens=one.output_tokens,
@@ -97,16 +100,17 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
 def _of_vllm(result: _Document) -> Iterator[Means]:
     """`vllm bench serve --save-result`, plain or detailed; at a rate the requests under way by Little's law."""
     completed, output_tokens = result.number("completed"), result.number("total_output_tokens")
-    if result.at("max_concurrency") is not None:
-        concurrency = min(result.number("max_concurrency"), completed)
-    elif result.at("request_rate") in {None, "inf", inf}:
+    rate, cap = result.at("request_rate"), result.at("max_concurrency")
+    concurrency = completed if cap is None else min(result.number("max_concurrency"), completed)
+    if rate not in (None, "inf", inf):
+        result.number("request_rate")
+        decoding_ms = (output_tokens / completed - 1) * result.number("mean_tpot_ms")
+        request_s = (result.number("mean_ttft_ms") + decoding_ms) / 1e3
+        concurrency = min(concurrency, max(1.0, completed / result.number("duration") * request_s))
+    elif cap is None:
         raise ServesatError(
             f"{result.path}: max_concurrency is missing: run the benchmark with --max-concurrency or --request-rate"
         )
-    else:
-        decoding_ms = (output_tokens / completed - 1) * result.number("mean_tpot_ms")
-        request_s = (result.number("mean_ttft_ms") + decoding_ms) / 1e3
-        concurrency = max(1.0, completed / result.number("duration") * request_s)
     yield Means(
         concurrency=concurrency,
         prompt_tokens=result.number("total_input_tokens") / completed,

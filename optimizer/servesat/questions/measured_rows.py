@@ -25,7 +25,7 @@ SURELY = 1.25
 def settled(rows: Sequence[Measurement]) -> list[Measurement]:
     """The rows of a file, on the largest board of a name where some row had more sequences than the usual one holds.
 
-    By Little's law tokens/s · TPOT sequences decode at once.
+    By Little's law tokens/s · TPOT sequences decode at once, on all workers together.
     """
     larger = {row.board for row in rows if row.board in UNNAMED and _decoding(row) > SURELY * sequences_in_memory(row)}
     return [replace(row, chip=load_chip(LARGER[row.board])) if row.board in larger else row for row in rows]
@@ -33,7 +33,7 @@ def settled(rows: Sequence[Measurement]) -> list[Measurement]:
 
 def _decoding(row: Measurement) -> float:
     tpot_ms = row.measured.get("tpot_p50_ms", row.measured.get("tpot_ms", 0.0))
-    return row.measured.get("tokens_per_s", 0.0) * tpot_ms / 1e3
+    return row.measured.get("tokens_per_s", 0.0) * tpot_ms / 1e3 / row.workers
 
 
 def sequences_in_memory(row: Measurement) -> float:

@@ -20,7 +20,7 @@ def two_pools_figures(row: Measurement, constants: Constants) -> dict[str, float
     B of them decode, B / W on each of W workers, so that λ = B / ((G - 1) · step) leave and come in a second. A prompt
     waits as in an M/D/1 queue of the prefill workers, ρ / (2 · (1 - ρ)) of its work with ρ of the others, takes its
     time alone, is sent, and has its first token with the next step: B is where λ · TTFT and B are N together. Where
-    more want to decode than the KV cache holds, the others wait before their first token.
+    more want to decode than the KV cache holds, the others wait, and the time to the first token is not predicted.
     """
     pool, asked, steps = row.prefill, row.concurrency or 1.0, max(row.output_tokens - 1.0, 1.0)
     if pool is None:
@@ -47,7 +47,8 @@ def two_pools_figures(row: Measurement, constants: Constants) -> dict[str, float
     tpot_s = step_s(high)
     rate = high / (steps * tpot_s)
     ttft_s = asked / rate - steps * tpot_s
-    return {"ttft_ms": ttft_s * 1e3, "tpot_ms": tpot_s * 1e3, "tokens_per_s": rate * row.output_tokens}
+    figures = {"tpot_ms": tpot_s * 1e3, "tokens_per_s": rate * row.output_tokens}
+    return figures | ({} if under_way(high) < asked else {"ttft_ms": ttft_s * 1e3})
 
 
 def _sent_s(row: Measurement) -> float:

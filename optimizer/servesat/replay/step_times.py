@@ -24,9 +24,9 @@ from servesat.spec.spec import Spec
 class StepTimes:
     """What a step takes, with s sequences that decode, c tokens of prompts, and their KV cache [s].
 
-    step = max(least, fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt + pairs ·
-         attention) + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token + draft) + ends ·
-         prompt_end
+    step = max(least + draft_least, fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt
+         + pairs · attention) + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token + draft)
+         + ends · prompt_end
 
     With tokens drafted ahead s counts those of a sequence that are verified, but for what it adds by itself, and
     draft = draft_fixed + max(draft_resident + draft_experts · (1 - draft_not_visited^s), s · draft_token) of a step in
@@ -60,6 +60,7 @@ class StepTimes:
     draft_experts_s: float = 0.0
     draft_not_visited: float = 0.0
     draft_token_s: float = 0.0
+    draft_least_s: float = 0.0
 
     def scaled(self, factor: float) -> "StepTimes":
         """The same, slower by a factor."""
@@ -72,7 +73,7 @@ class StepTimes:
 
     def decode_s(self, sequences: int, kv_tokens: float) -> float:
         """A step in which all sequences decode."""
-        return max(self.least_s, self._busy_decode_s(sequences, kv_tokens))
+        return max(self.least_s + self.draft_least_s, self._busy_decode_s(sequences, kv_tokens))
 
     def decode_run(self, sequences: int, kv_tokens: float, grown: float) -> tuple[float, float, float]:
         """Steps while the KV cache grows by so many tokens in each.
@@ -81,10 +82,11 @@ class StepTimes:
         long as the host takes longer to launch one, all take the same.
         """
         busy_s, longer_s = self._busy_decode_s(sequences, kv_tokens), grown * self.kv_token_s
-        spare_s = self.least_s - busy_s
+        least_s = self.least_s + self.draft_least_s
+        spare_s = least_s - busy_s
         if spare_s <= 0:
             return busy_s, longer_s, inf
-        return self.least_s, 0.0, spare_s // longer_s + 1 if longer_s else inf
+        return least_s, 0.0, spare_s // longer_s + 1 if longer_s else inf
 
     def _busy_decode_s(self, sequences: int, kv_tokens: float) -> float:
         tokens = sequences * self.verified
@@ -118,7 +120,8 @@ class StepTimes:
             + kv_tokens * self.kv_token_s
             + (self._draft_s(sequences) if sequences and self.verified > 1 else 0.0)
         )
-        return max(self.least_s, busy_s) + ends * self.prompt_end_s
+        least_s = self.least_s + (self.draft_least_s if sequences else 0.0)
+        return max(least_s, busy_s) + ends * self.prompt_end_s
 
 
 def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:
@@ -185,6 +188,7 @@ def of_work(
         draft_experts_s=float(of_draft.draft_experts_s),
         draft_not_visited=float(of_draft.draft_not_visited),
         draft_token_s=float(of_draft.draft_flops_s),
+        draft_least_s=float(calibrated.draft_least_s(work, constants)),
     )
 
 

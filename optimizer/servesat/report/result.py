@@ -225,7 +225,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     none_binds = "no limit is reached" if result.relaxations else "no limit binds"
     for requirement in result.binding:
         lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used.get(requirement, 'in replays')}"))
-    lines += [Text(fell(fallen)) for fallen in (result.replayed.fallen[-3:] if result.replayed else ())]
+    told = dict.fromkeys(fell(fallen) for fallen in (result.replayed.fallen if result.replayed else ()))
+    lines += [Text(line) for line in list(told)[-3:]]
     if result.max_batch_binds:
         lines.append(Text(f"search.max_batch = {spec.search.max_batch} binds: a larger batch would cost less"))
     elif any(limit.requirement in spec.constraints for limit in result.relaxations):

@@ -128,7 +128,9 @@ class MeasuredReplica(CheckedReplica):
             launches_s=self._launches_s,
             host_s=self.pp * self._host.step_s + self._host.sequence_s * batch / self.ep,
         )
-        return replace(parts, host_s=parts.host_s + max(0.0, self._issued_s - parts.total_s))
+        drafted = 0 if self.draft is None else 8 * self.draft.tokens * self.draft.layers
+        issued_s = self._issued_s + drafted * self._host.host_launch_s
+        return replace(parts, host_s=parts.host_s + max(0.0, issued_s - parts.total_s))
 
     @property
     def _drafted_by_host_s(self) -> float:
