@@ -81,11 +81,22 @@ GOOD = {
         ({"prefill_tp": "4", "prefill_pp": "2"}, "pp > 1: stages of a pipeline are not predicted"),
         ({"prefill_tp": "4", "concurrency": "", "requests": "9"}, "concurrency is missing: prefill and decode workers"),
         ({"kv": "turbo"}, "kv_cache = turbo: expected one of auto, bf16, "),
+        ({"output_tokens": "0"}, "output_tokens = 0: expected a number greater than 0"),
+        ({"requests": "0"}, "requests = 0: expected a number greater than 0"),
+        ({"tp": "0"}, "tp = 0: expected a whole number from 1 to 4,096"),
+        ({"tp": "1.5"}, "tp = 1.5: expected a whole number from 1 to 4,096"),
+        ({"tpot_ms": "10,5", "lengths": "x"}, "tpot_ms = "),
+        (
+            {"lengths": "prompt p50 0 p99 50; answer p50 5, cap 9"},
+            "lengths = prompt p50 0 p99 50; answer p50 5, cap 9: ",
+        ),
+        ({"lengths": "prompt p50 , p99 ,; answer p50 5, cap 9"}, "lengths = "),
     ],
 )
 def test_a_row_that_cannot_be_predicted_says_why(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
     row = GOOD | changes
-    read, (unread,) = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
+    cells = ",".join(f'"{cell}"' for cell in row.values())
+    read, (unread,) = rows(tmp_path, f"{','.join(row)}\n{cells}\n")
     assert read == []
     assert unread.number == 1
     assert unread.reason.startswith(reason)
@@ -125,6 +136,21 @@ def test_prefill_and_decode_workers_have_columns_of_their_own(tmp_path: Path) ->
     assert (read.workers, read.tp, read.dp, read.prefill) == (2, 8, 1, PrefillPool(workers=3, tp=4, dp=2))
 
 
+def test_the_tables_of_tensorrt_llm_are_read_as_they_stand(tmp_path: Path) -> None:
+    """The dtype behind a chip is that of weights and KV cache; tokens are those of a GPU; latencies of one token."""
+    columns = "trtllm_version,gpu_and_dtype,model,batch,tp,isl,osl,out_tok_s_per_gpu,first_token_latency_ms"
+    (peak, first), unread = rows(
+        tmp_path, f"{columns}\n0.9.0,L40S GPUs (FP8),LLaMA 70B,64,4,128,128.0,500.0,\n"
+        "0.9.0,A100 GPUs (FP16),GPT-J 6B,1,1,2048,,,33.1\n",
+    )  # fmt: skip
+    assert unread == []
+    assert (peak.chip.id, peak.model.id, peak.weights, peak.kv_cache) == ("l40s", "llama-2-70b", "fp8", "fp8")
+    assert (peak.engine, peak.engine_version, peak.harness, peak.tp) == ("trtllm", "", "static batch", 4)
+    assert peak.measured == {"tokens_per_s": 2000.0}
+    assert (first.chip.id, first.model.id, first.weights, first.board) == ("a100-80gb", "gpt-j-6b", "bf16", "a100")
+    assert (first.output_tokens, first.measured) == (1, {"ttft_ms": 33.1})
+
+
 def test_a_harness_stands_for_requests_at_a_rate(tmp_path: Path) -> None:
     row = GOOD | {"concurrency": "", "rps": "5"}
     (read,), _ = rows(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")
@@ -136,3 +162,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         rows(tmp_path, "a,b\n1,2\n")
     with pytest.raises(CatalogueError, match="cannot be read"):
         read_measurements(tmp_path / "nowhere.csv")
+
+
+def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
+    """A byte-order mark, thousands with commas, and infinity in capitals."""
+    row = GOOD | {"prompt_tokens": '"1,234.5"', "request_rate": "INF"}
+    (read,), unread = rows(tmp_path, f"\ufeff{','.join(row)}\n{','.join(row.values())}\n")
+    assert (read.prompt_tokens, read.concurrency, unread) == (1234.5, 8, [])

@@ -37,7 +37,7 @@ def test_deepseek_over_eight_h200_by_sglang() -> None:
     read = flags(server)
     assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
     assert read.model_path == "deepseek-ai/DeepSeek-V3"
-    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (200, "fp8_e4m3", 0.85)
+    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (192, "fp8_e4m3", 0.85)
     drafting = (read.speculative_algorithm, read.speculative_num_steps, read.speculative_num_draft_tokens)
     assert (*drafting, read.speculative_draft_model_path) == ("EAGLE", 1, 2, None)
     assert read.chunked_prefill_size == 8 * 2048  # divided by the groups of attention: a prompt in each, in whole pages

@@ -58,14 +58,18 @@ def test_a_limit_that_binds_is_said_with_its_error() -> None:
 
 
 def test_beside_a_chip_without_measurements_stands_the_best_that_has_some() -> None:
-    both = {**MEASURED, "search": {"chips": ["h100-sxm", "l40s"]}, "price": {"h100-sxm": 50.0, "l40s": 0.1}}
+    both = {
+        **MEASURED,
+        "search": {"chips": ["h100-sxm", "rtx-6000-ada"]},
+        "price": {"h100-sxm": 50.0, "rtx-6000-ada": 0.1},
+    }
     plan, basis = best(both)
-    assert (plan.chip, basis.chip_is_calibrated) == ("l40s", False)
+    assert (plan.chip, basis.chip_is_calibrated) == ("rtx-6000-ada", False)
     assert basis.best_calibrated is not None
     assert basis.best_calibrated.chip == "h100-sxm"
     alone, _ = best({**both, "search": {"chips": ["h100-sxm"]}})
     assert basis.best_calibrated == alone
-    assert "l40s is not calibrated" in " ".join(rests_on(plan, basis))
+    assert "rtx-6000-ada is not calibrated" in " ".join(rests_on(plan, basis))
 
 
 def test_the_step_by_term_adds_up_to_the_time_of_a_token() -> None:

@@ -1,6 +1,7 @@
 """Calibration: constants that made measurements are found again, and those that say nothing stay as known."""
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from servesat import ServesatError, Spec
 from servesat.catalogue.load import load_calibration, load_chip, load_model
-from servesat.catalogue.measurements import Measurement
+from servesat.catalogue.measurements import Measurement, PrefillPool
 from servesat.cost_model.calibrated import Constants, closed_loop_s
 from servesat.deployment.solve import solve
 from servesat.questions.benchmark_results import read_results
@@ -70,12 +71,27 @@ def test_a_file_left_out_is_predicted_by_the_others() -> None:
     assert tpot.mean() < 0.05
 
 
+def test_throughput_alone_says_as_much_as_times() -> None:
+    rows = [replace(one, measured={"tokens_per_s": pace(one)}) for one in measured()]
+    seen = observed(measured())
+    _, tpot = fit(observed(rows), KNOWN).errors(seen)
+    assert tpot.mean() < 0.06
+    assert fit(observed(rows), KNOWN).errors(observed(rows))[1].size == 0  # no times were measured
+    assert unusable(rows[0]) is None
+
+
+def pace(one: Measurement) -> float:
+    whole_ms = one.measured["ttft_ms"] + (one.output_tokens - 1) * one.measured["tpot_ms"]
+    return (one.concurrency or 0) * one.output_tokens / whole_ms * 1e3
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"concurrency": 5000.0}, "5000 sequences, of which "),
-        ({"measured": {"ttft_ms": 10.0}}, "expected a concurrency and tpot_ms"),
+        ({"measured": {"ttft_ms": 10.0}}, "expected a concurrency, and tpot_ms or tokens_per_s"),
         ({"engine": "mlc"}, "engine = mlc: expected one of vllm, "),
+        ({"prefill": PrefillPool(1, 1, 1)}, "prefill and decode workers: expected one pool"),
     ],
 )
 def test_rows_that_would_mislead_are_refused(changes: dict[str, Any], reason: str) -> None:
@@ -134,6 +150,34 @@ def test_a_run_at_a_rate_has_the_requests_under_way_of_littles_law(tmp_path: Pat
     """Two requests a second that take 420 ms and 499 tokens of 14.2 ms: 15.0 are under way."""
     read = result(tmp_path, max_concurrency=None, request_rate=2.0, duration=50.0)
     assert read.concurrency == pytest.approx(2 * (0.42 + 499 * 0.0142))
+
+
+def test_a_cap_above_the_load_is_not_the_load(tmp_path: Path) -> None:
+    read = result(tmp_path, max_concurrency=64, request_rate=2.0, duration=50.0)
+    assert read.concurrency == pytest.approx(2 * (0.42 + 499 * 0.0142))
+    assert result(tmp_path, max_concurrency=4, request_rate=2.0, duration=50.0).concurrency == 4
+
+
+def test_each_replica_has_its_part_of_what_is_under_way(tmp_path: Path) -> None:
+    spec = Spec.load(SPEC)
+    plan = solve(spec).plan
+    assert plan is not None
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(RESULT))
+    (read,) = read_results(path, spec, replace(plan, slices=4))
+    assert read.concurrency == 32 / 4
+
+
+def test_a_calibration_carries_no_less_error_than_its_rows(tmp_path: Path) -> None:
+    """Rows that contradict each other, half of them off by a third; and of one row what a guess has."""
+    rows = [replace(one, measured={**one.measured, "tpot_ms": one.measured["tpot_ms"] * k})
+            for one in measured() for k in (1.0, 2.0)]  # fmt: skip
+    seen = observed(rows)
+    text = tomllib.loads(calibration_text(seen, fit(seen, KNOWN), name="mine", files=["a"]))
+    assert text["errors"]["calibrated"]["tpot"] > 0.2
+    one = observed(measured()[:1])
+    few = tomllib.loads(calibration_text(one, fit(one, KNOWN), name="mine", files=["a"]))["errors"]["calibrated"]
+    assert few["tpot"] >= KNOWN.errors.other_version.tpot > KNOWN.errors.calibrated.tpot
 
 
 AIPERF = {

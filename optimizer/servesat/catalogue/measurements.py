@@ -22,7 +22,7 @@ FIGURES = (
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
-    "chip": ("chip", "hardware"),
+    "chip": ("chip", "hardware", "gpu_and_dtype"),
     "engine": ("engine",),
     "engine_version": ("engine_version",),
     "harness": ("harness",),
@@ -42,7 +42,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "requests_per_s": ("requests_per_s", "request_rate", "rps"),
     "prompt_tokens": ("prompt_tokens", "isl"),
     "output_tokens": ("output_tokens", "osl"),
-    "ttft_ms": ("ttft_ms", "ttft_mean_ms"),
+    "ttft_ms": ("ttft_ms", "ttft_mean_ms", "first_token_latency_ms"),
     "tpot_ms": ("tpot_ms", "tpot_mean_ms", "itl_ms"),
     "requests": ("requests", "num_prompts"),
     "lengths": ("lengths",),
@@ -57,6 +57,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "drafted": ("steps", "draft_steps"),
     "accepted": ("accept_length", "accepted"),
     "tokens_per_s": ("tokens_per_s", "out_tok_s", "out_tok_s_total", "output_tok_s", "tps_output"),
+    "tokens_per_s_per_gpu": ("out_tok_s_per_gpu", "out_tok_s_gpu"),
 }
 """The columns that are read, by the names that benchmarks give them; all others are left alone."""
 
@@ -65,14 +66,21 @@ REQUESTS = 500
 
 MOST_REQUESTS = 100_000
 
+MOST_CHIPS = 4096
+
+_COUNTS = {"tp", "pp", "ep", "dp", "workers", "prefill_workers", "prefill_tp", "prefill_dp", "prefill_pp"}
+_POSITIVE = {"concurrency", "requests_per_s", "prompt_tokens", "output_tokens", "requests"}
+
+_THOUSANDS = re.compile(r"^\d{1,3}(,\d{3})+(\.\d+)?$")
+
 DRAFTED_LENGTHS = (500.0, 1000.0)
 """Tokens of prompts and answers of a row on speculation that does not say; its speed-up hardly depends on them."""
 
 _LENGTHS = re.compile(r"prompt p50 ([\d,]+) p99 ([\d,]+); answer p50 ([\d,]+), cap ([\d,]+)")
 """What `lengths` may say: medians, which stand for means where tokens have no columns, and how far lengths spread."""
 
-AT_A_RATE = "at a rate"
-"""The harness of rows with requests at a rate that name none."""
+AT_A_RATE, STATIC = "at a rate", "static batch"
+"""The harness of rows with requests at a rate that name none, and of those of TensorRT-LLM's own tables."""
 
 _NORMAL_P99 = 2.326
 
@@ -96,6 +104,12 @@ _KV_CACHES = {
 
 UNNAMED = {"h100": "h100-sxm", "a100": "a100-80gb"}
 """Names that leave open which of several boards is meant, and the usual one."""
+
+_CHIP_AND_DTYPE = re.compile(r"^(?P<chip>.+?)(?: GPUs?)? \((?P<dtype>\w+)\)$")
+"""A chip with the dtype of the weights: `L40S GPUs (FP8)`."""
+
+FIRST_GENERATIONS = {"llama-7b": "llama-2-7b", "llama-70b": "llama-2-70b", "mistral-7b": "mistral-7b-v0.1"}
+"""Names of before a model had successors, and the model of that shape."""
 
 _SUFFIX = re.compile(
     r"-(quantized\.\w+|fp8(-dynamic|-block)?|awq|gptq[\w.-]*|nvfp4|fp4|int4|mxfp4|instruct|chat|it|hf|\d{4})$"
@@ -165,7 +179,7 @@ class _RowError(Exception):
 def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             header, rows = reader.fieldnames or (), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
@@ -187,9 +201,9 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     for name in ("model", "chip"):
         if not text[name]:
             raise _RowError(f"{name} is missing")
-    measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
-    if not measured:
-        raise _RowError(f"nothing measured: expected {', '.join(FIGURES)}")
+    text = _as_named(text, row)
+    tp, dp = _chips(text)
+    measured = _figures(text, tp * dp)
     prefill = _prefill(text)
     if max(_number(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise _RowError("pp > 1: stages of a pipeline are not predicted")
@@ -202,7 +216,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     chip = chip_named(text["chip"])
     concurrency = _number(text, "concurrency")
     requests = _number(text, "requests")
-    unlimited = text["requests_per_s"] == "inf"  # as many as the concurrency lets under way
+    unlimited = text["requests_per_s"].lower() == "inf"  # as many as the concurrency lets under way
     rate = None if unlimited else _number(text, "requests_per_s")
     at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
     if concurrency is None and rate is None and not at_once:
@@ -212,12 +226,10 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     if drafted:
         measured = _of_drafting(measured, accepted)
         prompt, output = prompt or DRAFTED_LENGTHS[0], output or DRAFTED_LENGTHS[1]
+    if output is None and set(measured) <= {"ttft_ms", "ttft_p50_ms"}:
+        output = 1.0
     if prompt is None or output is None:
         raise _RowError("prompt_tokens or output_tokens is missing")
-    tp, dp = int(_number(text, "tp") or (0 if drafted else 1)), int(_number(text, "dp") or 1)
-    gpus = _number(text, "gpus")
-    if gpus is not None and text["tp"] == "":
-        tp = int(gpus)
     model = model_named(text["model"])
     if drafted and not text["weights"] and model.native is not None:
         stored = _DTYPES[str(model.native.dtype)]
@@ -239,7 +251,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         prompt_tokens=prompt,
         output_tokens=output,
         measured=measured,
-        requests=int(min(max(2.0, requests or REQUESTS), MOST_REQUESTS)),
+        requests=int(min(requests or REQUESTS, MOST_REQUESTS)),
         at_once=at_once,
         prompt_cv=prompt_cv,
         workers=int(_number(text, "workers") or 1),
@@ -252,13 +264,46 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     )
 
 
+def _as_named(text: dict[str, str], row: Mapping[str, str | None]) -> dict[str, str]:
+    """What columns say that hold two things, as weights and KV cache of a dtype, or the version of a named engine.
+
+    TensorRT-LLM's tables are of batches without a server, which say nothing of one, whatever the version.
+    """
+    both = _CHIP_AND_DTYPE.match(text["chip"])
+    if both is not None and not text["weights"]:
+        text = {**text, "chip": both["chip"], "weights": both["dtype"], "kv_cache": text["kv_cache"] or both["dtype"]}
+    if row.get("trtllm_version") and not text["engine"]:
+        return {**text, "engine": "trtllm", "harness": text["harness"] or STATIC}
+    return text
+
+
+def _chips(text: Mapping[str, str]) -> tuple[int, int]:
+    """The chips that share the attention of a sequence, 0 of a row on drafts that does not say, and their groups."""
+    gpus, tp = _number(text, "gpus"), _number(text, "tp")
+    unsaid = 0 if _number(text, "drafted") else 1
+    return int((gpus if tp is None and gpus is not None else tp) or unsaid), int(_number(text, "dp") or 1)
+
+
+def _figures(text: Mapping[str, str], chips: int) -> dict[str, float]:
+    """What was measured. Raises _RowError for nothing."""
+    measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
+    each = _number(text, "tokens_per_s_per_gpu")
+    if each and "tokens_per_s" not in measured:
+        measured["tokens_per_s"] = each * chips
+    if not measured:
+        raise _RowError(f"nothing measured: expected {', '.join(FIGURES)}")
+    return measured
+
+
 def _lengths(text: Mapping[str, str]) -> tuple[float | None, float | None, float, float]:
     """Tokens of prompts and answers, by columns or by `lengths`; the spread of prompts, and the cap of answers."""
     prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
     said = _LENGTHS.search(text["lengths"])
     if said is None:
         return prompt, output, 0.0, 0.0
-    median, highest, answer, cap = (float(number.replace(",", "")) for number in said.groups())
+    median, highest, answer, cap = (float(number.replace(",", "") or 0) for number in said.groups())
+    if not 0 < median <= highest or not 0 < answer <= cap:
+        raise _RowError(f"lengths = {said[0]}: expected lengths above 0, a p99 and a cap of no less than the medians")
     variance = (log(highest / median) / _NORMAL_P99) ** 2
     output = output or answer
     return prompt or median, output, sqrt(expm1(variance)), max(cap, output)
@@ -290,12 +335,17 @@ def _first(row: Mapping[str, str | None], columns: tuple[str, ...]) -> str:
 def _number(text: Mapping[str, str], name: str) -> float | None:
     if not text[name]:
         return None
+    plain = text[name].replace(",", "") if _THOUSANDS.match(text[name]) else text[name]
     try:
-        value = float(text[name].replace(",", ""))
+        value = float(plain)
     except ValueError:
         raise _RowError(f"{name} = {text[name]}: expected a number") from None
     if not isfinite(value) or value < 0:
         raise _RowError(f"{name} = {text[name]}: expected a number of at least 0")
+    if name in _COUNTS and (value < 1 or value > MOST_CHIPS or value % 1):
+        raise _RowError(f"{name} = {text[name]}: expected a whole number from 1 to {MOST_CHIPS:,}")
+    if name in _POSITIVE and not value:
+        raise _RowError(f"{name} = {text[name]}: expected a number greater than 0")
     return value
 
 
@@ -335,7 +385,8 @@ def _plain(name: str) -> str:
 def model_named(name: str) -> ModelSpec:
     """The model of a catalogue id, or of a repository with its weights, in whatever dtype. Raises _RowError."""
     known = _models()
-    for key in (name.lower(), shape_of(name)):
+    shape = shape_of(name)
+    for key in (name.lower(), shape, FIRST_GENERATIONS.get(shape, shape)):
         if key in known:
             return load_model(known[key])
     raise _RowError(f"model = {name}: no model of the catalogue{_hint(shape_of(name), known.values())}")

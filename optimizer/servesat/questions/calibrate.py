@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import tomli_w
 
-from servesat.catalogue.calibration import Calibration
+from servesat.catalogue.calibration import FEW_ROWS, Calibration
 from servesat.catalogue.engine import Program
 from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Bools, Floats
@@ -76,8 +76,14 @@ class Observed:
     work: Work
     batch: Floats
     output_tokens: Floats
-    ttft_s: Floats  # NaN where it was not measured
+    ttft_s: Floats  # NaN where it was not measured, as of the others
     tpot_s: Floats
+    tokens_per_s: Floats
+
+    @property
+    def times(self) -> tuple[Floats, Floats]:
+        """Those to the first token and per output token."""
+        return self.ttft_s, self.tpot_s
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,11 @@ def _telling(row: Measurement) -> dict[str, float]:
 
 def unusable(row: Measurement) -> str | None:
     """Why a row cannot be calibrated with; None where it can."""
-    if not row.concurrency or "tpot_ms" not in row.measured:
-        return "expected a concurrency and tpot_ms"
+    telling = {"tpot_ms", "tokens_per_s"} | ({"ttft_ms"} if row.output_tokens == 1 else set())
+    if not row.concurrency or not telling & set(row.measured):
+        return "expected a concurrency, and tpot_ms or tokens_per_s"
+    if row.prefill is not None:
+        return "prefill and decode workers: expected one pool"
     if row.engine not in get_args(Program):
         return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
     room = sequences_in_memory(row)
@@ -135,9 +144,10 @@ def observed(rows: Sequence[Measurement]) -> Observed:
     """Rows that can be calibrated with, as arrays."""
     works = [work_of_row(row) for row in rows]
     work = Work(**{part.name: np.array([getattr(one, part.name) for one in works]) for part in fields(Work)})
-    ttft, tpot = (np.array([row.measured.get(name, np.nan) for row in rows]) / 1e3 for name in ("ttft_ms", "tpot_ms"))
+    names = ("ttft_ms", "tpot_ms", "tokens_per_s")
+    ttft_ms, tpot_ms, made = (np.array([row.measured.get(name, np.nan) for row in rows]) for name in names)
     batch, output = (np.array([getattr(row, name) for row in rows]) for name in ("concurrency", "output_tokens"))
-    return Observed(rows, work, batch, output, ttft, tpot)
+    return Observed(rows, work, batch, output, ttft_ms / 1e3, tpot_ms / 1e3, made)
 
 
 class Parameters:
@@ -225,10 +235,9 @@ class Fit:
         return np.asarray(ttft), np.asarray(tpot)
 
     def errors(self, seen: Observed) -> tuple[Floats, Floats]:
-        """|predicted / measured - 1| of TTFT, where it was measured, and of TPOT."""
-        ttft, tpot = self.predict(seen)
-        has_ttft = np.isfinite(seen.ttft_s)
-        return np.abs(ttft[has_ttft] / seen.ttft_s[has_ttft] - 1), np.abs(tpot / seen.tpot_s - 1)
+        """|predicted / measured - 1| of TTFT and of TPOT, where they were measured."""
+        ttft, tpot = (np.abs(made / found - 1) for made, found in zip(self.predict(seen), seen.times, strict=True))
+        return ttft[np.isfinite(ttft)], tpot[np.isfinite(tpot)]
 
     @property
     def unidentified(self) -> tuple[str, ...]:
@@ -312,8 +321,11 @@ class _Problem:
     def _formulas(self, vector: Floats) -> Floats:
         seen = self.seen
         ttft, tpot = Fit(self.parameters, vector, vector).predict(seen)
-        measured = np.where(np.isfinite(seen.ttft_s), seen.ttft_s, ttft)
-        return np.concatenate([np.log(tpot / seen.tpot_s) / TPOT_SPREAD, np.log(ttft / measured) / TTFT_SPREAD])
+        made = seen.batch * seen.output_tokens / (ttft + (seen.output_tokens - 1) * tpot)
+        pace = np.where(np.isfinite(seen.tpot_s), np.nan, made / seen.tokens_per_s)  # says no more than tpot does
+        ratios = (tpot / seen.tpot_s, ttft / seen.ttft_s, pace)
+        spreads = (TPOT_SPREAD, TTFT_SPREAD, TPOT_SPREAD)
+        return np.concatenate([np.nan_to_num(np.log(one) / s) for one, s in zip(ratios, spreads, strict=True)])
 
     def _replays(self, vector: Floats, which: Bools) -> Floats:
         made = self.arriving.figures(self.parameters.constants(vector, self.arriving.rows), which)
@@ -357,13 +369,24 @@ def left_out_errors(files: Sequence[Sequence[Measurement]], known: Calibration) 
 
 
 def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[str]) -> str:
-    """A calibration as the text of its file, with its errors, its date, and what the measurements did not identify."""
+    """A calibration as the text of its file, with its errors, its date, and what the measurements did not identify.
+
+    Plans by it carry an error no smaller than the catalogue's, or than half of these rows have; of few rows that of a
+    version that nobody measured.
+    """
     ttft, tpot = found.errors(seen)
     errors = f"TPOT {100 * tpot.mean():.1f} % off on average"
     errors += f", TTFT {100 * ttft.mean():.1f} %" if len(ttft) else ""
     unidentified = f"; near what was known: {', '.join(found.unidentified)}" if found.unidentified else ""
     source = f"servesat calibrate over {', '.join(files)}: {len(seen.rows)} rows, {errors}{unidentified}"
     written = document(seen.rows, found, name=name, source=source[:MAX_SOURCE])
+    known = found.parameters.known.errors
+    floor = known.calibrated if len(seen.rows) >= FEW_ROWS else known.other_version
+    off = {"tpot": tpot, "ttft": ttft}
+    written["errors"]["calibrated"] = {
+        kind: max(getattr(floor, kind), round(float(np.median(errors)), 3) if len(errors) else 0.0)
+        for kind, errors in off.items()
+    }
     return tomli_w.dumps({"name": written.pop("name"), "checked": date.today(), **written})
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # DeepSeek-V3 on vLLM 0.32, as servesat planned it.
 # 1 server of 8 × h200 (tp 1, experts over 8, 1 tokens ahead by mtp), deepseek-ai/DeepSeek-V3; up to 208 sequences, 2,052 tokens a step and group
-# predicted  TPOT 42.43 ms ± 6.534, TTFT 1,714 ms ± 538.2, 4,544 output tokens/s in all; by the calibrated cost model
+# predicted  TPOT 42.54 ms ± 6.636, TTFT 1,734 ms ± 555, 4,529 output tokens/s in all; by the calibrated cost model
 # price      $27.92 an hour, $20,381.60 a month: civo gpu-h200-sxm-xlarge on demand
-#            $1.707 per million output tokens
+#            $1.712 per million output tokens
 # proof      no plan of the spec costs less
 # memory     18.6 GB of KV cache are needed in a replica, and 231 GB more are free
 # engine     decides which requests share a step, which are preempted and recomputed, and what of earlier prompts it reuses
