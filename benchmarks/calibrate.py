@@ -23,18 +23,9 @@ import tomli_w
 from servesat.catalogue.engine import Program
 from servesat.catalogue.load import load_calibration
 from servesat.catalogue.measurements import Measurement, read_measurements
-from servesat.questions.calibrate import (
-    OPEN_SPREADS,
-    Arriving,
-    Fit,
-    Observed,
-    document,
-    fit,
-    observed,
-    stack_of,
-    unusable,
-)
+from servesat.questions.calibrate import Fit, document, fit, stack_of
 from servesat.questions.measured_rows import settled
+from servesat.questions.observations import OPEN_SPREADS, Arriving, Observed, observed, unusable
 
 PRIORS = load_calibration().model_copy(update={"chips": {}, "stacks": (), "dtypes": {}, "experts": 0.8})
 

@@ -14,7 +14,10 @@ from servesat.catalogue.measurements import Measurement, PrefillPool
 from servesat.cost_model.calibrated import Constants, closed_loop_s
 from servesat.deployment.solve import solve
 from servesat.questions.benchmark_results import read_results
-from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed, unusable
+from servesat.questions.calibrate import calibration_text, fit, left_out_errors
+from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, work_of_row
+from servesat.questions.observations import Arriving, observed, unusable
+from servesat.questions.open_loop import open_loop_figures
 
 KNOWN = load_calibration().model_copy(update={"chips": {}, "stacks": (), "dtypes": {}})
 """The defaults alone, which no fit moves."""
@@ -69,6 +72,31 @@ def test_a_file_left_out_is_predicted_by_the_others() -> None:
     ttft, tpot = left_out_errors([rows[:15], rows[15:30], rows[30:]], KNOWN)
     assert (len(ttft), len(tpot)) == (45, 45)
     assert tpot.mean() < 0.05
+
+
+def arriving(host_launch_s: float) -> Arriving:
+    """What a machine as known, but with a host so slow, would measure of a few requests at two rates."""
+    known = Constants(*KNOWN.reach_of("h100-sxm", "fp8"), *KNOWN.default_stack.constants)
+    constants = replace(known, host_launch_s=host_launch_s)
+    at_rates = [
+        {"concurrency": None, "requests_per_s": rate, "requests": 60, "output_tokens": 40} for rate in (1.0, 4.0)
+    ]
+    rows = [replace(row(1.0, tp=1), **keys) for keys in at_rates]
+    return Arriving([
+        replace(one, measured=open_loop_figures(
+            one, replica_of_row(one), work_of_row(one), constants, sequences_in_memory(one), seeds=[0]
+        ))
+        for one in rows
+    ])  # fmt: skip
+
+
+def test_a_slow_host_is_found_in_what_arrives_at_a_rate() -> None:
+    """64 layers launch 512 kernels a step: at 60 us each it waits 31 ms for its host, at 2 us for its memory."""
+    slow = arriving(6e-5)
+    found = fit(observed([]), KNOWN, slow)
+    _, stacks, _, _ = found.parameters.split(found.vector)
+    assert stacks["vllm", "0.32", ""]["host_launch_s"] == pytest.approx(6e-5, rel=0.1)
+    assert KNOWN.default_stack.host_launch_s == 2e-6  # where the fit began
 
 
 def test_throughput_alone_says_as_much_as_times() -> None:

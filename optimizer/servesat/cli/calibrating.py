@@ -40,7 +40,8 @@ def calibrate(
     from servesat.catalogue.load import load_calibration
     from servesat.core.errors import ServesatError
     from servesat.core.writing import write_text
-    from servesat.questions.calibrate import calibration_text, fit, left_out_errors, observed
+    from servesat.questions.calibrate import calibration_text, fit, left_out_errors
+    from servesat.questions.observations import observed
     from servesat.report.accuracy import fit_document, print_fit
 
     if out.suffix != ".toml":
@@ -62,7 +63,7 @@ def calibrate(
 def _rows(path: Path, started: "tuple[Spec, Plan] | None") -> "list[Measurement]":
     """The measurements of a file: of a CSV all that can be used, of a result one."""
     from servesat.core.errors import ServesatError
-    from servesat.questions.calibrate import unusable
+    from servesat.questions.observations import unusable
 
     if path.suffix == ".csv":
         from servesat.catalogue.measurements import read_measurements

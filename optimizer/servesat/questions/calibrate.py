@@ -2,22 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import tomli_w
 
 from servesat.catalogue.calibration import FEW_ROWS, Calibration
-from servesat.catalogue.engine import Program
 from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Bools, Floats
-from servesat.cost_model.calibrated import Constants, Work, closed_loop_s
-from servesat.cost_model.decode import Replica
-from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, work_of_row
-from servesat.questions.open_loop import open_loop_figures
+from servesat.cost_model.calibrated import Constants, closed_loop_s
+from servesat.questions.observations import OPEN_SPREADS, Arriving, Observed, observed
 
 CHIP = ("weights", "kv_cache", "flops", "link", "launch_s", "collective_s")
 STACK = ("step_s", "sequence_s", "request_s", "prompts_first", "prompt_s", "host_launch_s")
@@ -34,12 +30,6 @@ SPREAD = {
 
 TPOT_SPREAD, TTFT_SPREAD = 0.08, 0.25
 """The deviation of a logarithm that counts as one: TTFT of one configuration alone differs by 14 %."""
-
-OPEN_SPREADS = {"tpot_p50_ms": 0.08, "ttft_p50_ms": 0.25, "tokens_per_s": 0.05}
-"""The same of what is replayed."""
-
-FULL = 0.9
-"""A replica that puts out less than this share of what it was asked for was full."""
 
 DIFFERENCE, REPLAYED_DIFFERENCE = 1e-4, 0.03
 """How far constants are moved to see what follows: of a formula, and of a replay, which jumps a little."""
@@ -66,88 +56,6 @@ Named = dict[str, float]
 def stack_of(row: Measurement) -> Stack:
     """The stack of a row."""
     return row.engine, row.engine_version, row.harness if not row.engine_version else ""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Measurements with their work at the peaks; arrays of shape [rows] [s]."""
-
-    rows: Sequence[Measurement]
-    work: Work
-    batch: Floats
-    output_tokens: Floats
-    ttft_s: Floats  # NaN where it was not measured, as of the others
-    tpot_s: Floats
-    tokens_per_s: Floats
-
-    @property
-    def times(self) -> tuple[Floats, Floats]:
-        """Those to the first token and per output token."""
-        return self.ttft_s, self.tpot_s
-
-
-@dataclass(frozen=True)
-class Arriving:
-    """Measurements of requests that arrived at a rate; `measured` has shape [rows, figures], NaN where one is missing.
-
-    They are replayed with one seed.
-    """
-
-    rows: Sequence[Measurement] = ()
-
-    @cached_property
-    def measured(self) -> Floats:
-        """The figures of OPEN_SPREADS that say something of a replica."""
-        values = [[_telling(row).get(name, np.nan) for name in OPEN_SPREADS] for row in self.rows]
-        return np.array(values).reshape(-1, len(OPEN_SPREADS))
-
-    @cached_property
-    def _replayed(self) -> list[tuple[Replica, Work, float]]:
-        return [(replica_of_row(row), work_of_row(row), sequences_in_memory(row)) for row in self.rows]
-
-    def figures(self, constants: Constants, which: Bools) -> Floats:
-        """What is predicted of some rows, by constants of shape [rows]."""
-        made = np.full(self.measured.shape, np.nan)
-        for place in np.flatnonzero(which).tolist():
-            own = Constants(**{name: value[place] for name, value in vars(constants).items() if np.ndim(value)})
-            replica, work, room = self._replayed[place]
-            found = open_loop_figures(self.rows[place], replica, work, own, room, seeds=[0])
-            made[place] = [found[name] for name in OPEN_SPREADS]
-        return made
-
-
-def _telling(row: Measurement) -> dict[str, float]:
-    """What was measured of a row: its throughput where more arrived than was served, and else what was waited for."""
-    made, measured = row.measured.get("tokens_per_s", 0.0), dict(row.measured)
-    is_full = 0 < made < FULL * (row.requests_per_s or 0.0) * row.output_tokens
-    for name in ("ttft_p50_ms",) if is_full else ("tokens_per_s",):
-        measured.pop(name, None)
-    return measured
-
-
-def unusable(row: Measurement) -> str | None:
-    """Why a row cannot be calibrated with; None where it can."""
-    telling = {"tpot_ms", "tokens_per_s"} | ({"ttft_ms"} if row.output_tokens == 1 else set())
-    if not row.concurrency or not telling & set(row.measured):
-        return "expected a concurrency, and tpot_ms or tokens_per_s"
-    if row.prefill is not None:
-        return "prefill and decode workers: expected one pool"
-    if row.engine not in get_args(Program):
-        return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
-    room = sequences_in_memory(row)
-    if row.concurrency > room:
-        return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
-    return None
-
-
-def observed(rows: Sequence[Measurement]) -> Observed:
-    """Rows that can be calibrated with, as arrays."""
-    works = [work_of_row(row) for row in rows]
-    work = Work(**{part.name: np.array([getattr(one, part.name) for one in works]) for part in fields(Work)})
-    names = ("ttft_ms", "tpot_ms", "tokens_per_s")
-    ttft_ms, tpot_ms, made = (np.array([row.measured.get(name, np.nan) for row in rows]) for name in names)
-    batch, output = (np.array([getattr(row, name) for row in rows]) for name in ("concurrency", "output_tokens"))
-    return Observed(rows, work, batch, output, ttft_ms / 1e3, tpot_ms / 1e3, made)
 
 
 class Parameters:

@@ -12,7 +12,8 @@ from servesat.core.arrays import Floats
 from servesat.core.errors import ServesatError
 from servesat.core.quantities import number
 from servesat.questions.accuracy import Accuracy, Errors, Predicted
-from servesat.questions.calibrate import IDENTIFIED, Fit, Observed, Parameters
+from servesat.questions.calibrate import IDENTIFIED, Fit, Parameters
+from servesat.questions.observations import Observed
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.colours import chip_colour
 from servesat.report.tables import Column, Fitted, columns
