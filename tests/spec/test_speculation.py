@@ -124,3 +124,17 @@ def test_drafting_pays_where_few_sequences_share_a_step_and_not_where_they_fill_
     free = solve(Spec.load(CHAT | short | {"search": {"chips": ["h200"]}})).plan
     assert free is not None
     assert (free.draft, free.draft_tokens, free.accepted_tokens) == (None, 0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("search", "where"),
+    [
+        ({"pp": [2]}, "over stages, and search.pp is without 1"),
+        ({"modes": ["disaggregated"]}, "beside a prefill pool, as in search.modes"),
+    ],
+)
+def test_a_draft_that_no_plan_could_have_is_noted(search: dict[str, object], where: str) -> None:
+    note = f"speculative.draft = eagle3 has no effect: none is planned {where}"
+    assert note in Spec.load(CHAT | {"search": search, "speculative": {"draft": "eagle3"}}).notes
+    assert note not in Spec.load(CHAT | {"search": search}).notes
+    assert note not in Spec.load(CHAT | {"speculative": {"draft": "eagle3"}}).notes

@@ -22,12 +22,13 @@ from servesat.report.words import (
 
 def print_explanation(console: Console, result: Result) -> None:
     """Print what each limit costs, the slack of each requirement, and every slice of the plan's chip."""
-    console.print(_limits(result.limit_values))
+    if result.limit_values:
+        console.print(_limits(result.limit_values))
     console.print(_requirements_table(result.margins))
     if result.engines and result.plan is not None:
         console.print(_engines(result.engines, result.plan))
     if result.slices:
-        console.print(_slices_table(result.slices))
+        console.print(_slices_table(result.slices, "" if result.replayed is None else ", by means at a full batch"))
 
 
 def _limits(values: Sequence[LimitValue]) -> Group:
@@ -48,10 +49,10 @@ def _requirements_table(margins: Sequence[Margin]) -> Fitted:
     return table
 
 
-def _slices_table(slices: Sequence[SliceSummary]) -> Fitted:
+def _slices_table(slices: Sequence[SliceSummary], how: str) -> Fitted:
     figures = columns("chips", "batch", "tpot", "$/1M", right=True)
     table = Fitted(
-        [Column("slice"), *figures, Column("rejected because", detail=True)], f"Slices of {slices[0].plan.chip}"
+        [Column("slice"), *figures, Column("rejected because", detail=True)], f"Slices of {slices[0].plan.chip}{how}"
     )
     for summary in slices:
         plan = summary.plan

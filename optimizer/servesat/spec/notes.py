@@ -63,6 +63,13 @@ def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, whole:
         yield "buy: instances has no effect: no price of these chips is that of an instance; try price_book: all"
 
 
+def unused_drafts(stated: str | None, *, staged: bool, pooled: bool) -> Iterator[str]:
+    """Say that a draft is stated and no plan of the search has one: over stages, or beside a pool for prompts."""
+    if stated not in {None, "none"} and (staged or pooled):
+        where = "over stages, and search.pp is without 1" if staged else "beside a prefill pool, as in search.modes"
+        yield f"speculative.draft = {stated} has no effect: none is planned {where}"
+
+
 def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterator[str]:
     """Name the chips with a price that are neither searched nor in the catalogue."""
     known = {*(chip.id for chip in chips), *chip_ids()}

@@ -58,6 +58,7 @@ from servesat.spec.notes import (
     uncounted_slices,
     unknown_priced_chips,
     unusable_chips,
+    unused_drafts,
     unused_purchases,
 )
 from servesat.spec.offers import Buy, Offer
@@ -758,6 +759,11 @@ class Spec(Strict):
                 owned=bool(self.owned) and "owned" not in self.purchase,
                 spot=self.spot_capacity < 1 and all(offer.purchase != "spot" for offer in self.offers),
                 whole=self.buy == "instances" and self.calibration is None,  # where it is stated, not by default
+            ),
+            *unused_drafts(
+                None if self.speculative is None else self.speculative.draft,
+                staged=search.pp is not None and 1 not in search.pp,
+                pooled=self.modes == (Mode.DISAGGREGATED,),
             ),
             *uncounted_slices(
                 self.expressions,
