@@ -92,10 +92,11 @@ def test_a_constraint_that_sets_a_limit_is_moved_no_further_than_needed(
 ) -> None:
     spec = Spec.load({**raw, "constraints": [f"tp >= {tp}", f"batch >= {least}"]})
     plans = [plan for plan, violated in PLANS(raw) if not violated]
-    result = answer(spec)
-    assume(result.status is Status.INFEASIBLE and plans)
-    moved = {one.changes[0].value for one in result.corrections if len(one.changes) == 1}
     ways = {id(plan): _ways(plan) for plan in plans}
+    assume(plans and not any(ways[id(plan)] >= tp and plan["batch"] >= least for plan in plans))
+    result = answer(spec)
+    assert result.status is Status.INFEASIBLE
+    moved = {one.changes[0].value for one in result.corrections if len(one.changes) == 1}
     enough = [plan for plan in plans if ways[id(plan)] >= tp]
     if enough:
         assert f"batch >= {max(plan['batch'] for plan in enough)}" in moved
