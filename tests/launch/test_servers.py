@@ -100,3 +100,17 @@ def test_blocks_that_would_be_cut_are_not_loaded(tp: str, checkpoint: str, quant
     assert plan is not None
     (server,) = launch_of(spec, plan).servers
     assert (server.checkpoint, server.loading.quantises) == (checkpoint, quantises)
+
+
+def test_blocks_that_would_be_cut_need_another_checkpoint_where_the_engine_makes_none() -> None:
+    spec = Spec.load(
+        {
+            "model": "qwen3-235b-a22b", "workload": {"prompt_tokens": 1000, "output_tokens": 200}, "engine": "trtllm",
+            "search": {"chips": ["h200"], "topologies": {"h200": ["8x1"]}, "weights": ["fp8"]},
+            "constraints": ["tp == 8"],
+        }
+    )  # fmt: skip
+    plan = solve(spec).plan
+    assert plan is not None
+    with pytest.raises(LaunchError, match="no checkpoint of qwen3-235b-a22b in fp8: name one with --checkpoint"):
+        launch_of(spec, plan)

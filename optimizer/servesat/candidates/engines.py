@@ -153,15 +153,16 @@ def _beside(model: ModelSpec) -> str:
 def loading(spec: Spec, plan: Assignment) -> Loading | None:
     """How a plan's engine comes by the weights: from a checkpoint in their dtype, or one that it quantises itself.
 
-    It does so too where tensor parallelism would cut blocks of the checkpoint that share a scale.
+    A checkpoint of which tensor parallelism would cut blocks that share a scale is as good as unknown.
     """
     if plan.engine is None:
         return None
     engine, known = spec.engine_of(plan.engine), {str(dtype): name for dtype, name in spec.model.checkpoints.items()}
     support = engine.support_of(plan.chip)
     made = None if support is None else {str(dtype): one for dtype, one in support.weights.items()}.get(plan.weights)
-    is_stored = plan.weights in known and not _cuts_blocks(spec.model, plan)
-    quantises = None if made is None or is_stored or spec.model.native is not None else made.quantises
+    if _cuts_blocks(spec.model, plan):
+        known.pop(plan.weights, None)
+    quantises = None if made is None or plan.weights in known or spec.model.native is not None else made.quantises
     names = {str(dtype): name for dtype, name in engine.kv_dtypes(spec.model, plan.chip).items()}
     return Loading(
         engine=engine.name,

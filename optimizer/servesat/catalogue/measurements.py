@@ -216,6 +216,8 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     chip = chip_named(text["chip"])
     concurrency = _number(text, "concurrency")
     requests = _number(text, "requests")
+    if requests is not None and requests > MOST_REQUESTS:
+        raise _RowError(f"requests = {text['requests']}: expected at most {MOST_REQUESTS:,}, as all are replayed")
     unlimited = text["requests_per_s"].lower() == "inf"  # as many as the concurrency lets under way
     rate = None if unlimited else _number(text, "requests_per_s")
     at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
@@ -251,7 +253,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         prompt_tokens=prompt,
         output_tokens=output,
         measured=measured,
-        requests=int(min(requests or REQUESTS, MOST_REQUESTS)),
+        requests=int(requests or REQUESTS),
         at_once=at_once,
         prompt_cv=prompt_cv,
         workers=int(_number(text, "workers") or 1),

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import floor
 
 from servesat.catalogue.load import load_chip
 from servesat.catalogue.measurements import UNNAMED, Measurement
+from servesat.core.tolerances import round_down
 from servesat.cost_model.calibrated import Request, Work, work_of
 from servesat.cost_model.collectives import all_to_all_bytes_per_s
 from servesat.cost_model.decode import Replica
@@ -50,7 +50,7 @@ def sequences_in_memory(row: Measurement) -> float:
         copies,
     )
     memory = USED_MEMORY * (row.chip.usable_hbm_bytes or row.chip.hbm_bytes)
-    return floor((chips * memory - weights) / float(held))
+    return float(round_down((chips * memory - weights) / float(held)))
 
 
 def work_of_row(row: Measurement) -> Work:

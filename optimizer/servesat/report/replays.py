@@ -68,10 +68,12 @@ def verified(replayed: Replayed, bound_usd: float, cost_usd: float, solve_s: flo
 def fell(fallen: Fallen) -> str:
     """A cheaper proposal: `5 slices of h100-sxm 1x1, interleaved by vllm-0.32, at $11.45 an hour break ttft`."""
     slices, breaks = (f"{fallen.slices} slices", "break") if fallen.slices > 1 else ("1 slice", "breaks")
-    broken = " and ".join(fallen.broken) or "a limit, for all that replays tell"
+    if not fallen.broken:
+        breaks = "stay undecided" if fallen.slices > 1 else "stays undecided"
+    outcome = " ".join([breaks, " and ".join(fallen.broken)]).rstrip()
     how = fallen.mode + (f" by {fallen.engine}" if fallen.engine else "")
     what = f"{slices} of {fallen.chip} {fallen.topology}, {how},"
-    return f"{what} at {dollars(fallen.usd_per_hour)} an hour {breaks} {broken}"
+    return f"{what} at {dollars(fallen.usd_per_hour)} an hour {outcome}"
 
 
 def print_replay(console: Console, found: ReplayOfPlan) -> None:

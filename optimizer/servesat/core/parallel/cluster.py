@@ -1,5 +1,6 @@
 """The workers of a Ray cluster: one that runs, or one that is started on this machine."""
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def connect(on: str) -> Any:
     address = None if on == RUNNING_OR_LOCAL else on
     try:
         with warnings.catch_warnings(action="ignore"):
-            ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as fault:
         raise ServesatError(f"on {on}: cannot be connected to: {_one_line(fault)}") from None
     return ray
