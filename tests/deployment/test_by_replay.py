@@ -38,7 +38,7 @@ COMPLETION = ROOT / "examples" / "llama-3-8b-completion.yaml"
 
 
 def fails(spec: Spec, plan: Plan) -> bool:
-    return verdict(spec, servers_slower(spec, plan)).holds is False
+    return verdict(spec.workload, servers_slower(spec, plan), limits_of(spec), spec.slo.goodput).holds is False
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     means = solve(COMPLETION).plan
     assert means is not None
     spec = Spec.load(COMPLETION, {"slo.percentile": 0.95})
-    at_random = replay(spec, servers_of(spec, means), 20_000, seed=99)
+    at_random = replay(spec.workload, servers_of(spec, means), 20_000, seed=99)
     assert np.quantile(at_random.times.ttft_s, 0.95) == pytest.approx(0.185, rel=0.1)
     assert np.mean(at_random.times.ttft_s <= 0.05) == pytest.approx(0.395, abs=0.02)
     result = solve(spec)
@@ -74,7 +74,7 @@ def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     assert plan is not None
     limit, *_ = limits_of(spec)
     for seed in range(100, 105):
-        times = replay(spec, servers_of(spec, plan), 20_000, seed).times
+        times = replay(spec.workload, servers_of(spec, plan), 20_000, seed).times
         assert np.quantile(limit.of(times), 0.95) <= limit.limit_s * 1.03
     fewer = replace(plan, slices=int(plan.slices * 0.9))
     assert fails(spec, fewer)
@@ -128,6 +128,19 @@ def test_a_replica_too_small_for_a_long_request_falls_and_others_are_taken(tmp_p
     assert result.plan.chip == "h100-sxm"
     assert result.replayed is not None
     assert ("rtx-4090", ("hbm",)) in {(fallen.chip, fallen.broken) for fallen in result.replayed.fallen}
+
+
+def test_fewer_sequences_pass_where_the_most_are_too_slow() -> None:
+    """324 at once on an L40S take 20 ms a token too often; 58 keep the limit, and the prompts that wait theirs."""
+    workload = {"prompt_tokens": 1000, "output_tokens": 300, "requests_per_s": 10}
+    spec = Spec.load({**CHAT, "workload": workload, "slo": {"ttft_ms": 3000, "tpot_ms": 20}})
+    plan = solve(spec).plan
+    assert plan is not None
+    assert (plan.chip, plan.slices) == ("l40s", 1)
+    assert plan.batch < 324
+    assert not fails(spec, plan)
+    most = replace(plan, batch=324, kv_cache_bytes=plan.kv_cache_bytes * 324 / plan.batch)
+    assert fails(spec, most)
 
 
 def test_several_percentiles_and_goodput_hold_together() -> None:

@@ -100,6 +100,25 @@ def test_steps_as_long_as_their_host_takes_by_hand() -> None:
     assert replica.last == pytest.approx([1.7 + 1.45 + 1.45 + 1.5 + 1.6])
 
 
+def test_a_long_prompt_by_hand() -> None:
+    """10 tokens in chunks of 3 beside a sequence: 0.2 s a pair, 0.1 s a token of KV cache read, or 1 s to load.
+
+    The first prompt, of a token, is done at 1 s, and is read at 1, 2 and 3 tokens, in chunks of 2 (pairs 2, 6, 10). Its
+    answer is then complete, and chunks of 3 and 1 remain (pairs 22.5 and 9.5). What takes the same if advanced in parts.
+    """
+    times = StepTimes(**{**NOTHING, "resident_s": 1.0, "attention_s": 0.2, "kv_token_s": 0.1})
+    requests = Requests(*(np.array(row) for row in ([0.0, 0.5], [1, 10], [4, 1], [0, 0])))
+    assert times.mixed_run(1, 1, 2, 2.0, 0, 1.0, 3) == pytest.approx([1.1, 1.4, 2.3])
+    parts = Replica(times, Scheduling(3, 2, 100), Ledger(requests))
+    for request in range(2):
+        parts.give(request)
+    for until_s in (0.1, 1.05, 2.2, 3.0, 100.0):
+        parts.advance(until_s)
+    for replica in (run(times, Scheduling(3, 2, 100), requests), parts):
+        assert replica.first == pytest.approx([1.0, 1 + 1.1 + 1.4 + 2.3 + 4.5 + 1.9])
+        assert replica.last == pytest.approx([1 + 1.1 + 1.4 + 2.3, 12.2])
+
+
 GAPS = st.sampled_from([0.0, 0.31357, 2.51413, 40.00729])
 """Seconds that no sum of steps is likely to meet to the last digit."""
 

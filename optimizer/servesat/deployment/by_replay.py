@@ -34,13 +34,13 @@ def solve_by_replay(spec: Spec, settings: Settings) -> Result:
         status = Status.UNKNOWN if search.undecided or search.is_out_of_time else Status.INFEASIBLE
         conflict = None if status is Status.UNKNOWN else search.conflicts()
         return Result(status=status, plan=None, conflict=conflict, solve_s=time.perf_counter() - start)
-    plan, margins, tested = found
+    plan, tested = found.plan, found.verdict
     return Result(
         status=Status.FEASIBLE if search.is_out_of_time else Status.OPTIMAL,
         plan=plan,
         bound_usd_per_million_output_tokens=search.bound_usd_per_million,
         binding=tuple(dict.fromkeys(name for one in reversed(search.fallen) for name in one.broken)),
-        margins=(*margins, *_margins(tested)),
+        margins=(*found.margins, *_margins(tested)),
         replayed=_replayed(spec, plan, tested, search),
         solve_s=time.perf_counter() - start,
     )
@@ -78,7 +78,7 @@ def kept_limit(kept: Kept) -> KeptLimit:
 def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replayed:
     """The verdict on a plan, beside as many replays with the steps as predicted."""
     servers, count = servers_of(spec, plan), len(tested.runs[0].requests)
-    runs = [run(spec, servers, count, seed) for seed in range(len(tested.runs))]
+    runs = [run(spec.workload, servers, count, seed) for seed in range(len(tested.runs))]
     return replace(
         replayed(spec, runs, tested.kept, tested.within_all.value),
         margin=spec.margins_of(plan.chip, plan.engine).tpot,

@@ -7,11 +7,12 @@ as that more slices help was observed and is not proved.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import count as counting
+from math import ceil
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from servesat.core.tolerances import is_at_most
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.settings import Settings
-from servesat.replay.pools import Servers
+from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import TooLongError, limits_of, servers_of
 from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, verdict
 from servesat.spec.spec import Spec
@@ -62,6 +63,15 @@ class _Proposal:
         return self.row, self.slices, self.pool_slices
 
 
+@dataclass(frozen=True)
+class Verified:
+    """A plan that passed its replays, with its margins."""
+
+    plan: Plan
+    margins: tuple[Margin, ...]
+    verdict: Verdict
+
+
 class Search:
     """The proposals of a spec and the outcome of each test."""
 
@@ -77,6 +87,7 @@ class Search:
         self._plans: dict[int, Plan | None] = {}
         self._proposed: set[tuple[int, int, int]] = set()  # of two pools: each is reached by adding to either
         self._tested: dict[tuple[int, int, int], tuple[int, tuple[str, ...]]] = {}
+        self._late_prefill: set[tuple[Pool | None, float, float]] = set()
 
     @property
     def is_out_of_time(self) -> bool:
@@ -105,8 +116,8 @@ class Search:
         """The least cost of a proposal."""
         return float(self.candidates.usd_per_million.min())
 
-    def run(self) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
-        """The plan that passes, with its margins, and its verdict."""
+    def run(self) -> Verified | None:
+        """The plan that passes."""
         queue = self._first_proposals()
         passing: dict[tuple[int, int, int], float] = {}  # what those in the queue cost that passed a first look
         while queue and not self.is_out_of_time:
@@ -115,9 +126,9 @@ class Search:
             batch, broken = self._test(proposal)
             if not broken:
                 found = self._verified(proposal, batch)
-                if found is not None:
+                if not isinstance(found, tuple):
                     return found
-                broken = ("undecided",)
+                broken = found
             self._fell(proposal, broken)
             for following in self._following(proposal, broken, min(passing.values(), default=np.inf)):
                 if self._tested.get(following.key, (0, ("untested",)))[1] == ():
@@ -136,13 +147,17 @@ class Search:
         heapify(queue)
         return queue
 
+    @property
+    def _demanded_tokens_per_s(self) -> float:
+        workload = self.spec.workload
+        return (workload.requests_per_s or 0.0) * (workload.output_tokens or 0)
+
     def _strain(self) -> Floats:
         """The largest share of its limit that a mean takes, of each candidate at the batch of its mean load."""
         spec, columns = self.spec, self.candidates
         layouts = columns.layouts
         times = replica_times(spec, layouts)
-        demanded = (spec.workload.requests_per_s or 0.0) * (spec.workload.output_tokens or 0)
-        each = demanded / (columns.slices * layouts.counted_replicas)
+        each = self._demanded_tokens_per_s / (columns.slices * layouts.counted_replicas)
         at = times.at(np.clip(times.smallest_batch_for(each), 1, columns.batch))
         figures = {"ttft": at.ttft_s, "tpot": at.tpot_s, "e2e": at.e2e_s}
         shares = [figures[limit.requirement] / limit.limit_s for limit in self.limits]
@@ -161,48 +176,79 @@ class Search:
         key = proposal.key
         if key not in self._tested:
             self.proposals += 1
-            plan = self._plan(proposal.row)
-            self._tested[key] = (0, ("check",)) if plan is None else self._first_look(_with_slices(plan, *key[1:]))
+            self._tested[key] = self._first_look(proposal)
         return self._tested[key]
 
-    def _first_look(self, plan: Plan) -> tuple[int, tuple[str, ...]]:
-        batch, step = plan.batch, plan.kv_batch_shards
-        broken = self._broken(plan)
-        if set(broken) - {"tpot"} or not broken:
-            return batch, broken
-        low, high = 0, batch // step
-        for _ in range(BATCHES_TRIED):  # fewer at once are faster, and wait longer for their turn
-            middle = (low + high) // 2
-            if middle <= low:
+    def _first_look(self, proposal: _Proposal) -> tuple[int, tuple[str, ...]]:
+        """The batch with which a proposal passes, or what it breaks; smaller ones by bisection where tokens are slow.
+
+        Fewer at once are faster, and wait longer for their turn: where the fewest that serve the load are too slow, no
+        other batch is tried.
+        """
+        plan = self._plan(proposal.row)
+        if plan is None:
+            return 0, ("check",)
+        plan = _with_slices(plan, proposal.slices, proposal.pool_slices)
+        step, broken = plan.kv_batch_shards, self._broken(plan)
+        if broken != ("tpot",):
+            return plan.batch, broken
+        high = plan.batch // step
+        middle = low = ceil(self._fewest_sequences(proposal) / step)
+        for _ in range(BATCHES_TRIED):
+            if middle >= high:
                 break
             found = self._broken(_with_batch(plan, middle * step))
             if not found:
                 return middle * step, ()
-            if found == ("tpot",):
+            if "tpot" in found:
                 high = middle
-            else:
-                low = middle
-        return batch, broken
+            if found != ("tpot",):
+                low = middle + 1
+            middle = (low + high) // 2
+        return plan.batch, broken
+
+    def _fewest_sequences(self, proposal: _Proposal) -> float:
+        """The smallest batch at which the slices of a proposal put out the tokens that are asked for."""
+        layouts = self.candidates.layouts.take(np.array([proposal.row]))
+        each = self._demanded_tokens_per_s / (proposal.slices * layouts.counted_replicas)
+        return float(replica_times(self.spec, layouts).smallest_batch_for(each)[0])
 
     def _broken(self, plan: Plan) -> tuple[str, ...]:
-        servers = servers_slower(self.spec, plan)
-        late = alone_too_late(self.spec, servers, self.limits)
-        if late:
-            return (*late, "alone")
+        workload, servers = self.spec.workload, servers_slower(self.spec, plan)
+        if self._is_late(servers):
+            return (Requirement.TTFT,)
+        alone = alone_too_late(workload, servers, self.limits)
+        if alone:
+            return (*alone, "alone")
         try:
-            return first_look(self.spec, servers, self.limits)
+            broken = first_look(workload, servers, self.limits)
         except TooLongError:
             return Requirement.HBM, "alone"
+        self._remember(servers, broken)
+        return broken
 
-    def _verified(self, proposal: _Proposal, batch: int) -> tuple[Plan, tuple[Margin, ...], Verdict] | None:
-        """The plan of a proposal after its replays; of no more sequences than were ever under way."""
+    def _remember(self, servers: Servers, broken: Iterable[str]) -> None:
+        """Where a pool of its own makes first tokens too late, no other pool behind it helps."""
+        if servers.prefill is not None and Requirement.TTFT in broken:
+            self._late_prefill.add(_of_first_tokens(servers))
+
+    def _is_late(self, servers: Servers) -> bool:
+        return _of_first_tokens(servers) in self._late_prefill
+
+    def _verified(self, proposal: _Proposal, batch: int) -> Verified | tuple[str, ...]:
+        """The plan of a proposal after its replays, of as many sequences as were ever under way; or what it breaks."""
         whole = self._plan(proposal.row)
         assert whole is not None
         plan = _with_batch(_with_slices(whole, proposal.slices, proposal.pool_slices), batch)
-        tested = verdict(self.spec, servers_slower(self.spec, plan))
+        servers = servers_slower(self.spec, plan)
+        if self._is_late(servers):
+            return (Requirement.TTFT,)
+        tested = verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput)
         if tested.holds is not True:
             self.undecided |= tested.holds is None
-            return None
+            broken = tuple(dict.fromkeys(kept.limit.requirement for kept in tested.kept if kept.holds is False))
+            self._remember(servers, broken)
+            return broken or ("undecided",)
         most = max(one.served.most_sequences for one in tested.runs)
         step = plan.kv_batch_shards
         for sequences in dict.fromkeys((min(batch, -(-most // step) * step), batch)):
@@ -211,8 +257,8 @@ class Search:
             except SolverError:
                 continue
             if all(margin.holds for margin in margins):
-                return final, margins, tested
-        return None
+                return Verified(final, margins, tested)
+        return ("check",)
 
     def _fell(self, proposal: _Proposal, broken: tuple[str, ...]) -> None:
         columns = self.candidates
@@ -237,7 +283,8 @@ class Search:
         if "alone" in broken or "check" in broken:
             return
         if proposal.pool_slices:
-            for more, pool_more in ((1, 0), (0, 1)):
+            of_prompts = Requirement.TTFT in broken  # which more slices that decode do not help
+            for more, pool_more in ((0, 1),) if of_prompts else ((1, 0), (0, 1)):
                 slices = proposal.slices + more * max(1, proposal.slices // 32)
                 pool = proposal.pool_slices + pool_more * max(1, proposal.pool_slices // 32)
                 following = self._proposal(proposal, slices, pool)
@@ -365,6 +412,11 @@ def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
     for limit in limits_of(spec):
         mask |= np.where(is_at_most(least[limit.requirement], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
     return mask
+
+
+def _of_first_tokens(servers: Servers) -> tuple[Pool | None, float, float]:
+    """What the times of first tokens depend on where a pool of its own makes them."""
+    return servers.prefill, servers.transfer_s, servers.request_s
 
 
 def _with_slices(plan: Plan, slices: int, pool_slices: int) -> Plan:

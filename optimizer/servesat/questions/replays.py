@@ -19,6 +19,7 @@ from servesat.replay.pools import Router, Servers
 from servesat.replay.replayed import Limit, Run, limits_of, run, servers_of, within
 from servesat.replay.verdict import GOODPUT, Kept
 from servesat.spec.spec import Spec
+from servesat.spec.workload import Workload
 
 MOMENTS = 60
 """Moments at which a replay is looked at."""
@@ -83,7 +84,7 @@ def replay(
     servers, limits = servers_of(spec, plan), limits_of(spec)
     trace = spec.workload.arrivals.recorded
     count = max(2, requests // seeds) if trace is None else len(trace.arrival_s)
-    of_seeds = partial(_runs, spec, servers, count, router)
+    of_seeds = partial(_runs, spec.workload, servers, count, router)
     runs = [one for some in in_chunks(of_seeds, range(seeds), on=on, largest_chunk=1) for one in some]
     kept = [
         Kept(limit, found, found.value <= limit.limit_s)
@@ -102,8 +103,8 @@ def replay(
     )
 
 
-def _runs(spec: Spec, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:
-    return [run(spec, servers, count, seed, router=router, whole=True) for seed in seeds]
+def _runs(workload: Workload, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:
+    return [run(workload, servers, count, seed, router=router, whole=True) for seed in seeds]
 
 
 def _moments(spec: Spec, servers: Servers, one: Run) -> list[Moment]:
@@ -153,7 +154,7 @@ def _breaks(spec: Spec, servers: Servers, router: Router, requests: int) -> Brea
 def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: float) -> str | None:
     """The first limit that is broken at a load, or `load` where requests come faster than they are served."""
     loaded = spec.changed({"workload.requests_per_s": rate})
-    one = run(loaded, servers, requests, 0, router=router, whole=True)
+    one = run(loaded.workload, servers, requests, 0, router=router, whole=True)
     limits, goodput = limits_of(spec), spec.slo.goodput
     for limit in limits:
         if percentile(limit.of(one.times), limit.share) > limit.limit_s:

@@ -20,7 +20,7 @@ from servesat.replay.requests import Lengths, Requests, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
 from servesat.spec.spec import PERCENTILE_IN_PRODUCTION, Spec
-from servesat.spec.workload import LIMITS
+from servesat.spec.workload import LIMITS, Workload
 
 PREFILL_SEQUENCES = 8
 """Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
@@ -125,12 +125,11 @@ def _room(spec: Spec, plan: Plan) -> float:
     return free / (plan.kv_cache_bytes / plan.batch) * spec.workload.held_tokens
 
 
-def requests_of(spec: Spec, count: int, seed: int, *, replicas: int = 1) -> Requests:
-    """Requests of a spec, as many as asked for: the first of its trace, or random ones.
+def requests_of(workload: Workload, count: int, seed: int, *, replicas: int = 1) -> Requests:
+    """Requests of a workload, as many as asked for: the first of its trace, or random ones.
 
     Of several replicas that a router draws at random, those of one: Poisson arrivals stay such, others come nearer.
     """
-    workload = spec.workload
     trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
     if trace is not None:
         return (
@@ -179,15 +178,17 @@ class Run:
     busy_share: float
 
 
-def run(spec: Spec, servers: Servers, count: int, seed: int, *, router: Router = "random", whole: bool = False) -> Run:
-    """Replay a spec's requests.
+def run(
+    workload: Workload, servers: Servers, count: int, seed: int, *, router: Router = "random", whole: bool = False
+) -> Run:
+    """Replay a workload's requests.
 
     Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these.
     Raises TooLongError for a request that fits into no replica.
     """
-    is_random = spec.workload.arrivals.trace is None
+    is_random = workload.arrivals.trace is None
     alone = not whole and servers.prefill is None and is_random
-    requests = requests_of(spec, count, seed, replicas=servers.pool.replicas if alone else 1)
+    requests = requests_of(workload, count, seed, replicas=servers.pool.replicas if alone else 1)
     refuse_what_never_fits(servers, requests)
     used = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
     served = used.serve(requests, router, seed)

@@ -119,12 +119,11 @@ class Replica:
                 if self.next_s <= self.now:
                     self._arrive()
             chunks = self._chunks() if self.waiting or self.prompts else []
-            began = self.now
+            self.seen = self.now
             if chunks:
-                self._prompt_step(chunks)
+                self.seen = self._prompt_steps(chunks, until_s)
             elif self.begun:
-                began = self._decode_steps(until_s)
-            self.seen = began
+                self.seen = self._decode_steps(until_s)
 
     def _arrive(self) -> None:
         """What has come waits."""
@@ -134,36 +133,35 @@ class Replica:
 
     def _chunks(self) -> list[tuple[list[int], int]]:
         """The prompts of the next step, with how many tokens of each."""
-        limits = self.scheduling
+        limits, begun, prompts, waiting = self.scheduling, len(self.begun), self.prompts, self.waiting
         chunks: list[tuple[list[int], int]] = []
-        decoding = 0 if limits.prompts_alone else len(self.begun) * limits.verified
-        budget = limits.step_tokens - decoding
-        free = limits.kv_tokens - self.kv - len(self.begun) * limits.accepted
-        for prompt in self.prompts:
+        budget = limits.step_tokens - (0 if limits.prompts_alone else begun * limits.verified)
+        free = limits.kv_tokens - self.kv - begun * limits.accepted
+        for prompt in prompts:
             if budget <= 0:
                 return chunks
-            taken = min(prompt[1], budget)
+            taken = prompt[1] if prompt[1] < budget else budget
             chunks.append((prompt, taken))
             budget, free = budget - taken, free - taken
-        running = len(self.begun) + len(self.prompts)
-        while self.waiting and running < limits.sequences and (budget > 0 or limits.with_cache):
-            request = self.waiting[0]
-            taken = min(self.missing[request], budget)
-            cached = self.cached[request]
-            asked = taken + cached if not limits.prompts_alone else self._kept_for(request)
-            if (free < asked and running) or (limits.prompts_alone and chunks and taken < self.missing[request]):
+        running = begun + len(prompts)
+        while waiting and running < limits.sequences and (budget > 0 or limits.with_cache):
+            request = waiting[0]
+            missing, cached = self.missing[request], self.cached[request]
+            taken = missing if missing < budget else budget
+            asked = self._kept_for(request) if limits.prompts_alone else taken + cached
+            if (free < asked and running) or (limits.prompts_alone and chunks and taken < missing):
                 break
-            self.waiting.popleft()
+            waiting.popleft()
             self.admitted.append(request)
             self.kv += cached
-            if not self.missing[request]:
+            if not missing:
                 self._begin(request)
                 if request in self.begun:
                     running, free = running + 1, free - cached - limits.accepted
                 continue
             running += 1
-            prompt = [request, self.missing[request], cached]
-            self.prompts.append(prompt)
+            prompt = [request, missing, cached]
+            prompts.append(prompt)
             chunks.append((prompt, taken))
             budget, free = budget - taken, free - taken - cached
         self.most_sequences = max(self.most_sequences, running)
@@ -195,21 +193,37 @@ class Replica:
         self.last[request] = self.now
         self.kv -= held
 
-    def _prompt_step(self, chunks: list[tuple[list[int], int]]) -> None:
-        """A step with tokens of prompts, and one for each sequence that decodes beside them."""
-        decoding = 0 if self.scheduling.prompts_alone else len(self.begun)
+    def _prompt_steps(self, chunks: list[tuple[list[int], int]], until_s: float) -> float:
+        """A step with tokens of prompts, or as many as one prompt fills; when the last of them began."""
+        limits = self.scheduling
+        decoding = 0 if limits.prompts_alone else len(self.begun)
         tokens, pairs, ending = 0, 0.0, 0
         for prompt, taken in chunks:
             tokens += taken
             pairs += pairs_of(prompt[2], taken)
             ending += taken == prompt[1]
-        self._pass(self.times.mixed_s(decoding, self.read if decoding else 0, tokens, pairs, ending))
+        steps = 1
+        if len(chunks) == 1 and not ending and not limits.with_cache:  # it has the whole budget until it ends
+            steps = (prompt[1] - 1) // taken
+            if decoding:
+                steps = min(steps, self.ends[0][0] - self.steps)
+        read, grown = self.read if decoding else 0, decoding * limits.accepted
+        now = began = self.now
+        taken_steps = 0
+        for time_s in self.times.mixed_run(decoding, read, tokens, pairs, ending, grown, steps):
+            if taken_steps and now >= until_s:
+                break
+            began = now
+            now += time_s
+            taken_steps += 1
+        self._pass(now - self.now)
         if decoding:
-            self._decoded(1)
+            self._decoded(taken_steps)
         for prompt, taken in chunks:
-            prompt[1] -= taken
-            prompt[2] += taken
-            self.kv += taken
+            computed = taken * taken_steps
+            prompt[1] -= computed
+            prompt[2] += computed
+            self.kv += computed
             if not prompt[1]:
                 self.prompts.popleft()
                 request = prompt[0]
@@ -218,6 +232,7 @@ class Replica:
                 self.made[request] += 1
                 self.kv += self._held(request, self.made[request]) - prompt[2]
                 self._begin(request)
+        return began
 
     def _decode_steps(self, until_s: float) -> float:
         """The steps until a sequence ends, room is short, or a request may join; when the last of them began."""

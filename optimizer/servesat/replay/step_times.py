@@ -103,25 +103,37 @@ class StepTimes:
             + (self._draft_s(sequences) if self.verified > 1 else 0.0)
         )
 
-    def mixed_s(self, sequences: int, kv_tokens: float, prompt_tokens: int, pairs: float, ends: int) -> float:
-        """A step with tokens of prompts in it, of which so many end."""
+    def mixed_run(  # noqa: PLR0917 - called for each step of a replay
+        self, sequences: int, kv_tokens: float, prompt_tokens: int, pairs: float, ends: int, grown: float, steps: int
+    ) -> list[float]:
+        """Steps with tokens of prompts in them, of which so many end.
+
+        From one to the next the KV cache of those that decode grows by `grown` tokens, and all tokens of a prompt have
+        those of the step before them.
+        """
         verified = sequences * self.verified
         tokens = verified + prompt_tokens
-        loaded = self.resident_s
+        loaded_s = self.resident_s
         if self.experts_s:
-            loaded += self.experts_s * (1.0 - self.not_visited**tokens)
-        computed = verified * self.token_s + prompt_tokens * self.prompt_token_s + pairs * self.attention_s
-        busy_s = (
+            loaded_s += self.experts_s * (1.0 - self.not_visited**tokens)
+        flops_s = verified * self.token_s + prompt_tokens * self.prompt_token_s + pairs * self.attention_s
+        head_s = (verified + ends) * self.head_token_s
+        rest_s = (
             self.fixed_s
-            + max(loaded, computed)
-            + max(self.head_s, (verified + ends) * self.head_token_s)
+            + (self.head_s if self.head_s > head_s else head_s)
             + sequences * self.sequence_s
             + tokens * self.sent_s
             + kv_tokens * self.kv_token_s
             + (self._draft_s(sequences) if sequences and self.verified > 1 else 0.0)
         )
-        least_s = self.least_s + (self.draft_least_s if sequences else 0.0)
-        return max(least_s, busy_s) + ends * self.prompt_end_s
+        least_s, end_s = self.least_s + (self.draft_least_s if sequences else 0.0), ends * self.prompt_end_s
+        found = []
+        for _ in range(steps):
+            busy_s = rest_s + (loaded_s if loaded_s > flops_s else flops_s)
+            found.append((least_s if least_s > busy_s else busy_s) + end_s)
+            flops_s += prompt_tokens * prompt_tokens * self.attention_s
+            rest_s += grown * self.kv_token_s
+        return found
 
 
 def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:

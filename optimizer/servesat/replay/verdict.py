@@ -1,27 +1,31 @@
 """Whether a plan keeps its limits for the share of requests asked for: replays until that is certain, or given up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
 
 from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile, times_of
 from servesat.replay.pools import Servers
-from servesat.replay.replayed import Limit, Run, limits_of, requests_of, run, within
-from servesat.spec.spec import Spec
+from servesat.replay.replayed import Limit, Run, requests_of, run, within
+from servesat.spec.workload import Workload
 
 GOODPUT = "goodput"
 """Stands for the share of requests within all limits, in place of a requirement."""
 
-REQUESTS, SEEDS = 2500, 8
-"""Requests of a replay, and replays of different seeds, at first."""
+REQUESTS = 2500
+"""Requests of a replay."""
 
-MOST_REQUESTS = 160_000
-"""Of all seeds together: what is not certain then is undecided."""
+SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
+"""Replays of different seeds after which a limit may be found broken, after which it may be kept, and at most."""
 
 SEEDS_OF_TRACE = 3
 """Replays of a trace, in each of which requests find other replicas."""
+
+FIRST_LOOKS = (60, 150, 500, 1200, REQUESTS)
+"""Requests of the replays of a first look, the next only where none before has shown a limit to be broken."""
 
 FIRST_OF_TRACE = (1000, 4000)
 """The requests of a trace that are replayed before all of them."""
@@ -44,7 +48,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The limits of a plan after its replays; `within_all` is the share of requests within every limit."""
+    """The limits of a plan after its replays, with those of a plan that keeps them.
+
+    `within_all` is the share of requests within every limit.
+    """
 
     kept: tuple[Kept, ...]
     within_all: Estimate
@@ -57,11 +64,11 @@ class Verdict:
         return False if False in held else None if None in held else True
 
 
-def alone_too_late(spec: Spec, servers: Servers, limits: Sequence[Limit]) -> tuple[str, ...]:
+def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]) -> tuple[str, ...]:
     """The requirements that too many requests break with a replica to themselves, beyond four standard errors."""
-    lengths = spec.workload.lengths
-    alike = spec.workload.arrivals.trace is None and not lengths.prompt_cv and not lengths.output_cv
-    requests = requests_of(spec, 1 if alike else 10**9 if spec.workload.arrivals.trace else REQUESTS, 0)
+    lengths, trace = workload.lengths, workload.arrivals.trace
+    alike = trace is None and not lengths.prompt_cv and not lengths.output_cv
+    requests = requests_of(workload, 1 if alike else 10**9 if trace else REQUESTS, 0)
     some = requests.take(np.arange(0, len(requests), max(1, len(requests) // ALONE)))
     apart = replace(some, arrival_s=APART_S * np.arange(len(some), dtype=np.float64))
     one = replace(servers, pool=replace(servers.pool, replicas=1))
@@ -72,33 +79,32 @@ def alone_too_late(spec: Spec, servers: Servers, limits: Sequence[Limit]) -> tup
     return _late(limits, times, 1)
 
 
-def first_look(spec: Spec, servers: Servers, limits: Sequence[Limit]) -> tuple[str, ...]:
-    """The requirements that one replay shows to be broken, beyond four standard errors; of a trace for certain.
+@lru_cache(maxsize=1 << 16)
+def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) -> tuple[str, ...]:
+    """The requirements that a replay shows to be broken, beyond four standard errors; of a trace for certain.
 
     What comes later changes nothing for those that came before: the first requests of a trace alone may be too many
-    beyond a limit.
+    beyond a limit. Layouts of several engines or dtypes may be the same servers, which are replayed once.
     """
-    trace = spec.workload.arrivals.recorded
+    trace = workload.arrivals.recorded
     if trace is not None:
         whole = len(trace.arrival_s)
         for first in (*(length for length in FIRST_OF_TRACE if length < whole), whole):
-            broken = _surely_broken_of(limits, run(spec, servers, first, 0), whole)
+            broken = _surely_broken_of(limits, run(workload, servers, first, 0), whole)
             if broken:
                 return broken
         return ()
-    short = run(spec, servers, REQUESTS // 5, 0)
-    broken = _surely_broken(limits, short)
-    return broken or _surely_broken(limits, run(spec, servers, REQUESTS, 0))
+    for count in FIRST_LOOKS:
+        broken = _late(limits, run(workload, servers, count, 0).times, DEPENDENT)
+        if broken:
+            return broken
+    return ()
 
 
 def _surely_broken_of(limits: Sequence[Limit], replay: Run, whole: int) -> tuple[str, ...]:
     """The requirements that more of some requests break than may of the whole trace."""
     late = {limit: int(np.sum(limit.of(replay.times) > limit.limit_s)) for limit in limits}
     return tuple(dict.fromkeys(limit.requirement for limit in limits if late[limit] > (1 - limit.share) * whole))
-
-
-def _surely_broken(limits: Sequence[Limit], replay: Run) -> tuple[str, ...]:
-    return _late(limits, replay.times, DEPENDENT)
 
 
 def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple[str, ...]:
@@ -112,31 +118,31 @@ def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple
     return tuple(dict.fromkeys(broken))
 
 
-def verdict(spec: Spec, servers: Servers) -> Verdict:
-    """Replay until each limit is kept or broken at 95 % confidence, with twice the requests each time."""
-    found = None
-    for found in _verdicts(spec, servers):
-        if found.holds is not None:
-            break
-    assert found is not None
-    return found
+@lru_cache(maxsize=256)
+def verdict(workload: Workload, servers: Servers, limits: tuple[Limit, ...], goodput: float | None) -> Verdict:
+    """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time."""
+    trace = workload.arrivals.recorded
+    if trace is not None:
+        of_trace = [run(workload, servers, len(trace.arrival_s), seed) for seed in range(SEEDS_OF_TRACE)]
+        return _verdict_of(limits, goodput, of_trace)
+    runs: list[Run] = []
+    seeds = SEEDS_TO_FALL
+    while True:
+        runs += [run(workload, servers, REQUESTS, seed) for seed in range(len(runs), seeds)]
+        found = _verdict_of(limits, goodput, runs)
+        if found.holds is False or (found.holds and seeds >= SEEDS) or seeds == MOST_SEEDS:
+            return found
+        seeds = min(MOST_SEEDS, max(SEEDS, 2 * seeds))
 
 
-def _verdicts(spec: Spec, servers: Servers) -> Iterator[Verdict]:
-    limits, goodput, trace = limits_of(spec), spec.slo.goodput, spec.workload.arrivals.recorded
-    seeds = SEEDS if trace is None else SEEDS_OF_TRACE
-    count = REQUESTS
-    while seeds * count <= MOST_REQUESTS:
-        runs = tuple(run(spec, servers, count if trace is None else len(trace.arrival_s), s) for s in range(seeds))
-        kept = [_kept(limit, [percentile(limit.of(one.times), limit.share) for one in runs]) for limit in limits]
-        share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
-        if goodput is not None:
-            holds = True if share.lowest >= goodput else False if share.highest < goodput else None
-            kept.append(Kept(Limit(GOODPUT, goodput, 0.0), share, holds))
-        yield Verdict(tuple(kept), share, runs)
-        if trace is not None:
-            return
-        count *= 2
+def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run]) -> Verdict:
+    kept = [_kept(limit, [percentile(limit.of(one.times), limit.share) for one in runs]) for limit in limits]
+    share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
+    if goodput is not None:
+        holds = True if share.lowest >= goodput else False if share.highest < goodput else None
+        kept.append(Kept(Limit(GOODPUT, goodput, 0.0), share, holds))
+    found = Verdict(tuple(kept), share, tuple(runs))
+    return found if found.holds else replace(found, runs=())
 
 
 def _kept(limit: Limit, values: Sequence[float]) -> Kept:
