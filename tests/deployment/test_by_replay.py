@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -212,15 +213,25 @@ def test_a_replayed_plan_that_was_changed_is_found(
     assert any(fault.startswith(complaint) or complaint in fault for fault in checked(tmp_path, document))
 
 
-def test_another_trace_of_that_name_is_found(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.csv"
+def test_a_trace_is_named_as_the_spec_names_it_and_looked_for_beside_the_certificate(tmp_path: Path) -> None:
+    (tmp_path / "traces").mkdir()
+    trace = tmp_path / "traces" / "chat.csv"
     rows = [f"{0.2 * place:.1f},500,100" for place in range(300)]
     trace.write_text("\n".join(["time,prompt_tokens,output_tokens", *rows]) + "\n")
-    spec = Spec.load({**CHAT, "workload": {"arrivals": {"trace": str(trace)}}})
-    document = certified(tmp_path, spec)
-    assert checked(tmp_path, document) == ()
+    (tmp_path / "spec.yaml").write_text(json.dumps({**CHAT, "workload": {"arrivals": {"trace": "traces/chat.csv"}}}))
+    document = certified(tmp_path, Spec.load(tmp_path / "spec.yaml"))
+    assert document["spec"]["workload"]["arrivals"]["trace"] == "traces/chat.csv"
+    assert document["replayed"]["trace_sha256"] == sha256(trace.read_bytes()).hexdigest()
+    assert verify(tmp_path / "certificate.json").failed == ()
+
     trace.write_text(trace.read_text().replace("500,100", "500,101"))
-    assert any("replayed.trace_sha256" in fault for fault in checked(tmp_path, document))
+    assert any("replayed.trace_sha256" in fault for fault in verify(tmp_path / "certificate.json").failed)
+
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (tmp_path / "certificate.json").rename(other / "certificate.json")
+    (fault,) = verify(other / "certificate.json").failed
+    assert fault == f"spec: workload.arrivals.trace = 'traces/chat.csv': {other}/traces/chat.csv: no such file"
 
 
 def test_a_plan_by_means_does_not_pass_for_a_replayed_one(tmp_path: Path) -> None:

@@ -28,3 +28,13 @@ def test_what_the_catalogue_has_not_is_written_in_full() -> None:
     document = spec_document(spec)
     assert document["search"]["chips"][0]["hbm_bytes"] == 1e11
     assert Spec.load(document) == spec
+
+
+def test_a_trace_is_found_from_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("time,prompt_tokens,output_tokens\n0,100,10\n1,300,30\n4,200,50\n")
+    (tmp_path / "spec.yaml").write_text("model: llama-3-8b\nworkload: {arrivals: {trace: trace.csv}}\n")
+    spec = Spec.load(tmp_path / "spec.yaml")
+    assert spec.workload.arrivals.trace == "trace.csv"
+    document = spec_document(spec)
+    assert document["workload"]["arrivals"] == {"trace": str(tmp_path / "trace.csv")}
+    assert Spec.load(document).workload.longest_request_tokens == 330

@@ -169,7 +169,7 @@ def write_certificate(document: Mapping[str, Any], path: Path) -> None:
 
 
 def _spec_document(spec: Spec) -> dict[str, Any]:
-    """A spec with everything it refers to written out."""
+    """A spec with everything it refers to written out, but for a trace, which it names as the spec does."""
     document = spec.model_dump(mode="json", exclude_none=True)
     document["search"]["chips"] = [chip.model_dump(mode="json", exclude_none=True) for chip in spec.chips]
     return document
@@ -183,8 +183,8 @@ def drafts_document(spec: Spec) -> list[dict[str, Any]]:
 
 def replayed_document(spec: Spec, replayed: Replayed) -> dict[str, Any]:
     """What replays told of a plan, with the digest of the trace that they ran; their seeds count from 0."""
-    trace = spec.workload.arrivals.trace
-    digest = None if trace is None else hashlib.sha256(Path(trace).read_bytes()).hexdigest()
+    trace = spec.workload.arrivals.file
+    digest = None if trace is None else hashlib.sha256(trace.read_bytes()).hexdigest()
     return {**json.loads(json.dumps(asdict(replayed))), "trace_sha256": digest}
 
 

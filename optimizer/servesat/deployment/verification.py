@@ -62,8 +62,8 @@ def verify(path: Path) -> Verification:
     """Check a certificate without a solver: its inputs, every figure, and that no plan is better.
 
     Optimality is checked against every batch of every layout where there are at most MAX_CELLS of them, and against the
-    breakpoints otherwise; of a plan that replays verified they are run again, with the same seeds, for every proposal.
-    Raises ServesatError for a file that is no certificate.
+    breakpoints otherwise; of a plan that replays verified they are run again, with the same seeds, for every proposal,
+    and a trace is looked for relative to the certificate. Raises ServesatError for a file that is no certificate.
     """
     document = read_json(path, ServesatError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
@@ -74,11 +74,15 @@ def verify(path: Path) -> Verification:
     for key in ("spec", "catalogue", "plan", "solver", "formulas"):
         if not isinstance(document[key], Mapping):
             raise ServesatError(f"{path}: {key} = {shorten(document[key])}: expected a mapping")
+    try:
+        spec = Spec.load(document["spec"], folder=path.parent)
+    except ServesatError as fault:
+        return Verification(passed=(), failed=(str(fault),))
     passed: list[str] = []
     failed: list[str] = []
     for check in (_check_digest, _check_inputs, _check_solver, _check_figures, _check_bound, _check_optimality):
         try:
-            faults, saying = check(document)
+            faults, saying = check(spec, document)
         except (ServesatError, ArithmeticError, LookupError, TypeError, ValueError) as fault:
             faults, saying = [f"{check.__name__.removeprefix('_check_')}: {type(fault).__name__}: {fault}"], ""
         failed += faults
@@ -89,14 +93,14 @@ def verify(path: Path) -> Verification:
 Checked = tuple[list[str], str]
 
 
-def _check_digest(document: Mapping[str, Any]) -> Checked:
+def _check_digest(_: Spec, document: Mapping[str, Any]) -> Checked:
     """The document is the one that was written: any edit changes its digest."""
     if document["sha256"] != digest_of(document):
         return ["digest: the certificate was edited after it was written"], ""
     return [], f"digest: {document['sha256'][:12]}… of the whole document"
 
 
-def _check_solver(document: Mapping[str, Any]) -> Checked:
+def _check_solver(_: Spec, document: Mapping[str, Any]) -> Checked:
     """The solver, its version and its parameters are of the kind that this version of servesat uses."""
     solver, faults = document["solver"], []
     parameters = solver.get("parameters")
@@ -119,10 +123,9 @@ def _is_setting(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and value >= 0)
 
 
-def _check_inputs(document: Mapping[str, Any]) -> Checked:
+def _check_inputs(spec: Spec, document: Mapping[str, Any]) -> Checked:
     """What the certificate takes from the catalogue is what the catalogue holds today, and what its spec states."""
     stated: Mapping[str, str] = document["catalogue"]
-    spec = Spec.load(document["spec"])
     records = dict(records_of(spec))
     faults = []
     for name, sha256 in stated.items():
@@ -142,9 +145,9 @@ def _check_inputs(document: Mapping[str, Any]) -> Checked:
     return faults, f"inputs: {len(stated)} catalogue entries as stated; the spec's own: {', '.join(inline) or 'none'}"
 
 
-def _check_figures(document: Mapping[str, Any]) -> Checked:
+def _check_figures(spec: Spec, document: Mapping[str, Any]) -> Checked:
     """Every figure follows from the decisions, and every requirement holds."""
-    plan, margins = rederive(Spec.load(document["spec"]), assignment_of(document["plan"]))
+    plan, margins = rederive(spec, assignment_of(document["plan"]))
     faults = list(_differences(plain(plan), document["plan"], "plan"))
     faults += [f"plan: violates {margin.requirement}" for margin in margins if not margin.holds]
     return faults, f"figures: {len(FORMULAS)} re-derived, {len(margins)} requirements hold"
@@ -162,7 +165,7 @@ def _differences(right: Any, told: Any, where: str) -> Iterator[str]:
         yield f"{where} is stated as {told!r}, and follows as {right!r}"
 
 
-def _check_bound(document: Mapping[str, Any]) -> Checked:
+def _check_bound(spec: Spec, document: Mapping[str, Any]) -> Checked:
     cost, bound, gap = (
         document["plan"]["usd_per_million_output_tokens"],
         document["bound_usd_per_million_output_tokens"],
@@ -170,7 +173,6 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
     )
     if document["status"] != "optimal":
         return [f"status: {document['status']!r}, expected 'optimal'"], ""
-    spec = Spec.load(document["spec"])
     if (spec.percentile is None) != (document["replayed"] is None):
         expected = "nothing, as its limits are on means" if spec.percentile is None else "what replays told"
         return [f"replayed = {shorten(document['replayed'])}: the spec expects {expected}"], ""
@@ -184,9 +186,8 @@ def _check_bound(document: Mapping[str, Any]) -> Checked:
     return [], "bound: equal to the cost, no gap"
 
 
-def _check_optimality(document: Mapping[str, Any]) -> Checked:
+def _check_optimality(spec: Spec, document: Mapping[str, Any]) -> Checked:
     """No plan is cheaper, and none that ties is first in the order of ties."""
-    spec = Spec.load(document["spec"])
     if spec.percentile is not None:
         return _check_proposals(spec, document)
     layouts = enumerate_layouts(spec)

@@ -79,7 +79,7 @@ def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
     if not isinstance(document["plan"], Mapping) or not isinstance(document["spec"], Mapping):
         raise LaunchError(f"{where}: has no plan: the result is {document['status']}")
     try:
-        spec = Spec.load(document["spec"])
+        spec = Spec.load(document["spec"], folder=path.parent)
         plan, margins = rederive(spec, assignment_of(document["plan"]))
     except ServesatError as fault:
         raise LaunchError(f"{where}: {fault}") from None

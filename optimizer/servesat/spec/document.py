@@ -11,9 +11,11 @@ from servesat.spec.spec import CALIBRATED, IDEAL, Spec
 
 
 def spec_document(spec: Spec) -> dict[str, Any]:
-    """What of a spec is not by default, as a mapping that `Spec.load` reads back to the same spec."""
+    """What of a spec is not by default, as a mapping that `Spec.load` reads back to the same spec from any folder."""
     document = spec.model_dump(mode="json", exclude_defaults=True)
     document |= {"model": _named(spec.model, load_model), "workload": document["workload"]}
+    if spec.workload.arrivals.file is not None:
+        document["workload"]["arrivals"]["trace"] = str(spec.workload.arrivals.file)
     if spec.calibration is None:
         document["cost_model"] = IDEAL
     else:

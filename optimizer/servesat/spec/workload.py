@@ -6,7 +6,7 @@ from math import exp, log1p, sqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.prefix_cache import hit_shares
 from servesat.catalogue.traces import Trace, read_trace
@@ -40,11 +40,28 @@ class Arrivals(Strict):
         description="Path of a recorded trace of Azure, Mooncake, BurstGPT or `vllm bench serve`, or of a CSV with "
         "time, prompt_tokens and output_tokens. What the workload does not state is then the trace's mean.",
     )
+    _file: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _find_trace(self, info: ValidationInfo) -> Self:
+        if self.trace is not None and self._file is None:
+            self._file = _file_at(self.trace, info)
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the trace, which `trace` names relative to the spec."""
+        return self._file
 
     @property
     def recorded(self) -> Trace | None:
         """The trace, where there is one. Raises CatalogueError where its file cannot be read any more."""
-        return None if self.trace is None else read_trace(Path(self.trace))
+        return None if self._file is None else read_trace(self._file)
+
+
+def _file_at(name: str, info: ValidationInfo) -> Path:
+    _, folder = origin_of(info)
+    return (folder / name).resolve()
 
 
 class Lengths(Strict):
@@ -61,19 +78,17 @@ class Lengths(Strict):
 def _resolve_arrivals(value: Any, info: ValidationInfo) -> Any:
     if value == "poisson":
         return Arrivals()
-    where, folder = origin_of(info)
+    where, _ = origin_of(info)
     if isinstance(value, str) and value.endswith((".csv", ".json", ".jsonl")):
         value = {"trace": value}
     if isinstance(value, str):
         expected = "poisson, {gamma_cv: 2}, or {trace: FILE}"
         raise SpecError(f"{where}: workload.arrivals = {shorten(value)}: expected {expected}")
     if isinstance(value, Mapping) and isinstance(value.get("trace"), str):
-        path = (folder / value["trace"]).resolve()
         try:
-            read_trace(path)
+            read_trace(_file_at(value["trace"], info))
         except CatalogueError as fault:
             raise SpecError(f"{where}: workload.arrivals.trace = {shorten(value['trace'])}: {fault}") from None
-        return {**value, "trace": str(path)}
     return value
 
 
@@ -81,14 +96,14 @@ def _resolve_hit(value: Any, info: ValidationInfo) -> Any:
     """The share that a cache of so many tokens hits of a trace. Raises SpecError."""
     if not isinstance(value, Mapping):
         return value
-    where, folder = origin_of(info)
+    where, _ = origin_of(info)
     name, tokens = value.get("trace"), value.get("cache_tokens")
     known = set(value) == {"trace", "cache_tokens"} and isinstance(name, str)
     if not known or isinstance(tokens, bool) or not isinstance(tokens, int | float) or tokens <= 0:
         expected = "a share, or {trace: FILE, cache_tokens: N}"
         raise SpecError(f"{where}: workload.prefix_cache_hit = {shorten(dict(value))}: expected {expected}")
     try:
-        (share,) = hit_shares(read_trace((folder / str(name)).resolve()), [float(tokens)])
+        (share,) = hit_shares(read_trace(_file_at(str(name), info)), [float(tokens)])
     except CatalogueError as fault:
         raise SpecError(f"{where}: workload.prefix_cache_hit.trace = {shorten(name)}: {fault}") from None
     return round(float(share), 6)
@@ -134,7 +149,7 @@ class Workload(Strict):
         found = _resolve_arrivals(data["arrivals"], info)
         trace = found.recorded if isinstance(found, Arrivals) else None
         if isinstance(found, Mapping) and isinstance(found.get("trace"), str):
-            trace = read_trace(Path(found["trace"]))
+            trace = read_trace(_file_at(found["trace"], info))
         if trace is None:
             return data
         means = {
