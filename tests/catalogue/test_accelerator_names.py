@@ -1,6 +1,6 @@
 import pytest
 
-from servesat.catalogue.accelerator_names import accelerator_names, chip_named, chip_of_card, tpu_slice
+from servesat.catalogue.accelerator_names import accelerator_names, cards_of, chip_named, chip_of_card, tpu_slice
 from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
 
 INSTANCES = {
@@ -90,3 +90,6 @@ def test_cards_are_chips_of_the_catalogue() -> None:
     assert set(accelerator_names().cards.values()) <= set(chip_ids())
     assert chip_of_card("NVIDIA H100 80GB HBM3") == "h100-sxm"
     assert chip_of_card("NVIDIA H100") is None
+    assert cards_of("h100-sxm") == ["NVIDIA H100 80GB HBM3"]
+    assert cards_of("mi300x") == ["AMD Instinct MI300X", "AMD Instinct MI300X OAM"]
+    assert cards_of("tpu-v5e") == []

@@ -91,6 +91,11 @@ def chip_of_card(card: str) -> str | None:
     return accelerator_names().cards.get(card)
 
 
+def cards_of(chip: str) -> list[str]:
+    """The cards that are a chip, as their driver names them."""
+    return [card for card, named in accelerator_names().cards.items() if named == chip]
+
+
 @lru_cache(maxsize=10_000)
 def tpu_slice(name: str) -> tuple[str, float] | None:
     """The chip of a slice of TPUs and how many it holds, `tpu-v5p-8` four; None for any other name."""

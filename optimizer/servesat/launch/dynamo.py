@@ -3,7 +3,8 @@
 from typing import Any
 
 from servesat.launch.flags import arguments, environment, flags_of
-from servesat.launch.pods import TOKEN_SECRET, documents, rented_nodes, resources
+from servesat.launch.nodes import selector
+from servesat.launch.pods import TOKEN_SECRET, documents, resources
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
 
@@ -58,8 +59,8 @@ def _component(server: Server) -> dict[str, Any]:
     if environment(server):
         main["env"] = [{"name": name, "value": value} for name, value in environment(server).items()]
     pod: dict[str, Any] = {"containers": [main]}
-    if rented_nodes(server):
-        pod["nodeSelector"] = rented_nodes(server)
+    if selector(server):
+        pod["nodeSelector"] = selector(server)
     found = {
         "name": server.name,
         "type": "worker" if server.role is Role.SERVE else str(server.role),

@@ -4,6 +4,7 @@ import shlex
 from typing import Any
 
 from servesat.launch.flags import arguments, environment, flags_of
+from servesat.launch.nodes import selector
 from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
@@ -54,7 +55,5 @@ def _pod(server: Server) -> dict[str, Any]:
         variables.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})
     variables += [{"name": name, "value": value} for name, value in environment(server).items()]
     main = {"name": "main", "image": server.image, "env": variables, "resources": resources(server)}
-    selected = (
-        {} if server.instance is None else {"nodeSelector": {"node.kubernetes.io/instance-type": server.instance}}
-    )
+    selected = {"nodeSelector": selector(server)} if selector(server) else {}
     return {**selected, "containers": [main]}

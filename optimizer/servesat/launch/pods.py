@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from servesat.launch.flags import BOOTSTRAP_PORT, address_flags, arguments, environment, flags_of, program
+from servesat.launch.nodes import RESOURCES, said, selector
 from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.launch.wording import commented, header, yaml_text
 
@@ -15,14 +16,12 @@ TOKEN_SECRET, TOKEN = "hf-token", "HF_TOKEN"
 SECONDS_TO_START = 3600
 """A large checkpoint is downloaded, loaded and compiled for; slower starts are failures."""
 
-_RESOURCES = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu", "Google": "google.com/tpu"}
-
 
 def documents(launch: Launch, manifests: Iterable[Manifest]) -> str:
     """Manifests as one YAML file, below what they are for."""
     secret = f"kubectl create secret generic {TOKEN_SECRET} --from-literal={TOKEN}=..."
     texts = [yaml_text(manifest) for manifest in manifests]
-    return commented([*header(launch), "", f"before: {secret}"]) + "---\n".join(["", *texts])
+    return commented([*header(launch), *said(launch), "", f"before: {secret}"]) + "---\n".join(["", *texts])
 
 
 def labels(launch: Launch, server: Server) -> dict[str, str]:
@@ -84,14 +83,14 @@ def _variables(server: Server) -> list[Manifest]:
 
 def resources(server: Server) -> Manifest:
     """The chips that a node of a server takes."""
-    chips = {_RESOURCES[server.chip.vendor]: str(server.node_chips)}
+    chips = {RESOURCES[server.chip.vendor]: str(server.node_chips)}
     return {"requests": chips, "limits": chips}
 
 
-def pod_spec(server: Server, containers: Sequence[Manifest], selector: Mapping[str, str] | None = None) -> Manifest:
-    """A pod on the machines that the plan rents: by the instance type, where it names one."""
-    selected = {**(selector or {}), **rented_nodes(server)}
-    tolerated = _RESOURCES[server.chip.vendor]
+def pod_spec(server: Server, containers: Sequence[Manifest], nodes: Mapping[str, str] | None = None) -> Manifest:
+    """A pod on nodes with the server's chips, and with labels beside that."""
+    selected = {**(nodes or {}), **selector(server)}
+    tolerated = RESOURCES[server.chip.vendor]
     return {
         **({"nodeSelector": selected} if selected else {}),
         "tolerations": [{"key": tolerated, "operator": "Exists", "effect": "NoSchedule"}],
@@ -101,12 +100,6 @@ def pod_spec(server: Server, containers: Sequence[Manifest], selector: Mapping[s
             {"name": "models", "emptyDir": {}},
         ],
     }
-
-
-def rented_nodes(server: Server) -> dict[str, str]:
-    """What the nodes of an instance type are found by; nothing where the plan names none, nor of slices of TPUs."""
-    is_slice = server.chip.vendor == "Google"
-    return {} if server.instance is None or is_slice else {"node.kubernetes.io/instance-type": server.instance}
 
 
 def pod_annotations(server: Server) -> dict[str, str]:
