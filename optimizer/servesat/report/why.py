@@ -118,17 +118,23 @@ def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
     if alternative == best:
         return "the decisions are those of the best plan"
     extra_cost = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
-    price, chip = comparison.break_even_usd_per_chip_hour, alternative.chip
     if abs(extra_cost) <= COST_TIE_RTOL:
         return "both cost the same a token; the best plan is faster, uses fewer chips, or comes first by name"
     if extra_cost < 0:
         return f"the alternative costs {-extra_cost:.1%} less a token: it lies outside what the spec searches"
-    costs = f"the alternative costs {extra_cost:.1%} more a token"
+    price = comparison.break_even_usd_per_chip_hour
+    return f"the alternative costs {extra_cost:.1%} more a token{_when_it_wins(price, best, alternative)}"
+
+
+def _when_it_wins(price: float | None, best: Plan, alternative: Plan) -> str:
+    """Below which price of its chip, if any, an alternative that costs more wins."""
+    chip, now = alternative.chip, dollars(alternative.usd_per_chip_hour)
     if price is not None:
-        return (
-            f"{costs}; it wins when {chip} costs less than {dollars(price)} a chip-hour "
-            f"(now {dollars(alternative.usd_per_chip_hour)})"
-        )
-    if chip == best.chip:
-        return f"{costs}, at any price of {chip}, which both take"
-    return f"{costs}; no price of {chip} makes it win, because another plan on {chip} stays cheaper"
+        return f"; it wins when {chip} costs less than {dollars(price)} a chip-hour (now {now})"
+    paid = {(bill.chip, bill.usd_per_chip_hour) for plan in (best, alternative) for bill in plan.bills}
+    if len(paid) == 1:
+        return f", at any price of {chip}, which both take"
+    if {billed for billed, _ in paid} == {chip}:
+        of_best = dollars(best.usd_per_chip_hour)
+        return f"; both take {chip}, the best plan at {of_best} a chip-hour and the alternative at {now}"
+    return f"; no price of {chip} makes it win, because another plan on {chip} stays cheaper"

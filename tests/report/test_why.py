@@ -1,0 +1,36 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from servesat import Spec
+from servesat.questions.why_not import Decisions, why_not
+from servesat.report.why import print_comparison
+from tests.helpers import ROOT
+
+
+def verdict(example: str, decisions: Decisions, **changes: object) -> str:
+    spec = Spec.load(ROOT / "examples" / example, changes)
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(console, why_not(spec, decisions))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "the alternative costs 100.0% more a token, at any price of h100-sxm, which both take"),
+        # in fp8 one machine of Civo suffices: 2 · 6.88 / 2.99 is 4.602
+        (
+            {"search.topologies": {"h100-sxm": ["8x1", "8x2"]}, "search.weights": ["fp8"]},
+            "the alternative costs 360.2% more a token; both take h100-sxm, "
+            "the best plan at $2.990 a chip-hour and the alternative at $6.880",
+        ),
+    ],
+)
+def test_another_plan_on_the_chip_of_the_best_costs_more_at_any_price_or_at_its_own(
+    changes: dict[str, object], told: str
+) -> None:
+    pp = 2 if changes else 1
+    assert verdict("llama-3.1-405b-two-nodes.yaml", Decisions(pp=pp), **changes) == told
