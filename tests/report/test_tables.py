@@ -60,6 +60,29 @@ def test_details_move_below_their_row_and_no_cell_is_cut_off() -> None:
     ]
 
 
+def test_a_row_has_a_note_below_it_at_any_width() -> None:
+    table = plans()
+    table.add_row(["tpu-v5e 2x2", "", "", "no plan"], note="tpot cannot hold")
+    assert printed(table, 60)[-3:] == ["tpu-v5e 2x2                            no plan", "    tpot cannot hold", ""]
+    assert printed(table, 30)[-3:] == ["tpu-v5e 2x2    no plan", "    tpot cannot hold", ""]
+
+
+def test_scenarios_say_what_binds_and_what_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=1,15").stdout.splitlines()
+    infeasible = next(at for at, line in enumerate(lines) if "infeasible" in line)
+    assert lines[infeasible + 1] == "    tpot cannot hold"
+    assert lines[infeasible + 3].endswith(" · bound by ici")
+    text = run("whatif", EXAMPLE, "--vary", "search.max_chips=8,64").stdout
+    assert "    hbm and chips cannot hold together; tpot and chips cannot hold together\n" in text
+
+
+def test_modes_without_a_plan_say_why_in_a_sentence() -> None:
+    lines = run("modes", CHAT, "--set", "search.max_chips=1").stdout.splitlines()
+    (row,) = [at for at, line in enumerate(lines) if line.startswith("disaggregated") and "no plan" in line]
+    assert lines[row + 1] == "    no plan satisfies chips ≤ 1 on any of 21 chips"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 160])
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def print_modes(console: Console, spec: Spec, results: Mapping[Mode, Result]) ->
     for name, result in results.items():
         if result.plan is None:
             reason = "; ".join(conflict(members, spec) for members in result.conflict or ()) or str(result.status)
-            table.add_row([str(name), "no plan", reason, *[""] * 8], "dim")
+            table.add_row([str(name), "no plan", *[""] * 9], "dim", reason)
         else:
             table.add_row([str(name), *_cells(result.plan, min(costs))])
     console.print(table)

@@ -34,16 +34,17 @@ class Fitted:
     """A table for `Console.print`.
 
     On a line too short for all columns, details that are the same in every row are said once above the table; if that
-    is not enough, details move, the last ones first, to a second line below each row. No cell is cut off.
+    is not enough, details move, the last ones first, to a second line below each row, where a row's note stands too. No
+    cell is cut off.
     """
 
     columns: Sequence[Column]
     title: str = ""
-    rows: list[tuple[list[str], str]] = field(default_factory=list)
+    rows: list[tuple[list[str], str, str]] = field(default_factory=list)
 
-    def add_row(self, cells: Iterable[str], style: str = "") -> None:
-        """Add a row, with a cell for each column."""
-        self.rows.append((list(cells), style))
+    def add_row(self, cells: Iterable[str], style: str = "", note: str = "") -> None:
+        """Add a row, with a cell for each column, and what is said of it below."""
+        self.rows.append((list(cells), style, note))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown, below, said = self._fitted(options.max_width)
@@ -55,9 +56,10 @@ class Fitted:
         yield Text()
         yield self._line([self.columns[at].name for at in shown], shown, widths, "bold")
         yield Text("─" * min(sum(widths.values()) + GAP * (len(shown) - 1), options.max_width))
-        for cells, style in self.rows:
+        for cells, style, note in self.rows:
             yield self._line([cells[at] for at in shown], shown, widths, style)
             details = [f"{self.columns[at].name} {cells[at]}".strip() for at in below if cells[at]]
+            details += [note] if note else []
             if details:
                 yield Padding(Text(" · ".join(details), style="dim", overflow="fold"), (0, 0, 0, INDENT))
         yield Text()
@@ -67,7 +69,7 @@ class Fitted:
         shown, below, said = list(range(len(self.columns))), list[int](), list[tuple[int, str]]()
         details = [at for at in shown if self.columns[at].detail]
         for at in details if len(self.rows) > 1 else ():
-            values = {cells[at] for cells, _ in self.rows}
+            values = {cells[at] for cells, _, _ in self.rows}
             if self._total(shown) > width and len(values) == 1:
                 shown.remove(at)
                 said += [(at, value) for value in values if value]
@@ -81,7 +83,7 @@ class Fitted:
         return sum(map(self._width, shown)) + GAP * (len(shown) - 1)
 
     def _width(self, at: int) -> int:
-        return max([cell_len(self.columns[at].name), *(cell_len(cells[at]) for cells, _ in self.rows)])
+        return max([cell_len(self.columns[at].name), *(cell_len(cells[at]) for cells, _, _ in self.rows)])
 
     def _line(self, cells: Sequence[str], shown: Sequence[int], widths: dict[int, int], style: str) -> Text:
         padded = []

@@ -54,14 +54,14 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
             *columns(*(["mode"] if with_mode else []), "weights", "KV cache", "compute", detail=True),
             *columns(*(name for name, _ in rare), detail=True),
             *columns("batch", "tpot", "$/1M", "change", right=True),
-            Column("binds, or conflicts", detail=True),
+            Column("bound by", detail=True),
         ]
     )
     for at, row in enumerate(listed[:MAX_ROWS]):
         values = {key: value_text(value) for key, value in scenarios[row["scenario"]].items()}
         varied = next(iter(values.items())) if scenarios.one_at_a_time else values.values()
         cells = _cells(row, [cells[at] for _, cells in rare], with_mode=with_mode)
-        table.add_row([*varied, *cells], "dim" if row["plan"] is None else "")
+        table.add_row([*varied, *cells], *(("dim", _conflicts(row)) if row["plan"] is None else ()))
     console.print(table)
     if finished > MAX_ROWS:
         console.print(Text(f"{MAX_ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
@@ -74,9 +74,7 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
 def _cells(row: Mapping[str, Any], rare: Sequence[str], *, with_mode: bool) -> list[str]:
     plan, modes = row["plan"], [] if row["plan"] is None or not with_mode else [str(row["plan"]["mode"])]
     if plan is None:
-        reasons = "; ".join(" and ".join(members) for members in row["conflict"] or ())
-        empty = [""] * (len(rare) + (8 if with_mode else 7))
-        return [row["status"], *empty, reasons or "see the error below"]
+        return [row["status"], *[""] * (len(rare) + (9 if with_mode else 8))]
     change = "" if row["change"] is None else change_of(row["change"])
     return [
         f"{plan['chip']} {plan['topology']}" + (" *" if row["plan_changed"] else ""),
@@ -91,6 +89,14 @@ def _cells(row: Mapping[str, Any], rare: Sequence[str], *, with_mode: bool) -> l
         change,
         ", ".join(row["binding"]),
     ]
+
+
+def _conflicts(row: Mapping[str, Any]) -> str:
+    """What keeps a scenario without a plan from one."""
+    told = (
+        f"{' and '.join(members)} cannot hold{' together' * (len(members) > 1)}" for members in row["conflict"] or ()
+    )
+    return "; ".join(told) or "see the error below"
 
 
 def _answer(result: Result, beside: Sequence[Plan] = ()) -> str:
