@@ -22,8 +22,10 @@ def test_a_spec_and_its_result_are_replayed_alike(tmp_path: Path) -> None:
     told = [run("replay", str(file), "--requests", "2000", "--seeds", "2") for file in (spec, result)]
     assert told[0].stdout == told[1].stdout
     assert "limit   ttft p95 at most 300 ms: " in told[0].stdout
+    assert "replay  1,800 requests after 200 to warm up, poisson, 2 seeds: " in told[0].stdout
     document = json.loads(run("replay", str(result), "--requests", "2000", "--json", "--out", str(figure)).stdout)
     assert document["requests_per_s"] == 20
+    assert (document["replayed"]["requests"], document["warm_up_requests"]) == (1800, 200)
     assert len(document["moments"]) == 60
     assert figure.stat().st_size > 1000
 

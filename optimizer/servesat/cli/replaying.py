@@ -36,7 +36,9 @@ def replay(
     router: Annotated[
         Literal["random", "round_robin", "least_load"], typer.Option(help="How requests find a replica.")
     ] = "random",
-    requests: Annotated[int, typer.Option(min=100, max=1_000_000, help="Random requests of all seeds.")] = 20_000,
+    requests: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Random requests of all seeds, a tenth of them to warm up.")
+    ] = 20_000,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Replays, each with other random numbers.")] = 8,
     until_breaks: Annotated[bool, typer.Option(help="Also find the load at which limits stop holding.")] = False,
     on: On = None,

@@ -55,10 +55,14 @@ class Breaks:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOfPlan:
-    """A plan's replay: its percentiles and limits, its course, and where it breaks if that was asked."""
+    """A plan's replay: its percentiles and limits, its course, and where it breaks if that was asked.
+
+    The requests of the warm-up find servers that still fill up, and are not among those of `replayed`.
+    """
 
     plan: Plan
     requests_per_s: float
+    warm_up_requests: int
     replayed: Replayed
     moments: tuple[Moment, ...]
     breaks: Breaks | None = None
@@ -97,6 +101,7 @@ def replay(
     return ReplayOfPlan(
         plan=plan,
         requests_per_s=spec.workload.requests_per_s,
+        warm_up_requests=sum(len(one.requests) - len(one.times.ttft_s) for one in runs),
         replayed=replayed(spec, runs, kept, share.value, router),
         moments=tuple(_moments(spec, servers, runs[0])),
         breaks=_breaks(spec, servers, router, requests if trace is None else count) if until_breaks else None,

@@ -22,13 +22,13 @@ SHOWN = 12
 """Moments of a replay that a table shows."""
 
 
-def replay_rows(replayed: Replayed) -> Iterator[tuple[str, str]]:
+def replay_rows(replayed: Replayed, warm_up_requests: int = 0) -> Iterator[tuple[str, str]]:
     """What requests take, the limits that this keeps, and how busy the replicas are; each with a label."""
     for name, times in (("ttft", replayed.ttft_ms), ("tpot", replayed.tpot_ms), ("e2e", replayed.e2e_ms)):
         yield name, percentiles(times)
     for limit in replayed.limits:
         yield "limit", kept(limit, replayed.margin)
-    yield "replay", of_requests(replayed)
+    yield "replay", of_requests(replayed, warm_up_requests)
 
 
 def percentiles(times: Percentiles) -> str:
@@ -47,12 +47,13 @@ def kept(limit: KeptLimit, margin: float) -> str:
     return f"{limit.requirement} p{100 * limit.share:g} at most {limit.limit:g} ms: {found}{slower}{verdict}"
 
 
-def of_requests(replayed: Replayed) -> str:
+def of_requests(replayed: Replayed, warm_up_requests: int = 0) -> str:
     """What was replayed: `18,000 requests, poisson, 8 seeds; replicas busy 82% of the time, at most 121 at once`."""
+    warm_up = f" after {warm_up_requests:,} to warm up" if warm_up_requests else ""
     made_way = f", {replayed.preempted:,} made way for others" if replayed.preempted else ""
     within = f"{replayed.within_all:.1%} within all limits; " if replayed.limits else ""
     return (
-        f"{replayed.requests:,} requests, {replayed.arrivals}, {replayed.seeds} seeds: {within}"
+        f"{replayed.requests:,} requests{warm_up}, {replayed.arrivals}, {replayed.seeds} seeds: {within}"
         f"replicas busy {replayed.busy:.0%} of the time, at most {replayed.most_sequences:,} at once{made_way}"
     )
 
@@ -86,7 +87,7 @@ def print_replay(console: Console, found: ReplayOfPlan) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    for label, text in replay_rows(found.replayed):
+    for label, text in replay_rows(found.replayed, found.warm_up_requests):
         table.add_row(label, text)
     if found.breaks is not None:
         table.add_row("breaks", breaks(found.breaks))
