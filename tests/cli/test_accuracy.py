@@ -29,6 +29,20 @@ def test_a_table_says_what_is_not_predicted(tmp_path: Path) -> None:
     assert "1 of 2 rows are not predicted" in done.stderr
 
 
+def test_a_file_without_a_row_to_predict_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    header = "model,chip,weights,concurrency,prompt_tokens,output_tokens,tpot_ms\n"
+    path.write_text(f"{header}gpt-9,h200,bf16,8,1000,200,10\n")
+    done = run("accuracy", str(path))
+    assert done.exit_code == 1
+    assert "1 × model = gpt-9: no model of the catalogue" in done.stdout
+    assert done.stderr == f"error: {path}: no row can be predicted\n"
+    printed = run("accuracy", str(path), "--json")
+    assert (printed.exit_code, json.loads(printed.stdout)["predicted"]) == (1, 0)
+    path.write_text(header)
+    assert run("accuracy", str(path)).stderr == f"error: {path}: no row can be predicted\n"
+
+
 def test_every_published_row_is_predicted() -> None:
     document = json.loads(run("accuracy", FILE.replace("closed_loop_gpu", "moe_closed_loop"), "--json").stdout)
     assert document["unpredicted"] == []

@@ -72,9 +72,25 @@ def test_throughput_is_the_requests_under_way_over_their_time(tmp_path: Path) ->
     assert one.figures["tokens_per_s"] == pytest.approx(8 * 200 / whole_s)
 
 
+@pytest.mark.parametrize("column", ["e2e_ms", "e2el_mean_ms", "mean_e2el_ms"])
+def test_the_whole_of_a_request_is_its_first_token_and_those_after_it(tmp_path: Path, column: str) -> None:
+    (one,) = row(tmp_path, **{column: "2000"}).predicted
+    assert one.figures["e2e_ms"] == pytest.approx(one.figures["ttft_ms"] + 199 * one.figures["tpot_ms"])
+    alone = (
+        row(tmp_path, **{column: "2000"}, concurrency="", requests_per_s="0.5", e2el_p99_ms="3000").predicted[0].figures
+    )
+    assert alone["e2e_ms"] == pytest.approx(alone["ttft_ms"] + 199 * alone["tpot_ms"])
+    assert alone["e2e_p99_ms"] > alone["e2e_ms"]
+    pools = {"prefill_tp": "1", "decode_tp": "1", "prefill_workers": "1", "decode_workers": "1"}
+    split = row(tmp_path, **{column: "2000"}, **pools).predicted[0].figures
+    assert split["e2e_ms"] == pytest.approx(split["ttft_ms"] + 199 * split["tpot_ms"])
+
+
 def test_requests_beyond_the_kv_cache_queue(tmp_path: Path) -> None:
     (one,) = row(tmp_path, concurrency="100000").predicted
     assert set(one.figures) == {"tpot_ms", "tokens_per_s"}
+    (queued,) = row(tmp_path, concurrency="100000", e2e_ms="1000").predicted  # 100,000 · 200 / throughput
+    assert queued.figures["e2e_ms"] == pytest.approx(1e3 * 100_000 * 200 / queued.figures["tokens_per_s"])
     (unread,) = row(tmp_path, concurrency="100000", tpot_ms="", tokens_per_s="").unread
     assert unread.reason.startswith("100000 requests under way, of which the KV cache holds ")
     (unread,) = row(tmp_path, model="llama-3-405b").unread

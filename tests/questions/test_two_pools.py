@@ -41,4 +41,4 @@ def test_a_full_prefill_pool_sets_the_pace() -> None:
 
 def test_what_waits_for_memory_has_no_predicted_first_token() -> None:
     found = two_pools_figures(replace(ROW, concurrency=100_000.0, prefill=PrefillPool(900, 2, 1)), IDEAL)
-    assert set(found) == {"tpot_ms", "tokens_per_s"}
+    assert set(found) == {"tpot_ms", "e2e_ms", "tokens_per_s"}

@@ -16,7 +16,7 @@ from servesat.core.validation import nearest
 
 FIGURES = (
     "ttft_ms", "tpot_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms",
-    "tokens_per_s", "speedup",
+    "e2e_ms", "e2e_p50_ms", "e2e_p90_ms", "e2e_p99_ms", "tokens_per_s", "speedup",
 )  # fmt: skip
 """What a row may have measured, and predictions stand beside."""
 
@@ -52,6 +52,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "tpot_p50_ms": ("tpot_p50_ms",),
     "tpot_p90_ms": ("tpot_p90_ms",),
     "tpot_p99_ms": ("tpot_p99_ms",),
+    "e2e_ms": ("e2e_ms", "e2e_mean_ms", "e2el_ms", "e2el_mean_ms", "mean_e2el_ms"),
+    "e2e_p50_ms": ("e2e_p50_ms", "e2el_p50_ms"),
+    "e2e_p90_ms": ("e2e_p90_ms", "e2el_p90_ms"),
+    "e2e_p99_ms": ("e2e_p99_ms", "e2el_p99_ms"),
     "speedup": ("speedup",),
     "draft": ("draft",),
     "drafted": ("steps", "draft_steps"),

@@ -7,6 +7,7 @@ import typer
 
 from servesat.cli.common import AsJson, Wide, print_answer, tell
 from servesat.cli.outputs import OutFigure, parse_outputs
+from servesat.core.errors import ServesatError
 
 
 def accuracy(
@@ -24,8 +25,8 @@ def accuracy(
     """Predict measured deployments, and say how far the predictions are from what was measured.
 
     Columns: model, chip, engine, engine_version, weights, kv_cache, tp, ep, dp, concurrency or requests_per_s,
-    prompt_tokens, output_tokens; measured: ttft_ms, tpot_ms, ttft_p50_ms, tpot_p50_ms, tokens_per_s. A row that cannot
-    be predicted says why.
+    prompt_tokens, output_tokens; measured: ttft_ms, tpot_ms, e2e_ms, each also as ttft_p50_ms, and tokens_per_s. A row
+    that cannot be predicted says why. Exit codes: 0 some row is predicted, 1 an error or none, 2 a usage error.
     """
     from servesat.api import accuracy as api
     from servesat.report.charts import FIGURES
@@ -36,5 +37,7 @@ def accuracy(
         found.draw(path)
     outputs.report_written()
     print_answer(found, as_json)
+    if not found.predicted:
+        raise ServesatError(f"{file}: no row can be predicted")
     for note in found.notes:
         tell(f"note: {note}")

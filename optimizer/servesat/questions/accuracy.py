@@ -123,14 +123,19 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
 def _closed_loop_figures(row: Measurement, constants: Constants, asked: float, room: float) -> dict[str, float]:
     """Of so many requests under way, of which so many have room in the KV cache.
 
-    Where some wait for it, the time to the first token is that of a queue, and not predicted.
+    Where some wait for it, the time to the first token is that of a queue, and not predicted; all of a request is, by
+    Little's law, the requests under way over those that leave in a second.
     """
     batch = min(asked, room)
     ttft, tpot = (float(value) for value in closed_loop_s(work_of_row(row), constants, batch, row.output_tokens))
+    requests_per_s = batch / (ttft + (row.output_tokens - 1) * tpot)
+    e2e_ms = asked / requests_per_s * 1e3
     figures = {
         "tpot_ms": tpot * 1e3,
         "tpot_p50_ms": tpot * 1e3,
-        "tokens_per_s": batch * row.output_tokens / (ttft + (row.output_tokens - 1) * tpot),
+        "e2e_ms": e2e_ms,
+        "e2e_p50_ms": e2e_ms,
+        "tokens_per_s": requests_per_s * row.output_tokens,
     }
     return figures | ({"ttft_ms": ttft * 1e3, "ttft_p50_ms": ttft * 1e3} if batch == asked else {})
 

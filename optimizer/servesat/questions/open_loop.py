@@ -65,8 +65,9 @@ def open_loop_figures(
         served = Pool(times, scheduling, 1).serve(came)
         found = times_of(requests, served)
         whole_s = float(np.max(served.last_s)) - float(requests.arrival_s[0])
-        figures = {"ttft_ms": float(found.ttft_s.mean()) * 1e3, "tpot_ms": float(found.tpot_s.mean()) * 1e3}
-        for name, values in (("ttft", found.ttft_s), ("tpot", found.tpot_s)):
+        figures = {}
+        for name, values in (("ttft", found.ttft_s), ("tpot", found.tpot_s), ("e2e", found.e2e_s)):
+            figures[f"{name}_ms"] = float(values.mean()) * 1e3
             figures |= {f"{name}_p{share}_ms": percentile(values, share / 100) * 1e3 for share in (50, 90, 99)}
         figures["tokens_per_s"] = float(requests.output_tokens.sum()) / whole_s
         for name, value in figures.items():

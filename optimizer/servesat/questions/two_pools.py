@@ -47,7 +47,7 @@ def two_pools_figures(row: Measurement, constants: Constants) -> dict[str, float
     tpot_s = step_s(high)
     rate = high / (steps * tpot_s)
     ttft_s = asked / rate - steps * tpot_s
-    figures = {"tpot_ms": tpot_s * 1e3, "tokens_per_s": rate * row.output_tokens}
+    figures = {"tpot_ms": tpot_s * 1e3, "e2e_ms": asked / rate * 1e3, "tokens_per_s": rate * row.output_tokens}
     return figures | ({} if under_way(high) < asked else {"ttft_ms": ttft_s * 1e3})
 
 

@@ -27,6 +27,10 @@ _NAMES = {
     "tpot_p99_ms": "p99 TPOT",
     "ttft_p90_ms": "p90 TTFT",
     "ttft_p99_ms": "p99 TTFT",
+    "e2e_ms": "E2E",
+    "e2e_p50_ms": "median E2E",
+    "e2e_p90_ms": "p90 E2E",
+    "e2e_p99_ms": "p99 E2E",
     "tokens_per_s": "tokens/s",
     "speedup": "speed-up",
 }
