@@ -149,6 +149,14 @@ def containers(name: str, target: str) -> list[dict[str, Any]]:
     return [document["spec"]["template"]["spec"]["containers"][0] for document in deployments]
 
 
+def test_checkpoints_are_kept_where_the_hub_is_told_whoever_an_image_runs_as() -> None:
+    (container,) = containers("one pool", "kubernetes")
+    (told,) = [variable["value"] for variable in container["env"] if variable["name"] == "HF_HOME"]
+    assert {"name": "models", "mountPath": told} in container["volumeMounts"]
+    (service, *_) = yaml.safe_load(written(ready("one pool"), "compose")["compose.yaml"])["services"].values()
+    assert service["volumes"] == [f"models:{service['environment']['HF_HOME']}"]
+
+
 def test_a_deployment_asks_for_chips_probes_and_shared_memory() -> None:
     (container,) = containers("one pool", "kubernetes")
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from servesat.launch.flags import CONFIG_FILE, address_flags, arguments, environment, flags_of, program, trtllm_config
-from servesat.launch.servers import PORT, Launch, Server
+from servesat.launch.servers import MODELS, PORT, Launch, Server
 from servesat.launch.wording import benchmark, commented, header, yaml_text
 
 
@@ -33,8 +33,8 @@ def _service(server: Server, number: int) -> dict[str, Any]:
         "command": [word.replace("$", "$$") for word in words],
         "ports": [f"{PORT + number}:{PORT}"],
         "ipc": "host",
-        "environment": {"HF_TOKEN": "${HF_TOKEN:?}", **environment(server)},
-        "volumes": ["models:/root/.cache/huggingface"],
+        "environment": {"HF_TOKEN": "${HF_TOKEN:?}", "HF_HOME": MODELS, **environment(server)},
+        "volumes": [f"models:{MODELS}"],
         "healthcheck": {
             "test": ["CMD-SHELL", shlex.join(["curl", "-f", f"http://localhost:{PORT}/health"])],
             "interval": "10s", "timeout": "5s", "retries": 3, "start_period": "3600s",

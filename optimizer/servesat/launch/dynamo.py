@@ -2,18 +2,12 @@
 
 from typing import Any
 
+from servesat.launch import images
 from servesat.launch.flags import arguments, environment, flags_of
 from servesat.launch.nodes import selector
 from servesat.launch.pods import TOKEN_SECRET, documents, resources
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
-
-RELEASE = "1.6.1"
-
-_IMAGES = {
-    "vllm": f"nvcr.io/nvidia/ai-dynamo/vllm-runtime:{RELEASE}",
-    "sglang": f"nvcr.io/nvidia/ai-dynamo/sglang-runtime:{RELEASE}",
-}
 
 
 def files(launch: Launch) -> dict[str, str]:
@@ -33,7 +27,7 @@ def files(launch: Launch) -> dict[str, str]:
 def _frontend(launch: Launch) -> dict[str, Any]:
     main = {
         "name": "main",
-        "image": _IMAGES[launch.engine.program],
+        "image": images.dynamo(launch.engine.program),
         "command": ["python3"],
         "args": ["-m", "dynamo.frontend"],
     }
@@ -50,7 +44,7 @@ def _component(server: Server) -> dict[str, Any]:
         words += ["--disaggregation-mode", str(server.role)]
     main: dict[str, Any] = {
         "name": "main",
-        "image": _IMAGES[program],
+        "image": images.dynamo(program),
         "command": ["python3", "-m", f"dynamo.{program}"],
         "args": words,
         "envFrom": [{"secretRef": {"name": TOKEN_SECRET}}],

@@ -2,13 +2,12 @@
 
 from typing import Any
 
+from servesat.launch import images
 from servesat.launch.flags import address_flags, arguments, flags_of
 from servesat.launch.pods import Manifest, container, documents
 from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.launch.wording import benchmark
 from servesat.launch.workloads import deployment, group_of, worker_set
-
-SIDECAR = "ghcr.io/llm-d/llm-d-router-disagg-sidecar:v0.10.0"
 
 BEHIND_SIDECAR = 8200
 
@@ -46,7 +45,7 @@ def _sidecar() -> Manifest:
     flags = [f"--port={PORT}", f"--vllm-port={BEHIND_SIDECAR}", "--kv-connector=nixlv2", "--secure-proxy=false"]
     return {
         "name": "routing-proxy",
-        "image": SIDECAR,
+        "image": images.LLM_D_SIDECAR,
         "args": flags,
         "restartPolicy": "Always",
         "ports": [{"name": "sidecar", "containerPort": PORT}],

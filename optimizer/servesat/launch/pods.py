@@ -5,7 +5,7 @@ from typing import Any
 
 from servesat.launch.flags import BOOTSTRAP_PORT, address_flags, arguments, environment, flags_of, program
 from servesat.launch.nodes import RESOURCES, said, selector
-from servesat.launch.servers import PORT, Launch, Role, Server
+from servesat.launch.servers import MODELS, PORT, Launch, Role, Server
 from servesat.launch.wording import commented, header, yaml_text
 
 Manifest = dict[str, Any]
@@ -58,7 +58,7 @@ def container(
         "resources": resources(server),
         "volumeMounts": [
             {"name": "shm", "mountPath": "/dev/shm"},
-            {"name": "models", "mountPath": "/root/.cache/huggingface"},
+            {"name": "models", "mountPath": MODELS},
         ],
     }
     if not answers:
@@ -74,7 +74,8 @@ def container(
 
 def _variables(server: Server) -> list[Manifest]:
     token: Manifest = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN}}}
-    found: list[Manifest] = [token, *({"name": key, "value": value} for key, value in environment(server).items())]
+    told = {"HF_HOME": MODELS, **environment(server)}
+    found: list[Manifest] = [token, *({"name": key, "value": value} for key, value in told.items())]
     if server.engine.program == "vllm" and server.role is not Role.SERVE:
         address = {"fieldRef": {"fieldPath": "status.podIP"}}
         found.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})

@@ -1,11 +1,10 @@
 """Routers between the two pools of a plan: what they are, and one that finds its servers in a cluster."""
 
+from servesat.launch import images
 from servesat.launch.pods import Manifest, labels, metadata, service
 from servesat.launch.servers import PORT, Launch, Role
 
 ROUTER_PORT = 9000
-
-ROUTER_IMAGE = "python:3.12-slim"
 
 ROUTERS = {
     "vllm": ("vllm-router==0.1.17", ["vllm-router", "--vllm-pd-disaggregation"]),
@@ -28,7 +27,7 @@ def router(launch: Launch) -> list[Manifest]:
     reads = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
     main = {
         "name": "router",
-        "image": ROUTER_IMAGE,
+        "image": images.ROUTER,
         "command": ["/bin/sh", "-c"],
         "args": [f"pip install -q {package} && exec {' '.join(words)}"],
         "ports": [{"name": "http", "containerPort": ROUTER_PORT}],

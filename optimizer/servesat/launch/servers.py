@@ -24,6 +24,9 @@ UNPLANNED_CHUNK = 2048
 
 PORT = 8000
 
+MODELS = "/models"
+"""Where containers keep checkpoints, by HF_HOME: by default it is the home of whichever user an image runs as."""
+
 
 class Role(StrEnum):
     """What a server does: whole requests, or one part of them."""
