@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from servesat.catalogue.calibration import Calibration, StackCalibration
 from servesat.catalogue.engine import Engine
-from servesat.deployment.check.replica import ACTIVATION_BYTES, CheckedReplica, StepParts
+from servesat.deployment.check.links import ACTIVATION_BYTES
+from servesat.deployment.check.replica import CheckedReplica, StepParts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from servesat.core.plan import KvLayout
-from servesat.deployment.check.replica import CheckedDraft, CheckedReplica
+from servesat.deployment.check.replica import CheckedReplica
+from servesat.deployment.check.shape import CheckedDraft
 from servesat.spec.speculation import DraftChoice
 
 

@@ -12,7 +12,8 @@ from servesat.core.result import Margin
 from servesat.deployment.check.constraints import constraint_margins
 from servesat.deployment.check.engine import activation_bytes, cannot_start, has_weights, runtime_bytes
 from servesat.deployment.check.prompt import Prompt, new_tokens
-from servesat.deployment.check.replica import BITS, CheckedReplica
+from servesat.deployment.check.replica import CheckedReplica
+from servesat.deployment.check.weights import BITS
 from servesat.spec.spec import Spec
 
 MET_RTOL = 1e-9
