@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from servesat.catalogue.chip import Chip, axis_sizes, chips_in
+from servesat.catalogue.chip import Chip, chips_in
 from servesat.catalogue.engine import Engine
 from servesat.core.errors import SolverError
 from servesat.core.plan import (
@@ -29,6 +29,7 @@ from servesat.deployment.check.prompt import Prompt, cached_tokens, new_tokens, 
 from servesat.deployment.check.purchase import bills_of, offer_of
 from servesat.deployment.check.purchase import usd_per_hour as usd_per_hour_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
+from servesat.deployment.check.search import offer_in_search, sides_of
 from servesat.deployment.check.times import Times, times_of
 from servesat.spec.offers import Offer
 from servesat.spec.spec import Spec
@@ -46,68 +47,95 @@ def rederive(spec: Spec, assignment: Assignment) -> tuple[Plan, tuple[Margin, ..
     Raises SolverError when the assignment is not one of the spec's: a chip, slice, axis, dtype, mode or batch not on
     offer, or a number of slices that does not follow from the demand.
     """
-    offer = _offer(spec, assignment)
+    offer = offer_in_search(spec, assignment)
     replica = replica_of(spec, offer.chip, assignment)
     pool = pool_replica_of(spec, assignment)
-    batch, workload = float(assignment.batch), spec.workload
     prompt = prompt_of(spec, assignment, replica, pool, _networks(spec, assignment))
     times = times_of(spec, assignment, replica, prompt)
     replicas = chips_in(assignment.topology) // replica.chips
-    tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * times.tokens_per_s)
     bills = bills_of(spec, assignment)
-    chips, usd_per_hour = sum(bill.chips for bill in bills), sum(map(usd_per_hour_of, bills))
-    power_kw = _power_kw(spec, bills)
-    kv_cache = batch * replica.held_kv_bytes(workload.held_tokens)
-    engine = engine_named(spec, assignment.engine)
-    runtime = runtime_bytes(engine, replica)
-    activations = activation_bytes(engine, replica, batch, prompt_tokens_of_step(spec, assignment, replica.ep))
+    tokens_per_s, sold_per_s = _throughput(spec, assignment, prompt, pool, replicas * times.tokens_per_s)
+    flow = _Flow(tokens_per_s, sold_per_s, sum(map(usd_per_hour_of, bills)), sum(bill.chips for bill in bills))
     parts = (
-        Parallelism(
-            tp=replica.tp,
-            ep=replica.ep,
-            pp=replica.pp,
-            replicas=replicas,
-            chips=chips,
-            kv_batch_shards=replica.batch_multiple,
-            kv_replicated=assignment.kv_layout is KvLayout.COPIES,
-        ),
-        MemoryUse(
-            weights_bytes=replica.weights_bytes,
-            kv_cache_bytes=kv_cache,
-            hbm_bytes=replica.hbm_bytes,
-            hbm_used_fraction=(replica.weights_bytes + kv_cache + runtime + activations) / replica.hbm_bytes,
-            runtime_bytes=runtime,
-            activation_bytes=activations,
-        ),
-        Pace(
-            tpot_ms=times.tpot_s * 1e3,
-            step_ms=_step_ms(times.step, times.between_s, replica.accepted),
-            accepted_tokens=replica.accepted,
-            stall_ms=times.stall_s * 1e3,
-            tokens_per_s=tokens_per_s,
-            tokens_per_s_per_chip=tokens_per_s / chips,
-            mfu=replica.mfu(times.tokens_per_s, _prompt_flop(spec, assignment, replica)),
-            mbu=replica.mbu(batch, workload.read_tokens, times.tpot_s * times.accepted),
-        ),
-        Cost(
-            usd_per_chip_hour=offer.usd_per_chip_hour,
-            usd_per_hour=usd_per_hour,
-            usd_per_month=usd_per_hour * 730,
-            usd_per_year=usd_per_hour * 8760,
-            usd_per_million_output_tokens=usd_per_hour / (3600 * sold_per_s) * 1e6,
-            usd_per_hour_of_chips_used=sum(bill.chips_used * bill.usd_per_chip_hour for bill in bills),
-            chips_used=sum(bill.chips_used for bill in bills),
-            instances=sum(int(bill.instances or 0) for bill in bills) if spec.buy == "instances" else 0,
-            power_kw=power_kw,
-            kwh_per_million_output_tokens=None if power_kw is None else power_kw / (3600 * sold_per_s) * 1e6,
-            bills=bills,
-        ),
-        _request_figures(spec, assignment, prompt, times, _Flow(tokens_per_s, sold_per_s, usd_per_hour)),
+        _parallelism(assignment, replica, replicas, flow),
+        _memory(spec, assignment, replica),
+        _pace(spec, assignment, replica, times, flow),
+        _cost(spec, offer, bills, flow),
+        _request_figures(spec, assignment, prompt, times, flow),
     )
     decisions = {name: getattr(assignment, name) for name in Assignment.__dataclass_fields__}
     figures = {name: getattr(part, name) for part in parts for name in part.__dataclass_fields__}
     plan = Plan(**decisions, **figures)
     return plan, margins_of(spec, plan, prompt, replica, pool)
+
+
+class _Flow(NamedTuple):
+    """What all slices put out and cost together, and the chips that are paid for."""
+
+    tokens_per_s: float
+    sold_tokens_per_s: float
+    usd_per_hour: float
+    chips: int
+
+
+def _parallelism(assignment: Assignment, replica: CheckedReplica, replicas: int, flow: _Flow) -> Parallelism:
+    return Parallelism(
+        tp=replica.tp,
+        ep=replica.ep,
+        pp=replica.pp,
+        replicas=replicas,
+        chips=flow.chips,
+        kv_batch_shards=replica.batch_multiple,
+        kv_replicated=assignment.kv_layout is KvLayout.COPIES,
+    )
+
+
+def _memory(spec: Spec, assignment: Assignment, replica: CheckedReplica) -> MemoryUse:
+    batch = float(assignment.batch)
+    kv_cache = batch * replica.held_kv_bytes(spec.workload.held_tokens)
+    engine = engine_named(spec, assignment.engine)
+    runtime = runtime_bytes(engine, replica)
+    activations = activation_bytes(engine, replica, batch, prompt_tokens_of_step(spec, assignment, replica.ep))
+    return MemoryUse(
+        weights_bytes=replica.weights_bytes,
+        kv_cache_bytes=kv_cache,
+        hbm_bytes=replica.hbm_bytes,
+        hbm_used_fraction=(replica.weights_bytes + kv_cache + runtime + activations) / replica.hbm_bytes,
+        runtime_bytes=runtime,
+        activation_bytes=activations,
+    )
+
+
+def _pace(spec: Spec, assignment: Assignment, replica: CheckedReplica, times: Times, flow: _Flow) -> Pace:
+    read_tokens = spec.workload.read_tokens
+    return Pace(
+        tpot_ms=times.tpot_s * 1e3,
+        step_ms=_step_ms(times.step, times.between_s, replica.accepted),
+        accepted_tokens=replica.accepted,
+        stall_ms=times.stall_s * 1e3,
+        tokens_per_s=flow.tokens_per_s,
+        tokens_per_s_per_chip=flow.tokens_per_s / flow.chips,
+        mfu=replica.mfu(times.tokens_per_s, _prompt_flop(spec, assignment, replica)),
+        mbu=replica.mbu(float(assignment.batch), read_tokens, times.tpot_s * times.accepted),
+    )
+
+
+def _cost(spec: Spec, offer: Offer, bills: tuple[Bill, ...], flow: _Flow) -> Cost:
+    usd_per_hour, sold_per_hour = flow.usd_per_hour, 3600 * flow.sold_tokens_per_s
+    power_kw = _power_kw(spec, bills)
+    return Cost(
+        usd_per_chip_hour=offer.usd_per_chip_hour,
+        usd_per_hour=usd_per_hour,
+        usd_per_month=usd_per_hour * 730,
+        usd_per_year=usd_per_hour * 8760,
+        usd_per_million_output_tokens=usd_per_hour / sold_per_hour * 1e6,
+        usd_per_hour_of_chips_used=sum(bill.chips_used * bill.usd_per_chip_hour for bill in bills),
+        chips_used=sum(bill.chips_used for bill in bills),
+        instances=sum(int(bill.instances or 0) for bill in bills) if spec.buy == "instances" else 0,
+        power_kw=power_kw,
+        kwh_per_million_output_tokens=None if power_kw is None else power_kw / sold_per_hour * 1e6,
+        bills=bills,
+    )
 
 
 def _prompt_flop(spec: Spec, assignment: Assignment, replica: CheckedReplica) -> float:
@@ -116,14 +144,6 @@ def _prompt_flop(spec: Spec, assignment: Assignment, replica: CheckedReplica) ->
         return 0.0
     whole = replica.prompt_flop(float(cached_tokens(spec)), float(new_tokens(spec)))
     return whole / (spec.workload.output_tokens or 1)
-
-
-class _Flow(NamedTuple):
-    """What all slices put out and cost together."""
-
-    tokens_per_s: float
-    sold_tokens_per_s: float
-    usd_per_hour: float
 
 
 def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica:
@@ -253,7 +273,7 @@ def _power_kw(spec: Spec, bills: tuple[Bill, ...]) -> float | None:
 def _networks(spec: Spec, assignment: Assignment) -> list[float]:
     """What a chip of each pool sends: as fast as it can, or as its instance lets each of its chips [bytes/s]."""
     found = []
-    for side in _sides(assignment):
+    for side in sides_of(assignment):
         offer = offer_of(spec, side)
         network, price = offer.chip.network_bytes_per_s or 0.0, offer.price
         if price is not None and price.instance_chips and price.network_bytes_per_s is not None:
@@ -266,68 +286,3 @@ def _step_ms(step: StepParts, prefill_s: float, accepted: float) -> StepBreakdow
     """The parts of a step for each of the tokens that it makes."""
     terms = {name.removesuffix("_s"): value * 1e3 / accepted for name, value in asdict(step).items()}
     return StepBreakdown(**terms, prefill=prefill_s * 1e3)
-
-
-def _sides(assignment: Assignment) -> tuple[Assignment | PrefillPool, ...]:
-    """The slices that decode, and those of the prefill pool where there is one."""
-    return (assignment,) if assignment.prefill is None else (assignment, assignment.prefill)
-
-
-def _offer(spec: Spec, assignment: Assignment) -> Offer:
-    """What the chips that decode are rented as. Raises SolverError unless all decisions are those of the search."""
-    search, pool = spec.search, assignment.prefill
-    sides = _sides(assignment)
-    offers = [offer_of(spec, side) for side in sides]
-    chunks = search.chunk_tokens if assignment.mode is Mode.CHUNKED else (None,)
-    on_offer = (
-        all(_is_searched(spec, offer.chip, side) for offer, side in zip(offers, sides, strict=True))
-        and assignment.kv_cache in spec.kv_cache
-        and 1 <= assignment.batch <= search.max_batch
-        and assignment.mode in spec.modes
-        and assignment.chunk_tokens in chunks
-        and (assignment.draft is None) == (assignment.draft_tokens == 0)
-        and (pool is not None) == (assignment.mode is Mode.DISAGGREGATED)
-        and all(side.slices >= 1 for side in sides)
-        and (spec.mixes_pools or len({offer.chip.id for offer in offers}) == 1)
-    )
-    if not on_offer:
-        raise SolverError(f"{assignment} is not on offer in this spec")
-    return offers[0]
-
-
-def _has_a_head_for_each_chip(spec: Spec, side: Assignment | PrefillPool) -> bool:
-    """Whether no kind of layer has fewer KV heads than there are tensor-parallel chips."""
-    model, sizes, tp = spec.model, axis_sizes(side.topology), 1
-    for axis in side.tp_axes:
-        tp *= sizes[axis]
-    apart = sum(0 if other.beside else other.layers for other in model.other_layers)
-    heads = [model.kv_heads] if model.layers > apart else []
-    heads += [other.kv_heads for other in model.other_layers if other.kv_heads]
-    return tp <= min(heads, default=tp)
-
-
-def _is_searched(spec: Spec, chip: Chip, side: Assignment | PrefillPool) -> bool:
-    """Whether the search has this slice of a chip, these axes and these dtypes."""
-    moe, axes = spec.model.moe, side.tp_axes + side.ep_axes + side.pp_axes
-    sizes = axis_sizes(side.topology)
-    if side.topology not in spec.topologies_of(chip) or any(not 0 <= axis < len(sizes) for axis in axes):
-        return False
-    groups = 1
-    for axis in side.ep_axes:
-        groups *= sizes[axis]
-    stages = 1
-    for axis in side.pp_axes:
-        stages *= sizes[axis]
-    searched = spec.stages_of(chip.id)
-    return (
-        (stages <= spec.model.layers if searched is None else stages in searched)
-        and all(axis < stage for stage in side.pp_axes for axis in side.tp_axes + side.ep_axes)
-        and all(sizes[axis] > 1 for axis in axes)
-        and len(set(axes)) == len(axes)
-        and (not side.ep_axes or (moe is not None and moe.experts % groups == 0))
-        and side.kv_layout in spec.kv_layouts
-        and (side.kv_layout is KvLayout.HEADS) == _has_a_head_for_each_chip(spec, side)
-        and side.weights in spec.weights
-        and side.compute in spec.compute
-        and side.compute in chip.flop_per_s.by_dtype()
-    )
