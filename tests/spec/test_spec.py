@@ -5,67 +5,9 @@ from typing import Any
 import pytest
 
 from servesat import Spec, SpecError
-from servesat.catalogue.load import load_calibration
 from servesat.fleet.spec import FleetSpec
 from tests.helpers import ROOT
 from tests.spec.texts import BASE, V5E, read
-
-
-def test_defaults(tmp_path: Path) -> None:
-    spec = read(tmp_path, BASE)
-    assert spec.weights == ("bf16", "int8")
-    assert read(tmp_path, BASE.replace("llama-3-70b", "gpt-oss-20b")).weights == ("mxfp4", "bf16", "int8")
-    assert spec.kv_cache == ("bf16", "int8")
-    assert spec.compute == ("bf16",)
-    assert (spec.search.max_batch, spec.search.max_chips, spec.slo.tpot_ms) == (4096, None, None)
-    assert (spec.cost_model, spec.ici, spec.headroom) == ("ideal", None, None)
-    assert [offer.chip.id for offer in spec.offers] == sorted(spec.price_book.chips)
-    v5p = next(offer.chip for offer in spec.offers if offer.chip.id == "tpu-v5p")
-    assert (spec.topologies_of(v5p)[0], spec.topologies_of(v5p)[-1]) == ("2x2x1", "16x16x24")
-
-
-def test_defaults_of_production() -> None:
-    asked = {"model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10}}
-    spec = Spec.load(asked)
-    assert spec.calibration == load_calibration()
-    assert spec.engine_ids == ("vllm-0.32", "sglang-0.5.23", "trtllm-1.3", "vllm-tpu-0.32")
-    assert (spec.price_book.id, spec.buy) == ("all", "instances")
-    assert Spec.load({**asked, "buy": "share", "engine": "none"}).engine_ids == ("",)
-    assert Spec.load({**asked, "cost_model": "ideal"}).buy == "share"
-
-
-def test_a_price_in_the_spec_goes_before_the_chips_own_and_that_before_the_book(tmp_path: Path) -> None:
-    chip = Spec.load({"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1}}).offers[0].chip
-    own = chip.model_copy(update={"usd_per_chip_hour": 2.5})
-
-    def price(chip: object, **keys: Any) -> float:
-        spec = {
-            "cost_model": "ideal",
-            "model": "llama-3-8b",
-            "workload": {"context_tokens": 1},
-            "search": {"chips": [chip]},
-            **keys,
-        }
-        return Spec.load(spec).offers[0].usd_per_chip_hour
-
-    assert price("a100-80gb", price_book="list-2026-11") == 3.43088125
-    assert price(own) == 2.5
-    assert price(own, price={chip.id: 9}) == 9
-
-
-def test_a_price_brings_an_unpriced_chip_into_the_default_search(tmp_path: Path) -> None:
-    assert "l4" not in [offer.chip.id for offer in read(tmp_path, BASE).offers]
-    assert "l4" in [offer.chip.id for offer in read(tmp_path, BASE + "price: {l4: 0.8}\n").offers]
-
-
-def test_one_axis_topologies_may_be_written_as_numbers(tmp_path: Path) -> None:
-    chip = (
-        "{name: c, vendor: v, hbm_bytes: 8e10, hbm_bytes_per_s: 1e12, flop_per_s: {bf16: 1e14}, usd_per_chip_hour: 1,"
-        " axes: [{name: x, bytes_per_s: 1e11}], topologies: [1, 2, 4]}"
-    )
-    spec = read(tmp_path, BASE + f"search: {{chips: [{chip}], topologies: {{c: [4]}}}}\n")
-    assert spec.offers[0].chip.topologies == ("1", "2", "4")
-    assert spec.topologies_of(spec.offers[0].chip) == ("4",)
 
 
 def test_notes_name_what_has_no_effect(tmp_path: Path) -> None:
@@ -221,17 +163,6 @@ def test_a_single_value_stands_for_a_list_of_it(tmp_path: Path) -> None:
     assert [chip.id for chip in search.chips or ()] == ["tpu-v5e"]
 
 
-def test_a_slice_may_be_named_in_any_order_of_axes_that_are_alike(tmp_path: Path) -> None:
-    spec = read(tmp_path, V5E.replace("]}", "], topologies: {tpu-v5e: [4x2, 1x1]}}"))
-    assert spec.topologies_of(spec.offers[0].chip) == ("1x1", "2x4")
-    with pytest.raises(SpecError, match=r"search.topologies.tpu-v5e: '2x4' and '4x2' are the same slice"):
-        read(tmp_path, V5E.replace("]}", "], topologies: {tpu-v5e: [2x4, 4x2]}}"))
-    h100 = V5E.replace("tpu-v5e", "h100-sxm")
-    assert read(tmp_path, h100.replace("]}", "], topologies: {h100-sxm: [8x2]}}")).search.topologies
-    with pytest.raises(SpecError, match=r"search.topologies.h100-sxm: '2x8' is not offered"):  # 8 nodes of 2
-        read(tmp_path, h100.replace("]}", "], topologies: {h100-sxm: [2x8]}}"))
-
-
 def test_a_fleet_is_no_deployment_nor_the_other_way_round() -> None:
     with pytest.raises(SpecError, match=r"fleet-day.yaml: is a fleet, .*try `servesat fleet`"):
         Spec.load(ROOT / "examples" / "fleet-day.yaml")
@@ -246,63 +177,6 @@ def test_a_fleet_is_no_deployment_nor_the_other_way_round() -> None:
 def test_every_list_of_a_search_has_a_limit(tmp_path: Path, key: str, most: int) -> None:
     with pytest.raises(SpecError, match=rf"search.{key}.*{most}"):
         read(tmp_path, BASE + f"search: {{{key}: {list(range(1, 302))}}}\n")
-
-
-def test_a_chip_without_a_price_is_left_out_with_a_note() -> None:
-    raw = {
-        "cost_model": "ideal",
-        "model": "llama-3-8b",
-        "workload": {"context_tokens": 4096},
-        "search": {"chips": ["h100-sxm", "l4"], "topologies": {"l4": ["1"]}},
-    }
-    spec = Spec.load(raw)
-    assert [offer.chip.id for offer in spec.offers] == ["h100-sxm"]
-    assert "search.chips: l4 has no price in list-2026-11, and is left out" in spec.notes
-    assert [offer.chip.id for offer in Spec.load({**raw, "price": {"l4": 0.8}}).offers] == ["h100-sxm", "l4"]
-    with pytest.raises(SpecError, match=r"l4 has no price in list-2026-11; add `price"):
-        Spec.load({**raw, "search": {"chips": ["l4"]}})
-    with pytest.raises(SpecError, match=r"search.topologies.l4: '3' is not offered"):
-        Spec.load({**raw, "search": {**raw["search"], "topologies": {"l4": ["3"]}}})
-
-
-def test_a_trace_gives_means_a_rate_and_its_longest_request(tmp_path: Path) -> None:
-    (tmp_path / "trace.csv").write_text("time,prompt_tokens,output_tokens\n0,100,10\n1,300,30\n4,200,50\n")
-    (tmp_path / "spec.yaml").write_text("model: llama-3-8b\nworkload: {arrivals: {trace: trace.csv}}\n")
-    workload = Spec.load(tmp_path / "spec.yaml").workload
-    assert (workload.prompt_tokens, workload.output_tokens, workload.requests_per_s) == (200, 30, 0.5)
-    assert workload.longest_request_tokens == 330
-    stated = {"arrivals": {"trace": str(tmp_path / "trace.csv")}, "requests_per_s": 2.0, "prompt_tokens": 50}
-    workload = Spec.load({"model": "llama-3-8b", "workload": stated}).workload
-    assert (workload.prompt_tokens, workload.output_tokens, workload.requests_per_s) == (50, 30, 2.0)
-
-
-def test_lengths_that_spread_are_longer_than_their_means() -> None:
-    """Of cv 1, s² = ln 2: 1 in 1,000 is longer than exp(3.09 · 0.8326 - 0.3466) = 9.27 times the mean."""
-    workload = {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 1, "lengths": {"prompt_cv": 1.0}}
-    loaded = Spec.load({"model": "llama-3-8b", "workload": workload})
-    assert loaded.workload.longest_request_tokens == pytest.approx(9270 + 100, rel=2e-3)
-    assert (loaded.percentile, loaded.utilisation) == (0.95, 0.85)
-
-
-@pytest.mark.parametrize(
-    ("workload", "slo", "message"),
-    [
-        ({}, {"percentile": 0.9}, "slo.percentile: holds of requests that arrive: give workload.requests_per_s"),
-        ({}, {"ttft_ms": {"p99": 5}}, "slo.percentiles: holds of requests that arrive"),
-        ({"requests_per_s": 1}, {"ttft_ms": {"99": 5}}, "expected percentiles as in {p99: 800, p50: 200}"),
-        ({"requests_per_s": 1}, {"ttft_ms": {"p99": 5}, "percentile": "mean"}, "has no meaning beside"),
-        ({"requests_per_s": 1}, {"percentile": 95}, "slo.percentile: expected a share of the requests, as 0.95"),
-        ({"requests_per_s": 1}, {"goodput": 0.9}, "slo.goodput: is the share of requests within limits, and none of"),
-        ({"requests_per_s": 1, "arrivals": "clock"}, {}, "workload.arrivals = 'clock': expected poisson, "),
-        ({"requests_per_s": 1, "arrivals": {"trace": "no.csv"}}, {}, "workload.arrivals.trace = 'no.csv': "),
-        ({"arrivals": {"gamma_cv": 2}}, {}, "arrivals needs requests_per_s"),
-        ({"lengths": {"prompt_cv": 1}}, {}, "lengths needs requests_per_s"),
-    ],
-)
-def test_percentiles_and_arrivals_are_checked(workload: dict[str, Any], slo: dict[str, Any], message: str) -> None:
-    asked = {"model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10, **workload}, "slo": slo}
-    with pytest.raises(SpecError, match=re.escape(message)):
-        Spec.load(asked)
 
 
 KEYS: dict[str, Any] = {"model": "llama-3-8b", "workload": {"context_tokens": 100}, "cost_model": "ideal"}

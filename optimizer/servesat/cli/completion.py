@@ -51,9 +51,10 @@ def complete_book(incomplete: str) -> list[str]:
 def complete_key(incomplete: str) -> list[str]:
     """The keys of a spec that start so, `slo.tpot_ms`, and the prices of chips, `price.h100-sxm`."""
     from servesat.catalogue.load import chip_ids
+    from servesat.spec.checks import KEYED_BY_CHIP
     from servesat.spec.market import Power
     from servesat.spec.search_space import Search
-    from servesat.spec.spec import KEYED_BY_CHIP, Spec
+    from servesat.spec.spec import Spec
     from servesat.spec.workload import Slo, Workload
 
     parts = {

@@ -11,7 +11,8 @@ from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
 from servesat.core.reading import read_text
 from servesat.core.validation import shorten
-from servesat.spec.spec import LOAD_IN_PRODUCTION, Spec
+from servesat.spec.keys import LOAD_IN_PRODUCTION
+from servesat.spec.spec import Spec
 
 
 def read_demand(given: Any, periods: int, folder: Path, key: str) -> Any:

@@ -10,7 +10,8 @@ from servesat.core.plan import Mode
 from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
-from servesat.spec.spec import WHOLE_REQUEST, Spec
+from servesat.spec.searched import WHOLE_REQUEST
+from servesat.spec.spec import Spec
 
 RATIOS = tuple(2.0 ** (half / 2) for half in range(-8, 17))
 """Ratios of prompt to output tokens at which `crossover` solves: 1/16 to 256."""

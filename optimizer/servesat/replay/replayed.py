@@ -19,7 +19,8 @@ from servesat.replay.pools import Pool, Router, Servers
 from servesat.replay.requests import Lengths, Requests, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
-from servesat.spec.spec import PERCENTILE_IN_PRODUCTION, Spec
+from servesat.spec.searched import PERCENTILE_IN_PRODUCTION
+from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS, Workload
 
 PREFILL_SEQUENCES = 8

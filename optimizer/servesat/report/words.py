@@ -21,7 +21,8 @@ from servesat.core.result import (
 )
 from servesat.questions.one_pool import LeftOut
 from servesat.spec.engines import NONE
-from servesat.spec.spec import CALIBRATED, IDEAL, Spec
+from servesat.spec.keys import CALIBRATED, IDEAL
+from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
 
 

@@ -7,7 +7,8 @@ from servesat.catalogue.load import load_calibration, load_chip, load_engine, lo
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
 from servesat.spec.engines import NONE
-from servesat.spec.spec import CALIBRATED, IDEAL, Spec
+from servesat.spec.keys import CALIBRATED, IDEAL
+from servesat.spec.spec import Spec
 
 
 def spec_document(spec: Spec) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, nearest, refuse_unknown, shorten, validate
 from servesat.spec.expression_parser import parse
 from servesat.spec.expressions import NAMES, Expression, ExpressionError, Name
+from servesat.spec.keys import Constraints
 from servesat.spec.search_space import as_list, without_duplicates
-from servesat.spec.spec import Constraints, Spec
+from servesat.spec.spec import Spec
 
 Shared = Literal[
     "chip", "cloud", "region", "purchase", "topology", "weights", "kv_cache", "compute", "mode", "tp", "ep", "pp"

@@ -1,0 +1,137 @@
+"""What the keys of a spec may not say together, or of what there is."""
+
+from servesat.catalogue.chip import Chip, offered_topology
+from servesat.catalogue.load import chip_ids
+from servesat.core.errors import CatalogueError
+from servesat.core.plan import Mode
+from servesat.core.validation import nearest, shorten
+from servesat.spec.searched import Searched
+from servesat.spec.workload import LIMITS
+
+KEYED_BY_CHIP = ("price", "chip", "owned")
+"""Keys of a spec that map chip ids to values, for chips that are searched and others."""
+
+
+def check(spec: Searched) -> None:
+    """Raise ValueError, naming the key, where the search of a spec is not possible."""
+    if spec.search.max_instances is not None and spec.buy != "instances":
+        raise ValueError("search.max_instances: counts whole instances, and needs buy: instances")
+    _check_chips(spec)
+    _check_modes(spec)
+    _check_cost_model(spec)
+    if spec.speculative is not None:
+        _check_drafts(spec)
+    _check_percentiles(spec)
+    _check_constraints(spec)
+    if not any(dtype in chip.flop_per_s.by_dtype() for chip in spec.chips for dtype in spec.compute):
+        peaks = "; ".join(f"{chip.id}: {', '.join(chip.flop_per_s.by_dtype())}" for chip in spec.chips)
+        raise ValueError(
+            f"search.compute = {list(spec.compute)}: no chip searched has a peak for these dtypes ({peaks})"
+        )
+
+
+def _check_chips(spec: Searched) -> None:
+    known = [*(chip.id for chip in spec.chips), *(chip.id for chip in spec.search.chips or ())]
+    known = list(dict.fromkeys(known))
+    for key in KEYED_BY_CHIP:
+        for chip_id in getattr(spec, key):
+            if chip_id not in known and chip_id not in chip_ids():
+                raise ValueError(f"{key}.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
+    for chip_id in spec.search.topologies:
+        if chip_id not in known:
+            raise ValueError(f"search.topologies.{chip_id}: is not among the chips searched: {', '.join(known)}")
+    for chip_id in spec.search.quota:
+        if chip_id not in known and chip_id not in chip_ids():
+            raise ValueError(f"search.quota.{chip_id}: no such chip; {nearest(chip_id, [*known, *chip_ids()])}")
+    offered = {chip.id for chip in spec.chips}
+    for chip in (*spec.chips, *(chip for chip in spec.search.chips or () if chip.id not in offered)):
+        _check_topologies(spec, chip)
+
+
+def _check_topologies(spec: Searched, chip: Chip) -> None:
+    named: dict[str, str] = {}
+    for topology in spec.search.topologies.get(chip.id, ()):
+        offered = offered_topology(chip, topology)
+        if offered is None:
+            raise ValueError(
+                f"search.topologies.{chip.id}: {topology!r} is not offered; offered: {', '.join(chip.topologies)}"
+            )
+        if offered in named:
+            raise ValueError(f"search.topologies.{chip.id}: {named[offered]!r} and {topology!r} are the same slice")
+        named[offered] = topology
+
+
+def _check_modes(spec: Searched) -> None:
+    with_prompts = [mode for mode in spec.modes if mode is not Mode.DECODE_ONLY]
+    if with_prompts and spec.workload.prompt_tokens is None:
+        raise ValueError(f"search.modes: {with_prompts[0]} needs workload.prompt_tokens and workload.output_tokens")
+    if Mode.DECODE_ONLY in spec.modes and len(spec.modes) > 1:
+        raise ValueError("search.modes: decode_only leaves the prompts out, so it does not compare with the others")
+    if spec.modes == (Mode.DISAGGREGATED,) and not any(chip.network_bytes_per_s for chip in spec.chips):
+        names = ", ".join(chip.id for chip in spec.chips)
+        raise ValueError(
+            f"search.modes: disaggregated moves KV caches over the network, and no network_bytes_per_s is known of "
+            f"{names}; give it, as in chip.{spec.chips[0].id}.network_bytes_per_s"
+        )
+    for key in ("ttft_ms", "e2e_ms"):
+        if not with_prompts and getattr(spec.slo, key) is not None:
+            raise ValueError(
+                f"slo.{key}: decode_only has no first token; give workload.prompt_tokens and output_tokens, and "
+                "leave out search.modes"
+            )
+    if spec.workload.requests_per_s is not None and spec.slo.min_tokens_per_s is not None:
+        raise ValueError("slo.min_tokens_per_s: workload.requests_per_s already says how much is served; give one")
+    if spec.search.min_batch is not None and spec.search.min_batch > spec.search.max_batch:
+        raise ValueError(
+            f"search.min_batch = {spec.search.min_batch} is more than search.max_batch = {spec.search.max_batch}"
+        )
+
+
+def _check_drafts(spec: Searched) -> None:
+    try:
+        chosen = spec.drafts
+    except CatalogueError as fault:
+        raise ValueError(f"speculative.draft: {fault}") from None
+    able = {kind for engine in spec.engine for kind in engine.drafts}
+    lacking = [one.draft for one in chosen if spec.engine and one.kind not in able]
+    if lacking and len(lacking) == len(chosen):
+        raise ValueError(f"speculative.draft = {lacking[0]}: no engine of the spec drafts with it")
+
+
+def _check_percentiles(spec: Searched) -> None:
+    slo = spec.slo
+    stated = {"percentile": slo.percentile, "percentiles": slo.percentiles, "goodput": slo.goodput}
+    for key, value in stated.items():
+        if value and value != "mean" and spec.workload.requests_per_s is None:
+            raise ValueError(f"slo.{key}: holds of requests that arrive: give workload.requests_per_s")
+        if value and key != "percentile" and slo.percentile == "mean":
+            raise ValueError(f"slo.{key}: has no meaning beside slo.percentile: mean")
+    if slo.goodput is not None and all(getattr(slo, key) is None for key in LIMITS):
+        raise ValueError(
+            f"slo.goodput: is the share of requests within limits, and none of {', '.join(LIMITS)} is given"
+        )
+
+
+def _check_cost_model(spec: Searched) -> None:
+    for key in ("ici", "prefill_mfu"):
+        if spec.calibration is not None and getattr(spec, key) is not None:
+            raise ValueError(f"{key}: is of `cost_model: ideal`; the calibrated one has what was measured")
+    model, nominal = spec.model, spec.model.nominal_parameters
+    tables = model.d_model * model.vocab_size * (1 if model.tied_embeddings else 2)
+    if spec.calibration is not None and nominal is not None and nominal < tables:
+        raise ValueError(
+            f"model.nominal_parameters = {nominal:g}: fewer than the {tables:,} of embedding and head, which the "
+            "calibrated cost model counts apart"
+        )
+
+
+def _check_constraints(spec: Searched) -> None:
+    for position, expression in enumerate(spec.expressions):
+        try:
+            for key in expression.keys:
+                spec.number_at(key)
+            for key in expression.divisors:
+                if spec.number_at(key) == 0:
+                    raise ValueError(f"divides by {key}, which is 0")
+        except ValueError as fault:
+            raise ValueError(f"constraints.{position} = {shorten(expression.text)}: {fault}") from None
