@@ -12,8 +12,8 @@ from servesat.core.result import Basis
 from servesat.deployment.solve import solve
 from servesat.questions.batch_curve import batch_curve
 from servesat.questions.explain import answer
+from servesat.report.basis_words import cost_model, errors, rests_on
 from servesat.report.documents import answer_document
-from servesat.report.words import cost_model, errors, rests_on
 from servesat.spec.document import spec_document
 from tests.questions.test_expected import CHAT
 

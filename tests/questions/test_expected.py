@@ -12,7 +12,7 @@ from servesat.deployment.solve import solve
 from servesat.questions.accuracy import predict
 from servesat.questions.expected import expected
 from servesat.questions.explain import answer
-from servesat.report.words import broken_in_practice, in_practice
+from servesat.report.basis_words import broken_in_practice, in_practice
 
 CHAT: dict[str, Any] = {
     "cost_model": "ideal",

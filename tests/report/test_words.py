@@ -2,12 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from servesat import Requirement
 from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes
 from servesat.questions.explain import answer
-from servesat.report.words import batch_split, conflict, duration, mode, sequences, ways
-from tests.helpers import searching, spec_of
+from servesat.report.words import batch_split, duration, mode, sequences, ways
+from tests.helpers import searching
 
 
 @pytest.mark.parametrize(
@@ -61,22 +60,3 @@ def test_a_chunk_rides_on_each_micro_batch() -> None:
 def test_counts_and_durations() -> None:
     assert (sequences(1), sequences(2)) == ("1 sequence", "2 sequences")
     assert (duration(999.94), duration(42641.8), duration(0.05)) == ("999.9 ms", "42.64 s", "0.1 ms")
-
-
-def test_a_conflict_is_a_sentence() -> None:
-    spec = spec_of(
-        slo={"tpot_ms": 15, "min_tokens_per_s": 1e6},
-        search={"chips": ["tpu-v5e"], "max_chips": 32, "max_usd_per_hour": 9},
-    )
-    assert (
-        conflict([Requirement.TPOT, Requirement.CHIPS], spec)
-        == "tpot ≤ 15 ms and chips ≤ 32 cannot hold together on tpu-v5e"
-    )
-    assert (
-        conflict([Requirement.TPOT, Requirement.BUDGET, Requirement.THROUGHPUT], spec)
-        == "tpot ≤ 15 ms, budget ≤ $9/h and throughput ≥ 1,000,000 tokens/s cannot hold together on tpu-v5e"
-    )
-    assert (
-        conflict([Requirement.HBM], spec_of(headroom=0.2))
-        == "no plan satisfies hbm (at most 80% of memory used) on tpu-v5e"
-    )

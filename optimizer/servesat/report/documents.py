@@ -9,7 +9,7 @@ from servesat.core.plan import Plan
 from servesat.core.result import Correction, Margin, Result, SliceSummary
 from servesat.deployment.verification import Verification
 from servesat.questions.one_pool import LeftOut
-from servesat.report.words import excluded_because
+from servesat.report.limit_words import excluded_because
 from servesat.spec.document import spec_document
 from servesat.spec.spec import Spec
 

@@ -8,16 +8,10 @@ from rich.text import Text
 from servesat.core.plan import Plan
 from servesat.core.quantities import dollars, number
 from servesat.core.result import EngineCost, LimitValue, Margin, Result, SliceSummary
+from servesat.report.limit_words import excluded_because, limit_value
+from servesat.report.price_words import engine_cost
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import (
-    decode_slices,
-    engine_cost,
-    excluded_because,
-    limit_value,
-    pool_slices,
-    rare_columns,
-    rented_as,
-)
+from servesat.report.words import decode_slices, pool_slices, rare_columns, rented_as
 
 
 def print_explanation(console: Console, result: Result) -> None:

@@ -9,7 +9,7 @@ from servesat.fleet.conflict import Collision, FleetCorrection
 from servesat.fleet.formulation.limits import Limit
 from servesat.fleet.result import FleetResult
 from servesat.fleet.unservable import Unservable
-from servesat.report.words import conflict
+from servesat.report.limit_words import conflict
 
 SHARE_KEYS = {"region_share": "max_share_per_region", "spot_share": "max_spot_share"}
 """The key in the spec of each limit on a share of the demand."""

@@ -12,8 +12,9 @@ from servesat.questions.pareto import Frontier
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.colours import chip_colour
 from servesat.report.documents import left_out_document, plan_document
+from servesat.report.limit_words import conflict
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import best_left_out, chips, conflict, decode_slices, left_out, rare_columns, rented_as
+from servesat.report.words import best_left_out, chips, decode_slices, left_out, rare_columns, rented_as
 from servesat.spec.spec import Spec
 
 MAX_ROWS = 60

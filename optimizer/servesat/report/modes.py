@@ -12,8 +12,9 @@ from servesat.core.result import Result
 from servesat.questions.mode_comparison import Crossing
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.documents import result_document
+from servesat.report.limit_words import conflict
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import conflict, decode_slices, mode, pool_slices, workload
+from servesat.report.words import decode_slices, mode, pool_slices, workload
 from servesat.spec.spec import Spec
 
 

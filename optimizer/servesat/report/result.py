@@ -11,31 +11,22 @@ from servesat.catalogue.chip import chips_in
 from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, gigabytes, number, whole_dollars
 from servesat.core.result import Correction, Margin, Result, SliceSummary, Status
+from servesat.report.basis_words import broken_in_practice, cost_model, errors, in_practice, rests_on
 from servesat.report.explanation import alternatives_table, print_explanation
+from servesat.report.limit_words import change, conflict, excluded_because, relaxation
+from servesat.report.price_words import beside_api, on_spot, price
 from servesat.report.replays import fell, replay_rows, verified
 from servesat.report.words import (
     batch_split,
-    beside_api,
-    broken_in_practice,
-    change,
     chips,
-    conflict,
-    cost_model,
     decode_slices,
     drafting,
     duration,
-    errors,
-    excluded_because,
-    in_practice,
     kv_layout,
     load,
     loads,
     longest_term,
     mode,
-    on_spot,
-    price,
-    relaxation,
-    rests_on,
     sequences,
     ways,
     workload,

@@ -13,7 +13,8 @@ from servesat.core.quantities import dollars, gigabytes
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.questions.why_not import Comparison
 from servesat.report.documents import result_document
-from servesat.report.words import conflict, pool, ways
+from servesat.report.limit_words import conflict
+from servesat.report.words import pool, ways
 
 _TERMS: tuple[tuple[str, Callable[[Plan], str], Callable[[Plan], float] | None], ...] = (
     ("slice", lambda plan: f"{plan.chip} {plan.topology}", None),

@@ -1,0 +1,22 @@
+from servesat import Requirement
+from servesat.report.limit_words import conflict
+from tests.helpers import spec_of
+
+
+def test_a_conflict_is_a_sentence() -> None:
+    spec = spec_of(
+        slo={"tpot_ms": 15, "min_tokens_per_s": 1e6},
+        search={"chips": ["tpu-v5e"], "max_chips": 32, "max_usd_per_hour": 9},
+    )
+    assert (
+        conflict([Requirement.TPOT, Requirement.CHIPS], spec)
+        == "tpot ≤ 15 ms and chips ≤ 32 cannot hold together on tpu-v5e"
+    )
+    assert (
+        conflict([Requirement.TPOT, Requirement.BUDGET, Requirement.THROUGHPUT], spec)
+        == "tpot ≤ 15 ms, budget ≤ $9/h and throughput ≥ 1,000,000 tokens/s cannot hold together on tpu-v5e"
+    )
+    assert (
+        conflict([Requirement.HBM], spec_of(headroom=0.2))
+        == "no plan satisfies hbm (at most 80% of memory used) on tpu-v5e"
+    )
