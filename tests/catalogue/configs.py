@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from servesat.catalogue.config_json import ConfigJson
 from servesat.catalogue.load import load_model
 from servesat.catalogue.model import ModelSpec
 
@@ -85,3 +86,11 @@ def without_dense(**more: Any) -> dict[str, Any]:
 def groups(kind: str, bits: int, **more: Any) -> dict[str, Any]:
     group = {"targets": ["Linear"], "weights": {"type": kind, "num_bits": bits}}
     return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}} | more
+
+
+Config = dict[str, Any]
+SHAPE: Config = {"layers": 4, "d_model": 8, "query_heads": 2, "kv_heads": 1, "head_dim": 3}
+
+
+def config(**fields: Any) -> ConfigJson:
+    return ConfigJson(fields, "config.json", "a config.json")

@@ -1,196 +1,34 @@
 """What each `model_type` of Hugging Face means: which fields it needs, and what its defaults are."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from servesat.catalogue import hybrids
-from servesat.catalogue.config_json import ConfigJson
-
-WhichLayers = Callable[[ConfigJson, int], Collection[int]]
-"""Which layers of a model have a property, by number from 0: of all its layers, those with experts or with a window."""
-
-
-def _every(config: ConfigJson, layers: int) -> Collection[int]:
-    return range(layers)
-
-
-def _experts_after_first(config: ConfigJson, layers: int) -> Collection[int]:
-    """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose number moe_layer_freq divides."""
-    first = config.count("first_k_dense_replace", minimum=0)
-    step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
-    return range(-(-first // step) * step, layers, step)
-
-
-def _experts_by_step(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen: every decoder_sparse_step-th layer, except mlp_only_layers."""
-    step = config.count("decoder_sparse_step")
-    return set(range(step - 1, layers, step)) - config.layer_numbers("mlp_only_layers", layers)
-
-
-def _experts_but_listed(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen 3.5: every layer, except mlp_only_layers."""
-    return set(range(layers)) - config.layer_numbers("mlp_only_layers", layers)
-
-
-def _experts_interleaved(config: ConfigJson, layers: int) -> Collection[int]:
-    """Llama 4: moe_layers, or every interleave_moe_layer_step-th layer."""
-    if config.get("moe_layers") is not None:
-        return config.layer_numbers("moe_layers", layers)
-    step = config.count("interleave_moe_layer_step")
-    return range(step - 1, layers, step)
-
-
-def _window_above(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen: the layers above max_window_layers."""
-    if config.get("max_window_layers") is None:
-        raise config.missing("max_window_layers", "beside use_sliding_window")
-    return range(config.count("max_window_layers", minimum=0), layers)
-
-
-def _window_listed(config: ConfigJson, layers: int) -> Collection[int]:
-    """Qwen with experts: releases of transformers disagree on the layers, so the list is required."""
-    raise config.missing("layer_types", "beside use_sliding_window")
-
-
-def _window_but_nth(config: ConfigJson, layers: int, nth: int, field: str = "") -> Collection[int]:
-    """All layers except every nth, which has full attention."""
-    step = config.count(field) if field and config.get(field) is not None else nth
-    return set(range(layers)) - set(range(step - 1, layers, step))
-
-
-_window_alternating = partial(_window_but_nth, nth=2)
-
-
-def _window_rotary(config: ConfigJson, layers: int) -> Collection[int]:
-    """Llama 4: the layers with rotary positions, 1 in no_rope_layers; without the list, all but every fourth."""
-    if config.get("no_rope_layers"):
-        rotary = config.entry_per_layer("no_rope_layers", layers, (0, 1))
-        return [layer for layer, is_rotary in enumerate(rotary) if is_rotary]
-    return _window_but_nth(config, layers, 4, "no_rope_layer_interval")
-
-
-def _window_by_letters(config: ConfigJson, layers: int) -> Collection[int]:
-    """EXAONE 4: `LLLG`, three layers with a window and one without, or the number of layers to one without."""
-    pattern = config.get("sliding_window_pattern")
-    if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:
-        return [layer for layer in range(layers) if pattern[layer % len(pattern)] == "L"]
-    return _window_but_nth(config, layers, 4, "sliding_window_pattern")
-
-
-def _experts_between(config: ConfigJson, layers: int) -> Collection[int]:
-    """ERNIE 4.5: every moe_layer_interval-th layer from moe_layer_start_index to moe_layer_end_index."""
-    first = config.count("moe_layer_start_index", minimum=0)
-    end = config.get("moe_layer_end_index")
-    last = layers - 1 if end in (None, -1) else config.count("moe_layer_end_index", minimum=0)
-    step = 1 if config.get("moe_layer_interval") is None else config.count("moe_layer_interval")
-    return [layer for layer in range(first, min(last + 1, layers)) if (layer + 1) % step == 0]
-
-
-def _four_widths(config: ConfigJson) -> dict[str, Any]:
-    """GPT: an MLP of four times the width, unless it is stated."""
-    return {} if config.get("intermediate_size") is not None else {"intermediate_size": 4 * config.count("hidden_size")}
-
-
-def _of_falcon(config: ConfigJson) -> dict[str, Any]:
-    """One KV head, unless the decoder is the new one or each head has its own; the MLP has four times the width."""
-    heads = config.count("num_attention_heads")
-    stated = heads if config.get("num_kv_heads") is None else config.count("num_kv_heads")
-    one = config.flag("multi_query", True)
-    kv_heads = stated if config.flag("new_decoder_architecture", False) else 1 if one else heads
-    return {**_four_widths(config), "num_key_value_heads": kv_heads}
-
-
-def _of_mpt(config: ConfigJson) -> dict[str, Any]:
-    """An MLP of expansion_ratio times the width."""
-    ratio = 4 if config.get("expansion_ratio") is None else config.count("expansion_ratio")
-    return {"intermediate_size": ratio * config.count("hidden_size")}
-
-
-def _of_bigcode(config: ConfigJson) -> dict[str, Any]:
-    """One KV head for all, unless multi_query is off."""
-    kv_heads = 1 if config.flag("multi_query", True) else config.count("num_attention_heads")
-    return {**_four_widths(config), "num_key_value_heads": kv_heads}
-
-
-def _of_chatglm(config: ConfigJson) -> dict[str, Any]:
-    """As many KV heads as query heads, unless groups of queries share one."""
-    if config.flag("multi_query_attention", True):
-        return {}
-    return {"num_key_value_heads": config.count("num_attention_heads")}
-
-
-def _experts_enumerated(config: ConfigJson, layers: int) -> Collection[int]:
-    """Step 3: the layers of `moe_layers_enum`, a text such as 4,5,6, or those from first_k_dense_replace on."""
-    listed = config.get("moe_layers_enum")
-    if listed is None:
-        return _experts_after_first(config, layers)
-    numbers = [text.strip() for text in listed.split(",")] if isinstance(listed, str) else []
-    if not numbers or not all(text.isdecimal() and len(text) < 6 and int(text) < layers for text in numbers):
-        raise config.wrong("moe_layers_enum", f"layers, from 0 to {layers - 1}, with commas between them")
-    return {int(text) for text in numbers}
-
-
-def _of_step(config: ConfigJson) -> dict[str, Any]:
-    """The width of all shared experts, from their number if it is not stated."""
-    if config.get("share_expert_dim") is not None:
-        return {}
-    return {"share_expert_dim": config.count("n_shared_experts", minimum=0) * config.count("moe_intermediate_size")}
-
-
-def _of_hunyuan(config: ConfigJson) -> dict[str, Any]:
-    """Experts by layer, which must be alike, and no cache that layers share."""
-    if config.flag("use_cla", False):
-        raise config.wrong("use_cla", "false: a KV cache that layers share is not supported")
-    lists = {"num_experts_per_tok": "moe_topk", "moe_intermediate_size": "", "num_shared_expert": "", "num_experts": ""}
-    return {usual: _same_in_every_layer(config, own or usual) for usual, own in lists.items()}
-
-
-def _same_in_every_layer(config: ConfigJson, name: str) -> Any:
-    """A value, or that of a list whose entries are the same. Raises CatalogueError for others."""
-    value = config.get(name)
-    if not isinstance(value, list):
-        return value
-    if not value or any(entry != value[0] for entry in value):
-        raise config.wrong(name, "the same value for every layer")
-    return value[0]
-
-
-@dataclass(frozen=True)
-class Family:
-    """Defaults and required fields of a model type's `config.json`.
-
-    A field whose default in the type's configuration class is a number, rather than derived from other fields, is
-    required, because a wrong guess would go unnoticed. The exceptions: which layers have a window, if all models of the
-    type share it, and `defaults`, which published models of the type omit.
-    """
-
-    required: tuple[str, ...] = ()
-    tied_embeddings: bool = False
-    gated_mlp: bool = True
-    latent: bool = False
-    sparse: bool = False
-    d_ff: str = "intermediate_size"
-    experts: WhichLayers | None = None
-    may_be_dense: bool = False  # where the number of experts is 0
-    expert_d_ff: str = "moe_intermediate_size"
-    shared: str = ""  # field with the width of the shared experts, or their number (n_shared_experts)
-    window: WhichLayers | None = None  # used where there is no `layer_types`
-    window_tokens: str = "sliding_window"
-    window_switch: str = ""
-    defaults: Mapping[str, int] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)  # usual name of a field, and the one of this type
-    derived: Callable[[ConfigJson], Mapping[str, Any]] | None = None  # usual fields that follow from those of this type
-    hybrid: Callable[[ConfigJson, dict[str, Any]], dict[str, Any]] | None = None  # fields of a model that mixes layers
-
-    def with_usual_fields(self, config: ConfigJson) -> ConfigJson:
-        """The fields under their usual names, those that are derived and the defaults of the type among them."""
-        found = {usual: config.get(own) for usual, own in self.renamed.items() if config.get(usual) is None}
-        stated = {name: value for name, value in found.items() if value is not None}
-        config = replace(config, fields={**self.defaults, **config.fields, **stated})
-        return config if self.derived is None else replace(config, fields={**config.fields, **self.derived(config)})
-
+from servesat.catalogue import mixed_attention, recurrent_layers
+from servesat.catalogue.derived_fields import (
+    four_widths,
+    of_bigcode,
+    of_chatglm,
+    of_falcon,
+    of_hunyuan,
+    of_mpt,
+    of_step,
+)
+from servesat.catalogue.family import Family
+from servesat.catalogue.layer_patterns import (
+    every,
+    experts_after_first,
+    experts_between,
+    experts_but_listed,
+    experts_by_step,
+    experts_enumerated,
+    experts_interleaved,
+    window_above,
+    window_alternating,
+    window_but_nth,
+    window_by_letters,
+    window_listed,
+    window_rotary,
+)
 
 _KV, _HEADS = ("num_key_value_heads",), ("num_key_value_heads", "head_dim")
 _SHARED_D_FF = "shared_expert_intermediate_size"
@@ -211,43 +49,43 @@ _D_MODEL_NAMES = {
 
 _LLAMA = Family()
 _GQA = Family(required=_KV)
-_GLM = Family(required=(*_KV, "n_shared_experts"), experts=_experts_after_first, shared="n_shared_experts")
+_GLM = Family(required=(*_KV, "n_shared_experts"), experts=experts_after_first, shared="n_shared_experts")
 _DEEPSEEK = replace(_GLM, required=("q_lora_rank", "n_shared_experts"), latent=True)
 _GEMMA = Family(required=(*_HEADS, "sliding_window"), tied_embeddings=True)
-_MIXTRAL = Family(required=_KV, experts=_every, expert_d_ff="intermediate_size", window=_every)
-_MISTRAL = Family(required=(*_KV, "sliding_window"), window=_every)
-_QWEN = Family(required=_KV, window=_window_above, window_switch="use_sliding_window")
+_MIXTRAL = Family(required=_KV, experts=every, expert_d_ff="intermediate_size", window=every)
+_MISTRAL = Family(required=(*_KV, "sliding_window"), window=every)
+_QWEN = Family(required=_KV, window=window_above, window_switch="use_sliding_window")
 _QWEN3 = replace(_QWEN, required=_HEADS)
-_QWEN_MOE = replace(_QWEN, experts=_experts_by_step, window=_window_listed)
-_GPT = Family(gated_mlp=False, renamed=_GPT_NAMES, derived=_four_widths)
+_QWEN_MOE = replace(_QWEN, experts=experts_by_step, window=window_listed)
+_GPT = Family(gated_mlp=False, renamed=_GPT_NAMES, derived=four_widths)
 _COHERE = Family(required=_KV, tied_embeddings=True)
-_ONE_IN_FOUR = partial(_window_but_nth, nth=4)
+_ONE_IN_FOUR = partial(window_but_nth, nth=4)
 _HUNYUAN = Family(
     required=_KV,
     tied_embeddings=True,
-    experts=_every,
+    experts=every,
     shared="num_shared_expert",
     renamed={"head_dim": "attention_head_dim"},
-    derived=_of_hunyuan,
+    derived=of_hunyuan,
 )
-_BAILING = Family(required=(*_HEADS, "num_shared_experts"), experts=_experts_after_first, shared="num_shared_experts")
+_BAILING = Family(required=(*_HEADS, "num_shared_experts"), experts=experts_after_first, shared="num_shared_experts")
 
-_NEXT = Family(required=_HEADS, experts=_experts_by_step, shared=_SHARED_D_FF, hybrid=hybrids.gated_delta)
+_NEXT = Family(required=_HEADS, experts=experts_by_step, shared=_SHARED_D_FF, hybrid=recurrent_layers.gated_delta)
 _KIMI_LINEAR = replace(
     _DEEPSEEK,
     required=("q_lora_rank", "num_shared_experts"),
     shared="num_shared_experts",
     renamed={"num_experts_per_tok": "num_experts_per_token", "max_position_embeddings": "model_max_length"},
-    hybrid=hybrids.kimi_linear,
+    hybrid=recurrent_layers.kimi_linear,
 )
 _GRANITE_HYBRID = Family(
     required=_KV,
     d_ff="shared_intermediate_size",
     may_be_dense=True,
-    experts=_every,
+    experts=every,
     expert_d_ff="intermediate_size",
     shared="shared_intermediate_size",
-    hybrid=hybrids.granite_hybrid,
+    hybrid=recurrent_layers.granite_hybrid,
 )
 
 _STEP_NAMES = {
@@ -257,27 +95,27 @@ _STEP_NAMES = {
 }
 _STEP_FLASH = Family(
     required=(*_HEADS, "sliding_window"),
-    experts=_experts_enumerated,
+    experts=experts_enumerated,
     shared="share_expert_dim",
-    window=_window_listed,
+    window=window_listed,
     renamed=_STEP_NAMES,
-    derived=_of_step,
-    hybrid=hybrids.step3_flash,
+    derived=of_step,
+    hybrid=mixed_attention.step3_flash,
 )
 
 _MINIMAX_M3 = Family(
     required=(*_HEADS, "dense_intermediate_size", "moe_layer_freq", "sparse_attention_config"),
     d_ff="dense_intermediate_size",
-    experts=hybrids.experts_listed,
+    experts=mixed_attention.experts_listed,
     expert_d_ff="intermediate_size",
-    hybrid=hybrids.minimax_m3,
+    hybrid=mixed_attention.minimax_m3,
 )
 
 FAMILIES = {
     "apertus": Family(required=_KV, gated_mlp=False),
     "arcee": Family(required=_KV, gated_mlp=False),
     "baichuan": _LLAMA,
-    "bailing_hybrid": replace(_KIMI_LINEAR, hybrid=hybrids.bailing_hybrid),
+    "bailing_hybrid": replace(_KIMI_LINEAR, hybrid=recurrent_layers.bailing_hybrid),
     "bailing_moe": _BAILING,
     "bailing_moe_v2": _BAILING,
     "bloom": replace(_GPT, tied_embeddings=True, renamed={**_GPT_NAMES, "hidden_size": "n_embed"}),
@@ -291,16 +129,16 @@ FAMILIES = {
             "vocab_size": "padded_vocab_size",
             "max_position_embeddings": "seq_length",
         },
-        derived=_of_chatglm,
+        derived=of_chatglm,
     ),
     "cohere": _COHERE,
     "cohere2": replace(
         _COHERE,
         required=(*_KV, "sliding_window"),
-        window=partial(_window_but_nth, nth=4, field="sliding_window_pattern"),
+        window=partial(window_but_nth, nth=4, field="sliding_window_pattern"),
     ),
     "dbrx": Family(
-        experts=_every,
+        experts=every,
         renamed={
             **_D_MODEL_NAMES,
             "moe_intermediate_size": "ffn_config.ffn_hidden_size",
@@ -315,20 +153,20 @@ FAMILIES = {
     "deepseek_v32": replace(_DEEPSEEK, sparse=True),
     "deepseek_v4": Family(
         required=(*_HEADS, "n_shared_experts", "sliding_window"),
-        experts=_every,
+        experts=every,
         shared="n_shared_experts",
-        hybrid=hybrids.deepseek_v4,
+        hybrid=mixed_attention.deepseek_v4,
     ),
     "ernie4_5": Family(required=_HEADS, tied_embeddings=True),
     "ernie4_5_moe": Family(
         required=(*_KV, "moe_num_shared_experts", "moe_layer_start_index"),
         tied_embeddings=True,
-        experts=_experts_between,
+        experts=experts_between,
         shared="moe_num_shared_experts",
         renamed={"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
     ),
     "exaone": Family(required=_KV, renamed={"num_hidden_layers": "num_layers"}),
-    "exaone4": Family(required=(*_KV, "sliding_window"), window=_window_by_letters),
+    "exaone4": Family(required=(*_KV, "sliding_window"), window=window_by_letters),
     "falcon": Family(
         gated_mlp=False,
         tied_embeddings=True,
@@ -337,21 +175,21 @@ FAMILIES = {
             "num_attention_heads": "n_head",
             "intermediate_size": "ffn_hidden_size",
         },
-        derived=_of_falcon,
+        derived=of_falcon,
     ),
-    "falcon_h1": Family(required=_HEADS, hybrid=hybrids.falcon_h1),
+    "falcon_h1": Family(required=_HEADS, hybrid=recurrent_layers.falcon_h1),
     "gemma": replace(_GEMMA, required=_HEADS),
-    "gemma2": replace(_GEMMA, window=_window_alternating),
+    "gemma2": replace(_GEMMA, window=window_alternating),
     "gemma3_text": replace(
         _GEMMA,
-        window=partial(_window_but_nth, nth=6, field="sliding_window_pattern"),
+        window=partial(window_but_nth, nth=6, field="sliding_window_pattern"),
         defaults={"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
     ),
     "gemma4_text": Family(
         required=(*_HEADS, "sliding_window", "global_head_dim"),
         tied_embeddings=True,
-        window=_window_listed,
-        hybrid=hybrids.gemma4,
+        window=window_listed,
+        hybrid=mixed_attention.gemma4,
     ),
     "glm": _GQA,
     "glm4": _GQA,
@@ -361,9 +199,9 @@ FAMILIES = {
     "glm4v_text": _GQA,
     "glm_moe_dsa": replace(_DEEPSEEK, sparse=True),
     "gpt2": replace(_GPT, tied_embeddings=True),
-    "gpt_bigcode": replace(_GPT, tied_embeddings=True, derived=_of_bigcode),
+    "gpt_bigcode": replace(_GPT, tied_embeddings=True, derived=of_bigcode),
     "gpt_neox": Family(gated_mlp=False),
-    "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=_window_alternating),
+    "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=window_alternating),
     "gptj": _GPT,
     "granite": _GQA,
     "granitemoe": replace(_MIXTRAL, window=None),
@@ -375,65 +213,70 @@ FAMILIES = {
     "internlm": _LLAMA,
     "internlm2": _GQA,
     "internlm3": _GQA,
-    "jamba": Family(required=_KV, experts=hybrids.jamba_experts, expert_d_ff="intermediate_size", hybrid=hybrids.jamba),
+    "jamba": Family(
+        required=_KV,
+        experts=recurrent_layers.jamba_experts,
+        expert_d_ff="intermediate_size",
+        hybrid=recurrent_layers.jamba,
+    ),
     "kimi_k2": _DEEPSEEK,
     "kimi_linear": _KIMI_LINEAR,
     "llama": _LLAMA,
     "llama4_text": Family(
         required=(*_HEADS, "attention_chunk_size"),
         d_ff="intermediate_size_mlp",
-        experts=_experts_interleaved,
+        experts=experts_interleaved,
         expert_d_ff="intermediate_size",
         shared="intermediate_size",
-        window=_window_rotary,
+        window=window_rotary,
         window_tokens="attention_chunk_size",
     ),
     "longcat_flash": Family(
         latent=True,
         required=("q_lora_rank", "zero_expert_num"),
-        experts=_every,
+        experts=every,
         renamed={"num_experts_per_tok": "moe_topk", "moe_intermediate_size": "expert_ffn_hidden_size"},
         derived=lambda config: {"num_hidden_layers": 2 * config.count("num_layers")},
-        hybrid=hybrids.longcat,
+        hybrid=mixed_attention.longcat,
     ),
     "mamba2": Family(
         defaults={"num_key_value_heads": 1, "intermediate_size": 1},
         renamed={"num_attention_heads": "num_heads"},
-        hybrid=hybrids.mamba_2,
+        hybrid=recurrent_layers.mamba_2,
     ),
     "mimo": _QWEN3,
     "mimo_v2_flash": Family(
         required=(*_HEADS, "v_head_dim", "sliding_window", "n_shared_experts"),
-        experts=hybrids.experts_listed,
+        experts=mixed_attention.experts_listed,
         shared="n_shared_experts",
-        hybrid=hybrids.mimo_v2,
+        hybrid=mixed_attention.mimo_v2,
     ),
     "minimax_m1": replace(
-        _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
+        _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=recurrent_layers.lightning
     ),
     "minimax_m2": replace(_MIXTRAL, required=_HEADS, window=None),
     "minimax_m3": _MINIMAX_M3,
     "minimax_m3_vl_text": _MINIMAX_M3,
     "minimax_text_01": replace(
-        _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=hybrids.lightning
+        _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=recurrent_layers.lightning
     ),
     "ministral": _MISTRAL,
     "ministral3": replace(_MISTRAL, required=(*_HEADS, "sliding_window")),
     "mistral": _MISTRAL,
     "mixtral": _MIXTRAL,
-    "mpt": Family(gated_mlp=False, tied_embeddings=True, renamed=_D_MODEL_NAMES, derived=_of_mpt),
+    "mpt": Family(gated_mlp=False, tied_embeddings=True, renamed=_D_MODEL_NAMES, derived=of_mpt),
     "nemotron": Family(required=_KV, gated_mlp=False),
     "nemotron-nas": Family(
         derived=lambda config: {"num_key_value_heads": 1, "intermediate_size": 1},  # by layer
-        hybrid=hybrids.decilm,
+        hybrid=mixed_attention.decilm,
     ),
     "nemotron_h": Family(
         required=_HEADS,
         gated_mlp=False,
-        experts=hybrids.nemotron_experts,
+        experts=recurrent_layers.nemotron_experts,
         shared="n_shared_experts",
-        derived=hybrids.nemotron_blocks,
-        hybrid=hybrids.nemotron_h,
+        derived=recurrent_layers.nemotron_blocks,
+        hybrid=recurrent_layers.nemotron_h,
     ),
     "olmo": _LLAMA,
     "olmo2": _GQA,
@@ -442,15 +285,15 @@ FAMILIES = {
     "opt": Family(tied_embeddings=True, gated_mlp=False, d_ff="ffn_dim"),
     "phi": Family(gated_mlp=False),
     "phi-msft": _GPT,
-    "phi3": Family(window=_every),
+    "phi3": Family(window=every),
     "phimoe": replace(_MIXTRAL, required=(*_KV, "sliding_window")),
     "qwen2": _QWEN,
     "qwen2_5_vl_text": _QWEN,
     "qwen2_moe": replace(_QWEN_MOE, required=(*_KV, _SHARED_D_FF), shared=_SHARED_D_FF),
     "qwen2_vl_text": _QWEN,
     "qwen3": _QWEN3,
-    "qwen3_5_moe_text": replace(_NEXT, required=(*_HEADS, _SHARED_D_FF), experts=_experts_but_listed),
-    "qwen3_5_text": Family(required=_HEADS, hybrid=hybrids.gated_delta),
+    "qwen3_5_moe_text": replace(_NEXT, required=(*_HEADS, _SHARED_D_FF), experts=experts_but_listed),
+    "qwen3_5_text": Family(required=_HEADS, hybrid=recurrent_layers.gated_delta),
     "qwen3_moe": _QWEN_MOE,
     "qwen3_next": replace(_NEXT, required=(*_HEADS, _SHARED_D_FF)),
     "qwen3_vl_moe_text": _QWEN_MOE,
@@ -458,13 +301,13 @@ FAMILIES = {
     "seed_oss": Family(required=_HEADS),
     "smollm3": replace(_QWEN, tied_embeddings=True),
     "stablelm": _GQA,
-    "starcoder2": Family(required=(*_KV, "sliding_window"), gated_mlp=False, tied_embeddings=True, window=_every),
+    "starcoder2": Family(required=(*_KV, "sliding_window"), gated_mlp=False, tied_embeddings=True, window=every),
     "step3_text": Family(
         required=(*_HEADS, "share_expert_dim", "share_q_dim"),
-        experts=_experts_enumerated,
+        experts=experts_enumerated,
         shared="share_expert_dim",
         renamed=_STEP_NAMES,
-        hybrid=hybrids.step3,
+        hybrid=mixed_attention.step3,
     ),
     "step3p5": _STEP_FLASH,
     "step3p7": _STEP_FLASH,

@@ -5,7 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
-from servesat.catalogue.families import FAMILIES, WRAPPERS, Family
+from servesat.catalogue.families import FAMILIES, WRAPPERS
+from servesat.catalogue.family import Family
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.quantisation import QUANTISATIONS, native_weights
 from servesat.catalogue.tensors import matrices
