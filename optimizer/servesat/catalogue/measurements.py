@@ -207,26 +207,12 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
             raise _RowError(f"{name} is missing")
     text = _as_named(text, row)
     tp, dp = _chips(text)
-    measured = _figures(text, tp * dp)
-    prefill = _prefill(text)
+    measured, prefill = _figures(text, tp * dp), _prefill(text)
     if max(_number(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise _RowError("pp > 1: stages of a pipeline are not predicted")
-    stored = _DTYPES.get((text["weights"] or "bf16").lower().split(" ")[0])
-    if stored is None:
-        raise _RowError(f"weights = {text['weights']}: expected one of {', '.join(_DTYPES)}")
-    cache_dtype = _KV_CACHES.get(text["kv_cache"].lower())
-    if cache_dtype is None:
-        raise _RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
+    stored, kv_cache = _dtypes(text)
     chip = chip_named(text["chip"])
-    concurrency = _number(text, "concurrency")
-    requests = _number(text, "requests")
-    if requests is not None and requests > MOST_REQUESTS:
-        raise _RowError(f"requests = {text['requests']}: expected at most {MOST_REQUESTS:,}, as all are replayed")
-    unlimited = text["requests_per_s"].lower() == "inf"  # as many as the concurrency lets under way
-    rate = None if unlimited else _number(text, "requests_per_s")
-    at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
-    if concurrency is None and rate is None and not at_once:
-        raise _RowError("concurrency, requests_per_s and requests are missing")
+    concurrency, rate, requests = _load(text)
     prompt, output, prompt_cv, longest = _lengths(text)
     drafted, accepted = int(_number(text, "drafted") or 0), _number(text, "accepted")
     if drafted:
@@ -247,18 +233,18 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         engine_version=text["engine_version"],
         harness=text["harness"] or (AT_A_RATE if rate is not None else ""),
         weights=stored[0],
-        kv_cache=cache_dtype,
+        kv_cache=kv_cache,
         compute=_compute(chip, stored[1]),
         tp=tp,
         dp=dp,
         spreads_experts=(_number(text, "ep") or 1) > 1,
-        concurrency=None if at_once else concurrency,
+        concurrency=concurrency,
         requests_per_s=rate,
         prompt_tokens=prompt,
         output_tokens=output,
         measured=measured,
-        requests=int(requests or REQUESTS),
-        at_once=at_once,
+        requests=requests,
+        at_once=concurrency is None and rate is None,
         prompt_cv=prompt_cv,
         workers=int(_number(text, "workers") or 1),
         prefill=prefill,
@@ -268,6 +254,33 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         accepted=accepted or 1.0,
         board=_plain(text["chip"]) if _plain(text["chip"]) in UNNAMED else "",
     )
+
+
+def _dtypes(text: Mapping[str, str]) -> tuple[tuple[str, str], str]:
+    """What weights are stored in and compute in, and the dtype of the KV cache. Raises _RowError for others."""
+    stored = _DTYPES.get((text["weights"] or "bf16").lower().split(" ")[0])
+    if stored is None:
+        raise _RowError(f"weights = {text['weights']}: expected one of {', '.join(_DTYPES)}")
+    kv_cache = _KV_CACHES.get(text["kv_cache"].lower())
+    if kv_cache is None:
+        raise _RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
+    return stored, kv_cache
+
+
+def _load(text: Mapping[str, str]) -> tuple[float | None, float | None, int]:
+    """The requests under way and those that come in a second, neither where all come at once; and how many were sent.
+
+    Raises _RowError for a row that says nothing of them.
+    """
+    concurrency, requests = _number(text, "concurrency"), _number(text, "requests")
+    if requests is not None and requests > MOST_REQUESTS:
+        raise _RowError(f"requests = {text['requests']}: expected at most {MOST_REQUESTS:,}, as all are replayed")
+    unlimited = text["requests_per_s"].lower() == "inf"  # as many as the concurrency lets under way
+    rate = None if unlimited else _number(text, "requests_per_s")
+    at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
+    if concurrency is None and rate is None and not at_once:
+        raise _RowError("concurrency, requests_per_s and requests are missing")
+    return None if at_once else concurrency, rate, int(requests or REQUESTS)
 
 
 def _as_named(text: dict[str, str], row: Mapping[str, str | None]) -> dict[str, str]:

@@ -82,21 +82,39 @@ def assess_robustness(
     if noise == "calibrated" and spec.calibration is None:
         raise SpecError("noise = calibrated: the ideal cost model has no errors; give a share, as in 10%")
     result = solve(spec, settings)
-    if noise == "calibrated" and spec.calibration is not None:
-        plan, errors = result.plan, spec.calibration.errors.calibrated
-        noise = (errors if plan is None else spec.errors_of(plan.chip, plan.engine)).tpot
-    noise = float(noise)
-    if not 0 < noise < 1:
-        raise SpecError(f"noise = {noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
-    if result.plan is None:
-        return Robustness(
-            result=result, noise=noise, samples=samples, seed=seed, survivals=(), least_regret=None, left_out=left_out
-        )
+    errors = _Errors(_noise_of(spec, noise, result.plan), samples, seed)
+    if not 0 < errors.noise < 1:
+        raise SpecError(f"noise = {errors.noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
+    plan = result.plan
+    survivals, least_regret = ((), None) if plan is None else _compared(spec, plan, errors, settings, on_progress)
+    return Robustness(
+        result=result,
+        noise=errors.noise,
+        samples=samples,
+        seed=seed,
+        survivals=survivals,
+        least_regret=least_regret,
+        left_out=left_out,
+    )
+
+
+def _noise_of(spec: Spec, noise: float | Literal["calibrated"], plan: Plan | None) -> float:
+    """The noise as a share: as stated, or the error of the predictions of the plan, or without one of any."""
+    if noise != "calibrated" or spec.calibration is None:
+        return float(noise)
+    errors = spec.calibration.errors.calibrated if plan is None else spec.errors_of(plan.chip, plan.engine)
+    return errors.tpot
+
+
+def _compared(
+    spec: Spec, best_plan: Plan, errors: "_Errors", settings: Settings | None, on_progress: Callable[[int], None]
+) -> tuple[tuple[Survival, ...], Survival | None]:
+    """The best plan's layout and its rivals under errors, and the layout with the lowest worst regret."""
     layouts = enumerate_layouts(spec)
-    can_be_feasible = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
+    can_be_feasible = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - errors.noise, 1 - errors.noise)))
     layouts = layouts.take(np.flatnonzero(can_be_feasible))
-    statistics = _sampled(spec, layouts, _Errors(noise, samples, seed), on_progress)
-    worst = _worst_regret(spec, layouts, noise)
+    statistics = _sampled(spec, layouts, errors, on_progress)
+    worst = _worst_regret(spec, layouts, errors.noise)
     usd = _cost_of_each(spec, layouts)
 
     def survival(row: int) -> Survival:
@@ -106,26 +124,19 @@ def assess_robustness(
         feasible = int(statistics.feasible[row])
         return Survival(
             plan=plan,
-            best_share=float(statistics.best[row] / samples),
-            feasible_share=feasible / samples,
+            best_share=float(statistics.best[row] / errors.samples),
+            feasible_share=feasible / errors.samples,
             mean_regret=float(statistics.regret_sum[row] / feasible) if feasible else None,
             worst_sampled_regret=float(statistics.worst_regret[row]) if feasible else None,
             worst_regret=float(worst[row]) if np.isfinite(worst[row]) else None,
         )
 
-    best = row_of(layouts, result.plan)
+    best = row_of(layouts, best_plan)
     safest = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
     if worst[safest] * (1 + COST_TIE_RTOL) >= worst[best]:
         safest = best
-    return Robustness(
-        result=result,
-        noise=noise,
-        samples=samples,
-        seed=seed,
-        survivals=tuple(map(survival, [best, *_rivals(layouts, usd, statistics, best)])),
-        least_regret=survival(safest) if np.isfinite(worst[safest]) else None,
-        left_out=left_out,
-    )
+    survivals = tuple(map(survival, [best, *_rivals(layouts, usd, statistics, best)]))
+    return survivals, survival(safest) if np.isfinite(worst[safest]) else None
 
 
 def _rivals(layouts: Layouts, usd: Floats, statistics: "_Statistics", best: int) -> list[int]:
