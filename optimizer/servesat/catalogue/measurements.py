@@ -2,17 +2,15 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from math import expm1, isfinite, log, sqrt
 from pathlib import Path
 
 from servesat.catalogue.chip import Chip
-from servesat.catalogue.load import chip_ids, load_chip, load_model, model_ids
+from servesat.catalogue.measured_names import UNNAMED, RowError, chip_named, model_named, plain_name
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
-from servesat.core.validation import nearest
 
 FIGURES = (
     "ttft_ms", "tpot_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms",
@@ -106,18 +104,8 @@ _KV_CACHES = {
     "int8": "int8",
 }
 
-UNNAMED = {"h100": "h100-sxm", "a100": "a100-80gb"}
-"""Names that leave open which of several boards is meant, and the usual one."""
-
 _CHIP_AND_DTYPE = re.compile(r"^(?P<chip>.+?)(?: GPUs?)? \((?P<dtype>\w+)\)$")
 """A chip with the dtype of the weights: `L40S GPUs (FP8)`."""
-
-FIRST_GENERATIONS = {"llama-7b": "llama-2-7b", "llama-70b": "llama-2-70b", "mistral-7b": "mistral-7b-v0.1"}
-"""Names of before a model had successors, and the model of that shape."""
-
-_SUFFIX = re.compile(
-    r"-(quantized\.\w+|fp8(-dynamic|-block)?|awq|gptq[\w.-]*|nvfp4|fp4|int4|mxfp4|instruct|chat|it|hf|\d{4})$"
-)
 
 
 @dataclass(frozen=True)
@@ -176,10 +164,6 @@ class Unread:
     reason: str
 
 
-class _RowError(Exception):
-    """Why a row cannot be predicted."""
-
-
 def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
     try:
@@ -195,7 +179,7 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     for number, row in enumerate(rows, start=1):
         try:
             read.append(_measurement(number, row))
-        except _RowError as fault:
+        except RowError as fault:
             unread.append(Unread(number, str(fault)))
     return read, unread
 
@@ -204,12 +188,12 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     text = {name: _first(row, columns) for name, columns in COLUMNS.items()}
     for name in ("model", "chip"):
         if not text[name]:
-            raise _RowError(f"{name} is missing")
+            raise RowError(f"{name} is missing")
     text = _as_named(text, row)
     tp, dp = _chips(text)
     measured, prefill = _figures(text, tp * dp), _prefill(text)
     if max(_number(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
-        raise _RowError("pp > 1: stages of a pipeline are not predicted")
+        raise RowError("pp > 1: stages of a pipeline are not predicted")
     stored, kv_cache = _dtypes(text)
     chip = chip_named(text["chip"])
     concurrency, rate, requests = _load(text)
@@ -221,7 +205,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     if output is None and set(measured) <= {"ttft_ms", "ttft_p50_ms"}:
         output = 1.0
     if prompt is None or output is None:
-        raise _RowError("prompt_tokens or output_tokens is missing")
+        raise RowError("prompt_tokens or output_tokens is missing")
     model = model_named(text["model"])
     if drafted and not text["weights"] and model.native is not None:
         stored = _DTYPES[str(model.native.dtype)]
@@ -252,34 +236,34 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         draft=text["draft"],
         drafted=drafted,
         accepted=accepted or 1.0,
-        board=_plain(text["chip"]) if _plain(text["chip"]) in UNNAMED else "",
+        board=plain_name(text["chip"]) if plain_name(text["chip"]) in UNNAMED else "",
     )
 
 
 def _dtypes(text: Mapping[str, str]) -> tuple[tuple[str, str], str]:
-    """What weights are stored in and compute in, and the dtype of the KV cache. Raises _RowError for others."""
+    """What weights are stored in and compute in, and the dtype of the KV cache. Raises RowError for others."""
     stored = _DTYPES.get((text["weights"] or "bf16").lower().split(" ")[0])
     if stored is None:
-        raise _RowError(f"weights = {text['weights']}: expected one of {', '.join(_DTYPES)}")
+        raise RowError(f"weights = {text['weights']}: expected one of {', '.join(_DTYPES)}")
     kv_cache = _KV_CACHES.get(text["kv_cache"].lower())
     if kv_cache is None:
-        raise _RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
+        raise RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
     return stored, kv_cache
 
 
 def _load(text: Mapping[str, str]) -> tuple[float | None, float | None, int]:
     """The requests under way and those that come in a second, neither where all come at once; and how many were sent.
 
-    Raises _RowError for a row that says nothing of them.
+    Raises RowError for a row that says nothing of them.
     """
     concurrency, requests = _number(text, "concurrency"), _number(text, "requests")
     if requests is not None and requests > MOST_REQUESTS:
-        raise _RowError(f"requests = {text['requests']}: expected at most {MOST_REQUESTS:,}, as all are replayed")
+        raise RowError(f"requests = {text['requests']}: expected at most {MOST_REQUESTS:,}, as all are replayed")
     unlimited = text["requests_per_s"].lower() == "inf"  # as many as the concurrency lets under way
     rate = None if unlimited else _number(text, "requests_per_s")
     at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
     if concurrency is None and rate is None and not at_once:
-        raise _RowError("concurrency, requests_per_s and requests are missing")
+        raise RowError("concurrency, requests_per_s and requests are missing")
     return None if at_once else concurrency, rate, int(requests or REQUESTS)
 
 
@@ -304,13 +288,13 @@ def _chips(text: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _figures(text: Mapping[str, str], chips: int) -> dict[str, float]:
-    """What was measured. Raises _RowError for nothing."""
+    """What was measured. Raises RowError for nothing."""
     measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
     each = _number(text, "tokens_per_s_per_gpu")
     if each and "tokens_per_s" not in measured:
         measured["tokens_per_s"] = each * chips
     if not measured:
-        raise _RowError(f"nothing measured: expected {', '.join(FIGURES)}")
+        raise RowError(f"nothing measured: expected {', '.join(FIGURES)}")
     return measured
 
 
@@ -322,28 +306,28 @@ def _lengths(text: Mapping[str, str]) -> tuple[float | None, float | None, float
         return prompt, output, 0.0, 0.0
     median, highest, answer, cap = (float(number.replace(",", "") or 0) for number in said.groups())
     if not 0 < median <= highest or not 0 < answer <= cap:
-        raise _RowError(f"lengths = {said[0]}: expected lengths above 0, a p99 and a cap of no less than the medians")
+        raise RowError(f"lengths = {said[0]}: expected lengths above 0, a p99 and a cap of no less than the medians")
     variance = (log(highest / median) / _NORMAL_P99) ** 2
     output = output or answer
     return prompt or median, output, sqrt(expm1(variance)), max(cap, output)
 
 
 def _prefill(text: Mapping[str, str]) -> PrefillPool | None:
-    """The workers for prompts, if there are some. Raises _RowError where the load is not a number of requests."""
+    """The workers for prompts, if there are some. Raises RowError where the load is not a number of requests."""
     workers, tp, dp = (_number(text, f"prefill_{name}") for name in ("workers", "tp", "dp"))
     if tp is None and workers is None:
         return None
     if not text["concurrency"]:
-        raise _RowError("concurrency is missing: prefill and decode workers are predicted for requests under way")
+        raise RowError("concurrency is missing: prefill and decode workers are predicted for requests under way")
     return PrefillPool(int(workers or 1), int(tp or 1), int(dp or 1))
 
 
 def _of_drafting(measured: Mapping[str, float], accepted: float | None) -> dict[str, float]:
-    """What is predicted of tokens drafted ahead: the speed-up against none. Raises _RowError where it cannot be."""
+    """What is predicted of tokens drafted ahead: the speed-up against none. Raises RowError where it cannot be."""
     if accepted is None:
-        raise _RowError("accept_length is missing: how many tokens a step makes is not predicted")
+        raise RowError("accept_length is missing: how many tokens a step makes is not predicted")
     if "speedup" not in measured:
-        raise _RowError("speedup is missing: tokens drafted ahead are predicted against none")
+        raise RowError("speedup is missing: tokens drafted ahead are predicted against none")
     return {"speedup": measured["speedup"]}
 
 
@@ -358,13 +342,13 @@ def _number(text: Mapping[str, str], name: str) -> float | None:
     try:
         value = float(plain)
     except ValueError:
-        raise _RowError(f"{name} = {text[name]}: expected a number") from None
+        raise RowError(f"{name} = {text[name]}: expected a number") from None
     if not isfinite(value) or value < 0:
-        raise _RowError(f"{name} = {text[name]}: expected a number of at least 0")
+        raise RowError(f"{name} = {text[name]}: expected a number of at least 0")
     if name in _COUNTS and (value < 1 or value > MOST_CHIPS or value % 1):
-        raise _RowError(f"{name} = {text[name]}: expected a whole number from 1 to {MOST_CHIPS:,}")
+        raise RowError(f"{name} = {text[name]}: expected a whole number from 1 to {MOST_CHIPS:,}")
     if name in _POSITIVE and not value:
-        raise _RowError(f"{name} = {text[name]}: expected a number greater than 0")
+        raise RowError(f"{name} = {text[name]}: expected a number greater than 0")
     return value
 
 
@@ -378,53 +362,3 @@ def _compute(chip: Chip, wanted: str) -> str:
     peaks = chip.flop_per_s.by_dtype()
     wider = {"nvfp4": ("nvfp4", "fp8", "bf16"), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16")}
     return next(dtype for dtype in wider.get(wanted, ("bf16",)) if dtype in peaks or dtype == "bf16")
-
-
-def chip_named(name: str) -> Chip:
-    """The chip of a name: an id, however it is spelled; `TPU v6e-4` is four of a chip. Raises _RowError."""
-    plain = {_plain(chip): chip for chip in chip_ids()}
-    spelled = re.sub(r"^(google|nvidia|amd)[ -]", "", name.strip(), flags=re.IGNORECASE)
-    spelled = UNNAMED.get(_plain(spelled), spelled)
-    found = plain.get(_plain(spelled)) or plain.get(_plain(re.sub(r"-\d+$", "", spelled)))
-    if found is None:
-        raise _RowError(f"chip = {name}: no chip of the catalogue{_hint(name.lower(), chip_ids())}")
-    return load_chip(found)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    """The known names near a name, if there are some: a row has no room for all."""
-    hint = nearest(name, known)
-    return f"; {hint}" if hint.startswith("did") else ""
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def model_named(name: str) -> ModelSpec:
-    """The model of a catalogue id, or of a repository with its weights, in whatever dtype. Raises _RowError."""
-    known = _models()
-    shape = shape_of(name)
-    for key in (name.lower(), shape, FIRST_GENERATIONS.get(shape, shape)):
-        if key in known:
-            return load_model(known[key])
-    raise _RowError(f"model = {name}: no model of the catalogue{_hint(shape_of(name), known.values())}")
-
-
-@cache
-def _models() -> dict[str, str]:
-    """Catalogue ids by their checkpoints, and by what the names of checkpoints and ids say of the shape."""
-    found: dict[str, str] = {}
-    for model in model_ids():
-        for repository in load_model(model).checkpoints.values():
-            found.setdefault(repository.lower(), model)
-            found.setdefault(shape_of(repository), model)
-    return found | {shape_of(model): model for model in model_ids()} | {model: model for model in model_ids()}
-
-
-def shape_of(name: str) -> str:
-    """A name without its owner, and without what says nothing of the shape: `llama-3.1-8b`."""
-    plain = re.sub(r"\(.*?\)", "", name.rpartition("/")[2]).strip().lower().replace(" ", "-").removeprefix("meta-")
-    while _SUFFIX.search(plain):
-        plain = _SUFFIX.sub("", plain)
-    return plain

@@ -46,35 +46,36 @@ def init(
         raise ServesatError(f"{file}: a spec ends in .yaml")
     if file.exists() and not force:
         raise ServesatError(f"{file}: is there already; --force writes over it")
-
-    def answer(option: str, given: str | None, question: str, default: str, read: Callable[[str], Any]) -> Any:
-        if given is None:
-            return read(default) if yes else _asked(question, default, read)
-        try:
-            return read(given.strip())
-        except ValueError as fault:
-            raise typer.BadParameter(f"--{option} {given}: {fault}") from None
-
-    named = answer("model", model, "Model: an id of `servesat models`, or a path", "qwen3-32b", _model)
-    prompt, output = answer("tokens", tokens, "Tokens of a request: prompt, answer", "2000,300", _tokens)
-    demand = answer("rate", rate, "Requests a second; none: the cost at full load", "20", _number)
-    ttft, tpot = answer("limits", limits, "Limits in ms: first token, each after it; none: no limit", "500,40", _limits)
-    clouds = answer("cloud", cloud, "Clouds where it may be rented", "any", _clouds)
+    options = {"model": model, "tokens": tokens, "rate": rate, "limits": limits, "cloud": cloud}
+    answers = {option: _answer(option, given, asks=not yes) for option, given in options.items()}
+    prompt, output = answers["tokens"]
+    ttft, tpot = answers["limits"]
     text = spec_template(
         Beginnings(
-            model=_seen_from(file.parent, named),
+            model=_seen_from(file.parent, answers["model"]),
             prompt_tokens=prompt,
             output_tokens=output,
-            requests_per_s=demand,
+            requests_per_s=answers["rate"],
             ttft_ms=ttft,
             tpot_ms=tpot,
-            clouds=clouds,
+            clouds=answers["cloud"],
         )
     )
     keys: Any = parse_yaml(text, str(file), SpecError)
     Spec.load(keys, folder=file.parent)
     write_text(file, text)
     tell(f"wrote {file}; next: servesat solve {file}")
+
+
+def _answer(option: str, given: str | None, *, asks: bool) -> Any:
+    """What an option says, or else the user if asked, or the default."""
+    question, default, read = QUESTIONS[option]
+    if given is None:
+        return _asked(question, default, read) if asks else read(default)
+    try:
+        return read(given.strip())
+    except ValueError as fault:
+        raise typer.BadParameter(f"--{option} {given}: {fault}") from None
 
 
 def _asked(question: str, default: str, read: Callable[[str], Any]) -> Any:
@@ -154,3 +155,13 @@ def _clouds(text: str) -> tuple[str, ...]:
 
 def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
+
+
+QUESTIONS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "model": ("Model: an id of `servesat models`, or a path", "qwen3-32b", _model),
+    "tokens": ("Tokens of a request: prompt, answer", "2000,300", _tokens),
+    "rate": ("Requests a second; none: the cost at full load", "20", _number),
+    "limits": ("Limits in ms: first token, each after it; none: no limit", "500,40", _limits),
+    "cloud": ("Clouds where it may be rented", "any", _clouds),
+}
+"""Each option's question, default, and how an answer is read."""

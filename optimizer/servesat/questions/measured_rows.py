@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from servesat.catalogue.load import load_chip
-from servesat.catalogue.measurements import UNNAMED, Measurement
+from servesat.catalogue.measured_names import UNNAMED
+from servesat.catalogue.measurements import Measurement
 from servesat.core.tolerances import round_down
 from servesat.cost_model.calibrated import Request, Work, work_of
 from servesat.cost_model.collectives import all_to_all_bytes_per_s

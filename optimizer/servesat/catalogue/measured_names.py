@@ -1,0 +1,77 @@
+"""The chips and models of measured rows, by the names that benchmarks give them."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import chip_ids, load_chip, load_model, model_ids
+from servesat.catalogue.model import ModelSpec
+from servesat.core.validation import nearest
+
+UNNAMED = {"h100": "h100-sxm", "a100": "a100-80gb"}
+"""Names that leave open which of several boards is meant, and the usual one."""
+
+
+FIRST_GENERATIONS = {"llama-7b": "llama-2-7b", "llama-70b": "llama-2-70b", "mistral-7b": "mistral-7b-v0.1"}
+"""Names of before a model had successors, and the model of that shape."""
+
+
+_SUFFIX = re.compile(
+    r"-(quantized\.\w+|fp8(-dynamic|-block)?|awq|gptq[\w.-]*|nvfp4|fp4|int4|mxfp4|instruct|chat|it|hf|\d{4})$"
+)
+
+
+class RowError(Exception):
+    """Why a row cannot be predicted."""
+
+
+def chip_named(name: str) -> Chip:
+    """The chip of a name: an id, however it is spelled; `TPU v6e-4` is four of a chip. Raises RowError."""
+    plain = {plain_name(chip): chip for chip in chip_ids()}
+    spelled = re.sub(r"^(google|nvidia|amd)[ -]", "", name.strip(), flags=re.IGNORECASE)
+    spelled = UNNAMED.get(plain_name(spelled), spelled)
+    found = plain.get(plain_name(spelled)) or plain.get(plain_name(re.sub(r"-\d+$", "", spelled)))
+    if found is None:
+        raise RowError(f"chip = {name}: no chip of the catalogue{_hint(name.lower(), chip_ids())}")
+    return load_chip(found)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """The known names near a name, if there are some: a row has no room for all."""
+    hint = nearest(name, known)
+    return f"; {hint}" if hint.startswith("did") else ""
+
+
+def plain_name(name: str) -> str:
+    """A name in lower case, letters and digits alone."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def model_named(name: str) -> ModelSpec:
+    """The model of a catalogue id, or of a repository with its weights, in whatever dtype. Raises RowError."""
+    known = _models()
+    shape = shape_of(name)
+    for key in (name.lower(), shape, FIRST_GENERATIONS.get(shape, shape)):
+        if key in known:
+            return load_model(known[key])
+    raise RowError(f"model = {name}: no model of the catalogue{_hint(shape_of(name), known.values())}")
+
+
+@cache
+def _models() -> dict[str, str]:
+    """Catalogue ids by their checkpoints, and by what the names of checkpoints and ids say of the shape."""
+    found: dict[str, str] = {}
+    for model in model_ids():
+        for repository in load_model(model).checkpoints.values():
+            found.setdefault(repository.lower(), model)
+            found.setdefault(shape_of(repository), model)
+    return found | {shape_of(model): model for model in model_ids()} | {model: model for model in model_ids()}
+
+
+def shape_of(name: str) -> str:
+    """A name without its owner, and without what says nothing of the shape: `llama-3.1-8b`."""
+    plain = re.sub(r"\(.*?\)", "", name.rpartition("/")[2]).strip().lower().replace(" ", "-").removeprefix("meta-")
+    while _SUFFIX.search(plain):
+        plain = _SUFFIX.sub("", plain)
+    return plain
