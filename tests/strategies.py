@@ -378,7 +378,11 @@ def specs():
             },
         )
 
-    workload = st.builds(lambda tokens: {"context_tokens": tokens}, st.sampled_from([1, 128, 1000, 8192, 100_000]))
+    workload = st.builds(
+        lambda tokens, written: {"context_tokens": tokens, **written},
+        st.sampled_from([1, 128, 1000, 8192, 100_000]),
+        st.sampled_from([{}, {"output_tokens": 1}]),
+    )
     split = st.builds(
         lambda prompt, output: {"prompt_tokens": prompt, "output_tokens": output},
         st.sampled_from([100, 4096]),

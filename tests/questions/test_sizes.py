@@ -26,12 +26,50 @@ def test_the_largest_useful_tensor_parallelism_by_hand() -> None:
     assert next(row.largest_tp for row in found.by_dtype if row.dtype == "int8") == (64, 16)
 
 
+def test_full_slices_are_those_of_the_chapter() -> None:
+    """Part 8: 43 sequences of 8k on each smallest slice in 19.5 ms, 0.27, 0.54 and 1.08 requests/s/chip at 512 tokens.
+
+    Doubled, 138 fit: bf16 stays at a full HBM, 0.43; int8 on 4x4 takes 2 · 70e9 · 138 / (16 · 1.97e14) = 6.13 ms for
+    FLOPs and 138 · 163,840 · 8,192 / (16 · 8.2e11) = 14.12 ms for the KV cache, so 138 / 20.25 ms / 512 / 16 = 0.832.
+    """
+    found = sizes_of(load_model("llama-3-70b"), load_chip("tpu-v5e"), contexts=[8192])
+    per_chip = {(row.slice, row.batch): row.requests_per_s_per_chip for row in found.full_slices}
+    assert list(per_chip) == [("4x4", 43), ("4x8", 138), ("2x4", 43), ("4x4", 138), ("2x2", 43), ("2x4", 138)]
+    assert list(per_chip.values()) == pytest.approx([0.2696, 0.4330, 0.5392, 0.8320, 1.0785, 1.2773], rel=2e-4)
+    int8 = next(row for row in found.full_slices if (row.dtype, row.slice) == ("int8", "4x4"))
+    assert int8.step_s == pytest.approx(20.25e-3, rel=2e-4)
+    assert int8.usd_per_million_output_tokens == pytest.approx(1.2 / 3600 / (0.8320 * 512) * 1e6, rel=2e-4)
+
+
+def test_full_slices_at_another_price_and_output() -> None:
+    found = sizes_of(
+        load_model("llama-3-70b"), load_chip("tpu-v5e"), contexts=[8192], output_tokens=256, usd_per_chip_hour=2.4
+    )
+    assert found.full_slices[0].requests_per_s_per_chip == pytest.approx(2 * 0.2696, rel=2e-4)
+    assert found.full_slices[0].usd_per_million_output_tokens == pytest.approx(2 * 2.415, rel=1e-3)
+
+
+def test_a_slice_that_holds_no_sequence_has_no_figures() -> None:
+    row = sizes_of(load_model("llama-3-70b"), load_chip("tpu-v5e"), contexts=[10**6]).full_slices[0]
+    assert (row.batch, row.step_s, row.requests_per_s, row.usd_per_million_output_tokens) == (0, None, None, None)
+
+
+def test_a_chip_without_a_price_has_sizes_without_costs() -> None:
+    found = sizes_of(load_model("llama-3-8b"), load_chip("a40"), contexts=[8192])
+    assert found.usd_per_chip_hour is None
+    assert {row.usd_per_million_output_tokens for row in found.full_slices} == {None}
+    assert "$/1M" not in run("sizes", "llama-3-8b", "--chip", "a40").stdout
+
+
 def test_sizes_on_the_command_line() -> None:
     document = json.loads(run("sizes", "llama-3-70b", "--chip", "tpu-v5e", "--batches", "1", "--json").stdout)
     assert [row["smallest_slice"] for row in document["dtypes"]] == ["4x4", "2x4", "2x2"]
     assert document["kv_cache"]["bytes"][0] == {"context_tokens": 2048, "batch": 1, "bytes": 2048 * 163_840}
     assert "2x4" in run("sizes", "llama-3-70b", "--chip", "tpu-v5e").stdout
     assert run("sizes", "llama-3-70b", "--batches", "x").exit_code == 2
+    filled = run("sizes", "llama-3-70b", "--chip", "tpu-v5e", "--contexts", "8192,1000000", "--price", "0.6").stdout
+    assert "43 19.47 ms 4.314 0.2696 $1.207" in " ".join(filled.split())
+    assert "none fits" in filled
 
 
 def test_sizes_below_one_are_refused() -> None:

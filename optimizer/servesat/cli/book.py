@@ -51,10 +51,12 @@ def sizes(
     contexts: Annotated[str, typer.Option(help="Contexts of the KV cache [tokens].")] = "2048,8192,32768",
     batches: Annotated[str, typer.Option(help="Sequences decoded together.")] = "1,32,240",
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache in the second table.")] = "int8",
+    output: Annotated[int, typer.Option(min=1, help="Tokens of output of a request, in the third.")] = 512,
+    price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Say how large a model is by dtype, which slice of a chip holds it, and how far tensor parallelism is worth it."""
+    """Say how large a model is by dtype, which slices of a chip hold it, and how many requests they decode."""
     from servesat.catalogue.load import load_chip, load_model
     from servesat.questions.sizes import sizes_of
     from servesat.report.sizes import print_sizes, sizes_document
@@ -65,6 +67,8 @@ def sizes(
         contexts=_whole("--contexts", contexts),
         batches=_whole("--batches", batches),
         kv_cache=kv_cache,
+        output_tokens=output,
+        usd_per_chip_hour=price,
     )
     if as_json:
         print_json(sizes_document(found))

@@ -239,7 +239,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestFigures:
-    """The figures of whole requests; None without prompt_tokens and output_tokens.
+    """The figures of whole requests; None without output_tokens.
 
     `decode_only` has only figures that need no prefill. `load_fraction` is the demand over `requests_per_s`,
     `transfer_ms` the time to move the KV cache between the pools, `usd_per_million_tokens` counts prompt and output,

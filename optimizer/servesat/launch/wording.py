@@ -55,7 +55,7 @@ def header(launch: Launch) -> list[str]:
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
     if plan.mode is Mode.DECODE_ONLY:
         taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"
-        lines.append(f"prompts    are not in this plan, for want of prompt_tokens and output_tokens: {taken}")
+        lines.append(f"prompts    are not in this plan, as the workload has no prompt_tokens: {taken}")
     return [*lines, *launch.notes]
 
 
@@ -141,7 +141,7 @@ def benchmark(launch: Launch) -> str:
     plan, workload = launch.plan, launch.spec.workload
     together = launch.times * plan.batch * plan.replicas * plan.slices
     output = workload.output_tokens or min(UNPLANNED_OUTPUT, workload.longest_context_tokens - 1)
-    prompt = workload.prompt_tokens or workload.longest_context_tokens - output
+    prompt = workload.prompt_tokens or max(1, workload.longest_context_tokens - output)
     load = ["--max-concurrency", str(together)]
     if workload.requests_per_s is not None and launch.times == 1:
         load = ["--request-rate", f"{workload.requests_per_s:g}"]

@@ -1,12 +1,13 @@
 """The sizes of a model as tables, and as a JSON document."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from servesat.core.quantities import gigabytes
+from servesat.core.quantities import dollars, gigabytes, number
 from servesat.questions.sizes import Sizes
 
 
@@ -34,15 +35,18 @@ def sizes_document(found: Sizes) -> dict[str, Any]:
                 for batch, held in zip(found.batches, row, strict=True)
             ],
         },
+        "output_tokens": found.output_tokens,
+        "usd_per_chip_hour": found.usd_per_chip_hour,
+        "full_slices": [asdict(row) for row in found.full_slices],
     }
 
 
 def print_sizes(console: Console, found: Sizes) -> None:
-    """Print a table by dtype, and one of the KV cache."""
+    """Print a table by dtype, one of the KV cache, and one of the slices filled with sequences."""
     by_dtype = Table(box=box.SIMPLE_HEAD, title=f"{found.model.name} on {found.chip.name}", title_justify="left")
     by_dtype.add_column("dtype")
     tp = [f"tp at batch {batch}" for batch in found.batches]
-    for column in ("weights", "KV a token", "chips", "smallest slice", *tp):
+    for column in ("weights", "KV/token", "chips", "smallest slice", *tp):
         by_dtype.add_column(column, justify="right")
     for row in found.by_dtype:
         by_dtype.add_row(
@@ -61,3 +65,28 @@ def print_sizes(console: Console, found: Sizes) -> None:
     for context, held in zip(found.contexts, found.kv_bytes, strict=True):
         kv_cache.add_row(f"{context:,}", *(f"{one / 1e9:,.4g} GB" for one in held))
     console.print(kv_cache)
+    console.print(_full_slices(found))
+    console.print(
+        "The smallest slice of each dtype and one of twice its chips: KV cache in the dtype of the weights, matmuls in "
+        "bf16, ideal cost model.",
+        style="dim",
+    )
+
+
+def _full_slices(found: Sizes) -> Table:
+    usd = found.usd_per_chip_hour
+    price = "" if usd is None else f", {dollars(usd)} a chip-hour"
+    title = f"Decoding with memory full, {found.output_tokens:,} tokens of output{price}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("dtype")
+    cost = [] if usd is None else ["$/1M"]
+    for column in ("slice", "context", "batch", "step", "requests/s", "per chip", *cost):
+        table.add_column(column, justify="right")
+    for row in found.full_slices:
+        figures = ["none fits"]
+        if row.step_s is not None:
+            per_s, each_per_s = row.requests_per_s or 0.0, row.requests_per_s_per_chip or 0.0
+            figures = [str(row.batch), f"{row.step_s * 1e3:.2f} ms", number(per_s), number(each_per_s)]
+            figures += [dollars(row.usd_per_million_output_tokens or 0.0)] if cost else []
+        table.add_row(row.dtype, row.slice, f"{row.context_tokens:,}", *figures)
+    return table

@@ -50,11 +50,12 @@ def _axes(axes: Sequence[int]) -> str:
 
 def workload(load: Workload) -> str:
     """A workload: `8,192 tokens of context`, or `prompts of 1,024 tokens, 256 of output`."""
-    if load.prompt_tokens is None:
-        return f"{load.held_tokens:,} tokens of context"
     cached = f" ({load.prefix_cache_hit:.0%} cached)" if load.prefix_cache_hit else ""
+    held = f"{load.held_tokens:,} tokens of context"
+    read = held if load.prompt_tokens is None else f"prompts of {load.prompt_tokens:,} tokens{cached}"
+    written = f", {load.output_tokens:,} of output" if load.output_tokens else ""
     rate = f", {number(load.requests_per_s)} requests/s" if load.requests_per_s else ""
-    return f"prompts of {load.prompt_tokens:,} tokens{cached}, {load.output_tokens:,} of output{rate}"
+    return read + written + rate
 
 
 def mode(plan: Plan, new_prompt_tokens: float) -> str:
@@ -132,7 +133,8 @@ def load(plan: Plan) -> str:
     demand = "" if plan.load_fraction is None else f", of which {plan.load_fraction:.1%} are requested"
     finished, evicted = plan.sequences_finished_per_step or 0.0, plan.kv_tokens_evicted_per_step or 0.0
     steps = f"{number(finished)} sequences finish a step, {number(evicted)} tokens leave the KV cache"
-    return f"up to {number(plan.requests_per_s or 0.0)} requests/s{demand}; {steps}"
+    per_s = plan.requests_per_s or 0.0
+    return f"up to {number(per_s)} requests/s ({number(per_s / plan.chips)} a chip){demand}; {steps}"
 
 
 def left_out(what: LeftOut | None) -> str:

@@ -114,13 +114,16 @@ class Workload(Strict):
 
     context_tokens: Tokens | None = Field(
         default=None,
-        description="KV cache that a sequence holds and reads; alone, decoding only. Absent: prompt + output are held, "
-        "prompt + output / 2 read.",
+        description="KV cache that a sequence holds and reads; without prompt_tokens, decoding only. Absent: prompt + "
+        "output are held, prompt + output / 2 read.",
     )
     prompt_tokens: Tokens | None = Field(
         default=None, description="Tokens of a prompt; with output_tokens, whole requests are served, prefill included."
     )
-    output_tokens: Tokens | None = Field(default=None, description="Tokens of an answer.")
+    output_tokens: Tokens | None = Field(
+        default=None,
+        description="Tokens of an answer; beside context_tokens alone, decoding is counted in requests per second.",
+    )
     prefix_cache_hit: Annotated[
         Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)], BeforeValidator(_resolve_hit)
     ] = Field(
@@ -161,19 +164,27 @@ class Workload(Strict):
 
     @model_validator(mode="after")
     def _context_or_request(self) -> Self:
-        both = self.prompt_tokens is not None and self.output_tokens is not None
-        either = self.prompt_tokens is not None or self.output_tokens is not None
-        if either != both or (not both and self.context_tokens is None):
-            raise ValueError("expected context_tokens, or prompt_tokens and output_tokens together")
+        context, prompt, output = self.context_tokens, self.prompt_tokens, self.output_tokens
+        if (context is None and prompt is None) or (prompt is not None and output is None):
+            raise ValueError(
+                "expected prompt_tokens and output_tokens, or for decoding alone context_tokens, with or without "
+                "output_tokens"
+            )
+        if prompt is None and output is not None and output > (context or 0):
+            raise ValueError(
+                f"output_tokens = {output}: expected at most context_tokens = {context}, which holds them too"
+            )
         if (self.requests_per_s or 0.0) * (self.output_tokens or 0) > MAX_TOKENS_PER_S:
             raise ValueError(
                 f"requests_per_s = {self.requests_per_s:g} of {self.output_tokens} tokens: expected at most "
                 f"{MAX_TOKENS_PER_S:g} tokens/s"
             )
         if self.prompt_tokens is None:
-            for key in ("prefix_cache_hit", "requests_per_s"):
-                if getattr(self, key):
-                    raise ValueError(f"{key} needs prompt_tokens and output_tokens")
+            for key in ("prefix_cache_hit", "arrivals", "lengths"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} needs prompt_tokens")
+            if self.requests_per_s is not None and output is None:
+                raise ValueError("requests_per_s needs output_tokens")
         if self.requests_per_s is None:
             for key in ("arrivals", "lengths"):
                 if getattr(self, key) != type(self).model_fields[key].default:

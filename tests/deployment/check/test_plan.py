@@ -28,6 +28,22 @@ def test_figures_are_rederived() -> None:
     assert plan.hbm_used_fraction == pytest.approx((70e9 + 32 * 163_840 * 8192) / 256e9)
 
 
+def test_decoding_alone_is_counted_in_requests() -> None:
+    """32 sequences of 8,192 tokens that make 512 each: 1 / 16 of a sequence ends a step, and 512 tokens with it."""
+    workload = {"context_tokens": 8192, "output_tokens": 512}
+    plan, _ = rederive(spec_of(workload=workload), AT)
+    assert plan.mode is Mode.DECODE_ONLY
+    assert plan.requests_per_s == pytest.approx(32 / STEP_MS * 1e3 / 512)
+    assert plan.sequences_finished_per_step == pytest.approx(1 / 16)
+    assert plan.kv_tokens_evicted_per_step == pytest.approx(512)
+    assert (plan.load_fraction, plan.usd_per_request, plan.ttft_ms) == (None, None, None)
+    result = solve(spec_of(workload={**workload, "requests_per_s": 100}))
+    asked = result.plan
+    assert asked is not None
+    assert asked.load_fraction == pytest.approx(100 * 512 / asked.tokens_per_s)
+    assert 1 - 1 / asked.slices < asked.load_fraction <= 1
+
+
 def test_replicas_share_a_slice_without_changing_the_cost() -> None:
     alone, _ = rederive(spec_of(), replace(AT, topology="2x4", kv_layout=KvLayout.HEADS, batch=8))
     shared, _ = rederive(spec_of(), replace(AT, topology="4x8", tp_axes=(1,), kv_layout=KvLayout.HEADS, batch=8))

@@ -8,7 +8,7 @@
 # proof      no plan of the spec costs less
 # memory     186 GB of KV cache are needed in a replica, and 394 GB more are free
 # engine     decides which requests share a step, which are preempted, and the shapes that it compiles while starting
-# prompts    are not in this plan, for want of prompt_tokens and output_tokens: the servers take 2,048 of their tokens a step
+# prompts    are not in this plan, as the workload has no prompt_tokens: the servers take 2,048 of their tokens a step
 #
 # usage: the address of this node, which the others reach
 # each server stands on 16 nodes: one runs serve.sh

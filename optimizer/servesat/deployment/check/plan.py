@@ -234,16 +234,17 @@ def _counted_on(spec: Spec, pool: Assignment | PrefillPool) -> float:
 def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, times: Times, flow: _Flow) -> RequestFigures:
     workload, batch = spec.workload, assignment.batch
     prompt_tokens, output_tokens = workload.prompt_tokens, workload.output_tokens
-    if prompt_tokens is None or output_tokens is None:
+    if output_tokens is None:
         return RequestFigures()
+    held = workload.held_tokens if prompt_tokens is None else prompt_tokens + output_tokens
     demand, ended = workload.requests_per_s, batch * times.accepted / output_tokens
     figures = RequestFigures(
         requests_per_s=flow.tokens_per_s / output_tokens,
         load_fraction=None if demand is None else demand * output_tokens / flow.tokens_per_s,
         sequences_finished_per_step=ended,
-        kv_tokens_evicted_per_step=ended * (prompt_tokens + output_tokens),
+        kv_tokens_evicted_per_step=ended * held,
     )
-    if assignment.mode is Mode.DECODE_ONLY:
+    if assignment.mode is Mode.DECODE_ONLY or prompt_tokens is None:
         return figures
     usd_per_request = flow.usd_per_hour / 3600 * output_tokens / flow.sold_tokens_per_s
     return replace(
