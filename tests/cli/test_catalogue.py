@@ -68,10 +68,32 @@ def test_chips_are_ranked_for_a_model(tmp_path: Path) -> None:
     assert v5e["hbm_byte_hours_per_usd"] == pytest.approx(16e9 / 1.2)
     assert (v5e["critical_batch"], v5e["alpha"], v5e["beta"]) == pytest.approx((120.12, 2188.9, 9.11), rel=1e-3)
     assert v5e["smallest_slice"] == "2x4"
+    assert (v5e["flop_per_s"], v5e["hbm_bytes"], v5e["hbm_bytes_per_s"]) == (1.97e14, 16e9, 8.2e11)
     out = tmp_path / "rank.svg"
     text = run("chips", "rank", "llama-3-70b", "--price-book", "scaling-book-2025-02", "--out", str(out)).stdout
-    assert "tpu-v5e" in text
+    assert "tpu-v5e      $1.200       197       16     820      0.59" in text
     assert out.stat().st_size > 1000
+
+
+def test_chips_are_ranked_at_prices_of_ones_own() -> None:
+    ranking = ["chips", "rank", "llama-3-70b", "--price-book", "scaling-book-2025-02", "--json"]
+    ranks = json.loads(run(*ranking, "--price", "h100-sxm=0.99", "--price", "a40=0.4").stdout)
+    by_chip = {row["chip"]: row for row in ranks["chips"]}
+    assert set(by_chip) == {"tpu-v5e", "tpu-v5p", "h100-sxm", "a40"}
+    assert by_chip["h100-sxm"]["flop_per_usd"] == pytest.approx(9.89e14 * 3600 / 0.99)
+    wrong = run(*ranking, "--price", "h100-sxm")
+    assert wrong.exit_code == 2
+    assert "expected CHIP=USD" in wrong.stderr
+    assert "price.h100: no such chip" in run(*ranking, "--price", "h100=2").stderr
+
+
+def test_the_list_of_chips_has_each_peak() -> None:
+    rows = {row["id"]: row for row in json.loads(run("chips", "--json").stdout)["chips"]}
+    assert rows["h100-sxm"]["fp8_tflop_per_s"] == 1979
+    assert rows["tpu-v5e"]["fp8_tflop_per_s"] is None
+    listed = run("chips").stdout
+    assert "bf16 197, int8 394" in listed
+    assert "fp8_tflop_per_s" not in listed
 
 
 def test_a_config_is_imported_as_a_model_file(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def chips(chip: str) -> Entry: ...
 def chips(chip: str | None = None) -> Listing | Entry:
     """The chips of the catalogue, or one by its id or the path of a file. Raises CatalogueError."""
     if chip is None:
-        return Listing(name="chips", rows=listings.chip_rows(), details=listings.CHIP_DETAILS)
+        rows = listings.chip_rows()
+        return Listing(name="chips", rows=rows, details=listings.CHIP_DETAILS, hidden=listings.PEAKS)
     return Entry(fields=listings.chip_entry(chip))
 
 

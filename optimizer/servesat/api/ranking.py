@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MERITS: Mapping[str, type] = {
     "usd_per_chip_hour": float,
+    "flop_per_s": float,
+    "hbm_bytes": float,
+    "hbm_bytes_per_s": float,
     "flop_per_usd": float,
     "hbm_traffic_bytes_per_usd": float,
     "hbm_byte_hours_per_usd": float,
@@ -66,6 +69,7 @@ def rank(
     weights: str | None = None,
     kv_cache: str = "int8",
     compute: str = "bf16",
+    price: Mapping[str, float] | None = None,
     price_book: str | None = None,
     cloud: str | list[str] | None = None,
     region: str | list[str] | None = None,
@@ -74,10 +78,18 @@ def rank(
 ) -> Ranking:
     """Rank every chip with a price for a model, under the ideal cost model.
 
-    The weights are in the dtype in which the model is published, unless stated, else int8. Raises SpecError.
+    `price` has dollars a chip-hour by chip, in place of the price book's. The weights are in the dtype in which the
+    model is published, unless stated, else int8. Raises SpecError.
     """
     native = load_model(model).native
-    prices = {"price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy}
+    prices = {
+        "price": price,
+        "price_book": price_book,
+        "cloud": cloud,
+        "region": region,
+        "purchase": purchase,
+        "buy": buy,
+    }
     question = {
         "cost_model": "ideal",
         "model": model,

@@ -142,6 +142,10 @@ def rank_chips(
     ] = None,
     kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.", autocompletion=complete_dtype)] = "int8",
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.", autocompletion=complete_dtype)] = "bf16",
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHIP=USD", help="Dollars a chip-hour, in place of the price book's; repeatable."),
+    ] = None,
     price_book: PriceBookName = None,
     cloud: Cloud = None,
     region: Region = None,
@@ -163,6 +167,7 @@ def rank_chips(
         weights=weights,
         kv_cache=kv_cache,
         compute=compute,
+        price=dict(map(_price, price or [])),
         price_book=price_book,
         cloud=listed(cloud),
         region=listed(region),
@@ -175,6 +180,15 @@ def rank_chips(
         ranking.draw(path)
     outputs.report_written()
     print_answer(ranking, as_json)
+
+
+def _price(text: str) -> tuple[str, float]:
+    """A chip and its price. Raises typer.BadParameter."""
+    chip, _, usd = text.rpartition("=")
+    try:
+        return chip, float(usd)
+    except ValueError:
+        raise typer.BadParameter(f"--price {text}: expected CHIP=USD, as in h100-sxm=2.50") from None
 
 
 @engines.callback()

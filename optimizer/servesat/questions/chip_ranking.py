@@ -34,6 +34,9 @@ class RankedChip:
 
     chip: str
     usd_per_chip_hour: float
+    flop_per_s: float | None
+    hbm_bytes: float
+    hbm_bytes_per_s: float
     flop_per_usd: float | None
     hbm_traffic_bytes_per_usd: float
     hbm_byte_hours_per_usd: float
@@ -67,6 +70,9 @@ def _ranked(spec: Spec, offer: Offer, settings: Settings) -> RankedChip:
     return RankedChip(
         chip=chip.id,
         usd_per_chip_hour=usd,
+        flop_per_s=peak,
+        hbm_bytes=chip.hbm_bytes,
+        hbm_bytes_per_s=chip.hbm_bytes_per_s,
         flop_per_usd=None if peak is None else flop_per_usd(peak, usd),
         hbm_traffic_bytes_per_usd=hbm_bytes_per_usd(chip, usd),
         hbm_byte_hours_per_usd=held_bytes_per_usd(chip, usd),

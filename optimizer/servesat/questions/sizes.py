@@ -79,6 +79,7 @@ class Sizes:
     by_dtype: tuple[SizeOfDtype, ...]
     kv_bytes: tuple[tuple[float, ...], ...]
     output_tokens: int
+    compute: str
     usd_per_chip_hour: float | None
     full_slices: tuple[FullSlice, ...]
 
@@ -119,6 +120,7 @@ def sizes_of(
             tuple(batch * storage.kv_cache_bytes(kv_cache, context) for batch in batches) for context in contexts
         ),
         output_tokens=output_tokens,
+        compute=_compute(chip),
         usd_per_chip_hour=usd,
         full_slices=tuple(
             _full(spec, chip, FullSlice(dtype=row.dtype, slice=topology, context_tokens=context), output_tokens, usd)
@@ -163,12 +165,18 @@ def _in_dtype(spec: Spec, chip: Chip, dtype: str, batches: Sequence[int]) -> Siz
     )
 
 
+def _compute(chip: Chip) -> str:
+    """The dtype of the matmuls: bf16, or the first that the chip has a peak in."""
+    peaks = chip.flop_per_s.by_dtype()
+    return "bf16" if "bf16" in peaks else next(iter(peaks))
+
+
 def _replica_of(spec: Spec, chip: Chip, dtype: str, topology: str, kv_layout: KvLayout) -> Replica:
-    """A replica over a whole slice, with bf16 matmuls."""
+    """A replica over a whole slice."""
     axes = tuple(axis for axis, size in enumerate(axis_sizes(topology)) if size > 1)
     split = Assignment(
-        chip=chip.id, topology=topology, tp_axes=axes, weights=dtype, kv_cache=dtype, compute="bf16", batch=1,
-        kv_layout=kv_layout,
+        chip=chip.id, topology=topology, tp_axes=axes, weights=dtype, kv_cache=dtype,
+        compute=_compute(chip), batch=1, kv_layout=kv_layout,
     )  # fmt: skip
     return replica_of(spec, chip, split)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, get_args
 
-from servesat.catalogue.chip import chips_in
+from servesat.catalogue.chip import Peaks, chips_in
 from servesat.catalogue.load import (
     chip_ids,
     engine_ids,
@@ -30,10 +30,13 @@ from servesat.cost_model.storage import Storage
 
 MODEL_DETAILS = ("layers", "d_model", "active_parameters", "attention", "experts", "native")
 ENGINE_DETAILS = ("checked", "chips", "latent_kv_layouts", "modes", "utilisation")
-CHIP_DETAILS = ("usable_gb", "bf16_tflop_per_s", "computes_in", "axes", "largest_slice")
+CHIP_DETAILS = ("usable_gb", "tflop_per_s", "axes_gb_per_s", "largest_slice")
 PRICE_DETAILS = ("price_book", "cloud", "region", "instance", "instance_chips", "usd_per_instance_hour")
 SUPPORT_DETAILS = ("int8", "int4", "mxfp4", "nvfp4", "latent", "indexed")
 """The columns of each listing that give way on a narrow line."""
+
+PEAKS = tuple(f"{dtype}_tflop_per_s" for dtype in Peaks.model_fields)
+"""The columns of a chip's peaks, which a table prints in one."""
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -111,9 +114,12 @@ def chip_rows() -> list[dict[str, Any]]:
                 "hbm_gb": chip.hbm_bytes / 1e9,
                 "usable_gb": None if chip.usable_hbm_bytes is None else chip.usable_hbm_bytes / 1e9,
                 "hbm_gb_per_s": chip.hbm_bytes_per_s / 1e9,
-                "bf16_tflop_per_s": peaks["bf16"] / 1e12 if "bf16" in peaks else None,
-                "computes_in": ", ".join(peaks),
-                "axes": ", ".join(f"{axis.name} {axis.bytes_per_s / 1e9:g} GB/s" for axis in chip.axes),
+                "tflop_per_s": ", ".join(f"{dtype} {peak / 1e12:,.5g}" for dtype, peak in peaks.items()),
+                **{
+                    column: peaks[dtype] / 1e12 if dtype in peaks else None
+                    for column, dtype in zip(PEAKS, Peaks.model_fields, strict=True)
+                },
+                "axes_gb_per_s": ", ".join(f"{axis.name} {axis.bytes_per_s / 1e9:g}" for axis in chip.axes),
                 "largest_slice": max(map(chips_in, chip.topologies)),
             }
         )

@@ -30,7 +30,7 @@ def _chip_document(ranked: RankedChip) -> dict[str, Any]:
 
 def print_ranking(console: Console, chips: Sequence[RankedChip]) -> None:
     """Print one row per chip, the cheapest per token first."""
-    resources = ("EFLOP/$", "HBM PB/$", "HBM GB·h/$", "critical batch", "α", "β", "smallest slice")
+    resources = ("TFLOP/s", "HBM GB", "GB/s", "EFLOP/$", "PB/$", "GB·h/$", "critical B", "α", "β", "slice")
     table = Fitted(
         [
             Column("chip"),
@@ -44,9 +44,10 @@ def print_ranking(console: Console, chips: Sequence[RankedChip]) -> None:
         table.add_row(_cells(ranked))
     console.print(table)
     console.print(
-        "EFLOP/$, HBM PB/$: compute and HBM traffic per dollar; HBM GB·h/$: HBM capacity rented per dollar; critical "
-        "batch: sequences from which matmuls are compute-bound; α: FLOP/s, β: HBM bytes/s, each over the bytes/s of "
-        "the first axis; smallest slice: the smallest that holds the weights.",
+        "TFLOP/s: peak in the compute dtype; HBM GB, GB/s: memory and its bandwidth; EFLOP/$, PB/$: compute and HBM "
+        "traffic per dollar; GB·h/$: HBM capacity rented per dollar; critical B: sequences from which matmuls are "
+        "compute-bound; α: FLOP/s, β: HBM bytes/s, each over the bytes/s of the first axis; slice: the smallest that "
+        "holds the weights.",
         style="dim",
     )
 
@@ -56,6 +57,9 @@ def _cells(ranked: RankedChip) -> list[str]:
     return [
         ranked.chip,
         dollars(ranked.usd_per_chip_hour),
+        "" if ranked.flop_per_s is None else f"{ranked.flop_per_s / 1e12:,.4g}",
+        f"{ranked.hbm_bytes / 1e9:,.4g}",
+        f"{ranked.hbm_bytes_per_s / 1e9:,.4g}",
         "" if ranked.flop_per_usd is None else f"{ranked.flop_per_usd / 1e18:.2f}",
         f"{ranked.hbm_traffic_bytes_per_usd / 1e15:.2f}",
         f"{ranked.hbm_byte_hours_per_usd / 1e9:.1f}",

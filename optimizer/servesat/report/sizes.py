@@ -36,6 +36,7 @@ def sizes_document(found: Sizes) -> dict[str, Any]:
             ],
         },
         "output_tokens": found.output_tokens,
+        "compute": found.compute,
         "usd_per_chip_hour": found.usd_per_chip_hour,
         "full_slices": [asdict(row) for row in found.full_slices],
     }
@@ -68,7 +69,7 @@ def print_sizes(console: Console, found: Sizes) -> None:
     console.print(_full_slices(found))
     console.print(
         "The smallest slice of each dtype and one of twice its chips: KV cache in the dtype of the weights, matmuls in "
-        "bf16, ideal cost model.",
+        f"{found.compute}, ideal cost model.",
         style="dim",
     )
 
