@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from servesat.core.plan import KvLayout
 from servesat.deployment.check.plan import rederive
 from servesat.questions.batch_curve import batch_curve
 from tests.helpers import AT, spec_of
@@ -11,13 +12,27 @@ from tests.helpers import AT, spec_of
 def test_a_sweep_is_the_plan_at_every_batch() -> None:
     spec = spec_of()
     curve = batch_curve(spec, AT, 200)
-    assert curve.batch.tolist() == list(range(2, 201, 2))  # 16 ways over 8 KV heads: even batches
+    assert curve.batch.tolist() == [1, *range(2, 201, 2)]  # 16 ways over 8 KV heads: even batches, and a split one
     for batch in (2, 120, 138):
         plan, _ = rederive(spec, replace(AT, batch=batch))
         here = curve.batch.tolist().index(batch)
         assert curve.step_ms[here] == pytest.approx(plan.tpot_ms)
         assert curve.tokens_per_s_per_chip[here] == pytest.approx(plan.tokens_per_s_per_chip)
         assert curve.usd_per_million[here] == pytest.approx(plan.usd_per_million_output_tokens)
+
+
+def test_batches_too_small_to_share_out_split_each_sequence() -> None:
+    """On 8x8 the KV cache is shared out over batches of 8; the 7 below split sequences and exchange results."""
+    spec = spec_of()
+    at = replace(AT, topology="8x8")
+    curve = batch_curve(spec, at, 16)
+    assert curve.batch.tolist() == [*range(1, 9), 16]
+    split = spec_of(
+        search={"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"], "kv_layouts": ["sequence"]}
+    )
+    plan, _ = rederive(split, replace(at, batch=3, kv_layout=KvLayout.SEQUENCE))
+    assert curve.step_ms[2] == pytest.approx(plan.tpot_ms)
+    assert batch_curve(spec, at, 7).batch.tolist() == list(range(1, 8))
 
 
 def test_a_sweep_knows_what_fits_and_what_is_compute_bound() -> None:

@@ -25,14 +25,33 @@ def test_pareto_holds_the_batches_that_fit() -> None:
     assert [frame.label for frame in chart.frames] == ["2,048 tokens", "8,192 tokens", "65,536 tokens"]
     assert (chart.log_x, chart.log_y, chart.first_frame) == (False, True, 1)
     memory_bound, compute_bound = chart.frames[1].series
-    assert memory_bound.hover[0].startswith("batch 2<br>5.54 ms")
-    # even batches to 120, one past it to 138, the two lines joined at 120
-    assert len(memory_bound.x) == 60
+    assert memory_bound.hover[0].startswith("batch 1<br>5.44 ms")
+    assert memory_bound.hover[0].endswith("$29.01 per million tokens")
+    # batch 1, even batches to 120, those past it to 138, the two lines joined at 120
+    assert len(memory_bound.x) == 61
     assert (len(compute_bound.x), compute_bound.x[0]) == (10, memory_bound.x[-1])
     assert max(compute_bound.x) == pytest.approx(
         2 * 70e9 * 138 / (16 * 1.97e14) * 1e3 + 138 * 163_840 * 8192 / (16 * 8.2e11) * 1e3
     )
     assert chart.frames[2].series[1].x == []  # 64k of context never gets there
+
+
+def test_pareto_says_what_twice_the_latency_saves() -> None:
+    """At 2k batches within 10.73 ms reach the plateau: B = 1 costs 1.2 · 16 / 3600 / (1 / 5.363 ms) = $28.61 a million,
+    the plateau, 70e9 · 2 / 1.97e14 + 163,840 · 2,048 / 8.2e11 = 1.120 ms a chip, $0.3733: 76.6 times less.
+    """
+    chart = pareto_chart(*layout())
+    rules = [(frame.rule_at, frame.rule_label) for frame in chart.frames]
+    assert rules[0][0] == pytest.approx(10.727, abs=2e-3)
+    assert rules[0][1] == "2× the latency: 77× cheaper"
+    assert chart.right_range[0] / chart.y_range[1] == pytest.approx(
+        1.2 / 3600 * 1e6 / chart.y_range[0] / chart.y_range[1]
+    )
+
+
+def test_a_context_of_which_nothing_fits_has_no_rule() -> None:
+    chart = pareto_chart(*layout(contexts="8192,10000000"))
+    assert (chart.frames[1].rule_at, chart.frames[1].rule_label) == (None, "")
 
 
 def test_breakdown_marks_the_compute_bound_sector_and_full_hbm() -> None:
@@ -41,7 +60,7 @@ def test_breakdown_marks_the_compute_bound_sector_and_full_hbm() -> None:
     assert [series.name for series in frame.series] == ["weights", "KV cache", "FLOPs", "step"]
     assert frame.shade_from == pytest.approx(120.12, abs=0.01)
     assert (frame.rule_at, frame.rule_label) == (138.0, "HBM full at 138")
-    assert frame.series[0].y == pytest.approx([70e9 / (16 * 8.2e11) * 1e3] * 256)
+    assert frame.series[0].y == pytest.approx([70e9 / (16 * 8.2e11) * 1e3] * 257)
     assert chart.log_x
     assert chart.log_y
 
@@ -83,7 +102,7 @@ def test_html_is_self_contained_with_a_slider_position_for_each_context(tmp_path
     assert "Plotly.newPlot" in page
     [slider], _ = json.JSONDecoder().raw_decode(page, page.index('"sliders":') + len('"sliders":'))
     assert [step["label"] for step in slider["steps"]] == ["2,048 tokens", "8,192 tokens"]
-    assert [sum(step["args"][0]["visible"]) for step in slider["steps"]] == [2 if kind == "pareto" else 4] * 2
+    assert [sum(step["args"][0]["visible"]) for step in slider["steps"]] == [3 if kind == "pareto" else 4] * 2
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
@@ -107,11 +126,6 @@ def test_images(tmp_path: Path, ending: str, magic: bytes) -> None:
         (["pareto", "--out", "x.html", "--compute", "fp8"], 1, "no chip searched has a peak"),
         (["pareto", "--out", "x.html", "--model", "llama-3-405b"], 1, "nothing to draw: on tpu-v5e 4x4 no batch fits"),
         (["pareto", "--out", "x.html", "--topology", "16x16"], 1, "256 ways do not divide the query heads"),
-        (
-            ["pareto", "--out", "x.html", "--topology", "8x8", "--max-batch", "7"],
-            1,
-            "64 ways need batches of 8 at least",
-        ),
         (["pareto", "--out", "x.html", "--chip", "l4", "--topology", "8"], 1, "l4 has no price in list-2026-11"),
         (["pareto", "--out", "x.html", "--weights", "bf16", "--compute", "int8"], 1, "the weights, bf16, are wider"),
         (["pareto"], 2, "Missing option"),

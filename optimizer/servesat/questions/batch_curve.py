@@ -1,6 +1,6 @@
 """The decode step of a layout over the batch: the curves of the scaling book's two figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class BatchCurve:
     context_tokens: int
     batch: Ints
     step: Step
+    usd_per_chip_hour: float
     step_ms: Floats
     tokens_per_s_per_chip: Floats
     usd_per_million: Floats
@@ -43,6 +44,7 @@ class BatchCurve:
 def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurve:
     """Evaluate a layout at every batch up to `max_batch` that its KV cache sharding divides.
 
+    At smaller batches, which are too few to share out, the KV cache of each sequence is split over the chips instead.
     The batch of the assignment is ignored.
     """
     offer = offer_of(spec, assignment)
@@ -50,8 +52,12 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     is_batch = assignment.kv_layout is KvLayout.BATCH
     shards = int(kv_batch_shards(model, np.array(replica.tp))) if is_batch else 1
     batch_step = int(replica.ep) * int(replica.pp) * shards
-    batch = np.arange(batch_step, max_batch + 1, batch_step)
+    few, batch = np.arange(1, min(shards, max_batch + 1)), np.arange(batch_step, max_batch + 1, batch_step)
     step = _step(spec, replica, assignment, batch.astype(np.float64))
+    if len(few) and batch_step == shards:
+        split = replace(assignment, kv_layout=KvLayout.SEQUENCE)
+        first = _step(spec, replica_of(spec, offer.chip, split), split, few.astype(np.float64))
+        step, batch = _joined(first, len(few), step, len(batch)), np.concatenate([few, batch])
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.chips
     weights = replica_weights_bytes(replica)
@@ -62,12 +68,19 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
         context_tokens=spec.workload.held_tokens,
         batch=batch,
         step=step,
+        usd_per_chip_hour=offer.usd_per_chip_hour,
         step_ms=total_s * 1e3,
         tokens_per_s_per_chip=per_chip,
         usd_per_million=np.asarray(usd_per_million_tokens(offer.usd_per_chip_hour, per_chip)),
         max_batch_in_hbm=int(round_down(sequences_that_fit(usable, weights, kv_per_sequence))),
         critical_batch=critical_batch(offer.chip, assignment.compute, BYTES_PER_VALUE[assignment.weights]),
     )
+
+
+def _joined(first: Step, few: int, second: Step, many: int) -> Step:
+    """The terms of two runs of batches as those of one."""
+    parts = ((getattr(first, field.name), getattr(second, field.name)) for field in fields(Step))
+    return Step(*(np.concatenate([np.broadcast_to(one, few), np.broadcast_to(other, many)]) for one, other in parts))
 
 
 def _step(spec: Spec, replica: Replica, assignment: Assignment, batch: Floats) -> Step:

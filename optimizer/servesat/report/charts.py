@@ -58,7 +58,10 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A title, axes shared by all frames, and the frames."""
+    """A title, axes shared by all frames, and the frames.
+
+    With a `right_title` a logarithmic y axis has another on the right, of `right_scale` / y.
+    """
 
     title: str
     x_title: str
@@ -70,6 +73,14 @@ class Chart:
     slider: str
     frames: tuple[Frame, ...]
     first_frame: int = 0
+    right_title: str = ""
+    right_scale: float = 1.0
+
+    @property
+    def right_range(self) -> tuple[float, float]:
+        """The right axis at the bottom and the top."""
+        low, high = self.y_range
+        return self.right_scale / low, self.right_scale / high
 
 
 FIGURES = (".html", *IMAGES)
@@ -102,11 +113,14 @@ def _write_html(chart: Chart, path: Path) -> None:
             trace = _scatter(series, series.colour or COLOURS[line % len(COLOURS)])
             figure.add_trace(go.Scatter(**trace, visible=number == chart.first_frame))
     layouts = [_decorations(chart, frame) for frame in chart.frames]
+    if chart.right_title:  # an axis is drawn only with a trace that is visible
+        figure.add_trace(go.Scatter(x=[None], y=[None], yaxis="y2", showlegend=False, hoverinfo="skip"))
+    always = [True] if chart.right_title else []
     steps = [
         {
             "label": frame.label,
             "method": "update",
-            "args": [{"visible": [owner == number for owner in frame_of_trace]}, layouts[number]],
+            "args": [{"visible": [owner == number for owner in frame_of_trace] + always}, layouts[number]],
         }
         for number, frame in enumerate(chart.frames)
     ]
@@ -123,6 +137,7 @@ def _write_html(chart: Chart, path: Path) -> None:
         else [],
         xaxis=_axis(chart.x_title, chart.x_range, chart.log_x),
         yaxis=_axis(chart.y_title, chart.y_range, chart.log_y),
+        **({"yaxis2": _right_axis(chart), "legend": {"x": 1.08}} if chart.right_title else {}),
         **layouts[chart.first_frame],
     )
     save_html(figure, path)
@@ -157,6 +172,12 @@ def _axis(title: str, span: tuple[float, float], log: bool) -> dict[str, Any]:
     return axis | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
 
 
+def _right_axis(chart: Chart) -> dict[str, Any]:
+    low, high = chart.right_range
+    axis = _axis(chart.right_title, (high, low), log=True)
+    return axis | {"range": [log10(low), log10(high)], "overlaying": "y", "side": "right", "showgrid": False}
+
+
 def _decorations(chart: Chart, frame: Frame) -> dict[str, Any]:
     """Plotly shapes and annotations of a frame: the shaded region and the vertical rule, with their labels."""
     shapes: list[dict[str, Any]] = []
@@ -170,7 +191,7 @@ def _decorations(chart: Chart, frame: Frame) -> dict[str, Any]:
     if frame.rule_at is not None and frame.rule_at <= right:
         line = {"type": "line", "line": {"color": "#555555", "dash": "dash"}}
         shapes.append({**line, "x0": frame.rule_at, "x1": frame.rule_at, **full_height})
-        anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.3 else "left"
+        anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.5 else "left"
         notes.append(_note(chart, frame.rule_at, frame.rule_label, {"y": 0.0, "yanchor": "bottom", "xanchor": anchor}))
     notes += [_label(chart, *labelled) for series in frame.series for labelled in _labelled(series) if labelled[2]]
     return {"shapes": shapes, "annotations": notes}
@@ -237,6 +258,9 @@ def _figure(chart: Chart, figure_type: "type[Figure]") -> "Figure":
         panel.set_xlabel(chart.x_title)
     for panel in panels[:, 0]:
         panel.set_ylabel(chart.y_title)
+    for row in panels if chart.right_title else ():
+        [*_, last] = (panel for panel in row if panel.get_visible())
+        last.child_axes[0].set_ylabel(chart.right_title)
     return figure
 
 
@@ -272,15 +296,33 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
     if len(chart.frames) > 1:
         panel.set(title=f"{chart.slider}{frame.label}")
     panel.set(xlim=chart.x_range, ylim=chart.y_range)
+    if chart.right_title:
+        _add_right_axis(chart, panel)
     panel.grid(alpha=0.3)
     right, top = chart.x_range[1], chart.y_range[1]
     if frame.shade_from is not None and frame.shade_from < right:
         panel.axvspan(max(frame.shade_from, chart.x_range[0]), right, color="#d62728", alpha=0.10)
         panel.text(right, top, f"{frame.shade_label} ", color="#d62728", ha="right", va="top", fontsize=8)
     if frame.rule_at is not None and frame.rule_at <= right:
-        anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.3 else "left"
+        anchor = "right" if _fraction_of_x_axis(chart, frame.rule_at) > 0.5 else "left"
         panel.axvline(frame.rule_at, color="#555555", linestyle="--", linewidth=1)
-        panel.text(frame.rule_at, chart.y_range[0], f" {frame.rule_label} ", ha=anchor, va="bottom", fontsize=8)
+        panel.text(
+            frame.rule_at, chart.y_range[0], f" {frame.rule_label} ", ha=anchor, va="bottom", fontsize=8,
+            in_layout=False,
+        )  # fmt: skip
+
+
+def _add_right_axis(chart: Chart, panel: "Axes") -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from numpy import maximum
+
+    def other_side(values: Any) -> Any:
+        return chart.right_scale / maximum(values, 1e-300)
+
+    axis = panel.secondary_yaxis("right", functions=(other_side, other_side)).yaxis
+    axis.set_major_locator(LogLocator(subs=_ticks(chart.right_range[::-1])))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_html(figure: Any, path: Path) -> None:

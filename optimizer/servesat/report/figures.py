@@ -1,6 +1,7 @@
 """The scaling book's two figures, for any model, slice and dtypes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from servesat.catalogue.load import load_chip
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment
 from servesat.core.quantities import dollars, gigabytes
+from servesat.cost_model.decode import usd_per_million_tokens
 from servesat.cost_model.sharding import kv_layouts_of
 from servesat.cost_model.storage import Storage
 from servesat.deployment.check.plan import rederive
@@ -71,11 +73,11 @@ def read_layout(
         compute=compute,
         batch=1,
     )
-    _check_layout(specs[0], assignment, max_batch)
+    _check_layout(specs[0], assignment)
     return specs[0], assignment, tokens
 
 
-def _check_layout(spec: Spec, assignment: Assignment, max_batch: int) -> None:
+def _check_layout(spec: Spec, assignment: Assignment) -> None:
     """Check that a layout can be drawn. Raises SpecError."""
     plan, margins = rederive(spec, assignment)
     violated = {margin.requirement for margin in margins if not margin.holds}
@@ -87,8 +89,6 @@ def _check_layout(spec: Spec, assignment: Assignment, max_batch: int) -> None:
         raise SpecError(f"--topology {plan.topology}: {plan.tp} ways cut {plan.weights} weights within a scale")
     if Requirement.DTYPES in violated:
         raise SpecError(f"--compute {plan.compute}: the weights, {plan.weights}, are wider")
-    if plan.kv_batch_shards > max_batch:
-        raise SpecError(f"--max-batch {max_batch}: {plan.tp} ways need batches of {plan.kv_batch_shards} at least")
 
 
 def _distance_from_8(topology: str) -> tuple[int, str]:
@@ -97,7 +97,7 @@ def _distance_from_8(topology: str) -> tuple[int, str]:
 
 
 def pareto_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> Chart:
-    """Throughput against latency over the batches that fit, with a context slider. Raises SpecError."""
+    """Throughput and cost against latency over the batches that fit, with a context slider. Raises SpecError."""
     curves = _curves(spec, assignment, contexts, max_batch)
     frames = [_pareto_frame(curve) for curve in curves]
     drawn = [series for frame in frames for series in frame.series if len(series.x)]
@@ -105,6 +105,8 @@ def pareto_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], ma
         title=f"{_layout(spec, assignment)}: throughput against latency",
         x_title="time per output token [ms]",
         y_title="tokens/s per chip",
+        right_title="$ per million output tokens",
+        right_scale=float(usd_per_million_tokens(curves[0].usd_per_chip_hour, 1.0)),
         x_range=(0.0, 1.05 * max(max(series.x) for series in drawn)),
         y_range=(0.8 * min(min(series.y) for series in drawn), 1.3 * max(max(series.y) for series in drawn)),
         log_x=False,
@@ -195,7 +197,18 @@ def _pareto_frame(curve: BatchCurve) -> Frame:
             series("memory-bound", memory_bound, dashed=False),
             series(f"compute-bound (batch ≥ {curve.critical_batch:.0f})", compute_bound, dashed=True),
         ),
+        **_at_twice_the_latency(curve),
     )
+
+
+def _at_twice_the_latency(curve: BatchCurve) -> dict[str, Any]:
+    """A rule at twice the latency of the first batch, and how much less a token costs there at most."""
+    if not _some_batch_fits(curve):
+        return {}
+    within = (curve.batch <= curve.max_batch_in_hbm) & (curve.step_ms <= 2 * curve.step_ms[0])
+    ratio = curve.usd_per_million[0] / curve.usd_per_million[within].min()
+    label = f"2× the latency: {ratio:.2g}× cheaper"
+    return {"rule_at": float(2 * curve.step_ms[0]), "rule_label": label}
 
 
 def _breakdown_frame(curve: BatchCurve) -> Frame:
