@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from servesat.cli.common import AsJson, Wide, console, print_json
-from servesat.cli.completion import complete_chip, complete_model
+from servesat.cli.completion import complete_chip, complete_dtype, complete_model
 from servesat.cli.outputs import parse_outputs
 
 
@@ -50,7 +50,9 @@ def sizes(
     ] = "h100-sxm",
     contexts: Annotated[str, typer.Option(help="Contexts of the KV cache [tokens].")] = "2048,8192,32768",
     batches: Annotated[str, typer.Option(help="Sequences decoded together.")] = "1,32,240",
-    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache in the second table.")] = "int8",
+    kv_cache: Annotated[
+        str, typer.Option(help="Dtype of the KV cache in the second table.", autocompletion=complete_dtype)
+    ] = "int8",
     output: Annotated[int, typer.Option(min=1, help="Tokens of output of a request, in the third.")] = 512,
     price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
     as_json: AsJson = False,
@@ -101,9 +103,9 @@ def figure(
     topology: Annotated[
         str | None, typer.Option(help="A slice of the chip, used as a single replica; default: 4x4, else 8 chips.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="Dtype of the weights.")] = "int8",
-    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.")] = "int8",
-    compute: Annotated[str, typer.Option(help="Dtype of the matmuls.")] = "bf16",
+    weights: Annotated[str, typer.Option(help="Dtype of the weights.", autocompletion=complete_dtype)] = "int8",
+    kv_cache: Annotated[str, typer.Option(help="Dtype of the KV cache.", autocompletion=complete_dtype)] = "int8",
+    compute: Annotated[str, typer.Option(help="Dtype of the matmuls.", autocompletion=complete_dtype)] = "bf16",
     contexts: Annotated[
         str, typer.Option(help="Contexts on the slider [tokens].")
     ] = "2048,4096,8192,16384,32768,65536",

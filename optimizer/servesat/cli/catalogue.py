@@ -19,7 +19,14 @@ from servesat.cli.common import (
     print_json,
     tell,
 )
-from servesat.cli.completion import complete_book, complete_chip, complete_dtype, complete_engine, complete_model
+from servesat.cli.completion import (
+    complete_book,
+    complete_chip,
+    complete_chip_price,
+    complete_dtype,
+    complete_engine,
+    complete_model,
+)
 from servesat.cli.outputs import OutFigure, parse_outputs
 
 
@@ -144,7 +151,11 @@ def rank_chips(
     compute: Annotated[str, typer.Option(help="Dtype of the matmuls.", autocompletion=complete_dtype)] = "bf16",
     price: Annotated[
         list[str] | None,
-        typer.Option(metavar="CHIP=USD", help="Dollars a chip-hour, in place of the price book's; repeatable."),
+        typer.Option(
+            metavar="CHIP=USD",
+            help="Dollars a chip-hour, in place of the price book's; repeatable.",
+            autocompletion=complete_chip_price,
+        ),
     ] = None,
     price_book: PriceBookName = None,
     cloud: Cloud = None,

@@ -24,6 +24,13 @@ def complete_chip(incomplete: str) -> list[str]:
     return _starting(chip_ids(), incomplete) or _files(incomplete, (".toml",))
 
 
+def complete_chip_price(incomplete: str) -> list[str]:
+    """The chips whose ids start so, each with the `=` before its price."""
+    from servesat.catalogue.load import chip_ids
+
+    return [f"{chip}=" for chip in _starting(chip_ids(), incomplete)]
+
+
 def complete_engine(incomplete: str) -> list[str]:
     """The engines whose ids start so; where none does, files."""
     from servesat.catalogue.load import engine_ids
