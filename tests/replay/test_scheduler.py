@@ -104,7 +104,7 @@ def test_a_long_prompt_by_hand() -> None:
     """10 tokens in chunks of 3 beside a sequence: 0.2 s a pair, 0.1 s a token of KV cache read, or 1 s to load.
 
     The first prompt, of a token, is done at 1 s, and is read at 1, 2 and 3 tokens, in chunks of 2 (pairs 2, 6, 10). Its
-    answer is then complete, and chunks of 3 and 1 remain (pairs 22.5 and 9.5). What takes the same if advanced in parts.
+    answer is then complete, and chunks of 3 and 1 remain (pairs 22.5 and 9.5). Advanced in parts it takes as long.
     """
     times = StepTimes(**{**NOTHING, "resident_s": 1.0, "attention_s": 0.2, "kv_token_s": 0.1})
     requests = Requests(*(np.array(row) for row in ([0.0, 0.5], [1, 10], [4, 1], [0, 0])))

@@ -1,7 +1,7 @@
-"""What slices are bought in: units of one slice, or of whole instances, and what is paid for a number of slices.
+"""The units that slices are bought in, single slices or whole instances, and the cost of a number of slices.
 
-Slices of both pools of a plan stand in the same instances where these are of one offer, each slice fits into one of
-them, and the larger slice is a multiple of the smaller one: then the fewest instances that hold them are known exactly.
+The two pools of a plan share instances if both are bought as the same offer, each slice fits into one instance, and the
+larger slice is a multiple of the smaller: the fewest instances that hold them can then be counted exactly.
 """
 
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from servesat.core.tolerances import LIMIT_RTOL
 
 @dataclass(frozen=True)
 class Units(Rows):
-    """What the slices of layouts are bought in; arrays of shape [layouts].
+    """The units that the slices of layouts are bought in; arrays of shape [layouts].
 
-    A unit holds `slices` of `slice_chips` each. It has `instances`, or 0 where a slice is bought by itself.
+    A unit holds `slices` of `slice_chips` each. It consists of `instances`, or of 0 where slices are bought singly.
     """
 
-    offer: Ints  # a number of its own for each offer
+    offer: Ints  # a different number for each offer
     slice_chips: Ints
     slices: Ints
     chips: Ints
@@ -27,13 +27,13 @@ class Units(Rows):
     usd_per_hour: Floats
 
     def by_slice(self) -> "Units":
-        """Units of one slice each, for limits that count slices; none where there are no slices."""
+        """Units of one slice each, for limits that count slices; empty where there are no slices."""
         ones = np.ones_like(self.slices)
         return replace(self, slices=ones, chips=self.slice_chips, instances=0 * ones)
 
 
 def no_units(count: int) -> Units:
-    """Units of no pool, for so many layouts."""
+    """The units of layouts without a prefill pool."""
     none, ones = np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64)
     return Units(none - 1, ones, ones, none, none, np.zeros(count))
 
@@ -54,7 +54,7 @@ class Purchase(Rows):
         return together
 
     def counted(self, slices: Ints | Floats, pool_slices: Ints | Floats) -> tuple[Floats, Floats]:
-        """The units that hold some slices of each pool: units of its own for each, or all of them of the first."""
+        """The units that hold the slices of each pool; where pools share instances, the first counts all of them."""
         apart = np.ceil(slices / self.units.slices), np.ceil(pool_slices / self.pool.slices)
         large, small = self._sizes
         ratio = large // small
@@ -67,16 +67,16 @@ class Purchase(Rows):
         return np.where(shared, np.maximum(of_large, of_all), apart[0]), np.where(shared, 0.0, apart[1])
 
     def usd_per_hour(self, slices: Ints | Floats, pool_slices: Ints | Floats) -> Floats:
-        """What the units of some slices of each pool cost an hour."""
+        """The cost per hour of the units that hold the slices of each pool."""
         units, pool_units = self.counted(slices, pool_slices)
         return np.asarray(units * self.units.usd_per_hour + pool_units * self.pool.usd_per_hour)
 
     def slices_within(
         self, of_unit: Floats | Ints, of_pool_unit: Floats | Ints, limit: Floats | float, pool_slices: Ints | int
     ) -> Floats:
-        """The slices that may decode beside those of the prefill pool, where each unit takes so much of a limit.
+        """The slices that may decode alongside the prefill pool, given what each unit takes of a limit.
 
-        Infinite where units take nothing of it.
+        Infinite where a unit takes nothing.
         """
         pool_units = self.counted(np.zeros_like(self.units.slices), pool_slices * np.ones_like(self.units.slices))[1]
         left = limit - pool_units * of_pool_unit
@@ -91,7 +91,7 @@ class Purchase(Rows):
         return np.where(of_unit > 0, slices, np.inf)
 
     def usd_per_slice_hour(self) -> tuple[Floats, Floats]:
-        """The least that a slice of each pool costs an hour, where the units are full."""
+        """The least cost per hour of a slice of each pool, which is reached when units are full."""
         shared = self.is_shared
         found = [
             side.usd_per_hour * np.where(shared, side.slice_chips / np.maximum(side.chips, 1), 1 / side.slices)
@@ -100,23 +100,23 @@ class Purchase(Rows):
         return found[0], found[1]
 
     def by_slice(self) -> "Purchase":
-        """The purchase of each slice by itself."""
+        """The same purchase with every slice bought singly."""
         return Purchase(self.units.by_slice(), self.pool.by_slice())
 
     def swapped(self) -> "Purchase":
-        """The purchase with its pools in each other's place."""
+        """The purchase with its two pools exchanged."""
         return Purchase(self.pool, self.units)
 
     @property
     def _sizes(self) -> tuple[Ints, Ints]:
-        """Chips of the larger slice of the two, and of the smaller one."""
+        """Chips of the larger of the two slices, and of the smaller."""
         sizes = self.units.slice_chips, self.pool.slice_chips
         return np.maximum(*sizes), np.minimum(*sizes)
 
 
 @dataclass(frozen=True)
 class SharedLimit:
-    """A limit on all slices of a plan together: what each unit that decodes takes of it, and each that prefills."""
+    """A limit on all slices of a plan together, and what each decode unit and each prefill unit takes of it."""
 
     limit: float
     of_unit: Floats | Ints
@@ -124,17 +124,17 @@ class SharedLimit:
     purchase: Purchase
 
     def is_exceeded_by(self, slices: Ints, pool_slices: Ints) -> Bools:
-        """Whether that many slices of each pool take more than there is."""
+        """Whether these numbers of slices exceed the limit."""
         units, pool_units = self.purchase.counted(slices, pool_slices)
         taken: Bools = units * self.of_unit + pool_units * self.of_pool_unit > self._limit
         return taken
 
     def slices_left_by(self, pool_slices: Ints | int) -> Floats:
-        """The slices that may decode beside those of the prefill pool; infinite where they take nothing."""
+        """The slices that may decode alongside the prefill pool; infinite where they take nothing."""
         return self.purchase.slices_within(self.of_unit, self.of_pool_unit, self._limit, pool_slices)
 
     def pool_slices_left_by(self, slices: Ints | int) -> Floats:
-        """The slices that may prefill beside those that decode; infinite where they take nothing."""
+        """The slices that may prefill alongside those that decode; infinite where they take nothing."""
         return self.purchase.swapped().slices_within(self.of_pool_unit, self.of_unit, self._limit, slices)
 
     @property

@@ -1,4 +1,4 @@
-"""Parameters, and bytes: what a model's weights and KV cache take (docs/cost-model.md, "Memory")."""
+"""Parameters, and the bytes of a model's weights and KV cache (docs/cost-model.md, "Memory")."""
 
 from typing import NamedTuple
 
@@ -14,12 +14,12 @@ ACTIVATION_BYTES = 2.0
 
 
 def mlp_matrices(model: ModelSpec) -> int:
-    """Matrices of an MLP or an expert: gate, up and down, or two when it is not gated."""
+    """Matrices of an MLP or an expert: gate, up and down, or only two if it is not gated."""
     return 3 if model.gated_mlp else 2
 
 
 def parameters_by_group(model: ModelSpec) -> dict[TensorGroup, float]:
-    """Parameters of each group of tensors that a model has."""
+    """Parameters of each of a model's groups of tensors."""
     counts: dict[TensorGroup, float] = {}
     for matrix in matrices(model):
         counts[matrix.group] = counts.get(matrix.group, 0.0) + float(matrix.layers * matrix.parameters)
@@ -35,19 +35,20 @@ def expert_parameters(model: ModelSpec) -> float:
 def counted_parameters(model: ModelSpec) -> float:
     """Parameters counted from the shape: L · (3·D·F + 2·D·H·(N + K)) + 2·D·V, of a dense model.
 
-    Two MLP matrices when the MLP is not gated, one embedding when it is tied (scaling book, part 4). Layers with
-    experts have those, the shared ones, and a router D·E instead of the MLP; latent attention has its projections.
+    An MLP that is not gated has two matrices, and tied embeddings count once (scaling book, part 4). Layers with
+    experts have the routed and shared experts and a router D·E in place of the MLP; latent attention has its own
+    projections.
     """
     return sum(parameters_by_group(model).values())
 
 
 def parameters(model: ModelSpec) -> float:
-    """Θ: the nominal parameters where the model states them, else the counted ones."""
+    """Θ: the nominal parameters if the model states them, else the counted ones."""
     return counted_parameters(model) if model.nominal_parameters is None else model.nominal_parameters
 
 
 def active_parameters(model: ModelSpec) -> float:
-    """Θ_active: what one token is multiplied with, all but the experts that it does not visit."""
+    """Θ_active: the parameters that one token is multiplied by, all but those of the experts it does not visit."""
     return parameters(model) - expert_parameters(model) * not_visited(model)
 
 
@@ -57,19 +58,19 @@ def not_visited(model: ModelSpec) -> float:
 
 
 def experts_touched(model: ModelSpec, tokens: Array) -> Array:
-    """The share of a layer's experts that some of the tokens visit, expected: 1 - (1 - k / E)^tokens.
+    """The expected share of a layer's experts that at least one token visits: 1 - (1 - k / E)^tokens.
 
-    Each token visits k of E experts, whichever the others visit.
+    Each token visits k of E experts, independently of the others.
     """
     return 1.0 - not_visited(model) ** tokens
 
 
 INDEX_SCALE_BYTES = 4 / 128
-"""An indexer's key is stored in fp8, with a scale of 4 bytes for 128 values, whatever the cache is stored in."""
+"""An indexer's key is stored in fp8 with a 4-byte scale per 128 values, whatever the dtype of the cache."""
 
 
 def kv_head_copies(kv_heads: int, copied_over: Array) -> Array:
-    """Copies of each KV head where these are spread over more chips than there are heads: max(1, chips / K)."""
+    """Copies of each KV head when heads are spread over more chips than there are heads: max(1, chips / K)."""
     return np.maximum(1.0, copied_over / max(1, kv_heads))
 
 
@@ -78,9 +79,10 @@ def kv_cache_bytes(
 ) -> Array:
     """KV cache of one sequence; `token_bytes` is that of one token in one layer (scaling book, part 7) [bytes].
 
-    Layers with a window hold min(context, window) tokens, the others the whole context. An indexer has a key of its own
-    for each token, of one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2). Layers of other kinds
-    hold their own keys and values at `value_bytes`, or a state. Heads may be `copied_over` more chips than there are.
+    Layers with a window hold min(context, window) tokens, the others the whole context. An indexer stores a key of its
+    own for each token, one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2). Layers of other kinds
+    hold their own keys and values, at `value_bytes`, or a state. Heads may be `copied_over` more chips than there are
+    heads.
     """
     copies = kv_head_copies(model.kv_heads, copied_over)
     window = min(context_tokens, model.window_tokens or context_tokens)
@@ -92,7 +94,7 @@ def kv_cache_bytes(
 def kv_read_bytes(
     model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copied_over: Array = 1.0
 ) -> Array:
-    """Bytes that a step reads of one sequence's KV cache: all of it, or the index and the tokens that it selects.
+    """Bytes of one sequence's KV cache that a step reads: all of it, or the index and the tokens that it selects.
 
     A state is read and written, so it counts twice.
     """
@@ -117,7 +119,7 @@ def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Arr
 
 
 def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array, copied_over: Array) -> Array:
-    """The part of the `other_layers` cache that their indexers skip, and a step does not read [bytes]."""
+    """The part of the `other_layers` cache that their indexers skip and a step does not read [bytes]."""
     unread_bytes: Array = 0.0
     for other in model.other_layers:
         if other.selected_tokens is not None:
@@ -129,7 +131,7 @@ def _other_unread_bytes(model: ModelSpec, context_tokens: float, value_bytes: Ar
 
 
 def _state_bytes(model: ModelSpec) -> float:
-    """Fixed state of one sequence, in the layers that keep one [bytes]."""
+    """The fixed-size state of one sequence, in the layers that keep one [bytes]."""
     return float(sum(other.layers * other.state_bytes for other in model.other_layers))
 
 
@@ -139,7 +141,7 @@ def index_bytes(model: ModelSpec) -> float:
 
 
 class ActivationFactors(NamedTuple):
-    """What an engine keeps of activations, as `catalogue.engine.EngineMemory` has it, as numbers or arrays."""
+    """The activation factors of an engine, as in `catalogue.engine.EngineMemory`, as numbers or arrays."""
 
     d_model: Array
     d_ff: Array
@@ -149,12 +151,12 @@ class ActivationFactors(NamedTuple):
 def peak_activations_bytes(
     model: ModelSpec, tp: Array, tokens: Array, sequences: Array, factors: ActivationFactors
 ) -> tuple[Array, Array]:
-    """Activations of one chip at the peak, within a layer and while sampling; the larger counts [bytes].
+    """Peak activations of one chip, within a layer and while sampling; the larger counts [bytes].
 
-    `tokens` and `sequences` are those of a step in a group of tp chips; each result is linear in both. A dense layer
-    holds b_a · T · (c_1 · D + c_2 · F / tp), sampling 4 · c_3 · B · V and the hidden states b_a · T · D. Experts work
-    while those are held: + b_a · T · k · (max(F_e / tp, D_e) + max(2 · F_e / tp, D_e)). Fitted to logs, see
-    tests/published/engine_memory.csv.
+    `tokens` and `sequences` are those of a step in a group of tp chips; both results are linear in them. A dense layer
+    holds b_a · T · (c_1 · D + c_2 · F / tp); sampling holds 4 · c_3 · B · V and the hidden states, b_a · T · D. Experts
+    run while those are still held, and add b_a · T · k · (max(F_e / tp, D_e) + max(2 · F_e / tp, D_e)). The factors are
+    fitted to logs, see tests/published/engine_memory.csv.
     """
     sampling = 4.0 * factors.logits * sequences * model.vocab_size + ACTIVATION_BYTES * tokens * model.d_model
     if model.moe is not None:
@@ -168,7 +170,7 @@ def peak_activations_bytes(
 
 
 def sequences_that_fit(usable_bytes: Array, weights_bytes: Array, sequence_bytes: Array) -> Array:
-    """Sequences whose KV cache fits beside the weights, not rounded: (usable - weights) / bytes of a sequence."""
+    """Sequences whose KV cache fits alongside the weights, not rounded: (usable - weights) / bytes of a sequence."""
     return (usable_bytes - weights_bytes) / sequence_bytes
 
 
@@ -178,17 +180,17 @@ def activation_bytes(rows: float, width: int) -> float:
 
 
 def attention_scores_bytes(model: ModelSpec, batch: int, context_tokens: int) -> float:
-    """Attention scores of one layer if they were written out: b_a · B · N · S² [bytes]; FlashAttention never does."""
+    """Attention scores of one layer if they were materialised: b_a · B · N · S² [bytes]; FlashAttention never does."""
     return ACTIVATION_BYTES * batch * model.query_heads * float(context_tokens) ** 2
 
 
 def chips_to_hold(held_bytes: float, chip: Chip, headroom: float = 0.0) -> float:
-    """Chips whose memory holds so many bytes, not rounded: bytes / ((1 - headroom) · M)."""
+    """Chips whose memory holds these bytes, not rounded: bytes / ((1 - headroom) · M)."""
     return held_bytes / ((1 - headroom) * chip.hbm_bytes)
 
 
 def smallest_slice(held_bytes: float, chip: Chip, headroom: float = 0.0) -> str | None:
-    """The slice with fewest chips that holds so many bytes; None where no slice of the chip does."""
+    """The slice with the fewest chips that holds these bytes; None if no slice of the chip does."""
     needed = chips_to_hold(held_bytes, chip, headroom)
     fitting = [topology for topology in chip.topologies if chips_in(topology) >= needed]
     return min(fitting, key=lambda topology: (chips_in(topology), topology), default=None)

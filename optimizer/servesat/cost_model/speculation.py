@@ -1,4 +1,4 @@
-"""Tokens drafted ahead: what a draft takes of memory and time (docs/cost-model.md, "Speculation")."""
+"""Speculative decoding: the memory and time of a draft (docs/cost-model.md, "Speculation")."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from servesat.cost_model.memory import active_parameters, mlp_matrices, paramete
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 
 DRAFT_BYTES = BYTES_PER_VALUE["bf16"]
-"""Of a weight of a draft with weights of its own."""
+"""Storage of a weight, in drafts that have their own [bytes]."""
 
 
 @dataclass(frozen=True)
 class Drafting(Rows):
-    """A draft of δ tokens beside a replica, as numbers or arrays over layouts; without one δ = 0 and A = 1.
+    """A replica's draft of δ tokens, as numbers or arrays over layouts; without one δ = 0 and A = 1.
 
-    The draft's KV cache is `kv_share` of the model's. Loading reads `read_bytes`, once for each group of tensor
-    parallelism, and of `expert_bytes` the experts visited.
+    The draft's KV cache is `kv_share` of the model's. Each drafted token loads `read_bytes`, once in each
+    tensor-parallel group, and the part of `expert_bytes` that is visited.
     """
 
     tokens: Array = 0.0  # δ
-    accepted: Array = 1.0  # A, mean tokens of a step, the one that it makes anyway included
+    accepted: Array = 1.0  # A, mean tokens per step, including the one that the model adds itself
     held_bytes: Array = 0.0
     read_bytes: Array = 0.0
     expert_bytes: Array = 0.0
@@ -38,14 +38,14 @@ NO_DRAFT = Drafting()
 
 
 EAGLE_HEAD = 32_000
-"""Words of the head of an EAGLE-3 draft: the most frequent of the model's."""
+"""Vocabulary of an EAGLE-3 draft's head: the most frequent tokens of the model's."""
 
 
 def eagle_parameters(model: ModelSpec) -> float:
-    """Parameters of an EAGLE-3 draft of which nobody published more than that it is one.
+    """Parameters of an EAGLE-3 draft whose shape has not been published.
 
-    A Llama layer of twice the input, with the model's heads and its widest MLP (3 · D without one), 3 · D² that fuse
-    three states of the model, and a head of 32,000 words.
+    A Llama layer with twice the input width, the model's heads and its widest MLP (3 · D if it has none); 3 · D² to
+    fuse three of the model's hidden states; and a head of 32,000 tokens.
     """
     d_model, head_dim = float(model.d_model), model.head_dim or 128
     heads, kv_heads = model.query_heads * head_dim, (model.kv_heads if model.mla is None else 8) * head_dim
@@ -55,15 +55,15 @@ def eagle_parameters(model: ModelSpec) -> float:
 
 
 def eagle_drafting(model: ModelSpec, weights: float, tokens: int, accepted: float) -> Drafting:
-    """A layer of its own, with a head of its own, of so many weights in bf16."""
+    """A draft with its own layer and head, `weights` parameters in bf16."""
     size = DRAFT_BYTES * weights
     return Drafting(tokens, accepted, size, size, 0.0, 2 * weights, 1.0, 1 / model.layers)
 
 
 def mtp_drafting(model: ModelSpec, storage: Storage, weights: str, tokens: int, accepted: float) -> Drafting:
-    """A further layer of the model as its last, in the dtype of its weights, that joins two states of width D.
+    """One more layer like the model's last, in the dtype of its weights, that joins two states of width D.
 
-    It shares embedding and head with the model: it reads the head, and holds neither.
+    It shares embedding and head with the model: it reads the head, but stores neither.
     """
     stored, d_model = storage.weights(weights), float(model.d_model)
     table = d_model * model.vocab_size
@@ -91,7 +91,7 @@ def mtp_drafting(model: ModelSpec, storage: Storage, weights: str, tokens: int, 
 
 
 def model_drafting(model: ModelSpec, draft: ModelSpec, tokens: int, accepted: float) -> Drafting:
-    """Another, smaller model in bf16 that drafts on the same chips."""
+    """A smaller model, in bf16, that drafts on the same chips."""
     size = Storage(draft).weights_bytes("bf16")
     ours, theirs = (Storage(one).kv_cache_bytes("bf16", 1000) for one in (model, draft))
     flop = 2 * active_parameters(draft)
