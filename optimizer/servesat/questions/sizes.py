@@ -23,7 +23,8 @@ from servesat.cost_model.memory import chips_to_hold, sequences_that_fit, smalle
 from servesat.cost_model.sharding import heads_divide
 from servesat.cost_model.step_curve import hidden_tokens
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
-from servesat.spec.spec import DEFAULT_PRICE_BOOK, Spec
+from servesat.spec.keys import DEFAULT_PRICE_BOOK
+from servesat.spec.spec import Spec
 
 DTYPES = ("bf16", "int8", "int4")
 CONTEXTS, BATCHES, OUTPUT_TOKENS = (2048, 8192, 32_768), (1, 32, 240), 512
