@@ -36,16 +36,18 @@ def searched_dtypes(spec: Spec) -> tuple[Dtypes, ...]:
     listed = [Dtypes(*choice, engine, *draft) for engine, choice, draft in product(spec.engine_ids, choices, drafts)]
     if not spec.engine or _are_listed(spec):
         return tuple(listed)
-    chips = [chip.id for chip in spec.chips]
-    run = [dtypes for dtypes in listed if any(_reason(spec, chip, dtypes) is None for chip in chips)]
-    return tuple(run or listed)
+    somewhere = np.any(runs(spec, [chip.id for chip in spec.chips], listed), axis=0)
+    return tuple(dtypes for dtypes, run in zip(listed, somewhere, strict=True) if run) or tuple(listed)
 
 
 def runs(spec: Spec, chips: Sequence[str], dtypes: Sequence[Dtypes]) -> Bools:
     """Whether the engine of each choice of dtypes runs it on each chip; shape [chips, dtypes]."""
     if not spec.engine:
         return np.ones((len(chips), len(dtypes)), dtype=np.bool_)
-    return np.array([[_reason(spec, chip, choice) is None for choice in dtypes] for chip in chips], dtype=np.bool_)
+    apart = [choice._replace(draft_tokens=0) for choice in dtypes]  # how many are drafted makes no difference
+    place = {choice: at for at, choice in enumerate(dict.fromkeys(apart))}
+    run = np.array([[_reason(spec, chip, choice) is None for choice in place] for chip in chips], dtype=np.bool_)
+    return run[:, [place[choice] for choice in apart]]
 
 
 def leaves_out_what_cannot_run(spec: Spec) -> bool:
