@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 from servesat import Spec
-from servesat.core.parallel.runs import as_finished, in_chunks
+from servesat.core.parallel.runs import Workers, as_finished, in_chunks
 from servesat.questions.scenarios import Factor, Scenarios
 from servesat.questions.whatif import Question
 
@@ -42,7 +42,7 @@ def s_of(run: Callable[[], object]) -> float:
 
 def overhead_s(on: str | None) -> float:
     """Seconds that an item takes beside its task, which is nothing, with two workers."""
-    answers = as_finished(nothing, range(ITEMS), 2, lambda item: item, on=on)
+    answers = as_finished(nothing, range(ITEMS), Workers(2, on), lambda item: item)
     next(answers)
     return s_of(lambda: sum(1 for _ in answers)) / (ITEMS - 1)
 
@@ -58,9 +58,9 @@ def figures_of(question: Question, on: str | None) -> dict[str, object]:
     start = time.process_time()
     return {
         "overhead of an item, ms": round(1e3 * overhead_s(on), 2),
-        "items that wait": one_and_two(lambda workers: list(in_chunks(wait, items, workers, on=on))),
+        "items that wait": one_and_two(lambda workers: list(in_chunks(wait, items, Workers(workers, on)))),
         "the driver's own s": round(time.process_time() - start, 2),
-        "scenarios": one_and_two(lambda workers: list(question.rows(items, workers, on))),
+        "scenarios": one_and_two(lambda workers: list(question.rows(items, Workers(workers, on)))),
     }
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     question = Question(Spec.load(ROOT / "examples" / "llama-3-70b-on-v5e.yaml"), Scenarios(factors))
     assert question.answer.plan is not None
     start_s = s_of(lambda: ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"))
-    first_s = s_of(lambda: list(question.rows(range(2), 2, "ray")))
+    first_s = s_of(lambda: list(question.rows(range(2), Workers(2, "ray"))))
     figures: dict[str, object] = {"cores": os.cpu_count(), "items": len(question.scenarios)}
     figures |= {"start, s": round(start_s, 1), "first items, s": round(first_s, 1)}
     figures |= {"loky": figures_of(question, None), "ray": figures_of(question, "ray")}

@@ -43,7 +43,7 @@ def test_a_tornado_shows_the_base_and_what_changes_nothing() -> None:
     spec = Spec.load(EXAMPLE)
     factors = [Factor("price.tpu-v5e", (0.6, 1.2)), Factor("slo.tpot_ms", (15, 16))]
     question = Question(spec, make_scenarios(spec, factors, one_at_a_time=True))
-    tornado = tornado_of(question, [row for rows in question.rows(range(4), 1) for row in rows])
+    tornado = tornado_of(question, [row for rows in question.rows(range(4)) for row in rows])
     assert tornado.base_label == "as it stands: $2.730"
     assert {bar.name: (bar.low_label, bar.high_label) for bar in tornado.bars} == {
         "price.tpu-v5e": ("0.6: -50.0%", ""),

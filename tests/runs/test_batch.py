@@ -24,6 +24,7 @@ from servesat.core.errors import ServesatError
 from servesat.core.journal import Journal
 from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
+from servesat.questions.portfolio import solve_portfolio
 from servesat.report.batch import print_batch
 from servesat.runs.batch import _solved, flat, spec_files
 from tests.helpers import ROOT
@@ -82,8 +83,12 @@ def test_one_malformed_spec_of_fifty_is_a_row_with_its_reason(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_deployments_fleets_and_infeasible_specs_stand_side_by_side(tmp_path: Path) -> None:
+def test_deployments_fleets_portfolios_and_infeasible_specs_stand_side_by_side(tmp_path: Path) -> None:
     specs = folder(tmp_path / "specs", 1)
+    served = {**DECODE, "workload": {"prompt_tokens": 512, "output_tokens": 128, "requests_per_s": 5}}
+    both = {"deployments": {"chat": served, "code": served}, "shared": ["chip"]}
+    (specs / "portfolio.yaml").write_text(json.dumps(both))
+    (specs / "scarce.yaml").write_text(json.dumps({**both, "max_chips": 1}))
     (specs / "fleet.yaml").write_text(yaml.safe_dump(FLEET))
     (specs / "small.yml").write_text(yaml.safe_dump({**DECODE, "slo": {"tpot_ms": 0.01}}))
     result = run(specs, "--json")
@@ -92,11 +97,14 @@ def test_deployments_fleets_and_infeasible_specs_stand_side_by_side(tmp_path: Pa
     assert [(row["kind"], row["status"]) for row in rows] == [
         ("deployment", "optimal"),
         ("fleet", "optimal"),
+        ("portfolio", "optimal"),
+        ("portfolio", "infeasible"),
         ("deployment", "infeasible"),
     ]
     assert rows[1]["total_usd"] > 0
-    assert [row["chip_types"] for row in rows] == [["tpu-v5e"], ["tpu-v5e"], []]
-    assert rows[2]["conflict"] == [["tpot"]]
+    assert rows[2]["total_usd"] == rows[2]["bound_usd"] == solve_portfolio(both).usd_per_hour
+    assert [row["chip_types"] for row in rows] == [["tpu-v5e"], ["tpu-v5e"], ["tpu-v5e"], [], []]
+    assert [row["conflict"] for row in rows[3:]] == [[["max_chips"]], [["tpot"]]]
 
 
 @pytest.mark.slow
@@ -313,7 +321,7 @@ def test_a_spec_whose_process_dies_is_an_error_row_and_the_rest_is_solved(
     assert result.exit_code == 1
     rows = json.loads(result.stdout)["rows"]
     assert [row["status"] for row in rows] == ["optimal", "error", "optimal"]
-    assert "001.yaml: its process died" in rows[1]["error"]
+    assert "001.yaml: the process that ran it died, and so did the next" in rows[1]["error"]
 
 
 def dies_at(path: str, task: Any) -> Any:

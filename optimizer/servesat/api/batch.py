@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from servesat.api.answer import Answer
 from servesat.api.tables import frame, settings_of
-from servesat.core.errors import ServesatError
 from servesat.core.journal import Memory
+from servesat.core.parallel.runs import Workers
 from servesat.report.batch import print_batch
 from servesat.report.terminal import Terminal
 from servesat.runs.batch import COLUMNS, Batch, flat, spec_files
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Answers(Answer):
-    """The answers to many deployments and fleets; a row of `rows` for each spec."""
+    """The answers to many deployments, fleets and portfolios; a row of `rows` for each spec."""
 
     rows: tuple[dict[str, Any], ...]
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A row for each spec: the plan of a deployment, or the bill of a fleet, or the error."""
+        """A row for each spec: the plan of a deployment, the bill of a fleet or a portfolio, or the error."""
         return frame(map(flat, self.rows), COLUMNS)
 
     def show(self, terminal: Terminal) -> None:
@@ -37,19 +37,23 @@ class Answers(Answer):
 
 
 def batch(
-    specs: str | Path | Iterable[str | Path], *, time_limit_s: float | None = None, workers: int | None = None
+    specs: str | Path | Iterable[str | Path],
+    *,
+    time_limit_s: float | None = None,
+    workers: int | None = None,
+    on: str | None = None,
 ) -> Answers:
     """Solve the specs that folders, patterns and files name, over all cores; one that fails does not affect the others.
 
     >>> batch("examples/llama-*.yaml")
 
-    Raises ServesatError for a name that stands for no spec.
+    `on` shares them out over a Ray cluster, `ray` or `ray://HOST:PORT`. Raises ServesatError for a name that stands for
+    no spec.
     """
     settings_of(time_limit_s)
-    if workers is not None and workers < 1:
-        raise ServesatError(f"workers = {workers}: expected at least 1")
+    crew = Workers(workers, on)
     named = [specs] if isinstance(specs, str | Path) else specs
     job, store = Batch(tuple(spec_files(map(str, named))), time_limit_s), Memory()
-    if not job.run(store, job.pending(store), workers, lambda *_: None):
+    if not job.run(store, job.pending(store), crew, lambda *_: None):
         raise KeyboardInterrupt
     return Answers(rows=tuple(job.rows(store)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from servesat.api.answer import Answer
 from servesat.api.tables import fields_of, frame, settings_of
 from servesat.core.errors import SpecError
+from servesat.core.parallel.runs import Workers
 from servesat.fleet.plan import plan_fleet
 from servesat.fleet.policies import Comparison, compared
 from servesat.fleet.result import FleetResult
@@ -63,13 +64,16 @@ def fleet(
     max_changes: int | None = None,
     usd_per_change: float | None = None,
     time_limit_s: float | None = None,
+    workers: int | None = 1,
+    on: str | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> FleetPlan:
     """Plan a fleet: the cheapest replicas for every workload, region, purchase and period, proved.
 
     With `degrade` it serves by priority what capacity allows; with `compare` it says what simpler policies cost.
     `earlier` is the JSON of an earlier plan, from which changes are limited or cost something. Without a time limit it
-    ends after five minutes. `on_progress` is called with what is done next. Raises SpecError for a malformed fleet.
+    ends after five minutes. `workers` are processes, None one per core for many workloads; `on` a Ray cluster, `ray` or
+    `ray://HOST:PORT`. `on_progress` is called with what is done next. Raises SpecError for a malformed fleet.
     """
     if earlier is None and (max_changes is not None or usd_per_change is not None):
         raise SpecError("max_changes and usd_per_change count against an earlier plan: give earlier")
@@ -83,6 +87,7 @@ def fleet(
         max_changes=max_changes,
         usd_per_change=usd_per_change or 0.0,
         on_progress=on_progress,
+        workers=Workers(workers, on),
     )
     comparison = compared(result, time_limit_s=time_limit_s) if compare else None
     return FleetPlan(spec=loaded, comparison=comparison, **fields_of(result))

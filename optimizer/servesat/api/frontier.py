@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from servesat.api.answer import Drawn
 from servesat.api.tables import SpecLike, fields_of, frame, plan_row
 from servesat.core.errors import ServesatError, SpecError
+from servesat.core.parallel.runs import Workers
 from servesat.questions.pareto import Frontier as Traced
 from servesat.questions.pareto import trace_frontier
 from servesat.questions.whatif import FLAT_PLAN
@@ -52,14 +53,17 @@ def frontier(
     axes: Sequence[str] = ("tpot_ms", "usd_per_million_output_tokens"),
     *,
     by: Literal["chip", "topology"] | None = None,
+    workers: int | None = 1,
+    on: str | None = None,
 ) -> Frontier:
     """Find every plan that no other beats in two or three figures at once; `by` asks for one of each chip or slice.
 
     >>> frontier("spec.yaml").to_pandas().plot.line(x="tpot_ms", y="usd_per_million_output_tokens")
 
-    Exhaustive and exact. Disaggregated plans are left out, and told beside it. Raises SpecError for unknown axes.
+    Exhaustive and exact. Disaggregated plans are left out, and told beside it. `workers` are processes, None one per
+    core for a long run; `on` a Ray cluster, `ray` or `ray://HOST:PORT`. Raises SpecError for unknown axes.
     """
     if isinstance(axes, str):
         raise SpecError(f"axes = {axes!r}: expected two or three figures, as ('tpot_ms', 'chips')")
     loaded = Spec.load(spec)
-    return Frontier(spec=loaded, **fields_of(trace_frontier(loaded, axes, by)))
+    return Frontier(spec=loaded, **fields_of(trace_frontier(loaded, axes, by, workers=Workers(workers, on))))

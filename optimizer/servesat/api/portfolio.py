@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from servesat.api.answer import Drawn
 from servesat.api.tables import fields_of, frame, plan_row, settings_of
+from servesat.core.parallel.runs import Workers
 from servesat.questions.portfolio import Portfolio, solve_portfolio
 from servesat.questions.whatif import FLAT_PLAN
 from servesat.report.portfolio import portfolio_chart, portfolio_document, print_portfolio
@@ -54,10 +55,15 @@ class PortfolioPlan(Drawn, Portfolio):
 
 
 def portfolio(
-    spec: PortfolioSpec | Mapping[str, Any] | str | Path, *, time_limit_s: float | None = None
+    spec: PortfolioSpec | Mapping[str, Any] | str | Path,
+    *,
+    time_limit_s: float | None = None,
+    workers: int | None = 1,
+    on: str | None = None,
 ) -> PortfolioPlan:
     """Decide several deployments together: the least bill under what they share, proved.
 
-    Raises SpecError for a malformed portfolio.
+    `workers` are processes that evaluate a deployment each, None one per core for many; `on` a Ray cluster, `ray` or
+    `ray://HOST:PORT`. Raises SpecError for a malformed portfolio.
     """
-    return PortfolioPlan(**fields_of(solve_portfolio(spec, settings_of(time_limit_s))))
+    return PortfolioPlan(**fields_of(solve_portfolio(spec, settings_of(time_limit_s), Workers(workers, on))))

@@ -9,6 +9,7 @@ from servesat.api.launching import plan_of
 from servesat.api.solving import Solution
 from servesat.api.tables import SpecLike, fields_of, frame
 from servesat.core.errors import SpecError
+from servesat.core.parallel.runs import Workers
 from servesat.core.plan import Plan
 from servesat.deployment.solve import solve
 from servesat.launch.reading import kind_of, plan_of_result
@@ -64,6 +65,7 @@ def replay(
     requests: int = 20_000,
     seeds: int = 8,
     until_breaks: bool = False,
+    workers: int | None = 1,
     on: str | None = None,
 ) -> Replay:
     """Replay a plan under requests that arrive at random, or as in a `trace`.
@@ -71,17 +73,19 @@ def replay(
     >>> replay(solve("spec.yaml"), requests_per_s=30).replayed.ttft_ms.p99
 
     Of a solution, of a spec once it is solved, or of the file of a result; with other `slices` than the plan's, at
-    another rate, or by another `router`; `on` a Ray cluster, `ray` or `ray://HOST:PORT`. `until_breaks` finds the load
-    at which limits stop holding. Raises NoPlanError without a plan, SpecError without a demand.
+    another rate, or by another `router`. `until_breaks` finds the load at which limits stop holding. `workers` are
+    processes that replay a seed each, None one per core for a long run; `on` a Ray cluster, `ray` or `ray://HOST:PORT`.
+    Raises NoPlanError without a plan, SpecError without a demand.
     """
     if router not in get_args(Router):
         raise SpecError(f"router = {router!r}: expected {', '.join(get_args(Router))}")
     for name, value, least in (("slices", slices, 1), ("requests", requests, 100), ("seeds", seeds, 2)):
         if value is not None and value < least:
             raise SpecError(f"{name} = {value}: expected at least {least}")
+    crew = Workers(workers, on)
     spec, plan = _planned(source)
     spec, plan = under(spec, None if trace is None else Path(trace), requests_per_s), with_slices(plan, slices)
-    found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks, on=on)
+    found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks, workers=crew)
     return Replay(**fields_of(found))
 
 

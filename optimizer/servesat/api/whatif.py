@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from servesat.api.answer import Answer, Drawn
 from servesat.api.tables import SpecLike, fields_of, frame, plan_row
 from servesat.core.errors import SpecError
+from servesat.core.parallel.runs import Workers
 from servesat.core.result import Result
 from servesat.questions.breakpoints import Breakpoint, find_breakpoints
 from servesat.questions.robustness import Robustness as Assessed
@@ -89,7 +90,7 @@ def what_if(
     if not factors:
         raise SpecError("nothing varies: give the values of a key, as {'slo.tpot_ms': [10, 20]}")
     question = Question(base, make_scenarios(base, factors, one_at_a_time=one_at_a_time))
-    rows = tuple(row for chunk in question.rows(range(len(question.scenarios)), workers, on) for row in chunk)
+    rows = tuple(row for chunk in question.rows(range(len(question.scenarios)), Workers(workers, on)) for row in chunk)
     return WhatIf(question=question, rows=rows)
 
 

@@ -36,11 +36,12 @@ def batch(
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """Solve any number of deployments and fleets, and put the answers into a table.
+    """Solve any number of deployments, fleets and portfolios, and put the answers into a table.
 
     Exit codes: 0 every spec has an answer, 1 some have none or an error, 2 a usage error, 130 cut off.
     """
     from servesat.core.journal import Journal, Memory
+    from servesat.core.parallel.runs import Workers
     from servesat.report.files import TABLES, write_table
     from servesat.report.progress import progress
     from servesat.runs.batch import ANSWERED, COLUMNS, QUESTION, Batch, flat, spec_files
@@ -56,7 +57,7 @@ def batch(
         if resume:
             tell(f"going on: {total - len(pending):,} of {total:,} specs have an answer that stands")
         with progress("specs", total, total - len(pending)) as on_progress:
-            complete = job.run(store, pending, workers, on_progress, on=on)
+            complete = job.run(store, pending, Workers(workers, on), on_progress)
         for path in outputs.tables if complete else ():
             write_table(path, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
             tell(f"wrote {path}")

@@ -91,7 +91,10 @@ On = Annotated[
         help="Compute on a Ray cluster (docs/clusters.md).",
     ),
 ]
-
+Processes = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes; default: 1 for a short run, else one per core."),
+]
 Constraints = Annotated[
     list[str] | None,
     typer.Option("--constraint", metavar="EXPRESSION", help="A further condition: 'batch % 8 == 0'; repeatable."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, Wide, print_answer, tell
+from servesat.cli.common import EXIT_CODES, AsJson, On, Processes, Wide, connect_to, print_answer, tell
 from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import parse_outputs
 
@@ -34,6 +34,8 @@ def fleet(
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; default: 300.")
     ] = None,
+    workers: Processes = None,
+    on: On = None,
     out: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html); repeatable."),
@@ -54,6 +56,7 @@ def fleet(
     given = FleetSpec.load(spec)
     for note in given.notes:
         tell(f"note: {note}")
+    connect_to(on)
     with doing() as on_progress:
         planned = api.fleet(
             given,
@@ -63,6 +66,8 @@ def fleet(
             earlier=earlier,
             max_changes=max_changes,
             usd_per_change=usd_per_change,
+            workers=workers,
+            on=on,
             on_progress=on_progress,
         )
     for path in out or ():

@@ -11,12 +11,15 @@ from servesat.cli.common import (
     Cloud,
     Constraints,
     EngineName,
+    On,
     Overrides,
     PriceBookName,
+    Processes,
     Purchase,
     Region,
     SpecPath,
     Wide,
+    connect_to,
     load,
     print_answer,
     tell,
@@ -39,6 +42,8 @@ def frontier(
     by: Annotated[
         Literal["chip", "topology"] | None, typer.Option(help="Trace a frontier for each chip, or for each slice.")
     ] = None,
+    workers: Processes = None,
+    on: On = None,
     out: Out = None,
     as_json: AsJson = False,
     wide: Wide = False,
@@ -71,7 +76,8 @@ def frontier(
 
     from servesat.api import frontier as api
 
-    traced = api.frontier(loaded, (x, y) if z is None else (x, y, z), by=by)
+    connect_to(on)
+    traced = api.frontier(loaded, (x, y) if z is None else (x, y, z), by=by, workers=workers, on=on)
     if traced.points:
         _write(outputs, traced)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from servesat.cli.common import EXIT_CODES, AsJson, Wide, print_answer, tell
+from servesat.cli.common import EXIT_CODES, AsJson, On, Processes, Wide, connect_to, print_answer, tell
 from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import OutFigure, parse_outputs
 
@@ -21,6 +21,8 @@ def portfolio(
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap.")
     ] = None,
+    workers: Processes = None,
+    on: On = None,
 ) -> None:
     """Decide several deployments together: the least bill under what they share, proved.
 
@@ -31,9 +33,10 @@ def portfolio(
     from servesat.report.progress import doing
 
     outputs = parse_outputs(out, FIGURES)
+    connect_to(on)
     with doing() as on_progress:
         on_progress("deciding the deployments together")
-        answer = api.portfolio(spec, time_limit_s=time_limit)
+        answer = api.portfolio(spec, time_limit_s=time_limit, workers=workers, on=on)
     for note in answer.notes:
         tell(f"note: {note}")
     for path in outputs.figures:

@@ -13,6 +13,7 @@ from servesat.cli.common import (
     On,
     Overrides,
     PriceBookName,
+    Processes,
     Purchase,
     Region,
     Wide,
@@ -41,6 +42,7 @@ def replay(
     ] = 20_000,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Replays, each with other random numbers.")] = 8,
     until_breaks: Annotated[bool, typer.Option(help="Also find the load at which limits stop holding.")] = False,
+    workers: Processes = None,
     on: On = None,
     out: OutFigure = None,
     as_json: AsJson = False,
@@ -84,6 +86,7 @@ def replay(
         requests=requests,
         seeds=seeds,
         until_breaks=until_breaks,
+        workers=workers,
         on=on,
     )
     for path in outputs.figures:

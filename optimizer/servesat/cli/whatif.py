@@ -16,6 +16,7 @@ from servesat.cli.common import (
     On,
     Overrides,
     PriceBookName,
+    Processes,
     Purchase,
     Region,
     SpecPath,
@@ -73,9 +74,7 @@ def whatif(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the errors; default: 0.")] = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run of --out that was cut off.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: 1 for a short run, else one per core.")
-    ] = None,
+    workers: Processes = None,
     on: On = None,
     as_json: AsJson = False,
     wide: Wide = False,
@@ -168,6 +167,7 @@ def _solve_scenarios(
     as_json: bool,
 ) -> int:
     from servesat.core.journal import Journal, Memory, collect
+    from servesat.core.parallel.runs import Workers
     from servesat.questions.scenarios import make_scenarios
     from servesat.questions.whatif import Question
     from servesat.report.progress import progress
@@ -185,7 +185,7 @@ def _solve_scenarios(
             tell(f"note: there is nothing to go on with next to {outputs.tables[0]}; starting anew")
         pending = range(store.done, total)
         with progress("scenarios", total, store.done) as on_progress:
-            complete = collect(question.rows(pending, workers, on), store, on_progress)
+            complete = collect(question.rows(pending, Workers(workers, on)), store, on_progress)
         if not complete:
             where = f"{store.path} keeps them for --resume" if isinstance(store, Journal) else "they are below"
             tell(f"cut off: {store.done:,} of {total:,} scenarios are done; {where}")

@@ -175,7 +175,8 @@ def _json_line(record: Row) -> bytes:
 def collect(chunks: Iterable[list[Row]], store: Journal | Memory, on_progress: Callable[[int, int], None]) -> bool:
     """Append the rows of a run as they finish; False if Ctrl-C stopped the run, with the finished rows stored.
 
-    `on_progress` receives the number of rows added and the number of them with an `error`.
+    `on_progress` receives the number of rows added and the number of them with an `error`. What ends the run otherwise
+    says where the finished rows are.
     """
     try:
         for chunk in chunks:
@@ -184,4 +185,8 @@ def collect(chunks: Iterable[list[Row]], store: Journal | Memory, on_progress: C
     except KeyboardInterrupt:
         store.settle()
         return False
+    except ServesatError as fault:
+        if isinstance(store, Journal) and store.done:
+            raise ServesatError(f"{fault}; {store.path} keeps the {store.done:,} rows so far for --resume") from None
+        raise
     return True

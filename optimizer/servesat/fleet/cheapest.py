@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import fsum, inf
 
+from servesat.core.parallel.runs import THIS_PROCESS, Workers
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.conflict import seconds_to
@@ -89,10 +90,11 @@ def cheapest_decomposed(
     deadline: float,
     on_progress: Callable[[str], None],
     options: ColumnGenerationOptions = DEFAULT_OPTIONS,
+    workers: Workers = THIS_PROCESS,
 ) -> FleetSolution | None:
     """The plan of a large fleet with its dual bound, OPTIMAL if they meet; None if decomposition finds no plan."""
     until = time.perf_counter() + DEFAULT_TIME_LIMIT_S if deadline == inf else deadline
-    plan = plan_by_decomposition(instance, until, on_progress, options)
+    plan = plan_by_decomposition(instance, until, on_progress, options, workers)
     if plan.status is Status.UNKNOWN:
         return None
     if plan.status is Status.INFEASIBLE:

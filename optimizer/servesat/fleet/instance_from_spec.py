@@ -1,10 +1,13 @@
 """Builds the instance of a fleet from its spec: what each workload could run in, where, and at what price."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NoReturn
 
 from servesat.catalogue.load import chip_ids, load_chip
+from servesat.core.errors import ServesatError
+from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
 from servesat.core.plan import Plan
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.configurations import Configuration, configurations
@@ -16,14 +19,22 @@ from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
 from servesat.spec.offers import Buy, Offer
 
 
-def fleet_instance(spec: FleetSpec, on_progress: Callable[[str], None] = lambda _: None) -> FleetInstance:
+def fleet_instance(
+    spec: FleetSpec, on_progress: Callable[[str], None] = lambda _: None, workers: Workers = THIS_PROCESS
+) -> FleetInstance:
     """The instance of a fleet: evaluates the options of every workload; `on_progress` is called with each step."""
-    workloads, options = [], []
-    for number, (name, workload) in enumerate(spec.workloads.items(), start=1):
-        on_progress(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
-        demand, workload_options = in_units(_workload_demand(name, workload), _options(spec, name, workload))
-        workloads.append(demand)
-        options += workload_options
+    workloads: list[WorkloadDemand] = []
+    options: list[ReplicaOption] = []
+
+    def handed_out() -> Iterator[str]:
+        for number, name in enumerate(spec.workloads, start=1):
+            on_progress(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
+            yield name
+
+    with Crew(partial(_in_units, spec), workers, _lost) as crew:
+        for demand, workload_options in crew.in_order(handed_out()):
+            workloads.append(demand)
+            options += workload_options
     quotas = {
         (name, chip): count for name, region in spec.regions.items() for chip, count in (region.quota or {}).items()
     }
@@ -37,6 +48,16 @@ def fleet_instance(spec: FleetSpec, on_progress: Callable[[str], None] = lambda 
         pods=pods,
         usd_per_change=spec.usd_per_change,
     )
+
+
+def _in_units(spec: FleetSpec, name: str) -> tuple[WorkloadDemand, list[ReplicaOption]]:
+    """The demand and the options of a workload."""
+    workload = spec.workloads[name]
+    return in_units(_workload_demand(name, workload), _options(spec, name, workload))
+
+
+def _lost(name: str) -> NoReturn:
+    raise ServesatError(f"workload {name}: {DIED_TWICE}")
 
 
 def regions_allowed(spec: FleetSpec, workload: FleetWorkload) -> dict[str, Region]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from servesat.core.parallel.runs import THIS_PROCESS, Workers
 from servesat.core.result import Status
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest_by_period, cheapest_decomposed
 from servesat.fleet.check import bill_of, changes_of, check, chips_taken, instances_of, period_changes_of, served_rates
@@ -49,6 +50,9 @@ SECONDARY_GOALS = GOALS[1:]
 SECONDARY_TIME_LIMIT_S = 10.0
 """Seconds for each secondary goal: these goals tidy a plan up, and are not worth a long wait."""
 
+MIN_WORKLOADS_FOR_PROCESSES = 50
+"""Workloads below which starting processes takes longer than it saves."""
+
 MAX_COMPACT_VARIABLES = 1_000_000
 """Replica variables from which the compact model is not tried: building it would take gigabytes and minutes."""
 
@@ -76,22 +80,24 @@ def plan_fleet(
     max_changes: int | None = None,
     usd_per_change: float = 0.0,
     on_progress: Callable[[str], None] = lambda _: None,
+    workers: Workers = THIS_PROCESS,
 ) -> FleetResult:
     """Find the cheapest fleet that meets every demand and limit, with a proof, and check it without the solver.
 
     With `degrade`, demand that cannot be met is left unserved: first as little as possible of priority 1, then of 2,
     and so on, and then the bill is minimised. `earlier` is the JSON file of the previous plan. Without a time limit
-    planning ends after five minutes. `on_progress` is called with a description of each step. Raises SpecError if the
-    fleet is malformed.
+    planning ends after five minutes. `on_progress` is called with a description of each step. The workers find what
+    workloads can run in, and the covers of a fleet that is decomposed. Raises SpecError if the fleet is malformed.
     """
     spec = spec if isinstance(spec, FleetSpec) else FleetSpec.load(spec)
     start = time.perf_counter()
-    instance = fleet_instance(spec, on_progress)
+    workers = workers.of_run(is_long=len(spec.workloads) >= MIN_WORKLOADS_FOR_PROCESSES)
+    instance = fleet_instance(spec, on_progress, workers)
     if earlier is not None:
         replicas = read_previous_plan(earlier, len(spec.periods_h))
         instance = replace(instance, previous_plan=PreviousPlan(replicas, max_changes, usd_per_change))
     deadline = start + (DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s)
-    result = plan_instance(instance, deadline, degrade=degrade, on_progress=on_progress)
+    result = plan_instance(instance, deadline, degrade=degrade, on_progress=on_progress, workers=workers)
     if result.conflict or result.unserved:
         result = replace(result, unservable=unservable(spec, instance))
     return replace(result, solve_s=time.perf_counter() - start)
@@ -105,6 +111,7 @@ def plan_instance(
     goals: tuple[str, ...] = GOALS,
     on_progress: Callable[[str], None] = lambda _: None,
     options: ColumnGenerationOptions = DEFAULT_OPTIONS,
+    workers: Workers = THIS_PROCESS,
 ) -> FleetResult:
     """Plan an instance for some of the goals until a deadline, a moment of `time.perf_counter`."""
     unservable_workloads = instance.unservable()
@@ -115,18 +122,22 @@ def plan_instance(
         with_demand = {workload.name for workload in instance.workloads if any(workload.demand)}
         instance = instance.with_options(lambda option: option.workload in with_demand)
     if not degrade and decomposes(instance, options):
-        result = _plan_large(instance, deadline, on_progress, options)
+        result = _plan_large(instance, deadline, on_progress, options, workers)
         if result is not None:
             return result
     return _plan_compact(instance, deadline, goals, on_progress, degrade=degrade)
 
 
 def _plan_large(
-    instance: FleetInstance, deadline: float, on_progress: Callable[[str], None], options: ColumnGenerationOptions
+    instance: FleetInstance,
+    deadline: float,
+    on_progress: Callable[[str], None],
+    options: ColumnGenerationOptions,
+    workers: Workers,
 ) -> FleetResult | None:
     """The result of decomposition; None if it finds no plan, and the compact model is worth a try."""
     engine = DECOMPOSITION_WITH_SIZES if _has_sizes(instance) else DECOMPOSITION
-    solution = cheapest_decomposed(instance, deadline, on_progress, options)
+    solution = cheapest_decomposed(instance, deadline, on_progress, options, workers)
     if solution is not None and solution.status is Status.INFEASIBLE:
         return _without_plan(instance, solution.status, deadline, degrade=False)
     if solution is not None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.errors import SolverError, SpecError
+from servesat.core.parallel.runs import THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
 from servesat.core.tolerances import COST_TIE_RTOL
@@ -87,14 +88,15 @@ def trace_frontier(
     axes: Sequence[str] = ("tpot_ms", "usd_per_million_output_tokens"),
     by: str | None = None,
     settings: Settings | None = None,
+    workers: Workers = THIS_PROCESS,
 ) -> Frontier:
     """Find every plan within the spec that no other equals or beats in all of two or three figures.
 
     Exhaustive, hence exact: every legal batch of every layout is evaluated, and figures are compared as integers with a
     relative resolution of 1e-9. Disaggregated plans are left out: they have too many pairs of pools. Plans with equal
     figures are a single point, the first by speed, chips and id. `by` traces a frontier for each chip, or for each
-    topology of each chip. The cheapest point is checked against CP-SAT's optimum. Raises SpecError for axes that are
-    not in AXES, or not two or three.
+    topology of each chip. The plans are re-derived by the workers. The cheapest point is checked against CP-SAT's
+    optimum. Raises SpecError for axes that are not in AXES, or not two or three.
     """
     start = time.perf_counter()
     axes = _checked_axes(axes)
@@ -122,7 +124,8 @@ def trace_frontier(
         compared += len(feasible)
         frontiers.append(_non_dominated(feasible, axes, by))
     columns = _non_dominated(reduce(Columns.join, frontiers), axes, by)
-    points = tuple(rederive(spec, columns.assignment(column))[0] for column in range(len(columns)))
+    chunks = in_chunks(partial(_rederived, spec, columns), range(len(columns)), workers, named="points")
+    points = tuple(plan for chunk in chunks for plan in chunk)
     if "usd_per_million_output_tokens" in axes:
         _check_cheapest(spec, points, settings)
     return Frontier(
@@ -134,6 +137,10 @@ def trace_frontier(
         left_out=left_out,
         solve_s=time.perf_counter() - start,
     )
+
+
+def _rederived(spec: Spec, columns: Columns, some: range) -> list[Plan]:
+    return [rederive(spec, columns.assignment(column))[0] for column in some]
 
 
 def _checked_axes(axes: Sequence[str]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Portfolios: several deployments decided together, with what that costs against each alone."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from servesat.candidates.constraints import alike
 from servesat.candidates.evaluation import evaluate, tabulate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.errors import SolverError
+from servesat.core.parallel.runs import THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Plan
 from servesat.core.result import Status
 from servesat.core.tolerances import COST_TIE_RTOL, round_up
@@ -28,6 +29,9 @@ from servesat.spec.portfolio import PortfolioSpec, owner_of, shared_names
 from servesat.spec.spec import Spec
 
 DTYPES = {"weights", "kv_cache", "compute"}
+
+MIN_DEPLOYMENTS_FOR_PROCESSES = 10
+"""Deployments below which starting processes takes longer than it saves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,13 @@ class Portfolio:
         return None if self.conflicts_alone else sum(plan.usd_per_hour for plan in self.alone.values())
 
     @property
+    def gap(self) -> float | None:
+        """The relative distance of the bill from its bound; None without plans."""
+        if self.usd_per_hour is None or self.bound_usd_per_hour is None:
+            return None
+        return 1 - self.bound_usd_per_hour / self.usd_per_hour if self.usd_per_hour else 0.0
+
+    @property
     def sharing_costs_usd_per_hour(self) -> float | None:
         """What deciding together costs more than each alone."""
         if self.usd_per_hour is None or self.alone_usd_per_hour is None:
@@ -75,17 +86,27 @@ class Portfolio:
 
 
 def solve_portfolio(
-    source: PortfolioSpec | Mapping[str, Any] | str | Path, settings: Settings | None = None
+    source: PortfolioSpec | Mapping[str, Any] | str | Path,
+    settings: Settings | None = None,
+    workers: Workers = THIS_PROCESS,
 ) -> Portfolio:
     """Find the cheapest plans of several deployments together, proved by CP-SAT and re-derived without it.
 
-    A deployment alone without a plan makes the portfolio infeasible. Raises SpecError for a malformed portfolio,
-    SolverError when an answer fails its own proof.
+    The workers find the plans that each deployment contributes. A deployment alone without a plan makes the portfolio
+    infeasible. Raises SpecError for a malformed portfolio, SolverError when an answer fails its own proof.
     """
     portfolio, settings = PortfolioSpec.load(source), settings or Settings()
     start = time.perf_counter()
     specs = {name: spec.in_means().in_one_pool() for name, spec in portfolio.deployments.items()}
-    columns = {name: _columns(portfolio, name, spec) for name, spec in specs.items()}
+    chunks = in_chunks(
+        partial(_columns_of, portfolio, list(specs.items())),
+        range(len(specs)),
+        workers,
+        named="deployment",
+        is_long=len(specs) >= MIN_DEPLOYMENTS_FOR_PROCESSES,
+        largest_chunk=1,
+    )
+    columns = dict(zip(specs, (one for chunk in chunks for one in chunk), strict=True))
     conflicts = {name: solve(specs[name], settings).conflict or () for name, one in columns.items() if not len(one)}
     answer = Portfolio(
         status=Status.INFEASIBLE,
@@ -138,6 +159,10 @@ def _names_of(portfolio: PortfolioSpec, deployment: str) -> list[Name]:
             owner, own = owner_of(name)
             names += [own] if owner == deployment else []
     return list(dict.fromkeys(names))
+
+
+def _columns_of(portfolio: PortfolioSpec, specs: Sequence[tuple[str, Spec]], some: range) -> list[Columns]:
+    return [_columns(portfolio, *specs[number]) for number in some]
 
 
 def _columns(portfolio: PortfolioSpec, deployment: str, spec: Spec) -> Columns:

@@ -10,7 +10,7 @@ import numpy as np
 from servesat.catalogue.traces import read_trace
 from servesat.core.arrays import Floats
 from servesat.core.errors import CatalogueError, SpecError
-from servesat.core.parallel.runs import in_chunks
+from servesat.core.parallel.runs import THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Plan
 from servesat.core.result import Replayed
 from servesat.deployment.by_replay import replayed
@@ -26,6 +26,9 @@ MOMENTS = 60
 
 LOADS_TRIED = 14
 """Loads that are replayed to find where limits break."""
+
+MIN_REQUESTS_FOR_PROCESSES = 50_000
+"""Requests of all seeds below which starting processes takes longer than it saves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,20 +79,26 @@ def replay(
     requests: int = 20_000,
     seeds: int = 8,
     until_breaks: bool = False,
-    on: str | None = None,
+    workers: Workers = THIS_PROCESS,
 ) -> ReplayOfPlan:
     """Replay a plan under the arrivals of a spec, steps as they are predicted.
 
-    Random requests are shared out over the seeds, and the seeds over a Ray cluster if one is given: `on` is `ray` or
-    `ray://HOST:PORT`. Raises SpecError without a demand.
+    Random requests are shared out over the seeds, and the seeds over the workers. Raises SpecError without a demand.
     """
     if spec.workload.requests_per_s is None:
         raise SpecError("nothing arrives: give workload.requests_per_s, a rate, or a trace")
     servers, limits = servers_of(spec, plan), limits_of(spec)
     trace = spec.workload.arrivals.recorded
     count = max(2, requests // seeds) if trace is None else len(trace.arrival_s)
-    of_seeds = partial(_runs, spec.workload, servers, count, router)
-    runs = [one for some in in_chunks(of_seeds, range(seeds), on=on, largest_chunk=1) for one in some]
+    chunks = in_chunks(
+        partial(_runs, spec.workload, servers, count, router),
+        range(seeds),
+        workers,
+        named="seed",
+        is_long=count * seeds >= MIN_REQUESTS_FOR_PROCESSES,
+        largest_chunk=1,
+    )
+    runs = [one for chunk in chunks for one in chunk]
     kept = [
         Kept(limit, found, found.value <= limit.limit_s)
         for limit in limits

@@ -8,7 +8,7 @@ from typing import Any
 
 from servesat.candidates.serving_modes import SharedLayouts
 from servesat.core.errors import SpecError
-from servesat.core.parallel.runs import in_chunks
+from servesat.core.parallel.runs import LARGEST_CHUNK, THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Plan
 from servesat.core.result import Result
 from servesat.deployment.settings import Settings
@@ -88,7 +88,7 @@ class Question:
         parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *varied]
         return "\n".join(parts)
 
-    def rows(self, numbers: range, workers: int | None = None, on: str | None = None) -> Iterator[list[dict[str, Any]]]:
+    def rows(self, numbers: range, workers: Workers = THIS_PROCESS) -> Iterator[list[dict[str, Any]]]:
         """Solve the scenarios with these numbers; yield their rows in chunks, in order.
 
         A row holds the scenario's number, the varied keys, the status, the plan with all figures, cost and tpot, the
@@ -97,9 +97,8 @@ class Question:
         """
         together = can_share(self.base, self.scenarios) and self.settings == Settings()
         task = partial(_rows, self, self.answer.plan, together=together)
-        if together:
-            return in_chunks(task, numbers, workers, on=on, largest_chunk=CHUNK_TOGETHER, chunks_a_worker=1)
-        return in_chunks(task, numbers, workers, on=on)
+        largest, a_worker = (CHUNK_TOGETHER, 1) if together else (LARGEST_CHUNK, 4)
+        return in_chunks(task, numbers, workers, named="scenarios", largest_chunk=largest, chunks_a_worker=a_worker)
 
 
 def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:

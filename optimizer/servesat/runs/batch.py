@@ -1,4 +1,4 @@
-"""Solve many deployments and fleets, one row per spec; a spec that fails does not affect the others."""
+"""Solve many deployments, fleets and portfolios, one row per spec; one that fails does not affect the others."""
 
 import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,12 +11,13 @@ from typing import Any
 
 from servesat.core.errors import ServesatError, SpecError
 from servesat.core.journal import Journal, Memory, collect
-from servesat.core.parallel.runs import as_finished
+from servesat.core.parallel.runs import DIED_TWICE, Workers, as_finished
 from servesat.core.plan import Plan
 from servesat.core.reading import read_yaml
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
+from servesat.questions.portfolio import solve_portfolio
 from servesat.questions.whatif import ERROR, FLAT_PLAN, flat_plan
 from servesat.runs.provenance import YAML, digest, files_behind
 from servesat.spec.spec import Spec
@@ -35,7 +36,7 @@ COLUMNS: dict[str, type] = {
     "conflict": str,
     "error": str,
 }
-"""The columns of the table: the plan of a deployment, the bill of a fleet over all periods.
+"""The columns of the table: the plan of a deployment, the bill of a fleet over all periods, of a portfolio for an hour.
 
 `gap` is the relative distance of the cost, or the bill, from its bound: 0 where the answer is proved optimal.
 """
@@ -94,21 +95,18 @@ class Batch:
         self,
         store: Journal | Memory,
         pending: Sequence[int],
-        workers: int | None,
+        workers: Workers,
         on_progress: Callable[[int, int], None],
-        *,
-        on: str | None = None,
     ) -> bool:
         """Solve the specs with these numbers and append each row as it finishes; False if Ctrl-C stopped the run.
 
         A row holds the path, the kind, the status (`error` where the spec is malformed, solving failed or the process
-        died), the plan of a deployment, the bill of a fleet, what binds, the minimal conflicts and the error.
-        `workers` defaults to one per core; `on` a Ray cluster, whose machines must have the files that this one has, to
-        as many as it has CPUs.
+        died), the plan of a deployment, the bill of a fleet or portfolio, what binds, the conflicts and the error. The
+        machines of a cluster must have the files that this one has.
         """
         tasks = [(self.paths[number], self._names[number], self._settings) for number in pending]
-        rows = as_finished(_solved, tasks, workers, _lost, on=on)
-        return collect(rows if on is None else map(_of_the_same_files, rows), store, on_progress)
+        rows = as_finished(_solved, tasks, workers, _lost)
+        return collect(rows if workers.on is None else map(_of_the_same_files, rows), store, on_progress)
 
     def rows(self, store: Journal | Memory) -> Iterator[dict[str, Any]]:
         """The finished rows, in the order of the specs."""
@@ -155,9 +153,8 @@ def _solved(task: _Task) -> list[dict[str, Any]]:
     try:
         row["files"] = files_behind(path)
         data = read_yaml(path, SpecError)
-        is_fleet = isinstance(data, Mapping) and not {"workloads", "regions"}.isdisjoint(data)
-        row["kind"] = "fleet" if is_fleet else "deployment"
-        row |= _fleet(path, time_limit_s) if is_fleet else _deployment(path, time_limit_s)
+        row["kind"] = _kind_of(data)
+        row |= _ANSWERS[row["kind"]](path, time_limit_s)
     except ServesatError as fault:
         row["error"] = _printable(str(fault))
     except Exception as fault:
@@ -165,9 +162,17 @@ def _solved(task: _Task) -> list[dict[str, Any]]:
     return [row]
 
 
+def _kind_of(data: object) -> str:
+    if not isinstance(data, Mapping):
+        return "deployment"
+    if not {"workloads", "regions"}.isdisjoint(data):
+        return "fleet"
+    return "portfolio" if "deployments" in data else "deployment"
+
+
 def _lost(task: _Task) -> list[dict[str, Any]]:
     name = task[1]
-    error = f"{name}: its process died twice, out of memory or killed; try --resume, and --workers 1"
+    error = f"{name}: {DIED_TWICE}; try --resume, and --workers 1"
     return [{**_unanswered(task), "error": error}]
 
 
@@ -221,3 +226,18 @@ def _fleet(path: Path, time_limit_s: float | None) -> dict[str, Any]:
         "gap": result.gap,
         "conflict": conflict,
     }
+
+
+def _portfolio(path: Path, time_limit_s: float | None) -> dict[str, Any]:
+    answer = solve_portfolio(path, Settings(time_limit_s=time_limit_s))
+    return {
+        "status": str(answer.status),
+        "total_usd": answer.usd_per_hour,
+        "chip_types": sorted({plan.chip for plan in answer.plans.values()}),
+        "bound_usd": answer.bound_usd_per_hour,
+        "gap": answer.gap,
+        "conflict": None if answer.conflict is None else [[*answer.conflict]],
+    }
+
+
+_ANSWERS = {"deployment": _deployment, "fleet": _fleet, "portfolio": _portfolio}

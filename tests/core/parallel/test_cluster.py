@@ -6,25 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from servesat.cli import app
 from servesat.core.errors import ServesatError
 from servesat.core.parallel.cluster import is_address
-from servesat.core.parallel.runs import as_finished, in_chunks
+from servesat.core.parallel.runs import Workers, as_finished, in_chunks
+from tests.core.parallel.commands import COMMANDS, GRID, ran, running, specs_in, written
 from tests.core.parallel.test_runs import chunk_with_three, dies_at_three, dies_once
-from tests.helpers import ROOT
 
-EXAMPLE = str(ROOT / "examples" / "llama-3-70b-on-v5e.yaml")
-GRID = ("whatif", EXAMPLE, "--vary", "slo.tpot_ms=7:26.9:0.1", "--vary", "search.weights=int8,int4")
-STARTER = "from servesat.cli import app; app()"
+ON_RAY = Workers(None, "ray")
 
 
 @pytest.mark.parametrize("text", ["ray", "ray://head:10001", "ray://10.0.0.1:10001", "ray://[::1]:10001"])
@@ -38,7 +35,7 @@ def test_what_says_where_a_cluster_is(text: str) -> None:
 def test_what_does_not(text: str) -> None:
     assert not is_address(text)
     with pytest.raises(ServesatError, match=r"expected ray, or ray://HOST:PORT"):
-        list(in_chunks(len, range(2), on=text))
+        list(in_chunks(len, range(2), Workers(None, text)))
     result = CliRunner().invoke(app, [*GRID, "--on", text])
     assert (result.exit_code, "expected ray, or ray://HOST:PORT" in result.stderr) == (2, True)
 
@@ -88,17 +85,17 @@ def marked(test: Any) -> Any:
 
 @marked
 def test_every_item_is_answered_and_one_that_kills_its_worker_twice_is_named() -> None:
-    assert sorted(as_finished(dies_at_three, range(7), None, lambda item: -item, on="ray")) == [-3, 0, 1, 2, 4, 5, 6]
-    with pytest.raises(ServesatError, match=r"^items 3 to 3: their process died twice"):
-        list(in_chunks(chunk_with_three, range(8), on="ray", largest_chunk=1))
-    chunks = in_chunks(chunk_with_three, range(4, 30), 2, on="ray", largest_chunk=2)
+    assert sorted(as_finished(dies_at_three, range(7), ON_RAY, lambda item: -item)) == [-3, 0, 1, 2, 4, 5, 6]
+    with pytest.raises(ServesatError, match=r"^items 3: the process that ran it died, and so did the next;"):
+        list(in_chunks(chunk_with_three, range(8), ON_RAY, largest_chunk=1))
+    chunks = in_chunks(chunk_with_three, range(4, 30), Workers(2, "ray"), largest_chunk=2)
     assert list(chunks) == [[n, n + 1] for n in range(4, 30, 2)]
 
 
 @marked
 def test_an_item_whose_worker_dies_once_is_tried_again(tmp_path: Path) -> None:
     items = [tmp_path / str(number) for number in range(6)]
-    assert sorted(as_finished(dies_once, items, None, lambda _: "lost", on="ray")) == list("012345")
+    assert sorted(as_finished(dies_once, items, ON_RAY, lambda _: "lost")) == list("012345")
 
 
 def fails(item: int) -> int:
@@ -109,7 +106,7 @@ def fails(item: int) -> int:
 @marked
 def test_what_the_task_raises_is_raised() -> None:
     with pytest.raises(ServesatError, match=r"^no 0$"):
-        list(as_finished(fails, [0], None, lambda item: item, on="ray"))
+        list(as_finished(fails, [0], ON_RAY, lambda item: item))
 
 
 @marked
@@ -117,77 +114,15 @@ def test_other_versions_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("platform.python_version", lambda: "3.99.1")
     here = f"Python {sys.version_info[0]}.{sys.version_info[1]}, here 3.99"
     with pytest.raises(ServesatError, match=rf"^on ray: a worker has {here}: install the same on every machine$"):
-        list(as_finished(dies_at_three, [0], None, lambda item: item, on="ray"))
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process of its own, which ends here at the latest."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", STARTER, *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def ran(*arguments: str) -> str:
-    """What a command prints on standard output."""
-    with running(*arguments) as process:
-        printed, told = process.communicate()
-    assert process.returncode == 0, told
-    return printed
-
-
-def tables(folder: Path, *arguments: str) -> list[bytes]:
-    """The tables that a command writes, in every format, and its JSON without the time it took."""
-    folder.mkdir()
-    files = [folder / f"out.{ending}" for ending in ("csv", "parquet", "json")]
-    printed = ran(*arguments, "--json", *[word for file in files for word in ("--out", str(file))])
-    return [*(file.read_bytes() for file in files), printed.encode()]
+        list(as_finished(dies_at_three, [0], ON_RAY, lambda item: item))
 
 
 @marked
-def test_a_grid_has_the_same_tables_as_on_one_machine(tmp_path: Path) -> None:
-    here = tables(tmp_path / "here", *GRID, "--workers", "2")
-    assert tables(tmp_path / "there", *GRID, "--on", "ray") == here
-
-
-def specs_in(folder: Path, count: int) -> str:
-    """A folder of specs, the last of them malformed."""
-    folder.mkdir()
-    spec = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 4096}}
-    for number in range(count):
-        (folder / f"{number:03}.yaml").write_text(yaml.safe_dump({**spec, "slo": {"tpot_ms": 10 + number}}))
-    return str(folder)
-
-
-@marked
-def test_a_batch_has_the_same_tables_as_on_one_machine(tmp_path: Path) -> None:
-    specs = specs_in(tmp_path / "specs", 12)
-    here = tables(tmp_path / "here", "batch", specs, "--workers", "2")
-    assert tables(tmp_path / "there", "batch", specs, "--on", "ray") == here
-
-
-@marked
-def test_seeds_of_a_replay_are_those_of_one_machine(tmp_path: Path) -> None:
-    spec = tmp_path / "spec.yaml"
-    spec.write_text(
-        yaml.safe_dump(
-            {
-                "cost_model": "ideal",
-                "model": "llama-3-8b",
-                "slo": {"percentile": 0.95, "ttft_ms": 500},
-                "workload": {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": 5},
-                "search": {"chips": ["h100-sxm"]},
-            }
-        )
-    )
-    replay = ("replay", str(spec), "--json", "--requests", "1000")
-    assert ran(*replay, "--on", "ray") == ran(*replay)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_cluster_writes_what_processes_write(command: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
+    asked = command(tmp_path)
+    here = written(tmp_path / "here", asked, "--workers", "2")
+    assert written(tmp_path / "there", asked, "--on", "ray") == here
 
 
 @marked

@@ -117,10 +117,7 @@ class RayCluster(Generic[Item, Answer]):
         try:
             yield
         except (ConnectionError, self._ray.exceptions.RayError) as fault:
-            raise ServesatError(
-                f"on {self._on}: {_one_line(fault)}; what was finished is kept where the run writes a file: go on with "
-                "--resume"
-            ) from None
+            raise ServesatError(f"on {self._on}: {_one_line(fault)}") from None
 
 
 def _shipped_by_value() -> tuple[Callable[[], Versions], Callable[[Any, Any], tuple[str, Any]]]:

@@ -1,50 +1,129 @@
 """Runs of a task over many items, in this process or by the workers of a pool."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NoReturn
+from typing import Any, Generic, NoReturn
 
 from servesat.core.errors import ServesatError
 from servesat.core.parallel.pool import Answer, Item, Pool, Ticket, WorkerLostError
 
 MIN_ITEMS_FOR_PROCESSES = 500
-"""Number of items below which starting processes takes longer than it saves."""
+"""Number of items of some milliseconds below which starting processes takes longer than it saves."""
 
 LARGEST_CHUNK = 64
 """Items handed to a worker at a time: few enough to lose, many enough to amortise the hand-over."""
+
+DIED_TWICE = "the process that ran it died, and so did the next; out of memory, or killed"
+"""What is said of an item that was lost."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes: so many processes of this machine, or workers of the cluster `on`; a single process is this one.
+
+    Without a `count` one a core where the run is long, else this process; on a cluster as many as it has CPUs. Raises
+    ServesatError for less than 1.
+    """
+
+    count: int | None = 1
+    on: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ServesatError(f"workers = {self.count}: expected at least 1")
+
+    @property
+    def are_this_process(self) -> bool:
+        """Whether nothing is handed out."""
+        return self.on is None and self.count == 1
+
+    def of_run(self, *, is_long: bool) -> "Workers":
+        """The same, with the number of processes that a run gets where none was given."""
+        if self.on is not None or self.count is not None:
+            return self
+        return replace(self, count=_cores() if is_long else 1)
+
+
+THIS_PROCESS = Workers()
+
+
+def _cores() -> int:
+    """The cores that this process may use, fewer than the machine has where a container or an affinity says so."""
+    from loky import cpu_count
+
+    return int(cpu_count())
+
+
+class Crew(Generic[Item, Answer]):
+    """Workers that are given a task once, and keep it while they are handed items again and again.
+
+    The answers do not depend on who computes if the task depends on nothing but its item. An item whose worker dies is
+    tried once more; if that dies too, `lost` provides its answer, or raises an error that names it. With several
+    workers `task` must be picklable.
+    """
+
+    def __init__(self, task: Callable[[Item], Answer], workers: Workers, lost: Callable[[Item], Answer]) -> None:
+        self._task, self._lost = task, lost
+        self._pool = None if workers.are_this_process else _pool(task, workers)
+
+    @property
+    def size(self) -> int:
+        """The number of items that are run at once."""
+        return 1 if self._pool is None else self._pool.workers
+
+    def in_order(self, items: Iterable[Item]) -> Iterator[Answer]:
+        """Yield the answer of each item in the order of the items, which are asked for as workers become free.
+
+        To be read to the end before others are handed out.
+        """
+        if self._pool is None:
+            yield from map(self._task, items)
+            return
+        ended: dict[int, Answer] = {}
+        first = 0
+        for number, answer in _finished(self._pool, items, self._lost):
+            ended[number] = answer
+            while first in ended:
+                yield ended.pop(first)
+                first += 1
+
+    def __enter__(self) -> "Crew[Item, Answer]":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End what runs, and the workers."""
+        if self._pool is not None:
+            self._pool.cancel()
 
 
 def in_chunks(
     task: Callable[[range], Answer],
     items: range,
-    workers: int | None = None,
+    workers: Workers,
     *,
-    on: str | None = None,
+    named: str = "items",
+    is_long: bool | None = None,
     largest_chunk: int = LARGEST_CHUNK,
     chunks_a_worker: int = 4,
 ) -> Iterator[Answer]:
-    """Yield `task` of successive chunks of items, in order; with a single worker here, in this process.
+    """Yield `task` of successive chunks of items, in order.
 
-    Each worker gets `chunks_a_worker` of them at least, where there are so many items. `workers` defaults to 1 for a
-    short run, else one per core; on a cluster to as many as it has CPUs. With several `task` must be picklable. The
-    answers do not depend on where they are computed if `task` depends on nothing but its chunk. A chunk whose worker
-    dies is tried once more; if that dies too, raises ServesatError.
+    Each worker gets `chunks_a_worker` of them at least, where there are so many items. A run of MIN_ITEMS_FOR_PROCESSES
+    counts as long, unless `is_long` says otherwise. A chunk whose worker dies twice raises ServesatError, in which
+    items are `named` so.
     """
-    if on is None and workers is None:
-        workers = 1 if len(items) < MIN_ITEMS_FOR_PROCESSES else os.cpu_count() or 1
-    if on is None and workers == 1:
-        yield from map(task, _chunks(items, chunks_a_worker, largest_chunk))
-        return
-    pool = _pool(task, workers, on)
-    chunks = _chunks(items, chunks_a_worker * pool.workers, largest_chunk)
-    ended: dict[int, tuple[Answer, int]] = {}
-    first = items.start
-    for chunk, answer in _finished(pool, chunks, _give_up):
-        ended[chunk.start] = answer, chunk.stop
-        while first in ended:
-            earliest, first = ended.pop(first)
-            yield earliest
+
+    def give_up(chunk: range) -> NoReturn:
+        numbers = f"{chunk[0]:,}" if len(chunk) == 1 else f"{chunk[0]:,} to {chunk[-1]:,}"
+        raise ServesatError(f"{named} {numbers}: {DIED_TWICE}")
+
+    found = workers.of_run(is_long=len(items) >= MIN_ITEMS_FOR_PROCESSES if is_long is None else is_long)
+    with Crew(task, found, give_up) as crew:
+        yield from crew.in_order(_chunks(items, chunks_a_worker * crew.size, largest_chunk))
 
 
 def _chunks(items: range, count: int, largest: int) -> Iterator[range]:
@@ -52,64 +131,54 @@ def _chunks(items: range, count: int, largest: int) -> Iterator[range]:
     return (items[first : first + size] for first in range(0, len(items), size))
 
 
-def _give_up(chunk: range) -> NoReturn:
-    raise ServesatError(
-        f"items {chunk[0]:,} to {chunk[-1]:,}: their process died twice, out of memory or killed; what was finished "
-        "is kept where the run writes a file: go on with --resume, and fewer --workers"
-    )
-
-
 def as_finished(
-    task: Callable[[Item], Answer],
-    items: Iterable[Item],
-    workers: int | None,
-    lost: Callable[[Item], Answer],
-    *,
-    on: str | None = None,
+    task: Callable[[Item], Answer], items: Iterable[Item], workers: Workers, lost: Callable[[Item], Answer]
 ) -> Iterator[Answer]:
-    """Yield the answer of each item as it finishes, in any order, from workers with a single item each.
+    """Yield the answer of each item as it finishes, in any order; a single worker is a process of its own, too.
 
-    An item whose worker dies is tried once more; if that dies too, `lost` provides its answer. `workers` defaults to
-    one per core, on a cluster to as many as it has CPUs. `task` must be picklable. Raises ServesatError for less than 1
-    worker.
+    `task` and `lost` are as those of a Crew. Without a count of workers every core is used.
     """
-    return (answer for _, answer in _finished(_pool(task, workers, on), items, lost))
+    pool = _pool(task, workers.of_run(is_long=True))
+
+    def answers() -> Iterator[Answer]:
+        try:
+            for _, answer in _finished(pool, items, lost):
+                yield answer
+        finally:
+            pool.cancel()
+
+    return answers()
 
 
-def _pool(task: Callable[[Item], Answer], workers: int | None, on: str | None) -> Pool[Item, Answer]:
-    if workers is not None and workers < 1:
-        raise ServesatError(f"workers = {workers}: expected at least 1")
-    if on is not None:
+def _pool(task: Callable[[Item], Answer], workers: Workers) -> Pool[Item, Answer]:
+    if workers.on is not None:
         from servesat.core.parallel.cluster import RayCluster
 
-        return RayCluster(task, workers, on)
+        return RayCluster(task, workers.count, workers.on)
     from servesat.core.parallel.processes import Processes
 
-    return Processes(task, workers or os.cpu_count() or 1)
+    return Processes(task, workers.count or _cores())
 
 
 def _finished(
     pool: Pool[Item, Answer], items: Iterable[Item], lost: Callable[[Item], Answer]
-) -> Iterator[tuple[Item, Answer]]:
-    """Each item with its answer, once, as it finishes."""
-    running: dict[Ticket, tuple[Item, bool]] = {}
-    pending, answers = iter(items), list[tuple[Item, Answer]]()
-    try:
-        while True:
-            for item in islice(pending, pool.workers - len(running)):
-                running[pool.submit(item)] = item, False
-            yield from answers
-            if not running:
-                return
-            answers = []
-            for ticket in pool.wait():
-                item, is_retry = running.pop(ticket)
-                try:
-                    answers.append((item, pool.answer(ticket)))
-                except WorkerLostError:
-                    if is_retry:
-                        answers.append((item, lost(item)))
-                    else:
-                        running[pool.submit(item)] = item, True
-    finally:
-        pool.cancel()
+) -> Iterator[tuple[int, Answer]]:
+    """The number of each item with its answer, once, as it finishes."""
+    running: dict[Ticket, tuple[int, Item, bool]] = {}
+    pending, answers = enumerate(items), list[tuple[int, Answer]]()
+    while True:
+        for number, item in islice(pending, pool.workers - len(running)):
+            running[pool.submit(item)] = number, item, False
+        yield from answers
+        if not running:
+            return
+        answers = []
+        for ticket in pool.wait():
+            number, item, is_retry = running.pop(ticket)
+            try:
+                answers.append((number, pool.answer(ticket)))
+            except WorkerLostError:
+                if is_retry:
+                    answers.append((number, lost(item)))
+                else:
+                    running[pool.submit(item)] = number, item, True

@@ -11,16 +11,18 @@ them, below any bill; only the rounding counts the instances.
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from servesat.core.arrays import Floats
+from servesat.core.parallel.runs import THIS_PROCESS, Workers
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.check import bill_of
 from servesat.fleet.decomposition.master import Cover, Master
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
-from servesat.fleet.decomposition.pricing import DualPrices, blocks_of, dual_constant, max_bill
+from servesat.fleet.decomposition.pricing import DualPrices, Pricing, blocks_of, dual_constant, max_bill
 from servesat.fleet.decomposition.rounding import rounded_plan
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.instance import FleetInstance, RegionChip
@@ -51,18 +53,20 @@ def plan_by_decomposition(
     deadline: float,
     on_progress: Callable[[str], None] = lambda _: None,
     options: ColumnGenerationOptions = DEFAULT_OPTIONS,
+    workers: Workers = THIS_PROCESS,
 ) -> FleetSolution:
     """A plan with a proved dual bound, as good as the time allows; `on_progress` is called with each step.
 
-    INFEASIBLE if the dual bound exceeds the bill of any plan, UNKNOWN if no plan was found.
+    The workers solve the pricing problems, and select the covers of the periods. INFEASIBLE if the dual bound exceeds
+    the bill of any plan, UNKNOWN if no plan was found.
     """
     start = time.perf_counter()
     until = start + options.cover_time_share * (deadline - start)
-    search = ColumnGeneration(instance, options=options)
     on_progress("initial prices from a sample of the workloads")
     sample_until = start + options.sample_time_share * (deadline - start)
-    prices, gap = _initial_prices(instance, search.region_chips, sample_until, options)
-    search.run(prices, until, gap, on_progress=on_progress)
+    prices, gap = _initial_prices(instance, sample_until, options, workers)
+    with ColumnGeneration(instance, options=options, workers=workers) as search:
+        search.run(prices, until, gap, on_progress=on_progress)
     master = search.master
     if search.is_infeasible():
         return FleetSolution(Status.INFEASIBLE)
@@ -70,7 +74,13 @@ def plan_by_decomposition(
         return FleetSolution(Status.UNKNOWN)
     on_progress("rounding to integer replicas")
     plan = rounded_plan(
-        instance, master.promising(), master.reserved_chips, master.period_usd, deadline, options=options.rounding
+        instance,
+        master.promising(),
+        master.reserved_chips,
+        master.period_usd,
+        deadline,
+        options=options.rounding,
+        workers=workers,
     )
     if plan.status is Status.UNKNOWN:
         return plan
@@ -78,13 +88,14 @@ def plan_by_decomposition(
 
 
 def _initial_prices(
-    instance: FleetInstance, region_chips: list[RegionChip], until: float, options: ColumnGenerationOptions
+    instance: FleetInstance, until: float, options: ColumnGenerationOptions, workers: Workers
 ) -> tuple[DualPrices, float]:
     """The prices to start from, and their gap: the final prices of a sample of the workloads.
 
     The sample has its share of the quotas. Chips that are scarce for all workloads are scarce for the sample, which
     takes a fraction of the time.
     """
+    region_chips = region_chips_of(instance)
     workloads = instance.workloads[:: max(1, len(instance.workloads) // options.sample_workloads)]
     if 2 * len(workloads) > len(instance.workloads):
         return DualPrices.initial(instance, region_chips), 1.0
@@ -94,15 +105,20 @@ def _initial_prices(
         workloads=workloads,
         quotas={region_chip: round(quota * share) for region_chip, quota in instance.quotas.items()},
     )
-    search = ColumnGeneration(sample, region_chips, options)
-    gap = search.run(DualPrices.initial(sample, region_chips), until, target_gap=options.sample_target_gap)
+    with ColumnGeneration(sample, region_chips, options, workers) as search:
+        gap = search.run(DualPrices.initial(sample, region_chips), until, target_gap=options.sample_target_gap)
     return search.best_prices, gap
+
+
+def region_chips_of(instance: FleetInstance) -> list[RegionChip]:
+    """The regions and types of chips that replicas could take."""
+    return sorted({option.region_chip for option in instance.options})
 
 
 class ColumnGeneration:
     """Generates covers at a sequence of dual prices and mixes them, until the gap to the dual bound is small.
 
-    `best_prices` are the dual prices with the largest bound, `lower_bound`.
+    `best_prices` are the dual prices with the largest bound, `lower_bound`. A context manager, which ends the workers.
     """
 
     def __init__(
@@ -110,15 +126,23 @@ class ColumnGeneration:
         instance: FleetInstance,
         region_chips: list[RegionChip] | None = None,
         options: ColumnGenerationOptions = DEFAULT_OPTIONS,
+        workers: Workers = THIS_PROCESS,
     ) -> None:
         self.instance, self.options = instance, options
-        self.region_chips = region_chips or sorted({option.region_chip for option in instance.options})
+        self.region_chips = region_chips or region_chips_of(instance)
         self.blocks = blocks_of(instance, self.region_chips)
         self.master = Master(instance, self.region_chips, options.master)
         self.initial_prices = DualPrices.initial(instance, self.region_chips)
         self.best_prices, self.lower_bound = self.initial_prices, -np.inf
         self.max_bill = max_bill(instance, self.blocks)
         self.random = np.random.default_rng(0)
+        self.pricing = Pricing(instance, self.blocks, options.grid_cells, workers)
+
+    def __enter__(self) -> "ColumnGeneration":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.pricing.end()
 
     def run(
         self,
@@ -186,7 +210,7 @@ class ColumnGeneration:
 
     def _cheapest_covers(self, prices: DualPrices) -> list[Cover]:
         """The cheapest cover of each block; updates the dual bound."""
-        covers, usd = self.blocks.cheapest_covers(self.blocks.prices_at(prices), self.options.grid_cells)
+        covers, usd = self.pricing.cheapest_covers(self.blocks.prices_at(prices))
         bound = usd - dual_constant(self.instance, self.region_chips, prices)
         if bound > self.lower_bound:
             self.best_prices, self.lower_bound = prices, bound
@@ -206,5 +230,5 @@ class ColumnGeneration:
         price = np.fmax(self.blocks.prices_at(self.best_prices), min_price)
         std = float(np.clip(self.options.perturbation_per_gap * gap, *self.options.perturbation_std_range))
         perturbed = price * self.random.lognormal(sigma=std, size=price.shape)
-        covers, _ = self.blocks.cheapest_covers(perturbed, self.options.grid_cells)
+        covers, _ = self.pricing.cheapest_covers(perturbed)
         return covers

@@ -6,7 +6,7 @@ it. Capacities rounded up to whole cells give a lower bound on every cover; if t
 demand without the rounding, it is optimal.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
 import numpy as np
@@ -32,6 +32,15 @@ class Covers:
     spot: Bools
     min_non_spot_share: Floats
     redundant_replicas: Ints
+
+    def of(self, blocks: Ints) -> "Covers":
+        """The problems of some blocks."""
+        return replace(
+            self,
+            capacity=self.capacity[blocks],
+            min_non_spot_share=self.min_non_spot_share[blocks],
+            redundant_replicas=self.redundant_replicas[blocks],
+        )
 
     def cheapest(self, price: Floats, grid_cells: tuple[int, ...]) -> tuple[Floats, Floats, Ints]:
         """A lower bound on the cost of each block's covers, the cost of the best one, and its replicas.

@@ -53,7 +53,7 @@ class RoundingOptions:
     """Relative gap to which the selection of covers in a period is optimised."""
 
     selection_time_share: float = 0.8
-    """Share of a period's time that goes into this selection."""
+    """Share of the rounding's time that goes into this selection; the rest is for repair."""
 
     overuse_penalty: float = 10.0
     """Penalty for a chip beyond a quota or reservation, as a multiple of the most expensive chip: repair removes it."""

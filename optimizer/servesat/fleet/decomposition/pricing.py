@@ -1,12 +1,16 @@
 """The pricing problems of all blocks at given dual prices, and the Lagrangian bound that their optima give."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from servesat.core.arrays import Bools, Floats, Ints
+from servesat.core.errors import ServesatError
+from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
 from servesat.fleet.decomposition.coupled_covers import CoupledCover, is_coupled
 from servesat.fleet.decomposition.covers import Covers
 from servesat.fleet.decomposition.master import Cover
@@ -14,6 +18,9 @@ from servesat.fleet.instance import FleetInstance, RegionChip
 
 GAIN_RTOL = 1e-9
 """A profit on a reservation within this relative error of its dual price is rounding."""
+
+PARTS_A_WORKER = 4
+"""Parts of the blocks with a single covering row that each worker is handed in a round: some take longer."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +69,84 @@ class Blocks:
         chip_price = np.where(self.reserved, reservation, quota)
         return np.where(self.option >= 0, self.usd + self.chips * chip_price, np.inf)
 
-    def item_prices(self, price: Floats) -> Floats:
-        """The lowest price of a replica of each item in simple blocks, given those of their options."""
-        lowest = np.full(self.covers.capacity.shape, np.inf)
-        rows = np.broadcast_to(np.arange(len(price))[:, None], price.shape)
-        np.minimum.at(lowest, (rows, self.item[self.simple]), price)
+    def priced(self, some: "SomeBlocks") -> tuple[list[Cover], Floats]:
+        """The cheapest cover of some blocks, as far as they have one, and a lower bound on the cost of each."""
+        positions = some.positions.tolist()
+        if some.are_coupled:
+            found = [self.coupled[block].cheapest(price) for block, price in zip(positions, some.price, strict=True)]
+            covers = [
+                self._cover(block, ((column, count) for column, count in enumerate(counts) if count))
+                for block, (_, counts) in zip(positions, found, strict=True)
+            ]
+            return [cover for cover in covers if cover.replicas], np.array([bound for bound, _ in found])
+        price, rows = np.array(some.price), np.searchsorted(self.simple, some.positions)
+        item_price = self.item_prices(rows, price)
+        lower_bounds, _, replicas = self.covers.of(rows).cheapest(item_price, some.grid_cells)
+        item = self.item[some.positions]
+        is_cheapest = price == np.take_along_axis(item_price, item, axis=1)
+        covers = []
+        for row, block in enumerate(positions):
+            used = np.flatnonzero(replicas[row]).tolist()
+            columns = [int(np.flatnonzero(is_cheapest[row] & (item[row] == number))[0]) for number in used]
+            covers.append(self._cover(block, zip(columns, replicas[row, used].tolist(), strict=True)))
+        return [cover for cover in covers if cover.replicas], lower_bounds
+
+    def item_prices(self, rows: Ints, price: Floats) -> Floats:
+        """The lowest price of a replica of each item in some rows of `simple`, given those of their options."""
+        lowest = np.full((len(rows), self.covers.capacity.shape[1]), np.inf)
+        where = np.broadcast_to(np.arange(len(price))[:, None], price.shape)
+        np.minimum.at(lowest, (where, self.item[self.simple[rows]]), price)
         return lowest
 
-    def cheapest_covers(self, price: Floats, grid_cells: tuple[int, ...]) -> tuple[list[Cover], float]:
+    def _cover(self, block: int, columns: Iterable[tuple[int, int]]) -> Cover:
+        """The cover of a block, of replicas of its options by their columns."""
+        replicas = tuple((int(self.option[block, column]), count) for column, count in columns)
+        return Cover(block, int(self.period[block]), replicas)
+
+
+class SomeBlocks(NamedTuple):
+    """Blocks of a kind, with the price of a replica of each of their options; of coupled blocks without padding."""
+
+    positions: Ints
+    price: Sequence[Floats] | Floats
+    are_coupled: bool
+    grid_cells: tuple[int, ...]
+
+
+class Pricing:
+    """The pricing problems of all blocks, shared out over workers, which keep the blocks."""
+
+    def __init__(
+        self, instance: FleetInstance, blocks: Blocks, grid_cells: tuple[int, ...], workers: Workers = THIS_PROCESS
+    ) -> None:
+        self.instance, self.blocks, self.grid_cells = instance, blocks, grid_cells
+        self.crew = Crew(blocks.priced, workers, self._lost)
+
+    def cheapest_covers(self, price: Floats) -> tuple[list[Cover], float]:
         """The cheapest cover of each block at given prices of its options, and a lower bound on their total cost."""
-        simple_price = price[self.simple]
-        item_price = self.item_prices(simple_price)
-        lower_bounds, _, replicas = self.covers.cheapest(item_price, grid_cells)
-        is_cheapest = simple_price == np.take_along_axis(item_price, self.item[self.simple], axis=1)
-        covers, total = [], float(lower_bounds.sum())
-        for row, block in enumerate(self.simple.tolist()):
-            picked = []
-            for item in np.flatnonzero(replicas[row]).tolist():
-                column = int(np.flatnonzero(is_cheapest[row] & (self.item[block] == item))[0])
-                picked.append((int(self.option[block, column]), int(replicas[row, item])))
-            covers.append(Cover(block, int(self.period[block]), tuple(picked)))
-        for block, coupled in self.coupled.items():
-            lower_bound, counts = coupled.cheapest(price[block, : len(coupled.options)])
-            total += lower_bound
-            picked = [(int(self.option[block, column]), count) for column, count in enumerate(counts) if count]
-            covers.append(Cover(block, int(self.period[block]), tuple(picked)))
-        return [cover for cover in covers if cover.replicas], total
+        covers, bounds = [], []
+        for some, bound in self.crew.in_order(self._shared_out(price)):
+            covers += some
+            bounds.append(bound)
+        return covers, float(np.concatenate(bounds).sum())
+
+    def end(self) -> None:
+        """End the workers."""
+        self.crew.end()
+
+    def _shared_out(self, price: Floats) -> Iterator[SomeBlocks]:
+        """Every block once: some parts a worker of those that take no time, and each of the others by itself."""
+        parts = 1 if self.crew.size == 1 else PARTS_A_WORKER * self.crew.size
+        for some in np.array_split(self.blocks.simple, min(parts, len(self.blocks.simple)) or 1):
+            yield SomeBlocks(some, price[some], are_coupled=False, grid_cells=self.grid_cells)
+        for block, coupled in self.blocks.coupled.items():
+            own = price[block, : len(coupled.options)]
+            yield SomeBlocks(np.array([block]), [own], are_coupled=True, grid_cells=self.grid_cells)
+
+    def _lost(self, some: SomeBlocks) -> NoReturn:
+        options = self.blocks.option[some.positions, 0].tolist()
+        names = dict.fromkeys(self.instance.options[option].workload for option in options)
+        raise ServesatError(f"the covers of {', '.join(names)}: {DIED_TWICE}")
 
 
 def blocks_of(instance: FleetInstance, region_chips: list[RegionChip]) -> Blocks:

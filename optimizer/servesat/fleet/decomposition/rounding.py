@@ -2,13 +2,18 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from math import ceil
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from ortools.math_opt.python import mathopt
 
-from servesat.core.arrays import Floats
+from servesat.core.arrays import Floats, Ints
+from servesat.core.errors import ServesatError
+from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
 from servesat.core.result import Status
 from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
@@ -29,19 +34,23 @@ def rounded_plan(
     deadline: float,
     *,
     options: RoundingOptions,
+    workers: Workers = THIS_PROCESS,
 ) -> FleetSolution:
     """A plan with one cover for each block, in which workloads are re-planned if it violates limits or costs too much.
 
-    Reservations start from those of the mixture, rounded. They grow if a period has no plan otherwise, and are finally
-    reduced to the chips in use. `mixture_usd` is the mixture's cost in each period without reserved chips, and
-    `deadline` a moment of `time.perf_counter`. UNKNOWN if some period has no plan in time.
+    The workers select the covers of a period each. Reservations start from those of the mixture, rounded. They grow if
+    a period has no plan otherwise, and are finally reduced to the chips in use. `mixture_usd` is the mixture's cost in
+    each period without reserved chips, and `deadline` a moment of `time.perf_counter`. UNKNOWN if some period has no
+    plan in time.
     """
     reserved = {region_chip: round(chips) for region_chip, chips in reserved_chips.items()}
     plans = [_PeriodPlan(instance, reserved, period, usd, options) for period, usd in enumerate(mixture_usd.tolist())]
-    for period, plan in enumerate(plans):
-        time_limit_s = options.selection_time_share * (deadline - time.perf_counter()) / (len(plans) - period)
-        if not (plan.select_covers(covers, time_limit_s) and plan.repair(deadline)):
+    for plan, selected in zip(plans, _selections(plans, covers, deadline, options, workers), strict=True):
+        if selected is None:
             return FleetSolution(Status.UNKNOWN)
+        plan.replicas = selected
+    if not all(plan.repair(deadline) for plan in plans):
+        return FleetSolution(Status.UNKNOWN)
     if not all(plan.repair(deadline) for plan in plans):  # a later period may have reserved more of a quota
         return FleetSolution(Status.UNKNOWN)
     for plan in sorted(plans, key=lambda plan: plan.mixture_usd - plan.usd()):  # the largest excess cost first
@@ -54,6 +63,41 @@ def rounded_plan(
         tuple(map(tuple, replicas.tolist())),
         {region_chip: chips for region_chip, chips in used.items() if chips},
     )
+
+
+class _Selection(NamedTuple):
+    """The covers among which those of a period are selected, and the time for that [s]."""
+
+    period: int
+    covers: list[Cover]
+    time_limit_s: float
+
+
+def _selections(
+    plans: list["_PeriodPlan"], covers: list[Cover], deadline: float, options: RoundingOptions, workers: Workers
+) -> Iterator[Ints | None]:
+    """The replicas of the covers that are selected in each period; None if none were found in time."""
+    by_period: list[list[Cover]] = [[] for _ in plans]
+    for cover in dict.fromkeys(covers):
+        by_period[cover.period].append(cover)
+    start = time.perf_counter()
+    until = start + options.selection_time_share * (deadline - start)
+
+    def shared_out(crew: Crew[_Selection, Ints | None]) -> Iterator[_Selection]:
+        for period, candidates in enumerate(by_period):
+            turns = ceil((len(plans) - period) / crew.size)
+            yield _Selection(period, candidates, (until - time.perf_counter()) / turns)
+
+    with Crew(partial(_selected, plans), workers, _lost) as crew:
+        yield from crew.in_order(shared_out(crew))
+
+
+def _selected(plans: list["_PeriodPlan"], selection: _Selection) -> Ints | None:
+    return plans[selection.period].select_covers(selection.covers, selection.time_limit_s)
+
+
+def _lost(selection: _Selection) -> NoReturn:
+    raise ServesatError(f"the replicas of period {selection.period + 1}: {DIED_TWICE}")
 
 
 class _PeriodPlan:
@@ -95,9 +139,8 @@ class _PeriodPlan:
         """Whether the period costs notably more than in the mixture."""
         return self.usd() > self.mixture_usd * (1 + self.options.max_rounding_loss)
 
-    def select_covers(self, covers: list[Cover], time_limit_s: float) -> bool:
-        """Select the cheapest covers, one for each block, with a penalty for exceeded limits; whether any are found."""
-        candidates = list(dict.fromkeys(cover for cover in covers if cover.period == self.period))
+    def select_covers(self, candidates: list[Cover], time_limit_s: float) -> Ints | None:
+        """The replicas of the cheapest covers, one for each block, with a penalty for exceeded limits; None if none."""
         model = mathopt.Model()
         selected = [model.add_binary_variable() for _ in candidates]
         by_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
@@ -134,12 +177,13 @@ class _PeriodPlan:
         model.minimize(mathopt.fast_sum(costs))
         result = solve_model(model, relative_gap=self.options.selection_gap, time_limit_s=time_limit_s)
         if not result.has_primal_feasible_solution():
-            return False
+            return None
+        replicas = np.zeros_like(self.replicas)
         for cover, value in zip(candidates, result.variable_values(selected), strict=True):
             if value > 0.5:
                 for position, count in cover.replicas:
-                    self.replicas[position] += count
-        return True
+                    replicas[position] += count
+        return replicas
 
     def reserved_chips_used(self, region_chip: RegionChip) -> int:
         """Reserved chips of a region and type that replicas use."""
