@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from servesat.core.errors import ServesatError
 from servesat.core.parallel.cluster import is_address
 from servesat.core.parallel.runs import Workers, as_finished, in_chunks
 from tests.core.parallel.commands import COMMANDS, GRID, ran, running, specs_in, written
+from tests.core.parallel.kills import children, no_row_is_lost_or_doubled
 from tests.core.parallel.test_runs import chunk_with_three, dies_at_three, dies_once
 
 ON_RAY = Workers(None, "ray")
@@ -168,16 +168,15 @@ def test_a_driver_that_is_interrupted_then_killed_is_resumed_to_the_same_table(t
     assert out.read_bytes() == whole.read_bytes()
 
 
-def workers(cluster: Any) -> list[int]:
-    """The processes of a cluster that run an item."""
+def workers(cluster: Any, *states: bytes) -> list[int]:
+    """The processes of a cluster in some states: they run an item, or are idle."""
     raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent in raylets and (process / "cmdline").read_bytes().startswith(b"ray::run"):
-                found.append(int(process.name))
-    return found
+    return [pid for state in states for pid in children(raylets, b"ray::" + state)]
+
+
+@marked
+def test_no_row_is_lost_or_doubled_at_whatever_moment_a_worker_is_killed(cluster: Any, tmp_path: Path) -> None:
+    no_row_is_lost_or_doubled(ON_RAY, lambda: workers(cluster, b"run", b"IDLE"), tmp_path)
 
 
 @marked
@@ -188,7 +187,7 @@ def test_a_table_is_whole_though_a_worker_or_its_machine_dies(cluster: Any, tmp_
     with running(*GRID, "--out", str(out), "--on", "ray", "--json") as process:
         wait_for_rows(tmp_path / "out.csv.partial", process)
         if loss == "worker":
-            os.kill(workers(cluster)[0], signal.SIGKILL)
+            os.kill(workers(cluster, b"run")[0], signal.SIGKILL)
         else:
             cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
             cluster.add_node(num_cpus=1, object_store_memory=100_000_000)

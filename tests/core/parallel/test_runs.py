@@ -8,6 +8,7 @@ import pytest
 
 from servesat.core.errors import ServesatError
 from servesat.core.parallel.runs import Crew, Workers, as_finished, in_chunks
+from tests.core.parallel.kills import children, no_row_is_lost_or_doubled
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +71,10 @@ def test_a_crew_keeps_its_processes_and_answers_in_order() -> None:
 def test_workers_are_at_least_one() -> None:
     with pytest.raises(ServesatError, match=r"^workers = 0: expected at least 1$"):
         Workers(0)
+
+
+def test_no_row_is_lost_or_doubled_at_whatever_moment_a_process_is_killed(tmp_path: Path) -> None:
+    no_row_is_lost_or_doubled(Workers(2), lambda: children({os.getpid()}, b"popen_loky"), tmp_path)
 
 
 def test_processes_end_with_the_run_that_is_killed(tmp_path: Path) -> None:
