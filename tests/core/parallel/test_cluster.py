@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,12 @@ from typer.testing import CliRunner
 
 from servesat.cli import app
 from servesat.core.errors import ServesatError
-from servesat.core.parallel.cluster import is_address
+from servesat.core.parallel.cluster import _shipped_by_value, is_address
 from servesat.core.parallel.runs import Workers, as_finished, in_chunks
 from tests.core.parallel.commands import COMMANDS, GRID, ran, running, specs_in, written
 from tests.core.parallel.kills import children, no_row_is_lost_or_doubled
 from tests.core.parallel.test_runs import chunk_with_three, dies_at_three, dies_once
+from tests.helpers import ROOT
 
 ON_RAY = Workers(None, "ray")
 
@@ -45,6 +48,25 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path: Path, monkeypat
     result = CliRunner().invoke(app, [*GRID, "--out", str(tmp_path / "out.csv"), "--on", "ray"])
     assert (result.exit_code, result.stderr) == (1, "error: on ray: Ray is not installed: pip install '.[ray]'\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_versions_tell_a_changed_price_and_not_how_servesat_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions, _ = _shipped_by_value()
+    here = versions()
+    package = tmp_path / "servesat"
+    shutil.copytree(ROOT / "optimizer" / "servesat", package)
+    for shelf in ("models", "hardware", "engines"):
+        shutil.copytree(ROOT / shelf, package / "data" / shelf)
+    wheel = SimpleNamespace(submodule_search_locations=[str(package)])
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: wheel)
+    assert versions() == here
+    for changed in ("data/hardware/prices/list-2026-11.toml", "core/plan.py"):
+        with (package / changed).open("a") as file:
+            file.write("#")
+        before, here = here, versions()
+        assert {name for name in here if here[name] != before[name]} == {"files of servesat"}
 
 
 def test_without_on_nothing_imports_ray() -> None:

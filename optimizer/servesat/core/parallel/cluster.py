@@ -137,7 +137,27 @@ def _shipped_by_value() -> tuple[Callable[[], Versions], Callable[[Any, Any], tu
                 found[package] = version(package)
             except PackageNotFoundError:
                 found[package] = None
+        found["files of servesat"] = contents()
         return found
+
+    def contents() -> str | None:
+        # a digest of servesat's modules and data, which lie in its folder if it was installed from a wheel
+        from hashlib import sha256
+        from importlib.util import find_spec
+        from pathlib import Path
+
+        place = find_spec("servesat")
+        if place is None or not place.submodule_search_locations:
+            return None
+        package = Path(place.submodule_search_locations[0])
+        data = package / "data" if (package / "data").is_dir() else package.parents[1]
+        named = [(str(file.relative_to(package)), file) for file in package.rglob("*.py")]
+        for shelf in ("models", "hardware", "engines"):
+            named += [(str(file.relative_to(data)), file) for file in (data / shelf).rglob("*.toml")]
+        whole = sha256()
+        for name, file in sorted(named):
+            whole.update(name.encode() + b"\0" + sha256(file.read_bytes()).digest())
+        return whole.hexdigest()[:12]
 
     def run(shared: tuple[Versions, str, Any], item: Any) -> tuple[str, Any]:
         if not task:
