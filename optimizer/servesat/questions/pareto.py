@@ -33,6 +33,9 @@ from servesat.spec.spec import Spec
 RESOLUTION = 1e-9
 """Figures are compared as logarithms in this unit, so that one computed in another order is the same."""
 
+MIN_POINTS_FOR_PROCESSES = 2000
+"""Points of a frontier below which starting processes takes longer than it saves."""
+
 
 class By(StrEnum):
     """What the plans are grouped by, with a frontier for each group."""
@@ -124,7 +127,8 @@ def trace_frontier(
         compared += len(feasible)
         frontiers.append(_non_dominated(feasible, axes, by))
     columns = _non_dominated(reduce(Columns.join, frontiers), axes, by)
-    chunks = in_chunks(partial(_rederived, spec, columns), range(len(columns)), workers, named="points")
+    numbers, is_long = range(len(columns)), len(columns) >= MIN_POINTS_FOR_PROCESSES
+    chunks = in_chunks(partial(_rederived, spec, columns), numbers, workers, named="points", is_long=is_long)
     points = tuple(plan for chunk in chunks for plan in chunk)
     if "usd_per_million_output_tokens" in axes:
         _check_cheapest(spec, points, settings)

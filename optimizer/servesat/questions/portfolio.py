@@ -30,7 +30,7 @@ from servesat.spec.spec import Spec
 
 DTYPES = {"weights", "kv_cache", "compute"}
 
-MIN_DEPLOYMENTS_FOR_PROCESSES = 10
+MIN_DEPLOYMENTS_FOR_PROCESSES = 30
 """Deployments below which starting processes takes longer than it saves."""
 
 
