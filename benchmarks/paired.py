@@ -20,7 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from servesat import Spec, answer, solve
+from servesat import Spec
+from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from servesat.questions.scenarios import Factor, Scenarios
 from servesat.questions.whatif import Question
 

@@ -13,6 +13,7 @@ from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve
 from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
+from servesat.fleet.replayed_rates import replayed_rate
 from servesat.spec.spec import Spec
 
 
@@ -36,7 +37,12 @@ class Configuration:
 
 
 def configurations(
-    spec: Spec, chips: Iterable[str], *, keep_dominated: bool = False, pods: Mapping[str, Collection[Box]] | None = None
+    spec: Spec,
+    chips: Iterable[str],
+    *,
+    keep_dominated: bool = False,
+    pods: Mapping[str, Collection[Box]] | None = None,
+    percentile: float | None = None,
 ) -> tuple[Configuration, ...]:
     """The configurations of a replica on each chip: the best plan of each slice in one pool, and the best two pools.
 
@@ -44,11 +50,12 @@ def configurations(
     than another on at least as many of the same chips, is dropped unless `keep_dominated` is set or its chips are in
     pods. `pods` has the pod shapes of each chip: there a dominated configuration may be the only one that fits, and
     the best two pools are found for each shape. The limit on the cost of a replica is not applied here, because prices
-    depend on the region.
+    depend on the region. With a `percentile` a replica serves the rate at which replays of random arrivals keep each
+    limit for that share of the requests.
     """
     selected, pod_shapes = [], pods or {}
     for chip in sorted(chips):
-        candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()))
+        candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()), percentile)
         selected += candidates if keep_dominated or chip in pod_shapes else _undominated(candidates)
     return tuple(selected)
 
@@ -65,7 +72,7 @@ def on_chip(spec: Spec, chip: str) -> Spec:
     return spec.changed(changes)
 
 
-def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box]) -> list[Configuration]:
+def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], percentile: float | None) -> list[Configuration]:
     chip = spec.chips[0]
     if not set(spec.compute) & set(chip.flop_per_s.by_dtype()):
         return []
@@ -81,17 +88,21 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box]) -> list[Configur
             changes = {"search.modes": [Mode.DISAGGREGATED], "search.topologies": {chip_id: list(fitting)}}
             plan = solve(spec.changed(changes)).plan
             plans += [] if plan is None or plan in plans else [plan]
+    rates = [spec.utilisation * (plan.requests_per_s or 0.0) for plan in plans]
+    if percentile is not None:
+        rates = [replayed_rate(spec, plan, percentile, rate) for plan, rate in zip(plans, rates, strict=True)]
     return [
         Configuration(
             name=_name(plan),
             chip=chip_id,
             chips=plan.chips,
-            requests_per_s=spec.utilisation * (plan.requests_per_s or 0.0),
+            requests_per_s=rate,
             plan=plan,
             slices=slices_of(spec, chip, plan),
             slice_chips=slice_chips_of(plan),
         )
-        for plan in plans
+        for plan, rate in zip(plans, rates, strict=True)
+        if rate or percentile is None
     ]
 
 

@@ -150,6 +150,11 @@ class FleetWorkload(Strict):
     sizes: dict[Annotated[str, Field(min_length=1)], RequestSize] = Field(
         default={}, description="Requests of several lengths on the same replicas, by name, instead of `demand`."
     )
+    percentile: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of the requests that must be within each limit when they arrive at random: a replica serves "
+        "the rate at which its replays keep them. Absent: means are compared. Not for `sizes`.",
+    )
     regions: tuple[str, ...] | None = Field(default=None, description="Regions it may run in; absent: all.")
     chips: tuple[str, ...] | None = Field(default=None, description="Chips it may run on; absent: all.")
     n_plus: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
@@ -179,6 +184,8 @@ class FleetWorkload(Strict):
             raise ValueError(
                 "deployment.search.modes: requests of several sizes share one pool; leave out disaggregated"
             )
+        if self.sizes and self.percentile is not None:
+            raise ValueError("percentile: expected none beside sizes, whose mix is not replayed")
         self._check_constraints()
         self._deployments = {}
         for name, size in self.sizes.items():

@@ -119,7 +119,13 @@ def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple
 
 
 @lru_cache(maxsize=256)
-def verdict(workload: Workload, servers: Servers, limits: tuple[Limit, ...], goodput: float | None) -> Verdict:
+def verdict(
+    workload: Workload,
+    servers: Servers,
+    limits: tuple[Limit, ...],
+    goodput: float | None,
+    most_seeds: int = MOST_SEEDS,
+) -> Verdict:
     """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time."""
     trace = workload.arrivals.recorded
     if trace is not None:
@@ -130,9 +136,9 @@ def verdict(workload: Workload, servers: Servers, limits: tuple[Limit, ...], goo
     while True:
         runs += [run(workload, servers, REQUESTS, seed) for seed in range(len(runs), seeds)]
         found = _verdict_of(limits, goodput, runs)
-        if found.holds is False or (found.holds and seeds >= SEEDS) or seeds == MOST_SEEDS:
+        if found.holds is False or (found.holds and seeds >= SEEDS) or seeds >= most_seeds:
             return found
-        seeds = min(MOST_SEEDS, max(SEEDS, 2 * seeds))
+        seeds = min(most_seeds, max(SEEDS, 2 * seeds))
 
 
 def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run]) -> Verdict:

@@ -1,0 +1,52 @@
+"""What a replica serves where requests arrive at random: the rate at which its replays keep the limits."""
+
+from collections.abc import Callable
+
+from servesat.core.plan import Plan
+from servesat.deployment.proposals import servers_slower
+from servesat.replay.replayed import TooLongError, limits_of
+from servesat.replay.verdict import alone_too_late, first_look, verdict
+from servesat.spec.spec import Spec
+from servesat.spec.workload import Workload
+
+SHARES = 64
+"""Rates tried, at equal distances up to the largest."""
+
+MOST_SEEDS = 16
+"""Replays of a rate, at most: what is not certain then is taken to be too much."""
+
+
+def replayed_rate(spec: Spec, plan: Plan, percentile: float, most: float) -> float:
+    """The largest rate of a replica, up to `most`, at which a share of its requests is within each limit [requests/s].
+
+    One of `SHARES` rates, by bisection: of those whose first look breaks no limit, the largest whose full replays keep
+    all for certain. Steps are slower by the margin that limits are kept with; 0 where no rate passes.
+    """
+    loaded = spec.changed({"workload.requests_per_s": most, "slo.percentile": percentile})
+    workload, limits, servers = loaded.workload, limits_of(loaded), servers_slower(loaded, plan)
+
+    def loads(step: int) -> Workload:
+        return workload.model_copy(update={"requests_per_s": most * step / SHARES})
+
+    def keeps_limits(step: int) -> bool:
+        return verdict(loads(step), servers, limits, None, MOST_SEEDS).holds is True
+
+    try:
+        if alone_too_late(workload, servers, limits):
+            return 0.0
+        step = _last(lambda step: not first_look(loads(step), servers, limits), 0, SHARES + 1, SHARES)
+        fails, less = step + 1, 0
+        while step > 0 and not keeps_limits(step):  # nearly all of what passed a first look is kept
+            fails, less = step, 2 * less + 1
+            step = max(0, step - less)
+        return most * _last(keeps_limits, step, fails, (step + fails) // 2) / SHARES
+    except TooLongError:
+        return 0.0
+
+
+def _last(passes: Callable[[int], bool], low: int, high: int, step: int) -> int:
+    """The last that passes from `low`, which does, to below `high`, which does not, by bisection from a step on."""
+    while high - low > 1:
+        low, high = (step, high) if passes(step) else (low, step)
+        step = (low + high) // 2
+    return low

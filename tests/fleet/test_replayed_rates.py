@@ -1,0 +1,72 @@
+"""What a replica of a fleet serves at random arrivals, against replays of other seeds."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servesat import SpecError
+from servesat.deployment.proposals import servers_slower
+from servesat.fleet.configurations import configurations, on_chip
+from servesat.fleet.plan import plan_fleet
+from servesat.fleet.replayed_rates import replayed_rate
+from servesat.replay.replayed import limits_of, run
+from servesat.spec.spec import Spec
+from tests.fleet.fleets import fleet
+
+CHAT: dict[str, Any] = {
+    "model": "llama-3.1-8b",
+    "engine": "vllm",
+    "workload": {"prompt_tokens": 1000, "output_tokens": 200},
+    "slo": {"ttft_ms": 200, "tpot_ms": 20},
+    "search": {
+        "modes": ["interleaved"], "weights": ["fp8"], "kv_cache": ["fp8"], "topologies": {"h100-sxm": ["1x1"]},
+        "chips": ["h100-sxm"],
+    },
+    "utilisation": 0.85,
+    "price": {"h100-sxm": 1.0},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_replica_serves_what_keeps_its_limits_with_other_seeds() -> None:
+    """95 % of 20,000 requests are within 200 ms of four seeds that the search has not seen; a tenth more are not."""
+    spec = on_chip(Spec.load(CHAT), "h100-sxm")
+    (means,), (found,) = (configurations(spec, ["h100-sxm"], percentile=share) for share in (None, 0.95))
+    assert found.plan is not None
+    assert found.requests_per_s < 0.9 * means.requests_per_s
+    kept = []
+    for rate in (found.requests_per_s, 1.1 * found.requests_per_s):
+        loaded = spec.changed({"workload.requests_per_s": rate, "slo.percentile": 0.95})
+        servers = servers_slower(loaded, found.plan)
+        runs = [run(loaded.workload, servers, 20_000, seed).times for seed in range(100, 104)]
+        at_95 = {limit: np.mean([np.quantile(limit.of(one), 0.95) for one in runs]) for limit in limits_of(loaded)}
+        kept.append(all(value <= limit.limit_s * 1.01 for limit, value in at_95.items()))
+    assert kept == [True, False]
+
+
+def test_a_rate_that_keeps_every_limit_is_taken_as_it_is() -> None:
+    spec = on_chip(Spec.load({**CHAT, "slo": {"ttft_ms": 60_000}}), "h100-sxm")
+    (means,) = configurations(spec, ["h100-sxm"])
+    assert means.plan is not None
+    assert replayed_rate(spec, means.plan, 0.5, 1.0) == 1.0
+    assert replayed_rate(spec.changed({"slo.ttft_ms": 1}), means.plan, 0.5, 1.0) == 0.0
+
+
+@pytest.mark.slow
+def test_a_fleet_rents_more_where_its_limits_are_of_a_share_of_the_requests() -> None:
+    """At 68 requests/s two H100 keep the mean, by 34 each; at 95 % each serves 29, and three are rented."""
+    regions = {"east": {"quota": {"h100-sxm": 8}, "price": {"h100-sxm": {"on_demand": 3.0}}}}
+    chat = {"deployment": {key: value for key, value in CHAT.items() if key != "price"}, "demand": [20, 68]}
+    bills = [
+        plan_fleet(fleet(regions=regions, periods_h=[8, 8], workloads={"chat": chat | more}, buy="share")).total_usd
+        for more in ({}, {"percentile": 0.95})
+    ]
+    assert bills == pytest.approx([3 * 8 * (1 + 2), 3 * 8 * (1 + 3)])
+
+
+def test_sizes_have_no_percentile() -> None:
+    sizes = {"short": {"prompt_tokens": 100, "output_tokens": 10, "demand": 1}}
+    given = {"chat": {"deployment": CHAT, "sizes": sizes, "percentile": 0.95}}
+    with pytest.raises(SpecError, match=r"workloads\.chat.*percentile: expected none beside sizes"):
+        plan_fleet(fleet(workloads=given))
