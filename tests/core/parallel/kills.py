@@ -12,8 +12,9 @@ from typing import Any
 
 from servesat.core.journal import Journal, collect
 from servesat.core.parallel.runs import Workers, in_chunks
+from tests.strategies import MORE
 
-TRIES = 20
+TRIES = max(4, round(67 * MORE))  # 20 by default
 ROWS = 240
 
 
@@ -35,7 +36,7 @@ def children(parents: set[int], mark: bytes) -> list[int]:
 
 
 def no_row_is_lost_or_doubled(workers: Workers, found: Callable[[], list[int]], folder: Path) -> None:
-    """Kill one of the workers that are found at a random moment of each of 20 runs, and hold every journal."""
+    """Kill one of the workers that are found at a random moment of each run, and hold every journal."""
     random, struck = Random(0), 0
     for number in range(TRIES):
         over, killed = [False], list[int]()

@@ -1,15 +1,18 @@
-"""Every command that shares its work out over processes writes what one process writes."""
+"""Commands that share their work out over processes write what one process writes.
+
+Of `whatif` and `batch` tests/cli/test_whatif.py and tests/runs/test_batch.py have the same.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.core.parallel.commands import COMMANDS, written
+from tests.core.parallel.commands import fleet, frontier, portfolio, replay, written
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [frontier, portfolio, replay, fleet])
 def test_two_processes_write_what_one_writes(command: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
     asked = command(tmp_path)
     assert written(tmp_path / "two", asked, "--workers", "2") == written(tmp_path / "one", asked, "--workers", "1")
