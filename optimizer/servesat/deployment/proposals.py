@@ -193,7 +193,7 @@ class Search:
         if broken != ("tpot",):
             return plan.batch, broken
         high = plan.batch // step
-        middle = low = ceil(self._fewest_sequences(proposal) / step)
+        middle = low = ceil(min(self._fewest_sequences(proposal) / step, high))
         for _ in range(BATCHES_TRIED):
             if middle >= high:
                 break

@@ -144,6 +144,7 @@ def test_other_versions_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch)
 def test_a_cluster_writes_what_processes_write(command: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
     asked = command(tmp_path)
     here = written(tmp_path / "here", asked, "--workers", "2")
+    assert here == written(tmp_path / "one", asked, "--workers", "1")
     assert written(tmp_path / "there", asked, "--on", "ray") == here
 
 
