@@ -10,8 +10,11 @@ from servesat.deployment.proposals import servers_slower
 from servesat.fleet.configurations import configurations, on_chip
 from servesat.fleet.plan import plan_fleet
 from servesat.fleet.replayed_rates import replayed_rate
+from servesat.fleet.spec import AtRandom
 from servesat.replay.replayed import limits_of, run
+from servesat.report.fleet_words import unservable_words
 from servesat.spec.spec import Spec
+from servesat.spec.workload import Lengths
 from tests.fleet.fleets import fleet
 
 CHAT: dict[str, Any] = {
@@ -32,7 +35,7 @@ CHAT: dict[str, Any] = {
 def test_a_replica_serves_what_keeps_its_limits_with_other_seeds() -> None:
     """95 % of 20,000 requests are within 200 ms of four seeds that the search has not seen; a tenth more are not."""
     spec = on_chip(Spec.load(CHAT), "h100-sxm")
-    (means,), (found,) = (configurations(spec, ["h100-sxm"], percentile=share) for share in (None, 0.95))
+    (means,), (found,) = (configurations(spec, ["h100-sxm"], at_random=how) for how in (None, AtRandom(0.95)))
     assert found.plan is not None
     assert found.requests_per_s < 0.9 * means.requests_per_s
     kept = []
@@ -49,8 +52,8 @@ def test_a_rate_that_keeps_every_limit_is_taken_as_it_is() -> None:
     spec = on_chip(Spec.load({**CHAT, "slo": {"ttft_ms": 60_000}}), "h100-sxm")
     (means,) = configurations(spec, ["h100-sxm"])
     assert means.plan is not None
-    assert replayed_rate(spec, means.plan, 0.5, 1.0) == 1.0
-    assert replayed_rate(spec.changed({"slo.ttft_ms": 1}), means.plan, 0.5, 1.0) == 0.0
+    assert replayed_rate(spec, means.plan, AtRandom(0.5), 1.0) == 1.0
+    assert replayed_rate(spec.changed({"slo.ttft_ms": 1}), means.plan, AtRandom(0.5), 1.0) == 0.0
 
 
 @pytest.mark.slow
@@ -63,6 +66,46 @@ def test_a_fleet_rents_more_where_its_limits_are_of_a_share_of_the_requests() ->
         for more in ({}, {"percentile": 0.95})
     ]
     assert bills == pytest.approx([3 * 8 * (1 + 2), 3 * 8 * (1 + 3)])
+
+
+def test_lengths_that_spread_cost_rate() -> None:
+    """Prompts of 1,000 ± 1,000 tokens wait for longer ones."""
+    spec = on_chip(Spec.load(CHAT), "h100-sxm")
+    (alike,), (spread,) = (
+        configurations(spec, ["h100-sxm"], at_random=AtRandom(0.9, Lengths(prompt_cv=cv))) for cv in (0.0, 1.0)
+    )
+    assert spread.requests_per_s < 0.9 * alike.requests_per_s
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lengths": {"prompt_cv": 1.0}}, "lengths: expected none without a percentile"),
+        ({"deployment": {**CHAT, "slo": {"percentile": 0.9}}}, "deployment.slo.percentile: expected none; a workload"),
+        ({"deployment": {**CHAT, "workload": {"lengths": {}}}}, "deployment.workload.lengths: expected none; a work"),
+    ],
+)
+def test_what_belongs_to_the_workload_is_said(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as fault:
+        plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 1, **keys}}))
+    assert message in str(fault.value)
+
+
+def test_a_limit_that_only_means_keep_is_said_to_be_broken() -> None:
+    """Every prompt of 6,000 tokens is in time; of lengths that spread by half as much again a tenth is not."""
+    regions = {"east": {"quota": {"h100-sxm": 8}, "price": {"h100-sxm": {"on_demand": 3.0}}}}
+    deployment = {**{key: value for key, value in CHAT.items() if key != "price"}, "slo": {"ttft_ms": 240}}
+    deployment["workload"] = {"prompt_tokens": 6000, "output_tokens": 100}
+    chat = {"deployment": deployment, "demand": 1, "percentile": 0.9}
+    given = fleet(regions=regions, workloads={"chat": chat}, buy="share")
+    assert plan_fleet(given).total_usd == pytest.approx(3.0)
+    chat["lengths"] = {"prompt_cv": 1.5}
+    (unservable,) = plan_fleet(given).unservable
+    (words,) = unservable_words(unservable)
+    assert (
+        words
+        == "chat has nothing to run on: at no rate within its costs do replays keep its limits for 90% of the requests"
+    )
 
 
 def test_sizes_have_no_percentile() -> None:

@@ -14,6 +14,7 @@ from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve
 from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
 from servesat.fleet.replayed_rates import replayed_rate
+from servesat.fleet.spec import AtRandom
 from servesat.spec.spec import Spec
 
 
@@ -42,7 +43,7 @@ def configurations(
     *,
     keep_dominated: bool = False,
     pods: Mapping[str, Collection[Box]] | None = None,
-    percentile: float | None = None,
+    at_random: AtRandom | None = None,
 ) -> tuple[Configuration, ...]:
     """The configurations of a replica on each chip: the best plan of each slice in one pool, and the best two pools.
 
@@ -50,12 +51,12 @@ def configurations(
     than another on at least as many of the same chips, is dropped unless `keep_dominated` is set or its chips are in
     pods. `pods` has the pod shapes of each chip: there a dominated configuration may be the only one that fits, and
     the best two pools are found for each shape. The limit on the cost of a replica is not applied here, because prices
-    depend on the region. With a `percentile` a replica serves the rate at which replays of random arrivals keep each
-    limit for that share of the requests.
+    depend on the region. Where requests arrive `at_random`, a replica serves the rate at which its replays keep each
+    limit.
     """
     selected, pod_shapes = [], pods or {}
     for chip in sorted(chips):
-        candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()), percentile)
+        candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()), at_random)
         selected += candidates if keep_dominated or chip in pod_shapes else _undominated(candidates)
     return tuple(selected)
 
@@ -72,7 +73,7 @@ def on_chip(spec: Spec, chip: str) -> Spec:
     return spec.changed(changes)
 
 
-def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], percentile: float | None) -> list[Configuration]:
+def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], at_random: AtRandom | None) -> list[Configuration]:
     chip = spec.chips[0]
     if not set(spec.compute) & set(chip.flop_per_s.by_dtype()):
         return []
@@ -89,8 +90,8 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], percentile: floa
             plan = solve(spec.changed(changes)).plan
             plans += [] if plan is None or plan in plans else [plan]
     rates = [spec.utilisation * (plan.requests_per_s or 0.0) for plan in plans]
-    if percentile is not None:
-        rates = [replayed_rate(spec, plan, percentile, rate) for plan, rate in zip(plans, rates, strict=True)]
+    if at_random is not None:
+        rates = [replayed_rate(spec, plan, at_random, rate) for plan, rate in zip(plans, rates, strict=True)]
     return [
         Configuration(
             name=_name(plan),
@@ -102,7 +103,7 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], percentile: floa
             slice_chips=slice_chips_of(plan),
         )
         for plan, rate in zip(plans, rates, strict=True)
-        if rate or percentile is None
+        if rate or at_random is None
     ]
 
 

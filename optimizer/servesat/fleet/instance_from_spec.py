@@ -107,7 +107,11 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Replic
     else:
         keep_dominated = workload.n_plus > 0 or spec.usd_per_change > 0  # few large replicas change less
         candidates = configurations(
-            workload.deployment, chips, keep_dominated=keep_dominated, pods=pod_shapes, percentile=workload.percentile
+            workload.deployment,
+            chips,
+            keep_dominated=keep_dominated,
+            pods=pod_shapes,
+            at_random=workload.at_random,
         )
     max_usd = workload.deployment.search.max_usd_per_hour
     records = {chip.id: chip for chip in workload.deployment.search.chips or ()}

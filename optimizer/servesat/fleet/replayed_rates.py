@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from servesat.core.plan import Plan
 from servesat.deployment.proposals import servers_slower
+from servesat.fleet.spec import AtRandom
 from servesat.replay.replayed import TooLongError, limits_of
 from servesat.replay.verdict import alone_too_late, first_look, verdict
 from servesat.spec.spec import Spec
@@ -16,13 +17,14 @@ MOST_SEEDS = 16
 """Replays of a rate, at most: what is not certain then is taken to be too much."""
 
 
-def replayed_rate(spec: Spec, plan: Plan, percentile: float, most: float) -> float:
+def replayed_rate(spec: Spec, plan: Plan, at_random: AtRandom, most: float) -> float:
     """The largest rate of a replica, up to `most`, at which a share of its requests is within each limit [requests/s].
 
     One of `SHARES` rates, by bisection: of those whose first look breaks no limit, the largest whose full replays keep
     all for certain. Steps are slower by the margin that limits are kept with; 0 where no rate passes.
     """
-    loaded = spec.changed({"workload.requests_per_s": most, "slo.percentile": percentile})
+    changes = {"workload.requests_per_s": most, "workload.lengths": at_random.lengths.model_dump()}
+    loaded = spec.changed({**changes, "slo.percentile": at_random.percentile})
     workload, limits, servers = loaded.workload, limits_of(loaded), servers_slower(loaded, plan)
 
     def loads(step: int) -> Workload:

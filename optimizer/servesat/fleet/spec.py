@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from math import fsum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
@@ -19,7 +19,7 @@ from servesat.fleet.spec_sources import read_demand, read_deployment
 from servesat.spec.notes import stale_prices
 from servesat.spec.offers import Buy, Offer
 from servesat.spec.spec import Spec
-from servesat.spec.workload import Slo, Tokens
+from servesat.spec.workload import Lengths, Slo, Tokens
 
 MAX_PERIODS = 10_000
 MAX_POD_SIDE = 64
@@ -134,6 +134,13 @@ _RENTED = {"cloud", "region", "purchase", "instance", "instances", "usd_per_hour
 """What a constraint of a deployment may name, and a fleet decides for each replica."""
 
 
+class AtRandom(NamedTuple):
+    """Requests of a Poisson process, a share of which must be within each limit, and how their lengths spread."""
+
+    percentile: float
+    lengths: Lengths = Lengths()
+
+
 class FleetWorkload(Strict):
     """A model with the limits of one deployment of it, and the demand of each period.
 
@@ -155,6 +162,10 @@ class FleetWorkload(Strict):
         description="Share of the requests that must be within each limit when they arrive at random: a replica serves "
         "the rate at which its replays keep them. Absent: means are compared. Not for `sizes`.",
     )
+    lengths: Lengths = Field(
+        default=Lengths(),
+        description="How the lengths of requests spread about their means, in the replays of `percentile`.",
+    )
     regions: tuple[str, ...] | None = Field(default=None, description="Regions it may run in; absent: all.")
     chips: tuple[str, ...] | None = Field(default=None, description="Chips it may run on; absent: all.")
     n_plus: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
@@ -174,6 +185,11 @@ class FleetWorkload(Strict):
     _deployments: dict[str, Spec] = PrivateAttr(default={})
 
     @property
+    def at_random(self) -> AtRandom | None:
+        """How requests arrive where limits hold for a share of them; None where means are compared."""
+        return None if self.percentile is None else AtRandom(self.percentile, self.lengths)
+
+    @property
     def deployments(self) -> dict[str, Spec]:
         """The deployment for each size of requests."""
         return self._deployments
@@ -186,6 +202,8 @@ class FleetWorkload(Strict):
             )
         if self.sizes and self.percentile is not None:
             raise ValueError("percentile: expected none beside sizes, whose mix is not replayed")
+        if self.lengths != Lengths() and self.percentile is None:
+            raise ValueError("lengths: expected none without a percentile, as means do not depend on them")
         self._check_constraints()
         self._deployments = {}
         for name, size in self.sizes.items():

@@ -66,6 +66,11 @@ def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str,
     """A deployment, with the prompt and answer lengths of the first size of requests. Raises SpecError."""
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
+    for part, name in (("workload", "lengths"), ("slo", "percentile"), ("slo", "goodput")):
+        stated = given.get(part) if isinstance(given, Mapping) else None
+        if isinstance(stated, Mapping) and name in stated:
+            expected = "expected none; a workload of a fleet has percentile and lengths beside its deployment"
+            raise SpecError(f"{key}.deployment.{part}.{name}: {expected}")
     try:
         spec = _load_without_prices(folder / given if isinstance(given, str) else given, folder, first_size)
     except SpecError as fault:

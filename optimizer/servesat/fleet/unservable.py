@@ -15,7 +15,7 @@ class Unservable:
 
     `sold` and `unsold` are the chips it may use, by whether any of its regions has a price for them; `spec` is its
     deployment on the chips sold, and `conflict` the minimal sets of its limits that no plan satisfies on them. If there
-    is no conflict, each replica costs more than `search.max_usd_per_hour`.
+    is no conflict, each replica costs more than `search.max_usd_per_hour`, or breaks its limits in replays.
     """
 
     workload: str
@@ -24,6 +24,7 @@ class Unservable:
     unsold: tuple[str, ...]
     spec: Spec
     conflict: tuple[tuple[str, ...], ...] = ()
+    percentile: float | None = None  # the share of requests for which replays keep the limits at no rate
 
 
 def unservable(spec: FleetSpec, instance: FleetInstance) -> tuple[Unservable, ...]:
@@ -53,4 +54,5 @@ def _explained(spec: FleetSpec, name: str, size: str | None) -> Unservable:
     narrowed = deployment.changed(
         {"search.chips": list(sold), "search.topologies": slices, "search.max_usd_per_hour": None}
     )
-    return replace(explained, spec=narrowed, conflict=solve(narrowed).conflict or ())
+    conflict = solve(narrowed).conflict or ()
+    return replace(explained, spec=narrowed, conflict=conflict, percentile=None if conflict else workload.percentile)

@@ -222,6 +222,7 @@ def _unservable_document(unservable: Unservable) -> dict[str, Any]:
         "sold": list(unservable.sold),
         "unsold": list(unservable.unsold),
         "conflict": [[str(member) for member in members] for members in unservable.conflict],
+        "percentile": unservable.percentile,
     }
 
 

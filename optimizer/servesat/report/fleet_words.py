@@ -30,7 +30,11 @@ def unservable_words(unservable: Unservable) -> Iterator[str]:
     for members in unservable.conflict:
         yield f"{statement}: {conflict(members, unservable.spec)}"
     if unservable.sold and not unservable.conflict:
-        yield f"{statement}: each replica costs more than search.max_usd_per_hour"
+        if unservable.percentile is None:
+            yield f"{statement}: each replica costs more than search.max_usd_per_hour"
+        else:
+            share = f"{unservable.percentile:.0%}"
+            yield f"{statement}: at no rate within its costs do replays keep its limits for {share} of the requests"
 
 
 def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:
