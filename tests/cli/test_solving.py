@@ -102,6 +102,21 @@ def test_explain_says_what_each_limit_costs() -> None:
     assert limits["tpot"]["then_binding"] == ["hbm"]
 
 
+def test_top_says_that_its_plans_are_compared_by_means(tmp_path: Path) -> None:
+    """The answer has passed its replay; those beside it only have means within the limits."""
+    chat = {
+        "model": "llama-3.1-8b",
+        "engine": "vllm",
+        "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 10},
+        "slo": {"ttft_ms": 500},
+        "search": {"chips": ["h100-sxm"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["interleaved"]},
+        "price": {"h100-sxm": 3.0},
+    }
+    (tmp_path / "chat.yaml").write_text(json.dumps(chat))
+    printed = run("solve", str(tmp_path / "chat.yaml"), "--top", "2", "--distinct", "topology").stdout
+    assert "The 2 best distinct plans by means, which no replay verified" in " ".join(printed.split())
+
+
 def test_top_prints_the_best_distinct_plans() -> None:
     arguments = ("solve", EXAMPLE, "--top", "3", "--distinct", "topology")
     assert "The 2 best distinct plans" in run(*arguments).stdout  # no third slice has a plan

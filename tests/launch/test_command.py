@@ -64,6 +64,13 @@ def test_a_router_stands_between_pools() -> None:
     )
 
 
+@pytest.mark.parametrize("target", ["command", "kubernetes", "lws"])
+def test_a_benchmark_goes_through_the_router_between_two_pools(target: str) -> None:
+    """9000 is the router's port; on 8000 a server of either pool would answer alone."""
+    assert "url=${1:-http://localhost:8000}" in written(launch(CHAT), target)["benchmark.sh"]
+    assert "url=${1:-http://localhost:9000}" in written(launch(SPLIT), target)["benchmark.sh"]
+
+
 def test_a_benchmark_loads_the_batch_or_the_demand() -> None:
     text = written(launch(CHAT), "command")["benchmark.sh"]
     plan = launch(CHAT).plan

@@ -75,3 +75,10 @@ def test_sizes_on_the_command_line() -> None:
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(SpecError, match="batches = 0: expected whole numbers of at least 1"):
         sizes_of(load_model("llama-3-70b"), load_chip("tpu-v5e"), batches=[0])
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "inf", "nan"])
+def test_a_price_that_is_none_is_refused(price: str) -> None:
+    result = run("sizes", "llama-3-70b", "--price", price)
+    assert result.exit_code == 1
+    assert "expected dollars a chip-hour, more than 0" in result.stderr

@@ -14,7 +14,7 @@ TEXTS = {"h100-sxm", "h200", "fp8", "aws", "spot", "tpu-v5e"}
         ("batch == 8)", "has a ')' too many"),
         ("(batch == 8", "has a '(' too many"),
         ("batc == 8", "names 'batc'; did you mean 'batch'?"),
-        ("chip == h100", "names 'h100'; did you mean 'h200' or 'h100-sxm'?"),
+        ("chip == h100", "names 'h100'; did you mean 'h100-sxm' or 'h200'?"),
         ("qqqq == 8", "names 'qqqq'; a constraint may name chip, cloud,"),
         ("chip < 3", "compares a text with a text by <"),
         ("batch == aws", "compares a number with a text by =="),

@@ -71,7 +71,7 @@ def test_fields_of_a_named_model_and_chip_can_be_changed() -> None:
         ({"model.kv_heads": 3}, "model: query_heads = 64 is not a multiple of kv_heads = 3"),
         ({"model.layerz": 3}, "model.layerz: unknown key; did you mean 'layers'"),
         ({"chip.tpu-v5e.hbm_bytes": -1}, "chip.tpu-v5e.hbm_bytes = -1: expected at least 1"),
-        ({"chip.a100.hbm_bytes": 1e9}, "chip.a100: no such chip; did you mean 'a10'"),
+        ({"chip.a100.hbm_bytes": 1e9}, "chip.a100: no such chip; did you mean 'a100-40gb'"),
         ({"chip.tpu-v5e.axes.7.bytes_per_s": 1e9}, "7: expected a position from 0 to 1"),
     ],
 )

@@ -18,7 +18,7 @@ def test_notes_name_what_has_no_effect(tmp_path: Path) -> None:
     spec = read(tmp_path, BASE + "price_book: mine.toml\nsearch: {compute: [fp8]}\n")
     assert spec.notes == (
         "tpu-v5e has no peak in fp8, so no plan on it was searched",
-        "mine prices tpu-v5, no known chip; did you mean 'tpu-v5p' or 'tpu-v5e' or 'tpu-v4'?",
+        "mine prices tpu-v5, no known chip; did you mean 'tpu-v5e' or 'tpu-v5p' or 'tpu-v4'?",
     )
 
 

@@ -197,9 +197,11 @@ def _price(text: str) -> tuple[str, float]:
     """A chip and its price. Raises typer.BadParameter."""
     chip, _, usd = text.rpartition("=")
     try:
-        return chip, float(usd)
+        if chip:
+            return chip, float(usd)
     except ValueError:
-        raise typer.BadParameter(f"--price {text}: expected CHIP=USD, as in h100-sxm=2.50") from None
+        pass
+    raise typer.BadParameter(f"--price {text}: expected CHIP=USD, as in h100-sxm=2.50")
 
 
 @engines.callback()

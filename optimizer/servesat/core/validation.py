@@ -103,9 +103,10 @@ def _more(where: str, faults: int) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known names near a name: `did you mean 'a'?`, or list all where none is near."""
-    names = sorted(set(known))
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    """Suggest the known names near a name, those it begins first: `did you mean 'a'?`; or list all if none is near."""
+    names, start = sorted(set(known)), name.lower()
+    begun = [one for one in names if start and one.startswith(start)]
+    near = list(dict.fromkeys([*begun, *difflib.get_close_matches(start, names, n=3, cutoff=0.5)]))[:3]
     if near:
         return "did you mean " + " or ".join(f"'{match}'" for match in near) + "?"
     return f"known: {', '.join(names)}" if names else "none is known"

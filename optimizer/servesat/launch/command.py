@@ -49,7 +49,7 @@ def files(launch: Launch) -> dict[str, str]:
         found[CONFIG_FILE] = yaml_text(trtllm_config(launch.servers[0]))
     if launch.has_pools:
         found["router.sh"] = _router(launch)
-    return {**found, "benchmark.sh": benchmark(launch)}
+    return {**found, "benchmark.sh": benchmark(launch, ROUTER_PORT if launch.has_pools else PORT)}
 
 
 def _one_node(launch: Launch, server: Server) -> str:

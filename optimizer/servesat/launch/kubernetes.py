@@ -9,8 +9,8 @@ from servesat.launch.pods import (
     name_of,
     service,
 )
-from servesat.launch.routers import router
-from servesat.launch.servers import Launch, Server
+from servesat.launch.routers import ROUTER_PORT, router
+from servesat.launch.servers import PORT, Launch, Server
 from servesat.launch.wording import benchmark, yaml_text
 from servesat.launch.workloads import deployment
 
@@ -23,7 +23,10 @@ def files(launch: Launch) -> dict[str, str]:
         manifests.append(service(name_of(launch, server), labels(launch, server)))
     if launch.has_pools:
         manifests += router(launch)
-    return {"manifests.yaml": documents(launch, manifests), "benchmark.sh": benchmark(launch)}
+    return {
+        "manifests.yaml": documents(launch, manifests),
+        "benchmark.sh": benchmark(launch, ROUTER_PORT if launch.has_pools else PORT),
+    }
 
 
 def _config(launch: Launch, server: Server) -> list[Manifest]:

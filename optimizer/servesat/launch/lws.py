@@ -7,8 +7,8 @@ from servesat.launch.pods import (
     name_of,
     service,
 )
-from servesat.launch.routers import router
-from servesat.launch.servers import Launch
+from servesat.launch.routers import ROUTER_PORT, router
+from servesat.launch.servers import PORT, Launch
 from servesat.launch.wording import benchmark
 from servesat.launch.workloads import group_of, worker_set
 
@@ -23,4 +23,7 @@ def files(launch: Launch) -> dict[str, str]:
         ]
     if launch.has_pools:
         manifests += router(launch)
-    return {"manifests.yaml": documents(launch, manifests), "benchmark.sh": benchmark(launch)}
+    return {
+        "manifests.yaml": documents(launch, manifests),
+        "benchmark.sh": benchmark(launch, ROUTER_PORT if launch.has_pools else PORT),
+    }

@@ -136,8 +136,8 @@ def commented(lines: Iterable[str]) -> str:
     return "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in lines)
 
 
-def benchmark(launch: Launch) -> str:
-    """A script that loads what was started as the plan expects, and says what it should measure."""
+def benchmark(launch: Launch, port: int = PORT) -> str:
+    """A script that loads what was started, at a port, as the plan expects, and says what it should measure."""
     plan, workload = launch.plan, launch.spec.workload
     together = launch.times * plan.batch * plan.replicas * plan.slices
     output = workload.output_tokens or min(UNPLANNED_OUTPUT, workload.longest_context_tokens - 1)
@@ -153,9 +153,9 @@ def benchmark(launch: Launch) -> str:
         told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
     if plan.draft is not None:
         told.append("random tokens are drafted worse than text: use a dataset of your own for the accepted length")
-    usage = "URL: the address of what was started; http://localhost:8000 unless it is given"
+    usage = f"URL: the address of what was started; http://localhost:{port} unless it is given"
     command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
-    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:-http://localhost:{PORT}}}\n{command}\n"
+    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:-http://localhost:{port}}}\n{command}\n"
 
 
 def _pairs(words: list[str]) -> list[str]:

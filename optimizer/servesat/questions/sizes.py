@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -97,11 +98,13 @@ def sizes_of(
 ) -> Sizes:
     """The sizes of a model, and what they mean for slices of a chip, at its list price unless one is given.
 
-    Raises SpecError for sizes below 1.
+    Raises SpecError for sizes below 1, and for a price that is none.
     """
     for name, values in (("contexts", contexts), ("batches", batches), ("output_tokens", [output_tokens])):
         if not values or min(values) < 1:
             raise SpecError(f"{name} = {', '.join(map(str, values))}: expected whole numbers of at least 1")
+    if usd_per_chip_hour is not None and not 0 < usd_per_chip_hour < inf:
+        raise SpecError(f"price = {usd_per_chip_hour:g}: expected dollars a chip-hour, more than 0")
     if kv_cache not in BYTES_PER_VALUE:
         raise SpecError(f"kv_cache = {kv_cache}: expected one of {', '.join(BYTES_PER_VALUE)}")
     storage = Storage(model)

@@ -58,8 +58,8 @@ def _slices_table(slices: Sequence[SliceSummary], how: str) -> Fitted:
     return table
 
 
-def alternatives_table(plans: Sequence[Plan]) -> Fitted:
-    """The k best distinct plans, one row per plan, the best first."""
+def alternatives_table(plans: Sequence[Plan], *, in_means: bool) -> Fitted:
+    """The k best distinct plans, one row per plan, the best first; `in_means`: no replay has verified their limits."""
     pools, rented = [pool_slices(plan) for plan in plans], any(plan.instance for plan in plans)
     engines, rare = len({plan.engine for plan in plans}) > 1, rare_columns(plans)
     table = Fitted(
@@ -71,7 +71,7 @@ def alternatives_table(plans: Sequence[Plan]) -> Fitted:
             *columns(*(name for name, _ in rare), *(["rented as"] if rented else []), detail=True),
             *columns("batch", "tpot", "$/1M", "more", right=True),
         ],
-        f"The {len(plans)} best distinct plans",
+        f"The {len(plans)} best distinct plans{' by means, which no replay verified' if in_means else ''}",
     )
     best = plans[0].usd_per_million_output_tokens
     for at, (plan, prefill) in enumerate(zip(plans, pools, strict=True)):

@@ -207,7 +207,7 @@ def _at_twice_the_latency(curve: BatchCurve) -> dict[str, Any]:
         return {}
     within = (curve.batch <= curve.max_batch_in_hbm) & (curve.step_ms <= 2 * curve.step_ms[0])
     ratio = curve.usd_per_million[0] / curve.usd_per_million[within].min()
-    label = f"2× the latency: {ratio:.2g}× cheaper"
+    label = f"2× the latency: {ratio:.{0 if ratio >= 10 else 1}f}× cheaper"
     return {"rule_at": float(2 * curve.step_ms[0]), "rule_label": label}
 
 

@@ -48,7 +48,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
     console.print(_hbm_bar(spec, result.plan))
     console.print(_why(spec, result, result.plan))
     if result.alternatives:
-        console.print(alternatives_table(result.alternatives))
+        console.print(alternatives_table(result.alternatives, in_means=result.replayed is not None))
     if explain:
         print_explanation(console, result)
     console.print(_proof(result, result.plan))
