@@ -259,7 +259,7 @@ def test_a_spec_is_priced_by_the_book(tmp_path: Path) -> None:
         (SKYPILOT, "p5.48xlarge,H100,8,1,1,,5,,r", "expected 10 cells as in the header, not 9"),
         (SKYPILOT, f"p5.48xlarge,H100,8,1,1,,5,,{'r' * 201},z", "expected at most 200 characters"),
         (GPUHUNT, "p5.48xlarge,r,5,1,1,8,H100,80,maybe,,,", "spot = 'maybe': expected True or False"),
-        (EVERY_COLUMN, "box,h100,8,5,,,,,,,,", "chip = 'h100': did you mean 'h800' or 'h200' or 'h100-sxm'"),
+        (EVERY_COLUMN, "box,h100,8,5,,,,,,,,", "chip = 'h100': did you mean 'h100-nvl' or 'h100-pcie' or 'h100-sxm'"),
         (EVERY_COLUMN, "box,h100-sxm,8,5,,,rented,,,,,", "purchase = 'rented': expected one of on_demand, spot"),
         (EVERY_COLUMN, "box,h100-sxm,8,5,,,,,0.5,,,", "network_bytes_per_s = '0.5': expected at least 1"),
         (EVERY_COLUMN, "box,h100-sxm,8,5,,,,,,1.5,,", "link_chips = '1.5': expected a whole number of at least 1"),

