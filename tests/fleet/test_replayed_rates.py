@@ -10,7 +10,7 @@ from servesat.deployment.proposals import servers_slower
 from servesat.fleet.configurations import configurations, on_chip
 from servesat.fleet.plan import plan_fleet
 from servesat.fleet.replayed_rates import replayed_rate
-from servesat.fleet.spec import AtRandom
+from servesat.fleet.spec import AtRandom, FleetSpec
 from servesat.replay.replayed import limits_of, run
 from servesat.report.fleet_words import unservable_words
 from servesat.spec.spec import Spec
@@ -81,8 +81,15 @@ def test_lengths_that_spread_cost_rate() -> None:
     ("keys", "message"),
     [
         ({"lengths": {"prompt_cv": 1.0}}, "lengths: expected none without a percentile"),
-        ({"deployment": {**CHAT, "slo": {"percentile": 0.9}}}, "deployment.slo.percentile: expected none; a workload"),
-        ({"deployment": {**CHAT, "workload": {"lengths": {}}}}, "deployment.workload.lengths: expected none; a work"),
+        (
+            {"deployment": {**CHAT, "slo": {"percentile": 0.9}}},
+            "slo.percentile: expected a limit on the mean",
+        ),
+        (
+            {"deployment": {**CHAT, "slo": {"ttft_ms": {"p99": 800}}}},
+            "slo.ttft_ms: expected a limit on the mean",
+        ),
+        ({"deployment": {**CHAT, "workload": {"lengths": {}}}}, "workload.lengths: expected a limit on the"),
     ],
 )
 def test_what_belongs_to_the_workload_is_said(keys: dict[str, Any], message: str) -> None:
@@ -105,6 +112,14 @@ def test_a_limit_that_only_means_keep_is_said_to_be_broken() -> None:
     assert (
         words
         == "chat has nothing to run on: at no rate within its costs do replays keep its limits for 90% of the requests"
+    )
+
+
+def test_what_rates_rest_on_is_noted() -> None:
+    chat = {"deployment": CHAT, "demand": 1, "percentile": 0.95}
+    assert FleetSpec.load(fleet(workloads={"chat": chat})).notes == (
+        "workloads.chat: a replica is planned for the highest rate that keeps 0.95 of the requests within the limits "
+        "in replays",
     )
 
 

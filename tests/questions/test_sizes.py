@@ -82,3 +82,17 @@ def test_a_price_that_is_none_is_refused(price: str) -> None:
     result = run("sizes", "llama-3-70b", "--price", price)
     assert result.exit_code == 1
     assert "expected dollars a chip-hour, more than 0" in result.stderr
+
+
+def test_a_model_that_no_slice_holds_has_no_third_table() -> None:
+    printed = run("sizes", "llama-3-405b", "--chip", "t4").stdout
+    assert "No slice holds the weights." in printed
+    assert "Decoding with memory full" not in printed
+
+
+def test_the_price_book_of_a_price_is_named() -> None:
+    assert "$1.200 a chip-hour (list-2026-11)" in " ".join(
+        run("sizes", "llama-3-70b", "--chip", "tpu-v5e").stdout.split()
+    )
+    stated = run("sizes", "llama-3-70b", "--chip", "tpu-v5e", "--price", "0.6").stdout
+    assert "list-2026-11" not in stated

@@ -77,12 +77,12 @@ def kept_limit(kept: Kept) -> KeptLimit:
 
 def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replayed:
     """The verdict on a plan, beside as many replays with the steps as predicted."""
-    servers, count = servers_of(spec, plan), len(tested.runs[0].requests)
-    runs = [run(spec.workload, servers, count, seed) for seed in range(len(tested.runs))]
+    servers = servers_of(spec, plan)
+    runs = [run(spec.workload, servers, tested.requests, seed) for seed in range(tested.seeds)]
     return replace(
         replayed(spec, runs, tested.kept, tested.within_all.value),
         margin=spec.margins_of(plan.chip, plan.engine).tpot,
-        most_sequences=max(one.served.most_sequences for one in tested.runs),
+        most_sequences=tested.most_sequences,
         proposals=search.proposals,
         fallen=tuple(search.fallen[-FALLEN_SHOWN:]),
     )

@@ -1,7 +1,7 @@
-"""Proposals of a search under percentiles, in the order of their cost, and what replays say of each.
+"""The search for the cheapest plan under percentiles: proposals in order of cost, each tested by replays.
 
-A proposal is a layout at its largest batch with a number of slices. Only what is provable without a replay rules one
-out beforehand: the work offered exceeds its capacity, a prompt alone takes too long, or so does a step of one sequence.
+A proposal is a layout at its largest batch, with a number of slices. Without a replay, it is ruled out only by what can
+be proved: the load exceeds its capacity, or a prompt alone or a step with one sequence takes too long.
 Of a layout that fails, the fewest slices that pass are found by bisection, and the two numbers below are tested again,
 as that more slices help was observed and is not proved.
 """
@@ -12,23 +12,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import count as counting
-from math import ceil
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.evaluation import evaluate
-from servesat.candidates.layouts import Layouts, decoding
 from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, bits_of
-from servesat.candidates.serving_modes import in_modes, searched_layouts
-from servesat.candidates.step_times import prompt_times, replica_times
-from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
-from servesat.core.plan import Mode, Plan
+from servesat.core.plan import Plan
 from servesat.core.result import Fallen, Margin
-from servesat.core.tolerances import is_at_most
+from servesat.core.tolerances import round_up
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
+from servesat.deployment.proposable import fewest_sequences, largest_batches, largest_shares, worth_replaying
 from servesat.deployment.settings import Settings
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import TooLongError, limits_of, servers_of
@@ -39,17 +34,17 @@ MOST_SLICES = 1 << 20
 """Slices beyond which no more are tried."""
 
 BATCHES_TRIED = 6
-"""Smaller batches tried where tokens alone are too slow."""
+"""Smaller batches tried when TPOT is the only limit broken."""
 
 
 def servers_slower(spec: Spec, plan: Plan) -> Servers:
-    """The replicas of a plan, every step slower by the margin that its limits are kept with."""
+    """The replicas of a plan, with every step slowed by the margin that its limits allow for."""
     return servers_of(spec, plan).scaled(1 + spec.margins_of(plan.chip, plan.engine).tpot)
 
 
 @dataclass(frozen=True, order=True)
 class _Proposal:
-    """A layout with slices of each pool, in the order of cost; of equal cost the one with more slack by its means."""
+    """A layout with a number of slices in each pool; ordered by cost, then by how close the means are to the limits."""
 
     usd_per_hour: float
     strain: float
@@ -97,19 +92,13 @@ class Search:
 
     @cached_property
     def columns(self) -> Columns:
-        """Of each layout every batch worth trying, with what it violates beside the limits that replays verify."""
-        layouts = _layouts(self.spec, self.offered)
-        columns = evaluate(self.offered, layouts)
-        return replace(columns, violated=columns.violated | _beyond_bounds(self.spec, columns.layouts))
+        """Every batch worth trying of each layout, with what it violates besides the limits that replays verify."""
+        return worth_replaying(self.spec, self.offered)
 
     @cached_property
     def candidates(self) -> Columns:
-        """Of each layout that may pass its largest batch, which needs the fewest slices."""
-        columns = self.columns
-        legal = columns.take(np.flatnonzero(columns.violated == 0))
-        order = np.lexsort((-legal.batch, legal.usd_per_hour, legal.layouts.number))
-        _, first = np.unique(legal.layouts.number[order], return_index=True)
-        return legal.take(order[first])
+        """The largest batch of each layout that may pass: it needs the fewest slices."""
+        return largest_batches(self.columns)
 
     @property
     def bound_usd_per_million(self) -> float:
@@ -119,7 +108,7 @@ class Search:
     def run(self) -> Verified | None:
         """The plan that passes."""
         queue = self._first_proposals()
-        passing: dict[tuple[int, int, int], float] = {}  # what those in the queue cost that passed a first look
+        passing: dict[tuple[int, int, int], float] = {}  # costs of queued proposals that passed a first look
         while queue and not self.is_out_of_time:
             proposal = heappop(queue)
             passing.pop(proposal.key, None)
@@ -138,7 +127,7 @@ class Search:
 
     def _first_proposals(self) -> list[_Proposal]:
         columns = self.candidates
-        strain = self._strain()
+        strain = largest_shares(self.spec, columns, self.limits)
         rows = zip(columns.usd_per_hour, strain, columns.slices, columns.layouts.serving.pool_slices, strict=True)
         queue = [
             _Proposal(float(usd), float(slack), row, int(slices), int(pool))
@@ -147,24 +136,8 @@ class Search:
         heapify(queue)
         return queue
 
-    @property
-    def _demanded_tokens_per_s(self) -> float:
-        workload = self.spec.workload
-        return (workload.requests_per_s or 0.0) * (workload.output_tokens or 0)
-
-    def _strain(self) -> Floats:
-        """The largest share of its limit that a mean takes, of each candidate at the batch of its mean load."""
-        spec, columns = self.spec, self.candidates
-        layouts = columns.layouts
-        times = replica_times(spec, layouts)
-        each = self._demanded_tokens_per_s / (columns.slices * layouts.counted_replicas)
-        at = times.at(np.clip(times.smallest_batch_for(each), 1, columns.batch))
-        figures = {"ttft": at.ttft_s, "tpot": at.tpot_s, "e2e": at.e2e_s}
-        shares = [figures[limit.requirement] / limit.limit_s for limit in self.limits]
-        return np.asarray(np.max(shares, axis=0)) if shares else np.zeros(len(columns))
-
     def _plan(self, row: int) -> Plan | None:
-        """The plan of a candidate, as many slices as it needs; None of one that its check refuses."""
+        """The plan of a candidate with the slices that it needs; None if the check refuses it."""
         if row not in self._plans:
             plan, margins = rederive(self.offered, self.candidates.assignment(row))
             bits = bits_of(self.offered)
@@ -172,7 +145,7 @@ class Search:
         return self._plans[row]
 
     def _test(self, proposal: _Proposal) -> tuple[int, tuple[str, ...]]:
-        """The batch with which a proposal passes a first look, or else what it breaks."""
+        """The batch at which a proposal passes a first look, or the limits that it breaks."""
         key = proposal.key
         if key not in self._tested:
             self.proposals += 1
@@ -180,10 +153,10 @@ class Search:
         return self._tested[key]
 
     def _first_look(self, proposal: _Proposal) -> tuple[int, tuple[str, ...]]:
-        """The batch with which a proposal passes, or what it breaks; smaller ones by bisection where tokens are slow.
+        """The batch at which a proposal passes, or the limits that it breaks.
 
-        Fewer at once are faster, and wait longer for their turn: where the fewest that serve the load are too slow, no
-        other batch is tried.
+        If TPOT is the only limit broken, smaller batches are tried: they are faster, but requests wait longer. If the
+        smallest batch that serves the load is too slow as well, no other is tried.
         """
         plan = self._plan(proposal.row)
         if plan is None:
@@ -193,7 +166,9 @@ class Search:
         if broken != ("tpot",):
             return plan.batch, broken
         high = plan.batch // step
-        middle = low = ceil(min(self._fewest_sequences(proposal) / step, high))
+        layout = self.candidates.layouts.take(np.array([proposal.row]))
+        (fewest,) = fewest_sequences(self.spec, layout, np.array([proposal.slices]))
+        middle = low = int(round_up(min(fewest / step, high)))
         for _ in range(BATCHES_TRIED):
             if middle >= high:
                 break
@@ -206,12 +181,6 @@ class Search:
                 low = middle + 1
             middle = (low + high) // 2
         return plan.batch, broken
-
-    def _fewest_sequences(self, proposal: _Proposal) -> float:
-        """The smallest batch at which the slices of a proposal put out the tokens that are asked for."""
-        layouts = self.candidates.layouts.take(np.array([proposal.row]))
-        each = self._demanded_tokens_per_s / (proposal.slices * layouts.counted_replicas)
-        return float(replica_times(self.spec, layouts).smallest_batch_for(each)[0])
 
     def _broken(self, plan: Plan) -> tuple[str, ...]:
         workload, servers = self.spec.workload, servers_slower(self.spec, plan)
@@ -228,7 +197,7 @@ class Search:
         return broken
 
     def _remember(self, servers: Servers, broken: Iterable[str]) -> None:
-        """Where a pool of its own makes first tokens too late, no other pool behind it helps."""
+        """Remember a prefill pool that is too slow: a different decode pool does not help it."""
         if servers.prefill is not None and Requirement.TTFT in broken:
             self._late_prefill.add(_of_first_tokens(servers))
 
@@ -236,7 +205,7 @@ class Search:
         return _of_first_tokens(servers) in self._late_prefill
 
     def _verified(self, proposal: _Proposal, batch: int) -> Verified | tuple[str, ...]:
-        """The plan of a proposal after its replays, of as many sequences as were ever under way; or what it breaks."""
+        """The plan of a proposal, with only the sequences that replays ran at once; or the limits that it breaks."""
         whole = self._plan(proposal.row)
         assert whole is not None
         plan = _with_batch(_with_slices(whole, proposal.slices, proposal.pool_slices), batch)
@@ -249,9 +218,8 @@ class Search:
             broken = tuple(dict.fromkeys(kept.limit.requirement for kept in tested.kept if kept.holds is False))
             self._remember(servers, broken)
             return broken or ("undecided",)
-        most = max(one.served.most_sequences for one in tested.runs)
         step = plan.kv_batch_shards
-        for sequences in dict.fromkeys((min(batch, -(-most // step) * step), batch)):
+        for sequences in dict.fromkeys((min(batch, -(-tested.most_sequences // step) * step), batch)):
             try:
                 final, margins = rederive(self.spec, _with_batch(plan, sequences))
             except SolverError:
@@ -279,11 +247,11 @@ class Search:
         )
 
     def _following(self, proposal: _Proposal, broken: tuple[str, ...], most: float) -> Iterator[_Proposal]:
-        """The next proposals of a layout that fell: the fewest slices that pass, or one more of either pool."""
+        """What to propose next of a layout that failed: the fewest slices that pass, or one more in either pool."""
         if "alone" in broken or "check" in broken:
             return
         if proposal.pool_slices:
-            of_prompts = Requirement.TTFT in broken  # which more slices that decode do not help
+            of_prompts = Requirement.TTFT in broken  # more slices in the decode pool would not help
             for more, pool_more in ((0, 1),) if of_prompts else ((1, 0), (0, 1)):
                 slices = proposal.slices + more * max(1, proposal.slices // 32)
                 pool = proposal.pool_slices + pool_more * max(1, proposal.pool_slices // 32)
@@ -297,9 +265,9 @@ class Search:
             yield fewest
 
     def _fewest_that_pass(self, proposal: _Proposal, most: float) -> _Proposal | None:
-        """The fewest slices more than a proposal's that pass a first look for less than `most`.
+        """The smallest number of slices above a proposal's that passes a first look and costs less than `most`.
 
-        If none pass, the first number of slices that costs at least `most`, untested: the plan that set `most` may
+        If none passes, the first number that costs at least `most`, untested, because the plan that set `most` may
         still fail its full replays. None if limits on resources forbid more slices.
         """
         failed, found = proposal.slices, None
@@ -317,7 +285,7 @@ class Search:
         return None if found is None else self._fewest_between(failed, found)
 
     def _fewest_between(self, failed: int, passes: _Proposal) -> _Proposal:
-        """The fewest slices that pass, of those above a number that failed and up to one that passes, by bisection."""
+        """The fewest slices that pass, by bisection between a number that failed and one that passes."""
         above = failed
         while passes.slices - failed > 1:
             middle = self._proposal(passes, (passes.slices + failed) // 2, 0)
@@ -332,7 +300,7 @@ class Search:
         return passes
 
     def _dearest_below(self, proposal: _Proposal, failed: int, most: float) -> _Proposal | None:
-        """The most slices above `failed` that limits allow for less than `most`; None where none do."""
+        """The most slices above `failed` that limits allow and that cost less than `most`; None if there are none."""
         low, high = failed, failed + 1
         allowed = None
         while True:
@@ -352,7 +320,7 @@ class Search:
         return not self._test(proposal)[1]
 
     def _proposal(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal | None:
-        """The same layout with other slices; None where limits on what is taken do not allow them, or as many."""
+        """The same layout with other numbers of slices; None if limits on resources forbid them."""
         if max(slices, pool_slices) > MOST_SLICES:
             return None
         row = self.candidates.layouts.take(np.array([proposal.row]))
@@ -382,40 +350,8 @@ class Search:
         return minimal_conflicts(columns, bits_of(self.offered))
 
 
-def _layouts(spec: Spec, offered: Spec) -> Layouts:
-    """The layouts of a search; of pairs of pools those that are cheapest, and those whose means are within limits."""
-    one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
-    searched = searched_layouts(offered, undominated=True)
-    parts = []
-    if one_pool:
-        parts.append(in_modes(offered.changed({"search.modes": one_pool}), searched))
-    if Mode.DISAGGREGATED in spec.modes:
-        for limited in (offered, spec.in_means()):
-            parts.append(in_modes(limited.changed({"search.modes": [Mode.DISAGGREGATED]}), searched))
-    parts = [part for part in parts if len(part)] or parts[:1]
-    joined = parts[0].join(*parts[1:])
-    return replace(joined, number=np.arange(len(joined)))
-
-
-def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
-    """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence."""
-    slower = 1 + layouts.tpot_margin
-    without_prompts = replace(layouts, serving=decoding(layouts.serving.slices))
-    drafting = layouts.replica.drafting  # with luck every token drafted is accepted
-    step = replica_times(spec, without_prompts).at(np.ones(len(layouts))).tpot_s * slower
-    step = step * (drafting.accepted / drafting.verified)
-    prompt = prompt_times(spec, layouts)
-    work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
-    work = np.where(layouts.serving.pool_place >= 0, layouts.serving.first_token_s, work)
-    least = {"ttft": work, "tpot": step, "e2e": work + ((spec.workload.output_tokens or 1) - 1) * step}
-    mask = np.zeros(len(layouts), dtype=np.int64)
-    for limit in limits_of(spec):
-        mask |= np.where(is_at_most(least[limit.requirement], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
-    return mask
-
-
 def _of_first_tokens(servers: Servers) -> tuple[Pool | None, float, float]:
-    """What the times of first tokens depend on where a pool of its own makes them."""
+    """What TTFT depends on when prompts have a pool of their own."""
     return servers.prefill, servers.transfer_s, servers.request_s
 
 

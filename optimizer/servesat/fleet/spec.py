@@ -296,9 +296,13 @@ class FleetSpec(Strict):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What planning goes on without, in words: ways to buy that have no price, and prices that are old."""
+        """What planning rests on, in words: replayed rates, old prices, and ways to buy that have no price."""
         books = {region.price_book.id: region.price_book for region in self.regions.values()}
         notes = [note for book in books.values() for note in stale_prices(book)]
+        for name, workload in self.workloads.items():
+            if workload.percentile is not None:
+                within = f"{workload.percentile:.4g} of the requests within the limits in replays"
+                notes.append(f"workloads.{name}: a replica is planned for the highest rate that keeps {within}")
         for name, region in self.regions.items():
             chips = sorted(region.chips())
             for purchase in region.purchases:

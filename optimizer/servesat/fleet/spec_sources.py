@@ -13,6 +13,7 @@ from servesat.core.reading import read_text
 from servesat.core.validation import shorten
 from servesat.spec.keys import LOAD_IN_PRODUCTION
 from servesat.spec.spec import Spec
+from servesat.spec.workload import LIMITS
 
 
 def read_demand(given: Any, periods: int, folder: Path, key: str) -> Any:
@@ -66,11 +67,8 @@ def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str,
     """A deployment, with the prompt and answer lengths of the first size of requests. Raises SpecError."""
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
-    for part, name in (("workload", "lengths"), ("slo", "percentile"), ("slo", "goodput")):
-        stated = given.get(part) if isinstance(given, Mapping) else None
-        if isinstance(stated, Mapping) and name in stated:
-            expected = "expected none; a workload of a fleet has percentile and lengths beside its deployment"
-            raise SpecError(f"{key}.deployment.{part}.{name}: {expected}")
+    if isinstance(given, Mapping):
+        _refuse_shares(given, key)
     try:
         spec = _load_without_prices(folder / given if isinstance(given, str) else given, folder, first_size)
     except SpecError as fault:
@@ -85,6 +83,21 @@ def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str,
     if spec.calibration is not None and "utilisation" not in spec.model_fields_set:
         return spec.changed({"utilisation": LOAD_IN_PRODUCTION})
     return spec
+
+
+def _refuse_shares(given: Mapping[str, Any], key: str) -> None:
+    """Raise SpecError for limits on a share of the requests: these belong to the workload, whose demand arrives."""
+    slo, workload = (given.get(part) for part in ("slo", "workload"))
+    stated = ["workload.lengths"] if isinstance(workload, Mapping) and "lengths" in workload else []
+    if isinstance(slo, Mapping):
+        shares = ("percentile", "percentiles", "goodput")
+        stated += [f"slo.{name}" for name in shares if slo.get(name, "mean") != "mean"]
+        stated += [f"slo.{name}" for name in LIMITS if isinstance(slo.get(name), Mapping)]
+    if stated:
+        expected = (
+            "expected a limit on the mean; limits on a share of the requests are set by the workload's percentile"
+        )
+        raise SpecError(f"{key}.deployment.{stated[0]}: {expected}")
 
 
 def _load_without_prices(source: Mapping[str, Any] | Path, folder: Path, first_size: Mapping[str, Any]) -> Spec:

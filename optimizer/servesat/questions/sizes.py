@@ -70,7 +70,8 @@ class FullSlice:
 class Sizes:
     """A model's sizes: by dtype, and of the KV cache by context and batch in a dtype [bytes].
 
-    `full_slices` are the smallest slice of each dtype, and one of twice as many chips, at each context.
+    `full_slices` are the smallest slice that holds each dtype, and the next of at least twice as many chips, at each
+    context. `price_book` is where the price comes from, unless it is stated or the chip's own.
     """
 
     model: ModelSpec
@@ -83,6 +84,7 @@ class Sizes:
     output_tokens: int
     compute: str
     usd_per_chip_hour: float | None
+    price_book: str | None
     full_slices: tuple[FullSlice, ...]
 
 
@@ -110,7 +112,7 @@ def sizes_of(
     storage = Storage(model)
     native = () if model.native is None else (model.native.dtype,)
     dtypes = sorted({*DTYPES, *map(str, native)}, key=lambda dtype: (-BITS[dtype], dtype))
-    usd = _list_price(chip) if usd_per_chip_hour is None else usd_per_chip_hour
+    usd, price_book = (usd_per_chip_hour, None) if usd_per_chip_hour is not None else _list_price(chip)
     spec = _spec_of(model, chip)
     by_dtype = tuple(_in_dtype(spec, chip, dtype, batches) for dtype in dtypes)
     return Sizes(
@@ -126,6 +128,7 @@ def sizes_of(
         output_tokens=output_tokens,
         compute=_compute(chip),
         usd_per_chip_hour=usd,
+        price_book=price_book,
         full_slices=tuple(
             _full(spec, chip, FullSlice(dtype=row.dtype, slice=topology, context_tokens=context), output_tokens, usd)
             for row in by_dtype
@@ -135,11 +138,13 @@ def sizes_of(
     )
 
 
-def _list_price(chip: Chip) -> float | None:
-    """The chip's own price, or the lowest on demand in the default price book; None without either [$/chip-hour]."""
+def _list_price(chip: Chip) -> tuple[float | None, str | None]:
+    """The chip's own price, or the lowest on demand in the default price book [$/chip-hour], and which book that is."""
+    if chip.usd_per_chip_hour is not None:
+        return chip.usd_per_chip_hour, None
     listed = load_price_book(DEFAULT_PRICE_BOOK).prices.get(chip.id, ())
     on_demand = [price.usd_per_chip_hour for price in listed if price.purchase == "on_demand"]
-    return chip.usd_per_chip_hour or min(on_demand, default=None)
+    return (min(on_demand), DEFAULT_PRICE_BOOK) if on_demand else (None, None)
 
 
 def _spec_of(model: ModelSpec, chip: Chip) -> Spec:

@@ -11,10 +11,10 @@ from servesat.core.arrays import Floats
 from servesat.core.errors import ServesatError
 
 REPEATS = 21
-"""Times that everything is timed."""
+"""Number of repeats of each timing."""
 
 STREAMS = (64, 32, 16, 8)
-"""A stream is the card's memory over each of these: all beyond its cache."""
+"""The sizes of streams, as divisors of the card's memory: all exceed its cache."""
 
 TOKENS = (1024, 2048, 4096, 8192)
 """Tokens of the matmuls."""
@@ -29,16 +29,16 @@ DTYPES = {"bf16": 2, "fp8": 1, "int8": 1}
 """The dtypes of matmuls, with their bytes."""
 
 LARGEST_MATMUL = 1 / 4
-"""The share of the memory that a matmul may take."""
+"""Largest share of the memory that a matmul may take."""
 
 ROUNDS = 50
 
 UNSTEADY = 0.4
-"""Times half of which are further than this from their line say nothing of the card."""
+"""Timings are refused if half of them are further than this from their line, as a share of what was measured."""
 
 
 class Device(Protocol):
-    """The cards of a machine; what is timed takes [s] in each of REPEATS repeats."""
+    """The cards of a machine; every timing returns seconds, one for each of REPEATS repeats."""
 
     card: str
     driver: str
@@ -47,16 +47,16 @@ class Device(Protocol):
     memory_bytes: int
 
     def copy_s(self, size_bytes: int) -> Sequence[float]:
-        """Read and write so many bytes."""
+        """Read and write this many bytes."""
 
     def sum_s(self, size_bytes: int) -> Sequence[float]:
-        """Read so many bytes and add them up."""
+        """Read this many bytes and add them up."""
 
     def matmul_s(self, tokens: int, inputs: int, outputs: int, dtype: str) -> Sequence[float]:
-        """Multiply [tokens, inputs] by [inputs, outputs]; nothing where the card or the library cannot."""
+        """Multiply [tokens, inputs] by [inputs, outputs]; empty if the card or the library does not support it."""
 
     def kernels_s(self, kernels: int) -> Sequence[float]:
-        """Launch so many small kernels, each of which waits for the one before."""
+        """Launch this many small kernels, each waiting for the one before."""
 
     def all_reduces_s(self, sizes_bytes: Sequence[int]) -> Sequence[Sequence[float]]:
         """All-reduce buffers of each size over all cards."""
@@ -65,7 +65,7 @@ class Device(Protocol):
 def layer_matmuls(model: ModelSpec) -> dict[str, tuple[int, int]]:
     """The inputs and outputs of the matmuls of a layer: queries, keys and values; o; gate and up; down.
 
-    Of latent attention those to the latents are the first; of a model without a dense MLP the others are an expert's.
+    With latent attention, the first projects to the latents; without a dense MLP, the last two are those of an expert.
     """
     if model.mla is None:
         attended = model.query_heads * model.head_dim
@@ -89,8 +89,8 @@ def layer_matmuls(model: ModelSpec) -> dict[str, tuple[int, int]]:
 def line(work: Floats, seconds: Floats) -> tuple[float, float]:
     """t_0 and the slope of t = t_0 + slope · work with the least sum of |t / measured - 1|; shape [points] each.
 
-    By reweighted least squares, so that a time that an interruption took says little; through the origin where t_0 or
-    the slope would be below 0.
+    Fitted by reweighted least squares, so that an interrupted timing has little effect; through the origin if t_0 or
+    the slope would be negative.
     """
     rows = np.stack([1 / seconds, work / seconds], axis=1)
     weight = np.ones(len(seconds))

@@ -1,4 +1,4 @@
-"""The time of a single step of a replica, for whatever tokens it has in it, by the cost model of a plan."""
+"""The duration of one step of a replica, whatever tokens are in it, by the cost model of a plan."""
 
 from dataclasses import dataclass, replace
 from math import inf
@@ -22,21 +22,20 @@ from servesat.spec.spec import Spec
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What a step takes, with s sequences that decode, c tokens of prompts, and their KV cache [s].
+    """The duration of a step with s decoding sequences, c prompt tokens, and their KV cache [s].
 
     step = max(least + draft_least, fixed + max(resident + experts · (1 - not_visited^(s + c)), s · token + c · prompt
          + pairs · attention) + max(head, ends · head_token) + s · sequence + (s + c) · sent + kv · kv_token + draft)
          + ends · prompt_end
 
-    With tokens drafted ahead s counts those of a sequence that are verified, but for what it adds by itself, and
-    draft = draft_fixed + max(draft_resident + draft_experts · (1 - draft_not_visited^s), s · draft_token) of a step in
-    which some decode.
+    With speculative decoding, s counts the tokens verified of every sequence (in s · sequence, the sequences), and if
+    any sequence decodes, draft = draft_fixed + max(draft_resident + draft_experts · (1 - draft_not_visited^s), s ·
+    draft_token).
 
-    `pairs` counts tokens of prompts with those before them that they attend to, `ends` the sequences of which a token
-    is sampled, `kv` the tokens in the KV cache of those that decode. The engine takes `prompt_end_s` for a prompt, in
-    the step with its last tokens. A request waits for `request_s` beside its steps.
-    Over stages a step is that of a token through all of them; a prompt passes the others after its own step, in
-    `request_s`.
+    `pairs` counts each prompt token with every token that it attends to, `ends` the prompts whose last tokens are in
+    the step, `kv` the tokens in the KV cache of decoding sequences. The engine spends `prompt_end_s` on a prompt in the
+    step with its last tokens, and a request waits `request_s` in addition to its steps. With pipeline stages, a step
+    takes a token through all of them; the later stages of a prompt are part of `request_s`.
     """
 
     fixed_s: float
@@ -67,7 +66,7 @@ class StepTimes:
         return replace(self, **{name: value * factor for name, value in vars(self).items() if name.endswith("_s")})
 
     def _draft_s(self, sequences: int) -> float:
-        """What drafting for so many sequences takes."""
+        """The time that drafting for this many sequences takes."""
         visited = self.draft_experts_s * (1.0 - self.draft_not_visited**sequences) if self.draft_experts_s else 0.0
         return self.draft_fixed_s + max(self.draft_resident_s + visited, sequences * self.draft_token_s)
 
@@ -76,10 +75,10 @@ class StepTimes:
         return max(self.least_s + self.draft_least_s, self._busy_decode_s(sequences, kv_tokens))
 
     def decode_run(self, sequences: int, kv_tokens: float, grown: float) -> tuple[float, float, float]:
-        """Steps while the KV cache grows by so many tokens in each.
+        """Consecutive decode steps, in each of which the KV cache grows by `grown` tokens.
 
-        The time of the first, how much longer each takes than the one before it, and for how many steps that holds: as
-        long as the host takes longer to launch one, all take the same.
+        Returns the duration of the first, how much longer each is than the one before, and for how many steps that
+        holds. While launching a step takes the host longer than the step itself, all take the same time.
         """
         busy_s, longer_s = self._busy_decode_s(sequences, kv_tokens), grown * self.kv_token_s
         least_s = self.least_s + self.draft_least_s
@@ -106,10 +105,11 @@ class StepTimes:
     def mixed_run(  # noqa: PLR0917 - called for each step of a replay
         self, sequences: int, kv_tokens: float, prompt_tokens: int, pairs: float, ends: int, grown: float, steps: int
     ) -> list[float]:
-        """Steps with tokens of prompts in them, of which so many end.
+        """The durations of consecutive steps with as many prompt tokens in each; `ends` prompts end in each.
 
-        From one to the next the KV cache of those that decode grows by `grown` tokens, and all tokens of a prompt have
-        those of the step before them.
+        From step to step the KV cache of decoding sequences grows by `grown` tokens. If there are several steps, they
+        are successive chunks of one prompt: each attends to all chunks before it, so `pairs` grows by the square of the
+        chunk.
         """
         verified = sequences * self.verified
         tokens = verified + prompt_tokens
@@ -139,8 +139,8 @@ class StepTimes:
 def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:
     """The times of a replica of a plan by the cost model of its spec.
 
-    KV cache and attention are those of the workload's lengths, linear in tokens, or pairs, in between: exact without
-    windows.
+    KV cache and attention are interpolated linearly in tokens and pairs between the workload's lengths: exact for
+    models without attention windows.
     """
     return _ideal(spec, replica) if spec.calibration is None else _calibrated(spec, replica, assignment)
 
@@ -167,7 +167,7 @@ def _calibrated(spec: Spec, replica: Replica, assignment: Assignment) -> StepTim
 def of_work(
     work: calibrated.Work, constants: calibrated.Constants, kv_sequence_s: float, kv_token_s: float, pairs: float
 ) -> StepTimes:
-    """The times of a replica's work, of which a prompt has so many pairs, and a sequence so much of its KV cache."""
+    """The times of a replica's work, given the pairs of a prompt and the KV cache read for a sequence."""
     prompt = max(1.0, float(work.prompt_tokens))
     attention_s = float(work.prompt_attention_s) / (calibrated.ATTENTION_EFFICIENCY * float(constants.flops))
     weights, link = constants.weights, constants.link
@@ -205,7 +205,7 @@ def of_work(
 
 
 def _ideal(spec: Spec, replica: Replica) -> StepTimes:
-    """The roofline: what is sent hides behind FLOPs, of one token as of many, where it is paid for at all."""
+    """The roofline: if collectives count at all, they overlap with the FLOPs, for one token as for many."""
     alone = decode_step(spec.model, spec.workload.read_tokens, replica, 1.0, pay_ici=spec.pays_ici)
     resident, experts = load_parts_s(replica)
     sent = float(layers_ici_s(spec.model, replica, 1.0)) if spec.pays_ici else 0.0
@@ -240,14 +240,14 @@ def _ideal(spec: Spec, replica: Replica) -> StepTimes:
 
 
 def _kv(spec: Spec, replica: Replica) -> tuple[float, float, float]:
-    """What a sequence's KV cache takes to read at the peak, fixed and a token [s], and the pairs of a prompt."""
+    """The time to read a sequence's KV cache at peak bandwidth, fixed and per token [s], and the pairs of a prompt."""
     workload = spec.workload
     fixed_s, token_s = kv_line(spec.model, replica, workload.prompt_tokens or 0, workload.output_tokens or 1)
     return fixed_s, token_s, pairs_of(workload.cached_prompt_tokens, workload.new_prompt_tokens)
 
 
 def kv_line(model: ModelSpec, replica: Replica, prompt_tokens: float, output_tokens: float) -> tuple[float, float]:
-    """A line through what is read of a sequence at its first token and at its last: fixed, and of a token [s]."""
+    """The line through a sequence's KV read times at its first and last token: fixed, and per token [s]."""
 
     def read_s(tokens: float) -> float:
         return float(replica_kv_read_s(model, tokens, replica))
@@ -258,5 +258,5 @@ def kv_line(model: ModelSpec, replica: Replica, prompt_tokens: float, output_tok
 
 
 def pairs_of(before: float, tokens: float) -> float:
-    """Pairs of new tokens and those before them, or themselves in the mean: k · (d + k / 2) after d of them."""
+    """The pairs of k new tokens with the d tokens before them and with each other: k · (d + k / 2)."""
     return tokens * (before + tokens / 2)

@@ -48,14 +48,16 @@ class Kept:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The limits of a plan after its replays, with those of a plan that keeps them.
+    """The limits of a plan after its replays, one for each seed from 0 on, with so many `requests` each.
 
-    `within_all` is the share of requests within every limit.
+    `within_all` is the share of requests within every limit, `most_sequences` what a replica ran at once at most.
     """
 
     kept: tuple[Kept, ...]
     within_all: Estimate
-    runs: tuple[Run, ...]
+    seeds: int
+    requests: int
+    most_sequences: int
 
     @property
     def holds(self) -> bool | None:
@@ -118,7 +120,7 @@ def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple
     return tuple(dict.fromkeys(broken))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1 << 16)
 def verdict(
     workload: Workload,
     servers: Servers,
@@ -147,8 +149,8 @@ def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[R
     if goodput is not None:
         holds = True if share.lowest >= goodput else False if share.highest < goodput else None
         kept.append(Kept(Limit(GOODPUT, goodput, 0.0), share, holds))
-    found = Verdict(tuple(kept), share, tuple(runs))
-    return found if found.holds else replace(found, runs=())
+    most_sequences = max(one.served.most_sequences for one in runs)
+    return Verdict(tuple(kept), share, len(runs), len(runs[0].requests), most_sequences)
 
 
 def _kept(limit: Limit, values: Sequence[float]) -> Kept:

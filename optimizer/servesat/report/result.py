@@ -68,7 +68,12 @@ def print_summary(console: Console, spec: Spec, result: Result) -> None:
     if plan.mode is not Mode.DECODE_ONLY:
         console.print(Text(mode(plan, spec.workload.new_prompt_tokens)))
     per_million = f"{dollars(plan.usd_per_million_output_tokens)} per million output tokens"
-    bound_by = f"{' and '.join(result.binding) or 'no limit'} {'bind' if len(result.binding) > 1 else 'binds'}"
+    several = len(result.binding) > 1
+    if result.replayed is not None and result.binding:
+        verb = "rule out cheaper plans" if several else "rules out cheaper plans"
+    else:
+        verb = "bind" if several else "binds"
+    bound_by = f"{' and '.join(result.binding) or 'no limit'} {verb}"
     bill = f", {dollars(plan.usd_per_hour)} an hour for {chips(plan.chips)}; {bound_by}"
     console.print(Text.assemble((per_million, "bold"), bill))
     console.print(_proof(result, plan))
@@ -214,8 +219,10 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     lines: list[RenderableType] = [Text("\nWhy", style="bold")]
     used = {margin.requirement: _used(margin) for margin in result.margins}
     none_binds = "no limit is reached" if result.relaxations else "no limit binds"
+    verb, here = ("binds", "") if result.replayed is None else ("rules out cheaper plans", " here")
     for requirement in result.binding:
-        lines.append(Text.assemble((f"{requirement} binds", "yellow"), f": {used.get(requirement, 'in replays')}"))
+        of_limit = f"{used[requirement]}{here}" if requirement in used else "in replays"
+        lines.append(Text.assemble((f"{requirement} {verb}", "yellow"), f": {of_limit}"))
     told = dict.fromkeys(fell(fallen) for fallen in (result.replayed.fallen if result.replayed else ()))
     lines += [Text(line) for line in list(told)[-3:]]
     if result.max_batch_binds:

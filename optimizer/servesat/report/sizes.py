@@ -38,6 +38,7 @@ def sizes_document(found: Sizes) -> dict[str, Any]:
         "output_tokens": found.output_tokens,
         "compute": found.compute,
         "usd_per_chip_hour": found.usd_per_chip_hour,
+        "price_book": found.price_book,
         "full_slices": [asdict(row) for row in found.full_slices],
     }
 
@@ -66,17 +67,21 @@ def print_sizes(console: Console, found: Sizes) -> None:
     for context, held in zip(found.contexts, found.kv_bytes, strict=True):
         kv_cache.add_row(f"{context:,}", *(f"{one / 1e9:,.4g} GB" for one in held))
     console.print(kv_cache)
+    if not found.full_slices:
+        console.print("No slice holds the weights.")
+        return
     console.print(_full_slices(found))
     console.print(
-        "The smallest slice of each dtype and one of twice its chips: KV cache in the dtype of the weights, matmuls in "
-        f"{found.compute}, ideal cost model.",
+        "The smallest slice that holds each dtype, and the next of at least twice its chips: KV cache in the dtype of "
+        f"the weights, matmuls in {found.compute}, ideal cost model.",
         style="dim",
     )
 
 
 def _full_slices(found: Sizes) -> Table:
     usd = found.usd_per_chip_hour
-    price = "" if usd is None else f", {dollars(usd)} a chip-hour"
+    book = f" ({found.price_book})" if found.price_book else ""
+    price = "" if usd is None else f", {dollars(usd)} a chip-hour{book}"
     title = f"Decoding with memory full, {found.output_tokens:,} tokens of output{price}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("dtype")

@@ -1,4 +1,4 @@
-"""Speculative decoding as a spec states it: what drafts, how many tokens, and how many of them are accepted."""
+"""Speculative decoding in a spec: the draft, the number of tokens, and how many of them are accepted."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
@@ -35,14 +35,14 @@ class Speculation(Strict):
 
     @property
     def figures(self) -> dict[str, str]:
-        """What is stated of a draft, as it would be written."""
+        """The keys that are stated beside the draft, with their values as text."""
         stated = {"tokens": self.tokens, "accepted": self.accepted, "dataset": self.dataset}
         tokens = ", ".join(map(str, self.tokens or ()))
         return {key: tokens if key == "tokens" else str(value) for key, value in stated.items() if value is not None}
 
 
 class DraftChoice(NamedTuple):
-    """A draft that may be chosen: what drafts, how many tokens, the mean of those accepted, and its repository."""
+    """A draft to choose from: its method or model, tokens drafted, mean accepted length, and repository."""
 
     draft: str
     tokens: int
@@ -53,11 +53,11 @@ class DraftChoice(NamedTuple):
 
     @property
     def kind(self) -> DraftKind:
-        """What an engine must have: mtp, eagle3, or a model."""
+        """The support that an engine needs: mtp, eagle3, or model."""
         return "model" if self.model is not None else "mtp" if self.draft == "mtp" else "eagle3"
 
     def drafting(self, model: ModelSpec, weights: str, int4_group: int | None) -> Drafting:
-        """What it takes beside a model whose weights are in a dtype."""
+        """The cost of drafting for a model with weights in a dtype."""
         if self.model is not None:
             return model_drafting(model, self.model, self.tokens, self.accepted)
         if self.parameters is not None:
@@ -66,9 +66,9 @@ class DraftChoice(NamedTuple):
 
 
 def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec | None) -> tuple[DraftChoice, ...]:
-    """The drafts that a spec may choose; with the most accepted of those that draft as many tokens in the same way.
+    """The drafts that a spec may choose; of several with the same method and tokens, the one with the most accepted.
 
-    Raises ValueError for a draft without published acceptances, unless `accepted` and `tokens` are given.
+    Raises ValueError for a draft without published acceptance lengths, unless `accepted` and `tokens` are given.
     """
     figures = [f"{key} = {value}" for key, value in stated.figures.items()]
     if stated.draft == NO_DRAFTING:
@@ -113,7 +113,7 @@ def draft_choices(stated: Speculation, model: ModelSpec, draft_model: ModelSpec 
 
 
 def _check_drafts_for(model: ModelSpec, draft: ModelSpec, named: str) -> None:
-    """Raise ValueError for a model that cannot draft for another: no smaller one, or of another vocabulary."""
+    """Raise ValueError for a draft model that is not smaller, or that has a different vocabulary."""
     if draft == model:
         raise ValueError(f"speculative.draft = {named}: is the model itself; expected a smaller one")
     if draft.vocab_size != model.vocab_size:
@@ -130,7 +130,7 @@ def _check_drafts_for(model: ModelSpec, draft: ModelSpec, named: str) -> None:
 
 
 def _check_published(stated: Speculation, model: ModelSpec, found: list[Draft]) -> None:
-    """Raise ValueError for a dataset or a number of tokens of which nobody published what is accepted."""
+    """Raise ValueError for a dataset or a number of tokens without a published acceptance length."""
     rows = [row for one in found for row in one.accepted]
     datasets = sorted({row.dataset for row in rows})
     if stated.dataset is not None and stated.dataset not in datasets:
@@ -148,7 +148,7 @@ def _check_published(stated: Speculation, model: ModelSpec, found: list[Draft]) 
 
 
 def _published(stated: Speculation, found: list[Draft]) -> Iterator[DraftChoice]:
-    """The published drafts with the acceptance that the spec states or that was published; and mtp as it is stated."""
+    """Published drafts, with the acceptance of the spec or else the published one; and mtp if the spec states it."""
     for one in found:
         for tokens in stated.tokens or sorted({row.tokens for row in one.accepted}):
             length = _of(stated.accepted, tokens) if stated.accepted else one.length_of(tokens, stated.dataset)
@@ -160,7 +160,7 @@ def _published(stated: Speculation, found: list[Draft]) -> Iterator[DraftChoice]
 
 
 def _of(accepted: float, tokens: int) -> float:
-    """The accepted length. Raises ValueError where a step cannot make so many."""
+    """The accepted length. Raises ValueError for more tokens than a step can make."""
     if accepted > tokens + 1:
         raise ValueError(f"speculative.accepted = {accepted:g}: a step makes at most {tokens + 1} tokens of {tokens}")
     return accepted
@@ -172,5 +172,5 @@ def _repository(model: ModelSpec) -> str | None:
 
 
 def drafting_of(choice: DraftChoice | None, model: ModelSpec, weights: str, int4_group: int | None) -> Drafting:
-    """What a choice takes; nothing without one."""
+    """The cost of a draft; zero without one."""
     return NO_DRAFT if choice is None else choice.drafting(model, weights, int4_group)

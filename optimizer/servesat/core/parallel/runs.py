@@ -9,21 +9,21 @@ from servesat.core.errors import ServesatError
 from servesat.core.parallel.pool import Answer, Item, Pool, Ticket, WorkerLostError
 
 MIN_ITEMS_FOR_PROCESSES = 500
-"""Number of items of some milliseconds below which starting processes takes longer than it saves."""
+"""Below this number of items, of a few milliseconds each, starting processes takes longer than it saves."""
 
 LARGEST_CHUNK = 64
-"""Items handed to a worker at a time: few enough to lose, many enough to amortise the hand-over."""
+"""Most items handed to a worker at a time: losing them costs little, and handing them over pays."""
 
 DIED_TWICE = "the process that ran it died, and so did the next; out of memory, or killed"
-"""What is said of an item that was lost."""
+"""The error message for an item whose workers died."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who computes: so many processes of this machine, or workers of the cluster `on`; a single process is this one.
+    """Who computes: `count` processes on this machine, or as many workers of the cluster `on`.
 
-    Without a `count` one a core where the run is long, else this process; on a cluster as many as it has CPUs. Raises
-    ServesatError for less than 1.
+    One process is the current one. Without a `count`, a long run gets a process per core, a short one the current
+    process; a cluster, a worker per CPU. Raises ServesatError for less than 1.
     """
 
     count: int | None = 1
@@ -35,11 +35,11 @@ class Workers:
 
     @property
     def are_this_process(self) -> bool:
-        """Whether nothing is handed out."""
+        """Whether the current process does all the work."""
         return self.on is None and self.count == 1
 
     def of_run(self, *, is_long: bool) -> "Workers":
-        """The same, with the number of processes that a run gets where none was given."""
+        """These workers with a number of processes, chosen by the length of the run if none was given."""
         if self.on is not None or self.count is not None:
             return self
         return replace(self, count=_cores() if is_long else 1)
@@ -49,17 +49,17 @@ THIS_PROCESS = Workers()
 
 
 def _cores() -> int:
-    """The cores that this process may use, fewer than the machine has where a container or an affinity says so."""
+    """The cores available to this process, within the limits of its container and CPU affinity."""
     from loky import cpu_count
 
     return int(cpu_count())
 
 
 class Crew(Generic[Item, Answer]):
-    """Workers that are given a task once, and keep it while they are handed items again and again.
+    """Workers that receive a task once and then apply it to any number of items.
 
-    The answers do not depend on who computes if the task depends on nothing but its item. An item whose worker dies is
-    tried once more; if that dies too, `lost` provides its answer, or raises an error that names it. With several
+    If the task depends only on its item, so do the answers, whoever computes them. An item whose worker dies is retried
+    once; if that worker dies too, `lost` provides the answer or raises an error that names the item. With several
     workers `task` must be picklable.
     """
 
@@ -69,13 +69,13 @@ class Crew(Generic[Item, Answer]):
 
     @property
     def size(self) -> int:
-        """The number of items that are run at once."""
+        """The number of items that run at once."""
         return 1 if self._pool is None else self._pool.workers
 
     def in_order(self, items: Iterable[Item]) -> Iterator[Answer]:
-        """Yield the answer of each item in the order of the items, which are asked for as workers become free.
+        """Yield the answers in the order of the items, which are taken from the iterable as workers become free.
 
-        To be read to the end before others are handed out.
+        Exhaust the iterator before the next call.
         """
         if self._pool is None:
             yield from map(self._task, items)
@@ -95,7 +95,7 @@ class Crew(Generic[Item, Answer]):
         self.end()
 
     def end(self) -> None:
-        """End what runs, and the workers."""
+        """Cancel what is running and stop the workers."""
         if self._pool is not None:
             self._pool.cancel()
 
@@ -112,9 +112,9 @@ def in_chunks(
 ) -> Iterator[Answer]:
     """Yield `task` of successive chunks of items, in order.
 
-    Each worker gets `chunks_a_worker` of them at least, where there are so many items. A run of MIN_ITEMS_FOR_PROCESSES
-    counts as long, unless `is_long` says otherwise. A chunk whose worker dies twice raises ServesatError, in which
-    items are `named` so.
+    Each worker gets at least `chunks_a_worker` chunks if there are enough items. A run of at least
+    MIN_ITEMS_FOR_PROCESSES items is long, unless `is_long` says otherwise. A chunk whose worker dies twice raises
+    ServesatError; `named` is what its message calls the items.
     """
 
     def give_up(chunk: range) -> NoReturn:
@@ -134,9 +134,9 @@ def _chunks(items: range, count: int, largest: int) -> Iterator[range]:
 def as_finished(
     task: Callable[[Item], Answer], items: Iterable[Item], workers: Workers, lost: Callable[[Item], Answer]
 ) -> Iterator[Answer]:
-    """Yield the answer of each item as it finishes, in any order; a single worker is a process of its own, too.
+    """Yield the answer of each item as it finishes, in any order; even a single worker is a separate process.
 
-    `task` and `lost` are as those of a Crew. Without a count of workers every core is used.
+    `task` and `lost` are as for a Crew. Without a count of workers, every core is used.
     """
     pool = _pool(task, workers.of_run(is_long=True))
 

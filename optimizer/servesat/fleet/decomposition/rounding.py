@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from math import ceil
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -85,7 +84,7 @@ def _selections(
 
     def shared_out(crew: Crew[_Selection, Ints | None]) -> Iterator[_Selection]:
         for period, candidates in enumerate(by_period):
-            turns = ceil((len(plans) - period) / crew.size)
+            turns = -(-(len(plans) - period) // crew.size)
             yield _Selection(period, candidates, (until - time.perf_counter()) / turns)
 
     with Crew(partial(_selected, plans), workers, _lost) as crew:

@@ -1,0 +1,84 @@
+"""The layouts that may pass a replay, the batch that each is proposed with, and how close its means are to limits."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
+from servesat.candidates.layouts import Layouts, decoding
+from servesat.candidates.requirements import REQUIREMENT_BIT
+from servesat.candidates.serving_modes import in_modes, searched_layouts
+from servesat.candidates.step_times import prompt_times, replica_times
+from servesat.core.arrays import Floats, Ints
+from servesat.core.plan import Mode
+from servesat.core.tolerances import is_at_most
+from servesat.replay.replayed import Limit, limits_of
+from servesat.spec.spec import Spec
+
+
+def worth_replaying(spec: Spec, offered: Spec) -> Columns:
+    """Every batch worth trying of each layout, with what it violates besides the limits that replays verify.
+
+    `offered` is the spec in means, without those limits.
+    """
+    layouts = _layouts(spec, offered)
+    columns = evaluate(offered, layouts)
+    return replace(columns, violated=columns.violated | _beyond_bounds(spec, columns.layouts))
+
+
+def largest_batches(columns: Columns) -> Columns:
+    """The largest batch of each layout that violates nothing: it needs the fewest slices."""
+    legal = columns.take(np.flatnonzero(columns.violated == 0))
+    order = np.lexsort((-legal.batch, legal.usd_per_hour, legal.layouts.number))
+    _, first = np.unique(legal.layouts.number[order], return_index=True)
+    return legal.take(order[first])
+
+
+def largest_shares(spec: Spec, columns: Columns, limits: Sequence[Limit]) -> Floats:
+    """How much of a limit the means use at most, for each column at the batch of its mean load."""
+    batch = np.clip(fewest_sequences(spec, columns.layouts, columns.slices), 1, columns.batch)
+    at = replica_times(spec, columns.layouts).at(batch)
+    figures = {"ttft": at.ttft_s, "tpot": at.tpot_s, "e2e": at.e2e_s}
+    shares = [figures[limit.requirement] / limit.limit_s for limit in limits]
+    return np.asarray(np.max(shares, axis=0)) if shares else np.zeros(len(columns))
+
+
+def fewest_sequences(spec: Spec, layouts: Layouts, slices: Ints) -> Floats:
+    """The smallest batch at which this many slices serve the demand; infinite if none does."""
+    workload = spec.workload
+    tokens_per_s = (workload.requests_per_s or 0.0) * (workload.output_tokens or 0)
+    return replica_times(spec, layouts).smallest_batch_for(tokens_per_s / (slices * layouts.counted_replicas))
+
+
+def _layouts(spec: Spec, offered: Spec) -> Layouts:
+    """The layouts of a search; of pairs of pools those that are cheapest, and those whose means are within limits."""
+    one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
+    searched = searched_layouts(offered, undominated=True)
+    parts = []
+    if one_pool:
+        parts.append(in_modes(offered.changed({"search.modes": one_pool}), searched))
+    if Mode.DISAGGREGATED in spec.modes:
+        for limited in (offered, spec.in_means()):
+            parts.append(in_modes(limited.changed({"search.modes": [Mode.DISAGGREGATED]}), searched))
+    parts = [part for part in parts if len(part)] or parts[:1]
+    joined = parts[0].join(*parts[1:])
+    return replace(joined, number=np.arange(len(joined)))
+
+
+def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
+    """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence."""
+    slower = 1 + layouts.tpot_margin
+    without_prompts = replace(layouts, serving=decoding(layouts.serving.slices))
+    drafting = layouts.replica.drafting  # with luck every token drafted is accepted
+    step = replica_times(spec, without_prompts).at(np.ones(len(layouts))).tpot_s * slower
+    step = step * (drafting.accepted / drafting.verified)
+    prompt = prompt_times(spec, layouts)
+    work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
+    work = np.where(layouts.serving.pool_place >= 0, layouts.serving.first_token_s, work)
+    least = {"ttft": work, "tpot": step, "e2e": work + ((spec.workload.output_tokens or 1) - 1) * step}
+    mask = np.zeros(len(layouts), dtype=np.int64)
+    for limit in limits_of(spec):
+        mask |= np.where(is_at_most(least[limit.requirement], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
+    return mask
