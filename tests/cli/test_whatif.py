@@ -192,3 +192,22 @@ def test_a_resume_with_nothing_to_resume_says_so(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=15,20", "--out", str(out), "--resume")
     assert (result.exit_code, "there is nothing to go on with" in result.stderr) == (0, True)
+
+
+def test_the_time_per_token_of_a_full_batch_is_not_shown_as_that_of_a_limit(tmp_path: Path) -> None:
+    """The limit holds for the p95 of a replay, which the mean of a full batch may exceed."""
+    chat = {
+        "model": "llama-3.1-8b",
+        "engine": "vllm",
+        "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 30},
+        "slo": {"tpot_ms": 25},
+        "search": {"chips": ["h100-sxm"], "modes": ["interleaved"], "weights": ["fp8"]},
+        "speculative": "none",
+        "price": {"h100-sxm": 3.0},
+    }
+    (tmp_path / "chat.yaml").write_text(json.dumps(chat))
+    for more, header in (((), "tpot when full"), (("--set", "slo.percentile=mean"), " tpot ")):
+        printed = run("whatif", str(tmp_path / "chat.yaml"), "--vary", "slo.tpot_ms=25,26", "--wide", *more).stdout
+        (head,) = [line for line in printed.splitlines() if "$/1M" in line]
+        assert header in head
+        assert ("when full" in head) == (not more)

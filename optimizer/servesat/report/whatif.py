@@ -47,13 +47,14 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
     with_mode = Mode.DECODE_ONLY not in question.base.modes
     keys = [factor.key for factor in scenarios.factors]
     rare = rare_columns([row["plan"] for row in listed[:MAX_ROWS]])
+    tpot = "tpot" if question.base.percentile is None else "tpot when full"  # which no limit on a share is on
     table = Fitted(
         [
             *([Column("key"), Column("value", right=True)] if scenarios.one_at_a_time else columns(*keys, right=True)),
             Column("plan"),
             *columns(*(["mode"] if with_mode else []), "weights", "KV cache", "compute", detail=True),
             *columns(*(name for name, _ in rare), detail=True),
-            *columns("batch", "tpot", "$/1M", "change", right=True),
+            *columns("batch", tpot, "$/1M", "change", right=True),
             Column("bound by", detail=True),
         ]
     )
