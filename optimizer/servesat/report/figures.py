@@ -202,13 +202,17 @@ def _pareto_frame(curve: BatchCurve) -> Frame:
 
 
 def _at_twice_the_latency(curve: BatchCurve) -> dict[str, Any]:
-    """A rule at twice the latency of the first batch, and how much less a token costs there at most."""
+    """A rule at twice the latency of the first batch, and how much less a token costs there at most.
+
+    If memory is full at a lower latency, the rule is there.
+    """
     if not _some_batch_fits(curve):
         return {}
-    within = (curve.batch <= curve.max_batch_in_hbm) & (curve.step_ms <= 2 * curve.step_ms[0])
-    ratio = curve.usd_per_million[0] / curve.usd_per_million[within].min()
-    label = f"2× the latency: {ratio:.{0 if ratio >= 10 else 1}f}× cheaper"
-    return {"rule_at": float(2 * curve.step_ms[0]), "rule_label": label}
+    fits, first_ms = curve.batch <= curve.max_batch_in_hbm, float(curve.step_ms[0])
+    rule_ms = min(2 * first_ms, float(curve.step_ms[fits].max()))
+    ratio = curve.usd_per_million[0] / curve.usd_per_million[fits & (curve.step_ms <= rule_ms)].min()
+    label = f"{rule_ms / first_ms:.2g}× latency: {ratio:.{0 if ratio >= 10 else 1}f}× cheaper"
+    return {"rule_at": rule_ms, "rule_label": label}
 
 
 def _breakdown_frame(curve: BatchCurve) -> Frame:
