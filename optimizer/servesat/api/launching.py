@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servesat.api.answer import Answer
-from servesat.api.fleet import FleetPlan, fleet
 from servesat.api.solving import Solution
 from servesat.api.tables import SpecLike, frame
 from servesat.core.errors import LaunchError, NoPlanError
@@ -15,7 +14,7 @@ from servesat.core.result import Result
 from servesat.core.validation import nearest
 from servesat.core.writing import make_folder, write_text
 from servesat.deployment.solve import solve
-from servesat.launch.reading import fleet_launches, kind_of, proof_of, result_launch
+from servesat.launch.reading import kind_of, proof_of, result_launch
 from servesat.launch.servers import Launch, launch_of
 from servesat.launch.targets import TARGETS, written
 from servesat.spec.spec import Spec
@@ -23,6 +22,7 @@ from servesat.spec.spec import Spec
 if TYPE_CHECKING:
     import pandas as pd
 
+    from servesat.api.fleet import FleetPlan
     from servesat.report.terminal import Terminal
 
 ANY_ENGINE = "the spec names no engine: any of the catalogue is searched"
@@ -70,7 +70,7 @@ class LaunchFiles(Answer):
 
 
 def launch(
-    source: Solution | FleetPlan | SpecLike,
+    source: "Solution | FleetPlan | SpecLike",
     *,
     to: str = "command",
     checkpoint: str | None = None,
@@ -89,12 +89,14 @@ def launch(
     said: tuple[str, ...] = ()
     if isinstance(source, str | Path) and kind == "result":
         launches: Sequence[Launch] = [result_launch(Path(source), checkpoint)]
-    elif isinstance(source, FleetPlan):
-        launches = _of_fleet(source, checkpoint)
-    elif isinstance(source, str | Path) and kind == "fleet":
-        launches = _of_fleet(fleet(source, on_progress=on_progress), checkpoint)
     elif isinstance(source, Solution):
         launches = [_of_result(source.spec, source, checkpoint)]
+    elif isinstance(source, str | Path) and kind == "fleet":
+        from servesat.api.fleet import fleet
+
+        launches = _of_fleet(fleet(source, on_progress=on_progress), checkpoint)
+    elif isinstance(source, Answer):
+        launches = _of_fleet(source, checkpoint)
     else:
         spec = Spec.load(source)
         said = () if spec.engine else (ANY_ENGINE,)
@@ -114,7 +116,9 @@ def _of_result(spec: Spec, result: Result, checkpoint: str | None) -> Launch:
     return launch if found is None else replace(launch, replayed=(found.ttft_ms, found.tpot_ms))
 
 
-def _of_fleet(planned: FleetPlan, checkpoint: str | None) -> list[Launch]:
+def _of_fleet(planned: "FleetPlan", checkpoint: str | None) -> list[Launch]:
+    from servesat.launch.fleets import fleet_launches
+
     if checkpoint is not None:
         raise LaunchError("checkpoint names the weights of one model, and a fleet has several")
     if planned.total_usd is None:
