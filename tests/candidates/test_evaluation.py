@@ -6,6 +6,7 @@ import pytest
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import cheapest, evaluate, evaluate_search
+from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.deployment.binding import relaxations
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation.instance import round_columns
@@ -43,6 +44,31 @@ def test_a_search_in_blocks_has_the_answer_of_the_whole(keys: dict[str, Any]) ->
     assert len(blocks) < len(whole)
     assert answer(spec, blocks) == answer(spec, whole)
     assert np.array_equal(np.unique(blocks.violated), np.unique(whole.violated))
+
+
+CATALOGUE = {"model": "llama-3.3-70b", "search": {"chips": ["h100-sxm", "tpu-v6e", "l40s"]}, "workload": WHOLE}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"slo": {"tpot_ms": 20}},
+        {"slo": {"ttft_ms": 300, "tpot_ms": 30, "e2e_ms": 3000}},
+        {"slo": {"stall_ms": 100}, "workload": {**WHOLE, "requests_per_s": 30}, "cost_model": "ideal"},
+        {"slo": {"min_tokens_per_s": 50_000}},
+        {"speculative": {"draft": "eagle3"}, "model": "llama-3.1-8b", "headroom": 0.3},
+        {"model": "qwen3-30b-a3b", "slo": {"tpot_ms": 12}},
+    ],
+)
+def test_the_bounds_of_costs_leave_every_plan_that_may_answer(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servesat.candidates.evaluation.FIRST_CONTENDERS", 20)
+    spec = Spec.load(CATALOGUE | keys).in_means()
+    whole = evaluate(spec, enumerate_layouts(spec, undominated=True))
+    contenders = evaluate_search(spec, undominated=True)
+    assert answer(spec, contenders) == answer(spec, whole)
+    assert relaxations(spec, whole, cheapest(whole)), "each case has a limit that a cheaper plan breaks"
 
 
 @pytest.mark.slow

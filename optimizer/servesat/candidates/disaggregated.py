@@ -41,6 +41,7 @@ from servesat.candidates.requirements import (
 )
 from servesat.candidates.step_times import prompt_times
 from servesat.candidates.tabulation import least_cost_of_each
+from servesat.candidates.tie_order import tie_order
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
@@ -77,7 +78,9 @@ def disaggregated(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded
         masks += [relaxed | bit for bit in constraint_bits(spec).values()]
         return best.join(*(_cheapest_pairs(spec, _pool_candidates(spec, layouts, m), m, excluded) for m in masks))
     pools = _pool_candidates(spec, layouts, relaxed)
-    every = _pairs_of(spec, layouts, _undominated_prefill(spec, pools), np.arange(len(layouts)))
+    able = np.flatnonzero(pools.prefill_able)
+    prefill = _undominated_prefill(spec, pools, able, _figures_that_matter(spec, pools))
+    every = _pairs_of(spec, layouts, prefill, np.arange(len(layouts)))
     found = [pair_pools(spec, pools, every)]
     if spec.slo.min_tokens_per_s is not None:  # which takes more slices than one, if only there is room
         limits = relaxed | mask_of(*stated)
@@ -103,7 +106,7 @@ def _limits_of_pairs(spec: Spec) -> list[str]:
 
 def _cheapest_pairs(spec: Spec, pools: PoolCandidates, relaxed: int, excluded: Excluded | None) -> Layouts:
     """The pairs that meet every requirement that is not relaxed and tie with the cheapest; none where none does."""
-    pairs = _compatible_pairs(spec, pools, relaxed)
+    pairs = _compatible_pairs(spec, pools, relaxed, any_prefill=excluded is not None or bool(spec.expressions))
     bound = _usd_per_request(spec, pools, pairs)
     order = np.argsort(bound, kind="stable")
     least = np.inf
@@ -229,14 +232,13 @@ def _may_be_one_site(one: Site, other: Site) -> bool:
     return all(None in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))
 
 
-def _undominated_prefill(spec: Spec, pools: PoolCandidates) -> Ints:
-    """The prefill pools that matter to what conflicts: any other violates no less than one of them, in every pair.
+def _undominated_prefill(spec: Spec, pools: PoolCandidates, rows: Ints, figures: Floats) -> Ints:
+    """Of some prefill pools those that no other matches or beats in all `figures` of shape [layouts, figures].
 
-    That one has the same dtype of the KV cache, stands at the same site (and is the same chip, where chips have
-    quotas; or a slice as large in the same instances), violates no other requirement of its own, is no slower, and
-    takes no more chips or dollars.
+    The other has the same dtype of the KV cache and stands at the same site (and is the same chip, where chips have
+    quotas; or a slice as large in the same instances).
     """
-    layouts, figures = pools.layouts, _figures_that_matter(spec, pools)
+    layouts = pools.layouts
     chips = [place.offer.chip.id if spec.search.quota else "" for place in layouts.places]
     standing = np.array([f" {chip} {_site(place)}" for chip, place in zip(chips, layouts.places, strict=True)])
     kind = np.char.add(_kv_kinds(spec, layouts), standing[layouts.place])
@@ -246,10 +248,10 @@ def _undominated_prefill(spec: Spec, pools: PoolCandidates) -> Ints:
     kind = np.char.add(kind, np.char.add(" ", machine.astype(np.str_)))
     for constrained in _constrained_in_prefill(spec, layouts):
         kind = np.char.add(kind, constrained)
-    kept = []
-    for name in np.unique(kind):
-        rows = np.flatnonzero((kind == name) & pools.prefill_able)
-        kept.append(rows[undominated(figures[rows])])
+    kept = [np.zeros(0, dtype=np.int64)]
+    for name in np.unique(kind[rows]):
+        of_kind = rows[kind[rows] == name]
+        kept.append(of_kind[undominated(figures[of_kind])])
     return np.concatenate(kept)
 
 
@@ -268,7 +270,7 @@ def _constrained_in_prefill(spec: Spec, layouts: Layouts) -> list[npt.NDArray[np
 def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
     """What a request costs in each prefill pool, what the spec limits, and a 1 for each requirement that it violates.
 
-    The shape is [layouts, figures].
+    The shape is [layouts, figures]. A pool that is dominated in them violates no less than another, in every pair.
     """
     slo, layouts = spec.slo, pools.layouts
     usd_per_slice_hour = layouts.units.usd_per_hour / layouts.units.slices
@@ -285,6 +287,19 @@ def _figures_that_matter(spec: Spec, pools: PoolCandidates) -> Floats:
     return np.column_stack(figures)
 
 
+def _figures_of_slices(pools: PoolCandidates) -> Floats:
+    """What a slice of each prefill pool costs and takes, and its rank among those that tie; shape [layouts, figures].
+
+    In place of one that is dominated in them as many slices of another serve as much, as soon, for no more.
+    """
+    layouts = pools.layouts
+    place_rank, dtype_rank = tie_order(layouts)
+    rank = place_rank[layouts.place] * len(dtype_rank) + dtype_rank[layouts.dtype]
+    usd_per_slice_hour = layouts.units.usd_per_hour / layouts.units.slices
+    first_token = [pools.request_s + pools.prefill_s, pools.transfer_s]
+    return np.column_stack([usd_per_slice_hour, pools.prefill_busy_s, layouts.chips, *first_token, rank])
+
+
 def _kv_kinds(spec: Spec, layouts: Layouts) -> npt.NDArray[np.str_]:
     """What two pools must share for the KV cache to move: its dtype, the engine, and the chip unless pools mix them."""
     of_dtypes = np.array([f"{dtypes.kv_cache} {dtypes.engine}" for dtypes in layouts.dtypes])[layouts.dtype]
@@ -294,9 +309,14 @@ def _kv_kinds(spec: Spec, layouts: Layouts) -> npt.NDArray[np.str_]:
     return np.char.add(np.char.add(of_dtypes, " "), chips)
 
 
-def _compatible_pairs(spec: Spec, pools: PoolCandidates, relaxed: int) -> Ints:
-    """The pairs of which each pool meets its own requirements, and both together the time to the first token."""
+def _compatible_pairs(spec: Spec, pools: PoolCandidates, relaxed: int, *, any_prefill: bool) -> Ints:
+    """The pairs of which each pool meets its own requirements, and both together the time to the first token.
+
+    Unless `any_prefill` pool may be wanted, those that another betters slice for slice are left out.
+    """
     prefill = np.flatnonzero((pools.prefill_violated & ~relaxed == 0) & pools.prefill_able)
+    if not any_prefill:
+        prefill = _undominated_prefill(spec, pools, prefill, _figures_of_slices(pools))
     decode = np.flatnonzero((pools.decode_violated & ~relaxed == 0) & np.isfinite(pools.decode_busy_s))
     pairs = _pairs_of(spec, pools.layouts, prefill, decode)
     if spec.slo.ttft_ms is not None and not is_relaxed(relaxed, Requirement.TTFT):

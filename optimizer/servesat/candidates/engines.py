@@ -41,13 +41,36 @@ def searched_dtypes(spec: Spec) -> tuple[Dtypes, ...]:
 
 
 def runs(spec: Spec, chips: Sequence[str], dtypes: Sequence[Dtypes]) -> Bools:
-    """Whether the engine of each choice of dtypes runs it on each chip; shape [chips, dtypes]."""
+    """Whether the engine of each choice of dtypes runs it on each chip; shape [chips, dtypes].
+
+    Weights that the spec lists are taken to be at hand; others must be published, made by the engine, or known.
+    """
     if not spec.engine:
         return np.ones((len(chips), len(dtypes)), dtype=np.bool_)
-    apart = [choice._replace(draft_tokens=0) for choice in dtypes]  # how many are drafted makes no difference
-    place = {choice: at for at, choice in enumerate(dict.fromkeys(apart))}
-    run = np.array([[_reason(spec, chip, choice) is None for choice in place] for chip in chips], dtype=np.bool_)
-    return run[:, [place[choice] for choice in apart]]
+    run = np.zeros((len(chips), len(dtypes)), dtype=np.bool_)
+    for row, chip in zip(run, chips, strict=True):
+        matmuls = {engine.id: _matmuls(spec, engine, chip) for engine in spec.engine}
+        kv_caches = {engine.id: frozenset(engine.kv_dtypes(spec.model, chip)) for engine in spec.engine}
+        drafts = {engine.id: {"", *engine.drafts} for engine in spec.engine}
+        row[:] = [
+            (choice.weights, choice.compute) in matmuls[choice.engine]
+            and choice.kv_cache in kv_caches[choice.engine]
+            and draft_kind(choice.draft) in drafts[choice.engine]
+            for choice in dtypes
+        ]
+    return run
+
+
+def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
+    """The dtypes of weights that an engine can have on a chip, each with those that it computes them in."""
+    support = engine.support_of(chip)
+    of_weights = {} if support is None else {str(weights): one for weights, one in support.weights.items()}
+    at_hand = [
+        weights
+        for weights, one in of_weights.items()
+        if spec.search.weights is not None or _is_at_hand(spec.model, weights, quantised=bool(one.quantises))
+    ]
+    return {(weights, str(compute)) for weights in at_hand for compute in of_weights[weights].compute}
 
 
 def leaves_out_what_cannot_run(spec: Spec) -> bool:
@@ -60,25 +83,12 @@ def _are_listed(spec: Spec) -> bool:
     return any(listed is not None for listed in (search.weights, search.kv_cache, search.compute))
 
 
-def _reason(spec: Spec, chip: str, dtypes: Dtypes) -> str | None:
-    """What keeps the engine of some dtypes from running them on a chip, as a clause.
-
-    Weights that the spec lists are taken to be at hand; others must be published, made by the engine, or known.
-    """
-    engine, model = spec.engine_of(dtypes.engine), spec.model
-    reason = cannot_run(engine, model, chip, dtypes)
-    if reason is not None or spec.search.weights is not None or _is_at_hand(engine, model, chip, dtypes.weights):
-        return reason
-    return f"needs a checkpoint in {dtypes.weights}, and none is known"
-
-
-def _is_at_hand(engine: Engine, model: ModelSpec, chip: str, weights: str) -> bool:
-    """Whether weights are published in a dtype, or a checkpoint of them is known, or the engine makes them."""
-    native, support = "bf16" if model.native is None else model.native.dtype, engine.support_of(chip)
-    if weights == native or weights in {str(dtype) for dtype in model.checkpoints}:
-        return True
-    made = support is not None and {str(name): one for name, one in support.weights.items()}[weights].quantises
-    return native == "bf16" and bool(made)
+def _is_at_hand(model: ModelSpec, weights: str, *, quantised: bool) -> bool:
+    """Whether weights are published in a dtype, a checkpoint of them is known, or they are `quantised` on loading."""
+    native = "bf16" if model.native is None else model.native.dtype
+    return (
+        weights == native or weights in {str(dtype) for dtype in model.checkpoints} or (native == "bf16" and quantised)
+    )
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
@@ -125,27 +135,9 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
             yield f"has no mode {mode}"
 
 
-def cannot_run(engine: Engine, model: ModelSpec, chip: str, dtypes: Dtypes) -> str | None:
-    """What keeps an engine from running a model on a chip in some dtypes, as a clause; None where nothing does."""
-    support = engine.support_of(chip)
-    if support is None:
-        return f"does not run on {chip}"
-    of_weights = {str(dtype): one for dtype, one in support.weights.items()}.get(dtypes.weights)
-    if of_weights is None:
-        return f"runs no {dtypes.weights} weights on {chip}"
-    if dtypes.draft and draft_kind(dtypes.draft) not in engine.drafts:
-        return f"drafts no tokens by {dtypes.draft}"
-    if dtypes.kv_cache not in engine.kv_dtypes(model, chip):
-        return f"stores no {dtypes.kv_cache} KV cache{_beside(model)} on {chip}"
-    if dtypes.compute not in of_weights.compute:
-        computed = " or ".join(of_weights.compute)
-        return f"computes {dtypes.weights} weights in {computed} on {chip}, not in {dtypes.compute}"
-    return None
-
-
 def draft_kind(draft: str) -> str:
-    """What an engine must have to draft so: mtp, eagle3, or a model, which has an id."""
-    return draft if draft in {"mtp", "eagle3"} else "model"
+    """What an engine must have to draft so: mtp, eagle3, or a model, which has an id; nothing without a draft."""
+    return draft if draft in {"", "mtp", "eagle3"} else "model"
 
 
 def _beside(model: ModelSpec) -> str:

@@ -1,6 +1,6 @@
 """Every layout at every batch that can be optimal, evaluated: what it costs, and which requirements it violates."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from servesat.candidates.batch_breakpoints import tie_breakpoints
 from servesat.candidates.columns import Columns
 from servesat.candidates.constrained_batches import need_every_batch, with_constraints
+from servesat.candidates.cost_bounds import cost_bounds
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.serving_modes import (
     BLOCK_ROWS,
@@ -27,6 +28,9 @@ TABLE_BLOCK = 200_000
 
 MAX_TABLE = 50_000_000
 """Columns that are tabulated in all; more would take minutes, and gigabytes for what is kept of them."""
+
+FIRST_CONTENDERS = 1_000
+"""Layouts that are evaluated first, of a search for the cheapest; then four times as many, as long as any are left."""
 
 
 def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batches: Ints | None = None) -> Columns:
@@ -107,23 +111,53 @@ def evaluate_search(
     blocks = list(in_modes_by_block(spec, searched, relaxed, rows=block_rows))
     if len(blocks) == 1 and (spec.expressions or spec.search.max_quality_loss is not None):
         return evaluate(spec, blocks[0], relaxed=relaxed, batches=batches)
-    columns = _deciding_among(
-        columns_of(
-            spec,
-            block,
-            constrained_breakpoints(spec, block) if batches is None else np.tile(batches, (len(block), 1)),
-            relaxed,
-        )
-        for block in blocks
-    )
+    if batches is not None:
+        tried = (columns_of(spec, block, np.tile(batches, (len(block), 1)), relaxed) for block in blocks)
+        return _deciding_among(tried)
+    if undominated:
+        blocks, columns = _contenders(spec, blocks, relaxed)
+    else:
+        columns = _deciding_among(_at_breakpoints(spec, blocks, relaxed))
     least = cheapest(columns)
-    if batches is not None or not np.isfinite(least):
+    if not np.isfinite(least):
         return columns
     ties = (
         columns_of(spec, block, with_constraints(spec, block, tie_breakpoints(spec, block, least, relaxed)), relaxed)
         for block in blocks
     )
     return _deciding_among(chain([columns], ties))
+
+
+def _at_breakpoints(spec: Spec, blocks: Iterable[Layouts], relaxed: int) -> Iterator[Columns]:
+    """The columns of each block of layouts at its breakpoints."""
+    return (columns_of(spec, block, constrained_breakpoints(spec, block), relaxed) for block in blocks)
+
+
+def _contenders(spec: Spec, blocks: Sequence[Layouts], relaxed: int) -> tuple[list[Layouts], Columns]:
+    """The layouts that may tie with the cheapest, of plans and of what breaks one limit alone; and their columns.
+
+    Those with the least bounds are evaluated first; what they cost leaves few of the others.
+    """
+    bounds = [cost_bounds(spec, block, relaxed) for block in blocks]
+    evaluated_in = [np.zeros(len(block), dtype=np.bool_) for block in blocks]
+    columns, count = (
+        next(_at_breakpoints(spec, [blocks[0].take(np.zeros(0, dtype=np.int64))], relaxed)),
+        FIRST_CONTENDERS,
+    )
+    while True:
+        contending = [bound.contenders(columns) for bound in bounds]
+        left = [near & ~done for near, done in zip(contending, evaluated_in, strict=True)]
+        least = np.sort(np.concatenate([bound.within[rows] for bound, rows in zip(bounds, left, strict=True)]))
+        if not len(least):
+            break
+        most = least[min(count, len(least)) - 1]
+        chosen = [rows & (bound.within <= most) for bound, rows in zip(bounds, left, strict=True)]
+        next_blocks = [block.take(np.flatnonzero(rows)) for block, rows in zip(blocks, chosen, strict=True)]
+        columns = _deciding_among(chain([columns], _at_breakpoints(spec, next_blocks, relaxed)))
+        evaluated_in = [done | rows for done, rows in zip(evaluated_in, chosen, strict=True)]
+        count *= 4
+    kept = [block.take(np.flatnonzero(rows)) for block, rows in zip(blocks, contending, strict=True)]
+    return kept, columns
 
 
 def _deciding_among(blocks: Iterable[Columns]) -> Columns:

@@ -121,6 +121,7 @@ class Layouts(Rows):
     batch_shards: Ints  # the batch is a multiple of this: the ways that micro-batches and attention split it
     units: Units  # what slices are bought in
     hbm_bytes: Floats  # of one chip, that may be used
+    runs: Bools  # whether the engine runs these dtypes on the chip
     replica: Replica
     constants: Constants | None  # of the calibrated cost model
     tpot_margin: Floats  # share by which the time per output token stays below its limit
@@ -193,8 +194,9 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
     """
     places = _places(spec, named)
     dtypes = searched_dtypes(spec)
-    peaks = _peaks(places, dtypes)
-    place, dtype = np.nonzero(peaks * _searched_there(spec, places, dtypes) * _may_draft(places, dtypes))
+    peaks, run = _peaks(places, dtypes), _runs_there(spec, places, dtypes)
+    searched = run if leaves_out_what_cannot_run(spec) and run.any() else np.ones_like(run)
+    place, dtype = np.nonzero(peaks * searched * _may_draft(places, dtypes))
     if len(place) > MAX_LAYOUTS:
         raise SpecError(
             f"the search has {len(place):,} layouts, expected at most {MAX_LAYOUTS:,}: list fewer chips, dtypes, or "
@@ -237,6 +239,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
         batch_shards=ep * pp * np.where(is_layout[KvLayout.BATCH], kv_batch_shards(spec.model, tp), 1),
         units=_units(places).take(place),
         hbm_bytes=_usable_bytes(spec, places, of_engine)[place, dtype],
+        runs=run[place, dtype],
         replica=Replica(
             tp=tp.astype(np.float64),
             ep=ep.astype(np.float64),
@@ -295,14 +298,10 @@ def _numbered(values: Sequence[str]) -> tuple[list[str], Ints]:
     return distinct, np.array([position[value] for value in values], dtype=np.int64)
 
 
-def _searched_there(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Bools:
-    """Which dtypes are searched at each place: all, but for those by default that no engine there runs."""
-    chips = list(dict.fromkeys(place.offer.chip.id for place in places))
-    run = runs(spec, chips, dtypes)
-    if not leaves_out_what_cannot_run(spec) or not run.any():
-        return np.ones((len(places), len(dtypes)), dtype=np.bool_)
-    at = {chip: position for position, chip in enumerate(chips)}
-    of_place: Bools = run[[at[place.offer.chip.id] for place in places]]
+def _runs_there(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Bools:
+    """Whether the engine of each choice of dtypes runs it on the chips of each place; shape [places, dtypes]."""
+    chips, chip = _numbered([place.offer.chip.id for place in places])
+    of_place: Bools = runs(spec, chips, dtypes)[chip]
     return of_place
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.engine_memory import activation_terms_bytes, runtime_bytes, step_prompt_tokens
-from servesat.candidates.engines import draft_kind, runs
+from servesat.candidates.engines import draft_kind
 from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, on_chip, quality_losses
 from servesat.candidates.purchases import SharedLimit
 from servesat.candidates.step_times import ReplicaTimes
@@ -76,7 +76,7 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
     chips = {place.offer.chip.id: place.offer.chip for place in layouts.places}
     position = {chip: at for at, chip in enumerate(chips)}
     chip = np.array([position[place.offer.chip.id] for place in layouts.places])[layouts.place]
-    violated: Bools = ~runs(spec, list(chips), layouts.dtypes)[chip, layouts.dtype]
+    violated = ~layouts.runs
     node_chips = np.array([each.node_chips or np.inf for each in chips.values()])[chip]
     several_nodes = layouts.replica.chips > node_chips
     spread, staged = np.asarray(layouts.replica.ep) > 1, np.asarray(layouts.replica.pp) > 1
@@ -129,7 +129,7 @@ def _of_engine(layouts: Layouts, engine: Engine) -> Bools:
 
 
 def _of_draft_models(layouts: Layouts) -> Bools:
-    by_model = [bool(choice.draft) and draft_kind(choice.draft) == "model" for choice in layouts.dtypes]
+    by_model = [draft_kind(choice.draft) == "model" for choice in layouts.dtypes]
     in_it: Bools = np.array(by_model, dtype=np.bool_)[layouts.dtype]
     return in_it
 

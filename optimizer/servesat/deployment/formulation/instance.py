@@ -1,8 +1,6 @@
 """The columns as the solver sees them: integers, sorted orders, and what the constraints name."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +8,7 @@ from servesat.candidates.columns import Columns
 from servesat.candidates.constraints import Values, choices, kept_constraints
 from servesat.candidates.layouts import MODES
 from servesat.candidates.requirements import EVERY_REQUIREMENT, bits_of, rules_of
+from servesat.candidates.tie_order import tie_order
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_least, is_at_most
 from servesat.spec.expressions import Expression
@@ -119,16 +118,12 @@ def round_columns(columns: Columns, spec: Spec | None = None, relaxed: int = 0) 
     """Round the columns to the solver's integers; with the spec, also what its constraints that are kept name."""
     constraints = () if spec is None else kept_constraints(spec, relaxed)
     layouts = columns.layouts
-    places, dtypes = layouts.places, layouts.dtypes
+    place_rank, dtype_rank = tie_order(layouts)
     serving = layouts.serving
-    place_id = _codes([(p.offer.chip.id, p.topology, p.sharding, p.offer.place) for p in places])
-    engines = list(dict.fromkeys(choice.engine for choice in dtypes))  # those listed first are preferred
-    dtype_id = _codes([(*choice[:3], engines.index(choice.engine), *choice[4:]) for choice in dtypes])
-    mode_id = _codes(list(MODES))[serving.mode]
-    pool = np.where(
-        serving.pool_place < 0, -1, place_id[serving.pool_place] * len(dtypes) + dtype_id[serving.pool_dtype]
-    )
-    ids = (place_id[layouts.place], dtype_id[layouts.dtype], columns.batch, mode_id, serving.chunk, pool)
+    mode_rank = np.argsort(np.argsort(MODES))[serving.mode]
+    pool_rank = place_rank[serving.pool_place] * len(dtype_rank) + dtype_rank[serving.pool_dtype]
+    pool = np.where(serving.pool_place < 0, -1, pool_rank)
+    ids = (place_rank[layouts.place], dtype_rank[layouts.dtype], columns.batch, mode_rank, serving.chunk, pool)
     order = np.empty(len(columns), dtype=np.int64)
     order[np.lexsort((serving.pool_slices, columns.slices, *ids[::-1], columns.chips))] = np.arange(len(columns))
     return Instance(
@@ -175,9 +170,3 @@ def _violations_as_rows(violated: Ints) -> list[tuple[str, Row]]:
 def _logarithms(values: Floats) -> Ints:
     """Natural logarithms in units of LOG_RESOLUTION."""
     return np.rint(np.log(values) / LOG_RESOLUTION).astype(np.int64)
-
-
-def _codes(values: Sequence[Any]) -> Ints:
-    """The position of each value among the distinct ones, sorted."""
-    code = {value: position for position, value in enumerate(sorted(set(values)))}
-    return np.array([code[value] for value in values], dtype=np.int64)
