@@ -15,12 +15,13 @@ from tests.helpers import ON_32_CHIPS
 from tests.oracles import deployment as oracle
 from tests.strategies import SOME
 
+LAYOUT = (
+    "chip", "topology", "tp_axes", "ep_axes", "kv_layout", "pp_axes", "weights", "kv_cache", "compute", "draft_tokens",
+)  # fmt: skip
 GROUPS = {
     Distinct.CHIP: lambda plan: plan["chip"],
     Distinct.TOPOLOGY: lambda plan: (plan["chip"], plan["topology"]),
-    Distinct.LAYOUT: lambda plan: tuple(
-        plan[name] for name in ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute")
-    ),
+    Distinct.LAYOUT: lambda plan: tuple(plan[name] for name in LAYOUT),
 }
 
 
@@ -33,7 +34,7 @@ def test_top_k_is_the_k_best_of_enumeration(spec: dict[str, Any], distinct: Dist
     assume(not mirrored)
     expected = oracle.k_best(spec, 4, GROUPS[distinct])
     found = [asdict(plan) for plan in alternatives(Spec.load(spec), 4, distinct)]
-    names = ("chip", "topology", "tp_axes", "ep_axes", "kv_layout", "weights", "kv_cache", "compute", "batch")
+    names = (*LAYOUT, "batch")
     assert [{name: plan[name] for name in names} for plan in found] == [
         {name: plan[name] for name in names} for plan in expected
     ]
