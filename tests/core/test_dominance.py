@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesat.core.dominance import undominated, undominated_in_each_row
+from servesat.core.dominance import undominated, undominated_in_each_row, undominated_in_groups
 from tests.strategies import examples
 
 
@@ -31,9 +31,20 @@ def test_any_number_of_figures_and_of_rows_peeled(axes: int, rows: int, values: 
         assert undominated(figures, rank, max_peeled=max_peeled).tolist() == expected(figures, rank)
 
 
+@examples(200)
+@given(st.integers(1, 4), st.integers(1, 250), st.integers(1, 6), st.integers(2, 12), st.integers(0, 2**32 - 1))
+def test_rows_are_compared_with_those_of_their_group(axes: int, rows: int, groups: int, values: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    figures, group = random.integers(0, values, (rows, axes)).astype(float), random.integers(0, groups, rows)
+    members = [np.flatnonzero(group == each) for each in range(groups)]
+    kept = [of_it[expected(figures[of_it], np.arange(len(of_it)))] for of_it in members]
+    assert undominated_in_groups(group, figures).tolist() == sorted(np.concatenate(kept).tolist())
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3, 4])
 def test_no_rows_leave_none(axes: int) -> None:
     assert undominated(np.zeros((0, axes))).tolist() == []
+    assert undominated_in_groups(np.zeros(0, dtype=np.int64), np.zeros((0, axes))).tolist() == []
 
 
 def test_without_figures_all_rows_are_equal() -> None:

@@ -43,7 +43,7 @@ from servesat.candidates.step_times import prompt_times
 from servesat.candidates.tabulation import least_cost_of_each
 from servesat.candidates.tie_order import tie_order
 from servesat.core.arrays import Bools, Floats, Ints
-from servesat.core.dominance import undominated
+from servesat.core.dominance import undominated_in_groups
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
@@ -248,11 +248,8 @@ def _undominated_prefill(spec: Spec, pools: PoolCandidates, rows: Ints, figures:
     kind = np.char.add(kind, np.char.add(" ", machine.astype(np.str_)))
     for constrained in _constrained_in_prefill(spec, layouts):
         kind = np.char.add(kind, constrained)
-    kept = [np.zeros(0, dtype=np.int64)]
-    for name in np.unique(kind[rows]):
-        of_kind = rows[kind[rows] == name]
-        kept.append(of_kind[undominated(figures[of_kind])])
-    return np.concatenate(kept)
+    _, group = np.unique(kind[rows], return_inverse=True)
+    return rows[undominated_in_groups(group, figures[rows])]
 
 
 def _constrained_in_prefill(spec: Spec, layouts: Layouts) -> list[npt.NDArray[np.str_]]:

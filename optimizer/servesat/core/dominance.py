@@ -10,6 +10,9 @@ from servesat.core.arrays import Bools, Floats, Ints
 MAX_PEELED = 256
 """Rows of three figures that are peeled off before the rest is swept."""
 
+MAX_COMPARED = 100
+"""Rows of a group that are compared each with each."""
+
 
 def undominated(figures: npt.NDArray[Any], rank: Ints | None = None, *, max_peeled: int = MAX_PEELED) -> Ints:
     """Positions, ascending, of the rows that no other equals or beats in all figures; of equal rows the first by rank.
@@ -33,6 +36,26 @@ def undominated(figures: npt.NDArray[Any], rank: Ints | None = None, *, max_peel
         remaining = remaining[np.any(ordinals[remaining] < ordinals[remaining[0]], axis=1)]
     swept = remaining[_swept(ordinals[remaining], rank[remaining])] if len(remaining) else remaining
     return np.sort(np.concatenate([np.array(peeled, dtype=np.int64), swept]))
+
+
+def undominated_in_groups(group: Ints, figures: Floats) -> Ints:
+    """Positions, ascending, of the rows that no other of their group equals or beats in all figures.
+
+    Of equal rows the first stays. `group` has the shape [rows], `figures` [rows, figures]; lower figures are better.
+    """
+    order = np.argsort(group, kind="stable")
+    kept = []
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        if len(rows) > MAX_COMPARED:
+            kept.append(rows[undominated(figures[rows])])
+        elif len(rows) > 1:
+            of_rows = figures[rows]
+            beaten_by = np.all(of_rows[:, None] >= of_rows, axis=2)
+            beaten_by &= ~(beaten_by.T & np.tri(len(rows), dtype=np.bool_).T)
+            kept.append(rows[~beaten_by.any(axis=1)])
+        else:
+            kept.append(rows)
+    return np.sort(np.concatenate(kept))
 
 
 def undominated_in_each_row(capacity: Floats, price: Floats) -> Bools:
