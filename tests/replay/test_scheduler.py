@@ -138,10 +138,8 @@ cases = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@pytest.mark.slow
-@examples(300)
-@given(cases)
-def test_agrees_with_the_oracle_to_the_step(case: dict) -> None:
+def _scheduled(case: dict) -> dict:
+    """The rows of requests, the times of steps and the limits of a drawn case, in plain numbers."""
     arrivals = np.cumsum([gap for gap, *_ in case["requests"]])
     rows = [(float(at), p, g, min(c, p - 1)) for at, (_, p, g, c) in zip(arrivals, case["requests"], strict=True)]
     names = ("kv_token_s", "attention_s", "not_visited", "token_s", "least_s", "prompt_end_s")
@@ -152,6 +150,17 @@ def test_agrees_with_the_oracle_to_the_step(case: dict) -> None:
         name: case[name] for name in ("step_tokens", "sequences", "kv_tokens", "prompts_alone", "lag", "with_cache")
     }
     limits["step_tokens"] = max(limits["step_tokens"], limits["sequences"] + 1)
+    return {"rows": rows, "times": times, "limits": limits}
+
+
+scheduler_cases = cases.map(_scheduled)
+
+
+@pytest.mark.slow
+@examples(300)
+@given(scheduler_cases)
+def test_agrees_with_the_oracle_to_the_step(case: dict) -> None:
+    rows, times, limits = case["rows"], case["times"], case["limits"]
     columns = (np.array(column) for column in zip(*rows, strict=True))
     replica = run(StepTimes(**times), Scheduling(**limits), Requests(*columns))
     first, last, preempted = oracle.replay(rows, times, limits)

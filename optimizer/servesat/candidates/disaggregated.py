@@ -106,7 +106,9 @@ def _limits_of_pairs(spec: Spec) -> list[str]:
 
 def _cheapest_pairs(spec: Spec, pools: PoolCandidates, relaxed: int, excluded: Excluded | None) -> Layouts:
     """The pairs that meet every requirement that is not relaxed and tie with the cheapest; none where none does."""
-    pairs = _compatible_pairs(spec, pools, relaxed, any_prefill=excluded is not None or bool(spec.expressions))
+    apart = spec.buy == "instances"  # so that few prefill pools compare
+    any_prefill = apart or excluded is not None or bool(spec.expressions)
+    pairs = _compatible_pairs(spec, pools, relaxed, any_prefill=any_prefill)
     bound = _usd_per_request(spec, pools, pairs)
     order = np.argsort(bound, kind="stable")
     least = np.inf

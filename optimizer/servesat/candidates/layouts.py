@@ -178,8 +178,12 @@ def execution_signatures(layouts: Layouts) -> Ints:
     bandwidths = [np.nan_to_num(width) for width in widths]
     shape = [layouts.units.offer, layouts.tp, replica.ep, replica.pp, layouts.kv_layout, *bandwidths, layouts.dtype]
     pool = [serving.pool_place, serving.pool_dtype, serving.pool_slices]
-    _, program = np.unique(np.column_stack([*shape, serving.mode, serving.chunk, *pool]), axis=0, return_inverse=True)
-    return program.reshape(-1)
+    figures = np.column_stack([*shape, serving.mode, serving.chunk, *pool])
+    order = np.lexsort(figures.T[::-1])
+    differs = np.any(figures[order][1:] != figures[order][:-1], axis=1)
+    program = np.zeros(len(layouts), dtype=np.int64)
+    program[order[1:]] = np.cumsum(differs)
+    return program
 
 
 Screen = Callable[[Sequence[ShardedSlice], Sequence[Dtypes]], Bools]

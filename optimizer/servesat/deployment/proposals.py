@@ -27,7 +27,7 @@ from servesat.deployment.proposable import fewest_sequences, largest_batches, la
 from servesat.deployment.settings import Settings
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import TooLongError, limits_of, servers_of
-from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, verdict
+from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, surely_late, verdict
 from servesat.spec.spec import Spec
 
 MOST_SLICES = 1 << 20
@@ -190,7 +190,7 @@ class Search:
         if alone:
             return (*alone, "alone")
         try:
-            broken = first_look(workload, servers, self.limits)
+            broken = surely_late(workload, servers, self.limits) or first_look(workload, servers, self.limits)
         except TooLongError:
             return Requirement.HBM, "alone"
         self._remember(servers, broken)
@@ -270,19 +270,19 @@ class Search:
         If none passes, the first number that costs at least `most`, untested, because the plan that set `most` may
         still fail its full replays. None if limits on resources forbid more slices.
         """
-        failed, found = proposal.slices, None
-        for power in counting():
-            following = self._proposal(proposal, proposal.slices + 2**power, 0)
-            if following is None or following.usd_per_hour >= most:
-                found = self._dearest_below(proposal, failed, most)
-                if found is None or not self._passes(found):
-                    return self._proposal(proposal, (failed if found is None else found.slices) + 1, 0)
-                break
-            if self._passes(following):
-                found = following
-                break
-            failed = following.slices
-        return None if found is None else self._fewest_between(failed, found)
+        failed = proposal.slices
+        if not np.isfinite(most):
+            for power in counting():
+                following = self._proposal(proposal, proposal.slices + 2**power, 0)
+                if following is None:
+                    break
+                if self._passes(following):
+                    return self._fewest_between(failed, following)
+                failed = following.slices
+        dearest = self._dearest_below(proposal, failed, most)
+        if dearest is None or not self._passes(dearest):
+            return self._proposal(proposal, (failed if dearest is None else dearest.slices) + 1, 0)
+        return self._fewest_between(failed, dearest)
 
     def _fewest_between(self, failed: int, passes: _Proposal) -> _Proposal:
         """The fewest slices that pass, by bisection between a number that failed and one that passes."""

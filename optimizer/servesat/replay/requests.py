@@ -1,6 +1,7 @@
 """Requests: when they arrive, and how long they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -104,9 +105,14 @@ def drawn(requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.
 
     At an infinite rate all come at once.
     """
+    at_one = _drawn_at_one(count, lengths, cv, seed)
+    return replace(at_one, arrival_s=at_one.arrival_s / requests_per_s)
+
+
+@lru_cache(maxsize=64)
+def _drawn_at_one(count: int, lengths: Lengths, cv: float, seed: int) -> Requests:
+    """Requests of which one arrives in a second; searches ask for the same ones at many rates."""
     of_times, of_lengths = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     prompts, outputs = lengths.draw(count, of_lengths)
-    arrival_s = np.cumsum(gaps(count, cv, of_times)) / requests_per_s
-    return Requests(
-        arrival_s, prompts, outputs, round_down(prompts.astype(np.float64) * lengths.cached_share).astype(np.int64)
-    )
+    cached = round_down(prompts.astype(np.float64) * lengths.cached_share).astype(np.int64)
+    return Requests(np.cumsum(gaps(count, cv, of_times)), prompts, outputs, cached)
