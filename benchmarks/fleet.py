@@ -1,7 +1,7 @@
 """Generated fleets: solution time, bill, dual bound and gap by the number of workloads.
 
 python benchmarks/fleet.py --workloads 10 100 [--periods 24] [--regions 5] [--time-limit 60] [--shares N] [--machines N]
-    [--plot FILE]
+    [--workers 2] [--plot FILE]
 """
 
 import argparse
@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from servesat.catalogue.price_book import Price
+from servesat.core.parallel.runs import Workers
 from servesat.fleet.configurations import Configuration
 from servesat.fleet.instance import RESOLUTION, FleetInstance, ReplicaOption, WorkloadDemand
 from servesat.fleet.machines import Machine
@@ -131,6 +132,7 @@ def main() -> None:
         "--shares", type=int, help="Every N-th workload still serves 40 %% of its demand if a region is lost."
     )
     parser.add_argument("--machines", type=int, help="Replicas stand in instances of so many chips.")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     results = []
@@ -141,7 +143,8 @@ def main() -> None:
         if arguments.machines:
             instance = in_machines(instance, arguments.machines)
         start = time.perf_counter()
-        result = plan_instance(instance, start + arguments.time_limit, goals=("usd",))
+        workers = Workers(arguments.workers)
+        result = plan_instance(instance, start + arguments.time_limit, goals=("usd",), workers=workers)
         results.append(
             {
                 "workloads": workloads,

@@ -147,8 +147,9 @@ def size_shares_of(size_demand: Sequence[float]) -> tuple[float, ...]:
 class FleetInstance:
     """Everything the formulation needs to know of a fleet.
 
-    `occupied_chips` are chips of a quota, `occupied_slices` slices in pods, and `occupied_pieces` slices in instances,
-    that other workloads already take in each period.
+    `occupied_chips` are chips of a quota, `occupied_reserved` those of a reservation that is made for them too,
+    `occupied_slices` slices in pods, and `occupied_pieces` slices in instances, that other workloads already take in
+    each period.
     """
 
     workloads: tuple[WorkloadDemand, ...]
@@ -159,6 +160,7 @@ class FleetInstance:
     previous_plan: PreviousPlan | None = None
     pods: dict[RegionChip, Pods] = field(default_factory=dict)
     occupied_chips: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
+    occupied_reserved: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = field(default_factory=dict)
     usd_per_change: float = 0.0  # of a replica started or stopped between two periods
     occupied_pieces: dict[Machine, dict[int, int]] = field(default_factory=dict)  # by chips, in every period
@@ -231,7 +233,7 @@ class FleetInstance:
         """
         reserved = self.reserved_prices or self.reserves_instances
         coupled = reserved or self.budget_usd is not None or self.previous_plan is not None
-        occupied = self.occupied_chips or self.occupied_slices or self.occupied_pieces
+        occupied = self.occupied_chips or self.occupied_reserved or self.occupied_slices or self.occupied_pieces
         others = occupied or self.usd_per_change or self.limits_configurations
         return len(self.hours) > 1 and not coupled and not others
 

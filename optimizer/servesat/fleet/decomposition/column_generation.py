@@ -19,7 +19,7 @@ from servesat.core.arrays import Floats
 from servesat.core.parallel.runs import THIS_PROCESS, Workers
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.fleet.check import bill_of
+from servesat.fleet.decomposition.improvement import improved
 from servesat.fleet.decomposition.master import Cover, Master
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
 from servesat.fleet.decomposition.pricing import DualPrices, Pricing, blocks_of, dual_constant, max_bill
@@ -84,7 +84,8 @@ def plan_by_decomposition(
     )
     if plan.status is Status.UNKNOWN:
         return plan
-    return replace(plan, objective=bill_of(instance, plan), bound=search.lower_bound)
+    plan = replace(plan, bound=search.lower_bound)
+    return improved(instance, plan, deadline, options.improvement, on_progress)
 
 
 def _initial_prices(

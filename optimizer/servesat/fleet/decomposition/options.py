@@ -75,6 +75,32 @@ class RoundingOptions:
 
 
 @dataclass(frozen=True)
+class ImprovementOptions:
+    """Parameters of the search for a cheaper plan in the time that is left."""
+
+    variables: int = 10_000
+    """Replica variables of the workloads that are planned anew at first; more of them where that takes little time."""
+
+    time_s: float = 4.0
+    """Maximum seconds for planning some workloads anew."""
+
+    min_time_s: float = 0.5
+    """Seconds below which none are planned anew."""
+
+    gap: float = 1e-4
+    """Relative gap to which they are planned."""
+
+    target_gap: float = 5e-4
+    """Relative gap of the whole plan at which the search ends."""
+
+    min_gain: float = 1e-7
+    """Relative gain that counts as one."""
+
+    failures: int = 12
+    """Choices of workloads without a gain, one after the other, after which the search ends."""
+
+
+@dataclass(frozen=True)
 class ColumnGenerationOptions:
     """Parameters of column generation, with those of its parts."""
 
@@ -156,6 +182,9 @@ class ColumnGenerationOptions:
 
     rounding: RoundingOptions = RoundingOptions()
     """Parameters of the rounding heuristic."""
+
+    improvement: ImprovementOptions = ImprovementOptions()
+    """Parameters of the search after it."""
 
 
 DEFAULT_OPTIONS = ColumnGenerationOptions()

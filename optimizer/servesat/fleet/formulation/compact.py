@@ -184,7 +184,8 @@ class FleetModel:
         for period in range(len(self.instance.hours)):
             for region_chip, reserved in self.reserved.items():
                 used = self._chips_used(region_chip, period, reserved=True)
-                self.model.add_linear_constraint(used <= reserved)
+                others = self.instance.occupied_reserved.get(region_chip)
+                self.model.add_linear_constraint(used + (others[period] if others else 0) <= reserved)
         for machine, options in self.instance.machines.items():
             for period, instances in enumerate(self.instances[machine]):
                 self._add_instance_rows(machine, options, period, instances)
