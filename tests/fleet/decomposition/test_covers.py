@@ -1,10 +1,12 @@
 from itertools import product
+from math import ceil, inf
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servesat.fleet.decomposition.coarse_covers import CELLS, coarse_covers
 from servesat.fleet.decomposition.covers import Covers
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS
 from tests.strategies import examples
@@ -20,7 +22,7 @@ def cheapest(capacity: list[float], spot: list[bool], kept: float, spare: int, p
         off_spot = sum(c * n for c, n, s in zip(capacity, counts, spot, strict=True) if not s)
         largest = max((c for c, n in zip(capacity, counts, strict=True) if n), default=0.0)
         if served - spare * largest >= 1 - 1e-12 and off_spot >= kept - 1e-12:
-            best = min(best, sum(p * n for p, n in zip(price, counts, strict=True)))
+            best = min(best, sum(p * n for p, n in zip(price, counts, strict=True) if n))
     return best
 
 
@@ -94,3 +96,33 @@ def test_a_cover_of_many_replicas_has_a_tight_bound(replicas: float) -> None:
     (least,), (usd,), counts = covers.cheapest(np.array([[1.0, 0.56]]), DEFAULT_OPTIONS.grid_cells)
     assert usd == pytest.approx(counts @ [1.0, 0.56])
     assert replicas * (1 - 1e-9) <= least <= usd <= replicas + 1
+
+
+@examples(40)
+@given(st.integers(0, 2**32 - 1))
+def test_the_coarse_grid_of_many_blocks_at_once_is_that_of_each(seed: int) -> None:
+    """Against a table filled in plain loops over cells, and never above the cheapest of all covers."""
+    random = np.random.default_rng(seed)
+    blocks, items = 5, 4
+    capacity = random.uniform(0.15, 1.3, (blocks, items))
+    price = np.where(random.random((blocks, items)) < 0.2, np.inf, random.uniform(1.0, 4.0, (blocks, items)))
+    spot, share = np.array([False, True, False, True]), random.choice([0.0, 0.3, 1.0], blocks)
+    bounds, replicas = coarse_covers(capacity, price, spot, share)
+    for block in range(blocks):
+        tables = []
+        for kind in (False, True):
+            table = [0.0] + [inf] * CELLS
+            for cell in range(1, CELLS + 1):
+                for item in np.flatnonzero(spot == kind).tolist():
+                    step = ceil(min(capacity[block, item], 1.0) * CELLS)
+                    table[cell] = min(table[cell], table[max(cell - step, 0)] + price[block, item])
+            tables.append(table)
+        splits = range(int(share[block] * CELLS), CELLS + 1)
+        assert bounds[block] == pytest.approx(min(tables[0][cell] + tables[1][CELLS - cell] for cell in splits))
+        if np.isfinite(bounds[block]):
+            used = replicas[block] > 0
+            assert (replicas[block][used] * price[block][used]).sum() == pytest.approx(bounds[block])
+            args = capacity[block].tolist(), spot.tolist(), share[block], 0, price[block].tolist()
+            assert bounds[block] <= cheapest(*args) * (1 + 1e-12)
+        else:
+            assert not replicas[block].any()

@@ -13,9 +13,13 @@ import numpy as np
 
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated_in_each_row
+from servesat.fleet.decomposition.coarse_covers import coarse_covers
 
 SUM_RTOL = 1e-12
 """How much of a demand a cover may miss because of rounding in floating-point sums; one unit is more than that."""
+
+MAX_COARSE_REPLICAS = 40
+"""Replicas of the cheapest item alone up to which a coarse grid is tried: rounding each up, it would tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,9 @@ class Covers:
         Prices and replicas have the shape [blocks, items]. The grids are tried in turn until bound and cost agree. If a
         block has no cover, both are infinite and its replicas 0.
         """
-        blocks, _ = self.capacity.shape
-        lower_bound, usd = np.full(blocks, inf), np.full(blocks, inf)
-        replicas = np.zeros(self.capacity.shape, dtype=np.int64)
         candidates = self._undominated_items(price)
-        for block in range(blocks):
+        lower_bound, usd, replicas = self._on_one_grid(np.where(candidates, price, np.inf))
+        for block in np.flatnonzero(lower_bound < usd * (1 - SUM_RTOL)).tolist():
             items = np.flatnonzero(candidates[block])
             problem = _CoverProblem(
                 self.capacity[block, items],
@@ -62,7 +64,33 @@ class Covers:
                 int(self.redundant_replicas[block]),
             )
             lower_bound[block], usd[block], counts = problem.cheapest(grid_cells)
+            replicas[block] = 0
             replicas[block, items] = counts
+        return lower_bound, usd, replicas
+
+    def _on_one_grid(self, price: Floats) -> tuple[Floats, Floats, Ints]:
+        """Bound, cost and replicas of a cover of each block, of all blocks at once; they agree for most.
+
+        Not for those with redundant replicas, nor of so many replicas that cells are too few to tell: their bound is 0.
+        """
+        count = np.ceil(1 / np.maximum(self.capacity, SUM_RTOL) - SUM_RTOL)
+        needs_others = self.spot & (self.min_non_spot_share > 0)[:, None]
+        alone = np.where(needs_others | ~np.isfinite(price), np.inf, count * np.where(np.isfinite(price), price, 0.0))
+        item = np.argmin(alone, axis=1)
+        lower_bound, usd = np.zeros(len(price)), np.take_along_axis(alone, item[:, None], axis=1)[:, 0]
+        replicas = np.zeros(price.shape, dtype=np.int64)
+        few = np.take_along_axis(count, item[:, None], axis=1)[:, 0] <= MAX_COARSE_REPLICAS
+        rows = np.flatnonzero((self.redundant_replicas == 0) & few & np.isfinite(usd))
+        replicas[rows, item[rows]] = count[rows, item[rows]]
+        of_rows = self.capacity[rows], price[rows], self.spot, self.min_non_spot_share[rows]
+        bound, found = coarse_covers(*of_rows)
+        served = found * self.capacity[rows]
+        is_cover = served.sum(axis=1) >= 1 - SUM_RTOL
+        is_cover &= served[:, ~self.spot].sum(axis=1) >= self.min_non_spot_share[rows] - SUM_RTOL
+        better = rows[is_cover & (bound < usd[rows])]
+        replicas[better] = found[is_cover & (bound < usd[rows])]
+        usd[better] = bound[is_cover & (bound < usd[rows])]
+        lower_bound[rows] = np.minimum(bound, usd[rows])
         return lower_bound, usd, replicas
 
     def _undominated_items(self, price: Floats) -> Bools:
