@@ -15,7 +15,7 @@ from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, struc
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Bools
 from servesat.core.plan import Assignment, KvLayout
-from servesat.deployment.check.plan import replica_of
+from servesat.deployment.check.plan import rederive, replica_of
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
@@ -303,3 +303,32 @@ def test_another_kv_layout_may_be_the_correction() -> None:
     search = {"chips": ["h200"], "kv_cache": ["fp8"], "kv_layouts": ["batch"]}
     changes = [one.changes for one in answer(under("vllm", model="deepseek-v3", search=search)).corrections]
     assert ("search.kv_layouts", "heads") in [(change.key, change.value) for one in changes for change in one]
+
+
+def test_a_checkpoint_whose_groups_chips_would_cut_is_not_run_unless_the_engine_makes_it() -> None:
+    """Experts of 1,536 in groups of 128: 12 groups, which 4 chips share and 8 do not; fp8 vLLM makes of bf16 itself."""
+    keys = {"model": "qwen3-235b-a22b", "speculative": {"draft": "none"}}
+    search = {"chips": ["h100-sxm"], "weights": ["int4", "fp8"], "kv_layouts": ["heads", "copies"], "pp": [1]}
+
+    def run(spec: Spec) -> set[tuple[str, int]]:
+        layouts = decode_layouts(spec)
+        rows = np.flatnonzero(~not_run_by_engine(spec, layouts) & (np.asarray(layouts.replica.ep) == 1))
+        return {(layouts.dtypes[layouts.dtype[row]].weights, int(layouts.tp[row])) for row in rows.tolist()}
+
+    published = run(under("vllm", **keys, search=search))
+    assert {("int4", 4), ("fp8", 4), ("fp8", 8)} <= published
+    assert ("int4", 8) not in published
+    own = run(under("vllm", **keys, search=search, int4_group=32))
+    assert ("int4", 8) in own, "weights with a group of its own are the spec's"
+
+
+def test_the_check_refuses_a_checkpoint_that_chips_would_cut() -> None:
+    keys = {"model": "qwen3-235b-a22b", "speculative": {"draft": "none"}}
+    spec = under("vllm", **keys, search={"chips": ["h100-sxm"], "weights": ["int4"], "pp": [1]})
+    held = {}
+    for tp, group in ((4, 128), (8, 64)):  # 8 chips hold 3 groups of 64 each, of weights that are the spec's own
+        plan = solve(spec.changed({"int4_group": group, "constraints": [f"tp == {tp}"]})).plan
+        assert plan is not None
+        margins = rederive(spec, plan)[1]
+        held[tp] = next(margin.holds for margin in margins if margin.requirement == "engine")
+    assert held == {4: True, 8: False}

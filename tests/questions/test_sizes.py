@@ -72,6 +72,12 @@ def test_sizes_on_the_command_line() -> None:
     assert "none fits" in filled
 
 
+def test_a_context_longer_than_the_model_takes_is_said_to_need_rope_scaling() -> None:
+    beyond = "OPT 175B takes 2,048 tokens; longer contexts need rope scaling"
+    assert beyond in " ".join(run("sizes", "opt-175b", "--contexts", "2048,8192").stdout.split())
+    assert beyond not in " ".join(run("sizes", "opt-175b", "--contexts", "2048").stdout.split())
+
+
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(SpecError, match="batches = 0: expected whole numbers of at least 1"):
         sizes_of(load_model("llama-3-70b"), load_chip("tpu-v5e"), batches=[0])

@@ -12,6 +12,7 @@ from servesat.questions.whatif import FLAT_PLAN
 from servesat.report.ranking import print_ranking, rank_chart, rank_document
 from servesat.report.terminal import Terminal
 from servesat.report.tornado import Tornado
+from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +41,17 @@ class Ranking(Drawn):
     chips: Sequence[RankedChip]
 
     @property
+    def spec(self) -> Spec:
+        """The question as a spec."""
+        return Spec.load(self.question)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """The chips of the catalogue that nobody rents at these prices."""
         unpriced = sorted({*chip_ids()} - {ranked.chip for ranked in self.chips})
-        return (f"chips without a price are left out: {', '.join(unpriced)}",) if unpriced else ()
+        book = self.spec.price_book.id
+        more = "" if book == "all" else "; `--price-book all` has every offer"
+        return (f"chips without a price in {book} are left out: {', '.join(unpriced)}{more}",) if unpriced else ()
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each chip, the cheapest first, those without a plan last."""
@@ -52,10 +60,10 @@ class Ranking(Drawn):
 
     def show(self, terminal: Terminal) -> None:
         """Print what a dollar buys of each chip, where it binds, and its best plan."""
-        print_ranking(terminal, self.chips)
+        print_ranking(terminal, self.spec, self.chips)
 
     def _document(self) -> dict[str, Any]:
-        return rank_document(self.chips)
+        return rank_document(self.spec, self.chips)
 
     def _picture(self) -> Tornado:
         return rank_chart(self.question, self.chips)

@@ -10,7 +10,7 @@ import numpy as np
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.catalogue.engine import Engine
 from servesat.catalogue.model import ModelSpec, NativeWeights
-from servesat.core.arrays import Bools
+from servesat.core.arrays import Bools, Ints
 from servesat.core.plan import Assignment
 from servesat.core.result import Loading
 from servesat.cost_model.sharding import scales_divide
@@ -154,7 +154,8 @@ def loading(spec: Spec, plan: Assignment) -> Loading | None:
     engine, known = spec.engine_of(plan.engine), {str(dtype): name for dtype, name in spec.model.checkpoints.items()}
     support = engine.support_of(plan.chip)
     made = None if support is None else {str(dtype): one for dtype, one in support.weights.items()}.get(plan.weights)
-    if _cuts_blocks(spec.model, plan):
+    tp = prod(axis_sizes(plan.topology)[axis] for axis in plan.tp_axes)
+    if cuts_checkpoint(spec.model, plan.weights, np.array([tp])).any():
         known.pop(plan.weights, None)
     quantises = None if made is None or plan.weights in known or spec.model.native is not None else made.quantises
     names = {str(dtype): name for dtype, name in engine.kv_dtypes(spec.model, plan.chip).items()}
@@ -166,14 +167,20 @@ def loading(spec: Spec, plan: Assignment) -> Loading | None:
     )
 
 
-def _cuts_blocks(model: ModelSpec, plan: Assignment) -> bool:
-    """Whether the chips of a plan would each hold a part of some block of a checkpoint that is not `native`."""
-    block = {str(dtype): size for dtype, size in model.checkpoint_blocks.items()}.get(plan.weights)
+def cuts_checkpoint(model: ModelSpec, weights: str, tp: Ints) -> Bools:
+    """Whether tensor parallelism cuts weights that share a scale in the checkpoint of a dtype that is not `native`."""
+    block = {str(dtype): size for dtype, size in model.checkpoint_blocks.items()}.get(weights)
     if block is None:
-        return False
-    stored = model.model_copy(update={"native": NativeWeights.model_validate({"dtype": plan.weights, "group": block})})
-    tp = prod(axis_sizes(plan.topology)[axis] for axis in plan.tp_axes)
-    return not bool(scales_divide(Storage(stored), plan.weights, np.array([tp])).all())
+        return np.zeros(len(tp), dtype=np.bool_)
+    stored = model.model_copy(update={"native": NativeWeights.model_validate({"dtype": weights, "group": block})})
+    return ~scales_divide(Storage(stored), weights, tp)
+
+
+def makes_weights(engine: Engine, model: ModelSpec, chip: str, weights: str) -> bool:
+    """Whether an engine quantises the bf16 weights of a model to a dtype while it loads them on a chip."""
+    support = engine.support_of(chip)
+    of_weights = {} if support is None else {str(dtype): one for dtype, one in support.weights.items()}
+    return model.native is None and weights in of_weights and bool(of_weights[weights].quantises)
 
 
 def _weights_of(engine: Engine, chip: str) -> set[str]:

@@ -1,19 +1,19 @@
 """The formulas behind the table of requirements: which columns violate one, and how it bounds batches and slices."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import ceil, isfinite
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.engine_memory import activation_terms_bytes, runtime_bytes, step_prompt_tokens
-from servesat.candidates.engines import draft_kind
+from servesat.candidates.engines import cuts_checkpoint, draft_kind, makes_weights
 from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, on_chip, quality_losses
 from servesat.candidates.purchases import SharedLimit
 from servesat.candidates.step_times import ReplicaTimes
 from servesat.catalogue.engine import Engine
 from servesat.catalogue.model import TensorGroup
-from servesat.core.arrays import Bools, Floats
+from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import KvLayout, Mode
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
@@ -95,8 +95,24 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= spread & _of_draft_models(layouts)
         if engine.pipelines != "any":
             breaks |= staged if engine.pipelines == "none" else staged & spread
+        breaks |= _loads_no_checkpoint(spec, layouts, engine, list(chips), chip)
         violated = violated | (here & breaks)
     return violated
+
+
+def _loads_no_checkpoint(spec: Spec, layouts: Layouts, engine: Engine, chips: Sequence[str], chip: Ints) -> Bools:
+    """Whether the only checkpoint of a layout's weights is one that its chips would cut; `chip` is among `chips`.
+
+    Weights that the spec lists are its own, int4 where it states an `int4_group`.
+    """
+    cut = np.zeros(len(layouts), dtype=np.bool_)
+    for weights in map(str, spec.model.checkpoint_blocks):
+        if (spec.int4_group if weights == "int4" else spec.search.weights) is not None:
+            continue
+        of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+        made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
+        cut |= of_it & ~made[chip] & cuts_checkpoint(spec.model, weights, layouts.tp)
+    return cut
 
 
 def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:

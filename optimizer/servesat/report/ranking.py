@@ -11,13 +11,15 @@ from servesat.core.quantities import dollars
 from servesat.questions.chip_ranking import RankedChip
 from servesat.report.colours import chip_colour
 from servesat.report.documents import plan_document
+from servesat.report.result import title
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.tornado import Bar, Tornado
+from servesat.spec.spec import Spec
 
 
-def rank_document(chips: Sequence[RankedChip]) -> dict[str, Any]:
+def rank_document(spec: Spec, chips: Sequence[RankedChip]) -> dict[str, Any]:
     """The JSON of `servesat chips rank`."""
-    return {"chips": [_chip_document(ranked) for ranked in chips]}
+    return {"price_book": spec.price_book.id, "chips": [_chip_document(ranked) for ranked in chips]}
 
 
 def _chip_document(ranked: RankedChip) -> dict[str, Any]:
@@ -28,8 +30,9 @@ def _chip_document(ranked: RankedChip) -> dict[str, Any]:
     return {**row, "usd_per_million_output_tokens": best, "conflict": conflict, "plan": plan}
 
 
-def print_ranking(console: Console, chips: Sequence[RankedChip]) -> None:
-    """Print one row per chip, the cheapest per token first."""
+def print_ranking(console: Console, spec: Spec, chips: Sequence[RankedChip]) -> None:
+    """Print what is asked, and one row per chip, the cheapest per token first."""
+    console.print(title(spec), end="")
     resources = ("TFLOP/s", "HBM GB", "GB/s", "EFLOP/$", "PB/$", "GB·h/$", "critical B", "α", "β", "slice")
     table = Fitted(
         [

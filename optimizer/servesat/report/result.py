@@ -39,7 +39,7 @@ BAR_WIDTH = 32
 
 def print_result(console: Console, spec: Spec, result: Result, *, explain: bool) -> None:
     """Print a result: the plan, where its time goes, why it is best, and what is proved."""
-    console.print(_title(spec))
+    console.print(title(spec))
     if result.plan is None:
         console.print(_no_plan(spec, result))
         return
@@ -56,7 +56,7 @@ def print_result(console: Console, spec: Spec, result: Result, *, explain: bool)
 
 def print_summary(console: Console, spec: Spec, result: Result) -> None:
     """Print a result in a few lines: what is asked, the plan, its bill, what binds, and what is proved."""
-    console.print(_title(spec))
+    console.print(title(spec))
     plan = result.plan
     if plan is None:
         console.print(_no_plan(spec, result))
@@ -88,7 +88,8 @@ def _verified(result: Result, plan: Plan) -> Text | None:
     return Text(f"\n{verified(result.replayed, bound, cost, result.solve_s)}", style="green")
 
 
-def _title(spec: Spec) -> Text:
+def title(spec: Spec) -> Text:
+    """What is asked: the model, the workload, the cost model, and whose prices."""
     parts = [
         workload(spec.workload),
         cost_model(spec),

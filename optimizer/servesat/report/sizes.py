@@ -15,6 +15,7 @@ def sizes_document(found: Sizes) -> dict[str, Any]:
     """The JSON of `servesat sizes`."""
     return {
         "model": found.model.id,
+        "max_context_tokens": found.model.max_context_tokens,
         "chip": found.chip.id,
         "dtypes": [
             {
@@ -67,6 +68,13 @@ def print_sizes(console: Console, found: Sizes) -> None:
     for context, held in zip(found.contexts, found.kv_bytes, strict=True):
         kv_cache.add_row(f"{context:,}", *(f"{one / 1e9:,.4g} GB" for one in held))
     console.print(kv_cache)
+    longest = found.model.max_context_tokens
+    if longest is not None and max(found.contexts) > longest:
+        console.print(
+            f"{found.model.name} takes {longest:,} tokens; longer contexts need rope scaling, and a spec that asks for "
+            "them has no plan.",
+            style="dim",
+        )
     if not found.full_slices:
         console.print("No slice holds the weights.")
         return

@@ -214,6 +214,13 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
     for at, survival in enumerate(robustness.survivals):
         table.add_row(_survival_cells(survival, [cells[at] for _, cells in rare]))
     console.print(table)
+    console.print(
+        Text(
+            "best in: samples in which nothing is cheaper, ties counted for each; plan in: those in which it keeps the "
+            "limits; regret: what it costs beyond the cheapest of a sample; worst: the most that errors can make it.",
+            style="dim",
+        )
+    )
     best, safest = robustness.survivals[0], robustness.least_regret
     console.print(Text(f"the best plan stays the best in {best.best_share:.1%} of the samples; {_worst(best)}"))
     if safest is None:

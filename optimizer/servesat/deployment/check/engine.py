@@ -71,10 +71,29 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
 
 def has_weights(engine: Engine, side: CheckedReplica) -> bool:
     """Whether weights in the dtype are published, known in some repository, or quantised while loading."""
-    model = side.model
-    known = {str(dtype) for dtype in model.checkpoints} | ({"bf16"} if model.native is None else {model.native.dtype})
-    if side.weights in known or model.native is not None:
-        return side.weights in known
+    known = {str(dtype) for dtype in side.model.checkpoints} | {_published(side)}
+    return side.weights in known or _quantises(engine, side)
+
+
+def loads_whole_blocks(spec: Spec, engine: Engine, side: CheckedReplica) -> bool:
+    """Whether no chip holds a part of a block of the checkpoint in the dtype, or the engine does without that.
+
+    What a spec lists need not be what the repository has; int4 is, unless the spec knows its groups.
+    """
+    blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
+    own = spec.int4_group is not None if side.weights == "int4" else spec.search.weights is not None
+    if side.weights not in blocks or side.weights == _published(side) or own:
+        return True
+    return not side.cuts_blocks(blocks[side.weights]) or _quantises(engine, side)
+
+
+def _published(side: CheckedReplica) -> str:
+    return "bf16" if side.model.native is None else side.model.native.dtype
+
+
+def _quantises(engine: Engine, side: CheckedReplica) -> bool:
+    if side.model.native is not None:
+        return False
     here = [support for support in engine.runs if side.chip.id in support.chips]
     return any(str(name) == side.weights and bool(one.quantises) for name, one in here[0].weights.items())
 

@@ -10,7 +10,13 @@ from servesat.catalogue.recovery import published
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Margin
 from servesat.deployment.check.constraints import constraint_margins
-from servesat.deployment.check.engine import activation_bytes, cannot_start, has_weights, runtime_bytes
+from servesat.deployment.check.engine import (
+    activation_bytes,
+    cannot_start,
+    has_weights,
+    loads_whole_blocks,
+    runtime_bytes,
+)
 from servesat.deployment.check.prompt import Prompt, new_tokens
 from servesat.deployment.check.replica import CheckedReplica
 from servesat.deployment.check.weights import BITS
@@ -160,7 +166,8 @@ def _engine(spec: Spec, plan: Plan, sides: list[CheckedReplica]) -> Margin:
     engine = next(engine for engine in spec.engine if engine.id == plan.engine)
     starts = cannot_start(engine, plan, sides) is None
     loads = spec.search.weights is not None or all(has_weights(engine, side) for side in sides)
-    return Margin(requirement=Requirement.ENGINE, holds=starts and loads)
+    whole = all(loads_whole_blocks(spec, engine, side) for side in sides)
+    return Margin(requirement=Requirement.ENGINE, holds=starts and loads and whole)
 
 
 def _share_kept(spec: Spec, weights: str, kv_cache: str, compute: str) -> float | None:

@@ -149,17 +149,25 @@ class StoredWeights(SplitModel):
     @property
     def cuts_scales(self) -> bool:
         """Whether a chip's part of some matrix ends within weights that share a scale."""
+        return any(self._cuts(width, self._sharing(name)) for name, width in self._rows)
+
+    def cuts_blocks(self, block: int) -> bool:
+        """Whether a chip's part of some matrix ends within a block of so many weights."""
+        return any(self._cuts(width, block) for _, width in self._rows)
+
+    def _cuts(self, width: int, together: int) -> bool:
+        return self.tp > 1 and together > 1 and width % (self.tp * together) != 0
+
+    @property
+    def _rows(self) -> list[tuple[str, int]]:
+        """The widths that tensor parallelism splits along rows, each with what it is of."""
         model, moe, mla = self.model, self._experts, self.model.mla
         head_width = model.head_dim if mla is None else mla.v_head_dim
-        parts = [("mlp", width) for width in self._mlp_widths]
-        parts += [("attention", model.query_heads * head_width)] if self._own_layers else []
+        rows = [("mlp", width) for width in self._mlp_widths]
+        rows += [("attention", model.query_heads * head_width)] if self._own_layers else []
         for other in model.other_layers:
-            parts.append(("attention", other.heads * (other.v_head_dim or other.head_dim)))
-        if moe is not None:
-            parts += [("shared_experts", moe.shared_d_ff), ("experts", moe.d_ff)]
-        return self.tp > 1 and any(
-            width % (self.tp * share) for name, width in parts if (share := self._sharing(name)) > 1
-        )
+            rows.append(("attention", other.heads * (other.v_head_dim or other.head_dim)))
+        return rows if moe is None else [*rows, ("shared_experts", moe.shared_d_ff), ("experts", moe.d_ff)]
 
     def _sharing(self, group: str) -> int:
         """Weights of a row that share a scale; 1 where a row may be cut anywhere, or what is cut is padded."""
