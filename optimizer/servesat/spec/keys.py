@@ -119,7 +119,9 @@ class Keys(Strict):
         "else has half the bandwidth.",
     )
     int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = Field(
-        default=None, description="Weights of int4 that share a scale and a zero point; 128 makes them 4.25 bits each."
+        default=None,
+        description="Weights that share a scale and a zero point in an int4 checkpoint of your own; 128 makes them "
+        "4.25 bits each.",
     )
     engine: Annotated[tuple[Engine, ...], BeforeValidator(resolve_engines)] = Field(
         default=(),
