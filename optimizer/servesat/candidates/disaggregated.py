@@ -82,15 +82,11 @@ def disaggregated(spec: Spec, layouts: Layouts, relaxed: int, excluded: Excluded
     prefill = _undominated_prefill(spec, pools, able, _figures_that_matter(spec, pools))
     every = _pairs_of(spec, layouts, prefill, np.arange(len(layouts)))
     found = [pair_pools(spec, pools, every)]
-    if spec.slo.min_tokens_per_s is not None:  # which takes more slices than one, if only there is room
+    if spec.slo.min_tokens_per_s is not None:  # which takes more slices than one, fewer where a limit is broken
         limits = relaxed | mask_of(*stated)
-        without_hbm = limits | mask_of(Requirement.HBM)
-        found += [
-            size_pools(spec, pools, every, limits)[0],
-            size_pools(spec, pools, every, without_hbm, any_batch=True)[0],
-            size_for_throughput(spec, pools, every, relaxed),
-            size_for_throughput(spec, pools, every, without_hbm, any_batch=True),
-        ]
+        looser = dict.fromkeys([relaxed, *(relaxed | mask_of(limit) for limit in stated), limits])
+        found += [size_for_throughput(spec, pools, every, mask) for mask in looser]
+        found.append(size_for_throughput(spec, pools, every, limits | mask_of(Requirement.HBM), any_batch=True))
     rows = found[0].join(*found[1:])
     return rows if excluded is None else rows.take(np.flatnonzero(~excluded(rows)))
 
