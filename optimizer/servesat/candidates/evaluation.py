@@ -18,7 +18,7 @@ from servesat.candidates.serving_modes import (
     searched_layouts,
 )
 from servesat.candidates.tabulation import columns_of, constrained_breakpoints, evaluated
-from servesat.core.arrays import Ints, join_all
+from servesat.core.arrays import Bools, Ints, join_all
 from servesat.core.errors import SpecError
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.spec.spec import Spec
@@ -139,25 +139,24 @@ def _contenders(spec: Spec, blocks: Sequence[Layouts], relaxed: int) -> tuple[li
     Those with the least bounds are evaluated first; what they cost leaves few of the others.
     """
     bounds = [cost_bounds(spec, block, relaxed) for block in blocks]
-    evaluated_in = [np.zeros(len(block), dtype=np.bool_) for block in blocks]
-    columns, count = (
-        next(_at_breakpoints(spec, [blocks[0].take(np.zeros(0, dtype=np.int64))], relaxed)),
-        FIRST_CONTENDERS,
-    )
+    evaluated_yet = [np.zeros(len(block), dtype=np.bool_) for block in blocks]
+    none = blocks[0].take(np.zeros(0, dtype=np.int64))
+    columns, count = next(_at_breakpoints(spec, [none], relaxed)), FIRST_CONTENDERS
     while True:
         contending = [bound.contenders(columns) for bound in bounds]
-        left = [near & ~done for near, done in zip(contending, evaluated_in, strict=True)]
+        left = [near & ~done for near, done in zip(contending, evaluated_yet, strict=True)]
         least = np.sort(np.concatenate([bound.within[rows] for bound, rows in zip(bounds, left, strict=True)]))
         if not len(least):
-            break
+            return _taken(blocks, contending), columns
         most = least[min(count, len(least)) - 1]
         chosen = [rows & (bound.within <= most) for bound, rows in zip(bounds, left, strict=True)]
-        next_blocks = [block.take(np.flatnonzero(rows)) for block, rows in zip(blocks, chosen, strict=True)]
-        columns = _deciding_among(chain([columns], _at_breakpoints(spec, next_blocks, relaxed)))
-        evaluated_in = [done | rows for done, rows in zip(evaluated_in, chosen, strict=True)]
+        columns = _deciding_among(chain([columns], _at_breakpoints(spec, _taken(blocks, chosen), relaxed)))
+        evaluated_yet = [done | rows for done, rows in zip(evaluated_yet, chosen, strict=True)]
         count *= 4
-    kept = [block.take(np.flatnonzero(rows)) for block, rows in zip(blocks, contending, strict=True)]
-    return kept, columns
+
+
+def _taken(blocks: Sequence[Layouts], chosen: Sequence[Bools]) -> list[Layouts]:
+    return [block.take(np.flatnonzero(rows)) for block, rows in zip(blocks, chosen, strict=True)]
 
 
 def _deciding_among(blocks: Iterable[Columns]) -> Columns:
