@@ -30,7 +30,7 @@ MAX_TABLE = 50_000_000
 """Columns that are tabulated in all; more would take minutes, and gigabytes for what is kept of them."""
 
 FIRST_CONTENDERS = 1_000
-"""Layouts that are evaluated first, of a search for the cheapest; then four times as many, as long as any are left."""
+"""Layouts that are evaluated first, in a search of more for the cheapest; then four times as many, if any are left."""
 
 
 def evaluate(spec: Spec, layouts: Layouts | None = None, *, relaxed: int = 0, batches: Ints | None = None) -> Columns:
@@ -114,7 +114,7 @@ def evaluate_search(
     if batches is not None:
         tried = (columns_of(spec, block, np.tile(batches, (len(block), 1)), relaxed) for block in blocks)
         return _deciding_among(tried)
-    if undominated:
+    if undominated and sum(map(len, blocks)) > FIRST_CONTENDERS:
         blocks, columns = _contenders(spec, blocks, relaxed)
     else:
         columns = _deciding_among(_at_breakpoints(spec, blocks, relaxed))
