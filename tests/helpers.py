@@ -28,6 +28,19 @@ ON_32_CHIPS: dict[str, Any] = {
 }
 """A spec without a plan: 32 chips take longer than 15 ms to load the weights."""
 
+CHAT_AT_RANDOM: dict[str, Any] = {
+    "model": "llama-3.1-8b",
+    "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 30},
+    "slo": {"ttft_ms": 250, "tpot_ms": 25},
+    "engine": "vllm",
+    "search": {
+        "chips": ["h100-sxm", "l40s"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["interleaved"],
+        "topologies": {"h100-sxm": ["1x1"], "l40s": ["1x1"]},
+    },
+    "price": {"h100-sxm": 3.0, "l40s": 1.0},
+}  # fmt: skip
+"""A search by replays of two chips, one of which costs a third and is late with first tokens."""
+
 
 def spec_of(**keys: Any) -> Spec:
     """A spec for LLaMA 3-70B at 8k on v5e, with the given top-level keys in place of those."""

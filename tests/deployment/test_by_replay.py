@@ -22,19 +22,9 @@ from servesat.questions.explain import answer
 from servesat.replay.replayed import limits_of, servers_of
 from servesat.replay.replayed import run as replay
 from servesat.replay.verdict import verdict
+from tests.helpers import CHAT_AT_RANDOM as CHAT
 from tests.helpers import ROOT
 
-CHAT: dict[str, Any] = {
-    "model": "llama-3.1-8b",
-    "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 30},
-    "slo": {"ttft_ms": 250, "tpot_ms": 25},
-    "engine": "vllm",
-    "search": {
-        "chips": ["h100-sxm", "l40s"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["interleaved"],
-        "topologies": {"h100-sxm": ["1x1"], "l40s": ["1x1"]},
-    },
-    "price": {"h100-sxm": 3.0, "l40s": 1.0},
-}  # fmt: skip
 COMPLETION = ROOT / "examples" / "llama-3-8b-completion.yaml"
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from servesat import Spec, Status
 from servesat.questions.explain import answer
 from servesat.report.result import print_result
-from tests.helpers import nearly_flat, searching, spec_of
+from tests.helpers import CHAT_AT_RANDOM, nearly_flat, searching, spec_of
 
 
 def printed(spec, result, *, explain: bool = False) -> str:
@@ -103,18 +103,7 @@ def test_a_plan_without_its_proof_says_the_gap() -> None:
 
 def test_what_cheaper_plans_broke_in_replays_is_not_said_to_bind() -> None:
     """An L40S costs a third, and takes too long for the first token; an H100 is far from that limit."""
-    chat = {
-        "model": "llama-3.1-8b",
-        "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 30},
-        "slo": {"ttft_ms": 250, "tpot_ms": 25},
-        "engine": "vllm",
-        "search": {
-            "chips": ["h100-sxm", "l40s"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["interleaved"],
-            "topologies": {"h100-sxm": ["1x1"], "l40s": ["1x1"]},
-        },
-        "price": {"h100-sxm": 3.0, "l40s": 1.0},
-    }  # fmt: skip
-    spec = Spec.load(chat)
+    spec = Spec.load(CHAT_AT_RANDOM)
     text = printed(spec, answer(spec))
     assert " rules out cheaper plans: " in text
     assert " ms here\n" in text

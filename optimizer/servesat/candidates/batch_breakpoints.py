@@ -37,11 +37,16 @@ def largest_batch(spec: Spec, layouts: Layouts, relaxed: int) -> Ints:
     with np.errstate(divide="ignore"):
         by_requirement = _largest_batches(spec, layouts)
     limits: list[Floats] = [largest for name, largest in by_requirement.items() if not is_relaxed(relaxed, name)]
-    largest = np.minimum(np.min(limits, axis=0, initial=np.inf), spec.search.max_batch)
-    multiple = layouts.batch_shards
-    legal: Ints = np.floor(np.maximum(largest, 0.0)).astype(np.int64) // multiple * multiple
+    legal = legal_batch(np.minimum(np.min(limits, axis=0, initial=np.inf), spec.search.max_batch), layouts)
     smallest = 1 if is_relaxed(relaxed, Requirement.MIN_BATCH) else spec.search.min_batch or 1
     return legal * (legal >= smallest)
+
+
+def legal_batch(largest: Floats, layouts: Layouts) -> Ints:
+    """The largest batch of each layout that its shards divide, up to a bound; 0 where there is none."""
+    multiple = layouts.batch_shards
+    legal: Ints = np.floor(np.maximum(largest, 0.0)).astype(np.int64) // multiple * multiple
+    return legal
 
 
 def tie_breakpoints(spec: Spec, layouts: Layouts, cheapest: Floats | float, relaxed: int) -> Ints:

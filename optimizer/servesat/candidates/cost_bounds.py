@@ -1,12 +1,13 @@
-"""What a layout costs at least, known without the limits on its times: most layouts fall by it before those are read.
+"""Lower bounds on the cost of layouts at any latency, which rule out most of them before their times are bisected.
 
-Cost per token never rises with the batch, so none costs less than at the largest batch that its machine allows.
+Cost per token never rises with the batch, so no layout costs less than at the largest batch that its machine allows.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from servesat.candidates.batch_breakpoints import legal_batch
 from servesat.candidates.columns import Columns, columns_at
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, Rule, is_relaxed
@@ -55,7 +56,7 @@ _MACHINE_RULES: tuple[Rule, ...] = tuple(
 
 def _least_usd(spec: Spec, layouts: Layouts, largest_batch: Floats) -> Floats:
     """The cost of each layout at its largest legal batch [$/1M output tokens]; infinite where it has none."""
-    batch = largest_batch.astype(np.int64) // layouts.batch_shards * layouts.batch_shards
+    batch = legal_batch(largest_batch, layouts)
     return np.where(batch > 0, columns_at(spec, layouts, np.maximum(batch, 1)).usd_per_million, np.inf)
 
 

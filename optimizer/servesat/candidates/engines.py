@@ -65,10 +65,11 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
     """The dtypes of weights that an engine can have on a chip, each with those that it computes them in."""
     support = engine.support_of(chip)
     of_weights = {} if support is None else {str(weights): one for weights, one in support.weights.items()}
+    listed = spec.search.weights is not None
     at_hand = [
         weights
-        for weights, one in of_weights.items()
-        if spec.search.weights is not None or _is_at_hand(spec.model, weights, quantised=bool(one.quantises))
+        for weights in of_weights
+        if listed or _is_published(spec.model, weights) or makes_weights(engine, spec.model, chip, weights)
     ]
     return {(weights, str(compute)) for weights in at_hand for compute in of_weights[weights].compute}
 
@@ -83,12 +84,10 @@ def _are_listed(spec: Spec) -> bool:
     return any(listed is not None for listed in (search.weights, search.kv_cache, search.compute))
 
 
-def _is_at_hand(model: ModelSpec, weights: str, *, quantised: bool) -> bool:
-    """Whether weights are published in a dtype, a checkpoint of them is known, or they are `quantised` on loading."""
+def _is_published(model: ModelSpec, weights: str) -> bool:
+    """Whether a checkpoint with the weights in a dtype is known."""
     native = "bf16" if model.native is None else model.native.dtype
-    return (
-        weights == native or weights in {str(dtype) for dtype in model.checkpoints} or (native == "bf16" and quantised)
-    )
+    return weights == native or weights in {str(dtype) for dtype in model.checkpoints}
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
