@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from servesat.candidates.batch_breakpoints import breakpoints, largest_batch
-from servesat.candidates.layouts import decode_layouts
+from servesat.candidates.enumeration import decode_layouts
 from servesat.candidates.requirements import mask_of
 from servesat.core.plan import Assignment, Mode
 from servesat.deployment.check.plan import rederive

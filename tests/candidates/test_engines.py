@@ -9,7 +9,8 @@ from servesat import Spec, SpecError, Status
 from servesat.candidates.columns import columns_at
 from servesat.candidates.engine_memory import engine_bytes, prefill_engine_bytes
 from servesat.candidates.engines import loading, searched_dtypes, unsupported
-from servesat.candidates.layouts import Layouts, decode_layouts
+from servesat.candidates.enumeration import decode_layouts
+from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirement_formulas import not_run_by_engine, outside_engine
 from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, structural_violations
 from servesat.candidates.serving_modes import enumerate_layouts

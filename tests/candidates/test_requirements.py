@@ -7,7 +7,7 @@ import pytest
 
 from servesat import Requirement
 from servesat.candidates.columns import columns_at
-from servesat.candidates.layouts import decode_layouts
+from servesat.candidates.enumeration import decode_layouts
 from servesat.candidates.requirements import (
     REQUIREMENT_BIT,
     RULES,

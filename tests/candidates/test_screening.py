@@ -1,4 +1,4 @@
-from servesat.candidates.layouts import decode_layouts
+from servesat.candidates.enumeration import decode_layouts
 from servesat.candidates.requirements import mask_of
 from servesat.candidates.screening import undominated_layouts, valid_layouts
 from tests.helpers import searching, toy_chip, toy_spec

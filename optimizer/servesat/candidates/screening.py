@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from servesat.candidates.engines import Dtypes, runs
-from servesat.candidates.layouts import Layouts, ShardedSlice, decode_layouts
+from servesat.candidates.enumeration import decode_layouts
+from servesat.candidates.layouts import Layouts, ShardedSlice
 from servesat.candidates.requirements import structural_violations
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.model import TensorGroup

@@ -8,7 +8,8 @@ import numpy as np
 
 from servesat.candidates.disaggregated import Excluded, disaggregated
 from servesat.candidates.engines import leaves_out_what_cannot_run
-from servesat.candidates.layouts import MODES, Layouts, decode_layouts, repriced
+from servesat.candidates.enumeration import decode_layouts, repriced
+from servesat.candidates.layouts import MODES, Layouts
 from servesat.candidates.requirements import prefill_violations
 from servesat.candidates.screening import undominated_layouts
 from servesat.candidates.step_times import prompt_times
