@@ -313,7 +313,7 @@ def programs_of(sizes: list[dict[str, Any]]) -> list[tuple[str, int, tuple[float
             scheduled = {**size, "search": {**search, "modes": [mode], "chunk_tokens": [chunk]}}
             for plan, violated in requests_oracle.enumerate_plans(scheduled):
                 if not violated:
-                    program = (plan["id"][:6], plan["chips"], mode, chunk)
+                    program = (plan["id"][:8], plan["chips"], mode, chunk)
                     rates = found.setdefault(program, [0.0] * len(sizes))
                     served = size.get("utilisation", 1.0) * plan["tokens_per_s"] / size["workload"]["output_tokens"]
                     rates[number] = max(rates[number], served)
