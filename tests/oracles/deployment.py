@@ -57,6 +57,7 @@ def enumerate_plans(spec: dict[str, Any]):
                 "pp_axes": machine.pp_axes,
                 "weights": machine.weights,
                 "kv_cache": machine.kv,
+                "kv_bytes": machine.token_bytes(),
                 "compute": machine.compute,
                 "engine": engines_of(spec).index(machine.engine),
                 "draft_tokens": machine.ahead,
@@ -92,7 +93,18 @@ def best(plans):
     fastest = min(plan["step_s"] for plan in tied)
     tied = [plan for plan in tied if plan["step_s"] <= fastest * (1 + MET)]
     split = ("tp_axes", "ep_axes", "kv_layout", "pp_axes")
-    names = ("chip", "topology", *split, "weights", "kv_cache", "compute", "engine", "draft_tokens", "batch")
+    names = (
+        "chip",
+        "topology",
+        *split,
+        "weights",
+        "kv_bytes",
+        "kv_cache",
+        "compute",
+        "engine",
+        "draft_tokens",
+        "batch",
+    )
     return min(tied, key=lambda plan: (plan["chips"], *(plan[name] for name in names)))
 
 

@@ -204,6 +204,10 @@ class Machine:
             return tokens * (self.mla["kv_lora_rank"] + self.mla["rope_head_dim"]) * BYTES[self.kv]
         return tokens * 2 * self.model["kv_heads"] * self.model["head_dim"] * BYTES[self.kv]
 
+    def token_bytes(self):
+        """What a token takes in a layer, by which caches are wider or narrower."""
+        return self._layer_bytes(1)
+
     def _index_bytes(self, tokens):
         """The index of a layer: fp8 keys, with a scale of 4 bytes for 128 values."""
         return tokens * self.sparse["index_head_dim"] * (1 + 4 / 128)

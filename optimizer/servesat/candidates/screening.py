@@ -30,7 +30,7 @@ def undominated_layouts(spec: Spec, relaxed: int, named: Collection[str] = ()) -
     Left out are layouts that violate a structural requirement which is not `relaxed`; of the dtypes that give the same
     figures on a machine, under one engine, all but the first by id; and of those that differ in the KV cache alone all
     but the narrowest.
-    A narrower cache holds more sequences and is read faster, so the others cost more, or tie and are slower. Where
+    A narrower cache holds more sequences and is read faster, so the others cost more, or come later among ties. Where
     accuracy has a limit, or constraints choose, all dtypes stay.
     """
     all_dtypes = spec.search.max_quality_loss is not None or spec.expressions
