@@ -218,6 +218,11 @@ DRAFTS = st.sampled_from([(1, 1.6), (3, 1.0), (3, 3.25)]).map(
     lambda one: {"draft": "mtp", "tokens": [one[0]], "accepted": one[1]}
 )
 
+LORA = st.fixed_dictionaries(
+    {"adapters": st.sampled_from([1, 40]), "rank": st.sampled_from([8, 512])},
+    optional={"modules": st.sampled_from(["all", "attention"])},
+)
+
 STAGES = [[1, 2], [1, 2, 3, 4], [1, 8]]
 
 KV_LAYOUTS = [["heads", "batch", "sequence", "copies"], ["heads", "copies"], ["heads", "sequence"], ["heads"]]
@@ -284,6 +289,7 @@ def engines(chips):
                 "pipelines": st.sampled_from(["any", "tensor_parallel", "none"]),
                 "drafts": st.sampled_from([["mtp"], []]) if name == "second" else st.just(["mtp"]),
                 "drafts_beside_chunks": st.booleans(),
+                "adapters": st.booleans() if name == "second" else st.just(True),
                 "disaggregation": moved,
             },
         )
@@ -343,6 +349,8 @@ def calibrated(spec):
     )
     kept = {key: value for key, value in spec.items() if key not in {"ici", "prefill_mfu"}}
     kept = {"engine": "none", "buy": "share", "utilisation": 1.0, **kept}
+    if "speculative" not in kept and "lora" in kept:
+        kept["lora"] = {**kept["lora"], "step_factor": 1.5}
     if spec["model"].get("nominal_parameters", 1e9) < 1e9:  # which may be fewer than those of the tables
         kept["model"] = {**spec["model"], "nominal_parameters": 7e9}
     return st.builds(lambda constants, slo: {**kept, "cost_model": constants, "slo": slo}, constants, slo)
@@ -405,6 +413,7 @@ def specs():
                 "wraparound": st.sampled_from(["assumed", "exact"]),
                 "int4_group": st.sampled_from([32, 128]),
                 "speculative": DRAFTS,
+                "lora": LORA,
             },
         ).map(decoding_only)
     )

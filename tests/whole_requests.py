@@ -108,6 +108,7 @@ def small_specs(modes: list[str], largest_batch: int):
                 "prefill_mfu": st.sampled_from([0.4]),
                 "utilisation": st.sampled_from([0.7]),
                 "speculative": strategies.DRAFTS,
+                "lora": strategies.LORA,
             },
         )
         .filter(is_possible)

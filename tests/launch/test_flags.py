@@ -52,6 +52,28 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     assert read.max_model_len == 2500
 
 
+@pytest.mark.parametrize("modules", ["all", "attention"])
+def test_adapters_by_vllm_and_sglang(modules: str) -> None:
+    lora = {"adapters": 12, "rank": 64, "modules": modules}
+    spec = {**CHAT, "lora": lora, "search": {"chips": ["h100-sxm"]}}
+    (server,) = launch({**spec, "engine": "vllm"}).servers
+    read = flags(server)
+    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert (read.enable_lora, read.max_loras, read.max_lora_rank) == (True, 12, 64)
+    assert read.lora_target_modules == (None if modules == "all" else attention)
+    (server,) = launch({**spec, "engine": "sglang"}).servers
+    read = flags(server)
+    assert (read.enable_lora, read.max_loras_per_batch, read.max_lora_rank) == (True, 12, 64)
+    assert read.lora_target_modules == (["all"] if modules == "all" else attention)
+
+
+def test_adapters_of_latent_attention_have_its_matrices() -> None:
+    lora = {"adapters": 1, "modules": "attention"}
+    spec = {**CHAT, "model": "deepseek-v3", "lora": lora, "search": {"chips": ["h200"]}, "engine": "sglang"}
+    (server,) = launch(spec).servers
+    assert flags(server).lora_target_modules == ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"]
+
+
 def test_405b_on_64_tpus_splits_attention_over_the_batch() -> None:
     (server,) = example("llama-3-405b-vllm-tpu").servers
     read = flags(server)

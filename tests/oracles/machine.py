@@ -194,7 +194,59 @@ class Machine:
 
     def weights_bytes(self):
         vision = 2 * self.model.get("vision_parameters", 0) * self.pp
-        return (self.other_bytes + vision + self.draft_held) * self.ep + self.expert_bytes + self.draft_experts
+        held = (self.other_bytes + vision + self.draft_held) * self.ep + self.expert_bytes + self.draft_experts
+        return held + self.adapters_bytes()
+
+    def adapters_bytes(self):
+        """Two factors beside each matrix: the one on the side that chips share is shared, the other is on each."""
+        lora = self.spec.get("lora")
+        if not lora:
+            return 0
+        model, tp, d_model = self.model, self.tp, self.model["d_model"]
+
+        def beside_mlp(width, columns):
+            into = tp * width + columns
+            return (2 * into if model.get("gated_mlp", True) else into) + columns + tp * width
+
+        def on_each(inputs, outputs):
+            return tp * (inputs + outputs)
+
+        groups, spread = self.own * self._beside_attention(), 0
+        if self.sparse:
+            source = (self.mla and self.mla.get("q_lora_rank")) or d_model
+            width, count = self.sparse["index_head_dim"], self.sparse["index_heads"]
+            one = on_each(source, width * count) + on_each(d_model, width) + on_each(d_model, count)
+            groups += self.indexed * one
+        for other in self.others:
+            groups += other["layers"] * (4 * tp * d_model + other["parameters"] / d_model)
+        if lora.get("modules", "all") == "all":
+            apart = [(other["layers"], other["d_ff"]) for other in model.get("other_mlps", [])]
+            rest = model["layers"] - self.with_experts - sum(layers for layers, _ in apart)
+            mlps = [*apart, (model.get("mlp_layers", rest), model.get("d_ff", 0))]
+            groups += sum(layers * beside_mlp(d_model, width) for layers, width in mlps if width)
+            if self.moe:
+                shared = self.moe.get("shared_d_ff", 0)
+                groups += self.with_experts * (beside_mlp(d_model, shared) if shared else 0)
+                groups += self.with_experts * (2 * on_each(d_model, self.narrow) if "d_model" in self.moe else 0)
+                spread = self.with_experts * self.moe["experts"] * beside_mlp(self.narrow, self.moe["d_ff"])
+        values = self.fullest * (self.ep * groups + spread)
+        if lora.get("modules", "all") == "all":
+            values += self.y * (d_model + model["vocab_size"]) * (1 if self.pp > 1 else 2)
+        return 2 * lora["adapters"] * lora.get("rank", 16) * values
+
+    def _beside_attention(self):
+        """The factors of a layer, on all chips that share it."""
+        model, tp, d_model, heads = self.model, self.tp, self.model["d_model"], self.model["query_heads"]
+        if not self.mla:
+            each = model["head_dim"]
+            copies = max(tp, model["kv_heads"])
+            return 4 * tp * d_model + each * (2 * heads + 2 * copies)
+        nope, rope, value = (self.mla[key] for key in ("nope_head_dim", "rope_head_dim", "v_head_dim"))
+        rank, source = self.mla["kv_lora_rank"], self.mla.get("q_lora_rank")
+        total = tp * (d_model + source) if source else 0
+        total += tp * (source or d_model) + heads * (nope + rope)
+        total += tp * (d_model + rank + rope) + tp * rank + heads * (nope + value)
+        return total + heads * value + tp * d_model
 
     def _layer_bytes(self, tokens):
         """What a layer's cache holds of so many tokens, the index aside."""
@@ -401,7 +453,7 @@ class Machine:
             share = min(share, memory["utilisation"])
         return share * self.y * self.chip.get("usable_hbm_bytes", self.chip["hbm_bytes"])
 
-    def not_started(self, mode):
+    def not_started(self, mode):  # noqa: PLR0911 - one return for each reason
         """Whether its engine cannot start it."""
         if self.engine is None:
             return False
@@ -418,6 +470,8 @@ class Machine:
                     return True
                 break
         else:
+            return True
+        if "lora" in self.spec and not self.engine.get("adapters", False):
             return True
         split = self.layout == "sequence" and self.kv not in self.engine.get("split_kv_cache", ())
         if self.layout not in self.engine[layouts] or split or mode not in self.engine["modes"]:

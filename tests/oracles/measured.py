@@ -24,6 +24,7 @@ class Measured:
             same = [stack for stack in known["stacks"] if stack["program"] == machine.engine["program"]]
             exact = [stack for stack in same if stack["version"] == machine.engine["version"]]
             self.host = (exact or same or [self.host])[0]
+        self.longer = machine.spec["lora"].get("step_factor", 1.2) if "lora" in machine.spec else 1.0
         self.reach = self.of_chip["flops"] * known.get("dtypes", {}).get(machine.compute, 1.0)
 
     def sent_s(self, tokens):
@@ -91,7 +92,7 @@ class Measured:
         kv, exchanged = read_s / self.of_chip["kv_cache"], verified * machine.exchanged_s()
         host = machine.pp * self.host["step_s"] + self.host["sequence_s"] * batch / machine.ep
         moved = kv + exchanged / self.of_chip["link"] + self.sent_s(verified)
-        return max(
+        return self.longer * max(
             self.issued_s(machine.ahead), layers + head + moved + self.launched_s() + host + self.drafted_s(batch)
         )
 
@@ -110,7 +111,8 @@ class Measured:
         computed, sent = flop / (self.machine.y * self.machine.peak * self.reach), self.sent_s(self.new)
         alone = pp * (self.host["step_s"] + sent) + self.launched_s() + max(self.load_s(self.new), pp * computed)
         in_engine = self.host.get("prompt_s", 0.0)
-        return max(alone, self.issued_s()) + pp * in_engine, in_engine + computed + sent
+        whole = max(alone, self.issued_s()) + pp * in_engine
+        return self.longer * whole, self.longer * (in_engine + computed + sent)
 
     def queue_s(self, work, step, batch, output):
         others = (batch - 1) * work

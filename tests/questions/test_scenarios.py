@@ -140,7 +140,7 @@ def test_the_type_of_a_key(key: str, is_list: bool, is_whole: bool) -> None:
     ("key", "complaint"),
     [
         ("slo.tpott", "slo.tpott: unknown key; did you mean 'tpot_ms'?"),
-        ("sla", "sla: unknown key; did you mean 'slo'?"),
+        ("sla", "sla: unknown key; did you mean 'slo'"),
         ("chip.tpu-v5e.hbm", "chip.tpu-v5e.hbm: unknown key; did you mean 'hbm_bytes' or 'hbm_bytes_per_s'?"),
         ("slo.tpot_ms.x", "slo.tpot_ms.x: no keys below, so no x"),
         ("chip.tpu-v5e", "expected a field of the chip"),

@@ -17,7 +17,7 @@ from servesat.candidates.engines import (
 )
 from servesat.candidates.layouts import KV_LAYOUTS, Layouts, ShardedSlice, decoding
 from servesat.candidates.purchases import Units
-from servesat.candidates.replicas import head_flop_per_s
+from servesat.candidates.replicas import head_flop_per_s, with_adapters
 from servesat.candidates.undominated_offers import HeldSlices, held_slices
 from servesat.catalogue.chip import chips_in
 from servesat.catalogue.engine import Engine
@@ -99,23 +99,26 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
         units=_units(places).take(place),
         hbm_bytes=_usable_bytes(spec, places, of_engine)[place, dtype],
         runs=run[place, dtype],
-        replica=Replica(
-            tp=tp.astype(np.float64),
-            ep=ep.astype(np.float64),
-            kv_copied_over=np.where(is_layout[KvLayout.COPIES], tp, 1).astype(np.float64),
-            kv_split_over=np.where(is_layout[KvLayout.SEQUENCE], tp, 1).astype(np.float64),
-            hbm_bytes_per_s=of_place([p.offer.chip.hbm_bytes_per_s for p in places]),
-            flop_per_s=peaks[place, dtype],
-            head_flop_per_s=of_place([head_peaks[p.offer.chip.id] for p in places]),
-            tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
-            ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
-            pp=pp.astype(np.float64),
-            pp_bytes_per_s=of_place([link.pp_bytes_per_s for link in links]),
-            dearest_stage=dearest_stage(spec.model, pp),
-            weights=_stored(storage, dtypes, dtype, tp),
-            kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
-            kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
-            drafting=_drafting(spec, dtypes, dtype),
+        replica=with_adapters(
+            spec,
+            Replica(
+                tp=tp.astype(np.float64),
+                ep=ep.astype(np.float64),
+                kv_copied_over=np.where(is_layout[KvLayout.COPIES], tp, 1).astype(np.float64),
+                kv_split_over=np.where(is_layout[KvLayout.SEQUENCE], tp, 1).astype(np.float64),
+                hbm_bytes_per_s=of_place([p.offer.chip.hbm_bytes_per_s for p in places]),
+                flop_per_s=peaks[place, dtype],
+                head_flop_per_s=of_place([head_peaks[p.offer.chip.id] for p in places]),
+                tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
+                ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
+                pp=pp.astype(np.float64),
+                pp_bytes_per_s=of_place([link.pp_bytes_per_s for link in links]),
+                dearest_stage=dearest_stage(spec.model, pp),
+                weights=_stored(storage, dtypes, dtype, tp),
+                kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
+                kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
+                drafting=_drafting(spec, dtypes, dtype),
+            ),
         ),
         constants=_constants(spec, places, dtypes, place, dtype),
         **_margins(spec, places, dtypes, place, dtype),
@@ -135,7 +138,7 @@ def _constants(
     engines, engine = _numbered([choice.engine for choice in dtypes])
     reach = np.array([[calibration.reach_of(name, matmuls) for matmuls in computes] for name in chips])
     hosts = np.array([calibration.host_of(spec.engine_of(name) if name else None) for name in engines])
-    return Constants(*reach[chip[place], compute[dtype]].T, *hosts[engine[dtype]].T)
+    return Constants(*reach[chip[place], compute[dtype]].T, *hosts[engine[dtype]].T).slowed(spec.step_factor)
 
 
 def _margins(

@@ -8,6 +8,7 @@ import numpy as np
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.plan import Assignment, KvLayout
 from servesat.cost_model.decode import Replica
+from servesat.cost_model.lora import adapters_bytes
 from servesat.cost_model.sharding import Sharding, dearest_stage, links_of
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 from servesat.spec.spec import Spec
@@ -22,7 +23,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
     storage = Storage(spec.model, spec.int4_group)
     stored = storage.weights(assignment.weights)
-    return Replica(
+    replica = Replica(
         tp=tp,
         ep=ep,
         kv_copied_over=tp if assignment.kv_layout is KvLayout.COPIES else 1,
@@ -40,6 +41,16 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
         drafting=spec.drafting_of(assignment.draft, assignment.draft_tokens, assignment.weights),
     )
+    return with_adapters(spec, replica)
+
+
+def with_adapters(spec: Spec, replica: Replica) -> Replica:
+    """The replica with the LoRA adapters of a spec in its memory."""
+    lora = spec.lora
+    if lora is None:
+        return replica
+    held = adapters_bytes(spec.model, replica, lora.ranks, attention_only=lora.modules == "attention")
+    return replace(replica, weights=replace(replica.weights, adapters=held))
 
 
 def head_flop_per_s(chip: Chip) -> float:

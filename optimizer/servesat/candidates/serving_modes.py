@@ -114,7 +114,7 @@ class SharedLayouts:
         """The layouts of a spec, at its prices and in its modes."""
         held = list(held_slices(spec))
         slices = [(one.offer.chip, one.topology, one.offer.place, one.unit[:3]) for one in held]
-        dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group, spec.drafts)
+        dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group, spec.drafts, spec.lora)
         engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
         times = (spec.cost_model, spec.slo.margin, spec.wraparound)
         splits = (spec.kv_layouts, spec.search.pp)

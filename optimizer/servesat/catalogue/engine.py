@@ -108,6 +108,7 @@ class Engine(Sourced):
     models_draft_in_groups: bool = Field(
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
     )
+    adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")
 

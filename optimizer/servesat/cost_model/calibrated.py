@@ -4,7 +4,7 @@ Every term of a step is a constant, linear in the batch, or the concave loading 
 its batch never rises with the batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,16 @@ class Constants(Rows):
     prompt_s: Array  # t_p, of a prompt in each stage
     host_launch_s: Array  # t_h, of the host for a kernel, where no graph launches them: a step takes no less
     draft_s: Array = 0.0  # t_d, of the host, for each token drafted
+
+    def slowed(self, factor: float) -> "Constants":
+        """Those of steps and prompts that take so many times as long; what a request waits for first stays."""
+        reached = ("weights", "kv_cache", "flops", "link")
+        taken = ("launch_s", "collective_s", "step_s", "sequence_s", "prompt_s", "host_launch_s", "draft_s")
+        return replace(
+            self,
+            **{name: getattr(self, name) / factor for name in reached},
+            **{name: getattr(self, name) * factor for name in taken},
+        )
 
 
 @dataclass(frozen=True)

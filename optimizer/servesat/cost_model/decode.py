@@ -71,11 +71,11 @@ class Replica(Rows):
 def replica_weights_bytes(replica: Replica) -> Array:
     """Weights that a replica holds on all its chips: each of its ep groups all but the routed experts [bytes].
 
-    With those of a draft.
+    With those of a draft, and adapters.
     """
     draft = replica.drafting
     each = replica.resident_bytes + replica.weights.idle * replica.pp + draft.held_bytes
-    return each * replica.ep + replica.expert_bytes + draft.expert_bytes
+    return each * replica.ep + replica.expert_bytes + draft.expert_bytes + replica.weights.adapters
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:

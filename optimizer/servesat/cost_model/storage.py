@@ -47,6 +47,7 @@ class StoredWeights(Rows):
     embedding: Array = 0.0  # of the resident, the table that tokens are looked up in
     head: Array = 0.0  # of the resident, the table that gives the next token; 0 where it is the embedding
     idle: float = 0.0  # what no decode step reads: a vision encoder
+    adapters: Array = 0.0  # LoRA adapters, on all chips of a replica
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ FORMULAS = {
     "hbm_used_fraction": "(weights_bytes + kv_cache_bytes + runtime_bytes + activation_bytes) / hbm_bytes",
     "runtime_bytes": "Y · (runtime + graphs + collectives, where Y > 1), of the engine",
     "activation_bytes": "Y · max(b_a · T · (c_1 · D + c_2 · F / tp), 4 · c_3 · B / ep · V + b_a · T · D)",
+    "adapter_bytes": "2 · adapters · rank · Y · (inputs + outputs of each matrix, as a chip has it)",
     "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil((P - P_c) / c) · tpot",
     "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
     "ttft_ms": "t_prefill, and the transfer where there is one",

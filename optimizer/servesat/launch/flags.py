@@ -8,8 +8,8 @@ from servesat.core.plan import KvLayout
 from servesat.launch.servers import PORT, Role, Server
 from servesat.spec.speculation import DraftChoice
 
-Flags = list[tuple[str, str | None]]
-"""Flags with their values, None of switches."""
+Flags = list[tuple[str, str | tuple[str, ...] | None]]
+"""Flags with their value or values, None of switches."""
 
 RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT, RAY_PORT = 13345, 20000, 8998, 5600, 6379
 
@@ -69,7 +69,10 @@ def _product(rank: str, local: int) -> str:
 
 def arguments(flags: Flags) -> list[str]:
     """Flags as words of a command line."""
-    return [word for name, value in flags for word in ([name] if value is None else [name, value])]
+    found: list[str] = []
+    for name, value in flags:
+        found += [name, *(() if value is None else (value,) if isinstance(value, str) else value)]
+    return found
 
 
 def environment(server: Server) -> dict[str, str]:
@@ -112,6 +115,13 @@ def _vllm(server: Server) -> Flags:
         ("--max-num-seqs", str(ceil(server.sequences / server.groups))),
         ("--max-num-batched-tokens", str(budget(server))),
     ]
+    if server.lora is not None:
+        flags += [
+            ("--enable-lora", None), ("--max-loras", str(server.lora.adapters)),
+            ("--max-lora-rank", str(server.lora.rank)),
+        ]  # fmt: skip
+        if server.adapted:
+            flags.append(("--lora-target-modules", server.adapted))
     if server.draft is not None:
         flags.append(("--speculative-config", json.dumps(_drafting_of_vllm(server.draft))))
     if server.loading.quantises:
@@ -158,6 +168,11 @@ def _sglang(server: Server) -> Flags:
             ("--chunked-prefill-size", str(_in_pages(budget(server)) * server.ep)),
             ("--enable-mixed-chunk", None),
         ]
+    if server.lora is not None:
+        flags += [
+            ("--enable-lora", None), ("--max-loras-per-batch", str(server.lora.adapters)),
+            ("--max-lora-rank", str(server.lora.rank)), ("--lora-target-modules", server.adapted or ("all",)),
+        ]  # fmt: skip
     flags += _drafting_of_sglang(server.draft)
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))

@@ -15,6 +15,7 @@ from servesat.core.result import Loading, Percentiles
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
 from servesat.replay.replayed import PREFILL_SEQUENCES
+from servesat.spec.lora import Lora
 from servesat.spec.spec import Spec
 from servesat.spec.speculation import DraftChoice
 from servesat.spec.workload import MAX_TOKENS
@@ -43,6 +44,7 @@ class Server:
     A replica of `tp · ep · pp` chips stands on `nodes`, as many chips on each, of machines of `machine_chips`. A slice
     of TPUs is one server, with `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens`
     what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
+    `adapted` are the matrices that LoRA adapters are added to, none of them for all.
     """
 
     role: Role
@@ -60,6 +62,8 @@ class Server:
     pp: int
     data_parallel: int
     draft: DraftChoice | None
+    lora: Lora | None
+    adapted: tuple[str, ...]
     kv_layout: KvLayout
     kv_heads: int
     kv_shards: int
@@ -200,6 +204,8 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         pp=pp,
         data_parallel=in_slice if together else 1,
         draft=_draft(spec, plan),
+        lora=spec.lora,
+        adapted=_attention_modules(spec) if spec.lora is not None and spec.lora.modules == "attention" else (),
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
@@ -223,6 +229,15 @@ def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
     if found[0].kind != "mtp" and found[0].repository is None:
         raise LaunchError(f"the catalogue knows no checkpoint of {plan.draft} in bf16, which drafts tokens ahead")
     return found[0]
+
+
+def _attention_modules(spec: Spec) -> tuple[str, ...]:
+    """What checkpoints call the matrices of attention."""
+    mla = spec.model.mla
+    if mla is None:
+        return "q_proj", "k_proj", "v_proj", "o_proj"
+    queries = ("q_proj",) if mla.q_lora_rank is None else ("q_a_proj", "q_b_proj")
+    return *queries, "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"
 
 
 def _utilisation(spec: Spec, engine: Engine) -> float:

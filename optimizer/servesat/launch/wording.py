@@ -53,6 +53,10 @@ def header(launch: Launch) -> list[str]:
     room = f"{gigabytes(plan.kv_cache_bytes)} of KV cache are needed in a replica, and {gigabytes(left)} more are free"
     lines.append(f"memory     {room}")
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
+    if launch.spec.lora is not None:
+        flag = "--lora-paths" if launch.engine.program == "sglang" else "--lora-modules"
+        lines.append(f"adapters   are added to the servers by {flag} NAME=PATH; a request names one as its model")
+        lines.append("           the benchmark asks for the bare model, unless --lora-modules NAME is added to it")
     if plan.mode is Mode.DECODE_ONLY:
         taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"
         lines.append(f"prompts    are not in this plan, as the workload has no prompt_tokens: {taken}")

@@ -9,7 +9,7 @@ from servesat.candidates.replicas import replica_of
 from servesat.core.arrays import Floats, Ints
 from servesat.core.plan import Assignment, KvLayout
 from servesat.core.tolerances import round_down
-from servesat.cost_model.calibrated import Constants, Request, step_curve, work_of
+from servesat.cost_model.calibrated import Request, step_curve, work_of
 from servesat.cost_model.decode import (
     Replica,
     Step,
@@ -23,6 +23,7 @@ from servesat.cost_model.memory import sequences_that_fit
 from servesat.cost_model.sharding import kv_batch_shards
 from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.deployment.check.purchase import offer_of
+from servesat.replay.step_times import constants_of
 from servesat.spec.spec import Spec
 
 
@@ -87,10 +88,7 @@ def _step(spec: Spec, replica: Replica, assignment: Assignment, batch: Floats) -
     """A step by the cost model of the spec; of the calibrated one all that is neither weights nor FLOPs is `rest`."""
     if spec.calibration is None:
         return decode_step(spec.model, spec.workload.read_tokens, replica, batch, pay_ici=spec.pays_ici)
-    engine = spec.engine_of(assignment.engine) if assignment.engine else None
-    reach = spec.calibration.reach_of(assignment.chip, assignment.compute)
-    constants = Constants(*reach, *spec.calibration.host_of(engine))
-    workload = spec.workload
+    constants, workload = constants_of(spec, assignment), spec.workload
     request = Request(workload.cached_prompt_tokens, workload.new_prompt_tokens, workload.read_tokens)
     work = work_of(spec.model, replica, request)
     curve = step_curve(work, constants)

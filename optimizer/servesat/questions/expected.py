@@ -20,7 +20,7 @@ def expected(spec: Spec, plan: Plan) -> Expected | None:
     calibration, engine = load_calibration(), spec.engine_of(plan.engine)
     _, chip_known = calibration.chip(plan.chip)
     of_stack, stack_known = calibration.stack(engine.program, engine.version)
-    constants = Constants(*calibration.reach_of(plan.chip, plan.compute), *of_stack.constants)
+    constants = Constants(*calibration.reach_of(plan.chip, plan.compute), *of_stack.constants).slowed(spec.step_factor)
     workload, batch = spec.workload, float(plan.batch)
     output = float(workload.output_tokens or 0)
     chip = next(one for one in spec.chips if one.id == plan.chip)

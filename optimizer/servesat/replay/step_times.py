@@ -151,9 +151,8 @@ def constants_of(spec: Spec, assignment: Assignment) -> calibrated.Constants:
     if calibration is None:
         raise ValueError("the ideal cost model has no constants")
     engine = spec.engine_of(assignment.engine) if assignment.engine else None
-    return calibrated.Constants(
-        *calibration.reach_of(assignment.chip, assignment.compute), *calibration.host_of(engine)
-    )
+    reach, host = calibration.reach_of(assignment.chip, assignment.compute), calibration.host_of(engine)
+    return calibrated.Constants(*reach, *host).slowed(spec.step_factor)
 
 
 def _calibrated(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:

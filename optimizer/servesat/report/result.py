@@ -17,6 +17,7 @@ from servesat.report.limit_words import change, conflict, excluded_because, rela
 from servesat.report.price_words import beside_api, on_spot, price
 from servesat.report.replays import fell, replay_rows, verified
 from servesat.report.words import (
+    adapters,
     batch_split,
     chips,
     decode_slices,
@@ -118,6 +119,8 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
         table.add_row("engine", loads(result.loading, plan.weights))
     if plan.draft is not None:
         table.add_row("draft", drafting(plan))
+    if spec.lora is not None:
+        table.add_row("adapters", adapters(spec, spec.lora, plan))
     table.add_row("batch", f"{sequences(plan.batch)} a replica{batch_split(plan)}{kv_layout(plan)}")
     tpot_error, ttft_error = ("", "") if result.basis is None else errors(plan, result.basis)
     pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
@@ -202,9 +205,13 @@ def _step_bars(plan: Plan, *, hides_ici: bool, at_full_batch: bool) -> Group:
 
 def _hbm_bar(spec: Spec, plan: Plan) -> Group:
     table = Table.grid(padding=(0, 2))
-    held = {"weights": plan.weights_bytes, "KV cache": plan.kv_cache_bytes}
-    of_engine = {"activations": plan.activation_bytes, "runtime": plan.runtime_bytes}
-    for name, used in {**held, **{name: used for name, used in of_engine.items() if used}}.items():
+    held = {"weights": plan.weights_bytes - plan.adapter_bytes, "KV cache": plan.kv_cache_bytes}
+    beside = {
+        "adapters": plan.adapter_bytes,
+        "activations": plan.activation_bytes,
+        "runtime": plan.runtime_bytes,
+    }
+    for name, used in {**held, **{name: used for name, used in beside.items() if used}}.items():
         table.add_row(name, Text(_bar(used / plan.hbm_bytes), style="cyan"), gigabytes(used))
     headroom = f", {spec.kept_free:.0%} kept free" if spec.kept_free else ""
     title = f"\nHBM of a replica, {plan.hbm_used_fraction:.1%} of {gigabytes(plan.hbm_bytes)} used{headroom}"

@@ -21,6 +21,8 @@ def check(spec: Searched) -> None:
     _check_cost_model(spec)
     if spec.speculative is not None:
         _check_drafts(spec)
+    if spec.lora is not None:
+        _check_lora(spec)
     _check_percentiles(spec)
     _check_constraints(spec)
     if not any(dtype in chip.flop_per_s.by_dtype() for chip in spec.chips for dtype in spec.compute):
@@ -96,6 +98,16 @@ def _check_drafts(spec: Searched) -> None:
     lacking = [one.draft for one in chosen if spec.engine and one.kind not in able]
     if lacking and len(lacking) == len(chosen):
         raise ValueError(f"speculative.draft = {lacking[0]}: no engine of the spec drafts with it")
+
+
+def _check_lora(spec: Searched) -> None:
+    if spec.engine and not any(engine.adapters for engine in spec.engine):
+        raise ValueError(f"lora: {', '.join(engine.name for engine in spec.engine)} is planned without adapters")
+    if spec.lora is not None and spec.calibration is None and spec.lora.step_factor is not None:
+        raise ValueError("lora.step_factor: is of the calibrated cost model; under the ideal one adapters take memory")
+    by_model = [one.draft for one in spec.drafts if one.kind == "model"]
+    if by_model:
+        raise ValueError(f"speculative.draft = {by_model[0]}: expected mtp, eagle3 or none beside lora")
 
 
 def _check_percentiles(spec: Searched) -> None:

@@ -15,6 +15,7 @@ from servesat.core.errors import SpecError
 from servesat.core.validation import Strict, Usd, refuse_duplicates, shorten
 from servesat.spec.engines import ANY, resolve_engines
 from servesat.spec.expression_parser import MAX_LENGTH
+from servesat.spec.lora import Lora
 from servesat.spec.market import Owned, Power
 from servesat.spec.offers import Buy
 from servesat.spec.references import INLINE, origin_of, resolved
@@ -101,6 +102,7 @@ class Keys(Strict):
         description="Tokens drafted ahead of the model; `none`: none. Absent: as published, and under the ideal cost "
         "model none.",
     )
+    lora: Lora | None = Field(default=None, description="LoRA adapters that are served beside the model.")
     cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(
         default=CALIBRATED,
         validate_default=True,

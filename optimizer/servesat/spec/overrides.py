@@ -6,7 +6,7 @@ from typing import Any
 from servesat.catalogue.chip import Chip
 from servesat.core.errors import SpecError
 from servesat.core.reading import parse_yaml
-from servesat.core.validation import shorten
+from servesat.core.validation import Strict, shorten
 
 BY_CHIP = ("price", "search.topologies", "search.quota")
 """Keys of a spec that map chip ids to values."""
@@ -43,6 +43,8 @@ def with_value(data: Mapping[str, Any], path: list[str], value: Any, key: str) -
     if not rest:
         return {**data, first: value}
     child = data.get(first)
+    if isinstance(child, Strict):
+        child = dict(child)
     if child is not None and not isinstance(child, Mapping):
         raise SpecError(f"{key}: {first} = {shorten(child)}, expected a mapping to set {rest[0]} in")
     return {**data, first: with_value(child or {}, rest, value, key)}

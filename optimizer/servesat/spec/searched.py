@@ -21,6 +21,7 @@ from servesat.spec.engines import computes_by_default, kv_caches_by_default, kv_
 from servesat.spec.expression_parser import parse
 from servesat.spec.expressions import Expression, ExpressionError
 from servesat.spec.keys import CALIBRATED, IDEAL, Keys
+from servesat.spec.lora import STEP_FACTOR
 from servesat.spec.market import Market
 from servesat.spec.offers import Offer
 from servesat.spec.speculation import NO_DRAFTING, DraftChoice, Speculation, draft_choices, drafting_of
@@ -70,6 +71,11 @@ class Searched(Keys):
     def pays_ici(self) -> bool:
         """Whether the ideal cost model counts collectives; the calibrated one always does, as it was fitted."""
         return self.calibration is None and self.ici == "pay"
+
+    @property
+    def step_factor(self) -> float:
+        """How many times as long steps and prompts take for LoRA adapters, under the calibrated cost model."""
+        return 1.0 if self.lora is None else self.lora.step_factor or STEP_FACTOR
 
     @property
     def mfu_of_prefill(self) -> float:
@@ -200,8 +206,11 @@ class Searched(Keys):
 
     @cached_property
     def drafts(self) -> tuple[DraftChoice, ...]:
-        """What may draft tokens ahead of the model: as stated, else by the calibrated cost model what was published."""
-        if self.speculative is None and (self.calibration is None or not self.engine):
+        """What may draft tokens ahead of the model: as stated, else by the calibrated cost model what was published.
+
+        Beside LoRA adapters none by default, as drafts were trained for the bare model.
+        """
+        if self.speculative is None and (self.calibration is None or not self.engine or self.lora is not None):
             return ()
         stated = self.speculative or Speculation()
         by_id = stated.draft not in {None, NO_DRAFTING, "mtp", "eagle3"}

@@ -18,8 +18,8 @@ from servesat.cost_model.quantisation_loss import quality_notes
 from servesat.spec.checks import KEYED_BY_CHIP, check
 from servesat.spec.engines import NONE
 from servesat.spec.keys import CALIBRATED, IN_PRODUCTION
-from servesat.spec.market import Power
 from servesat.spec.notes import (
+    presumed_step_factor,
     stale_nominal_parameters,
     stale_prices,
     uncounted_slices,
@@ -30,9 +30,8 @@ from servesat.spec.notes import (
 )
 from servesat.spec.overrides import split_key, with_value
 from servesat.spec.references import INLINE, resolved_at
-from servesat.spec.search_space import Search, chips_at
+from servesat.spec.search_space import chips_at
 from servesat.spec.searched import Searched
-from servesat.spec.workload import Slo, Workload
 
 MARKET = ("price_book", "cloud", "region", "purchase")
 """Keys of a spec that say where prices come from."""
@@ -112,12 +111,7 @@ class Spec(Searched):
             others = {key: value for key, value in changes.items() if key not in prices}
             return self.changed(others).changed(prices)
         where, folder = self._origin
-        parts = {key: getattr(self, key) for key in type(self).model_fields}
-        data: dict[str, Any] = {
-            key: dict(part) if isinstance(part, Workload | Slo | Search | Power) else part
-            for key, part in parts.items()
-        }
-        data["owned"] = {chip: dict(machine) for chip, machine in self.owned.items()}
+        data: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
         for key, value in sorted(changes.items(), key=lambda change: len(split_key(change[0]))):
             if key.startswith("model."):
                 data = {**data, "model": _fields_of_model(data["model"], where, folder)}
@@ -210,6 +204,7 @@ class Spec(Searched):
                 staged=search.pp is not None and 1 not in search.pp,
                 pooled=self.modes == (Mode.DISAGGREGATED,),
             ),
+            *presumed_step_factor(self.lora if self.calibration is not None else None),
             *uncounted_slices(
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,

@@ -25,6 +25,7 @@ class MeasuredReplica(CheckedReplica):
 
     calibration: Calibration
     engine: Engine | None
+    slowness: float = 1.0  # of steps and prompts, beside adapters
 
     @property
     def _chip_figures(self) -> tuple[float, float, float, float]:
@@ -131,7 +132,8 @@ class MeasuredReplica(CheckedReplica):
         )
         drafted = 0 if self.draft is None else 8 * self.draft.tokens * self.draft.layers
         issued_s = self._issued_s + drafted * self._host.host_launch_s
-        return replace(parts, host_s=parts.host_s + max(0.0, issued_s - parts.total_s))
+        waited = replace(parts, host_s=parts.host_s + max(0.0, issued_s - parts.total_s))
+        return MeasuredParts(**{name: self.slowness * value for name, value in vars(waited).items()})
 
     @property
     def _drafted_by_host_s(self) -> float:
@@ -153,14 +155,14 @@ class MeasuredReplica(CheckedReplica):
 
     def prompt_work_s(self, cached: float, new: float) -> float:
         """What a prompt adds to steps of a stage that run anyway [s]."""
-        return self._host.prompt_s + sum(self._prompt_parts(cached, new))
+        return self.slowness * (self._host.prompt_s + sum(self._prompt_parts(cached, new)))
 
     def prompt_s(self, cached: float, new: float, mfu: float) -> float:
         """One prompt with nothing beside it [s]; `mfu` is the ideal model's."""
         computed, sent = self._prompt_parts(cached, new)
         of_stages = self.pp * (sent + self._host.step_s)
         busy = max(self.pp * computed, self._loading_s(new)) + of_stages + self._launches_s + self._latency_s
-        return max(busy, self._issued_s) + self.pp * self._host.prompt_s
+        return self.slowness * (max(busy, self._issued_s) + self.pp * self._host.prompt_s)
 
     def queue_s(self, work_s: float, step_s: float, batch: float, output_tokens: float) -> float:
         """What of the other prompts' work comes before a request's first token [s]."""

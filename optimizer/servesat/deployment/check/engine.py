@@ -57,6 +57,8 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
     """
     if assignment.mode not in engine.modes:
         return f"has no mode {assignment.mode}"
+    if sides[0].lora is not None and not engine.adapters:
+        return "serves no LoRA adapters"
     for side in sides:
         reason = _cannot_draft(engine, assignment, side) or _cannot_run(engine, side)
         reason = reason or _cannot_split(engine, side) or _cannot_span(engine, side)

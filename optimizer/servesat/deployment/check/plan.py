@@ -31,6 +31,7 @@ from servesat.deployment.check.purchase import usd_per_hour as usd_per_hour_of
 from servesat.deployment.check.replica import CheckedReplica, StepParts
 from servesat.deployment.check.search import offer_in_search, sides_of
 from servesat.deployment.check.times import Times, times_of
+from servesat.spec.lora import STEP_FACTOR
 from servesat.spec.offers import Offer
 from servesat.spec.spec import Spec
 
@@ -103,6 +104,7 @@ def _memory(spec: Spec, assignment: Assignment, replica: CheckedReplica) -> Memo
         hbm_used_fraction=(replica.weights_bytes + kv_cache + runtime + activations) / replica.hbm_bytes,
         runtime_bytes=runtime,
         activation_bytes=activations,
+        adapter_bytes=replica.adapter_bytes,
     )
 
 
@@ -164,10 +166,14 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "exact_wraparound": spec.wraparound == "exact",
         "pays_ici": spec.pays_ici,
         "usable_bytes": usable_bytes(spec, chip, engine),
+        "lora": spec.lora,
     }
     if spec.calibration is None:
         return _with_draft(spec, CheckedReplica(**parts), assignment)
-    return _with_draft(spec, MeasuredReplica(**parts, calibration=spec.calibration, engine=engine), assignment)
+    slowness = 1.0 if spec.lora is None else spec.lora.step_factor or STEP_FACTOR
+    return _with_draft(
+        spec, MeasuredReplica(**parts, calibration=spec.calibration, engine=engine, slowness=slowness), assignment
+    )
 
 
 def _with_draft(spec: Spec, bare: CheckedReplica, assignment: Assignment) -> CheckedReplica:

@@ -7,6 +7,7 @@ from math import ceil
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.catalogue.model import Experts, ModelSpec
 from servesat.core.plan import KvLayout
+from servesat.spec.lora import Lora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class SplitModel:
     pays_ici: bool
     usable_bytes: float
     draft: CheckedDraft | None = None
+    lora: Lora | None = None
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from servesat.catalogue.model import NativeWeights, TensorGroup
-from servesat.deployment.check.shape import SplitModel
+from servesat.deployment.check.adapters import AdaptedMatrices
 
 BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0, "mxfp4": 4.0, "nvfp4": 4.0}
 """Bits of one value, without scales."""
@@ -26,7 +26,7 @@ class LastLayer:
     flop: float
 
 
-class StoredWeights(SplitModel):
+class StoredWeights(AdaptedMatrices):
     """What a replica's weights take of its memory, and where they may be cut."""
 
     @property
@@ -121,6 +121,7 @@ class StoredWeights(SplitModel):
     def weights_bytes(self) -> float:
         """What the replica holds of the model [bytes]."""
         of_model = self._other_bytes + self._expert_bytes + 2 * self.ep * self.pp * self.model.vision_parameters
+        of_model += self.adapter_bytes
         return of_model if self.draft is None else of_model + self.ep * self.draft.held_bytes + self.draft.expert_bytes
 
     @property
