@@ -290,6 +290,7 @@ def engines(chips):
                 "drafts": st.sampled_from([["mtp"], []]) if name == "second" else st.just(["mtp"]),
                 "drafts_beside_chunks": st.booleans(),
                 "adapters": st.booleans() if name == "second" else st.just(True),
+                "host_cache": st.booleans() if name == "second" else st.just(True),
                 "disaggregation": moved,
             },
         )

@@ -53,13 +53,16 @@ def small_specs(modes: list[str], largest_batch: int):
     """Specs of whole requests that are quick to enumerate."""
 
     def with_network(chip):
-        networks = st.sampled_from([1e9, 2.5e10, 5e10])
-        return st.builds(lambda network: {**chip, "network_bytes_per_s": network} if network else chip, networks)
+        networks, hosts = st.sampled_from([1e9, 2.5e10, 5e10]), st.sampled_from([1e7, 5e10])
+        return st.builds(
+            lambda network, host: {**chip, "network_bytes_per_s": network, "host_bytes_per_s": host}, networks, hosts
+        )
 
     chips = st.lists(st.sampled_from(["chip0", "chip1"]), min_size=1, max_size=2, unique=True).flatmap(
         lambda names: st.tuples(*(strategies.chips(name).flatmap(with_network) for name in sorted(names))).map(list)
     )
     outputs = [64, 1, 512] if len(modes) > 1 else [64, 512]
+    hosts = st.sampled_from([0.05, 0.09]).map(lambda hit: {"tokens": 10**6, "hit": hit})
     workload = st.fixed_dictionaries(
         {
             "prompt_tokens": st.sampled_from([1000, 100, 4096]),
@@ -69,6 +72,7 @@ def small_specs(modes: list[str], largest_batch: int):
             "prefix_cache_hit": st.sampled_from([0.5, 0.9]),
             "requests_per_s": st.sampled_from([1.0, 0.01, 40.0]),
             "context_tokens": st.sampled_from([2000]),
+            **({} if "disaggregated" in modes else {"host_cache": hosts}),
         },
     )
     slo = st.fixed_dictionaries(

@@ -6,6 +6,7 @@ from servesat.cost_model.decode import Replica, layers_ici_s, weights_load_s
 from servesat.cost_model.prefill import (
     attention_flop,
     chunked_prefill_s,
+    host_load_s,
     kv_transfer_s,
     prefill_replicas_per_decode,
     prefill_s,
@@ -31,6 +32,15 @@ def toy_replica(**keys: Any) -> Replica:
 
 def test_prefill_of_8192_tokens_on_16_v5e_at_40_percent() -> None:
     assert prefill_s(70e9, 8192, 16, 1.97e14, 0.4) == pytest.approx(0.9096, abs=1e-4)
+
+
+def test_what_a_host_holds_comes_over_the_links_of_all_chips_of_a_sequence() -> None:
+    """4,000 tokens of 10 layers at 1,600 bytes over 64 GB/s: 1 ms; a half of it over two chips; groups load apart."""
+    host = toy_replica(host_bytes_per_s=64e9)
+    assert host_load_s(TOY, host, 4000) == pytest.approx(1e-3)
+    assert host_load_s(TOY, toy_replica(host_bytes_per_s=64e9, tp=2.0, ep=4.0), 4000) == pytest.approx(5e-4)
+    assert host_load_s(TOY, host, 4000, link=0.8) == pytest.approx(1.25e-3)
+    assert host_load_s(TOY, toy_replica(), 0) == 0
 
 
 def test_the_pace_of_finishing_and_evicting() -> None:

@@ -67,6 +67,17 @@ def test_adapters_by_vllm_and_sglang(modules: str) -> None:
     assert read.lora_target_modules == (["all"] if modules == "all" else attention)
 
 
+def test_a_cache_in_the_memory_of_hosts_by_vllm_and_sglang() -> None:
+    """Qwen3-32B in bf16 has 262,144 bytes of cache a token; SGLang is told the part of each of two chips in GB."""
+    workload = {**CHAT["workload"], "host_cache": {"tokens": 2**20, "hit": 0.5}}
+    kept = {**CHAT, "workload": workload, "constraints": ["kv_cache == bf16"]}
+    (server,) = launch(kept).servers
+    assert flags(server).kv_offloading_size == 256
+    (server,) = launch({**kept, "engine": "sglang"}).servers
+    read = flags(server)
+    assert (read.enable_hierarchical_cache, read.hicache_size) == (True, 138)  # 275 GB
+
+
 def test_adapters_of_latent_attention_have_its_matrices() -> None:
     lora = {"adapters": 1, "modules": "attention"}
     spec = {**CHAT, "model": "deepseek-v3", "lora": lora, "search": {"chips": ["h200"]}, "engine": "sglang"}

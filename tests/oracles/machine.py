@@ -471,7 +471,8 @@ class Machine:
                 break
         else:
             return True
-        if "lora" in self.spec and not self.engine.get("adapters", False):
+        lacks = "lora" in self.spec and not self.engine.get("adapters", False)
+        if lacks or ("host_cache" in self.spec["workload"] and not self.engine.get("host_cache", False)):
             return True
         split = self.layout == "sequence" and self.kv not in self.engine.get("split_kv_cache", ())
         if self.layout not in self.engine[layouts] or split or mode not in self.engine["modes"]:

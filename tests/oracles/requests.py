@@ -52,7 +52,8 @@ class World:
         self.search, self.slo = spec["search"], spec.get("slo", {})
         workload = self.workload
         self.prompt, self.output = workload["prompt_tokens"], workload["output_tokens"]
-        self.cached = self.prompt * workload.get("prefix_cache_hit", 0.0)
+        self.from_host = self.prompt * workload.get("host_cache", {}).get("hit", 0.0)
+        self.cached = self.prompt * workload.get("prefix_cache_hit", 0.0) + self.from_host
         self.new = self.prompt - self.cached
         self.held = workload.get("context_tokens") or self.prompt + self.output
         self.read = workload.get("context_tokens") or self.prompt + self.output / 2
@@ -107,8 +108,15 @@ class World:
             stall, first = step + work * lay.pp * chunk / self.new, lay.pp * work + ceil(self.new / chunk) * step
         else:
             stall, first = step + alone / lay.pp, alone + step
-        ttft = at.host["request_s"] + queue + first
+        ttft = at.host["request_s"] + self.loaded_s(lay) + queue + first
         return tpot, stall, ttft, batch * self.output / (ttft + (self.output - 1) * tpot)
+
+    def loaded_s(self, lay):
+        """What the links of the chips that hold a sequence take to bring what the host has of it."""
+        if not self.from_host:
+            return 0.0
+        share = 1.0 if calibration(self.spec) is None else self.measured(lay).of_chip["link"]
+        return lay.kept_bytes(self.from_host) / (lay.tp * lay.pp * lay.chip["host_bytes_per_s"] * share)
 
     def prefill_s(self, lay):
         if calibration(self.spec) is not None:
@@ -167,6 +175,10 @@ class World:
             of_replica = batch / tpot
             if calibration(self.spec) is not None:
                 tpot, stall, ttft, of_replica = self.closed_loop(lay, batch, riding)
+            else:
+                ttft += self.loaded_s(lay)
+            if self.from_host:
+                of_replica = min(of_replica, self.output / self.loaded_s(lay))
             of_slice = lay.replicas * of_replica
             slices = self.slices_for(of_slice) if self.demand else 1
             plan = {

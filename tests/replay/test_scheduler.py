@@ -41,6 +41,25 @@ def test_one_prompt_a_step_is_an_m_d_1_queue() -> None:
     assert wait == pytest.approx(0.7 / (2 * 0.3), rel=0.02)
 
 
+def test_loads_from_the_host_are_an_m_d_1_queue_before_the_steps() -> None:
+    """Steps that take nothing: a request waits for the loads of those before it, and its own of 4 tokens."""
+    arrival_s = poisson(0.7, 200_000)
+    ones = np.ones(len(arrival_s), dtype=np.int64)
+    requests = Requests(arrival_s, 5 * ones, ones, 4 * ones)
+    replica = run(StepTimes(**{**NOTHING, "host_token_s": 0.25}), Scheduling(10**6, 10**6, 1e12), requests)
+    assert np.mean(np.array(replica.first) - arrival_s) == pytest.approx(1 + 0.7 / (2 * 0.3), rel=0.02)
+
+
+def test_loads_do_not_hold_up_the_steps_of_others() -> None:
+    """Two come at once: the first decodes while the second loads, and is done as soon as alone."""
+    times = StepTimes(**{**NOTHING, "fixed_s": 1.0, "host_token_s": 2.0})
+    ones = np.ones(2, dtype=np.int64)
+    requests = Requests(np.zeros(2), 4 * ones, 5 * ones, 3 * ones)
+    replica = run(times, Scheduling(100, 10, 1e12), requests)
+    assert replica.last[0] == 6 + 5
+    assert replica.first[1] == 12 + 1
+
+
 def test_sequences_of_random_length_are_an_m_m_c_queue() -> None:
     """The mean wait of Erlang's C, with c sequences of geometric lengths and steps that do not depend on the batch."""
     c, load, mean, count = 4, 0.7, 500, 400_000

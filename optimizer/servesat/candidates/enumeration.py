@@ -118,6 +118,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
                 kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
                 kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
                 drafting=_drafting(spec, dtypes, dtype),
+                host_bytes_per_s=of_place([p.offer.chip.host_bytes_per_s or np.inf for p in places]),
             ),
         ),
         constants=_constants(spec, places, dtypes, place, dtype),

@@ -64,6 +64,7 @@ class Serving(Rows):
     first_token_steps: Floats
     prefill_s_per_output_token: Floats
     prompt_work_s: Floats  # of the calibrated cost model, what other prompts wait for
+    host_load_s: Floats  # of a prompt, for its KV cache from the memory of the host
     pool_place: Ints
     pool_dtype: Ints
     pool_slices: Ints
@@ -131,6 +132,7 @@ def decoding(slices: Ints) -> Serving:
         first_token_steps=zeros,
         prefill_s_per_output_token=zeros,
         prompt_work_s=zeros,
+        host_load_s=zeros,
         pool_place=none - 1,
         pool_dtype=none - 1,
         pool_slices=none,

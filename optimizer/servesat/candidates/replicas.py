@@ -1,7 +1,7 @@
 """The replica of a plan, as the cost model takes it: one row of `layouts`, from decisions alone."""
 
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -40,6 +40,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
         drafting=spec.drafting_of(assignment.draft, assignment.draft_tokens, assignment.weights),
+        host_bytes_per_s=chip.host_bytes_per_s or inf,
     )
     return with_adapters(spec, replica)
 

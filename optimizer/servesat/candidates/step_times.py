@@ -12,7 +12,7 @@ from servesat.core.arrays import Array, Bools, Floats
 from servesat.cost_model import calibrated
 from servesat.cost_model.decode import decode_step, layers_ici_s, load_parts_s
 from servesat.cost_model.memory import not_visited
-from servesat.cost_model.prefill import prompt_flops_s, prompt_s
+from servesat.cost_model.prefill import host_load_s, prompt_flops_s, prompt_s
 from servesat.cost_model.step_curve import AffineTime, StepTime, WeightLoadTime, last_true
 from servesat.spec.spec import Spec
 
@@ -154,8 +154,9 @@ class IdealTimes(ReplicaTimes):
         return np.asarray(step.largest_batch_within(limit_s))
 
     def smallest_batch_for(self, tokens_per_s: Array) -> Floats:
-        """That of the curve."""
-        return np.asarray(self.curve.smallest_batch_for(tokens_per_s))
+        """That of the curve, but for more than is loaded from hosts."""
+        is_loaded = tokens_per_s <= loaded_tokens_per_s(self.spec, self.layouts)
+        return np.where(is_loaded, self.curve.smallest_batch_for(tokens_per_s), np.inf)
 
 
 def ideal_times(spec: Spec, layouts: Layouts, batch: Array) -> Times:
@@ -179,8 +180,14 @@ def ideal_times(spec: Spec, layouts: Layouts, batch: Array) -> Times:
         stall_s=np.maximum(step_s, whole_prefill_s),
         ttft_s=ttft_s,
         e2e_s=ttft_s + ((spec.workload.output_tokens or 0) - 1) * tpot_s,
-        tokens_per_s=batch / tpot_s,
+        tokens_per_s=np.minimum(batch / tpot_s, loaded_tokens_per_s(spec, layouts)),
     )
+
+
+def loaded_tokens_per_s(spec: Spec, layouts: Layouts) -> Floats:
+    """Output tokens/s of a replica at which it loads one prompt after another from its hosts; infinite without."""
+    with np.errstate(divide="ignore"):
+        return np.asarray((spec.workload.output_tokens or 1) / layouts.serving.host_load_s)
 
 
 class CalibratedTimes(_BisectedTimes):
@@ -209,7 +216,7 @@ class CalibratedTimes(_BisectedTimes):
             stall_s=step_s + self._prompt_of_a_step_s,
             ttft_s=ttft_s,
             e2e_s=e2e_s,
-            tokens_per_s=np.asarray(batch * output_tokens / request_s),
+            tokens_per_s=np.minimum(batch * output_tokens / request_s, loaded_tokens_per_s(self.spec, self.layouts)),
         )
 
     @property
@@ -238,13 +245,15 @@ class PromptTimes(NamedTuple):
     """One prompt on a replica of each layout [s]; shape [layouts] each.
 
     `work_s` is the part of it that other prompts wait for in a stage, and `chunked_s` what a prompt adds there to the
-    steps that it is spread over. `request_s` passes before it starts.
+    steps that it is spread over. `request_s` passes before it starts, and `host_load_s` while what is cached of it is
+    loaded from the memory of the host, beside the steps of others.
     """
 
     prefill_s: Floats
     work_s: Floats
     chunked_s: Floats
     request_s: Floats
+    host_load_s: Floats
 
 
 def prompt_times(spec: Spec, layouts: Layouts) -> PromptTimes:
@@ -258,7 +267,10 @@ def prompt_times(spec: Spec, layouts: Layouts) -> PromptTimes:
         work, constants = work_of(spec, layouts), constants_of(layouts)
         work_s = np.asarray(calibrated.prompt_work_s(work, constants))
         request_s = np.asarray(constants.request_s + none)
-        return PromptTimes(np.asarray(calibrated.prompt_s(work, constants)), work_s, work_s, request_s)
+        load_s = np.asarray(host_load_s(model, replica, workload.host_prompt_tokens, constants.link * spec.step_factor))
+        return PromptTimes(np.asarray(calibrated.prompt_s(work, constants)), work_s, work_s, request_s, load_s)
     tokens, mfu = (workload.cached_prompt_tokens, workload.new_prompt_tokens), spec.mfu_of_prefill
     prefill_s = prompt_s(model, *tokens, replica, mfu=mfu, pay_ici=spec.pays_ici)
-    return PromptTimes(np.asarray(prefill_s), none, np.asarray(prompt_flops_s(model, *tokens, replica, mfu)), none)
+    load_s = np.asarray(host_load_s(model, replica, workload.host_prompt_tokens))
+    chunked_s = np.asarray(prompt_flops_s(model, *tokens, replica, mfu))
+    return PromptTimes(np.asarray(prefill_s), none, chunked_s, none, load_s)

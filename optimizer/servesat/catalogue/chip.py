@@ -74,6 +74,9 @@ class Chip(Sourced):
     network_bytes_per_s: Rate | None = Field(
         default=None, description="What a chip can send over the data-centre network, one way [bytes/s]."
     )
+    host_bytes_per_s: Rate | None = Field(
+        default=None, description="What a chip receives from the memory of its host [bytes/s]; absent: not known."
+    )
     usd_per_chip_hour: Usd | None = Field(
         default=None, description="A price that goes before the price book; chips of the catalogue have none."
     )

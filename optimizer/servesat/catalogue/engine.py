@@ -109,6 +109,10 @@ class Engine(Sourced):
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
     )
     adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
+    host_cache: bool = Field(
+        default=False,
+        description="Whether it keeps a prefix cache in the memory of the host, behind that of the chips.",
+    )
     disaggregation: Disaggregation | None = Field(default=None, description="Absent: it has no prefill pools.")
     note: Text | None = Field(default=None, description="What the figures leave out.")
 

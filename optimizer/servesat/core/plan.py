@@ -244,12 +244,13 @@ class RequestFigures:
     """The figures of whole requests; None without output_tokens.
 
     `decode_only` has only figures that need no prefill. `load_fraction` is the demand over `requests_per_s`,
-    `transfer_ms` the time to move the KV cache between the pools, `usd_per_million_tokens` counts prompt and output,
-    `usd_per_million_input_tokens` the prompt alone.
+    `transfer_ms` the time to move the KV cache between the pools, `host_load_ms` that to load it from a host's cache,
+    `usd_per_million_tokens` counts prompt and output, `usd_per_million_input_tokens` the prompt alone.
     """
 
     prefill_ms: float | None = None
     transfer_ms: float | None = None
+    host_load_ms: float | None = None
     ttft_ms: float | None = None
     e2e_ms: float | None = None
     requests_per_s: float | None = None

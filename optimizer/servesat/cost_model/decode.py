@@ -40,6 +40,7 @@ class Replica(Rows):
     pp_bytes_per_s: Array = float("inf")  # of a chip to that of the next stage
     dearest_stage: Array = 1.0  # λ: what it has of the layers, over the mean of all stages
     drafting: Drafting = NO_DRAFT
+    host_bytes_per_s: Array = float("inf")  # of a chip, from the memory of its host
 
     @property
     def stage_chips(self) -> Array:

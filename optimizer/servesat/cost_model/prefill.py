@@ -7,7 +7,7 @@ import numpy as np
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array
 from servesat.core.tolerances import round_up
-from servesat.cost_model.decode import Replica, layers_ici_s, stage_hop_s, weights_load_s
+from servesat.cost_model.decode import Replica, layers_ici_s, replica_kv_bytes, stage_hop_s, weights_load_s
 from servesat.cost_model.memory import active_parameters
 from servesat.cost_model.roofline import flops_s, load_s
 
@@ -95,6 +95,17 @@ def tokens_evicted(batch: int, prompt_tokens: int, output_tokens: int) -> float:
 def prefill_replicas_per_decode(prefill_s: float, batch: int, step_s: float, output_tokens: int) -> float:
     """Prefill replicas that keep one decode replica full: t_prefill · B / (G · step)."""
     return prefill_s * batch / (output_tokens * step_s)
+
+
+def host_load_s(model: ModelSpec, replica: Replica, tokens: float, link: Array = 1.0) -> Array:
+    """Time to load a prompt's KV cache from the memory of the host: kv_bytes / (tp · pp · W_host · e_u) [s].
+
+    Each chip of the group that attends to it loads its part; `link` is e_u.
+    """
+    if not tokens:
+        return 0.0 * np.asarray(replica.tp)
+    of_group = replica.tp * replica.pp * replica.host_bytes_per_s * link
+    return load_s(replica_kv_bytes(model, tokens, replica), of_group, 1.0)
 
 
 def kv_transfer_s(kv_bytes: Array, network_bytes_per_s: Array) -> Array:

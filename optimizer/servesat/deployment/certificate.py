@@ -66,6 +66,7 @@ FORMULAS = {
     "adapter_bytes": "2 · adapters · rank · Y · (inputs + outputs of each matrix, as a chip has it)",
     "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil((P - P_c) / c) · tpot",
     "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
+    "host_load_ms": "kv_bytes(P · host_cache.hit) / (tp · pp · W_host · e_u)",
     "ttft_ms": "t_prefill, and the transfer where there is one",
     "stall_ms": "the step; interleaved: the prefill where that is longer",
     "e2e_ms": "ttft + (G - 1) · tpot",

@@ -115,15 +115,7 @@ def _vllm(server: Server) -> Flags:
         ("--max-num-seqs", str(ceil(server.sequences / server.groups))),
         ("--max-num-batched-tokens", str(budget(server))),
     ]
-    if server.lora is not None:
-        flags += [
-            ("--enable-lora", None), ("--max-loras", str(server.lora.adapters)),
-            ("--max-lora-rank", str(server.lora.rank)),
-        ]  # fmt: skip
-        if server.adapted:
-            flags.append(("--lora-target-modules", server.adapted))
-    if server.draft is not None:
-        flags.append(("--speculative-config", json.dumps(_drafting_of_vllm(server.draft))))
+    flags += _beside_the_model_in_vllm(server)
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -138,6 +130,23 @@ def _vllm(server: Server) -> Flags:
         flags.append(("--additional-config", json.dumps({"sharding": {"sharding_strategy": strategy}})))
     if server.engine.program == "vllm-tpu" and server.nodes > 1:
         flags.append(("--distributed-executor-backend", "ray"))
+    return flags
+
+
+def _beside_the_model_in_vllm(server: Server) -> Flags:
+    """Adapters, drafts, and a cache in the memory of the host, which is told for each rank of data parallelism."""
+    flags: Flags = []
+    if server.lora is not None:
+        flags += [
+            ("--enable-lora", None), ("--max-loras", str(server.lora.adapters)),
+            ("--max-lora-rank", str(server.lora.rank)),
+        ]  # fmt: skip
+        if server.adapted:
+            flags.append(("--lora-target-modules", server.adapted))
+    if server.draft is not None:
+        flags.append(("--speculative-config", json.dumps(_drafting_of_vllm(server.draft))))
+    if server.host_cache_bytes:
+        flags.append(("--kv-offloading-size", f"{server.host_cache_bytes / server.ep / 2**30:.1f}"))
     return flags
 
 
@@ -178,6 +187,9 @@ def _sglang(server: Server) -> Flags:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
         flags.append(("--kv-cache-dtype", server.loading.kv_cache))
+    if server.host_cache_bytes:
+        size = ceil(server.host_cache_bytes / server.chips / 1e9)
+        flags += [("--enable-hierarchical-cache", None), ("--hicache-size", str(size))]
     flags.append(("--mem-fraction-static", f"{server.utilisation:g}"))
     if server.role is not Role.SERVE and server.engine.disaggregation is not None:
         flags += [

@@ -44,7 +44,8 @@ class Server:
     A replica of `tp · ep · pp` chips stands on `nodes`, as many chips on each, of machines of `machine_chips`. A slice
     of TPUs is one server, with `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens`
     what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
-    `adapted` are the matrices that LoRA adapters are added to, none of them for all.
+    `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica keeps prefixes in
+    `host_cache_bytes` of the memory of its hosts.
     """
 
     role: Role
@@ -64,6 +65,7 @@ class Server:
     draft: DraftChoice | None
     lora: Lora | None
     adapted: tuple[str, ...]
+    host_cache_bytes: float
     kv_layout: KvLayout
     kv_heads: int
     kv_shards: int
@@ -206,6 +208,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         draft=_draft(spec, plan),
         lora=spec.lora,
         adapted=_attention_modules(spec) if spec.lora is not None and spec.lora.modules == "attention" else (),
+        host_cache_bytes=_host_cache_bytes(spec, plan),
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
@@ -229,6 +232,13 @@ def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
     if found[0].kind != "mtp" and found[0].repository is None:
         raise LaunchError(f"the catalogue knows no checkpoint of {plan.draft} in bf16, which drafts tokens ahead")
     return found[0]
+
+
+def _host_cache_bytes(spec: Spec, plan: Plan) -> float:
+    """What the tokens of the cache behind the chips take, as those in the memory of the chips do [bytes]."""
+    behind = spec.workload.host_cache
+    tokens = 0 if behind is None else behind.tokens
+    return tokens * plan.kv_cache_bytes / plan.batch / spec.workload.held_tokens
 
 
 def _attention_modules(spec: Spec) -> tuple[str, ...]:

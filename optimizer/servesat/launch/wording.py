@@ -53,6 +53,10 @@ def header(launch: Launch) -> list[str]:
     room = f"{gigabytes(plan.kv_cache_bytes)} of KV cache are needed in a replica, and {gigabytes(left)} more are free"
     lines.append(f"memory     {room}")
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
+    if servers[0].host_cache_bytes:
+        lines.append(
+            f"host       keeps {gigabytes(servers[0].host_cache_bytes)} of prefixes in memory for each replica"
+        )
     if launch.spec.lora is not None:
         flag = "--lora-paths" if launch.engine.program == "sglang" else "--lora-modules"
         lines.append(f"adapters   are added to the servers by {flag} NAME=PATH; a request names one as its model")

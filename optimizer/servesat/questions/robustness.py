@@ -229,6 +229,7 @@ def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -
             chunk_s_per_step=serving.chunk_s_per_step * step,
             prefill_s_per_output_token=serving.prefill_s_per_output_token * step,
             prompt_work_s=serving.prompt_work_s * step,
+            host_load_s=serving.host_load_s * step,
         ),
         replica=replace(
             replica,

@@ -133,13 +133,11 @@ def requests_of(workload: Workload, count: int, seed: int, *, replicas: int = 1)
     """
     trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
     if trace is not None:
-        return (
-            of_trace(trace, workload.prefix_cache_hit).at_rate(rate).take(np.arange(min(count, len(trace.arrival_s))))
-        )
+        return of_trace(trace, workload.cached_share).at_rate(rate).take(np.arange(min(count, len(trace.arrival_s))))
     lengths = Lengths(
         float(workload.prompt_tokens or 1),
         float(workload.output_tokens or 1),
-        workload.prefix_cache_hit,
+        workload.cached_share,
         workload.lengths.prompt_cv,
         workload.lengths.output_cv,
     )

@@ -77,6 +77,7 @@ class Replica:
         self.cached, self.missing, self.made = ledger.cached, ledger.missing, ledger.made
         self.first, self.last = ledger.first, ledger.last
         self.now = self.seen = self.busy_s = 0.0
+        self.loaded_s = 0.0  # when the link to the memory of the host is free
         self.steps = 0  # with decoding in them: a sequence that begins at one ends as many later as it has tokens
         self.kv: float = 0  # tokens held
         self.read: float = 0  # tokens of those that decode
@@ -91,7 +92,14 @@ class Replica:
         self.preempted = self.most_sequences = 0
 
     def give(self, request: int) -> None:
-        """Send a request to the replica; in the order of their arrival."""
+        """Send a request to the replica; in the order of their arrival.
+
+        It arrives once its cached tokens are loaded from the memory of the host, after those of all before it.
+        """
+        if self.times.host_token_s:
+            came_s = max(self.loaded_s, self.arrival[request])
+            self.loaded_s = came_s + self.cached[request] * self.times.host_token_s
+            self.arrival[request] = self.loaded_s
         if not self.coming:
             self.next_s = self.arrival[request]
         self.coming.append(request)

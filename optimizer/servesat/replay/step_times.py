@@ -15,7 +15,7 @@ from servesat.cost_model.decode import (
     stage_hop_s,
 )
 from servesat.cost_model.memory import active_parameters, not_visited
-from servesat.cost_model.prefill import attention_flop, prompt_flops_s
+from servesat.cost_model.prefill import attention_flop, host_load_s, prompt_flops_s
 from servesat.cost_model.roofline import load_s
 from servesat.spec.spec import Spec
 
@@ -35,7 +35,9 @@ class StepTimes:
     `pairs` counts each prompt token with every token that it attends to, `ends` the prompts whose last tokens are in
     the step, `kv` the tokens in the KV cache of decoding sequences. The engine spends `prompt_end_s` on a prompt in the
     step with its last tokens, and a request waits `request_s` in addition to its steps. With pipeline stages, a step
-    takes a token through all of them; the later stages of a prompt are part of `request_s`.
+    takes a token through all of them; the later stages of a prompt are part of `request_s`. Before its steps a request
+    waits until the replica has loaded its cached tokens from the memory of the host, `host_token_s` each on average,
+    after those of the requests before it.
     """
 
     fixed_s: float
@@ -51,6 +53,7 @@ class StepTimes:
     sent_s: float
     kv_token_s: float
     request_s: float
+    host_token_s: float = 0.0
     least_s: float = 0.0
     prompt_end_s: float = 0.0
     verified: int = 1
@@ -142,7 +145,12 @@ def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTime
     KV cache and attention are interpolated linearly in tokens and pairs between the workload's lengths: exact for
     models without attention windows.
     """
-    return _ideal(spec, replica) if spec.calibration is None else _calibrated(spec, replica, assignment)
+    times = _ideal(spec, replica) if spec.calibration is None else _calibrated(spec, replica, assignment)
+    loaded, cached = spec.workload.host_prompt_tokens, spec.workload.cached_prompt_tokens
+    if not loaded:
+        return times
+    link = 1.0 if spec.calibration is None else constants_of(spec, assignment).link * spec.step_factor
+    return replace(times, host_token_s=float(host_load_s(spec.model, replica, loaded, link)) / cached)
 
 
 def constants_of(spec: Spec, assignment: Assignment) -> calibrated.Constants:

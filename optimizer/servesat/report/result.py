@@ -1,6 +1,6 @@
 """The result of a deployment as text: the plan, its step and memory as bars, why it is best, and its proof."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -23,6 +23,7 @@ from servesat.report.words import (
     decode_slices,
     drafting,
     duration,
+    host_cache,
     kv_layout,
     load,
     loads,
@@ -117,10 +118,8 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
     if result.loading is not None:
         table.add_row("engine", loads(result.loading, plan.weights))
-    if plan.draft is not None:
-        table.add_row("draft", drafting(plan))
-    if spec.lora is not None:
-        table.add_row("adapters", adapters(spec, spec.lora, plan))
+    for label, text in _beside_the_model(spec, plan):
+        table.add_row(label, text)
     table.add_row("batch", f"{sequences(plan.batch)} a replica{batch_split(plan)}{kv_layout(plan)}")
     tpot_error, ttft_error = ("", "") if result.basis is None else errors(plan, result.basis)
     pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
@@ -201,6 +200,16 @@ def _step_bars(plan: Plan, *, hides_ici: bool, at_full_batch: bool) -> Group:
     title = f"One token, {plan.tpot_ms:.2f} ms on average" if step.prefill else f"One step, {plan.tpot_ms:.2f} ms"
     title += " at a full batch" if at_full_batch else ""
     return Group(Text(f"\n{title}", style="bold"), table)
+
+
+def _beside_the_model(spec: Spec, plan: Plan) -> Iterator[tuple[str, str]]:
+    """Drafts, adapters, and a cache in the memory of hosts, each where the plan has it."""
+    if plan.draft is not None:
+        yield "draft", drafting(plan)
+    if spec.lora is not None:
+        yield "adapters", adapters(spec, spec.lora, plan)
+    if spec.workload.host_cache is not None:
+        yield "host", host_cache(spec.workload, plan)
 
 
 def _hbm_bar(spec: Spec, plan: Plan) -> Group:

@@ -28,6 +28,13 @@ def adapters(spec: Spec, lora: Lora, plan: Plan) -> str:
     return f"{at_a_time}, of rank {lora.rank}, {gigabytes(plan.adapter_bytes)} of a replica{slower}"
 
 
+def host_cache(load: Workload, plan: Plan) -> str:
+    """What is loaded from hosts: `4,000 tokens of a prompt are loaded from host memory in 12.8 ms`."""
+    return (
+        f"{load.host_prompt_tokens:,.0f} tokens of a prompt are loaded from host memory, in {plan.host_load_ms:.1f} ms"
+    )
+
+
 def drafting(plan: Plan) -> str:
     """What drafts tokens ahead: `3 tokens ahead by eagle3, of which a step makes 2.50 with its own`."""
     tokens = f"{plan.draft_tokens} token{'s' if plan.draft_tokens > 1 else ''} ahead by {plan.draft}"
@@ -59,7 +66,8 @@ def _axes(axes: Sequence[int]) -> str:
 
 def workload(load: Workload) -> str:
     """A workload: `8,192 tokens of context`, or `prompts of 1,024 tokens, 256 of output`."""
-    cached = f" ({load.prefix_cache_hit:.0%} cached)" if load.prefix_cache_hit else ""
+    from_host = f", {load.host_hit:.0%} in the memory of hosts" if load.host_hit else ""
+    cached = f" ({load.cached_share:.0%} cached{from_host})" if load.cached_share else ""
     held = f"{load.held_tokens:,} tokens of context"
     read = held if load.prompt_tokens is None else f"prompts of {load.prompt_tokens:,} tokens{cached}"
     written = f", {load.output_tokens:,} of output" if load.output_tokens else ""

@@ -69,6 +69,11 @@ def _check_modes(spec: Searched) -> None:
         raise ValueError(f"search.modes: {with_prompts[0]} needs workload.prompt_tokens and workload.output_tokens")
     if Mode.DECODE_ONLY in spec.modes and len(spec.modes) > 1:
         raise ValueError("search.modes: decode_only leaves the prompts out, so it does not compare with the others")
+    if Mode.DISAGGREGATED in spec.modes and spec.workload.host_cache is not None:
+        raise ValueError("search.modes: disaggregated is planned without workload.host_cache; leave out one of them")
+    if spec.workload.host_cache is not None and spec.engine and not any(engine.host_cache for engine in spec.engine):
+        names = ", ".join(engine.name for engine in spec.engine)
+        raise ValueError(f"workload.host_cache: {names} is planned without one")
     if spec.modes == (Mode.DISAGGREGATED,) and not any(chip.network_bytes_per_s for chip in spec.chips):
         names = ", ".join(chip.id for chip in spec.chips)
         raise ValueError(

@@ -11,6 +11,7 @@ from servesat.core.validation import nearest
 from servesat.spec.expressions import Expression, counts_slices
 from servesat.spec.lora import STEP_FACTOR, Lora
 from servesat.spec.offers import Offer
+from servesat.spec.workload import Workload
 
 MAX_PRICE_AGE_DAYS = 90
 """Days from which on a price book is said to be old."""
@@ -19,11 +20,14 @@ NOT_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_t
 """Fields of a model that do not affect its number of parameters."""
 
 
-def unusable_chips(chips: Sequence[Chip], compute: Sequence[str], *, disaggregated: bool) -> Iterator[str]:
-    """Name the chips without a peak in any compute dtype, and those without a network for disaggregated plans."""
+def unusable_chips(
+    chips: Sequence[Chip], compute: Sequence[str], without_host: Sequence[Chip], *, disaggregated: bool
+) -> Iterator[str]:
+    """Name the chips without a peak in any compute dtype, without a network for pools, or a link to a host's cache."""
     without_peak = [chip.id for chip in chips if not set(compute) & set(chip.flop_per_s.by_dtype())]
     without_network = [chip.id for chip in chips if not chip.network_bytes_per_s and disaggregated]
     yield from _lacking(without_peak, f"no peak in {', '.join(compute)}, so no plan")
+    yield from _lacking([chip.id for chip in without_host], "no host_bytes_per_s, so no plan with a host_cache")
     yield from _lacking(without_network, "no network_bytes_per_s, so no disaggregated plan")
 
 
@@ -86,6 +90,16 @@ def unknown_priced_chips(price_book: PriceBook, chips: Sequence[Chip]) -> Iterat
     for chip_id in price_book.prices:
         if chip_id not in known:
             yield f"{price_book.id} prices {chip_id}, no known chip; {nearest(chip_id, known)}"
+
+
+def stale_host_hit(workload: Workload, changed_keys: Iterable[str]) -> Iterator[str]:
+    """Note that the share of a prompt that is found in a host's cache stays as it is when the size of that changes."""
+    keys = set(changed_keys)
+    if "workload.host_cache.tokens" in keys and "workload.host_cache.hit" not in keys:
+        yield (
+            f"workload.host_cache.hit stays {workload.host_hit:g} though its tokens change; a spec of its own for each "
+            "size takes the share from a trace"
+        )
 
 
 def stale_nominal_parameters(model: ModelSpec, changed_keys: Iterable[str]) -> Iterator[str]:

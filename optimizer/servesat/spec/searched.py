@@ -175,12 +175,13 @@ class Searched(Keys):
         """The serving modes searched: those listed, else all for whole requests, or decode_only without prompts.
 
         Under engines pools are searched for a demand, or where they are listed: without one, any number is as good.
+        None is planned with a cache in the memory of hosts.
         """
         if self.search.modes is not None:
             return self.search.modes
         if self.workload.prompt_tokens is None:
             return (Mode.DECODE_ONLY,)
-        if not self.engine or self.workload.requests_per_s:
+        if (not self.engine or self.workload.requests_per_s) and self.workload.host_cache is None:
             return WHOLE_REQUEST
         return (Mode.INTERLEAVED, Mode.CHUNKED)
 
@@ -241,8 +242,27 @@ class Searched(Keys):
         """What can be rented of the chips listed, else of every chip with a price, sorted by id; the cheapest first.
 
         A price comes from the spec, else from the chip, else from the price book. Raises ValueError where none has one.
+        With a cache in the memory of hosts, chips that are not known to load from it are left out.
         """
-        return self._market.offers(self.search.chips)
+        offers = self._market.offers(self.search.chips)
+        if self.workload.host_cache is None:
+            return offers
+        loading = tuple(offer for offer in offers if offer.chip.host_bytes_per_s is not None)
+        if not loading:
+            chip = offers[0].chip.id
+            raise ValueError(
+                f"workload.host_cache: no host_bytes_per_s is known of {chip}; give it, as in "
+                f"chip.{chip}.host_bytes_per_s"
+            )
+        return loading
+
+    @property
+    def chips_without_host(self) -> tuple[Chip, ...]:
+        """The chips that have an offer, and are left out as they are not known to load from a host's memory."""
+        if self.workload.host_cache is None:
+            return ()
+        found = {offer.chip.id: offer.chip for offer in self._market.offers(self.search.chips)}
+        return tuple(chip for chip in found.values() if chip.host_bytes_per_s is None)
 
     @cached_property
     def _offers_by_chip(self) -> dict[str, list[Offer]]:

@@ -20,6 +20,7 @@ from servesat.spec.engines import NONE
 from servesat.spec.keys import CALIBRATED, IN_PRODUCTION
 from servesat.spec.notes import (
     presumed_step_factor,
+    stale_host_hit,
     stale_nominal_parameters,
     stale_prices,
     uncounted_slices,
@@ -145,7 +146,8 @@ class Spec(Searched):
 
     def notes_on(self, keys: Iterable[str]) -> tuple[str, ...]:
         """Notes on what a change of these keys leaves unchanged, against what a reader might expect."""
-        return tuple(stale_nominal_parameters(self.model, keys))
+        changed = tuple(keys)
+        return (*stale_nominal_parameters(self.model, changed), *stale_host_hit(self.workload, changed))
 
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:
@@ -189,7 +191,9 @@ class Spec(Searched):
         """Notes on what has no effect: chips without a price or a peak in the dtypes, prices of unknown chips."""
         chips, search = self.chips, self.search
         return (
-            *unusable_chips(chips, self.compute, disaggregated=Mode.DISAGGREGATED in self.modes),
+            *unusable_chips(
+                chips, self.compute, self.chips_without_host, disaggregated=Mode.DISAGGREGATED in self.modes
+            ),
             *self._market.unpriced(search.chips or ()),
             *unknown_priced_chips(self.price_book, chips),
             *stale_prices(self.price_book),

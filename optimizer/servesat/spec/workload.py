@@ -109,6 +109,17 @@ def _resolve_hit(value: Any, info: ValidationInfo) -> Any:
     return round(float(share), 6)
 
 
+class HostCache(Strict):
+    """A prefix cache in the memory of a replica's hosts, from which prompts load what the chips no longer hold."""
+
+    tokens: Tokens = Field(description="Tokens that it holds, with copies of those in the memory of the chips.")
+    hit: Share | None = Field(
+        default=None,
+        description="Share of the prompt that it holds and the memory of the chips does not; absent: as the trace of "
+        "`prefix_cache_hit` says.",
+    )
+
+
 class Workload(Strict):
     """The tokens of a request: prompt and output, or for decoding alone the context of a sequence."""
 
@@ -129,7 +140,10 @@ class Workload(Strict):
     ] = Field(
         default=0.0,
         description="Share of the prompt whose KV cache is there already; or `{trace: FILE, cache_tokens: N}`: what a "
-        "cache of N tokens hits of a trace with block ids.",
+        "cache of N tokens in the memory of the chips hits of a trace with block ids.",
+    )
+    host_cache: HostCache | None = Field(
+        default=None, description="A larger, slower prefix cache in the memory of the hosts, as in `{tokens: 5000000}`."
     )
     requests_per_s: Positive | None = Field(
         default=None,
@@ -142,6 +156,28 @@ class Workload(Strict):
     lengths: Lengths = Field(
         default=Lengths(), description="Spread of lengths about their means, as in `{prompt_cv: 0.5}`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _host_hit_of_trace(cls, data: Any, info: ValidationInfo) -> Any:
+        """What a host's cache hits beyond that of the chips, of the trace that says what they hit."""
+        if not isinstance(data, Mapping):
+            return data
+        behind, hit = data.get("host_cache"), data.get("prefix_cache_hit")
+        if not isinstance(behind, Mapping) or not isinstance(hit, Mapping) or behind.get("hit") is not None:
+            return data
+        tokens = behind.get("tokens")
+        if isinstance(tokens, bool) or not isinstance(tokens, int):
+            return data
+        of_chips = _resolve_hit(hit, info)
+        more = _resolve_hit({**hit, "cache_tokens": tokens}, info) - of_chips
+        if more <= 0:
+            where, _ = origin_of(info)
+            raise SpecError(
+                f"{where}: workload.host_cache.tokens = {tokens}: hits no more of the trace than cache_tokens = "
+                f"{hit['cache_tokens']} of the chips"
+            )
+        return {**data, "prefix_cache_hit": of_chips, "host_cache": {**behind, "hit": round(more, 6)}}
 
     @model_validator(mode="before")
     @classmethod
@@ -180,11 +216,18 @@ class Workload(Strict):
                 f"{MAX_TOKENS_PER_S:g} tokens/s"
             )
         if self.prompt_tokens is None:
-            for key in ("prefix_cache_hit", "arrivals", "lengths"):
+            for key in ("prefix_cache_hit", "host_cache", "arrivals", "lengths"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} needs prompt_tokens")
             if self.requests_per_s is not None and output is None:
                 raise ValueError("requests_per_s needs output_tokens")
+        if self.host_cache is not None and self.host_cache.hit is None:
+            raise ValueError("host_cache.hit is missing: give it, or a trace, as in prefix_cache_hit: {trace: FILE}")
+        if self.cached_share >= 1:
+            raise ValueError(
+                f"host_cache.hit: with prefix_cache_hit = {self.prefix_cache_hit:g} expected less than "
+                f"{1 - self.prefix_cache_hit:g}"
+            )
         if self.requests_per_s is None:
             for key in ("arrivals", "lengths"):
                 if getattr(self, key) != type(self).model_fields[key].default:
@@ -217,13 +260,28 @@ class Workload(Strict):
         return self.context_tokens or (self.prompt_tokens or 0) + (self.output_tokens or 0) / 2
 
     @property
+    def host_hit(self) -> float:
+        """The share of a prompt whose KV cache is loaded from the memory of the host."""
+        return 0.0 if self.host_cache is None else self.host_cache.hit or 0.0
+
+    @property
+    def cached_share(self) -> float:
+        """The share of a prompt that is in some KV cache already."""
+        return self.prefix_cache_hit + self.host_hit
+
+    @property
     def cached_prompt_tokens(self) -> float:
-        """Prompt tokens that are already in the KV cache: P · prefix_cache_hit."""
-        return snap((self.prompt_tokens or 0) * self.prefix_cache_hit)
+        """Prompt tokens that are already in a KV cache: P · (prefix_cache_hit + host_cache.hit)."""
+        return snap((self.prompt_tokens or 0) * self.cached_share)
+
+    @property
+    def host_prompt_tokens(self) -> float:
+        """Prompt tokens whose KV cache is loaded from the memory of the host: P · host_cache.hit."""
+        return snap((self.prompt_tokens or 0) * self.host_hit)
 
     @property
     def new_prompt_tokens(self) -> float:
-        """Prompt tokens that prefill computes: P · (1 - prefix_cache_hit)."""
+        """Prompt tokens that prefill computes: the others."""
         return (self.prompt_tokens or 0) - self.cached_prompt_tokens
 
 

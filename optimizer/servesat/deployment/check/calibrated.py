@@ -42,6 +42,11 @@ class MeasuredReplica(CheckedReplica):
         return self.calibration.stack(self.engine.program, self.engine.version)[0]
 
     @property
+    def link_share(self) -> float:
+        """As measured."""
+        return self._chip_figures[3]
+
+    @property
     def request_s(self) -> float:
         """What passes before a request's prompt is begun [s]."""
         return self._host.request_s

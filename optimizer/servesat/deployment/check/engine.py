@@ -57,10 +57,8 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
     """
     if assignment.mode not in engine.modes:
         return f"has no mode {assignment.mode}"
-    if sides[0].lora is not None and not engine.adapters:
-        return "serves no LoRA adapters"
     for side in sides:
-        reason = _cannot_draft(engine, assignment, side) or _cannot_run(engine, side)
+        reason = _cannot_serve(engine, side) or _cannot_draft(engine, assignment, side) or _cannot_run(engine, side)
         reason = reason or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:
             return reason
@@ -105,6 +103,15 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
     if of_pools is None:
         return ()
     return of_pools.kv_layouts if side.model.mla is None else of_pools.latent_kv_layouts
+
+
+def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
+    """Adapters, or a cache in the memory of hosts, that the engine lacks."""
+    if side.lora is not None and not engine.adapters:
+        return "serves no LoRA adapters"
+    if side.loads_from_host and not engine.host_cache:
+        return "keeps no prefix cache in the memory of hosts"
+    return None
 
 
 def _cannot_draft(engine: Engine, assignment: Assignment, side: CheckedReplica) -> str | None:

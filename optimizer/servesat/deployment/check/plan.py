@@ -167,6 +167,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "pays_ici": spec.pays_ici,
         "usable_bytes": usable_bytes(spec, chip, engine),
         "lora": spec.lora,
+        "loads_from_host": spec.workload.host_cache is not None,
     }
     if spec.calibration is None:
         return _with_draft(spec, CheckedReplica(**parts), assignment)
@@ -256,6 +257,7 @@ def _request_figures(spec: Spec, assignment: Assignment, prompt: Prompt, times: 
     return replace(
         figures,
         prefill_ms=times.prefill_s * 1e3,
+        host_load_ms=None if spec.workload.host_cache is None else times.loaded_s * 1e3,
         transfer_ms=None if assignment.prefill is None else prompt.transfer_s * 1e3,
         ttft_ms=times.ttft_s * 1e3,
         e2e_ms=times.e2e_s * 1e3,

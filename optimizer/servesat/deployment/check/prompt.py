@@ -14,6 +14,7 @@ class Prompt:
 
     `pause_s` is how long it holds up sequences that are being decoded, `s_per_output_token` what it adds for each
     sequence of the batch; chunks of `chunk_tokens` together on each step take `chunk_s` of FLOPs, one in each stage.
+    `loaded_s` passes before, for what is cached in the memory of the host.
     """
 
     prefill_s: float = 0.0
@@ -22,11 +23,20 @@ class Prompt:
     s_per_output_token: float = 0.0
     chunk_tokens: float = 0.0
     chunk_s: float = 0.0
+    loaded_s: float = 0.0
 
 
 def cached_tokens(spec: Spec) -> Fraction:
     """Tokens of the prompt that are in the cache already, exactly: 12,800 at a hit rate of 0.58 are 7,424."""
-    return Fraction(str(spec.workload.prefix_cache_hit)) * (spec.workload.prompt_tokens or 0)
+    on_chips = Fraction(str(spec.workload.prefix_cache_hit)) * (spec.workload.prompt_tokens or 0)
+    return on_chips + host_tokens(spec)
+
+
+def host_tokens(spec: Spec) -> Fraction:
+    """Those of them that are in the memory of the host, exactly."""
+    behind = spec.workload.host_cache
+    share = Fraction(0) if behind is None else Fraction(str(behind.hit or 0.0))
+    return share * (spec.workload.prompt_tokens or 0)
 
 
 def new_tokens(spec: Spec) -> Fraction:
@@ -52,9 +62,18 @@ def prompt_of(
     if chunk is not None and chunk < new_tokens(spec):
         whole_s = replica.prompt_flops_s(cached, new, spec.mfu_of_prefill)
         on_step = chunk * replica.pp
-        return Prompt(chunk_tokens=on_step, chunk_s=whole_s * on_step / new)
+        return Prompt(chunk_tokens=on_step, chunk_s=whole_s * on_step / new, loaded_s=_loaded_s(spec, replica))
     prefill_s = replica.prompt_s(cached, new, spec.mfu_of_prefill)
     in_stage = prefill_s / replica.pp
     return Prompt(
-        prefill_s=prefill_s, pause_s=in_stage, s_per_output_token=in_stage / (spec.workload.output_tokens or 1)
+        prefill_s=prefill_s,
+        pause_s=in_stage,
+        s_per_output_token=in_stage / (spec.workload.output_tokens or 1),
+        loaded_s=_loaded_s(spec, replica),
     )
+
+
+def _loaded_s(spec: Spec, replica: CheckedReplica) -> float:
+    """To load what a host holds of a prompt over the links of the chips that hold a sequence [s]."""
+    tokens, links = float(host_tokens(spec)), replica.tp * replica.pp * (replica.chip.host_bytes_per_s or 0.0)
+    return replica.held_kv_bytes(tokens) / (links * replica.link_share) if tokens else 0.0

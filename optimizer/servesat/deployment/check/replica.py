@@ -46,6 +46,11 @@ class CheckedReplica(StoredWeights, KvCache, Links):
         return self.chips * self.chip.hbm_bytes_per_s
 
     @property
+    def link_share(self) -> float:
+        """What its links reach of their bandwidth."""
+        return 1.0
+
+    @property
     def _flop_per_s(self) -> float:
         return self.chips * self.chip.flop_per_s.by_dtype()[self.compute]
 

@@ -49,6 +49,7 @@ class SplitModel:
     usable_bytes: float
     draft: CheckedDraft | None = None
     lora: Lora | None = None
+    loads_from_host: bool = False
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1

@@ -23,6 +23,7 @@ class Times:
     e2e_s: float
     tokens_per_s: float
     accepted: float = 1.0
+    loaded_s: float = 0.0
 
     @property
     def tpot_s(self) -> float:
@@ -45,11 +46,17 @@ def times_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, prompt
         between_s=between_s,
         stall_s=max(step.total_s, prompt.pause_s),
         prefill_s=prefill_s,
-        ttft_s=prefill_s + prompt.transfer_s,
-        e2e_s=prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s,
-        tokens_per_s=batch / tpot_s,
+        ttft_s=prompt.loaded_s + prefill_s + prompt.transfer_s,
+        e2e_s=prompt.loaded_s + prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s,
+        tokens_per_s=_no_faster_than_loading(batch / tpot_s, output_tokens, prompt),
         accepted=replica.accepted,
+        loaded_s=prompt.loaded_s,
     )
+
+
+def _no_faster_than_loading(tokens_per_s: float, output_tokens: int, prompt: Prompt) -> float:
+    """A replica loads one prompt after another from its hosts."""
+    return min(tokens_per_s, output_tokens / prompt.loaded_s) if prompt.loaded_s else tokens_per_s
 
 
 def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, prompt: Prompt, steps: int) -> Times:
@@ -77,7 +84,7 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
         of_a_step_s = work_s * prompt.chunk_tokens / float(new_tokens(spec))
     else:
         prefill_s, of_a_step_s = prompt.prefill_s + step_s, prompt.pause_s
-    ttft_s = replica.request_s + queue_s + prefill_s
+    ttft_s = replica.request_s + prompt.loaded_s + queue_s + prefill_s
     e2e_s = ttft_s + (output_tokens - 1) * (pace_s + between_s)
     return Times(
         step=step,
@@ -86,6 +93,7 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
         prefill_s=prefill_s,
         ttft_s=ttft_s,
         e2e_s=e2e_s,
-        tokens_per_s=batch * output_tokens / e2e_s,
+        tokens_per_s=_no_faster_than_loading(batch * output_tokens / e2e_s, output_tokens, prompt),
         accepted=replica.accepted,
+        loaded_s=prompt.loaded_s,
     )
