@@ -34,6 +34,7 @@ def test_the_first_token_comes_later_by_the_load_than_with_a_cache_in_the_chips(
     link = spec.calibration.reach_of("h100-sxm", "bf16")[3]
     assert behind.host_load_ms == pytest.approx(4000 * 131_072 / (64e9 * link) * 1e3)
     assert behind.ttft_ms == pytest.approx((on_chip.ttft_ms or 0) + behind.host_load_ms)
+    assert behind.host_bytes == pytest.approx(10**6 * 131_072)
     assert (behind.tpot_ms, behind.prefill_ms) == (on_chip.tpot_ms, on_chip.prefill_ms)
 
 

@@ -185,7 +185,7 @@ class MemoryUse:
 
     `hbm_bytes` is what may be used of them, under an engine by its rule. `runtime_bytes` are then the driver's context,
     collectives and captured graphs, `activation_bytes` those at the peak of a step; both are 0 without an engine.
-    `weights_bytes` has `adapter_bytes` of LoRA adapters in it.
+    `weights_bytes` has `adapter_bytes` of LoRA adapters in it. Its hosts keep prefixes in `host_bytes` of theirs.
     """
 
     weights_bytes: float
@@ -195,6 +195,7 @@ class MemoryUse:
     runtime_bytes: float = 0.0
     activation_bytes: float = 0.0
     adapter_bytes: float = 0.0
+    host_bytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,7 +208,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         draft=_draft(spec, plan),
         lora=spec.lora,
         adapted=_attention_modules(spec) if spec.lora is not None and spec.lora.modules == "attention" else (),
-        host_cache_bytes=_host_cache_bytes(spec, plan),
+        host_cache_bytes=plan.host_bytes,
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
@@ -232,13 +232,6 @@ def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
     if found[0].kind != "mtp" and found[0].repository is None:
         raise LaunchError(f"the catalogue knows no checkpoint of {plan.draft} in bf16, which drafts tokens ahead")
     return found[0]
-
-
-def _host_cache_bytes(spec: Spec, plan: Plan) -> float:
-    """What the tokens of the cache behind the chips take, as those in the memory of the chips do [bytes]."""
-    behind = spec.workload.host_cache
-    tokens = 0 if behind is None else behind.tokens
-    return tokens * plan.kv_cache_bytes / plan.batch / spec.workload.held_tokens
 
 
 def _attention_modules(spec: Spec) -> tuple[str, ...]:

@@ -105,7 +105,13 @@ def _memory(spec: Spec, assignment: Assignment, replica: CheckedReplica) -> Memo
         runtime_bytes=runtime,
         activation_bytes=activations,
         adapter_bytes=replica.adapter_bytes,
+        host_bytes=_host_tokens(spec) * kv_cache / batch / spec.workload.held_tokens,
     )
+
+
+def _host_tokens(spec: Spec) -> int:
+    """Tokens that the cache behind the chips holds, as wide as in theirs."""
+    return 0 if spec.workload.host_cache is None else spec.workload.host_cache.tokens
 
 
 def _pace(spec: Spec, assignment: Assignment, replica: CheckedReplica, times: Times, flow: _Flow) -> Pace:
