@@ -39,7 +39,7 @@ def test_what_a_host_holds_comes_over_the_links_of_all_chips_of_a_sequence() -> 
     host = toy_replica(host_bytes_per_s=64e9)
     assert host_load_s(TOY, host, 4000) == pytest.approx(1e-3)
     assert host_load_s(TOY, toy_replica(host_bytes_per_s=64e9, tp=2.0, ep=4.0), 4000) == pytest.approx(5e-4)
-    assert host_load_s(TOY, host, 4000, link=0.8) == pytest.approx(1.25e-3)
+    assert host_load_s(TOY, host, 4000, reach=0.8) == pytest.approx(1.25e-3)
     assert host_load_s(TOY, toy_replica(), 0) == 0
 
 

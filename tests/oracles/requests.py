@@ -115,7 +115,7 @@ class World:
         """What the links of the chips that hold a sequence take to bring what the host has of it."""
         if not self.from_host:
             return 0.0
-        share = 1.0 if calibration(self.spec) is None else self.measured(lay).of_chip["link"]
+        share = 1.0 if calibration(self.spec) is None else 0.8
         return lay.kept_bytes(self.from_host) / (lay.tp * lay.pp * lay.chip["host_bytes_per_s"] * share)
 
     def prefill_s(self, lay):

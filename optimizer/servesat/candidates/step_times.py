@@ -12,7 +12,7 @@ from servesat.core.arrays import Array, Bools, Floats
 from servesat.cost_model import calibrated
 from servesat.cost_model.decode import decode_step, layers_ici_s, load_parts_s
 from servesat.cost_model.memory import not_visited
-from servesat.cost_model.prefill import host_load_s, prompt_flops_s, prompt_s
+from servesat.cost_model.prefill import HOST_LINK_REACH, host_load_s, prompt_flops_s, prompt_s
 from servesat.cost_model.step_curve import AffineTime, StepTime, WeightLoadTime, last_true
 from servesat.spec.spec import Spec
 
@@ -267,7 +267,7 @@ def prompt_times(spec: Spec, layouts: Layouts) -> PromptTimes:
         work, constants = work_of(spec, layouts), constants_of(layouts)
         work_s = np.asarray(calibrated.prompt_work_s(work, constants))
         request_s = np.asarray(constants.request_s + none)
-        load_s = np.asarray(host_load_s(model, replica, workload.host_prompt_tokens, constants.link * spec.step_factor))
+        load_s = np.asarray(host_load_s(model, replica, workload.host_prompt_tokens, HOST_LINK_REACH))
         return PromptTimes(np.asarray(calibrated.prompt_s(work, constants)), work_s, work_s, request_s, load_s)
     tokens, mfu = (workload.cached_prompt_tokens, workload.new_prompt_tokens), spec.mfu_of_prefill
     prefill_s = prompt_s(model, *tokens, replica, mfu=mfu, pay_ici=spec.pays_ici)

@@ -97,14 +97,21 @@ def prefill_replicas_per_decode(prefill_s: float, batch: int, step_s: float, out
     return prefill_s * batch / (output_tokens * step_s)
 
 
-def host_load_s(model: ModelSpec, replica: Replica, tokens: float, link: Array = 1.0) -> Array:
-    """Time to load a prompt's KV cache from the memory of the host: kv_bytes / (tp · pp · W_host · e_u) [s].
+HOST_LINK_REACH = 0.8
+"""e_h, the share of its bandwidth at which a chip loads from the memory of its host.
 
-    Each chip of the group that attends to it loads its part; `link` is e_u.
+25.1 of 32 GB/s on an A100, 26.3 on an RTX 4090 (NVIDIA/nvbandwidth, issues 42 and 15).
+"""
+
+
+def host_load_s(model: ModelSpec, replica: Replica, tokens: float, reach: float = 1.0) -> Array:
+    """Time to load a prompt's KV cache from the memory of the host: kv_bytes / (tp · pp · W_host · e_h) [s].
+
+    Each chip of the group that attends to it loads its part; `reach` is e_h, 1 under the ideal cost model.
     """
     if not tokens:
         return 0.0 * np.asarray(replica.tp)
-    of_group = replica.tp * replica.pp * replica.host_bytes_per_s * link
+    of_group = replica.tp * replica.pp * replica.host_bytes_per_s * reach
     return load_s(replica_kv_bytes(model, tokens, replica), of_group, 1.0)
 
 

@@ -67,7 +67,7 @@ FORMULAS = {
     "host_bytes": "host_cache.tokens · kv_cache_bytes / (B · S)",
     "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil((P - P_c) / c) · tpot",
     "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
-    "host_load_ms": "kv_bytes(P · host_cache.hit) / (tp · pp · W_host · e_u)",
+    "host_load_ms": "kv_bytes(P · host_cache.hit) / (tp · pp · W_host · e_h)",
     "ttft_ms": "t_prefill, and the transfer where there is one",
     "stall_ms": "the step; interleaved: the prefill where that is longer",
     "e2e_ms": "ttft + (G - 1) · tpot",

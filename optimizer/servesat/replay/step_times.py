@@ -15,7 +15,7 @@ from servesat.cost_model.decode import (
     stage_hop_s,
 )
 from servesat.cost_model.memory import active_parameters, not_visited
-from servesat.cost_model.prefill import attention_flop, host_load_s, prompt_flops_s
+from servesat.cost_model.prefill import HOST_LINK_REACH, attention_flop, host_load_s, prompt_flops_s
 from servesat.cost_model.roofline import load_s
 from servesat.spec.spec import Spec
 
@@ -149,8 +149,8 @@ def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTime
     loaded, cached = spec.workload.host_prompt_tokens, spec.workload.cached_prompt_tokens
     if not loaded:
         return times
-    link = 1.0 if spec.calibration is None else constants_of(spec, assignment).link * spec.step_factor
-    return replace(times, host_token_s=float(host_load_s(spec.model, replica, loaded, link)) / cached)
+    reach = 1.0 if spec.calibration is None else HOST_LINK_REACH
+    return replace(times, host_token_s=float(host_load_s(spec.model, replica, loaded, reach)) / cached)
 
 
 def constants_of(spec: Spec, assignment: Assignment) -> calibrated.Constants:

@@ -209,7 +209,7 @@ def _beside_the_model(spec: Spec, plan: Plan) -> Iterator[tuple[str, str]]:
     if spec.lora is not None:
         yield "adapters", adapters(spec, spec.lora, plan)
     if spec.workload.host_cache is not None:
-        yield "host", host_cache(spec.workload, plan)
+        yield "prefixes", host_cache(spec.workload, plan)
 
 
 def _hbm_bar(spec: Spec, plan: Plan) -> Group:

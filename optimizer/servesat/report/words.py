@@ -29,7 +29,7 @@ def adapters(spec: Spec, lora: Lora, plan: Plan) -> str:
 
 
 def host_cache(load: Workload, plan: Plan) -> str:
-    """What hosts keep and load: `4,000 tokens of a prompt loaded in 12.8 ms, from 320 GB of memory for each replica`."""
+    """What hosts keep: `4,000 tokens of a prompt loaded in 12.8 ms, from 320 GB of memory for each replica`."""
     loaded = f"{load.host_prompt_tokens:,.0f} tokens of a prompt loaded in {plan.host_load_ms:.1f} ms"
     return f"{loaded}, from {gigabytes(plan.host_bytes)} of memory for each replica"
 

@@ -76,4 +76,4 @@ def prompt_of(
 def _loaded_s(spec: Spec, replica: CheckedReplica) -> float:
     """To load what a host holds of a prompt over the links of the chips that hold a sequence [s]."""
     tokens, links = float(host_tokens(spec)), replica.tp * replica.pp * (replica.chip.host_bytes_per_s or 0.0)
-    return replica.held_kv_bytes(tokens) / (links * replica.link_share) if tokens else 0.0
+    return replica.held_kv_bytes(tokens) / (links * replica.host_link_share) if tokens else 0.0

@@ -46,8 +46,8 @@ class CheckedReplica(StoredWeights, KvCache, Links):
         return self.chips * self.chip.hbm_bytes_per_s
 
     @property
-    def link_share(self) -> float:
-        """What its links reach of their bandwidth."""
+    def host_link_share(self) -> float:
+        """What its links to the memory of hosts reach of their bandwidth."""
         return 1.0
 
     @property
