@@ -83,7 +83,7 @@ def test_every_figure_of_a_plan_is_checked(tmp_path: Path, figure: str) -> None:
     plan = json.loads(path.read_text())["plan"]
     part = plan["step_ms"] if figure.startswith("step_ms.") else plan
     right = part[figure.removeprefix("step_ms.")]
-    tamper(path, f"plan.{figure}", right[:-1] if isinstance(right, list) else right * 1.000001 + 1)
+    tamper(path, f"plan.{figure}", right[:-1] if isinstance(right, list) else (right or 0.0) * 1.000001 + 1)
     verification = verify(path)
     assert not verification.valid
     assert any(figure in fault or "is not on offer" in fault for fault in verification.failed)

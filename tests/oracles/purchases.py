@@ -142,7 +142,7 @@ class Sold(World):
             (tpot, stall, ttft), _ = self.times_in_one_pool(lay, batch, chunk, violated)
             plan = {"mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "pool_slices": 0}
             plan["id"] = (*self.name(lay), batch)
-            yield plan, lay, lay.replicas * batch / tpot, violated
+            yield plan, lay, lay.replicas * self.within_loads(lay, batch / tpot), violated
 
     def left(self, offer):
         """The share of a slice that is there when spot machines are withdrawn."""

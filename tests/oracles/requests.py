@@ -118,6 +118,10 @@ class World:
         share = 1.0 if calibration(self.spec) is None else 0.8
         return lay.kept_bytes(self.from_host) / (lay.tp * lay.pp * lay.chip["host_bytes_per_s"] * share)
 
+    def within_loads(self, lay, tokens_per_s):
+        """No more than the requests that are loaded one after another."""
+        return min(tokens_per_s, self.output / self.loaded_s(lay)) if self.from_host else tokens_per_s
+
     def prefill_s(self, lay):
         if calibration(self.spec) is not None:
             return self.measured(lay).prompt(self.attention_flop(lay))[0]
@@ -175,11 +179,7 @@ class World:
             of_replica = batch / tpot
             if calibration(self.spec) is not None:
                 tpot, stall, ttft, of_replica = self.closed_loop(lay, batch, riding)
-            else:
-                ttft += self.loaded_s(lay)
-            if self.from_host:
-                of_replica = min(of_replica, self.output / self.loaded_s(lay))
-            of_slice = lay.replicas * of_replica
+            of_slice = lay.replicas * self.within_loads(lay, of_replica)
             slices = self.slices_for(of_slice) if self.demand else 1
             plan = {
                 "mode": mode, "batch": batch, "tpot_s": tpot, "ttft_s": ttft, "stall_s": stall, "chunk": chunk,
@@ -206,7 +206,8 @@ class World:
                 violated.add("ici")
         if lay.waits(batch * (lay.ahead + 1) / lay.pp + riding):
             violated.add("ici")
-        return times, riding
+        tpot, stall, ttft = times
+        return (tpot, stall, ttft + self.loaded_s(lay)), riding
 
     def name(self, lay):
         split = (lay.tp_axes, lay.ep_axes, lay.layout, lay.pp_axes)
