@@ -1,7 +1,7 @@
 """A fleet's plan as tables on a terminal."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import accumulate
 from math import prod
 
@@ -25,6 +25,9 @@ OUT_OF_TIME = "the time limit was reached before a plan was found; raise it with
 
 MAX_TABLE_PERIODS = 24
 """Maximum number of periods in one table."""
+
+MAX_WIDE_PERIODS = 8
+"""Periods up to which every one has room for its first hour."""
 
 
 def print_fleet(console: Console, result: FleetResult, comparison: Comparison | None) -> None:
@@ -97,9 +100,7 @@ def _schedule(result: FleetResult, periods: range) -> Fitted:
             configuration = allocation.option.configuration.name
             counts = rows[allocation.workload, allocation.region, allocation.purchase, configuration]
             counts[allocation.period - periods[0]] += allocation.replicas
-    width = len(str(max((count for counts in rows.values() for count in counts), default=0)))
-    starts = list(accumulate(result.instance.hours, initial=0.0))
-    ruler = Column(_ruler([starts[period] for period in periods], width))
+    ruler, width = _ruler(result, periods, rows.values())
     table = Fitted([Column("workload"), *columns("configuration", "region", "bought", detail=True), ruler], title)
     for (workload, region, purchase, configuration), counts in rows.items():
         cells = " ".join((str(count) if count else ".").rjust(width) for count in counts)
@@ -116,9 +117,7 @@ def _instances(result: FleetResult, periods: range) -> Fitted:
             rows[rental.machine][rental.period - periods[0]] = rental.instances
             chips[rental.machine][0] += rental.chips - rental.chips_used
             chips[rental.machine][1] += rental.chips
-    width = len(str(max((count for counts in rows.values() for count in counts), default=0)))
-    starts = list(accumulate(result.instance.hours, initial=0.0))
-    ruler = Column(_ruler([starts[period] for period in periods], width))
+    ruler, width = _ruler(result, periods, rows.values())
     details = columns("chip", "where", "bought", detail=True)
     table = Fitted([Column("instances"), *details, Column("idle", right=True), ruler], "whole instances rented")
     for machine, counts in rows.items():
@@ -130,15 +129,22 @@ def _instances(result: FleetResult, periods: range) -> Fitted:
     return table
 
 
-def _ruler(hours: Sequence[float], width: int) -> str:
-    """The hour at which each period starts, above its number of replicas, wherever there is room for it."""
+def _ruler(result: FleetResult, periods: range, rows: Iterable[list[int]]) -> tuple[Column, int]:
+    """The hour at which each period starts, above its number of replicas, and how wide a number is.
+
+    Of few periods every hour has room, of many as many as there is.
+    """
+    starts = list(accumulate(result.instance.hours, initial=0.0))
+    hours = [f"{starts[period]:g}" + (" h" if period == periods[0] else "") for period in periods]
+    width = max((len(str(count)) for counts in rows for count in counts), default=1)
+    if len(periods) <= MAX_WIDE_PERIODS:
+        width = max(width, *map(len, hours))
     line = ""
     for position, hour in enumerate(hours):
         at = position * (width + 1)
-        text = f"{hour:g} h".rjust(width) if position == 0 else f"{hour:g}".rjust(width)
         if len(line) < at or position == 0:
-            line = line.ljust(at) + text
-    return line
+            line = line.ljust(at) + hour.rjust(width)
+    return Column(line), width
 
 
 def _bill_table(result: FleetResult) -> Table:
