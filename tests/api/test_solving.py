@@ -7,7 +7,7 @@ import pytest
 import servesat
 from servesat import Spec, SpecError
 from tests.cli.commands import EXAMPLE, run
-from tests.helpers import ON_32_CHIPS, spec_of
+from tests.helpers import CHAT_AT_RANDOM, ON_32_CHIPS, spec_of
 
 
 def test_a_spec_is_a_path_a_mapping_a_spec_or_its_keys() -> None:
@@ -92,3 +92,14 @@ def test_notes_say_what_was_left_out() -> None:
     assert json.dumps(solution.to_dict()).count("network_bytes_per_s") == 0
     for text in (repr(solution), str(solution), solution._repr_html_()):
         assert "note: " in text
+
+
+def test_the_table_of_a_replayed_plan_has_its_percentiles() -> None:
+    """Those of an answer by means are missing values."""
+    replayed = servesat.solve(CHAT_AT_RANDOM)
+    (row,) = replayed.to_pandas().to_dict("records")
+    assert replayed.replayed is not None
+    assert row["ttft_p95_ms"] == replayed.replayed.ttft_ms.p95
+    assert row["e2e_p50_ms"] == replayed.replayed.e2e_ms.p50
+    means = servesat.solve({**CHAT_AT_RANDOM, "slo": {**CHAT_AT_RANDOM["slo"], "percentile": "mean"}}).to_pandas()
+    assert means["ttft_p95_ms"].isna().all()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from servesat.report.terminal import Terminal
 
+_PERCENTILES = tuple(product(("ttft", "tpot", "e2e"), ("p50", "p90", "p95", "p99")))
+
 MAX_PLANS = 1000
 """The most plans that a search returns."""
 
@@ -39,9 +42,17 @@ class Solution(Answer, Result):
         return self.spec.notes
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A row with the plan, and with `top` one for each of the best plans; none where there is no plan."""
+        """A row with the plan, and with `top` one for each of the best plans; none where there is no plan.
+
+        The percentiles of replays, as `ttft_p95_ms`, are those of the plan that they verified.
+        """
         plans = self.alternatives or (() if self.plan is None else (self.plan,))
-        return frame(({"status": str(self.status), **plan_row(plan)} for plan in plans), PLAN)
+        rows = [{"status": str(self.status), **plan_row(plan)} for plan in plans]
+        for plan, row in zip(plans, rows, strict=True):
+            if self.replayed is not None and plan == self.plan:
+                times = {"ttft": self.replayed.ttft_ms, "tpot": self.replayed.tpot_ms, "e2e": self.replayed.e2e_ms}
+                row |= {f"{time}_{share}_ms": getattr(times[time], share) for time, share in _PERCENTILES}
+        return frame(rows, {**PLAN, **{f"{time}_{share}_ms": float for time, share in _PERCENTILES}})
 
     def show(self, terminal: "Terminal") -> None:
         """Print the plan, where its time goes, why it is best, and what is proved."""
