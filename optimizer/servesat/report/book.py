@@ -26,7 +26,7 @@ from servesat.scaling_book.problems import (
 
 _VERDICTS = {
     Verdict.HOLDS: ("holds", "green"),
-    Verdict.SEED_ERROR: ("seed error", "red"),
+    Verdict.SEED_ERROR: ("erratum", "red"),
     Verdict.ASSUMPTION: ("assumption", "yellow"),
     Verdict.ANSWERED: ("answered here", "cyan"),
 }
