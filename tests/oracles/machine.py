@@ -471,8 +471,11 @@ class Machine:
                 break
         else:
             return True
-        lacks = "lora" in self.spec and not self.engine.get("adapters", False)
-        if lacks or ("host_cache" in self.spec["workload"] and not self.engine.get("host_cache", False)):
+        in_groups = self.tp > 1 and self.ep > 1
+        if "lora" in self.spec and (in_groups or not self.engine.get("adapters", False)):
+            return True
+        from_host = "host_cache" in self.spec["workload"]
+        if from_host and (self.layout == "sequence" or not self.engine.get("host_cache", False)):
             return True
         split = self.layout == "sequence" and self.kv not in self.engine.get("split_kv_cache", ())
         if self.layout not in self.engine[layouts] or split or mode not in self.engine["modes"]:

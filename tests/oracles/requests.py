@@ -119,8 +119,8 @@ class World:
         return lay.kept_bytes(self.from_host) / (lay.tp * lay.pp * lay.chip["host_bytes_per_s"] * share)
 
     def within_loads(self, lay, tokens_per_s):
-        """No more than the requests that are loaded one after another."""
-        return min(tokens_per_s, self.output / self.loaded_s(lay)) if self.from_host else tokens_per_s
+        """No more than the requests that each group loads one after another."""
+        return min(tokens_per_s, lay.ep * self.output / self.loaded_s(lay)) if self.from_host else tokens_per_s
 
     def prefill_s(self, lay):
         if calibration(self.spec) is not None:

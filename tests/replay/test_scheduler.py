@@ -13,7 +13,7 @@ from servesat.replay.step_times import StepTimes
 from tests.oracles import scheduler as oracle
 from tests.strategies import examples
 
-NOTHING = dict.fromkeys(StepTimes.__dataclass_fields__, 0.0) | {"verified": 1}
+NOTHING = dict.fromkeys(StepTimes.__dataclass_fields__, 0.0) | {"verified": 1, "host_links": 1}
 
 
 def requests_at(arrival_s: np.ndarray, prompts: object = 1, outputs: object = 1) -> Requests:
@@ -48,6 +48,14 @@ def test_loads_from_the_host_are_an_m_d_1_queue_before_the_steps() -> None:
     requests = Requests(arrival_s, 5 * ones, ones, 4 * ones)
     replica = run(StepTimes(**{**NOTHING, "host_token_s": 0.25}), Scheduling(10**6, 10**6, 1e12), requests)
     assert np.mean(np.array(replica.first) - arrival_s) == pytest.approx(1 + 0.7 / (2 * 0.3), rel=0.02)
+
+
+def test_loads_over_several_links_are_that_much_closer() -> None:
+    """Of three that come at once over two links each takes 6 s, and half of that later than the one before."""
+    times = StepTimes(**{**NOTHING, "host_token_s": 2.0, "host_links": 2})
+    ones = np.ones(3, dtype=np.int64)
+    replica = run(times, Scheduling(100, 10, 1e12), Requests(np.zeros(3), 4 * ones, ones, 3 * ones))
+    assert replica.first == [6, 9, 12]
 
 
 def test_loads_do_not_hold_up_the_steps_of_others() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from servesat import Spec, SpecError, solve
+from servesat.fleet.configurations import configurations
+from servesat.questions.mode_comparison import compare_modes
 
 CHAT: dict[str, Any] = {
     "model": "llama-3.1-8b",
@@ -48,12 +50,49 @@ def test_what_a_trace_hits_beyond_the_memory_of_the_chips(tmp_path: Path) -> Non
     rows = ["time,prompt_tokens,output_tokens,prefix_ids", "0,20,1,1 2", "1,20,1,3 4", "2,20,1,1 2", "3,20,1,3 4"]
     (tmp_path / "t.csv").write_text("\n".join(rows))
     hit = {"trace": "t.csv", "cache_tokens": 20}
-    workload = {**CHAT["workload"], "prefix_cache_hit": hit, "host_cache": {"tokens": 40}}
+    workload = {**CHAT["workload"], "prompt_tokens": 20, "prefix_cache_hit": hit, "host_cache": {"tokens": 40}}
     found = Spec.load({**CHAT, "workload": workload}, folder=tmp_path).workload
     assert found.prefix_cache_hit == 0
     assert found.host_hit == pytest.approx(2 * 19 / 80, abs=1e-6)  # the last token of a prompt is computed
     with pytest.raises(SpecError, match=r"host_cache.tokens = 20: hits no more of the trace than cache_tokens = 20"):
         Spec.load({**CHAT, "workload": {**workload, "host_cache": {"tokens": 20}}}, folder=tmp_path)
+
+
+def test_each_group_of_chips_has_a_cache_and_links_of_its_own() -> None:
+    """DeepSeek-V3 over eight groups of one H200, whose latent of 61 layers takes 1,152 bytes in each."""
+    spec = {
+        **with_host({"host_bytes_per_s": 1e8}), "model": "deepseek-v3", "chip": {"h200": {"host_bytes_per_s": 1e8}},
+        "search": {"chips": ["h200"], "topologies": {"h200": ["8x1"]}, "kv_cache": ["bf16"], "modes": ["interleaved"]},
+        "constraints": ["ep == 8", "batch == 64"],
+    }  # fmt: skip
+    plan = solve(spec).plan
+    assert plan is not None
+    assert plan.host_bytes == pytest.approx(8 * 10**6 * 61 * 1152)
+    assert plan.host_load_ms == pytest.approx(4000 * 61 * 1152 / (0.8 * 1e8) * 1e3)
+    assert plan.requests_per_s == pytest.approx(8 * 1e3 / plan.host_load_ms)
+
+
+def test_vllm_keeps_one_copy_of_a_latent_and_sglang_that_of_each_chip() -> None:
+    search = {"chips": ["h200"], "topologies": {"h200": ["8x1"]}, "kv_cache": ["bf16"], "kv_layouts": ["copies"]}
+    spec = {**with_host(), "model": "deepseek-v3", "search": {**search, "modes": ["interleaved"]}}
+    kept = {
+        engine: solve({**spec, "engine": engine, "constraints": ["tp == 8", "batch == 8"]}).plan
+        for engine in ("vllm", "sglang")
+    }
+    assert kept["vllm"] is not None
+    assert kept["sglang"] is not None
+    assert kept["vllm"].host_bytes == pytest.approx(10**6 * 61 * 1152)
+    assert kept["sglang"].host_bytes == pytest.approx(8 * 10**6 * 61 * 1152)
+
+
+def test_modes_are_compared_without_pools() -> None:
+    assert list(compare_modes({**with_host(), "constraints": []})) == ["interleaved", "chunked"]
+
+
+def test_a_fleet_leaves_chips_without_a_known_link_out() -> None:
+    spec = Spec.load({**with_host(), "search": {"modes": ["interleaved"]}, "constraints": []})
+    found = configurations(spec, ["h100-sxm", "mi300x"])
+    assert {one.chip for one in found} == {"h100-sxm"}
 
 
 def test_chips_without_a_known_link_are_left_out_and_named() -> None:
@@ -69,6 +108,10 @@ def test_chips_without_a_known_link_are_left_out_and_named() -> None:
         ({"host_cache": {"tokens": 10**6}}, r"host_cache.hit is missing: give it, or a trace"),
         ({"host_cache": {"tokens": 10**6, "hit": 0.75}}, r"with prefix_cache_hit = 0.25 expected less than 0.75"),
         ({"host_cache": {"tokens": 0, "hit": 0.5}}, r"host_cache.tokens = 0"),
+        (
+            {"host_cache": {"tokens": 5999, "hit": 0.5}},
+            r"host_cache.tokens = 5999: expected at least the 6000 tokens of a prompt that are cached",
+        ),
     ],
 )
 def test_bad_host_caches_are_refused(keys: dict[str, Any], message: str) -> None:
@@ -80,7 +123,7 @@ def test_bad_host_caches_are_refused(keys: dict[str, Any], message: str) -> None
     ("keys", "message"),
     [
         ({"search": {"modes": ["disaggregated"]}}, r"disaggregated is planned without workload.host_cache"),
-        ({"engine": "trtllm"}, r"workload.host_cache: TensorRT-LLM 1.3 is planned without one"),
+        ({"engine": "trtllm"}, r"workload.host_cache: none is planned under TensorRT-LLM 1.3"),
         ({"search": {"chips": ["mi300x"]}}, r"no host_bytes_per_s is known of mi300x; give it, as in chip.mi300x"),
         (
             {"workload": {"context_tokens": 1000, **HALF}, "search": {"chips": ["h100-sxm"]}},

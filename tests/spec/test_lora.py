@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+import servesat
 from servesat import Spec, SpecError, solve
 
 CHAT: dict[str, Any] = {
@@ -36,9 +37,11 @@ def test_engines_and_drafts_that_serve_no_adapters_are_left_out() -> None:
 
 
 def test_a_presumed_factor_is_noted() -> None:
-    (note,) = [note for note in Spec.load({**CHAT, "lora": {"adapters": 1}}).notes if "lora" in note]
-    assert note.startswith("lora.step_factor = 1.2 is presumed")
-    assert not any("lora" in note for note in Spec.load({**CHAT, "lora": {"adapters": 1, "step_factor": 1}}).notes)
+    presumed, left_out = [note for note in Spec.load({**CHAT, "lora": {"adapters": 1}}).notes if "lora" in note]
+    assert presumed.startswith("lora.step_factor = 1.2 is presumed")
+    assert left_out == "not searched beside lora: TensorRT-LLM 1.3, published drafts"
+    stated = Spec.load({**CHAT, "lora": {"adapters": 1, "step_factor": 1}}).notes
+    assert [note for note in stated if "lora" in note] == [left_out]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,15 @@ def test_a_presumed_factor_is_noted() -> None:
         ({"lora": {"rank": 16}}, r"lora.adapters is missing"),
         ({"lora": {"adapters": 0}}, r"lora.adapters = 0: expected at least 1"),
         ({"lora": {"adapters": 2, "rank": 24}}, r"lora.rank = 24"),
-        ({"lora": {"adapters": 2}, "engine": "trtllm"}, r"lora: TensorRT-LLM 1.3 is planned without adapters"),
+        ({"lora": {"adapters": 2, "rank": True}}, r"lora.rank: expected a whole number"),
+        (
+            {"lora": {"adapters": 2}, "engine": "trtllm"},
+            r"lora: no adapters are planned beside llama-3.1-8b under TensorRT-LLM 1.3",
+        ),
+        (
+            {"lora": {"adapters": 2}, "model": "kimi-k2.5"},
+            r"lora: no adapters are planned beside kimi-k2.5 under vLLM 0.32",
+        ),
         (
             {"lora": {"adapters": 2, "step_factor": 1.3}, "cost_model": "ideal"},
             r"lora.step_factor: is of the calibrated cost model",
@@ -64,7 +75,18 @@ def test_a_presumed_factor_is_noted() -> None:
 )
 def test_bad_adapters_are_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        Spec.load(CHAT | keys)
+        Spec.load(CHAT | {"engine": "vllm"} | keys)
+
+
+def test_none_has_no_adapters() -> None:
+    assert Spec.load({**CHAT, "lora": "none"}).lora is None
+
+
+def test_an_explanation_says_of_engines_without_adapters_that_they_have_no_plan() -> None:
+    explained = servesat.solve({**CHAT, "engine": "vllm", "lora": {"adapters": 1, "step_factor": 1}}, explain=True)
+    costs = {one.engine: one.plan for one in explained.engines}
+    assert costs["TensorRT-LLM 1.3"] is None
+    assert costs["SGLang 0.5.23"] is not None
 
 
 def test_a_change_within_adapters_keeps_the_rest() -> None:

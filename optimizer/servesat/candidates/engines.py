@@ -129,9 +129,13 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
     for layout in spec.search.kv_layouts or ():
         if layout not in engine.layouts_of(spec.model):
             yield f"has no KV cache in the layout {layout}"
-    for mode in spec.modes:
+    for mode in spec.search.modes or ():
         if mode not in engine.modes:
             yield f"has no mode {mode}"
+    if spec.lora is not None and not engine.serves_adapters(spec.model):
+        yield f"is planned without LoRA adapters beside {spec.model.id}"
+    if spec.workload.host_cache is not None and not engine.host_cache:
+        yield "is planned without a prefix cache in the memory of hosts"
 
 
 def draft_kind(draft: str) -> str:

@@ -91,8 +91,10 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= in_groups if engine.experts == "data_parallel" else spread
         if engine.nodes == "one":
             breaks |= several_nodes
-        if (spec.lora and not engine.adapters) or (spec.workload.host_cache and not engine.host_cache):
-            breaks |= here
+        if spec.lora is not None:
+            breaks |= in_groups if engine.serves_adapters(spec.model) else here
+        if spec.workload.host_cache is not None:
+            breaks |= splits if engine.host_cache else here
         if not engine.models_draft_in_groups:
             breaks |= spread & _of_draft_models(layouts)
         if engine.pipelines != "any":

@@ -185,9 +185,9 @@ def ideal_times(spec: Spec, layouts: Layouts, batch: Array) -> Times:
 
 
 def loaded_tokens_per_s(spec: Spec, layouts: Layouts) -> Floats:
-    """Output tokens/s of a replica at which it loads one prompt after another from its hosts; infinite without."""
+    """Output tokens/s of a replica whose groups load one prompt after another from their hosts; infinite without."""
     with np.errstate(divide="ignore"):
-        return np.asarray((spec.workload.output_tokens or 1) / layouts.serving.host_load_s)
+        return np.asarray(layouts.replica.ep * (spec.workload.output_tokens or 1) / layouts.serving.host_load_s)
 
 
 class CalibratedTimes(_BisectedTimes):

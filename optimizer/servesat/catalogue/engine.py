@@ -109,6 +109,9 @@ class Engine(Sourced):
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
     )
     adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
+    without_adapters: tuple[Text, ...] = Field(
+        default=(), description="Models of the catalogue that it serves no adapters beside."
+    )
     host_cache: bool = Field(
         default=False,
         description="Whether it keeps a prefix cache in the memory of the host, behind that of the chips.",
@@ -128,6 +131,10 @@ class Engine(Sourced):
     def support_of(self, chip: str) -> Support | None:
         """What it runs on a chip; None where it does not run."""
         return self._support.get(chip)
+
+    def serves_adapters(self, model: ModelSpec) -> bool:
+        """Whether it serves LoRA adapters beside a model."""
+        return self.adapters and model.id not in self.without_adapters
 
     def layouts_of(self, model: ModelSpec, *, pools: bool = False) -> tuple[KvLayout, ...]:
         """The layouts that the KV cache of a model may have, with `pools` where it moves between pools."""

@@ -64,7 +64,7 @@ FORMULAS = {
     "runtime_bytes": "Y · (runtime + graphs + collectives, where Y > 1), of the engine",
     "activation_bytes": "Y · max(b_a · T · (c_1 · D + c_2 · F / tp), 4 · c_3 · B / ep · V + b_a · T · D)",
     "adapter_bytes": "2 · adapters · rank · Y · (inputs + outputs of each matrix, as a chip has it)",
-    "host_bytes": "host_cache.tokens · kv_cache_bytes / (B · S)",
+    "host_bytes": "ep · host_cache.tokens · kv_cache_bytes / (B · S)",
     "prefill_ms": "t_prefill = max(t_weights, FLOPs / (Y · C · mfu)); chunked: ceil((P - P_c) / c) · tpot",
     "transfer_ms": "kv_bytes(P) / min(Y · network) of the two pools",
     "host_load_ms": "kv_bytes(P · host_cache.hit) / (tp · pp · W_host · e_h)",

@@ -8,6 +8,7 @@ import numpy as np
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
+from servesat.catalogue.load import load_chip
 from servesat.core.dominance import undominated
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
@@ -55,10 +56,19 @@ def configurations(
     limit.
     """
     selected, pod_shapes = [], pods or {}
-    for chip in sorted(chips):
+    for chip in (chip for chip in sorted(chips) if may_keep_prefixes(spec, chip)):
         candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()), at_random)
         selected += candidates if keep_dominated or chip in pod_shapes else _undominated(candidates)
     return tuple(selected)
+
+
+def may_keep_prefixes(spec: Spec, chip_id: str) -> bool:
+    """Whether a chip is known to load from the memory of its host, where the spec has a cache in that."""
+    if spec.workload.host_cache is None:
+        return True
+    listed = {chip.id: chip for chip in spec.search.chips or ()}
+    chip = listed[chip_id] if chip_id in listed else load_chip(chip_id)
+    return spec.chip.get(chip_id, {}).get("host_bytes_per_s", chip.host_bytes_per_s) is not None
 
 
 def on_chip(spec: Spec, chip: str) -> Spec:

@@ -16,7 +16,7 @@ from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
-from servesat.fleet.configurations import Configuration, on_chip, slice_chips_of, slices_of
+from servesat.fleet.configurations import Configuration, may_keep_prefixes, on_chip, slice_chips_of, slices_of
 from servesat.fleet.pods.slices import Box
 from servesat.spec.spec import Spec
 
@@ -56,6 +56,8 @@ def shared_configurations(
     """
     programs: list[Configuration] = []
     for chip in sorted(chips):
+        if not all(may_keep_prefixes(spec, chip) for spec in specs.values()):
+            continue
         chip_specs = {size: on_chip(spec, chip).in_one_pool() for size, spec in specs.items()}
         programs += _on_chip(chip_specs, chip in pods)
     return _with_distinct_names(programs)

@@ -5,7 +5,7 @@ from typing import Any
 from servesat.launch import images
 from servesat.launch.flags import arguments, environment, flags_of
 from servesat.launch.nodes import selector
-from servesat.launch.pods import TOKEN_SECRET, documents, resources
+from servesat.launch.pods import TOKEN_SECRET, documents, resources, shared_memory
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
 
@@ -59,7 +59,7 @@ def _component(server: Server) -> dict[str, Any]:
         "name": server.name,
         "type": "worker" if server.role is Role.SERVE else str(server.role),
         "replicas": server.count,
-        "sharedMemorySize": "16Gi",
+        "sharedMemorySize": shared_memory(server),
         "podTemplate": {"spec": pod},
     }
     return found if server.nodes == 1 else {**found, "multinode": {"nodeCount": server.nodes}}

@@ -1,6 +1,7 @@
 """Pieces of Kubernetes manifests: pods with chips, probes, shared memory and the model's cache; services; YAML."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from servesat.launch.flags import BOOTSTRAP_PORT, address_flags, arguments, environment, flags_of, program
@@ -12,6 +13,9 @@ Manifest = dict[str, Any]
 
 TOKEN_SECRET, TOKEN = "hf-token", "HF_TOKEN"
 """The secret with a token of the Hugging Face Hub, and its key: kubectl create secret generic hf-token ..."""
+
+SHARED_GIB = 16
+"""What the processes of a server share of memory, apart from prefixes [GiB]."""
 
 SECONDS_TO_START = 3600
 """A large checkpoint is downloaded, loaded and compiled for; slower starts are failures."""
@@ -83,9 +87,21 @@ def _variables(server: Server) -> list[Manifest]:
 
 
 def resources(server: Server) -> Manifest:
-    """The chips that a node of a server takes."""
+    """The chips that a node of a server takes, and the memory of its host that prefixes are kept in."""
     chips = {RESOURCES[server.chip.vendor]: str(server.node_chips)}
-    return {"requests": chips, "limits": chips}
+    kept = {"memory": f"{SHARED_GIB + host_cache_gib(server)}Gi"} if server.host_cache_bytes else {}
+    return {"requests": {**chips, **kept}, "limits": chips}
+
+
+def shared_memory(server: Server) -> str:
+    """What processes of a server share on each node: vLLM also keeps prefixes there."""
+    of_cache = host_cache_gib(server) if server.engine.program == "vllm" else 0
+    return f"{SHARED_GIB + of_cache}Gi"
+
+
+def host_cache_gib(server: Server) -> int:
+    """The memory of the host of each node that prefixes are kept in [GiB]."""
+    return ceil(server.host_cache_bytes / server.nodes / 2**30)
 
 
 def pod_spec(server: Server, containers: Sequence[Manifest], nodes: Mapping[str, str] | None = None) -> Manifest:
@@ -97,7 +113,7 @@ def pod_spec(server: Server, containers: Sequence[Manifest], nodes: Mapping[str,
         "tolerations": [{"key": tolerated, "operator": "Exists", "effect": "NoSchedule"}],
         "containers": list(containers),
         "volumes": [
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(server)}},
             {"name": "models", "emptyDir": {}},
         ],
     }

@@ -1,7 +1,7 @@
 """What every file says of its plan, and the command that measures whether the plan holds."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -53,18 +53,27 @@ def header(launch: Launch) -> list[str]:
     room = f"{gigabytes(plan.kv_cache_bytes)} of KV cache are needed in a replica, and {gigabytes(left)} more are free"
     lines.append(f"memory     {room}")
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
-    if servers[0].host_cache_bytes:
-        lines.append(
-            f"host       keeps {gigabytes(servers[0].host_cache_bytes)} of prefixes in memory for each replica"
-        )
-    if launch.spec.lora is not None:
-        flag = "--lora-paths" if launch.engine.program == "sglang" else "--lora-modules"
-        lines.append(f"adapters   are added to the servers by {flag} NAME=PATH; a request names one as its model")
-        lines.append("           the benchmark asks for the bare model, unless --lora-modules NAME is added to it")
+    lines += _beside_the_model(launch, servers[0])
     if plan.mode is Mode.DECODE_ONLY:
         taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"
         lines.append(f"prompts    are not in this plan, as the workload has no prompt_tokens: {taken}")
     return [*lines, *launch.notes]
+
+
+def _beside_the_model(launch: Launch, server: Server) -> Iterator[str]:
+    """What keeps prefixes in the memory of hosts, and how adapters are added and asked for."""
+    program = launch.engine.program
+    if server.host_cache_bytes:
+        where = "/dev/shm" if program == "vllm" else "pinned memory"
+        together = max(1, min(server.machine_chips // server.chips, server.count))
+        total = f", {gigabytes(together * server.host_cache_bytes)} on a machine of {together}" if together > 1 else ""
+        yield f"host       keeps {gigabytes(server.host_cache_bytes)} of prefixes for each server in {where}{total}"
+    if launch.spec.lora is not None:
+        of_sglang = program == "sglang"
+        flag, named = ("--lora-paths", "MODEL:NAME") if of_sglang else ("--lora-modules", "NAME")
+        asked = "--lora-name" if of_sglang else "--lora-modules"
+        yield f"adapters   are added to the servers by {flag} NAME=PATH; a request has {named} as its model"
+        yield f"           the benchmark asks for the bare model, unless {asked} NAME is added to it"
 
 
 def _of_server(server: Server) -> str:

@@ -1,12 +1,22 @@
 """What an engine costs: the best plan under each of the others, and without one."""
 
+from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import engine_ids, load_engine
+from servesat.core.errors import SpecError
 from servesat.core.plan import Plan
 from servesat.core.result import EngineCost
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
+
+
+def _plan_under(engine: Engine, spec: Spec, settings: Settings) -> Plan | None:
+    """The best plan under an engine; None, too, where it has no adapters, or no cache in the memory of hosts."""
+    try:
+        return solve(spec.changed({"engine": engine}), settings).plan
+    except SpecError:
+        return None
 
 
 def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[EngineCost, ...]:
@@ -22,7 +32,5 @@ def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[Eng
         for engine in engines.values()
         if engine.id != plan.engine and any(engine.support_of(chip.id) is not None for chip in spec.chips)
     ]
-    found = [
-        EngineCost(engine=engine.name, plan=solve(spec.changed({"engine": engine}), settings).plan) for engine in others
-    ]
+    found = [EngineCost(engine=engine.name, plan=_plan_under(engine, spec, settings)) for engine in others]
     return (*found, EngineCost(engine=NONE, plan=solve(spec.without_engines(), settings).plan))

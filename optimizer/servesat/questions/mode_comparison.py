@@ -29,13 +29,14 @@ class Crossing:
 def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None = None) -> dict[Mode, Result]:
     """Solve a spec in each serving mode alone, regardless of search.modes.
 
-    Disaggregated plans are left out where no chip has a known network. Raises SpecError for a spec without prompts.
+    Disaggregated plans are left out where no chip has a known network, and with a cache in the memory of hosts. Raises
+    SpecError for a spec without prompts.
     """
     spec = Spec.load(spec).in_means()
     if spec.workload.prompt_tokens is None:
         raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
-    has_network = any(chip.network_bytes_per_s for chip in spec.chips)
-    modes = [mode for mode in WHOLE_REQUEST if has_network or mode is not Mode.DISAGGREGATED]
+    has_pools = spec.workload.host_cache is None and any(chip.network_bytes_per_s for chip in spec.chips)
+    modes = [mode for mode in WHOLE_REQUEST if has_pools or mode is not Mode.DISAGGREGATED]
     return {mode: solve(spec.changed({"search.modes": [mode]}), settings) for mode in modes}
 
 

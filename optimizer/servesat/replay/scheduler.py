@@ -77,7 +77,7 @@ class Replica:
         self.cached, self.missing, self.made = ledger.cached, ledger.missing, ledger.made
         self.first, self.last = ledger.first, ledger.last
         self.now = self.seen = self.busy_s = 0.0
-        self.loaded_s = 0.0  # when the link to the memory of the host is free
+        self.loaded_s = 0.0  # when the next link to the memory of a host is free
         self.steps = 0  # with decoding in them: a sequence that begins at one ends as many later as it has tokens
         self.kv: float = 0  # tokens held
         self.read: float = 0  # tokens of those that decode
@@ -98,8 +98,9 @@ class Replica:
         """
         if self.times.host_token_s:
             came_s = max(self.loaded_s, self.arrival[request])
-            self.loaded_s = came_s + self.cached[request] * self.times.host_token_s
-            self.arrival[request] = self.loaded_s
+            load_s = self.cached[request] * self.times.host_token_s
+            self.loaded_s = came_s + load_s / self.times.host_links
+            self.arrival[request] = came_s + load_s
         if not self.coming:
             self.next_s = self.arrival[request]
         self.coming.append(request)

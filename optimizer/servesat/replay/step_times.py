@@ -36,8 +36,8 @@ class StepTimes:
     the step, `kv` the tokens in the KV cache of decoding sequences. The engine spends `prompt_end_s` on a prompt in the
     step with its last tokens, and a request waits `request_s` in addition to its steps. With pipeline stages, a step
     takes a token through all of them; the later stages of a prompt are part of `request_s`. Before its steps a request
-    waits until the replica has loaded its cached tokens from the memory of the host, `host_token_s` each on average,
-    after those of the requests before it.
+    waits until one of `host_links` groups of chips has loaded its cached tokens from the memory of the host,
+    `host_token_s` each on average, after those of the requests before it.
     """
 
     fixed_s: float
@@ -57,6 +57,7 @@ class StepTimes:
     least_s: float = 0.0
     prompt_end_s: float = 0.0
     verified: int = 1
+    host_links: int = 1
     draft_fixed_s: float = 0.0
     draft_resident_s: float = 0.0
     draft_experts_s: float = 0.0
@@ -150,7 +151,8 @@ def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTime
     if not loaded:
         return times
     reach = 1.0 if spec.calibration is None else HOST_LINK_REACH
-    return replace(times, host_token_s=float(host_load_s(spec.model, replica, loaded, reach)) / cached)
+    token_s = float(host_load_s(spec.model, replica, loaded, reach)) / cached
+    return replace(times, host_token_s=token_s, host_links=round(float(replica.ep)))
 
 
 def constants_of(spec: Spec, assignment: Assignment) -> calibrated.Constants:

@@ -95,7 +95,8 @@ def _violation(plan: Plan, margin: Margin) -> str:
     name = margin.requirement
     if name == Requirement.HBM and plan.weights_bytes / 1e9 > (margin.limit or 0.0):
         usable = f"{number(margin.limit or 0.0)} GB usable on {chips(plan.tp)}"
-        return f"hbm: weights take {gigabytes(plan.weights_bytes)}, {usable}"
+        what = "weights and adapters" if plan.adapter_bytes else "weights"
+        return f"hbm: {what} take {gigabytes(plan.weights_bytes)}, {usable}"
     if name == Requirement.TPOT and plan.step_ms.weights > (margin.limit or 0.0):
         return (
             f"tpot: loading {gigabytes(plan.weights_bytes)} of weights over {chips(plan.tp)} takes "

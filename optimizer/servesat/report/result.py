@@ -275,7 +275,7 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
         return Text("unknown: the time limit was reached before a plan was found; raise it with --time-limit", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
-    if (Requirement.ENGINE,) in (result.conflict or ()):
+    if (Requirement.ENGINE,) in (result.conflict or ()) and not _runs_somewhere(spec):
         lines.append("  engine: none plans for machines that no engine is known to run on")
     text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
     if result.servable_requests_per_s is not None:
@@ -285,6 +285,10 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     which = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"
     text.append(f"\n\nWith {which} a plan exists\n", style="bold")
     return text.append("\n".join(f"  {_correction(correction)}" for correction in result.corrections))
+
+
+def _runs_somewhere(spec: Spec) -> bool:
+    return any(engine.support_of(chip.id) is not None for engine in spec.engine for chip in spec.chips)
 
 
 def _correction(correction: Correction) -> str:

@@ -65,8 +65,9 @@ def _axes(axes: Sequence[int]) -> str:
 
 def workload(load: Workload) -> str:
     """A workload: `8,192 tokens of context`, or `prompts of 1,024 tokens, 256 of output`."""
-    from_host = f", {load.host_hit:.0%} in the memory of hosts" if load.host_hit else ""
-    cached = f" ({load.cached_share:.0%} cached{from_host})" if load.cached_share else ""
+    shares = {"cached": load.prefix_cache_hit, "in the memory of hosts": load.host_hit}
+    told = " and ".join(f"{share:.0%} {where}" for where, share in shares.items() if share)
+    cached = f" ({told})" if told else ""
     held = f"{load.held_tokens:,} tokens of context"
     read = held if load.prompt_tokens is None else f"prompts of {load.prompt_tokens:,} tokens{cached}"
     written = f", {load.output_tokens:,} of output" if load.output_tokens else ""

@@ -73,7 +73,7 @@ def _check_modes(spec: Searched) -> None:
         raise ValueError("search.modes: disaggregated is planned without workload.host_cache; leave out one of them")
     if spec.workload.host_cache is not None and spec.engine and not any(engine.host_cache for engine in spec.engine):
         names = ", ".join(engine.name for engine in spec.engine)
-        raise ValueError(f"workload.host_cache: {names} is planned without one")
+        raise ValueError(f"workload.host_cache: none is planned under {names}")
     if spec.modes == (Mode.DISAGGREGATED,) and not any(chip.network_bytes_per_s for chip in spec.chips):
         names = ", ".join(chip.id for chip in spec.chips)
         raise ValueError(
@@ -106,8 +106,9 @@ def _check_drafts(spec: Searched) -> None:
 
 
 def _check_lora(spec: Searched) -> None:
-    if spec.engine and not any(engine.adapters for engine in spec.engine):
-        raise ValueError(f"lora: {', '.join(engine.name for engine in spec.engine)} is planned without adapters")
+    if spec.engine and not any(engine.serves_adapters(spec.model) for engine in spec.engine):
+        names = ", ".join(engine.name for engine in spec.engine)
+        raise ValueError(f"lora: no adapters are planned beside {spec.model.id} under {names}")
     if spec.lora is not None and spec.calibration is None and spec.lora.step_factor is not None:
         raise ValueError("lora.step_factor: is of the calibrated cost model; under the ideal one adapters take memory")
     by_model = [one.draft for one in spec.drafts if one.kind == "model"]

@@ -102,7 +102,9 @@ class Keys(Strict):
         description="Tokens drafted ahead of the model; `none`: none. Absent: as published, and under the ideal cost "
         "model none.",
     )
-    lora: Lora | None = Field(default=None, description="LoRA adapters that are served beside the model.")
+    lora: Annotated[Lora | None, BeforeValidator(lambda value: None if value == "none" else value)] = Field(
+        default=None, description="LoRA adapters that are served beside the model."
+    )
     cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(
         default=CALIBRATED,
         validate_default=True,

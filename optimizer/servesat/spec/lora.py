@@ -1,8 +1,8 @@
 """LoRA adapters in a spec: how many a replica serves at once, and what they take."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from servesat.core.validation import Strict
 
@@ -13,13 +13,21 @@ LLaMA 3.1 8B on a v6e puts out 8 to 24 % less with them (vllm-project/vllm, pull
 """
 
 
+def _whole(value: Any) -> Any:
+    """True is no 1, and 16.0 no whole number. Raises ValueError."""
+    if isinstance(value, bool | float):
+        raise ValueError("expected a whole number")
+    return value
+
+
 class Lora(Strict):
     """LoRA adapters that are served beside the model, each request by one of them or by none."""
 
     adapters: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
-        description="Adapters that may be in use in one step, for which each replica keeps room."
+        description="Adapters that may be in use in one step, for which each replica keeps room; SGLang counts none, "
+        "of requests to the bare model, as one."
     )
-    rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
+    rank: Annotated[Literal[1, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(_whole)] = Field(
         default=16, description="The largest rank of them, of those that engines know."
     )
     modules: Literal["all", "attention"] = Field(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 from servesat.catalogue.chip import Chip
+from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import chip_ids
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook
@@ -73,6 +74,24 @@ def unused_drafts(stated: str | None, *, staged: bool, pooled: bool) -> Iterator
     if stated not in {None, "none"} and (staged or pooled):
         where = "over stages, and search.pp is without 1" if staged else "beside a prefill pool, as in search.modes"
         yield f"speculative.draft = {stated} has no effect: none is planned {where}"
+
+
+def left_out_beside_adapters(
+    lora: Lora | None, engines: Sequence[Engine], model: ModelSpec, *, drafts: bool
+) -> Iterator[str]:
+    """Say which engines, and whether published drafts, are left out beside adapters."""
+    if lora is not None:
+        lacking = [engine.name for engine in engines if not engine.serves_adapters(model)]
+        if lacking or drafts:
+            yield f"not searched beside lora: {', '.join([*lacking, *(['published drafts'] if drafts else [])])}"
+
+
+def left_out_beside_host_cache(workload: Workload, engines: Sequence[Engine]) -> Iterator[str]:
+    """Say what is left out beside a cache in the memory of hosts, and that no price tells how much of that there is."""
+    if workload.host_cache is not None:
+        lacking = [engine.name for engine in engines if not engine.host_cache]
+        yield f"not searched beside workload.host_cache: {', '.join([*lacking, 'pools for prefill'])}"
+        yield "whether machines have the memory of workload.host_cache is not checked, as prices do not tell how much"
 
 
 def presumed_step_factor(lora: Lora | None) -> Iterator[str]:

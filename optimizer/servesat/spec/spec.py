@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ValidationError, model_validator
 
 from servesat.catalogue.chip import Chip
+from servesat.catalogue.drafts import drafts_of
 from servesat.catalogue.load import chip_ids, load_model
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.record import Sourced
@@ -19,6 +20,8 @@ from servesat.spec.checks import KEYED_BY_CHIP, check
 from servesat.spec.engines import NONE
 from servesat.spec.keys import CALIBRATED, IN_PRODUCTION
 from servesat.spec.notes import (
+    left_out_beside_adapters,
+    left_out_beside_host_cache,
     presumed_step_factor,
     stale_host_hit,
     stale_nominal_parameters,
@@ -190,6 +193,7 @@ class Spec(Searched):
     def notes(self) -> tuple[str, ...]:
         """Notes on what has no effect: chips without a price or a peak in the dtypes, prices of unknown chips."""
         chips, search = self.chips, self.search
+        running = [one for one in self.engine if any(one.support_of(chip.id) is not None for chip in chips)]
         return (
             *unusable_chips(
                 chips, self.compute, self.chips_without_host, disaggregated=Mode.DISAGGREGATED in self.modes
@@ -209,6 +213,13 @@ class Spec(Searched):
                 pooled=self.modes == (Mode.DISAGGREGATED,),
             ),
             *presumed_step_factor(self.lora if self.calibration is not None else None),
+            *left_out_beside_adapters(
+                self.lora,
+                running,
+                self.model,
+                drafts=self.speculative is None and self.calibration is not None and bool(drafts_of(self.model.id)),
+            ),
+            *left_out_beside_host_cache(self.workload, running),
             *uncounted_slices(
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,

@@ -109,10 +109,17 @@ def _resolve_hit(value: Any, info: ValidationInfo) -> Any:
     return round(float(share), 6)
 
 
+def _or_none(value: Any) -> Any:
+    return None if value == "none" else value
+
+
 class HostCache(Strict):
     """A prefix cache in the memory of a replica's hosts, from which prompts load what the chips no longer hold."""
 
-    tokens: Tokens = Field(description="Tokens that it holds, with copies of those in the memory of the chips.")
+    tokens: Tokens = Field(
+        description="Tokens that it holds, with copies of those in the memory of the chips; of each group of chips "
+        "that attends apart, as each has a cache of its own."
+    )
     hit: Share | None = Field(
         default=None,
         description="Share of the prompt that it holds and the memory of the chips does not; absent: as the trace of "
@@ -142,7 +149,7 @@ class Workload(Strict):
         description="Share of the prompt whose KV cache is there already; or `{trace: FILE, cache_tokens: N}`: what a "
         "cache of N tokens in the memory of the chips hits of a trace with block ids.",
     )
-    host_cache: HostCache | None = Field(
+    host_cache: Annotated[HostCache | None, BeforeValidator(_or_none)] = Field(
         default=None, description="A larger, slower prefix cache in the memory of the hosts, as in `{tokens: 5000000}`."
     )
     requests_per_s: Positive | None = Field(
@@ -221,18 +228,29 @@ class Workload(Strict):
                     raise ValueError(f"{key} needs prompt_tokens")
             if self.requests_per_s is not None and output is None:
                 raise ValueError("requests_per_s needs output_tokens")
-        if self.host_cache is not None and self.host_cache.hit is None:
-            raise ValueError("host_cache.hit is missing: give it, or a trace, as in prefix_cache_hit: {trace: FILE}")
-        if self.cached_share >= 1:
-            raise ValueError(
-                f"host_cache.hit: with prefix_cache_hit = {self.prefix_cache_hit:g} expected less than "
-                f"{1 - self.prefix_cache_hit:g}"
-            )
+        self._check_host_cache()
         if self.requests_per_s is None:
             for key in ("arrivals", "lengths"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} needs requests_per_s, as requests without a rate do not arrive")
         return self
+
+    def _check_host_cache(self) -> None:
+        behind = self.host_cache
+        if behind is None:
+            return
+        if behind.hit is None:
+            raise ValueError("host_cache.hit is missing: give it, or a trace, as in prefix_cache_hit: {trace: FILE}")
+        if self.cached_share >= 1:
+            raise ValueError(
+                f"host_cache.hit = {behind.hit:g}: with prefix_cache_hit = {self.prefix_cache_hit:g} expected less "
+                f"than {1 - self.prefix_cache_hit:g}"
+            )
+        if behind.tokens < self.cached_prompt_tokens:
+            raise ValueError(
+                f"host_cache.tokens = {behind.tokens}: expected at least the {self.cached_prompt_tokens:g} tokens of a "
+                "prompt that are cached"
+            )
 
     @property
     def held_tokens(self) -> int:

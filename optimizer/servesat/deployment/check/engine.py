@@ -107,10 +107,14 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
 
 def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
     """Adapters, or a cache in the memory of hosts, that the engine lacks."""
-    if side.lora is not None and not engine.adapters:
-        return "serves no LoRA adapters"
+    if side.lora is not None and (not engine.adapters or side.model.id in engine.without_adapters):
+        return f"serves no LoRA adapters beside {side.model.id}"
+    if side.lora is not None and side.ep > 1 and side.tp > 1:
+        return "is planned without LoRA adapters where groups of several chips share experts"
     if side.loads_from_host and not engine.host_cache:
         return "keeps no prefix cache in the memory of hosts"
+    if side.loads_from_host and side.kv_layout is KvLayout.SEQUENCE:
+        return "is planned without split sequences beside a cache in the memory of hosts"
     return None
 
 

@@ -105,13 +105,18 @@ def _memory(spec: Spec, assignment: Assignment, replica: CheckedReplica) -> Memo
         runtime_bytes=runtime,
         activation_bytes=activations,
         adapter_bytes=replica.adapter_bytes,
-        host_bytes=_host_tokens(spec) * kv_cache / batch / spec.workload.held_tokens,
+        host_bytes=_host_bytes(spec, assignment, replica, kv_cache / batch),
     )
 
 
-def _host_tokens(spec: Spec) -> int:
-    """Tokens that the cache behind the chips holds, as wide as in theirs."""
-    return 0 if spec.workload.host_cache is None else spec.workload.host_cache.tokens
+def _host_bytes(spec: Spec, assignment: Assignment, replica: CheckedReplica, sequence_bytes: float) -> float:
+    """What hosts keep for each group, as wide as on its chips; of the copies of a latent vLLM keeps a single one."""
+    if spec.workload.host_cache is None:
+        return 0.0
+    engine = engine_named(spec, assignment.engine)
+    single = engine is not None and engine.program == "vllm" and spec.model.mla is not None
+    copies = replica.tp if single and assignment.kv_layout is KvLayout.COPIES else 1
+    return replica.ep * spec.workload.host_cache.tokens * sequence_bytes / spec.workload.held_tokens / copies
 
 
 def _pace(spec: Spec, assignment: Assignment, replica: CheckedReplica, times: Times, flow: _Flow) -> Pace:

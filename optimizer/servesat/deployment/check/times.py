@@ -48,15 +48,15 @@ def times_of(spec: Spec, assignment: Assignment, replica: CheckedReplica, prompt
         prefill_s=prefill_s,
         ttft_s=prompt.loaded_s + prefill_s + prompt.transfer_s,
         e2e_s=prompt.loaded_s + prefill_s + prompt.transfer_s + (output_tokens - 1) * tpot_s,
-        tokens_per_s=_no_faster_than_loading(batch / tpot_s, output_tokens, prompt),
+        tokens_per_s=_no_faster_than_loading(batch / tpot_s, output_tokens, prompt, replica),
         accepted=replica.accepted,
         loaded_s=prompt.loaded_s,
     )
 
 
-def _no_faster_than_loading(tokens_per_s: float, output_tokens: int, prompt: Prompt) -> float:
-    """A replica loads one prompt after another from its hosts."""
-    return min(tokens_per_s, output_tokens / prompt.loaded_s) if prompt.loaded_s else tokens_per_s
+def _no_faster_than_loading(tokens_per_s: float, output_tokens: int, prompt: Prompt, replica: CheckedReplica) -> float:
+    """Each group of chips loads one prompt after another from its hosts."""
+    return min(tokens_per_s, replica.ep * output_tokens / prompt.loaded_s) if prompt.loaded_s else tokens_per_s
 
 
 def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, prompt: Prompt, steps: int) -> Times:
@@ -93,7 +93,7 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
         prefill_s=prefill_s,
         ttft_s=ttft_s,
         e2e_s=e2e_s,
-        tokens_per_s=_no_faster_than_loading(batch * output_tokens / e2e_s, output_tokens, prompt),
+        tokens_per_s=_no_faster_than_loading(batch * output_tokens / e2e_s, output_tokens, prompt, replica),
         accepted=replica.accepted,
         loaded_s=prompt.loaded_s,
     )
