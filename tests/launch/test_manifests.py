@@ -23,6 +23,13 @@ OF_KIND = {
     "DynamoGraphDeployment": "dynamographdeployment",
     "InferencePool": "inferencepool",
 }
+KEPT: dict[str, Any] = {
+    **CHAT,
+    "workload": {**CHAT["workload"], "host_cache": {"tokens": 2**20, "hit": 0.5}},
+    "constraints": ["kv_cache == bf16"],
+}
+"""Prefixes of 262,144 bytes a token, 256 GiB, in the memory of hosts."""
+
 LAUNCHES: dict[str, Any] = {
     "one pool": CHAT,
     "two pools": SPLIT,
@@ -32,6 +39,8 @@ LAUNCHES: dict[str, Any] = {
     "experts over two nodes": SPREAD,
     "two nodes by SGLang": {**WIDE, "engine": "sglang"},
     "AMD": {**CHAT, "search": {"chips": ["mi300x"], "topologies": {"mi300x": ["8x1"]}}},
+    "prefixes in memory": KEPT,
+    "prefixes in memory by SGLang": {**KEPT, "engine": "sglang"},
     "TensorRT-LLM": {**CHAT, "engine": "trtllm"},
     "a TPU": {
         **CHAT,
@@ -42,10 +51,10 @@ LAUNCHES: dict[str, Any] = {
     },
     "rented": {**CHAT, "price_book": "aws-2026-11", "buy": "instances", "search": {"chips": ["h100-sxm"]}},
 }
-ONE_NODE = ["one pool", "SGLang", "AMD", "rented"]
+ONE_NODE = ["one pool", "SGLang", "AMD", "rented", "prefixes in memory", "prefixes in memory by SGLang"]
 POOLS, POOLS_OF_VLLM = ["two pools", "two pools by SGLang"], ["two pools"]
 SEVERAL = ["two nodes", "experts over two nodes", "two nodes by SGLang"]
-OF_VLLM = ["one pool", "two pools", "two nodes", "experts over two nodes", "AMD", "rented"]
+OF_VLLM = ["one pool", "two pools", "two nodes", "experts over two nodes", "AMD", "rented", "prefixes in memory"]
 STARTED = {
     "command": list(LAUNCHES),
     "compose": [*ONE_NODE, "TensorRT-LLM"],
@@ -53,8 +62,8 @@ STARTED = {
     "lws": [*ONE_NODE, *POOLS, *SEVERAL],
     "llm-d": OF_VLLM,
     "kserve": [name for name in OF_VLLM if name != "two nodes"],
-    "dynamo": [*POOLS, *SEVERAL, "one pool", "SGLang", "rented"],
-    "skypilot": ["one pool", "SGLang", "rented", *SEVERAL],
+    "dynamo": [*POOLS, *SEVERAL, *(name for name in ONE_NODE if name != "AMD")],
+    "skypilot": [*(name for name in ONE_NODE if name != "AMD"), *SEVERAL],
     "gke-tpu": ["a TPU"],
 }
 OF_MANIFESTS = ["kubernetes", "lws", "llm-d", "kserve", "dynamo", "gke-tpu"]
@@ -164,6 +173,17 @@ def test_a_deployment_asks_for_chips_probes_and_shared_memory() -> None:
     assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
     assert read([*container["command"], *container["args"]], "vllm").tensor_parallel_size == 2
     assert containers("AMD", "kubernetes")[0]["resources"]["limits"] == {"amd.com/gpu": "1"}
+
+
+@pytest.mark.parametrize(("engine", "shared"), [("vllm", 16 + 256), ("sglang", 16)])
+def test_pods_ask_for_the_memory_of_prefixes_and_those_of_vllm_share_it(engine: str, shared: int) -> None:
+    text = written(launch({**KEPT, "engine": engine}), "kubernetes")["manifests.yaml"]
+    (deployment, *_) = yaml.safe_load_all(text)
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["requests"]["memory"] == f"{16 + 256}Gi"
+    assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == f"{shared}Gi"
+    where = "/dev/shm" if engine == "vllm" else "pinned memory"
+    assert f"keeps 275 GB of prefixes for each server in {where}" in text
 
 
 def test_pods_stand_on_the_instances_that_are_rented() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from servesat.launch.flags import arguments, environment, flags_of
 from servesat.launch.nodes import selector
-from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources
+from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources, shared_memory
 from servesat.launch.servers import Launch, Role, Server
 from servesat.launch.wording import benchmark
 
@@ -55,5 +55,8 @@ def _pod(server: Server) -> dict[str, Any]:
         variables.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})
     variables += [{"name": name, "value": value} for name, value in environment(server).items()]
     main = {"name": "main", "image": server.image, "env": variables, "resources": resources(server)}
-    selected = {"nodeSelector": selector(server)} if selector(server) else {}
-    return {**selected, "containers": [main]}
+    pod: dict[str, Any] = {"nodeSelector": selector(server)} if selector(server) else {}
+    if server.host_cache_bytes:  # named as in the operator's own template, which has less
+        main["volumeMounts"] = [{"name": "dshm", "mountPath": "/dev/shm"}]
+        pod["volumes"] = [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(server)}}]
+    return {**pod, "containers": [main]}
