@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from servesat.core.errors import ServesatError
 
@@ -22,6 +22,9 @@ def _not_vanishing(value: float) -> float:
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=False), AfterValidator(_not_vanishing)]
 Usd = Annotated[float, Field(strict=True, ge=1e-9, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=1, le=1e30, allow_inf_nan=False)]
+
+MAY_BE_NONE = BeforeValidator(lambda value: None if value == "none" else value)
+"""Of a key whose value may also be `none`, in words."""
 
 MAX_FAULTS = 10
 """Faults of a file that are shown; the others are counted."""

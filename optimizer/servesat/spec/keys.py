@@ -12,7 +12,7 @@ from servesat.catalogue.load import EVERY_OFFER, load_calibration, load_model, l
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.price_book import PriceBook, Purchase, merged
 from servesat.core.errors import SpecError
-from servesat.core.validation import Strict, Usd, refuse_duplicates, shorten
+from servesat.core.validation import MAY_BE_NONE, Strict, Usd, refuse_duplicates, shorten
 from servesat.spec.engines import ANY, resolve_engines
 from servesat.spec.expression_parser import MAX_LENGTH
 from servesat.spec.lora import Lora
@@ -102,7 +102,7 @@ class Keys(Strict):
         description="Tokens drafted ahead of the model; `none`: none. Absent: as published, and under the ideal cost "
         "model none.",
     )
-    lora: Annotated[Lora | None, BeforeValidator(lambda value: None if value == "none" else value)] = Field(
+    lora: Annotated[Lora | None, MAY_BE_NONE] = Field(
         default=None, description="LoRA adapters that are served beside the model."
     )
     cost_model: Annotated[Literal["ideal"] | Calibration, BeforeValidator(_resolve_cost_model)] = Field(

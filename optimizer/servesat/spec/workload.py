@@ -12,7 +12,7 @@ from servesat.catalogue.prefix_cache import hit_shares
 from servesat.catalogue.traces import Trace, read_trace
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.tolerances import round_up, snap
-from servesat.core.validation import Positive, Strict, shorten
+from servesat.core.validation import MAY_BE_NONE, Positive, Strict, shorten
 from servesat.spec.references import origin_of
 
 MAX_TOKENS = 10**9
@@ -109,10 +109,6 @@ def _resolve_hit(value: Any, info: ValidationInfo) -> Any:
     return round(float(share), 6)
 
 
-def _or_none(value: Any) -> Any:
-    return None if value == "none" else value
-
-
 class HostCache(Strict):
     """A prefix cache in the memory of a replica's hosts, from which prompts load what the chips no longer hold."""
 
@@ -149,7 +145,7 @@ class Workload(Strict):
         description="Share of the prompt whose KV cache is there already; or `{trace: FILE, cache_tokens: N}`: what a "
         "cache of N tokens in the memory of the chips hits of a trace with block ids.",
     )
-    host_cache: Annotated[HostCache | None, BeforeValidator(_or_none)] = Field(
+    host_cache: Annotated[HostCache | None, MAY_BE_NONE] = Field(
         default=None, description="A larger, slower prefix cache in the memory of the hosts, as in `{tokens: 5000000}`."
     )
     requests_per_s: Positive | None = Field(
