@@ -139,7 +139,10 @@ class Master:
             self.penalty_growth[block] *= self.options.penalty_growth
 
     def promising(self) -> list[Cover]:
-        """The covers of the last mixture, those of smallest reduced cost in each block, and those added after it."""
+        """The covers of the last mixture, those of smallest reduced cost in each block, and those added after it.
+
+        Of each block the one with the largest share in the mixture comes first.
+        """
         by_block = defaultdict[int, list[Cover]](list)
         for cover in self.shares:
             by_block[cover.block].append(cover)
@@ -148,13 +151,14 @@ class Master:
         selected = []
         for covers in by_block.values():
             covers.sort(key=lambda cover: reduced_cost.get(self.shares[cover], 0.0))
+            selected.append(max(covers, key=lambda cover: value.get(self.shares[cover], 0.0)))
             selected += covers[:per_block]
             selected += [
                 cover
                 for cover in covers[per_block:]
                 if value.get(self.shares[cover], 1.0) > self.options.min_mixture_share
             ]
-        return selected
+        return list(dict.fromkeys(selected))
 
     def _set_usd_unit(self, covers: list[Cover]) -> None:
         """Set the unit of money to the average cost of the first covers, with reserved chips by the hour."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, NoReturn
@@ -17,6 +17,7 @@ from servesat.core.result import Status
 from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
 from servesat.fleet.decomposition.options import RoundingOptions
+from servesat.fleet.decomposition.swaps import swapped
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
@@ -45,18 +46,19 @@ def rounded_plan(
     reserved = {region_chip: round(chips) for region_chip, chips in reserved_chips.items()}
     plans = [_PeriodPlan(instance, reserved, period, usd, options) for period, usd in enumerate(mixture_usd.tolist())]
     for plan, selected in zip(plans, _selections(plans, covers, deadline, options, workers), strict=True):
-        if selected is None:
-            return FleetSolution(Status.UNKNOWN)
         plan.replicas = selected
-    if not all(plan.repair(deadline) for plan in plans):
-        return FleetSolution(Status.UNKNOWN)
-    if not all(plan.repair(deadline) for plan in plans):  # a later period may have reserved more of a quota
-        return FleetSolution(Status.UNKNOWN)
+    for _ in range(2):  # a later period may have reserved more of a quota
+        overused = [plan for plan in plans if plan.overused()]
+        for left, plan in zip(range(len(overused), 0, -1), overused, strict=True):
+            now = time.perf_counter()
+            if not plan.repair(now + (deadline - now) / left):
+                return FleetSolution(Status.UNKNOWN)
     for plan in sorted(plans, key=lambda plan: plan.mixture_usd - plan.usd()):  # the largest excess cost first
         if plan.exceeds_mixture() and time.perf_counter() < deadline - options.repair_time_s:
             plan.improve()
     replicas = np.stack([plan.replicas for plan in plans], axis=1)
-    used = {region_chip: max(plan.reserved_chips_used(region_chip) for plan in plans) for region_chip in reserved}
+    chips_used = [plan.chips_used() for plan in plans]
+    used = {region_chip: max(used[region_chip, True] for used in chips_used) for region_chip in reserved}
     return FleetSolution(
         Status.FEASIBLE,
         tuple(map(tuple, replicas.tolist())),
@@ -74,15 +76,15 @@ class _Selection(NamedTuple):
 
 def _selections(
     plans: list["_PeriodPlan"], covers: list[Cover], deadline: float, options: RoundingOptions, workers: Workers
-) -> Iterator[Ints | None]:
-    """The replicas of the covers that are selected in each period; None if none were found in time."""
+) -> Iterator[Ints]:
+    """The replicas of the covers that are selected in each period."""
     by_period: list[list[Cover]] = [[] for _ in plans]
-    for cover in dict.fromkeys(covers):
+    for cover in covers:
         by_period[cover.period].append(cover)
     start = time.perf_counter()
     until = start + options.selection_time_share * (deadline - start)
 
-    def shared_out(crew: Crew[_Selection, Ints | None]) -> Iterator[_Selection]:
+    def shared_out(crew: Crew[_Selection, Ints]) -> Iterator[_Selection]:
         for period, candidates in enumerate(by_period):
             turns = -(-(len(plans) - period) // crew.size)
             yield _Selection(period, candidates, (until - time.perf_counter()) / turns)
@@ -91,7 +93,7 @@ def _selections(
         yield from crew.in_order(shared_out(crew))
 
 
-def _selected(plans: list["_PeriodPlan"], selection: _Selection) -> Ints | None:
+def _selected(plans: list["_PeriodPlan"], selection: _Selection) -> Ints:
     return plans[selection.period].select_covers(selection.covers, selection.time_limit_s)
 
 
@@ -123,7 +125,7 @@ class _PeriodPlan:
         """The cost of the replicas and the instances that hold them, without reserved ones [$]."""
         by_chip = sum(
             option.usd_per_hour * count
-            for option, count in self._replicas_of(self.names)
+            for option, count in self._replicas_of()
             if option.purchase != "reserved" and option.machine is None
         )
         whole = sum(machine.usd_per_hour * count for machine, count in self._instances().items())
@@ -131,6 +133,8 @@ class _PeriodPlan:
 
     def _instances(self) -> dict[Machine, int]:
         """The instances of each machine that hold the replicas."""
+        if not self.instance.machines:
+            return {}
         rented = instances_of(self.instance, self.replicas[:, None].tolist())
         return {machine: count for machine, (count,) in rented.items()}
 
@@ -138,8 +142,11 @@ class _PeriodPlan:
         """Whether the period costs notably more than in the mixture."""
         return self.usd() > self.mixture_usd * (1 + self.options.max_rounding_loss)
 
-    def select_covers(self, candidates: list[Cover], time_limit_s: float) -> Ints | None:
-        """The replicas of the cheapest covers, one for each block, with a penalty for exceeded limits; None if none."""
+    def select_covers(self, candidates: list[Cover], time_limit_s: float) -> Ints:
+        """The replicas of the cheapest covers, one for each block, with a penalty for exceeded limits.
+
+        Where none are found in time, the first of each block: of the mixture, nearly all of whose shares are whole.
+        """
         model = mathopt.Model()
         selected = [model.add_binary_variable() for _ in candidates]
         by_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
@@ -175,18 +182,39 @@ class _PeriodPlan:
                 model.add_linear_constraint(mathopt.fast_sum(terms) - excess <= available)
         model.minimize(mathopt.fast_sum(costs))
         result = solve_model(model, relative_gap=self.options.selection_gap, time_limit_s=time_limit_s)
-        if not result.has_primal_feasible_solution():
-            return None
+        blocks = [cover.block for cover in candidates]
+        chosen = np.unique(blocks, return_index=True)[1]
+        if result.has_primal_feasible_solution():
+            chosen = np.flatnonzero(np.array(result.variable_values(selected)) > 0.5)
+        if not self.instance.machines:
+            chosen = self._within_limits(candidates, chosen)
         replicas = np.zeros_like(self.replicas)
-        for cover, value in zip(candidates, result.variable_values(selected), strict=True):
-            if value > 0.5:
-                for position, count in cover.replicas:
-                    replicas[position] += count
+        for number in chosen.tolist():
+            for position, count in candidates[number].replicas:
+                replicas[position] += count
         return replicas
 
-    def reserved_chips_used(self, region_chip: RegionChip) -> int:
-        """Reserved chips of a region and type that replicas use."""
-        return self._chips_used(self.names)[region_chip, True]
+    def _within_limits(self, candidates: list[Cover], chosen: Ints) -> Ints:
+        """The chosen covers, one for each block, after swaps that reduce what they use beyond the limits."""
+        limits = {place: chips for place in self._places if (chips := self._available(*place)) is not None}
+        number = {place: position for position, place in enumerate(limits)}
+        used_by = np.zeros((len(candidates), len(limits)), dtype=np.int64)
+        usd = np.zeros(len(candidates))
+        for row, cover in enumerate(candidates):
+            for position, count in cover.replicas:
+                option = self.instance.options[position]
+                place = option.region_chip, option.purchase == "reserved"
+                if place in number:
+                    used_by[row, number[place]] += option.chips * count
+                usd[row] += 0.0 if place[1] else option.usd_per_hour * count
+        block = np.unique([cover.block for cover in candidates], return_inverse=True)[1]
+        chosen = chosen[np.argsort(block[chosen])]
+        return swapped(used_by, usd, block, chosen, np.array(list(limits.values()), dtype=np.int64))
+
+    @property
+    def _places(self) -> set[tuple[RegionChip, bool]]:
+        """The regions and types of chips that options use, apart where they are reserved."""
+        return {(option.region_chip, option.purchase == "reserved") for option in self.instance.options}
 
     def repair(self, deadline: float) -> bool:
         """Re-plan workloads where too many chips are used, with random others; whether all limits hold in the end.
@@ -194,10 +222,8 @@ class _PeriodPlan:
         The batches grow; if all workloads together have no plan, they may reserve more chips.
         """
         batch, may_reserve_more = self.options.repair_batch, False
-        while overused := self._overused():
-            affected = sorted(
-                {option.workload for option, _ in self._replicas_of(self.names) if option.region_chip in overused}
-            )
+        while overused := self.overused():
+            affected = sorted({option.workload for option, _ in self._replicas_of() if option.region_chip in overused})
             names = {*self._sample(affected, batch), *self._sample(self.names, batch)}
             left_s = deadline - time.perf_counter()
             time_limit_s = min(self.options.repair_time_s * batch / self.options.repair_batch, left_s)
@@ -226,20 +252,20 @@ class _PeriodPlan:
             return reserved
         return self.instance.quotas[region_chip] - reserved if region_chip in self.instance.quotas else None
 
-    def _replicas_of(self, names: Collection[str]) -> list[tuple[ReplicaOption, int]]:
-        """The options that some workloads run, with the number of replicas."""
+    def _replicas_of(self, names: set[str] | None = None) -> list[tuple[ReplicaOption, int]]:
+        """The options that some workloads run, or all do, with the number of replicas."""
         used = ((self.instance.options[o], int(self.replicas[o])) for o in np.flatnonzero(self.replicas).tolist())
-        return [(option, count) for option, count in used if option.workload in names]
+        return [(option, count) for option, count in used if names is None or option.workload in names]
 
-    def _chips_used(self, names: Collection[str]) -> dict[tuple[RegionChip, bool], int]:
-        """Chips that some workloads pay for by the chip, by region and type and by whether they are reserved."""
+    def chips_used(self, names: set[str] | None = None) -> dict[tuple[RegionChip, bool], int]:
+        """Chips that some workloads, or all, pay for by the chip, by region and type, and whether they are reserved."""
         used: dict[tuple[RegionChip, bool], int] = defaultdict(int)
         for option, count in self._replicas_of(names):
             if option.machine is None:
                 used[option.region_chip, option.purchase == "reserved"] += option.chips * count
         return used
 
-    def _pieces_used(self, names: Collection[str]) -> dict[Machine, dict[int, int]]:
+    def _pieces_used(self, names: set[str]) -> dict[Machine, dict[int, int]]:
         """What some workloads take of the instances of each machine."""
         used: dict[Machine, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for option, count in self._replicas_of(names):
@@ -248,9 +274,9 @@ class _PeriodPlan:
                     used[option.machine][size] += number * count
         return used
 
-    def _overused(self) -> set[RegionChip]:
+    def overused(self) -> set[RegionChip]:
         """The regions and types of which more chips are used than are available."""
-        overused, used = set(), self._chips_used(self.names)
+        overused, used = set(), self.chips_used()
         for machine, count in self._instances().items():
             used[(machine.region, machine.chip), False] += machine.chips * count
         for (region_chip, is_reserved), chips in used.items():
@@ -264,14 +290,14 @@ class _PeriodPlan:
 
         With `may_reserve_more` they may reserve more chips, which are paid for in every period.
         """
-        others = [name for name in self.names if name not in names]
-        fixed = self._chips_used(others)
+        others = set(self.names) - names
+        fixed = self.chips_used(others)
         model = self._model_of(names, fixed, self._pieces_used(others), may_reserve_more=may_reserve_more)
         bill = model.usd(reserved_hours=sum(self.all_periods.hours))
         solution = model.solve(bill, time_limit_s, relative_gap=gap)
         if not solution.replicas:
             return False
-        previous_replicas, was_overused, previous_usd = self.replicas.copy(), bool(self._overused()), self.usd()
+        previous_replicas, was_overused, previous_usd = self.replicas.copy(), bool(self.overused()), self.usd()
         positions = [o for o, option in enumerate(self.instance.options) if option.workload in names]
         self.replicas[positions] = np.array(solution.replicas)[:, 0]
         if may_reserve_more:
