@@ -65,24 +65,12 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
         passes = screen(places, dtypes)[place, dtype]
         place, dtype = place[passes], dtype[passes]
 
-    def of_place(values: list[float]) -> Floats:
-        return np.array(values, dtype=np.float64)[place]
-
-    def counted(values: list[int]) -> Ints:
-        return np.array(values, dtype=np.int64)[place]
-
-    def of_dtype(values: list[float]) -> Floats:
-        return np.array(values)[dtype]
-
-    chips = counted([chips_in(p.topology) for p in places])
-    head_peaks = {name: head_flop_per_s(chip) for name, chip in {p.offer.chip.id: p.offer.chip for p in places}.items()}
-    tp = counted([p.ways(p.sharding.tp_axes) for p in places])
-    ep = counted([p.ways(p.sharding.ep_axes) for p in places])
-    pp = counted([p.ways(p.sharding.pp_axes) for p in places])
-    kv_layout = counted([KV_LAYOUTS.index(p.sharding.kv_layout) for p in places])
-    is_layout = {layout: kv_layout == code for code, layout in enumerate(KV_LAYOUTS)}
-    links = _links(places, exact_wraparound=spec.wraparound == "exact")
-    storage = Storage(spec.model, spec.int4_group)
+    replica = _replicas(spec, places, dtypes, place, dtype)
+    tp, ep, pp = (np.asarray(ways, dtype=np.int64) for ways in (replica.tp, replica.ep, replica.pp))
+    chips = np.array([chips_in(p.topology) for p in places])[place]
+    replicas = chips // (tp * ep * pp)
+    kv_layout = np.array([KV_LAYOUTS.index(p.sharding.kv_layout) for p in places])[place]
+    over_batch = kv_layout == KV_LAYOUTS.index(KvLayout.BATCH)
     of_engine = [None if not choice.engine else spec.engine_of(choice.engine) for choice in dtypes]
     return Layouts(
         places=places,
@@ -91,40 +79,60 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
         place=place,
         dtype=dtype,
         chips=chips,
-        replicas=chips // (tp * ep * pp),
-        counted_replicas=chips // (tp * ep * pp) * of_place([spec.counted_share(p.offer.purchase) for p in places]),
+        replicas=replicas,
+        counted_replicas=replicas * np.array([spec.counted_share(p.offer.purchase) for p in places])[place],
         tp=tp,
         kv_layout=kv_layout,
-        batch_shards=ep * pp * np.where(is_layout[KvLayout.BATCH], kv_batch_shards(spec.model, tp), 1),
+        batch_shards=ep * pp * np.where(over_batch, kv_batch_shards(spec.model, tp), 1),
         units=_units(places).take(place),
         hbm_bytes=_usable_bytes(spec, places, of_engine)[place, dtype],
         runs=run[place, dtype],
-        replica=with_adapters(
-            spec,
-            Replica(
-                tp=tp.astype(np.float64),
-                ep=ep.astype(np.float64),
-                kv_copied_over=np.where(is_layout[KvLayout.COPIES], tp, 1).astype(np.float64),
-                kv_split_over=np.where(is_layout[KvLayout.SEQUENCE], tp, 1).astype(np.float64),
-                hbm_bytes_per_s=of_place([p.offer.chip.hbm_bytes_per_s for p in places]),
-                flop_per_s=peaks[place, dtype],
-                head_flop_per_s=of_place([head_peaks[p.offer.chip.id] for p in places]),
-                tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
-                ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
-                pp=pp.astype(np.float64),
-                pp_bytes_per_s=of_place([link.pp_bytes_per_s for link in links]),
-                dearest_stage=dearest_stage(spec.model, pp),
-                weights=_stored(storage, dtypes, dtype, tp),
-                kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
-                kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
-                drafting=_drafting(spec, dtypes, dtype),
-                host_bytes_per_s=of_place([p.offer.chip.host_bytes_per_s or np.inf for p in places]),
-            ),
-        ),
+        replica=replica,
         constants=_constants(spec, places, dtypes, place, dtype),
         **_margins(spec, places, dtypes, place, dtype),
         serving=decoding(np.ones(len(place), dtype=np.int64)),
     )
+
+
+def _replicas(
+    spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...], place: Ints, dtype: Ints
+) -> Replica:
+    """The replica of each layout, as the cost model takes it; shape [layouts]."""
+
+    def of_place(values: Sequence[float]) -> Floats:
+        return np.array(values, dtype=np.float64)[place]
+
+    def of_dtype(values: list[float]) -> Floats:
+        return np.array(values)[dtype]
+
+    chips = [p.offer.chip for p in places]
+    head_peaks = {name: head_flop_per_s(chip) for name, chip in {chip.id: chip for chip in chips}.items()}
+    links = _links(places, exact_wraparound=spec.wraparound == "exact")
+    storage = Storage(spec.model, spec.int4_group)
+    ways = [p.ways(p.sharding.tp_axes) for p in places]
+    stages = np.array([p.ways(p.sharding.pp_axes) for p in places])[place]
+    tp = of_place(ways)
+    kv_layouts = [p.sharding.kv_layout for p in places]
+    replica = Replica(
+        tp=tp,
+        ep=of_place([p.ways(p.sharding.ep_axes) for p in places]),
+        kv_copied_over=of_place([n if kv is KvLayout.COPIES else 1 for n, kv in zip(ways, kv_layouts, strict=True)]),
+        kv_split_over=of_place([n if kv is KvLayout.SEQUENCE else 1 for n, kv in zip(ways, kv_layouts, strict=True)]),
+        hbm_bytes_per_s=of_place([chip.hbm_bytes_per_s for chip in chips]),
+        flop_per_s=_peaks(places, dtypes)[place, dtype],
+        head_flop_per_s=of_place([head_peaks[chip.id] for chip in chips]),
+        tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
+        ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
+        pp=stages.astype(np.float64),
+        pp_bytes_per_s=of_place([link.pp_bytes_per_s for link in links]),
+        dearest_stage=dearest_stage(spec.model, stages),
+        weights=_stored(storage, dtypes, dtype, tp),
+        kv_token_bytes=of_dtype([storage.kv_token_bytes(choice.kv_cache) for choice in dtypes]),
+        kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
+        drafting=_drafting(spec, dtypes, dtype),
+        host_bytes_per_s=of_place([chip.host_bytes_per_s or np.inf for chip in chips]),
+    )
+    return with_adapters(spec, replica)
 
 
 def _constants(
@@ -202,7 +210,7 @@ def _links(places: tuple[ShardedSlice, ...], *, exact_wraparound: bool) -> list[
     return [known[place.offer.chip.id, place.topology, place.sharding] for place in places]
 
 
-def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints) -> StoredWeights:
+def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Floats) -> StoredWeights:
     """What the weights take in the dtypes and on the tensor-parallel chips of each layout; shape [layouts]."""
     known = {weights: storage.weights(weights) for weights in {choice.weights for choice in dtypes}}
     each = [known[choice.weights] for choice in dtypes]
@@ -215,7 +223,7 @@ def _stored(storage: Storage, dtypes: tuple[Dtypes, ...], dtype: Ints, tp: Ints)
     )
     if storage.model.moe is None:
         return stored
-    ways, row_of_ways = np.unique(tp.astype(np.float64), return_inverse=True)
+    ways, row_of_ways = np.unique(tp, return_inverse=True)
     padded = np.array(
         [
             weights.experts * storage.expert_padding(choice.weights, ways)

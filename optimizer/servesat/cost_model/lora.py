@@ -15,10 +15,11 @@ ADAPTER_BYTES = 2.0
 
 @dataclass(frozen=True)
 class Widths:
-    """The widths of adapters, summed over layers: of parts that each chip holds whole, and of those that chips share.
+    """Widths of LoRA matrices, summed over layers; times the rank they give parameters.
 
-    An adapter of rank r adds A [r, inputs] and B [outputs, r] to a matrix. Of a matrix whose outputs are split, each
-    chip has all of A and its part of B; where inputs are split, its part of A and all of B.
+    An adapter of rank r adds A [r, inputs] and B [outputs, r] to a matrix. Where tensor parallelism splits the outputs
+    of the matrix, every chip holds all of A and a part of B; where it splits the inputs, a part of A and all of B.
+    `whole` is the width that every chip holds in full, `split` the width that is divided among the chips.
     """
 
     whole: Array
@@ -28,22 +29,23 @@ class Widths:
         return Widths(self.whole + other.whole, self.split + other.split)
 
     def times(self, count: float) -> "Widths":
-        """Those of so many alike."""
+        """The widths of `count` identical layers or experts."""
         return Widths(count * self.whole, count * self.split)
 
     def on(self, chips: Array) -> Array:
-        """On so many chips together."""
+        """The total width held by `chips` chips that split the matrices between them."""
         return chips * self.whole + self.split
 
 
 def adapters_bytes(model: ModelSpec, replica: Replica, ranks: int, *, attention_only: bool) -> Array:
-    """What adapters take on all chips of a replica; `ranks` is their number times their rank [bytes].
+    """Memory that adapters take on all chips of a replica; `ranks` is the number of adapters times their rank [bytes].
 
-    2 · ranks · (λ · (ep · widths of attention, MLPs and shared experts + widths of the routed experts) + the tables'),
-    with as many layers in each stage as the dearest has. Of two tables, D + V wide, a chip of several stages has one.
+    2 · ranks · (λ · (ep · dense + experts) + Y · tables · (D + V)): dense is the width of attention, MLPs and shared
+    experts, experts that of the routed ones. λ counts every stage as the dearest one. The two tables, the embedding and
+    the output head, are in full on every chip; with several stages a chip has at most one of them.
     """
     tp, ep, pp = (np.asarray(each, dtype=np.float64) for each in (replica.tp, replica.ep, replica.pp))
-    layers = ep * attention_widths(model, tp).on(tp)
+    layers = ep * _attention_widths(model, tp).on(tp)
     tables: Array = 0.0
     if not attention_only:
         layers = layers + ep * _mlp_widths(model).on(tp) + _expert_widths(model).on(tp)
@@ -51,11 +53,11 @@ def adapters_bytes(model: ModelSpec, replica: Replica, ranks: int, *, attention_
     return ADAPTER_BYTES * ranks * (replica.dearest_stage * layers + tables)
 
 
-def attention_widths(model: ModelSpec, tp: Array) -> Widths:
-    """Queries, keys, values and output of all layers; of latent attention its projections down and up.
+def _attention_widths(model: ModelSpec, tp: Array) -> Widths:
+    """The query, key, value and output projections of all layers; for latent attention, the down and up projections.
 
-    Projections down to a latent, and those of an indexer, are whole on each chip. Layers of other kinds, whose matrices
-    are not stated, count as four between the model's width and another.
+    Every chip holds the down projections to a latent, and the projections of an indexer, in full. The catalogue does
+    not list the matrices of layers of other kinds; each layer counts as four of them, from D to one common width.
     """
     d_model, heads, mla, sparse = model.d_model, model.query_heads, model.mla, model.sparse
     if mla is None:
@@ -80,13 +82,13 @@ def attention_widths(model: ModelSpec, tp: Array) -> Widths:
 
 
 def _mlp(model: ModelSpec, d_model: int, d_ff: int) -> Widths:
-    """Gate, up and down, or up and down alone."""
+    """The gate, up and down projections of one MLP; without a gate, up and down."""
     matrices = 3 if model.gated_mlp else 2
     return Widths(matrices * d_model, matrices * d_ff)
 
 
 def _mlp_widths(model: ModelSpec) -> Widths:
-    """The dense MLPs, the shared experts, and the projections around experts of another width."""
+    """The dense MLPs, the shared experts, and the projections around experts of another width than D."""
     found, moe = Widths(0.0, 0.0), model.moe
     for layers, d_ff in model.dense_mlps:
         found += _mlp(model, model.d_model, d_ff).times(layers)
@@ -99,7 +101,7 @@ def _mlp_widths(model: ModelSpec) -> Widths:
 
 
 def _expert_widths(model: ModelSpec) -> Widths:
-    """Every routed expert has adapters of its own."""
+    """The routed experts, each with its own adapter."""
     moe = model.moe
     if moe is None:
         return Widths(0.0, 0.0)

@@ -111,8 +111,8 @@ def host_load_s(model: ModelSpec, replica: Replica, tokens: float, reach: float 
     """
     if not tokens:
         return 0.0 * np.asarray(replica.tp)
-    of_group = replica.tp * replica.pp * replica.host_bytes_per_s * reach
-    return load_s(replica_kv_bytes(model, tokens, replica), of_group, 1.0)
+    group_bytes_per_s = replica.tp * replica.pp * replica.host_bytes_per_s * reach
+    return replica_kv_bytes(model, tokens, replica) / group_bytes_per_s
 
 
 def kv_transfer_s(kv_bytes: Array, network_bytes_per_s: Array) -> Array:

@@ -12,11 +12,12 @@ from servesat.spec.spec import Spec
 
 
 def _plan_under(engine: Engine, spec: Spec, settings: Settings) -> Plan | None:
-    """The best plan under an engine; None, too, where it has no adapters, or no cache in the memory of hosts."""
+    """The best plan under an engine; None, too, where it cannot do what the spec asks for, such as LoRA adapters."""
     try:
-        return solve(spec.changed({"engine": engine}), settings).plan
+        under_engine = spec.changed({"engine": engine})
     except SpecError:
         return None
+    return solve(under_engine, settings).plan
 
 
 def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[EngineCost, ...]:

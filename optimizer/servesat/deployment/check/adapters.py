@@ -18,11 +18,9 @@ class AdaptedMatrices(SplitModel):
             return 0.0
         whole_model = self.lora.modules == "all"
         layers = sum(layers * (wide + high) for layers, (wide, high) in self._adapted(whole_model))
-        beside = 0.0
-        if whole_model:
-            tables = [self.model.vocab_size + self.model.d_model] * 2
-            beside = float(sum(tables) if self.pp == 1 else max(tables))
-        of_chip = self._crowding * layers / self.pp + beside
+        tables_of_chip = (2 if self.pp == 1 else 1) if whole_model else 0
+        tables = tables_of_chip * (self.model.vocab_size + self.model.d_model)
+        of_chip = self._crowding * layers / self.pp + tables
         return 2 * self.lora.adapters * self.lora.rank * self.chips * of_chip
 
     def _adapted(self, whole_model: bool) -> Iterator[tuple[float, Matrix]]:
@@ -33,9 +31,8 @@ class AdaptedMatrices(SplitModel):
             width = model.d_model if model.mla is None else model.mla.q_lora_rank or model.d_model
             keys = (model.d_model, model.sparse.index_head_dim)
             indexers = [(width, model.sparse.index_heads * model.sparse.index_head_dim), keys]
-            yield from (
-                (self._index_layers, matrix) for matrix in [*indexers, (model.d_model, model.sparse.index_heads)]
-            )
+            weighting = (model.d_model, model.sparse.index_heads)
+            yield from ((self._index_layers, matrix) for matrix in [*indexers, weighting])
         for other in model.other_layers:
             yield other.layers, (4 * model.d_model, other.parameters / model.d_model / tp)
         if not whole_model:
