@@ -1,6 +1,7 @@
 """All replicas of a plan: a router before one pool, or two pools one behind the other."""
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -23,22 +24,43 @@ class Pool:
 
     def serve(self, requests: Requests, router: Router = "random", seed: int = 0) -> Served:
         """When each request has its first token, and its last."""
-        ledger = Ledger(requests, with_cache=self.scheduling.with_cache)
-        replicas = [Replica(self.times, self.scheduling, ledger) for _ in range(self.replicas)]
-        if router != "least_load":
-            chosen = np.arange(len(requests)) % self.replicas
-            if router == "random":
-                chosen = np.random.default_rng([seed, 2]).integers(self.replicas, size=len(requests))
-            for request, at in enumerate(chosen.tolist()):
-                replicas[at].give(request)
-        else:
-            for request, arrival in enumerate(requests.arrival_s.tolist()):
-                for replica in replicas:
-                    replica.advance(arrival)
-                min(replicas, key=lambda replica: replica.under_way).give(request)
-        for replica in replicas:
-            replica.advance()
-        return served(ledger, replicas)
+        return Serving(self, requests, router, seed).until()
+
+
+class Serving:
+    """A pool at work on requests, each of which is with one of its replicas."""
+
+    def __init__(self, pool: Pool, requests: Requests, router: Router = "random", seed: int = 0) -> None:
+        """Before the first of them has come."""
+        self.ledger = Ledger(requests, with_cache=pool.scheduling.with_cache)
+        self.arrival_s: list[float] = requests.arrival_s.tolist()
+        self.replicas = [Replica(pool.times, pool.scheduling, self.ledger) for _ in range(pool.replicas)]
+        self.given = 0
+        self.chosen: list[int] | None = None  # the replica of each request, where it does not depend on their loads
+        if router == "random":
+            self.chosen = np.random.default_rng([seed, 2]).integers(pool.replicas, size=len(requests)).tolist()
+        elif router == "round_robin":
+            self.chosen = (np.arange(len(requests)) % pool.replicas).tolist()
+
+    def until(self, time_s: float = inf) -> Served:
+        """Run the steps that begin before a time; tokens of later steps are set to that time, the least they can be."""
+        while self.given < len(self.arrival_s) and self.arrival_s[self.given] < time_s:
+            self._give(self.given)
+            self.given += 1
+        for replica in self.replicas:
+            replica.advance(time_s)
+        done = served(self.ledger, self.replicas)
+        if time_s == inf:
+            return done
+        return replace(done, first_s=np.minimum(done.first_s, time_s), last_s=np.minimum(done.last_s, time_s))
+
+    def _give(self, request: int) -> None:
+        if self.chosen is not None:
+            self.replicas[self.chosen[request]].give(request)
+            return
+        for replica in self.replicas:
+            replica.advance(self.arrival_s[request])
+        min(self.replicas, key=lambda replica: replica.under_way).give(request)
 
 
 @dataclass(frozen=True)
@@ -59,8 +81,8 @@ class Servers:
         assert pools[0] is not None
         return replace(self, pool=pools[0], prefill=pools[1], request_s=self.request_s * factor)
 
-    def serve(self, requests: Requests, router: Router = "random", seed: int = 0) -> Served:
-        """When each request has its first token, and its last.
+    def came(self, requests: Requests, seed: int = 0) -> Requests:
+        """Requests as the first pool gets them: later, and with steps for tokens.
 
         Where tokens are drafted ahead, how many of them are accepted is drawn.
         """
@@ -69,6 +91,11 @@ class Servers:
         if limits.verified > 1:
             steps = steps_of(came.output_tokens, limits.verified - 1, limits.accepted, seed)
             came = replace(came, output_tokens=steps)
+        return came
+
+    def serve(self, requests: Requests, router: Router = "random", seed: int = 0) -> Served:
+        """When each request has its first token, and its last."""
+        came = self.came(requests, seed)
         if self.prefill is None:
             return self.pool.serve(came, router, seed)
         prompts = replace(came, output_tokens=np.ones_like(came.output_tokens))

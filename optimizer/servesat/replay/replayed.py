@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -15,7 +16,7 @@ from servesat.core.plan import Assignment, Mode, Plan
 from servesat.core.tolerances import round_down, round_up
 from servesat.cost_model.decode import Replica as Machine
 from servesat.replay.percentiles import RequestTimes, times_of
-from servesat.replay.pools import Pool, Router, Servers
+from servesat.replay.pools import Pool, Router, Servers, Serving
 from servesat.replay.requests import Lengths, Requests, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
@@ -177,21 +178,62 @@ class Run:
     busy_share: float
 
 
+class Replay:
+    """A replay of a workload's requests, which can be looked at while it is under way.
+
+    Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        servers: Servers,
+        count: int,
+        seed: int,
+        *,
+        router: Router = "random",
+        whole: bool = False,
+    ) -> None:
+        """Before its first request. Raises TooLongError for one that fits into no replica."""
+        self.is_random = workload.arrivals.trace is None
+        alone = not whole and servers.prefill is None and self.is_random
+        self.requests = requests_of(workload, count, seed, replicas=servers.pool.replicas if alone else 1)
+        refuse_what_never_fits(servers, self.requests)
+        self.servers = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
+        self.router, self.seed = router, seed
+
+    def first(self, count: int) -> RequestTimes:
+        """The least times of the first so many requests, given all steps before the next one comes, without a warm-up.
+
+        With two pools, the times of a replay of these requests alone.
+        """
+        some = self.requests.take(np.arange(count))
+        if self.servers.prefill is not None:
+            return self._counted(times_of(some, self.servers.serve(some, self.router, self.seed)))
+        served = self._serving.until(float(self._serving.arrival_s[count]))
+        so_far = replace(served, first_s=served.first_s[:count], last_s=served.last_s[:count])
+        return self._counted(times_of(some, so_far))
+
+    @cached_property
+    def run(self) -> Run:
+        """All of it, run to its end."""
+        one_pool = self.servers.prefill is None
+        served = self._serving.until() if one_pool else self.servers.serve(self.requests, self.router, self.seed)
+        every = times_of(self.requests, served)
+        span_s = float(np.max(served.last_s)) - float(self.requests.arrival_s[0])
+        busy_share = served.busy_s / (span_s * self.servers.pool.replicas)
+        return Run(self.requests, served, every, self._counted(every), busy_share)
+
+    @cached_property
+    def _serving(self) -> Serving:
+        return Serving(self.servers.pool, self.servers.came(self.requests, self.seed), self.router, self.seed)
+
+    def _counted(self, times: RequestTimes) -> RequestTimes:
+        return times.take(slice(int(WARM_UP * len(times.ttft_s)), None)) if self.is_random else times
+
+
 def run(
     workload: Workload, servers: Servers, count: int, seed: int, *, router: Router = "random", whole: bool = False
 ) -> Run:
-    """Replay a workload's requests.
-
-    Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these.
-    Raises TooLongError for a request that fits into no replica.
-    """
-    is_random = workload.arrivals.trace is None
-    alone = not whole and servers.prefill is None and is_random
-    requests = requests_of(workload, count, seed, replicas=servers.pool.replicas if alone else 1)
-    refuse_what_never_fits(servers, requests)
-    used = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
-    served = used.serve(requests, router, seed)
-    every = times_of(requests, served)
-    times = every.take(slice(int(WARM_UP * len(requests)), None)) if is_random else every
-    span_s = float(np.max(served.last_s)) - float(requests.arrival_s[0])
-    return Run(requests, served, every, times, served.busy_s / (span_s * used.pool.replicas))
+    """Replay a workload's requests. Raises TooLongError for a request that fits into no replica."""
+    return Replay(workload, servers, count, seed, router=router, whole=whole).run

@@ -1,0 +1,46 @@
+"""How many replays tell whether a limit is kept, and what a first look rejects."""
+
+import numpy as np
+import pytest
+
+from servesat.replay.pools import Pool, Servers
+from servesat.replay.replayed import Limit, run
+from servesat.replay.scheduler import Scheduling
+from servesat.replay.verdict import REQUESTS, first_look, verdict
+from servesat.spec.workload import Workload
+from tests.replay.test_pools import STEPS_OF_A_SECOND
+
+ONE_AT_A_TIME = Servers(Pool(STEPS_OF_A_SECOND, Scheduling(1, 10**6, 1e12), 1))
+WORKLOAD = Workload(prompt_tokens=1, output_tokens=1, requests_per_s=0.7)
+
+
+def ttft_within(limit_s: float) -> tuple[Limit, ...]:
+    return (Limit("ttft", 0.95, limit_s),)
+
+
+def means(seeds: int) -> float:
+    """The mean of the p95 of replays."""
+    runs = [run(WORKLOAD, ONE_AT_A_TIME, REQUESTS, seed) for seed in range(seeds)]
+    return float(np.mean([np.quantile(one.times.ttft_s, 0.95, method="inverted_cdf") for one in runs]))
+
+
+def test_replays_end_when_a_limit_is_certain() -> None:
+    found = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(2 * means(8)), None)
+    assert (found.holds, found.seeds) == (True, 8)
+    assert found.kept[0].value.value == pytest.approx(means(8))
+    assert verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.5 * means(8)), None).seeds == 3
+
+
+def test_half_of_the_most_replays_end_it_where_their_mean_is_beyond_the_limit() -> None:
+    beyond = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.999 * means(32)), None)
+    assert (beyond.holds, beyond.seeds) == (None, 32)
+    within = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(1.001 * means(32)), None)
+    assert (within.holds, within.seeds) == (None, 64)
+
+
+def test_a_first_look_rejects_what_is_far_too_late_and_nothing_that_is_kept() -> None:
+    """A queue at 70 % and at 110 % of what it serves: its wait is bounded, and then is not."""
+    kept = 1.1 * means(8)
+    assert first_look(WORKLOAD, ONE_AT_A_TIME, ttft_within(kept)) == ()
+    overloaded = WORKLOAD.model_copy(update={"requests_per_s": 1.1})
+    assert first_look(overloaded, ONE_AT_A_TIME, ttft_within(kept)) == ("ttft",)
