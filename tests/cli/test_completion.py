@@ -51,6 +51,8 @@ def completed(line: str, folder: Path = ROOT) -> list[str]:
         ("servesat launch x --to l", ["lws", "llm-d"]),
         ("servesat solve examples/llama-3-8b-c", ["examples/llama-3-8b-completion.yaml"]),
         ("servesat fleet examples/fleet-d", ["examples/fleet-day.yaml"]),
+        ("servesat book --group k", ["kv-cache"]),
+        ("servesat book --document zh", ["zh-rewrite", "zh"]),
         ("servesat chips show nothing-like-it", []),
     ],
 )

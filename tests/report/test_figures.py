@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ def test_pareto_holds_the_batches_that_fit() -> None:
         2 * 70e9 * 138 / (16 * 1.97e14) * 1e3 + 138 * 163_840 * 8192 / (16 * 8.2e11) * 1e3
     )
     assert chart.frames[2].series[1].x == []  # 64k of context never gets there
+
+
+def test_a_slider_of_batches_moves_a_point_with_its_figures() -> None:
+    """Powers of two up to what fits at 2k; at 64k memory holds 17, so that batch 32 is no point there."""
+    chart = pareto_chart(*layout())
+    short, _, long = (frame.stops for frame in chart.frames)
+    assert short.labels == long.labels == ["1", "2", "4", "8", "16", "32", "64", "128", "256", "512"]
+    assert short.hover[-1] == "batch 512<br>35.84 ms a token<br>893.0 tokens/s a chip<br>$0.3733 per million tokens"
+    assert short.x[0] == pytest.approx(70e9 / (16 * 8.2e11) * 1e3 + 2048 * 163_840 / (16 * 8.2e11) * 1e3, rel=1e-3)
+    assert [not math.isnan(x) for x in long.x] == [True] * 5 + [False] * 5
 
 
 def test_pareto_says_what_twice_the_latency_saves() -> None:
@@ -107,9 +118,10 @@ def test_html_is_self_contained_with_a_slider_position_for_each_context(tmp_path
     page = out.read_text()
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
     assert "Plotly.newPlot" in page
-    [slider], _ = json.JSONDecoder().raw_decode(page, page.index('"sliders":') + len('"sliders":'))
+    [slider, *others], _ = json.JSONDecoder().raw_decode(page, page.index('"sliders":') + len('"sliders":'))
     assert [step["label"] for step in slider["steps"]] == ["2,048 tokens", "8,192 tokens"]
-    assert [sum(step["args"][0]["visible"]) for step in slider["steps"]] == [3 if kind == "pareto" else 4] * 2
+    assert [sum(step["args"][0]["visible"]) for step in slider["steps"]] == [4] * 2
+    assert [[step["label"] for step in other["steps"]][-1] for other in others] == (["512"] if kind == "pareto" else [])
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -6,16 +6,24 @@ from typing import Annotated, Literal
 import typer
 
 from servesat.cli.common import AsJson, Wide, console, print_json
-from servesat.cli.completion import complete_chip, complete_dtype, complete_model
+from servesat.cli.completion import complete_chip, complete_document, complete_dtype, complete_group, complete_model
 from servesat.cli.outputs import parse_outputs
 
 
 def book(
     group: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The claims of one group only: throughput, 'KV cache', ...")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The claims of one group only: throughput, kv-cache, ...",
+            autocompletion=complete_group,
+        ),
     ] = None,
     document: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Those of one document only: article, en-early, ko, zh, ...")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Those of one document only: article, ko, zh, ...", autocompletion=complete_document
+        ),
     ] = None,
     errata: Annotated[bool, typer.Option("--errata", help="Only the figures that do not hold, as a list.")] = False,
     as_json: AsJson = False,

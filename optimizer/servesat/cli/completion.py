@@ -87,6 +87,20 @@ def complete_dtype(incomplete: str) -> list[str]:
     return _starting(get_args(Dtype), incomplete)
 
 
+def complete_group(incomplete: str) -> list[str]:
+    """The groups of the scaling book's figures that start so, each as one word."""
+    from servesat.scaling_book.printed import groups, one_word
+
+    return _starting(map(one_word, groups()), incomplete)
+
+
+def complete_document(incomplete: str) -> list[str]:
+    """The documents of the scaling book's figures that start so."""
+    from servesat.scaling_book.printed import documents
+
+    return _starting(documents(), incomplete)
+
+
 def complete_spec(incomplete: str) -> list[str]:
     """The YAML files whose paths start so, folders, and those in them."""
     return _files(incomplete, (".yaml", ".yml"))

@@ -6,7 +6,7 @@ A chart has a frame for each position of a slider: an HTML page shows them in tu
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from math import ceil, floor, log10
+from math import ceil, floor, isnan, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,10 +46,15 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The content of a slider position: series, a region shaded from `shade_from` on, a vertical rule."""
+    """The content of a slider position: series, a region shaded from `shade_from` on, a vertical rule.
+
+    An HTML page shows the points of `stops` one at a time, with a slider of their own over their labels. All frames
+    have the same labels; what a frame lacks is NaN.
+    """
 
     label: str
     series: tuple[Series, ...]
+    stops: Series | None = None
     shade_from: float | None = None
     shade_label: str = ""
     rule_at: float | None = None
@@ -73,6 +78,7 @@ class Chart:
     slider: str
     frames: tuple[Frame, ...]
     first_frame: int = 0
+    stop_slider: str = ""
     right_title: str = ""
     right_scale: float = 1.0
 
@@ -106,12 +112,18 @@ def _write_html(chart: Chart, path: Path) -> None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    frame_of_trace = []
+    frame_of_trace, traces_of_stops = [], []
     for number, frame in enumerate(chart.frames):
         for line, series in enumerate(frame.series):
             frame_of_trace.append(number)
             trace = _scatter(series, series.colour or COLOURS[line % len(COLOURS)])
             figure.add_trace(go.Scatter(**trace, visible=number == chart.first_frame))
+        if frame.stops is not None:
+            traces_of_stops.append(len(frame_of_trace))
+            frame_of_trace.append(number)
+            stop = _stop_of(chart, frame.stops, 0) | {"mode": "markers+text", "hoverinfo": "skip"}
+            style = {"marker": {"color": "#222222", "size": 13}, "name": frame.stops.name}
+            figure.add_trace(go.Scatter(**stop, **style, visible=number == chart.first_frame))
     layouts = [_decorations(chart, frame) for frame in chart.frames]
     if chart.right_title:  # an axis is drawn only with a trace that is visible
         figure.add_trace(go.Scatter(x=[None], y=[None], yaxis="y2", showlegend=False, hoverinfo="skip"))
@@ -124,23 +136,54 @@ def _write_html(chart: Chart, path: Path) -> None:
         }
         for number, frame in enumerate(chart.frames)
     ]
+    sliders = [
+        _slider(chart.slider, steps, chart.first_frame, 70),
+        _slider(chart.stop_slider, _stop_steps(chart, traces_of_stops), 0, 160),
+    ]
     figure.update_layout(
-        title={"text": chart.title, "x": 0.5, "xanchor": "center"},
+        title={"text": chart.title.replace(": ", ":<br>"), "x": 0.5, "xanchor": "center"},
         template="plotly_white",
         font={"size": 15},
-        margin={"t": 90, "b": 40},
+        margin={"t": 110, "b": 40},
         hovermode="closest",
-        sliders=[
-            {"active": chart.first_frame, "steps": steps, "pad": {"t": 70}, "currentvalue": {"prefix": chart.slider}}
-        ]
-        if len(steps) > 1
-        else [],
+        sliders=[slider for slider in sliders if len(slider["steps"]) > 1],
         xaxis=_axis(chart.x_title, chart.x_range, chart.log_x),
         yaxis=_axis(chart.y_title, chart.y_range, chart.log_y),
-        **({"yaxis2": _right_axis(chart), "legend": {"x": 1.08}} if chart.right_title else {}),
+        **(
+            {"yaxis2": _right_axis(chart), "legend": {"orientation": "h", "y": 1.01, "yanchor": "bottom"}}
+            if chart.right_title
+            else {}
+        ),
         **layouts[chart.first_frame],
     )
     save_html(figure, path)
+
+
+def _slider(name: str, steps: list[dict[str, Any]], active: int, below: int) -> dict[str, Any]:
+    """A slider of plotly's, `below` the x axis [px]."""
+    return {"steps": steps, "active": active, "pad": {"t": below}, "currentvalue": {"prefix": name}}
+
+
+def _stop_of(chart: Chart, stops: Series, at: int) -> dict[str, list[Any]]:
+    """One point of a series, with its text on the side with more room; none where it is NaN."""
+    x, y = stops.x[at], stops.y[at]
+    if isnan(x):
+        return {"x": [None], "y": [None], "text": [""], "textposition": ["bottom right"]}
+    low, high = (log10(end) if chart.log_y else end for end in chart.y_range)
+    is_low = ((log10(y) if chart.log_y else y) - low) < 0.25 * (high - low)
+    side = f"{'top' if is_low else 'bottom'} {'left' if _fraction_of_x_axis(chart, x) > 0.7 else 'right'}"
+    return {"x": [x], "y": [y], "text": [stops.hover[at]], "textposition": [side]}
+
+
+def _stop_steps(chart: Chart, traces: list[int]) -> list[dict[str, Any]]:
+    """The positions of the slider of stops, each of which moves the points of all frames."""
+    every = [frame.stops for frame in chart.frames if frame.stops is not None]
+    steps = []
+    for at, label in enumerate(every[0].labels if every else ()):
+        points = [_stop_of(chart, stops, at) for stops in every]
+        moved = {key: [point[key] for point in points] for key in points[0]}
+        steps.append({"label": label, "method": "restyle", "args": [moved, traces]})
+    return steps
 
 
 def _scatter(series: Series, colour: str) -> dict[str, Any]:

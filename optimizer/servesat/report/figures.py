@@ -1,6 +1,7 @@
 """The scaling book's two figures, for any model, slice and dtypes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from servesat.candidates.requirements import Requirement
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.catalogue.load import load_chip
+from servesat.core.arrays import Ints
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment
 from servesat.core.quantities import dollars, gigabytes
@@ -97,9 +99,13 @@ def _distance_from_8(topology: str) -> tuple[int, str]:
 
 
 def pareto_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], max_batch: int) -> Chart:
-    """Throughput and cost against latency over the batches that fit, with a context slider. Raises SpecError."""
+    """Throughput and cost against latency over the batches that fit, with sliders for context and batch.
+
+    Raises SpecError.
+    """
     curves = _curves(spec, assignment, contexts, max_batch)
-    frames = [_pareto_frame(curve) for curve in curves]
+    rows = _doubled(curves[0].batch, max(curve.max_batch_in_hbm for curve in curves))
+    frames = [replace(_pareto_frame(curve), stops=_batches(curve, rows)) for curve in curves]
     drawn = [series for frame in frames for series in frame.series if len(series.x)]
     return Chart(
         title=f"{_layout(spec, assignment)}: throughput against latency",
@@ -114,6 +120,7 @@ def pareto_chart(spec: Spec, assignment: Assignment, contexts: Sequence[int], ma
         slider="context: ",
         frames=tuple(frames),
         first_frame=_first_frame(contexts),
+        stop_slider="batch: ",
     )
 
 
@@ -168,6 +175,35 @@ def _layout(spec: Spec, assignment: Assignment) -> str:
     return f"{spec.model.name} on {assignment.chip} {assignment.topology}, {dtypes}"
 
 
+def _doubled(batch: Ints, most: int) -> Ints:
+    """The rows of batches 1, 2, 4, … up to the most, or of the next one that the layout has."""
+    powers = 2 ** np.arange(most.bit_length())
+    rows: Ints = np.unique(np.searchsorted(batch, powers[powers <= batch[-1]]))
+    return rows[batch[rows] <= most]
+
+
+def _batches(curve: BatchCurve, rows: Ints) -> Series:
+    """The batches of some rows with their figures, for a slider; NaN where they do not fit."""
+    fits = curve.batch[rows] <= curve.max_batch_in_hbm
+    return Series(
+        name="batch of the slider",
+        x=np.where(fits, curve.step_ms[rows], np.nan).tolist(),
+        y=np.where(fits, curve.tokens_per_s_per_chip[rows], np.nan).tolist(),
+        hover=[_figures_of(curve, row) for row in rows],
+        points=True,
+        labels=[f"{batch:,}" for batch in curve.batch[rows]],
+    )
+
+
+def _figures_of(curve: BatchCurve, row: int) -> str:
+    """A batch, its latency, throughput and cost."""
+    return (
+        f"batch {curve.batch[row]}<br>{curve.step_ms[row]:.2f} ms a token<br>"
+        f"{curve.tokens_per_s_per_chip[row]:.1f} tokens/s a chip<br>"
+        f"{dollars(curve.usd_per_million[row])} per million tokens"
+    )
+
+
 def _pareto_frame(curve: BatchCurve) -> Frame:
     """The batches that fit; the compute-bound batches are dotted."""
     fits = curve.batch <= curve.max_batch_in_hbm
@@ -182,12 +218,7 @@ def _pareto_frame(curve: BatchCurve) -> Frame:
             name=name,
             x=curve.step_ms[rows].tolist(),
             y=curve.tokens_per_s_per_chip[rows].tolist(),
-            hover=[
-                f"batch {curve.batch[row]}<br>{curve.step_ms[row]:.2f} ms a token<br>"
-                f"{curve.tokens_per_s_per_chip[row]:.1f} tokens/s a chip<br>"
-                f"{dollars(curve.usd_per_million[row])} per million tokens"
-                for row in rows
-            ],
+            hover=[_figures_of(curve, row) for row in rows],
             dashed=dashed,
         )
 

@@ -1,14 +1,13 @@
 """Every printed figure of the documents as a claim, with the answer of servesat."""
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from servesat.core.errors import ServesatError
 from servesat.core.validation import nearest
 from servesat.scaling_book.documents import Answer, Answers
+from servesat.scaling_book.printed import documents, groups, one_word, printed_rows
 from servesat.scaling_book.problems import problems
 from servesat.scaling_book.sizes import doubled_slices, hardware, kv_caches, slices
 from servesat.scaling_book.speeds import doubled, latency, pareto, throughput
@@ -55,37 +54,39 @@ class Claim:
 
 
 def claims_of(group: str | None = None, document: str | None = None) -> list[Claim]:
-    """The claims of a group, of a document, or of both. Raises ServesatError for one that there is not."""
-    found = list(claims())
-    groups = dict.fromkeys(claim.group for claim in found)
-    documents = dict.fromkeys(name for claim in found for name in claim.documents.split("+"))
-    for option, value, known in (("group", group, groups), ("document", document, documents)):
-        if value is not None and value not in known:
-            raise ServesatError(f"--{option} {value}: no such {option}; {nearest(value, known)}")
+    """The claims of a group, of a document, or of both; `kv-cache` is the group `KV cache`.
+
+    Raises ServesatError for one that there is not.
+    """
+    known = [one_word(name) for name in groups()]
+    if group is not None and one_word(group) not in known:
+        raise ServesatError(f"--group {group}: no such group; {nearest(one_word(group), known)}")
+    if document is not None and document not in documents():
+        raise ServesatError(f"--document {document}: no such document; {nearest(document, documents())}")
     return [
         claim
-        for claim in found
-        if group in {None, claim.group} and (document is None or document in claim.documents.split("+"))
+        for claim in claims()
+        if (group is None or one_word(group) == one_word(claim.group))
+        and (document is None or document in claim.documents.split("+"))
     ]
 
 
 def claims() -> Iterator[Claim]:
     """Every claim with its answer, in the order of the chapter."""
     answers = {name: answer for chapter in _CHAPTERS for name, answer in chapter().items()}
-    with (Path(__file__).parent / "claims.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            answer = answers[row["id"]]
-            if not isinstance(answer, Answer):
-                answer = Answer(answer)
-            yield Claim(
-                id=row["id"],
-                group=row["group"],
-                documents=row["documents"],
-                question=row["question"],
-                printed=float(row["printed"]) if row["printed"] else None,
-                unit=row["unit"],
-                tolerance=float(row["tolerance"]),
-                answer=float(answer.value),
-                remark=answer.remark,
-                assumes=answer.assumes,
-            )
+    for row in printed_rows():
+        answer = answers[row["id"]]
+        if not isinstance(answer, Answer):
+            answer = Answer(answer)
+        yield Claim(
+            id=row["id"],
+            group=row["group"],
+            documents=row["documents"],
+            question=row["question"],
+            printed=float(row["printed"]) if row["printed"] else None,
+            unit=row["unit"],
+            tolerance=float(row["tolerance"]),
+            answer=float(answer.value),
+            remark=answer.remark,
+            assumes=answer.assumes,
+        )
