@@ -38,6 +38,34 @@ def test_limits_and_prices_of_a_decoding_search() -> None:
     assert agrees(searching(chips=CHIPS), TPOT, PRICE, Factor("price.h100-sxm", (0.5, 4.0))) == 4 * 3 * 2
 
 
+def test_what_else_varies_makes_groups() -> None:
+    """Of three dtypes of weights each has four limits; two of these leave too few to share."""
+    base = searching(chips=CHIPS)
+    weights = Factor("search.weights", ("int8", ["int8", "int4"], "bf16"))
+    assert agrees(base, TPOT, weights) == agrees(base, weights, TPOT) > 8
+    assert not can_share(base, Scenarios((weights, Factor("slo.tpot_ms", (10, 20)))))
+    assert agrees(base, Factor("slo.tpot_ms", (10, 20)), weights, Factor("price.tpu-v5e", (0.5, 1.0))) > 8
+
+
+def test_groups_of_other_chips_and_refused_values() -> None:
+    base = searching(chips=CHIPS)
+    chips = Factor("search.chips", (["tpu-v5e"], ["h100-sxm", "gh200"]))
+    assert agrees(base, chips, Factor("slo.tpot_ms", (9, 15.5, 40, 80)), PRICE) > 12
+    batches = Factor("search.max_batch", (-1, 64))
+    assert set(solve_together(base, Scenarios((batches, TPOT)), range(8))) <= {4, 5, 6, 7}
+    whole = Factor("slo", ({"tpot_ms": 10}, {"tpot_ms": 20}))
+    assert not can_share(base, Scenarios((whole, TPOT)))
+
+
+def test_groups_whose_answers_are_replayed_are_left_out() -> None:
+    base = searching(chips=["h100-sxm"]).changed(
+        {"workload": {**PROMPTS, "requests_per_s": 1}, "search.modes": ["interleaved"], "engine": "vllm"}
+    )
+    models = Factor("cost_model", ("ideal", "calibrated"))
+    limits = Factor("slo.tpot_ms", (20, 30, 40, 50))
+    assert set(solve_together(base, Scenarios((models, limits)), range(8))) == {0, 1, 2, 3}
+
+
 ONE_POOL = {"search.modes": ["interleaved", "chunked"]}
 
 
@@ -94,12 +122,14 @@ def test_other_scenarios_share_nothing(factor: Factor, changes: dict[str, Any]) 
     strategies.specs() | small_specs(["interleaved", "chunked", "disaggregated"], 64),
     st.lists(st.sampled_from([0.1, 0.5, 1, 3, 20, 400, 1e6]), min_size=1, max_size=3, unique=True),
     st.lists(st.sampled_from([0.5, 1, 1.5, 40]), min_size=1, max_size=3, unique=True),
+    st.integers(0, 3),
 )
-def test_random_specs(document: dict[str, Any], limits: list[float], prices: list[float]) -> None:
+def test_random_specs(document: dict[str, Any], limits: list[float], prices: list[float], at: int) -> None:
     try:
         base = Spec.load(document)
     except SpecError:
         return
-    factors = Factor("slo.tpot_ms", tuple(limits)), Factor(f"price.{base.chips[0].id}", tuple(prices))
-    if can_share(base, Scenarios(factors)):
+    factors = [Factor("slo.tpot_ms", tuple(limits)), Factor(f"price.{base.chips[0].id}", tuple(prices))]
+    factors[at:at] = [Factor("search.max_batch", (8, 64))] if at < 3 else []
+    if can_share(base, Scenarios(tuple(factors))):
         agrees(base, *factors)

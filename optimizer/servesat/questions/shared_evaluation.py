@@ -1,4 +1,4 @@
-"""Scenarios that differ in prices and latencies alone, evaluated together.
+"""Scenarios that differ in prices and latencies alone, or do so in groups, evaluated together.
 
 A plan costs no more where limits are looser and prices lower. So what layouts cost at the ends of a block of scenarios
 leaves few that could be best in any of them. These are evaluated once for the whole block, a row for each layout in
@@ -6,8 +6,10 @@ each scenario, and of each scenario the first column is taken in the order of `f
 ties are broken. The chosen plan is checked as that of `solve` is.
 """
 
+import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +31,7 @@ from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.binding import binding_limits
 from servesat.deployment.formulation.instance import STEP_TIE, round_columns
 from servesat.deployment.solve import checked
-from servesat.questions.scenarios import Scenarios
+from servesat.questions.scenarios import Factor, Scenarios, as_written
 from servesat.spec.overrides import split_key
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS
@@ -41,33 +43,72 @@ ROWS = 20_000
 """Layouts in scenarios that are evaluated together."""
 
 FEWEST = 4
-"""Scenarios that are not split any further."""
+"""Scenarios that are not split any further, and of which it is worth evaluating together what other keys leave."""
 
 BAND = 1 + 2 * COST_TIE_RTOL
 """Times the least cost: what may tie with it, and a little more."""
 
 
 def can_share(base: Spec, scenarios: Scenarios) -> bool:
-    """Whether scenarios differ in prices and latencies alone, of a spec whose answer is a cheapest column."""
-    factors = scenarios.factors
-    numeric = all(type(value) in {int, float} for factor in factors for value in factor.values)
-    keys = all(factor.key in LATENCIES or split_key(factor.key)[0] == "price" for factor in factors)
-    is_plain = base.percentile is None and not base.expressions and base.modes != (Mode.DISAGGREGATED,)
-    return numeric and keys and is_plain and not scenarios.one_at_a_time
+    """Whether some scenarios differ in prices and latencies alone, of a spec whose answer is a cheapest column."""
+    shared, others = _divided(scenarios)
+    roots = {split_key(factor.key)[0] for factor in shared}
+    if not shared or scenarios.one_at_a_time or any(factor.key in roots for factor in others):
+        return False
+    return math.prod(len(factor.values) for factor in shared) >= FEWEST if others else _is_plain(base)
+
+
+def _divided(scenarios: Scenarios) -> tuple[list[Factor], list[Factor]]:
+    """The factors that are prices and latencies, all of them numbers, and the others."""
+    shared = [factor for factor in scenarios.factors if _is_price_or_latency(factor)]
+    return shared, [factor for factor in scenarios.factors if factor not in shared]
+
+
+def _is_price_or_latency(factor: Factor) -> bool:
+    is_one = factor.key in LATENCIES or split_key(factor.key)[0] == "price"
+    return is_one and all(type(value) in {int, float} for value in factor.values)
+
+
+def _is_plain(spec: Spec) -> bool:
+    """Whether the answer of a spec is a cheapest column."""
+    return spec.percentile is None and not spec.expressions and spec.modes != (Mode.DISAGGREGATED,)
 
 
 def solve_together(base: Spec, scenarios: Scenarios, numbers: Sequence[int]) -> dict[int, Result]:
     """The answers of scenarios for which `can_share`, by number, but for those without a plan and with two pools.
 
-    Those are not known to be optimal from here; nor is any where the schema refuses a value.
+    Those are not known to be optimal from here; nor is any where the schema refuses a value. Where other keys vary as
+    well, scenarios that are alike in these are evaluated together, unless they are fewer than `FEWEST`.
     """
-    try:
-        block = _Block(base, scenarios, numbers)
-    except SpecError:
-        return {}
+    found: dict[int, Result] = {}
+    _, others = _divided(scenarios)
+    for alike in _alike(scenarios, numbers, [factor.key for factor in others]):
+        if others and len(alike) < FEWEST:
+            continue
+        try:
+            values = scenarios[alike[0]]
+            spec = base.changed({factor.key: as_written(factor.key, values[factor.key]) for factor in others})
+            if _is_plain(spec):
+                found |= _solved(_Block(spec, scenarios, alike))
+        except SpecError:
+            continue
+    return found
+
+
+def _alike(scenarios: Scenarios, numbers: Sequence[int], keys: list[str]) -> Iterable[list[int]]:
+    """Scenarios grouped by their values of some keys."""
+    groups: dict[str, list[int]] = {}
+    for number in numbers:
+        values = scenarios[number]
+        groups.setdefault(json.dumps([values[key] for key in keys], sort_keys=True), []).append(number)
+    return groups.values()
+
+
+def _solved(block: "_Block") -> dict[int, Result]:
+    """The answers of the scenarios of a block that have one here."""
     of_pools = block.least_with_pools()
     found = {}
-    for columns, scenario in _chosen(block, block.layouts, np.arange(len(numbers))):
+    for columns, scenario in _chosen(block, block.layouts, np.arange(len(block.numbers))):
         for row, at in enumerate(scenario.tolist()):
             if columns.usd_per_million[row] * BAND < of_pools:
                 found[block.numbers[at]] = block.answer(columns, row, at)
@@ -75,15 +116,15 @@ def solve_together(base: Spec, scenarios: Scenarios, numbers: Sequence[int]) -> 
 
 
 class _Block:
-    """Some scenarios of a spec."""
+    """Some scenarios of a spec that differ in prices and latencies alone."""
 
     def __init__(self, base: Spec, scenarios: Scenarios, numbers: Sequence[int]) -> None:
         """Evaluate what they share. Raises SpecError where the schema refuses a value."""
         self.base, self.numbers = base, numbers
-        self.values = [scenarios[number] for number in numbers]
+        keys = [factor.key for factor in _divided(scenarios)[0]]
+        self.values = [{key: scenarios[number][key] for key in keys} for number in numbers]
         self.one_pool = base.changed(self.values[0]).in_one_pool()  # the first scenario, without pairs of pools
         self.layouts = enumerate_layouts(self.one_pool, undominated=True)
-        keys = [factor.key for factor in scenarios.factors]
         self.limits = self._limits([key for key in keys if key in LATENCIES])
         self.usd_of_places = self._usd_of_places([key for key in keys if key not in LATENCIES])
         self._answers: dict[Any, Result] = {}
