@@ -42,8 +42,10 @@ def test_schema_is_generated_and_true_of_every_file(kind: str) -> None:
     folder = ROOT / FOLDERS[kind]
     schema = json.loads((folder / "schema.json").read_text())
     assert schema == json_schema(kind)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
     for path in folder.glob("*.toml"):
-        jsonschema.validate(json.loads(json.dumps(tomllib.loads(path.read_text()), default=str)), schema)
+        validator.validate(json.loads(json.dumps(tomllib.loads(path.read_text()), default=str)))
 
 
 def test_editors_are_told_which_schema_a_file_has() -> None:

@@ -125,7 +125,7 @@ model: llama-3.1-8b
 workload: {prompt_tokens: 1000, output_tokens: 300, requests_per_s: 2}
 slo: {percentile: mean}
 engine: trtllm
-search: {chips: [h200], modes: [interleaved]}
+search: {chips: [h200], topologies: {h200: [1x1, 2x1]}, modes: [interleaved], compute: fp8}
 """
 
 
