@@ -22,7 +22,7 @@ def answer(spec: Spec, columns: Columns) -> tuple[Any, ...]:
     """What is made of the columns: the plan and what looser limits save, or the conflicts."""
     solution = solve(round_columns(columns), Settings())
     if solution.column is None:
-        return minimal_conflicts(columns)
+        return minimal_conflicts(columns.violated.tolist())
     cost = float(columns.usd_per_million[solution.column])
     return columns.assignment(solution.column), relaxations(spec, columns, cost), cheapest(columns)
 
@@ -85,7 +85,7 @@ def test_a_search_with_many_chunks_stays_small() -> None:
     )
     tracemalloc.start()
     try:
-        assert all("tpot" in conflict for conflict in minimal_conflicts(evaluate_search(spec)))
+        assert all("tpot" in conflict for conflict in minimal_conflicts(evaluate_search(spec).violated.tolist()))
         assert tracemalloc.get_traced_memory()[1] < 1e9
     finally:
         tracemalloc.stop()

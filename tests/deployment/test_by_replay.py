@@ -22,6 +22,7 @@ from servesat.questions.explain import answer
 from servesat.replay.replayed import limits_of, servers_of
 from servesat.replay.replayed import run as replay
 from servesat.replay.verdict import verdict
+from servesat.report import limit_words
 from tests.helpers import CHAT_AT_RANDOM as CHAT
 from tests.helpers import ROOT
 
@@ -231,3 +232,70 @@ def test_a_plan_by_means_does_not_pass_for_a_replayed_one(tmp_path: Path) -> Non
     assert any("replayed = None: " in fault for fault in checked(tmp_path, by_means | {"spec": of_replays["spec"]}))
     mixed = of_replays | {"spec": by_means["spec"]}
     assert any("the spec expects nothing, as its limits are on means" in fault for fault in checked(tmp_path, mixed))
+
+
+STRICT: dict[str, Any] = {
+    **CHAT,
+    "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 60},
+    "slo": {"ttft_ms": 150, "tpot_ms": 12},
+    "search": {**CHAT["search"], "chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}},
+    "speculative": "none",
+    "price": {"h100-sxm": 3.0},
+}
+"""A load for which the fewest slices with room for it are too slow."""
+
+
+@pytest.mark.parametrize(
+    ("constraint", "allowed"),
+    [
+        ("slices != {fewest}", lambda slices, fewest: slices != fewest),
+        ("slices % 5 == 0", lambda slices, _: slices % 5 == 0),
+        ("slices == 13", lambda slices, _: slices == 13),
+        ("usd_per_hour >= 17", lambda slices, _: 3.0 * slices >= 17),
+        ("chips <= {fewest}", lambda slices, fewest: slices <= fewest),
+    ],
+)
+def test_constraints_may_forbid_some_numbers_of_slices(constraint: str, allowed: Any) -> None:
+    plan = solve(Spec.load(STRICT)).plan
+    assert plan is not None
+    fewest = plan.slices
+    assert fails(Spec.load(STRICT), replace(plan, slices=fewest - 1))
+    spec = Spec.load({**STRICT, "constraints": [constraint.format(fewest=fewest)]})
+    found = solve(spec)
+    assert found.plan is not None
+    assert (found.status, found.plan.slices) == (
+        Status.OPTIMAL, next(slices for slices in range(fewest, 40) if allowed(slices, fewest)),
+    )  # fmt: skip
+
+
+def test_a_constraint_that_no_number_of_slices_meets_is_in_conflict() -> None:
+    fewest = solve(Spec.load(STRICT)).plan
+    assert fewest is not None
+    too_few = f"slices <= {fewest.slices - 1}"
+    result = solve(Spec.load({**STRICT, "constraints": [too_few]}))
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict is not None
+    assert all(too_few in members for members in result.conflict)
+
+
+def test_limits_that_different_plans_break_conflict_together() -> None:
+    """Small chunks keep the time per token and large ones that to the first: each limit alone has a plan."""
+    search = {**STRICT["search"], "max_slices": 1, "modes": ["chunked"], "chunk_tokens": [128, 4096]}
+    workload = {**STRICT["workload"], "requests_per_s": 10}
+    spec = Spec.load({**STRICT, "search": search, "workload": workload, "slo": {"ttft_ms": 150, "tpot_ms": 7.5}})
+    result = solve(spec)
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict is not None
+    assert all({"ttft", "tpot"} <= set(members) for members in result.conflict)
+    for name in ("ttft_ms", "tpot_ms"):
+        assert solve(spec.changed({f"slo.{name}": None})).status is Status.OPTIMAL
+
+
+def test_a_share_of_requests_within_limits_is_in_conflict() -> None:
+    slo = {"ttft_ms": {"p50": 90}, "tpot_ms": {"p50": 12}, "goodput": 0.999}
+    spec = Spec.load({**STRICT, "slo": slo, "search": {**STRICT["search"], "max_slices": 4}})
+    result = answer(spec)
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict is not None
+    assert any("goodput" in members for members in result.conflict)
+    assert "goodput ≥ 0.999" in limit_words.conflict(result.conflict[0], spec)

@@ -1,20 +1,20 @@
-"""Which requirements conflict, read from the columns' violation masks."""
+"""Which requirements conflict, read from violation masks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-
-from servesat.candidates.columns import Columns
 from servesat.candidates.requirements import REQUIREMENT_BIT
 
 
-def minimal_conflicts(columns: Columns, bits: Mapping[str, int] = REQUIREMENT_BIT) -> tuple[tuple[str, ...], ...]:
+def minimal_conflicts(
+    violated: Iterable[int], bits: Mapping[str, int] = REQUIREMENT_BIT
+) -> tuple[tuple[str, ...], ...]:
     """Every minimal set of requirements that no column satisfies together; empty when a column satisfies them all.
 
     A set conflicts when every column violates one of its members: it hits every violation mask. The columns hold every
-    breakpoint of every requirement and constraint, so this is exact. `bits` are those of the masks, by name.
+    breakpoint of every requirement and constraint, so this is exact. `violated` are their masks, `bits` the bit of each
+    requirement.
     """
-    masks = _least(np.unique(columns.violated).tolist())
+    masks = _least(set(violated))
     if not masks or masks[0] == 0:
         return ()
     conflicts = [0]
@@ -28,7 +28,7 @@ def minimal_conflicts(columns: Columns, bits: Mapping[str, int] = REQUIREMENT_BI
     return tuple(sorted(named, key=lambda members: (len(members), [places[name] for name in members])))
 
 
-def _least(masks: list[int]) -> list[int]:
+def _least(masks: Iterable[int]) -> list[int]:
     """The masks that have no other one within them, the smallest first."""
     kept: list[int] = []
     for mask in sorted(set(masks), key=lambda mask: (mask.bit_count(), mask)):

@@ -2,8 +2,9 @@
 
 A proposal is a layout at its largest batch, with a number of slices. Without a replay, it is ruled out only by what can
 be proved: the load exceeds its capacity, or a prompt alone or a step with one sequence takes too long.
-Of a layout that fails, the fewest slices that pass are found by bisection, and the two numbers below are tested again,
-as that more slices help was observed and is not proved.
+Of a layout that fails, the fewest slices that pass are found by bisection, and two fewer are tested again, as that more
+slices help was observed and is not proved. Where constraints forbid some numbers of slices, the allowed ones are
+proposed one after another.
 """
 
 import time
@@ -16,7 +17,7 @@ from itertools import count as counting
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, bits_of
+from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, Requirement, bits_of
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Fallen, Margin
@@ -28,10 +29,14 @@ from servesat.deployment.settings import Settings
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import TooLongError, limits_of, servers_of
 from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, surely_late, verdict
+from servesat.spec.expressions import follows_slices
 from servesat.spec.spec import Spec
 
 MOST_SLICES = 1 << 20
 """Slices beyond which no more are tried."""
+
+FORBIDDEN_IN_A_ROW = 64
+"""Numbers of slices that constraints forbid one after another, after which no more are tried."""
 
 BATCHES_TRIED = 6
 """Smaller batches tried when TPOT is the only limit broken."""
@@ -72,11 +77,12 @@ class Search:
 
     def __init__(self, spec: Spec, start: float, settings: Settings) -> None:
         self.spec, self.start, self.settings = spec, start, settings
+        kept = [one.text for one in spec.expressions if not follows_slices(one)]
         limits = {f"slo.{name}": None for name in ("ttft_ms", "tpot_ms", "e2e_ms")}
-        self.offered = spec.in_means().changed(limits)
+        self.offered = spec.in_means().changed({**limits, "constraints": kept})
         self.limits = limits_of(spec)
         self.fallen: list[Fallen] = []
-        self.broken_by_all: set[str] = set()
+        self.broken: set[int] = set()  # what each proposal that fell violates, as a mask
         self.undecided = False
         self.proposals = 0
         self._plans: dict[int, Plan | None] = {}
@@ -129,12 +135,20 @@ class Search:
         columns = self.candidates
         strain = largest_shares(self.spec, columns, self.limits)
         rows = zip(columns.usd_per_hour, strain, columns.slices, columns.layouts.serving.pool_slices, strict=True)
-        queue = [
+        first = [
             _Proposal(float(usd), float(slack), row, int(slices), int(pool))
             for row, (usd, slack, slices, pool) in enumerate(rows)
         ]
+        queue = [allowed for proposal in first for allowed in self._allowed_from(proposal)]
         heapify(queue)
         return queue
+
+    def _allowed_from(self, proposal: _Proposal) -> list[_Proposal]:
+        """A proposal if constraints allow it, or else the next ones that they do, with more slices in either pool."""
+        if not self._is_constrained or self._proposal(proposal, proposal.slices, proposal.pool_slices) is not None:
+            return [proposal]
+        directions = ((1, 0), (0, 1)) if proposal.pool_slices else ((1, 0),)
+        return [more for more in (self._more(proposal, *each) for each in directions) if more is not None]
 
     def _plan(self, row: int) -> Plan | None:
         """The plan of a candidate with the slices that it needs; None if the check refuses it."""
@@ -233,7 +247,7 @@ class Search:
         place = columns.layouts.places[columns.layouts.place[proposal.row]]
         assignment = columns.assignment(proposal.row)
         names = tuple(name for name in broken if name in REQUIREMENT_BIT or name == GOODPUT)
-        self.broken_by_all |= set(names)
+        self.broken.add(sum(self.bits[name] for name in names or {limit.requirement for limit in self.limits}))
         self.fallen.append(
             Fallen(
                 chip=place.offer.chip.id,
@@ -247,22 +261,21 @@ class Search:
         )
 
     def _following(self, proposal: _Proposal, broken: tuple[str, ...], most: float) -> Iterator[_Proposal]:
-        """What to propose next of a layout that failed: the fewest slices that pass, or one more in either pool."""
+        """What to propose next of a layout that failed: the fewest slices that pass, or more in either pool."""
         if "alone" in broken or "check" in broken:
             return
-        if proposal.pool_slices:
-            of_prompts = Requirement.TTFT in broken  # more slices in the decode pool would not help
-            for more, pool_more in ((0, 1),) if of_prompts else ((1, 0), (0, 1)):
-                slices = proposal.slices + more * max(1, proposal.slices // 32)
-                pool = proposal.pool_slices + pool_more * max(1, proposal.pool_slices // 32)
-                following = self._proposal(proposal, slices, pool)
-                if following is not None and following.key not in self._proposed:
-                    self._proposed.add(following.key)
-                    yield following
+        if not proposal.pool_slices:
+            more = self._more(proposal, 1, 0) if self._is_constrained else self._fewest_that_pass(proposal, most)
+            if more is not None:
+                yield more
             return
-        fewest = self._fewest_that_pass(proposal, most)
-        if fewest is not None:
-            yield fewest
+        of_prompts = Requirement.TTFT in broken  # more slices in the decode pool would not help
+        steps = max(1, proposal.slices // 32), max(1, proposal.pool_slices // 32)
+        for step, pool_step in ((0, steps[1]),) if of_prompts else ((steps[0], 0), (0, steps[1])):
+            following = self._more(proposal, step, pool_step)
+            if following is not None and following.key not in self._proposed:
+                self._proposed.add(following.key)
+                yield following
 
     def _fewest_that_pass(self, proposal: _Proposal, most: float) -> _Proposal | None:
         """The smallest number of slices above a proposal's that passes a first look and costs less than `most`.
@@ -293,11 +306,8 @@ class Search:
                 passes = middle
             else:
                 failed = (passes.slices + failed) // 2
-        for fewer in (passes.slices - 2, passes.slices - 1):
-            below = self._proposal(passes, fewer, 0) if fewer > above else None
-            if below is not None and self._passes(below):
-                return below
-        return passes
+        below = self._proposal(passes, passes.slices - 2, 0) if passes.slices - 2 > above else None
+        return below if below is not None and self._passes(below) else passes
 
     def _dearest_below(self, proposal: _Proposal, failed: int, most: float) -> _Proposal | None:
         """The most slices above `failed` that limits allow and that cost less than `most`; None if there are none."""
@@ -319,35 +329,63 @@ class Search:
     def _passes(self, proposal: _Proposal) -> bool:
         return not self._test(proposal)[1]
 
+    def _more(self, proposal: _Proposal, step: int, pool_step: int) -> _Proposal | None:
+        """The next numbers of slices that constraints allow, in steps; None where none is near or limits end it."""
+        for times in range(1, 1 + (FORBIDDEN_IN_A_ROW if self._is_constrained else 1)):
+            slices, pool_slices = proposal.slices + times * step, proposal.pool_slices + times * pool_step
+            following = self._proposal(proposal, slices, pool_slices)
+            if following is not None or self._violated_by(proposal.row, slices, pool_slices) & self._resources:
+                return following
+        return None
+
     def _proposal(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal | None:
-        """The same layout with other numbers of slices; None if limits on resources forbid them."""
+        """The same layout with other numbers of slices; None if limits on resources or constraints forbid them."""
         if max(slices, pool_slices) > MOST_SLICES:
+            return None
+        violated = self._violated_by(proposal.row, slices, pool_slices)
+        if violated:
+            self.broken.add(violated)
             return None
         row = self.candidates.layouts.take(np.array([proposal.row]))
         usd = float(row.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
-        plan = self._plan(proposal.row)
-        if plan is None:
-            return None
-        if self._has_resource_limits:
-            _, margins = rederive(self.spec, _with_slices(plan, slices, pool_slices))
-            if not all(margin.holds for margin in margins):
-                return None
         return _Proposal(usd, proposal.strain, proposal.row, slices, pool_slices)
+
+    def _violated_by(self, row: int, slices: int, pool_slices: int) -> int:
+        """The limits on resources and the constraints that numbers of slices of a layout violate, as a mask."""
+        plan = self._plan(row)
+        if plan is None or not (self._has_resource_limits or self._is_constrained):
+            return 0
+        _, margins = rederive(self.spec, _with_slices(plan, slices, pool_slices))
+        return sum(self.bits[name] for name in {margin.requirement for margin in margins if not margin.holds})
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """The bit of each requirement in a mask: those of columns, of the other constraints, and of goodput."""
+        bits = bits_of(self.offered)
+        for name in (*(one.text for one in self.spec.expressions), GOODPUT):
+            bits.setdefault(name, 2 * max(bits.values()))
+        return bits
+
+    @cached_property
+    def _resources(self) -> int:
+        """The mask of the limits that more slices break, once some do."""
+        return sum(self.bits[name] for name, rule in RULES.items() if rule.kind is Kind.RESOURCE)
 
     @cached_property
     def _has_resource_limits(self) -> bool:
         search = self.spec.search
-        limits = (search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota)
-        return any(limits) or bool(self.spec.expressions)
+        return any((search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota))
+
+    @cached_property
+    def _is_constrained(self) -> bool:
+        """Whether a constraint may allow some numbers of slices, and not others."""
+        return any(map(follows_slices, self.spec.expressions))
 
     def conflicts(self) -> tuple[tuple[str, ...], ...]:
         """The minimal sets of requirements that no plan satisfies together."""
-        columns = self.columns
-        if self.broken_by_all:
-            bits = sum(REQUIREMENT_BIT[name] for name in self.broken_by_all if name in REQUIREMENT_BIT)
-            passed = columns.violated == 0
-            columns = replace(columns, violated=np.where(passed, bits, columns.violated))
-        return minimal_conflicts(columns, bits_of(self.offered))
+        violated = self.columns.violated
+        masks = [*violated[violated > 0].tolist(), *self.broken]
+        return minimal_conflicts(masks, self.bits)
 
 
 def _of_first_tokens(servers: Servers) -> tuple[Pool | None, float, float]:

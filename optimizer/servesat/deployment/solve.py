@@ -71,7 +71,7 @@ def solve(
         conflict = None
         if solution.status is Status.INFEASIBLE:
             whole = _columns(spec, layouts, relaxed, batches, screen=False) if spec.expressions else columns
-            conflict = minimal_conflicts(whole, bits_of(spec))
+            conflict = minimal_conflicts(whole.violated.tolist(), bits_of(spec))
         return Result(status=solution.status, plan=None, conflict=conflict, solve_s=time.perf_counter() - start)
     plan, margins = checked(spec, columns, solution.column, relaxed)
     return Result(

@@ -118,7 +118,7 @@ def trace_frontier(
             points=(),
             compared=0,
             left_out=left_out,
-            conflict=minimal_conflicts(breakpoints, bits_of(spec)),
+            conflict=minimal_conflicts(breakpoints.violated.tolist(), bits_of(spec)),
             solve_s=time.perf_counter() - start,
         )
     compared, frontiers = 0, []

@@ -14,7 +14,7 @@ from servesat.spec.spec import Spec
 def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
     rules = rules_of(spec)
-    limits = [rules[member].say(spec) for member in members]
+    limits = [rules[member].say(spec) if member in rules else f"goodput ≥ {spec.slo.goodput:g}" for member in members]
     chips = [chip.id for chip in spec.chips]
     where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
     if len(limits) == 1:

@@ -224,6 +224,11 @@ def counts_slices(expressions: Iterable[Expression]) -> bool:
     return any(name.id in _GROW_WITH_SLICES for expression in expressions for name in expression.names)
 
 
+def follows_slices(expression: Expression) -> bool:
+    """Whether a constraint names what a plan with a given demand has more or less of with another number of slices."""
+    return any(name.id in {*_GROW_WITH_SLICES, "usd_per_million_output_tokens"} for name in expression.names)
+
+
 def limit_in(expression: Expression) -> Bound | None:
     """The limit that a constraint sets, if it is one: `tp <= 8` or `0.5 * slo.tpot_ms >= tpot_ms`."""
     tree = expression.tree

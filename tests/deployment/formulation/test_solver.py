@@ -125,7 +125,7 @@ def test_conflicts_are_conflicts_to_the_solver_and_minimal() -> None:
     )
     columns = evaluate(spec)
     instance = with_rows(round_columns(columns, spec))
-    conflicts = minimal_conflicts(columns)
+    conflicts = minimal_conflicts(columns.violated.tolist())
     assert conflicts
     for members in conflicts:
         assert is_infeasible(instance, set(members))
