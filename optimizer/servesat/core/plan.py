@@ -66,6 +66,14 @@ class PrefillPool:
         """What its offer is told by."""
         return place_of(self)
 
+    def alone(self, kv_cache: str, engine: str | None) -> "Assignment":
+        """A replica of it with a single sequence, as the decisions of a plan."""
+        return Assignment(
+            chip=self.chip, topology=self.topology, tp_axes=self.tp_axes, ep_axes=self.ep_axes, pp_axes=self.pp_axes,
+            kv_layout=self.kv_layout, weights=self.weights, kv_cache=kv_cache, compute=self.compute, batch=1,
+            engine=engine,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:

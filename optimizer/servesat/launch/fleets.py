@@ -21,7 +21,9 @@ def fleet_launches(fleet: FleetSpec, result: FleetResult) -> Iterator[Launch]:
     """
     groups: dict[tuple[Any, ...], list[Allocation]] = {}
     for one in result.allocations:
-        groups.setdefault((one.workload, one.option.configuration.name, one.region, one.purchase), []).append(one)
+        option = one.option
+        kind = one.workload, option.configuration.name, one.region, one.purchase, option.machine
+        groups.setdefault(kind, []).append(one)
     numbers: dict[str, int] = {}
     for (name, *_), allocations in groups.items():
         numbers[name] = numbers.get(name, 0) + 1

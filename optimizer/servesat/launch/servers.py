@@ -10,7 +10,7 @@ from servesat.candidates.engines import loading
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.catalogue.engine import Engine
 from servesat.core.errors import LaunchError
-from servesat.core.plan import Assignment, KvLayout, Mode, Plan, PrefillPool
+from servesat.core.plan import KvLayout, Mode, Plan, PrefillPool
 from servesat.core.result import Loading, Percentiles
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
@@ -177,7 +177,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
     sizes = axis_sizes(side.topology)
     tp, ep = (prod(sizes[axis] for axis in axes) for axes in (side.tp_axes, side.ep_axes))
     pp = prod(sizes[axis] for axis in side.pp_axes)
-    loaded = loading(spec, plan if isinstance(side, Plan) else _of_pool(plan, side))
+    loaded = loading(spec, plan if isinstance(side, Plan) else side.alone(plan.kv_cache, plan.engine))
     if loaded is None:
         raise TypeError("a plan without an engine")
     in_slice = chips_in(side.topology) // (tp * ep * pp)
@@ -250,14 +250,6 @@ def _utilisation(spec: Spec, engine: Engine) -> float:
         return own
     left = round(1 - spec.headroom, 6)
     return left if engine.memory.activations is not None else min(own, left)
-
-
-def _of_pool(plan: Plan, pool: PrefillPool) -> Assignment:
-    """A prefill pool as the decisions of a plan: for what it loads."""
-    return Assignment(
-        chip=pool.chip, topology=pool.topology, tp_axes=pool.tp_axes, weights=pool.weights, kv_cache=plan.kv_cache,
-        compute=pool.compute, batch=1, engine=plan.engine,
-    )  # fmt: skip
 
 
 def _checkpoint(spec: Spec, weights: str, loaded: Loading, stated: str | None) -> str:

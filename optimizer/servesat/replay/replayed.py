@@ -98,12 +98,7 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     pool = Pool(times, scheduling, plan.slices * plan.replicas)
     if plan.prefill is None:
         return Servers(pool, request_s=times.request_s)
-    side = Assignment(
-        chip=plan.prefill.chip, topology=plan.prefill.topology, tp_axes=plan.prefill.tp_axes,
-        ep_axes=plan.prefill.ep_axes, pp_axes=plan.prefill.pp_axes, kv_layout=plan.prefill.kv_layout,
-        weights=plan.prefill.weights,
-        kv_cache=plan.kv_cache, compute=plan.prefill.compute, batch=1, engine=plan.engine,
-    )  # fmt: skip
+    side = plan.prefill.alone(plan.kv_cache, plan.engine)
     of_prompts = _machine(spec, side)
     replicas = plan.prefill.slices * chips_in(side.topology) // round(float(of_prompts.chips))
     prompts = Scheduling(

@@ -1,0 +1,50 @@
+"""What starts a fleet: every replica of the busiest period, on the machines that it is planned for."""
+
+from typing import Any
+
+from servesat.fleet.plan import plan_fleet
+from servesat.fleet.spec import FleetSpec
+from servesat.launch.fleets import fleet_launches
+
+TWO_MACHINES = {
+    "name": "test",
+    "instances": {
+        name: {"chip": "l40s", "chips": chips, "source": "test"} for name, chips in (("one", 1), ("eight", 8))
+    },
+    "offers": [
+        {"instance": "one", "usd_per_instance_hour": 1.5, "source": "test"},
+        {"instance": "eight", "usd_per_instance_hour": 8.0, "source": "test"},
+    ],
+}
+
+ON_L40S: dict[str, Any] = {
+    "periods_h": [8, 16],
+    "regions": {"east": {"price_book": TWO_MACHINES}},
+    "workloads": {
+        "completion": {
+            "chips": ["l40s"],
+            "demand": [10, 40],
+            "deployment": {
+                "model": "llama-3-8b",
+                "engine": "vllm",
+                "speculative": "none",
+                "workload": {"prompt_tokens": 2048, "output_tokens": 64},
+                "slo": {"tpot_ms": 30},
+                "search": {
+                    "topologies": {"l40s": ["1x1"]}, "weights": "fp8", "kv_cache": "fp8", "compute": "fp8",
+                    "modes": ["interleaved"],
+                },
+            },
+        }
+    },
+}  # fmt: skip
+
+
+def test_replicas_of_one_configuration_on_two_machines_are_all_started() -> None:
+    """Of nine replicas eight stand in a machine of eight GPUs; of each machine as many as its busiest period has."""
+    fleet = FleetSpec.load(ON_L40S)
+    result = plan_fleet(fleet)
+    replicas = {(one.period, one.option.machine.name): one.replicas for one in result.allocations if one.option.machine}
+    assert replicas == {(0, "one"): 3, (1, "one"): 1, (1, "eight"): 8}
+    launches = list(fleet_launches(fleet, result))
+    assert {launch.servers[0].instance: launch.servers[0].count for launch in launches} == {"one": 3, "eight": 8}
