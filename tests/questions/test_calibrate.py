@@ -196,6 +196,24 @@ def test_each_replica_has_its_part_of_what_is_under_way(tmp_path: Path) -> None:
     assert read.concurrency == 32 / 4
 
 
+@pytest.mark.parametrize(
+    ("of_plan", "message"),
+    [
+        ({"pp_axes": (0,), "pp": 2}, "the plan has pipeline stages: calibrate with one without"),
+        ({"draft": "eagle3", "draft_tokens": 3}, "the plan has a draft: calibrate with one without"),
+        ({"slices": 40}, "run 1: 32 requests under way on the 40 replicas of the plan: expected at least one each"),
+    ],
+)
+def test_what_a_row_cannot_say_of_a_plan_is_refused(tmp_path: Path, of_plan: dict[str, Any], message: str) -> None:
+    spec = Spec.load(SPEC)
+    plan = solve(spec).plan
+    assert plan is not None
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(RESULT))
+    with pytest.raises(ServesatError, match=message):
+        read_results(path, spec, replace(plan, **of_plan))
+
+
 def test_a_calibration_carries_no_less_error_than_its_rows(tmp_path: Path) -> None:
     """Rows that contradict each other, half of them off by a third; and of one row what a guess has."""
     rows = [replace(one, measured={**one.measured, "tpot_ms": one.measured["tpot_ms"] * k})

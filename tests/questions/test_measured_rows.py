@@ -19,6 +19,11 @@ def test_sequences_in_memory_by_hand() -> None:
     assert sequences_in_memory(ROW) == (0.9 * 85_520_809_984 - 61.06e9) // (768 * 98_304) == 210
 
 
+def test_eight_ways_keep_two_copies_of_four_kv_heads() -> None:
+    """Of 8 · 0.9 · 85.52 GB less the weights, sequences of 768 tokens of 98,304 bytes, twice."""
+    assert sequences_in_memory(replace(ROW, tp=8)) == (8 * 0.9 * 85_520_809_984 - 61.06e9) // (2 * 768 * 98_304)
+
+
 def test_a_board_that_cannot_have_held_so_many_is_the_larger_one() -> None:
     """5,300 tokens/s at 60 ms a token are 318 sequences, where 80 GB hold 210 and 94 GB hold 389."""
     one, other = settled([ROW, replace(ROW, measured={"tpot_p50_ms": 8.0, "tokens_per_s": 250.0})])

@@ -57,24 +57,38 @@ class _Document:
         return float(value)
 
 
+_NOT_CALIBRATED: tuple[tuple[Callable[[Plan], bool], str, str], ...] = (
+    (lambda plan: plan.prefill is not None, "a pool for prompts", "of one pool"),
+    (lambda plan: plan.pp > 1, "pipeline stages", "without, as with search.pp: [1]"),
+    (lambda plan: plan.draft is not None, "a draft", "without, as with speculative: none"),
+)
+"""What a plan may have that rows of measurements do not say, in words, and what to do without it."""
+
+
 def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
     """The runs of a result file, of all servers of a plan. Raises ServesatError for the file of no known tool.
 
     The model, chips, dtypes and engine are the plan's; lengths are means of the requests that were completed, and each
     replica has its part of those under way.
     """
-    if plan.prefill is not None:
-        raise ServesatError(f"{path}: the plan has a pool for prompts: calibrate with a plan of one pool")
+    for found, what, how in _NOT_CALIBRATED:
+        if found(plan):
+            raise ServesatError(f"{path}: the plan has {what}: calibrate with one {how}")
     data = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
     document = _Document(path, data)
     for of_tool, read in _READERS:
         if of_tool(document):
-            return [_row(one, spec, plan, number) for number, one in enumerate(read(document), start=1)]
+            return [_row(path, one, spec, plan, number) for number, one in enumerate(read(document), start=1)]
     raise ServesatError(f"{path}: expected a result of {TOOLS}, which have mean times of tokens")
 
 
-def _row(one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
-    engine = spec.engine_of(plan.engine or "")
+def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
+    engine, replicas = spec.engine_of(plan.engine or ""), plan.slices * plan.replicas
+    if one.concurrency < replicas:
+        raise ServesatError(
+            f"{path}: run {number}: {one.concurrency:g} requests under way on the {replicas} replicas of the plan: "
+            "expected at least one each; give a spec whose plan is as large as what was measured"
+        )
     measured = {"tpot_ms": one.tpot_ms} | ({} if one.ttft_ms is None else {"ttft_ms": one.ttft_ms})
     return Measurement(
         number=number,
@@ -89,7 +103,7 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
         tp=plan.tp,
         dp=plan.ep,
         spreads_experts=plan.ep > 1,
-        concurrency=max(1.0, one.concurrency / (plan.slices * plan.replicas)),
+        concurrency=one.concurrency / replicas,
         requests_per_s=None,
         prompt_tokens=one.prompt_tokens,
         output_tokens=one.output_tokens,

@@ -42,13 +42,12 @@ def sequences_in_memory(row: Measurement) -> float:
     storage, chips = Storage(row.model), row.tp * row.dp
     stored = storage.weights(row.weights)
     weights = float(stored.resident + stored.idle) * row.dp + float(stored.experts)
-    copies = max(1.0, row.tp / max(1, row.model.kv_heads))
     held = kv_cache_bytes(
         row.model,
         row.prompt_tokens + row.output_tokens,
         storage.kv_token_bytes(row.kv_cache),
         BYTES_PER_VALUE[row.kv_cache],
-        copies,
+        float(row.tp),
     )
     memory = USED_MEMORY * (row.chip.usable_hbm_bytes or row.chip.hbm_bytes)
     return float(round_down((chips * memory - weights) / float(held)))
