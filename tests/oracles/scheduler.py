@@ -54,7 +54,7 @@ def replay(requests: list[tuple[float, int, int, int]], times: dict[str, float],
             taken = min(one["goal"] - one["held"], budget)
             if budget > 0:
                 chunks.append((one, taken))
-                budget, free = budget - taken, free - taken
+                budget, free = budget - taken, free - (one["goal"] - one["held"])
         full = budget <= 0 and bool(prompts) and len(chunks) < len(prompts)
         running = len(prompts) + len(decoding)
         while waiting and running < limits["sequences"] and (budget > 0 or limits["with_cache"]) and not full:
@@ -62,7 +62,7 @@ def replay(requests: list[tuple[float, int, int, int]], times: dict[str, float],
             whole = one["prompt"] + (one["made"] if one["cached"] == 0 else 0)
             missing = whole - one["cached"]
             taken = min(missing, budget)
-            wanted = taken + one["cached"]
+            wanted = whole
             if limits["prompts_alone"]:
                 answers = sum(other["answer"] for other in decoding)
                 wanted = one["prompt"] + 0.4 * (one["answer"] + answers / 2)
@@ -84,7 +84,7 @@ def replay(requests: list[tuple[float, int, int, int]], times: dict[str, float],
             running += 1
             prompts.append(one)
             chunks.append((one, taken))
-            budget, free = budget - taken, free - taken - one["cached"]
+            budget, free = budget - taken, free - whole
         began = now
         if chunks:
             beside = [] if limits["prompts_alone"] else list(decoding)

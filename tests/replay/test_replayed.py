@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from servesat.replay.percentiles import RequestTimes, estimate, percentile
 from servesat.replay.replayed import Limit, within
@@ -16,3 +17,7 @@ def test_percentiles_and_their_confidence_by_hand() -> None:
     found = estimate([1.0, 2.0, 3.0])
     assert (found.value, round(found.within, 4)) == (2.0, round(4.303 / 3**0.5, 4))
     assert estimate([1.0]).within == float("inf")
+    runs = np.random.default_rng(0).normal(size=32)
+    assert estimate(runs.tolist()).within == pytest.approx(2.0395 * runs.std(ddof=1) / 32**0.5, rel=2e-3)
+    runs = np.random.default_rng(0).normal(size=64)
+    assert estimate(runs.tolist()).within == pytest.approx(1.9983 * runs.std(ddof=1) / 8, rel=2e-3)

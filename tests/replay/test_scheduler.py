@@ -146,6 +146,15 @@ def test_a_long_prompt_by_hand() -> None:
         assert replica.last == pytest.approx([1 + 1.1 + 1.4 + 2.3, 12.2])
 
 
+def test_a_prompt_is_admitted_where_all_of_it_finds_room() -> None:
+    """Two prompts of 10 tokens fit into 21 beside the token that each makes next; a third waits for one to be done."""
+    times = StepTimes(**{**NOTHING, "fixed_s": 1.0})
+    requests = Requests(*(np.array(row) for row in ([0.0, 0.0, 0.0], [10, 10, 10], [1, 1, 1], [0, 0, 0])))
+    replica = run(times, Scheduling(4, 8, 21), requests)
+    assert replica.first == [3.0, 5.0, 8.0]
+    assert (replica.most_sequences, replica.preempted) == (2, 0)
+
+
 GAPS = st.sampled_from([0.0, 0.31357, 2.51413, 40.00729])
 """Seconds that no sum of steps is likely to meet to the last digit."""
 

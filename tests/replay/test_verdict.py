@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from servesat.replay.percentiles import RequestTimes
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import Limit, run
 from servesat.replay.scheduler import Scheduling
-from servesat.replay.verdict import REQUESTS, first_look, verdict
+from servesat.replay.verdict import REQUESTS, first_look, more_than_may, verdict
 from servesat.spec.workload import Workload
 from tests.replay.test_pools import STEPS_OF_A_SECOND
 
@@ -44,3 +45,12 @@ def test_a_first_look_rejects_what_is_far_too_late_and_nothing_that_is_kept() ->
     assert first_look(WORKLOAD, ONE_AT_A_TIME, ttft_within(kept)) == ()
     overloaded = WORKLOAD.model_copy(update={"requests_per_s": 1.1})
     assert first_look(overloaded, ONE_AT_A_TIME, ttft_within(kept)) == ("ttft",)
+
+
+def test_as_many_late_requests_of_a_trace_as_may_be_are_no_reason_to_reject() -> None:
+    """Of 1,000 requests 100 may be late under p90, though 1 - 0.9 is less than 0.1 to a computer."""
+    trace = RequestTimes(np.where(np.arange(1000) < 100, 2.0, 0.5), np.zeros(1000), np.zeros(1000))
+    later = RequestTimes(np.where(np.arange(1000) < 101, 2.0, 0.5), np.zeros(1000), np.zeros(1000))
+    limits = (Limit("ttft", 0.9, 1.0),)
+    assert more_than_may(limits, trace, 1000) == ()
+    assert more_than_may(limits, later, 1000) == ("ttft",)

@@ -1,8 +1,8 @@
 """One replica, step by step, as an engine schedules it.
 
 Each step has a budget of tokens: first one for each sequence that decodes, then prompts in the order of their arrival,
-in chunks of what is left. What is admitted holds its KV cache; where the next token of all finds no room, the newest
-sequence makes way, and is computed again later. Runs of equal steps are taken at once, exactly.
+in chunks of what is left. A request is admitted where its whole prompt finds room; where the next token of all finds
+none, the newest sequence makes way, and is computed again later. Runs of equal steps are taken at once, exactly.
 """
 
 from collections import deque
@@ -151,13 +151,13 @@ class Replica:
                 return chunks
             taken = prompt[1] if prompt[1] < budget else budget
             chunks.append((prompt, taken))
-            budget, free = budget - taken, free - taken
+            budget, free = budget - taken, free - prompt[1]
         running = begun + len(prompts)
         while waiting and running < limits.sequences and (budget > 0 or limits.with_cache):
             request = waiting[0]
             missing, cached = self.missing[request], self.cached[request]
             taken = missing if missing < budget else budget
-            asked = self._kept_for(request) if limits.prompts_alone else taken + cached
+            asked = self._kept_for(request) if limits.prompts_alone else missing + cached
             if (free < asked and running) or (limits.prompts_alone and chunks and taken < missing):
                 break
             waiting.popleft()
@@ -172,7 +172,7 @@ class Replica:
             prompt = [request, missing, cached]
             prompts.append(prompt)
             chunks.append((prompt, taken))
-            budget, free = budget - taken, free - taken - cached
+            budget, free = budget - taken, free - missing - cached
         self.most_sequences = max(self.most_sequences, running)
         return chunks
 

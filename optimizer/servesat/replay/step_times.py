@@ -74,10 +74,6 @@ class StepTimes:
         visited = self.draft_experts_s * (1.0 - self.draft_not_visited**sequences) if self.draft_experts_s else 0.0
         return self.draft_fixed_s + max(self.draft_resident_s + visited, sequences * self.draft_token_s)
 
-    def decode_s(self, sequences: int, kv_tokens: float) -> float:
-        """A step in which all sequences decode."""
-        return max(self.least_s + self.draft_least_s, self._busy_decode_s(sequences, kv_tokens))
-
     def decode_run(self, sequences: int, kv_tokens: float, grown: float) -> tuple[float, float, float]:
         """Consecutive decode steps, in each of which the KV cache grows by `grown` tokens.
 

@@ -7,6 +7,7 @@ from math import sqrt
 
 import numpy as np
 
+from servesat.core.tolerances import is_at_most, round_up
 from servesat.replay.least_times import least_times
 from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile, times_of
 from servesat.replay.pools import Servers
@@ -87,7 +88,7 @@ def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]
     one = one if one.prefill is None else replace(one, prefill=replace(one.prefill, replicas=1))
     times = times_of(apart, one.serve(apart))
     if alike:
-        return tuple(dict.fromkeys(one.requirement for one in limits if one.of(times)[0] > one.limit_s))
+        return tuple(dict.fromkeys(one.requirement for one in limits if not is_at_most(one.of(times)[0], one.limit_s)))
     return _late(limits, times, 1)
 
 
@@ -126,7 +127,7 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
     whole = len(replay.requests)
 
     def broken(times: RequestTimes) -> tuple[str, ...]:
-        return _more_than_may(limits, times, whole) if of_trace else _late(limits, times, DEPENDENT)
+        return more_than_may(limits, times, whole) if of_trace else _late(limits, times, DEPENDENT)
 
     for count in FIRST_OF_TRACE if of_trace else FIRST_LOOKS:
         found = broken(replay.first(count)) if count < whole else ()
@@ -142,10 +143,11 @@ def _first_replay(workload: Workload, servers: Servers) -> Replay:
     return Replay(workload, servers, REQUESTS if trace is None else len(trace.arrival_s), 0)
 
 
-def _more_than_may(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
+def more_than_may(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
     """The requirements that more of some requests break than may of the whole trace."""
     late = {limit: int(np.sum(limit.of(times) > limit.limit_s)) for limit in limits}
-    return tuple(dict.fromkeys(limit.requirement for limit in limits if late[limit] > (1 - limit.share) * whole))
+    may_be = {limit: whole - int(round_up(limit.share * whole)) for limit in limits}
+    return tuple(dict.fromkeys(limit.requirement for limit in limits if late[limit] > may_be[limit]))
 
 
 def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple[str, ...]:
