@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from servesat import Spec
 from servesat.candidates.serving_modes import SharedLayouts, enumerate_layouts
 from servesat.deployment.solve import solve
 from tests.helpers import spec_of
@@ -23,6 +24,24 @@ def test_layouts_are_shared_until_the_search_changes() -> None:
     assert shared.of(other).replica.hbm_bytes_per_s[0] == 1e12
     wider = base.changed({"search.weights": ["int8", "int4"]})
     assert len(shared.of(wider)) == len(enumerate_layouts(wider)) == 2 * len(first)
+
+
+def test_layouts_are_not_shared_with_a_cache_in_the_hosts_that_some_cannot_have() -> None:
+    """vLLM keeps no prefix in hosts of sequences that are split over chips."""
+    with_cache = Spec.load(
+        {
+            "model": "llama-3.3-70b", "engine": "vllm", "speculative": "none", "slo": {"percentile": "mean"},
+            "workload": {"prompt_tokens": 4000, "output_tokens": 500, "prefix_cache_hit": 0.3,
+                         "host_cache": {"tokens": 1_000_000, "hit": 0.2}, "requests_per_s": 2},
+            "search": {"chips": ["h100-sxm"], "kv_layouts": ["heads", "copies", "sequence"], "modes": ["interleaved"]},
+        }
+    )  # fmt: skip
+    without = with_cache.changed({"workload.host_cache": None})
+    for undominated in (False, True):
+        shared = SharedLayouts(undominated=undominated)
+        for spec in (with_cache, without, with_cache):
+            assert len(shared.of(spec)) == len(enumerate_layouts(spec, undominated=undominated))
+    assert len(enumerate_layouts(with_cache, undominated=True)) < len(enumerate_layouts(without, undominated=True))
 
 
 @pytest.mark.slow

@@ -39,14 +39,20 @@ def test_a_plan_stays_as_near_to_todays_as_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "cannot be read"),
+        ("{", "malformed JSON"),
+        ('{"periods": 1, "allocations": [], "allocations": []}', "'allocations' is listed twice"),
+        (
+            '{"allocations": [{"workload": "a", "configuration": "c", "region": "r", "period": true, "replicas": 1}],'
+            ' "periods": 1}',
+            r"allocations\[0\].period = True: expected a whole number, 0 to 0",
+        ),
         ("[]", "key allocations"),
         ('{"allocations": [], "periods": 2}', "periods = 2: expected 1"),
         ('{"allocations": [{"workload": "chat"}], "periods": 1}', r"allocations\[0\]: expected workload"),
         (
             '{"allocations": [{"workload": "a", "configuration": "c", "region": "r", "period": 1, "replicas": 1}],'
             ' "periods": 1}',
-            r"allocations\[0\].period = 1: expected 0 to 0",
+            r"allocations\[0\].period = 1: expected a whole number, 0 to 0",
         ),
         (
             '{"allocations": [{"workload": "a", "configuration": "c", "region": "r", "period": 0, "replicas": -1}],'

@@ -42,3 +42,11 @@ def test_a_sweep_knows_what_fits_and_what_is_compute_bound() -> None:
     flat = curve.tokens_per_s_per_chip[curve.batch > curve.critical_batch]
     assert np.allclose(flat, flat[0])
     assert batch_curve(spec_of(headroom=0.2), AT, 200).max_batch_in_hbm == 100
+
+
+def test_the_critical_batch_with_experts_counts_all_weights_for_those_of_a_token() -> None:
+    """DeepSeek-V3: 671 GB of fp8 for 37.55 billion parameters a token, at 1,979 TFLOP/s and 4.8 TB/s of an H200."""
+    spec = spec_of(model="deepseek-v3", search={"chips": ["h200"], "weights": ["fp8"], "compute": ["fp8"]})
+    layout = replace(AT, chip="h200", topology="8x1", weights="fp8", compute="fp8", tp_axes=(0,))
+    critical = batch_curve(spec, replace(layout, kv_layout=KvLayout.COPIES), 16).critical_batch
+    assert critical == pytest.approx(671e9 / 37.55e9 * 1.979e15 / (2 * 4.8e12), rel=0.01)

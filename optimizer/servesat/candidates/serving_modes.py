@@ -117,7 +117,7 @@ class SharedLayouts:
         dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group, spec.drafts, spec.lora)
         engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
         times = (spec.cost_model, spec.slo.margin, spec.wraparound)
-        splits = (spec.kv_layouts, spec.search.pp)
+        splits = (spec.kv_layouts, spec.search.pp, spec.workload.host_cache is not None)
         searched: tuple[Any, ...] = (slices, spec.model, times, dtypes, engines, splits, spec.spot_capacity)
         if self._undominated:
             chosen = spec.search.max_quality_loss is not None, bool(spec.expressions)

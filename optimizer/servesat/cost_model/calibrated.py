@@ -4,7 +4,7 @@ Every term of a step is a constant, linear in the batch, or the concave loading 
 its batch never rises with the batch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -47,13 +47,13 @@ class Constants(Rows):
 
     def slowed(self, factor: float) -> "Constants":
         """Those of steps and prompts that take so many times as long; what a request waits for first stays."""
-        reached = ("weights", "kv_cache", "flops", "link")
-        taken = ("launch_s", "collective_s", "step_s", "sequence_s", "prompt_s", "host_launch_s", "draft_s")
-        return replace(
-            self,
-            **{name: getattr(self, name) / factor for name in reached},
-            **{name: getattr(self, name) * factor for name in taken},
-        )
+        reached = {name: getattr(self, name) / factor for name in ("weights", "kv_cache", "flops", "link")}
+        return replace(self.waiting(factor), request_s=self.request_s, **reached)
+
+    def waiting(self, factor: Array) -> "Constants":
+        """Those with all that is a time so many times as long, and what chips reach of their peaks as it is."""
+        times = [part.name for part in fields(self) if part.name.endswith("_s")]
+        return replace(self, **{name: getattr(self, name) * factor for name in times})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.model import ModelSpec
-from servesat.cost_model.memory import ACTIVATION_BYTES
+from servesat.cost_model.memory import ACTIVATION_BYTES, active_parameters
 
 
 def flop_per_usd(flop_per_s: float, usd_per_chip_hour: float) -> float:
@@ -18,6 +18,11 @@ def hbm_bytes_per_usd(chip: Chip, usd_per_chip_hour: float) -> float:
 def held_bytes_per_usd(chip: Chip, usd_per_chip_hour: float) -> float:
     """Bytes of HBM that one dollar holds for an hour: M / price [bytes·h/$]."""
     return chip.hbm_bytes / usd_per_chip_hour
+
+
+def bytes_per_active_parameter(model: ModelSpec, weights_bytes: float) -> float:
+    """The bytes of all weights for each parameter that a token is multiplied with: more of a model with experts."""
+    return weights_bytes / active_parameters(model)
 
 
 def critical_batch(chip: Chip, compute: str, weights_value_bytes: float) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from servesat.catalogue.model import ModelSpec
 from servesat.core.arrays import Array
 from servesat.cost_model.decode import Replica
-from servesat.cost_model.memory import kv_head_copies
+from servesat.cost_model.memory import kv_head_copies, mlp_matrices
 
 ADAPTER_BYTES = 2.0
 """Adapters are held in 16 bits, whatever the weights are stored in [bytes]."""
@@ -83,7 +83,7 @@ def _attention_widths(model: ModelSpec, tp: Array) -> Widths:
 
 def _mlp(model: ModelSpec, d_model: int, d_ff: int) -> Widths:
     """The gate, up and down projections of one MLP; without a gate, up and down."""
-    matrices = 3 if model.gated_mlp else 2
+    matrices = mlp_matrices(model)
     return Widths(matrices * d_model, matrices * d_ff)
 
 

@@ -61,7 +61,7 @@ class Comparison:
 def compared(result: FleetResult, *, time_limit_s: float | None = None) -> Comparison:
     """The cost of simpler policies, and the savings from an additional chip of each full quota and from another pod.
 
-    `time_limit_s` applies to each of them; the default is five minutes.
+    `time_limit_s` is for each of them; the default is five minutes.
     """
     time_limit_s = DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s
     if result.total_usd is None:
@@ -99,10 +99,10 @@ def _with_one_configuration(instance: FleetInstance) -> FleetInstance:
 
 def _best_single_chip(instance: FleetInstance, time_limit_s: float) -> Policy:
     """The cheapest fleet on a single type of chip."""
-    singles = []
+    singles, deadline = [], time.perf_counter() + time_limit_s
     for chip in sorted({option.configuration.chip for option in instance.options}):
         single = instance.with_options(lambda option, chip=chip: option.configuration.chip == chip)  # type: ignore[misc]
-        singles.append(_optimum(f"one type of chip, {chip}", single, time_limit_s))
+        singles.append(_optimum(f"one type of chip, {chip}", single, max(0.0, deadline - time.perf_counter())))
     feasible = [policy for policy in singles if policy.total_usd is not None]
     proved = all(policy.proved for policy in singles)
     if not feasible:
@@ -149,6 +149,7 @@ def _optimum(name: str, instance: FleetInstance, time_limit_s: float) -> Policy:
 def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
     """Plan one workload after another, by priority, within the quotas, pods and changes that earlier ones leave."""
     name, total, proved, periods = "greedy, one workload after another", 0.0, True, range(len(instance.hours))
+    deadline = time.perf_counter() + time_limit_s
     occupied_chips: dict[RegionChip, tuple[int, ...]] = dict(instance.occupied_chips)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = dict(instance.occupied_slices)
     previous_plan = instance.previous_plan
@@ -165,7 +166,7 @@ def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
             occupied_slices=occupied_slices,
         )
         model = FleetModel(single)
-        solution = model.solve(model.usd(), time_limit_s)
+        solution = model.solve(model.usd(), max(0.0, deadline - time.perf_counter()))
         if solution.status not in (Status.OPTIMAL, Status.FEASIBLE):
             return Policy(name=name, total_usd=None, proved=solution.status is Status.INFEASIBLE)
         total += bill_of(single, solution)

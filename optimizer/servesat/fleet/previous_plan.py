@@ -1,12 +1,15 @@
 """The previous plan of a fleet, and how many replicas a new plan starts or stops relative to it."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from servesat.core.errors import SpecError
+from servesat.core.reading import read_json
+
+MAX_PLAN_BYTES = 1_000_000_000
+"""The largest file of a plan."""
 
 MAX_REPLICAS = 10**9
 """Maximum number of replicas of one allocation."""
@@ -43,12 +46,9 @@ class PreviousPlan:
 
 def read_previous_plan(path: str | Path, periods: int) -> dict[ReplicaKey, tuple[int, ...]]:
     """The replicas of a plan that `servesat fleet --json` printed. Raises SpecError."""
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as fault:
-        raise SpecError(f"{path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
+    document = read_json(Path(path), SpecError, max_bytes=MAX_PLAN_BYTES)
     allocations = document.get("allocations") if isinstance(document, dict) else None
-    if not isinstance(allocations, list):
+    if not isinstance(document, dict) or not isinstance(allocations, list):
         raise SpecError(f"{path}: expected the JSON of a fleet's plan, with the key allocations")
     if document.get("periods") != periods:
         raise SpecError(f"{path}: periods = {document.get('periods')}: expected {periods}, as the fleet has")
@@ -61,11 +61,8 @@ def read_previous_plan(path: str | Path, periods: int) -> dict[ReplicaKey, tuple
             raise SpecError(
                 f"{path}: allocations[{number}]: expected workload, configuration, region, period and replicas"
             ) from None
-        if not isinstance(period, int) or not 0 <= period < periods:
-            raise SpecError(f"{path}: allocations[{number}].period = {period}: expected 0 to {periods - 1}")
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_REPLICAS:
-            raise SpecError(
-                f"{path}: allocations[{number}].replicas = {count}: expected a whole number, 0 to {MAX_REPLICAS}"
-            )
+        for name, value, most in (("period", period, periods - 1), ("replicas", count, MAX_REPLICAS)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+                raise SpecError(f"{path}: allocations[{number}].{name} = {value}: expected a whole number, 0 to {most}")
         replicas[key][period] += count
     return {key: tuple(counts) for key, counts in replicas.items()}

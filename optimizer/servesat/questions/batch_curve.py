@@ -18,10 +18,10 @@ from servesat.cost_model.decode import (
     replica_weights_bytes,
     usd_per_million_tokens,
 )
-from servesat.cost_model.figures_of_merit import critical_batch
+from servesat.cost_model.figures_of_merit import bytes_per_active_parameter, critical_batch
 from servesat.cost_model.memory import sequences_that_fit
 from servesat.cost_model.sharding import kv_batch_shards
-from servesat.cost_model.storage import BYTES_PER_VALUE
+from servesat.cost_model.storage import Storage
 from servesat.deployment.check.purchase import offer_of
 from servesat.replay.step_times import constants_of
 from servesat.spec.spec import Spec
@@ -62,6 +62,7 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
     total_s = np.asarray(step.total_s)
     per_chip = batch / total_s / replica.chips
     weights = replica_weights_bytes(replica)
+    stored = Storage(model, spec.int4_group).weights_bytes(assignment.weights)
     kv_per_sequence = replica_kv_bytes(model, spec.workload.held_tokens, replica)
     engine = spec.engine_of(assignment.engine) if assignment.engine else None
     usable = (1 - spec.kept_free) * float(replica.chips) * usable_bytes(spec, offer.chip, engine)
@@ -74,7 +75,7 @@ def batch_curve(spec: Spec, assignment: Assignment, max_batch: int) -> BatchCurv
         tokens_per_s_per_chip=per_chip,
         usd_per_million=np.asarray(usd_per_million_tokens(offer.usd_per_chip_hour, per_chip)),
         max_batch_in_hbm=int(round_down(sequences_that_fit(usable, weights, kv_per_sequence))),
-        critical_batch=critical_batch(offer.chip, assignment.compute, BYTES_PER_VALUE[assignment.weights]),
+        critical_batch=critical_batch(offer.chip, assignment.compute, bytes_per_active_parameter(model, stored)),
     )
 
 

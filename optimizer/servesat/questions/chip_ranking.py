@@ -11,12 +11,13 @@ from servesat.core.result import Result
 from servesat.cost_model.figures_of_merit import (
     alpha,
     beta,
+    bytes_per_active_parameter,
     critical_batch,
     flop_per_usd,
     hbm_bytes_per_usd,
     held_bytes_per_usd,
 )
-from servesat.cost_model.memory import active_parameters, smallest_slice
+from servesat.cost_model.memory import smallest_slice
 from servesat.cost_model.storage import Storage
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -65,7 +66,7 @@ def _ranked(spec: Spec, offer: Offer, settings: Settings) -> RankedChip:
     weights, compute = spec.weights[0], spec.compute[0]
     peak = chip.flop_per_s.by_dtype().get(compute)
     stored_bytes = Storage(spec.model, spec.int4_group).weights_bytes(weights)
-    bytes_per_parameter = stored_bytes / active_parameters(spec.model)
+    bytes_per_parameter = bytes_per_active_parameter(spec.model, stored_bytes)
     result = _best_on(spec, chip, settings)
     return RankedChip(
         chip=chip.id,

@@ -1,5 +1,6 @@
 """Results with their explanation: corrections, what each limit costs, and the next best plans."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +39,10 @@ def answer(
     An infeasible spec gets its corrections. A feasible spec gets its slices; with `limits` what each limit costs; and
     with `top` > 1 the `top` best plans that are `distinct` by chip, topology or layout. Raises as `solve` does.
     """
-    spec, settings = Spec.load(spec), settings or Settings()
-    result = solve(spec, settings)
+    start, spec, given = time.perf_counter(), Spec.load(spec), settings or Settings()
+    result = solve(spec, given)
     limits &= spec.percentile is None  # what a limit costs is told of means
-    settings = replace(settings, time_limit_s=None)  # explanations take milliseconds
+    settings = replace(given, time_limit_s=None)  # explanations take milliseconds, but for those that may replay
     if result.status is Status.INFEASIBLE:
         servable = servable_requests_per_s(spec, settings)
         return replace(result, corrections=corrections(spec.in_means(), settings), servable_requests_per_s=servable)
@@ -50,8 +51,8 @@ def answer(
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))
     if result.plan is not None:
         slices, api = slice_summaries(spec, result.plan, settings), beside_apis(spec, result.plan)
-        binds, rests_on = max_batch_binds(spec, result.plan), basis(spec, result.plan, settings)
-        without_spot = _without_spot(spec, result.plan, settings)
+        binds, rests_on = max_batch_binds(spec, result.plan), basis(spec, result.plan, given.in_the_time_left(start))
+        without_spot = _without_spot(spec, result.plan, given.in_the_time_left(start))
         loaded, practice = loading(spec, result.plan), expected(spec, result.plan)
         result = replace(result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot)
         result = replace(result, loading=loaded, expected=practice, basis=rests_on)

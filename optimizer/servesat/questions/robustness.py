@@ -215,13 +215,10 @@ def _cost_of_each(spec: Spec, layouts: Layouts) -> Floats:
 def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -> Layouts:
     """The layouts with step and prefill times scaled by `step`, and the bytes held scaled by `held`."""
     replica, serving, constants = layouts.replica, layouts.serving, layouts.constants
-    seconds = ("launch_s", "collective_s", "step_s", "sequence_s", "request_s", "prompt_s", "host_launch_s", "draft_s")
     return replace(
         layouts,
         hbm_bytes=layouts.hbm_bytes / held,
-        constants=None
-        if constants is None
-        else replace(constants, **{name: getattr(constants, name) * step for name in seconds}),
+        constants=None if constants is None else constants.waiting(step),
         serving=replace(
             serving,
             prefill_s=serving.prefill_s * step,

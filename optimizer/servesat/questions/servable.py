@@ -1,6 +1,7 @@
 """The load that a spec without a plan could serve."""
 
 import time
+from dataclasses import replace
 
 from servesat.core.result import Status
 from servesat.deployment.settings import Settings
@@ -20,9 +21,11 @@ def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
         return None
 
     def is_served(load: float) -> bool:
-        if time.perf_counter() > deadline:
+        left_s = deadline - time.perf_counter()
+        if left_s <= 0:
             return False
-        return solve(spec.changed({"workload.requests_per_s": load}), settings).status is Status.OPTIMAL
+        loaded, timed = spec.changed({"workload.requests_per_s": load}), replace(settings, time_limit_s=left_s)
+        return solve(loaded, timed).status is Status.OPTIMAL
 
     low, high = asked / 2, asked
     for _ in range(HALVINGS):

@@ -126,10 +126,6 @@ def _points(rows: list[Predicted], figure: str, chip: str) -> Series:
     )
 
 
-def _told(one: Predicted) -> str:
-    return f"row {one.row.number}: {one.row.model.name}, {one.row.engine} {one.row.engine_version}".rstrip()
-
-
 def _with_diagonals(frame: Frame, ends: tuple[float, float]) -> Frame:
     low, high = ends
     lines = [

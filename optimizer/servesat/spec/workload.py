@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from math import exp, log1p, sqrt
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.prefix_cache import hit_shares
 from servesat.catalogue.traces import Trace, read_trace
@@ -305,7 +305,9 @@ def _long_share(cv: float) -> float:
     return exp(3.09 * sqrt(variance) - variance / 2)
 
 
-LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms")
+Limited = Literal["ttft_ms", "tpot_ms", "e2e_ms"]
+
+LIMITS: tuple[Limited, ...] = get_args(Limited)
 """The service levels that hold for a share of the requests."""
 
 
@@ -317,6 +319,13 @@ def _resolve_percentile(value: Any) -> Any:
 
 
 _PERCENTILE = re.compile(r"p\d{1,2}(\.\d+)?$")
+
+
+def _percentiles(limits: dict[str, float]) -> dict[str, float]:
+    wrong = [name for name in limits if not _PERCENTILE.match(name)]
+    if wrong or not limits:
+        raise ValueError(f"{wrong or 'is empty'}: expected percentiles as in {{p99: 800, p50: 200}}")
+    return limits
 
 
 class Slo(Strict):
@@ -334,7 +343,7 @@ class Slo(Strict):
         description="Share of the requests that must be within each limit, verified by a replay; `mean` compares "
         "means. Absent: 0.95 with a demand, and `mean` without one or under the ideal cost model.",
     )
-    percentiles: dict[str, dict[str, Positive]] = Field(
+    percentiles: dict[Limited, Annotated[dict[str, Positive], AfterValidator(_percentiles)]] = Field(
         default={}, description="Limits of several percentiles; usually written as `ttft_ms: {p99: 800, p50: 200}`."
     )
     goodput: Share | None = Field(default=None, description="Least share of the requests within all limits together.")
@@ -350,15 +359,18 @@ class Slo(Strict):
         """A limit may be a mapping of percentiles: then its own is the lowest, which some request must meet alone."""
         if not isinstance(data, Mapping):
             return data
-        found, named = dict(data), dict(data.get("percentiles") or {})
+        found, named = dict(data), data.get("percentiles") or {}
+        if not isinstance(named, Mapping):
+            return data
+        named = dict(named)
         for key in LIMITS:
             limits = found.get(key)
             if not isinstance(limits, Mapping):
                 continue
-            wrong = [name for name in limits if not (isinstance(name, str) and _PERCENTILE.match(name))]
-            if wrong or not limits:
-                raise ValueError(f"{key}: {wrong or 'is empty'}: expected percentiles as in {{p99: 800, p50: 200}}")
-            numbers = [value for value in limits.values() if isinstance(value, int | float)]
-            named[key] = dict(limits)
-            found[key] = min(map(float, numbers)) if len(numbers) == len(limits) else None
+            named[key] = {str(name): value for name, value in limits.items()}
+            found[key] = None
+        for key, limits in named.items():
+            values = list(limits.values()) if isinstance(limits, Mapping) and key in LIMITS else []
+            if found.get(key) is None and values and all(isinstance(value, int | float) for value in values):
+                found[key] = min(map(float, values))
         return {**found, "percentiles": named} if named else data
