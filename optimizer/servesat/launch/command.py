@@ -17,7 +17,7 @@ from servesat.launch.flags import (
     trtllm_config,
 )
 from servesat.launch.routers import ROUTER_PORT, ROUTERS
-from servesat.launch.servers import PORT, Launch, Role, Server
+from servesat.launch.servers import PORT, Launch, Server
 from servesat.launch.shell import quoted
 from servesat.launch.wording import benchmark, commented, header, yaml_text
 
@@ -64,7 +64,7 @@ def _one_node(launch: Launch, server: Server) -> str:
     if devices is not None:
         first = f"server * {server.chips}"
         setup += f'export {devices}="$(seq -s, $(({first})) $(({first} + {server.chips - 1})))"\n'
-    if server.engine.program == "vllm" and server.role is not Role.SERVE:
+    if server.moves_kv_over_nixl:
         setup += f"export VLLM_NIXL_SIDE_CHANNEL_PORT=$(({NIXL_PORT} + server * {server.ep}))\n"
     step = PORTS_OF_SGLANG if server.engine.program == "sglang" else 1
     port = f"$(({PORT} + server * {step}))"
@@ -112,7 +112,7 @@ def _script(lines: list[str], setup: str, server: Server, flags: Flags, start: s
 
 def _shell(lines: list[str], setup: str, server: Server, command: str) -> str:
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment(server).items())
-    if server.engine.program == "vllm" and server.role is not Role.SERVE:
+    if server.moves_kv_over_nixl:
         variables += 'export VLLM_NIXL_SIDE_CHANNEL_HOST="$(hostname -I | cut -d " " -f 1)"\n'
     return f"#!/usr/bin/env bash\n{commented(lines)}set -euo pipefail\n{variables}{setup}{command}"
 

@@ -40,7 +40,7 @@ def _component(server: Server) -> dict[str, Any]:
     if program == "sglang":
         model = ["--model-path", server.checkpoint, "--served-model-name", server.checkpoint]
     words = [*model, *arguments(flags_of(server))]
-    if server.role is not Role.SERVE and program == "vllm":
+    if server.moves_kv_over_nixl:
         words += ["--disaggregation-mode", str(server.role)]
     main: dict[str, Any] = {
         "name": "main",

@@ -85,7 +85,7 @@ def environment(server: Server) -> dict[str, str]:
             found["TPU_MULTIHOST_BACKEND"] = "ray"
             if server.data_parallel > 1:  # a process for each replica would look for all its chips on one host
                 found["TPU_MULTIPROCESS_DP"] = "0"
-    if server.engine.program == "vllm" and server.role is not Role.SERVE:
+    if server.moves_kv_over_nixl:
         found["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(NIXL_PORT)
     return found
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from servesat.launch.flags import arguments, environment, flags_of
 from servesat.launch.nodes import selector
-from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources, shared_memory
-from servesat.launch.servers import Launch, Role, Server
+from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources, shared_memory, side_channel
+from servesat.launch.servers import Launch, Server
 from servesat.launch.wording import benchmark
 
 _STATED = {"--tensor-parallel-size"}
@@ -50,9 +50,7 @@ def _pod(server: Server) -> dict[str, Any]:
     flags = [(name, value) for name, value in flags_of(server) if name not in stated]
     token = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN}}}
     variables: list[dict[str, Any]] = [token, {"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(arguments(flags))}]
-    if server.role is not Role.SERVE:
-        address = {"fieldRef": {"fieldPath": "status.podIP"}}
-        variables.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})
+    variables += side_channel(server)
     variables += [{"name": name, "value": value} for name, value in environment(server).items()]
     main = {"name": "main", "image": server.image, "env": variables, "resources": resources(server)}
     pod: dict[str, Any] = {"nodeSelector": selector(server)} if selector(server) else {}

@@ -79,11 +79,13 @@ def container(
 def _variables(server: Server) -> list[Manifest]:
     token: Manifest = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN}}}
     told = {"HF_HOME": MODELS, **environment(server)}
-    found: list[Manifest] = [token, *({"name": key, "value": value} for key, value in told.items())]
-    if server.engine.program == "vllm" and server.role is not Role.SERVE:
-        address = {"fieldRef": {"fieldPath": "status.podIP"}}
-        found.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})
-    return found
+    return [token, *({"name": key, "value": value} for key, value in told.items()), *side_channel(server)]
+
+
+def side_channel(server: Server) -> list[Manifest]:
+    """The address at which another pool fetches a KV cache from a pod of vLLM, as its variable."""
+    address = {"fieldRef": {"fieldPath": "status.podIP"}}
+    return [{"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address}] if server.moves_kv_over_nixl else []
 
 
 def resources(server: Server) -> Manifest:

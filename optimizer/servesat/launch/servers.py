@@ -102,6 +102,11 @@ class Server:
         return (support.image if support is not None else None) or self.engine.image
 
     @property
+    def moves_kv_over_nixl(self) -> bool:
+        """Whether it is one of two pools of vLLM, between which NIXL moves the KV cache."""
+        return self.engine.program == "vllm" and self.role is not Role.SERVE
+
+    @property
     def name(self) -> str:
         """A name for it beside the other servers of the plan."""
         return str(self.role)
