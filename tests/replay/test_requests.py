@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from servesat.replay.requests import steps_of
+from servesat.replay.requests import gaps, steps_of
 
 
 def test_steps_are_those_of_drawing_each() -> None:
@@ -23,3 +23,21 @@ def test_steps_are_between_all_accepted_and_none() -> None:
         assert np.all(steps <= lengths)
     assert steps_of(lengths, 3, 1.0, 0).tolist() == lengths.tolist()
     assert steps_of(lengths, 3, 4.0, 0).tolist() == [1, 2, 3, 101]
+
+
+@pytest.mark.parametrize("cv", [0.0, 0.5, 1.0, 3.0])
+def test_the_requests_of_one_replica_are_those_that_a_router_sends_it_at_random(cv: float) -> None:
+    """The gaps at one of five replicas, against those of a whole stream of which each goes to one of five."""
+    source = np.random.default_rng(7)
+    every = np.cumsum(gaps(2_000_000, cv, source))
+    here = np.diff(every[source.integers(5, size=len(every)) == 0]) / 5
+    found = gaps(400_000, cv, source, 5)
+    assert found.mean() == pytest.approx(1, rel=0.02)
+    assert found.std() == pytest.approx(here.std(), rel=0.02)
+    for share in (0.2, 0.5, 0.9, 0.99):
+        assert np.quantile(found, share) == pytest.approx(np.quantile(here, share), rel=0.03, abs=0.01)
+
+
+def test_the_gaps_of_all_requests_are_of_a_gamma_distribution() -> None:
+    assert gaps(100, 2.0, np.random.default_rng(1)).tolist() == np.random.default_rng(1).gamma(0.25, 4.0, 100).tolist()
+    assert gaps(3, 1.0, np.random.default_rng(1), 9).tolist() == gaps(3, 1.0, np.random.default_rng(1)).tolist()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
 
 import numpy as np
 
@@ -125,7 +124,7 @@ def _room(spec: Spec, plan: Plan) -> float:
 def requests_of(workload: Workload, count: int, seed: int, *, replicas: int = 1) -> Requests:
     """Requests of a workload, as many as asked for: the first of its trace, or random ones.
 
-    Of several replicas that a router draws at random, those of one: Poisson arrivals stay such, others come nearer.
+    Of several replicas that a router draws at random, those of one.
     """
     trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
     if trace is not None:
@@ -137,8 +136,7 @@ def requests_of(workload: Workload, count: int, seed: int, *, replicas: int = 1)
         workload.lengths.prompt_cv,
         workload.lengths.output_cv,
     )
-    cv = sqrt(1 + (workload.arrivals.gamma_cv**2 - 1) / replicas)
-    return drawn(rate / replicas, count, lengths, cv=cv, seed=seed)
+    return drawn(rate / replicas, count, lengths, cv=workload.arrivals.gamma_cv, seed=seed, one_of=replicas)
 
 
 def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:

@@ -93,26 +93,33 @@ def _spread(mean: float, cv: float, normal: Floats) -> Ints:
     return whole
 
 
-def gaps(count: int, cv: float, source: np.random.Generator) -> Floats:
-    """The times between arrivals, of mean 1: exponential of cv 1 (Poisson arrivals), else of a Gamma distribution."""
-    if cv == 0:
-        return np.ones(count)
-    return source.gamma(1 / cv**2, cv**2, count)
+def gaps(count: int, cv: float, source: np.random.Generator, one_of: int = 1) -> Floats:
+    """The times between arrivals, of mean 1: exponential of cv 1 (Poisson arrivals), else of a Gamma distribution.
+
+    At `one_of` n replicas, each of which a request finds at random, K gaps lie between two requests, with the chance
+    (1 - 1/n)^(K - 1) / n: their sum is of a Gamma distribution too, of K times the shape, and its mean over n is 1.
+    Exponential gaps stay such.
+    """
+    n = 1 if cv == 1 else one_of
+    passed = source.geometric(1 / n, count) if n > 1 else np.ones(count)
+    return passed / n if cv == 0 else source.gamma(passed / cv**2, cv**2 / n)
 
 
-def drawn(requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.0, seed: int = 0) -> Requests:
+def drawn(
+    requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.0, seed: int = 0, one_of: int = 1
+) -> Requests:
     """Requests at a rate, each a renewal after the last; the same seed has the same gaps at every rate.
 
-    At an infinite rate all come at once.
+    At an infinite rate all come at once. They are those of `one_of` several replicas, which has this rate.
     """
-    at_one = _drawn_at_one(count, lengths, cv, seed)
+    at_one = _drawn_at_one(count, lengths, cv, seed, one_of)
     return replace(at_one, arrival_s=at_one.arrival_s / requests_per_s)
 
 
 @lru_cache(maxsize=64)
-def _drawn_at_one(count: int, lengths: Lengths, cv: float, seed: int) -> Requests:
+def _drawn_at_one(count: int, lengths: Lengths, cv: float, seed: int, one_of: int) -> Requests:
     """Requests of which one arrives in a second; searches ask for the same ones at many rates."""
     of_times, of_lengths = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     prompts, outputs = lengths.draw(count, of_lengths)
     cached = round_down(prompts.astype(np.float64) * lengths.cached_share).astype(np.int64)
-    return Requests(np.cumsum(gaps(count, cv, of_times)), prompts, outputs, cached)
+    return Requests(np.cumsum(gaps(count, cv, of_times, one_of)), prompts, outputs, cached)
