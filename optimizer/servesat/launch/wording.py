@@ -161,10 +161,12 @@ def benchmark(launch: Launch, port: int = PORT) -> str:
     prompt = workload.prompt_tokens or max(1, workload.longest_context_tokens - output)
     load = ["--max-concurrency", str(together)]
     if workload.requests_per_s is not None and launch.times == 1:
-        load = ["--request-rate", f"{workload.requests_per_s:g}"]
+        load = ["--request-rate", f"{workload.requests_per_s:g}", *_bursts(launch)]
     count = max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
     words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]
     word = "at best" if launch.spec.calibration is None else "should measure"
+    if unsent := _unsent(launch):
+        word = f"sends no {', no '.join(unsent)}, and so will not show what the plan has:"
     told, practice = [f"{word} {', '.join(_predicted(launch))}"], expected(launch.spec, plan)
     if practice is not None:
         told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
@@ -193,6 +195,28 @@ def _bench(launch: Launch) -> list[str]:
 
 
 def _lengths(launch: Launch, prompt: int, output: int) -> list[str]:
-    words = ["--dataset-name", "random", "--random-input-len", str(prompt), "--random-output-len", str(output)]
-    ratio = "1" if launch.engine.program == "sglang" else "0"  # SGLang's is the shortest as a share, vLLM's the spread
-    return [*words, "--random-range-ratio", ratio]
+    is_sglang = launch.engine.program == "sglang"
+    cached = 0 if is_sglang else min(prompt - 1, round(prompt * launch.spec.workload.prefix_cache_hit))
+    words = ["--dataset-name", "random", "--random-input-len", str(prompt - cached), "--random-output-len", str(output)]
+    words += ["--random-prefix-len", str(cached)] if cached else []
+    return [*words, "--random-range-ratio", "1" if is_sglang else "0"]  # its shortest as a share; vLLM's is the spread
+
+
+def _bursts(launch: Launch) -> list[str]:
+    """Gaps of a Gamma distribution of shape 1 / cv², which vLLM's benchmark draws."""
+    cv = launch.spec.workload.arrivals.gamma_cv
+    return ["--burstiness", f"{1 / cv**2:g}"] if cv not in {0, 1} and launch.engine.program != "sglang" else []
+
+
+def _unsent(launch: Launch) -> list[str]:
+    """What requests of the spec are like and those of a benchmark are not."""
+    workload, is_sglang = launch.spec.workload, launch.engine.program == "sglang"
+    spread = workload.lengths.prompt_cv or workload.lengths.output_cv
+    differences = {
+        "requests of the trace": workload.arrivals.trace is not None,
+        "lengths that spread": bool(spread) and workload.arrivals.trace is None,
+        "prefixes that are cached": workload.prefix_cache_hit > 0 and is_sglang,
+        "prefixes kept in hosts": workload.host_hit > 0,
+        "bursts": workload.arrivals.gamma_cv != 1 and not _bursts(launch),
+    }
+    return [name for name, differs in differences.items() if differs]

@@ -74,6 +74,10 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
     for found, what, how in _NOT_CALIBRATED:
         if found(plan):
             raise ServesatError(f"{path}: the plan has {what}: calibrate with one {how}")
+    if spec.workload.cached_share:
+        raise ServesatError(
+            f"{path}: the spec has prefixes that are cached, of which a result says nothing: leave them out"
+        )
     data = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
     document = _Document(path, data)
     for of_tool, read in _READERS:
