@@ -1,5 +1,6 @@
 """Engines of a spec: what they let a search try, what they take of memory, and what they rule out."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -333,3 +334,23 @@ def test_the_check_refuses_a_checkpoint_that_chips_would_cut() -> None:
         margins = rederive(spec, plan)[1]
         held[tp] = next(margin.holds for margin in margins if margin.requirement == "engine")
     assert held == {4: True, 8: False}
+
+
+def test_pools_of_vllm_split_a_latent_beside_states_over_as_many_chips() -> None:
+    """Its connector refuses others at the first handshake; a latent alone moves between any."""
+    asked = {"prompt_tokens": 8000, "output_tokens": 500, "requests_per_s": 4}
+    spec = {
+        "model": "kimi-linear-48b-a3b", "workload": asked, "engine": "vllm", "speculative": "none",
+        "slo": {"ttft_ms": 2000, "tpot_ms": 25, "percentile": "mean"},
+        "search": {"chips": ["h100-sxm"], "modes": ["disaggregated"], "kv_layouts": ["sequence"]},
+    }  # fmt: skip
+    other = answer(Spec.load({**spec, "constraints": ["prefill.tp == 4", "tp == 2"]}))
+    alike = answer(Spec.load({**spec, "constraints": ["prefill.tp == 4", "tp == 4"]}))
+    assert (other.status, alike.status) == (Status.INFEASIBLE, Status.OPTIMAL)
+    plan = alike.plan
+    assert plan is not None
+    assert plan.prefill is not None
+    kept = [margin.holds for margin in rederive(Spec.load(spec), plan)[1] if margin.requirement == "engine"]
+    apart = replace(plan, prefill=replace(plan.prefill, topology="2x1"))
+    refused = [margin.holds for margin in rederive(Spec.load(spec), apart)[1] if margin.requirement == "engine"]
+    assert (kept, refused) == ([True], [False])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from servesat.candidates.batch_breakpoints import largest_batch
 from servesat.candidates.constraints import Values, constraint_bits
 from servesat.candidates.engine_memory import prefill_engine_bytes
-from servesat.candidates.layouts import Layouts, ShardedSlice, execution_signatures
+from servesat.candidates.layouts import KV_LAYOUTS, Layouts, ShardedSlice, execution_signatures
 from servesat.candidates.pool_sizing import (
     PoolCandidates,
     decoding_busy_s,
@@ -44,6 +44,7 @@ from servesat.candidates.tabulation import least_cost_of_each
 from servesat.candidates.tie_order import tie_order
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.dominance import undominated_in_groups
+from servesat.core.plan import KvLayout
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
@@ -298,6 +299,11 @@ def _figures_of_slices(pools: PoolCandidates) -> Floats:
 def _kv_kinds(spec: Spec, layouts: Layouts) -> npt.NDArray[np.str_]:
     """What two pools must share for the KV cache to move: its dtype, the engine, and the chip unless pools mix them."""
     of_dtypes = np.array([f"{dtypes.kv_cache} {dtypes.engine}" for dtypes in layouts.dtypes])[layouts.dtype]
+    alike = [one.id for one in spec.engine if one.disaggregation is not None and one.disaggregation.splits_alike]
+    if alike and spec.model.has_states_beside_latent:
+        is_alike = np.array([dtypes.engine in alike for dtypes in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+        splits = is_alike & (layouts.kv_layout == KV_LAYOUTS.index(KvLayout.SEQUENCE))
+        of_dtypes = np.char.add(of_dtypes, np.char.mod(" over %d", np.where(splits, layouts.tp, 1)))
     if spec.mixes_pools:
         return of_dtypes
     chips = np.array([place.offer.chip.id for place in layouts.places])[layouts.place]

@@ -78,6 +78,10 @@ class Disaggregation(Strict):
     connector: Text
     kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a cache of heads that it moves.")
     latent_kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a latent that it moves.")
+    splits_alike: bool = Field(
+        default=False,
+        description="Whether both pools split sequences over as many chips where a model has states beside a latent.",
+    )
 
 
 class Engine(Sourced):

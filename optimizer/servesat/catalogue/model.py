@@ -228,6 +228,11 @@ class ModelSpec(Sourced):
         return self.layers - sum(other.layers for other in self.other_layers if not other.beside)
 
     @property
+    def has_states_beside_latent(self) -> bool:
+        """Whether some layers keep a state, and others a latent."""
+        return self.mla is not None and any(other.state_bytes for other in self.other_layers)
+
+    @property
     def expert_width(self) -> int:
         """Width of what experts take and give."""
         return self.d_model if self.moe is None else self.moe.d_model or self.d_model

@@ -66,7 +66,20 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
             return f"moves no KV cache that lies as {side.kv_layout} between pools"
         if len(sides) > 1 and side.pp > 1:
             return "is planned without pools of several stages"
+    if len(sides) > 1 and _split_apart(engine, *sides):
+        return "moves no KV cache of latents and states between pools that split sequences over other numbers of chips"
     return None
+
+
+def _split_apart(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica) -> bool:
+    """Whether pools split sequences over other numbers of chips, which the engine refuses beside states."""
+    of_pools, model = engine.disaggregation, decode.model
+    if of_pools is None or not of_pools.splits_alike or model.mla is None:
+        return False
+    if not any(other.state_bytes for other in model.other_layers):
+        return False
+    over = [side.tp if side.kv_layout is KvLayout.SEQUENCE else 1 for side in (decode, prefill)]
+    return over[0] != over[1]
 
 
 def has_weights(engine: Engine, side: CheckedReplica) -> bool:
