@@ -64,3 +64,16 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
         replay(under(spec, path, None), plan)
     with pytest.raises(SpecError, match=r"--trace .*none.csv: no such file"):
         under(spec, tmp_path / "none.csv", None)
+
+
+def test_a_limit_that_the_replays_leave_open_is_undecided_and_one_below_all_of_them_broken() -> None:
+    spec = Spec.load(CHAT)
+    plan = solve(spec).plan
+    assert plan is not None
+    (ttft, _) = replay(spec, plan, requests=8000, seeds=4).replayed.limits
+    for limit_ms, seeds, holds in (
+        (ttft.value * 1.001, 4, True), (ttft.value - ttft.within / 2, 4, None),
+        (ttft.value - 2 * ttft.within, 4, False), (ttft.value - ttft.within, 1, False),
+    ):  # fmt: skip
+        found = replay(spec.changed({"slo.ttft_ms": limit_ms}), plan, requests=2000 * seeds, seeds=seeds)
+        assert found.replayed.limits[0].holds is holds

@@ -22,8 +22,8 @@ def test_a_slice_may_be_named_in_any_order_of_axes_that_are_alike(tmp_path: Path
 @pytest.mark.parametrize(
     ("workload", "slo", "message"),
     [
-        ({}, {"percentile": 0.9}, "slo.percentile: holds of requests that arrive: give workload.requests_per_s"),
-        ({}, {"ttft_ms": {"p99": 5}}, "slo.percentiles: holds of requests that arrive"),
+        ({}, {"percentile": 0.9}, "slo.percentile = 0.9: holds of requests that arrive: give workload.requests_per_s"),
+        ({}, {"ttft_ms": {"p99": 5}}, "slo.ttft_ms = {'p99': 5.0}: holds of"),
         ({"requests_per_s": 1}, {"ttft_ms": {"99": 5}}, "expected percentiles as in {p99: 800, p50: 200}"),
         (
             {"requests_per_s": 1},
@@ -34,7 +34,7 @@ def test_a_slice_may_be_named_in_any_order_of_axes_that_are_alike(tmp_path: Path
         ({"requests_per_s": 1}, {"percentiles": {"ttft_ms": {}}}, "is empty: expected percentiles as in"),
         ({"requests_per_s": 1}, {"percentiles": 5}, "slo.percentiles = 5: expected a mapping"),
         ({"requests_per_s": 1}, {"ttft_ms": {"p99": 5}, "percentile": "mean"}, "has no meaning beside"),
-        ({"requests_per_s": 1}, {"percentile": 95}, "slo.percentile: expected a share of the requests, as 0.95"),
+        ({"requests_per_s": 1}, {"percentile": 95}, "slo.percentile: 95: expected a share of the requests, as 0.95"),
         ({"requests_per_s": 1}, {"goodput": 0.9}, "slo.goodput: is the share of requests within limits, and none of"),
         ({"requests_per_s": 1, "arrivals": "clock"}, {}, "workload.arrivals = 'clock': expected poisson, "),
         ({"requests_per_s": 1, "arrivals": {"trace": "no.csv"}}, {}, "workload.arrivals.trace = 'no.csv': "),

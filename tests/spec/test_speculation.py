@@ -37,7 +37,7 @@ def test_an_acceptance_of_your_own() -> None:
         ({"draft": "mtp"}, "draft = mtp: llama-3.1-8b has no layer of multi-token prediction; expected a model with"),
         ({"draft": "mtp", "tokens": 1, "accepted": 1.8}, "draft = mtp: llama-3.1-8b has no layer of multi-token"),
         ({"draft": "eagle3", "tokens": 3, "accepted": 4.5}, "a step makes at most 4 tokens of 3"),
-        ({"draft": "qwen3-9b"}, "no model 'qwen3-9b'"),
+        ({"draft": "qwen3-9b"}, "expected mtp, eagle3, none or a smaller model; did you mean 'qwen3-8b'"),
         ({"draft": "llama-3.1-8b", "tokens": 3, "accepted": 2}, "draft = llama-3.1-8b: is the model itself"),
         (
             {"draft": "qwen3-8b", "tokens": 3, "accepted": 2},

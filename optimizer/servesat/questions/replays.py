@@ -100,13 +100,14 @@ def replay(
     )
     runs = [one for chunk in chunks for one in chunk]
     kept = [
-        Kept(limit, found, found.value <= limit.limit_s)
+        Kept(limit, found, _told(found.value <= limit.limit_s, found.lowest > limit.limit_s, seeds))
         for limit in limits
         for found in [estimate([percentile(limit.of(one.times), limit.share) for one in runs])]
     ]
     share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
     if spec.slo.goodput is not None:
-        kept.append(Kept(Limit(GOODPUT, spec.slo.goodput, 0.0), share, share.value >= spec.slo.goodput))
+        holds = _told(share.value >= spec.slo.goodput, share.highest < spec.slo.goodput, seeds)
+        kept.append(Kept(Limit(GOODPUT, spec.slo.goodput, 0.0), share, holds))
     return ReplayOfPlan(
         plan=plan,
         requests_per_s=spec.workload.requests_per_s,
@@ -115,6 +116,11 @@ def replay(
         moments=tuple(_moments(spec, servers, runs[0])),
         breaks=_breaks(spec, servers, router, requests if trace is None else count) if until_breaks else None,
     )
+
+
+def _told(is_kept: bool, is_surely_broken: bool, seeds: int) -> bool | None:
+    """Whether a limit is kept; None where it is not, and the replays of several seeds leave that uncertain."""
+    return True if is_kept else False if is_surely_broken or seeds == 1 else None
 
 
 def _runs(workload: Workload, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:

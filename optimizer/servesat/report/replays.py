@@ -43,7 +43,8 @@ def kept(limit: KeptLimit, margin: float) -> str:
     if limit.requirement == "goodput":
         share = f"{limit.value:.1%} ± {limit.within:.1%}"
         return f"at least {limit.limit:.1%} of requests within all: {share}{slower}{verdict}"
-    found = f"{duration(limit.value)} ± {limit.within:.1f}"
+    unit = " ms" if limit.value >= 1000 else ""  # then the value stands in seconds
+    found = f"{duration(limit.value)} ± {limit.within:.1f}{unit}"
     return f"{limit.requirement} p{100 * limit.share:g} at most {limit.limit:g} ms: {found}{slower}{verdict}"
 
 

@@ -1,11 +1,12 @@
 """What the keys of a spec may not say together, or of what there is."""
 
 from servesat.catalogue.chip import Chip, offered_topology
-from servesat.catalogue.load import chip_ids
+from servesat.catalogue.load import chip_ids, model_ids
 from servesat.core.errors import CatalogueError
 from servesat.core.plan import Mode
 from servesat.core.validation import nearest, shorten
 from servesat.spec.searched import Searched
+from servesat.spec.speculation import NO_DRAFTING
 from servesat.spec.workload import LIMITS
 
 KEYED_BY_CHIP = ("price", "chip", "owned")
@@ -98,7 +99,13 @@ def _check_drafts(spec: Searched) -> None:
     try:
         chosen = spec.drafts
     except CatalogueError as fault:
-        raise ValueError(f"speculative.draft: {fault}") from None
+        stated = "" if spec.speculative is None else str(spec.speculative.draft)
+        if "/" in stated or stated.endswith(".toml"):
+            raise ValueError(f"speculative.draft: {fault}") from None
+        known = ("mtp", "eagle3", NO_DRAFTING, *model_ids())
+        raise ValueError(
+            f"speculative.draft = {stated}: expected mtp, eagle3, none or a smaller model; {nearest(stated, known)}"
+        ) from None
     able = {kind for engine in spec.engine for kind in engine.drafts}
     lacking = [one.draft for one in chosen if spec.engine and one.kind not in able]
     if lacking and len(lacking) == len(chosen):
@@ -119,11 +126,14 @@ def _check_lora(spec: Searched) -> None:
 def _check_percentiles(spec: Searched) -> None:
     slo = spec.slo
     stated = {"percentile": slo.percentile, "percentiles": slo.percentiles, "goodput": slo.goodput}
-    for key, value in stated.items():
+    for name, value in stated.items():
+        key, shown = next(iter(slo.percentiles.items()), (name, value)) if name == "percentiles" else (name, value)
         if value and value != "mean" and spec.workload.requests_per_s is None:
-            raise ValueError(f"slo.{key}: holds of requests that arrive: give workload.requests_per_s")
-        if value and key != "percentile" and slo.percentile == "mean":
-            raise ValueError(f"slo.{key}: has no meaning beside slo.percentile: mean")
+            raise ValueError(
+                f"slo.{key} = {shorten(shown)}: holds of requests that arrive: give workload.requests_per_s"
+            )
+        if value and name != "percentile" and slo.percentile == "mean":
+            raise ValueError(f"slo.{key} = {shorten(shown)}: has no meaning beside slo.percentile: mean")
     if slo.goodput is not None and all(getattr(slo, key) is None for key in LIMITS):
         raise ValueError(
             f"slo.goodput: is the share of requests within limits, and none of {', '.join(LIMITS)} is given"

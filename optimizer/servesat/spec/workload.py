@@ -315,7 +315,7 @@ def _resolve_percentile(value: Any) -> Any:
     is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
     if value is None or value == "mean" or is_share:
         return value
-    raise ValueError("expected a share of the requests, as 0.95, or `mean`")
+    raise ValueError(f"{shorten(value)}: expected a share of the requests, as 0.95, or `mean`")
 
 
 _PERCENTILE = re.compile(r"p\d{1,2}(\.\d+)?$")
