@@ -80,6 +80,22 @@ def test_a_benchmark_loads_the_batch_or_the_demand() -> None:
     assert "--request-rate 10" in written(launch(SPLIT), "command")["benchmark.sh"]
 
 
+def test_a_benchmark_sends_a_shared_prefix_and_bursts_and_names_what_it_cannot() -> None:
+    """80 % of 2,000 tokens are a prefix; gaps of cv 2 are of a Gamma distribution of shape 1/4."""
+    workload = {
+        **CHAT["workload"], "requests_per_s": 10, "prefix_cache_hit": 0.8, "arrivals": {"gamma_cv": 2},
+    }  # fmt: skip
+    asked = {**CHAT, "workload": workload, "slo": {"tpot_ms": 50, "percentile": "mean"}}
+    text = written(launch(asked), "command")["benchmark.sh"]
+    for flags in ("--random-input-len 400", "--random-prefix-len 1600", "--burstiness 0.25", "--request-rate 10"):
+        assert flags in text
+    assert "sends no" not in text
+    other = written(launch({**asked, "engine": "sglang"}), "command")["benchmark.sh"]
+    assert "sends no prefixes that are cached, no bursts, and so will not show what the plan has: " in other
+    assert "--random-input-len 2000" in other
+    assert not [flag for flag in ("prefix-len", "burstiness") if flag in other]
+
+
 def test_what_a_file_names_is_quoted(tmp_path: Path) -> None:
     evil = launch(CHAT, checkpoint="$(touch /tmp/x)")
     text = written(evil, "command")["serve.sh"]

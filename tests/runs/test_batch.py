@@ -306,6 +306,9 @@ def test_a_gap_stands_beside_what_is_not_proved(tmp_path: Path, monkeypatch: pyt
     printed = io.StringIO()
     print_batch(Console(file=printed, width=120), [row], Counter([row["status"]]))
     assert "feasible, gap 10.00%" in printed.getvalue()
+    by_replay = io.StringIO()
+    print_batch(Console(file=by_replay, width=200), [row | {"status": "optimal"}], Counter())
+    assert "verified by replay, gap 10.00%" in by_replay.getvalue()
     (proved,) = _solved((folder(tmp_path / "specs", 1) / "000.yaml", "000.yaml", ["version", None]))
     assert proved["gap"] == 0
     assert proved["bound_usd_per_million_output_tokens"] == proved["plan"]["usd_per_million_output_tokens"]
