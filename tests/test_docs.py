@@ -2,14 +2,17 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typer.main import get_command
 
 import servesat
 from servesat import Spec, what_if
+from servesat.cli import app
 from servesat.core.quantities import change_of
 from servesat.deployment.solve import solve
 from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region, RequestSize
@@ -110,6 +113,28 @@ def test_every_function_of_python_is_described() -> None:
     text = (DOCS / "python.md").read_text()
     functions = [name for name in servesat.__all__ if inspect.isfunction(getattr(servesat, name))]
     assert [name for name in functions if f"`{name}(" not in text] == []
+
+
+def test_every_option_that_is_written_beside_a_command_is_one_of_it() -> None:
+    texts = [(ROOT / "README.md").read_text(), *(page.read_text() for page in DOCS.rglob("*.md"))]
+    texts += [path.read_text() for path in (ROOT / "examples").glob("*.yaml")]
+    written = [option for text in texts for option in options_beside_commands(text.replace("\\\n", " "))]
+    assert len(written) > 100
+    assert [f"{command.name} {name}" for command, name in written if name not in options_of(command)] == []
+
+
+def options_beside_commands(text: str) -> Iterator[tuple[Any, str]]:
+    """The options behind each `servesat COMMAND` of a text, with the command, up to the end of the line or the code."""
+    for found in re.finditer(r"servesat ([a-z][^`\n|]*)", text):
+        command = get_command(app)
+        for word in found[1].split():
+            command = getattr(command, "commands", {}).get(word, command)
+            if word.startswith("--"):
+                yield command, re.split(r"[=.,;:)]", word)[0]
+
+
+def options_of(command: Any) -> set[str]:
+    return {"--help", *(name for option in command.params for name in (*option.opts, *option.secondary_opts))}
 
 
 def test_every_example_is_listed_with_its_answer() -> None:
