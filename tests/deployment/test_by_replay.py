@@ -299,3 +299,18 @@ def test_a_share_of_requests_within_limits_is_in_conflict() -> None:
     assert result.conflict is not None
     assert any("goodput" in members for members in result.conflict)
     assert "goodput ≥ 0.999" in limit_words.conflict(result.conflict[0], spec)
+
+
+@pytest.mark.parametrize("prompts", [(114, 510, 264, 60_000), (*range(100, 1000, 100), 60_000) * 3])
+def test_a_trace_of_few_requests_and_a_long_one_has_an_answer(prompts: tuple[int, ...], tmp_path: Path) -> None:
+    """No number of slices makes a prompt that takes too long alone any shorter: only wider ones do."""
+    path = tmp_path / "trace.csv"
+    rows = "".join(f"{at / 5},{prompt},100\n" for at, prompt in enumerate(prompts))
+    path.write_text("time,prompt_tokens,output_tokens\n" + rows)
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1", "4x1"]}, "modes": ["interleaved"]}
+    spec = {**STRICT, "workload": {"arrivals": {"trace": str(path)}}, "slo": {"ttft_ms": 1500}, "search": search}
+    result = solve(Spec.load(spec))
+    assert result.plan is not None
+    assert (result.plan.topology, result.plan.slices) == ("4x1", 1)
+    narrow = {**search, "topologies": {"h100-sxm": ["1x1"]}}
+    assert solve(Spec.load({**spec, "search": narrow})).status is Status.INFEASIBLE

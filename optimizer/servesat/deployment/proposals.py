@@ -33,7 +33,7 @@ from servesat.spec.expressions import follows_slices
 from servesat.spec.spec import Spec
 
 MOST_SLICES = 1 << 20
-"""Slices beyond which no more are tried."""
+"""Slices beyond which no more are tried, of requests that never end."""
 
 FORBIDDEN_IN_A_ROW = 64
 """Numbers of slices that constraints forbid one after another, after which no more are tried."""
@@ -287,7 +287,7 @@ class Search:
         if not np.isfinite(most):
             for power in counting():
                 following = self._proposal(proposal, proposal.slices + 2**power, 0)
-                if following is None:
+                if following is None or self.is_out_of_time:
                     break
                 if self._passes(following):
                     return self._fewest_between(failed, following)
@@ -340,7 +340,7 @@ class Search:
 
     def _proposal(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal | None:
         """The same layout with other numbers of slices; None if limits on resources or constraints forbid them."""
-        if max(slices, pool_slices) > MOST_SLICES:
+        if max(slices, pool_slices) > self._most_slices:
             return None
         violated = self._violated_by(proposal.row, slices, pool_slices)
         if violated:
@@ -349,6 +349,12 @@ class Search:
         row = self.candidates.layouts.take(np.array([proposal.row]))
         usd = float(row.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
         return _Proposal(usd, proposal.strain, proposal.row, slices, pool_slices)
+
+    @cached_property
+    def _most_slices(self) -> int:
+        """The most slices tried; of a trace as many as it has requests, as each is then alone but for chance."""
+        trace = self.spec.workload.arrivals.recorded
+        return MOST_SLICES if trace is None else min(MOST_SLICES, len(trace.arrival_s))
 
     def _violated_by(self, row: int, slices: int, pool_slices: int) -> int:
         """The limits on resources and the constraints that numbers of slices of a layout violate, as a mask."""

@@ -78,18 +78,22 @@ class Verdict:
 
 
 def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]) -> tuple[str, ...]:
-    """The requirements that too many requests break with a replica to themselves, beyond four standard errors."""
+    """The requirements that too many requests break with a replica to themselves.
+
+    Of a short trace for certain, of others beyond four standard errors.
+    """
     lengths, trace = workload.lengths, workload.arrivals.trace
     alike = trace is None and not lengths.prompt_cv and not lengths.output_cv
     requests = requests_of(workload, 1 if alike else 10**9 if trace else REQUESTS, 0)
-    some = requests.take(np.arange(0, len(requests), max(1, len(requests) // ALONE)))
+    whole = trace is not None and len(requests) <= REQUESTS
+    some = requests if whole else requests.take(np.arange(0, len(requests), max(1, len(requests) // ALONE)))
     apart = replace(some, arrival_s=APART_S * np.arange(len(some), dtype=np.float64))
     one = replace(servers, pool=replace(servers.pool, replicas=1))
     one = one if one.prefill is None else replace(one, prefill=replace(one.prefill, replicas=1))
     times = times_of(apart, one.serve(apart))
     if alike:
         return tuple(dict.fromkeys(one.requirement for one in limits if not is_at_most(one.of(times)[0], one.limit_s)))
-    return _late(limits, times, 1)
+    return more_than_may(limits, times, len(requests)) if whole else _late(limits, times, 1)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -25,6 +25,7 @@ def check(spec: Searched) -> None:
     if spec.lora is not None:
         _check_lora(spec)
     _check_percentiles(spec)
+    _check_trace(spec)
     _check_constraints(spec)
     if not any(dtype in chip.flop_per_s.by_dtype() for chip in spec.chips for dtype in spec.compute):
         peaks = "; ".join(f"{chip.id}: {', '.join(chip.flop_per_s.by_dtype())}" for chip in spec.chips)
@@ -121,6 +122,20 @@ def _check_lora(spec: Searched) -> None:
     by_model = [one.draft for one in spec.drafts if one.kind == "model"]
     if by_model:
         raise ValueError(f"speculative.draft = {by_model[0]}: expected mtp, eagle3 or none beside lora")
+
+
+def _check_trace(spec: Searched) -> None:
+    """Raise ValueError for a request of a trace that is longer than the model's context: no server takes it."""
+    trace, most = spec.workload.arrivals.recorded, spec.model.max_context_tokens
+    if trace is None or most is None:
+        return
+    tokens = trace.prompt_tokens + trace.output_tokens
+    if tokens.max() > most:
+        first = int((tokens > most).argmax())
+        raise ValueError(
+            f"workload.arrivals.trace: request {first + 1} of {trace.name} has {tokens[first]:,} tokens: expected at "
+            f"most {most:,}, the context of {spec.model.id}; leave it out"
+        )
 
 
 def _check_percentiles(spec: Searched) -> None:

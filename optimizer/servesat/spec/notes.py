@@ -69,6 +69,16 @@ def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, whole:
         yield "buy: instances has no effect: no price of these chips is that of an instance; try price_book: all"
 
 
+def too_long_requests(workload: Workload, model: ModelSpec) -> Iterator[str]:
+    """Say that lengths spread beyond the model's context, where a server ends or refuses a request."""
+    most, longest = model.max_context_tokens, workload.longest_request_tokens
+    if most is not None and workload.arrivals.trace is None and workload.longest_context_tokens <= most < longest:
+        yield (
+            f"some requests are longer than the {most:,} tokens of {model.id}, and a server refuses them: 1 in 1,000 "
+            f"has more than {longest:,}"
+        )
+
+
 def unused_drafts(stated: str | None, *, staged: bool, pooled: bool) -> Iterator[str]:
     """Say that a draft is stated and no plan of the search has one: over stages, or beside a pool for prompts."""
     if stated not in {None, "none"} and (staged or pooled):

@@ -26,6 +26,7 @@ from servesat.spec.notes import (
     stale_host_hit,
     stale_nominal_parameters,
     stale_prices,
+    too_long_requests,
     uncounted_slices,
     unknown_priced_chips,
     unusable_chips,
@@ -207,6 +208,7 @@ class Spec(Searched):
                 spot=self.spot_capacity < 1 and all(offer.purchase != "spot" for offer in self.offers),
                 whole=self.buy == "instances" and self.calibration is None,  # where it is stated, not by default
             ),
+            *too_long_requests(self.workload, self.model),
             *unused_drafts(
                 None if self.speculative is None else self.speculative.draft,
                 staged=search.pp is not None and 1 not in search.pp,
