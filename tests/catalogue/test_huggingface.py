@@ -89,6 +89,18 @@ def test_a_sliding_window_counts_only_where_it_is_used(tmp_path: Path) -> None:
         (LLAMA | {"tie_word_embeddings": "no"}, "tie_word_embeddings = 'no': expected true or false"),
         (LLAMA | {"num_key_value_heads": 5}, "query_heads = 32 is not a multiple of kv_heads = 5"),
         (LLAMA | {"vocab_size": "many"}, "vocab_size = 'many': expected a whole number"),
+        (
+            LLAMA | {"max_position_embeddings": 4096, "rope_scaling": {"factor": 40}},
+            "rope_scaling.rope_type = None: expected one of llama3, longrope",
+        ),
+        (
+            LLAMA | {"max_position_embeddings": 4096, "rope_scaling": {"type": "32", "factor": 2}},
+            "rope_scaling.type = '32': expected one of llama3",
+        ),
+        (
+            LLAMA | {"max_position_embeddings": 4096, "rope_scaling": {"type": "yarn"}},
+            "rope_scaling.factor = None: expected a number above 0",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_used_is_named(tmp_path: Path, config: Any, complaint: str) -> None:

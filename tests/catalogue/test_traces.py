@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from time import tzset
 
 import pytest
 
@@ -41,6 +42,12 @@ def test_every_format_is_read(name: str, tmp_path: Path) -> None:
         ("time,prompt_tokens,output_tokens\nlater,5,1\n", "line 2: time = 'later': expected seconds, or a date"),
         ("time,prompt_tokens,output_tokens\ninf,5,1\n", "line 2: time = 'inf': expected a finite number"),
         ("time,prompt_tokens,output_tokens\n1,5\n", "line 2: output_tokens = None: expected a whole number of tokens"),
+        ("time,prompt_tokens,output_tokens\n1,2,5,44\n", "line 2: expected 3 cells as in the header, not 4"),
+        ("time,prompt_tokens,output_tokens,time\n1,2,5,9\n", "the column 'time' is written twice"),
+        (
+            '{"start_times": [1, 2], "input_lens": [1], "output_lens": [1, 2]}',
+            "2 start_times, 1 input_lens, 2 output_lens: expected as many of each",
+        ),
         ("time,prompt_tokens,output_tokens\n", "has no requests"),
         ("", "is empty"),
         ('{"timestamp": 0}\nnonsense\n', "no column for prompt_tokens and output_tokens"),
@@ -54,3 +61,25 @@ def test_a_faulty_trace_is_named_by_its_line(text: str, message: str, tmp_path: 
         read_trace(path)
     assert message in str(fault.value)
     assert str(fault.value).startswith(str(path))
+
+
+def test_times_of_mooncake_are_milliseconds_with_ids_of_blocks_or_without(tmp_path: Path) -> None:
+    rows = [{"timestamp": at, "input_length": 500, "output_length": 100} for at in (0, 1000, 2000)]
+    (tmp_path / "bare.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read_trace(tmp_path / "bare.jsonl").requests_per_s == pytest.approx(1.0)
+
+
+def test_dates_without_a_zone_are_the_same_wherever_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 2 in the night of 29 March 2026 clocks in Berlin went on to 3; in UTC half an hour lies between all."""
+    times = ("00:30", "01:30", "02:30", "03:00")
+    text = "".join(f"2026-03-29 {time}:00,10,10\n" for time in times)
+    for zone in ("UTC", "Europe/Berlin", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        tzset()
+        path = tmp_path / f"{zone.replace('/', '-')}.csv"
+        path.write_text("time,prompt_tokens,output_tokens\n" + text)
+        assert read_trace(path).arrival_s.tolist() == [0, 3600, 7200, 9000]
+    monkeypatch.undo()
+    tzset()

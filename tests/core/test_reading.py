@@ -1,4 +1,5 @@
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 
 from servesat import Spec, SpecError
 from servesat.catalogue.load import load_price_book
+from servesat.core.errors import ServesatError
+from servesat.core.reading import table_rows
 from tests.spec.texts import BASE, read
 
 
@@ -72,3 +75,23 @@ def test_faults_beyond_ten_are_counted(tmp_path: Path) -> None:
     assert (len(lines), lines[-1]) == (11, f"{tmp_path}/spec.yaml: 50 more faults")
     with pytest.raises(SpecError, match=r"spec.yaml: 90 more faults"):
         read(tmp_path, BASE + "\n".join(f"key{n}: 1" for n in range(100)))
+
+
+def test_rows_of_a_table_have_their_lines_and_what_they_lack_is_none() -> None:
+    header, rows = table_rows(["model, tpot_ms\n", "\n", "a,1\n", "b\n", "c,3,,\n"], "x.csv", ServesatError)
+    assert header == ["model", "tpot_ms"]
+    assert list(rows) == [
+        (3, {"model": "a", "tpot_ms": "1"}), (4, {"model": "b", "tpot_ms": None}), (5, {"model": "c", "tpot_ms": "3"}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a,b\n", "1,2\n", "1,024,44\n"], "x.csv: line 3: expected 2 cells as in the header, not 3"),
+        (["a,b,a \n", "1,2,3\n"], "x.csv: the column 'a' is written twice"),
+    ],
+)
+def test_a_table_whose_cells_are_not_those_of_its_header_is_refused(lines: list[str], message: str) -> None:
+    with pytest.raises(ServesatError, match=re.escape(message)):
+        list(table_rows(lines, "x.csv", ServesatError)[1])

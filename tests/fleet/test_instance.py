@@ -28,9 +28,9 @@ def test_what_a_chip_costs_is_the_regions_to_say() -> None:
     deployment = {**CHAT, "slo": {"tpot_ms": 200}, "search": {"chips": ["l4"], "weights": ["int8"]}}
     with pytest.raises(SpecError, match="l4 has no price"):
         Spec.load(deployment)
-    malformed = {"chat": {"deployment": {**deployment, "price": 5}, "demand": 0.1}}
-    with pytest.raises(SpecError, match=r"workloads.chat.deployment: spec: price = 5: expected a mapping"):
-        plan_fleet(fleet(regions=region, workloads=malformed))
+    priced = {"chat": {"deployment": {**deployment, "price": {"l4": 0.1}}, "demand": 0.1}}
+    with pytest.raises(SpecError, match=r"workloads.chat.deployment.price: expected none; regions say where chips are"):
+        plan_fleet(fleet(regions=region, workloads=priced))
     for search in (deployment["search"], {"weights": ["int8"]}):
         workloads = {"chat": {"deployment": {**deployment, "search": search}, "demand": 0.1}}
         assert plan_fleet(fleet(regions=region, workloads=workloads)).total_usd == pytest.approx(0.7)

@@ -11,6 +11,8 @@ from servesat.report.documents import dumps
 from tests.fleet.fleets import CHAT, chat, fleet, one_region
 from tests.helpers import ROOT
 
+ARRIVING = {**CHAT, "workload": {"prompt_tokens": 1024, "output_tokens": 256, "arrivals": "poisson"}}
+
 
 def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
     """A region with pods."""
@@ -98,6 +100,14 @@ def test_demand_comes_from_a_column_of_a_file(tmp_path: Path) -> None:
             "regions.east.price_book: no price book 'nobook' in the catalogue",
         ),
         ({"workloads": chat(10**400)}, "expected at most 1e12"),
+        (
+            {"workloads": {"chat": {"deployment": {**CHAT, "purchase": "spot"}, "demand": 5}}},
+            "workloads.chat.deployment.purchase: expected none; regions say where chips are rented, and how",
+        ),
+        (
+            {"workloads": {"chat": {"deployment": ARRIVING, "demand": 5}}},
+            "workloads.chat.deployment.workload.arrivals: expected none; the fleet's demand says what arrives",
+        ),
         ({"periods_h": [1e15]}, "periods_h.0 = 1000000000000000.0: expected at most 1000000.0"),
         ({"workloads": chat({"csv": "a\0b.csv", "column": "x"})}, "cannot be read"),
     ],
@@ -109,11 +119,19 @@ def test_what_a_fleet_cannot_mean_is_named(change: dict[str, Any], complaint: st
 
 
 def test_a_file_of_demand_is_read_with_its_marks_and_its_faults(tmp_path: Path) -> None:
-    (tmp_path / "demand.csv").write_text("\ufeffchat,other\n5,1,9\nmany,2\n", encoding="utf-8")
+    (tmp_path / "demand.csv").write_text("\ufeffchat,other\n5,1,,\nmany,2\n", encoding="utf-8")
     path = tmp_path / "fleet.yaml"
     path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chat"}))))
     with pytest.raises(SpecError, match=r"demand.csv, line 3: chat = 'many': expected a number"):
         plan_fleet(path)
+    for text, fault in (
+        ("chat,other\n5,1\n1,500,2\n", "line 3: expected 2 cells as in the header, not 3"),
+        ("chat,chat\n5,1\n6,2\n", "the column 'chat' is written twice"),
+    ):
+        (tmp_path / "demand.csv").write_text(text)
+        with pytest.raises(SpecError, match=fault):
+            plan_fleet(path)
+    (tmp_path / "demand.csv").write_text("chat,other\n5,1\n")
     path.write_text(dumps(fleet(periods_h=[1, 1], workloads=chat({"csv": "demand.csv", "column": "chta"}))))
     with pytest.raises(SpecError, match="no column 'chta'; did you mean 'chat'"):
         plan_fleet(path)

@@ -44,6 +44,9 @@ _COUNTS_SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert",
 _ALREADY_SCALED = ("llama3", "longrope", "su", "default", "mrope")
 """Kinds of rope scaling after which max_position_embeddings holds as it stands."""
 
+_STRETCHED = ("yarn", "dynamic", "linear", "proportional")
+"""Kinds that stretch positions by their factor."""
+
 MAX_ROPE_FACTOR = 10_000
 MAX_LAYERS = 10_000
 
@@ -274,12 +277,18 @@ def _longest_context(config: ConfigJson) -> dict[str, Any]:
         return {"max_context_tokens": int(tokens)}
     if not isinstance(scaling, Mapping):
         raise config.wrong(field, "a JSON object")
-    kind = scaling.get("rope_type", scaling.get("type"))
+    name = "type" if "type" in scaling and "rope_type" not in scaling else "rope_type"
+    kind = scaling.get(name)
+    kind = kind.removeprefix("deepseek_") if isinstance(kind, str) else kind
     factor = 1.0 if scaling.get("factor") is None else scaling["factor"]
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= MAX_ROPE_FACTOR:
         raise config.wrong(f"{field}.factor", f"a number above 0, and at most {MAX_ROPE_FACTOR}")
-    if kind in _ALREADY_SCALED:
+    if kind in _ALREADY_SCALED or (kind is None and factor == 1):
         return {"max_context_tokens": int(tokens)}
+    if kind not in _STRETCHED:
+        raise config.wrong(f"{field}.{name}", f"one of {', '.join((*_ALREADY_SCALED, *_STRETCHED))}")
+    if kind == "yarn" and scaling.get("factor") is None:
+        raise config.wrong(f"{field}.factor", f"a number above 0, and at most {MAX_ROPE_FACTOR}")
     if kind == "yarn" and scaling.get("original_max_position_embeddings") is not None:
         tokens = float(config.count(f"{field}.original_max_position_embeddings"))
     return {"max_context_tokens": int(tokens * factor)}

@@ -1,6 +1,5 @@
 """Measured deployments: rows of a CSV file, with the model and the chip that each names."""
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from servesat.catalogue.chip import Chip
 from servesat.catalogue.measured_names import UNNAMED, RowError, chip_named, model_named, plain_name
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
+from servesat.core.reading import table_rows
 
 FIGURES = (
     "ttft_ms", "tpot_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms",
@@ -156,6 +156,10 @@ class Measurement:
     board: str = ""  # the name of the chip, where it leaves open which of several boards is meant
 
 
+SMALLEST_FIGURE, LARGEST_FIGURE = 1e-6, 1e12
+"""What a measured time [ms] or throughput [tokens/s] is believed to be."""
+
+
 @dataclass(frozen=True)
 class Unread:
     """A row that cannot be predicted, and why."""
@@ -168,9 +172,9 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header, rows = reader.fieldnames or (), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+            header, lines = table_rows(file, path, CatalogueError)
+            rows = [row for _, row in lines]
+    except (OSError, UnicodeDecodeError) as fault:
         raise CatalogueError(f"{path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
     if not set(COLUMNS["model"]) & set(header) and not set(COLUMNS["tpot_ms"]) & set(header):
         raise CatalogueError(f"{path}: expected the columns {', '.join(COLUMNS)}; those not measured may be absent")
@@ -290,6 +294,9 @@ def _chips(text: Mapping[str, str]) -> tuple[int, int]:
 def _figures(text: Mapping[str, str], chips: int) -> dict[str, float]:
     """What was measured. Raises RowError for nothing."""
     measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
+    for name, value in measured.items():
+        if not SMALLEST_FIGURE <= value <= LARGEST_FIGURE:
+            raise RowError(f"{name} = {text[name]}: expected a number from {SMALLEST_FIGURE:g} to {LARGEST_FIGURE:g}")
     each = _number(text, "tokens_per_s_per_gpu")
     if each and "tokens_per_s" not in measured:
         measured["tokens_per_s"] = each * chips

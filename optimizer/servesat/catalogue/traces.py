@@ -1,11 +1,10 @@
 """Recorded traces of requests: Azure's, Mooncake's, BurstGPT's, those of `vllm bench serve`, and plain tables."""
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import CatalogueError
-from servesat.core.reading import opened_text
+from servesat.core.reading import opened_text, table_rows
 from servesat.core.validation import shorten
 
 MAX_TRACE_BYTES = 500_000_000
@@ -30,6 +29,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "prefix_ids": ("prefix_ids", "prefix ids", "hash_ids"),
 }
 """The columns that are read, by the names that the formats give them, in lower case."""
+
+MOONCAKE = {"timestamp", "input_length", "output_length"}
+"""The columns of Mooncake's traces, whose times are milliseconds."""
 
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 
@@ -48,23 +50,31 @@ class Trace:
     blocks: tuple[tuple[int, ...], ...] | None = None
 
     @property
-    def requests_per_s(self) -> float:
-        """The mean rate."""
+    def requests_per_s(self) -> float | None:
+        """The mean rate; None of requests that all come at once."""
         span = float(self.arrival_s[-1] - self.arrival_s[0])
-        return (len(self.arrival_s) - 1) / span if span > 0 else float(len(self.arrival_s))
+        return (len(self.arrival_s) - 1) / span if span > 0 else None
 
 
 class _RowError(Exception):
     """What is wrong with a row."""
 
 
-@lru_cache(maxsize=8)
 def read_trace(path: Path) -> Trace:
     """Read a trace: CSV with a header, JSON lines, or the detailed JSON of `vllm bench serve`.
 
     Times are dates, or seconds; of Mooncake milliseconds. Raises CatalogueError, naming the line, for times that run
-    back, missing columns, and lengths that are none.
+    back, missing columns, and lengths that are none. A file that has not changed is read once.
     """
+    try:
+        state = path.stat()
+    except OSError:
+        return _read(path, 0, 0)
+    return _read(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _changed_ns: int, _bytes: int) -> Trace:
     with opened_text(path, CatalogueError, MAX_TRACE_BYTES) as file:
         start = file.read(1)
         file.seek(0)
@@ -75,10 +85,10 @@ def read_trace(path: Path) -> Trace:
                 return _trace(path, _of_benchmark(path, first + rest))
             file.seek(0)
             return _trace(path, _of_lines(file))
-        reader = csv.DictReader(file)
-        if not reader.fieldnames:
+        header, rows = table_rows(file, path, CatalogueError)
+        if not header:
             raise CatalogueError(f"{path}: is empty: expected a header and requests")
-        return _trace(path, enumerate(reader, start=2))
+        return _trace(path, rows)
 
 
 def _is_json(line: str) -> bool:
@@ -108,7 +118,13 @@ def _of_benchmark(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any
     except (ValueError, KeyError, TypeError) as fault:
         expected = "JSON lines, or start_times, input_lens and output_lens as of --save-detailed"
         raise CatalogueError(f"{path}: expected {expected}: {fault}") from None
-    order = sorted(range(min(map(len, lists))), key=lambda at: float(lists[0][at]))
+    counts = [len(one) for one in lists]
+    if len(set(counts)) > 1:
+        said = ", ".join(
+            f"{count:,} {key}" for count, key in zip(counts, ("start_times", "input_lens", "output_lens"), strict=True)
+        )
+        raise CatalogueError(f"{path}: {said}: expected as many of each")
+    order = sorted(range(counts[0]), key=lambda at: float(lists[0][at]))
     for at in order:
         yield at + 1, {"time": lists[0][at], "prompt_tokens": lists[1][at], "output_tokens": lists[2][at]}
 
@@ -137,8 +153,7 @@ def _trace(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Trace:
             raise CatalogueError(f"{path}: more than {MAX_REQUESTS:,} requests: cut the trace")
     if not times or first_row is None:
         raise CatalogueError(f"{path}: has no requests")
-    is_mooncake = "hash_ids" in first_row
-    arrival_s = (np.array(times) - times[0]) / (1000.0 if is_mooncake else 1.0)
+    arrival_s = (np.array(times) - times[0]) / (1000.0 if set(first_row) >= MOONCAKE else 1.0)
     every = tuple(blocks) if len(blocks) == len(times) else None
     return Trace(path.name, arrival_s, np.array(prompts), np.array(outputs), every)
 
@@ -156,14 +171,15 @@ def _first(row: Mapping[str, Any], name: str) -> Any:
 
 
 def _time(value: Any) -> float:
-    """Seconds: of a number as it is, of a date since 1970."""
+    """Seconds: of a number as it is, of a date since 1970; one without a time zone is in UTC, wherever it is read."""
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         try:
-            seconds = datetime.fromisoformat(_FRACTION.sub(r"\1", str(value).strip())).timestamp()
+            date = datetime.fromisoformat(_FRACTION.sub(r"\1", str(value).strip()))
         except ValueError:
             raise _RowError(f"time = {shorten(value)}: expected seconds, or a date and a time") from None
+        seconds = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
     if not isfinite(seconds):
         raise _RowError(f"time = {shorten(value)}: expected a finite number")
     return seconds

@@ -1,5 +1,6 @@
 """Reading YAML, TOML and JSON files that people write."""
 
+import csv
 import json
 import math
 import os
@@ -92,6 +93,38 @@ def read_json(
         return json.loads(read_text(path, error, max_bytes), object_pairs_hook=fields, parse_constant=constant)
     except (json.JSONDecodeError, ValueError, RecursionError) as fault:
         raise error(f"{shown(path)}: malformed JSON: {fault}") from None
+
+
+def table_rows(
+    file: Iterable[str], name: object, error: type[ServesatError]
+) -> tuple[list[str], Iterator[tuple[int, dict[str, str | None]]]]:
+    """The header of a CSV file, and its rows with their lines; cells that a row lacks at its end are None.
+
+    Raises `error`, with the line, for malformed CSV, a column that is named twice, and more cells than the header has.
+    """
+    reader = csv.reader(file)
+
+    def lines() -> Iterator[list[str]]:
+        try:
+            yield from filter(None, reader)
+        except csv.Error as fault:
+            raise error(f"{name}: line {reader.line_num}: malformed CSV: {fault}") from None
+
+    def rows() -> Iterator[tuple[int, dict[str, str | None]]]:
+        for cells in every:
+            if any(cell.strip() for cell in cells[len(header) :]):
+                raise error(
+                    f"{name}: line {reader.line_num}: expected {len(header)} cells as in the header, not {len(cells)}"
+                )
+            missing = [None] * (len(header) - len(cells))
+            yield reader.line_num, dict(zip(header, [*cells, *missing], strict=False))
+
+    every = lines()
+    header = [column.strip() for column in next(every, [])]
+    twice = next((column for column in header if column and header.count(column) > 1), None)
+    if twice is not None:
+        raise error(f"{name}: the column {twice!r} is written twice")
+    return header, rows()
 
 
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

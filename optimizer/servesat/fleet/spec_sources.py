@@ -1,6 +1,5 @@
 """Reads what a fleet's spec refers to: demand from a number, a list or a CSV column, and deployments of workloads."""
 
-import csv
 from collections.abc import Mapping
 from difflib import get_close_matches
 from io import StringIO
@@ -9,11 +8,14 @@ from typing import Any
 
 from servesat.catalogue.load import chip_ids
 from servesat.core.errors import SpecError
-from servesat.core.reading import read_text
+from servesat.core.reading import read_text, table_rows
 from servesat.core.validation import shorten
 from servesat.spec.keys import LOAD_IN_PRODUCTION
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS
+
+OF_REGIONS = ("price", "price_book", "cloud", "region", "purchase", "buy", "owned", "spot_capacity")
+"""Keys of a spec that the regions of a fleet have in its place."""
 
 
 def read_demand(given: Any, periods: int, folder: Path, key: str) -> Any:
@@ -46,19 +48,19 @@ def _csv_column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]
         raise SpecError(f"{key} = {shorten(dict(given))}: expected the keys csv and column")
     path, column = folder / str(given["csv"]), str(given["column"])
     try:
-        table = csv.DictReader(StringIO(read_text(path, SpecError), newline=""), restkey="")
-        columns, rows = table.fieldnames or (), list(table)
-    except (SpecError, csv.Error) as fault:
+        columns, lines = table_rows(StringIO(read_text(path, SpecError), newline=""), path, SpecError)
+        rows = list(lines)
+    except SpecError as fault:
         raise SpecError(f"{key}.csv: {fault}") from None
     if column not in columns:
         near = get_close_matches(column, columns, n=1)  # the others are not shown: it may be any file
         hint = f"did you mean {near[0]!r}?" if near else "expected one of the names in its first line"
         raise SpecError(f"{key}.column: {path} has no column {column!r}; {hint}")
     values = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
-            values.append(float(row[column]))
-        except (TypeError, ValueError):
+            values.append(float(row[column] or ""))
+        except ValueError:
             raise SpecError(f"{key}: {path}, line {number}: {column} = {row[column]!r}: expected a number") from None
     return values
 
@@ -68,6 +70,9 @@ def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str,
     if not isinstance(given, Mapping | str):
         raise SpecError(f"{key}.deployment = {shorten(given)}: expected a mapping, or the path of a spec")
     if isinstance(given, Mapping):
+        for name in OF_REGIONS:
+            if name in given:
+                raise SpecError(f"{key}.deployment.{name}: expected none; regions say where chips are rented, and how")
         _refuse_shares(given, key)
     try:
         spec = _load_without_prices(folder / given if isinstance(given, str) else given, folder, first_size)
@@ -89,6 +94,8 @@ def _refuse_shares(given: Mapping[str, Any], key: str) -> None:
     """Raise SpecError for limits on a share of the requests: these belong to the workload, whose demand arrives."""
     slo, workload = (given.get(part) for part in ("slo", "workload"))
     stated = ["workload.lengths"] if isinstance(workload, Mapping) and "lengths" in workload else []
+    if isinstance(workload, Mapping) and "arrivals" in workload:
+        raise SpecError(f"{key}.deployment.workload.arrivals: expected none; the fleet's demand says what arrives")
     if isinstance(slo, Mapping):
         shares = ("percentile", "percentiles", "goodput")
         stated += [f"slo.{name}" for name in shares if slo.get(name, "mean") != "mean"]

@@ -199,7 +199,12 @@ class Workload(Strict):
             "output_tokens": round(float(trace.output_tokens.mean())) or 1,
             "requests_per_s": trace.requests_per_s,
         }
-        return {**means, **{key: value for key, value in data.items() if value is not None}}
+        given = {**means, **{key: value for key, value in data.items() if value is not None}}
+        if given["requests_per_s"] is None:
+            raise ValueError(
+                f"arrivals.trace: {trace.name} has no rate, as its requests all come at once: give requests_per_s"
+            )
+        return given
 
     @model_validator(mode="after")
     def _context_or_request(self) -> Self:
