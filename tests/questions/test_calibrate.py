@@ -167,6 +167,11 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
         ({"mean_tpot_ms": "fast"}, "mean_tpot_ms = 'fast': expected a number greater than 0"),
         ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency or --req"),
         ({"max_concurrency": None, "request_rate": 2.0}, "duration is missing"),
+        (
+            {"model_id": "meta-llama/Llama-3.1-8B"},
+            "model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b, the model of",
+        ),
+        ({"completed": 1, "failed": 99}, "failed = 99 of 100 requests: expected at most 5%"),
     ],
 )
 def test_a_bad_result_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -272,6 +277,15 @@ def test_results_of_other_tools_are_read(document: dict[str, Any], tmp_path: Pat
     assert read.measured == pytest.approx({"tpot_ms": 14.2, "ttft_ms": 420.0})
 
 
+def test_a_run_of_aiperf_at_a_rate_has_no_more_under_way_than_it_asks_for(tmp_path: Path) -> None:
+    """2 requests/s of 0.42 s and 499 tokens of 14.2 ms: 15.0, far from the 256 that may be."""
+    at_rate = {**AIPERF, "input_config": {"loadgen": {"concurrency": 256, "request_rate": 2.0}}}
+    (read,) = runs_of(at_rate, tmp_path)
+    assert read.concurrency == pytest.approx(2 * (0.42 + 499 * 0.0142))
+    (capped,) = runs_of({**at_rate, "input_config": {"concurrency": 4, "request_rate": 2.0}}, tmp_path)
+    assert capped.concurrency == 4
+
+
 def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> None:
     first, second = runs_of(GUIDELLM, tmp_path)
     assert (first.concurrency, second.concurrency) == (16, 32)
@@ -286,6 +300,7 @@ def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> No
             {**AIPERF, "inter_token_latency": {"unit": "years", "avg": 1}},
             "inter_token_latency.unit = 'years': expected",
         ),
+        ({"benchmarks": []}, "expected a run, with its mean times"),
         ({"benchmarks": [{"metrics": {}}]}, "metrics.request_concurrency.successful.mean is missing"),
         ({"successes": {"latency": {}}}, "successes.throughput.requests_per_sec is missing"),
         ([], "expected a result of vllm bench serve"),

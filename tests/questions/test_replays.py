@@ -60,8 +60,14 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
         replay(Spec.load({**CHAT, "workload": {"prompt_tokens": 1000, "output_tokens": 100}}), plan)
     path = tmp_path / "long.csv"
     path.write_text("time,prompt_tokens,output_tokens\n0,90000000,100\n1,10,10\n")
+    with pytest.raises(SpecError, match=r"request 1 of long.csv has 90,000,100 tokens: expected at most 131,072, the"):
+        under(spec, path, None)
+    stretched = spec.changed({"model.max_context_tokens": 10**8})
     with pytest.raises(SpecError, match=r"a request of 90,000,100 tokens never fits: weights leave room for"):
-        replay(under(spec, path, None), plan)
+        replay(under(stretched, path, None), plan)
+    path.write_text("time,prompt_tokens,output_tokens\n0,10,10\n0,10,10\n")
+    with pytest.raises(SpecError, match=r"long.csv has no rate, as its requests all come at once: give requests_per_s"):
+        under(spec, path, None)
     with pytest.raises(SpecError, match=r"--trace .*none.csv: no such file"):
         under(spec, tmp_path / "none.csv", None)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from servesat import Spec, SpecError
+from servesat.deployment.solve import solve
 from servesat.questions.scenarios import takes_list
 from servesat.spec.overrides import parse_override
 from tests.helpers import ON_32_CHIPS, ROOT
@@ -125,3 +126,20 @@ def test_ids_of_chips_may_have_dots() -> None:
     (offer,) = spec.offers
     assert (offer.usd_per_chip_hour, offer.chip.hbm_bytes, spec.topologies_of(offer.chip)) == (2.0, 1e10, ("2x2",))
     assert takes_list("search.topologies.My Chip 1.5")
+
+
+def test_memory_that_a_driver_reports_changes_with_the_round_figure_unless_it_is_given() -> None:
+    """An H100 reports 85.52 of 80 GB; with twice the memory twice as much, and a chip holds 70B."""
+    base = Spec.load(
+        {
+            "model": "llama-3.1-70b", "engine": "vllm", "workload": {"prompt_tokens": 20_000, "output_tokens": 200},
+            "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["4x1"]}}, "price": {"h100-sxm": 3},
+            "speculative": "none",
+        }
+    )  # fmt: skip
+    (own,), (twice,) = base.chips, base.changed({"chip.h100-sxm.hbm_bytes": 160e9}).chips
+    assert twice.usable_hbm_bytes == pytest.approx(2 * own.usable_hbm_bytes)
+    (both,) = base.changed({"chip.h100-sxm.hbm_bytes": 160e9, "chip.h100-sxm.usable_hbm_bytes": 150e9}).chips
+    assert both.usable_hbm_bytes == 150e9
+    plans = [solve(base.changed({"chip.h100-sxm.hbm_bytes": size})).plan for size in (80e9, 160e9)]
+    assert [plan is not None and plan.replicas for plan in plans] == [1, 4]  # 70 GB of fp8 then fit on one chip

@@ -1,7 +1,7 @@
 """How far predictions are from measurements: both cost models beside rows of measured deployments."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +39,15 @@ FILLED_MEMORY = 0.95
 
 @dataclass(frozen=True)
 class Predicted:
-    """A row with what is predicted of it, and whether its chip and its engine's version are calibrated."""
+    """A row with what is predicted of it, and whether its chip and its engine's version are calibrated.
+
+    `unpredicted` are figures that were measured and are not predicted, with why.
+    """
 
     row: Measurement
     figures: dict[str, float]
     calibrated: bool
+    unpredicted: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,11 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     found = {name: figures[name] for name in row.measured if name in figures}
     if not found:
         return f"{row.concurrency or 0:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
-    return Predicted(row, found, known_chip and known_stack)
+    waits = row.concurrency is not None and row.concurrency > room
+    reason = "requests wait for room in the KV cache" if waits else "no row of its kind has a prediction of it"
+    return Predicted(
+        row, found, known_chip and known_stack, {name: reason for name in row.measured if name not in found}
+    )
 
 
 def _closed_loop_figures(row: Measurement, constants: Constants, asked: float, room: float) -> dict[str, float]:

@@ -6,6 +6,8 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
+from servesat.catalogue.load import model_ids
+from servesat.catalogue.measured_names import RowError, model_named
 from servesat.catalogue.measurements import Measurement
 from servesat.core.errors import ServesatError
 from servesat.core.plan import Plan
@@ -15,6 +17,9 @@ from servesat.spec.spec import Spec
 
 MAX_RESULT_BYTES = 200_000_000
 """A detailed result lists every token of every request."""
+
+MOST_FAILED = 0.05
+"""The share of requests that may have failed where the means of the others are fitted."""
 
 TOOLS = "vllm bench serve, aiperf, genai-perf, GuideLLM or inference-perf"
 
@@ -82,8 +87,29 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
     document = _Document(path, data)
     for of_tool, read in _READERS:
         if of_tool(document):
-            return [_row(path, one, spec, plan, number) for number, one in enumerate(read(document), start=1)]
+            _check_requests(document, spec)
+            rows = [_row(path, one, spec, plan, number) for number, one in enumerate(read(document), start=1)]
+            if not rows:
+                raise ServesatError(f"{path}: expected a run, with its mean times")
+            return rows
     raise ServesatError(f"{path}: expected a result of {TOOLS}, which have mean times of tokens")
+
+
+def _check_requests(result: _Document, spec: Spec) -> None:
+    """Raise ServesatError for a result of another model, or of requests of which many failed."""
+    served = result.at("model_id")
+    try:
+        other = model_named(served) if isinstance(served, str) else spec.model
+    except RowError:  # a name that the catalogue does not know may be that of the spec's model
+        return
+    if other.id != spec.model.id and spec.model.id in model_ids():
+        raise ServesatError(f"{result.path}: model_id = {served}: expected {spec.model.id}, the model of the spec")
+    failed, completed = result.at("failed"), result.at("completed")
+    if isinstance(failed, int) and isinstance(completed, int) and failed > MOST_FAILED * (failed + completed):
+        raise ServesatError(
+            f"{result.path}: failed = {failed:,} of {failed + completed:,} requests: expected at most "
+            f"{MOST_FAILED:.0%}, as the means are of the others"
+        )
 
 
 def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
@@ -139,10 +165,16 @@ def _of_vllm(result: _Document) -> Iterator[Means]:
 
 
 def _of_aiperf(result: _Document) -> Iterator[Means]:
-    """`profile_export_aiperf.json`, and genai-perf's: metrics with a unit; what was asked for in `input_config`."""
-    concurrency = _first_number(result.at("input_config"), "concurrency")
-    if concurrency is None:
-        raise ServesatError(f"{result.path}: input_config has no concurrency: run the benchmark with --concurrency")
+    """`profile_export_aiperf.json`, and genai-perf's: metrics with a unit; what was asked for in `input_config`.
+
+    At a rate the requests under way are those of Little's law, or the cap on them if that is less.
+    """
+    asked = result.at("input_config")
+    cap, rate = _first_number(asked, "concurrency"), _first_number(asked, "request_rate")
+    if cap is None and rate is None:
+        raise ServesatError(
+            f"{result.path}: input_config has no concurrency: run the benchmark with --concurrency or --request-rate"
+        )
 
     def ms(metric: str) -> float:
         unit = result.at(metric, "unit")
@@ -150,12 +182,16 @@ def _of_aiperf(result: _Document) -> Iterator[Means]:
             raise ServesatError(f"{result.path}: {metric}.unit = {shorten(unit)}: expected one of {', '.join(_MS)}")
         return result.number(metric, "avg") * _MS[unit]
 
+    ttft_ms = None if result.at("time_to_first_token") is None else ms("time_to_first_token")
+    tpot_ms, output_tokens = ms("inter_token_latency"), result.number("output_sequence_length", "avg")
+    request_s = ((ttft_ms or 0.0) + (output_tokens - 1) * tpot_ms) / 1e3
+    loads = ([] if cap is None else [cap]) + ([] if rate is None else [max(1.0, rate * request_s)])
     yield Means(
-        concurrency=concurrency,
+        concurrency=min(loads),
         prompt_tokens=result.number("input_sequence_length", "avg"),
-        output_tokens=result.number("output_sequence_length", "avg"),
-        tpot_ms=ms("inter_token_latency"),
-        ttft_ms=None if result.at("time_to_first_token") is None else ms("time_to_first_token"),
+        output_tokens=output_tokens,
+        tpot_ms=tpot_ms,
+        ttft_ms=ttft_ms,
     )
 
 

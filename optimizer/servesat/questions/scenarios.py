@@ -172,7 +172,8 @@ def takes_whole_number(key: str) -> bool:
 def parse_factor(text: str) -> Factor:
     """Read `KEY=VALUES`: a list `8,16,null`, a range with a step `8:40:2`, or evenly spaced values `0.6..1.8x13`.
 
-    Ranges include both ends. A value may itself be a list: `search.weights=[int8,int4],int4`. Raises SpecError.
+    Ranges include both ends, the last where a step ends on it. A value may itself be a list:
+    `search.weights=[int8,int4],int4`. Raises SpecError.
     """
     key, equals, values = text.partition("=")
     key = key.strip()

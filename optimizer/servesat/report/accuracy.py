@@ -36,6 +36,10 @@ _NAMES = {
 }
 
 
+ROWS_TOLD = 3
+"""Rows named beside a reason."""
+
+
 def accuracy_document(found: Accuracy) -> dict[str, Any]:
     """The JSON of `servesat accuracy`."""
     return {
@@ -50,6 +54,7 @@ def accuracy_document(found: Accuracy) -> dict[str, Any]:
                 "calibrated": one.calibrated,
                 "predicted": one.figures,
                 "measured": one.row.measured,
+                "unpredicted": dict(one.unpredicted),
             }
             for one in found.predicted
         ],
@@ -77,10 +82,14 @@ def print_accuracy(console: Console, found: Accuracy) -> None:
     if guessed:
         text = f"{guessed} of {len(found.predicted)} rows are of a chip or an engine's version that is not calibrated"
         console.print(Text(f"\n{text}"))
-    if found.unread:
+    left = [(one.reason, one.number) for one in found.unread]
+    left += [(f"{name}: {why}", one.row.number) for one in found.predicted for name, why in one.unpredicted.items()]
+    if left:
         console.print(Text("\nNot predicted", style="bold"))
-        for reason, count in Counter(one.reason for one in found.unread).most_common(10):
-            console.print(Text(f"{count} × {reason}"))
+        for reason, count in Counter(reason for reason, _ in left).most_common(10):
+            rows = [str(number) for told, number in left if told == reason][:ROWS_TOLD]
+            more = ", …" if count > len(rows) else ""
+            console.print(Text(f"{count} × {reason} (row{'s' if count > 1 else ''} {', '.join(rows)}{more})"))
 
 
 def accuracy_chart(found: Accuracy, name: str) -> Chart:

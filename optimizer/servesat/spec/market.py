@@ -114,9 +114,13 @@ class Market:
         """The chip with the fields that the spec overrides. Raises SpecError."""
         if chip.id not in self.chip_fields:
             return chip
-        prefix = f"chip.{chip.id}"
-        fields = merged(chip.model_dump(), self.chip_fields[chip.id], f"{self.where}: {prefix}")
-        return validate(Chip, fields, where=self.where, error=SpecError, prefix=prefix)
+        prefix, own = f"chip.{chip.id}", self.chip_fields[chip.id]
+        fields = merged(chip.model_dump(), own, f"{self.where}: {prefix}")
+        changed = validate(Chip, fields, where=self.where, error=SpecError, prefix=prefix)
+        if chip.usable_hbm_bytes is None or "hbm_bytes" not in own or "usable_hbm_bytes" in own:
+            return changed
+        usable = chip.usable_hbm_bytes * (changed.hbm_bytes / chip.hbm_bytes)  # the driver keeps the same share
+        return changed.model_copy(update={"usable_hbm_bytes": usable})
 
     def _offers(self, chip: Chip) -> list[Offer]:
         stated = self.prices.get(chip.id, chip.usd_per_chip_hour)
