@@ -140,11 +140,20 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
     return broken(replay.run.times)
 
 
-@lru_cache(maxsize=64)
 def _first_replay(workload: Workload, servers: Servers) -> Replay:
     """The replay of a first look, with which a verdict begins."""
     trace = workload.arrivals.recorded
-    return Replay(workload, servers, REQUESTS if trace is None else len(trace.arrival_s), 0)
+    return _of_random(workload, servers) if trace is None else _of_trace(workload, servers, len(trace.arrival_s))
+
+
+@lru_cache(maxsize=64)
+def _of_random(workload: Workload, servers: Servers) -> Replay:
+    return Replay(workload, servers, REQUESTS, 0)
+
+
+@lru_cache(maxsize=2)  # which may be of millions of requests
+def _of_trace(workload: Workload, servers: Servers, requests: int) -> Replay:
+    return Replay(workload, servers, requests, 0)
 
 
 def more_than_may(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
