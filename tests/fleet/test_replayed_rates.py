@@ -29,6 +29,7 @@ CHAT: dict[str, Any] = {
     "utilisation": 0.85,
     "price": {"h100-sxm": 1.0},
 }  # fmt: skip
+DEPLOYED = {key: value for key, value in CHAT.items() if key != "price"}
 
 
 @pytest.mark.slow
@@ -60,7 +61,7 @@ def test_a_rate_that_keeps_every_limit_is_taken_as_it_is() -> None:
 def test_a_fleet_rents_more_where_its_limits_are_of_a_share_of_the_requests() -> None:
     """At 68 requests/s two H100 keep the mean, by 34 each; at 95 % each serves 29, and three are rented."""
     regions = {"east": {"quota": {"h100-sxm": 8}, "price": {"h100-sxm": {"on_demand": 3.0}}}}
-    chat = {"deployment": {key: value for key, value in CHAT.items() if key != "price"}, "demand": [20, 68]}
+    chat = {"deployment": DEPLOYED, "demand": [20, 68]}
     bills = [
         plan_fleet(fleet(regions=regions, periods_h=[8, 8], workloads={"chat": chat | more}, buy="share")).total_usd
         for more in ({}, {"percentile": 0.95})
@@ -82,26 +83,26 @@ def test_lengths_that_spread_cost_rate() -> None:
     [
         ({"lengths": {"prompt_cv": 1.0}}, "lengths: expected none without a percentile"),
         (
-            {"deployment": {**CHAT, "slo": {"percentile": 0.9}}},
+            {"deployment": {**DEPLOYED, "slo": {"percentile": 0.9}}},
             "slo.percentile: expected a limit on the mean",
         ),
         (
-            {"deployment": {**CHAT, "slo": {"ttft_ms": {"p99": 800}}}},
+            {"deployment": {**DEPLOYED, "slo": {"ttft_ms": {"p99": 800}}}},
             "slo.ttft_ms: expected a limit on the mean",
         ),
-        ({"deployment": {**CHAT, "workload": {"lengths": {}}}}, "workload.lengths: expected a limit on the"),
+        ({"deployment": {**DEPLOYED, "workload": {"lengths": {}}}}, "workload.lengths: expected a limit on the"),
     ],
 )
 def test_what_belongs_to_the_workload_is_said(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as fault:
-        plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 1, **keys}}))
+        plan_fleet(fleet(workloads={"chat": {"deployment": DEPLOYED, "demand": 1, **keys}}))
     assert message in str(fault.value)
 
 
 def test_a_limit_that_only_means_keep_is_said_to_be_broken() -> None:
     """Every prompt of 6,000 tokens is in time; of lengths that spread by half as much again a tenth is not."""
     regions = {"east": {"quota": {"h100-sxm": 8}, "price": {"h100-sxm": {"on_demand": 3.0}}}}
-    deployment = {**{key: value for key, value in CHAT.items() if key != "price"}, "slo": {"ttft_ms": 240}}
+    deployment = {**DEPLOYED, "slo": {"ttft_ms": 240}}
     deployment["workload"] = {"prompt_tokens": 6000, "output_tokens": 100}
     chat = {"deployment": deployment, "demand": 1, "percentile": 0.9}
     given = fleet(regions=regions, workloads={"chat": chat}, buy="share")
@@ -116,7 +117,7 @@ def test_a_limit_that_only_means_keep_is_said_to_be_broken() -> None:
 
 
 def test_what_rates_rest_on_is_noted() -> None:
-    chat = {"deployment": CHAT, "demand": 1, "percentile": 0.95}
+    chat = {"deployment": DEPLOYED, "demand": 1, "percentile": 0.95}
     assert FleetSpec.load(fleet(workloads={"chat": chat})).notes == (
         "workloads.chat: a replica is planned for the highest rate that keeps 0.95 of the requests within the limits "
         "in replays",
@@ -125,6 +126,6 @@ def test_what_rates_rest_on_is_noted() -> None:
 
 def test_sizes_have_no_percentile() -> None:
     sizes = {"short": {"prompt_tokens": 100, "output_tokens": 10, "demand": 1}}
-    given = {"chat": {"deployment": CHAT, "sizes": sizes, "percentile": 0.95}}
+    given = {"chat": {"deployment": DEPLOYED, "sizes": sizes, "percentile": 0.95}}
     with pytest.raises(SpecError, match=r"workloads\.chat.*percentile: expected none beside sizes"):
         plan_fleet(fleet(workloads=given))
