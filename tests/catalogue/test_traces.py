@@ -48,6 +48,10 @@ def test_every_format_is_read(name: str, tmp_path: Path) -> None:
             '{"start_times": [1, 2], "input_lens": [1], "output_lens": [1, 2]}',
             "2 start_times, 1 input_lens, 2 output_lens: expected as many of each",
         ),
+        (
+            "Time,time,prompt_tokens,output_tokens\n1,2,5,5\n",
+            "columns whose names differ in their case alone: Time, time",
+        ),
         ("time,prompt_tokens,output_tokens\n", "has no requests"),
         ("", "is empty"),
         ('{"timestamp": 0}\nnonsense\n', "no column for prompt_tokens and output_tokens"),
@@ -67,6 +71,9 @@ def test_times_of_mooncake_are_milliseconds_with_ids_of_blocks_or_without(tmp_pa
     rows = [{"timestamp": at, "input_length": 500, "output_length": 100} for at in (0, 1000, 2000)]
     (tmp_path / "bare.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert read_trace(tmp_path / "bare.jsonl").requests_per_s == pytest.approx(1.0)
+    dates = "".join(f"2026-03-29 00:00:{second}0,500,100\n" for second in range(3))
+    (tmp_path / "dates.csv").write_text("timestamp,input_length,output_length\n" + dates)
+    assert read_trace(tmp_path / "dates.csv").requests_per_s == pytest.approx(0.1)
 
 
 def test_dates_without_a_zone_are_the_same_wherever_they_are_read(

@@ -253,6 +253,7 @@ STRICT: dict[str, Any] = {
         ("slices == 13", lambda slices, _: slices == 13),
         ("usd_per_hour >= 17", lambda slices, _: 3.0 * slices >= 17),
         ("chips <= {fewest}", lambda slices, fewest: slices <= fewest),
+        ("slices >= 100", lambda slices, _: slices >= 100),
     ],
 )
 def test_constraints_may_forbid_some_numbers_of_slices(constraint: str, allowed: Any) -> None:
@@ -264,7 +265,7 @@ def test_constraints_may_forbid_some_numbers_of_slices(constraint: str, allowed:
     found = solve(spec)
     assert found.plan is not None
     assert (found.status, found.plan.slices) == (
-        Status.OPTIMAL, next(slices for slices in range(fewest, 40) if allowed(slices, fewest)),
+        Status.OPTIMAL, next(slices for slices in range(fewest, 200) if allowed(slices, fewest)),
     )  # fmt: skip
 
 
@@ -314,3 +315,22 @@ def test_a_trace_of_few_requests_and_a_long_one_has_an_answer(prompts: tuple[int
     assert (result.plan.topology, result.plan.slices) == ("4x1", 1)
     narrow = {**search, "topologies": {"h100-sxm": ["1x1"]}}
     assert solve(Spec.load({**spec, "search": narrow})).status is Status.INFEASIBLE
+
+
+def test_constraints_may_forbid_the_first_numbers_of_both_pools() -> None:
+    search = {**STRICT["search"], "modes": ["disaggregated"]}
+    workload = {**STRICT["workload"], "requests_per_s": 10}
+    spec = {**STRICT, "search": search, "workload": workload, "slo": {"ttft_ms": 500, "tpot_ms": 40}}
+    alone = solve(Spec.load(spec)).plan
+    assert alone is not None
+    assert alone.prefill is not None
+    assert (alone.slices, alone.prefill.slices) == (1, 1)
+    both = solve(Spec.load({**spec, "constraints": ["slices % 2 == 0", "prefill.slices % 2 == 0"]})).plan
+    assert both is not None
+    assert both.prefill is not None
+    assert (both.slices, both.prefill.slices) == (2, 2)
+
+
+def test_allowed_numbers_that_are_too_far_apart_leave_a_search_undecided() -> None:
+    far = Spec.load({**STRICT, "constraints": ["slices % 100000 == 99999"]})
+    assert solve(far).status is Status.UNKNOWN

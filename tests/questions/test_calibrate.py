@@ -172,6 +172,7 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
             "model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b, the model of",
         ),
         ({"completed": 1, "failed": 99}, "failed = 99 of 100 requests: expected at most 5%"),
+        ({"completed": 1, "failed": 99, "model_id": "acme/ours"}, "failed = 99 of 100 requests: expected at most 5%"),
     ],
 )
 def test_a_bad_result_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -282,6 +283,8 @@ def test_a_run_of_aiperf_at_a_rate_has_no_more_under_way_than_it_asks_for(tmp_pa
     at_rate = {**AIPERF, "input_config": {"loadgen": {"concurrency": 256, "request_rate": 2.0}}}
     (read,) = runs_of(at_rate, tmp_path)
     assert read.concurrency == pytest.approx(2 * (0.42 + 499 * 0.0142))
+    behind = {**at_rate, "request_throughput": {"unit": "requests/sec", "avg": 0.5}}
+    assert runs_of(behind, tmp_path)[0].concurrency == pytest.approx(0.5 * (0.42 + 499 * 0.0142))
     (capped,) = runs_of({**at_rate, "input_config": {"concurrency": 4, "request_rate": 2.0}}, tmp_path)
     assert capped.concurrency == 4
 

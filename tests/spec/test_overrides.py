@@ -6,6 +6,7 @@ import pytest
 from servesat import Spec, SpecError
 from servesat.deployment.solve import solve
 from servesat.questions.scenarios import takes_list
+from servesat.replay.replayed import limits_of
 from servesat.spec.overrides import parse_override
 from tests.helpers import ON_32_CHIPS, ROOT
 from tests.spec.texts import BASE, read
@@ -143,3 +144,24 @@ def test_memory_that_a_driver_reports_changes_with_the_round_figure_unless_it_is
     assert both.usable_hbm_bytes == 150e9
     plans = [solve(base.changed({"chip.h100-sxm.hbm_bytes": size})).plan for size in (80e9, 160e9)]
     assert [plan is not None and plan.replicas for plan in plans] == [1, 4]  # 70 GB of fp8 then fit on one chip
+
+
+def test_a_changed_limit_takes_the_place_of_its_percentiles() -> None:
+    base = Spec.load(
+        {
+            "model": "llama-3-8b", "workload": {"prompt_tokens": 10, "output_tokens": 5, "requests_per_s": 1},
+            "slo": {"ttft_ms": {"p99": 800, "p50": 200}, "tpot_ms": {"p99": 50}},
+        }
+    )  # fmt: skip
+
+    def limits(**changes: object) -> list[tuple[str, float, float]]:
+        spec = base.changed({f"slo.{key.replace('__', '.')}": value for key, value in changes.items()})
+        return [(one.requirement, one.share, round(one.limit_s * 1e3)) for one in limits_of(spec)]
+
+    tpot = ("tpot", 0.99, 50)
+    assert limits() == [("ttft", 0.99, 800), ("ttft", 0.5, 200), tpot]
+    assert limits(ttft_ms=None) == [tpot]
+    assert limits(ttft_ms=300) == [("ttft", 0.95, 300), tpot]
+    assert limits(ttft_ms={"p90": 300}) == [("ttft", 0.9, 300), tpot]
+    assert limits(percentiles__ttft_ms__p99=100) == [("ttft", 0.99, 100), ("ttft", 0.5, 200), tpot]
+    assert base.changed({"slo.percentiles.ttft_ms.p99": 100}).slo.ttft_ms == 100

@@ -31,7 +31,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """The columns that are read, by the names that the formats give them, in lower case."""
 
 MOONCAKE = {"timestamp", "input_length", "output_length"}
-"""The columns of Mooncake's traces, whose times are milliseconds."""
+"""The columns of Mooncake's traces: JSON lines, whose times are numbers of milliseconds."""
 
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 
@@ -135,6 +135,8 @@ def _trace(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Trace:
     first_row: Mapping[str, Any] | None = None
     for number, raw in rows:
         row = {str(key).strip().lower(): value for key, value in raw.items() if key is not None}
+        if len(row) < len(raw):
+            raise CatalogueError(f"{path}: columns whose names differ in their case alone: {', '.join(map(str, raw))}")
         if first_row is None:
             first_row = row
             _check_columns(path, row)
@@ -153,7 +155,9 @@ def _trace(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Trace:
             raise CatalogueError(f"{path}: more than {MAX_REQUESTS:,} requests: cut the trace")
     if not times or first_row is None:
         raise CatalogueError(f"{path}: has no requests")
-    arrival_s = (np.array(times) - times[0]) / (1000.0 if set(first_row) >= MOONCAKE else 1.0)
+    is_number = isinstance(_first(first_row, "time"), int | float)
+    in_ms = "hash_ids" in first_row or (is_number and set(first_row) >= MOONCAKE)
+    arrival_s = (np.array(times) - times[0]) / (1000.0 if in_ms else 1.0)
     every = tuple(blocks) if len(blocks) == len(times) else None
     return Trace(path.name, arrival_s, np.array(prompts), np.array(outputs), every)
 

@@ -3,8 +3,8 @@
 A proposal is a layout at its largest batch, with a number of slices. Without a replay, it is ruled out only by what can
 be proved: the load exceeds its capacity, or a prompt alone or a step with one sequence takes too long.
 Of a layout that fails, the fewest slices that pass are found by bisection, and two fewer are tested again, as that more
-slices help was observed and is not proved. Where constraints forbid some numbers of slices, the allowed ones are
-proposed one after another.
+slices help was observed and is not proved. Where constraints name what follows the number of slices, numbers are
+proposed one after another, and those that they forbid passed over without a replay.
 """
 
 import time
@@ -16,8 +16,9 @@ from itertools import count as counting
 
 import numpy as np
 
-from servesat.candidates.columns import Columns
-from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, Requirement, bits_of
+from servesat.candidates.columns import Columns, columns_at
+from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Requirement, bits_of, violations
+from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Fallen, Margin
@@ -29,14 +30,14 @@ from servesat.deployment.settings import Settings
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import TooLongError, limits_of, servers_of
 from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, surely_late, verdict
-from servesat.spec.expressions import follows_slices
+from servesat.spec.expressions import ends_with_slices, follows_slices
 from servesat.spec.spec import Spec
 
 MOST_SLICES = 1 << 20
 """Slices beyond which no more are tried, of requests that never end."""
 
-FORBIDDEN_IN_A_ROW = 64
-"""Numbers of slices that constraints forbid one after another, after which no more are tried."""
+FORBIDDEN_OF_ONE_POOL, FORBIDDEN_OF_POOLS = (64, 1024, 16_384), 64
+"""Numbers of slices that constraints may forbid in a row, after which no more are tried: of one pool in blocks."""
 
 BATCHES_TRIED = 6
 """Smaller batches tried when TPOT is the only limit broken."""
@@ -77,9 +78,11 @@ class Search:
 
     def __init__(self, spec: Spec, start: float, settings: Settings) -> None:
         self.spec, self.start, self.settings = spec, start, settings
-        kept = [one.text for one in spec.expressions if not follows_slices(one)]
+        self.counting = [one for one in spec.expressions if follows_slices(one)]
+        kept = [one.text for one in spec.expressions if one not in self.counting]
         limits = {f"slo.{name}": None for name in ("ttft_ms", "tpot_ms", "e2e_ms")}
         self.offered = spec.in_means().changed({**limits, "constraints": kept})
+        self.counted = self.offered.changed({"constraints": [*kept, *(one.text for one in self.counting)]})
         self.limits = limits_of(spec)
         self.fallen: list[Fallen] = []
         self.broken: set[int] = set()  # what each proposal that fell violates, as a mask
@@ -118,6 +121,11 @@ class Search:
         while queue and not self.is_out_of_time:
             proposal = heappop(queue)
             passing.pop(proposal.key, None)
+            if forbidden := self._forbidden(proposal):
+                self.broken.add(forbidden)
+                for allowed in self._allowed_after(proposal, forbidden):
+                    heappush(queue, allowed)
+                continue
             batch, broken = self._test(proposal)
             if not broken:
                 found = self._verified(proposal, batch)
@@ -135,20 +143,55 @@ class Search:
         columns = self.candidates
         strain = largest_shares(self.spec, columns, self.limits)
         rows = zip(columns.usd_per_hour, strain, columns.slices, columns.layouts.serving.pool_slices, strict=True)
-        first = [
+        queue = [
             _Proposal(float(usd), float(slack), row, int(slices), int(pool))
             for row, (usd, slack, slices, pool) in enumerate(rows)
         ]
-        queue = [allowed for proposal in first for allowed in self._allowed_from(proposal)]
         heapify(queue)
         return queue
 
-    def _allowed_from(self, proposal: _Proposal) -> list[_Proposal]:
-        """A proposal if constraints allow it, or else the next ones that they do, with more slices in either pool."""
-        if not self._is_constrained or self._proposal(proposal, proposal.slices, proposal.pool_slices) is not None:
-            return [proposal]
-        directions = ((1, 0), (0, 1)) if proposal.pool_slices else ((1, 0),)
-        return [more for more in (self._more(proposal, *each) for each in directions) if more is not None]
+    def _forbidden(self, proposal: _Proposal) -> int:
+        """The constraints on numbers of slices that a proposal violates, with the limits on resources, as a mask."""
+        if not self.counting:
+            return 0
+        return int(self._masks(proposal.row, np.array([proposal.slices]), np.array([proposal.pool_slices]))[0])
+
+    def _allowed_after(self, proposal: _Proposal, forbidden: int) -> Iterator[_Proposal]:
+        """What to propose of a layout in place of numbers of slices that constraints forbid.
+
+        Of one pool the next number that they allow, of two one more in either. Where none is found among so many, the
+        search is undecided.
+        """
+        if forbidden & self._ending:
+            return
+        if proposal.pool_slices:
+            first = self.candidates.slices[proposal.row], self.candidates.layouts.serving.pool_slices[proposal.row]
+            if proposal.slices + proposal.pool_slices < sum(first) + FORBIDDEN_OF_POOLS:
+                yield from self._new(proposal, ((1, 0), (0, 1)))
+            else:
+                self.undecided = True
+            return
+        start = proposal.slices + 1
+        for size in FORBIDDEN_OF_ONE_POOL:
+            slices = np.arange(start, start + size)
+            masks = self._masks(proposal.row, slices, np.zeros_like(slices))
+            allowed, ended = np.flatnonzero(masks == 0), np.flatnonzero(masks & self._ending)
+            if len(allowed) and not (len(ended) and ended[0] < allowed[0]):
+                yield self._counted(proposal, int(slices[allowed[0]]), 0)
+                return
+            if len(ended):
+                self.broken.add(int(masks[ended[0]]))
+                return
+            start += size
+        self.undecided = True
+
+    def _masks(self, row: int, slices: Ints, pool_slices: Ints) -> Ints:
+        """What numbers of slices of a layout violate of the limits that follow these; shape [numbers]."""
+        layouts = self.candidates.layouts.take(np.full(len(slices), row))
+        layouts = replace(layouts, serving=replace(layouts.serving, pool_slices=pool_slices))
+        batch = np.full(len(slices), self.candidates.batch[row])
+        violated = violations(self.counted, columns_at(self.counted, layouts, batch, slices))
+        return violated & (self._ending | sum(self.bits[one.text] for one in self.counting))
 
     def _plan(self, row: int) -> Plan | None:
         """The plan of a candidate with the slices that it needs; None if the check refuses it."""
@@ -265,14 +308,19 @@ class Search:
         if "alone" in broken or "check" in broken:
             return
         if not proposal.pool_slices:
-            more = self._more(proposal, 1, 0) if self._is_constrained else self._fewest_that_pass(proposal, most)
-            if more is not None:
-                yield more
+            if self.counting:
+                yield self._counted(proposal, proposal.slices + 1, 0)
+            elif (fewest := self._fewest_that_pass(proposal, most)) is not None:
+                yield fewest
             return
         of_prompts = Requirement.TTFT in broken  # more slices in the decode pool would not help
         steps = max(1, proposal.slices // 32), max(1, proposal.pool_slices // 32)
-        for step, pool_step in ((0, steps[1]),) if of_prompts else ((steps[0], 0), (0, steps[1])):
-            following = self._more(proposal, step, pool_step)
+        yield from self._new(proposal, ((0, steps[1]),) if of_prompts else ((steps[0], 0), (0, steps[1])))
+
+    def _new(self, proposal: _Proposal, steps: Iterable[tuple[int, int]]) -> Iterator[_Proposal]:
+        """The proposals that are some steps from one, and were not proposed before."""
+        for step, pool_step in steps:
+            following = self._proposal(proposal, proposal.slices + step, proposal.pool_slices + pool_step)
             if following is not None and following.key not in self._proposed:
                 self._proposed.add(following.key)
                 yield following
@@ -329,23 +377,17 @@ class Search:
     def _passes(self, proposal: _Proposal) -> bool:
         return not self._test(proposal)[1]
 
-    def _more(self, proposal: _Proposal, step: int, pool_step: int) -> _Proposal | None:
-        """The next numbers of slices that constraints allow, in steps; None where none is near or limits end it."""
-        for times in range(1, 1 + (FORBIDDEN_IN_A_ROW if self._is_constrained else 1)):
-            slices, pool_slices = proposal.slices + times * step, proposal.pool_slices + times * pool_step
-            following = self._proposal(proposal, slices, pool_slices)
-            if following is not None or self._violated_by(proposal.row, slices, pool_slices) & self._resources:
-                return following
-        return None
-
     def _proposal(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal | None:
-        """The same layout with other numbers of slices; None if limits on resources or constraints forbid them."""
+        """The same layout with other numbers of slices; None if limits on resources forbid them."""
         if max(slices, pool_slices) > self._most_slices:
             return None
-        violated = self._violated_by(proposal.row, slices, pool_slices)
+        violated = 0 if self.counting else self._violated_by(proposal.row, slices, pool_slices)
         if violated:
             self.broken.add(violated)
             return None
+        return self._counted(proposal, slices, pool_slices)
+
+    def _counted(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal:
         row = self.candidates.layouts.take(np.array([proposal.row]))
         usd = float(row.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
         return _Proposal(usd, proposal.strain, proposal.row, slices, pool_slices)
@@ -357,35 +399,29 @@ class Search:
         return MOST_SLICES if trace is None else min(MOST_SLICES, len(trace.arrival_s))
 
     def _violated_by(self, row: int, slices: int, pool_slices: int) -> int:
-        """The limits on resources and the constraints that numbers of slices of a layout violate, as a mask."""
+        """The limits on resources that numbers of slices of a layout violate, as a mask."""
         plan = self._plan(row)
-        if plan is None or not (self._has_resource_limits or self._is_constrained):
+        if plan is None or not self._has_resource_limits:
             return 0
         _, margins = rederive(self.spec, _with_slices(plan, slices, pool_slices))
-        return sum(self.bits[name] for name in {margin.requirement for margin in margins if not margin.holds})
+        return self._ending & sum(self.bits[name] for name in {one.requirement for one in margins if not one.holds})
 
     @cached_property
     def bits(self) -> dict[str, int]:
-        """The bit of each requirement in a mask: those of columns, of the other constraints, and of goodput."""
-        bits = bits_of(self.offered)
-        for name in (*(one.text for one in self.spec.expressions), GOODPUT):
-            bits.setdefault(name, 2 * max(bits.values()))
-        return bits
+        """The bit of each requirement in a mask, and that of the share of requests within all limits."""
+        bits = bits_of(self.counted)
+        return {**bits, GOODPUT: 2 * max(bits.values())}
 
     @cached_property
-    def _resources(self) -> int:
-        """The mask of the limits that more slices break, once some do."""
-        return sum(self.bits[name] for name, rule in RULES.items() if rule.kind is Kind.RESOURCE)
+    def _ending(self) -> int:
+        """The mask of limits that more slices break, once some do: those on resources, and constraints like them."""
+        resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
+        return resources | sum(self.bits[one.text] for one in self.counting if ends_with_slices(one))
 
     @cached_property
     def _has_resource_limits(self) -> bool:
         search = self.spec.search
         return any((search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota))
-
-    @cached_property
-    def _is_constrained(self) -> bool:
-        """Whether a constraint may allow some numbers of slices, and not others."""
-        return any(map(follows_slices, self.spec.expressions))
 
     def conflicts(self) -> tuple[tuple[str, ...], ...]:
         """The minimal sets of requirements that no plan satisfies together."""

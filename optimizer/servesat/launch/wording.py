@@ -217,6 +217,7 @@ def _unsent(launch: Launch) -> list[str]:
         "lengths that spread": bool(spread) and workload.arrivals.trace is None,
         "prefixes that are cached": workload.prefix_cache_hit > 0 and is_sglang,
         "prefixes kept in hosts": workload.host_hit > 0,
-        "bursts": workload.arrivals.gamma_cv != 1 and not _bursts(launch),
+        "bursts": workload.arrivals.gamma_cv > 1 and not _bursts(launch),
+        "arrivals as even": workload.arrivals.gamma_cv < 1 and not _bursts(launch),
     }
     return [name for name, differs in differences.items() if differs]

@@ -101,7 +101,7 @@ def _check_requests(result: _Document, spec: Spec) -> None:
     try:
         other = model_named(served) if isinstance(served, str) else spec.model
     except RowError:  # a name that the catalogue does not know may be that of the spec's model
-        return
+        other = spec.model
     if other.id != spec.model.id and spec.model.id in model_ids():
         raise ServesatError(f"{result.path}: model_id = {served}: expected {spec.model.id}, the model of the spec")
     failed, completed = result.at("failed"), result.at("completed")
@@ -185,7 +185,8 @@ def _of_aiperf(result: _Document) -> Iterator[Means]:
     ttft_ms = None if result.at("time_to_first_token") is None else ms("time_to_first_token")
     tpot_ms, output_tokens = ms("inter_token_latency"), result.number("output_sequence_length", "avg")
     request_s = ((ttft_ms or 0.0) + (output_tokens - 1) * tpot_ms) / 1e3
-    loads = ([] if cap is None else [cap]) + ([] if rate is None else [max(1.0, rate * request_s)])
+    served = rate if result.at("request_throughput", "avg") is None else result.number("request_throughput", "avg")
+    loads = ([] if cap is None else [cap]) + ([] if rate is None or served is None else [max(1.0, served * request_s)])
     yield Means(
         concurrency=min(loads),
         prompt_tokens=result.number("input_sequence_length", "avg"),

@@ -112,7 +112,7 @@ def drawn(
 
     At an infinite rate all come at once. They are those of `one_of` several replicas, which has this rate.
     """
-    at_one = _drawn_at_one(count, lengths, cv, seed, one_of)
+    at_one = _drawn_at_one(count, lengths, cv, seed, 1 if cv == 1 else one_of)
     return replace(at_one, arrival_s=at_one.arrival_s / requests_per_s)
 
 

@@ -229,6 +229,14 @@ def follows_slices(expression: Expression) -> bool:
     return any(name.id in {*_GROW_WITH_SLICES, "usd_per_million_output_tokens"} for name in expression.names)
 
 
+def ends_with_slices(expression: Expression) -> bool:
+    """Whether a constraint is an upper limit on what grows with the number of slices: `chips <= 8`."""
+    bound = limit_in(expression)
+    return (
+        bound is not None and not bound.at_least and isinstance(bound.term, Name) and bound.term.id in _GROW_WITH_SLICES
+    )
+
+
 def limit_in(expression: Expression) -> Bound | None:
     """The limit that a constraint sets, if it is one: `tp <= 8` or `0.5 * slo.tpot_ms >= tpot_ms`."""
     tree = expression.tree

@@ -117,6 +117,9 @@ class Spec(Searched):
             return self.changed(others).changed(prices)
         where, folder = self._origin
         data: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
+        if replaced := {name for name in self.slo.percentiles if f"slo.{name}" in changes}:
+            kept = {name: limits for name, limits in self.slo.percentiles.items() if name not in replaced}
+            data = with_value(data, ["slo", "percentiles"], kept, "slo.percentiles")
         for key, value in sorted(changes.items(), key=lambda change: len(split_key(change[0]))):
             if key.startswith("model."):
                 data = {**data, "model": _fields_of_model(data["model"], where, folder)}

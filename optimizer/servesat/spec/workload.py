@@ -361,21 +361,26 @@ class Slo(Strict):
     @model_validator(mode="before")
     @classmethod
     def _several_percentiles(cls, data: Any) -> Any:
-        """A limit may be a mapping of percentiles: then its own is the lowest, which some request must meet alone."""
+        """A limit may be a mapping of percentiles: then its own is the lowest, which some request must meet alone.
+
+        A limit that is taken away takes its percentiles with it.
+        """
         if not isinstance(data, Mapping):
             return data
         found, named = dict(data), data.get("percentiles") or {}
         if not isinstance(named, Mapping):
             return data
-        named = dict(named)
+        named = {key: limits for key, limits in named.items() if found.get(key, ...) is not None}
         for key in LIMITS:
             limits = found.get(key)
-            if not isinstance(limits, Mapping):
-                continue
-            named[key] = {str(name): value for name, value in limits.items()}
-            found[key] = None
+            if isinstance(limits, Mapping):
+                named[key] = {str(name): value for name, value in limits.items()}
         for key, limits in named.items():
             values = list(limits.values()) if isinstance(limits, Mapping) and key in LIMITS else []
-            if found.get(key) is None and values and all(isinstance(value, int | float) for value in values):
-                found[key] = min(map(float, values))
-        return {**found, "percentiles": named} if named else data
+            are_numbers = bool(values) and all(isinstance(value, int | float) for value in values)
+            found[key] = min(map(float, values)) if are_numbers else None
+        if not named and not data.get("percentiles"):
+            return data
+        return {name: value for name, value in found.items() if name in LIMITS or name not in named} | {
+            "percentiles": named
+        }

@@ -73,10 +73,8 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
 
 def _split_apart(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica) -> bool:
     """Whether pools split sequences over other numbers of chips, which the engine refuses beside states."""
-    of_pools, model = engine.disaggregation, decode.model
-    if of_pools is None or not of_pools.splits_alike or model.mla is None:
-        return False
-    if not any(other.state_bytes for other in model.other_layers):
+    of_pools = engine.disaggregation
+    if of_pools is None or not of_pools.splits_alike or not decode.model.has_states_beside_latent:
         return False
     over = [side.tp if side.kv_layout is KvLayout.SEQUENCE else 1 for side in (decode, prefill)]
     return over[0] != over[1]
