@@ -303,6 +303,14 @@ def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> No
             {**AIPERF, "inter_token_latency": {"unit": "years", "avg": 1}},
             "inter_token_latency.unit = 'years': expected",
         ),
+        (
+            {**AIPERF, "error_request_count": {"avg": 30.0}, "request_count": {"avg": 70.0}},
+            "error_request_count.avg = 30 of 100 requests: expected at most 5%",
+        ),
+        (
+            {**INFERENCE_PERF, "failures": {"count": 1}, "successes": {**INFERENCE_PERF["successes"], "count": 3}},
+            "failures.count = 1 of 4 requests: expected at most 5%",
+        ),
         ({"benchmarks": []}, "expected a run, with its mean times"),
         ({"benchmarks": [{"metrics": {}}]}, "metrics.request_concurrency.successful.mean is missing"),
         ({"successes": {"latency": {}}}, "successes.throughput.requests_per_sec is missing"),

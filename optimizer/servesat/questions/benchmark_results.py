@@ -21,6 +21,11 @@ MAX_RESULT_BYTES = 200_000_000
 MOST_FAILED = 0.05
 """The share of requests that may have failed where the means of the others are fitted."""
 
+_COUNTS = (
+    ("failed", "completed"), ("error_request_count.avg", "request_count.avg"), ("failures.count", "successes.count"),
+)  # fmt: skip
+"""The requests that failed, and those that did not, as vLLM, aiperf and inference-perf count them."""
+
 TOOLS = "vllm bench serve, aiperf, genai-perf, GuideLLM or inference-perf"
 
 _MS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3, "us": 1e-3, "ns": 1e-6, "milliseconds": 1.0}
@@ -104,12 +109,15 @@ def _check_requests(result: _Document, spec: Spec) -> None:
         other = spec.model
     if other.id != spec.model.id and spec.model.id in model_ids():
         raise ServesatError(f"{result.path}: model_id = {served}: expected {spec.model.id}, the model of the spec")
-    failed, completed = result.at("failed"), result.at("completed")
-    if isinstance(failed, int) and isinstance(completed, int) and failed > MOST_FAILED * (failed + completed):
-        raise ServesatError(
-            f"{result.path}: failed = {failed:,} of {failed + completed:,} requests: expected at most "
-            f"{MOST_FAILED:.0%}, as the means are of the others"
-        )
+    for bad, good in _COUNTS:
+        failed, completed = result.at(*bad.split(".")), result.at(*good.split("."))
+        if not isinstance(failed, int | float) or not isinstance(completed, int | float):
+            continue
+        if failed > MOST_FAILED * (failed + completed):
+            raise ServesatError(
+                f"{result.path}: {bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
+                f"{MOST_FAILED:.0%}, as the means are of the others"
+            )
 
 
 def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
