@@ -42,6 +42,8 @@ def test_constraints_of_python_hold() -> None:
     held = servesat.solve(spec_of(), constrain=lambda m: m.add(m.batch % 16 == 1)).plan
     assert held is not None
     assert held.batch % 16 == 1
+    assert servesat.solve(spec_of(), constrain="batch % 16 == 1").plan == held
+    assert servesat.solve(spec_of(), constrain=["batch % 16 == 1", "tp >= 1"]).plan == held
 
 
 def test_a_certificate_is_one_that_verify_accepts(tmp_path: Path) -> None:

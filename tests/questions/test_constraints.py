@@ -233,3 +233,16 @@ def test_a_key_without_a_number_is_named(constraint: str, complaint: str) -> Non
         Spec.load({**CHAT, "constraints": [constraint]})
     assert "constraints.0 = " in str(fault.value)
     assert complaint in str(fault.value)
+
+
+def test_a_mode_that_is_asked_for_is_no_dearer_than_the_search_of_it_alone() -> None:
+    """A chunk that holds the prompt is as interleaved, and left out beside it: but not where the mode is named."""
+    spec = {
+        "cost_model": "ideal", "model": "llama-3.1-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 200},
+        "slo": {"tpot_ms": 20, "ttft_ms": 800}, "search": {"chips": ["h100-sxm"]}, "price": {"h100-sxm": 3.0},
+    }  # fmt: skip
+    asked = solve({**spec, "constraints": ["mode == chunked"]}).plan
+    alone = solve({**spec, "search": {"chips": ["h100-sxm"], "modes": ["chunked"]}}).plan
+    assert asked is not None
+    assert alone is not None
+    assert (asked.chunk_tokens, asked.batch) == (alone.chunk_tokens, alone.batch)

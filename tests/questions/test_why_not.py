@@ -120,3 +120,32 @@ def test_a_draft_that_no_plan_has_is_named_in_the_conflict() -> None:
     found = why_not(Spec.load(DRAFTED | {"search": {"chips": ["h200"], "pp": [2]}}), Decisions(draft="eagle3"))
     assert found.alternative.plan is None
     assert found.alternative.conflict == (("draft == eagle3",),)
+
+
+def test_a_break_even_price_is_of_the_offer_that_the_alternative_takes() -> None:
+    """H100 stand alone at $2.29, and eight together at $2.99: four of these win at 2.99 / 1.08 of their price."""
+    book = {
+        "name": "test",
+        "instances": {
+            "one": {"chip": "h100-sxm", "chips": 1, "source": "test"},
+            "eight": {"chip": "h100-sxm", "chips": 8, "source": "test"},
+            "other": {"chip": "mi300x", "chips": 1, "source": "test"},
+        },
+        "offers": [
+            {"instance": "one", "usd_per_instance_hour": 2.29, "source": "test"},
+            {"instance": "eight", "usd_per_instance_hour": 23.92, "source": "test"},
+            {"instance": "other", "usd_per_instance_hour": 2.59, "source": "test"},
+        ],
+    }
+    spec = Spec.load(
+        {
+            "model": "qwen3-32b", "workload": {"prompt_tokens": 3000, "output_tokens": 400}, "slo": {"tpot_ms": 21},
+            "search": {"chips": ["h100-sxm", "mi300x"]}, "price_book": book,
+        }
+    )  # fmt: skip
+    found = why_not(spec, Decisions(chip="h100-sxm", topology="4x1"))
+    assert found.best.plan is not None
+    assert found.alternative.plan is not None
+    assert found.alternative.plan.usd_per_chip_hour == pytest.approx(2.99)
+    costs = [one.usd_per_million_output_tokens for one in (found.best.plan, found.alternative.plan)]
+    assert found.break_even_usd_per_chip_hour == pytest.approx(2.99 * costs[0] / costs[1], rel=1e-3)

@@ -1,6 +1,6 @@
 """The cheapest plan of a spec, and the best one under decisions of your own beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -82,7 +82,7 @@ def solve(
     top: int = 1,
     distinct: Literal["chip", "topology", "layout"] = "layout",
     time_limit_s: float | None = None,
-    constrain: Callable[[ConstraintBuilder], object] | None = None,
+    constrain: Callable[[ConstraintBuilder], object] | str | Iterable[str] | None = None,
     **keys: Any,
 ) -> Solution:
     """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
@@ -91,8 +91,9 @@ def solve(
     >>> solve(model="qwen3-32b", workload={"prompt_tokens": 2000, "output_tokens": 300})
 
     The spec is a path, a mapping, a Spec, or its keys as keywords. With `explain` it says what each limit costs; `top`
-    asks for that many best plans, `distinct` by what. `constrain` adds constraints (docs/constraints.md). Raises
-    SpecError when the spec is malformed, SolverError when an answer fails its own proof.
+    asks for that many best plans, `distinct` by what. `constrain` adds constraints: texts, or a function that
+    builds them (docs/constraints.md). Raises SpecError when the spec is malformed, SolverError when an answer fails its
+    own proof.
     """
     if spec is not None and keys:
         raise TypeError(f"solve() takes a spec, or its keys, not {next(iter(keys))!r} beside a spec")
@@ -102,7 +103,8 @@ def solve(
         raise SpecError(f"distinct = {distinct!r}: expected chip, topology or layout")
     settings, loaded = settings_of(time_limit_s), Spec(**keys) if spec is None else Spec.load(spec)
     if constrain is not None:
-        loaded = loaded.constrained(built(constrain))
+        stated = [constrain] if isinstance(constrain, str) else built(constrain) if callable(constrain) else constrain
+        loaded = loaded.constrained(stated)
     result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
     return Solution(spec=loaded, explained=explain, settings=settings, **fields_of(result))
 

@@ -172,11 +172,14 @@ def _chunked(spec: Spec, layouts: Layouts, chunk: int) -> Layouts:
 
 
 def _chunks(spec: Spec) -> list[int]:
-    """The chunks worth trying: one that holds a whole prompt only where it does not stand as interleaved already."""
+    """The chunks worth trying: one that holds a whole prompt only where it does not stand as interleaved already.
+
+    Under constraints on the mode or the chunk it is another plan.
+    """
     new = spec.workload.new_prompt_tokens
-    smaller = [chunk for chunk in spec.search.chunk_tokens if chunk < new]
-    whole = [] if Mode.INTERLEAVED in spec.modes else [chunk for chunk in spec.search.chunk_tokens if chunk >= new]
-    return smaller + whole
+    named = any(name.id in {"mode", "chunk_tokens"} for expression in spec.expressions for name in expression.names)
+    stands = Mode.INTERLEAVED in spec.modes and not named
+    return [chunk for chunk in spec.search.chunk_tokens if chunk < new or not stands]
 
 
 def _coded(mode: Mode, count: int) -> Ints:

@@ -69,6 +69,8 @@ def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) 
     price = None
     if best.plan is not None and alternative.plan is not None and alternative.plan != best.plan:
         price = _break_even(spec, narrowed, decisions.batch, alternative.plan, settings)
+        if price is not None:  # of the cheapest offer, with which the others change
+            price *= alternative.plan.usd_per_chip_hour / narrowed.offers_of(alternative.plan.chip)[0].usd_per_chip_hour
     return Comparison(spec=narrowed, best=best, alternative=alternative, break_even_usd_per_chip_hour=price)
 
 
