@@ -16,7 +16,7 @@ from servesat.candidates.requirement_formulas import not_run_by_engine, outside_
 from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, structural_violations
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Bools
-from servesat.core.plan import Assignment, KvLayout
+from servesat.core.plan import Assignment, KvLayout, Mode
 from servesat.deployment.check.plan import rederive, replica_of
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -77,6 +77,21 @@ def test_pools_are_searched_for_a_demand_and_on_one_chip_type() -> None:
     assert not under("vllm").mixes_pools
     assert under("vllm", mixed_pools="allow").mixes_pools
     assert Spec.load(CHAT).mixes_pools
+
+
+@pytest.mark.parametrize("constraint", ["mode == disaggregated", "prefill.slices >= 1"])
+def test_pools_are_searched_without_a_demand_where_a_constraint_names_them(constraint: str) -> None:
+    spec = Spec.load(
+        {
+            "model": "llama-3-8b", "engine": "vllm", "workload": {"prompt_tokens": 1000, "output_tokens": 200},
+            "search": {"chips": ["h100-sxm"]}, "slo": {"ttft_ms": 800}, "constraints": [constraint],
+        }
+    )  # fmt: skip
+    assert Mode.DISAGGREGATED in spec.modes
+    assert Mode.DISAGGREGATED not in spec.changed({"constraints": []}).modes
+    plan = solve(spec).plan
+    assert plan is not None
+    assert plan.prefill is not None
 
 
 def test_an_engine_takes_memory_by_hand() -> None:

@@ -105,8 +105,8 @@ class Search(Strict):
     )
     modes: Modes | None = Field(
         default=None,
-        description="Serving modes to choose from; absent: `interleaved`, `chunked` and, with a "
-        "demand, which sizes its pools, `disaggregated`; or `decode_only` without prompts.",
+        description="Serving modes to choose from; absent: `interleaved`, `chunked` and `disaggregated`, the last "
+        "under engines where a demand sizes its pools or a constraint names them; `decode_only` without prompts.",
     )
     chunk_tokens: Chunks = Field(
         default=CHUNKS, description="Prompt tokens that may ride on a decode step, to choose from."

@@ -174,14 +174,17 @@ class Searched(Keys):
     def modes(self) -> tuple[Mode, ...]:
         """The serving modes searched: those listed, else all for whole requests, or decode_only without prompts.
 
-        Under engines pools are searched for a demand, or where they are listed: without one, any number is as good.
-        None is planned with a cache in the memory of hosts.
+        Under engines pools are searched for a demand, or where they are listed or a constraint names them: without a
+        demand, any number is as good. None is planned with a cache in the memory of hosts.
         """
         if self.search.modes is not None:
             return self.search.modes
         if self.workload.prompt_tokens is None:
             return (Mode.DECODE_ONLY,)
-        if (not self.engine or self.workload.requests_per_s) and self.workload.host_cache is None:
+        named = any(
+            name.id == "mode" or name.id.startswith("prefill.") for one in self.expressions for name in one.names
+        )
+        if (not self.engine or self.workload.requests_per_s or named) and self.workload.host_cache is None:
             return WHOLE_REQUEST
         return (Mode.INTERLEAVED, Mode.CHUNKED)
 
