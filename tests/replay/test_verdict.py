@@ -7,7 +7,7 @@ from servesat.replay.percentiles import RequestTimes
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import Limit, run
 from servesat.replay.scheduler import Scheduling
-from servesat.replay.verdict import REQUESTS, first_look, more_than_may, verdict
+from servesat.replay.verdict import REQUESTS, broken_for_certain, first_look, verdict
 from servesat.spec.workload import Workload
 from tests.replay.test_pools import STEPS_OF_A_SECOND
 
@@ -52,5 +52,5 @@ def test_as_many_late_requests_of_a_trace_as_may_be_are_no_reason_to_reject() ->
     trace = RequestTimes(np.where(np.arange(1000) < 100, 2.0, 0.5), np.zeros(1000), np.zeros(1000))
     later = RequestTimes(np.where(np.arange(1000) < 101, 2.0, 0.5), np.zeros(1000), np.zeros(1000))
     limits = (Limit("ttft", 0.9, 1.0),)
-    assert more_than_may(limits, trace, 1000) == ()
-    assert more_than_may(limits, later, 1000) == ("ttft",)
+    assert broken_for_certain(limits, trace, 1000) == ()
+    assert broken_for_certain(limits, later, 1000) == ("ttft",)

@@ -93,20 +93,20 @@ def _rented(place: ShardedSlice) -> dict[str, Any]:
     return {name: text or None for name, text in zip(names, place.offer.place, strict=True)}
 
 
-def columns_at(spec: Spec, layouts: Layouts, batch: Ints, counted: Ints | None = None) -> Columns:
+def columns_at(spec: Spec, layouts: Layouts, batch: Ints, slices: Ints | None = None) -> Columns:
     """The figures of each layout at a batch of its own; their violations are left at none.
 
-    They have as many slices as the demand needs, unless these are `counted`.
+    Where `slices` are given, they replace the number that the demand needs.
     """
     serving, workload, replica = layouts.serving, spec.workload, layouts.replica
     output_tokens = workload.output_tokens or 0
     times = replica_times(spec, layouts).at(batch.astype(np.float64))
     slice_tokens_per_s = layouts.counted_replicas * times.tokens_per_s
-    slices, demanded = serving.slices, (workload.requests_per_s or 0.0) * output_tokens
-    if counted is not None:
-        slices = counted
-    elif demanded:
+    demanded = (workload.requests_per_s or 0.0) * output_tokens
+    if slices is None and demanded:
         slices = round_up(demanded / (spec.utilisation * slice_tokens_per_s)).astype(np.int64)
+    elif slices is None:
+        slices = serving.slices
     tokens_per_s = np.minimum(slices * slice_tokens_per_s, serving.prefill_limited_tokens_per_s)
     units, pool_units = layouts.purchase.counted(slices, serving.pool_slices)
     usd_per_hour = units * layouts.units.usd_per_hour + pool_units * serving.pool_units.usd_per_hour

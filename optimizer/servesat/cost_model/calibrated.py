@@ -28,7 +28,7 @@ ATTENTION_EFFICIENCY = 0.7
 
 @dataclass(frozen=True)
 class Constants(Rows):
-    """What a chip reaches of its peaks, and what an engine's host costs, as numbers or as arrays over layouts."""
+    """How much of its peaks a chip reaches, and the time an engine's host takes; numbers, or arrays over layouts."""
 
     weights: Array  # e_b, of its bandwidth, loading weights
     kv_cache: Array  # e_k, of its bandwidth, reading the KV cache
@@ -46,12 +46,12 @@ class Constants(Rows):
     draft_s: Array = 0.0  # t_d, of the host, for each token drafted
 
     def slowed(self, factor: float) -> "Constants":
-        """Those of steps and prompts that take so many times as long; what a request waits for first stays."""
+        """The constants of steps and prompts that take `factor` times as long; the wait before a request stays."""
         reached = {name: getattr(self, name) / factor for name in ("weights", "kv_cache", "flops", "link")}
-        return replace(self.waiting(factor), request_s=self.request_s, **reached)
+        return replace(self.with_times(factor), request_s=self.request_s, **reached)
 
-    def waiting(self, factor: Array) -> "Constants":
-        """Those with all that is a time so many times as long, and what chips reach of their peaks as it is."""
+    def with_times(self, factor: Array) -> "Constants":
+        """The constants with every time multiplied by `factor`, and the efficiencies of chips unchanged."""
         times = [part.name for part in fields(self) if part.name.endswith("_s")]
         return replace(self, **{name: getattr(self, name) * factor for name in times})
 
@@ -97,7 +97,7 @@ class Work(Rows):
 
 @dataclass(frozen=True)
 class Request:
-    """What a request asks for: tokens of its prompt that are cached already and those that are not, and its context."""
+    """A request: the cached and the new tokens of its prompt, and the context that a decode step reads [tokens]."""
 
     cached_tokens: float
     new_tokens: float
@@ -107,9 +107,9 @@ class Request:
 def work_of(model: ModelSpec, replica: Replica, request: Request) -> Work:
     """The work of replicas for requests of one kind.
 
-    Embeddings are looked up, not read. A layer sends two all-reduces of a token over tp chips, 2 · (tp - 1) / tp of it
-    each way; with experts over ep groups two exchanges more of b_a · min(k, ep) · D_e, one way each. Between stages it
-    is sent once; the last stage has the head beside its layers, for each micro-batch of a step.
+    A step looks up rows of the embedding, and does not read the whole table. Each layer all-reduces a token twice over
+    tp chips, 2 · (tp - 1) / tp of it each way; experts over ep groups add two exchanges of b_a · min(k, ep) · D_e, one
+    way each. A token is sent once between stages. The last stage also runs the head, for each micro-batch of a step.
     """
     stored, tp = replica.weights, np.asarray(replica.tp)
     embedding = model.d_model * float(model.vocab_size)

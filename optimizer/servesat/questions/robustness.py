@@ -218,7 +218,7 @@ def _with_errors(layouts: Layouts, step: Floats | float, held: Floats | float) -
     return replace(
         layouts,
         hbm_bytes=layouts.hbm_bytes / held,
-        constants=None if constants is None else constants.waiting(step),
+        constants=None if constants is None else constants.with_times(step),
         serving=replace(
             serving,
             prefill_s=serving.prefill_s * step,

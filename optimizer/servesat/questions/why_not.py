@@ -69,8 +69,9 @@ def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) 
     price = None
     if best.plan is not None and alternative.plan is not None and alternative.plan != best.plan:
         price = _break_even(spec, narrowed, decisions.batch, alternative.plan, settings)
-        if price is not None:  # of the cheapest offer, with which the others change
-            price *= alternative.plan.usd_per_chip_hour / narrowed.offers_of(alternative.plan.chip)[0].usd_per_chip_hour
+        if price is not None:  # `price.CHIP` is that of the cheapest offer; all others are scaled with it
+            cheapest_usd = narrowed.offers_of(alternative.plan.chip)[0].usd_per_chip_hour
+            price *= alternative.plan.usd_per_chip_hour / cheapest_usd
     return Comparison(spec=narrowed, best=best, alternative=alternative, break_even_usd_per_chip_hour=price)
 
 

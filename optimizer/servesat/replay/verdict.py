@@ -93,7 +93,7 @@ def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]
     times = times_of(apart, one.serve(apart))
     if alike:
         return tuple(dict.fromkeys(one.requirement for one in limits if not is_at_most(one.of(times)[0], one.limit_s)))
-    return more_than_may(limits, times, len(requests)) if whole else _late(limits, times, 1)
+    return broken_for_certain(limits, times, len(requests)) if whole else _late(limits, times, 1)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -131,7 +131,7 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
     whole = len(replay.requests)
 
     def broken(times: RequestTimes) -> tuple[str, ...]:
-        return more_than_may(limits, times, whole) if of_trace else _late(limits, times, DEPENDENT)
+        return broken_for_certain(limits, times, whole) if of_trace else _late(limits, times, DEPENDENT)
 
     for count in FIRST_OF_TRACE if of_trace else FIRST_LOOKS:
         found = broken(replay.first(count)) if count < whole else ()
@@ -156,8 +156,8 @@ def _of_trace(workload: Workload, servers: Servers, requests: int) -> Replay:
     return Replay(workload, servers, requests, 0)
 
 
-def more_than_may(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
-    """The requirements that more of some requests break than may of the whole trace."""
+def broken_for_certain(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
+    """The requirements that so many of some requests break that the whole trace cannot keep them."""
     late = {limit: int(np.sum(limit.of(times) > limit.limit_s)) for limit in limits}
     may_be = {limit: whole - int(round_up(limit.share * whole)) for limit in limits}
     return tuple(dict.fromkeys(limit.requirement for limit in limits if late[limit] > may_be[limit]))

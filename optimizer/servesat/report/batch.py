@@ -9,11 +9,9 @@ from rich.console import Console
 
 from servesat.core.quantities import dollars
 from servesat.core.result import Status
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.words import chips
-
-SMALLEST_GAP = 1e-9
-"""What is less is a rounding of floats."""
 
 MAX_LINES = 60
 """Lines shown on the terminal; --out has them all."""
@@ -33,7 +31,7 @@ def print_batch(console: Console, rows: Iterable[dict[str, Any]], counts: Counte
 def _status(row: dict[str, Any]) -> str:
     """The status with its gap; what replays verify is the cheapest that passes, and has one too."""
     status: str = row["status"]
-    if row["gap"] is None or row["gap"] < SMALLEST_GAP:
+    if row["gap"] is None or row["gap"] <= COST_TIE_RTOL:
         return status
     return f"{'verified by replay' if status == Status.OPTIMAL else status}, gap {row['gap']:.2%}"
 

@@ -367,20 +367,17 @@ class Slo(Strict):
         """
         if not isinstance(data, Mapping):
             return data
-        found, named = dict(data), data.get("percentiles") or {}
+        found, named = dict(data), data.get("percentiles", {})
         if not isinstance(named, Mapping):
             return data
-        named = {key: limits for key, limits in named.items() if found.get(key, ...) is not None}
+        named = dict(named)
         for key in LIMITS:
-            limits = found.get(key)
+            if isinstance(found.get(key), Mapping):
+                named[key] = {str(name): value for name, value in found[key].items()}
+            elif key in found and found[key] is None:
+                named.pop(key, None)
+            limits = named.get(key)
             if isinstance(limits, Mapping):
-                named[key] = {str(name): value for name, value in limits.items()}
-        for key, limits in named.items():
-            values = list(limits.values()) if isinstance(limits, Mapping) and key in LIMITS else []
-            are_numbers = bool(values) and all(isinstance(value, int | float) for value in values)
-            found[key] = min(map(float, values)) if are_numbers else None
-        if not named and not data.get("percentiles"):
-            return data
-        return {name: value for name, value in found.items() if name in LIMITS or name not in named} | {
-            "percentiles": named
-        }
+                numbers = [float(value) for value in limits.values() if isinstance(value, int | float)]
+                found[key] = min(numbers) if numbers and len(numbers) == len(limits) else None
+        return {**found, "percentiles": named} if named or "percentiles" in found else found
