@@ -16,9 +16,8 @@ from itertools import count as counting
 
 import numpy as np
 
-from servesat.candidates.columns import Columns, columns_at
-from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Requirement, bits_of, violations
-from servesat.core.arrays import Ints
+from servesat.candidates.columns import Columns
+from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, bits_of
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Fallen, Margin
@@ -27,17 +26,17 @@ from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.proposable import fewest_sequences, largest_batches, largest_shares, worth_replaying
 from servesat.deployment.settings import Settings
+from servesat.deployment.slice_limits import SliceLimits
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import TooLongError, limits_of, servers_of
 from servesat.replay.verdict import GOODPUT, Verdict, alone_too_late, first_look, surely_late, verdict
-from servesat.spec.expressions import ends_with_slices, follows_slices
 from servesat.spec.spec import Spec
 
 MOST_SLICES = 1 << 20
 """Slices beyond which no more are tried, of requests that never end."""
 
-FORBIDDEN_OF_ONE_POOL, FORBIDDEN_OF_POOLS = (64, 1024, 16_384), 64
-"""Numbers of slices that constraints may forbid in a row, after which no more are tried: of one pool in blocks."""
+FORBIDDEN = 64
+"""Slices added to two pools whose numbers constraints forbid, after which no more are."""
 
 BATCHES_TRIED = 6
 """Smaller batches tried when TPOT is the only limit broken."""
@@ -78,11 +77,8 @@ class Search:
 
     def __init__(self, spec: Spec, start: float, settings: Settings) -> None:
         self.spec, self.start, self.settings = spec, start, settings
-        self.counting = [one for one in spec.expressions if follows_slices(one)]
-        kept = [one.text for one in spec.expressions if one not in self.counting]
-        limits = {f"slo.{name}": None for name in ("ttft_ms", "tpot_ms", "e2e_ms")}
-        self.offered = spec.in_means().changed({**limits, "constraints": kept})
-        self.counted = self.offered.changed({"constraints": [*kept, *(one.text for one in self.counting)]})
+        self.slice_limits = SliceLimits(spec)
+        self.offered, self.bits = self.slice_limits.offered, self.slice_limits.bits
         self.limits = limits_of(spec)
         self.fallen: list[Fallen] = []
         self.broken: set[int] = set()  # what each proposal that fell violates, as a mask
@@ -152,46 +148,37 @@ class Search:
 
     def _forbidden(self, proposal: _Proposal) -> int:
         """The constraints on numbers of slices that a proposal violates, with the limits on resources, as a mask."""
-        if not self.counting:
+        if not self.slice_limits.constraints:
             return 0
-        return int(self._masks(proposal.row, np.array([proposal.slices]), np.array([proposal.pool_slices]))[0])
+        slices, pool_slices = np.array([proposal.slices]), np.array([proposal.pool_slices])
+        return int(self.slice_limits.violated(self._candidate(proposal), slices, pool_slices)[0])
 
     def _allowed_after(self, proposal: _Proposal, forbidden: int) -> Iterator[_Proposal]:
         """What to propose of a layout in place of numbers of slices that constraints forbid.
 
-        Of one pool the next number that they allow, of two one more in either. Where none is found among so many, the
-        search is undecided.
+        Of one pool the next number that they allow, of two one more in either. Where none is found, and no limit ends
+        the numbers, the search is undecided.
         """
-        if forbidden & self._ending:
+        if forbidden & self.slice_limits.ending:
             return
-        if proposal.pool_slices:
-            first = self.candidates.slices[proposal.row], self.candidates.layouts.serving.pool_slices[proposal.row]
-            if proposal.slices + proposal.pool_slices < sum(first) + FORBIDDEN_OF_POOLS:
-                yield from self._new(proposal, ((1, 0), (0, 1)))
+        if not proposal.pool_slices:
+            slices, ended = self.slice_limits.next_allowed(self._candidate(proposal), proposal.slices)
+            if slices is not None:
+                yield self._counted(proposal, slices, 0)
+            elif ended:
+                self.broken.add(ended)
             else:
                 self.undecided = True
             return
-        start = proposal.slices + 1
-        for size in FORBIDDEN_OF_ONE_POOL:
-            slices = np.arange(start, start + size)
-            masks = self._masks(proposal.row, slices, np.zeros_like(slices))
-            allowed, ended = np.flatnonzero(masks == 0), np.flatnonzero(masks & self._ending)
-            if len(allowed) and not (len(ended) and ended[0] < allowed[0]):
-                yield self._counted(proposal, int(slices[allowed[0]]), 0)
-                return
-            if len(ended):
-                self.broken.add(int(masks[ended[0]]))
-                return
-            start += size
-        self.undecided = True
+        first = self._candidate(proposal)
+        if proposal.slices + proposal.pool_slices < first.slices[0] + first.layouts.serving.pool_slices[0] + FORBIDDEN:
+            yield from self._new(proposal, ((1, 0), (0, 1)))
+        else:
+            self.undecided = True
 
-    def _masks(self, row: int, slices: Ints, pool_slices: Ints) -> Ints:
-        """What numbers of slices of a layout violate of the limits that follow these; shape [numbers]."""
-        layouts = self.candidates.layouts.take(np.full(len(slices), row))
-        layouts = replace(layouts, serving=replace(layouts.serving, pool_slices=pool_slices))
-        batch = np.full(len(slices), self.candidates.batch[row])
-        violated = violations(self.counted, columns_at(self.counted, layouts, batch, slices))
-        return violated & (self._ending | sum(self.bits[one.text] for one in self.counting))
+    def _candidate(self, proposal: _Proposal) -> Columns:
+        """The column that a proposal began with."""
+        return self.candidates.take(np.array([proposal.row]))
 
     def _plan(self, row: int) -> Plan | None:
         """The plan of a candidate with the slices that it needs; None if the check refuses it."""
@@ -308,7 +295,7 @@ class Search:
         if "alone" in broken or "check" in broken:
             return
         if not proposal.pool_slices:
-            if self.counting:
+            if self.slice_limits.constraints:
                 yield self._counted(proposal, proposal.slices + 1, 0)
             elif (fewest := self._fewest_that_pass(proposal, most)) is not None:
                 yield fewest
@@ -381,15 +368,17 @@ class Search:
         """The same layout with other numbers of slices; None if limits on resources forbid them."""
         if max(slices, pool_slices) > self._most_slices:
             return None
-        violated = 0 if self.counting else self._violated_by(proposal.row, slices, pool_slices)
-        if violated:
-            self.broken.add(violated)
-            return None
+        plan = self._plan(proposal.row)
+        if plan is not None and not self.slice_limits.constraints:  # which are asked when it is due
+            violated = self.slice_limits.resources_violated(_with_slices(plan, slices, pool_slices))
+            if violated:
+                self.broken.add(violated)
+                return None
         return self._counted(proposal, slices, pool_slices)
 
     def _counted(self, proposal: _Proposal, slices: int, pool_slices: int) -> _Proposal:
-        row = self.candidates.layouts.take(np.array([proposal.row]))
-        usd = float(row.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
+        layout = self.candidates.layouts.take(np.array([proposal.row]))
+        usd = float(layout.purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
         return _Proposal(usd, proposal.strain, proposal.row, slices, pool_slices)
 
     @cached_property
@@ -397,31 +386,6 @@ class Search:
         """The most slices tried; of a trace as many as it has requests, as each is then alone but for chance."""
         trace = self.spec.workload.arrivals.recorded
         return MOST_SLICES if trace is None else min(MOST_SLICES, len(trace.arrival_s))
-
-    def _violated_by(self, row: int, slices: int, pool_slices: int) -> int:
-        """The limits on resources that numbers of slices of a layout violate, as a mask."""
-        plan = self._plan(row)
-        if plan is None or not self._has_resource_limits:
-            return 0
-        _, margins = rederive(self.spec, _with_slices(plan, slices, pool_slices))
-        return self._ending & sum(self.bits[name] for name in {one.requirement for one in margins if not one.holds})
-
-    @cached_property
-    def bits(self) -> dict[str, int]:
-        """The bit of each requirement in a mask, and that of the share of requests within all limits."""
-        bits = bits_of(self.counted)
-        return {**bits, GOODPUT: 2 * max(bits.values())}
-
-    @cached_property
-    def _ending(self) -> int:
-        """The mask of limits that more slices break, once some do: those on resources, and constraints like them."""
-        resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
-        return resources | sum(self.bits[one.text] for one in self.counting if ends_with_slices(one))
-
-    @cached_property
-    def _has_resource_limits(self) -> bool:
-        search = self.spec.search
-        return any((search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota))
 
     def conflicts(self) -> tuple[tuple[str, ...], ...]:
         """The minimal sets of requirements that no plan satisfies together."""

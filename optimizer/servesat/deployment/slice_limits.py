@@ -1,0 +1,80 @@
+"""Which numbers of slices of a layout the limits on resources and the constraints of a spec allow."""
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from servesat.candidates.columns import Columns, columns_at
+from servesat.candidates.requirements import RULES, bits_of, violations
+from servesat.core.arrays import Ints
+from servesat.core.plan import Plan
+from servesat.deployment.check.plan import rederive
+from servesat.replay.verdict import GOODPUT
+from servesat.spec.expressions import ends_with_slices, follows_slices
+from servesat.spec.spec import Spec
+from servesat.spec.workload import LIMITS
+
+BLOCKS = (64, 1024, 16_384)
+"""Numbers of slices among which the next allowed one is looked for, block by block."""
+
+
+class SliceLimits:
+    """The limits of a spec with percentiles on the number of slices.
+
+    Columns have as many slices as the load needs. So constraints on figures that follow the number of slices are left
+    out of `offered`, the spec that columns are evaluated under, and are asked of each number here.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        """Of a spec whose limits on times are verified by replays, and left out of `offered` as well."""
+        self.spec = spec
+        self.constraints = [one for one in spec.expressions if follows_slices(one)]
+        kept = [one.text for one in spec.expressions if one not in self.constraints]
+        times = {f"slo.{name}": None for name in LIMITS}
+        self.offered = spec.in_means().changed({**times, "constraints": kept})
+        # constraints of `offered` come first, so that a bit stands for the same constraint in the masks of both
+        self._counted = self.offered.changed({"constraints": [*kept, *(one.text for one in self.constraints)]})
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """The bit of each requirement in a mask, and that of the share of requests within all limits."""
+        bits = bits_of(self._counted)
+        return {**bits, GOODPUT: 2 * max(bits.values())}
+
+    @cached_property
+    def ending(self) -> int:
+        """The mask of limits that more slices break, once some do: on resources, and constraints such as chips <= 8."""
+        resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
+        return resources | sum(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
+
+    def resources_violated(self, plan: Plan) -> int:
+        """The limits on resources that a plan violates, as a mask."""
+        search = self.spec.search
+        if not any((search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota)):
+            return 0
+        _, margins = rederive(self.spec, plan)
+        return self.ending & sum(self.bits[name] for name in {one.requirement for one in margins if not one.holds})
+
+    def violated(self, candidate: Columns, slices: Ints, pool_slices: Ints) -> Ints:
+        """What numbers of slices of one candidate violate of these limits, as masks; shape [numbers]."""
+        layouts = candidate.layouts.take(np.zeros(len(slices), dtype=np.int64))
+        layouts = replace(layouts, serving=replace(layouts.serving, pool_slices=pool_slices))
+        columns = columns_at(self._counted, layouts, np.repeat(candidate.batch, len(slices)), slices)
+        mask = self.ending | sum(self.bits[one.text] for one in self.constraints)
+        return violations(self._counted, columns) & mask
+
+    def next_allowed(self, candidate: Columns, above: int) -> tuple[int | None, int]:
+        """The next number of slices of one pool that is allowed, or None and the mask of what ends the numbers.
+
+        The mask is 0 where none is found among those of `BLOCKS`.
+        """
+        for size in BLOCKS:
+            slices = np.arange(above + 1, above + 1 + size)
+            masks = self.violated(candidate, slices, np.zeros_like(slices))
+            told = np.flatnonzero((masks == 0) | (masks & self.ending != 0))
+            if len(told):
+                first = told[0]
+                return (int(slices[first]), 0) if masks[first] == 0 else (None, int(masks[first]))
+            above += size
+        return None, 0
