@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from servesat.api.replaying import replay
     from servesat.api.solving import solve, why
     from servesat.api.whatif import breakpoints, robustness, what_if
-    from servesat.candidates.requirements import Requirement
+    from servesat.candidates.rule import Requirement
     from servesat.core.errors import CatalogueError, LaunchError, NoPlanError, ServesatError, SolverError, SpecError
     from servesat.core.plan import Plan
     from servesat.core.result import Margin, Result, Status
@@ -41,7 +41,7 @@ _HOMES = {
     "Margin": "core.result",
     "NoPlanError": "core.errors",
     "Plan": "core.plan",
-    "Requirement": "candidates.requirements",
+    "Requirement": "candidates.rule",
     "Result": "core.result",
     "ServesatError": "core.errors",
     "SolverError": "core.errors",

@@ -7,7 +7,7 @@ import pytest
 
 from servesat.candidates.batch_breakpoints import breakpoints, largest_batch
 from servesat.candidates.enumeration import decode_layouts
-from servesat.candidates.requirements import mask_of
+from servesat.candidates.rule import mask_of
 from servesat.core.plan import Assignment, Mode
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve

@@ -1,7 +1,7 @@
 import pytest
 
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.requirements import mask_of
+from servesat.candidates.rule import mask_of
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.solve import solve
 from tests.helpers import nearly_flat, searching, spec_of, toy_spec

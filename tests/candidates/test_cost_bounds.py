@@ -7,7 +7,7 @@ from hypothesis import given
 from servesat import Spec
 from servesat.candidates.cost_bounds import cost_bounds
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.requirements import mask_of
+from servesat.candidates.rule import mask_of
 from servesat.candidates.serving_modes import enumerate_layouts
 from tests.helpers import toy_chip, toy_spec
 from tests.strategies import SOME, calibrated, with_or_without_engines

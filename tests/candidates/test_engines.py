@@ -13,7 +13,8 @@ from servesat.candidates.engines import loading, searched_dtypes, unsupported
 from servesat.candidates.enumeration import decode_layouts
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirement_formulas import not_run_by_engine, outside_engine
-from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, structural_violations
+from servesat.candidates.requirements import structural_violations
+from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Bools
 from servesat.core.plan import Assignment, KvLayout, Mode

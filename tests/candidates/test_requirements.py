@@ -8,15 +8,8 @@ import pytest
 from servesat import Requirement
 from servesat.candidates.columns import columns_at
 from servesat.candidates.enumeration import decode_layouts
-from servesat.candidates.requirements import (
-    REQUIREMENT_BIT,
-    RULES,
-    Kind,
-    is_relaxed,
-    mask_of,
-    structural_violations,
-    violations,
-)
+from servesat.candidates.requirements import RULES, structural_violations, violations
+from servesat.candidates.rule import REQUIREMENT_BIT, Kind, is_relaxed, mask_of
 from servesat.core.errors import SpecError
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer

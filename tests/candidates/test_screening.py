@@ -1,5 +1,5 @@
 from servesat.candidates.enumeration import decode_layouts
-from servesat.candidates.requirements import mask_of
+from servesat.candidates.rule import mask_of
 from servesat.candidates.screening import undominated_layouts, valid_layouts
 from tests.helpers import searching, toy_chip, toy_spec
 

@@ -1,7 +1,7 @@
 import pytest
 
 from servesat import Status
-from servesat.candidates.requirements import Requirement
+from servesat.candidates.rule import Requirement
 from servesat.catalogue.load import load_model
 from servesat.catalogue.recovery import published
 from servesat.cost_model.quantisation_loss import quality_loss

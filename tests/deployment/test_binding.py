@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 
 from servesat import Requirement, Status
-from servesat.candidates.requirements import RULES, Kind, mask_of
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import Kind, mask_of
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
 from tests.helpers import spec_of, toy_chip, toy_spec

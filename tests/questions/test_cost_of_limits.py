@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 
 from servesat import Requirement
-from servesat.candidates.requirements import REQUIREMENT_BIT
+from servesat.candidates.rule import REQUIREMENT_BIT
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
 from tests import strategies

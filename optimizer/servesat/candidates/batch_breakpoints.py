@@ -10,7 +10,8 @@ import numpy as np
 
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.requirement_formulas import tokens_per_s_to_meet_demand
-from servesat.candidates.requirements import RULES, Requirement, is_relaxed
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import Requirement, is_relaxed
 from servesat.candidates.step_times import replica_times
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL

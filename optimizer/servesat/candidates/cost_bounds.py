@@ -10,7 +10,8 @@ import numpy as np
 from servesat.candidates.batch_breakpoints import legal_batch
 from servesat.candidates.columns import Columns, columns_at
 from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirements import REQUIREMENT_BIT, RULES, Kind, Rule, is_relaxed
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Rule, is_relaxed
 from servesat.candidates.step_times import replica_times
 from servesat.core.arrays import Bools, Floats
 from servesat.core.tolerances import COST_TIE_RTOL

@@ -29,16 +29,8 @@ from servesat.candidates.pool_sizing import (
 )
 from servesat.candidates.purchases import Purchase
 from servesat.candidates.requirement_formulas import exceeds_quality_loss, not_moved_by_engine
-from servesat.candidates.requirements import (
-    REQUIREMENT_BIT,
-    RULES,
-    Kind,
-    Requirement,
-    is_relaxed,
-    mask_of,
-    prefill_violations,
-    structural_violations,
-)
+from servesat.candidates.requirements import RULES, prefill_violations, structural_violations
+from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Requirement, is_relaxed, mask_of
 from servesat.candidates.step_times import prompt_times
 from servesat.candidates.tabulation import least_cost_of_each
 from servesat.candidates.tie_order import tie_order

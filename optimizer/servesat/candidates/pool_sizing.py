@@ -9,7 +9,8 @@ from servesat.candidates.batch_breakpoints import breakpoints, largest_batch
 from servesat.candidates.constrained_batches import with_constraints
 from servesat.candidates.layouts import MODES, Layouts
 from servesat.candidates.purchases import Purchase, SharedLimit
-from servesat.candidates.requirements import RULES, Requirement, is_relaxed
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import Requirement, is_relaxed
 from servesat.candidates.step_times import replica_times
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import Mode

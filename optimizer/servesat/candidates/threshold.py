@@ -12,7 +12,7 @@ from servesat.candidates.columns import Columns
 from servesat.candidates.constraints import Values, all_satisfied
 from servesat.candidates.evaluation import at_legal_batches
 from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirements import EVERY_REQUIREMENT
+from servesat.candidates.rule import EVERY_REQUIREMENT
 from servesat.candidates.tabulation import evaluated
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL

@@ -92,20 +92,12 @@ def whatif(
     Exit codes: 0 every scenario has an answer, 1 an error, 2 a usage error, 3 no plan to try with --noise, 130 cut off.
     """
     outputs = parse_outputs(out)
-    factors = _factors(vary)
-    if (noise is None) == (not factors):
-        raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
-    if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
-        raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
-    of_scenarios = {
-        "--out": out,
-        "--one-at-a-time": one_at_a_time,
-        "--resume": resume,
-        "--workers": workers,
-        "--on": on,
-    }
+    factors = _factors(vary, noise, breakpoints)
     if noise is not None or breakpoints is not None:
-        _refuse(of_scenarios, "goes with scenarios, not with --noise or --breakpoints")
+        of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume}
+        _refuse(
+            {**of_scenarios, "--workers": workers, "--on": on}, "goes with scenarios, not with --noise or --breakpoints"
+        )
     if noise is None:
         _refuse({"--samples": samples, "--seed": seed}, "goes with --noise")
     loaded = load(
@@ -131,14 +123,20 @@ def whatif(
     raise typer.Exit(code)
 
 
-def _factors(texts: list[str] | None) -> "list[Factor]":
+def _factors(texts: list[str] | None, noise: str | None, breakpoints: str | None) -> "list[Factor]":
+    """What varies: something, unless errors are asked about, and the key of --breakpoints. Raises BadParameter."""
     from servesat.core.errors import SpecError
     from servesat.questions.scenarios import parse_factor
 
+    if (noise is None) == (not texts):
+        raise typer.BadParameter("give either --vary KEY=VALUES, or --noise 10%")
     try:
-        return [parse_factor(text) for text in texts or []]
+        factors = [parse_factor(text) for text in texts or []]
     except SpecError as fault:
         raise typer.BadParameter(str(fault)) from None
+    if breakpoints is not None and breakpoints not in {factor.key for factor in factors}:
+        raise typer.BadParameter(f"--breakpoints {breakpoints}: give its range, as in --vary {breakpoints}=8:40:2")
+    return factors
 
 
 def _share(text: str) -> "float | Literal['calibrated']":

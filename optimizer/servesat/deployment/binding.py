@@ -6,7 +6,8 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.requirements import RULES, Kind, Requirement, Rule, bits_of, rules_of
+from servesat.candidates.requirements import RULES, bits_of, rules_of
+from servesat.candidates.rule import Kind, Requirement, Rule
 from servesat.core.arrays import Floats
 from servesat.core.result import Margin, Relaxation
 from servesat.core.tolerances import COST_TIE_RTOL

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from servesat.candidates.requirements import REQUIREMENT_BIT
+from servesat.candidates.rule import REQUIREMENT_BIT
 
 
 def minimal_conflicts(

@@ -8,7 +8,7 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import Layouts, decoding
-from servesat.candidates.requirements import REQUIREMENT_BIT
+from servesat.candidates.rule import REQUIREMENT_BIT
 from servesat.candidates.serving_modes import in_modes, searched_layouts
 from servesat.candidates.step_times import prompt_times, replica_times
 from servesat.core.arrays import Floats, Ints

@@ -17,7 +17,8 @@ from itertools import count as counting
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement, bits_of
+from servesat.candidates.requirements import bits_of
+from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Fallen, Margin

@@ -17,7 +17,8 @@ from servesat.candidates.columns import Columns
 from servesat.candidates.constrained_batches import need_every_batch
 from servesat.candidates.evaluation import TooManyPlansError, evaluate
 from servesat.candidates.layouts import quality_losses
-from servesat.candidates.requirements import REQUIREMENT_BIT, Kind, Requirement, bits_of, rules_of
+from servesat.candidates.requirements import bits_of, rules_of
+from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Requirement
 from servesat.candidates.screening import valid_layouts
 from servesat.candidates.serving_modes import in_modes_by_block
 from servesat.catalogue.chip import Chip

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from servesat.candidates.requirements import Requirement, bits_of, rules_of
+from servesat.candidates.requirements import bits_of, rules_of
+from servesat.candidates.rule import Requirement
 from servesat.core.plan import Plan
 from servesat.core.result import LimitValue, Margin, Result
 from servesat.core.tolerances import COST_TIE_RTOL

@@ -7,7 +7,7 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import Layouts
-from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
+from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Ints
 from servesat.core.plan import Plan

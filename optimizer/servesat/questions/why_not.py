@@ -8,7 +8,7 @@ import numpy as np
 
 from servesat.candidates.evaluation import cheapest, evaluate
 from servesat.candidates.layouts import on_chip
-from servesat.candidates.requirements import REQUIREMENT_BIT, Requirement
+from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
 from servesat.catalogue.chip import offered_topology
 from servesat.core.errors import SpecError
 from servesat.core.plan import Mode, Plan

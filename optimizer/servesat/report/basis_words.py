@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from servesat.candidates.requirements import RULES, Requirement
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import Requirement
 from servesat.core.plan import Plan
 from servesat.core.quantities import dollars, number
 from servesat.core.result import Basis, Expected

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from servesat.candidates.requirements import Requirement
+from servesat.candidates.rule import Requirement
 from servesat.catalogue.chip import axis_sizes, chips_in
 from servesat.catalogue.load import load_chip
 from servesat.core.arrays import Ints

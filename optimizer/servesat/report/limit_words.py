@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
-from servesat.candidates.requirements import RULES, Requirement, rules_of
+from servesat.candidates.requirements import RULES, rules_of
+from servesat.candidates.rule import Requirement
 from servesat.core.plan import Plan
 from servesat.core.quantities import gigabytes, number
 from servesat.core.result import Change, LimitValue, Margin, Relaxation, SliceSummary

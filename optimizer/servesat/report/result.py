@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from servesat.candidates.requirements import Requirement
+from servesat.candidates.rule import Requirement
 from servesat.catalogue.chip import chips_in
 from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, gigabytes, number, whole_dollars

@@ -183,7 +183,8 @@ class Keys(Strict):
     )
     chip: dict[str, dict[str, Any]] = Field(
         default={},
-        description="Fields of chips in place of the catalogue's, by chip, as in `{tpu-v5e: {hbm_bytes: 32e9}}`.",
+        description="Fields of chips in place of the catalogue's, by chip, as in `{tpu-v5e: {hbm_bytes: 32e9}}`; "
+        "`usable_hbm_bytes` is scaled with `hbm_bytes` unless it is given.",
     )
     _origin: tuple[str, Path] = PrivateAttr(default=(INLINE, Path()))
     _varied: dict[str, float] = PrivateAttr(default={})

@@ -8,7 +8,7 @@ from ortools.sat.python import cp_model
 
 from servesat import Requirement, SolverError, Status
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.requirements import mask_of
+from servesat.candidates.rule import mask_of
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation import solver as solver_module
 from servesat.deployment.formulation.instance import Instance, round_columns, with_rows

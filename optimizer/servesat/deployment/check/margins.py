@@ -5,7 +5,8 @@ Names, units, limits and their direction are those of the table of requirements;
 
 from collections.abc import Callable
 
-from servesat.candidates.requirements import RULES, Requirement
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import Requirement
 from servesat.catalogue.recovery import published
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Margin

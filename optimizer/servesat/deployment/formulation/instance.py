@@ -7,7 +7,8 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.constraints import Values, choices, kept_constraints
 from servesat.candidates.layouts import MODES
-from servesat.candidates.requirements import EVERY_REQUIREMENT, bits_of, rules_of
+from servesat.candidates.requirements import bits_of, rules_of
+from servesat.candidates.rule import EVERY_REQUIREMENT
 from servesat.candidates.tie_order import tie_order
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL, is_at_least, is_at_most

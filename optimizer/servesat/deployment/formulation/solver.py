@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from servesat.candidates.requirements import EVERY_REQUIREMENT
+from servesat.candidates.rule import EVERY_REQUIREMENT
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
