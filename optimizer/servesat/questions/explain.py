@@ -41,12 +41,12 @@ def answer(
     """
     start, spec, given = time.perf_counter(), Spec.load(spec), settings or Settings()
     result = solve(spec, given)
-    limits &= spec.percentile is None  # what a limit costs is told of means
+    limits &= spec.percentile is None  # what a limit, or a constraint, costs is told of means
     settings = replace(given, time_limit_s=None)  # explanations take milliseconds, but for those that may replay
     if result.status is Status.INFEASIBLE:
         servable = servable_requests_per_s(spec, settings)
         return replace(result, corrections=corrections(spec.in_means(), settings), servable_requests_per_s=servable)
-    if result.plan is not None and spec.expressions:
+    if result.plan is not None and spec.expressions and spec.percentile is None:
         cost = result.plan.usd_per_million_output_tokens
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))
     if result.plan is not None:
