@@ -141,10 +141,10 @@ def _write_html(chart: Chart, path: Path) -> None:
         _slider(chart.stop_slider, _stop_steps(chart, traces_of_stops), 0, 160),
     ]
     figure.update_layout(
-        title={"text": chart.title.replace(": ", ":<br>"), "x": 0.5, "xanchor": "center"},
+        title=_title(chart.title),
         template="plotly_white",
         font={"size": 15},
-        margin={"t": 110, "b": 40},
+        margin={"t": 180 if chart.right_title else 110, "b": 40},  # of which the legend takes up to three lines
         hovermode="closest",
         sliders=[slider for slider in sliders if len(slider["steps"]) > 1],
         xaxis=_axis(chart.x_title, chart.x_range, chart.log_x),
@@ -157,6 +157,20 @@ def _write_html(chart: Chart, path: Path) -> None:
         **layouts[chart.first_frame],
     )
     save_html(figure, path)
+
+
+def _title(text: str) -> dict[str, Any]:
+    """A title in lines that narrow windows hold, below the buttons of the page."""
+    lines = text.replace(", ", ",<br>", 1).replace(": ", ":<br>")
+    return {
+        "text": lines,
+        "x": 0.5,
+        "xanchor": "center",
+        "y": 1,
+        "yanchor": "top",
+        "pad": {"t": 36},
+        "font": {"size": 15},
+    }
 
 
 def _slider(name: str, steps: list[dict[str, Any]], active: int, below: int) -> dict[str, Any]:
