@@ -14,7 +14,7 @@ from servesat import Spec
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
 from servesat.deployment.certificate import certify, digest_of, write_certificate
-from servesat.deployment.proposals import servers_slower
+from servesat.deployment.first_looks import servers_slower
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
@@ -133,6 +133,29 @@ def test_fewer_sequences_pass_where_the_most_are_too_slow() -> None:
     assert not fails(spec, plan)
     most = replace(plan, batch=324, kv_cache_bytes=plan.kv_cache_bytes * 324 / plan.batch)
     assert fails(spec, most)
+
+
+def test_batches_near_the_smallest_that_serves_the_load_are_tried_first() -> None:
+    """22 at once pass on six replicas; a bisection from the largest batch on ended above that, and took eight."""
+    spec = {
+        "model": "llama-3.1-8b",
+        "engine": "vllm-0.32",
+        "workload": {"prompt_tokens": 500, "output_tokens": 500, "requests_per_s": 30},
+        "slo": {"ttft_ms": 10_000, "tpot_ms": 8},
+        "search": {"chips": ["rtx-4090"], "weights": ["int8"], "modes": ["chunked"]},
+    }
+    plan = solve(Spec.load(spec)).plan
+    assert plan is not None
+    assert plan.slices == 6
+
+
+@pytest.mark.parametrize("modes", [None, ["interleaved", "disaggregated"]])
+def test_chips_without_a_network_serve_in_one_pool(modes: list[str] | None) -> None:
+    workload = {"prompt_tokens": 500, "output_tokens": 100, "requests_per_s": 2}
+    spec = {"model": "llama-3.1-8b", "workload": workload, "slo": {"ttft_ms": 1000, "tpot_ms": 60}}
+    result = solve(Spec.load({**spec, "search": {"chips": ["l4"], **({"modes": modes} if modes else {})}}))
+    assert result.plan is not None
+    assert (result.plan.chip, result.plan.prefill) == ("l4", None)
 
 
 def test_several_percentiles_and_goodput_hold_together() -> None:

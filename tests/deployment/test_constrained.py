@@ -25,7 +25,8 @@ def is_that_of_enumeration(spec: dict[str, Any], stated: list[Constraint], oracl
         raise
     result = solve(constrained, Settings(screen=screen))
     counts = any(word in one.text for one in stated for word in ("slices", "chips", "usd_per_hour"))
-    plans = oracle.enumerate_plans({**spec, "counts_slices": counts})
+    chunks = any(word in one.text for one in stated for word in ("mode", "chunk_tokens"))
+    plans = oracle.enumerate_plans({**spec, "counts_slices": counts, "names_chunks": chunks})
     plan, conflicts = oracle.settled(enumerated(plans, stated), oracle.best)
     if plan is None:
         assert result.status is Status.INFEASIBLE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from servesat import SpecError
-from servesat.deployment.proposals import servers_slower
+from servesat.deployment.first_looks import servers_slower
 from servesat.fleet.configurations import configurations, on_chip
 from servesat.fleet.plan import plan_fleet
 from servesat.fleet.replayed_rates import replayed_rate

@@ -23,8 +23,9 @@ def enumerate_plans(spec: dict[str, Any]):
         if mode == "interleaved":
             yield from world.in_one_pool("interleaved", None)
         elif mode == "chunked":
+            alike = "interleaved" in spec["search"].get("modes", ["interleaved"]) and not spec.get("names_chunks")
             for chunk in spec["search"].get("chunk_tokens", [128, 256, 512, 1024, 2048, 4096, 8192]):
-                if chunk < world.new or "interleaved" not in spec["search"].get("modes", ["interleaved"]):
+                if chunk < world.new or not alike:
                     yield from world.in_one_pool("chunked", chunk)
         else:
             yield from world.in_two_pools()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat import Spec
-from servesat.deployment.proposals import servers_slower
+from servesat.deployment.first_looks import servers_slower
 from servesat.deployment.solve import solve
 from servesat.replay.least_times import least_times, prompt_work_s
 from servesat.replay.percentiles import times_of

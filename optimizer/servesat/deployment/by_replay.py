@@ -83,7 +83,7 @@ def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replay
         replayed(spec, runs, tested.kept, tested.within_all.value),
         margin=spec.margins_of(plan.chip, plan.engine).tpot,
         most_sequences=tested.most_sequences,
-        proposals=search.proposals,
+        proposals=len(search.looks.outcomes),
         fallen=tuple(search.fallen[-FALLEN_SHOWN:]),
     )
 

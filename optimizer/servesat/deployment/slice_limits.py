@@ -48,10 +48,15 @@ class SliceLimits:
         resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
         return resources | sum(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
 
+    @cached_property
+    def on_resources(self) -> bool:
+        """Whether there are limits on resources."""
+        search = self.spec.search
+        return any((search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota))
+
     def resources_violated(self, plan: Plan) -> int:
         """The limits on resources that a plan violates, as a mask."""
-        search = self.spec.search
-        if not any((search.max_chips, search.max_usd_per_hour, search.max_instances, search.max_slices, search.quota)):
+        if not self.on_resources:
             return 0
         _, margins = rederive(self.spec, plan)
         return self.ending & sum(self.bits[name] for name in {one.requirement for one in margins if not one.holds})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from servesat.core.plan import Plan
-from servesat.deployment.proposals import servers_slower
+from servesat.deployment.first_looks import servers_slower
 from servesat.fleet.spec import AtRandom
 from servesat.replay.replayed import TooLongError, limits_of
 from servesat.replay.verdict import alone_too_late, first_look, verdict
