@@ -12,6 +12,8 @@ from tests.helpers import moe_model
 TABLES = 2 * 256 * 1000 + 3 * 256 * 8  # embedding, head and routers
 ATTENTION, MLP, SHARED = 4 * 2 * 256 * 32 * (8 + 4), 3 * 256 * 1024, 3 * 3 * 256 * 256
 EXPERTS = 3 * 8 * 3 * 256 * 512
+MET = EXPERTS / 4  # two of eight
+ACTIVE = TABLES + ATTENTION + MLP + SHARED + MET
 
 
 def published(**native: Any) -> ModelSpec:
@@ -59,12 +61,29 @@ def test_a_checkpoint_says_what_it_leaves_wider() -> None:
     assert Storage(model).weights("int8") == Storage(moe_model()).weights("int8")
 
 
-def test_what_is_left_wider_by_half_or_more_computes_in_its_own_dtype() -> None:
+def test_matmuls_in_another_dtype_are_as_wide_as_what_is_left_by_half_or_more() -> None:
     assert Storage(moe_model()).fits_compute("nvfp4", "fp8")
     assert not Storage(moe_model()).fits_compute("bf16", "fp8")
     assert Storage(published(dtype="fp8", wider={"mlp": {"share": 0.49}})).fits_compute("fp8", "int8")
     assert not Storage(published(dtype="fp8", wider={"mlp": {"share": 0.5}})).fits_compute("fp8", "int8")
     assert Storage(published(dtype="mxfp4", wider={"mlp": {"dtype": "fp8"}})).fits_compute("mxfp4", "fp8")
+
+
+def test_a_checkpoint_that_computes_in_its_own_dtype_computes_the_rest_in_its_own() -> None:
+    """Of what a token meets, attention and a quarter of the MLP at the half peak of bf16: as many FLOPs again."""
+    model = published(dtype="fp8", wider={"attention": {}, "mlp": {"share": 0.25}})
+    storage, peaks = Storage(model), {"bf16": 1e15, "fp8": 2e15}
+    assert storage.fits_compute("fp8", "fp8")
+    assert storage.flop_per_s(peaks, "fp8", "fp8") == pytest.approx(2e15 * ACTIVE / (ACTIVE + ATTENTION + 0.25 * MLP))
+    assert storage.flop_per_s(peaks, "fp8", "bf16") == 1e15
+    assert storage.flop_per_s(peaks, "int8", "int8") == 0  # of a chip without int8
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_experts_left_wider_count_as_those_that_a_token_visits(share: float) -> None:
+    model = published(dtype="fp8", wider={"experts": {"share": share}})
+    peak = Storage(model).flop_per_s({"bf16": 1e15, "fp8": 2e15}, "fp8", "fp8")
+    assert peak == pytest.approx(2e15 * ACTIVE / (ACTIVE + share * MET))
 
 
 def test_an_engine_pads_the_experts_of_each_chip() -> None:

@@ -57,7 +57,7 @@ class Machine:
         self.states = sum(other["layers"] * other.get("state_bytes", 0) for other in self.others)
         native = self.model.get("native") or {}
         self.native = native if native.get("dtype") == self.weights else {}
-        self.peak, self.hbm = chip["flop_per_s"][self.compute], chip["hbm_bytes_per_s"]
+        self.hbm = chip["hbm_bytes_per_s"]
         whole = ceil(self.model["layers"] / self.pp)
         self.fullest = whole * self.pp / self.model["layers"]  # over a mean stage
         if self.moe:
@@ -67,6 +67,17 @@ class Machine:
             self.fullest = max(self.fullest, most * self.pp / self.moe["layers"])
         self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         self._count()
+        self.peak = 1 / self._s_of_flop(chip["flop_per_s"])
+
+    def _s_of_flop(self, peaks):
+        """Seconds that an operation of a token's matmuls takes on average, what is left wider in its own dtype."""
+        found = 1 / peaks[self.compute]
+        for group, left in self.native.get("wider", {}).items():
+            dtype = left.get("dtype", "bf16")
+            if BITS[dtype] > BITS[self.compute]:
+                part = left.get("share", 1) * self.met[group] / self.active
+                found += part * (1 / peaks[dtype] - 1 / peaks[self.compute])
+        return found
 
     def weight_bytes(self, group):
         """Bytes of a weight of a group of tensors, on average."""
@@ -113,7 +124,7 @@ class Machine:
         other = model.get("nominal_parameters") or sum(counts.values())
         held = {group: count * self.weight_bytes(group) for group, count in counts.items()}
         beyond = (other - sum(counts.values())) * self.weight_bytes("embedding")
-        self.active = other + active
+        self.active, self.met = other + active, {**counts, "experts": active}
         tables = held["embedding"] + held["head"]
         self.other_bytes = sum(held.values()) + beyond
         if self.pp > 1:
@@ -514,7 +525,10 @@ class Machine:
         wide = [
             left.get("dtype", "bf16") for left in self.native.get("wider", {}).values() if left.get("share", 1) >= 0.5
         ]
-        if max(BITS[dtype] for dtype in [self.weights, *wide]) > BITS[self.compute]:
+        if (
+            max(BITS[dtype] for dtype in [self.weights, *(wide if self.weights != self.compute else [])])
+            > BITS[self.compute]
+        ):
             violated.add("dtypes")
         return violated
 

@@ -53,7 +53,7 @@ def decode_layouts(spec: Spec, named: Collection[str] = (), screen: Screen | Non
     """
     places = _places(spec, named)
     dtypes = searched_dtypes(spec)
-    peaks, run = _peaks(places, dtypes), _runs_there(spec, places, dtypes)
+    peaks, run = _peaks(spec, places, dtypes), _runs_there(spec, places, dtypes)
     searched = run if leaves_out_what_cannot_run(spec) and run.any() else np.ones_like(run)
     place, dtype = np.nonzero(peaks * searched * _may_draft(places, dtypes))
     if len(place) > MAX_LAYOUTS:
@@ -119,7 +119,7 @@ def _replicas(
         kv_copied_over=of_place([n if kv is KvLayout.COPIES else 1 for n, kv in zip(ways, kv_layouts, strict=True)]),
         kv_split_over=of_place([n if kv is KvLayout.SEQUENCE else 1 for n, kv in zip(ways, kv_layouts, strict=True)]),
         hbm_bytes_per_s=of_place([chip.hbm_bytes_per_s for chip in chips]),
-        flop_per_s=_peaks(places, dtypes)[place, dtype],
+        flop_per_s=_peaks(spec, places, dtypes)[place, dtype],
         head_flop_per_s=of_place([head_peaks[chip.id] for chip in chips]),
         tp_bytes_per_s=of_place([link.tp_bytes_per_s for link in links]),
         ep_bytes_per_s=of_place([link.ep_bytes_per_s for link in links]),
@@ -294,9 +294,13 @@ def repriced(layouts: Layouts, held: Sequence[HeldSlices]) -> Layouts:
     return replace(layouts, places=places, units=_units(places).take(layouts.place))
 
 
-def _peaks(places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Floats:
+def _peaks(spec: Spec, places: tuple[ShardedSlice, ...], dtypes: tuple[Dtypes, ...]) -> Floats:
     """The peak of each place in each choice of dtypes, 0 where there is none; shape [places, dtypes] [FLOP/s]."""
+    storage = Storage(spec.model, spec.int4_group)
     chips = {place.offer.chip.id: place.offer.chip for place in places}
     of_chip = {name: chip.flop_per_s.by_dtype() for name, chip in chips.items()}
-    rows = {chip: np.array([peaks.get(choice.compute, 0.0) for choice in dtypes]) for chip, peaks in of_chip.items()}
+    rows = {
+        chip: np.array([storage.flop_per_s(peaks, choice.weights, choice.compute) for choice in dtypes])
+        for chip, peaks in of_chip.items()
+    }
     return np.array([rows[place.offer.chip.id] for place in places])

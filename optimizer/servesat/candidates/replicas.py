@@ -29,7 +29,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         kv_copied_over=tp if assignment.kv_layout is KvLayout.COPIES else 1,
         kv_split_over=tp if assignment.kv_layout is KvLayout.SEQUENCE else 1,
         hbm_bytes_per_s=chip.hbm_bytes_per_s,
-        flop_per_s=chip.flop_per_s.by_dtype()[assignment.compute],
+        flop_per_s=storage.flop_per_s(chip.flop_per_s.by_dtype(), assignment.weights, assignment.compute),
         head_flop_per_s=head_flop_per_s(chip),
         tp_bytes_per_s=links.tp_bytes_per_s,
         ep_bytes_per_s=links.ep_bytes_per_s,

@@ -1,13 +1,20 @@
 """What a value takes in each dtype, and what a model's weights therefore take (docs/cost-model.md, "Memory")."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from servesat.catalogue.model import BITS, ModelSpec, NativeWeights, TensorGroup
 from servesat.core.arrays import Array, Rows
-from servesat.cost_model.memory import counted_parameters, kv_cache_bytes, parameters, parameters_by_group
+from servesat.cost_model.memory import (
+    active_parameters,
+    counted_parameters,
+    kv_cache_bytes,
+    not_visited,
+    parameters,
+    parameters_by_group,
+)
 
 BYTES_PER_VALUE = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
 """Storage of one value by dtype [bytes].
@@ -129,11 +136,29 @@ class Storage:
     def fits_compute(self, weights: str, compute: str) -> bool:
         """Whether the weights within the blocks are no wider than the dtype of the matmuls (requirement `dtypes`).
 
-        A group of which a checkpoint leaves at least half in a wider dtype computes in that.
+        In matmuls of a checkpoint's own dtype, what it leaves in a wider one computes in that (`flop_per_s`). In others
+        all compute in one dtype, which is as wide as each group of which at least half is left.
         """
         native = self._native(weights)
         wider = [left.dtype for left in native.wider.values() if left.share >= 0.5] if native else []
-        return max(BITS[dtype] for dtype in (weights, *wider)) <= BITS[compute]
+        return max(BITS[dtype] for dtype in (weights, *(wider if weights != compute else ()))) <= BITS[compute]
+
+    def flop_per_s(self, peaks: Mapping[str, float], weights: str, compute: str) -> float:
+        """The peak of a chip for a token's matmuls [FLOP/s], given its peaks by dtype; 0 if it has none in `compute`.
+
+        What a checkpoint leaves in a dtype wider than `compute` is computed at the peak of that:
+        Θ_active / (Σ_d Θ_d / C_d). Without a peak in it, the chip computes in bf16.
+        """
+        peak, native = peaks.get(compute, 0.0), self._native(weights)
+        slower = [] if native is None else [one for one in native.wider.items() if BITS[one[1].dtype] > BITS[compute]]
+        if not peak or not slower:
+            return peak
+        counts, visited = parameters_by_group(self.model), 1 - not_visited(self.model)
+        longer = 0.0
+        for group, left in slower:
+            count = left.share * counts.get(group, 0.0) * (visited if group is TensorGroup.EXPERTS else 1.0)
+            longer += count * (peak / (peaks.get(left.dtype) or peaks.get("bf16", peak)) - 1)
+        return peak / (1 + longer / active_parameters(self.model))
 
     def scale_group(self, group: TensorGroup, weights: str) -> int:
         """Weights along a row that share a scale, which a chip must hold together; 1 where none must be."""

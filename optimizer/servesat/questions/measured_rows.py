@@ -68,7 +68,7 @@ def replica_of_row(row: Measurement) -> Replica:
         tp=float(row.tp),
         ep=float(row.dp),
         hbm_bytes_per_s=row.chip.hbm_bytes_per_s,
-        flop_per_s=peaks[row.compute],
+        flop_per_s=storage.flop_per_s(peaks, row.weights, row.compute),
         head_flop_per_s=peaks["bf16"],
         tp_bytes_per_s=float("inf") if axis is None else axis.bytes_per_s,
         ep_bytes_per_s=all_to_all_bytes_per_s(spread, [row.dp for _ in spread], [axis.bytes_per_s for axis in spread]),

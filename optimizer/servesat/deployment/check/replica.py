@@ -52,7 +52,7 @@ class CheckedReplica(StoredWeights, KvCache, Links):
 
     @property
     def _flop_per_s(self) -> float:
-        return self.chips * self.chip.flop_per_s.by_dtype()[self.compute]
+        return self.chips * self._chip_flop_per_s
 
     def _load_s(self, tokens: float) -> float:
         """What so many tokens need, stage after stage [s]."""
@@ -138,7 +138,7 @@ class CheckedReplica(StoredWeights, KvCache, Links):
         """For the MLP matmul of each kind of layer: the time on the interconnect, and the time that hides it [s]."""
         model, moe, own = self.model, self._experts, tokens / self.ep
         group_bandwidth = self.tp * self.chip.hbm_bytes_per_s
-        group_flop_per_s = self.tp * self.chip.flop_per_s.by_dtype()[self.compute]
+        group_flop_per_s = self.tp * self._chip_flop_per_s
         found = []
         if self._dense_layers:
             matrix = self._dense / (self._dense_layers * self._mlp_matrices)
