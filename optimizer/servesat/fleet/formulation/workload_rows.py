@@ -1,9 +1,10 @@
 """The rows of each workload in the compact model: demand, shares, redundancy, types of chips and configurations."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from math import ceil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import ceil, gcd, prod
 
+import numpy as np
 from ortools.math_opt.python import mathopt
 
 from servesat.core.tolerances import LIMIT_RTOL
@@ -17,6 +18,9 @@ DEMAND_ROW_SCALE = 1e3
 
 HiGHS's tolerances are absolute, 1e-6 of a row, which is still less than a unit at this scale.
 """
+
+MOST_SUMS = 10_000
+"""Sums of capacities that are tried for the least that replicas serve; of more, it is bounded."""
 
 
 class WorkloadRows:
@@ -49,18 +53,25 @@ class WorkloadRows:
         for period in (period for period, demand in enumerate(workload.demand) if demand):
             unserved = unit_in_rows(workload, period) * self.unserved[workload.name][period] if self.unserved else 0.0
             rows = [
-                (self.served(workload, options, period), share)
+                (options, share)
                 for kind, share in shares.items()
                 if self._enforces(kind, workload) and share
                 for options in self.counted_options(workload, kind)
             ]
-            for served, share in rows:
-                self.model.add_linear_constraint(served + share * unserved >= _required(workload, period, share))
+            for options, share in rows:
+                served = self.served(workload, options, period) + share * unserved
+                self.model.add_linear_constraint(served >= self._required(workload, period, share, options))
             if workload.redundant_replicas and self._enforces("n_plus", workload):
                 if workload.sizes:
                     self.redundancy_cuts[workload.name, period] = self._new_redundancy_cuts(workload, period)
                 else:
-                    demand = unit_in_rows(workload, period) * workload.demand[period] - unserved
+                    capacities = self._capacities(self.instance.options_of(workload.name))
+                    units = (
+                        workload.demand[period]
+                        if self.unserved
+                        else least_sum([gcd(*capacities)], workload.demand[period])
+                    )
+                    demand = unit_in_rows(workload, period) * units - unserved
                     self._add_redundancy_rows(workload, period, demand)
         if workload.one_chip and self._enforces("one_chip", workload):
             self._add_one_chip_rows(workload)
@@ -107,6 +118,22 @@ class WorkloadRows:
         """Requests/s of each size, raised above the solver's tolerance."""
         option_rates = [self.instance.options[o].size_rates for o in self.instance.options_of(workload.name)]
         return above_tolerance(workload.size_demand(period), option_rates)
+
+    def _required(self, workload: WorkloadDemand, period: int, share: float, options: list[int]) -> float:
+        """The right-hand side of a row in which some options serve a share of the demand.
+
+        It is rounded up to the least that whole replicas serve: of a demand just above what they serve, HiGHS's
+        presolve takes some plans for too little. Of mixes replicas serve fractional units, and unserved demand is any.
+        """
+        if workload.sizes:
+            return TIME_ROW_SCALE * share * (1 - LIMIT_RTOL)
+        units, capacities = ceil(share * workload.demand[period] * (1 - LIMIT_RTOL)), self._capacities(options)
+        if capacities and not self.unserved:
+            units = least_sum(capacities, units)
+        return unit_in_rows(workload, period) * units
+
+    def _capacities(self, options: list[int]) -> set[int]:
+        return {self.instance.options[o].capacity for o in options} - {0}
 
     def _replicas_by_rates(self, options: list[int], period: int) -> dict[SizeRates, mathopt.LinearSum]:
         """The total number of replicas with the same rates."""
@@ -208,12 +235,13 @@ def unit_in_rows(workload: WorkloadDemand, period: int) -> float:
     return DEMAND_ROW_SCALE / max(RESOLUTION, *workload.demand)
 
 
-def _required(workload: WorkloadDemand, period: int, share: float) -> float:
-    """The right-hand side of a row that must serve a share of the demand.
-
-    It is rounded up to integer units, so that the solver's rounding does not matter; except for mixes, because there
-    replicas serve fractional units.
-    """
-    if workload.sizes:
-        return TIME_ROW_SCALE * share * (1 - LIMIT_RTOL)
-    return unit_in_rows(workload, period) * ceil(share * workload.demand[period] * (1 - LIMIT_RTOL))
+def least_sum(terms: Collection[int], least: int) -> int:
+    """The smallest sum of any number of some terms, all above 0, that is at least so much; or a bound below it."""
+    largest = sorted(set(terms), reverse=True)
+    counts = [least // term + 2 for term in largest[:-1]]
+    if prod(counts) > MOST_SUMS:
+        largest, counts = [gcd(*largest)], []
+    sums = np.zeros(1, dtype=np.int64)
+    for term, count in zip(largest, counts, strict=False):
+        sums = np.unique(np.add.outer(sums, term * np.arange(count)))
+    return int(np.min(np.where(sums < least, sums + -(-(least - sums) // largest[-1]) * largest[-1], sums)))
