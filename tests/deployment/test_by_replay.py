@@ -91,6 +91,11 @@ def test_a_limit_below_a_prompt_alone_has_no_plan() -> None:
     assert result.conflict == (("ttft",),)
 
 
+def test_a_chip_that_no_engine_runs_on_is_in_conflict_with_it() -> None:
+    spec = {**CHAT, "engine": "vllm-0.32", "search": {"chips": ["t4"]}}
+    assert solve({**spec, "price_book": "aws-2026-11"}).conflict == (("engine",),)
+
+
 def test_a_load_beyond_the_slices_allowed_has_no_plan() -> None:
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
     spec = {**CHAT, "search": search}

@@ -18,12 +18,12 @@ from servesat.replay.replayed import Limit, limits_of
 from servesat.spec.spec import Spec
 
 
-def worth_replaying(spec: Spec, offered: Spec) -> Columns:
+def worth_replaying(spec: Spec, offered: Spec, *, undominated: bool = True) -> Columns:
     """Every batch worth trying of each layout, with what it violates besides the limits that replays verify.
 
-    `offered` is the spec in means, without those limits.
+    `offered` is the spec in means, without those limits; of `undominated` layouts, or of all.
     """
-    layouts = _layouts(spec, offered)
+    layouts = _layouts(spec, offered, undominated=undominated)
     columns = evaluate(offered, layouts)
     return replace(columns, violated=columns.violated | _beyond_bounds(spec, columns.layouts))
 
@@ -52,10 +52,10 @@ def fewest_sequences(spec: Spec, layouts: Layouts, slices: Ints) -> Floats:
     return replica_times(spec, layouts).smallest_batch_for(tokens_per_s / (slices * layouts.counted_replicas))
 
 
-def _layouts(spec: Spec, offered: Spec) -> Layouts:
+def _layouts(spec: Spec, offered: Spec, *, undominated: bool) -> Layouts:
     """The layouts of a search; of pairs of pools those that are cheapest, and those whose means are within limits."""
     one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
-    searched = searched_layouts(offered, undominated=True)
+    searched = searched_layouts(offered, undominated=undominated)
     parts = []
     if one_pool:
         parts.append(in_modes(offered.changed({"search.modes": one_pool}), searched))

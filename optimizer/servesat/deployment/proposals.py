@@ -231,6 +231,9 @@ class Search:
 
     def conflicts(self) -> tuple[tuple[str, ...], ...]:
         """The minimal sets of requirements that no plan satisfies together."""
-        violated = self.columns.violated
+        found = self.columns
+        if not len(found):  # what no engine runs is not among them
+            found = worth_replaying(self.spec, self.slice_limits.offered, undominated=False)
+        violated = found.violated
         masks = [*violated[violated > 0].tolist(), *self.broken, *self.fewest.violated]
         return minimal_conflicts(masks, self.bits)

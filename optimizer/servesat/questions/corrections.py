@@ -20,7 +20,7 @@ from servesat.candidates.layouts import quality_losses
 from servesat.candidates.requirements import bits_of, rules_of
 from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Requirement
 from servesat.candidates.screening import valid_layouts
-from servesat.candidates.serving_modes import in_modes_by_block
+from servesat.candidates.serving_modes import enumerate_layouts, in_modes_by_block
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import engine_ids, load_engine
 from servesat.core.arrays import Floats, Ints
@@ -163,7 +163,8 @@ def _widen(spec: Spec) -> list[_Widened]:
     searches = []
     has_network = any(chip.network_bytes_per_s for chip in spec.chips)
     if Mode.DISAGGREGATED in spec.modes and has_network:
-        searches.append(_correctable(spec, evaluate(spec.changed({"search.modes": [Mode.DISAGGREGATED]})), 0))
+        pooled = spec.changed({"search.modes": [Mode.DISAGGREGATED]})
+        searches.append(_correctable(spec, evaluate(pooled, enumerate_layouts(pooled, undominated=True)), 0))
     if spec.modes == (Mode.DISAGGREGATED,):
         return searches
     spec = spec.in_one_pool()
@@ -243,20 +244,22 @@ def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
     """The bits of the parts of the search that each column lies outside of; shape [columns]."""
     layouts, search = columns.layouts, spec.search
     searched = {chip.id: set(spec.topologies_of(chip)) for chip in spec.chips}
+    kv_layouts, engines = set(spec.kv_layouts), set(spec.engine_ids)
+    weights, kv_cache, compute = set(spec.weights), set(spec.kv_cache), set(spec.compute)
     outside_place = [
         (
             _RELAXATION_BIT[SearchRelaxation.CHIP]
             if place.offer.chip.id not in searched
             else _RELAXATION_BIT[SearchRelaxation.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
         )
-        + _RELAXATION_BIT[SearchRelaxation.KV_LAYOUTS] * (place.sharding.kv_layout not in spec.kv_layouts)
+        + _RELAXATION_BIT[SearchRelaxation.KV_LAYOUTS] * (place.sharding.kv_layout not in kv_layouts)
         for place in layouts.places
     ]
     outside_dtypes = [
-        _RELAXATION_BIT[SearchRelaxation.WEIGHTS] * (dtypes.weights not in spec.weights)
-        + _RELAXATION_BIT[SearchRelaxation.KV_CACHE] * (dtypes.kv_cache not in spec.kv_cache)
-        + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in spec.compute)
-        + _RELAXATION_BIT[SearchRelaxation.ENGINE] * (dtypes.engine not in spec.engine_ids)
+        _RELAXATION_BIT[SearchRelaxation.WEIGHTS] * (dtypes.weights not in weights)
+        + _RELAXATION_BIT[SearchRelaxation.KV_CACHE] * (dtypes.kv_cache not in kv_cache)
+        + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in compute)
+        + _RELAXATION_BIT[SearchRelaxation.ENGINE] * (dtypes.engine not in engines)
         for dtypes in layouts.dtypes
     ]
     outside_batch = np.where(columns.batch > search.max_batch, _RELAXATION_BIT[SearchRelaxation.MAX_BATCH], 0)

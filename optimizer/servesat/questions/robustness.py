@@ -111,11 +111,18 @@ def _compared(
 ) -> tuple[tuple[Survival, ...], Survival | None]:
     """The best plan's layout and its rivals under errors, and the layout with the lowest worst regret."""
     layouts = enumerate_layouts(spec)
-    can_be_feasible = np.isfinite(_cost_of_each(spec, _with_errors(layouts, 1 - errors.noise, 1 - errors.noise)))
-    layouts = layouts.take(np.flatnonzero(can_be_feasible))
-    statistics = _sampled(spec, layouts, errors, on_progress)
-    worst = _worst_regret(spec, layouts, errors.noise)
-    usd = _cost_of_each(spec, layouts)
+    fastest = _cost_of_each(spec, _with_errors(layouts, 1 - errors.noise, 1 - errors.noise))
+    can_be_feasible = np.flatnonzero(np.isfinite(fastest))
+    layouts, fastest = layouts.take(can_be_feasible), fastest[can_be_feasible]
+    usd, slowest = (_cost_of_each(spec, _with_errors(layouts, 1 + error, 1 + error)) for error in (0.0, errors.noise))
+    worst = _worst_regret(layouts, slowest, fastest)
+    best = row_of(layouts, best_plan)
+    safest = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
+    if worst[safest] * (1 + COST_TIE_RTOL) >= worst[best]:
+        safest = best
+    told = np.unique([best, safest, *_rivals(layouts, usd, np.zeros(len(layouts), dtype=np.int64), best)])
+    rows = np.union1d(told, _contenders(slowest, fastest))
+    statistics = _sampled(spec, layouts, rows, errors, on_progress)
 
     def survival(row: int) -> Survival:
         plan = solve(spec, settings, layouts=layouts.take(np.array([row]))).plan
@@ -131,21 +138,22 @@ def _compared(
             worst_regret=float(worst[row]) if np.isfinite(worst[row]) else None,
         )
 
-    best = row_of(layouts, best_plan)
-    safest = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))
-    if worst[safest] * (1 + COST_TIE_RTOL) >= worst[best]:
-        safest = best
-    survivals = tuple(map(survival, [best, *_rivals(layouts, usd, statistics, best)]))
+    survivals = tuple(map(survival, [best, *_rivals(layouts, usd, statistics.best, best)]))
     return survivals, survival(safest) if np.isfinite(worst[safest]) else None
 
 
-def _rivals(layouts: Layouts, usd: Floats, statistics: "_Statistics", best: int) -> list[int]:
-    """A layout of each other program, sorted by how often it is best."""
+def _rivals(layouts: Layouts, usd: Floats, times_best: Ints, best: int) -> list[int]:
+    """A layout of each other program, sorted by how often it is best, and then by cost."""
     program = execution_signatures(layouts)
-    feasible = [int(row) for row in np.lexsort((layouts.chips, usd, -statistics.best)) if np.isfinite(usd[row])]
+    feasible = [int(row) for row in np.lexsort((layouts.chips, usd, -times_best)) if np.isfinite(usd[row])]
     _, first_of_program = np.unique(program[feasible], return_index=True)
     rivals = [row for row in map(feasible.__getitem__, sorted(first_of_program)) if program[row] != program[best]]
     return rivals[:MAX_RIVALS]
+
+
+def _contenders(slowest: Floats, fastest: Floats) -> Ints:
+    """The layouts that are best under some errors: others cost more at their best than one costs at its worst."""
+    return np.flatnonzero(fastest <= slowest.min() * (1 + COST_TIE_RTOL))
 
 
 class _Errors(NamedTuple):
@@ -158,7 +166,7 @@ class _Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class _Statistics:
-    """Statistics of each layout over the samples; arrays of shape [layouts]. Regrets count feasible samples only."""
+    """Statistics of each layout over the samples; shape [layouts]. Regrets count feasible samples only."""
 
     best: Ints
     feasible: Ints
@@ -166,37 +174,39 @@ class _Statistics:
     worst_regret: Floats
 
 
-def _sampled(spec: Spec, layouts: Layouts, errors: _Errors, on_progress: Callable[[int], None]) -> _Statistics:
-    """Draw errors, and compare the layouts under each sample."""
+def _sampled(
+    spec: Spec, layouts: Layouts, rows: Ints, errors: _Errors, on_progress: Callable[[int], None]
+) -> _Statistics:
+    """Draw errors, and compare some layouts under each sample, among which are all that can be best; 0 for others."""
     random, program = np.random.default_rng(errors.seed), execution_signatures(layouts)
     best, feasible = np.zeros(len(layouts), dtype=np.int64), np.zeros(len(layouts), dtype=np.int64)
     regret_sum, worst = np.zeros(len(layouts)), np.zeros(len(layouts))
+    compared = replace(layouts.take(rows), number=np.arange(len(rows)))
     for _ in range(errors.samples):
-        step, held = random.uniform(1 - errors.noise, 1 + errors.noise, (2, program.max() + 1))[:, program]
-        usd = _cost_of_each(spec, _with_errors(layouts, step, held))
+        step, held = random.uniform(1 - errors.noise, 1 + errors.noise, (2, program.max() + 1))[:, program[rows]]
+        usd = _cost_of_each(spec, _with_errors(compared, step, held))
         finite = np.isfinite(usd)
         regret = np.where(finite, usd, 0.0) / usd.min() - 1 if finite.any() else np.zeros(len(usd))
-        best += finite & (regret <= COST_TIE_RTOL)
-        feasible += finite
-        regret_sum += np.where(finite, regret, 0.0)
-        worst = np.maximum(worst, np.where(finite, regret, 0.0))
+        best[rows] += finite & (regret <= COST_TIE_RTOL)
+        feasible[rows] += finite
+        regret_sum[rows] += np.where(finite, regret, 0.0)
+        worst[rows] = np.maximum(worst[rows], np.where(finite, regret, 0.0))
         on_progress(1)
     return _Statistics(best, feasible, regret_sum, worst)
 
 
-def _worst_regret(spec: Spec, layouts: Layouts, noise: float) -> Floats:
-    """The worst regret of each layout over all errors within the noise; infinite where an error leaves no plan.
+def _worst_regret(layouts: Layouts, slowest: Floats, fastest: Floats) -> Floats:
+    """The worst regret of each layout, given its cost with the largest and smallest errors; infinite without a plan.
 
     It occurs with the errors of its program at +noise and those of every other program at -noise. Layouts of the same
     program share their errors, and cost the same per token as long as both have a plan.
     """
     program = execution_signatures(layouts)
-    slowest = _cost_of_each(spec, _with_errors(layouts, 1 + noise, 1 + noise))
-    fastest = np.full(program.max() + 1, np.inf)
-    np.minimum.at(fastest, program, _cost_of_each(spec, _with_errors(layouts, 1 - noise, 1 - noise)))
-    order = np.argsort(fastest, kind="stable")
-    rival = np.full(len(layouts), fastest[order[0]])
-    rival[program == order[0]] = fastest[order[1]] if len(order) > 1 else np.inf
+    least = np.full(program.max() + 1, np.inf)
+    np.minimum.at(least, program, fastest)
+    order = np.argsort(least, kind="stable")
+    rival = np.full(len(layouts), least[order[0]])
+    rival[program == order[0]] = least[order[1]] if len(order) > 1 else np.inf
     regret = np.full(len(layouts), np.inf)
     finite = np.isfinite(slowest)
     regret[finite] = np.maximum(slowest[finite] / rival[finite] - 1, 0.0)

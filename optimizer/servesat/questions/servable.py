@@ -9,7 +9,7 @@ from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
 
 HALVINGS, BISECTIONS = 7, 4
-"""Loads tried: first the demand halved repeatedly, down to a hundredth of it, then loads between the last two."""
+"""Loads tried: less than a hundredth of the demand, the demand halved repeatedly, and loads between the last two."""
 
 TIME_LIMIT_S = 15.0
 
@@ -27,13 +27,12 @@ def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
         loaded, timed = spec.changed({"workload.requests_per_s": load}), replace(settings, time_limit_s=left_s)
         return solve(loaded, timed).status is Status.OPTIMAL
 
-    low, high = asked / 2, asked
-    for _ in range(HALVINGS):
-        if is_served(low):
-            break
-        low, high = low / 2, low
-    else:
+    least = asked / 2**HALVINGS
+    if not is_served(least):
         return None
+    low, high = asked / 2, asked
+    while low > least and not is_served(low):
+        low, high = low / 2, low
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if is_served(middle) else (low, middle)
