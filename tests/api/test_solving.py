@@ -87,6 +87,16 @@ def test_why_fixes_at_least_one_decision() -> None:
     assert rival.to_pandas()["which"].tolist() == ["best", "alternative"]
 
 
+def test_a_portfolio_has_the_notes_of_its_deployments() -> None:
+    search, workload = (
+        {"chips": ["h100-sxm", "l4"]},
+        {"context_tokens": 2048, "output_tokens": 100, "requests_per_s": 2},
+    )
+    chat = {"cost_model": "ideal", "model": "llama-3-8b", "workload": workload, "search": search}
+    answer = servesat.portfolio({"deployments": {"chat": chat}})
+    assert "chat: search.chips: l4 has no price in list-2026-11, and is left out" in answer.notes
+
+
 def test_notes_say_what_was_left_out() -> None:
     spec = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"prompt_tokens": 100, "output_tokens": 10}}
     solution = servesat.solve(spec)

@@ -52,6 +52,16 @@ def test_every_format_is_read(name: str, tmp_path: Path) -> None:
             "Time,time,prompt_tokens,output_tokens\n1,2,5,5\n",
             "columns whose names differ in their case alone: Time, time",
         ),
+        (
+            "time,prompt_tokens,output_tokens\n0,5,5\n2023-11-16 18:15:46,5,5\n",
+            "line 3: time = '2023-11-16 18:15:46': a date among numbers",
+        ),
+        ("time,prompt_tokens,output_tokens\n-1e308,5,5\n1e308,5,5\n", "line 2: time = '-1e308': expected a finite"),
+        (
+            '{"start_times": [1, null], "input_lens": [1, 2], "output_lens": [1, 2]}',
+            "start_times.1 = None: expected seconds",
+        ),
+        ('{"start_times": 5, "input_lens": [1], "output_lens": [1]}', "start_times = 5: expected a list"),
         ("time,prompt_tokens,output_tokens\n", "has no requests"),
         ("", "is empty"),
         ('{"timestamp": 0}\nnonsense\n', "no column for prompt_tokens and output_tokens"),
@@ -65,6 +75,18 @@ def test_a_faulty_trace_is_named_by_its_line(text: str, message: str, tmp_path: 
         read_trace(path)
     assert message in str(fault.value)
     assert str(fault.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("header", "last_s"), [("timestamp,input_length,output_length", 5.0), ("time,prompt_tokens,output_tokens", 5000.0)]
+)
+@pytest.mark.parametrize("ids", ["", ",hash_ids"])
+def test_names_of_times_and_lengths_say_what_they_count_in(
+    header: str, last_s: float, ids: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(f"{header}{ids}\n0,1000,10{ids and ',1 2'}\n5000,1000,10{ids and ',1 3'}\n")
+    assert read_trace(path).arrival_s.tolist() == [0.0, last_s]
 
 
 def test_times_of_mooncake_are_milliseconds_with_ids_of_blocks_or_without(tmp_path: Path) -> None:

@@ -48,3 +48,14 @@ def test_replicas_of_one_configuration_on_two_machines_are_all_started() -> None
     assert replicas == {(0, "one"): 3, (1, "one"): 1, (1, "eight"): 8}
     launches = list(fleet_launches(fleet, result))
     assert {launch.servers[0].instance: launch.servers[0].count for launch in launches} == {"one": 3, "eight": 8}
+
+
+def test_workloads_whose_names_are_alike_start_under_names_of_their_own() -> None:
+    workload = ON_L40S["workloads"]["completion"]
+    names = ["chat_eu", "chat-eu", "summaries-of-legal-documents-of-customers-in-europe", "chat-eu-2", "要約", "翻訳"]
+    fleet = FleetSpec.load({**ON_L40S, "workloads": dict.fromkeys(names, workload)})
+    launches = [launch.name for launch in fleet_launches(fleet, plan_fleet(fleet))]
+    assert len(set(launches)) == len(launches) >= len(names)
+    assert launches[0] == "chat-eu-1"
+    assert launches[-2:] == ["model-1", "model-2-1"]
+    assert all(len(name) <= 40 for name in launches)

@@ -97,6 +97,16 @@ def test_requests_beyond_the_kv_cache_queue(tmp_path: Path) -> None:
     assert unread.reason == "llama-3-405b in bf16 leaves no room for a sequence on 1 × h200"
 
 
+def test_a_rate_below_what_a_cap_allows_decides_how_many_are_under_way(tmp_path: Path) -> None:
+    """As of `vllm bench serve --request-rate 0.5 --max-concurrency 64`; at 1,000 requests/s the cap does."""
+    at_rate, capped = {"concurrency": "", "requests_per_s": "0.5"}, {"concurrency": "64", "requests_per_s": ""}
+    both = {"concurrency": "64", "requests_per_s": "0.5"}
+    beyond = {"concurrency": "64", "requests_per_s": "1000"}
+    found = [row(tmp_path, **load).predicted[0].figures["tpot_ms"] for load in (at_rate, both, capped, beyond)]
+    assert found[0] == found[1]
+    assert found[2] == found[3] > 1.5 * found[0]
+
+
 def test_a_rate_is_replayed(tmp_path: Path) -> None:
     """At 0.5 requests/s each is nearly alone; 5,000 requests/s are a burst of 500, whose output is the capacity's."""
     slow, fast, burst = (

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 class PortfolioPlan(Drawn, Portfolio):
     """A plan of each deployment with the proof that no others together cost less, or the limits in conflict."""
 
+    of_deployments: tuple[str, ...] = ()
+
     @property
     def notes(self) -> tuple[str, ...]:
-        """The deployments of which not everything was compared."""
-        notes = []
+        """What each deployment went on without, and those of which not everything was compared."""
+        notes = [*self.of_deployments]
         if self.left_out:
             notes.append(
                 f"disaggregated plans of {', '.join(self.left_out)} are not compared (servesat solve has them)"
@@ -66,4 +68,7 @@ def portfolio(
     `workers` are processes that evaluate a deployment each, None one per core for many; `on` a Ray cluster, `ray` or
     `ray://HOST:PORT`. Raises SpecError for a malformed portfolio.
     """
-    return PortfolioPlan(**fields_of(solve_portfolio(spec, settings_of(time_limit_s), Workers(workers, on))))
+    loaded = PortfolioSpec.load(spec)
+    answer = solve_portfolio(loaded, settings_of(time_limit_s), Workers(workers, on))
+    told = dict.fromkeys(f"{name}: {note}" for name, one in loaded.deployments.items() for note in one.notes)
+    return PortfolioPlan(**fields_of(answer), of_deployments=tuple(told))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """The columns that are read, by the names that the formats give them, in lower case."""
 
 MOONCAKE = {"timestamp", "input_length", "output_length"}
-"""The columns of Mooncake's traces: JSON lines, whose times are numbers of milliseconds."""
+"""The columns of Mooncake's traces, whose times are numbers of milliseconds."""
+
+LONGEST_S = 1e12
+"""The most seconds that a time is believed to be: thirty thousand years."""
 
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 
@@ -118,14 +120,21 @@ def _of_benchmark(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any
     except (ValueError, KeyError, TypeError) as fault:
         expected = "JSON lines, or start_times, input_lens and output_lens as of --save-detailed"
         raise CatalogueError(f"{path}: expected {expected}: {fault}") from None
+    for key, one in zip(("start_times", "input_lens", "output_lens"), lists, strict=True):
+        if not isinstance(one, list):
+            raise CatalogueError(f"{path}: {key} = {shorten(one)}: expected a list")
     counts = [len(one) for one in lists]
     if len(set(counts)) > 1:
         said = ", ".join(
             f"{count:,} {key}" for count, key in zip(counts, ("start_times", "input_lens", "output_lens"), strict=True)
         )
         raise CatalogueError(f"{path}: {said}: expected as many of each")
-    order = sorted(range(counts[0]), key=lambda at: float(lists[0][at]))
-    for at in order:
+    starts = []
+    for at, start in enumerate(lists[0]):
+        if isinstance(start, bool) or not isinstance(start, int | float):
+            raise CatalogueError(f"{path}: start_times.{at} = {shorten(start)}: expected seconds")
+        starts.append(float(start))
+    for at in sorted(range(counts[0]), key=starts.__getitem__):
         yield at + 1, {"time": lists[0][at], "prompt_tokens": lists[1][at], "output_tokens": lists[2][at]}
 
 
@@ -133,6 +142,7 @@ def _trace(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Trace:
     times: list[float] = []
     prompts, outputs, blocks = [], [], []
     first_row: Mapping[str, Any] | None = None
+    are_dates: bool | None = None
     for number, raw in rows:
         row = {str(key).strip().lower(): value for key, value in raw.items() if key is not None}
         if len(row) < len(raw):
@@ -141,7 +151,10 @@ def _trace(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Trace:
             first_row = row
             _check_columns(path, row)
         try:
-            time = _time(_first(row, "time"))
+            time, is_date = _time(_first(row, "time"))
+            if is_date != (are_dates := is_date if are_dates is None else are_dates):
+                of_others = "a date among numbers" if is_date else "a number among dates"
+                raise _RowError(f"time = {shorten(_first(row, 'time'))}: {of_others}")
             if times and time < times[-1]:
                 raise _RowError(f"time = {_first(row, 'time')} is before that of the request above")
             prompts.append(_tokens(row, "prompt_tokens"))
@@ -155,8 +168,7 @@ def _trace(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Trace:
             raise CatalogueError(f"{path}: more than {MAX_REQUESTS:,} requests: cut the trace")
     if not times or first_row is None:
         raise CatalogueError(f"{path}: has no requests")
-    is_number = isinstance(_first(first_row, "time"), int | float)
-    in_ms = "hash_ids" in first_row or (is_number and set(first_row) >= MOONCAKE)
+    in_ms = not are_dates and set(first_row) >= MOONCAKE
     arrival_s = (np.array(times) - times[0]) / (1000.0 if in_ms else 1.0)
     every = tuple(blocks) if len(blocks) == len(times) else None
     return Trace(path.name, arrival_s, np.array(prompts), np.array(outputs), every)
@@ -174,8 +186,9 @@ def _first(row: Mapping[str, Any], name: str) -> Any:
     return next((row[key] for key in COLUMNS[name] if row.get(key) is not None), None)
 
 
-def _time(value: Any) -> float:
-    """Seconds: of a number as it is, of a date since 1970; one without a time zone is in UTC, wherever it is read."""
+def _time(value: Any) -> tuple[float, bool]:
+    """A number, or the seconds of a date since 1970, without a time zone in UTC; and whether it is a date."""
+    is_date = False
     try:
         seconds = float(value)
     except (TypeError, ValueError):
@@ -183,10 +196,11 @@ def _time(value: Any) -> float:
             date = datetime.fromisoformat(_FRACTION.sub(r"\1", str(value).strip()))
         except ValueError:
             raise _RowError(f"time = {shorten(value)}: expected seconds, or a date and a time") from None
+        is_date = True
         seconds = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
-    if not isfinite(seconds):
-        raise _RowError(f"time = {shorten(value)}: expected a finite number")
-    return seconds
+    if not abs(seconds) <= LONGEST_S:
+        raise _RowError(f"time = {shorten(value)}: expected a finite number of at most {LONGEST_S:g}")
+    return seconds, is_date
 
 
 def _tokens(row: Mapping[str, Any], name: str) -> int:

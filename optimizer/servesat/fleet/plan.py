@@ -308,7 +308,10 @@ def _rentals(instance: FleetInstance, solution: FleetSolution) -> tuple[Rental, 
 
 def _unserved(instance: FleetInstance, solution: FleetSolution) -> dict[str, tuple[float, ...]]:
     return {
-        workload.name: tuple(units * workload.unit for units in solution.unserved[workload.name])
+        workload.name: tuple(
+            min(units * workload.unit, rate)  # a demand is rounded up to whole units
+            for units, rate in zip(solution.unserved[workload.name], workload.requests_per_s, strict=True)
+        )
         for workload in instance.workloads
     }
 

@@ -1,7 +1,8 @@
 """A fleet as what starts it: a launch for each configuration of a workload in a region."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, count
 from typing import Any
 
 from servesat.core.errors import SpecError
@@ -10,8 +11,11 @@ from servesat.fleet.configurations import on_chip
 from servesat.fleet.result import Allocation, FleetResult
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.launch.reading import proof_of
-from servesat.launch.servers import Launch, launch_of
+from servesat.launch.servers import LONGEST_LABEL, Launch, label, launch_of
 from servesat.spec.spec import Spec
+
+NUMBERED = 5
+"""Characters of a hyphen and a number after a label."""
 
 
 def fleet_launches(fleet: FleetSpec, result: FleetResult) -> Iterator[Launch]:
@@ -24,13 +28,23 @@ def fleet_launches(fleet: FleetSpec, result: FleetResult) -> Iterator[Launch]:
         option = one.option
         kind = one.workload, option.configuration.name, one.region, one.purchase, option.machine
         groups.setdefault(kind, []).append(one)
-    numbers: dict[str, int] = {}
+    labels, numbers = _labels(fleet.workloads), dict[str, int]()
     for (name, *_), allocations in groups.items():
         numbers[name] = numbers.get(name, 0) + 1
         workload = fleet.workloads[name]
         if not workload.deployment.engine:
             raise SpecError(f"workloads.{name}.deployment.engine is missing: name an engine, as in engine: any")
-        yield _of_allocations(fleet, workload, allocations, f"{name}-{numbers[name]}", result)
+        yield _of_allocations(fleet, workload, allocations, f"{labels[name]}-{numbers[name]}", result)
+
+
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """A label for each workload, with room for a number after it; alike ones have one of their own."""
+    found: dict[str, str] = {}
+    for name in names:
+        own = label(name, LONGEST_LABEL - NUMBERED)
+        alike = (f"{label(name, LONGEST_LABEL - 2 * NUMBERED)}-{number}" for number in count(2))
+        found[name] = next(one for one in chain([own], alike) if one not in found.values())
+    return found
 
 
 def _of_allocations(

@@ -25,6 +25,9 @@ UNPLANNED_CHUNK = 2048
 
 PORT = 8000
 
+LONGEST_LABEL = 40
+"""Characters of a name in manifests: a label of Kubernetes has 63, and names of objects add to it."""
+
 MODELS = "/models"
 """Where containers keep checkpoints, by HF_HOME: by default it is the home of whichever user an image runs as."""
 
@@ -166,7 +169,7 @@ def launch_of(
         sides = [(Role.PREFILL, plan.prefill), (Role.DECODE, plan)]
     servers = tuple(_server(spec, plan, role, side, checkpoint) for role, side in sides)
     return Launch(
-        name=_label(name or spec.model.id),
+        name=label(name or spec.model.id),
         spec=spec,
         plan=plan,
         proof=proof,
@@ -276,9 +279,9 @@ def _node_chips(chip: Chip, chips: int, instance_chips: int | None) -> int:
     return min(node, chips)
 
 
-def _label(text: str) -> str:
+def label(text: str, longest: int = LONGEST_LABEL) -> str:
     """A text as a label of Kubernetes: lower case, with hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "model"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-") or "model"
 
 
 def named_there(names: Mapping[str, str], name: str, target: str) -> str:

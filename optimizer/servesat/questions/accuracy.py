@@ -114,10 +114,10 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
         return f"{row.model.id} in {row.weights} leaves no room for a sequence on {row.tp * row.dp} × {row.chip.id}"
     if row.prefill is not None:
         figures = two_pools_figures(row, constants)
-    elif row.concurrency is None:
-        figures = open_loop_figures(row, replica_of_row(row), work_of_row(row), constants, room)
     else:
-        figures = _closed_loop_figures(row, constants, row.concurrency, room)
+        figures = {} if row.concurrency is None else _closed_loop_figures(row, constants, row.concurrency, room)
+        if _comes_at_a_rate(row, figures.get("tokens_per_s")):
+            figures = open_loop_figures(row, replica_of_row(row), work_of_row(row), constants, room)
     found = {name: figures[name] for name in row.measured if name in figures}
     if not found:
         return f"{row.concurrency or 0:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
@@ -126,6 +126,13 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     return Predicted(
         row, found, known_chip and known_stack, {name: reason for name in row.measured if name not in found}
     )
+
+
+def _comes_at_a_rate(row: Measurement, most_tokens_per_s: float | None) -> bool:
+    """Whether requests come as they are sent, not as others end: at a rate that a cap on those under way allows."""
+    if most_tokens_per_s is None or row.requests_per_s is None:
+        return most_tokens_per_s is None
+    return row.requests_per_s * row.output_tokens < most_tokens_per_s
 
 
 def _closed_loop_figures(row: Measurement, constants: Constants, asked: float, room: float) -> dict[str, float]:

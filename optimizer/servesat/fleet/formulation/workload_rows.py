@@ -65,14 +65,8 @@ class WorkloadRows:
                 if workload.sizes:
                     self.redundancy_cuts[workload.name, period] = self._new_redundancy_cuts(workload, period)
                 else:
-                    capacities = self._capacities(self.instance.options_of(workload.name))
-                    units = (
-                        workload.demand[period]
-                        if self.unserved
-                        else least_sum([gcd(*capacities)], workload.demand[period])
-                    )
-                    demand = unit_in_rows(workload, period) * units - unserved
-                    self._add_redundancy_rows(workload, period, demand)
+                    demand = unit_in_rows(workload, period) * self._in_multiples(workload, workload.demand[period])
+                    self._add_redundancy_rows(workload, period, demand - unserved)
         if workload.one_chip and self._enforces("one_chip", workload):
             self._add_one_chip_rows(workload)
         if workload.max_configurations is not None and self._enforces("max_configurations", workload):
@@ -132,6 +126,11 @@ class WorkloadRows:
             units = least_sum(capacities, units)
         return unit_in_rows(workload, period) * units
 
+    def _in_multiples(self, workload: WorkloadDemand, units: int) -> int:
+        """Some units of demand, rounded up to a multiple of what divides all capacities, unless some go unserved."""
+        capacities = self._capacities(self.instance.options_of(workload.name))
+        return least_sum([gcd(*capacities)], units) if capacities and not self.unserved else units
+
     def _capacities(self, options: list[int]) -> set[int]:
         return {self.instance.options[o].capacity for o in options} - {0}
 
@@ -150,7 +149,8 @@ class WorkloadRows:
         replicas as meet the demand alone, plus two, are never exceeded: beyond that number one replica can be removed,
         because either one region or all other regions together still have what every row requires.
         """
-        options, peak, unit = self.instance.options, max(workload.demand), unit_in_rows(workload, period)
+        options, unit = self.instance.options, unit_in_rows(workload, period)
+        peak = self._in_multiples(workload, max(workload.demand))
         positions = self.instance.options_of(workload.name)
         must_serve = self._enforces("demand", workload)  # otherwise the workload may run nothing
         total = self.model.add_variable(lb=0)  # one column in each row instead of all replicas
