@@ -96,6 +96,30 @@ def test_a_chip_that_no_engine_runs_on_is_in_conflict_with_it() -> None:
     assert solve({**spec, "price_book": "aws-2026-11"}).conflict == (("engine",),)
 
 
+def test_constraints_may_name_limits_on_times() -> None:
+    """A TPOT within half of its limit by means, which the spec in means has without the limit."""
+    spec = {**CHAT, "slo": {"ttft_ms": 120, "tpot_ms": 60}, "constraints": ["tpot_ms <= 0.5 * slo.tpot_ms"]}
+    result = solve(spec)
+    assert result.plan is not None
+    assert result.plan.tpot_ms <= 30
+    tight = solve({**spec, "constraints": ["tpot_ms <= 0.01 * slo.tpot_ms"]})
+    assert tight.conflict == (("tpot_ms <= 0.01 * slo.tpot_ms",),)
+
+
+def test_a_budget_below_every_slice_is_alone_in_conflict() -> None:
+    assert solve({**CHAT, "constraints": ["usd_per_hour <= 0.01"]}).conflict == (("usd_per_hour <= 0.01",),)
+
+
+def test_what_breaks_at_random_alone_has_no_correction_by_means() -> None:
+    """A slice of an L40S serves 11 requests/s within the means, and 8 for 95 % of the requests."""
+    search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
+    spec = Spec.load({**CHAT, "workload": {**CHAT["workload"], "requests_per_s": 11}, "search": search})
+    assert solve(spec.in_means()).plan is not None
+    result = answer(spec)
+    assert (result.status, result.means_hold, result.corrections) == (Status.INFEASIBLE, True, ())
+    assert not answer(spec.changed({"slo.ttft_ms": 1})).means_hold
+
+
 def test_a_load_beyond_the_slices_allowed_has_no_plan() -> None:
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
     spec = {**CHAT, "search": search}

@@ -259,7 +259,7 @@ class Result:
     without spot, if `plan` is on spot, `loading` how the plan's engine comes by the weights, `expected` what it takes
     in practice, `basis` what its times rest on, and `engines` what the others would cost. `replayed` verifies limits
     that hold for a share of the requests: the plan is the cheapest that passes, and the bound that of all proposals.
-    Where there is no plan, `servable_requests_per_s` is a load that has one.
+    Where there is no plan, `servable_requests_per_s` is a load that has one; with `means_hold` there is one by means.
     """
 
     status: Status
@@ -282,6 +282,7 @@ class Result:
     engines: tuple[EngineCost, ...] = ()
     replayed: Replayed | None = None
     servable_requests_per_s: float | None = None
+    means_hold: bool = False
     solve_s: float
 
     @property

@@ -1,9 +1,10 @@
-"""The fewest slices of a layout that pass a first look: by bisection, after which two fewer are tested again.
+"""The fewest slices of a layout that pass a first look, or a few replays: by bisection, then two fewer are tried.
 
 That more slices help was observed, and is not proved.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count as counting
@@ -40,8 +41,8 @@ class FewestSlices:
         self._purchases: dict[int, Purchase] = {}
         self.violated: set[int] = set()  # the limits on resources that more slices were beyond, as masks
 
-    def passing_after(self, proposal: Proposal, most: float) -> Proposal | None:
-        """The smallest number of slices above a proposal's that passes a first look and costs less than `most`.
+    def passing_after(self, proposal: Proposal, most: float, passes: Callable[[Proposal], bool]) -> Proposal | None:
+        """The smallest number of slices above a proposal's that passes and costs less than `most`.
 
         If none passes, the first number that costs at least `most`, untested, because the plan that set `most` may
         still fail its full replays. None if limits on resources forbid more slices.
@@ -52,13 +53,13 @@ class FewestSlices:
                 following = self.proposal(proposal, proposal.slices + 2**power, 0)
                 if following is None or self.deadline.is_over:
                     break
-                if self.looks.passes(following):
-                    return self._fewest_between(failed, following)
+                if passes(following):
+                    return self._fewest_between(failed, following, passes)
                 failed = following.slices
         dearest = self._dearest_below(proposal, failed, most)
-        if dearest is None or not self.looks.passes(dearest):
+        if dearest is None or not passes(dearest):
             return self.proposal(proposal, (failed if dearest is None else dearest.slices) + 1, 0)
-        return self._fewest_between(failed, dearest)
+        return self._fewest_between(failed, dearest, passes)
 
     def proposal(self, proposal: Proposal, slices: int, pool_slices: int) -> Proposal | None:
         """The same layout with other numbers of slices; None if limits on resources forbid them."""
@@ -83,17 +84,17 @@ class FewestSlices:
             self._purchases[row] = self.looks.candidates.layouts.purchase.take(np.array([row]))
         return self._purchases[row]
 
-    def _fewest_between(self, failed: int, passes: Proposal) -> Proposal:
-        """The fewest slices that pass, by bisection between a number that failed and one that passes."""
+    def _fewest_between(self, failed: int, passed: Proposal, passes: Callable[[Proposal], bool]) -> Proposal:
+        """The fewest slices that pass, by bisection between a number that failed and one that passed."""
         above = failed
-        while passes.slices - failed > 1:
-            middle = self.proposal(passes, (passes.slices + failed) // 2, 0)
-            if middle is not None and self.looks.passes(middle):
-                passes = middle
+        while passed.slices - failed > 1:
+            middle = self.proposal(passed, (passed.slices + failed) // 2, 0)
+            if middle is not None and passes(middle):
+                passed = middle
             else:
-                failed = (passes.slices + failed) // 2
-        below = self.proposal(passes, passes.slices - 2, 0) if passes.slices - 2 > above else None
-        return below if below is not None and self.looks.passes(below) else passes
+                failed = (passed.slices + failed) // 2
+        below = self.proposal(passed, passed.slices - 2, 0) if passed.slices - 2 > above else None
+        return below if below is not None and passes(below) else passed
 
     def _dearest_below(self, proposal: Proposal, failed: int, most: float) -> Proposal | None:
         """The most slices above `failed` that limits allow and that cost less than `most`; None if there are none."""

@@ -18,7 +18,7 @@ from servesat.deployment.check.plan import rederive
 from servesat.deployment.proposable import fewest_sequences
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import Limit, TooLongError, servers_of
-from servesat.replay.verdict import alone_too_late, first_look, surely_late
+from servesat.replay.verdict import SEEDS_TO_FALL, alone_too_late, first_look, surely_late, verdict
 from servesat.spec.spec import Spec
 
 BATCHES_TRIED = 6
@@ -75,6 +75,16 @@ class FirstLooks:
     def passes(self, proposal: Proposal) -> bool:
         """Whether no limit is shown to be broken."""
         return not self.of(proposal).broken
+
+    def is_likely(self, proposal: Proposal) -> bool:
+        """Whether a proposal passes, and is within the limits on average over the few replays that may reject it."""
+        look, plan = self.of(proposal), self.plan(proposal.row)
+        if look.broken or plan is None:
+            return False
+        plan = with_batch(with_slices(plan, proposal.slices, proposal.pool_slices), look.batch)
+        servers, goodput = servers_slower(self.spec, plan), self.spec.slo.goodput
+        found = verdict(self.spec.workload, servers, self.limits, goodput, SEEDS_TO_FALL)
+        return not any(one.is_beyond for one in found.kept)
 
     def plan(self, row: int) -> Plan | None:
         """The plan of a candidate with the slices that it needs; None if the check refuses it."""

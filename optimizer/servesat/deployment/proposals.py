@@ -37,6 +37,9 @@ from servesat.replay.replayed import limits_of
 from servesat.replay.verdict import GOODPUT, Verdict, verdict
 from servesat.spec.spec import Spec
 
+STEPS_TO_DOUBLE = 32
+"""Steps in which slices double that are added after a verdict, or to two pools: one each of fewer."""
+
 FORBIDDEN = 64
 """Slices added to two pools whose numbers constraints forbid, after which no more are."""
 
@@ -62,6 +65,7 @@ class Search:
         self.fallen: list[Fallen] = []
         self.broken: set[int] = set()  # what each proposal that fell violates, as a mask
         self.undecided = False
+        self._rejected: dict[int, int] = {}  # the most slices of a layout that a verdict rejected
         self._proposed: set[Key] = set()  # of two pools: each is reached by adding to either
 
     @property
@@ -111,8 +115,8 @@ class Search:
             if not broken:
                 found = self._verified(proposal, look.batch)
                 if not isinstance(found, tuple):
-                    return found
-                broken = found
+                    return self._fewer(proposal, found)
+                broken, self._rejected[proposal.row] = found, proposal.slices
             self._fell(proposal, broken)
             for following in self._following(proposal, broken, min(passing.values(), default=np.inf)):
                 if (known := self.looks.outcomes.get(following.key)) is not None and not known.broken:
@@ -189,6 +193,19 @@ class Search:
                 return Verified(final, margins, tested)
         return (CHECK,)
 
+    def _fewer(self, proposal: Proposal, verified: Verified) -> Verified:
+        """The plan with the fewest slices between those that a verdict rejected and those that passed, by bisection."""
+        failed, passed = self._rejected.get(proposal.row, proposal.slices), proposal.slices
+        while not proposal.pool_slices and passed - failed > 1 and not self.is_out_of_time:
+            middle = self.fewest.counted(proposal, (failed + passed) // 2, 0)
+            look = self.looks.of(middle)
+            found = look.broken or self._verified(middle, look.batch)
+            if isinstance(found, tuple):
+                failed = middle.slices
+            else:
+                verified, passed = found, middle.slices
+        return verified
+
     def _fell(self, proposal: Proposal, broken: tuple[str, ...]) -> None:
         columns = self.candidates
         place = columns.layouts.places[columns.layouts.place[proposal.row]]
@@ -214,11 +231,16 @@ class Search:
         if not proposal.pool_slices:
             if self.slice_limits.constraints:
                 yield self.fewest.counted(proposal, proposal.slices + 1, 0)
-            elif (passing := self.fewest.passing_after(proposal, most)) is not None:
+                return
+            passes = self.looks.passes
+            if passes(proposal):  # a verdict rejected it, as it would reject others that pass a first look
+                passes, step = self.looks.is_likely, max(1, proposal.slices // STEPS_TO_DOUBLE)
+                proposal = self.fewest.counted(proposal, proposal.slices + step - 1, 0)
+            if (passing := self.fewest.passing_after(proposal, most, passes)) is not None:
                 yield passing
             return
         of_prompts = Requirement.TTFT in broken  # more slices in the decode pool would not help
-        steps = max(1, proposal.slices // 32), max(1, proposal.pool_slices // 32)
+        steps = max(1, proposal.slices // STEPS_TO_DOUBLE), max(1, proposal.pool_slices // STEPS_TO_DOUBLE)
         yield from self._new(proposal, ((0, steps[1]),) if of_prompts else ((steps[0], 0), (0, steps[1])))
 
     def _new(self, proposal: Proposal, steps: Iterable[tuple[int, int]]) -> Iterator[Proposal]:
@@ -234,6 +256,6 @@ class Search:
         found = self.columns
         if not len(found):  # what no engine runs is not among them
             found = worth_replaying(self.spec, self.slice_limits.offered, undominated=False)
-        violated = found.violated
+        violated = found.violated | self.slice_limits.beyond(found)
         masks = [*violated[violated > 0].tolist(), *self.broken, *self.fewest.violated]
         return minimal_conflicts(masks, self.bits)

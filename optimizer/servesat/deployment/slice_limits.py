@@ -1,5 +1,6 @@
 """Which numbers of slices of a layout the limits on resources and the constraints of a spec allow."""
 
+import re
 from dataclasses import replace
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from servesat.core.arrays import Ints
 from servesat.core.plan import Plan
 from servesat.deployment.check.plan import rederive
 from servesat.replay.verdict import GOODPUT
-from servesat.spec.expressions import ends_with_slices, follows_slices
+from servesat.spec.expressions import Expression, ends_with_slices, follows_slices
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS
 
@@ -30,16 +31,18 @@ class SliceLimits:
         """Of a spec whose limits on times are verified by replays, and left out of `offered` as well."""
         self.spec = spec
         self.constraints = [one for one in spec.expressions if follows_slices(one)]
-        kept = [one.text for one in spec.expressions if one not in self.constraints]
+        kept = [one for one in spec.expressions if one not in self.constraints]
+        texts = {one.text: _with_limits(spec, one) for one in (*kept, *self.constraints)}
+        self._stated = {text: stated for stated, text in texts.items()}
         times = {f"slo.{name}": None for name in LIMITS}
-        self.offered = spec.in_means().changed({**times, "constraints": kept})
+        self.offered = spec.in_means().changed({**times, "constraints": [texts[one.text] for one in kept]})
         # constraints of `offered` come first, so that a bit stands for the same constraint in the masks of both
-        self._counted = self.offered.changed({"constraints": [*kept, *(one.text for one in self.constraints)]})
+        self._counted = self.offered.changed({"constraints": list(texts.values())})
 
     @cached_property
     def bits(self) -> dict[str, int]:
         """The bit of each requirement in a mask, and that of the share of requests within all limits."""
-        bits = bits_of(self._counted)
+        bits = {self._stated.get(name, name): bit for name, bit in bits_of(self._counted).items()}
         return {**bits, GOODPUT: 2 * max(bits.values())}
 
     @cached_property
@@ -69,6 +72,10 @@ class SliceLimits:
         mask = self.ending | sum(self.bits[one.text] for one in self.constraints)
         return violations(self._counted, columns) & mask
 
+    def beyond(self, columns: Columns) -> Ints:
+        """What more slices than columns have cannot mend of these limits, as masks; shape [columns]."""
+        return violations(self._counted, columns) & self.ending if self.constraints else np.zeros_like(columns.batch)
+
     def next_allowed(self, candidate: Columns, above: int) -> tuple[int | None, int]:
         """The next number of slices of one pool that is allowed, or None and the mask of what ends the numbers.
 
@@ -83,3 +90,11 @@ class SliceLimits:
                 return (int(slices[first]), 0) if masks[first] == 0 else (None, int(masks[first]))
             above += size
         return None, 0
+
+
+def _with_limits(spec: Spec, constraint: Expression) -> str:
+    """The text of a constraint with the numbers of the limits on times that it names, which are left out."""
+    text = constraint.text
+    for name in LIMITS:
+        text = re.sub(rf"\bslo\.{name}\b", repr(getattr(spec.slo, name)), text)
+    return text

@@ -180,7 +180,7 @@ def _check_bound(spec: Spec, document: Mapping[str, Any]) -> Checked:
         right = Search(spec, time.perf_counter(), Settings()).bound_usd_per_million
         if not _same(right, bound) or not _same(1 - right / cost, gap):
             return [f"bound: {bound!r} with a gap of {gap!r}, and {right!r} follows, below a cost of {cost!r}"], ""
-        return [], f"bound: no proposal costs less than ${right:.4g} per million, {gap:.1%} below the plan"
+        return [], f"bound: no proposal costs less than ${right:.4g} per million, {max(gap, 0.0):.1%} below the plan"
     if not _same(cost, bound) or not isinstance(gap, float) or not abs(gap) <= LIMIT_RTOL:
         return [f"bound: {bound!r} with a gap of {gap!r} does not prove a cost of {cost!r}"], ""
     return [], "bound: equal to the cost, no gap"

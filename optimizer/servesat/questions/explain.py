@@ -44,8 +44,11 @@ def answer(
     limits &= spec.percentile is None  # what a limit, or a constraint, costs is told of means
     settings = replace(given, time_limit_s=None)  # explanations take milliseconds, but for those that may replay
     if result.status is Status.INFEASIBLE:
-        servable = servable_requests_per_s(spec, settings)
-        return replace(result, corrections=corrections(spec.in_means(), settings), servable_requests_per_s=servable)
+        result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))
+        by_means = spec.in_means()
+        if spec.percentile is not None and solve(by_means, settings).plan is not None:
+            return replace(result, means_hold=True)
+        return replace(result, corrections=corrections(by_means, settings))
     if result.plan is not None and spec.expressions and spec.percentile is None:
         cost = result.plan.usd_per_million_output_tokens
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))

@@ -3,19 +3,18 @@
 import time
 from dataclasses import replace
 
-from servesat.core.result import Status
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.spec.spec import Spec
 
 HALVINGS, BISECTIONS = 7, 4
-"""Loads tried: less than a hundredth of the demand, the demand halved repeatedly, and loads between the last two."""
+"""Loads tried: less than a hundredth of the demand, doubled as long as they are served, and then those between."""
 
 TIME_LIMIT_S = 15.0
 
 
 def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
-    """The largest load tried that has a plan, to within a sixteenth of it [requests/s]; None if none has one."""
+    """The largest load found that has a plan [requests/s], to within a sixteenth unless time is up; None if none."""
     asked, deadline = spec.workload.requests_per_s, time.perf_counter() + TIME_LIMIT_S
     if asked is None:
         return None
@@ -25,15 +24,15 @@ def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
         if left_s <= 0:
             return False
         loaded, timed = spec.changed({"workload.requests_per_s": load}), replace(settings, time_limit_s=left_s)
-        return solve(loaded, timed).status is Status.OPTIMAL
+        return solve(loaded, timed).plan is not None
 
-    least = asked / 2**HALVINGS
-    if not is_served(least):
-        return None
-    low, high = asked / 2, asked
-    while low > least and not is_served(low):
-        low, high = low / 2, low
-    for _ in range(BISECTIONS):
+    low, high = 0.0, asked
+    for power in range(HALVINGS, 0, -1):
+        if not is_served(asked / 2**power):
+            high = asked / 2**power
+            break
+        low = asked / 2**power
+    for _ in range(BISECTIONS if low else 0):
         middle = (low + high) / 2
         low, high = (middle, high) if is_served(middle) else (low, middle)
-    return low
+    return low or None

@@ -39,6 +39,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "basis": None if result.basis is None else asdict(result.basis),
         "replayed": None if result.replayed is None else asdict(result.replayed),
         "servable_requests_per_s": result.servable_requests_per_s,
+        "means_hold": result.means_hold,
         "engines": [asdict(cost) for cost in result.engines],
         "api": None if result.api is None else asdict(result.api),
         "solve_s": result.solve_s,

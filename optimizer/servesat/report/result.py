@@ -273,17 +273,23 @@ def _used(margin: Margin) -> str:
 
 def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
-        return Text("unknown: the time limit was reached before a plan was found; raise it with --time-limit", "red")
+        why = "in the time given (--time-limit), by the replays, or by the constraints on slices"
+        return Text(f"unknown: no plan was found and none ruled out {why}", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
     if (Requirement.ENGINE,) in (result.conflict or ()) and not _runs_somewhere(spec):
         lines.append("  engine: none plans for machines that no engine is known to run on")
     text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
     if result.servable_requests_per_s is not None:
-        text.append(f"\n\nUp to {result.servable_requests_per_s:,.4g} requests/s can be served within these limits")
+        text.append(f"\n\nAt least {result.servable_requests_per_s:,.4g} requests/s can be served within these limits")
+    if result.means_hold:
+        return text.append(
+            "\n\nThe means of a plan are within the limits: requests that come at random, and wait, break them"
+        )
     if not result.corrections:
         return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")
     which = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"
-    text.append(f"\n\nWith {which} a plan exists\n", style="bold")
+    by_means = "" if spec.percentile is None else ", by means: solve again for a plan that replays verify"
+    text.append(f"\n\nWith {which} a plan exists{by_means}\n", style="bold")
     return text.append("\n".join(f"  {_correction(correction)}" for correction in result.corrections))
 
 
