@@ -20,6 +20,11 @@ def test_a_solution_is_started_as_its_spec_and_its_result_are(tmp_path: Path) ->
     assert set(texts[3]) == set(texts[0]) == {"compose.yaml", "benchmark.sh"}
 
 
+def test_a_certificate_of_any_name_is_started(tmp_path: Path) -> None:
+    servesat.solve(SPEC).certify(tmp_path / "plan.cert")
+    assert set(servesat.launch(tmp_path / "plan.cert", to="compose").files) == {"compose.yaml", "benchmark.sh"}
+
+
 def test_files_are_written_and_scripts_can_be_run(tmp_path: Path) -> None:
     paths = servesat.launch(SPEC, to="kubernetes").write(tmp_path / "deep" / "er")
     assert [path.name for path in paths] == ["manifests.yaml", "benchmark.sh"]
@@ -47,6 +52,9 @@ def test_what_cannot_be_started_says_why() -> None:
     with pytest.raises(NoPlanError, match="infeasible: no plan to start") as fault:
         servesat.launch(servesat.Spec.load(SPEC, {"search.kv_cache": ["nvfp4"]}))
     assert fault.value.status == "infeasible"
+    no_engine = {"model": "llama-3-8b", "workload": {"context_tokens": 2048}, "search": {"chips": ["gaudi2"]}}
+    with pytest.raises(NoPlanError, match="infeasible: no plan to start under any engine, and the spec names none"):
+        servesat.launch({**no_engine, "price": {"gaudi2": 1.0}, "cost_model": "ideal"})
     no_fleet = ROOT / "examples" / "fleet-too-little.yaml"
     with pytest.raises(NoPlanError, match="infeasible: no fleet to start"):
         servesat.launch(no_fleet)

@@ -101,7 +101,11 @@ def launch(
         spec = Spec.load(source)
         said = () if spec.engine else (ANY_ENGINE,)
         spec = spec if spec.engine else spec.changed({"engine": "any"})
-        launches = [_of_result(spec, solve(spec), checkpoint)]
+        solved = solve(spec)
+        if solved.plan is None and said:
+            where = "under any engine, and the spec names none; servesat solve --set engine=any says why"
+            raise NoPlanError(f"{solved.status}: no plan to start {where}", solved.status)
+        launches = [_of_result(spec, solved, checkpoint)]
     files: dict[str, str] = {}
     for one in launches:
         folder = f"{one.name}/" if len(launches) > 1 else ""

@@ -30,12 +30,13 @@ def kind_of(path: Path) -> str:
 
 
 def _document(path: Path) -> object:
-    """What a file holds; standard input may be a result too, which is larger than a spec."""
-    if path == STANDARD_INPUT:
+    """What a file holds, a result or a spec; a result may have any name but that of YAML."""
+    if path.suffix == ".json":
+        return read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
+    if path.suffix not in {".yaml", ".yml"}:
         with suppress(LaunchError):
             return read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
-    is_json = path.suffix == ".json"
-    return read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES) if is_json else read_yaml(path, SpecError)
+    return read_yaml(path, SpecError)
 
 
 def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
