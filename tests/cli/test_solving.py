@@ -34,7 +34,7 @@ def test_unknown_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servesat.questions.explain.solve", lambda *_: unknown)
     result = run("solve", EXAMPLE, "--time-limit", "0.1")
     assert result.exit_code == 4
-    assert "unknown: no plan was found and none ruled out in the time given (--time-limit)" in result.stdout
+    assert "unknown: the time limit was reached before a plan was found" in result.stdout
     document = json.loads(run("solve", EXAMPLE, "--json", "--time-limit", "0.1").stdout)
     assert (document["status"], document["plan"], document["conflict"]) == ("unknown", None, None)
 

@@ -110,6 +110,12 @@ def test_a_budget_below_every_slice_is_alone_in_conflict() -> None:
     assert solve({**CHAT, "constraints": ["usd_per_hour <= 0.01"]}).conflict == (("usd_per_hour <= 0.01",),)
 
 
+def test_limits_on_slices_that_exclude_each_other_are_in_conflict_without_what_chips_cannot_hold() -> None:
+    search = {**CHAT["search"], "max_slices": 2}
+    result = solve({**CHAT, "search": search, "constraints": ["slices == 3"]})
+    assert result.conflict == (("slices", "slices == 3"),)
+
+
 def test_what_breaks_at_random_alone_has_no_correction_by_means() -> None:
     """A slice of an L40S serves 11 requests/s within the means, and 8 for 95 % of the requests."""
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}

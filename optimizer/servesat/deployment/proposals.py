@@ -13,7 +13,8 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
+from servesat.candidates.requirements import RULES
+from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Requirement
 from servesat.core.errors import SolverError
 from servesat.core.plan import Plan
 from servesat.core.result import Fallen, Margin
@@ -252,10 +253,15 @@ class Search:
                 yield following
 
     def conflicts(self) -> tuple[tuple[str, ...], ...]:
-        """The minimal sets of requirements that no plan satisfies together."""
+        """The minimal sets of requirements that no plan satisfies together.
+
+        What no spec can change, as the memory of chips, is among them only where every layout breaks some of it.
+        """
         found = self.columns
         if not len(found):  # what no engine runs is not among them
             found = worth_replaying(self.spec, self.slice_limits.offered, undominated=False)
         violated = found.violated | self.slice_limits.beyond(found)
         masks = [*violated[violated > 0].tolist(), *self.broken, *self.fewest.violated]
-        return minimal_conflicts(masks, self.bits)
+        given = sum(self.bits[name] for name, rule in RULES.items() if rule.kind in {Kind.STRUCTURE, Kind.HARDWARE})
+        changeable = [mask for mask in masks if not mask & given]
+        return minimal_conflicts(changeable or masks, self.bits)

@@ -273,8 +273,10 @@ def _used(margin: Margin) -> str:
 
 def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
-        why = "in the time given (--time-limit), by the replays, or by the constraints on slices"
-        return Text(f"unknown: no plan was found and none ruled out {why}", "red")
+        why = "the time limit was reached before a plan was found; raise it with --time-limit"
+        if spec.percentile is not None:
+            why = "replays, or constraints on slices, leave it open in the time given; try another --time-limit"
+        return Text(f"unknown: {why}", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
     if (Requirement.ENGINE,) in (result.conflict or ()) and not _runs_somewhere(spec):
         lines.append("  engine: none plans for machines that no engine is known to run on")
