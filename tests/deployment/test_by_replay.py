@@ -116,6 +116,10 @@ def test_limits_on_slices_that_exclude_each_other_are_in_conflict_without_what_c
     assert result.conflict == (("slices", "slices == 3"),)
 
 
+def test_a_constraint_on_a_pool_that_no_plan_has_is_infeasible() -> None:
+    assert solve({**CHAT, "constraints": ["prefill.slices >= 1"]}).conflict == (("prefill.slices >= 1",),)
+
+
 def test_what_breaks_at_random_alone_has_no_correction_by_means() -> None:
     """A slice of an L40S serves 11 requests/s within the means, and 8 for 95 % of the requests."""
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}

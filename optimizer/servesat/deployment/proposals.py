@@ -149,7 +149,9 @@ class Search:
         Of one pool the next number that they allow, of two one more in either. Where none is found, and no limit ends
         the numbers, the search is undecided.
         """
-        if forbidden & self.slice_limits.ending:
+        if forbidden & self.slice_limits.ending or (
+            not proposal.pool_slices and forbidden & self.slice_limits.on_prefill
+        ):
             return
         if not proposal.pool_slices:
             slices, ended = self.slice_limits.next_allowed(self._candidate(proposal), proposal.slices)

@@ -12,7 +12,12 @@ from servesat.core.arrays import Ints
 from servesat.core.plan import Plan
 from servesat.deployment.check.plan import rederive
 from servesat.replay.verdict import GOODPUT
-from servesat.spec.expressions import Expression, ends_with_slices, follows_slices
+from servesat.spec.expressions import (
+    Expression,
+    ends_with_slices,
+    follows_prefill_slices_alone,
+    follows_slices,
+)
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS
 
@@ -50,6 +55,11 @@ class SliceLimits:
         """The mask of limits that more slices break, once some do: on resources, and constraints such as chips <= 8."""
         resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
         return resources | sum(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
+
+    @cached_property
+    def on_prefill(self) -> int:
+        """The mask of constraints that no number of slices of one pool changes, as they count those of another."""
+        return sum(self.bits[one.text] for one in self.constraints if follows_prefill_slices_alone(one))
 
     @cached_property
     def on_resources(self) -> bool:

@@ -218,6 +218,8 @@ class Bound:
 
 _GROW_WITH_SLICES = {"slices", "prefill.slices", "chips", "instances", "usd_per_hour", "tokens_per_s"}
 
+_FOLLOW_SLICES = {*_GROW_WITH_SLICES, "usd_per_million_output_tokens"}
+
 
 def counts_slices(expressions: Iterable[Expression]) -> bool:
     """Whether some constraint names what grows with the number of slices."""
@@ -226,7 +228,12 @@ def counts_slices(expressions: Iterable[Expression]) -> bool:
 
 def follows_slices(expression: Expression) -> bool:
     """Whether a constraint names what a plan with a given demand has more or less of with another number of slices."""
-    return any(name.id in {*_GROW_WITH_SLICES, "usd_per_million_output_tokens"} for name in expression.names)
+    return any(name.id in _FOLLOW_SLICES for name in expression.names)
+
+
+def follows_prefill_slices_alone(expression: Expression) -> bool:
+    """Whether of what follows the number of slices a constraint names those of a prefill pool alone."""
+    return {name.id for name in expression.names} & _FOLLOW_SLICES == {"prefill.slices"}
 
 
 def ends_with_slices(expression: Expression) -> bool:
