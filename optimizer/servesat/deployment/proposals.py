@@ -238,7 +238,9 @@ class Search:
             passes = self.looks.passes
             if passes(proposal):  # a verdict rejected it, as it would reject others that pass a first look
                 passes, step = self.looks.is_likely, max(1, proposal.slices // STEPS_TO_DOUBLE)
-                proposal = self.fewest.counted(proposal, proposal.slices + step - 1, 0)
+                ahead = self.fewest.proposal(proposal, proposal.slices + step, 0)
+                if ahead is not None and ahead.usd_per_hour < most:
+                    proposal = self.fewest.counted(proposal, proposal.slices + step - 1, 0)
             if (passing := self.fewest.passing_after(proposal, most, passes)) is not None:
                 yield passing
             return
