@@ -6,6 +6,7 @@ import pytest
 
 import servesat
 from servesat import Spec, SpecError
+from servesat.report.replays import replay_rows
 from tests.cli.commands import EXAMPLE, run
 from tests.helpers import CHAT_AT_RANDOM, ON_32_CHIPS, spec_of
 
@@ -95,6 +96,17 @@ def test_a_portfolio_has_the_notes_of_its_deployments() -> None:
     chat = {"cost_model": "ideal", "model": "llama-3-8b", "workload": workload, "search": search}
     answer = servesat.portfolio({"deployments": {"chat": chat}})
     assert "chat: search.chips: l4 has no price in list-2026-11, and is left out" in answer.notes
+
+
+def test_answers_of_one_token_have_no_tpot() -> None:
+    workload = {"prompt_tokens": 500, "output_tokens": 1, "requests_per_s": 2}
+    search = {"chips": ["l4"]}
+    solution = servesat.solve(model="llama-3.1-8b", workload=workload, slo={"ttft_ms": 1000}, search=search)
+    assert solution.replayed is not None
+    assert dict(replay_rows(solution.replayed))["tpot"] == "none: answers have one token"
+    script = servesat.launch(solution, to="command").files["serve.sh"]
+    assert "TTFT p50" in script
+    assert "TPOT" not in script
 
 
 def test_notes_say_what_was_left_out() -> None:

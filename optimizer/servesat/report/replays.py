@@ -25,7 +25,7 @@ SHOWN = 12
 def replay_rows(replayed: Replayed, warm_up_requests: int = 0) -> Iterator[tuple[str, str]]:
     """What requests take, the limits that this keeps, and how busy the replicas are; each with a label."""
     for name, times in (("ttft", replayed.ttft_ms), ("tpot", replayed.tpot_ms), ("e2e", replayed.e2e_ms)):
-        yield name, percentiles(times)
+        yield name, percentiles(times) if times.p99 else "none: answers have one token"
     for limit in replayed.limits:
         yield "limit", kept(limit, replayed.margin)
     yield "replay", of_requests(replayed, warm_up_requests)
