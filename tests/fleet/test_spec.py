@@ -108,6 +108,10 @@ def test_demand_comes_from_a_column_of_a_file(tmp_path: Path) -> None:
             {"workloads": {"chat": {"deployment": ARRIVING, "demand": 5}}},
             "workloads.chat.deployment.workload.arrivals: expected none; the fleet's demand says what arrives",
         ),
+        (
+            {"workloads": {"chat": {"deployment": CHAT, "demand": 5, "regions": []}}},
+            "workloads.chat: regions: expected at least one; leave it out for all",
+        ),
         ({"periods_h": [1e15]}, "periods_h.0 = 1000000000000000.0: expected at most 1000000.0"),
         ({"workloads": chat({"csv": "a\0b.csv", "column": "x"})}, "cannot be read"),
     ],

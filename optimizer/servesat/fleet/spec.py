@@ -196,6 +196,9 @@ class FleetWorkload(Strict):
 
     @model_validator(mode="after")
     def _read_deployments(self) -> Self:
+        for name in ("regions", "chips"):
+            if getattr(self, name) == ():
+                raise ValueError(f"{name}: expected at least one; leave it out for all")
         if self.sizes and Mode.DISAGGREGATED in (self.deployment.search.modes or ()):
             raise ValueError(
                 "deployment.search.modes: requests of several sizes share one pool; leave out disaggregated"
