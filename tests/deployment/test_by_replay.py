@@ -183,9 +183,14 @@ def test_batches_near_the_smallest_that_serves_the_load_are_tried_first() -> Non
         "slo": {"ttft_ms": 10_000, "tpot_ms": 8},
         "search": {"chips": ["rtx-4090"], "weights": ["int8"], "modes": ["chunked"]},
     }
-    plan = solve(Spec.load(spec)).plan
+    loaded = Spec.load(spec)
+    plan = solve(loaded).plan
     assert plan is not None
     assert plan.slices == 6
+    for batch in (18, plan.batch, 27, 36):
+        assert fails(
+            loaded, replace(plan, slices=5, batch=batch, kv_cache_bytes=plan.kv_cache_bytes * batch / plan.batch)
+        )
 
 
 @pytest.mark.parametrize("modes", [None, ["interleaved", "disaggregated"]])

@@ -32,6 +32,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 MOONCAKE = {"timestamp", "input_length", "output_length"}
 """The columns of Mooncake's traces, whose times are numbers of milliseconds."""
 
+BENCHMARK = ("start_times", "input_lens", "output_lens")
+"""The lists of `vllm bench serve --save-detailed`."""
+
 LONGEST_S = 1e12
 """The most seconds that a time is believed to be: thirty thousand years."""
 
@@ -116,18 +119,16 @@ def _of_benchmark(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any
     """The requests of `vllm bench serve --save-detailed`, by the times at which they started."""
     try:
         document = json.loads(text)
-        lists = [document[key] for key in ("start_times", "input_lens", "output_lens")]
+        lists = [document[key] for key in BENCHMARK]
     except (ValueError, KeyError, TypeError) as fault:
         expected = "JSON lines, or start_times, input_lens and output_lens as of --save-detailed"
         raise CatalogueError(f"{path}: expected {expected}: {fault}") from None
-    for key, one in zip(("start_times", "input_lens", "output_lens"), lists, strict=True):
+    for key, one in zip(BENCHMARK, lists, strict=True):
         if not isinstance(one, list):
             raise CatalogueError(f"{path}: {key} = {shorten(one)}: expected a list")
     counts = [len(one) for one in lists]
     if len(set(counts)) > 1:
-        said = ", ".join(
-            f"{count:,} {key}" for count, key in zip(counts, ("start_times", "input_lens", "output_lens"), strict=True)
-        )
+        said = ", ".join(f"{count:,} {key}" for count, key in zip(counts, BENCHMARK, strict=True))
         raise CatalogueError(f"{path}: {said}: expected as many of each")
     starts = []
     for at, start in enumerate(lists[0]):

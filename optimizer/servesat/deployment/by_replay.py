@@ -31,12 +31,12 @@ def solve_by_replay(spec: Spec, settings: Settings) -> Result:
     search = Search(spec, start, settings)
     found = search.run()
     if found is None:
-        status = Status.UNKNOWN if search.undecided or search.is_out_of_time else Status.INFEASIBLE
+        status = Status.UNKNOWN if search.undecided or search.deadline.is_over else Status.INFEASIBLE
         conflict = None if status is Status.UNKNOWN else search.conflicts()
         return Result(status=status, plan=None, conflict=conflict, solve_s=time.perf_counter() - start)
     plan, tested = found.plan, found.verdict
     return Result(
-        status=Status.FEASIBLE if search.is_out_of_time else Status.OPTIMAL,
+        status=Status.FEASIBLE if search.deadline.is_over else Status.OPTIMAL,
         plan=plan,
         bound_usd_per_million_output_tokens=search.bound_usd_per_million,
         binding=tuple(dict.fromkeys(name for one in reversed(search.fallen) for name in one.broken)),

@@ -24,6 +24,9 @@ from servesat.spec.spec import Spec
 BATCHES_TRIED = 6
 """Smaller batches tried when TPOT is the only limit broken."""
 
+STRIDES = 4
+"""Part of the smallest batch that serves the load by which the next one tried is larger; then twice as much."""
+
 Key = tuple[int, int, int]
 """The row of a layout, and the slices of its pools."""
 
@@ -120,7 +123,7 @@ class FirstLooks:
         layout = self.candidates.layouts.take(np.array([proposal.row]))
         (fewest,) = fewest_sequences(self.spec, layout, np.array([proposal.slices]))
         middle = low = int(round_up(min(fewest / step, high)))
-        stride = max(1, low // 4)
+        stride = max(1, low // STRIDES)
         for _ in range(BATCHES_TRIED):
             if middle >= high:
                 break

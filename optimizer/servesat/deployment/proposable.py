@@ -59,7 +59,7 @@ def _layouts(spec: Spec, offered: Spec, *, undominated: bool) -> Layouts:
     parts = []
     if one_pool:
         parts.append(in_modes(offered.changed({"search.modes": one_pool}), searched))
-    if Mode.DISAGGREGATED in spec.modes and any(chip.network_bytes_per_s for chip in spec.chips):
+    if Mode.DISAGGREGATED in spec.modes and spec.has_network:
         for limited in (offered, spec.in_means()):
             parts.append(in_modes(limited.changed({"search.modes": [Mode.DISAGGREGATED]}), searched))
     parts = [part for part in parts if len(part)] or parts[:1]

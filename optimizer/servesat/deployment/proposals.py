@@ -69,11 +69,6 @@ class Search:
         self._rejected: dict[int, int] = {}  # the most slices of a layout that a verdict rejected
         self._proposed: set[Key] = set()  # of two pools: each is reached by adding to either
 
-    @property
-    def is_out_of_time(self) -> bool:
-        """Whether the time limit is reached."""
-        return self.deadline.is_over
-
     @cached_property
     def columns(self) -> Columns:
         """Every batch worth trying of each layout, with what it violates besides the limits that replays verify."""
@@ -103,7 +98,7 @@ class Search:
         """The plan that passes."""
         queue = self._first_proposals()
         passing: dict[Key, float] = {}  # costs of queued proposals that passed a first look
-        while queue and not self.is_out_of_time:
+        while queue and not self.deadline.is_over:
             proposal = heappop(queue)
             passing.pop(proposal.key, None)
             if forbidden := self._forbidden(proposal):
@@ -199,7 +194,7 @@ class Search:
     def _fewer(self, proposal: Proposal, verified: Verified) -> Verified:
         """The plan with the fewest slices between those that a verdict rejected and those that passed, by bisection."""
         failed, passed = self._rejected.get(proposal.row, proposal.slices), proposal.slices
-        while not proposal.pool_slices and passed - failed > 1 and not self.is_out_of_time:
+        while not proposal.pool_slices and passed - failed > 1 and not self.deadline.is_over:
             middle = self.fewest.counted(proposal, (failed + passed) // 2, 0)
             look = self.looks.of(middle)
             found = look.broken or self._verified(middle, look.batch)

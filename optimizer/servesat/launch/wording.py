@@ -102,8 +102,9 @@ def _predicted(launch: Launch) -> Iterable[str]:
     plan, errors = launch.plan, launch.spec.errors_of(launch.plan.chip, launch.plan.engine)
     demand, output = launch.spec.workload.requests_per_s, launch.spec.workload.output_tokens
     if launch.replayed is not None and demand is not None and output is not None:
-        for name, times in zip(("TTFT", "TPOT"), launch.replayed[: 2 if output > 1 else 1], strict=False):
-            yield f"{name} p50 {number(times.p50)} ms, p95 {number(times.p95)} ms"
+        for name, times in zip(("TTFT", "TPOT"), launch.replayed, strict=True):
+            if name == "TTFT" or output > 1:
+                yield f"{name} p50 {number(times.p50)} ms, p95 {number(times.p95)} ms"
         yield f"{demand * output:,.0f} output tokens/s at {number(demand)} requests/s"
         return
     if demand is not None and output is not None and launch.times == 1:

@@ -161,8 +161,7 @@ def _widen(spec: Spec) -> list[_Widened]:
     would have too many pairs of pools. Searches with too many plans to tabulate are left out.
     """
     searches = []
-    has_network = any(chip.network_bytes_per_s for chip in spec.chips)
-    if Mode.DISAGGREGATED in spec.modes and has_network:
+    if Mode.DISAGGREGATED in spec.modes and spec.has_network:
         pooled = spec.changed({"search.modes": [Mode.DISAGGREGATED]})
         searches.append(_correctable(spec, evaluate(pooled, enumerate_layouts(pooled, undominated=True)), 0))
     if spec.modes == (Mode.DISAGGREGATED,):

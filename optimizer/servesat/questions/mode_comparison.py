@@ -35,7 +35,7 @@ def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Setting
     spec = Spec.load(spec).in_means()
     if spec.workload.prompt_tokens is None:
         raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
-    has_pools = spec.workload.host_cache is None and any(chip.network_bytes_per_s for chip in spec.chips)
+    has_pools = spec.workload.host_cache is None and spec.has_network
     modes = [mode for mode in WHOLE_REQUEST if has_pools or mode is not Mode.DISAGGREGATED]
     return {mode: solve(spec.changed({"search.modes": [mode]}), settings) for mode in modes}
 

@@ -20,6 +20,6 @@ def in_one_pool(spec: Spec, settings: Settings | None = None) -> tuple[Spec, Lef
     """The spec without disaggregated plans, and what that leaves out. Raises SpecError if nothing remains."""
     narrowed = spec.in_one_pool()
     modes = tuple(mode for mode in spec.modes if mode not in narrowed.modes)
-    if not modes or not any(chip.network_bytes_per_s for chip in spec.chips):
+    if not modes or not spec.has_network:
         return narrowed, None
     return narrowed, LeftOut(modes=modes, best=solve(spec.changed({"search.modes": modes}), settings).plan)

@@ -76,7 +76,7 @@ def _check_modes(spec: Searched) -> None:
     if spec.workload.host_cache is not None and spec.engine and not any(engine.host_cache for engine in spec.engine):
         names = ", ".join(engine.name for engine in spec.engine)
         raise ValueError(f"workload.host_cache: none is planned under {names}")
-    if spec.modes == (Mode.DISAGGREGATED,) and not any(chip.network_bytes_per_s for chip in spec.chips):
+    if spec.modes == (Mode.DISAGGREGATED,) and not spec.has_network:
         names = ", ".join(chip.id for chip in spec.chips)
         raise ValueError(
             f"search.modes: disaggregated moves KV caches over the network, and no network_bytes_per_s is known of "

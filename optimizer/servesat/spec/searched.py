@@ -276,6 +276,11 @@ class Searched(Keys):
         """The chips searched: those that have an offer."""
         return tuple(offers[0].chip for offers in self._offers_by_chip.values())
 
+    @property
+    def has_network(self) -> bool:
+        """Whether some chip is known to have a network, over which one pool sends KV caches to another."""
+        return any(chip.network_bytes_per_s for chip in self.chips)
+
     def offers_of(self, chip: str) -> Sequence[Offer]:
         """The offers of a chip, the cheapest first; none of a chip that is not searched."""
         return self._offers_by_chip.get(chip, ())

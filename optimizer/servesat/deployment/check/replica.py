@@ -1,11 +1,12 @@
 """One replica of a plan in plain numbers: the ideal cost model of docs/cost-model.md, written a second time."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 from servesat.deployment.check.kv_cache import KvCache
 from servesat.deployment.check.links import Links
-from servesat.deployment.check.weights import StoredWeights
+from servesat.deployment.check.weights import BITS, StoredWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,20 @@ class CheckedReplica(StoredWeights, KvCache, Links):
     def host_link_share(self) -> float:
         """What its links to the memory of hosts reach of their bandwidth."""
         return 1.0
+
+    @cached_property
+    def _chip_flop_per_s(self) -> float:
+        """What a chip computes of a token's matmuls in a second, each weight in its own dtype if that is wider."""
+        peaks, moe = self.chip.flop_per_s.by_dtype(), self._experts
+        met = 0.0 if moe is None else self._routed * moe.experts_per_token / moe.experts
+        of_group = {"attention": self._mixing, "mlp": self._dense, "shared_experts": self._shared, "experts": met}
+        seconds, rest = 0.0, self._active_parameters
+        for name, left in self._checkpoint.wider.items() if self._checkpoint else ():
+            if BITS[left.dtype] > BITS[self.compute]:
+                weights = left.share * of_group[str(name)]
+                seconds += weights / peaks.get(left.dtype, peaks.get("bf16", peaks[self.compute]))
+                rest -= weights
+        return self._active_parameters / (seconds + rest / peaks[self.compute])
 
     @property
     def _flop_per_s(self) -> float:

@@ -76,20 +76,6 @@ class StoredWeights(AdaptedMatrices):
         return all(width <= BITS[self.compute] for width in widest)
 
     @cached_property
-    def _chip_flop_per_s(self) -> float:
-        """What a chip computes of a token's matmuls in a second, each weight in its own dtype if that is wider."""
-        peaks, moe = self.chip.flop_per_s.by_dtype(), self._experts
-        met = 0.0 if moe is None else self._routed * moe.experts_per_token / moe.experts
-        of_group = {"attention": self._mixing, "mlp": self._dense, "shared_experts": self._shared, "experts": met}
-        seconds, rest = 0.0, self._active_parameters
-        for name, left in self._checkpoint.wider.items() if self._checkpoint else ():
-            if BITS[left.dtype] > BITS[self.compute]:
-                weights = left.share * of_group[str(name)]
-                seconds += weights / peaks.get(left.dtype, peaks.get("bf16", peaks[self.compute]))
-                rest -= weights
-        return self._active_parameters / (seconds + rest / peaks[self.compute])
-
-    @cached_property
     def _expert_bytes(self) -> float:
         """The routed experts, in as many layers of each stage as the fullest has."""
         return self._crowding * self._published_expert_bytes
