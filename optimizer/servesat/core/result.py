@@ -214,9 +214,9 @@ class Fallen:
 class Replayed:
     """What a plan's replicas do under requests that arrive at random, or as in a trace (docs/queues.md).
 
-    `limits` are kept with every step slower by `margin`, the times are without it. `busy` is the share of the time in
-    which replicas work, `within_all` the share of requests within every limit. Of the plans that a search proposed
-    before, `fallen` has the last.
+    `limits` are kept in replays of `seeds` with every step slower by `margin`; the times, and what replicas did, are of
+    the first eight of these without it. `busy` is the share of the time in which replicas work, `within_all` the share
+    of requests within every limit. Of the plans that a search proposed before, `fallen` has the last.
     """
 
     arrivals: str

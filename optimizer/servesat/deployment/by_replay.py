@@ -14,7 +14,7 @@ from servesat.deployment.settings import Settings
 from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Router
 from servesat.replay.replayed import Run, run, servers_of
-from servesat.replay.verdict import GOODPUT, Kept, Verdict
+from servesat.replay.verdict import GOODPUT, SEEDS, Kept, Verdict
 from servesat.spec.spec import Spec
 
 FALLEN_SHOWN = 5
@@ -76,11 +76,13 @@ def kept_limit(kept: Kept) -> KeptLimit:
 
 
 def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replayed:
-    """The verdict on a plan, beside as many replays with the steps as predicted."""
+    """The verdict on a plan, beside replays of its first seeds with the steps as predicted."""
     servers = servers_of(spec, plan)
-    runs = [run(spec.workload, servers, tested.requests, seed) for seed in range(tested.seeds)]
+    runs = [run(spec.workload, servers, tested.requests, seed) for seed in range(min(tested.seeds, SEEDS))]
     return replace(
         replayed(spec, runs, tested.kept, tested.within_all.value),
+        seeds=tested.seeds,
+        requests=tested.seeds * len(runs[0].times.ttft_s),
         margin=spec.margins_of(plan.chip, plan.engine).tpot,
         most_sequences=tested.most_sequences,
         proposals=len(search.looks.outcomes),

@@ -1,5 +1,6 @@
 """All replicas of a plan: a router before one pool, or two pools one behind the other."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
@@ -44,9 +45,10 @@ class Serving:
 
     def until(self, time_s: float = inf) -> Served:
         """Run the steps that begin before a time; tokens of later steps are set to that time, the least they can be."""
-        while self.given < len(self.arrival_s) and self.arrival_s[self.given] < time_s:
-            self._give(self.given)
-            self.given += 1
+        came = bisect_left(self.arrival_s, time_s, self.given)
+        for request in range(self.given, came):
+            self._replica_of(request).give(request)
+        self.given = came
         for replica in self.replicas:
             replica.advance(time_s)
         done = served(self.ledger, self.replicas)
@@ -54,13 +56,13 @@ class Serving:
             return done
         return replace(done, first_s=np.minimum(done.first_s, time_s), last_s=np.minimum(done.last_s, time_s))
 
-    def _give(self, request: int) -> None:
+    def _replica_of(self, request: int) -> Replica:
+        """Where a request is sent, after those before it."""
         if self.chosen is not None:
-            self.replicas[self.chosen[request]].give(request)
-            return
+            return self.replicas[self.chosen[request]]
         for replica in self.replicas:
             replica.advance(self.arrival_s[request])
-        min(self.replicas, key=lambda replica: replica.under_way).give(request)
+        return min(self.replicas, key=lambda replica: replica.under_way)
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,11 @@ class Replica:
 
     def advance(self, until_s: float = inf) -> None:
         """Run the steps that begin before a time."""
-        lag = self.scheduling.lag
+        lag, begun, prompts, waiting = self.scheduling.lag, self.begun, self.prompts, self.waiting
         while True:
             if self.next_s <= self.seen:
                 self._arrive()
-            idle = not (self.begun or self.prompts or self.waiting)
+            idle = not (begun or prompts or waiting)
             if idle:
                 if self.next_s >= until_s:
                     return
@@ -127,11 +127,11 @@ class Replica:
                 self.seen = self.now
                 if self.next_s <= self.now:
                     self._arrive()
-            chunks = self._chunks() if self.waiting or self.prompts else []
+            chunks = self._chunks() if waiting or prompts else None
             self.seen = self.now
             if chunks:
                 self.seen = self._prompt_steps(chunks, until_s)
-            elif self.begun:
+            elif begun:
                 self.seen = self._decode_steps(until_s)
 
     def _arrive(self) -> None:
@@ -143,22 +143,25 @@ class Replica:
     def _chunks(self) -> list[tuple[list[int], int]]:
         """The prompts of the next step, with how many tokens of each."""
         limits, begun, prompts, waiting = self.scheduling, len(self.begun), self.prompts, self.waiting
+        alone = limits.prompts_alone
         chunks: list[tuple[list[int], int]] = []
-        budget = limits.step_tokens - (0 if limits.prompts_alone else begun * limits.verified)
+        budget = limits.step_tokens - (0 if alone else begun * limits.verified)
         free = limits.kv_tokens - self.kv - begun * limits.accepted
         for prompt in prompts:
             if budget <= 0:
                 return chunks
             taken = prompt[1] if prompt[1] < budget else budget
             chunks.append((prompt, taken))
-            budget, free = budget - taken, free - prompt[1]
+            budget -= taken
+            free -= prompt[1]
         running = begun + len(prompts)
         while waiting and running < limits.sequences and (budget > 0 or limits.with_cache):
             request = waiting[0]
             missing, cached = self.missing[request], self.cached[request]
             taken = missing if missing < budget else budget
-            asked = self._kept_for(request) if limits.prompts_alone else missing + cached
-            if (free < asked and running) or (limits.prompts_alone and chunks and taken < missing):
+            if running and free < (self._kept_for(request) if alone else missing + cached):
+                break
+            if alone and chunks and taken < missing:
                 break
             waiting.popleft()
             self.admitted.append(request)
@@ -172,7 +175,8 @@ class Replica:
             prompt = [request, missing, cached]
             prompts.append(prompt)
             chunks.append((prompt, taken))
-            budget, free = budget - taken, free - missing - cached
+            budget -= taken
+            free -= missing + cached
         self.most_sequences = max(self.most_sequences, running)
         return chunks
 
@@ -183,37 +187,34 @@ class Replica:
 
     def _begin(self, request: int) -> None:
         """Start to decode: what is left of the answer, a step at a time."""
-        left = self.output[request] - self.made[request]
-        if left <= 0:
-            self._finish(request, self._held(request, self.made[request]))
+        made, output = self.made[request], self.output[request]
+        held = self._held(request, made)
+        if made >= output:
+            self.last[request] = self.now
+            self.kv -= held
             return
         self.begun[request] = self.steps
-        self.read += self._held(request, self.made[request])
-        self.answers += self.output[request]
-        heappush(self.ends, (self.steps + left, request))
+        self.read += held
+        self.answers += output
+        heappush(self.ends, (self.steps + output - made, request))
 
     def _held(self, request: int, made: int) -> float:
         """Tokens of a request in the KV cache once so much of its answer is made: the last is not in it yet."""
         tokens: float = self.prompt[request] + (made - 1) * self.scheduling.accepted
         return tokens
 
-    def _finish(self, request: int, held: float) -> None:
-        """The answer is complete: what it held is free."""
-        self.last[request] = self.now
-        self.kv -= held
-
     def _prompt_steps(self, chunks: list[tuple[list[int], int]], until_s: float) -> float:
         """A step with tokens of prompts, or as many as one prompt fills; when the last of them began."""
         limits = self.scheduling
         decoding = 0 if limits.prompts_alone else len(self.begun)
         tokens, pairs, ending = 0, 0.0, 0
-        for prompt, taken in chunks:
+        for (_, left, before), taken in chunks:
             tokens += taken
-            pairs += pairs_of(prompt[2], taken)
-            ending += taken == prompt[1]
+            pairs += pairs_of(before, taken)
+            ending += taken == left
         steps = 1
         if len(chunks) == 1 and not ending and not limits.with_cache:  # it has the whole budget until it ends
-            steps = (prompt[1] - 1) // taken
+            steps = (left - 1) // taken
             if decoding:
                 steps = min(steps, self.ends[0][0] - self.steps)
         read, grown = self.read if decoding else 0, decoding * limits.accepted
@@ -225,7 +226,8 @@ class Replica:
             began = now
             now += time_s
             taken_steps += 1
-        self._pass(now - self.now)
+        self.busy_s += now - self.now
+        self.now = now
         if decoding:
             self._decoded(taken_steps)
         for prompt, taken in chunks:
@@ -237,7 +239,7 @@ class Replica:
                 self.prompts.popleft()
                 request = prompt[0]
                 if not self.made[request]:
-                    self.first[request] = self.now
+                    self.first[request] = now
                 self.made[request] += 1
                 self.kv += self._held(request, self.made[request]) - prompt[2]
                 self._begin(request)
@@ -245,39 +247,44 @@ class Replica:
 
     def _decode_steps(self, until_s: float) -> float:
         """The steps until a sequence ends, room is short, or a request may join; when the last of them began."""
-        count, accepted = len(self.begun), self.scheduling.accepted
-        room = int((self.scheduling.kv_tokens - self.kv) // (count * accepted))
-        if room < 1 and count > 1:
-            self._preempt()
-            return self.now
-        first_s, longer_s, alike = self.times.decode_run(count, self.read, count * accepted)
-        steps = int(min(self.ends[0][0] - self.steps, max(1, room), alike))
-        if self.next_s < until_s and not self.waiting and count + len(self.prompts) < self.scheduling.sequences:
+        count, limits = len(self.begun), self.scheduling
+        grown = count * limits.accepted
+        steps = self.ends[0][0] - self.steps
+        free = limits.kv_tokens - self.kv
+        if steps * grown > free:
+            if free < grown and count > 1:
+                self._preempt()
+                return self.now
+            steps = max(1, int(free // grown))
+        first_s, longer_s, alike = self.times.decode_run(count, self.read, grown)
+        if alike < steps:
+            steps = int(alike)
+        if self.next_s < until_s and not self.waiting and count + len(self.prompts) < limits.sequences:
             until_s = self.next_s
-        if steps > 1 and until_s < inf:
+        took_s = _span_s(steps, first_s, longer_s)
+        if steps > 1 and self.now + took_s > until_s:
             steps = min(steps, _steps_within(until_s - self.now, first_s, longer_s))
-        self._pass(steps * first_s + longer_s * steps * (steps - 1) / 2)
-        began = self.now - first_s - longer_s * (steps - 1)
+            took_s = _span_s(steps, first_s, longer_s)
+        self.now += took_s
+        self.busy_s += took_s
         self._decoded(steps)
-        return began
-
-    def _pass(self, time_s: float) -> None:
-        self.now += time_s
-        self.busy_s += time_s
+        return self.now - first_s - longer_s * (steps - 1)
 
     def _decoded(self, steps: int) -> None:
         """A token more for each sequence in each step; those that have all are done."""
-        self.steps += steps
+        done = self.steps = self.steps + steps
         grown = steps * len(self.begun) * self.scheduling.accepted
         self.kv += grown
         self.read += grown
-        while self.ends and self.ends[0][0] <= self.steps:
-            _, request = heappop(self.ends)
+        ends = self.ends
+        while ends and ends[0][0] <= done:
+            _, request = heappop(ends)
             del self.begun[request]
-            held = self._held(request, self.output[request])
+            held, output = self._held(request, self.output[request]), self.output[request]
             self.read -= held
-            self.answers -= self.output[request]
-            self._finish(request, held)
+            self.kv -= held
+            self.answers -= output
+            self.last[request] = self.now
 
     def _preempt(self) -> None:
         """The newest sequence loses its KV cache, and waits at the front to be computed again with what it has made."""
@@ -296,6 +303,11 @@ class Replica:
         self.missing[request] = ceil(self._held(request, self.made[request] + 1))
         self.waiting.appendleft(request)
         self.preempted += 1
+
+
+def _span_s(steps: int, first_s: float, longer_s: float) -> float:
+    """The time that steps take, the first of `first_s`, each longer than the last."""
+    return steps * first_s + longer_s * steps * (steps - 1) / 2
 
 
 def _steps_within(time_s: float, first_s: float, longer_s: float) -> int:

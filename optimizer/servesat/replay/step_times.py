@@ -1,6 +1,7 @@
 """The duration of one step of a replica, whatever tokens are in it, by the cost model of a plan."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 
 from servesat.catalogue.model import ModelSpec
@@ -80,14 +81,21 @@ class StepTimes:
         Returns the duration of the first, how much longer each is than the one before, and for how many steps that
         holds. While launching a step takes the host longer than the step itself, all take the same time.
         """
-        busy_s, longer_s = self._busy_decode_s(sequences, kv_tokens), grown * self.kv_token_s
+        without_kv_s = self._without_kv.get(sequences)
+        if without_kv_s is None:
+            without_kv_s = self._without_kv[sequences] = self._decode_without_kv_s(sequences)
+        busy_s, longer_s = without_kv_s + kv_tokens * self.kv_token_s, grown * self.kv_token_s
         least_s = self.least_s + self.draft_least_s
-        spare_s = least_s - busy_s
-        if spare_s <= 0:
+        if busy_s >= least_s:
             return busy_s, longer_s, inf
-        return least_s, 0.0, spare_s // longer_s + 1 if longer_s else inf
+        return least_s, 0.0, (least_s - busy_s) // longer_s + 1 if longer_s else inf
 
-    def _busy_decode_s(self, sequences: int, kv_tokens: float) -> float:
+    @cached_property
+    def _without_kv(self) -> dict[int, float]:
+        """What decode steps take without a KV cache, by their sequences, as replays ask for the same ones."""
+        return {}
+
+    def _decode_without_kv_s(self, sequences: int) -> float:
         tokens = sequences * self.verified
         loaded = self.resident_s
         if self.experts_s:
@@ -98,7 +106,6 @@ class StepTimes:
             + max(self.head_s, tokens * self.head_token_s)
             + sequences * self.sequence_s
             + tokens * self.sent_s
-            + kv_tokens * self.kv_token_s
             + (self._draft_s(sequences) if self.verified > 1 else 0.0)
         )
 
@@ -124,16 +131,19 @@ class StepTimes:
             + sequences * self.sequence_s
             + tokens * self.sent_s
             + kv_tokens * self.kv_token_s
-            + (self._draft_s(sequences) if sequences and self.verified > 1 else 0.0)
         )
-        least_s, end_s = self.least_s + (self.draft_least_s if sequences else 0.0), ends * self.prompt_end_s
-        found = []
-        for _ in range(steps):
+        least_s, end_s = self.least_s, ends * self.prompt_end_s
+        if sequences and self.verified > 1:
+            rest_s += self._draft_s(sequences)
+            least_s += self.draft_least_s
+        found: list[float] = []
+        while True:
             busy_s = rest_s + (loaded_s if loaded_s > flops_s else flops_s)
             found.append((least_s if least_s > busy_s else busy_s) + end_s)
+            if len(found) == steps:
+                return found
             flops_s += prompt_tokens * prompt_tokens * self.attention_s
             rest_s += grown * self.kv_token_s
-        return found
 
 
 def step_times(spec: Spec, replica: Replica, assignment: Assignment) -> StepTimes:
