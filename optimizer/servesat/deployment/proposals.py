@@ -63,6 +63,7 @@ class Search:
         self.bits = self.slice_limits.bits
         self.limits = limits_of(spec)
         self.deadline = Deadline(start, settings.time_limit_s)
+        self.most_seeds = settings.most_seeds
         self.fallen: list[Fallen] = []
         self.broken: set[int] = set()  # what each proposal that fell violates, as a mask
         self.undecided = False
@@ -175,7 +176,7 @@ class Search:
         servers = servers_slower(self.spec, plan)
         if self.looks.is_late(servers):
             return (Requirement.TTFT,)
-        tested = verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput)
+        tested = verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput, self.most_seeds)
         if tested.holds is not True:
             self.undecided |= tested.holds is None
             broken = tuple(dict.fromkeys(kept.limit.requirement for kept in tested.kept if kept.holds is False))

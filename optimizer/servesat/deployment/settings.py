@@ -3,12 +3,15 @@
 import time
 from dataclasses import dataclass, replace
 
+from servesat.replay.verdict import MOST_SEEDS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to solve, apart from what: one worker is fastest here, and gives the same answer every time.
 
     With `screen` columns that cannot win are left out of the model before it is built; without, it states everything.
+    Of a plan within limits for a share of the requests, `most_seeds` replays decide at most.
     """
 
     time_limit_s: float | None = None
@@ -16,6 +19,7 @@ class Settings:
     seed: int = 0
     log: bool = False
     screen: bool = True
+    most_seeds: int = MOST_SEEDS
 
     def in_the_time_left(self, start: float) -> "Settings":
         """The settings with what is left of the time limit since `start`, a reading of `time.perf_counter` [s]."""

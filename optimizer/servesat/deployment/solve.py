@@ -24,6 +24,7 @@ from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.constrained import solve_constrained
 from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
 from servesat.deployment.formulation.solver import solve as solve_instance
+from servesat.deployment.proposals import Search
 from servesat.deployment.settings import Settings
 from servesat.spec.constraint_builder import ConstraintBuilder, built
 from servesat.spec.spec import Spec
@@ -83,6 +84,14 @@ def solve(
         margins=margins,
         solve_s=time.perf_counter() - start,
     )
+
+
+def cheapest_plan(spec: Spec, settings: Settings | None = None) -> Plan | None:
+    """The plan that `solve` finds, without what a result tells of it; None where it finds none."""
+    if spec.percentile is None:
+        return solve(spec, settings).plan
+    found = Search(spec, time.perf_counter(), settings or Settings()).run()
+    return None if found is None else found.plan
 
 
 def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None, *, screen: bool) -> Columns:

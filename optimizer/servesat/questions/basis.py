@@ -4,7 +4,7 @@ from servesat.core.errors import SpecError
 from servesat.core.plan import Plan
 from servesat.core.result import Basis
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_plan
 from servesat.spec.spec import Spec
 
 
@@ -37,6 +37,6 @@ def _best_calibrated(spec: Spec, settings: Settings) -> Plan | None:
         return None
     kept = {chip: topologies for chip, topologies in spec.search.topologies.items() if chip in known}
     try:
-        return solve(spec.changed({"search.chips": known, "search.topologies": kept}), settings).plan
+        return cheapest_plan(spec.changed({"search.chips": known, "search.topologies": kept}), settings)
     except SpecError:  # then they lack a dtype or a mode that the spec lists
         return None

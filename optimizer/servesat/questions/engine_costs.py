@@ -6,7 +6,7 @@ from servesat.core.errors import SpecError
 from servesat.core.plan import Plan
 from servesat.core.result import EngineCost
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_plan
 from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
 
@@ -17,7 +17,7 @@ def _plan_under(engine: Engine, spec: Spec, settings: Settings) -> Plan | None:
         under_engine = spec.changed({"engine": engine})
     except SpecError:
         return None
-    return solve(under_engine, settings).plan
+    return cheapest_plan(under_engine, settings)
 
 
 def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[EngineCost, ...]:
@@ -34,4 +34,4 @@ def engine_costs(spec: Spec, plan: Plan | None, settings: Settings) -> tuple[Eng
         if engine.id != plan.engine and any(engine.support_of(chip.id) is not None for chip in spec.chips)
     ]
     found = [EngineCost(engine=engine.name, plan=_plan_under(engine, spec, settings)) for engine in others]
-    return (*found, EngineCost(engine=NONE, plan=solve(spec.without_engines(), settings).plan))
+    return (*found, EngineCost(engine=NONE, plan=cheapest_plan(spec.without_engines(), settings)))

@@ -13,7 +13,7 @@ from servesat.core.plan import Plan
 from servesat.core.result import Result, Status
 from servesat.deployment.binding import relaxations
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_plan, solve
 from servesat.questions.api_prices import beside_apis
 from servesat.questions.basis import basis
 from servesat.questions.corrections import corrections
@@ -46,7 +46,7 @@ def answer(
     if result.status is Status.INFEASIBLE:
         result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))
         by_means = spec.in_means()
-        if spec.percentile is not None and solve(by_means, settings).plan is not None:
+        if spec.percentile is not None and cheapest_plan(by_means, settings) is not None:
             return replace(result, means_hold=True)
         return replace(result, corrections=corrections(by_means, settings))
     if result.plan is not None and spec.expressions and spec.percentile is None:
@@ -73,6 +73,6 @@ def _without_spot(spec: Spec, plan: Plan, settings: Settings) -> Plan | None:
         return None
     others = [purchase for purchase in spec.purchase if purchase != "spot"] or ["on_demand"]
     try:
-        return solve(spec.changed({"purchase": others}), settings).plan
+        return cheapest_plan(spec.changed({"purchase": others}), settings)
     except SpecError:  # then no chip of the search has such a price
         return None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_plan
 from servesat.spec.spec import Spec
 
 
@@ -22,4 +22,4 @@ def in_one_pool(spec: Spec, settings: Settings | None = None) -> tuple[Spec, Lef
     modes = tuple(mode for mode in spec.modes if mode not in narrowed.modes)
     if not modes or not spec.has_network:
         return narrowed, None
-    return narrowed, LeftOut(modes=modes, best=solve(spec.changed({"search.modes": modes}), settings).plan)
+    return narrowed, LeftOut(modes=modes, best=cheapest_plan(spec.changed({"search.modes": modes}), settings))

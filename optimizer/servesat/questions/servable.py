@@ -4,7 +4,8 @@ import time
 from dataclasses import replace
 
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_plan
+from servesat.replay.verdict import SEEDS
 from servesat.spec.spec import Spec
 
 HALVINGS, BISECTIONS = 7, 4
@@ -23,8 +24,8 @@ def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
         left_s = deadline - time.perf_counter()
         if left_s <= 0:
             return False
-        loaded, timed = spec.changed({"workload.requests_per_s": load}), replace(settings, time_limit_s=left_s)
-        return solve(loaded, timed).plan is not None
+        loaded = spec.changed({"workload.requests_per_s": load})
+        return cheapest_plan(loaded, replace(settings, time_limit_s=left_s, most_seeds=SEEDS)) is not None
 
     low, high = 0.0, asked
     for power in range(HALVINGS, 0, -1):

@@ -15,7 +15,7 @@ from servesat.core.plan import Mode, Plan
 from servesat.core.result import Result
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_plan, solve
 from servesat.spec.engines import NONE
 from servesat.spec.spec import Spec
 from servesat.spec.speculation import NO_DRAFTING
@@ -117,7 +117,7 @@ def _break_even(
     if not others:
         return None
     topologies = {name: slices for name, slices in spec.search.topologies.items() if name != chip.id}
-    rival = solve(spec.changed({"search.chips": others, "search.topologies": topologies}), settings).plan
+    rival = cheapest_plan(spec.changed({"search.chips": others, "search.topologies": topologies}), settings)
     if rival is None:
         return None
     limit = rival.usd_per_million_output_tokens
