@@ -25,6 +25,7 @@ from servesat.spec.workload import Arrivals, Lengths, Slo, Workload
 from tests.helpers import ROOT
 from tests.pages import DOCS, PAGES, REFERENCE, is_shown, outputs, with_tables
 
+COMMANDS = get_command(app)
 WHAT_IF = (DOCS / "what-if.md").read_text()
 BASE = Spec.load(ROOT / "examples" / "llama-3-70b-sensitivity.yaml")
 ON_4X4 = {"search.topologies": {"tpu-v5e": ["4x4"]}}
@@ -126,7 +127,7 @@ def test_every_option_that_is_written_beside_a_command_is_one_of_it() -> None:
 def options_beside_commands(text: str) -> Iterator[tuple[Any, str]]:
     """The options behind each `servesat COMMAND` of a text, with the command, up to the end of the line or the code."""
     for found in re.finditer(r"servesat ([a-z][^`\n|]*)", text):
-        command = get_command(app)
+        command = COMMANDS
         for word in found[1].split():
             command = getattr(command, "commands", {}).get(word, command)
             if word.startswith("--"):

@@ -47,7 +47,7 @@ GOALS = ("usd", "moves", "configurations", "changes")
 
 SECONDARY_GOALS = GOALS[1:]
 
-SECONDARY_TIME_LIMIT_S = 10.0
+SECONDARY_TIME_LIMIT_S = 5.0
 """Seconds for each secondary goal: these goals tidy a plan up, and are not worth a long wait."""
 
 MIN_WORKLOADS_FOR_PROCESSES = 50

@@ -14,6 +14,7 @@ from servesat.fleet.decomposition.column_generation import ColumnGeneration, dec
 from servesat.fleet.decomposition.options import ColumnGenerationOptions
 from servesat.fleet.decomposition.pricing import DualPrices
 from servesat.fleet.formulation.limits import FleetSolution
+from servesat.fleet.instance import FleetInstance
 from servesat.fleet.plan import plan_instance
 from servesat.fleet.result import DECOMPOSITION
 from tests.fleet.fleets import fleets_of_two_sizes, instance_of, small_fleets
@@ -83,22 +84,28 @@ def test_what_ties_workloads_or_periods_together_in_other_ways_is_not_decomposed
         "workload": "a", "name": "c", "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0, "chips": 1,
         "usd": 1.0,
     }  # fmt: skip
-    raw = {"hours": [1.0], "needs": [need], "options": [option] * 20_000, "quotas": {}, "budget": None}
-    assert decomposes(instance_of(raw))
-    assert not decomposes(instance_of({**raw, "options": [option]}))
-    assert not decomposes(instance_of({**raw, "budget": 5.0}))
-    assert not decomposes(instance_of({**raw, "pods": {("r", "x"): ((4, 4), 1)}}))
-    assert decomposes(instance_of({**raw, "needs": [{**need, "n_plus": 1}]}))
+
+    def instance(copies: int = 20_000, **changes: Any) -> FleetInstance:
+        """A fleet with so many copies of one option."""
+        raw = {"hours": [1.0], "needs": [need], "options": [option], "quotas": {}, "budget": None, **changes}
+        one = instance_of(raw)
+        return replace(one, options=one.options * copies)
+
+    assert decomposes(instance())
+    assert not decomposes(instance(1))
+    assert not decomposes(instance(budget=5.0))
+    assert not decomposes(instance(pods={("r", "x"): ((4, 4), 1)}))
+    assert decomposes(instance(needs=[{**need, "n_plus": 1}]))
     whole = {**option, "machine": (8, 8.0)}
-    assert decomposes(instance_of({**raw, "options": [whole] * 20_000}))
-    assert not decomposes(instance_of({**raw, "options": [{**whole, "purchase": "reserved"}] * 20_000}))
+    assert decomposes(instance(options=[whole]))
+    assert not decomposes(instance(options=[{**whole, "purchase": "reserved"}]))
     shared = {**need, "max_share_per_region": 0.5}
-    assert not decomposes(instance_of({**raw, "needs": [shared]}))
-    assert decomposes(instance_of({**raw, "needs": [shared], "options": [option] * 100_000}))
+    assert not decomposes(instance(needs=[shared]))
+    assert decomposes(instance(100_000, needs=[shared]))
     for limit in ({"one_chip": True}, {"max_configurations": 2}):
-        limited = replace(instance_of(raw).workloads[0], **limit)
-        assert not decomposes(replace(instance_of(raw), workloads=(limited,)))
-    assert not decomposes(replace(instance_of(raw), usd_per_change=1.0))
+        limited = replace(instance().workloads[0], **limit)
+        assert not decomposes(replace(instance(), workloads=(limited,)))
+    assert not decomposes(replace(instance(), usd_per_change=1.0))
 
 
 def alike(
