@@ -346,6 +346,17 @@ def test_a_constraint_that_no_number_of_slices_meets_is_in_conflict() -> None:
     assert all(too_few in members for members in result.conflict)
 
 
+def test_equalities_that_exclude_each_other_end_the_numbers_of_slices() -> None:
+    """Above 3 no number meets either, in one pool or two."""
+    search = {**STRICT["search"], "modes": ["chunked", "disaggregated"]}
+    either = ["slices == 2", "slices == 3"]
+    assert all(solve(Spec.load({**STRICT, "search": search, "constraints": [one]})).plan for one in either)
+    result = solve(Spec.load({**STRICT, "search": search, "constraints": either}))
+    assert result.status is Status.INFEASIBLE
+    assert result.conflict is not None
+    assert all(set(either) <= set(members) for members in result.conflict)
+
+
 def test_limits_that_different_plans_break_conflict_together() -> None:
     """Small chunks keep the time per token and large ones that to the first: each limit alone has a plan."""
     search = {**STRICT["search"], "max_slices": 1, "modes": ["chunked"], "chunk_tokens": [128, 4096]}

@@ -89,11 +89,11 @@ def _writable(figure: float, bound: Bound) -> float | int:
     return int(limit) if limit.is_integer() else limit
 
 
-def violations(spec: Spec, columns: Columns) -> Ints:
-    """Which requirements each column violates, as a bit mask; shape [columns]."""
-    mask, bits = columns.layouts.serving.violated.copy(), bits_of(spec)
+def violations(spec: Spec, columns: Columns, among: int = -1) -> Ints:
+    """Which requirements, `among` those of a mask, each column violates, as a bit mask; shape [columns]."""
+    mask, bits = columns.layouts.serving.violated & among, bits_of(spec)
     for name, rule in rules_of(spec).items():
-        if rule.is_stated(spec):
+        if bits[name] & among and rule.is_stated(spec):
             mask |= np.where(rule.is_violated(spec, columns), bits[name], 0)
     return mask
 

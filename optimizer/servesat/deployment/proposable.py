@@ -53,14 +53,17 @@ def fewest_sequences(spec: Spec, layouts: Layouts, slices: Ints) -> Floats:
 
 
 def _layouts(spec: Spec, offered: Spec, *, undominated: bool) -> Layouts:
-    """The layouts of a search; of pairs of pools those that are cheapest, and those whose means are within limits."""
+    """The layouts of a search; of pairs of pools those that are cheapest, and those whose means are within limits.
+
+    Constraints on what follows the number of slices are asked of each number later (`SliceLimits`).
+    """
     one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
     searched = searched_layouts(offered, undominated=undominated)
     parts = []
     if one_pool:
         parts.append(in_modes(offered.changed({"search.modes": one_pool}), searched))
     if Mode.DISAGGREGATED in spec.modes and spec.has_network:
-        for limited in (offered, spec.in_means()):
+        for limited in (offered, spec.in_means().changed({"constraints": offered.constraints})):
             parts.append(in_modes(limited.changed({"search.modes": [Mode.DISAGGREGATED]}), searched))
     parts = [part for part in parts if len(part)] or parts[:1]
     joined = parts[0].join(*parts[1:])

@@ -78,7 +78,8 @@ class Search:
     @cached_property
     def candidates(self) -> Columns:
         """The largest batch of each layout that may pass: it needs the fewest slices."""
-        return largest_batches(self.columns)
+        largest = largest_batches(self.columns)
+        return largest.take(np.flatnonzero(self.slice_limits.beyond(largest) == 0))
 
     @cached_property
     def looks(self) -> FirstLooks:
@@ -103,7 +104,7 @@ class Search:
             proposal = heappop(queue)
             passing.pop(proposal.key, None)
             if forbidden := self._forbidden(proposal):
-                self.broken.add(forbidden)
+                self.broken.add(forbidden & self.slice_limits.stated)
                 for allowed in self._allowed_after(proposal, forbidden):
                     heappush(queue, allowed)
                 continue
@@ -123,11 +124,13 @@ class Search:
 
     def _first_proposals(self) -> list[Proposal]:
         columns = self.candidates
-        strain = largest_shares(self.spec, columns, self.limits)
-        rows = zip(columns.usd_per_hour, strain, columns.slices, columns.layouts.serving.pool_slices, strict=True)
+        strain, pool_slices = largest_shares(self.spec, columns, self.limits), columns.layouts.serving.pool_slices
+        slices, is_ended, broken = self.slice_limits.first_allowed(columns)
+        self.broken |= broken
+        usd = columns.layouts.purchase.usd_per_hour(slices, pool_slices)
         queue = [
-            Proposal(float(usd), float(slack), row, int(slices), int(pool))
-            for row, (usd, slack, slices, pool) in enumerate(rows)
+            Proposal(float(usd[row]), float(strain[row]), row, int(slices[row]), int(pool_slices[row]))
+            for row in np.flatnonzero(~is_ended).tolist()
         ]
         heapify(queue)
         return queue
@@ -154,13 +157,18 @@ class Search:
             if slices is not None:
                 yield self.fewest.counted(proposal, slices, 0)
             elif ended:
-                self.broken.add(ended)
+                self.broken.add(ended & self.slice_limits.stated)
             else:
                 self.undecided = True
             return
+        steps: tuple[tuple[int, int], ...] = ((1, 0), (0, 1))
+        if forbidden & self.slice_limits.on_decode:  # more slices of the other pool would not help
+            steps = ((1, 0),)
+        elif forbidden & self.slice_limits.on_prefill:
+            steps = ((0, 1),)
         first = self._candidate(proposal)
         if proposal.slices + proposal.pool_slices < first.slices[0] + first.layouts.serving.pool_slices[0] + FORBIDDEN:
-            yield from self._new(proposal, ((1, 0), (0, 1)))
+            yield from self._new(proposal, steps)
         else:
             self.undecided = True
 

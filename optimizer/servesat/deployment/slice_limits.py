@@ -8,15 +8,16 @@ import numpy as np
 
 from servesat.candidates.columns import Columns, columns_at
 from servesat.candidates.requirements import RULES, bits_of, violations
-from servesat.core.arrays import Ints
+from servesat.core.arrays import Bools, Ints
 from servesat.core.plan import Plan
 from servesat.deployment.check.plan import rederive
 from servesat.replay.verdict import GOODPUT
 from servesat.spec.expressions import (
     Expression,
     ends_with_slices,
-    follows_prefill_slices_alone,
+    follows_alone,
     follows_slices,
+    upper_limit_with_slices,
 )
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS
@@ -41,25 +42,48 @@ class SliceLimits:
         self._stated = {text: stated for stated, text in texts.items()}
         times = {f"slo.{name}": None for name in LIMITS}
         self.offered = spec.in_means().changed({**times, "constraints": [texts[one.text] for one in kept]})
+        implied = {one.text: upper_limit_with_slices(one) for one in self.constraints}
+        self._implied = {
+            limit: text for text, limit in implied.items() if limit is not None and limit not in texts.values()
+        }
         # constraints of `offered` come first, so that a bit stands for the same constraint in the masks of both
-        self._counted = self.offered.changed({"constraints": list(texts.values())})
+        self._counted = self.offered.changed({"constraints": [*texts.values(), *self._implied]})
 
     @cached_property
     def bits(self) -> dict[str, int]:
         """The bit of each requirement in a mask, and that of the share of requests within all limits."""
-        bits = {self._stated.get(name, name): bit for name, bit in bits_of(self._counted).items()}
-        return {**bits, GOODPUT: 2 * max(bits.values())}
+        bits = bits_of(self._counted)
+        stated = {self._stated.get(name, name): bit for name, bit in bits.items() if name not in self._implied}
+        return {**stated, GOODPUT: 2 * max(bits.values())}
 
     @cached_property
     def ending(self) -> int:
-        """The mask of limits that more slices break, once some do: on resources, and constraints such as chips <= 8."""
+        """The mask of limits that more slices break, once some do: on resources, and constraints such as chips <= 8.
+
+        Among them are the upper limits that equalities imply: `chips == 8` is broken for good above 8.
+        """
+        bits = bits_of(self._counted)
         resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
-        return resources | sum(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
+        implied = sum(bits[limit] for limit in self._implied)
+        return resources | implied | sum(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
+
+    @cached_property
+    def stated(self) -> int:
+        """The mask of what a spec states: all but the upper limits that equalities imply."""
+        return sum(self.bits.values())
 
     @cached_property
     def on_prefill(self) -> int:
-        """The mask of constraints that no number of slices of one pool changes, as they count those of another."""
-        return sum(self.bits[one.text] for one in self.constraints if follows_prefill_slices_alone(one))
+        """The mask of constraints that count the slices of a prefill pool alone."""
+        return self._on("prefill.slices")
+
+    @cached_property
+    def on_decode(self) -> int:
+        """The mask of constraints that count the slices of the other pool alone, or of the only one."""
+        return self._on("slices")
+
+    def _on(self, name: str) -> int:
+        return sum(self.bits[one.text] for one in self.constraints if follows_alone(one, name))
 
     @cached_property
     def on_resources(self) -> bool:
@@ -75,16 +99,49 @@ class SliceLimits:
         return self.ending & sum(self.bits[name] for name in {one.requirement for one in margins if not one.holds})
 
     def violated(self, candidate: Columns, slices: Ints, pool_slices: Ints) -> Ints:
-        """What numbers of slices of one candidate violate of these limits, as masks; shape [numbers]."""
-        layouts = candidate.layouts.take(np.zeros(len(slices), dtype=np.int64))
-        layouts = replace(layouts, serving=replace(layouts.serving, pool_slices=pool_slices))
-        columns = columns_at(self._counted, layouts, np.repeat(candidate.batch, len(slices)), slices)
+        """What numbers of slices of one candidate violate of these limits, as masks; shape [numbers].
+
+        Upper limits that equalities imply are among them.
+        """
+        return self._violated(candidate.take(np.zeros(len(slices), dtype=np.int64)), slices, pool_slices)
+
+    def _violated(self, columns: Columns, slices: Ints, pool_slices: Ints) -> Ints:
+        """The same for a number of each column."""
+        layouts = replace(columns.layouts, serving=replace(columns.layouts.serving, pool_slices=pool_slices))
         mask = self.ending | sum(self.bits[one.text] for one in self.constraints)
-        return violations(self._counted, columns) & mask
+        return violations(self._counted, columns_at(self._counted, layouts, columns.batch, slices), mask)
+
+    def _told(self, masks: Ints) -> Ints:
+        """What ends the numbers of slices, as a spec states it: equalities in place of the limits that they imply."""
+        bits, told = bits_of(self._counted), masks & self.ending & self.stated
+        for limit, equality in self._implied.items():
+            told |= np.where(masks & bits[limit], self.bits[equality], 0)
+        return told
 
     def beyond(self, columns: Columns) -> Ints:
         """What more slices than columns have cannot mend of these limits, as masks; shape [columns]."""
-        return violations(self._counted, columns) & self.ending if self.constraints else np.zeros_like(columns.batch)
+        if not self.constraints:
+            return np.zeros_like(columns.batch)
+        return self._told(violations(self._counted, columns, self.ending))
+
+    def first_allowed(self, columns: Columns) -> tuple[Ints, Bools, set[int]]:
+        """The fewest slices of each column of one pool that are allowed, where some limit ends the numbers before.
+
+        And what the numbers below them violate, as masks. Columns of two pools, and those whose number is not among
+        the first of `BLOCKS`, are left to `next_allowed`.
+        """
+        slices, is_ended, broken = columns.slices.copy(), np.zeros(len(columns), dtype=np.bool_), set[int]()
+        left = np.flatnonzero((columns.layouts.serving.pool_slices == 0) & bool(self.constraints))
+        for _ in range(BLOCKS[0]):
+            masks = self._violated(columns.take(left), slices[left], np.zeros_like(left))
+            ending = self._told(masks) | (masks & self.on_prefill)
+            is_ended[left] = ending != 0
+            broken.update(np.unique(np.where(ending != 0, ending, masks & self.stated)).tolist())
+            left = left[(masks != 0) & (ending == 0)]
+            if not len(left):
+                break
+            slices[left] += 1
+        return slices, is_ended, broken - {0}
 
     def next_allowed(self, candidate: Columns, above: int) -> tuple[int | None, int]:
         """The next number of slices of one pool that is allowed, or None and the mask of what ends the numbers.

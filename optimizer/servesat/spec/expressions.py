@@ -231,9 +231,9 @@ def follows_slices(expression: Expression) -> bool:
     return any(name.id in _FOLLOW_SLICES for name in expression.names)
 
 
-def follows_prefill_slices_alone(expression: Expression) -> bool:
-    """Whether of what follows the number of slices a constraint names those of a prefill pool alone."""
-    return {name.id for name in expression.names} & _FOLLOW_SLICES == {"prefill.slices"}
+def follows_alone(expression: Expression, name: str) -> bool:
+    """Whether of what follows the number of slices a constraint names this alone: `slices` or `prefill.slices`."""
+    return {named.id for named in expression.names} & _FOLLOW_SLICES == {name}
 
 
 def ends_with_slices(expression: Expression) -> bool:
@@ -242,6 +242,21 @@ def ends_with_slices(expression: Expression) -> bool:
     return (
         bound is not None and not bound.at_least and isinstance(bound.term, Name) and bound.term.id in _GROW_WITH_SLICES
     )
+
+
+def upper_limit_with_slices(expression: Expression) -> str | None:
+    """The upper limit that an equality sets on what grows with the number of slices: `chips <= 8` of `chips == 8`."""
+    tree = expression.tree
+    if not isinstance(tree, Comparison) or tree.operator != "==":
+        return None
+    for side, other in ((tree.left, tree.right), (tree.right, tree.left)):
+        if (
+            isinstance(side, Name)
+            and side.id in _GROW_WITH_SLICES
+            and not any(isinstance(part, Name) for part in parts(other))
+        ):
+            return f"{side.id} <= {_written(other)}"
+    return None
 
 
 def limit_in(expression: Expression) -> Bound | None:
