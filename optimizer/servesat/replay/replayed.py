@@ -19,6 +19,7 @@ from servesat.replay.pools import Pool, Router, Servers, Serving
 from servesat.replay.requests import Lengths, Requests, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
+from servesat.replay.warm_up import warm_up_requests
 from servesat.spec.searched import PERCENTILE_IN_PRODUCTION
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS, Workload
@@ -27,7 +28,16 @@ PREFILL_SEQUENCES = 8
 """Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
 
 WARM_UP = 0.1
-"""The share of random requests that find a server still filling up, and are left out of percentiles."""
+"""The share of random requests that percentiles leave out; more are left out where replicas fill up more slowly."""
+
+MOST_WARM_UP = 500_000
+"""The most requests until replicas are full that are replayed."""
+
+REPLICAS_OF_POOLS = 16
+"""The replicas of two pools up to which all are replayed under random arrivals; of more a sample with their shares."""
+
+SHARES_RTOL = 0.005
+"""How near the ratio of the pools of a sample is to that of all."""
 
 AHEAD = frozenset({"vllm"})
 """Programs that prepare a step while the last one runs."""
@@ -121,10 +131,10 @@ def _room(spec: Spec, plan: Plan) -> float:
     return free / (plan.kv_cache_bytes / plan.batch) * spec.workload.held_tokens
 
 
-def requests_of(workload: Workload, count: int, seed: int, *, replicas: int = 1) -> Requests:
+def requests_of(workload: Workload, count: int, seed: int, *, one_of: float = 1) -> Requests:
     """Requests of a workload, as many as asked for: the first of its trace, or random ones.
 
-    Of several replicas that a router draws at random, those of one.
+    Of these those that a router draws at random for one of several replicas, or for a sample, `one_of` all.
     """
     trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
     if trace is not None:
@@ -136,7 +146,7 @@ def requests_of(workload: Workload, count: int, seed: int, *, replicas: int = 1)
         workload.lengths.prompt_cv,
         workload.lengths.output_cv,
     )
-    return drawn(rate / replicas, count, lengths, cv=workload.arrivals.gamma_cv, seed=seed, one_of=replicas)
+    return drawn(rate / one_of, count, lengths, cv=workload.arrivals.gamma_cv, seed=seed, one_of=one_of)
 
 
 def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
@@ -174,7 +184,9 @@ class Run:
 class Replay:
     """A replay of a workload's requests, which can be looked at while it is under way.
 
-    Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these.
+    Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these, and
+    two large pools are as a sample of both. Where more than WARM_UP of the random requests arrive while replicas fill
+    up, so many are replayed in addition.
     """
 
     def __init__(
@@ -187,13 +199,29 @@ class Replay:
         router: Router = "random",
         whole: bool = False,
     ) -> None:
-        """Before its first request. Raises TooLongError for one that fits into no replica."""
-        self.is_random = workload.arrivals.trace is None
-        alone = not whole and servers.prefill is None and self.is_random
-        self.requests = requests_of(workload, count, seed, replicas=servers.pool.replicas if alone else 1)
+        """Before its first request.
+
+        Raises TooLongError for one that fits into no replica, SpecError where too many arrive while replicas fill up.
+        """
+        self.warm_up, one_of = 0, 1.0
+        self.servers = servers
+        if workload.arrivals.trace is None:
+            if not whole:
+                self.servers = sample_of(servers)
+                one_of = servers.pool.replicas / self.servers.pool.replicas
+            self.warm_up = int(WARM_UP * count)
+            rate = (workload.requests_per_s or 1.0) / one_of
+            filling = warm_up_requests(self.servers, workload, rate)
+            if filling > MOST_WARM_UP:
+                raise SpecError(
+                    f"{filling:,} requests arrive until {servers.pool.replicas:,} replicas are full, more than the "
+                    f"{MOST_WARM_UP:,} that are replayed: replay fewer slices, with their share of the rate"
+                )
+            count += max(0, filling - self.warm_up)
+            self.warm_up = max(self.warm_up, filling)
+        self.requests = requests_of(workload, count, seed, one_of=one_of)
         refuse_what_never_fits(servers, self.requests)
-        self.servers = replace(servers, pool=replace(servers.pool, replicas=1)) if alone else servers
-        self.router, self.seed = router, seed
+        self.is_random, self.router, self.seed = workload.arrivals.trace is None, router, seed
 
     def first(self, count: int) -> RequestTimes:
         """The least times of the first so many requests, given all steps before the next one comes, without a warm-up.
@@ -202,10 +230,10 @@ class Replay:
         """
         some = self.requests.take(np.arange(count))
         if self.servers.prefill is not None:
-            return self._counted(times_of(some, self.servers.serve(some, self.router, self.seed)))
+            return self._so_far(times_of(some, self.servers.serve(some, self.router, self.seed)))
         served = self._serving.until(float(self._serving.arrival_s[count]))
         so_far = replace(served, first_s=served.first_s[:count], last_s=served.last_s[:count])
-        return self._counted(times_of(some, so_far))
+        return self._so_far(times_of(some, so_far))
 
     @cached_property
     def run(self) -> Run:
@@ -215,14 +243,29 @@ class Replay:
         every = times_of(self.requests, served)
         span_s = float(np.max(served.last_s)) - float(self.requests.arrival_s[0])
         busy_share = served.busy_s / (span_s * self.servers.pool.replicas)
-        return Run(self.requests, served, every, self._counted(every), busy_share)
+        return Run(self.requests, served, every, every.take(slice(self.warm_up, None)), busy_share)
 
     @cached_property
     def _serving(self) -> Serving:
         return Serving(self.servers.pool, self.servers.came(self.requests, self.seed), self.router, self.seed)
 
-    def _counted(self, times: RequestTimes) -> RequestTimes:
+    def _so_far(self, times: RequestTimes) -> RequestTimes:
+        """The first times but a share of WARM_UP: the more replicas fill up, the later are those that follow."""
         return times.take(slice(int(WARM_UP * len(times.ttft_s)), None)) if self.is_random else times
+
+
+def sample_of(servers: Servers) -> Servers:
+    """One replica of a pool; of two pools the fewest replicas of both, of many, in the ratio of all."""
+    if servers.prefill is None:
+        return replace(servers, pool=replace(servers.pool, replicas=1))
+    decoding, prompts = servers.pool.replicas, servers.prefill.replicas
+    for sampled in range(1, decoding):
+        share = prompts * sampled / decoding
+        near = round(share)
+        if near + sampled > REPLICAS_OF_POOLS and abs(near - share) <= SHARES_RTOL * share:
+            pools = replace(servers.pool, replicas=sampled), replace(servers.prefill, replicas=near)
+            return replace(servers, pool=pools[0], prefill=pools[1])
+    return servers
 
 
 def run(

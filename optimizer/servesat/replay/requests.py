@@ -93,7 +93,7 @@ def _spread(mean: float, cv: float, normal: Floats) -> Ints:
     return whole
 
 
-def gaps(count: int, cv: float, source: np.random.Generator, one_of: int = 1) -> Floats:
+def gaps(count: int, cv: float, source: np.random.Generator, one_of: float = 1) -> Floats:
     """The times between arrivals, of mean 1: exponential of cv 1 (Poisson arrivals), else of a Gamma distribution.
 
     At `one_of` n replicas, each of which a request finds at random, K gaps lie between two requests, with the chance
@@ -106,7 +106,7 @@ def gaps(count: int, cv: float, source: np.random.Generator, one_of: int = 1) ->
 
 
 def drawn(
-    requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.0, seed: int = 0, one_of: int = 1
+    requests_per_s: float, count: int, lengths: Lengths, *, cv: float = 1.0, seed: int = 0, one_of: float = 1
 ) -> Requests:
     """Requests at a rate, each a renewal after the last; the same seed has the same gaps at every rate.
 
@@ -117,7 +117,7 @@ def drawn(
 
 
 @lru_cache(maxsize=64)
-def _drawn_at_one(count: int, lengths: Lengths, cv: float, seed: int, one_of: int) -> Requests:
+def _drawn_at_one(count: int, lengths: Lengths, cv: float, seed: int, one_of: float) -> Requests:
     """Requests of which one arrives in a second; searches ask for the same ones at many rates."""
     of_times, of_lengths = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     prompts, outputs = lengths.draw(count, of_lengths)

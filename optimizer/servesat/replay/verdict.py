@@ -26,7 +26,7 @@ SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
 SEEDS_OF_TRACE = 3
 """Replays of a trace, in each of which requests find other replicas."""
 
-FIRST_LOOKS = (60, 100, 150, 250, 400, 600, 900, 1300, 1800)
+FIRST_LOOKS = (60, 100, 150, 250, 400, 600, 900, 1300, 1800, 2500, 3500, 5000, 7000, 10_000)
 """Requests after which the replay of a first look is ended if it shows a limit to be broken."""
 
 FIRST_OF_TRACE = (1000, 2000, 4000, 8000)
@@ -108,7 +108,7 @@ def surely_late(workload: Workload, servers: Servers, limits: tuple[Limit, ...])
         return ()
 
     def of_seed(seed: int) -> RequestTimes:
-        requests = requests_of(workload, REQUESTS, seed, replicas=pool.replicas)
+        requests = requests_of(workload, REQUESTS, seed, one_of=pool.replicas)
         return least_times(servers, requests).take(slice(int(WARM_UP * REQUESTS), None))
 
     first = of_seed(0)
