@@ -346,6 +346,17 @@ def test_a_constraint_that_no_number_of_slices_meets_is_in_conflict() -> None:
     assert all(too_few in members for members in result.conflict)
 
 
+def test_of_the_cheapest_plans_without_limits_the_fastest_is_taken() -> None:
+    search = {"chips": ["l40s"], "modes": ["chunked"], "weights": ["bf16", "fp8"], "compute": ["bf16", "fp8"]}
+    workload = {"prompt_tokens": 1000, "output_tokens": 400, "requests_per_s": 1}
+    spec = Spec.load({"model": "llama-3.1-8b", "workload": workload, "search": search, "speculative": "none"})
+    found, means = solve(spec).plan, solve(spec.in_means()).plan
+    assert found is not None
+    assert means is not None
+    assert found.usd_per_hour == means.usd_per_hour
+    assert (found.weights, found.engine) == (means.weights, means.engine) == ("fp8", means.engine)
+
+
 def test_equalities_that_exclude_each_other_end_the_numbers_of_slices() -> None:
     """Above 3 no number meets either, in one pool or two."""
     search = {**STRICT["search"], "modes": ["chunked", "disaggregated"]}

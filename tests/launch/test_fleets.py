@@ -59,3 +59,31 @@ def test_workloads_whose_names_are_alike_start_under_names_of_their_own() -> Non
     assert launches[0] == "chat-eu-1"
     assert launches[-2:] == ["model-1", "model-2-1"]
     assert all(len(name) <= 40 for name in launches)
+
+
+def test_a_server_stands_in_the_region_of_its_cloud() -> None:
+    """The fleet calls it east; the price that it pays has no region, so that the one asked for counts."""
+    regions = {"east": {"price_cloud": "aws", "price_region": "us-east-1"}}
+    fleet = FleetSpec.load({**ON_L40S, "regions": regions})
+    servers = [launch.servers[0] for launch in fleet_launches(fleet, plan_fleet(fleet))]
+    assert {(server.cloud, server.region) for server in servers} == {("aws", "us-east-1")}
+
+
+def test_a_server_admits_the_largest_batch_of_every_size_that_it_serves() -> None:
+    workload = ON_L40S["workloads"]["completion"]
+    deployment = {key: value for key, value in workload["deployment"].items() if key != "workload"}
+    sizes = {
+        "short": {"prompt_tokens": 300, "output_tokens": 200, "demand": [2, 4]},
+        "long": {"prompt_tokens": 6000, "output_tokens": 100, "demand": [0.2, 0.4]},
+    }
+    shared = {"chips": ["l40s"], "deployment": deployment, "sizes": sizes}
+    fleet = FleetSpec.load({**ON_L40S, "workloads": {"chat": shared}})
+    result = plan_fleet(fleet)
+    (launch,) = fleet_launches(fleet, result)
+    plans = result.allocations[0].option.configuration.plans
+    assert plans["short"].batch > plans["long"].batch
+    (server,) = launch.servers
+    assert (server.sequences, server.context_tokens, server.prompt_tokens) == (plans["short"].batch, 6100, 6000)
+    assert (launch.plan, launch.spec.workload.prompt_tokens) == (plans["short"], 300)
+    batches = f"{plans['short'].batch} of short, {plans['long'].batch} of long"
+    assert f"sizes      batches of {batches}: the flags admit all; the benchmark sends short" in launch.notes

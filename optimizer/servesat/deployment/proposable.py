@@ -37,12 +37,15 @@ def largest_batches(columns: Columns) -> Columns:
 
 
 def largest_shares(spec: Spec, columns: Columns, limits: Sequence[Limit]) -> Floats:
-    """How much of a limit the means use at most, for each column at the batch of its mean load."""
+    """How much of a limit the means use at most, for each column at the batch of its mean load.
+
+    Without limits the time per token [s], as the fastest of the cheapest plans is the best.
+    """
     batch = np.clip(fewest_sequences(spec, columns.layouts, columns.slices), 1, columns.batch)
     at = replica_times(spec, columns.layouts).at(batch)
     figures = {"ttft": at.ttft_s, "tpot": at.tpot_s, "e2e": at.e2e_s}
     shares = [figures[limit.requirement] / limit.limit_s for limit in limits]
-    return np.asarray(np.max(shares, axis=0)) if shares else np.zeros(len(columns))
+    return np.asarray(np.max(shares, axis=0)) if shares else at.tpot_s
 
 
 def fewest_sequences(spec: Spec, layouts: Layouts, slices: Ints) -> Floats:

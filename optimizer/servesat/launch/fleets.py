@@ -6,13 +6,11 @@ from itertools import chain, count
 from typing import Any
 
 from servesat.core.errors import SpecError
-from servesat.core.plan import Plan
 from servesat.fleet.configurations import on_chip
 from servesat.fleet.result import Allocation, FleetResult
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.launch.reading import proof_of
 from servesat.launch.servers import LONGEST_LABEL, Launch, label, launch_of
-from servesat.spec.spec import Spec
 
 NUMBERED = 5
 """Characters of a hyphen and a number after a label."""
@@ -52,8 +50,7 @@ def _of_allocations(
 ) -> Launch:
     first = allocations[0]
     option = first.option
-    spec, plan = _planned(workload, first)
-    launch = launch_of(spec, plan, proof=proof_of(result.status).replace("plan of the spec", "fleet"), name=name)
+    launch = _of_replica(workload, allocations, proof_of(result.status).replace("plan of the spec", "fleet"), name)
     replicas = {one.period: one.replicas for one in allocations}
     by_period = " ".join(str(replicas.get(period, 0)) for period in range(len(fleet.periods_h)))
     most, price = max(replicas.values()), option.price
@@ -61,7 +58,7 @@ def _of_allocations(
         replace(
             server,
             count=server.count * most,
-            region=first.region,
+            region=first.region if price is None else price.region or fleet.regions[first.region].price_region,
             purchase=first.purchase,
             cloud=None if price is None else price.cloud,
             instance=None if price is None else price.instance,
@@ -69,16 +66,37 @@ def _of_allocations(
         for server in launch.servers
     )
     usd_per_hour = most * launch.plan.chips_used * option.usd_per_chip_hour
-    notes = (f"fleet      replicas in each period: {by_period}; the most are started here",)
+    notes = (f"fleet      replicas in each period: {by_period}; the most are started here", *launch.notes)
     return replace(launch, servers=servers, times=most, usd_per_hour=usd_per_hour, notes=notes)
 
 
-def _planned(workload: FleetWorkload, allocation: Allocation) -> tuple[Spec, Plan]:
-    """The spec and the plan of a replica; of requests of several sizes those of the longest that it serves."""
-    configuration = allocation.option.configuration
+def _of_replica(workload: FleetWorkload, allocations: list[Allocation], proof: str, name: str) -> Launch:
+    """The launch of one replica; of requests of several sizes with limits that admit each size that it serves.
+
+    Its plan is then that of the size of which it makes most tokens, which the benchmark sends.
+    """
+    configuration = allocations[0].option.configuration
     spec = on_chip(workload.deployment, configuration.chip)
     if configuration.plan is not None:
-        return spec, configuration.plan
-    lengths = {name: spec.changed(size.length) for name, size in workload.sizes.items() if name in configuration.plans}
-    longest = max(lengths, key=lambda name: lengths[name].workload.longest_context_tokens)
-    return lengths[longest], configuration.plans[longest]
+        return launch_of(spec, configuration.plan, proof=proof, name=name)
+    requests = zip(*(one.requests_per_s for one in allocations), strict=True)
+    tokens = {
+        size: sum(rates) * workload.sizes[size].output_tokens
+        for size, rates in zip(workload.sizes, requests, strict=True)
+    }
+    served = sorted((size for size in configuration.plans if tokens[size]), key=lambda size: -tokens[size])
+    launches = [
+        launch_of(spec.changed(workload.sizes[size].length), configuration.plans[size], proof=proof, name=name)
+        for size in served
+    ]
+    servers = [launch.servers[0] for launch in launches]
+    admitting = replace(
+        servers[0],
+        sequences=max(server.sequences for server in servers),
+        prompt_tokens=max(server.prompt_tokens for server in servers),
+        whole_prompts=any(server.whole_prompts for server in servers),
+        context_tokens=max(server.context_tokens for server in servers),
+    )
+    batches = ", ".join(f"{configuration.plans[size].batch} of {size}" for size in served)
+    note = f"sizes      batches of {batches}: the flags admit all; the benchmark sends {served[0]}"
+    return replace(launches[0], servers=(admitting,), notes=(note,))
