@@ -12,6 +12,8 @@ from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, commands, example, 
 from tests.launch.test_flags import EXAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
+SEVERAL = {"workload": {**CHAT["workload"], "requests_per_s": 5}, "constraints": ["slices == 3"]}
+"""What CHAT asks for in three servers."""
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -62,6 +64,27 @@ def test_a_router_stands_between_pools() -> None:
         "sglang_router.launch_router --pd-disaggregation"
         in written(launch({**SPLIT, "engine": "sglang"}), "command")["router.sh"]
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "command"), [("vllm", "vllm-router"), ("sglang", "python3 -m sglang_router.launch_router")]
+)
+def test_a_router_stands_before_several_servers(engine: str, command: str) -> None:
+    """At random, as replays send requests; a single server needs none."""
+    several = launch({**CHAT, "engine": engine, **SEVERAL})
+    assert several.servers[0].count == 3
+    files = written(several, "command")
+    words = '--worker-urls "${servers[@]}" --policy random --host 0.0.0.0 --port 9000'
+    assert f"exec {command} {words}\n" in files["router.sh"]
+    assert "url=${1:-http://localhost:9000}" in files["benchmark.sh"]
+    assert "router.sh" not in written(launch({**CHAT, "engine": engine}), "command")
+
+
+@pytest.mark.parametrize(("engine", "target"), [("trtllm", "command"), ("vllm", "compose")])
+def test_a_benchmark_of_several_servers_without_a_router_asks_where_all_are_met(engine: str, target: str) -> None:
+    several = launch({**CHAT, "engine": engine, **SEVERAL})
+    asked = "url=${1:?URL: the address of what shares requests out to all 3 servers}"
+    assert asked in written(several, target)["benchmark.sh"]
 
 
 @pytest.mark.parametrize("target", ["command", "kubernetes", "lws"])

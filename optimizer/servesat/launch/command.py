@@ -1,4 +1,4 @@
-"""Shell scripts: one for the servers of each pool, a router between pools, and a benchmark."""
+"""Shell scripts: one for the servers of each pool, a router before several servers, and a benchmark."""
 
 import shlex
 
@@ -48,8 +48,11 @@ def files(launch: Launch) -> dict[str, str]:
     if launch.engine.program == "trtllm":
         found[CONFIG_FILE] = yaml_text(trtllm_config(launch.servers[0]))
     if launch.has_pools:
+        found["router.sh"] = _router_between_pools(launch)
+    elif launch.servers[0].count > 1 and launch.engine.program in ROUTERS:
         found["router.sh"] = _router(launch)
-    return {**found, "benchmark.sh": benchmark(launch, ROUTER_PORT if launch.has_pools else PORT)}
+    alone = None if launch.servers[0].count > 1 else PORT
+    return {**found, "benchmark.sh": benchmark(launch, ROUTER_PORT if "router.sh" in found else alone)}
 
 
 def _one_node(launch: Launch, server: Server) -> str:
@@ -118,7 +121,23 @@ def _shell(lines: list[str], setup: str, server: Server, command: str) -> str:
 
 
 def _router(launch: Launch) -> str:
-    package, command = ROUTERS[launch.engine.program]
+    """Requests find a server at random, as in the replays of a plan."""
+    package, command, _ = ROUTERS[launch.engine.program]
+    lines = [
+        f"The router of {launch.name}: hands each request to one of {launch.servers[0].count} servers.",
+        f"pip install {package}",
+        'usage: SERVERS="host:8000 ..." bash router.sh',
+    ]
+    return (
+        f"#!/usr/bin/env bash\n{commented(lines)}set -euo pipefail\nservers=()\n"
+        'for each in ${SERVERS:?}; do servers+=("http://$each"); done\n'
+        f'exec {shlex.join(command)} --worker-urls "${{servers[@]}}" --policy random'
+        f" --host 0.0.0.0 --port {ROUTER_PORT}\n"
+    )
+
+
+def _router_between_pools(launch: Launch) -> str:
+    package, command, between_pools = ROUTERS[launch.engine.program]
     told, each = "host:8000", '"http://$each"'
     if launch.engine.program == "sglang":  # whose prefill servers are met at a second port
         told, each = f"host:8000:{BOOTSTRAP_PORT}", '"http://${each%:*}" "${each##*:}"'
@@ -134,5 +153,5 @@ def _router(launch: Launch) -> str:
         + "set -euo pipefail\nservers=()\n"
         + f"for each in ${{PREFILL:?}}; do servers+=(--prefill {each}); done\n"
         + 'for each in ${DECODE:?}; do servers+=(--decode "http://$each"); done\n'
-        + f'exec {shlex.join(command)} "${{servers[@]}}" --host 0.0.0.0 --port {ROUTER_PORT}\n'
+        + f'exec {shlex.join([*command, between_pools])} "${{servers[@]}}" --host 0.0.0.0 --port {ROUTER_PORT}\n'
     )

@@ -21,7 +21,7 @@ def files(launch: Launch) -> dict[str, str]:
     found = {"compose.yaml": commented(lines) + yaml_text(document)}
     if server.engine.program == "trtllm":
         found[CONFIG_FILE] = yaml_text(trtllm_config(server))
-    return {**found, "benchmark.sh": benchmark(launch)}
+    return {**found, "benchmark.sh": benchmark(launch, None if server.count > 1 else PORT)}
 
 
 def _service(server: Server, number: int) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Routers between the two pools of a plan: what they are, and one that finds its servers in a cluster."""
+"""Routers before the servers of a plan: what they are, and one between two pools that finds these in a cluster."""
+
+from typing import NamedTuple
 
 from servesat.launch import images
 from servesat.launch.pods import Manifest, labels, metadata, service
@@ -6,19 +8,31 @@ from servesat.launch.servers import PORT, Launch, Role
 
 ROUTER_PORT = 9000
 
+
+class Router(NamedTuple):
+    """The package of an engine's router, its command, and the flag with which it stands between two pools."""
+
+    package: str
+    command: tuple[str, ...]
+    between_pools: str
+
+
+_OF_VLLM = Router("vllm-router==0.1.17", ("vllm-router",), "--vllm-pd-disaggregation")
+
 ROUTERS = {
-    "vllm": ("vllm-router==0.1.17", ["vllm-router", "--vllm-pd-disaggregation"]),
-    "sglang": ("sglang-router==0.3.2", ["python3", "-m", "sglang_router.launch_router", "--pd-disaggregation"]),
+    "vllm": _OF_VLLM,
+    "vllm-tpu": _OF_VLLM,
+    "sglang": Router("sglang-router==0.3.2", ("python3", "-m", "sglang_router.launch_router"), "--pd-disaggregation"),
 }
-"""The package and the command of the router between the pools of an engine."""
+"""The routers of engines; the others have none."""
 
 
 def router(launch: Launch) -> list[Manifest]:
     """A router that finds the pods of both pools by their labels, and may read them."""
-    package, command = ROUTERS[launch.engine.program]
+    package, command, between_pools = ROUTERS[launch.engine.program]
     name = f"{launch.name}-router"
     of = {"app.kubernetes.io/name": launch.name, "app.kubernetes.io/component": "router"}
-    words = [*command, "--service-discovery", "--service-discovery-port", str(PORT)]
+    words = [*command, between_pools, "--service-discovery", "--service-discovery-port", str(PORT)]
     for server in launch.servers:
         flag = "--prefill-selector" if server.role is Role.PREFILL else "--decode-selector"
         words += [flag, *(f"{key}={value}" for key, value in labels(launch, server).items())]

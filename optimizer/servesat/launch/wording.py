@@ -154,8 +154,11 @@ def commented(lines: Iterable[str]) -> str:
     return "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in lines)
 
 
-def benchmark(launch: Launch, port: int = PORT) -> str:
-    """A script that loads what was started, at a port, as the plan expects, and says what it should measure."""
+def benchmark(launch: Launch, port: int | None = PORT) -> str:
+    """A script that loads what was started, at a port, as the plan expects, and says what it should measure.
+
+    Without a port its user has to say where all servers are met.
+    """
     plan, workload = launch.plan, launch.spec.workload
     together = launch.times * plan.batch * plan.replicas * plan.slices
     output = workload.output_tokens or min(UNPLANNED_OUTPUT, workload.longest_context_tokens - 1)
@@ -173,9 +176,15 @@ def benchmark(launch: Launch, port: int = PORT) -> str:
         told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
     if plan.draft is not None:
         told.append("random tokens are drafted worse than text: use a dataset of your own for the accepted length")
-    usage = f"URL: the address of what was started; http://localhost:{port} unless it is given"
+    usage, url = (
+        f"URL: the address of what was started; http://localhost:{port} unless it is given",
+        f"-http://localhost:{port}",
+    )
+    if port is None:
+        usage = f"URL: the address of what shares requests out to all {launch.servers[0].count} servers"
+        url = f"?{usage}"
     command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
-    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:-http://localhost:{port}}}\n{command}\n"
+    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:{url}}}\n{command}\n"
 
 
 def _pairs(words: list[str]) -> list[str]:
