@@ -27,3 +27,12 @@ def test_every_answer_says_that_its_prices_are_old() -> None:
     assert Spec.load({**CHAT, "price_book": undated}).notes == ()
     notes = FleetSpec.load(fleet(regions={"east": {"price_book": old}, "west": {"price_book": old}})).notes
     assert sum("the prices of mine" in note for note in notes) == 1
+
+
+def test_pauses_are_said_not_to_be_replayed() -> None:
+    requests = {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 1}
+    slo = {"tpot_ms": 50, "stall_ms": 100}
+    at_random = Spec.load({"model": "llama-3-8b", "workload": requests, "slo": slo})
+    assert any(note.startswith("slo.stall_ms holds for the pause that one prompt") for note in at_random.notes)
+    means = at_random.changed({"slo.percentile": "mean"})
+    assert not any("stall_ms" in note for note in means.notes)

@@ -97,7 +97,8 @@ def _no_plan(answer: Portfolio) -> Text:
     for name, members in answer.conflicts_alone.items():
         lines.append(f"  {name} has no plan alone: {'; '.join(' + '.join(map(str, one)) for one in members)}")
     if answer.conflict is not None and not answer.conflicts_alone:
-        lines.append(f"  {' and '.join(answer.conflict)} cannot hold together")
+        cannot = "cannot be met" if len(answer.conflict) == 1 else "cannot hold together"
+        lines.append(f"  {' and '.join(answer.conflict)} {cannot}")
     if answer.corrections:
         lines += ["", "With any one of these plans exist", *(f"  {change_words(one)}" for one in answer.corrections)]
     return Text("\n".join(lines))

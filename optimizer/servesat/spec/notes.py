@@ -48,6 +48,15 @@ def uncounted_slices(expressions: Sequence[Expression], *, pools_without_demand:
         )
 
 
+def pauses_by_step(stall_ms: float | None, percentile: float | None) -> Iterator[str]:
+    """Say that the limit on pauses is not among those that replays verify."""
+    if stall_ms is not None and percentile is not None:
+        yield (
+            "slo.stall_ms holds for the pause that one prompt, or one chunk, makes: replays of requests at random do "
+            "not count pauses, and two prompts in a row make a longer one"
+        )
+
+
 def stale_prices(price_book: PriceBook, today: date | None = None) -> Iterator[str]:
     """Say that a price book was last compared with its sources more than MAX_PRICE_AGE_DAYS ago."""
     if price_book.checked is not None:

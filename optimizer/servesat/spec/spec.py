@@ -22,6 +22,7 @@ from servesat.spec.keys import CALIBRATED, IN_PRODUCTION
 from servesat.spec.notes import (
     left_out_beside_adapters,
     left_out_beside_host_cache,
+    pauses_by_step,
     presumed_step_factor,
     stale_host_hit,
     stale_nominal_parameters,
@@ -229,6 +230,7 @@ class Spec(Searched):
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,
             ),
+            *pauses_by_step(self.slo.stall_ms, self.percentile),
             *(
                 quality_notes(self.model, self.weights, self.kv_cache, self.compute)
                 if search.max_quality_loss is not None
