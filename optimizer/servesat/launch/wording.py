@@ -176,15 +176,14 @@ def benchmark(launch: Launch, port: int | None = PORT) -> str:
         told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
     if plan.draft is not None:
         told.append("random tokens are drafted worse than text: use a dataset of your own for the accepted length")
-    usage, url = (
-        f"URL: the address of what was started; http://localhost:{port} unless it is given",
-        f"-http://localhost:{port}",
-    )
     if port is None:
         usage = f"URL: the address of what shares requests out to all {launch.servers[0].count} servers"
-        url = f"?{usage}"
+        given = f"${{1:?{usage}}}"
+    else:
+        usage = f"URL: the address of what was started; http://localhost:{port} unless it is given"
+        given = f"${{1:-http://localhost:{port}}}"
     command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
-    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url=${{1:{url}}}\n{command}\n"
+    return f"#!/usr/bin/env bash\n{commented([*told, usage])}url={given}\n{command}\n"
 
 
 def _pairs(words: list[str]) -> list[str]:

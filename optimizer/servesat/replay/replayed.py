@@ -31,7 +31,7 @@ WARM_UP = 0.1
 """The share of random requests that percentiles leave out; more are left out where replicas fill up more slowly."""
 
 MOST_WARM_UP = 500_000
-"""The most requests until replicas are full that are replayed."""
+"""The most requests that are replayed until all replicas are full."""
 
 REPLICAS_OF_POOLS = 16
 """The replicas of two pools up to which all are replayed under random arrivals; of more a sample with their shares."""
@@ -201,27 +201,24 @@ class Replay:
     ) -> None:
         """Before its first request.
 
-        Raises TooLongError for one that fits into no replica, SpecError where too many arrive while replicas fill up.
+        Raises TooLongError for one that fits into no replica, SpecError where too many arrive while the whole fills up.
         """
-        self.warm_up, one_of = 0, 1.0
-        self.servers = servers
-        if workload.arrivals.trace is None:
-            if not whole:
-                self.servers = sample_of(servers)
-                one_of = servers.pool.replicas / self.servers.pool.replicas
-            self.warm_up = int(WARM_UP * count)
-            rate = (workload.requests_per_s or 1.0) / one_of
-            filling = warm_up_requests(self.servers, workload, rate)
-            if filling > MOST_WARM_UP:
+        self.is_random, self.router, self.seed = workload.arrivals.trace is None, router, seed
+        self.servers = sample_of(servers) if self.is_random and not whole else servers
+        one_of = servers.pool.replicas / self.servers.pool.replicas
+        self.warm_up = 0
+        if self.is_random:
+            filling = warm_up_requests(self.servers, workload, (workload.requests_per_s or 1.0) / one_of)
+            if whole and filling > MOST_WARM_UP:
                 raise SpecError(
                     f"{filling:,} requests arrive until {servers.pool.replicas:,} replicas are full, more than the "
                     f"{MOST_WARM_UP:,} that are replayed: replay fewer slices, with their share of the rate"
                 )
-            count += max(0, filling - self.warm_up)
-            self.warm_up = max(self.warm_up, filling)
+            share = int(WARM_UP * count)
+            self.warm_up = max(share, filling)
+            count += self.warm_up - share
         self.requests = requests_of(workload, count, seed, one_of=one_of)
         refuse_what_never_fits(servers, self.requests)
-        self.is_random, self.router, self.seed = workload.arrivals.trace is None, router, seed
 
     def first(self, count: int) -> RequestTimes:
         """The least times of the first so many requests, given all steps before the next one comes, without a warm-up.
