@@ -25,7 +25,7 @@ from servesat.core.journal import Journal
 from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
 from servesat.questions.portfolio import solve_portfolio
-from servesat.report.batch import print_batch
+from servesat.report.batch import print_batch, status_words
 from servesat.runs.batch import _solved, flat, spec_files
 from tests.helpers import ROOT
 
@@ -309,6 +309,8 @@ def test_a_gap_stands_beside_what_is_not_proved(tmp_path: Path, monkeypatch: pyt
     by_replay = io.StringIO()
     print_batch(Console(file=by_replay, width=200), [row | {"status": "optimal"}], Counter())
     assert "verified by replay, gap 10.00%" in by_replay.getvalue()
+    assert status_words(row | {"status": "optimal"}) == "verified by replay"
+    assert status_words(row | {"status": "optimal", "gap": 0.0}) == "optimal"
     (proved,) = _solved((folder(tmp_path / "specs", 1) / "000.yaml", "000.yaml", ["version", None]))
     assert proved["gap"] == 0
     assert proved["bound_usd_per_million_output_tokens"] == proved["plan"]["usd_per_million_output_tokens"]

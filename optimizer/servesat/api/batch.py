@@ -10,7 +10,7 @@ from servesat.api.answer import Answer
 from servesat.api.tables import frame, settings_of
 from servesat.core.journal import Memory
 from servesat.core.parallel.runs import Workers
-from servesat.report.batch import print_batch
+from servesat.report.batch import print_batch, status_words
 from servesat.report.terminal import Terminal
 from servesat.runs.batch import COLUMNS, Batch, flat, spec_files
 
@@ -30,7 +30,7 @@ class Answers(Answer):
 
     def show(self, terminal: Terminal) -> None:
         """Print an answer for each spec, and how many ended how."""
-        print_batch(terminal, self.rows, Counter(row["status"] for row in self.rows))
+        print_batch(terminal, self.rows, Counter(map(status_words, self.rows)))
 
     def _document(self) -> dict[str, Any]:
         return {"rows": self.rows}

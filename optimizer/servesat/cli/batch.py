@@ -74,7 +74,7 @@ def batch(
 
 def _report(job: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[str]:
     """Print the answers, and count the statuses."""
-    from servesat.report.batch import print_batch
+    from servesat.report.batch import print_batch, status_words
     from servesat.report.files import json_lines
 
     counts = Counter(row["status"] for row in job.rows(store))
@@ -82,5 +82,5 @@ def _report(job: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[s
         for line in json_lines(job.rows(store), {}, under="rows"):
             typer.echo(line)
     else:
-        print_batch(console(), job.rows(store), counts)
+        print_batch(console(), job.rows(store), Counter(map(status_words, job.rows(store))))
     return counts

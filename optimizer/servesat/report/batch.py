@@ -18,7 +18,7 @@ MAX_LINES = 60
 
 
 def print_batch(console: Console, rows: Iterable[dict[str, Any]], counts: Counter[str]) -> None:
-    """Print the first answers and the number of specs with each status."""
+    """Print the first answers and the number of specs with each status, in words."""
     table = Fitted([*columns("spec", "status"), Column("$", right=True), Column("answer", detail=True)])
     for row in islice(rows, MAX_LINES):
         table.add_row([row["spec"], _status(row), _cost(row), _answer(row)])
@@ -28,12 +28,18 @@ def print_batch(console: Console, rows: Iterable[dict[str, Any]], counts: Counte
     console.print(", ".join(f"{count:,} {status}" for status, count in counts.most_common()))
 
 
-def _status(row: dict[str, Any]) -> str:
-    """The status with its gap; what replays verify is the cheapest that passes, and has one too."""
+def status_words(row: dict[str, Any]) -> str:
+    """The status of a row; what replays verify is the cheapest that passes, and has a gap too."""
     status: str = row["status"]
-    if row["gap"] is None or row["gap"] <= COST_TIE_RTOL:
-        return status
-    return f"{'verified by replay' if status == Status.OPTIMAL else status}, gap {row['gap']:.2%}"
+    return "verified by replay" if status == Status.OPTIMAL and _has_gap(row) else status
+
+
+def _status(row: dict[str, Any]) -> str:
+    return f"{status_words(row)}, gap {row['gap']:.2%}" if _has_gap(row) else status_words(row)
+
+
+def _has_gap(row: dict[str, Any]) -> bool:
+    return row["gap"] is not None and row["gap"] > COST_TIE_RTOL
 
 
 def _cost(row: dict[str, Any]) -> str:
