@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from servesat.candidates.batch_breakpoints import largest_batch
+from servesat.candidates.columns import columns_at
 from servesat.candidates.constraints import Values, constraint_bits
 from servesat.candidates.engine_memory import prefill_engine_bytes
 from servesat.candidates.layouts import KV_LAYOUTS, Layouts, ShardedSlice, execution_signatures
@@ -29,7 +30,7 @@ from servesat.candidates.pool_sizing import (
 )
 from servesat.candidates.purchases import Purchase
 from servesat.candidates.requirement_formulas import exceeds_quality_loss, not_moved_by_engine
-from servesat.candidates.requirements import RULES, prefill_violations, structural_violations
+from servesat.candidates.requirements import RULES, prefill_violations, structural_violations, violations
 from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Requirement, is_relaxed, mask_of
 from servesat.candidates.step_times import prompt_times
 from servesat.candidates.tabulation import least_cost_of_each
@@ -41,7 +42,7 @@ from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.prefill import kv_transfer_s
-from servesat.spec.expressions import NAMES, Level, Type, counts_slices
+from servesat.spec.expressions import NAMES, Level, Type, counts_slices, ends_with_slices
 from servesat.spec.spec import Spec
 
 PAIRS_AT_A_TIME = 500
@@ -123,7 +124,16 @@ def _sized(spec: Spec, pools: PoolCandidates, pairs: Ints, relaxed: int) -> tupl
     if not spec.expressions:
         return size_pools(spec, pools, pairs, relaxed)
     rows = size_under_constraints(spec, pools, pairs, relaxed)
+    rows = rows.take(np.flatnonzero(_beyond_constraints(spec, rows) & ~relaxed == 0))
     return rows, least_cost_of_each(spec, rows, relaxed) * (spec.workload.output_tokens or 0) / 1e6
+
+
+def _beyond_constraints(spec: Spec, rows: Layouts) -> Ints:
+    """The bits of the upper limits among the constraints that pairs break with a single slice that decodes."""
+    bits = constraint_bits(spec)
+    limits = sum(bits[one.text] for one in spec.expressions if ends_with_slices(one))
+    one = np.ones(len(rows), dtype=np.int64)
+    return violations(spec, columns_at(spec, rows, one, one), limits) if limits else np.zeros_like(one)
 
 
 def _network_bytes_per_s(layouts: Layouts) -> Floats:
