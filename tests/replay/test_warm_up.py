@@ -7,9 +7,10 @@ from servesat.core.errors import SpecError
 from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Pool, Servers
 from servesat.replay.replayed import Replay, Run, run, sample_of
+from servesat.replay.requests import Lengths, drawn
 from servesat.replay.scheduler import Scheduling
 from servesat.replay.step_times import StepTimes
-from servesat.replay.warm_up import warm_up_requests
+from servesat.replay.warm_up import done_per_s, warm_up_requests
 from servesat.spec.workload import Workload
 from tests.replay.test_pools import STEPS_OF_A_SECOND, TIMES
 
@@ -26,13 +27,23 @@ def test_steps_that_take_as_long_for_any_batch_by_hand() -> None:
 def test_steps_that_take_longer_for_larger_batches_by_hand() -> None:
     """Steps of 1 + n / 10 s do n / (10 + n) requests/s: for 0.3 some 5 are under way, and 6 do 6 / 16 - 5 / 15 more.
 
-    For 0.9 some 90 are, and two constants of 0.9 / (91 / 101 - 90 / 100) = 909 are more than four times as many.
+    For 0.9 some 90 are, and two constants of 0.9 / (91 / 101 - 90 / 100) = 909 are more than ten times as many.
     """
     times = StepTimes(**{**TIMES, "fixed_s": 1.0, "sequence_s": 0.1})
     one = Servers(Pool(times, LIMITS, 1))
     assert warm_up_requests(one, ANSWERS_OF_TEN, 0.3) == pytest.approx(2 * 0.3 / (6 / 16 - 5 / 15), abs=1)
-    assert warm_up_requests(one, ANSWERS_OF_TEN, 0.9) == pytest.approx(4 * 90, abs=4)
+    assert warm_up_requests(one, ANSWERS_OF_TEN, 0.9) == pytest.approx(10 * 90, abs=10)
     assert warm_up_requests(one, ANSWERS_OF_TEN, 10) == 0  # more than are ever done: there is no steady state
+
+
+def test_prompts_that_hide_behind_the_loading_of_weights_take_no_time() -> None:
+    """Steps load weights for 1 s, while they compute 10 tokens of 0.1 s: as many are done as without prompts."""
+    times = StepTimes(**{**TIMES, "resident_s": 1.0, "token_s": 0.01, "prompt_token_s": 0.1})
+    request = drawn(1.0, 1, Lengths(5.0, 10.0))
+    in_one_step, alone = Scheduling(100, 50, 1e9), Scheduling(100, 50, 1e9, prompts_alone=True)
+    assert done_per_s(Pool(times, in_one_step, 1), request, 10) == pytest.approx(1 / max(1.0, 10 * 0.01 + 5 * 0.1))
+    assert done_per_s(Pool(times, alone, 1), request, 10) == pytest.approx(1 / (1.0 + 5 * 0.1))
+    assert done_per_s(Pool(times, Scheduling(11, 50, 1e9), 1), request, 10) == pytest.approx(1 / 5)  # of one token left
 
 
 def test_queues_of_prompts_by_hand() -> None:

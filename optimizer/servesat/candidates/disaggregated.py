@@ -124,16 +124,18 @@ def _sized(spec: Spec, pools: PoolCandidates, pairs: Ints, relaxed: int) -> tupl
     if not spec.expressions:
         return size_pools(spec, pools, pairs, relaxed)
     rows = size_under_constraints(spec, pools, pairs, relaxed)
-    rows = rows.take(np.flatnonzero(_beyond_constraints(spec, rows) & ~relaxed == 0))
+    rows = _within_upper_limits(spec, rows, relaxed)
     return rows, least_cost_of_each(spec, rows, relaxed) * (spec.workload.output_tokens or 0) / 1e6
 
 
-def _beyond_constraints(spec: Spec, rows: Layouts) -> Ints:
-    """The bits of the upper limits among the constraints that pairs break with a single slice that decodes."""
+def _within_upper_limits(spec: Spec, rows: Layouts, relaxed: int) -> Layouts:
+    """The pairs that break no upper limit among the constraints with a single slice that decodes."""
     bits = constraint_bits(spec)
-    limits = sum(bits[one.text] for one in spec.expressions if ends_with_slices(one))
+    limits = sum(bits[one.text] for one in spec.expressions if ends_with_slices(one)) & ~relaxed
+    if not limits:
+        return rows
     one = np.ones(len(rows), dtype=np.int64)
-    return violations(spec, columns_at(spec, rows, one, one), limits) if limits else np.zeros_like(one)
+    return rows.take(np.flatnonzero(violations(spec, columns_at(spec, rows, one, one), limits) == 0))
 
 
 def _network_bytes_per_s(layouts: Layouts) -> Floats:

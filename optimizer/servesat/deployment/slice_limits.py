@@ -39,7 +39,7 @@ class SliceLimits:
         self.constraints = [one for one in spec.expressions if follows_slices(one)]
         kept = [one for one in spec.expressions if one not in self.constraints]
         texts = {one.text: _with_limits(spec, one) for one in (*kept, *self.constraints)}
-        self._stated = {text: stated for stated, text in texts.items()}
+        self._text_of = {text: stated for stated, text in texts.items()}
         times = {f"slo.{name}": None for name in LIMITS}
         self.offered = spec.in_means().changed({**times, "constraints": [texts[one.text] for one in kept]})
         implied = {one.text: upper_limit_with_slices(one) for one in self.constraints}
@@ -53,7 +53,7 @@ class SliceLimits:
     def bits(self) -> dict[str, int]:
         """The bit of each requirement in a mask, and that of the share of requests within all limits."""
         bits = bits_of(self._counted)
-        stated = {self._stated.get(name, name): bit for name, bit in bits.items() if name not in self._implied}
+        stated = {self._text_of.get(name, name): bit for name, bit in bits.items() if name not in self._implied}
         return {**stated, GOODPUT: 2 * max(bits.values())}
 
     @cached_property
@@ -125,13 +125,14 @@ class SliceLimits:
         return self._told(violations(self._counted, columns, self.ending))
 
     def first_allowed(self, columns: Columns) -> tuple[Ints, Bools, set[int]]:
-        """The fewest slices of each column of one pool that are allowed, where some limit ends the numbers before.
+        """The fewest slices allowed to each column, which columns have none, and what fewer violate, as masks.
 
-        And what the numbers below them violate, as masks. Columns of two pools, and those whose number is not among
-        the first of `BLOCKS`, are left to `next_allowed`.
+        Columns of two pools, and those whose number is not among the first of `BLOCKS`, are left to `next_allowed`.
         """
         slices, is_ended, broken = columns.slices.copy(), np.zeros(len(columns), dtype=np.bool_), set[int]()
-        left = np.flatnonzero((columns.layouts.serving.pool_slices == 0) & bool(self.constraints))
+        if not self.constraints:
+            return slices, is_ended, broken
+        left = np.flatnonzero(columns.layouts.serving.pool_slices == 0)
         for _ in range(BLOCKS[0]):
             masks = self._violated(columns.take(left), slices[left], np.zeros_like(left))
             ending = self._told(masks) | (masks & self.on_prefill)

@@ -84,7 +84,8 @@ def _of_replica(workload: FleetWorkload, allocations: list[Allocation], proof: s
         size: sum(rates) * workload.sizes[size].output_tokens
         for size, rates in zip(workload.sizes, requests, strict=True)
     }
-    served = sorted((size for size in configuration.plans if tokens[size]), key=lambda size: -tokens[size])
+    able = list(configuration.plans)
+    served = sorted((size for size in able if tokens[size]), key=lambda size: -tokens[size]) or able  # none by a spare
     launches = [
         launch_of(spec.changed(workload.sizes[size].length), configuration.plans[size], proof=proof, name=name)
         for size in served

@@ -134,7 +134,7 @@ def _room(spec: Spec, plan: Plan) -> float:
 def requests_of(workload: Workload, count: int, seed: int, *, one_of: float = 1) -> Requests:
     """Requests of a workload, as many as asked for: the first of its trace, or random ones.
 
-    Of these those that a router draws at random for one of several replicas, or for a sample, `one_of` all.
+    With `one_of` n, the random requests that a router sends to one of n replicas, or to one of n such samples.
     """
     trace, rate = workload.arrivals.recorded, workload.requests_per_s or 1.0
     if trace is not None:
@@ -184,9 +184,8 @@ class Run:
 class Replay:
     """A replay of a workload's requests, which can be looked at while it is under way.
 
-    Unless the `whole` is asked for, one pool under random arrivals, sent to replicas at random, is as one of these, and
-    two large pools are as a sample of both. Where more than WARM_UP of the random requests arrive while replicas fill
-    up, so many are replayed in addition.
+    Under random arrivals one replica stands for a pool, and a sample for two large pools, unless the `whole` is asked
+    for. If the replicas take more than the share WARM_UP of the requests to fill up, that many more are replayed.
     """
 
     def __init__(
@@ -247,19 +246,19 @@ class Replay:
         return Serving(self.servers.pool, self.servers.came(self.requests, self.seed), self.router, self.seed)
 
     def _so_far(self, times: RequestTimes) -> RequestTimes:
-        """The first times but a share of WARM_UP: the more replicas fill up, the later are those that follow."""
+        """The first times without the share WARM_UP; times only grow while replicas fill up."""
         return times.take(slice(int(WARM_UP * len(times.ttft_s)), None)) if self.is_random else times
 
 
 def sample_of(servers: Servers) -> Servers:
-    """One replica of a pool; of two pools the fewest replicas of both, of many, in the ratio of all."""
+    """One replica of a single pool; of two large pools the fewest replicas that keep their ratio."""
     if servers.prefill is None:
         return replace(servers, pool=replace(servers.pool, replicas=1))
     decoding, prompts = servers.pool.replicas, servers.prefill.replicas
     for sampled in range(1, decoding):
-        share = prompts * sampled / decoding
-        near = round(share)
-        if near + sampled > REPLICAS_OF_POOLS and abs(near - share) <= SHARES_RTOL * share:
+        near = (2 * prompts * sampled + decoding) // (2 * decoding)
+        off = abs(near * decoding - prompts * sampled)
+        if near + sampled > REPLICAS_OF_POOLS and off <= SHARES_RTOL * prompts * sampled:
             pools = replace(servers.pool, replicas=sampled), replace(servers.prefill, replicas=near)
             return replace(servers, pool=pools[0], prefill=pools[1])
     return servers

@@ -1,6 +1,6 @@
 """The duration of one step of a replica, whatever tokens are in it, by the cost model of a plan."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import inf
 
@@ -68,7 +68,9 @@ class StepTimes:
 
     def scaled(self, factor: float) -> "StepTimes":
         """The same, slower by a factor."""
-        return replace(self, **{name: value * factor for name, value in vars(self).items() if name.endswith("_s")})
+        return replace(
+            self, **{one.name: factor * getattr(self, one.name) for one in fields(self) if one.name.endswith("_s")}
+        )
 
     def _draft_s(self, sequences: int) -> float:
         """The time that drafting for this many sequences takes."""
@@ -110,7 +112,14 @@ class StepTimes:
         )
 
     def mixed_run(  # noqa: PLR0917 - called for each step of a replay
-        self, sequences: int, kv_tokens: float, prompt_tokens: int, pairs: float, ends: int, grown: float, steps: int
+        self,
+        sequences: int,
+        kv_tokens: float,
+        prompt_tokens: float,
+        pairs: float,
+        ends: float,
+        grown: float,
+        steps: int,
     ) -> list[float]:
         """The durations of consecutive steps with as many prompt tokens in each; `ends` prompts end in each.
 

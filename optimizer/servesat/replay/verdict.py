@@ -59,7 +59,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The limits of a plan after its replays, one for each seed from 0 on, with so many `requests` each.
+    """The limits of a plan after its replays, one for each seed from 0 on, of `asked` requests each but a warm-up.
 
     `within_all` is the share of requests within every limit, `most_sequences` what a replica ran at once at most.
     """
@@ -67,7 +67,7 @@ class Verdict:
     kept: tuple[Kept, ...]
     within_all: Estimate
     seeds: int
-    requests: int
+    asked: int
     most_sequences: int
 
     @property
@@ -191,25 +191,25 @@ def verdict(
     first, trace = _first_replay(workload, servers).run, workload.arrivals.recorded
     if trace is not None:
         others = [run(workload, servers, len(trace.arrival_s), seed) for seed in range(1, SEEDS_OF_TRACE)]
-        return _verdict_of(limits, goodput, [first, *others])
+        return _verdict_of(limits, goodput, [first, *others], len(trace.arrival_s))
     runs, seeds = [first], SEEDS_TO_FALL
     while True:
         runs += [run(workload, servers, REQUESTS, seed) for seed in range(len(runs), seeds)]
-        found = _verdict_of(limits, goodput, runs)
+        found = _verdict_of(limits, goodput, runs, REQUESTS)
         hopeless = 2 * seeds >= most_seeds and any(one.is_beyond for one in found.kept)
         if found.holds is False or (found.holds and seeds >= SEEDS) or seeds >= most_seeds or hopeless:
             return found
         seeds = min(most_seeds, max(SEEDS, 2 * seeds))
 
 
-def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run]) -> Verdict:
+def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run], asked: int) -> Verdict:
     kept = [_kept(limit, [percentile(limit.of(one.times), limit.share) for one in runs]) for limit in limits]
     share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
     if goodput is not None:
         holds = True if share.lowest >= goodput else False if share.highest < goodput else None
         kept.append(Kept(Limit(GOODPUT, goodput, 0.0), share, holds))
     most_sequences = max(one.served.most_sequences for one in runs)
-    return Verdict(tuple(kept), share, len(runs), len(runs[0].requests), most_sequences)
+    return Verdict(tuple(kept), share, len(runs), asked, most_sequences)
 
 
 def _kept(limit: Limit, values: Sequence[float]) -> Kept:

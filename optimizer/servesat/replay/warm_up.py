@@ -4,20 +4,20 @@ Near a steady state with n requests under way, of which x(n) are done a second, 
 1 / x'(n), in which λ / x'(n) requests arrive: n where steps take as long for any batch, more where they take longer.
 """
 
-from math import ceil, inf, sqrt
+from math import inf, sqrt
 
-import numpy as np
-
+from servesat.core.tolerances import round_up
 from servesat.replay.least_times import prompt_work_s
 from servesat.replay.pools import Pool, Servers
-from servesat.replay.requests import Requests
+from servesat.replay.requests import Lengths, Requests, drawn
+from servesat.replay.step_times import pairs_of
 from servesat.spec.workload import Workload
 
 TIME_CONSTANTS = 2
 """Time constants after which replicas count as full."""
 
-MOST_FILLS = 4
-"""The most requests left out, as a multiple of those under way: near saturation a time constant has no end."""
+MOST_FILLS = 10
+"""The most requests left out, as a multiple of those under way by the means: near saturation a constant has no end."""
 
 MOST_BUSY = 0.95
 """The largest share of their time that replicas of prompts count as busy for."""
@@ -25,49 +25,61 @@ MOST_BUSY = 0.95
 
 def warm_up_requests(servers: Servers, workload: Workload, requests_per_s: float) -> int:
     """The requests that arrive at all replicas while these fill up."""
-    prompts, request = servers.prefill, _mean_request(workload)
-    work_s = float(prompt_work_s(prompts or servers.pool, request)[0])
-    if prompts is None:
-        return ceil(_until_full(servers.pool, request, requests_per_s, work_s))
-    decoding = _until_full(servers.pool, request, requests_per_s, 0.0)
-    return ceil(max(decoding, _until_queued(prompts.replicas, requests_per_s, work_s)))
+    lengths = Lengths(float(workload.prompt_tokens or 1), float(workload.output_tokens or 1), workload.cached_share)
+    prompts, request = servers.prefill, drawn(1.0, 1, lengths)
+    found = _until_full(servers.pool, request, requests_per_s)
+    if prompts is not None:
+        work_s = float(prompt_work_s(prompts, request)[0])
+        found = max(found, _until_queued(prompts.replicas, requests_per_s, work_s))
+    return int(round_up(found))
 
 
-def _mean_request(workload: Workload) -> Requests:
-    tokens = workload.prompt_tokens or 1, workload.output_tokens or 1, workload.cached_prompt_tokens
-    prompt, output, cached = (np.array([round(count)]) for count in tokens)
-    return Requests(np.zeros(1), prompt, output, cached)
-
-
-def _until_full(pool: Pool, request: Requests, requests_per_s: float, prompt_s: float) -> float:
+def _until_full(pool: Pool, request: Requests, requests_per_s: float) -> float:
     """The requests until the n under way of each replica are as many as they will be.
 
-    That is the smallest n of which as many are done as arrive, with x(n) = n / (steps · step(n) + n · prompt). None
-    where more arrive than are done: they will be ever more.
+    That is the smallest n of which as many are done as arrive; more than that leave prompts less of a step. None where
+    more arrive than are done: they will be ever more.
     """
-    limits, arriving = pool.scheduling, requests_per_s / pool.replicas
-    prompt, output = float(request.prompt_tokens[0]), float(request.output_tokens[0])
-
-    def done_per_s(under_way: int) -> float:
-        step_s = pool.times.decode_run(under_way, under_way * (prompt + output / 2), 0.0)[0]
-        return under_way / (output / limits.accepted * step_s + under_way * prompt_s)
-
-    low, high = 1, max(1, limits.sequences)
-    if done_per_s(high) < arriving:
-        return 0.0
+    arriving_per_s, most = requests_per_s / pool.replicas, max(1, pool.scheduling.sequences)
+    low, high = 1, 1
+    while done_per_s(pool, request, high) < arriving_per_s:
+        if high == most:
+            return 0.0
+        low, high = high + 1, min(2 * high, most)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if done_per_s(middle) >= arriving else (middle + 1, high)
-    gained_per_s = done_per_s(low + 1) - done_per_s(low)
-    constant = arriving / gained_per_s if gained_per_s > 0 else inf
+        low, high = (low, middle) if done_per_s(pool, request, middle) >= arriving_per_s else (middle + 1, high)
+    gained_per_s = done_per_s(pool, request, low + 1) - done_per_s(pool, request, low)
+    constant = arriving_per_s / gained_per_s if gained_per_s > 0 else inf
     return pool.replicas * min(TIME_CONSTANTS * constant, MOST_FILLS * low)
+
+
+def done_per_s(pool: Pool, request: Requests, under_way: int) -> float:
+    """The requests alike that a replica finishes in a second with so many that decode.
+
+    In a step n / steps of them end and as many prompts are computed: in the same step, in its budget, or in one of
+    their own where prompts are alone; by another pool if it keeps the cache.
+    """
+    limits, times = pool.scheduling, pool.times
+    prompt, output, cached = (
+        float(tokens[0]) for tokens in (request.prompt_tokens, request.output_tokens, request.cached_tokens)
+    )
+    kv_tokens, new, ended = under_way * (prompt + output / 2), prompt - cached, under_way * limits.accepted / output
+    if limits.with_cache:
+        return ended / times.decode_run(under_way, kv_tokens, 0.0)[0]
+    if limits.prompts_alone:
+        step_s = times.decode_run(under_way, kv_tokens, 0.0)[0]
+        return ended / (step_s + ended * float(prompt_work_s(pool, request)[0]))
+    ended = min(ended, (limits.step_tokens - under_way * limits.verified) / new)
+    pairs = ended * pairs_of(cached, new)
+    return ended / times.mixed_run(under_way, kv_tokens, ended * new, pairs, ended, 0.0, 1)[0]
 
 
 def _until_queued(replicas: int, requests_per_s: float, prompt_s: float) -> float:
     """The requests until queues of prompts are as long as they will be.
 
-    The time constant of a queue is 1 / (1 - √ρ)² services for random ones, half that for equal ones (M/M/1 and M/D/1;
-    Cohen, The Single Server Queue).
+    The time constant of a queue is 1 / (1 - √ρ)² services for random ones (M/M/1; Cohen, The Single Server Queue), and
+    under heavy load half that for equal ones.
     """
     busy = min(MOST_BUSY, requests_per_s / replicas * prompt_s)
     return TIME_CONSTANTS * replicas * busy / (1 - sqrt(busy)) ** 2 / 2
