@@ -58,3 +58,8 @@ def test_what_cannot_be_started_says_why() -> None:
     no_fleet = ROOT / "examples" / "fleet-too-little.yaml"
     with pytest.raises(NoPlanError, match="infeasible: no fleet to start"):
         servesat.launch(no_fleet)
+
+
+def test_an_answer_without_servers_is_refused() -> None:
+    with pytest.raises(LaunchError, match="Listing has no servers to start: expected a solution, a fleet or a spec"):
+        servesat.launch(servesat.models())

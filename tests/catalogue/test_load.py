@@ -193,7 +193,7 @@ def test_a_path_is_read_relative_to_the_folder(tmp_path: Path) -> None:
         ("layers = 32", "layer = 32", "layer: unknown key; did you mean 'layers'"),
         ("kv_heads = 8", "kv_heads = 5", "query_heads = 32 is not a multiple of kv_heads = 5"),
         ("kv_heads = 8", "kv_heads = 8\nwindow_tokens = 5", "window_tokens and window_layers go together"),
-        ("default =", "layerz =", "sources.layerz is no field; did you mean 'layers'"),
+        ("default =", "layerz =", "sources.layerz is not a field; did you mean 'layers'"),
         ("layers = 32", "layers = ", "malformed TOML"),
     ],
 )

@@ -110,7 +110,7 @@ def test_every_configuration_of_a_fleet_is_started(tmp_path: Path) -> None:
         (
             (QWEN, "--to", "kserve", "--engine", "sglang"),
             1,
-            "--to kserve: has no words for SGLang 0.5.23; try --to command",
+            "--to kserve: cannot start SGLang 0.5.23; try --to command",
         ),
         ((QWEN, "--to", "nomad"), 2, "nomad"),
         ((QWEN, "--set", "search.kv_cache=nvfp4"), 3, "infeasible: no plan to start; servesat solve says why"),

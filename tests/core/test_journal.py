@@ -101,7 +101,7 @@ def test_ctrl_c_in_the_middle_of_an_append_loses_no_row_that_is_on_disk(tmp_path
     assert (journal.done, list(journal.rows())) == (1, [{"a": 1}])
 
 
-@pytest.mark.parametrize("content", [b"not json\n", b"\xff\xfe\n", b'{"question": 1}\n'])
+@pytest.mark.parametrize("content", [b"not json\n", b"\xff\xfe\n", b'{"question": 1}\n', b"a line cut"])
 def test_what_is_no_journal_of_this_question_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "out.csv.partial").write_bytes(content)
     with pytest.raises(ServesatError, match="belongs to another question"):

@@ -95,3 +95,9 @@ def test_rows_of_a_table_have_their_lines_and_what_they_lack_is_none() -> None:
 def test_a_table_whose_cells_are_not_those_of_its_header_is_refused(lines: list[str], message: str) -> None:
     with pytest.raises(ServesatError, match=re.escape(message)):
         list(table_rows(lines, "x.csv", ServesatError)[1])
+
+
+def test_closed_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SpecError, match="standard input is closed"):
+        Spec.load("-")

@@ -441,3 +441,32 @@ def test_what_a_constraint_costs_is_told_of_means_alone() -> None:
     spec = Spec.load({**STRICT, "constraints": ["slices % 5 == 0"]})
     assert answer(spec).relaxations == ()
     assert answer(spec.in_means()).relaxations != ()
+
+
+def test_the_plan_that_is_returned_is_the_one_that_was_replayed() -> None:
+    """With fewer sequences a step has less room for prompts beside them: 15 of 512 bring the first token 24 % later."""
+    spec = Spec.load({
+        "model": "llama-3.1-8b", "engine": "vllm", "speculative": "none",
+        "workload": {"prompt_tokens": 2000, "output_tokens": 1000, "requests_per_s": 0.5},
+        "slo": {"tpot_ms": 30, "ttft_ms": 130},
+        "search": {"chips": ["h100-sxm"], "modes": ["chunked"], "chunk_tokens": [128], "max_batch": 512},
+    })  # fmt: skip
+    result = solve(spec)
+    assert result.plan is not None
+    assert result.replayed is not None
+    again = verdict(spec.workload, servers_slower(spec, result.plan), limits_of(spec), spec.slo.goodput)
+    assert again.holds
+    assert [one.value.value * 1e3 for one in again.kept] == [one.value for one in result.replayed.limits]
+
+
+def test_constraints_that_say_the_same_once_limits_are_known_count_as_one() -> None:
+    twice = ["tpot_ms <= slo.tpot_ms", "tpot_ms <= 40.0"]
+    spec = Spec.load({**STRICT, "slo": {**STRICT["slo"], "tpot_ms": 40}, "constraints": twice})
+    assert solve(spec).plan == solve(spec.changed({"constraints": twice[1:]})).plan
+
+
+def test_as_many_constraints_as_a_spec_may_have_leave_room_for_an_equality() -> None:
+    several = [f"batch <= {1000 + number}" for number in range(23)]
+    result = solve(Spec.load({**STRICT, "constraints": [*several, "chips == 8"]}))
+    assert result.plan is not None
+    assert result.plan.chips == 8

@@ -112,7 +112,7 @@ def test_every_figure_has_its_formula() -> None:
     [
         ("plan.topology", "8x8", "is stated as"),
         ("plan.batch", 44, "is stated as"),
-        ("plan.surprise", 1, "surprise is no figure of a plan"),
+        ("plan.surprise", 1, "surprise is not a figure of a plan"),
         ("bound_usd_per_million_output_tokens", 0.1, "does not prove a cost"),
         ("gap", 0.5, "does not prove a cost"),
         ("status", "feasible", "expected 'optimal'"),
@@ -278,3 +278,10 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path, text: str) -> 
 def test_a_certificate_cannot_be_written_nowhere(tmp_path: Path) -> None:
     with pytest.raises(ServesatError, match="cannot be written"):
         write_certificate({}, tmp_path / "none" / "c.json")
+
+
+def test_a_varied_price_has_no_certificate() -> None:
+    chat = {"model": "llama-3.1-8b", "engine": "vllm", "workload": {"prompt_tokens": 500, "output_tokens": 100}}
+    spec = Spec.load({**chat, "search": {"chips": ["h100-sxm"]}}).changed({"price.h100-sxm": 9.0})
+    with pytest.raises(ServesatError, match=r"Spec\.changed varied a price"):
+        certify(spec, solve(spec), Settings())

@@ -41,7 +41,7 @@ def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
         ({"regions": {"east": {"quota": {"tpu-v5f": 1}}}}, "regions.east: no chip 'tpu-v5f'; did you mean"),
         ({"workloads": {"chat": {"demand": 1}}}, "workloads.chat.deployment is missing"),
         (in_pods({"tpu-v5f": {"count": 1}}), "regions.east: no chip 'tpu-v5f'; did you mean"),
-        (in_pods({"h100-sxm": {"count": 1}}), "regions.east.pods.h100-sxm: the slices of h100-sxm are no blocks"),
+        (in_pods({"h100-sxm": {"count": 1}}), "regions.east.pods.h100-sxm: the slices of h100-sxm are not blocks"),
         (in_pods({"tpu-v5e": {"count": 1, "shape": "16"}}), "pods.tpu-v5e.shape = 16: expected 2 sizes"),
         (in_pods({"tpu-v5e": {"count": 1, "shape": "16xa"}}), "pods.tpu-v5e.shape = '16xa': expected chips along"),
         (in_pods({"tpu-v5p": {"count": 1, "shape": "4x4x8"}}), "pods.tpu-v5p.shape = 4x4x8: expected a cube"),
@@ -146,7 +146,7 @@ def test_ways_to_buy_without_a_price_are_noted() -> None:
     region["price"] = {"tpu-v5e": {"on_demand": 1.0, "reserved": 0.6}, "h100-sxm": {"on_demand": 2.0}}
     region["price_book"] = "list-2026-11"
     (note,) = FleetSpec.load(fleet(regions={"east": region})).notes
-    assert note.startswith("regions.east.purchases: h100-sxm cannot be bought reserved")
+    assert note.startswith("regions.east.purchases: h100-sxm cannot be bought as reserved")
     assert FleetSpec.load(fleet()).notes == ()
 
 

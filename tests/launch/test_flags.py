@@ -16,6 +16,7 @@ from servesat.deployment.solve import solve
 from servesat.launch.flags import environment, node_flags, trtllm_config
 from servesat.launch.servers import Launch, Server, launch_of
 from servesat.launch.targets import written
+from servesat.replay.replayed import servers_of
 from tests.engine_flags import snapshot_of
 from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, example, flags, launch
 from tests.strategies import examples
@@ -310,3 +311,31 @@ def staged(engine: str) -> Launch:
     plan = solve(spec).plan
     assert plan is not None
     return launch_of(spec, plan)
+
+
+@pytest.mark.parametrize(
+    ("engine", "modes", "chunks", "tokens"),
+    [
+        ("sglang", ["chunked"], [512], 640),  # 512 and a token for each of 16 sequences, in pages of 128
+        ("sglang", ["interleaved"], None, 2048),  # of 2,000
+        ("vllm", ["chunked"], [512], 528),
+        ("trtllm", ["interleaved"], None, 2016),
+    ],
+)
+def test_a_step_takes_as_many_tokens_in_a_replay_as_its_flags_allow(
+    engine: str, modes: list[str], chunks: list[int] | None, tokens: int
+) -> None:
+    search = {**CHAT["search"], "modes": modes, "max_batch": 16}
+    spec = Spec.load({**CHAT, "engine": engine, "search": search | ({"chunk_tokens": chunks} if chunks else {})})
+    plan = solve(spec).plan
+    assert plan is not None
+    assert plan.batch == 16
+    (server,) = launch_of(spec, plan).servers
+    if engine == "trtllm":
+        launched = trtllm_config(server)["max_num_tokens"]
+    else:
+        told = flags(server)
+        launched = told.max_num_batched_tokens if engine == "vllm" else told.chunked_prefill_size
+    scheduling = servers_of(spec, plan).pool.scheduling
+    assert scheduling.step_tokens == launched == tokens
+    assert scheduling.prompts_alone == (engine == "sglang" and not chunks)

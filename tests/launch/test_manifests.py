@@ -252,14 +252,14 @@ def test_llm_d_has_a_sidecar_beside_decode_servers() -> None:
 @pytest.mark.parametrize(
     ("name", "target", "message"),
     [
-        ("SGLang", "kserve", r"--to kserve: has no words for SGLang 0\.5\.23; try --to command or "),
+        ("SGLang", "kserve", r"--to kserve: cannot start SGLang 0\.5\.23; try --to command or "),
         (
             "two nodes",
             "kubernetes",
             "starts servers of one node, and this one stands on 2; try --to command",
         ),
         ("two pools", "compose", r"--to compose: starts one pool, and the plan has a prefill pool beside it"),
-        ("a TPU", "dynamo", r"--to dynamo: has no words for vLLM-TPU 0\.32; try --to command or gke-tpu"),
+        ("a TPU", "dynamo", r"--to dynamo: cannot start vLLM-TPU 0\.32; try --to command or gke-tpu"),
         ("AMD", "dynamo", r"--to dynamo: starts nothing on mi300x"),
     ],
 )

@@ -223,7 +223,7 @@ def test_a_constraint_on_slices_compares_pools_that_match_in_pace() -> None:
     [
         ("slo.tpotms >= tpot_ms", "slo.tpotms: no such key of the spec; did you mean 'tpot_ms'"),
         ("slo.tpot_ms.real == 40", "slo.tpot_ms.real: no such key"),
-        ("search == 1", "search is no number"),
+        ("search == 1", "search is not a number"),
         ("slo.ttft_ms >= tpot_ms", "slo.ttft_ms is not given"),
         ("batch / workload.prefix_cache_hit > 1", "divides by workload.prefix_cache_hit, which is 0"),
     ],

@@ -94,7 +94,7 @@ def test_a_little_more_than_a_peak_counts_as_the_peak_and_is_said() -> None:
     found = of(Stub(true=TRUE | {"flops": 1.1}))
     assert found.constants["flops"].median == 1
     assert "bf16 reaches 1.10 of the peak of h200, and counts as 1" in found.notes
-    with pytest.raises(ServesatError, match=r"bf16 reaches 2.00 of the peak of h200: the card is no h200"):
+    with pytest.raises(ServesatError, match=r"bf16 reaches 2.00 of the peak of h200: the card is not an h200"):
         of(Stub(true=TRUE | {"flops": 2.0}))
 
 
@@ -120,7 +120,7 @@ def test_a_card_is_the_chip_of_its_name_or_the_one_stated() -> None:
 @pytest.mark.parametrize(
     ("card", "chip", "message"),
     [
-        ("Graphics Device", None, "card 'Graphics Device' is in no list of the catalogue: say with --chip ID which"),
+        ("Graphics Device", None, "card 'Graphics Device' is not in the catalogue's list of cards: name its chip"),
         ("NVIDIA H200", "h20O", "--chip h20O: no such chip; did you mean 'h20' or"),
         ("NVIDIA H200", "h100-sxm", r"NVIDIA H200 has 150.0 GB, and h100-sxm 85.5: expected a whole card of that chip"),
     ],
@@ -139,7 +139,7 @@ def test_a_calibration_holds_what_was_measured_and_the_catalogue_s_of_all_else(t
     assert (chip.weights, chip.flops) == pytest.approx((0.9, 0.7), rel=0.04)
     before = KNOWN.chips["h200"]
     assert (chip.kv_cache, chip.link, chip.collective_s) == (before.kv_cache, before.link, before.collective_s)
-    assert mine.stacks == KNOWN.stacks
+    assert (mine.stacks, mine.experts, mine.draft_s) == (KNOWN.stacks, KNOWN.experts, KNOWN.draft_s)
     assert set(mine.dtypes) == {"fp8", "int8", "nvfp4"}
     card = mine.measured["h200"]
     assert (card.card, card.driver, card.library, card.cards) == ("NVIDIA H200", "NVIDIA 1.2", "torch 9.9", 1)

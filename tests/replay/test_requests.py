@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from servesat.replay.requests import gaps, steps_of
+from servesat.replay.requests import Lengths, cached_tokens, drawn, gaps, steps_of
 
 
 def test_steps_are_those_of_drawing_each() -> None:
@@ -41,3 +41,10 @@ def test_the_requests_of_one_replica_are_those_that_a_router_sends_it_at_random(
 def test_the_gaps_of_all_requests_are_of_a_gamma_distribution() -> None:
     assert gaps(100, 2.0, np.random.default_rng(1)).tolist() == np.random.default_rng(1).gamma(0.25, 4.0, 100).tolist()
     assert gaps(3, 1.0, np.random.default_rng(1), 9).tolist() == gaps(3, 1.0, np.random.default_rng(1)).tolist()
+
+
+def test_the_last_token_of_a_prompt_is_never_cached() -> None:
+    prompts = np.array([1, 1000, 10])
+    assert cached_tokens(prompts, 0.9999999999).tolist() == [0, 999, 9]
+    assert cached_tokens(prompts, 0.25).tolist() == [0, 250, 2]
+    assert drawn(1.0, 3, Lengths(1000.0, 10.0, 0.9999999999)).cached_tokens.tolist() == [999, 999, 999]

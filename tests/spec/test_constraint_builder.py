@@ -38,7 +38,7 @@ def test_what_python_cannot_mean_is_an_error() -> None:
         built(lambda m: m.add(True))
     with pytest.raises(SpecError, match=r"constrain returned \(batch == 1\), which is not added"):
         built(lambda m: m.batch == 1)
-    with pytest.raises(SpecError, match=r"\[1\] is no part of a constraint"):
+    with pytest.raises(SpecError, match=r"\[1\] cannot be part of a constraint"):
         built(lambda m: m.add(m.batch == [1]))
     with pytest.raises(SpecError, match="neither true nor false"):
         built(lambda m: m.add(m.batch == 1 and m.tp == 1))

@@ -38,7 +38,7 @@ def test_engines_and_drafts_that_serve_no_adapters_are_left_out() -> None:
 
 def test_a_presumed_factor_is_noted() -> None:
     presumed, left_out = [note for note in Spec.load({**CHAT, "lora": {"adapters": 1}}).notes if "lora" in note]
-    assert presumed.startswith("lora.step_factor = 1.2 is presumed")
+    assert presumed.startswith("lora.step_factor = 1.2 is assumed")
     assert left_out == "not searched beside lora: TensorRT-LLM 1.3, published drafts"
     stated = Spec.load({**CHAT, "lora": {"adapters": 1, "step_factor": 1}}).notes
     assert [note for note in stated if "lora" in note] == [left_out]

@@ -33,6 +33,6 @@ def test_pauses_are_said_not_to_be_replayed() -> None:
     requests = {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 1}
     slo = {"tpot_ms": 50, "stall_ms": 100}
     at_random = Spec.load({"model": "llama-3-8b", "workload": requests, "slo": slo})
-    assert any(note.startswith("slo.stall_ms holds for the pause that one prompt") for note in at_random.notes)
+    assert any(note.startswith("slo.stall_ms is checked for the pause that one prompt") for note in at_random.notes)
     means = at_random.changed({"slo.percentile": "mean"})
     assert not any("stall_ms" in note for note in means.notes)

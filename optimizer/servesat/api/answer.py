@@ -23,7 +23,7 @@ class Answer(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the answer goes on without, in words: what the command line says on standard error."""
+        """What was left out or assumed, as the command line prints on standard error."""
         return ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def launch(
 
         launches = _of_fleet(fleet(source, on_progress=on_progress), checkpoint)
     elif isinstance(source, Answer):
-        launches = _of_fleet(source, checkpoint)
+        launches = _of_fleet(_as_fleet(source), checkpoint)
     else:
         spec = Spec.load(source)
         said = () if spec.engine else (ANY_ENGINE,)
@@ -118,6 +118,15 @@ def _of_result(spec: Spec, result: Result, checkpoint: str | None) -> Launch:
     proof = proof_of(result.status, replayed=result.replayed is not None)
     launch, found = launch_of(spec, plan, proof=proof, checkpoint=checkpoint), result.replayed
     return launch if found is None else replace(launch, replayed=(found.ttft_ms, found.tpot_ms))
+
+
+def _as_fleet(source: Answer) -> "FleetPlan":
+    """The fleet that is to be started. Raises LaunchError for an answer that starts nothing."""
+    from servesat.api.fleet import FleetPlan
+
+    if isinstance(source, FleetPlan):
+        return source
+    raise LaunchError(f"{type(source).__name__} has no servers to start: expected a solution, a fleet or a spec")
 
 
 def _of_fleet(planned: "FleetPlan", checkpoint: str | None) -> list[Launch]:

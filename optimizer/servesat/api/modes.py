@@ -28,7 +28,7 @@ class Modes(Drawn):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the search went on without."""
+        """What was left out or assumed."""
         return (*self.spec.notes, *self.spec.notes_on_means)
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -38,7 +38,7 @@ class Solution(Answer, Result):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the search went on without, as chips without a figure that it needs."""
+        """What was left out or assumed, such as chips without a figure that the search needs."""
         return self.spec.notes
 
     def to_pandas(self) -> "pd.DataFrame":

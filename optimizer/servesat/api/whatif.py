@@ -46,7 +46,7 @@ class WhatIf(Drawn):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the search went on without, what the scenarios leave as it is, and the scenarios that were refused."""
+        """What was left out or assumed, what the scenarios leave as it is, and the scenarios that were refused."""
         base = self.question.base
         varied = base.notes_on([factor.key for factor in self.question.scenarios.factors])
         refused = [f"scenario {row['scenario']}: {row['error']}" for row in self.rows if row["error"] is not None]
@@ -116,7 +116,7 @@ class Breakpoints(Answer):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the search went on without."""
+        """What was left out or assumed."""
         return (*self.spec.notes, *self.spec.notes_on_means)
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -158,7 +158,7 @@ class Robustness(Answer, Assessed):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the search went on without."""
+        """What was left out or assumed."""
         return (*self.spec.notes, *self.spec.notes_on_means)
 
     def to_pandas(self) -> "pd.DataFrame":

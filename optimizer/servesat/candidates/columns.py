@@ -20,8 +20,8 @@ class Columns(Rows):
     """Layouts at batches, with what each costs and which requirements it violates; arrays of shape [columns].
 
     `tpot_s` is the mean time per output token, `held_bytes` the weights and the KV cache of one replica, and what an
-    engine takes beside them. Chips, dollars
-    and tokens are those of all slices, and of whole instances where those are bought.
+    engine takes beside them. Chips, dollars and tokens are those of all slices, and of whole instances where those are
+    bought.
     """
 
     layouts: Layouts  # one row a column

@@ -130,7 +130,7 @@ def _opposite(growth: int | None) -> int | None:
 
 
 def _switches(spec: Spec, layouts: Layouts, node: Comparison) -> Ints:
-    """The last batches of each layout at which the smaller side is below the larger one, and at most it.
+    """The last batch of each layout at which the growing side is below the other, and the last at which it is at most.
 
     By bisection; shape [layouts, 2].
     """

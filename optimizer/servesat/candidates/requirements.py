@@ -1,4 +1,4 @@
-"""The table of requirements: what a plan must satisfy, how it limits the batch, and how it is said and relaxed.
+"""The table of requirements: what a plan must satisfy, how it limits the batch, and how it is worded and relaxed.
 
 A requirement is one entry of RULES. The violation masks, the breakpoints of the batch, conflicts, corrections, the cost
 of limits, the margins of `check`, certificates and the reports all read this table. CONTRIBUTING.md shows how to add an

@@ -1,4 +1,4 @@
-"""What a requirement is: how it is stated, how a column meets it, and how it is said and relaxed."""
+"""What a requirement is: how it is stated, how a column meets it, and how it is worded and relaxed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a requirement asks, and how it is said.
+    """What a requirement asks, and how it is worded.
 
     The spec states its limit at `key`, in `unit` (`usable_share`: as the share to keep free), or `limit_of` has it, or
     `stated` says whether the spec asks for it. A column meets it where its `figure` is at most the limit (`at_least`:

@@ -1,4 +1,4 @@
-"""The order of machines and dtypes, by which plans are told apart that tie in all that matters."""
+"""The order of machines and dtypes, which decides between plans that tie in cost, speed and chips."""
 
 from collections.abc import Sequence
 from typing import Any

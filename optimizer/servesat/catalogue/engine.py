@@ -19,6 +19,9 @@ DraftKind = Literal["mtp", "eagle3", "model"]
 _Bytes = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
 _Factor = Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)]
 
+LARGEST_PAGE = 128
+"""Tokens of the largest page that SGLang takes of its own accord."""
+
 
 class WeightSupport(Strict):
     """How an engine runs weights of a dtype."""
@@ -155,3 +158,8 @@ class Engine(Sourced):
         if model.mla is None:
             return dict(support.kv_cache)
         return dict(support.latent_kv_cache if model.sparse is None else support.sparse_kv_cache)
+
+
+def in_pages(tokens: int) -> int:
+    """The tokens of a group's prompts in a step of SGLang, as whole pages of its KV cache, which it rounds them to."""
+    return -(-tokens // LARGEST_PAGE) * LARGEST_PAGE

@@ -69,7 +69,7 @@ class ImportedPrices:
 
 
 def import_prices(path: Path, cloud: str | None = None, checked: date | None = None) -> ImportedPrices:
-    """Make a price book of a list: SkyPilot's, gpuhunt's or one's own, told by its header.
+    """Make a price book of a list: SkyPilot's, gpuhunt's or one's own, recognised by its header.
 
     `cloud` is that of rows that name none, and `checked` the date of the book, by default that of the file. Raises
     CatalogueError for a file that is no such list, for its malformed rows, and for a list without an offer.

@@ -32,5 +32,5 @@ class Sourced(Strict):
     def _sources_name_fields(self) -> Self:
         for field in self.sources:
             if field != "default" and field not in type(self).model_fields:
-                raise ValueError(f"sources.{field} is no field; {nearest(field, type(self).model_fields)}")
+                raise ValueError(f"sources.{field} is not a field; {nearest(field, type(self).model_fields)}")
         return self

@@ -16,7 +16,7 @@ Array = Floats | np.float64 | float
 
 
 KEPT_TIMES = 4
-"""How many times as many rows as were taken may be kept for their sake."""
+"""Rows are copied at once from a source of more than this many times as many, so that a few do not keep it alive."""
 
 Record = TypeVar("Record", bound="Rows")
 

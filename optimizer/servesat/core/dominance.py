@@ -8,10 +8,10 @@ import numpy.typing as npt
 from servesat.core.arrays import Bools, Floats, Ints
 
 MAX_PEELED = 256
-"""Rows of three figures that are peeled off before the rest is swept."""
+"""Of three figures, the most rows that are peeled off before the rest is swept."""
 
 MAX_COMPARED = 100
-"""Rows of a group that are compared each with each."""
+"""Groups of up to this many rows are compared pairwise."""
 
 
 def undominated(figures: npt.NDArray[Any], rank: Ints | None = None, *, max_peeled: int = MAX_PEELED) -> Ints:

@@ -22,7 +22,7 @@ class NoPlanError(ServesatError):
 
 
 class LaunchError(ServesatError):
-    """A plan that its engine cannot start, or that a target has no words for; the message names the rule."""
+    """A plan that its engine cannot start, or that a target does not support; the message names the rule."""
 
 
 class SolverError(ServesatError):

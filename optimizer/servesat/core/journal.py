@@ -100,11 +100,11 @@ class Journal:
         """Count the complete lines, and truncate what an append that was cut short left after them."""
         end, self.done = 0, 0
         for number, (offset, line) in enumerate(self._lines()):
-            if not line.endswith(b"\n"):
-                break
-            if number == 0 and line != _json_line(self._header):
+            if number == 0 and line != _json_line(self._header)[: len(line)]:
                 self.close()
                 raise ServesatError(f"{self.path}: belongs to another question; delete it, or write to another file")
+            if not line.endswith(b"\n"):
+                break
             end = offset + len(line)
             self.done = number
         self._file.truncate(end)

@@ -63,7 +63,7 @@ class PrefillPool:
 
     @property
     def rented(self) -> Place:
-        """What its offer is told by."""
+        """The place that identifies its offer."""
         return place_of(self)
 
     def alone(self, kv_cache: str, engine: str | None) -> "Assignment":
@@ -114,7 +114,7 @@ class Assignment:
 
     @property
     def rented(self) -> Place:
-        """What its offer is told by."""
+        """The place that identifies its offer."""
         return place_of(self)
 
 

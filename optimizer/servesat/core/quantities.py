@@ -5,9 +5,10 @@ from math import floor, log10
 
 def dollars(amount: float) -> str:
     """Four significant digits, at least two decimals: $2.730, $0.7825, $28.99, $1,234.56, $2.954e-05."""
-    if amount < 1e-3 or amount >= 1e9:
+    rounded = _to_four_digits(amount)
+    if rounded < 1e-3 or rounded >= 1e9:
         return f"${amount:.4g}"
-    return f"${amount:,.{max(2, 3 - floor(log10(amount)))}f}"
+    return f"${amount:,.{max(2, 3 - floor(log10(rounded)))}f}"
 
 
 def whole_dollars(amount: float) -> str:
@@ -17,7 +18,7 @@ def whole_dollars(amount: float) -> str:
 
 def number(value: float) -> str:
     """Four significant digits; no decimals from 1,000: 16.02, 0.8379, 12,340."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(_to_four_digits(value)) >= 1000 else f"{value:.4g}"
 
 
 def change_of(fraction: float) -> str:
@@ -46,6 +47,12 @@ def quantity(value: float, unit: str) -> str:
     if scales is None:
         text = f"{value:,.4g}" if abs(value) >= 1e6 or abs(value) < 1e3 else f"{value:,.0f}"
         return f"{text} {unit}".strip()
-    size, name = next(((size, name) for size, name in scales if abs(value) >= size), scales[-1])
+    rounded = abs(_to_four_digits(value))
+    size, name = next(((size, name) for size, name in scales if rounded >= size), scales[-1])
     suffix = f"/{rest}" if slash and unit not in _SCALES else ""
     return f"{value / size:.4g} {name}{suffix}"
+
+
+def _to_four_digits(value: float) -> float:
+    """A figure as it will be read, by which its unit and its decimals are chosen: 999.96 as 1,000."""
+    return float(f"{value:.4g}")

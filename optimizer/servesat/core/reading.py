@@ -195,6 +195,8 @@ def opened_text(path: Path, error: type[ServesatError], max_bytes: int) -> Itera
 
 def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes:
     if path == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise error("<stdin>: standard input is closed")
         return _standard_input(sys.stdin)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -209,7 +211,7 @@ def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes
 
 @lru_cache(maxsize=1)
 def _standard_input(stream: TextIO) -> bytes:
-    """What standard input holds, kept, as it can be read only once, and first tells what kind of file it is."""
+    """What standard input holds, kept: it can be read only once, and is looked at for the kind of file before."""
     return stream.buffer.read(MAX_STANDARD_INPUT_BYTES + 1)
 
 

@@ -186,7 +186,7 @@ class Percentiles:
 class KeptLimit:
     """A limit on a share of the requests, and what they took at that share, with its 95 % confidence [ms].
 
-    `holds` is None where replays did not tell. Of `goodput` the value and the limit are shares of the requests.
+    `holds` is None where the replays leave it undecided. Value and limit of `goodput` are shares of the requests.
     """
 
     requirement: str
@@ -199,7 +199,7 @@ class KeptLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class Fallen:
-    """A cheaper proposal, and the limits that its replay broke."""
+    """A cheaper proposal that was rejected, and the limits that its replay broke."""
 
     chip: str
     topology: str

@@ -30,7 +30,6 @@ MAX_FAULTS = 10
 """Faults of a file that are shown; the others are counted."""
 
 _EXPECTED = {
-    "missing": "is missing",
     "int_type": "expected a whole number",
     "int_from_float": "expected a whole number",
     "float_type": "expected a number",

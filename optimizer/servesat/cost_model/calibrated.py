@@ -246,7 +246,7 @@ def least_s(work: Work, constants: Constants) -> Array:
 
 
 def draft_least_s(work: Work, constants: Constants) -> Array:
-    """The same of the layers of a draft, as often as it drafts in a step [s]."""
+    """What the host takes to launch the layers of a draft, as often as it drafts in a step [s]."""
     return KERNELS_OF_LAYER * work.draft_tokens * work.draft_layers * constants.host_launch_s
 
 
@@ -256,7 +256,7 @@ def matmuls_s(dense_s: Array, experts_s: Array, constants: Constants) -> Array:
 
 
 def draft_launched_s(work: Work, constants: Constants) -> Array:
-    """The same of the layers of a draft, for each token that it drafts [s]."""
+    """What kernels and collectives of a draft's layers take for each token that it drafts [s]."""
     collectives = np.where(work.collectives > 0, COLLECTIVES_OF_LAYER, 0.0)
     return work.draft_layers * (KERNELS_OF_LAYER * constants.launch_s + collectives * constants.collective_s)
 

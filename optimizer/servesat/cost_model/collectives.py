@@ -11,7 +11,7 @@ COLLECTIVES_PER_LAYER = 4
 
 
 def axis_bytes_per_s(axis: Axis, size: int, *, exact_wraparound: bool) -> float:
-    """What one chip receives over an axis of so many chips; a torus axis that is no ring has half the bandwidth.
+    """What one chip receives over an axis of so many chips; a torus axis that is not a ring has half the bandwidth.
 
     The ideal model takes every torus axis to close to a ring, as the book does; `exact_wraparound` looks.
     """

@@ -80,7 +80,7 @@ def replica_weights_bytes(replica: Replica) -> Array:
 
 
 def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
-    """KV cache of one sequence, in all copies that a replica holds of it, λ of them [bytes].
+    """KV cache of one sequence with every copy that a replica holds, each stage counted as the dearest [bytes].
 
     A draft has a share of it more, and k slots for what it is ahead.
     """
@@ -96,7 +96,7 @@ def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) 
 
 
 def replica_kv_read_s(model: ModelSpec, context_tokens: float, replica: Replica) -> Array:
-    """What a step reads of one sequence's KV cache, all chips at a time: λ · bytes / (Y · W_hbm) [s]."""
+    """Time for a step to read one sequence's KV cache, on all chips at once: λ · bytes / (Y · W_hbm) [s]."""
     read = kv_read_bytes(model, context_tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
     return replica.dearest_stage * load_s(read, replica.chips, replica.hbm_bytes_per_s)
 

@@ -26,7 +26,7 @@ class Sharding(NamedTuple):
 
     @property
     def groups_are_apart(self) -> bool:
-        """Whether chips of a tensor-parallel group are no neighbours, as engines number them: along the first axes."""
+        """Whether chips of a tensor-parallel group are not neighbours, as engines number them: along the first axes."""
         return bool(self.tp_axes and self.ep_axes) and max(self.tp_axes) > min(self.ep_axes)
 
 

@@ -18,7 +18,7 @@ from servesat.replay.verdict import GOODPUT, SEEDS, Kept, Verdict
 from servesat.spec.spec import Spec
 
 FALLEN_SHOWN = 5
-"""Proposals that fell, of which a result tells."""
+"""The number of rejected proposals that a result lists."""
 
 
 def solve_by_replay(spec: Spec, settings: Settings) -> Result:

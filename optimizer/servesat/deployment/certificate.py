@@ -128,8 +128,8 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
     """Everything that a result rests on, as one JSON document.
 
     Of a plan that replays verified it holds what they told, by which `verify` runs them again. Raises ServesatError
-    unless the result is a proved or verified plan, and where a record of the spec bears the id of another one in the
-    catalogue.
+    unless the result is a proved or verified plan, where a record of the spec bears the id of another one in the
+    catalogue, and where `Spec.changed` varied a price.
     """
     if result.status is not Status.OPTIMAL or result.plan is None:
         raise ServesatError(
@@ -139,6 +139,10 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
         entry = catalogue_entry(name)
         if entry is not None and entry != record:
             raise ServesatError(f"no certificate: {name} is not the catalogue's entry of that id; give it another name")
+    if spec.has_varied_prices:
+        raise ServesatError(
+            "no certificate: Spec.changed varied a price, which a file of the spec cannot say; load a spec that has it"
+        )
     cost, bound = result.plan.usd_per_million_output_tokens, result.bound_usd_per_million_output_tokens
     document = {
         "format": FORMAT,

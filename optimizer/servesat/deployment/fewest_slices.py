@@ -16,7 +16,7 @@ from servesat.deployment.first_looks import FirstLooks, Proposal, with_slices
 from servesat.deployment.slice_limits import SliceLimits
 
 MOST_SLICES = 1 << 20
-"""Slices beyond which no more are tried, of requests that never end."""
+"""The most slices tried; beyond it a layout is given up."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FewestSlices:
     """The numbers of slices of each layout of a search."""
 
     def __init__(self, looks: FirstLooks, limits: SliceLimits, deadline: Deadline) -> None:
-        """As first looks and the limits on slices have it."""
+        """`looks` says what passes, `limits` which numbers of slices are allowed, `deadline` when to stop."""
         self.looks, self.limits, self.deadline = looks, limits, deadline
         self._purchases: dict[int, Purchase] = {}
         self.violated: set[int] = set()  # the limits on resources that more slices were beyond, as masks

@@ -34,12 +34,13 @@ from servesat.deployment.first_looks import (
 from servesat.deployment.proposable import largest_batches, largest_shares, worth_replaying
 from servesat.deployment.settings import Settings
 from servesat.deployment.slice_limits import SliceLimits
+from servesat.replay.pools import Servers
 from servesat.replay.replayed import limits_of
 from servesat.replay.verdict import GOODPUT, Verdict, verdict
 from servesat.spec.spec import Spec
 
 STEPS_TO_DOUBLE = 32
-"""Steps in which slices double that are added after a verdict, or to two pools: one each of fewer."""
+"""Slices are added in steps of this part of their number, at least 1, after a verdict or to two pools."""
 
 FORBIDDEN = 64
 """Slices added to two pools whose numbers constraints forbid, after which no more are."""
@@ -177,14 +178,14 @@ class Search:
         return self.candidates.take(np.array([proposal.row]))
 
     def _verified(self, proposal: Proposal, batch: int) -> Verified | tuple[str, ...]:
-        """The plan of a proposal, with only the sequences that replays ran at once; or the limits that it breaks."""
+        """The plan of a proposal, with only as many sequences as replays ran if that passes; or what it breaks."""
         whole = self.looks.plan(proposal.row)
         assert whole is not None
         plan = with_batch(with_slices(whole, proposal.slices, proposal.pool_slices), batch)
         servers = servers_slower(self.spec, plan)
         if self.looks.is_late(servers):
             return (Requirement.TTFT,)
-        tested = verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput, self.most_seeds)
+        tested = self._verdict(servers)
         if tested.holds is not True:
             self.undecided |= tested.holds is None
             broken = tuple(dict.fromkeys(kept.limit.requirement for kept in tested.kept if kept.holds is False))
@@ -196,9 +197,15 @@ class Search:
                 final, margins = rederive(self.spec, with_batch(plan, sequences))
             except SolverError:
                 continue
+            # fewer sequences leave prompts a smaller budget in each step, and so have to pass replays of their own
             if all(margin.holds for margin in margins):
-                return Verified(final, margins, tested)
+                tested = self._verdict(servers_slower(self.spec, final))
+                if tested.holds:
+                    return Verified(final, margins, tested)
         return (CHECK,)
+
+    def _verdict(self, servers: Servers) -> Verdict:
+        return verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput, self.most_seeds)
 
     def _fewer(self, proposal: Proposal, verified: Verified) -> Verified:
         """The plan with the fewest slices between those that a verdict rejected and those that passed, by bisection."""

@@ -1,8 +1,11 @@
 """Which numbers of slices of a layout the limits on resources and the constraints of a spec allow."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import islice
+from operator import or_
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from servesat.spec.expressions import (
     follows_slices,
     upper_limit_with_slices,
 )
+from servesat.spec.keys import MAX_CONSTRAINTS
 from servesat.spec.spec import Spec
 from servesat.spec.workload import LIMITS
 
@@ -39,22 +43,24 @@ class SliceLimits:
         self.constraints = [one for one in spec.expressions if follows_slices(one)]
         kept = [one for one in spec.expressions if one not in self.constraints]
         texts = {one.text: _with_limits(spec, one) for one in (*kept, *self.constraints)}
-        self._text_of = {text: stated for stated, text in texts.items()}
+        self._texts = texts
         times = {f"slo.{name}": None for name in LIMITS}
-        self.offered = spec.in_means().changed({**times, "constraints": [texts[one.text] for one in kept]})
+        offered = tuple(dict.fromkeys(texts[one.text] for one in kept))
+        self.offered = spec.in_means().changed({**times, "constraints": offered})
         implied = {one.text: upper_limit_with_slices(one) for one in self.constraints}
-        self._implied = {
-            limit: text for text, limit in implied.items() if limit is not None and limit not in texts.values()
-        }
+        told = {limit: text for text, limit in implied.items() if limit is not None and limit not in texts.values()}
+        self._implied = dict(islice(told.items(), MAX_CONSTRAINTS - len(texts)))  # as many as masks have bits for
         # constraints of `offered` come first, so that a bit stands for the same constraint in the masks of both
-        self._counted = self.offered.changed({"constraints": [*texts.values(), *self._implied]})
+        counted = tuple(dict.fromkeys((*texts.values(), *self._implied)))
+        self._counted = self.offered.changed({"constraints": counted})
 
     @cached_property
     def bits(self) -> dict[str, int]:
         """The bit of each requirement in a mask, and that of the share of requests within all limits."""
         bits = bits_of(self._counted)
-        stated = {self._text_of.get(name, name): bit for name, bit in bits.items() if name not in self._implied}
-        return {**stated, GOODPUT: 2 * max(bits.values())}
+        stated = {text: bits[offered] for text, offered in self._texts.items()}
+        others = {name: bit for name, bit in bits.items() if name not in {*self._texts.values(), *self._implied}}
+        return {**others, **stated, GOODPUT: 2 * max(bits.values())}
 
     @cached_property
     def ending(self) -> int:
@@ -65,12 +71,12 @@ class SliceLimits:
         bits = bits_of(self._counted)
         resources = sum(self.bits[name] for name, rule in RULES.items() if rule.shared is not None)
         implied = sum(bits[limit] for limit in self._implied)
-        return resources | implied | sum(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
+        return resources | implied | _joined(self.bits[one.text] for one in self.constraints if ends_with_slices(one))
 
     @cached_property
     def stated(self) -> int:
         """The mask of what a spec states: all but the upper limits that equalities imply."""
-        return sum(self.bits.values())
+        return _joined(self.bits.values())
 
     @cached_property
     def on_prefill(self) -> int:
@@ -83,7 +89,7 @@ class SliceLimits:
         return self._on("slices")
 
     def _on(self, name: str) -> int:
-        return sum(self.bits[one.text] for one in self.constraints if follows_alone(one, name))
+        return _joined(self.bits[one.text] for one in self.constraints if follows_alone(one, name))
 
     @cached_property
     def on_resources(self) -> bool:
@@ -108,7 +114,7 @@ class SliceLimits:
     def _violated(self, columns: Columns, slices: Ints, pool_slices: Ints) -> Ints:
         """The same for a number of each column."""
         layouts = replace(columns.layouts, serving=replace(columns.layouts.serving, pool_slices=pool_slices))
-        mask = self.ending | sum(self.bits[one.text] for one in self.constraints)
+        mask = self.ending | _joined(self.bits[one.text] for one in self.constraints)
         return violations(self._counted, columns_at(self._counted, layouts, columns.batch, slices), mask)
 
     def _told(self, masks: Ints) -> Ints:
@@ -158,6 +164,11 @@ class SliceLimits:
                 return (int(slices[first]), 0) if masks[first] == 0 else (None, int(masks[first]))
             above += size
         return None, 0
+
+
+def _joined(bits: Iterable[int]) -> int:
+    """A mask of bits, of which constraints that say the same share one."""
+    return reduce(or_, bits, 0)
 
 
 def _with_limits(spec: Spec, constraint: Expression) -> str:

@@ -47,10 +47,9 @@ def solve(
     The spec is a path to a YAML file, a mapping with the same keys, or a Spec. No plan is a result too: its status
     says why. `constrain` adds constraints to those of the spec (docs/constraints.md). `layouts` and `relaxed` restrict
     or relax the search as in `candidates.evaluation.evaluate`, `batch` fixes the batch. The margins of a relaxed
-    requirement may then be negative. Limits that hold
-    for a share of the requests are verified by replays (`by_replay`), in such a restricted search they hold for means.
-    Raises SpecError when the spec is malformed, SolverError when an answer fails its
-    own proof.
+    requirement may then be negative. Limits on a share of the requests are verified by replays (`by_replay`); in a
+    search restricted by `layouts`, `relaxed` or `batch` they are applied to means. Raises SpecError when the spec is
+    malformed, SolverError when an answer fails its own proof.
     """
     spec = Spec.load(spec)
     if constrain is not None:

@@ -63,11 +63,11 @@ def verify(path: Path) -> Verification:
 
     Optimality is checked against every batch of every layout where there are at most MAX_CELLS of them, and against the
     breakpoints otherwise; of a plan that replays verified they are run again, with the same seeds, for every proposal,
-    and a trace is looked for relative to the certificate. Raises ServesatError for a file that is no certificate.
+    and a trace is looked for relative to the certificate. Raises ServesatError for a file that is not a certificate.
     """
     document = read_json(path, ServesatError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        raise ServesatError(f"{path}: is no certificate of servesat; expected format {FORMAT}")
+        raise ServesatError(f"{path}: is not a certificate of servesat; expected format {FORMAT}")
     if set(document) != KEYS:
         wrong = ", ".join(sorted(KEYS ^ set(document)))
         raise ServesatError(f"{path}: {wrong} is missing or unknown; expected the keys {', '.join(sorted(KEYS))}")
@@ -157,7 +157,7 @@ def _differences(right: Any, told: Any, where: str) -> Iterator[str]:
     """Where a told document differs from the right one; numbers may differ by the tolerance, types may not."""
     if isinstance(right, dict) and isinstance(told, Mapping):
         yield from (f"{where}: {key} is missing" for key in right if key not in told)
-        yield from (f"{where}: {key} is no figure of a plan" for key in told if key not in right)
+        yield from (f"{where}: {key} is not a figure of a plan" for key in told if key not in right)
         for key in right:
             if key in told:
                 yield from _differences(right[key], told[key], f"{where}.{key}")

@@ -313,7 +313,7 @@ class FleetSpec(Strict):
                 if unpriced and (region.quota is not None or len(unpriced) == len(chips)):
                     these = ", ".join(unpriced) if region.quota is not None else "any chip"
                     reason = f"neither regions.{name}.price nor {region.price_book.id} has such a price"
-                    notes.append(f"regions.{name}.purchases: {these} cannot be bought {purchase}, as {reason}")
+                    notes.append(f"regions.{name}.purchases: {these} cannot be bought as {purchase}: {reason}")
         return tuple(notes)
 
     def pods(self, region: str) -> dict[str, Pods]:
@@ -335,7 +335,9 @@ def pod_shape(chip: Chip, given: PodsGiven, key: str) -> Box:
     """The shape of a chip's pods. Raises ValueError if the chip's slices are not blocks with two or three axes."""
     ring_sizes = [axis.wraps_every for axis in chip.axes]
     if len(ring_sizes) not in (2, CUBIC) or None in ring_sizes:
-        raise ValueError(f"{key}: the slices of {chip.id} are no blocks; expected a torus of 2 or 3 axes, as of a TPU")
+        raise ValueError(
+            f"{key}: the slices of {chip.id} are not blocks; expected a chip with a torus of 2 or 3 axes, such as a TPU"
+        )
     if given.shape is not None and not is_topology(given.shape):
         raise ValueError(f"{key}.shape = {given.shape!r}: expected chips along each axis, as in '16x16'")
     shape = tuple(side or 1 for side in ring_sizes) if given.shape is None else axis_sizes(given.shape)

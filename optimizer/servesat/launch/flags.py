@@ -4,6 +4,7 @@ import json
 from math import ceil
 from typing import Any
 
+from servesat.catalogue.engine import in_pages
 from servesat.core.plan import KvLayout
 from servesat.launch.servers import PORT, Role, Server
 from servesat.spec.speculation import DraftChoice
@@ -12,9 +13,6 @@ Flags = list[tuple[str, str | tuple[str, ...] | None]]
 """Flags with their value or values, None of switches."""
 
 RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT, RAY_PORT = 13345, 20000, 8998, 5600, 6379
-
-LARGEST_PAGE = 128
-"""Tokens of the largest page that SGLang takes of its own accord."""
 
 CONFIG_FILE = "trtllm.yaml"
 
@@ -134,7 +132,7 @@ def _vllm(server: Server) -> Flags:
 
 
 def _beside_the_model_in_vllm(server: Server) -> Flags:
-    """Adapters, drafts, and a cache in the memory of the host, which is told for each rank of data parallelism."""
+    """Adapters, drafts, and a cache in the memory of the host, whose size is that of each rank of data parallelism."""
     flags: Flags = []
     if server.lora is not None:
         flags += [
@@ -171,10 +169,10 @@ def _sglang(server: Server) -> Flags:
         flags.append(("--dcp-size", str(split_over(server))))
     flags += [("--context-length", str(server.context_tokens)), ("--max-running-requests", str(server.sequences))]
     if server.whole_prompts:
-        flags.append(("--chunked-prefill-size", str(_in_pages(server.prompt_tokens) * server.ep)))
+        flags.append(("--chunked-prefill-size", str(in_pages(server.prompt_tokens) * server.ep)))
     elif server.prompt_tokens:  # of which the sequences of a step take their tokens first
         flags += [
-            ("--chunked-prefill-size", str(_in_pages(budget(server)) * server.ep)),
+            ("--chunked-prefill-size", str(in_pages(budget(server)) * server.ep)),
             ("--enable-mixed-chunk", None),
         ]
     if server.lora is not None:
@@ -211,11 +209,6 @@ def _drafting_of_sglang(draft: DraftChoice | None) -> Flags:
         ("--speculative-algorithm", algorithm), *path, ("--speculative-num-steps", str(draft.tokens)),
         ("--speculative-eagle-topk", "1"), ("--speculative-num-draft-tokens", str(draft.tokens + 1)),
     ]  # fmt: skip
-
-
-def _in_pages(tokens: int) -> int:
-    """Tokens of a group as whole pages of SGLang's KV cache: it divides the size by the groups, and then by a page."""
-    return -(-tokens // LARGEST_PAGE) * LARGEST_PAGE
 
 
 def trtllm_config(server: Server) -> dict[str, Any]:

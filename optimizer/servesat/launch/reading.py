@@ -91,5 +91,5 @@ def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
 def proof_of(status: str, *, replayed: bool = False) -> str:
     """How far a plan is proved, or verified."""
     if status != Status.OPTIMAL:
-        return "none: the time limit came first"
+        return "none: the time limit was reached first"
     return VERIFIED if replayed else PROVED

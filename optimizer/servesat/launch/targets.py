@@ -57,7 +57,7 @@ def written(launch: Launch, target: str) -> dict[str, str]:
 def _cannot(launch: Launch, target: Target) -> str | None:
     """What keeps a target from starting a plan, as a clause; None where nothing does."""
     if launch.engine.program not in target.programs:
-        return f"has no words for {launch.engine.name}"
+        return f"cannot start {launch.engine.name}"
     other = [server.chip.id for server in launch.servers if server.chip.vendor not in target.vendors]
     if other:
         return f"starts nothing on {other[0]}"

@@ -44,7 +44,7 @@ def header(launch: Launch) -> list[str]:
     lines.append(f"price      {dollars(hourly)} an hour, {dollars(730 * hourly)} a month: {bought}")
     shared = [bill for bill in plan.bills if bill.instances is not None and bill.instances != int(bill.instances)]
     if shared and launch.times == 1:
-        lines.append("           of a part of a machine: the rest must find work, or be paid for, see buy: instances")
+        lines.append("           for part of a machine: others use the rest, or you pay for it (buy: instances)")
     if launch.times == 1:
         lines.append(f"           {dollars(plan.usd_per_million_output_tokens)} per million output tokens")
     if launch.proof:

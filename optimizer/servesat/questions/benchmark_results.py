@@ -68,9 +68,9 @@ class _Document:
 
 
 _NOT_CALIBRATED: tuple[tuple[Callable[[Plan], bool], str, str], ...] = (
-    (lambda plan: plan.prefill is not None, "a pool for prompts", "of one pool"),
-    (lambda plan: plan.pp > 1, "pipeline stages", "without, as with search.pp: [1]"),
-    (lambda plan: plan.draft is not None, "a draft", "without, as with speculative: none"),
+    (lambda plan: plan.prefill is not None, "a prefill pool", "a plan of one pool"),
+    (lambda plan: plan.pp > 1, "pipeline stages", "a plan without them (search.pp: [1])"),
+    (lambda plan: plan.draft is not None, "a draft", "a plan without one (speculative: none)"),
 )
 """What a plan may have that rows of measurements do not say, in words, and what to do without it."""
 
@@ -83,7 +83,7 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
     """
     for found, what, how in _NOT_CALIBRATED:
         if found(plan):
-            raise ServesatError(f"{path}: the plan has {what}: calibrate with one {how}")
+            raise ServesatError(f"{path}: the plan has {what}: calibrate with {how}")
     if spec.workload.cached_share:
         raise ServesatError(
             f"{path}: the spec has prefixes that are cached, of which a result says nothing: leave them out"

@@ -13,7 +13,7 @@ def expected(spec: Spec, plan: Plan) -> Expected | None:
     """What a plan's replicas take at their batch, by the catalogue's calibration.
 
     None without an engine, as nothing starts such a plan, of plans with two pools, and of those that are calibrated
-    themselves. Without prompts the time per output token is that of a step.
+    themselves. Without prompts the time per output token is that of a step, over the tokens accepted in it.
     """
     if plan.engine is None or plan.mode is Mode.DISAGGREGATED or spec.calibration is not None:
         return None
@@ -27,7 +27,7 @@ def expected(spec: Spec, plan: Plan) -> Expected | None:
     request = Request(workload.cached_prompt_tokens, workload.new_prompt_tokens, workload.read_tokens)
     work = work_of(spec.model, replica_of(spec, chip, plan), request)
     if plan.mode is Mode.DECODE_ONLY:
-        ttft, tpot = None, float(step_curve(work, constants).at(batch))
+        ttft, tpot = None, float(step_curve(work, constants).at(batch)) / plan.accepted_tokens
     else:
         ttft, tpot = (float(value) for value in closed_loop_s(work, constants, batch, output))
     whole = tpot if ttft is None else (ttft + (output - 1) * tpot) / output

@@ -41,7 +41,7 @@ def answer(
     """
     start, spec, given = time.perf_counter(), Spec.load(spec), settings or Settings()
     result = solve(spec, given)
-    limits &= spec.percentile is None  # what a limit, or a constraint, costs is told of means
+    limits &= spec.percentile is None  # what a limit, or a constraint, costs is worked out for means
     settings = replace(given, time_limit_s=None)  # explanations take milliseconds, but for those that may replay
     if result.status is Status.INFEASIBLE:
         result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))

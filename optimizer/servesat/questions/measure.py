@@ -58,7 +58,9 @@ def chip_of(device: Device, chip_id: str | None) -> Chip:
     """
     found = chip_id or chip_of_card(device.card)
     if found is None:
-        raise ServesatError(f"card '{device.card}' is in no list of the catalogue: say with --chip ID which chip it is")
+        raise ServesatError(
+            f"card '{device.card}' is not in the catalogue's list of cards: name its chip with --chip ID"
+        )
     if found not in chip_ids():
         raise ServesatError(f"--chip {found}: no such chip; {nearest(found, chip_ids())}")
     chip = load_chip(found)
@@ -123,7 +125,7 @@ def _at_most_the_peak(name: str, reached: Floats, chip: Chip, notes: list[str]) 
     """Shares, where they are above 1 as 1, which a note says. Raises ServesatError far above it."""
     median = float(np.median(reached))
     if median > IMPLAUSIBLE:
-        raise ServesatError(f"{name} reaches {median:.2f} of the peak of {chip.id}: the card is no {chip.id}")
+        raise ServesatError(f"{name} reaches {median:.2f} of the peak of {chip.id}: the card is not an {chip.id}")
     if median > 1:
         notes.append(f"{name} reaches {median:.2f} of the peak of {chip.id}, and counts as 1")
     return np.minimum(reached, 1.0)
@@ -142,8 +144,10 @@ def calibration_text(found: Measured, known: Calibration, name: str) -> str:
         "chips": {found.chip.id: {key: _rounded(value) for key, value in chip.items()} | {"rows": found.timings}},
         "stacks": [stack.model_dump() for stack in known.stacks],
         "dtypes": {dtype: _rounded(share) for dtype, share in of_dtypes.items()},
+        "experts": known.experts,
         "default_chip": known.default_chip.model_dump(),
         "default_stack": known.default_stack.model_dump(),
+        "draft_s": known.draft_s,
         "errors": known.errors.model_dump(),
         "measured": {
             found.chip.id: {

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,17 @@ def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: f
             return limit.requirement
     if goodput is not None and float(np.mean(within(limits, one.times))) < goodput:
         return GOODPUT
-    half = len(one.times.ttft_s) // 2
-    grows = np.mean(one.times.ttft_s[half:]) > 3 * np.mean(one.times.ttft_s[:half]) + 1.0
-    return "load" if grows and not limits else None
+    return "load" if _grows(one) else None
+
+
+def _grows(one: Run) -> bool:
+    """Whether half as many again are under way at the end of a replay as half-way, beyond what chance explains."""
+    count, done_s = len(one.requests), np.sort(one.served.last_s)
+    halfway, end = (
+        float(at + 1 - np.searchsorted(done_s, one.requests.arrival_s[at], side="right"))
+        for at in (count - len(one.times.ttft_s) // 2 - 1, count - 1)
+    )
+    return end > 1.5 * halfway + 4 * sqrt(halfway) + 10
 
 
 def under(spec: Spec, trace: Path | None, requests_per_s: float | None) -> Spec:

@@ -12,7 +12,7 @@ from servesat.replay.scheduler import Ledger, Replica, Scheduling, Served, serve
 from servesat.replay.step_times import StepTimes
 
 Router = Literal["random", "round_robin", "least_load"]
-"""How requests find a replica: as a service that keeps no state sends them, in turn, or where the fewest are."""
+"""How a request is assigned to a replica: at random, in turn, or to the one with the fewest requests under way."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Serving:
     """A pool at work on requests, each of which is with one of its replicas."""
 
     def __init__(self, pool: Pool, requests: Requests, router: Router = "random", seed: int = 0) -> None:
-        """Before the first of them has come."""
+        """Set up the replicas; no request has arrived yet."""
         self.ledger = Ledger(requests, with_cache=pool.scheduling.with_cache)
         self.arrival_s: list[float] = requests.arrival_s.tolist()
         self.replicas = [Replica(pool.times, pool.scheduling, self.ledger) for _ in range(pool.replicas)]

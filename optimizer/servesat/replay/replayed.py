@@ -8,15 +8,16 @@ import numpy as np
 
 from servesat.candidates.replicas import replica_of
 from servesat.catalogue.chip import chips_in
+from servesat.catalogue.engine import in_pages
 from servesat.catalogue.traces import Trace
 from servesat.core.arrays import Bools, Floats
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment, Mode, Plan
-from servesat.core.tolerances import round_down, round_up
+from servesat.core.tolerances import round_up
 from servesat.cost_model.decode import Replica as Machine
 from servesat.replay.percentiles import RequestTimes, times_of
 from servesat.replay.pools import Pool, Router, Servers, Serving
-from servesat.replay.requests import Lengths, Requests, drawn
+from servesat.replay.requests import Lengths, Requests, cached_tokens, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
 from servesat.replay.warm_up import warm_up_requests
@@ -43,12 +44,12 @@ AHEAD = frozenset({"vllm"})
 """Programs that prepare a step while the last one runs."""
 
 PROMPTS_FIRST = frozenset({"sglang"})
-"""Programs whose steps take prompts or decode, prompts first."""
+"""Programs whose steps take whole prompts or decode, prompts first; and both where prompts come in chunks."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a share of the requests must keep to: of `ttft`, `tpot` or `e2e` [s]."""
+    """A limit on a time of a share of the requests; `requirement` is `ttft`, `tpot` or `e2e`, `limit_s` in seconds."""
 
     requirement: str
     share: float
@@ -91,11 +92,11 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     times = step_times(spec, machine, plan)
     program = spec.engine_of(plan.engine).program if plan.engine else None
     new = int(round_up(spec.workload.new_prompt_tokens))
-    alone = program in PROMPTS_FIRST or (program is None and plan.mode is Mode.INTERLEAVED)
-    chunk = min(plan.chunk_tokens or new, new)
+    whole = plan.chunk_tokens is None or plan.chunk_tokens >= new
+    alone = whole if program in PROMPTS_FIRST else program is None and plan.mode is Mode.INTERLEAVED
     pools = plan.mode is Mode.DISAGGREGATED
     scheduling = Scheduling(
-        step_tokens=plan.batch * (plan.draft_tokens + 1) + (0 if pools else chunk * plan.pp),
+        step_tokens=_step_tokens(plan, program, None if pools else new),
         sequences=plan.batch,
         kv_tokens=_room(spec, plan),
         prompts_alone=alone and not pools,
@@ -118,6 +119,23 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     )
     first = Pool(step_times(spec, of_prompts, side), prompts, replicas)
     return Servers(pool, first, (plan.transfer_ms or 0.0) / 1e3, times.request_s)
+
+
+def _step_tokens(plan: Plan, program: str | None, new: int | None) -> int:
+    """Tokens that a step may take in all groups of chips and stages, by the flags that start a plan.
+
+    A token for each sequence and each one drafted, and of prompts, which have `new` tokens, a chunk, or a whole one in
+    each group. SGLang takes them in whole pages, and whole prompts without sequences.
+    """
+    sequences, groups = plan.batch * (plan.draft_tokens + 1), 1 if program is None else plan.ep
+    if new is None:
+        return sequences
+    whole, chunk = new * groups, plan.chunk_tokens
+    prompts = whole if chunk is None or chunk >= new else chunk
+    if program in PROMPTS_FIRST:
+        tokens = whole if prompts == whole else -(-sequences // plan.pp) + prompts
+        return in_pages(-(-tokens // groups)) * groups * plan.pp
+    return sequences + prompts * plan.pp
 
 
 def _machine(spec: Spec, assignment: Assignment) -> Machine:
@@ -151,9 +169,7 @@ def requests_of(workload: Workload, count: int, seed: int, *, one_of: float = 1)
 
 def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
     """The requests of a trace, of whose prompts a share is cached."""
-    cached = np.minimum(
-        round_down(trace.prompt_tokens.astype(np.float64) * cached_share), trace.prompt_tokens - 1
-    ).astype(np.int64)
+    cached = cached_tokens(trace.prompt_tokens, cached_share)
     return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, cached)
 
 
@@ -198,7 +214,7 @@ class Replay:
         router: Router = "random",
         whole: bool = False,
     ) -> None:
-        """Before its first request.
+        """Set up the replay; nothing has run yet.
 
         Raises TooLongError for one that fits into no replica, SpecError where too many arrive while the whole fills up.
         """

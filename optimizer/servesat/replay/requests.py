@@ -93,6 +93,11 @@ def _spread(mean: float, cv: float, normal: Floats) -> Ints:
     return whole
 
 
+def cached_tokens(prompt_tokens: Ints, share: float) -> Ints:
+    """The tokens of each prompt that are in a KV cache: a share of it, but for its last token at least."""
+    return np.minimum(round_down(prompt_tokens.astype(np.float64) * share), prompt_tokens - 1).astype(np.int64)
+
+
 def gaps(count: int, cv: float, source: np.random.Generator, one_of: float = 1) -> Floats:
     """The times between arrivals, of mean 1: exponential of cv 1 (Poisson arrivals), else of a Gamma distribution.
 
@@ -121,5 +126,5 @@ def _drawn_at_one(count: int, lengths: Lengths, cv: float, seed: int, one_of: fl
     """Requests of which one arrives in a second; searches ask for the same ones at many rates."""
     of_times, of_lengths = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     prompts, outputs = lengths.draw(count, of_lengths)
-    cached = round_down(prompts.astype(np.float64) * lengths.cached_share).astype(np.int64)
+    cached = cached_tokens(prompts, lengths.cached_share)
     return Requests(np.cumsum(gaps(count, cv, of_times, one_of)), prompts, outputs, cached)

@@ -240,7 +240,8 @@ def _ideal(spec: Spec, replica: Replica) -> StepTimes:
     drafted, verified = float(draft.tokens), 1 + round(float(draft.tokens))
     ahead = 1 + drafted * float(draft.kv_share)
     tokens = spec.workload.cached_prompt_tokens, spec.workload.new_prompt_tokens
-    of_stage_s = float(prompt_flops_s(spec.model, *tokens, replica, spec.mfu_of_prefill)) + tokens[1] * hop_s
+    sent_of_prompt_s = float(layers_ici_s(spec.model, replica, tokens[1])) if spec.pays_ici else 0.0
+    of_stage_s = max(float(prompt_flops_s(spec.model, *tokens, replica, spec.mfu_of_prefill)), sent_of_prompt_s)
     return StepTimes(
         fixed_s=0.0,
         resident_s=float(resident) + (0.0 if not_visited(spec.model) else float(experts)),
@@ -254,7 +255,7 @@ def _ideal(spec: Spec, replica: Replica) -> StepTimes:
         sequence_s=float(alone.kv_exchange_s) + ahead * kv_sequence_s,
         sent_s=hop_s,
         kv_token_s=ahead * kv_token_s,
-        request_s=(float(replica.pp) - 1) * of_stage_s,
+        request_s=(float(replica.pp) - 1) * (of_stage_s + tokens[1] * hop_s),
         verified=verified,
         draft_resident_s=drafted * float(load_s(draft.read_bytes, replica.tp, replica.hbm_bytes_per_s)),
         draft_experts_s=drafted * float(load_s(draft.expert_bytes, replica.stage_chips, replica.hbm_bytes_per_s)),

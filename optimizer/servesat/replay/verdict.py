@@ -21,7 +21,7 @@ REQUESTS = 2500
 """Requests of a replay."""
 
 SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
-"""Replays of different seeds after which a limit may be found broken, after which it may be kept, and at most."""
+"""The number of replays after which a limit may be found broken, after which it may be found kept, and the most run."""
 
 SEEDS_OF_TRACE = 3
 """Replays of a trace, in each of which requests find other replicas."""
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]) -> tuple[str, ...]:
-    """The requirements that too many requests break with a replica to themselves.
+    """The requirements that too many requests break even with a replica to themselves.
 
     Of a short trace for certain, of others beyond four standard errors.
     """

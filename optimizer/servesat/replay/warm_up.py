@@ -37,8 +37,8 @@ def warm_up_requests(servers: Servers, workload: Workload, requests_per_s: float
 def _until_full(pool: Pool, request: Requests, requests_per_s: float) -> float:
     """The requests until the n under way of each replica are as many as they will be.
 
-    That is the smallest n of which as many are done as arrive; more than that leave prompts less of a step. None where
-    more arrive than are done: they will be ever more.
+    That is the smallest n at which as many requests finish as arrive; more than that leave prompts less of a step. 0
+    where fewer finish than arrive at any n: such replicas never settle.
     """
     arriving_per_s, most = requests_per_s / pool.replicas, max(1, pool.scheduling.sequences)
     low, high = 1, 1

@@ -249,7 +249,8 @@ def _why(spec: Spec, result: Result, plan: Plan) -> Group:
     elif not result.binding and spec.workload.requests_per_s is not None:
         lines.append(Text(f"{none_binds}: these slices meet the demand, and none that cost less do"))
     elif not result.binding:
-        lines.append(Text(f"{none_binds}: a larger batch would not cost less: {longest_term(plan)} takes the time"))
+        longest = longest_term(plan, hides_ici=spec.calibration is None)
+        lines.append(Text(f"{none_binds}: a larger batch would not cost less: {longest} takes the time"))
     if result.expected is not None:
         lines += [Text(text, style="yellow") for text in broken_in_practice(spec, result.expected)]
     lines += [Text(relaxation(limit)) for limit in result.relaxations]
@@ -275,17 +276,17 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
         why = "the time limit was reached before a plan was found; raise it with --time-limit"
         if spec.percentile is not None:
-            why = "replays, or constraints on slices, leave it open in the time given; try another --time-limit"
+            why = "replays, or constraints on slices, were not decided in the time given; raise --time-limit"
         return Text(f"unknown: {why}", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
     if (Requirement.ENGINE,) in (result.conflict or ()) and not _runs_somewhere(spec):
-        lines.append("  engine: none plans for machines that no engine is known to run on")
+        lines.append("  set `engine: none` to plan for machines that no engine is known to run on")
     text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
     if result.servable_requests_per_s is not None:
         text.append(f"\n\nAt least {result.servable_requests_per_s:,.4g} requests/s can be served within these limits")
     if result.means_hold:
         return text.append(
-            "\n\nThe means of a plan are within the limits: requests that come at random, and wait, break them"
+            "\n\nA plan keeps the limits on average: with requests that arrive at random, queues break them"
         )
     if not result.corrections:
         return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")

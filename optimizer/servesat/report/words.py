@@ -168,19 +168,20 @@ def best_left_out(what: LeftOut) -> str:
     return f"{modes} plans are left out: the best costs {cost} per million output tokens (servesat solve, or modes)"
 
 
-def longest_term(plan: Plan) -> str:
-    """The longest part of a step that is not hidden behind loading the weights."""
-    terms = {
-        "the arithmetic": plan.step_ms.flops,
-        "the interconnect": plan.step_ms.ici,
-    }
+def longest_term(plan: Plan, *, hides_ici: bool) -> str:
+    """The longest part of a step that is not hidden behind loading the weights, which may hide the interconnect."""
+    step = plan.step_ms
+    overlapping = {"the arithmetic": step.flops} | ({"the interconnect": step.ici} if hides_ici else {})
     in_turn = {
-        "the KV cache": plan.step_ms.kv_cache + plan.step_ms.kv_exchange,
-        "prefill": plan.step_ms.prefill,
-        "the host": plan.step_ms.host,
-        "drafting": plan.step_ms.draft,
+        "the interconnect": step.kv_exchange + step.pipeline + (0.0 if hides_ici else step.ici),
+        "the KV cache": step.kv_cache,
+        "the output head": step.head,
+        "launching kernels": step.launches,
+        "prefill": step.prefill,
+        "the host": step.host,
+        "drafting": step.draft,
     }
-    not_hidden = {name: time for name, time in terms.items() if time >= plan.step_ms.weights} | in_turn
+    not_hidden = in_turn | {name: time for name, time in overlapping.items() if time >= step.weights}
     return max(not_hidden, key=lambda name: not_hidden[name])
 
 

@@ -106,7 +106,9 @@ def _text(value: Operand) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float | Fraction):
-        raise SpecError(f"constrain: {value!r} is no part of a constraint, expected a name of m, a number or a text")
+        raise SpecError(
+            f"constrain: {value!r} cannot be part of a constraint, expected a name of m, a number or a string"
+        )
     return repr(value) if isinstance(value, str) else f"({value})" if isinstance(value, Fraction) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Notes on parts of a spec, or of a change to it, that have no effect or are presumed."""
+"""Notes on parts of a spec, or of a change to it, that have no effect or are assumed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
@@ -52,8 +52,8 @@ def pauses_by_step(stall_ms: float | None, percentile: float | None) -> Iterator
     """Say that the limit on pauses is not among those that replays verify."""
     if stall_ms is not None and percentile is not None:
         yield (
-            "slo.stall_ms holds for the pause that one prompt, or one chunk, makes: replays of requests at random do "
-            "not count pauses, and two prompts in a row make a longer one"
+            "slo.stall_ms is checked for the pause that one prompt, or one chunk, makes: replays do not count pauses, "
+            "and two prompts in a row make a longer one"
         )
 
 
@@ -117,8 +117,8 @@ def presumed_step_factor(lora: Lora | None) -> Iterator[str]:
     """Say on whose measurement adapters slow steps down, unless the spec states by how much."""
     if lora is not None and lora.step_factor is None:
         yield (
-            f"lora.step_factor = {STEP_FACTOR:g} is presumed, from LLaMA 3.1 8B on a v6e, which puts out 8 to 24 % "
-            "less with adapters; measure yours, and state it"
+            f"lora.step_factor = {STEP_FACTOR:g} is assumed, from LLaMA 3.1 8B on a v6e, whose throughput falls by 8 "
+            "to 24 % with adapters; measure your own, and state it"
         )
 
 

@@ -91,7 +91,7 @@ class Searched(Keys):
                 raise ValueError(f"{key}: no such key of the spec; {nearest(name, fields)}")
             value = getattr(value, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            is_none = "is not given" if value is None else "is no number"
+            is_none = "is not given" if value is None else "is not a number"
             raise ValueError(f"{key} {is_none}, expected a key of the spec with a number")
         return Fraction(str(value))
 
@@ -289,6 +289,11 @@ class Searched(Keys):
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:
         """Every chip of the catalogue with a price in the spec or its price book, sorted by id."""
         return self._market.priced_catalogue_chips()
+
+    @property
+    def has_varied_prices(self) -> bool:
+        """Whether `Spec.changed` varied a price of the book, paid where the book sells the chip."""
+        return bool(self._varied)
 
     @cached_property
     def _market(self) -> Market:

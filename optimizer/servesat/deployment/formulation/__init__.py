@@ -1,4 +1,5 @@
 """The constraint model of one deployment: the only place of it that knows OR-Tools (docs/formulation.md).
 
-`instance` rounds the columns to integers, `variables` and `constraints` state the model, `solver.solve` proves it.
+`instance` rounds the columns to integers, `model` and `expressions` state the model, and `solver.solve` proves its
+optimum; `portfolio` joins several deployments.
 """

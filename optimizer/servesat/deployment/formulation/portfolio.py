@@ -141,8 +141,9 @@ class PortfolioModel:
                 raise TypeError("an instance without columns has no chips")
             chip = one.value(NAMES["chip"])
             for text in np.unique(one.instance.values.texts("chip")).tolist():
-                on = used.setdefault(text, self.model.new_bool_var(f"uses {text}"))
-                self.model.add(chip != self.code_of(text)).only_enforce_if(~on)
+                if text not in used:
+                    used[text] = self.model.new_bool_var(f"uses {text}")
+                self.model.add(chip != self.code_of(text)).only_enforce_if(~used[text])
         return used
 
 

@@ -71,10 +71,7 @@ def solve(instance: Instance, settings: Settings) -> Solution:
     tied = possible[instance.cost[possible] <= cost + instance.tie]
     if len(tied) == 1:
         return chosen
-    if settings.time_limit_s is not None:
-        left = settings.time_limit_s - (time.perf_counter() - start)
-        settings = replace(settings, time_limit_s=max(left, 0.0))
-    return _first_of_tied(instance, tied, found, settings)
+    return _first_of_tied(instance, tied, found, settings.in_the_time_left(start))
 
 
 def _first_of_tied(instance: Instance, tied: Ints, found: Solution, settings: Settings) -> Solution:
