@@ -23,3 +23,19 @@ def test_the_slices_keep_the_order_of_ties() -> None:
         topology = summary.plan.topology
         alone = answer(spec.changed({"search.topologies": {"tpu-v5e": [topology]}}))
         assert (alone.plan == summary.plan) if not summary.violated else alone.plan is None
+
+
+def test_a_slice_without_a_plan_is_shown_where_limits_bind() -> None:
+    """A constraint that only every batch can answer is not asked of every batch of slices that have no plan."""
+    spec = spec_of(
+        model="llama-3-8b",
+        workload={"context_tokens": 32768},
+        slo={"min_tokens_per_s": 1500, "tpot_ms": 60},
+        search={"chips": ["tpu-v5e"]},
+        constraints=["batch % 16 == 0"],
+    )
+    found = {summary.plan.topology: summary for summary in answer(spec).slices}
+    assert set(found["2x2"].violated) == {"throughput", "batch % 16 == 0"}
+    assert found["2x2"].plan.batch > 20
+    assert not found["4x4"].violated
+    assert found["4x4"].plan.batch % 16 == 0

@@ -23,6 +23,7 @@ from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.constrained import solve_constrained
 from servesat.deployment.formulation.instance import LOG_RESOLUTION, round_columns
+from servesat.deployment.formulation.solver import Solution
 from servesat.deployment.formulation.solver import solve as solve_instance
 from servesat.deployment.proposals import Search
 from servesat.deployment.settings import Settings
@@ -61,16 +62,12 @@ def solve(
     spec = spec.in_means()
     batches = None if batch is None else np.array([batch])
     bounded = bool(spec.expressions) and batches is None  # what a looser limit would allow is beyond the bound
-    if bounded:
-        every = enumerate_layouts(spec, relaxed, undominated=settings.screen) if layouts is None else layouts
-        columns, solution = solve_constrained(spec, every, relaxed, settings)
-    else:
-        columns = _columns(spec, layouts, relaxed, batches, screen=settings.screen)
-        solution = solve_instance(round_columns(columns, spec, relaxed), settings)
+    columns, solution = _decided(spec, settings, layouts, relaxed, batches)
     if solution.column is None:
         conflict = None
         if solution.status is Status.INFEASIBLE:
-            whole = _columns(spec, layouts, relaxed, batches, screen=False) if spec.expressions else columns
+            is_whole = not bounded and (layouts is not None or not settings.screen)
+            whole = columns if is_whole else _columns(spec, layouts, relaxed, batches, screen=False)
             conflict = minimal_conflicts(whole.violated.tolist(), bits_of(spec))
         return Result(status=solution.status, plan=None, conflict=conflict, solve_s=time.perf_counter() - start)
     plan, margins = checked(spec, columns, solution.column, relaxed)
@@ -88,19 +85,34 @@ def solve(
 def cheapest_plan(spec: Spec, settings: Settings | None = None) -> Plan | None:
     """The plan that `solve` finds, without what a result tells of it; None where it finds none."""
     if spec.percentile is None:
-        return solve(spec, settings).plan
+        by_means = cheapest_by_means(spec, settings or Settings())
+        return None if by_means is None else by_means[0]
     found = Search(spec, time.perf_counter(), settings or Settings()).run()
     return None if found is None else found.plan
 
 
+def cheapest_by_means(spec: Spec, settings: Settings) -> tuple[Plan, tuple[Margin, ...]] | None:
+    """The plan that `solve` finds for means, and its margins; None where it finds none, without the reason."""
+    columns, solution = _decided(spec, settings, None, 0, None)
+    return None if solution.column is None else checked(spec, columns, solution.column)
+
+
+def _decided(
+    spec: Spec, settings: Settings, layouts: Layouts | None, relaxed: int, batches: Ints | None
+) -> tuple[Columns, Solution]:
+    """The columns that decide a search by means, and the solution over them."""
+    if spec.expressions and batches is None:
+        every = enumerate_layouts(spec, relaxed, undominated=settings.screen) if layouts is None else layouts
+        return solve_constrained(spec, every, relaxed, settings)
+    columns = _columns(spec, layouts, relaxed, batches, screen=settings.screen)
+    return columns, solve_instance(round_columns(columns, spec, relaxed), settings)
+
+
 def _columns(spec: Spec, layouts: Layouts | None, relaxed: int, batches: Ints | None, *, screen: bool) -> Columns:
-    """The columns of the layouts; of a whole search, with `screen`, of the undominated ones if one is a plan."""
+    """The columns of the layouts; of a whole search, with `screen`, of the undominated ones."""
     if layouts is not None:
         return evaluate(spec, layouts, relaxed=relaxed, batches=batches)
-    columns = evaluate_search(spec, relaxed, batches=batches, undominated=screen)
-    if not screen or np.any(columns.violated == 0):
-        return columns
-    return evaluate_search(spec, relaxed, batches=batches)
+    return evaluate_search(spec, relaxed, batches=batches, undominated=screen)
 
 
 def checked(spec: Spec, columns: Columns, column: int, relaxed: int = 0) -> tuple[Plan, tuple[Margin, ...]]:

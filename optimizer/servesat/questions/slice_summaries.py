@@ -6,16 +6,14 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
-from servesat.candidates.layouts import Layouts
 from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
-from servesat.candidates.serving_modes import enumerate_layouts
-from servesat.core.arrays import Ints
+from servesat.candidates.tabulation import evaluated
 from servesat.core.plan import Plan
 from servesat.core.result import SliceSummary
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import cheapest_by_means
 from servesat.spec.spec import Spec
 
 
@@ -26,11 +24,13 @@ def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSu
     """
     if plan.prefill is not None:
         return ()
-    spec = spec.in_one_pool()
-    layouts = enumerate_layouts(spec)
     chip = next(chip for chip in spec.chips if chip.id == plan.chip)
-    on_slices = [_on_slice(layouts, chip.id, topology) for topology in spec.topologies_of(chip)]
-    return tuple(_summary(spec, layouts.take(rows), settings) for rows in on_slices if len(rows))
+    alone = spec.in_one_pool().in_means()
+    found = (
+        _summary(alone.changed({"search.chips": [chip.id], "search.topologies": {chip.id: [topology]}}), settings)
+        for topology in spec.topologies_of(chip)
+    )
+    return tuple(summary for summary in found if summary is not None)
 
 
 def max_batch_binds(spec: Spec, plan: Plan) -> bool:
@@ -44,16 +44,17 @@ def max_batch_binds(spec: Spec, plan: Plan) -> bool:
     return cheaper and all(margin.holds for margin in margins)
 
 
-def _on_slice(layouts: Layouts, chip: str, topology: str) -> Ints:
-    is_slice = [place.offer.chip.id == chip and place.topology == topology for place in layouts.places]
-    return np.flatnonzero(np.array(is_slice)[layouts.place])
-
-
-def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
-    result = solve(spec, settings, layouts=layouts)
-    if result.plan is not None:
-        return SliceSummary(plan=result.plan, margins=result.margins)
-    columns = evaluate(spec, layouts)
+def _summary(spec: Spec, settings: Settings) -> SliceSummary | None:
+    """The optimum of a search over one slice, or its nearest plan; None where no offer holds the slice."""
+    best = cheapest_by_means(spec, settings)
+    if best is not None:
+        return SliceSummary(plan=best[0], margins=best[1])
+    tried = evaluate(
+        spec.changed({"constraints": ()})
+    )  # at batches where limits bind, as constraints may need every one
+    if not len(tried):
+        return None
+    columns = evaluated(spec, tried.layouts, tried.batch, 0)
     plan, margins = rederive(spec, columns.assignment(_nearest(columns)))
     return SliceSummary(plan=plan, margins=margins)
 

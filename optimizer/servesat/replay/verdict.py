@@ -18,7 +18,10 @@ GOODPUT = "goodput"
 """Stands for the share of requests within all limits, in place of a requirement."""
 
 REQUESTS = 2500
-"""Requests of a replay."""
+"""Requests of a replay, of percentiles that leave BEYOND of them or more beyond their limit; of others more."""
+
+BEYOND = 25
+"""Requests of a replay that are beyond a percentile: with fewer, it is hardly told from the slowest of all."""
 
 SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
 """The number of replays after which a limit may be found broken, after which it may be found kept, and the most run."""
@@ -127,7 +130,7 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
     What comes later changes nothing for those that came before: the first requests of a trace alone may be too many
     beyond a limit. Layouts of several engines or dtypes may be the same servers, which are replayed once.
     """
-    replay, of_trace = _first_replay(workload, servers), workload.arrivals.trace is not None
+    replay, of_trace = _first_replay(workload, servers, _requests_for(limits)), workload.arrivals.trace is not None
     whole = len(replay.requests)
 
     def broken(times: RequestTimes) -> tuple[str, ...]:
@@ -140,19 +143,27 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
     return broken(replay.run.times)
 
 
-def _first_replay(workload: Workload, servers: Servers) -> Replay:
-    """The replay of a first look, with which a verdict begins."""
+def _requests_for(limits: Sequence[Limit]) -> int:
+    """The random requests of a replay that tell whether limits are kept."""
+    beyond = min((1 - limit.share for limit in limits), default=1.0)
+    return max(REQUESTS, int(round_up(BEYOND / beyond)))
+
+
+def _first_replay(workload: Workload, servers: Servers, requests: int) -> Replay:
+    """The replay of a first look, with which a verdict begins: of a trace, or of so many random requests."""
     trace = workload.arrivals.recorded
-    return _of_random(workload, servers) if trace is None else _of_trace(workload, servers, len(trace.arrival_s))
+    if trace is None and requests == REQUESTS:
+        return _of_few(workload, servers)
+    return _of_many(workload, servers, requests if trace is None else len(trace.arrival_s))
 
 
 @lru_cache(maxsize=64)
-def _of_random(workload: Workload, servers: Servers) -> Replay:
+def _of_few(workload: Workload, servers: Servers) -> Replay:
     return Replay(workload, servers, REQUESTS, 0)
 
 
 @lru_cache(maxsize=2)  # which may be of millions of requests
-def _of_trace(workload: Workload, servers: Servers, requests: int) -> Replay:
+def _of_many(workload: Workload, servers: Servers, requests: int) -> Replay:
     return Replay(workload, servers, requests, 0)
 
 
@@ -184,18 +195,22 @@ def verdict(
 ) -> Verdict:
     """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time.
 
+    Longer replays, of percentiles that few requests are beyond, have fewer seeds: some 160,000 requests in all.
+
     With half of the most seeds, an estimate beyond its limit ends it: as many again would find the limit kept in at
     most 2.5 % of cases (for that their mean has to be 0.245 standard deviations of a run lower, 1.96 / √64, and it
     varies by 0.125, √(1/32 + 1/32) / 2).
     """
-    first, trace = _first_replay(workload, servers).run, workload.arrivals.recorded
+    asked, trace = _requests_for(limits), workload.arrivals.recorded
+    first = _first_replay(workload, servers, asked).run
+    most_seeds = max(SEEDS, min(most_seeds, MOST_SEEDS * REQUESTS // asked)) if most_seeds > SEEDS else most_seeds
     if trace is not None:
         others = [run(workload, servers, len(trace.arrival_s), seed) for seed in range(1, SEEDS_OF_TRACE)]
         return _verdict_of(limits, goodput, [first, *others], len(trace.arrival_s))
     runs, seeds = [first], SEEDS_TO_FALL
     while True:
-        runs += [run(workload, servers, REQUESTS, seed) for seed in range(len(runs), seeds)]
-        found = _verdict_of(limits, goodput, runs, REQUESTS)
+        runs += [run(workload, servers, asked, seed) for seed in range(len(runs), seeds)]
+        found = _verdict_of(limits, goodput, runs, asked)
         hopeless = 2 * seeds >= most_seeds and any(one.is_beyond for one in found.kept)
         if found.holds is False or (found.holds and seeds >= SEEDS) or seeds >= most_seeds or hopeless:
             return found

