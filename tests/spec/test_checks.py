@@ -38,7 +38,7 @@ def test_a_slice_may_be_named_in_any_order_of_axes_that_are_alike(tmp_path: Path
         (
             {"requests_per_s": 1},
             {"tpot_ms": 1, "percentiles": {"tpot_ms": {"p95": 30}}},
-            "tpot_ms = 1 beside percentiles.tpot_ms: give one of them",
+            "tpot_ms = 1 beside slo.percentiles.tpot_ms: give one of them",
         ),
         ({"requests_per_s": 1}, {"ttft_ms": {"p99": 5}, "percentile": "mean"}, "has no meaning beside"),
         (

@@ -43,6 +43,18 @@ MARKET = ("price_book", "cloud", "region", "purchase")
 """Keys of a spec that say where prices come from."""
 
 
+def _check_limits_stated_once(data: Mapping[str, Any], where: str) -> None:
+    """Check that no limit on a time has a number of its own beside percentiles. Raises SpecError."""
+    slo = data.get("slo")
+    named = slo.get("percentiles") if isinstance(slo, Mapping) else None
+    if not isinstance(slo, Mapping) or not isinstance(named, Mapping):
+        return
+    for key, limits in named.items():
+        own = slo.get(key)
+        if isinstance(own, int | float) and isinstance(limits, Mapping) and own not in limits.values():
+            raise SpecError(f"{where}: slo.{key} = {own:g} beside slo.percentiles.{key}: give one of them")
+
+
 def _fields_of_model(model: Any, where: str, folder: Path) -> Any:
     """The fields of a model as a mapping, so that an override can change one of them. Raises SpecError."""
     if isinstance(model, str):
@@ -103,6 +115,7 @@ class Spec(Searched):
             if key.startswith("model."):
                 data = {**data, "model": _fields_of_model(data.get("model"), where, folder)}
             data = with_value(data, split_key(key), value, key)
+        _check_limits_stated_once(data, where)
         return validate(cls, data, where=where, error=SpecError, context={"where": where, "folder": folder})
 
     def changed(self, changes: Mapping[str, Any]) -> "Spec":

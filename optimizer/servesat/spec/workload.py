@@ -384,9 +384,6 @@ class Slo(Strict):
                 named.pop(key, None)
             limits = named.get(key)
             if isinstance(limits, Mapping):
-                stated = found.get(key)
                 numbers = [float(value) for value in limits.values() if isinstance(value, int | float)]
                 found[key] = min(numbers) if numbers and len(numbers) == len(limits) else None
-                if isinstance(stated, int | float) and stated != found[key]:
-                    raise ValueError(f"{key} = {stated:g} beside percentiles.{key}: give one of them")
         return {**found, "percentiles": named} if named or "percentiles" in found else found
