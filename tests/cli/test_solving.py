@@ -51,7 +51,7 @@ def test_a_plan_on_part_of_an_instance_says_what_it_pays_for() -> None:
     small = ("--set", "model=llama-3-8b", "--set", "search.chips=[h100-sxm]", "--set", "search.topologies.h100-sxm=4x1")
     small = (*small, "--price-book", "aws-2026-11")
     text = " ".join(run("solve", EXAMPLE, *small).stdout.split())
-    assert "h100-sxm, aws us-east-1, on demand, p5.48xlarge: 4 of its 8 chips; a whole one costs $55.04" in text
+    assert "h100-sxm, aws us-east-1, on demand, p5.48xlarge: 4 of its 8 chips; a whole one is billed at $55.04" in text
     bill = json.loads(run("solve", EXAMPLE, *small, "--json").stdout)["plan"]["bills"][0]
     assert (bill["instance_chips"], bill["usd_per_instance_hour"]) == (8, 55.04)
     assert bill["instances"] == bill["chips"] / 8

@@ -205,8 +205,8 @@ def test_each_replica_has_its_part_of_what_is_under_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("of_plan", "message"),
     [
-        ({"pp_axes": (0,), "pp": 2}, "the plan has pipeline stages: calibrate with one without"),
-        ({"draft": "eagle3", "draft_tokens": 3}, "the plan has a draft: calibrate with one without"),
+        ({"pp_axes": (0,), "pp": 2}, "the plan has pipeline stages: calibrate with a plan without"),
+        ({"draft": "eagle3", "draft_tokens": 3}, "the plan has a draft: calibrate with a plan without"),
         ({"slices": 40}, "run 1: 32 requests under way on the 40 replicas of the plan: expected at least one each"),
     ],
 )
@@ -310,6 +310,18 @@ def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> No
         (
             {**INFERENCE_PERF, "failures": {"count": 1}, "successes": {**INFERENCE_PERF["successes"], "count": 3}},
             "failures.count = 1 of 4 requests: expected at most 5%",
+        ),
+        (
+            {**AIPERF, "inter_token_latency": {"unit": ["ms"], "avg": 1}},
+            "inter_token_latency.unit = .* expected one of",
+        ),
+        (
+            {**AIPERF, "error_request_count": {"avg": "3"}, "request_count": {"avg": 97.0}},
+            "error_request_count.avg = '3': expected a number",
+        ),
+        (
+            {"benchmarks": [{"metrics": {"request_totals": {"errored": 90, "successful": 10}}}]},
+            "metrics.request_totals.errored = 90 of 100 requests: expected at most 5%",
         ),
         ({"benchmarks": []}, "expected a run, with its mean times"),
         ({"benchmarks": [{"metrics": {}}]}, "metrics.request_concurrency.successful.mean is missing"),

@@ -94,7 +94,7 @@ def test_a_little_more_than_a_peak_counts_as_the_peak_and_is_said() -> None:
     found = of(Stub(true=TRUE | {"flops": 1.1}))
     assert found.constants["flops"].median == 1
     assert "bf16 reaches 1.10 of the peak of h200, and counts as 1" in found.notes
-    with pytest.raises(ServesatError, match=r"bf16 reaches 2.00 of the peak of h200: the card is not an h200"):
+    with pytest.raises(ServesatError, match=r"bf16 reaches 2.00 of the peak of h200: this is another card"):
         of(Stub(true=TRUE | {"flops": 2.0}))
 
 

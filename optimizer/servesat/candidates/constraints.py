@@ -33,6 +33,7 @@ from servesat.spec.expressions import (
     Text,
     Truth,
     Type,
+    ends_with_slices,
     type_of,
     worked_out,
 )
@@ -281,6 +282,12 @@ def constant_of(spec: Spec, term: Term) -> Fraction:
 def constraint_bits(spec: Spec) -> dict[str, int]:
     """The bit of each constraint in a violation mask, by its text."""
     return {expression.text: 1 << (CONSTRAINT_SHIFT + at) for at, expression in enumerate(spec.expressions)}
+
+
+def upper_limit_bits(spec: Spec) -> int:
+    """The mask of the constraints that are upper limits on what grows with the number of slices: `chips <= 8`."""
+    bits = constraint_bits(spec)
+    return sum(bits[one.text] for one in spec.expressions if ends_with_slices(one))
 
 
 def all_satisfied(spec: Spec, values: Values, level: Level, relaxed: int = 0) -> Bools:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from servesat.candidates.batch_breakpoints import largest_batch
 from servesat.candidates.columns import columns_at
-from servesat.candidates.constraints import Values, constraint_bits
+from servesat.candidates.constraints import Values, constraint_bits, upper_limit_bits
 from servesat.candidates.engine_memory import prefill_engine_bytes
 from servesat.candidates.layouts import KV_LAYOUTS, Layouts, ShardedSlice, execution_signatures
 from servesat.candidates.pool_sizing import (
@@ -42,7 +42,7 @@ from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes
 from servesat.cost_model.memory import kv_cache_bytes
 from servesat.cost_model.prefill import kv_transfer_s
-from servesat.spec.expressions import NAMES, Level, Type, counts_slices, ends_with_slices
+from servesat.spec.expressions import NAMES, Level, Type, counts_slices
 from servesat.spec.spec import Spec
 
 PAIRS_AT_A_TIME = 500
@@ -130,8 +130,7 @@ def _sized(spec: Spec, pools: PoolCandidates, pairs: Ints, relaxed: int) -> tupl
 
 def _within_upper_limits(spec: Spec, rows: Layouts, relaxed: int) -> Layouts:
     """The pairs that break no upper limit among the constraints with a single slice that decodes."""
-    bits = constraint_bits(spec)
-    limits = sum(bits[one.text] for one in spec.expressions if ends_with_slices(one)) & ~relaxed
+    limits = upper_limit_bits(spec) & ~relaxed
     if not limits:
         return rows
     one = np.ones(len(rows), dtype=np.int64)

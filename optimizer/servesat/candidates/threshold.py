@@ -9,14 +9,14 @@ import numpy as np
 
 from servesat.candidates.batch_breakpoints import largest_batch, tie_breakpoints
 from servesat.candidates.columns import Columns
-from servesat.candidates.constraints import Values, all_satisfied, constraint_bits
+from servesat.candidates.constraints import Values, all_satisfied, upper_limit_bits
 from servesat.candidates.evaluation import at_legal_batches
 from servesat.candidates.layouts import Layouts
 from servesat.candidates.rule import EVERY_REQUIREMENT
 from servesat.candidates.tabulation import evaluated
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import COST_TIE_RTOL
-from servesat.spec.expressions import Level, ends_with_slices
+from servesat.spec.expressions import Level
 from servesat.spec.spec import Spec
 
 MAX_BAND = 5_000_000
@@ -26,15 +26,14 @@ MAX_BAND = 5_000_000
 def least_costs(spec: Spec, layouts: Layouts, relaxed: int) -> Floats:
     """The cost of each layout at its largest legal batch, which no batch of it undercuts; infinite where it has none.
 
-    Of constraints only upper limits on what grows with the slices count, which are fewest there: `chips <= 8`. Shape
-    [layouts] [$/1M output tokens].
+    Of the constraints only upper limits on what grows with the slices count, as slices are fewest there: `chips <= 8`.
+    Shape [layouts] [$/1M output tokens].
     """
     largest = largest_batch(spec, layouts, relaxed)
     possible = np.flatnonzero(largest > 0)
     columns = evaluated(spec, layouts.take(possible), largest[possible], relaxed)
     least = np.full(len(layouts), np.inf)
-    bits = constraint_bits(spec)
-    counting = EVERY_REQUIREMENT | sum(bits[one.text] for one in spec.expressions if ends_with_slices(one))
+    counting = EVERY_REQUIREMENT | upper_limit_bits(spec)
     least[possible] = np.where(columns.violated & counting == 0, columns.usd_per_million, np.inf)
     return least
 

@@ -161,5 +161,5 @@ class Engine(Sourced):
 
 
 def in_pages(tokens: int) -> int:
-    """The tokens of a group's prompts in a step of SGLang, as whole pages of its KV cache, which it rounds them to."""
+    """Tokens rounded up to whole pages of SGLang's KV cache, of which its steps take a multiple."""
     return -(-tokens // LARGEST_PAGE) * LARGEST_PAGE

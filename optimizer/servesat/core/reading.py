@@ -211,7 +211,7 @@ def _read_bytes(path: Path, error: type[ServesatError], max_bytes: int) -> bytes
 
 @lru_cache(maxsize=1)
 def _standard_input(stream: TextIO) -> bytes:
-    """What standard input holds, kept: it can be read only once, and is looked at for the kind of file before."""
+    """What standard input holds, kept: it can be read only once, and its kind is told before it is parsed."""
     return stream.buffer.read(MAX_STANDARD_INPUT_BYTES + 1)
 
 

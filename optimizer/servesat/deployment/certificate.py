@@ -141,7 +141,7 @@ def certify(spec: Spec, result: Result, settings: Settings) -> dict[str, Any]:
             raise ServesatError(f"no certificate: {name} is not the catalogue's entry of that id; give it another name")
     if spec.has_varied_prices:
         raise ServesatError(
-            "no certificate: Spec.changed varied a price, which a file of the spec cannot say; load a spec that has it"
+            "no certificate: Spec.changed varied a price, which a spec file cannot express; load a spec that states it"
         )
     cost, bound = result.plan.usd_per_million_output_tokens, result.bound_usd_per_million_output_tokens
     document = {

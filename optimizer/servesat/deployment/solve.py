@@ -91,9 +91,11 @@ def cheapest_plan(spec: Spec, settings: Settings | None = None) -> Plan | None:
     return None if found is None else found.plan
 
 
-def cheapest_by_means(spec: Spec, settings: Settings) -> tuple[Plan, tuple[Margin, ...]] | None:
+def cheapest_by_means(
+    spec: Spec, settings: Settings, layouts: Layouts | None = None
+) -> tuple[Plan, tuple[Margin, ...]] | None:
     """The plan that `solve` finds for means, and its margins; None where it finds none, without the reason."""
-    columns, solution = _decided(spec, settings, None, 0, None)
+    columns, solution = _decided(spec, settings, layouts, 0, None)
     return None if solution.column is None else checked(spec, columns, solution.column)
 
 

@@ -19,7 +19,7 @@ from servesat.fleet.spec_sources import read_demand, read_deployment
 from servesat.spec.notes import stale_prices
 from servesat.spec.offers import Buy, Offer
 from servesat.spec.spec import Spec
-from servesat.spec.workload import Lengths, Slo, Tokens
+from servesat.spec.workload import MAX_SHARE, Lengths, Slo, Tokens
 
 MAX_PERIODS = 10_000
 MAX_POD_SIDE = 64
@@ -157,7 +157,7 @@ class FleetWorkload(Strict):
     sizes: dict[Annotated[str, Field(min_length=1)], RequestSize] = Field(
         default={}, description="Requests of several lengths on the same replicas, by name, instead of `demand`."
     )
-    percentile: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
+    percentile: Annotated[float, Field(strict=True, gt=0, le=MAX_SHARE)] | None = Field(
         default=None,
         description="Share of the requests that must be within each limit when they arrive at random: a replica serves "
         "the rate at which its replays keep them. Absent: means are compared. Not for `sizes`.",

@@ -110,14 +110,22 @@ def _check_requests(result: _Document, spec: Spec) -> None:
     if other.id != spec.model.id and spec.model.id in model_ids():
         raise ServesatError(f"{result.path}: model_id = {served}: expected {spec.model.id}, the model of the spec")
     for bad, good in _COUNTS:
-        failed, completed = result.at(*bad.split(".")), result.at(*good.split("."))
-        if not isinstance(failed, int | float) or not isinstance(completed, int | float):
-            continue
-        if failed > MOST_FAILED * (failed + completed):
-            raise ServesatError(
-                f"{result.path}: {bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
-                f"{MOST_FAILED:.0%}, as the means are of the others"
-            )
+        _check_failures(result, bad, good)
+
+
+def _check_failures(result: _Document, bad: str, good: str) -> None:
+    """Raise ServesatError where many of the requests failed, or a count of them is not a number."""
+    failed, completed = result.at(*bad.split(".")), result.at(*good.split("."))
+    if failed is None or completed is None:
+        return
+    for name, count in ((bad, failed), (good, completed)):
+        if not isinstance(count, int | float):
+            raise ServesatError(f"{result.path}: {name} = {shorten(count)}: expected a number")
+    if failed > MOST_FAILED * (failed + completed):
+        raise ServesatError(
+            f"{result.path}: {bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
+            f"{MOST_FAILED:.0%}, as the means are of the others"
+        )
 
 
 def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
@@ -186,7 +194,7 @@ def _of_aiperf(result: _Document) -> Iterator[Means]:
 
     def ms(metric: str) -> float:
         unit = result.at(metric, "unit")
-        if unit not in _MS:
+        if not isinstance(unit, str) or unit not in _MS:
             raise ServesatError(f"{result.path}: {metric}.unit = {shorten(unit)}: expected one of {', '.join(_MS)}")
         return result.number(metric, "avg") * _MS[unit]
 
@@ -218,6 +226,7 @@ def _of_guidellm(result: _Document) -> Iterator[Means]:
     """A report of GuideLLM: one run for each of its benchmarks, by the requests that were successful."""
     for benchmark in result.data["benchmarks"]:
         one = _Document(result.path, benchmark)
+        _check_failures(one, "metrics.request_totals.errored", "metrics.request_totals.successful")
 
         def mean(metric: str, one: _Document = one) -> float:
             return one.number("metrics", metric, "successful", "mean")

@@ -125,7 +125,7 @@ def _at_most_the_peak(name: str, reached: Floats, chip: Chip, notes: list[str]) 
     """Shares, where they are above 1 as 1, which a note says. Raises ServesatError far above it."""
     median = float(np.median(reached))
     if median > IMPLAUSIBLE:
-        raise ServesatError(f"{name} reaches {median:.2f} of the peak of {chip.id}: the card is not an {chip.id}")
+        raise ServesatError(f"{name} reaches {median:.2f} of the peak of {chip.id}: this is another card")
     if median > 1:
         notes.append(f"{name} reaches {median:.2f} of the peak of {chip.id}, and counts as 1")
     return np.minimum(reached, 1.0)

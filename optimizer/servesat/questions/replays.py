@@ -174,14 +174,16 @@ def _breaks(spec: Spec, servers: Servers, router: Router, requests: int) -> Brea
 
 def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: float) -> str | None:
     """The first limit that is broken at a load, or `load` where requests come faster than they are served."""
-    loaded = spec.changed({"workload.requests_per_s": rate})
-    one = run(loaded.workload, servers, requests, 0, router=router, whole=True)
+    workload = spec.changed({"workload.requests_per_s": rate}).workload
+    one = run(workload, servers, requests, 0, router=router, whole=True)
     limits, goodput = limits_of(spec), spec.slo.goodput
     for limit in limits:
         if percentile(limit.of(one.times), limit.share) > limit.limit_s:
             return limit.requirement
     if goodput is not None and float(np.mean(within(limits, one.times))) < goodput:
         return GOODPUT
+    if workload.arrivals.trace is not None and limits:  # whose own course may end at its busiest
+        return None
     return "load" if _grows(one) else None
 
 

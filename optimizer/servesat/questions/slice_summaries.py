@@ -6,8 +6,11 @@ import numpy as np
 
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
+from servesat.candidates.layouts import Layouts
 from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
+from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.candidates.tabulation import evaluated
+from servesat.core.arrays import Ints
 from servesat.core.plan import Plan
 from servesat.core.result import SliceSummary
 from servesat.core.tolerances import COST_TIE_RTOL
@@ -24,13 +27,11 @@ def slice_summaries(spec: Spec, plan: Plan, settings: Settings) -> tuple[SliceSu
     """
     if plan.prefill is not None:
         return ()
+    spec = spec.in_one_pool().in_means()
+    layouts = enumerate_layouts(spec)
     chip = next(chip for chip in spec.chips if chip.id == plan.chip)
-    alone = spec.in_one_pool().in_means()
-    found = (
-        _summary(alone.changed({"search.chips": [chip.id], "search.topologies": {chip.id: [topology]}}), settings)
-        for topology in spec.topologies_of(chip)
-    )
-    return tuple(summary for summary in found if summary is not None)
+    on_slices = [_on_slice(layouts, chip.id, topology) for topology in spec.topologies_of(chip)]
+    return tuple(_summary(spec, layouts.take(rows), settings) for rows in on_slices if len(rows))
 
 
 def max_batch_binds(spec: Spec, plan: Plan) -> bool:
@@ -44,16 +45,16 @@ def max_batch_binds(spec: Spec, plan: Plan) -> bool:
     return cheaper and all(margin.holds for margin in margins)
 
 
-def _summary(spec: Spec, settings: Settings) -> SliceSummary | None:
-    """The optimum of a search over one slice, or its nearest plan; None where no offer holds the slice."""
-    best = cheapest_by_means(spec, settings)
+def _on_slice(layouts: Layouts, chip: str, topology: str) -> Ints:
+    is_slice = [place.offer.chip.id == chip and place.topology == topology for place in layouts.places]
+    return np.flatnonzero(np.array(is_slice)[layouts.place])
+
+
+def _summary(spec: Spec, layouts: Layouts, settings: Settings) -> SliceSummary:
+    best = cheapest_by_means(spec, settings, layouts)
     if best is not None:
         return SliceSummary(plan=best[0], margins=best[1])
-    tried = evaluate(
-        spec.changed({"constraints": ()})
-    )  # at batches where limits bind, as constraints may need every one
-    if not len(tried):
-        return None
+    tried = evaluate(spec.changed({"constraints": ()}), layouts)  # where limits bind: constraints may need every batch
     columns = evaluated(spec, tried.layouts, tried.batch, 0)
     plan, margins = rederive(spec, columns.assignment(_nearest(columns)))
     return SliceSummary(plan=plan, margins=margins)

@@ -96,7 +96,7 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     alone = whole if program in PROMPTS_FIRST else program is None and plan.mode is Mode.INTERLEAVED
     pools = plan.mode is Mode.DISAGGREGATED
     scheduling = Scheduling(
-        step_tokens=_step_tokens(plan, program, None if pools else new),
+        step_tokens=_step_tokens(plan, program, 0 if pools else new, whole=whole),
         sequences=plan.batch,
         kv_tokens=_room(spec, plan),
         prompts_alone=alone and not pools,
@@ -121,21 +121,17 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     return Servers(pool, first, (plan.transfer_ms or 0.0) / 1e3, times.request_s)
 
 
-def _step_tokens(plan: Plan, program: str | None, new: int | None) -> int:
+def _step_tokens(plan: Plan, program: str | None, new: int, *, whole: bool) -> int:
     """Tokens that a step may take in all groups of chips and stages, by the flags that start a plan.
 
-    A token for each sequence and each one drafted, and of prompts, which have `new` tokens, a chunk, or a whole one in
-    each group. SGLang takes them in whole pages, and whole prompts without sequences.
+    One for each sequence and each token drafted; of prompts a chunk, or in each group a `whole` one of `new` tokens.
+    SGLang takes them in pages, and whole prompts without sequences.
     """
-    sequences, groups = plan.batch * (plan.draft_tokens + 1), 1 if program is None else plan.ep
-    if new is None:
-        return sequences
-    whole, chunk = new * groups, plan.chunk_tokens
-    prompts = whole if chunk is None or chunk >= new else chunk
-    if program in PROMPTS_FIRST:
-        tokens = whole if prompts == whole else -(-sequences // plan.pp) + prompts
-        return in_pages(-(-tokens // groups)) * groups * plan.pp
-    return sequences + prompts * plan.pp
+    verified, groups = plan.draft_tokens + 1, 1 if program is None else plan.ep
+    if program in PROMPTS_FIRST and new:
+        decoding = 0 if whole else -(-plan.batch // (groups * plan.pp)) * verified
+        return in_pages(decoding + (new if whole else -(-(plan.chunk_tokens or 0) // groups))) * groups * plan.pp
+    return plan.batch * verified + (new * groups if whole else plan.chunk_tokens or 0) * plan.pp
 
 
 def _machine(spec: Spec, assignment: Assignment) -> Machine:

@@ -18,10 +18,10 @@ GOODPUT = "goodput"
 """Stands for the share of requests within all limits, in place of a requirement."""
 
 REQUESTS = 2500
-"""Requests of a replay, of percentiles that leave BEYOND of them or more beyond their limit; of others more."""
+"""Requests of a replay; more where fewer than BEYOND of them would be beyond a percentile."""
 
 BEYOND = 25
-"""Requests of a replay that are beyond a percentile: with fewer, it is hardly told from the slowest of all."""
+"""Requests of a replay that are beyond each percentile: of fewer, it is about the slowest, and so too low."""
 
 SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
 """The number of replays after which a limit may be found broken, after which it may be found kept, and the most run."""
@@ -195,7 +195,7 @@ def verdict(
 ) -> Verdict:
     """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time.
 
-    Longer replays, of percentiles that few requests are beyond, have fewer seeds: some 160,000 requests in all.
+    Where rare percentiles take longer replays, there are fewer of them: some 160,000 requests in all.
 
     With half of the most seeds, an estimate beyond its limit ends it: as many again would find the limit kept in at
     most 2.5 % of cases (for that their mean has to be 0.245 standard deviations of a run lower, 1.96 / √64, and it
@@ -203,7 +203,7 @@ def verdict(
     """
     asked, trace = _requests_for(limits), workload.arrivals.recorded
     first = _first_replay(workload, servers, asked).run
-    most_seeds = max(SEEDS, min(most_seeds, MOST_SEEDS * REQUESTS // asked)) if most_seeds > SEEDS else most_seeds
+    most_seeds = min(most_seeds, max(SEEDS, MOST_SEEDS * REQUESTS // asked))
     if trace is not None:
         others = [run(workload, servers, len(trace.arrival_s), seed) for seed in range(1, SEEDS_OF_TRACE)]
         return _verdict_of(limits, goodput, [first, *others], len(trace.arrival_s))

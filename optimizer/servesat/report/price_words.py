@@ -24,7 +24,7 @@ def price(bill: Bill) -> str:
     elif bill.instances is not None and bill.instances != int(bill.instances):
         full, part = divmod(bill.chips, bill.instance_chips or 1)
         instances = f"{full} and " if full else ""
-        text += f": {instances}{part} of its {bill.instance_chips} chips; a whole one costs "
+        text += f": {instances}{part} of its {bill.instance_chips} chips; a whole one is billed at "
         text += f"{dollars(bill.usd_per_instance_hour or 0.0)} an hour, unless something else uses the rest"
     text += f", price of {bill.as_of}" if bill.as_of else ""
     return text + (f" ({bill.note})" if bill.note else "")

@@ -50,8 +50,9 @@ def _check_limits_stated_once(data: Mapping[str, Any], where: str) -> None:
     if not isinstance(slo, Mapping) or not isinstance(named, Mapping):
         return
     for key, limits in named.items():
-        own = slo.get(key)
-        if isinstance(own, int | float) and isinstance(limits, Mapping) and own not in limits.values():
+        own, values = slo.get(key), limits.values() if isinstance(limits, Mapping) else ()
+        stated = [value for value in values if isinstance(value, int | float)]
+        if isinstance(own, int | float) and own != min(stated, default=own):
             raise SpecError(f"{where}: slo.{key} = {own:g} beside slo.percentiles.{key}: give one of them")
 
 
