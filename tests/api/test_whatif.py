@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import servesat
-from servesat import SpecError
+from servesat import Spec, SpecError
 from tests.helpers import searching, spec_of
 
 
@@ -50,3 +52,20 @@ def test_robustness_has_a_row_for_each_layout() -> None:
         servesat.robustness(spec_of(), 2.0)
     with pytest.raises(SpecError, match="noise = 'ten': expected a fraction"):
         servesat.robustness(spec_of(), "ten")  # type: ignore[arg-type]
+
+
+def test_a_trace_that_varies_leaves_the_means_of_the_workload(tmp_path: Path) -> None:
+    for name, tokens in (("a", 100), ("b", 4000)):
+        lines = [f"{second},{tokens},10" for second in range(5)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["time,prompt_tokens,output_tokens", *lines]))
+    workload = {"arrivals": {"trace": "a.csv"}}
+    spec = Spec.load({"model": "llama-3.1-8b", "workload": workload, "search": {"chips": ["l40s"]}}, folder=tmp_path)
+    found = servesat.what_if(spec, {"workload.arrivals.trace": ["a.csv", "b.csv"]})
+    kept = "prompt_tokens = 100, output_tokens = 10, requests_per_s = 1 of the workload stay as they are"
+    assert f"{kept} though the trace changes: vary them too" in found.notes
+
+
+def test_a_demand_that_is_added_leaves_room_as_that_of_a_spec_does() -> None:
+    spec = Spec.load({"model": "llama-3.1-8b", "workload": {"prompt_tokens": 500, "output_tokens": 100}})
+    assert (spec.utilisation, spec.changed({"workload.requests_per_s": 40}).utilisation) == (1.0, 0.85)
+    assert spec.changed({"utilisation": 1.0, "workload.requests_per_s": 40}).utilisation == 1.0

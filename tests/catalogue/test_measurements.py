@@ -54,6 +54,7 @@ GOOD = {
         ({"requests": "0"}, "requests = 0: expected a number greater than 0"),
         ({"requests": "100001"}, "requests = 100001: expected at most 100,000, as all are replayed"),
         ({"tp": "0"}, "tp = 0: expected a whole number from 1 to 4,096"),
+        ({"tp": "3"}, "tp = 3: expected a divisor of the "),
         ({"tp": "1.5"}, "tp = 1.5: expected a whole number from 1 to 4,096"),
         ({"tpot_ms": "10,5", "lengths": "x"}, "tpot_ms = "),
         (

@@ -110,7 +110,12 @@ def test_a_config_is_imported_as_a_model_file(tmp_path: Path) -> None:
     document = json.loads(run("models", "import", str(tmp_path), "--json").stdout)
     assert document["parameters"] == pytest.approx(46.7e9, rel=1e-3)
     assert document["active_parameters"] == pytest.approx(12.88e9, rel=1e-3)
-    for source, complaint in ((str(out), "expected a config.json"), ("./none.json", "no such file or folder")):
+    (tmp_path / "empty").mkdir()
+    for source, complaint in (
+        (str(out), "expected a config.json"),
+        ("./none.json", "no such file or folder"),
+        (str(tmp_path / "empty"), "has no config.json"),
+    ):
         wrong = run("models", "import", source)
         assert wrong.exit_code == 1
         assert complaint in wrong.stderr

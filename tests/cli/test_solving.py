@@ -31,7 +31,7 @@ def test_infeasible_exits_3_with_its_conflict() -> None:
 
 def test_unknown_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = Result(status=Status.UNKNOWN, plan=None, solve_s=0.1)
-    monkeypatch.setattr("servesat.questions.explain.solve", lambda *_: unknown)
+    monkeypatch.setattr("servesat.questions.explain.solve", lambda *_, **__: unknown)
     result = run("solve", EXAMPLE, "--time-limit", "0.1")
     assert result.exit_code == 4
     assert "unknown: the time limit was reached before a plan was found" in result.stdout

@@ -39,6 +39,7 @@ def in_pods(pods: dict[str, Any]) -> dict[str, Any]:
             "workloads.chat.regions: no region 'est'; did you mean",
         ),
         ({"regions": {"east": {"quota": {"tpu-v5f": 1}}}}, "regions.east: no chip 'tpu-v5f'; did you mean"),
+        ({"periods_h": 24}, "periods_h = 24: expected a list of hours, as in [8, 16]"),
         ({"workloads": {"chat": {"demand": 1}}}, "workloads.chat.deployment is missing"),
         (in_pods({"tpu-v5f": {"count": 1}}), "regions.east: no chip 'tpu-v5f'; did you mean"),
         (in_pods({"h100-sxm": {"count": 1}}), "regions.east.pods.h100-sxm: the slices of h100-sxm are not blocks"),
@@ -148,6 +149,14 @@ def test_ways_to_buy_without_a_price_are_noted() -> None:
     (note,) = FleetSpec.load(fleet(regions={"east": region})).notes
     assert note.startswith("regions.east.purchases: h100-sxm cannot be bought as reserved")
     assert FleetSpec.load(fleet()).notes == ()
+
+
+def test_a_way_to_buy_that_a_regions_own_price_leaves_out_is_noted() -> None:
+    region = {"price": {"h100-sxm": {"on_demand": 3.0}}, "purchases": ["on_demand", "spot"], "price_book": "all"}
+    assert (
+        "regions.east.price.h100-sxm states no spot: all has the price"
+        in FleetSpec.load(fleet(regions={"east": region})).notes
+    )
 
 
 def test_a_deployment_written_out_finds_its_model_beside_the_fleet(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_stated_headroom_is_the_share_of_memory() -> None:
 
 
 def test_pools_hand_the_cache_over() -> None:
-    prefill, decode = launch(SPLIT).servers
+    prefill, decode = launch({**SPLIT, "search": {**SPLIT["search"], "weights": ["fp8"]}}).servers
     assert flags(prefill).kv_transfer_config == {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
     assert flags(decode).kv_transfer_config == {"kv_connector": "NixlConnector", "kv_role": "kv_consumer"}
     assert flags(prefill).max_num_batched_tokens == 2000 + flags(prefill).max_num_seqs
@@ -339,3 +339,40 @@ def test_a_step_takes_as_many_tokens_in_a_replay_as_its_flags_allow(
     scheduling = servers_of(spec, plan).pool.scheduling
     assert scheduling.step_tokens == launched == tokens
     assert scheduling.prompts_alone == (engine == "sglang" and not chunks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "chunks"),
+    [({}, False), ({"prefix_cache_hit": 0.75}, True), ({"lengths": {"prompt_cv": 1.5}}, True)],
+)
+def test_tensorrt_llm_takes_prompts_that_are_longer_than_a_step(changes: dict[str, Any], chunks: bool) -> None:
+    """It refuses them without chunks, what is cached of them included: of 2,000 tokens 500 are new at a hit of 0.75."""
+    workload = {"prompt_tokens": 2000, "output_tokens": 200, "requests_per_s": 10, **changes}
+    search = {**CHAT["search"], "modes": ["interleaved"]}
+    (server,) = launch({**CHAT, "engine": "trtllm", "workload": workload, "search": search}).servers
+    config = trtllm_config(server)
+    assert (config["max_num_tokens"] < server.longest_prompt_tokens, config["enable_chunked_prefill"]) == (
+        chunks,
+        chunks,
+    )
+
+
+def test_gemma_starts_without_images_where_a_step_has_no_room_for_one() -> None:
+    """vLLM takes an image of 256 tokens whole; a pool that only decodes has a token for each of its sequences."""
+    pools = {**SPLIT, "model": "gemma-3-12b", "search": {"chips": ["h100-sxm"], "modes": ["disaggregated"]}}
+    prefill, decode = launch(pools).servers
+    assert flags(decode).max_num_batched_tokens < 256 < flags(prefill).max_num_batched_tokens
+    assert (flags(prefill).language_model_only, flags(decode).language_model_only) == (None, True)
+
+
+def test_pools_of_two_checkpoints_answer_to_one_name() -> None:
+    constraints = ["prefill.weights == bf16", "weights == fp8"]
+    search = {"chips": ["h100-sxm"], "modes": ["disaggregated"], "weights": ["bf16", "fp8"]}
+    prefill, decode = launch({**SPLIT, "search": search, "constraints": constraints}).servers
+    assert (prefill.checkpoint, decode.checkpoint) == ("Qwen/Qwen3-32B", "Qwen/Qwen3-32B-FP8")
+    for server in (prefill, decode):
+        read = flags(server)
+        assert read.served_model_name == ["Qwen/Qwen3-32B"]
+        assert read.kv_transfer_config["kv_connector_extra_config"] == {"enforce_handshake_compat": False}
+    (alone,) = launch(CHAT).servers
+    assert flags(alone).served_model_name is None

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+import yaml
+
 from servesat.fleet.plan import plan_fleet
 from servesat.fleet.spec import FleetSpec
+from servesat.launch import compose
 from servesat.launch.fleets import fleet_launches
 
 TWO_MACHINES = {
@@ -48,6 +52,17 @@ def test_replicas_of_one_configuration_on_two_machines_are_all_started() -> None
     assert replicas == {(0, "one"): 3, (1, "one"): 1, (1, "eight"): 8}
     launches = list(fleet_launches(fleet, result))
     assert {launch.servers[0].instance: launch.servers[0].count for launch in launches} == {"one": 3, "eight": 8}
+    assert {launch.servers[0].instance: launch.servers[0].machine_chips for launch in launches} == {
+        "one": 1,
+        "eight": 8,
+    }
+    for launch in launches:
+        services = yaml.safe_load(compose.files(launch)["compose.yaml"])["services"]
+        assert len(services) == launch.servers[0].machine_chips
+        usd_per_chip_hour = {"one": 1.5, "eight": 1.0}[str(launch.servers[0].instance)]
+        counted_on = 0.85 * launch.plan.tokens_per_s_per_chip
+        usd_per_million = usd_per_chip_hour / 3600 / counted_on * 1e6
+        assert launch.plan.usd_per_million_output_tokens == pytest.approx(usd_per_million)
 
 
 def test_workloads_whose_names_are_alike_start_under_names_of_their_own() -> None:
@@ -84,6 +99,6 @@ def test_a_server_admits_the_largest_batch_of_every_size_that_it_serves() -> Non
     assert plans["short"].batch > plans["long"].batch
     (server,) = launch.servers
     assert (server.sequences, server.context_tokens, server.prompt_tokens) == (plans["short"].batch, 6100, 6000)
-    assert (launch.plan, launch.spec.workload.prompt_tokens) == (plans["short"], 300)
+    assert (launch.plan.batch, launch.spec.workload.prompt_tokens) == (plans["short"].batch, 300)
     batches = f"{plans['short'].batch} of short, {plans['long'].batch} of long"
     assert f"sizes      batches of {batches}: the flags admit all; the benchmark sends short" in launch.notes

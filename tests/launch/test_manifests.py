@@ -49,7 +49,13 @@ LAUNCHES: dict[str, Any] = {
         "search": {"chips": ["tpu-v6e"]},
         "price_book": "gcp-2026-11",
     },
-    "rented": {**CHAT, "price_book": "aws-2026-11", "buy": "instances", "search": {"chips": ["h100-sxm"]}},
+    "rented": {
+        **CHAT,
+        "price_book": "aws-2026-11",
+        "buy": "instances",
+        "search": {"chips": ["h100-sxm"]},
+        "constraints": ["tp == 8"],
+    },
 }
 ONE_NODE = ["one pool", "SGLang", "AMD", "rented", "prefixes in memory", "prefixes in memory by SGLang"]
 POOLS, POOLS_OF_VLLM = ["two pools", "two pools by SGLang"], ["two pools"]
@@ -146,6 +152,7 @@ def test_tasks_of_skypilot_are_valid(name: str) -> None:
 def test_compose_files_are_valid(name: str) -> None:
     document = yaml.safe_load(written(ready(name), "compose")["compose.yaml"])
     jsonschema.validate(document, schema("compose"))
+    assert document["services"]
     for service in document["services"].values():
         reserved = service.get("deploy")
         assert (reserved is None) == ("devices" in service)
@@ -293,5 +300,9 @@ def test_skypilot_rents_where_the_plan_does_or_says_that_it_cannot() -> None:
     assert task["resources"]["infra"].startswith("aws/")
     search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["8x1"]}}
     elsewhere = {**CHAT, "search": search, "price_book": "all", "buy": "instances", "cloud": "coreweave"}
+    elsewhere["constraints"] = ["tp == 8"]
     with pytest.raises(LaunchError, match="--to skypilot: coreweave is not known there"):
         written(launch(elsewhere), "skypilot")
+    shared = {**elsewhere, "cloud": "aws", "search": {**search, "topologies": {"h100-sxm": ["2x1"]}}}
+    with pytest.raises(LaunchError, match=r"4 servers share a p5\.48xlarge, and it rents one for each"):
+        written(launch({**shared, "constraints": ["instances == 1", "chips == 8"]}), "skypilot")

@@ -87,3 +87,10 @@ def test_an_answer_stands_beside_the_apis() -> None:
     plan = solve(decoding).plan
     assert plan is not None
     assert beside_apis(decoding, plan) is None
+
+
+def test_an_api_stands_beside_means_of_requests_that_differ() -> None:
+    workload = {"prompt_tokens": 500, "output_tokens": 300, "requests_per_s": 5, "lengths": {"prompt_cv": 0.5}}
+    found = answer({"model": "llama-3.3-70b", "workload": workload, "slo": {"percentile": "mean", "tpot_ms": 50}})
+    assert found.api is not None
+    assert found.api.break_even_requests_per_s is not None

@@ -66,7 +66,9 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"a request of 90,000,100 tokens never fits: weights leave room for"):
         replay(under(stretched, path, None), plan)
     path.write_text("time,prompt_tokens,output_tokens\n0,10,10\n0,10,10\n")
-    with pytest.raises(SpecError, match=r"long.csv has no rate, as its requests all come at once: give requests_per_s"):
+    with pytest.raises(
+        SpecError, match=r"--trace .*long.csv: has no rate, as its requests all come at once; give --rate"
+    ):
         under(spec, path, None)
     with pytest.raises(SpecError, match=r"--trace .*none.csv: no such file"):
         under(spec, tmp_path / "none.csv", None)

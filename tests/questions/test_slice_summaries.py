@@ -23,7 +23,9 @@ def test_a_slice_short_of_throughput_is_shown_at_its_most() -> None:
 
 def test_the_slices_keep_the_order_of_ties() -> None:
     spec = spec_of(model="llama-3-8b", workload={"context_tokens": 1024}, search={"chips": ["tpu-v5e"]})
-    for summary in answer(spec).slices:
+    slices = answer(spec).slices
+    assert len(slices) == 8
+    for summary in slices:
         topology = summary.plan.topology
         alone = answer(spec.changed({"search.topologies": {"tpu-v5e": [topology]}}))
         assert (alone.plan == summary.plan) if not summary.violated else alone.plan is None

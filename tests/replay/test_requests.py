@@ -48,3 +48,11 @@ def test_the_last_token_of_a_prompt_is_never_cached() -> None:
     assert cached_tokens(prompts, 0.9999999999).tolist() == [0, 999, 9]
     assert cached_tokens(prompts, 0.25).tolist() == [0, 250, 2]
     assert drawn(1.0, 3, Lengths(1000.0, 10.0, 0.9999999999)).cached_tokens.tolist() == [999, 999, 999]
+
+
+def test_no_request_is_longer_than_servers_take() -> None:
+    lengths = Lengths(1000.0, 100.0, prompt_cv=2.0, output_cv=1.0, longest_tokens=3000)
+    requests = drawn(1.0, 10_000, lengths)
+    total = requests.prompt_tokens + requests.output_tokens
+    assert (total.max(), requests.output_tokens.min()) == (3000, 1)
+    assert np.mean(total == 3000) > 0.01

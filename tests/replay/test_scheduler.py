@@ -204,3 +204,16 @@ def test_agrees_with_the_oracle_to_the_step(case: dict) -> None:
     assert replica.last == pytest.approx(last, rel=1e-9)
     assert replica.preempted == preempted
     assert (replica.kv, replica.read) == (0, 0)
+
+
+def test_an_engine_that_admits_whole_prompts_keeps_room_for_tokens_and_not_for_steps() -> None:
+    """Beside 0.4 of the second answer and half of the first, of 10 steps each with two tokens: 10 + 0.4 · 2 · 15 = 22.
+
+    33 tokens less the first prompt and its next step leave 21; 16, for steps, would have been enough.
+    """
+    rows = np.array([[0.0, 0.5], [10, 10], [10, 10], [0, 0]])
+    requests = Requests(rows[0], *rows[1:].astype(np.int64))
+    limits = Scheduling(100, 10, 33.0, prompts_alone=True, verified=3, accepted=2.0)
+    first = run(StepTimes(**{**NOTHING, "fixed_s": 1.0}), limits, requests).first
+    assert first[0] == 1.0
+    assert first[1] > 10

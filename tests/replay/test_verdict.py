@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from servesat.replay.percentiles import RequestTimes
+from servesat import Spec
+from servesat.replay.percentiles import RequestTimes, percentile
 from servesat.replay.pools import Pool, Servers
-from servesat.replay.replayed import Limit, run
+from servesat.replay.replayed import Limit, limits_of, run
 from servesat.replay.scheduler import Scheduling
 from servesat.replay.verdict import REQUESTS, broken_for_certain, first_look, verdict
 from servesat.spec.workload import Workload
+from tests.helpers import CHAT_AT_RANDOM
 from tests.replay.test_pools import STEPS_OF_A_SECOND
 
 ONE_AT_A_TIME = Servers(Pool(STEPS_OF_A_SECOND, Scheduling(1, 10**6, 1e12), 1))
@@ -19,29 +21,41 @@ def ttft_within(limit_s: float) -> tuple[Limit, ...]:
     return (Limit("ttft", 0.95, limit_s),)
 
 
-def means(seeds: int) -> float:
-    """The mean of the p95 of replays."""
-    runs = [run(WORKLOAD, ONE_AT_A_TIME, REQUESTS, seed) for seed in range(seeds)]
-    return float(np.mean([np.quantile(one.times.ttft_s, 0.95, method="inverted_cdf") for one in runs]))
+def p95_s(seeds: int) -> float:
+    """The p95 of the requests of all replays."""
+    runs = [run(WORKLOAD, ONE_AT_A_TIME, REQUESTS, seed).times.ttft_s for seed in range(seeds)]
+    return float(np.quantile(np.concatenate(runs), 0.95, method="inverted_cdf"))
 
 
 def test_replays_end_when_a_limit_is_certain() -> None:
-    found = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(2 * means(8)), None)
+    found = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(2 * p95_s(8)), None)
     assert (found.holds, found.seeds) == (True, 8)
-    assert found.kept[0].value.value == pytest.approx(means(8))
-    assert verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.5 * means(8)), None).seeds == 3
+    assert found.kept[0].value.value == p95_s(8)
+    assert found.kept[0].within.value > 0.99
+    assert verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.5 * p95_s(8)), None).seeds == 3
 
 
-def test_half_of_the_most_replays_end_it_where_their_mean_is_beyond_the_limit() -> None:
-    beyond = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.999 * means(32)), None)
+def test_half_of_the_most_replays_end_it_where_they_are_beyond_the_limit() -> None:
+    beyond = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.999 * p95_s(32)), None)
     assert (beyond.holds, beyond.seeds) == (None, 32)
-    within = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(1.001 * means(32)), None)
+    within = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(1.001 * p95_s(32)), None)
     assert (within.holds, within.seeds) == (None, 64)
+
+
+@pytest.mark.slow
+def test_queues_near_saturation_settle_before_a_limit_counts_as_kept() -> None:
+    """At 98 % of what it serves: 2,500 requests that begin with an empty queue have a p95 of 42 s, and all 72 s."""
+    busy = WORKLOAD.model_copy(update={"requests_per_s": 0.98})
+    short = np.concatenate([run(busy, ONE_AT_A_TIME, REQUESTS, seed).times.ttft_s for seed in range(32)])
+    assert np.quantile(short, 0.95) < 45
+    assert np.quantile(run(busy, ONE_AT_A_TIME, 1_000_000, 5).times.ttft_s, 0.95) > 65
+    assert verdict(busy, ONE_AT_A_TIME, ttft_within(55), None).holds is not True
+    assert verdict(busy, ONE_AT_A_TIME, ttft_within(120), None).holds is True
 
 
 def test_a_first_look_rejects_what_is_far_too_late_and_nothing_that_is_kept() -> None:
     """A queue at 70 % and at 110 % of what it serves: its wait is bounded, and then is not."""
-    kept = 1.1 * means(8)
+    kept = 1.1 * p95_s(8)
     assert first_look(WORKLOAD, ONE_AT_A_TIME, ttft_within(kept)) == ()
     overloaded = WORKLOAD.model_copy(update={"requests_per_s": 1.1})
     assert first_look(overloaded, ONE_AT_A_TIME, ttft_within(kept)) == ("ttft",)
@@ -57,9 +71,22 @@ def test_as_many_late_requests_of_a_trace_as_may_be_are_no_reason_to_reject() ->
 
 
 def test_a_percentile_that_few_requests_are_beyond_takes_longer_replays() -> None:
-    """Of 2,250 requests two are beyond p99.9: such estimates are too low, by 13 % here."""
+    """100 of the requests of eight replays are beyond p99.9, and the percentile is that of all of them together."""
     limit = (Limit("ttft", 0.999, 1e3),)
     found = verdict(WORKLOAD, ONE_AT_A_TIME, limit, None)
-    assert (found.asked, found.seeds, found.holds) == (25_000, 8, True)
+    assert (found.asked, found.seeds, found.holds) == (12_500, 8, True)
     long_run = run(WORKLOAD, ONE_AT_A_TIME, 500_000, 99).times.ttft_s
     assert found.kept[0].value.value == pytest.approx(float(np.quantile(long_run, 0.999)), rel=0.1)
+
+
+def test_the_last_of_a_thousand_may_be_late_at_p99_9() -> None:
+    """0.999 of 1,000 requests are 999, though 99.9 / 100 is a little more than 0.999."""
+    times = np.r_[np.ones(999), 5.0]
+    (limit,) = limits_of(Spec.load({**CHAT_AT_RANDOM, "slo": {"ttft_ms": {"p99.9": 1000}}}))
+    assert (limit.share, percentile(times, limit.share), percentile(times, 1.0)) == (0.999, 1.0, 5.0)
+    assert broken_for_certain((limit,), RequestTimes(times, times, times), 1000) == ()
+
+
+def test_a_limit_is_met_within_the_tolerance_of_all_limits() -> None:
+    late = np.array([1.0 + 1e-10, 1.0 + 1e-8])
+    assert Limit("ttft", 0.95, 1.0).met_by(RequestTimes(late, late, late)).tolist() == [True, False]

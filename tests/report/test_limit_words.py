@@ -20,3 +20,12 @@ def test_a_conflict_is_a_sentence() -> None:
         conflict([Requirement.HBM], spec_of(headroom=0.2))
         == "no plan satisfies hbm (at most 80% of memory used) on tpu-v5e"
     )
+
+
+def test_a_conflict_says_which_slices_no_price_has() -> None:
+    """16 A100s stand in two machines, and no reserved one states a network as fast as that."""
+    spec = spec_of(search={"chips": ["a100-80gb"]}, purchase="reserved", price_book="all")
+    assert conflict([Requirement.HBM], spec) == (
+        "no plan satisfies hbm (at most 100% of memory used) on a100-80gb in slices of up to 8 chips: "
+        "no price states a network fast enough for wider ones"
+    )

@@ -54,7 +54,9 @@ def test_a_chunk_rides_on_each_micro_batch() -> None:
     assert mode(chunked, 1000) == "chunked: 256 prompt tokens ride on each step, 20.0 ms a prompt"
     staged = replace(chunked, pp=2)
     assert mode(staged, 1000) == "chunked: 256 prompt tokens ride on each micro-batch, 2 of a step, 20.0 ms a prompt"
-    assert mode(replace(staged, chunk_tokens=1024), 1000) == "chunked: whole prefills of 20.0 ms between the steps"
+    assert (
+        mode(replace(staged, chunk_tokens=1024), 1000) == "chunked: a prompt rides whole on one step, 20.0 ms a prompt"
+    )
 
 
 def test_counts_and_durations() -> None:

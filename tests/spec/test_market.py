@@ -40,6 +40,7 @@ def test_books_are_searched_together() -> None:
         ({"price_book": ["aws-2026-11", "aws-2026-11"]}, "'aws-2026-11' is listed twice"),
         ({"price_book": ["aws-2026-11", "x"]}, "price_book.1 = 'x': no price book 'x' in the catalogue"),
         ({"buy": "half"}, "buy = 'half': expected one of 'share' or 'instances'"),
+        ({"purchase": "owned"}, "price in all as owned; state your machines, as in `owned: {CHIP: "),
         ({"purchase": []}, "purchase = []: expected at least 1 entry"),
         ({"cloud": "azure", "search": {"chips": ["tpu-v5e"]}}, "tpu-v5e has no price in all as on_demand at azure"),
     ],

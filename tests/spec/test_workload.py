@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from servesat import Spec
+from servesat import Spec, SpecError
+from servesat.spec.workload import Lengths, Workload
 
 
 def test_a_trace_gives_means_a_rate_and_its_longest_request(tmp_path: Path) -> None:
@@ -22,3 +24,28 @@ def test_lengths_that_spread_are_longer_than_their_means() -> None:
     loaded = Spec.load({"model": "llama-3-8b", "workload": workload})
     assert loaded.workload.longest_request_tokens == pytest.approx(9270 + 100, rel=2e-3)
     assert (loaded.percentile, loaded.utilisation) == (0.95, 0.85)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"arrivals": {"trace": "a.csv", "gamma_cv": 3}}, "gamma_cv has no effect beside a trace"),
+        ({"arrivals": {"trace": "a.csv"}, "lengths": {"prompt_cv": 1}}, "lengths has no effect beside a trace"),
+    ],
+)
+def test_what_has_no_effect_beside_a_trace_is_refused(keys: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time,prompt_tokens,output_tokens\n0,10,10\n1,10,10\n")
+    with pytest.raises(SpecError, match=complaint):
+        Spec.load({"model": "llama-3-8b", "workload": keys}, folder=tmp_path)
+
+
+def test_lengths_at_a_share_of_the_requests(tmp_path: Path) -> None:
+    """Log-normal about 1,000 with cv 1: half are below 1,000 / √2, and 0.95 below that times exp(1.6449 · √ln 2)."""
+    spread = Workload(prompt_tokens=1000, output_tokens=10, requests_per_s=1, lengths=Lengths(prompt_cv=1))
+    assert (spread.is_alike, spread.lengths_at(0.5), spread.lengths_at(0.95)) == (False, (707, 10), (2781, 10))
+    alike = Workload(prompt_tokens=1000, output_tokens=10)
+    assert (alike.is_alike, alike.lengths_at(0.99)) == (True, (1000, 10))
+    rows = "".join(f"{n},{100 * n + 1},{n + 1}\n" for n in range(10))
+    (tmp_path / "a.csv").write_text(f"time,prompt_tokens,output_tokens\n{rows}")
+    of_trace = Spec.load({"model": "llama-3-8b", "workload": {"arrivals": "a.csv"}}, folder=tmp_path).workload
+    assert (of_trace.is_alike, of_trace.lengths_at(0.5)) == (False, (401, 5))

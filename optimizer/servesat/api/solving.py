@@ -83,6 +83,7 @@ def solve(
     distinct: Literal["chip", "topology", "layout"] = "layout",
     time_limit_s: float | None = None,
     constrain: Callable[[ConstraintBuilder], object] | str | Iterable[str] | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
     **keys: Any,
 ) -> Solution:
     """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
@@ -92,8 +93,8 @@ def solve(
 
     The spec is a path, a mapping, a Spec, or its keys as keywords. With `explain` it says what each limit costs; `top`
     asks for that many best plans, `distinct` by what. `constrain` adds constraints: texts, or a function that
-    builds them (docs/constraints.md). Raises SpecError when the spec is malformed, SolverError when an answer fails its
-    own proof.
+    builds them (docs/constraints.md). `on_progress` is called with a description of each step.
+    Raises SpecError when the spec is malformed, SolverError when an answer fails its own proof.
     """
     if spec is not None and keys:
         raise TypeError(f"solve() takes a spec, or its keys, not {next(iter(keys))!r} beside a spec")
@@ -105,7 +106,7 @@ def solve(
     if constrain is not None:
         stated = [constrain] if isinstance(constrain, str) else built(constrain) if callable(constrain) else constrain
         loaded = loaded.constrained(stated)
-    result = answer(loaded, settings, limits=explain, top=top, distinct=distinct)
+    result = answer(loaded, settings, limits=explain, top=top, distinct=distinct, on_progress=on_progress)
     return Solution(spec=loaded, explained=explain, settings=settings, **fields_of(result))
 
 

@@ -19,6 +19,8 @@ def import_model(source: str) -> ModelSpec:
     path = Path(source)
     if isdir(path):
         path /= CONFIG
+        if not exists(path):
+            raise CatalogueError(f"{source}: has no {CONFIG}")
     if exists(path):
         if path.suffix != ".json":
             raise CatalogueError(f"{source}: expected a {CONFIG}, its folder, or an id such as owner/name")

@@ -38,6 +38,9 @@ _QWEN_ENCODERS = {
 }  # fmt: skip
 """The same of Qwen's encoders, which merge patches before and beside their projector."""
 
+_WHOLE_IMAGES = {"gemma3": 256, "gemma4": 2496}
+"""Tokens of the largest image or video that is attended to both ways: of Gemma 4 a video, 32 frames of 78 tokens."""
+
 _COUNTS_SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 """Fields with the number of shared experts, rather than their width."""
 
@@ -255,6 +258,8 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
     encoder = _encoder(config, shape.d_model)
     if encoder:
         found["vision_parameters"] = encoder
+    if str(config.get("model_type")) in _WHOLE_IMAGES:
+        found["whole_image_tokens"] = _WHOLE_IMAGES[str(config.get("model_type"))]
     like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")
     if config.get("num_nextn_predict_layers") and like_the_last:
         outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}

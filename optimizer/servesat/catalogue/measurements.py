@@ -211,6 +211,8 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     if prompt is None or output is None:
         raise RowError("prompt_tokens or output_tokens is missing")
     model = model_named(text["model"])
+    if tp and model.query_heads % tp:
+        raise RowError(f"tp = {tp}: expected a divisor of the {model.query_heads} heads of {model.id}")
     if drafted and not text["weights"] and model.native is not None:
         stored = _DTYPES[str(model.native.dtype)]
     return Measurement(

@@ -211,6 +211,11 @@ class ModelSpec(Sourced):
     vision_parameters: CountOrZero = Field(
         default=0, description="Parameters of a vision encoder and its projector, held in bf16, and not read to decode."
     )
+    whole_image_tokens: CountOrZero = Field(
+        default=0,
+        description="Tokens of the largest image or video that vLLM takes whole in a step, where attention in it looks "
+        "both ways; 0: it takes them in parts.",
+    )
     mtp_parameters: CountOrZero = Field(
         default=0, description="Parameters of multi-token-prediction layers, stored, and not loaded unless they draft."
     )

@@ -6,14 +6,17 @@ from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from servesat.catalogue.record import Sourced, Text
-from servesat.core.validation import Count, Rate, Strict, Usd, nearest
+from servesat.core.validation import ONE, SEVERAL, Count, Rate, Strict, Usd, nearest
 
 Purchase = Literal["on_demand", "spot", "reserved", "owned"]
 
-UsdByRegion = Usd | Annotated[dict[Text, Usd], Field(min_length=1)]
+UsdByRegion = Annotated[
+    Annotated[Usd, Tag(ONE)] | Annotated[dict[Text, Usd], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(lambda given: SEVERAL if isinstance(given, Mapping) else ONE),
+]
 """A price that is the same in every region, or one a region."""
 
 

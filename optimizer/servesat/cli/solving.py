@@ -68,8 +68,12 @@ def solve(
     )
 
     from servesat.api import solving
+    from servesat.report.progress import doing
 
-    solution = solving.solve(loaded, explain=explain, top=top, distinct=distinct, time_limit_s=time_limit)
+    with doing() as on_progress:
+        solution = solving.solve(
+            loaded, explain=explain, top=top, distinct=distinct, time_limit_s=time_limit, on_progress=on_progress
+        )
     if certificate is not None and EXIT_CODES[solution.status] == 0:
         solution.certify(certificate)
     elif certificate is not None:

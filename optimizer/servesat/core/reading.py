@@ -51,6 +51,8 @@ def read_mapping(
     data: object = source
     where = inline
     if not isinstance(source, Mapping):
+        if not isinstance(source, str | Path) or not str(source).strip():
+            raise error(f"{inline} = {source!r:.60}: expected a mapping, or the path of a file")
         path = Path(source)
         data, where, folder = read_yaml(path, error), shown(path), path.parent
     if not isinstance(data, Mapping):

@@ -5,7 +5,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticKnownError
 
 from servesat.core.errors import ServesatError
 
@@ -15,7 +17,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 
 def _not_vanishing(value: float) -> float:
     if value < 1e-9:
-        raise ValueError(f"{value}: expected at least 1e-09")
+        raise PydanticKnownError("greater_than_equal", {"ge": 1e-9})
     return value
 
 
@@ -26,6 +28,9 @@ Rate = Annotated[float, Field(strict=True, ge=1, le=1e30, allow_inf_nan=False)]
 MAY_BE_NONE = BeforeValidator(lambda value: None if value == "none" else value)
 """Of a key whose value may also be `none`, in words."""
 
+ONE, SEVERAL = "[one]", "[several]"
+"""Tags of a value and of a mapping of such values, of which a key may have either."""
+
 MAX_FAULTS = 10
 """Faults of a file that are shown; the others are counted."""
 
@@ -35,6 +40,8 @@ _EXPECTED = {
     "float_type": "expected a number",
     "bool_type": "expected true or false",
     "string_type": "expected text",
+    "string_too_short": "expected text",
+    "string_pattern_mismatch": "expected letters, digits and _, and no digit first",
     "finite_number": "expected a finite number",
     "greater_than": "expected a number greater than {gt}",
     "greater_than_equal": "expected at least {ge}",
@@ -51,9 +58,16 @@ _EXPECTED = {
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses unknown keys."""
+    """A frozen record that refuses unknown keys, and takes the numbers of numpy and pandas for those of Python."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_numbers(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not any(isinstance(value, np.generic) for value in data.values()):
+            return data
+        return {key: value.item() if isinstance(value, np.generic) else value for key, value in data.items()}
 
 
 Record = TypeVar("Record", bound=Strict)
@@ -130,7 +144,7 @@ def refuse_duplicates(values: Sequence[Hashable]) -> None:
 
 
 def _error_line(record: type[BaseModel], detail: Any, where: str, prefix: str) -> str:
-    loc = [part for part in detail["loc"] if part != "[key]"]
+    loc = [part for part in detail["loc"] if part not in {"[key]", ONE, SEVERAL}]
     key = ".".join([*([prefix] if prefix else []), *map(str, loc)])
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
@@ -151,8 +165,7 @@ def _record_at(record: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] 
     """The record at a path of keys and list positions; None below a free mapping."""
     annotation: Any = record
     for part in path:
-        if not isinstance(part, int):
-            annotation = _annotation_below(annotation, part)
+        annotation = _annotation_below(annotation, str(part))
     return next(iter(_records(annotation)), None)
 
 

@@ -1,7 +1,7 @@
 """The cheapest plan that keeps its limits for a share of the requests: proposed in order of cost, tested by replays."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +21,14 @@ FALLEN_SHOWN = 5
 """The number of rejected proposals that a result lists."""
 
 
-def solve_by_replay(spec: Spec, settings: Settings) -> Result:
+def solve_by_replay(spec: Spec, settings: Settings, on_progress: Callable[[str], None] = lambda _: None) -> Result:
     """Find the cheapest plan whose replay keeps the limits of a spec with percentiles.
 
     The bound is the least cost among all proposals. Infeasible where no number of slices passes; unknown where replays
     decide on none.
     """
     start = time.perf_counter()
-    search = Search(spec, start, settings)
+    search = Search(spec, start, settings, on_progress)
     found = search.run()
     if found is None:
         status = Status.UNKNOWN if search.undecided or search.deadline.is_over else Status.INFEASIBLE

@@ -5,7 +5,7 @@ That more slices help was observed, and is not proved.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count as counting
 
@@ -77,7 +77,7 @@ class FewestSlices:
         """The same layout with other numbers of slices."""
         purchase = self._purchase(proposal.row)
         usd = float(purchase.usd_per_hour(np.array([slices]), np.array([pool_slices]))[0])
-        return Proposal(usd, proposal.strain, proposal.row, slices, pool_slices)
+        return replace(proposal, usd_per_hour=usd, slices=slices, pool_slices=pool_slices)
 
     def _purchase(self, row: int) -> Purchase:
         if row not in self._purchases:

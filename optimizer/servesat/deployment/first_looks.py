@@ -4,14 +4,16 @@ A proposal is a layout at its largest batch, with a number of slices. Without a 
 be proved: the load exceeds its capacity, or a prompt alone or a step with one sequence takes too long.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from servesat.candidates.columns import Columns
+from servesat.candidates.evaluation import evaluate
 from servesat.candidates.requirements import bits_of
 from servesat.candidates.rule import Requirement
+from servesat.core.arrays import Ints
 from servesat.core.plan import Plan
 from servesat.core.tolerances import round_up
 from servesat.deployment.check.plan import rederive
@@ -22,7 +24,7 @@ from servesat.replay.verdict import SEEDS_TO_FALL, alone_too_late, first_look, s
 from servesat.spec.spec import Spec
 
 BATCHES_TRIED = 6
-"""Smaller batches tried when TPOT is the only limit broken."""
+"""Smaller batches tried where the largest breaks TPOT alone."""
 
 STRIDES = 4
 """Part of the smallest batch that serves the load by which the next one tried is larger; then twice as much."""
@@ -36,9 +38,14 @@ CHECK, ALONE = "check", "alone"
 
 @dataclass(frozen=True, order=True)
 class Proposal:
-    """A layout with a number of slices in each pool; ordered by cost, then by how close the means are to the limits."""
+    """A layout with a number of slices in each pool.
+
+    Ordered by cost; then by whether its pools count on a network that no price states, which others do without; and
+    then by how close the means are to the limits.
+    """
 
     usd_per_hour: float
+    assumes_network: bool
     strain: float
     row: int
     slices: int = field(compare=False)
@@ -87,7 +94,7 @@ class FirstLooks:
         plan = with_batch(with_slices(plan, proposal.slices, proposal.pool_slices), look.batch)
         servers, goodput = servers_slower(self.spec, plan), self.spec.slo.goodput
         found = verdict(self.spec.workload, servers, self.limits, goodput, SEEDS_TO_FALL)
-        return not any(one.is_beyond for one in found.kept)
+        return all(one.is_likely for one in found.kept)
 
     def plan(self, row: int) -> Plan | None:
         """The plan of a candidate with the slices that it needs; None if the check refuses it."""
@@ -107,47 +114,64 @@ class FirstLooks:
         return _of_first_tokens(servers) in self._late_prefill
 
     def _look(self, proposal: Proposal) -> Outcome:
-        """A look at the largest batch.
-
-        If TPOT is the only limit broken, smaller batches are tried: they are faster, but requests wait longer. If the
-        smallest batch that serves the load is too slow as well, no other is tried; else what passes is near it.
-        """
+        """A look at the largest batch, and if TPOT is the only limit that it breaks at smaller ones."""
         plan = self.plan(proposal.row)
         if plan is None:
             return Outcome(0, (CHECK,))
-        plan = with_slices(plan, proposal.slices, proposal.pool_slices)
-        step, broken = plan.kv_batch_shards, self._broken(plan)
-        if broken != (Requirement.TPOT,):
-            return Outcome(plan.batch, broken)
-        high = plan.batch // step
-        layout = self.candidates.layouts.take(np.array([proposal.row]))
-        (fewest,) = fewest_sequences(self.spec, layout, np.array([proposal.slices]))
-        middle = low = int(round_up(min(fewest / step, high)))
-        stride = max(1, low // STRIDES)
+        broken = self.broken(with_slices(plan, proposal.slices, proposal.pool_slices))
+        smaller = self.smaller_batch(proposal, self.broken) if broken == (Requirement.TPOT,) else None
+        return Outcome(plan.batch, broken) if smaller is None else Outcome(smaller, ())
+
+    def smaller_batch(self, proposal: Proposal, broken: Callable[[Plan], tuple[str, ...]]) -> int | None:
+        """A batch below the largest of which `broken` names no limit, near the smallest that serves the load.
+
+        Smaller batches are faster, but requests wait longer. If the smallest is too slow as well, no other is tried.
+        """
+        whole = self.plan(proposal.row)
+        assert whole is not None
+        plan = with_slices(whole, proposal.slices, proposal.pool_slices)
+        batches = self.batches(proposal)[:-1].tolist()
+        low, middle, high = 0, 0, len(batches)
+        stride = max(1, batches[0] // plan.kv_batch_shards // STRIDES) if batches else 1
         for _ in range(BATCHES_TRIED):
             if middle >= high:
                 break
-            found = self._broken(with_batch(plan, middle * step))
+            found = broken(with_batch(plan, batches[middle]))
             if not found:
-                return Outcome(middle * step, ())
+                return int(batches[middle])
             if Requirement.TPOT in found:
                 high = middle
             if found != (Requirement.TPOT,):
                 low = middle + 1
             middle, stride = min((low + high) // 2, middle + stride), 2 * stride
-        return Outcome(plan.batch, broken)
+        return None
 
-    def _broken(self, plan: Plan) -> tuple[str, ...]:
-        workload, servers = self.spec.workload, servers_slower(self.spec, plan)
-        if self.is_late(servers):
-            return (Requirement.TTFT,)
-        alone = alone_too_late(workload, servers, self.limits)
-        if alone:
-            return (*alone, ALONE)
+    def batches(self, proposal: Proposal, least: int = 1) -> Ints:
+        """The batches from `least` to the largest of a proposal that serve the load, and that the spec allows."""
+        plan = self.plan(proposal.row)
+        assert plan is not None
+        layout, step = self.candidates.layouts.take(np.array([proposal.row])), plan.kv_batch_shards
+        (fewest,) = fewest_sequences(self.spec, layout, np.array([proposal.slices]))
+        first = max(least, self.offered.search.min_batch or 1, min(float(fewest), float(plan.batch)))
+        batches = np.arange(int(round_up(first / step)) * step, plan.batch + 1, step)
+        if self.offered.expressions:
+            columns = evaluate(self.offered, layout, batches=batches)
+            batches = columns.batch[columns.violated == 0]
+        return batches if plan.batch in batches else np.append(batches, plan.batch)
+
+    def broken(self, plan: Plan) -> tuple[str, ...]:
+        """The limits that a look shows a plan to break."""
         try:
-            broken = surely_late(workload, servers, self.limits) or first_look(workload, servers, self.limits)
+            servers = servers_slower(self.spec, plan)
         except TooLongError:
             return Requirement.HBM, ALONE
+        if self.is_late(servers):
+            return (Requirement.TTFT,)
+        alone = alone_too_late(self.spec.workload, servers, self.limits)
+        if alone:
+            return (*alone, ALONE)
+        broken = surely_late(self.spec.workload, servers, self.limits)
+        broken = broken or first_look(self.spec.workload, servers, self.limits)
         self.remember(servers, broken)
         return broken
 

@@ -8,10 +8,11 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.layouts import Layouts, decoding
+from servesat.candidates.requirement_formulas import tokens_per_s_to_meet_demand
 from servesat.candidates.rule import REQUIREMENT_BIT
 from servesat.candidates.serving_modes import in_modes, searched_layouts
 from servesat.candidates.step_times import prompt_times, replica_times
-from servesat.core.arrays import Floats, Ints
+from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import Mode
 from servesat.core.tolerances import is_at_most
 from servesat.replay.replayed import Limit, limits_of
@@ -48,11 +49,18 @@ def largest_shares(spec: Spec, columns: Columns, limits: Sequence[Limit]) -> Flo
     return np.asarray(np.max(shares, axis=0)) if shares else at.tpot_s
 
 
+def assume_networks(layouts: Layouts) -> Bools:
+    """Which layouts have two pools on instances of whose network no price says anything; shape [layouts]."""
+    of_place = np.array([place.offer.assumes_network for place in layouts.places], dtype=np.bool_)
+    pool = layouts.serving.pool_place
+    assumed: Bools = (pool >= 0) & (of_place[layouts.place] | of_place[pool])
+    return assumed
+
+
 def fewest_sequences(spec: Spec, layouts: Layouts, slices: Ints) -> Floats:
-    """The smallest batch at which this many slices serve the demand; infinite if none does."""
-    workload = spec.workload
-    tokens_per_s = (workload.requests_per_s or 0.0) * (workload.output_tokens or 0)
-    return replica_times(spec, layouts).smallest_batch_for(tokens_per_s / (slices * layouts.counted_replicas))
+    """The smallest batch at which so much of this many slices as is counted on serves the demand; infinite if none."""
+    demanded = tokens_per_s_to_meet_demand(spec, np.asarray(slices, dtype=np.float64))
+    return replica_times(spec, layouts).smallest_batch_for(demanded / layouts.counted_replicas)
 
 
 def _layouts(spec: Spec, offered: Spec, *, undominated: bool) -> Layouts:
@@ -74,17 +82,33 @@ def _layouts(spec: Spec, offered: Spec, *, undominated: bool) -> Layouts:
 
 
 def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
-    """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence."""
-    slower = 1 + layouts.tpot_margin
+    """The bits of limits that a request alone on a replica breaks: its prompt's work, and a step of one sequence.
+
+    Where lengths differ, the work is that of the prompt that as many requests exceed as may be beyond the limit, and
+    the step that of a short context; two pools are then left to replays.
+    """
+    workload, slower = spec.workload, 1 + layouts.tpot_margin
     without_prompts = replace(layouts, serving=decoding(layouts.serving.slices))
     drafting = layouts.replica.drafting  # with luck every token drafted is accepted
-    step = replica_times(spec, without_prompts).at(np.ones(len(layouts))).tpot_s * slower
+    of_step = spec if workload.is_alike else _with_lengths(spec, 1, 1)
+    step = replica_times(of_step, without_prompts).at(np.ones(len(layouts))).tpot_s * slower
     step = step * (drafting.accepted / drafting.verified)
-    prompt = prompt_times(spec, layouts)
-    work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
-    work = np.where(layouts.serving.pool_place >= 0, layouts.serving.first_token_s, work)
-    least = {"ttft": work, "tpot": step, "e2e": work + ((spec.workload.output_tokens or 1) - 1) * step}
     mask = np.zeros(len(layouts), dtype=np.int64)
     for limit in limits_of(spec):
-        mask |= np.where(is_at_most(least[limit.requirement], limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
+        prompt_tokens, output_tokens = workload.lengths_at(limit.share)
+        at_share = spec if workload.is_alike else _with_lengths(spec, prompt_tokens, output_tokens)
+        prompt = prompt_times(at_share, layouts)
+        work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower
+        of_pools = layouts.serving.first_token_s if workload.is_alike else np.zeros(len(layouts))
+        work = np.where(layouts.serving.pool_place >= 0, of_pools, work)
+        answer = (output_tokens - 1) * step
+        whole = work + answer if workload.is_alike else np.maximum(work, answer)
+        least = {"ttft": work, "tpot": step, "e2e": whole}[limit.requirement]
+        mask |= np.where(is_at_most(least, limit.limit_s), 0, REQUIREMENT_BIT[limit.requirement])
     return mask
+
+
+def _with_lengths(spec: Spec, prompt_tokens: int, output_tokens: int) -> Spec:
+    """The spec with requests of other lengths."""
+    lengths = {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "context_tokens": None}
+    return spec.model_copy(update={"workload": spec.workload.model_copy(update=lengths)})

@@ -5,7 +5,7 @@ fails, the fewest slices that pass a first look are proposed next. Where constra
 slices, numbers are proposed one after another, and those that they forbid passed over without a replay.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
@@ -31,7 +31,7 @@ from servesat.deployment.first_looks import (
     with_batch,
     with_slices,
 )
-from servesat.deployment.proposable import largest_batches, largest_shares, worth_replaying
+from servesat.deployment.proposable import assume_networks, largest_batches, largest_shares, worth_replaying
 from servesat.deployment.settings import Settings
 from servesat.deployment.slice_limits import SliceLimits
 from servesat.replay.pools import Servers
@@ -58,13 +58,17 @@ class Verified:
 class Search:
     """The proposals of a spec and the outcome of each test."""
 
-    def __init__(self, spec: Spec, start: float, settings: Settings) -> None:
+    def __init__(
+        self, spec: Spec, start: float, settings: Settings, on_progress: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`start` is when the time limit began, `on_progress` is called with a description of each step."""
         self.spec = spec
         self.slice_limits = SliceLimits(spec)
         self.bits = self.slice_limits.bits
         self.limits = limits_of(spec)
         self.deadline = Deadline(start, settings.time_limit_s)
         self.most_seeds = settings.most_seeds
+        self.on_progress = on_progress
         self.fallen: list[Fallen] = []
         self.broken: set[int] = set()  # what each proposal that fell violates, as a mask
         self.undecided = False
@@ -103,19 +107,22 @@ class Search:
         passing: dict[Key, float] = {}  # costs of queued proposals that passed a first look
         while queue and not self.deadline.is_over:
             proposal = heappop(queue)
+            self.on_progress(
+                f"plans from ${proposal.usd_per_hour:,.2f} an hour: {len(self.looks.outcomes):,} replayed, "
+                f"{len(self.fallen):,} broke a limit"
+            )
             passing.pop(proposal.key, None)
             if forbidden := self._forbidden(proposal):
                 self.broken.add(forbidden & self.slice_limits.stated)
                 for allowed in self._allowed_after(proposal, forbidden):
                     heappush(queue, allowed)
                 continue
-            look = self.looks.of(proposal)
-            broken = look.broken
-            if not broken:
-                found = self._verified(proposal, look.batch)
-                if not isinstance(found, tuple):
-                    return self._fewer(proposal, found)
-                broken, self._rejected[proposal.row] = found, proposal.slices
+            found = self._tested(proposal)
+            if not isinstance(found, tuple):
+                return self._fewer(proposal, found)
+            broken = found
+            if self.looks.passes(proposal):
+                self._rejected[proposal.row] = proposal.slices
             self._fell(proposal, broken)
             for following in self._following(proposal, broken, min(passing.values(), default=np.inf)):
                 if (known := self.looks.outcomes.get(following.key)) is not None and not known.broken:
@@ -129,8 +136,16 @@ class Search:
         slices, is_ended, broken = self.slice_limits.first_allowed(columns)
         self.broken |= broken
         usd = columns.layouts.purchase.usd_per_hour(slices, pool_slices)
+        assumes = assume_networks(columns.layouts)
         queue = [
-            Proposal(float(usd[row]), float(strain[row]), row, int(slices[row]), int(pool_slices[row]))
+            Proposal(
+                usd_per_hour=float(usd[row]),
+                assumes_network=bool(assumes[row]),
+                strain=float(strain[row]),
+                row=row,
+                slices=int(slices[row]),
+                pool_slices=int(pool_slices[row]),
+            )
             for row in np.flatnonzero(~is_ended).tolist()
         ]
         heapify(queue)
@@ -177,8 +192,29 @@ class Search:
         """The column that a proposal began with."""
         return self.candidates.take(np.array([proposal.row]))
 
+    def _tested(self, proposal: Proposal) -> Verified | tuple[str, ...]:
+        """The plan of a proposal, at the largest batch that passes or a smaller one; or what it breaks."""
+        look = self.looks.of(proposal)
+        if look.broken:
+            return look.broken
+        found, whole = self._verified(proposal, look.batch), self.looks.plan(proposal.row)
+        assert whole is not None
+        if not isinstance(found, tuple) or (found != (Requirement.TPOT,) and look.batch == whole.batch):
+            return found
+        passed: list[Verified] = []
+
+        def broken(plan: Plan) -> tuple[str, ...]:
+            tested = self.looks.broken(plan) or self._verified(proposal, plan.batch)
+            if isinstance(tested, tuple):
+                return tested
+            passed.append(tested)
+            return ()
+
+        self.looks.smaller_batch(proposal, broken)
+        return passed[0] if passed else found
+
     def _verified(self, proposal: Proposal, batch: int) -> Verified | tuple[str, ...]:
-        """The plan of a proposal, with only as many sequences as replays ran if that passes; or what it breaks."""
+        """The plan of a proposal at a batch, or at as many sequences as its replays ran; or what it breaks."""
         whole = self.looks.plan(proposal.row)
         assert whole is not None
         plan = with_batch(with_slices(whole, proposal.slices, proposal.pool_slices), batch)
@@ -191,8 +227,8 @@ class Search:
             broken = tuple(dict.fromkeys(kept.limit.requirement for kept in tested.kept if kept.holds is False))
             self.looks.remember(servers, broken)
             return broken or ("undecided",)
-        step = plan.kv_batch_shards
-        for sequences in dict.fromkeys((min(batch, -(-tested.most_sequences // step) * step), batch)):
+        enough = int(self.looks.batches(proposal, tested.most_sequences)[0])
+        for sequences in dict.fromkeys((min(enough, batch), batch)):
             try:
                 final, margins = rederive(self.spec, with_batch(plan, sequences))
             except SolverError:
@@ -212,8 +248,7 @@ class Search:
         failed, passed = self._rejected.get(proposal.row, proposal.slices), proposal.slices
         while not proposal.pool_slices and passed - failed > 1 and not self.deadline.is_over:
             middle = self.fewest.counted(proposal, (failed + passed) // 2, 0)
-            look = self.looks.of(middle)
-            found = look.broken or self._verified(middle, look.batch)
+            found = self._tested(middle)
             if isinstance(found, tuple):
                 failed = middle.slices
             else:
@@ -225,7 +260,9 @@ class Search:
         place = columns.layouts.places[columns.layouts.place[proposal.row]]
         assignment = columns.assignment(proposal.row)
         names = tuple(name for name in broken if name in REQUIREMENT_BIT or name == GOODPUT)
-        self.broken.add(sum(self.bits[name] for name in names or {limit.requirement for limit in self.limits}))
+        self.undecided |= not names  # replays did not tell, or the check refused what the columns allow
+        if names:
+            self.broken.add(sum(self.bits[name] for name in names))
         self.fallen.append(
             Fallen(
                 chip=place.offer.chip.id,

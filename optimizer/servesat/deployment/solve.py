@@ -42,6 +42,7 @@ def solve(
     relaxed: int = 0,
     batch: int | None = None,
     constrain: Callable[[ConstraintBuilder], object] | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Find the cheapest plan for a spec, proved by CP-SAT and re-derived without it.
 
@@ -49,7 +50,8 @@ def solve(
     says why. `constrain` adds constraints to those of the spec (docs/constraints.md). `layouts` and `relaxed` restrict
     or relax the search as in `candidates.evaluation.evaluate`, `batch` fixes the batch. The margins of a relaxed
     requirement may then be negative. Limits on a share of the requests are verified by replays (`by_replay`); in a
-    search restricted by `layouts`, `relaxed` or `batch` they are applied to means. Raises SpecError when the spec is
+    search restricted by `layouts`, `relaxed` or `batch` they are applied to means. `on_progress` is called with a
+    description of each step. Raises SpecError when the spec is
     malformed, SolverError when an answer fails its own proof.
     """
     spec = Spec.load(spec)
@@ -58,10 +60,11 @@ def solve(
     start = time.perf_counter()
     settings = settings or Settings()
     if spec.percentile is not None and layouts is None and batch is None and not relaxed:
-        return solve_by_replay(spec, settings)
+        return solve_by_replay(spec, settings, on_progress)
     spec = spec.in_means()
     batches = None if batch is None else np.array([batch])
     bounded = bool(spec.expressions) and batches is None  # what a looser limit would allow is beyond the bound
+    on_progress("the cheapest plan")
     columns, solution = _decided(spec, settings, layouts, relaxed, batches)
     if solution.column is None:
         conflict = None

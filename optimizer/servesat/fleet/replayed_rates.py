@@ -25,7 +25,11 @@ def replayed_rate(spec: Spec, plan: Plan, at_random: AtRandom, most: float) -> f
     """
     changes = {"workload.requests_per_s": most, "workload.lengths": at_random.lengths.model_dump()}
     loaded = spec.changed({**changes, "slo.percentile": at_random.percentile})
-    workload, limits, servers = loaded.workload, limits_of(loaded), servers_slower(loaded, plan)
+    workload, limits = loaded.workload, limits_of(loaded)
+    try:
+        servers = servers_slower(loaded, plan)
+    except TooLongError:  # no replica of it starts at that context
+        return 0.0
 
     def loads(step: int) -> Workload:
         return workload.model_copy(update={"requests_per_s": most * step / SHARES})
@@ -33,17 +37,14 @@ def replayed_rate(spec: Spec, plan: Plan, at_random: AtRandom, most: float) -> f
     def keeps_limits(step: int) -> bool:
         return verdict(loads(step), servers, limits, None, MOST_SEEDS).holds is True
 
-    try:
-        if alone_too_late(workload, servers, limits):
-            return 0.0
-        step = _last(lambda step: not first_look(loads(step), servers, limits), 0, SHARES + 1, SHARES)
-        fails, less = step + 1, 0
-        while step > 0 and not keeps_limits(step):  # nearly all of what passed a first look is kept
-            fails, less = step, 2 * less + 1
-            step = max(0, step - less)
-        return most * _last(keeps_limits, step, fails, (step + fails) // 2) / SHARES
-    except TooLongError:
+    if alone_too_late(workload, servers, limits):
         return 0.0
+    step = _last(lambda step: not first_look(loads(step), servers, limits), 0, SHARES + 1, SHARES)
+    fails, less = step + 1, 0
+    while step > 0 and not keeps_limits(step):  # nearly all of what passed a first look is kept
+        fails, less = step, 2 * less + 1
+        step = max(0, step - less)
+    return most * _last(keeps_limits, step, fails, (step + fails) // 2) / SHARES
 
 
 def _last(passes: Callable[[int], bool], low: int, high: int, step: int) -> int:

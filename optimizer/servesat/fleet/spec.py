@@ -259,7 +259,9 @@ class FleetSpec(Strict):
             )
         refuse_unknown(cls, data, where=where, error=SpecError)
         workloads, periods = data.get("workloads"), data.get("periods_h", [1.0])
-        if isinstance(workloads, Mapping) and isinstance(periods, list | tuple):
+        if not isinstance(periods, list | tuple):
+            raise SpecError(f"{where}: periods_h = {shorten(periods)}: expected a list of hours, as in [8, 16]")
+        if isinstance(workloads, Mapping):
             resolved = {
                 name: _resolve_workload(given, len(periods), folder, where, name) for name, given in workloads.items()
             }
@@ -314,6 +316,11 @@ class FleetSpec(Strict):
                     these = ", ".join(unpriced) if region.quota is not None else "any chip"
                     reason = f"neither regions.{name}.price nor {region.price_book.id} has such a price"
                     notes.append(f"regions.{name}.purchases: {these} cannot be bought as {purchase}: {reason}")
+            for chip, stated in region.price.items():
+                of_book = [one for one in region.purchases if one not in stated and region.is_sold(chip, one)]
+                if of_book:
+                    ways = " and ".join(of_book)
+                    notes.append(f"regions.{name}.price.{chip} states no {ways}: {region.price_book.id} has the price")
         return tuple(notes)
 
     def pods(self, region: str) -> dict[str, Pods]:

@@ -30,13 +30,14 @@ def program(server: Server) -> list[str]:
 
 def flags_of(server: Server) -> Flags:
     """The flags of a server, but for its address and for the nodes that it stands on."""
+    named: Flags = [] if server.served_as is None else [("--served-model-name", server.served_as)]
     match server.engine.program:
         case "sglang":
-            return _sglang(server)
+            return [*named, *_sglang(server)]
         case "trtllm":
             return [("--config", CONFIG_FILE)]
         case _:
-            return _vllm(server)
+            return [*named, *_vllm(server)]
 
 
 def address_flags(port: int = PORT) -> Flags:
@@ -114,6 +115,8 @@ def _vllm(server: Server) -> Flags:
         ("--max-num-batched-tokens", str(budget(server))),
     ]
     flags += _beside_the_model_in_vllm(server)
+    if leaves_images_out(server):
+        flags.append(("--language-model-only", None))
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -121,7 +124,9 @@ def _vllm(server: Server) -> Flags:
     flags.append(("--gpu-memory-utilization", f"{server.utilisation:g}"))
     if server.role is not Role.SERVE and server.engine.disaggregation is not None:
         role = "kv_producer" if server.role is Role.PREFILL else "kv_consumer"
-        transfer = {"kv_connector": server.engine.disaggregation.connector, "kv_role": role}
+        transfer: dict[str, Any] = {"kv_connector": server.engine.disaggregation.connector, "kv_role": role}
+        if server.served_as is not None:  # of which the caches are alike, though their names are not
+            transfer["kv_connector_extra_config"] = {"enforce_handshake_compat": False}
         flags.append(("--kv-transfer-config", json.dumps(transfer)))
     if server.engine.program == "vllm-tpu" and server.kv_layout is KvLayout.BATCH:
         strategy = {"enable_dp_attention": True, "attn_dp_size": server.kv_shards}
@@ -129,6 +134,11 @@ def _vllm(server: Server) -> Flags:
     if server.engine.program == "vllm-tpu" and server.nodes > 1:
         flags.append(("--distributed-executor-backend", "ray"))
     return flags
+
+
+def leaves_images_out(server: Server) -> bool:
+    """Whether a step of vLLM has no room for an image or a video that it takes whole: it would not start with them."""
+    return server.engine.program.startswith("vllm") and server.whole_image_tokens > budget(server)
 
 
 def _beside_the_model_in_vllm(server: Server) -> Flags:
@@ -224,7 +234,8 @@ def trtllm_config(server: Server) -> dict[str, Any]:
         "max_batch_size": ceil(server.sequences / (server.ep * server.pp)),
         "max_num_tokens": budget(server),
         "max_seq_len": server.context_tokens,
-        "enable_chunked_prefill": not server.whole_prompts,
+        # without chunks it refuses a prompt that is longer than a step, however much of it is cached
+        "enable_chunked_prefill": not server.whole_prompts or server.longest_prompt_tokens > budget(server),
         "kv_cache_config": {"dtype": server.loading.kv_cache, "free_gpu_memory_fraction": server.utilisation},
     }
 

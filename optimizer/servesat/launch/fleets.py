@@ -10,7 +10,7 @@ from servesat.fleet.configurations import on_chip
 from servesat.fleet.result import Allocation, FleetResult
 from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.launch.reading import proof_of
-from servesat.launch.servers import LONGEST_LABEL, Launch, label, launch_of
+from servesat.launch.servers import LONGEST_LABEL, Launch, label, launch_of, standing_on
 
 NUMBERED = 5
 """Characters of a hyphen and a number after a label."""
@@ -56,7 +56,7 @@ def _of_allocations(
     most, price = max(replicas.values()), option.price
     servers = tuple(
         replace(
-            server,
+            standing_on(server, None if price is None else price.instance_chips),
             count=server.count * most,
             region=first.region if price is None else price.region or fleet.regions[first.region].price_region,
             purchase=first.purchase,
@@ -66,8 +66,10 @@ def _of_allocations(
         for server in launch.servers
     )
     usd_per_hour = most * launch.plan.chips_used * option.usd_per_chip_hour
+    usd_per_million = launch.plan.usd_per_million_output_tokens * option.usd_per_chip_hour  # planned at $1 a chip-hour
     notes = (f"fleet      replicas in each period: {by_period}; the most are started here", *launch.notes)
-    return replace(launch, servers=servers, times=most, usd_per_hour=usd_per_hour, notes=notes)
+    plan = replace(launch.plan, usd_per_million_output_tokens=usd_per_million)
+    return replace(launch, plan=plan, servers=servers, times=most, usd_per_hour=usd_per_hour, notes=notes)
 
 
 def _of_replica(workload: FleetWorkload, allocations: list[Allocation], proof: str, name: str) -> Launch:
@@ -96,6 +98,7 @@ def _of_replica(workload: FleetWorkload, allocations: list[Allocation], proof: s
         sequences=max(server.sequences for server in servers),
         prompt_tokens=max(server.prompt_tokens for server in servers),
         whole_prompts=any(server.whole_prompts for server in servers),
+        longest_prompt_tokens=max(server.longest_prompt_tokens for server in servers),
         context_tokens=max(server.context_tokens for server in servers),
     )
     batches = ", ".join(f"{configuration.plans[size].batch} of {size}" for size in served)

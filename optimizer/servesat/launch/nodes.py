@@ -26,9 +26,13 @@ def selector(server: Server) -> dict[str, str]:
 
 
 def said(launch: Launch) -> list[str]:
-    """Lines on how the nodes of each pool are found; none of TPUs."""
+    """Lines on how the nodes of each pool are found, and what connects them; none of TPUs."""
     ways = {_way(server) for server in launch.servers if server.chip.vendor != "Google"}
-    return [f"nodes      {way}" for way in sorted(ways)]
+    told = [f"nodes      {way}" for way in sorted(ways)]
+    if ways and (launch.has_pools or any(server.nodes > 1 for server in launch.servers)):
+        told.append("network    of the nodes is counted on at full speed: add its devices, as your cluster names them")
+        told.append("           (vpc.amazonaws.com/efa, rdma/...), to the pods, or NCCL and NIXL fall back to TCP")
+    return told
 
 
 def _way(server: Server) -> str:

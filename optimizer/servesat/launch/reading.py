@@ -19,7 +19,7 @@ from servesat.spec.spec import Spec
 _REPLAYED = ("ttft_ms", "tpot_ms")
 
 PROVED = "no plan of the spec costs less"
-VERIFIED = "verified by replay: no cheaper proposal keeps the limits"
+VERIFIED = "verified by replay: the cheapest proposal whose replays keep the limits"
 
 
 def kind_of(path: Path) -> str:

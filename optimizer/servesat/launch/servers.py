@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, prod
 
@@ -47,6 +47,8 @@ class Server:
     A replica of `tp · ep · pp` chips stands on `nodes`, as many chips on each, of machines of `machine_chips`. A slice
     of TPUs is one server, with `data_parallel` replicas in it. `sequences` is the batch of a replica, `prompt_tokens`
     what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
+    The longest prompt has `longest_prompt_tokens`, with what is cached of it. Pools that load different checkpoints
+    are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
     `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica keeps prefixes in
     `host_cache_bytes` of the memory of its hosts.
     """
@@ -75,12 +77,15 @@ class Server:
     sequences: int
     prompt_tokens: int
     whole_prompts: bool
+    longest_prompt_tokens: int
+    whole_image_tokens: int
     context_tokens: int
     utilisation: float
     instance: str | None
     cloud: str | None
     region: str | None
     purchase: str | None
+    served_as: str | None = None
 
     @property
     def node_chips(self) -> int:
@@ -168,6 +173,8 @@ def launch_of(
     if plan.prefill is not None:
         sides = [(Role.PREFILL, plan.prefill), (Role.DECODE, plan)]
     servers = tuple(_server(spec, plan, role, side, checkpoint) for role, side in sides)
+    if len({server.checkpoint for server in servers}) > 1:
+        servers = tuple(replace(server, served_as=servers[0].checkpoint) for server in servers)
     return Launch(
         name=label(name or spec.model.id),
         spec=spec,
@@ -192,13 +199,12 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
     together = engine.program == "vllm-tpu"
     chips = tp * ep * pp * (in_slice if together else 1)
     bill = next((bill for bill in plan.bills if bill.chip == side.chip and bill.instance == side.instance), None)
-    node = _node_chips(chip, chips, None if bill is None else bill.instance_chips)
     new, chunk = ceil(workload.new_prompt_tokens), plan.chunk_tokens
     if plan.mode is Mode.DECODE_ONLY:
         new, chunk = max(new, UNPLANNED_CHUNK + 1), UNPLANNED_CHUNK
     takes_chunks = role is Role.SERVE and chunk is not None and chunk < new
     prompt_tokens = 0 if role is Role.DECODE else int(chunk or 0) if takes_chunks else new
-    return Server(
+    server = Server(
         role=role,
         engine=engine,
         loading=loaded,
@@ -206,8 +212,8 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         chip=chip,
         topology=side.topology,
         chips=chips,
-        nodes=ceil(chips / node),
-        machine_chips=node if together else max(node, (bill and bill.instance_chips) or chip.node_chips or chips),
+        nodes=1,
+        machine_chips=chips,
         count=side.slices * (1 if together else in_slice),
         tp=tp,
         ep=ep,
@@ -223,6 +229,8 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         sequences=PREFILL_SEQUENCES if role is Role.PREFILL else plan.batch,
         prompt_tokens=prompt_tokens,
         whole_prompts=not takes_chunks and prompt_tokens > 0,
+        longest_prompt_tokens=workload.longest_prompt_tokens,
+        whole_image_tokens=spec.model.whole_image_tokens,
         context_tokens=min(workload.longest_request_tokens, spec.model.max_context_tokens or MAX_TOKENS),
         utilisation=_utilisation(spec, engine),
         instance=side.instance,
@@ -230,6 +238,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         region=side.region,
         purchase=side.purchase,
     )
+    return standing_on(server, None if bill is None else bill.instance_chips)
 
 
 def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
@@ -269,6 +278,14 @@ def _checkpoint(spec: Spec, weights: str, loaded: Loading, stated: str | None) -
             f"the catalogue knows no checkpoint of {spec.model.id} in {dtype}: name one with --checkpoint OWNER/NAME"
         )
     return found
+
+
+def standing_on(server: Server, instance_chips: int | None) -> Server:
+    """A server on machines of other sizes; on those of its chip where that is not known."""
+    together = server.engine.program == "vllm-tpu"
+    node = _node_chips(server.chip, server.chips, instance_chips)
+    machine = node if together else max(node, instance_chips or server.chip.node_chips or server.chips)
+    return replace(server, nodes=ceil(server.chips / node), machine_chips=machine)
 
 
 def _node_chips(chip: Chip, chips: int, instance_chips: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from servesat.core.errors import LaunchError
 from servesat.launch.flags import address_flags, arguments, environment, flags_of, node_flags, program
 from servesat.launch.pods import SECONDS_TO_START, TOKEN
 from servesat.launch.servers import PORT, Launch, Server, named_there
@@ -30,6 +31,11 @@ def files(launch: Launch) -> dict[str, str]:
     """One task file, and the benchmark."""
     (server,) = launch.servers
     name = named_there(ACCELERATORS, server.chip.id, "skypilot")
+    together = min(server.machine_chips // server.chips, server.count)
+    if server.instance is not None and together > 1:
+        raise LaunchError(
+            f"--to skypilot: {together} servers share a {server.instance}, and it rents one for each; try --to command"
+        )
     task: dict[str, Any] = {
         "name": launch.name,
         "service": {
@@ -38,7 +44,7 @@ def files(launch: Launch) -> dict[str, str]:
         },
         "resources": {
             **_place(server),
-            "accelerators": {name: server.node_chips},
+            "accelerators": {name: server.node_chips if server.instance is None else server.machine_chips},
             "use_spot": server.purchase == "spot",
             "ports": PORT,
             "disk_size": 1024,

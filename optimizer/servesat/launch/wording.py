@@ -9,7 +9,7 @@ import yaml
 from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.core.result import Expected
-from servesat.launch.flags import budget
+from servesat.launch.flags import budget, leaves_images_out
 from servesat.launch.servers import PORT, UNPLANNED_CHUNK, Launch, Role, Server
 from servesat.questions.expected import expected
 
@@ -52,6 +52,10 @@ def header(launch: Launch) -> list[str]:
     left = plan.hbm_bytes * (1 - launch.spec.kept_free - plan.hbm_used_fraction)
     room = f"{gigabytes(plan.kv_cache_bytes)} of KV cache are needed in a replica, and {gigabytes(left)} more are free"
     lines.append(f"memory     {room}")
+    if network := launch.spec.assumed_network(plan):
+        lines.append(f"network    {network}")
+    if any(map(leaves_images_out, servers)):
+        lines.append(f"images     are left out: a step has no room for one of {servers[0].whole_image_tokens:,} tokens")
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
     lines += _beside_the_model(launch, servers[0])
     if plan.mode is Mode.DECODE_ONLY:
@@ -223,10 +227,10 @@ def _unsent(launch: Launch) -> list[str]:
     spread = workload.lengths.prompt_cv or workload.lengths.output_cv
     differences = {
         "requests of the trace": workload.arrivals.trace is not None,
-        "lengths that spread": bool(spread) and workload.arrivals.trace is None,
+        "lengths that differ": bool(spread) and workload.arrivals.trace is None,
         "prefixes that are cached": workload.prefix_cache_hit > 0 and is_sglang,
         "prefixes kept in hosts": workload.host_hit > 0,
         "bursts": workload.arrivals.gamma_cv > 1 and not _bursts(launch),
-        "arrivals as even": workload.arrivals.gamma_cv < 1 and not _bursts(launch),
+        "arrivals as regular as those": workload.arrivals.gamma_cv < 1 and not _bursts(launch),
     }
     return [name for name, differs in differences.items() if differs]

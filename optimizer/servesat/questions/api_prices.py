@@ -1,5 +1,7 @@
 """Beside an API: what providers charge for the model, and the load from which serving it yourself costs less."""
 
+from typing import Any
+
 import numpy as np
 
 from servesat.candidates.serving_modes import in_modes_by_block, searched_layouts
@@ -47,7 +49,8 @@ def break_even(spec: Spec, usd_per_request: float) -> float | None:
     one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
     if not one_pool or counts_slices(spec.expressions):
         return None
-    full = spec.changed({"workload.requests_per_s": None, "search.modes": one_pool})
+    without_demand: dict[str, Any] = {"workload.requests_per_s": None, "workload.arrivals": {}, "workload.lengths": {}}
+    full = spec.changed({**without_demand, "search.modes": one_pool})
     usd_per_million = usd_per_request / (spec.workload.output_tokens or 1) * 1e6
     least = np.inf
     for layouts in in_modes_by_block(full, searched_layouts(full, undominated=True)):

@@ -12,10 +12,12 @@ from servesat.spec.spec import Spec
 def expected(spec: Spec, plan: Plan) -> Expected | None:
     """What a plan's replicas take at their batch, by the catalogue's calibration.
 
-    None without an engine, as nothing starts such a plan, of plans with two pools, and of those that are calibrated
-    themselves. Without prompts the time per output token is that of a step, over the tokens accepted in it.
+    None without an engine, as nothing starts such a plan, of plans with two pools or a cache in the memory of hosts,
+    and of those that are calibrated themselves. Without prompts the time per output token is that of a step, over the
+    tokens accepted in it.
     """
-    if plan.engine is None or plan.mode is Mode.DISAGGREGATED or spec.calibration is not None:
+    is_beyond = plan.mode is Mode.DISAGGREGATED or spec.workload.host_cache is not None
+    if plan.engine is None or is_beyond or spec.calibration is not None:
         return None
     calibration, engine = load_calibration(), spec.engine_of(plan.engine)
     _, chip_known = calibration.chip(plan.chip)

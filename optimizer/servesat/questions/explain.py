@@ -1,7 +1,7 @@
 """Results with their explanation: corrections, what each limit costs, and the next best plans."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,20 @@ def answer(
     limits: bool = True,
     top: int = 1,
     distinct: str = Distinct.LAYOUT,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Solve a spec and explain the result.
 
     An infeasible spec gets its corrections. A feasible spec gets its slices; with `limits` what each limit costs; and
-    with `top` > 1 the `top` best plans that are `distinct` by chip, topology or layout. Raises as `solve` does.
+    with `top` > 1 the `top` best plans that are `distinct` by chip, topology or layout. `on_progress` is called with a
+    description of each step. Raises as `solve` does.
     """
     start, spec, given = time.perf_counter(), Spec.load(spec), settings or Settings()
-    result = solve(spec, given)
+    result = solve(spec, given, on_progress=on_progress)
     limits &= spec.percentile is None  # what a limit, or a constraint, costs is worked out for means
     settings = replace(given, time_limit_s=None)  # explanations take milliseconds, but for those that may replay
     if result.status is Status.INFEASIBLE:
+        on_progress("no plan: looking for changes that would allow one")
         result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))
         by_means = spec.in_means()
         if spec.percentile is not None and cheapest_plan(by_means, settings) is not None:
@@ -53,6 +56,7 @@ def answer(
         cost = result.plan.usd_per_million_output_tokens
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))
     if result.plan is not None:
+        on_progress("the best plan of each slice, and without spot")
         slices, api = slice_summaries(spec, result.plan, settings), beside_apis(spec, result.plan)
         binds, rests_on = max_batch_binds(spec, result.plan), basis(spec, result.plan, given.in_the_time_left(start))
         without_spot = _without_spot(spec, result.plan, given.in_the_time_left(start))
@@ -60,9 +64,11 @@ def answer(
         result = replace(result, slices=slices, max_batch_binds=binds, api=api, without_spot=without_spot)
         result = replace(result, loading=loaded, expected=practice, basis=rests_on)
     if limits:
+        on_progress("what each limit and engine costs")
         engines = engine_costs(spec, result.plan, settings)
         result = replace(result, limit_values=limit_values(spec, result, settings), engines=engines)
     if top > 1:
+        on_progress("the next best plans")
         result = replace(result, alternatives=alternatives(spec, top, Distinct(distinct), settings))
     return result
 

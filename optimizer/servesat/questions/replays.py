@@ -14,11 +14,12 @@ from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.parallel.runs import THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Plan
 from servesat.core.result import Replayed
+from servesat.core.tolerances import is_at_most
 from servesat.deployment.by_replay import replayed
-from servesat.replay.percentiles import estimate, percentile
+from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Router, Servers
-from servesat.replay.replayed import Limit, Run, limits_of, run, servers_of, within
-from servesat.replay.verdict import GOODPUT, Kept
+from servesat.replay.replayed import Run, limits_of, run, servers_of, within
+from servesat.replay.verdict import GOODPUT, Kept, kept_goodput, kept_in, within_all
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
 
@@ -100,28 +101,23 @@ def replay(
         largest_chunk=1,
     )
     runs = [one for chunk in chunks for one in chunk]
-    kept = [
-        Kept(limit, found, _told(found.value <= limit.limit_s, found.lowest > limit.limit_s, seeds))
-        for limit in limits
-        for found in [estimate([percentile(limit.of(one.times), limit.share) for one in runs])]
-    ]
-    share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
+    every = [one.times for one in runs]
+    kept, share = [kept_in(limit, every) for limit in limits], within_all(limits, every)
     if spec.slo.goodput is not None:
-        holds = _told(share.value >= spec.slo.goodput, share.highest < spec.slo.goodput, seeds)
-        kept.append(Kept(Limit(GOODPUT, spec.slo.goodput, 0.0), share, holds))
+        kept.append(kept_goodput(spec.slo.goodput, share))
     return ReplayOfPlan(
         plan=plan,
         requests_per_s=spec.workload.requests_per_s,
         warm_up_requests=sum(len(one.requests) - len(one.times.ttft_s) for one in runs),
-        replayed=replayed(spec, runs, kept, share.value, router),
+        replayed=replayed(spec, runs, [_told(one, seeds) for one in kept], share.value, router),
         moments=tuple(_moments(spec, servers, runs[0])),
         breaks=_breaks(spec, servers, router, requests if trace is None else count) if until_breaks else None,
     )
 
 
-def _told(is_kept: bool, is_surely_broken: bool, seeds: int) -> bool | None:
-    """Whether a limit is kept; None where it is not, and the replays of several seeds leave that uncertain."""
-    return True if is_kept else False if is_surely_broken or seeds == 1 else None
+def _told(kept: Kept, seeds: int) -> Kept:
+    """A limit as kept where its estimate is; undecided where that is not, and several seeds leave it uncertain."""
+    return replace(kept, holds=True if kept.is_likely else None if kept.holds is None and seeds > 1 else False)
 
 
 def _runs(workload: Workload, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:
@@ -178,7 +174,7 @@ def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: f
     one = run(workload, servers, requests, 0, router=router, whole=True)
     limits, goodput = limits_of(spec), spec.slo.goodput
     for limit in limits:
-        if percentile(limit.of(one.times), limit.share) > limit.limit_s:
+        if not is_at_most(percentile(limit.of(one.times), limit.share), limit.limit_s):
             return limit.requirement
     if goodput is not None and float(np.mean(within(limits, one.times))) < goodput:
         return GOODPUT
@@ -205,6 +201,8 @@ def under(spec: Spec, trace: Path | None, requests_per_s: float | None) -> Spec:
             own = read_trace(trace.resolve()).requests_per_s
         except CatalogueError as fault:
             raise SpecError(f"--trace {fault}") from None
+        if own is None and requests_per_s is None:
+            raise SpecError(f"--trace {trace}: has no rate, as its requests all come at once; give --rate")
         changes = {"workload.arrivals": {"trace": str(trace.resolve())}, "workload.requests_per_s": own}
     if requests_per_s is not None:
         changes["workload.requests_per_s"] = requests_per_s

@@ -69,13 +69,14 @@ class Serving:
 class Servers:
     """A pool, and where there is one the pool that prefills before it, with the time in which a KV cache moves.
 
-    A request waits for `request_s` before its prompt.
+    A request waits for `request_s` before its prompt, and has `longest_tokens` at most.
     """
 
     pool: Pool
     prefill: Pool | None = None
     transfer_s: float = 0.0
     request_s: float = 0.0
+    longest_tokens: int = 2**62
 
     def scaled(self, factor: float) -> "Servers":
         """The same, every step slower by a factor."""

@@ -13,17 +13,17 @@ from servesat.catalogue.traces import Trace
 from servesat.core.arrays import Bools, Floats
 from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment, Mode, Plan
-from servesat.core.tolerances import round_up
+from servesat.core.tolerances import is_at_most, round_up
 from servesat.cost_model.decode import Replica as Machine
 from servesat.replay.percentiles import RequestTimes, times_of
 from servesat.replay.pools import Pool, Router, Servers, Serving
 from servesat.replay.requests import Lengths, Requests, cached_tokens, drawn
 from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
-from servesat.replay.warm_up import warm_up_requests
+from servesat.replay.warm_up import settling_requests, warm_up_requests
 from servesat.spec.searched import PERCENTILE_IN_PRODUCTION
 from servesat.spec.spec import Spec
-from servesat.spec.workload import LIMITS, Workload
+from servesat.spec.workload import LIMITS, MAX_TOKENS, Workload
 
 PREFILL_SEQUENCES = 8
 """Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
@@ -60,6 +60,10 @@ class Limit:
         values: Floats = getattr(times, f"{self.requirement}_s")
         return values
 
+    def met_by(self, times: RequestTimes) -> Bools:
+        """Which requests are within it."""
+        return is_at_most(self.of(times), self.limit_s)
+
 
 def limits_of(spec: Spec) -> tuple[Limit, ...]:
     """The limits of a spec whose percentiles hold; each key's own are instead of `slo.percentile`."""
@@ -67,7 +71,7 @@ def limits_of(spec: Spec) -> tuple[Limit, ...]:
     for key in LIMITS:
         value, several = getattr(spec.slo, key), spec.slo.percentiles.get(key, {})
         figure = key.removesuffix("_ms")
-        found += [Limit(figure, float(name[1:]) / 100, limit / 1e3) for name, limit in several.items()]
+        found += [Limit(figure, round(float(name[1:]) / 100, 9), limit / 1e3) for name, limit in several.items()]
         if value is not None and not several:
             found.append(Limit(figure, spec.percentile or PERCENTILE_IN_PRODUCTION, value / 1e3))
     return tuple(found)
@@ -80,12 +84,15 @@ def within(limits: Sequence[Limit], times: RequestTimes) -> Bools:
         longest[limit.requirement] = limit
     found = np.ones(len(times.ttft_s), dtype=np.bool_)
     for limit in longest.values():
-        found &= limit.of(times) <= limit.limit_s
+        found &= limit.met_by(times)
     return found
 
 
 def servers_of(spec: Spec, plan: Plan) -> Servers:
-    """The replicas of a plan, with the flags that start it. Raises SpecError where they serve no prompts."""
+    """The replicas of a plan, with the flags that start it.
+
+    Raises SpecError where they serve no prompts, TooLongError where the longest request does not fit into one.
+    """
     if plan.mode is Mode.DECODE_ONLY:
         raise SpecError("a plan without prompts cannot be replayed: give workload.prompt_tokens and output_tokens")
     machine = _machine(spec, plan)
@@ -105,9 +112,9 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
         verified=plan.draft_tokens + 1,
         accepted=plan.accepted_tokens if plan.draft else 1,
     )
-    pool = Pool(times, scheduling, plan.slices * plan.replicas)
+    pool, longest = Pool(times, scheduling, plan.slices * plan.replicas), _longest_tokens(spec, plan)
     if plan.prefill is None:
-        return Servers(pool, request_s=times.request_s)
+        return Servers(pool, request_s=times.request_s, longest_tokens=longest)
     side = plan.prefill.alone(plan.kv_cache, plan.engine)
     of_prompts = _machine(spec, side)
     replicas = plan.prefill.slices * chips_in(side.topology) // round(float(of_prompts.chips))
@@ -118,7 +125,7 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
         lag=program in AHEAD,
     )
     first = Pool(step_times(spec, of_prompts, side), prompts, replicas)
-    return Servers(pool, first, (plan.transfer_ms or 0.0) / 1e3, times.request_s)
+    return Servers(pool, first, (plan.transfer_ms or 0.0) / 1e3, times.request_s, longest)
 
 
 def _step_tokens(plan: Plan, program: str | None, new: int, *, whole: bool) -> int:
@@ -145,8 +152,28 @@ def _room(spec: Spec, plan: Plan) -> float:
     return free / (plan.kv_cache_bytes / plan.batch) * spec.workload.held_tokens
 
 
-def requests_of(workload: Workload, count: int, seed: int, *, one_of: float = 1) -> Requests:
-    """Requests of a workload, as many as asked for: the first of its trace, or random ones.
+class TooLongError(SpecError):
+    """A request that is longer than the room for KV cache: it would never end."""
+
+
+def _longest_tokens(spec: Spec, plan: Plan) -> int:
+    """The most tokens of a request, as servers are started for: within the model's context.
+
+    Raises TooLongError if a group of chips that attends apart has no room for it.
+    """
+    longest = min(spec.workload.longest_request_tokens, spec.model.max_context_tokens or MAX_TOKENS)
+    room = _room(spec, plan) * plan.pp / plan.kv_batch_shards
+    if not is_at_most(longest, room):
+        raise TooLongError(
+            f"a request of {longest:,} tokens never fits: weights leave room for {room:,.0f} in a replica"
+        )
+    return longest
+
+
+def requests_of(
+    workload: Workload, count: int, seed: int, *, one_of: float = 1, longest_tokens: int = MAX_TOKENS
+) -> Requests:
+    """Requests of a workload, as many as asked for: the first of its trace, or random ones, none of which is longer.
 
     With `one_of` n, the random requests that a router sends to one of n replicas, or to one of n such samples.
     """
@@ -159,6 +186,7 @@ def requests_of(workload: Workload, count: int, seed: int, *, one_of: float = 1)
         workload.cached_share,
         workload.lengths.prompt_cv,
         workload.lengths.output_cv,
+        longest_tokens,
     )
     return drawn(rate / one_of, count, lengths, cv=workload.arrivals.gamma_cv, seed=seed, one_of=one_of)
 
@@ -167,19 +195,6 @@ def of_trace(trace: Trace, cached_share: float = 0.0) -> Requests:
     """The requests of a trace, of whose prompts a share is cached."""
     cached = cached_tokens(trace.prompt_tokens, cached_share)
     return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, cached)
-
-
-class TooLongError(SpecError):
-    """A request that is longer than the room for KV cache: it would never end."""
-
-
-def refuse_what_never_fits(servers: Servers, requests: Requests) -> None:
-    """Raise TooLongError for a request that fits into no replica."""
-    longest, room = int(np.max(requests.prompt_tokens + requests.output_tokens)), servers.pool.scheduling.kv_tokens
-    if longest > room:
-        raise TooLongError(
-            f"a request of {longest:,} tokens never fits: weights leave room for {room:,.0f} in a replica"
-        )
 
 
 @dataclass(frozen=True)
@@ -197,7 +212,8 @@ class Replay:
     """A replay of a workload's requests, which can be looked at while it is under way.
 
     Under random arrivals one replica stands for a pool, and a sample for two large pools, unless the `whole` is asked
-    for. If the replicas take more than the share WARM_UP of the requests to fill up, that many more are replayed.
+    for. If the replicas take more than the share WARM_UP of the requests to fill up, that many more are replayed, and
+    with `settled` as many more as it takes until their queues are as long as they will be.
     """
 
     def __init__(
@@ -209,17 +225,21 @@ class Replay:
         *,
         router: Router = "random",
         whole: bool = False,
+        settled: bool = False,
     ) -> None:
         """Set up the replay; nothing has run yet.
 
-        Raises TooLongError for one that fits into no replica, SpecError where too many arrive while the whole fills up.
+        Raises SpecError where too many requests arrive while the whole fills up.
         """
         self.is_random, self.router, self.seed = workload.arrivals.trace is None, router, seed
+        self.workload, self.replicas = workload, servers.pool.replicas
         self.servers = sample_of(servers) if self.is_random and not whole else servers
         one_of = servers.pool.replicas / self.servers.pool.replicas
         self.warm_up = 0
         if self.is_random:
-            filling = warm_up_requests(self.servers, workload, (workload.requests_per_s or 1.0) / one_of)
+            rate = (workload.requests_per_s or 1.0) / one_of
+            filling = warm_up_requests(self.servers, workload, rate)
+            filling = max(filling, settling_requests(self.servers, workload, rate)) if settled else filling
             if whole and filling > MOST_WARM_UP:
                 raise SpecError(
                     f"{filling:,} requests arrive until {servers.pool.replicas:,} replicas are full, more than the "
@@ -228,8 +248,7 @@ class Replay:
             share = int(WARM_UP * count)
             self.warm_up = max(share, filling)
             count += self.warm_up - share
-        self.requests = requests_of(workload, count, seed, one_of=one_of)
-        refuse_what_never_fits(servers, self.requests)
+        self.requests = requests_of(workload, count, seed, one_of=one_of, longest_tokens=servers.longest_tokens)
 
     def first(self, count: int) -> RequestTimes:
         """The least times of the first so many requests, given all steps before the next one comes, without a warm-up.
@@ -242,6 +261,12 @@ class Replay:
         served = self._serving.until(float(self._serving.arrival_s[count]))
         so_far = replace(served, first_s=served.first_s[:count], last_s=served.last_s[:count])
         return self._so_far(times_of(some, so_far))
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether queues are as long as they will be after the warm-up."""
+        rate = (self.workload.requests_per_s or 1.0) * self.servers.pool.replicas / self.replicas
+        return not self.is_random or settling_requests(self.servers, self.workload, rate) <= self.warm_up
 
     @cached_property
     def run(self) -> Run:
@@ -277,7 +302,14 @@ def sample_of(servers: Servers) -> Servers:
 
 
 def run(
-    workload: Workload, servers: Servers, count: int, seed: int, *, router: Router = "random", whole: bool = False
+    workload: Workload,
+    servers: Servers,
+    count: int,
+    seed: int,
+    *,
+    router: Router = "random",
+    whole: bool = False,
+    settled: bool = False,
 ) -> Run:
-    """Replay a workload's requests. Raises TooLongError for a request that fits into no replica."""
-    return Replay(workload, servers, count, seed, router=router, whole=whole).run
+    """Replay a workload's requests."""
+    return Replay(workload, servers, count, seed, router=router, whole=whole, settled=settled).run

@@ -14,7 +14,7 @@ from servesat.core.tolerances import round_down
 class Requests:
     """Requests in the order of their arrival; arrays of shape [requests].
 
-    Of a prompt's tokens, `cached` are in a replica's KV cache already.
+    Of a prompt's tokens, `cached_tokens` are in a replica's KV cache already.
     """
 
     arrival_s: Floats
@@ -71,18 +71,24 @@ def _chance_of(drafted: int, accepted: float) -> float:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long requests are: `prompt_cv` and `output_cv` spread them about their means, log-normally; 0: all alike."""
+    """How long requests are: `prompt_cv` and `output_cv` spread them about their means, log-normally; 0: all alike.
+
+    None has more than `longest_tokens`, prompt and answer together, as servers take no longer ones.
+    """
 
     prompt_tokens: float
     output_tokens: float
     cached_share: float = 0.0
     prompt_cv: float = 0.0
     output_cv: float = 0.0
+    longest_tokens: int = 2**62
 
     def draw(self, count: int, source: np.random.Generator) -> tuple[Ints, Ints]:
         """Prompts and answers [tokens], at least one each; the same random numbers whatever the means."""
         prompts = _spread(self.prompt_tokens, self.prompt_cv, source.standard_normal(count))
-        return prompts, _spread(self.output_tokens, self.output_cv, source.standard_normal(count))
+        answers = _spread(self.output_tokens, self.output_cv, source.standard_normal(count))
+        prompts = np.minimum(prompts, max(1, self.longest_tokens - 1))
+        return prompts, np.clip(answers, 1, np.maximum(1, self.longest_tokens - prompts))
 
 
 def _spread(mean: float, cv: float, normal: Floats) -> Ints:

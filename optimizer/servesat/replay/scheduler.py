@@ -182,7 +182,8 @@ class Replica:
 
     def _kept_for(self, request: int) -> float:
         """The room that an engine wants before it admits a whole prompt."""
-        room: float = self.prompt[request] + RESERVED * (self.output[request] + self.answers / 2)
+        steps = self.output[request] + self.answers / 2
+        room: float = self.prompt[request] + RESERVED * self.scheduling.accepted * steps
         return room
 
     def _begin(self, request: int) -> None:

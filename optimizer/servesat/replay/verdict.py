@@ -9,7 +9,7 @@ import numpy as np
 
 from servesat.core.tolerances import is_at_most, round_up
 from servesat.replay.least_times import least_times
-from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile, times_of
+from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile_of, times_of
 from servesat.replay.pools import Servers
 from servesat.replay.replayed import WARM_UP, Limit, Replay, Run, requests_of, run, within
 from servesat.spec.workload import Workload
@@ -18,16 +18,16 @@ GOODPUT = "goodput"
 """Stands for the share of requests within all limits, in place of a requirement."""
 
 REQUESTS = 2500
-"""Requests of a replay; more where fewer than BEYOND of them would be beyond a percentile."""
+"""Requests of a replay; more where fewer than BEYOND would be beyond a percentile in the first SEEDS replays."""
 
-BEYOND = 25
-"""Requests of a replay that are beyond each percentile: of fewer, it is about the slowest, and so too low."""
+BEYOND = 100
+"""Requests beyond each percentile in all replays after which a limit may be kept: of fewer, it is about the slowest."""
 
 SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
 """The number of replays after which a limit may be found broken, after which it may be found kept, and the most run."""
 
 SEEDS_OF_TRACE = 3
-"""Replays of a trace, in each of which requests find other replicas."""
+"""Replays of a trace after which a limit may be found kept: in each, requests find other replicas."""
 
 FIRST_LOOKS = (60, 100, 150, 250, 400, 600, 900, 1300, 1800, 2500, 3500, 5000, 7000, 10_000)
 """Requests after which the replay of a first look is ended if it shows a limit to be broken."""
@@ -47,17 +47,20 @@ Of plans whose p95 is 10 % within its limit, first looks with other seeds reject
 
 @dataclass(frozen=True)
 class Kept:
-    """A limit, what its percentile is [s], and whether it is kept: None where replays do not tell."""
+    """A limit, what its percentile is [s], the share of requests within it, and whether that is enough.
+
+    None where replays do not tell. For goodput the value is that share.
+    """
 
     limit: Limit
     value: Estimate
+    within: Estimate
     holds: bool | None
 
     @property
-    def is_beyond(self) -> bool:
-        """Whether the estimate is on the wrong side of the limit, certain or not."""
-        value, is_share = self.value.value, self.limit.requirement == GOODPUT
-        return value < self.limit.share if is_share else value > self.limit.limit_s
+    def is_likely(self) -> bool:
+        """Whether the estimated share is enough, certain or not."""
+        return bool(is_at_most(self.limit.share, self.within.value))
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]
 
     Of a short trace for certain, of others beyond four standard errors.
     """
-    lengths, trace = workload.lengths, workload.arrivals.trace
-    alike = trace is None and not lengths.prompt_cv and not lengths.output_cv
-    requests = requests_of(workload, 1 if alike else 10**9 if trace else REQUESTS, 0)
+    alike, trace = workload.is_alike, workload.arrivals.trace
+    count = 1 if alike else 10**9 if trace else REQUESTS
+    requests = requests_of(workload, count, 0, longest_tokens=servers.longest_tokens)
     whole = trace is not None and len(requests) <= REQUESTS
     some = requests if whole else requests.take(np.arange(0, len(requests), max(1, len(requests) // ALONE)))
     apart = replace(some, arrival_s=APART_S * np.arange(len(some), dtype=np.float64))
@@ -95,7 +98,7 @@ def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]
     one = one if one.prefill is None else replace(one, prefill=replace(one.prefill, replicas=1))
     times = times_of(apart, one.serve(apart))
     if alike:
-        return tuple(dict.fromkeys(one.requirement for one in limits if not is_at_most(one.of(times)[0], one.limit_s)))
+        return tuple(dict.fromkeys(one.requirement for one in limits if not one.met_by(times)[0]))
     return broken_for_certain(limits, times, len(requests)) if whole else _late(limits, times, 1)
 
 
@@ -111,15 +114,16 @@ def surely_late(workload: Workload, servers: Servers, limits: tuple[Limit, ...])
         return ()
 
     def of_seed(seed: int) -> RequestTimes:
-        requests = requests_of(workload, REQUESTS, seed, one_of=pool.replicas)
+        longest = servers.longest_tokens
+        requests = requests_of(workload, REQUESTS, seed, one_of=pool.replicas, longest_tokens=longest)
         return least_times(servers, requests).take(slice(int(WARM_UP * REQUESTS), None))
 
     first = of_seed(0)
     broken = _late(limits, first, DEPENDENT)
-    if broken or all(float(np.mean(one.of(first) <= one.limit_s)) >= one.share for one in limits):
+    if broken or all(float(np.mean(one.met_by(first))) >= one.share for one in limits):
         return broken
     every = [first, *map(of_seed, range(1, SEEDS))]
-    kept = [_kept(limit, [percentile(limit.of(times), limit.share) for times in every]) for limit in limits]
+    kept = [kept_in(limit, every) for limit in limits]
     return tuple(dict.fromkeys(one.limit.requirement for one in kept if one.holds is False))
 
 
@@ -146,7 +150,7 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
 def _requests_for(limits: Sequence[Limit]) -> int:
     """The random requests of a replay that tell whether limits are kept."""
     beyond = min((1 - limit.share for limit in limits), default=1.0)
-    return max(REQUESTS, int(round_up(BEYOND / beyond)))
+    return max(REQUESTS, int(round_up(BEYOND / beyond / SEEDS)))
 
 
 def _first_replay(workload: Workload, servers: Servers, requests: int) -> Replay:
@@ -169,7 +173,7 @@ def _of_many(workload: Workload, servers: Servers, requests: int) -> Replay:
 
 def broken_for_certain(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
     """The requirements that so many of some requests break that the whole trace cannot keep them."""
-    late = {limit: int(np.sum(limit.of(times) > limit.limit_s)) for limit in limits}
+    late = {limit: int(np.sum(~limit.met_by(times))) for limit in limits}
     may_be = {limit: whole - int(round_up(limit.share * whole)) for limit in limits}
     return tuple(dict.fromkeys(limit.requirement for limit in limits if late[limit] > may_be[limit]))
 
@@ -178,9 +182,9 @@ def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple
     """The requirements of which fewer requests are within limits than four standard errors allow."""
     broken = []
     for limit in limits:
-        values = limit.of(times)
-        error = sqrt(limit.share * (1 - limit.share) / max(1.0, len(values) / dependent))
-        if float(np.mean(values <= limit.limit_s)) < limit.share - 4 * error:
+        met = limit.met_by(times)
+        error = sqrt(limit.share * (1 - limit.share) / max(1.0, len(met) / dependent))
+        if float(np.mean(met)) < limit.share - 4 * error:
             broken.append(limit.requirement)
     return tuple(dict.fromkeys(broken))
 
@@ -195,39 +199,58 @@ def verdict(
 ) -> Verdict:
     """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time.
 
-    Where rare percentiles take longer replays, there are fewer of them: some 160,000 requests in all.
+    Where rare percentiles or a trace take longer replays, there are fewer of them: some 160,000 requests in all. If the
+    queues of a plan that passes take longer to settle than its warm-up, it is replayed again after longer ones.
 
     With half of the most seeds, an estimate beyond its limit ends it: as many again would find the limit kept in at
     most 2.5 % of cases (for that their mean has to be 0.245 standard deviations of a run lower, 1.96 / √64, and it
     varies by 0.125, √(1/32 + 1/32) / 2).
     """
-    asked, trace = _requests_for(limits), workload.arrivals.recorded
-    first = _first_replay(workload, servers, asked).run
-    most_seeds = min(most_seeds, max(SEEDS, MOST_SEEDS * REQUESTS // asked))
-    if trace is not None:
-        others = [run(workload, servers, len(trace.arrival_s), seed) for seed in range(1, SEEDS_OF_TRACE)]
-        return _verdict_of(limits, goodput, [first, *others], len(trace.arrival_s))
-    runs, seeds = [first], SEEDS_TO_FALL
+    trace = workload.arrivals.recorded
+    asked, enough = (_requests_for(limits), SEEDS) if trace is None else (len(trace.arrival_s), SEEDS_OF_TRACE)
+    replay = _first_replay(workload, servers, asked)
+    most_seeds = min(most_seeds, max(enough, MOST_SEEDS * REQUESTS // asked))
+    runs, seeds, settled = [replay.run], SEEDS_TO_FALL, replay.has_settled
     while True:
-        runs += [run(workload, servers, asked, seed) for seed in range(len(runs), seeds)]
+        runs += [run(workload, servers, asked, seed, settled=settled) for seed in range(len(runs), seeds)]
         found = _verdict_of(limits, goodput, runs, asked)
-        hopeless = 2 * seeds >= most_seeds and any(one.is_beyond for one in found.kept)
-        if found.holds is False or (found.holds and seeds >= SEEDS) or seeds >= most_seeds or hopeless:
+        hopeless = 2 * seeds >= most_seeds and not all(one.is_likely for one in found.kept)
+        if found.holds and seeds >= enough and not settled:
+            runs, seeds, settled = [], SEEDS_TO_FALL, True
+            continue
+        if found.holds is False or (found.holds and seeds >= enough) or seeds >= most_seeds or hopeless:
             return found
         seeds = min(most_seeds, max(SEEDS, 2 * seeds))
 
 
 def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run], asked: int) -> Verdict:
-    kept = [_kept(limit, [percentile(limit.of(one.times), limit.share) for one in runs]) for limit in limits]
-    share = estimate([float(np.mean(within(limits, one.times))) for one in runs])
+    every = [one.times for one in runs]
+    kept, share = [kept_in(limit, every) for limit in limits], within_all(limits, every)
     if goodput is not None:
-        holds = True if share.lowest >= goodput else False if share.highest < goodput else None
-        kept.append(Kept(Limit(GOODPUT, goodput, 0.0), share, holds))
+        kept.append(kept_goodput(goodput, share))
     most_sequences = max(one.served.most_sequences for one in runs)
     return Verdict(tuple(kept), share, len(runs), asked, most_sequences)
 
 
-def _kept(limit: Limit, values: Sequence[float]) -> Kept:
-    found = estimate(values)
-    holds = True if found.highest <= limit.limit_s else False if found.lowest > limit.limit_s else None
-    return Kept(limit, found, holds)
+def within_all(limits: Sequence[Limit], runs: Sequence[RequestTimes]) -> Estimate:
+    """The share of requests within all limits."""
+    return estimate([float(np.mean(within(limits, times))) for times in runs])
+
+
+def kept_in(limit: Limit, runs: Sequence[RequestTimes]) -> Kept:
+    """Whether a limit is kept, by the share of the requests of each replay that are within it."""
+    share = estimate([float(np.mean(limit.met_by(times))) for times in runs])
+    return Kept(limit, percentile_of([limit.of(times) for times in runs], limit.share), share, _is_enough(share, limit))
+
+
+def kept_goodput(goodput: float, share: Estimate) -> Kept:
+    """Whether the share of requests within all limits is enough."""
+    limit = Limit(GOODPUT, goodput, 0.0)
+    return Kept(limit, share, share, _is_enough(share, limit))
+
+
+def _is_enough(share: Estimate, limit: Limit) -> bool | None:
+    """Whether an estimated share is the one asked for, at 95 % confidence."""
+    if is_at_most(limit.share, share.lowest):
+        return True
+    return None if is_at_most(limit.share, share.highest) else False

@@ -5,6 +5,7 @@ from math import ceil, floor, log10
 
 from servesat.candidates.requirements import RULES, rules_of
 from servesat.candidates.rule import Requirement
+from servesat.catalogue.chip import Chip, chips_in
 from servesat.core.plan import Plan
 from servesat.core.quantities import gigabytes, number
 from servesat.core.result import Change, LimitValue, Margin, Relaxation, SliceSummary
@@ -16,11 +17,20 @@ def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
     rules = rules_of(spec)
     limits = [rules[member].say(spec) if member in rules else f"goodput ≥ {spec.slo.goodput:g}" for member in members]
-    chips = [chip.id for chip in spec.chips]
-    where = f"on {chips[0]}" if len(chips) == 1 else f"on any of {len(chips)} chips"
+    where = _on(spec.chips[0], spec) if len(spec.chips) == 1 else f"on any of {len(spec.chips)} chips"
     if len(limits) == 1:
         return f"no plan satisfies {limits[0]} {where}"
     return f"{', '.join(limits[:-1])} and {limits[-1]} cannot hold together {where}"
+
+
+def _on(chip: Chip, spec: Spec) -> str:
+    """The chip searched, and up to which slices if no price has wider ones."""
+    offers, searched = spec.offers_of(chip.id), spec.topologies_of(chip)
+    held = [slice_ for slice_ in searched if any(offer.instances_of_slice(slice_) is not None for offer in offers)]
+    widest = max(map(chips_in, held), default=0)
+    if widest in {0, max(map(chips_in, searched))}:
+        return f"on {chip.id}"
+    return f"on {chip.id} in slices of up to {widest} chips: no price states a network fast enough for wider ones"
 
 
 def change(correction: Change) -> str:

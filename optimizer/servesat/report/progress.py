@@ -1,39 +1,33 @@
-"""Progress of a long run on standard error."""
+"""Progress of a long run on standard error; nothing is shown, and no library loaded, if that is not a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
     """Show a bar with the number done of `total`, the number failed, and the remaining time.
 
-    Yields a function of the number newly done and the number of those that failed. Shows nothing if standard error is
-    not a terminal.
+    Yields a function of the number newly done and the number of those that failed.
     """
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
+    if not sys.stderr.isatty():
+        yield lambda count, failed=0: None
+        return
+
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    with rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[failed]}"),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("left"),
+        rich_progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
         transient=True,
-        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(label, total=total, completed=done, failed="")
         total_failed = 0
@@ -48,18 +42,20 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., No
 
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
-    """Show the current activity and the time elapsed; yields a function of the next activity.
+    """Show the current activity and the time elapsed; yields a function of the next activity."""
+    if not sys.stderr.isatty():
+        yield lambda activity: None
+        return
 
-    Shows nothing if standard error is not a terminal.
-    """
-    console = Console(stderr=True)
-    with Progress(
-        SpinnerColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    with rich_progress.Progress(
+        rich_progress.SpinnerColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
         transient=True,
-        disable=not console.is_terminal,
     ) as spinner:
         task = spinner.add_task("", total=None)
         yield lambda activity: spinner.update(task, description=activity)

@@ -115,6 +115,8 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     )
     if plan.mode is not Mode.DECODE_ONLY:
         table.add_row("mode", mode(plan, spec.workload.new_prompt_tokens))
+    if network := spec.assumed_network(plan):
+        table.add_row("network", network)
     table.add_row("dtypes", f"weights {plan.weights}, KV cache {plan.kv_cache}, compute {plan.compute}")
     if result.loading is not None:
         table.add_row("engine", loads(result.loading, plan.weights))
@@ -276,7 +278,10 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if result.status is Status.UNKNOWN:
         why = "the time limit was reached before a plan was found; raise it with --time-limit"
         if spec.percentile is not None:
-            why = "replays, or constraints on slices, were not decided in the time given; raise --time-limit"
+            why = (
+                "replays leave open whether some plan keeps the limits, or constraints allow numbers of slices too far "
+                "apart; move a limit by a few percent, or raise --time-limit if you gave one"
+            )
         return Text(f"unknown: {why}", "red")
     lines = [f"  {conflict(members, spec)}" for members in result.conflict or ()]
     if (Requirement.ENGINE,) in (result.conflict or ()) and not _runs_somewhere(spec):

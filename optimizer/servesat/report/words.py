@@ -86,8 +86,10 @@ def mode(plan: Plan, new_prompt_tokens: float) -> str:
             f"(weights {pool.weights}, {plan.prefill_ms or 0.0:.1f} ms a prompt), "
             f"the KV cache moves in {plan.transfer_ms or 0.0:.1f} ms"
         )
-    if plan.chunk_tokens is None or plan.chunk_tokens >= new_prompt_tokens:
+    if plan.chunk_tokens is None:
         return f"{plan.mode}: whole prefills of {plan.prefill_ms or 0.0:.1f} ms between the steps"
+    if plan.chunk_tokens >= new_prompt_tokens:
+        return f"{plan.mode}: a prompt rides whole on one step, {plan.prefill_ms or 0.0:.1f} ms a prompt"
     each = "step" if plan.pp == 1 else f"micro-batch, {plan.pp} of a step"
     return f"chunked: {plan.chunk_tokens} prompt tokens ride on each {each}, {plan.prefill_ms or 0.0:.1f} ms a prompt"
 

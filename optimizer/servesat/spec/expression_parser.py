@@ -268,7 +268,7 @@ class _Reader:
             raise ExpressionError(f"has a {kinds[0]} {operator} a {kinds[1]}, expected numbers")
         constant = isinstance(right, Number | Key)
         if operator in {"/", "//", "%"} and (not constant or right == Number(Fraction(0))):
-            raise ExpressionError(f"divides by something other than a number, in {operator}")
+            raise ExpressionError(f"expected a number other than 0 after {operator}")
         if operator == "*" and Type.QUANTITY in kinds and not (constant or isinstance(left, Number | Key)):
             raise ExpressionError("multiplies a figure by something other than a number")
         if operator in {"//", "%"}:

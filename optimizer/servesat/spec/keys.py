@@ -195,8 +195,7 @@ class Keys(Strict):
         """Unless the cost model is the ideal one, what runs plans and what they are bought as is production's."""
         if not isinstance(data, Mapping) or data.get("cost_model") == IDEAL:
             return data
-        workload = data.get("workload")
-        if isinstance(workload, Mapping) and {"requests_per_s", "arrivals"} & set(workload):
+        if _has_demand(data.get("workload")):
             data = {"utilisation": LOAD_IN_PRODUCTION, **data}
         return {**IN_PRODUCTION, **data}
 
@@ -205,3 +204,14 @@ class Keys(Strict):
         self._origin = origin_of(info)
         self._varied = (info.context or {}).get("varied", {})
         return self
+
+
+def _has_demand(workload: Any) -> bool:
+    """Whether a workload, as it is written or read, has a rate of its own or that of a trace."""
+    if isinstance(workload, Workload):
+        return workload.requests_per_s is not None
+    if not isinstance(workload, Mapping):
+        return False
+    arrivals = workload.get("arrivals")
+    has_trace = isinstance(arrivals, str | Mapping) and arrivals not in ("poisson", {})
+    return workload.get("requests_per_s") is not None or has_trace

@@ -17,7 +17,9 @@ from servesat.spec.workload import Workload
 MAX_PRICE_AGE_DAYS = 90
 """Days from which on a price book is said to be old."""
 
-NOT_SHAPE = ("id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers")
+NOT_SHAPE = (
+    "id", "name", "checked", "sources", "nominal_parameters", "window_tokens", "window_layers", "whole_image_tokens"
+)  # fmt: skip
 """Fields of a model that do not affect its number of parameters."""
 
 
@@ -138,6 +140,16 @@ def stale_host_hit(workload: Workload, changed_keys: Iterable[str]) -> Iterator[
             f"workload.host_cache.hit stays {workload.host_hit:g} though its tokens change; a spec of its own for each "
             "size takes the share from a trace"
         )
+
+
+def stale_means(workload: Workload, changed_keys: Iterable[str]) -> Iterator[str]:
+    """Note that the means of a workload stay those of its own trace when scenarios have other traces."""
+    keys = set(changed_keys)
+    if workload.arrivals.trace is not None and keys & {"workload.arrivals", "workload.arrivals.trace"}:
+        names = ("prompt_tokens", "output_tokens", "requests_per_s")
+        kept = [f"{name} = {getattr(workload, name):g}" for name in names if f"workload.{name}" not in keys]
+        if kept:
+            yield f"{', '.join(kept)} of the workload stay as they are though the trace changes: vary them too"
 
 
 def stale_nominal_parameters(model: ModelSpec, changed_keys: Iterable[str]) -> Iterator[str]:

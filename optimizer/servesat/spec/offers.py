@@ -49,6 +49,12 @@ class Offer(NamedTuple):
         of_instance = None if self.price is None else self.price.network_bytes_per_s_per_chip
         return network if of_instance is None else min(network, of_instance)
 
+    @property
+    def assumes_network(self) -> bool:
+        """Whether it is of an instance whose network no price states, which is then taken to be that of its chips."""
+        price = self.price
+        return price is not None and price.instance is not None and price.network_bytes_per_s is None
+
     def instances_of_slice(self, topology: str) -> int | None:
         """The instances that a slice takes at least a part of; None if they do not hold it, 0 without instances.
 

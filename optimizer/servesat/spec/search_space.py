@@ -16,7 +16,7 @@ from servesat.spec.workload import Tokens
 
 MAX_BATCH = 10**6
 
-MAXLISTED_CHIPS = 200
+MAX_LISTED_CHIPS = 200
 """The most chips that a spec may list."""
 
 CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -32,9 +32,9 @@ def chips_at(value: Any, where: str, folder: Path) -> tuple[Chip, ...] | None:
     if value is None:
         return None
     value = as_list(value)
-    if not isinstance(value, list | tuple) or not 0 < len(value) <= MAXLISTED_CHIPS:
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= MAX_LISTED_CHIPS:
         raise SpecError(
-            f"{where}: search.chips = {shorten(value)}: expected 1 to {MAXLISTED_CHIPS} ids, paths or mappings; leave "
+            f"{where}: search.chips = {shorten(value)}: expected 1 to {MAX_LISTED_CHIPS} ids, paths or mappings; leave "
             "it out to search every chip with a price"
         )
     chips: list[Chip] = []

@@ -14,7 +14,7 @@ from servesat.catalogue.drafts import DraftMethod
 from servesat.catalogue.engine import Engine
 from servesat.catalogue.load import chip_ids, engine_ids, load_calibration, load_model, model_ids
 from servesat.catalogue.price_book import Purchase
-from servesat.core.plan import KvLayout, Mode
+from servesat.core.plan import Bill, KvLayout, Mode, Plan
 from servesat.core.validation import Dtype, nearest, shorten
 from servesat.cost_model.speculation import Drafting
 from servesat.spec.engines import computes_by_default, kv_caches_by_default, kv_layouts_by_default, weights_by_default
@@ -284,6 +284,19 @@ class Searched(Keys):
     def offers_of(self, chip: str) -> Sequence[Offer]:
         """The offers of a chip, the cheapest first; none of a chip that is not searched."""
         return self._offers_by_chip.get(chip, ())
+
+    def offer_billed(self, bill: Bill) -> Offer:
+        """The offer that a bill of one of its plans is for."""
+        place = tuple(part or "" for part in (bill.cloud, bill.region, bill.purchase, bill.instance, bill.term))
+        return next(offer for offer in self.offers_of(bill.chip) if offer.place == place)
+
+    def assumed_network(self, plan: Plan) -> str | None:
+        """That the pools of a plan are connected by a network that no price states; None where that is not so."""
+        bills = plan.bills if plan.prefill is not None else ()
+        instances = dict.fromkeys(str(bill.instance) for bill in bills if self.offer_billed(bill).assumes_network)
+        if not instances:
+            return None
+        return f"not stated of {' and '.join(instances)}: KV caches are planned at what the chips themselves can send"
 
     @property
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:

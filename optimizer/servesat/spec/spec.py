@@ -132,6 +132,8 @@ class Spec(Searched):
             return self.changed(others).changed(prices)
         where, folder = self._origin
         data: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
+        if "utilisation" not in self.model_fields_set:  # a demand has another default
+            del data["utilisation"]
         if replaced := {name for name in self.slo.percentiles if f"slo.{name}" in changes}:
             kept = {name: limits for name, limits in self.slo.percentiles.items() if name not in replaced}
             data = with_value(data, ["slo", "percentiles"], kept, "slo.percentiles")

@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from math import exp, log1p, sqrt
 from pathlib import Path
+from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self, get_args
 
+import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.prefix_cache import hit_shares
@@ -41,11 +43,15 @@ class Arrivals(Strict):
         "time, prompt_tokens and output_tokens. What the workload does not state is then the trace's mean.",
     )
     _file: Path | None = PrivateAttr(default=None)
+    _written: tuple[int, int] | None = PrivateAttr(default=None)  # so that one of a file that changed is another
 
     @model_validator(mode="after")
     def _find_trace(self, info: ValidationInfo) -> Self:
+        if self.trace is not None and self.gamma_cv != 1:
+            raise ValueError("gamma_cv has no effect beside a trace, whose requests come as they were recorded")
         if self.trace is not None and self._file is None:
             self._file = _file_at(self.trace, info)
+            self._written = self._file.stat().st_mtime_ns, self._file.stat().st_size
         return self
 
     @property
@@ -185,7 +191,7 @@ class Workload(Strict):
     @model_validator(mode="before")
     @classmethod
     def _means_of_trace(cls, data: Any, info: ValidationInfo) -> Any:
-        """What a workload does not state of a trace is its mean."""
+        """Fill in the means of the trace for what the workload does not state."""
         if not isinstance(data, Mapping) or not data.get("arrivals") or data.get("context_tokens"):
             return data
         found = _resolve_arrivals(data["arrivals"], info)
@@ -230,6 +236,8 @@ class Workload(Strict):
             if self.requests_per_s is not None and output is None:
                 raise ValueError("requests_per_s needs output_tokens")
         self._check_host_cache()
+        if self.arrivals.trace is not None and self.lengths != Lengths():
+            raise ValueError("lengths has no effect beside a trace, whose requests have their own")
         if self.requests_per_s is None:
             for key in ("arrivals", "lengths"):
                 if getattr(self, key) != type(self).model_fields[key].default:
@@ -270,8 +278,35 @@ class Workload(Strict):
         if trace is not None:
             return int((trace.prompt_tokens + trace.output_tokens).max())
         of_each = ((self.prompt_tokens, self.lengths.prompt_cv), (self.output_tokens, self.lengths.output_cv))
-        longest = sum((mean or 0) * _long_share(cv) for mean, cv in of_each)
+        longest = sum((mean or 0) * _spread_share(cv, OF_999) for mean, cv in of_each)
         return max(self.longest_context_tokens, int(round_up(longest)))
+
+    @property
+    def longest_prompt_tokens(self) -> int:
+        """The most tokens of a prompt, what is cached of it included; 0 without prompts."""
+        trace = self.arrivals.recorded
+        if trace is not None:
+            return int(trace.prompt_tokens.max())
+        return int(round_up((self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, OF_999)))
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all requests are of one length."""
+        return self.arrivals.trace is None and not self.lengths.prompt_cv and not self.lengths.output_cv
+
+    def lengths_at(self, share: float) -> tuple[int, int]:
+        """The prompt and the answer that a share of the requests do not exceed, each by itself [tokens]."""
+        trace = self.arrivals.recorded
+        if trace is not None:
+            prompts, answers = (
+                np.quantile(tokens, share, method="inverted_cdf")
+                for tokens in (trace.prompt_tokens, trace.output_tokens)
+            )
+            return max(1, int(prompts)), max(1, int(answers))
+        normal = NormalDist().inv_cdf(share)
+        prompt = (self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, normal)
+        answer = (self.output_tokens or 0) * _spread_share(self.lengths.output_cv, normal)
+        return max(1, round(prompt)), max(1, round(answer))
 
     @property
     def read_tokens(self) -> float:
@@ -304,10 +339,14 @@ class Workload(Strict):
         return (self.prompt_tokens or 0) - self.cached_prompt_tokens
 
 
-def _long_share(cv: float) -> float:
-    """The length that 1 in 1,000 exceeds, as a share of the mean: exp(3.09 · s - s² / 2), s² = ln(1 + cv²)."""
+OF_999 = 3.09
+"""The standard normal that 1 in 1,000 exceeds."""
+
+
+def _spread_share(cv: float, normal: float) -> float:
+    """A length that spreads log-normally, as a share of its mean: exp(z · s - s² / 2), s² = ln(1 + cv²)."""
     variance = log1p(cv**2)
-    return exp(3.09 * sqrt(variance) - variance / 2)
+    return exp(normal * sqrt(variance) - variance / 2)
 
 
 Limited = Literal["ttft_ms", "tpot_ms", "e2e_ms"]
@@ -317,7 +356,7 @@ LIMITS: tuple[Limited, ...] = get_args(Limited)
 
 
 MAX_SHARE = 0.999
-"""The largest percentile: replays of 25,000 requests verify it."""
+"""The largest percentile: replays of 12,500 requests each verify it."""
 
 
 def _resolve_percentile(value: Any) -> Any:
