@@ -575,3 +575,12 @@ def test_of_plans_that_cost_the_same_one_without_an_assumed_network_is_taken() -
     assert (plan.chips, pools.chips, pools.usd_per_hour) == (2, 2, plan.usd_per_hour)
     assert (plan.prefill, spec.assumed_network(plan)) == (None, None)
     assert spec.assumed_network(pools) is not None
+
+
+def test_the_percentiles_that_are_told_are_those_that_limits_were_kept_by() -> None:
+    """Near saturation, where queues take longer to settle than a replay to warm up, and without a margin."""
+    spec = Spec.load(ONE_H100, {"utilisation": 0.99, "slo.margin": 0.0, "slo.ttft_ms": 20_000, "search.max_batch": 24})
+    result = solve(spec)
+    assert result.replayed is not None
+    (limit,) = result.replayed.limits
+    assert (limit.value, result.replayed.seeds) == (result.replayed.ttft_ms.p95, 8)

@@ -117,7 +117,7 @@ def test_a_benchmark_sends_a_shared_prefix_and_bursts_and_names_what_it_cannot()
     assert "sends no prefixes that are cached, no bursts, and so will not show what the plan has: " in other
     assert "--random-input-len 2000" in other
     even = {**asked, "engine": "sglang", "workload": {**workload, "prefix_cache_hit": 0, "arrivals": {"gamma_cv": 0.5}}}
-    assert "sends no arrivals as regular as those, and so will" in written(launch(even), "command")["benchmark.sh"]
+    assert "sends no arrivals at regular intervals, and so will" in written(launch(even), "command")["benchmark.sh"]
     assert not [flag for flag in ("prefix-len", "burstiness") if flag in other]
 
 

@@ -239,3 +239,19 @@ def test_a_portfolio_names_what_it_compares_by_means() -> None:
     answer = solve_portfolio({"deployments": {"chat": chat, "bound": ideal}})
     assert answer.in_means == ("chat",)
     assert set(answer.plans) == {"chat", "bound"}
+
+
+def test_fewer_chips_on_demand_fit_where_spot_would_not() -> None:
+    """With half of spot counted on, 24 chips on spot cost $30 and 12 on demand $36: at most 16 leave the latter."""
+    deployment = {
+        "model": "llama-3-70b", "workload": {"prompt_tokens": 2000, "output_tokens": 300, "requests_per_s": 20},
+        "slo": {"percentile": "mean", "tpot_ms": 50}, "buy": "share", "purchase": ["spot", "on_demand"],
+        "spot_capacity": 0.5, "search": {
+            "chips": ["h100-sxm"], "topologies": {"h100-sxm": ["4x1"]}, "weights": ["fp8"], "modes": ["interleaved"],
+        },
+    }  # fmt: skip
+    plans = [
+        solve_portfolio({"deployments": {"a": deployment}, **limit}).plans["a"]
+        for limit in ({}, {"max_chips": 16}, {"quota": {"h100-sxm": 16}})
+    ]
+    assert [(plan.chips, plan.purchase) for plan in plans] == [(24, "spot"), (12, "on_demand"), (12, "on_demand")]

@@ -48,6 +48,7 @@ def test_a_trace_is_replayed_at_its_own_rate_or_another(tmp_path: Path) -> None:
     own = replay(under(spec, path, None), plan)
     assert (own.replayed.arrivals, own.requests_per_s) == ("trace trace.csv", pytest.approx(10.0))
     assert (own.replayed.requests, own.warm_up_requests) == (8 * 300, 0)
+    assert under(spec.changed({"workload.lengths": {"prompt_cv": 1.0}}), path, None).workload.lengths.prompt_cv == 0
     faster = replay(under(spec, path, 500.0), plan)
     assert faster.replayed.ttft_ms.p95 > 3 * own.replayed.ttft_ms.p95
 

@@ -1,5 +1,6 @@
 """What-if tables cell by cell against separate runs of `solve`."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -174,3 +175,19 @@ def test_a_varied_cloud_stands_in_the_table_without_a_plan_too() -> None:
     assert table["status"].tolist() == ["optimal", "error", "optimal", "error"]
     assert table["region"].tolist()[0] == "us-east-1"
     assert table["instances"].tolist()[0] == 0
+
+
+def test_another_trace_at_the_same_path_is_another_question(tmp_path: Path) -> None:
+    """Of a base and of a scenario: nine requests a second apart, and the same in one burst and a last one."""
+    header = "time,prompt_tokens,output_tokens\n"
+    texts = [header + "".join(f"{at},90,9\n" for at in times) for times in (range(9), (0,) * 8 + (8,))]
+    workload = {"arrivals": {"trace": "a.csv"}}
+    factors = Scenarios((Factor("workload.arrivals.trace", ("a.csv", "b.csv")),))
+
+    def identity(*numbers: int) -> str:
+        for name, number in zip(("a.csv", "b.csv"), numbers, strict=True):
+            (tmp_path / name).write_text(texts[number])
+        return Question(Spec.load({"model": "llama-3-8b", "workload": workload}, folder=tmp_path), factors).identity
+
+    assert identity(0, 0) == identity(0, 0)
+    assert len({identity(0, 0), identity(0, 1), identity(1, 0), identity(1, 1)}) == 4

@@ -31,7 +31,7 @@ def test_replays_end_when_a_limit_is_certain() -> None:
     found = verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(2 * p95_s(8)), None)
     assert (found.holds, found.seeds) == (True, 8)
     assert found.kept[0].value.value == p95_s(8)
-    assert found.kept[0].within.value > 0.99
+    assert found.kept[0].share.value > 0.99
     assert verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(0.5 * p95_s(8)), None).seeds == 3
 
 

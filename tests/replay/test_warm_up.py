@@ -10,7 +10,7 @@ from servesat.replay.replayed import Replay, Run, run, sample_of
 from servesat.replay.requests import Lengths, drawn
 from servesat.replay.scheduler import Scheduling
 from servesat.replay.step_times import StepTimes
-from servesat.replay.warm_up import done_per_s, warm_up_requests
+from servesat.replay.warm_up import done_per_s, settling_requests, warm_up_requests
 from servesat.spec.workload import Workload
 from tests.replay.test_pools import STEPS_OF_A_SECOND, TIMES
 
@@ -87,3 +87,19 @@ def test_so_many_replicas_that_a_replay_of_all_never_fills_them_are_refused() ->
     servers = Servers(Pool(STEPS_OF_A_SECOND, LIMITS, 10**5))
     with pytest.raises(SpecError, match=r"10,000,\d\d\d requests arrive until 100,000 replicas are full, more than"):
         Replay(ANSWERS_OF_TEN.model_copy(update={"requests_per_s": 5e5}), servers, 2500, 0, whole=True)
+
+
+def test_bursts_and_lengths_that_differ_take_longer_to_settle() -> None:
+    """At 81 % busy 40.5 arrivals a constant, twice; 16 + 1 times that for gaps of cv 4 and answers of cv 1.
+
+    At one of 15 replicas the squared variation of gaps is 1 + 15 / 15 = 2.
+    """
+    one = Servers(Pool(STEPS_OF_A_SECOND, Scheduling(10**6, 81, 1e12), 1))  # of which each is busy for ten steps
+    alike = ANSWERS_OF_TEN.model_copy(update={"requests_per_s": 0.81 * 8.1})
+    rate = 0.81 * 8.1
+    assert settling_requests(one, alike, rate) == pytest.approx(2 * 40.5, abs=1)
+    varied = Workload.model_validate(
+        {**alike.model_dump(), "arrivals": {"gamma_cv": 4.0}, "lengths": {"output_cv": 1.0}}
+    )
+    assert settling_requests(one, varied, rate) == pytest.approx(17 * 2 * 40.5, abs=1)
+    assert settling_requests(one, varied, rate, one_of=15) == pytest.approx(3 * 2 * 40.5, abs=1)

@@ -27,5 +27,5 @@ def test_a_conflict_says_which_slices_no_price_has() -> None:
     spec = spec_of(search={"chips": ["a100-80gb"]}, purchase="reserved", price_book="all")
     assert conflict([Requirement.HBM], spec) == (
         "no plan satisfies hbm (at most 100% of memory used) on a100-80gb in slices of up to 8 chips: "
-        "no price states a network fast enough for wider ones"
+        "wider ones need a faster network than any price states"
     )

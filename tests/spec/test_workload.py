@@ -42,10 +42,12 @@ def test_what_has_no_effect_beside_a_trace_is_refused(keys: dict[str, Any], comp
 def test_lengths_at_a_share_of_the_requests(tmp_path: Path) -> None:
     """Log-normal about 1,000 with cv 1: half are below 1,000 / √2, and 0.95 below that times exp(1.6449 · √ln 2)."""
     spread = Workload(prompt_tokens=1000, output_tokens=10, requests_per_s=1, lengths=Lengths(prompt_cv=1))
-    assert (spread.is_alike, spread.lengths_at(0.5), spread.lengths_at(0.95)) == (False, (707, 10), (2781, 10))
+    assert not spread.is_alike
+    assert (spread.lengths_at(0.5, 9999), spread.lengths_at(0.95, 9999)) == ((707, 10), (2781, 10))
+    assert spread.lengths_at(0.95, 2000) == (1999, 10)
     alike = Workload(prompt_tokens=1000, output_tokens=10)
-    assert (alike.is_alike, alike.lengths_at(0.99)) == (True, (1000, 10))
+    assert (alike.is_alike, alike.lengths_at(0.99, 9999)) == (True, (1000, 10))
     rows = "".join(f"{n},{100 * n + 1},{n + 1}\n" for n in range(10))
     (tmp_path / "a.csv").write_text(f"time,prompt_tokens,output_tokens\n{rows}")
     of_trace = Spec.load({"model": "llama-3-8b", "workload": {"arrivals": "a.csv"}}, folder=tmp_path).workload
-    assert (of_trace.is_alike, of_trace.lengths_at(0.5)) == (False, (401, 5))
+    assert (of_trace.is_alike, of_trace.lengths_at(0.5, 9999)) == (False, (401, 5))

@@ -26,7 +26,6 @@ from servesat.report.whatif import (
     robustness_document,
 )
 from servesat.report.whatif_figures import cost_chart, tornado_of
-from servesat.spec.notes import stale_means
 from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -49,8 +48,7 @@ class WhatIf(Drawn):
     def notes(self) -> tuple[str, ...]:
         """What was left out or assumed, what the scenarios leave as it is, and the scenarios that were refused."""
         base = self.question.base
-        keys = [factor.key for factor in self.question.scenarios.factors]
-        varied = (*base.notes_on(keys), *stale_means(base.workload, keys))
+        varied = base.notes_on_scenarios([factor.key for factor in self.question.scenarios.factors])
         refused = [f"scenario {row['scenario']}: {row['error']}" for row in self.rows if row["error"] is not None]
         return (*base.notes, *varied, *refused)
 

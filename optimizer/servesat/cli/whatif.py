@@ -112,7 +112,7 @@ def whatif(
         engine=engine,
         in_means=noise is not None or breakpoints is not None,
     )
-    for note in loaded.notes_on([factor.key for factor in factors]):
+    for note in loaded.notes_on_scenarios([factor.key for factor in factors]):
         tell(f"note: {note}")
     if noise is not None:
         code = _assess_robustness(loaded, _share(noise), samples or 1000, seed or 0, as_json)

@@ -41,7 +41,7 @@ _EXPECTED = {
     "bool_type": "expected true or false",
     "string_type": "expected text",
     "string_too_short": "expected text",
-    "string_pattern_mismatch": "expected letters, digits and _, and no digit first",
+    "string_pattern_mismatch": "expected text of the form {pattern}",
     "finite_number": "expected a finite number",
     "greater_than": "expected a number greater than {gt}",
     "greater_than_equal": "expected at least {ge}",
@@ -65,9 +65,14 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain_numbers(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not any(isinstance(value, np.generic) for value in data.values()):
-            return data
-        return {key: value.item() if isinstance(value, np.generic) else value for key, value in data.items()}
+        return {key: _plain(value) for key, value in data.items()} if isinstance(data, dict) else data
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy, or a list of some, as Python has it; anything else as it is."""
+    if isinstance(value, list | tuple) and any(isinstance(each, np.generic) for each in value):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 Record = TypeVar("Record", bound=Strict)

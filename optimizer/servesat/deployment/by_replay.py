@@ -78,7 +78,8 @@ def kept_limit(kept: Kept) -> KeptLimit:
 def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replayed:
     """The verdict on a plan, beside replays of its first seeds with the steps as predicted."""
     servers = servers_of(spec, plan)
-    runs = [run(spec.workload, servers, tested.asked, seed) for seed in range(min(tested.seeds, SEEDS))]
+    seeds = range(min(tested.seeds, SEEDS))
+    runs = [run(spec.workload, servers, tested.asked, seed, settled=tested.settled) for seed in seeds]
     return replace(
         replayed(spec, runs, tested.kept, tested.within_all.value),
         seeds=tested.seeds,

@@ -38,7 +38,7 @@ def largest_batches(columns: Columns) -> Columns:
 
 
 def largest_shares(spec: Spec, columns: Columns, limits: Sequence[Limit]) -> Floats:
-    """How much of a limit the means use at most, for each column at the batch of its mean load.
+    """How much of a limit the means use at most, for each column at the smallest batch that serves the load.
 
     Without limits the time per token [s], as the fastest of the cheapest plans is the best.
     """
@@ -95,7 +95,7 @@ def _beyond_bounds(spec: Spec, layouts: Layouts) -> Ints:
     step = step * (drafting.accepted / drafting.verified)
     mask = np.zeros(len(layouts), dtype=np.int64)
     for limit in limits_of(spec):
-        prompt_tokens, output_tokens = workload.lengths_at(limit.share)
+        prompt_tokens, output_tokens = workload.lengths_at(limit.share, spec.longest_request_tokens)
         at_share = spec if workload.is_alike else _with_lengths(spec, prompt_tokens, output_tokens)
         prompt = prompt_times(at_share, layouts)
         work = (prompt.request_s + np.minimum(prompt.prefill_s, prompt.chunked_s)) * slower

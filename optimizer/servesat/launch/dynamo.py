@@ -38,7 +38,8 @@ def _component(server: Server) -> dict[str, Any]:
     program = server.engine.program
     model = ["--model", server.checkpoint]
     if program == "sglang":
-        model = ["--model-path", server.checkpoint, "--served-model-name", server.checkpoint]
+        named = [] if server.served_as else ["--served-model-name", server.checkpoint]
+        model = ["--model-path", server.checkpoint, *named]
     words = [*model, *arguments(flags_of(server))]
     if server.moves_kv_over_nixl:
         words += ["--disaggregation-mode", str(server.role)]

@@ -30,8 +30,8 @@ def said(launch: Launch) -> list[str]:
     ways = {_way(server) for server in launch.servers if server.chip.vendor != "Google"}
     told = [f"nodes      {way}" for way in sorted(ways)]
     if ways and (launch.has_pools or any(server.nodes > 1 for server in launch.servers)):
-        told.append("network    of the nodes is counted on at full speed: add its devices, as your cluster names them")
-        told.append("           (vpc.amazonaws.com/efa, rdma/...), to the pods, or NCCL and NIXL fall back to TCP")
+        told.append("network    planned at full speed between nodes: give the pods your cluster's network devices")
+        told.append("           (vpc.amazonaws.com/efa, rdma/...), or NCCL and NIXL fall back to TCP")
     return told
 
 

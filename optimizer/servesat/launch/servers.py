@@ -18,7 +18,6 @@ from servesat.replay.replayed import PREFILL_SEQUENCES
 from servesat.spec.lora import Lora
 from servesat.spec.spec import Spec
 from servesat.spec.speculation import DraftChoice
-from servesat.spec.workload import MAX_TOKENS
 
 UNPLANNED_CHUNK = 2048
 """Prompt tokens of a step where the plan leaves prompts out: the engine must take them somehow."""
@@ -231,7 +230,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         whole_prompts=not takes_chunks and prompt_tokens > 0,
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
-        context_tokens=min(workload.longest_request_tokens, spec.model.max_context_tokens or MAX_TOKENS),
+        context_tokens=spec.longest_request_tokens,
         utilisation=_utilisation(spec, engine),
         instance=side.instance,
         cloud=side.cloud,

@@ -31,6 +31,10 @@ def files(launch: Launch) -> dict[str, str]:
     """One task file, and the benchmark."""
     (server,) = launch.servers
     name = named_there(ACCELERATORS, server.chip.id, "skypilot")
+    if server.purchase == "owned":
+        raise LaunchError(
+            "--to skypilot: the plan is on machines that you own, and it would rent others; try --to compose"
+        )
     together = min(server.machine_chips // server.chips, server.count)
     if server.instance is not None and together > 1:
         raise LaunchError(

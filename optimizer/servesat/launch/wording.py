@@ -231,6 +231,6 @@ def _unsent(launch: Launch) -> list[str]:
         "prefixes that are cached": workload.prefix_cache_hit > 0 and is_sglang,
         "prefixes kept in hosts": workload.host_hit > 0,
         "bursts": workload.arrivals.gamma_cv > 1 and not _bursts(launch),
-        "arrivals as regular as those": workload.arrivals.gamma_cv < 1 and not _bursts(launch),
+        "arrivals at regular intervals": workload.arrivals.gamma_cv < 1 and not _bursts(launch),
     }
     return [name for name, differs in differences.items() if differs]

@@ -151,9 +151,7 @@ def _names_of(portfolio: PortfolioSpec, deployment: str) -> list[Name]:
     """What a deployment's plans are told apart by: what is shared, limited, or named by a constraint."""
     names = [*shared_names(portfolio)]
     if limits_of(portfolio).keys() - {"max_usd_per_hour"}:
-        # by the chip the cheapest plan has the fewest chips too; whole instances may cost less and have more of them
-        bought_whole = portfolio.deployments[deployment].buy == "instances"
-        names += [NAMES["chip"], NAMES["chips"]] if bought_whole else [NAMES["chip"]]
+        names += [NAMES["chip"], NAMES["chips"]]  # on spot or in whole instances, more chips may cost less
     for expression in portfolio.expressions:
         for name in expression.names:
             owner, own = owner_of(name)

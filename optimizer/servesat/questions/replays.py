@@ -117,7 +117,9 @@ def replay(
 
 def _told(kept: Kept, seeds: int) -> Kept:
     """A limit as kept where its estimate is; undecided where that is not, and several seeds leave it uncertain."""
-    return replace(kept, holds=True if kept.is_likely else None if kept.holds is None and seeds > 1 else False)
+    if kept.is_likely:
+        return replace(kept, holds=True)
+    return kept if seeds > 1 else replace(kept, holds=False)
 
 
 def _runs(workload: Workload, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:
@@ -203,7 +205,8 @@ def under(spec: Spec, trace: Path | None, requests_per_s: float | None) -> Spec:
             raise SpecError(f"--trace {fault}") from None
         if own is None and requests_per_s is None:
             raise SpecError(f"--trace {trace}: has no rate, as its requests all come at once; give --rate")
-        changes = {"workload.arrivals": {"trace": str(trace.resolve())}, "workload.requests_per_s": own}
+        arrivals = {"trace": str(trace.resolve())}
+        changes = {"workload.arrivals": arrivals, "workload.lengths": {}, "workload.requests_per_s": own}
     if requests_per_s is not None:
         changes["workload.requests_per_s"] = requests_per_s
     return spec.changed(changes) if changes else spec

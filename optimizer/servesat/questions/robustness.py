@@ -111,10 +111,11 @@ def _compared(
 ) -> tuple[tuple[Survival, ...], Survival | None]:
     """The best plan's layout and its rivals under errors, and the layout with the lowest worst regret."""
     layouts = enumerate_layouts(spec)
-    fastest = _cost_of_each(spec, _with_errors(layouts, 1 - errors.noise, 1 - errors.noise))
-    can_be_feasible = np.flatnonzero(np.isfinite(fastest))
-    layouts, fastest = layouts.take(can_be_feasible), fastest[can_be_feasible]
-    usd, slowest = (_cost_of_each(spec, _with_errors(layouts, 1 + error, 1 + error)) for error in (0.0, errors.noise))
+    every = [_cost_of_each(spec, _with_errors(layouts, 1 + error, 1 + error)) for error in (-errors.noise, 0.0)]
+    # a constraint may bound a time from below, and rule out what is faster than predicted
+    can_be_feasible = np.flatnonzero(np.isfinite(every).any(axis=0))
+    layouts, (fastest, usd) = layouts.take(can_be_feasible), (cost[can_be_feasible] for cost in every)
+    slowest = _cost_of_each(spec, _with_errors(layouts, 1 + errors.noise, 1 + errors.noise))
     worst = _worst_regret(layouts, slowest, fastest)
     best = row_of(layouts, best_plan)
     safest = min(np.flatnonzero(np.isfinite(usd)).tolist(), key=lambda row: (worst[row], usd[row], layouts.chips[row]))

@@ -9,11 +9,11 @@ from servesat.deployment.solve import cheapest_plan
 from servesat.replay.verdict import SEEDS
 from servesat.spec.spec import Spec
 
-HALVINGS, BISECTIONS = 20, 4
-"""Loads tried by means: down to a millionth of the demand, and then between the last two."""
+HALVINGS, BISECTIONS = 16, 4
+"""Loads tried by means: a 65,536th of the demand, and if that has a plan those up to it, by bisection of the power."""
 
-LESS, SMALLEST = 0.75, 0.01
-"""The part of a load that replays reject which they try next, and the part of the first that is not worth trying."""
+NEXT_SHARE, LEAST_SHARE = 0.75, 0.01
+"""The share of a load that replays reject which they try next, and the share of the first that ends it."""
 
 TIME_LIMIT_S = 15.0
 
@@ -36,22 +36,30 @@ def servable_requests_per_s(spec: Spec, settings: Settings) -> float | None:
 
         return is_served
 
-    by_means, high = serves(spec.in_means()), asked
-    low = asked if spec.percentile is not None and by_means(asked) else 0.0
-    for _ in range(HALVINGS if not low else 0):
-        if by_means(high / 2):
-            low = high / 2
-            break
-        high /= 2
-    low = _between(low, high, by_means) if low < high else low
-    if spec.percentile is None or not low:
-        return low or None
-    by_replay, first, high = serves(spec), low, asked
-    while low > SMALLEST * first and time.perf_counter() < deadline:
-        if by_replay(low):
-            return _between(low, high, by_replay)
-        low, high = LESS * low, low
+    by_means = serves(spec.in_means())
+    if spec.percentile is None or not by_means(asked):
+        most = _by_means(asked, by_means)
+        if spec.percentile is None or most is None:
+            return most
+    else:
+        most = NEXT_SHARE * asked  # as replays reject the demand itself
+    by_replay, load, refused = serves(spec), most, asked
+    while load > LEAST_SHARE * most and time.perf_counter() < deadline:
+        if by_replay(load):
+            return _between(load, refused, by_replay)
+        load, refused = NEXT_SHARE * load, load
     return None
+
+
+def _by_means(asked: float, is_served: Callable[[float], bool]) -> float | None:
+    """The largest load found that has a plan by means, below a demand that has none; None for none at all."""
+    if not is_served(asked / 2**HALVINGS):
+        return None
+    served, refused = HALVINGS, 0
+    while served - refused > 1:
+        middle = (served + refused) // 2
+        served, refused = (middle, refused) if is_served(asked / 2**middle) else (served, middle)
+    return _between(asked / 2**served, asked / 2**refused, is_served)
 
 
 def _between(served: float, refused: float, is_served: Callable[[float], bool]) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -85,7 +86,7 @@ class Question:
         varied = [
             _resolved(self.base, factor.key, value)
             for factor in self.scenarios.factors
-            if factor.key in {"model", "search.chips", "price_book"}
+            if factor.key in {"model", "search.chips", "price_book", "workload.arrivals", "workload.arrivals.trace"}
             for value in factor.values
         ]
         parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *varied]
@@ -112,7 +113,9 @@ def _resolved(base: Spec, key: str | None = None, value: Any = None) -> str:
         return str(fault)
     offers = [f"{offer.chip.id} {offer.place} {offer.usd_per_chip_hour}" for offer in spec.offers]
     chips = [chip.model_dump_json() for chip in spec.chips]
-    return "\n".join([spec.model_dump_json(), *chips, *offers])
+    trace = spec.workload.arrivals.file
+    requests = [] if trace is None else [sha256(trace.read_bytes()).hexdigest()]
+    return "\n".join([spec.model_dump_json(), *chips, *offers, *requests])
 
 
 def flat_types(scenarios: Scenarios) -> dict[str, type]:

@@ -161,7 +161,7 @@ def _longest_tokens(spec: Spec, plan: Plan) -> int:
 
     Raises TooLongError if a group of chips that attends apart has no room for it.
     """
-    longest = min(spec.workload.longest_request_tokens, spec.model.max_context_tokens or MAX_TOKENS)
+    longest = spec.longest_request_tokens
     room = _room(spec, plan) * plan.pp / plan.kv_batch_shards
     if not is_at_most(longest, room):
         raise TooLongError(
@@ -232,14 +232,14 @@ class Replay:
         Raises SpecError where too many requests arrive while the whole fills up.
         """
         self.is_random, self.router, self.seed = workload.arrivals.trace is None, router, seed
-        self.workload, self.replicas = workload, servers.pool.replicas
         self.servers = sample_of(servers) if self.is_random and not whole else servers
         one_of = servers.pool.replicas / self.servers.pool.replicas
-        self.warm_up = 0
+        self.warm_up = self.settling = 0
         if self.is_random:
             rate = (workload.requests_per_s or 1.0) / one_of
             filling = warm_up_requests(self.servers, workload, rate)
-            filling = max(filling, settling_requests(self.servers, workload, rate)) if settled else filling
+            self.settling = settling_requests(self.servers, workload, rate, one_of)
+            filling = max(filling, self.settling) if settled else filling
             if whole and filling > MOST_WARM_UP:
                 raise SpecError(
                     f"{filling:,} requests arrive until {servers.pool.replicas:,} replicas are full, more than the "
@@ -265,8 +265,7 @@ class Replay:
     @property
     def has_settled(self) -> bool:
         """Whether queues are as long as they will be after the warm-up."""
-        rate = (self.workload.requests_per_s or 1.0) * self.servers.pool.replicas / self.replicas
-        return not self.is_random or settling_requests(self.servers, self.workload, rate) <= self.warm_up
+        return self.settling <= self.warm_up
 
     @cached_property
     def run(self) -> Run:

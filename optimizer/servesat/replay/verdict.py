@@ -21,7 +21,7 @@ REQUESTS = 2500
 """Requests of a replay; more where fewer than BEYOND would be beyond a percentile in the first SEEDS replays."""
 
 BEYOND = 100
-"""Requests beyond each percentile in all replays after which a limit may be kept: of fewer, it is about the slowest."""
+"""Requests beyond each percentile in the first SEEDS replays together: with fewer it is set by the slowest few."""
 
 SEEDS_TO_FALL, SEEDS, MOST_SEEDS = 3, 8, 64
 """The number of replays after which a limit may be found broken, after which it may be found kept, and the most run."""
@@ -47,33 +47,35 @@ Of plans whose p95 is 10 % within its limit, first looks with other seeds reject
 
 @dataclass(frozen=True)
 class Kept:
-    """A limit, what its percentile is [s], the share of requests within it, and whether that is enough.
+    """A limit, its percentile [s], the share of requests within it, and whether that `holds`: None where it is open.
 
-    None where replays do not tell. For goodput the value is that share.
+    For goodput the value is that share.
     """
 
     limit: Limit
     value: Estimate
-    within: Estimate
+    share: Estimate
     holds: bool | None
 
     @property
     def is_likely(self) -> bool:
         """Whether the estimated share is enough, certain or not."""
-        return bool(is_at_most(self.limit.share, self.within.value))
+        return bool(is_at_most(self.limit.share, self.share.value))
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The limits of a plan after its replays, one for each seed from 0 on, of `asked` requests each but a warm-up.
 
-    `within_all` is the share of requests within every limit, `most_sequences` what a replica ran at once at most.
+    `settled` says whether the warm-up was long enough for queues to settle. `within_all` is the share of requests
+    within every limit, `most_sequences` what a replica ran at once at most.
     """
 
     kept: tuple[Kept, ...]
     within_all: Estimate
     seeds: int
     asked: int
+    settled: bool
     most_sequences: int
 
     @property
@@ -199,8 +201,8 @@ def verdict(
 ) -> Verdict:
     """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time.
 
-    Where rare percentiles or a trace take longer replays, there are fewer of them: some 160,000 requests in all. If the
-    queues of a plan that passes take longer to settle than its warm-up, it is replayed again after longer ones.
+    Where rare percentiles or a trace take longer replays, there are fewer of them: some 160,000 requests in all beside
+    the warm-ups. If queues take longer than these to settle, a plan that passes is replayed again after longer ones.
 
     With half of the most seeds, an estimate beyond its limit ends it: as many again would find the limit kept in at
     most 2.5 % of cases (for that their mean has to be 0.245 standard deviations of a run lower, 1.96 / √64, and it
@@ -213,7 +215,7 @@ def verdict(
     runs, seeds, settled = [replay.run], SEEDS_TO_FALL, replay.has_settled
     while True:
         runs += [run(workload, servers, asked, seed, settled=settled) for seed in range(len(runs), seeds)]
-        found = _verdict_of(limits, goodput, runs, asked)
+        found = _verdict_of(limits, goodput, runs, asked, settled=settled)
         hopeless = 2 * seeds >= most_seeds and not all(one.is_likely for one in found.kept)
         if found.holds and seeds >= enough and not settled:
             runs, seeds, settled = [], SEEDS_TO_FALL, True
@@ -223,13 +225,15 @@ def verdict(
         seeds = min(most_seeds, max(SEEDS, 2 * seeds))
 
 
-def _verdict_of(limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run], asked: int) -> Verdict:
+def _verdict_of(
+    limits: Sequence[Limit], goodput: float | None, runs: Sequence[Run], asked: int, *, settled: bool
+) -> Verdict:
     every = [one.times for one in runs]
     kept, share = [kept_in(limit, every) for limit in limits], within_all(limits, every)
     if goodput is not None:
         kept.append(kept_goodput(goodput, share))
     most_sequences = max(one.served.most_sequences for one in runs)
-    return Verdict(tuple(kept), share, len(runs), asked, most_sequences)
+    return Verdict(tuple(kept), share, len(runs), asked, settled, most_sequences)
 
 
 def within_all(limits: Sequence[Limit], runs: Sequence[RequestTimes]) -> Estimate:

@@ -23,13 +23,12 @@ MOST_BUSY = 0.95
 """The largest share of their time that replicas of prompts count as busy for."""
 
 MOST_SETTLING = 20_000
-"""The most requests of a replica until queues have settled; of random lengths, as many as at 98.6 % of the capacity."""
+"""The most requests of a replica until queues have settled: as many as at 98.6 % of its capacity if they are alike."""
 
 
 def warm_up_requests(servers: Servers, workload: Workload, requests_per_s: float) -> int:
     """The requests that arrive at all replicas while these fill up."""
-    lengths = Lengths(float(workload.prompt_tokens or 1), float(workload.output_tokens or 1), workload.cached_share)
-    prompts, request = servers.prefill, drawn(1.0, 1, lengths)
+    prompts, request = servers.prefill, _mean_request(workload)
     found = _until_full(servers.pool, request, requests_per_s)
     if prompts is not None:
         work_s = float(prompt_work_s(prompts, request)[0])
@@ -37,22 +36,29 @@ def warm_up_requests(servers: Servers, workload: Workload, requests_per_s: float
     return int(round_up(found))
 
 
-def settling_requests(servers: Servers, workload: Workload, requests_per_s: float) -> int:
+def settling_requests(servers: Servers, workload: Workload, requests_per_s: float, one_of: float = 1) -> int:
     """The requests that arrive at all replicas until the queues before full ones, too, are as long as they will be.
 
-    Near saturation these are many times as many as `warm_up_requests`: 9,700 at 98 % of what a replica can do.
+    Near saturation these are many times as many as `warm_up_requests`: 9,700 at 98 % of what a replica can do. Bursts,
+    of which a router sends one in `one_of` here, and lengths that differ multiply them by their squared variation.
     """
-    lengths = Lengths(float(workload.prompt_tokens or 1), float(workload.output_tokens or 1), workload.cached_share)
-    pool, prompts, request = servers.pool, servers.prefill, drawn(1.0, 1, lengths)
-    fit = pool.scheduling.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
+    pool, prompts, request, lengths = servers.pool, servers.prefill, _mean_request(workload), workload.lengths
+    of_arrivals = 1 + (workload.arrivals.gamma_cv**2 - 1) / one_of
+    varied = max(1.0, of_arrivals + max(lengths.prompt_cv, lengths.output_cv) ** 2)
+    fit = pool.scheduling.kv_tokens / float(request.prompt_tokens[0] + request.output_tokens[0])
     most = max(1, min(pool.scheduling.sequences, int(round_down(min(fit, 1e9)))))
     under_way = {most, *(2**power for power in range(most.bit_length()))}
     most_per_s = max(done_per_s(pool, request, some) for some in under_way)
-    found = _until_queued(pool.replicas, requests_per_s, 1 / most_per_s, most_busy=1.0)
+    found = _until_queued(pool.replicas, requests_per_s, 1 / most_per_s, most_busy=1.0, varied=varied)
     if prompts is not None:
         work_s = float(prompt_work_s(prompts, request)[0])
-        found = max(found, _until_queued(prompts.replicas, requests_per_s, work_s, most_busy=1.0))
+        found = max(found, _until_queued(prompts.replicas, requests_per_s, work_s, most_busy=1.0, varied=varied))
     return int(round_up(found))
+
+
+def _mean_request(workload: Workload) -> Requests:
+    lengths = Lengths(float(workload.prompt_tokens or 1), float(workload.output_tokens or 1), workload.cached_share)
+    return drawn(1.0, 1, lengths)
 
 
 def _until_full(pool: Pool, request: Requests, requests_per_s: float) -> float:
@@ -97,12 +103,14 @@ def done_per_s(pool: Pool, request: Requests, under_way: int) -> float:
     return ended / times.mixed_run(under_way, kv_tokens, ended * new, pairs, ended, 0.0, 1)[0]
 
 
-def _until_queued(replicas: int, requests_per_s: float, service_s: float, *, most_busy: float = MOST_BUSY) -> float:
+def _until_queued(
+    replicas: int, requests_per_s: float, service_s: float, *, most_busy: float = MOST_BUSY, varied: float = 1.0
+) -> float:
     """The requests until queues are as long as they will be, before replicas that count as busy for so long at most.
 
     The time constant of a queue is 1 / (1 - √ρ)² services for random ones (M/M/1; Cohen, The Single Server Queue), and
-    under heavy load half that for equal ones.
+    under heavy load half that for equal ones: as far as the squared variation of arrivals and services, `varied`.
     """
     busy = min(most_busy, requests_per_s / replicas * service_s)
-    constant = busy / (1 - sqrt(busy)) ** 2 / 2 if busy < 1 else inf
+    constant = varied * busy / (1 - sqrt(busy)) ** 2 / 2 if busy < 1 else inf
     return replicas * min(TIME_CONSTANTS * constant, MOST_SETTLING)

@@ -30,7 +30,7 @@ def _on(chip: Chip, spec: Spec) -> str:
     widest = max(map(chips_in, held), default=0)
     if widest in {0, max(map(chips_in, searched))}:
         return f"on {chip.id}"
-    return f"on {chip.id} in slices of up to {widest} chips: no price states a network fast enough for wider ones"
+    return f"on {chip.id} in slices of up to {widest} chips: wider ones need a faster network than any price states"
 
 
 def change(correction: Change) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from servesat.core.quantities import dollars
+from servesat.core.quantities import dollars, number
 from servesat.core.result import Fallen, KeptLimit, Percentiles, Replayed
 from servesat.questions.replays import Breaks, ReplayOfPlan
 from servesat.report.charts import Chart, Frame, Series
@@ -83,7 +83,7 @@ def print_replay(console: Console, found: ReplayOfPlan) -> None:
     plan = found.plan
     slices = f"{plan.slices} slices of " if plan.slices > 1 else ""
     console.print(
-        Text(f"{slices}{plan.chip} {plan.topology} at {found.requests_per_s:,.4g} requests/s\n", style="bold")
+        Text(f"{slices}{plan.chip} {plan.topology} at {number(found.requests_per_s)} requests/s\n", style="bold")
     )
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
@@ -114,11 +114,11 @@ def print_replay(console: Console, found: ReplayOfPlan) -> None:
 def breaks(found: Breaks) -> str:
     """Where limits break: `ttft above 31.2 requests/s`."""
     if found.requirement is None:
-        return f"nothing, up to {found.requests_per_s:,.4g} requests/s"
+        return f"nothing, up to {number(found.requests_per_s)} requests/s"
     what = "replicas fall behind" if found.requirement == "load" else f"{found.requirement} is what breaks first,"
     if not found.requests_per_s:
         return f"{what} at any load"
-    return f"{what} above {found.requests_per_s:,.4g} requests/s"
+    return f"{what} above {number(found.requests_per_s)} requests/s"
 
 
 def replay_document(found: ReplayOfPlan) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def replay_chart(found: ReplayOfPlan) -> Chart:
     largest = max(value for frame in frames for series in frame.series for value in series.y)
     plan = found.plan
     return Chart(
-        title=f"{plan.slices} × {plan.chip} {plan.topology} at {found.requests_per_s:,.4g} requests/s",
+        title=f"{plan.slices} × {plan.chip} {plan.topology} at {number(found.requests_per_s)} requests/s",
         x_title="time [s]",
         y_title="requests, ms, or %",
         x_range=(0.0, found.moments[-1].time_s),

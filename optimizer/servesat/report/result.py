@@ -288,7 +288,9 @@ def _no_plan(spec: Spec, result: Result) -> Text:
         lines.append("  set `engine: none` to plan for machines that no engine is known to run on")
     text = Text.assemble(("infeasible: no plan satisfies every requirement\n", "red"), "\n".join(lines))
     if result.servable_requests_per_s is not None:
-        text.append(f"\n\nAt least {result.servable_requests_per_s:,.4g} requests/s can be served within these limits")
+        text.append(
+            f"\n\nAt least {number(result.servable_requests_per_s)} requests/s can be served within these limits"
+        )
     if result.means_hold:
         return text.append(
             "\n\nA plan keeps the limits on average: with requests that arrive at random, queues break them"

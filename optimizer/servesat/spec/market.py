@@ -75,12 +75,14 @@ class Market:
         if chips is None:
             offered = tuple(offer for chip in self.priced_catalogue_chips() for offer in self._offers(chip))
             if not offered:
-                raise ValueError(f"search.chips: no chip of the catalogue has a price in {self._source}{self._unowned}")
+                raise ValueError(
+                    f"search.chips: no chip of the catalogue has a price in {self._source}{self._missing_machines}"
+                )
             return offered
         listed = tuple(map(self._with_fields, chips))
         found = tuple(offer for chip in listed for offer in self._offers(chip))
         if not found:
-            remedy = self._unowned or f"; add `price: {{{listed[0].id}: USD_PER_CHIP_HOUR}}`"
+            remedy = self._missing_machines or f"; add `price: {{{listed[0].id}: USD_PER_CHIP_HOUR}}`"
             raise ValueError(f"{self._no_price_for(listed[0].id)}{remedy}")
         return found
 
@@ -138,7 +140,7 @@ class Market:
         return [Offer(chip, usd, _at(price, usd)) for price, usd in amounts]
 
     @property
-    def _unowned(self) -> str:
+    def _missing_machines(self) -> str:
         """What to state where machines of one's own are to be used, and there are none; else empty."""
         is_missing = self.purchases == ("owned",) and not self.owned
         return "; state your machines, as in `owned: {CHIP: {usd: 250000, years: 4}}`" if is_missing else ""

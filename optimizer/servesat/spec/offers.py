@@ -51,7 +51,7 @@ class Offer(NamedTuple):
 
     @property
     def assumes_network(self) -> bool:
-        """Whether it is of an instance whose network no price states, which is then taken to be that of its chips."""
+        """Whether its instance has no stated network, and the full speed of the chips is assumed."""
         price = self.price
         return price is not None and price.instance is not None and price.network_bytes_per_s is None
 

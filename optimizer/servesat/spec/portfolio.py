@@ -1,5 +1,6 @@
 """A portfolio: several deployments with their demand, decided together."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +24,14 @@ Shared = Literal[
     "chip", "cloud", "region", "purchase", "topology", "weights", "kv_cache", "compute", "mode", "tp", "ep", "pp"
 ]
 
-DeploymentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+
+def _as_constraints_name_it(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("expected letters, digits and _, and no digit first, as constraints name it")
+    return name
+
+
+DeploymentName = Annotated[str, Field(max_length=100), AfterValidator(_as_constraints_name_it)]
 
 
 class PortfolioSpec(Strict):

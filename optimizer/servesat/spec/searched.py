@@ -25,6 +25,7 @@ from servesat.spec.lora import STEP_FACTOR
 from servesat.spec.market import Market
 from servesat.spec.offers import Offer
 from servesat.spec.speculation import NO_DRAFTING, DraftChoice, Speculation, draft_choices, drafting_of
+from servesat.spec.workload import MAX_TOKENS
 
 PERCENTILE_IN_PRODUCTION = 0.95
 """Of a spec with a demand, unless its cost model is ideal: the share of the requests that are within limits."""
@@ -285,6 +286,11 @@ class Searched(Keys):
         """The offers of a chip, the cheapest first; none of a chip that is not searched."""
         return self._offers_by_chip.get(chip, ())
 
+    @property
+    def longest_request_tokens(self) -> int:
+        """The most tokens of a request, as servers are started for: within the context of the model."""
+        return min(self.workload.longest_request_tokens, self.model.max_context_tokens or MAX_TOKENS)
+
     def offer_billed(self, bill: Bill) -> Offer:
         """The offer that a bill of one of its plans is for."""
         place = tuple(part or "" for part in (bill.cloud, bill.region, bill.purchase, bill.instance, bill.term))
@@ -296,7 +302,7 @@ class Searched(Keys):
         instances = dict.fromkeys(str(bill.instance) for bill in bills if self.offer_billed(bill).assumes_network)
         if not instances:
             return None
-        return f"not stated of {' and '.join(instances)}: KV caches are planned at what the chips themselves can send"
+        return f"not stated for {' and '.join(instances)}: KV transfers are planned at the full speed of the chips"
 
     @property
     def priced_catalogue_chips(self) -> tuple[Chip, ...]:

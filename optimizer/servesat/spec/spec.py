@@ -25,6 +25,7 @@ from servesat.spec.notes import (
     pauses_by_step,
     presumed_step_factor,
     stale_host_hit,
+    stale_means,
     stale_nominal_parameters,
     stale_prices,
     too_long_requests,
@@ -172,6 +173,11 @@ class Spec(Searched):
         """Notes on what a change of these keys leaves unchanged, against what a reader might expect."""
         changed = tuple(keys)
         return (*stale_nominal_parameters(self.model, changed), *stale_host_hit(self.workload, changed))
+
+    def notes_on_scenarios(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """The notes on these keys in scenarios that start from this spec."""
+        varied = tuple(keys)
+        return (*self.notes_on(varied), *stale_means(self.workload, varied))
 
     @model_validator(mode="after")
     def _search_is_possible(self) -> Self:

@@ -278,7 +278,7 @@ class Workload(Strict):
         if trace is not None:
             return int((trace.prompt_tokens + trace.output_tokens).max())
         of_each = ((self.prompt_tokens, self.lengths.prompt_cv), (self.output_tokens, self.lengths.output_cv))
-        longest = sum((mean or 0) * _spread_share(cv, OF_999) for mean, cv in of_each)
+        longest = sum((mean or 0) * _spread_share(cv, NORMAL_P999) for mean, cv in of_each)
         return max(self.longest_context_tokens, int(round_up(longest)))
 
     @property
@@ -287,15 +287,18 @@ class Workload(Strict):
         trace = self.arrivals.recorded
         if trace is not None:
             return int(trace.prompt_tokens.max())
-        return int(round_up((self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, OF_999)))
+        return int(round_up((self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, NORMAL_P999)))
 
     @property
     def is_alike(self) -> bool:
         """Whether all requests are of one length."""
         return self.arrivals.trace is None and not self.lengths.prompt_cv and not self.lengths.output_cv
 
-    def lengths_at(self, share: float) -> tuple[int, int]:
-        """The prompt and the answer that a share of the requests do not exceed, each by itself [tokens]."""
+    def lengths_at(self, share: float, longest_tokens: int) -> tuple[int, int]:
+        """The prompt and the answer that a share of the requests do not exceed, each by itself [tokens].
+
+        As `replay.requests` draws them: none of which is longer than `longest_tokens` in all.
+        """
         trace = self.arrivals.recorded
         if trace is not None:
             prompts, answers = (
@@ -306,7 +309,8 @@ class Workload(Strict):
         normal = NormalDist().inv_cdf(share)
         prompt = (self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, normal)
         answer = (self.output_tokens or 0) * _spread_share(self.lengths.output_cv, normal)
-        return max(1, round(prompt)), max(1, round(answer))
+        most = max(1, longest_tokens - 1)
+        return max(1, min(round(prompt), most)), max(1, min(round(answer), most))
 
     @property
     def read_tokens(self) -> float:
@@ -339,7 +343,7 @@ class Workload(Strict):
         return (self.prompt_tokens or 0) - self.cached_prompt_tokens
 
 
-OF_999 = 3.09
+NORMAL_P999 = 3.09
 """The standard normal that 1 in 1,000 exceeds."""
 
 
