@@ -1,4 +1,4 @@
-"""The property tests at length: many more examples than the gate draws, from other seeds each time.
+"""The slow tests at length, and those that the gate leaves out: many more examples, from other seeds each time.
 
     python benchmarks/soak.py --times 20
     python benchmarks/soak.py --times 5 tests/fleet
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--times", type=float, default=20, help="How many times as many examples as in the gate.")
     parser.add_argument("tests", nargs="*", default=["tests"], help="Files or folders of tests; all if left out.")
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "pytest", "-n", "auto", "-m", "slow", *arguments.tests]
+    command = [sys.executable, "-m", "pytest", "-n", "auto", "-m", "slow or soak", *arguments.tests]
     environment = {name: value for name, value in os.environ.items() if name != "CI"}  # which would fix the seeds
     environment["SERVESAT_EXAMPLES"] = str(arguments.times * 0.3)  # which is what pytest draws by itself
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

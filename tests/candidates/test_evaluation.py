@@ -71,7 +71,7 @@ def test_the_bounds_of_costs_leave_every_plan_that_may_answer(
     assert relaxations(spec, whole, cheapest(whole)), "each case has a limit that a cheaper plan breaks"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_search_with_many_chunks_stays_small() -> None:
     """8.75 GB of columns, were they held together: 250 chunks of 35 MB."""
     spec = Spec.load(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from servesat import CatalogueError
-from servesat.catalogue.measurements import PrefillPool, read_measurements
+from servesat.catalogue.measurements import PrefillPool, misnamed_columns, read_measurements
 
 
 def rows(tmp_path: Path, text: str):
@@ -54,6 +54,7 @@ GOOD = {
         ({"requests": "0"}, "requests = 0: expected a number greater than 0"),
         ({"requests": "100001"}, "requests = 100001: expected at most 100,000, as all are replayed"),
         ({"tp": "0"}, "tp = 0: expected a whole number from 1 to 4,096"),
+        ({"gpus": "4", "tp": "1"}, "gpus = 4: expected tp · dp = 1, or dp for the replicas beside it"),
         ({"tp": "3"}, "tp = 3: expected a divisor of the "),
         ({"tp": "1.5"}, "tp = 1.5: expected a whole number from 1 to 4,096"),
         ({"tpot_ms": "10,5", "lengths": "x"}, "tpot_ms = "),
@@ -140,3 +141,9 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
     row = GOOD | {"prompt_tokens": '"1,234.5"', "request_rate": "INF"}
     (read,), unread = rows(tmp_path, f"\ufeff{','.join(row)}\n{','.join(row.values())}\n")
     assert (read.prompt_tokens, read.concurrency, unread) == (1234.5, 8, [])
+
+
+def test_a_column_with_nearly_the_name_of_another_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("model,chip,weigths,tpot_ms,input_tok_s,tpot_p95_ms,tpot_p90_ms\n")
+    assert misnamed_columns(path) == ("weigths is not read; did you mean weights?",)

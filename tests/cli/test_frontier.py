@@ -52,7 +52,7 @@ def test_an_infeasible_frontier_exits_3_with_its_conflict() -> None:
     assert (document["points"], document["conflict"]) == ([], [["tpot", "chips"]])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_long_frontier_says_what_it_leaves_out() -> None:
     text = run("frontier", CHAT, "--by", "topology").stdout
     total = len(trace_frontier(CHAT, by="topology").points)
@@ -133,6 +133,7 @@ def test_the_axes_of_the_command_line_are_those_of_the_library() -> None:
     assert set(get_args(Axis)) == set(AXES) == set(TITLES)
 
 
+@pytest.mark.soak
 def test_what_leaves_disaggregated_plans_out_says_so() -> None:
     best = solve({**yaml.safe_load(Path(CHAT).read_text()), "search": {"modes": ["disaggregated"]}}).plan
     assert best is not None

@@ -8,7 +8,7 @@ import pytest
 from tests.cli.commands import CHAT, EXAMPLE, run
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_modes_prints_each_mode_with_its_best_plan(tmp_path: Path) -> None:
     page = tmp_path / "modes.html"
     result = run("modes", CHAT, "--out", str(page))

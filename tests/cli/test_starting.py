@@ -13,7 +13,7 @@ def answered(lines: str, *arguments: str):
     return CliRunner().invoke(app, ["init", *arguments], input=lines)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_is_written_without_questions_solves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = run("init", "--yes")

@@ -74,7 +74,7 @@ def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     assert result.bound_usd_per_million_output_tokens < plan.usd_per_million_output_tokens
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_four_times_the_load_costs_no_more_than_four_times_as_much() -> None:
     """Four times the slices under four times the load are as loaded, so that they pass, of one pool and of two."""
     for modes in (["interleaved"], ["interleaved", "disaggregated"]):
@@ -96,6 +96,7 @@ def test_a_chip_that_no_engine_runs_on_is_in_conflict_with_it() -> None:
     assert solve({**spec, "price_book": "aws-2026-11"}).conflict == (("engine",),)
 
 
+@pytest.mark.soak
 def test_constraints_may_name_limits_on_times() -> None:
     """A TPOT within half of its limit by means, which the spec in means has without the limit."""
     spec = {**CHAT, "slo": {"ttft_ms": 120, "tpot_ms": 60}, "constraints": ["tpot_ms <= 0.5 * slo.tpot_ms"]}
@@ -120,6 +121,7 @@ def test_a_constraint_on_a_pool_that_no_plan_has_is_infeasible() -> None:
     assert solve({**CHAT, "constraints": ["prefill.slices >= 1"]}).conflict == (("prefill.slices >= 1",),)
 
 
+@pytest.mark.soak
 def test_what_breaks_at_random_alone_has_no_correction_by_means() -> None:
     """A slice of an L40S serves 11 requests/s within the means, and 8 for 95 % of the requests."""
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
@@ -208,6 +210,7 @@ def test_chips_without_a_network_serve_in_one_pool(modes: list[str] | None) -> N
     assert (result.plan.chip, result.plan.prefill) == ("l4", None)
 
 
+@pytest.mark.soak
 def test_several_percentiles_and_goodput_hold_together() -> None:
     slo = {"ttft_ms": {"p50": 120, "p99": 500}, "tpot_ms": 25, "goodput": 0.9}
     result = solve({**CHAT, "slo": slo})
@@ -217,6 +220,7 @@ def test_several_percentiles_and_goodput_hold_together() -> None:
     assert all(limit.holds for limit in result.replayed.limits)
 
 
+@pytest.mark.soak
 def test_pools_pass_too() -> None:
     result = solve({**CHAT, "search": {**CHAT["search"], "modes": ["disaggregated"], "chips": ["h100-sxm"],
                                        "topologies": {"h100-sxm": ["1x1"]}}})  # fmt: skip
@@ -352,6 +356,7 @@ def test_a_constraint_that_no_number_of_slices_meets_is_in_conflict() -> None:
     assert all(too_few in members for members in result.conflict)
 
 
+@pytest.mark.soak
 def test_of_the_cheapest_plans_without_limits_the_fastest_is_taken() -> None:
     search = {"chips": ["l40s"], "modes": ["chunked"], "weights": ["bf16", "fp8"], "compute": ["bf16", "fp8"]}
     workload = {"prompt_tokens": 1000, "output_tokens": 400, "requests_per_s": 1}
@@ -371,6 +376,7 @@ def test_a_result_counts_the_requests_that_were_measured() -> None:
     assert told.requests == told.seeds * 2250
 
 
+@pytest.mark.soak
 def test_equalities_that_exclude_each_other_end_the_numbers_of_slices() -> None:
     """Above 3 no number meets either, in one pool or two."""
     search = {**STRICT["search"], "modes": ["chunked", "disaggregated"]}
@@ -382,6 +388,7 @@ def test_equalities_that_exclude_each_other_end_the_numbers_of_slices() -> None:
     assert all(set(either) <= set(members) for members in result.conflict)
 
 
+@pytest.mark.soak
 def test_limits_that_different_plans_break_conflict_together() -> None:
     """Small chunks keep the time per token and large ones that to the first: each limit alone has a plan."""
     search = {**STRICT["search"], "max_slices": 1, "modes": ["chunked"], "chunk_tokens": [128, 4096]}
@@ -395,6 +402,7 @@ def test_limits_that_different_plans_break_conflict_together() -> None:
         assert solve(spec.changed({f"slo.{name}": None})).status is Status.OPTIMAL
 
 
+@pytest.mark.soak
 def test_a_share_of_requests_within_limits_is_in_conflict() -> None:
     slo = {"ttft_ms": {"p50": 90}, "tpot_ms": {"p50": 12}, "goodput": 0.999}
     spec = Spec.load({**STRICT, "slo": slo, "search": {**STRICT["search"], "max_slices": 4}})
@@ -420,6 +428,7 @@ def test_a_trace_of_few_requests_and_a_long_one_has_an_answer(prompts: tuple[int
     assert solve(Spec.load({**spec, "search": narrow})).status is Status.INFEASIBLE
 
 
+@pytest.mark.soak
 def test_constraints_may_forbid_the_first_numbers_of_both_pools() -> None:
     search = {**STRICT["search"], "modes": ["disaggregated"]}
     workload = {**STRICT["workload"], "requests_per_s": 10}
@@ -462,6 +471,7 @@ def test_the_plan_that_is_returned_is_the_one_that_was_replayed() -> None:
     assert [one.value.value * 1e3 for one in again.kept] == [one.value for one in result.replayed.limits]
 
 
+@pytest.mark.soak
 def test_constraints_that_say_the_same_once_limits_are_known_count_as_one() -> None:
     twice = ["tpot_ms <= slo.tpot_ms", "tpot_ms <= 40.0"]
     spec = Spec.load({**STRICT, "slo": {**STRICT["slo"], "tpot_ms": 40}, "constraints": twice})

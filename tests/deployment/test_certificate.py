@@ -197,6 +197,7 @@ DRAFTED: dict[str, Any] = {
 }
 
 
+@pytest.mark.soak
 def test_what_may_draft_is_certified(tmp_path: Path) -> None:
     path = certified(tmp_path, Spec.load(DRAFTED))
     assert verify(path).valid

@@ -280,7 +280,7 @@ def test_the_command_says_which_replicas_serve_what(tmp_path: Path) -> None:
             {"sizes": {"short": {**SHORT, "prompt_tokens": 0}}},
             "sizes.short.prompt_tokens = 0: expected at least 1",
         ),
-        ({"sizes": {"short": {**SHORT, "demand": [1]}}}, "workloads.chat.sizes.short.demand: 1 numbers, expected 2"),
+        ({"sizes": {"short": {**SHORT, "demand": [1]}}}, "workloads.chat.sizes.short.demand: 1 number, expected 2"),
         ({"sizes": {"short": {**SHORT, "demand": [1, -1]}}}, "chat.sizes.short.demand.1 = -1.0: expected at least 0"),
         ({"sizes": {"short": {"prompt_tokens": 5, "output_tokens": 5}}}, "chat.sizes.short.demand is missing"),
         ({"sizes": {"short": {**SHORT, "tokens": 5}}}, "chat.sizes.short.tokens: unknown key"),

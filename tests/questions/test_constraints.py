@@ -84,7 +84,7 @@ def test_what_each_constraint_costs_is_the_optimum_without_it(raw: dict[str, Any
         )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @FEW
 @given(specs(), st.integers(1, 8), st.integers(1, 40))
 def test_a_constraint_that_sets_a_limit_is_moved_no_further_than_needed(
@@ -191,6 +191,7 @@ def test_many_conditions_on_the_batch_take_no_more_memory_than_every_batch() -> 
     assert all(len(members) > 1 for members in in_conflict)
 
 
+@pytest.mark.soak
 def test_an_infeasible_answer_stays_one_where_its_corrections_are_too_many_to_tabulate() -> None:
     result = answer(
         {

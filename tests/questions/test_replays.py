@@ -88,6 +88,7 @@ def test_a_limit_that_the_replays_leave_open_is_undecided_and_one_below_all_of_t
         assert found.replayed.limits[0].holds is holds
 
 
+@pytest.mark.soak
 def test_more_load_than_is_served_breaks_a_plan_whatever_its_limits() -> None:
     """A step keeps its limit however many wait; what the means serve at most is told from the growing queue."""
     spec = Spec.load({**CHAT, "slo": {"tpot_ms": 1000}})

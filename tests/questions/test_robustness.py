@@ -150,6 +150,7 @@ def test_there_is_a_sample_at_least() -> None:
         assess_robustness(spec_of(), NOISE, samples=0)
 
 
+@pytest.mark.soak
 def test_calibrated_noise_is_the_error_of_the_plans_predictions() -> None:
     spec = {
         "model": "llama-3.1-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 100}, "engine": "vllm",

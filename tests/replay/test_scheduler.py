@@ -68,6 +68,7 @@ def test_loads_do_not_hold_up_the_steps_of_others() -> None:
     assert replica.first[1] == 12 + 1
 
 
+@pytest.mark.soak
 def test_sequences_of_random_length_are_an_m_m_c_queue() -> None:
     """The mean wait of Erlang's C, with c sequences of geometric lengths and steps that do not depend on the batch."""
     c, load, mean, count = 4, 0.7, 500, 400_000

@@ -69,6 +69,7 @@ def test_a_replica_with_many_requests_under_way_is_full_before_they_count() -> N
     assert found == pytest.approx(percentile(long.run.every.tpot_s[15_000:], 0.95), rel=0.01)
 
 
+@pytest.mark.soak
 def test_two_large_pools_are_as_a_sample_of_both() -> None:
     decoding = StepTimes(**{**TIMES, "fixed_s": 0.01, "sequence_s": 1e-4})
     prompts = StepTimes(**{**TIMES, "prompt_token_s": 1e-3})

@@ -1,5 +1,7 @@
 from itertools import pairwise
 
+import pytest
+
 from servesat import Spec
 from servesat.questions.mode_comparison import crossover
 from servesat.questions.pareto import trace_frontier
@@ -30,6 +32,7 @@ def test_a_frontier_is_a_staircase_with_its_cheapest_plan_marked() -> None:
     assert len(labels) < len(frontier.points) / 4  # one for each run of equal slices
 
 
+@pytest.mark.soak
 def test_whole_slices_are_drawn_as_steps_and_no_mode_hides_another() -> None:
     spec = Spec.load(CHAT)
     for demand in (None, 20):

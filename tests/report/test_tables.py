@@ -129,6 +129,7 @@ search: {chips: [h200], topologies: {h200: [1x1, 2x1]}, modes: [interleaved], co
 """
 
 
+@pytest.mark.soak
 def test_tables_name_drafts_and_stages_where_a_plan_has_some(tmp_path: Path) -> None:
     spec = tmp_path / "drafted.yaml"
     spec.write_text(DRAFTED)

@@ -71,7 +71,7 @@ def test_every_spec_has_the_answer_that_it_has_alone(tmp_path: Path) -> None:
     assert not out.with_name("out.csv.partial").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_one_malformed_spec_of_fifty_is_a_row_with_its_reason(tmp_path: Path) -> None:
     specs, out = folder(tmp_path / "specs", 50), tmp_path / "out.json"
     (specs / "020.yaml").write_text(yaml.safe_dump({**DECODE, "model": "no-such-model"}))
@@ -107,7 +107,7 @@ def test_deployments_fleets_portfolios_and_infeasible_specs_stand_side_by_side(t
     assert [row["conflict"] for row in rows[3:]] == [[["max_chips"]], [["tpot"]]]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("ending", ["csv", "parquet", "json"])
 def test_the_table_is_the_same_for_any_number_of_workers(tmp_path: Path, ending: str) -> None:
     specs = folder(tmp_path / "specs", 7)
@@ -223,7 +223,7 @@ def test_resuming_sees_a_change_of_a_file_that_a_spec_names(
     assert going_on(specs, out) == ("0 of 2 specs" if named in {"deployment", "model"} else "1 of 2 specs")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_resuming_asks_again_what_failed_and_what_had_another_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +255,7 @@ def test_what_names_no_spec_is_refused(tmp_path: Path) -> None:
     assert len(spec_files([str(specs), str(specs / "0*.yaml"), str(specs / "000.yaml")])) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_specs_are_named_once_and_none_is_left_out_in_silence(tmp_path: Path) -> None:
     specs = folder(tmp_path / "specs", 2)
     (specs / "UPPER.YAML").write_text((specs / "000.yaml").read_text())
@@ -270,7 +270,7 @@ def test_specs_are_named_once_and_none_is_left_out_in_silence(tmp_path: Path) ->
         spec_files([""])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_reader_that_goes_away_leaves_the_table_and_no_journal(tmp_path: Path) -> None:
     specs, out = folder(tmp_path / "specs", 3), tmp_path / "out.csv"
     starter = "from servesat.cli import app; app()"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from servesat.api.answer import Drawn
 from servesat.api.tables import fields_of, frame
 from servesat.catalogue.load import load_calibration
+from servesat.catalogue.measurements import misnamed_columns
 from servesat.core.errors import ServesatError
 from servesat.core.validation import nearest
 from servesat.questions.accuracy import GROUPS
@@ -40,9 +41,10 @@ class Accuracy(Drawn, Found):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How many rows are not predicted."""
+        """The columns that are nearly named as others, and how many rows are not predicted."""
         every = len(self.unread) + len(self.predicted)
-        return (f"{len(self.unread)} of {every} rows are not predicted",) if self.unread else ()
+        left = [f"{len(self.unread)} of {every} rows are not predicted"] if self.unread else []
+        return (*misnamed_columns(self.file), *left)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for the errors of each figure, those of each group first."""

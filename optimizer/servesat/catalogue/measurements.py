@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from math import expm1, isfinite, log, sqrt
 from pathlib import Path
 
@@ -69,6 +70,11 @@ REQUESTS = 500
 MOST_REQUESTS = 100_000
 
 MOST_CHIPS = 4096
+
+NEARLY = 0.85
+"""How alike a name has to be to be taken for a misspelt one."""
+
+_DIGITS = re.compile(r"\d")
 
 _COUNTS = {"tp", "pp", "ep", "dp", "workers", "prefill_workers", "prefill_tp", "prefill_dp", "prefill_pp"}
 _POSITIVE = {"concurrency", "requests_per_s", "prompt_tokens", "output_tokens", "requests"}
@@ -168,6 +174,20 @@ class Unread:
     reason: str
 
 
+def misnamed_columns(path: Path) -> tuple[str, ...]:
+    """The columns of a CSV file that are not read, and whose names are nearly those of others that it lacks."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header, _ = table_rows(file, path, CatalogueError)
+    known = {name for names in COLUMNS.values() for name in names}
+    near = {column: get_close_matches(column, known, 1, NEARLY) for column in header if column not in known}
+    return tuple(
+        f"{column} is not read; did you mean {match}?"
+        for column, found in near.items()
+        for match in found
+        if match not in header and _DIGITS.sub("", match) != _DIGITS.sub("", column)  # as of p95 beside p90
+    )
+
+
 def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
     try:
@@ -188,6 +208,13 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     return read, unread
 
 
+def _check_chips(text: Mapping[str, str], chips: int) -> None:
+    """Refuse more accelerators than those of one replica. Raises RowError."""
+    gpus, stages = _number(text, "gpus"), _number(text, "pp") or 1
+    if gpus is not None and text["tp"] and gpus > chips * stages:
+        raise RowError(f"gpus = {gpus:g}: expected tp · dp = {chips}, or dp for the replicas beside it")
+
+
 def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     text = {name: _first(row, columns) for name, columns in COLUMNS.items()}
     for name in ("model", "chip"):
@@ -196,6 +223,8 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     text = _as_named(text, row)
     tp, dp = _chips(text)
     measured, prefill = _figures(text, tp * dp), _prefill(text)
+    if prefill is None and not text["workers"]:
+        _check_chips(text, tp * dp)
     if max(_number(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise RowError("pp > 1: stages of a pipeline are not predicted")
     stored, kv_cache = _dtypes(text)

@@ -1,14 +1,16 @@
 """The configurations that a workload may run in: what one replica of each serves, and the chips it takes."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.catalogue.load import load_chip
+from servesat.core.arrays import Ints
 from servesat.core.dominance import undominated
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
@@ -17,6 +19,7 @@ from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
 from servesat.fleet.replayed_rates import replayed_rate
 from servesat.fleet.spec import AtRandom
 from servesat.spec.spec import Spec
+from servesat.spec.workload import LIMITS
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def configurations(
     pods. `pods` has the pod shapes of each chip: there a dominated configuration may be the only one that fits, and
     the best two pools are found for each shape. The limit on the cost of a replica is not applied here, because prices
     depend on the region. Where requests arrive `at_random`, a replica serves the rate at which its replays keep each
-    limit.
+    limit, with the engine and at the batch of which that is the most.
     """
     selected, pod_shapes = [], pods or {}
     for chip in (chip for chip in sorted(chips) if may_keep_prefixes(spec, chip)):
@@ -87,10 +90,11 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], at_random: AtRan
     chip = spec.chips[0]
     if not set(spec.compute) & set(chip.flop_per_s.by_dtype()):
         return []
-    plans = []
+    of_slices, plans = [], []
     one_pool = [mode for mode in spec.modes if mode is not Mode.DISAGGREGATED]
     if one_pool:
-        plans += _best_of_each_slice(spec.changed({"search.modes": one_pool}))
+        in_one_pool = spec.changed({"search.modes": one_pool})
+        of_slices = _best_of_each_slice(in_one_pool) if at_random is None else _best_at_random(in_one_pool)
     if Mode.DISAGGREGATED in spec.modes and chip.network_bytes_per_s:
         topologies = spec.topologies_of(chip)
         for fitting in dict.fromkeys((tuple(topologies), *(_fitting(topologies, shape) for shape in sorted(shapes)))):
@@ -99,9 +103,10 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], at_random: AtRan
             changes = {"search.modes": [Mode.DISAGGREGATED], "search.topologies": {chip_id: list(fitting)}}
             plan = solve(spec.changed(changes)).plan
             plans += [] if plan is None or plan in plans else [plan]
+    plans = [*of_slices, *plans]
     rates = [spec.utilisation * (plan.requests_per_s or 0.0) for plan in plans]
     if at_random is not None:
-        rates = [replayed_rate(spec, plan, at_random, rate) for plan, rate in zip(plans, rates, strict=True)]
+        rates = _replayed_rates(spec, plans, rates, at_random)
     return [
         Configuration(
             name=_name(plan),
@@ -126,13 +131,61 @@ def _fitting(topologies: Iterable[str], shape: Box) -> tuple[str, ...]:
 def _best_of_each_slice(spec: Spec) -> list[Plan]:
     """The plan of each slice that serves the most; since the slice has one price, it is also the cheapest."""
     columns = evaluate(spec, enumerate_layouts(spec, undominated=True))
-    feasible = np.flatnonzero(columns.violated == 0)
+    return _plans(spec, columns, _first_of_each(_topologies(spec, columns), columns))
+
+
+def _best_at_random(spec: Spec) -> list[Plan]:
+    """The plans of each slice and engine that may serve the most: the best by means, and the same at its largest batch.
+
+    Limits on means at a full batch prove nothing, as replicas are rarely full.
+    """
+    columns = evaluate(spec, enumerate_layouts(spec, undominated=True))
+    engines = {engine: number for number, engine in enumerate({dtypes.engine for dtypes in columns.layouts.dtypes})}
+    engine = np.array([engines[dtypes.engine] for dtypes in columns.layouts.dtypes])[columns.layouts.dtype]
+    best = columns.take(_first_of_each(_topologies(spec, columns) * len(engines) + engine, columns))
+    loose = spec.changed({f"slo.{name}": None for name in LIMITS})
+    every = evaluate(loose, replace(best.layouts, number=np.arange(len(best))))
+    legal = np.flatnonzero(every.violated == 0)
+    order = legal[np.lexsort((-every.batch[legal], every.layouts.number[legal]))]
+    _, largest = np.unique(every.layouts.number[order], return_index=True)
+    return [*_plans(spec, best, np.arange(len(best))), *_plans(loose, every, order[largest])]
+
+
+def _topologies(spec: Spec, columns: Columns) -> Ints:
     numbers = {topology: number for number, topology in enumerate(spec.topologies_of(spec.chips[0]))}
-    topology_of_place = np.array([numbers[place.topology] for place in columns.layouts.places])
-    topology = topology_of_place[columns.layouts.place]
-    order = feasible[np.lexsort((columns.tpot_s[feasible], columns.usd_per_million[feasible], topology[feasible]))]
-    _, first = np.unique(topology[order], return_index=True)
-    return [rederive(spec, columns.assignment(int(order[row])))[0] for row in first]
+    of_place: Ints = np.array([numbers[place.topology] for place in columns.layouts.places])
+    return of_place[columns.layouts.place]
+
+
+def _first_of_each(kind: Ints, columns: Columns) -> Ints:
+    """Of each kind of column the cheapest that violates nothing, the fastest of those that cost the same."""
+    feasible = np.flatnonzero(columns.violated == 0)
+    order = feasible[np.lexsort((columns.tpot_s[feasible], columns.usd_per_million[feasible], kind[feasible]))]
+    _, first = np.unique(kind[order], return_index=True)
+    found: Ints = order[first]
+    return found
+
+
+def _plans(spec: Spec, columns: Columns, rows: Ints) -> list[Plan]:
+    return [rederive(spec, columns.assignment(int(row)))[0] for row in rows]
+
+
+def _replayed_rates(spec: Spec, plans: list[Plan], most: list[float], at_random: AtRandom) -> list[float]:
+    """The replayed rate of the plan of each slice that serves the most, and 0 of those that serve no more than another.
+
+    Those with the largest rate by means come first, and others are ended once they are known to serve less.
+    """
+    rates, best = [0.0] * len(plans), dict[tuple[object, ...], int]()
+    for number in sorted(range(len(plans)), key=lambda number: -most[number]):
+        slice_ = slice_chips_of(plans[number]), plans[number].topology
+        known = best.get(slice_)
+        beyond = 0.0 if known is None else rates[known]
+        rate = replayed_rate(spec, plans[number], at_random, most[number], more_than=beyond)
+        if rate > beyond:
+            rates[number], best[slice_] = rate, number
+            if known is not None:
+                rates[known] = 0.0
+    return rates
 
 
 def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:

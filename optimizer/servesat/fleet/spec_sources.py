@@ -26,7 +26,8 @@ def read_demand(given: Any, periods: int, folder: Path, key: str) -> Any:
         return [_as_float(given, f"{key}.demand")] * periods
     if isinstance(given, list | tuple):
         if len(given) != periods:
-            raise SpecError(f"{key}.demand: {len(given)} numbers, expected {periods}, one a period")
+            numbers = "1 number" if len(given) == 1 else f"{len(given)} numbers"
+            raise SpecError(f"{key}.demand: {numbers}, expected {periods}, one a period")
         return [
             _as_float(value, f"{key}.demand.{position}")
             if isinstance(value, int) and not isinstance(value, bool)

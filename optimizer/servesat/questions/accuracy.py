@@ -119,9 +119,11 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
         if _comes_at_a_rate(row, figures.get("tokens_per_s")):
             figures = open_loop_figures(row, replica_of_row(row), work_of_row(row), constants, room)
     found = {name: figures[name] for name in row.measured if name in figures}
-    if not found:
-        return f"{row.concurrency or 0:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
     waits = row.concurrency is not None and row.concurrency > room
+    if not found and waits:
+        return f"{row.concurrency:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
+    if not found:
+        return f"{', '.join(row.measured)}: not predicted of so many requests under way, but of requests at a rate"
     reason = "requests wait for room in the KV cache" if waits else "no row of its kind has a prediction of it"
     return Predicted(
         row, found, known_chip and known_stack, {name: reason for name in row.measured if name not in found}

@@ -61,9 +61,13 @@ def estimate(runs: Sequence[float]) -> Estimate:
     values = np.array(runs)
     if len(values) < 2:
         return Estimate(float(values.mean()), float("inf"))
-    freedom = len(values) - 1
-    t = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
-    return Estimate(float(values.mean()), float(t * values.std(ddof=1) / np.sqrt(len(values))))
+    return Estimate(float(values.mean()), float(t_95(len(values)) * values.std(ddof=1) / np.sqrt(len(values))))
+
+
+def t_95(runs: int) -> float:
+    """Student's t at 95 % confidence for the mean of so many runs."""
+    freedom = runs - 1
+    return T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
 
 
 def percentile(values: Floats, share: float) -> float:

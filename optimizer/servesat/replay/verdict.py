@@ -9,7 +9,7 @@ import numpy as np
 
 from servesat.core.tolerances import is_at_most, round_up
 from servesat.replay.least_times import least_times
-from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile_of, times_of
+from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile_of, t_95, times_of
 from servesat.replay.pools import Servers
 from servesat.replay.replayed import WARM_UP, Limit, Replay, Run, requests_of, run, within
 from servesat.spec.workload import Workload
@@ -204,9 +204,7 @@ def verdict(
     Where rare percentiles or a trace take longer replays, there are fewer of them: some 160,000 requests in all beside
     the warm-ups. If queues take longer than these to settle, a plan that passes is replayed again after longer ones.
 
-    With half of the most seeds, an estimate beyond its limit ends it: as many again would find the limit kept in at
-    most 2.5 % of cases (for that their mean has to be 0.245 standard deviations of a run lower, 1.96 / √64, and it
-    varies by 0.125, √(1/32 + 1/32) / 2).
+    What all seeds would find kept in at most 2.5 % of cases is given up.
     """
     trace = workload.arrivals.recorded
     asked, enough = (_requests_for(limits), SEEDS) if trace is None else (len(trace.arrival_s), SEEDS_OF_TRACE)
@@ -216,7 +214,7 @@ def verdict(
     while True:
         runs += [run(workload, servers, asked, seed, settled=settled) for seed in range(len(runs), seeds)]
         found = _verdict_of(limits, goodput, runs, asked, settled=settled)
-        hopeless = 2 * seeds >= most_seeds and not all(one.is_likely for one in found.kept)
+        hopeless = seeds >= SEEDS and any(_is_hopeless(one, seeds, most_seeds) for one in found.kept)
         if found.holds and seeds >= enough and not settled:
             runs, seeds, settled = [], SEEDS_TO_FALL, True
             continue
@@ -234,6 +232,20 @@ def _verdict_of(
         kept.append(kept_goodput(goodput, share))
     most_sequences = max(one.served.most_sequences for one in runs)
     return Verdict(tuple(kept), share, len(runs), asked, settled, most_sequences)
+
+
+def _is_hopeless(kept: Kept, seeds: int, most_seeds: int) -> bool:
+    """Whether the share after n of N seeds is so small that the share after all of them is enough in 2.5 % of cases.
+
+    In standard deviations s of a run, it has to be 1.96 / √N larger than what is asked for then, and differs from that
+    after n by 1.96 · (1 - n/N) · √(1/n + 1/(N - n)) at most: from half of the seeds on, any share too small is.
+    """
+    left = most_seeds - seeds
+    if left <= 0:
+        return False
+    differs = 1.96 * left / most_seeds * sqrt(1 / seeds + 1 / left)
+    deviation = kept.share.within * sqrt(seeds) / t_95(seeds)
+    return kept.limit.share - kept.share.value > max(0.0, differs - 1.96 / sqrt(most_seeds)) * deviation
 
 
 def within_all(limits: Sequence[Limit], runs: Sequence[RequestTimes]) -> Estimate:

@@ -182,7 +182,8 @@ def _utilisation_table(result: FleetResult) -> Table:
         defined = [(share, hour) for share, hour in zip(shares, hours, strict=True) if share is not None]
         if defined:
             mean = sum(share * hour for share, hour in defined) / sum(hour for _, hour in defined)
-            table.add_row(name, f"{mean:.0%}", f"{max(share for share, _ in defined):.0%}")
+            most = max(share for share, _ in defined)
+            table.add_row(name, f"{min(mean, most):.0%}", f"{most:.0%}")
 
     for name, shares in workload_utilisation(result).items():
         row(name, shares)

@@ -69,6 +69,7 @@ def test_versions_tell_a_changed_price_and_not_how_servesat_was_installed(
         assert {name for name in here if here[name] != before[name]} == {"files of servesat"}
 
 
+@pytest.mark.soak
 def test_without_on_nothing_imports_ray() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from servesat.cli import app\n"

@@ -43,6 +43,7 @@ def chunk_with_three(items: range) -> list[int]:
     return [dies_at_three(item) for item in items]
 
 
+@pytest.mark.soak
 def test_chunks_end_with_a_process_that_dies_twice_which_names_them() -> None:
     died = "the process that ran it died, and so did the next; out of memory, or killed"
     for largest, numbers in ((1, "3"), (2, "2 to 3")):
@@ -73,6 +74,7 @@ def test_workers_are_at_least_one() -> None:
         Workers(0)
 
 
+@pytest.mark.soak
 def test_no_row_is_lost_or_doubled_at_whatever_moment_a_process_is_killed(tmp_path: Path) -> None:
     no_row_is_lost_or_doubled(Workers(2), lambda: children({os.getpid()}, b"popen_loky"), tmp_path)
 

@@ -48,6 +48,7 @@ def solved(layouts: list[Layout], bits: int) -> int | None:
     return None if status != cp_model.OPTIMAL else round(solver.objective_value)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("bits", [16, 20])
 def test_rows_under_literals_are_right_up_to_our_limit(bits: int) -> None:
     for seed in range(5):

@@ -129,7 +129,7 @@ def large(demand: float, quota: int) -> dict[str, Any]:
     return alike(100, [demand], [{"name": f"c{number}"} for number in range(200)], {("r", "x"): quota})
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_large_fleet_without_room_is_infeasible_and_its_quota_in_conflict() -> None:
     raw = large(2.0, 150)
     raw["options"] = raw["options"][::100]
