@@ -61,3 +61,14 @@ def test_what_has_no_plan_or_no_requests_says_so() -> None:
         servesat.replay(ROOT / "examples" / "fleet-starter.yaml")
     with pytest.raises(SpecError, match="nothing arrives"):
         servesat.replay({**spec, "workload": {"prompt_tokens": 1000, "output_tokens": 100}})
+
+
+def test_requests_that_servers_would_refuse_are_noted(tmp_path: Path) -> None:
+    """Prompts of 1,000 and answers of 200 tokens: servers are started for 1,200, and one request has 9,100."""
+    spec = {**yaml.safe_load(SPEC), "workload": {"prompt_tokens": 1000, "output_tokens": 200, "requests_per_s": 5}}
+    solution = servesat.solve(spec)
+    (tmp_path / "trace.csv").write_text("time,prompt_tokens,output_tokens\n0,100,10\n1,9000,100\n2,100,10\n")
+    replay = servesat.replay(solution, trace=tmp_path / "trace.csv", **FEW)
+    (note,) = replay.notes
+    assert note.startswith("requests have up to 9,100 tokens, and `servesat launch` starts its servers for 1,200")
+    assert servesat.replay(solution, **FEW).notes == ()

@@ -38,7 +38,21 @@ MOMENT: dict[str, type] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Replay(Drawn, ReplayOfPlan):
-    """A plan's replay: its percentiles and limits, its course, and where it breaks if that was asked."""
+    """A plan's replay: its percentiles and limits, its course, and where it breaks if that was asked.
+
+    The longest request has `longest_tokens`, and servers of the plan are started for `started_for_tokens`.
+    """
+
+    longest_tokens: int
+    started_for_tokens: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That servers of the plan would refuse the longest requests."""
+        if self.longest_tokens <= self.started_for_tokens:
+            return ()
+        started = f"`servesat launch` starts its servers for {self.started_for_tokens:,}"
+        return (f"requests have up to {self.longest_tokens:,} tokens, and {started}: they would refuse longer ones",)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each moment of the course."""
@@ -83,10 +97,11 @@ def replay(
         if value is not None and value < least:
             raise SpecError(f"{name} = {value}: expected at least {least}")
     crew = Workers(workers, on)
-    spec, plan = _planned(source)
-    spec, plan = under(spec, None if trace is None else Path(trace), requests_per_s), with_slices(plan, slices)
+    planned, plan = _planned(source)
+    spec, plan = under(planned, None if trace is None else Path(trace), requests_per_s), with_slices(plan, slices)
     found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks, workers=crew)
-    return Replay(**fields_of(found))
+    longest, started_for = spec.longest_request_tokens, planned.longest_request_tokens
+    return Replay(longest_tokens=longest, started_for_tokens=started_for, **fields_of(found))
 
 
 def _planned(source: Solution | SpecLike) -> tuple[Spec, Plan]:

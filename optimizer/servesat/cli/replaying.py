@@ -20,6 +20,7 @@ from servesat.cli.common import (
     connect_to,
     load,
     print_answer,
+    tell,
 )
 from servesat.cli.completion import complete_spec_or_result
 from servesat.cli.outputs import OutFigure, parse_outputs
@@ -89,6 +90,8 @@ def replay(
         workers=workers,
         on=on,
     )
+    for note in found.notes:
+        tell(f"note: {note}")
     for path in outputs.figures:
         found.draw(path)
     outputs.report_written()

@@ -140,8 +140,9 @@ def _best_at_random(spec: Spec) -> list[Plan]:
     Limits on means at a full batch prove nothing, as replicas are rarely full.
     """
     columns = evaluate(spec, enumerate_layouts(spec, undominated=True))
-    engines = {engine: number for number, engine in enumerate({dtypes.engine for dtypes in columns.layouts.dtypes})}
-    engine = np.array([engines[dtypes.engine] for dtypes in columns.layouts.dtypes])[columns.layouts.dtype]
+    of_dtypes = [dtypes.engine for dtypes in columns.layouts.dtypes]
+    engines = list(dict.fromkeys(of_dtypes))
+    engine = np.array([engines.index(one) for one in of_dtypes])[columns.layouts.dtype]
     best = columns.take(_first_of_each(_topologies(spec, columns) * len(engines) + engine, columns))
     loose = spec.changed({f"slo.{name}": None for name in LIMITS})
     every = evaluate(loose, replace(best.layouts, number=np.arange(len(best))))
