@@ -352,6 +352,7 @@ def test_the_check_refuses_a_checkpoint_that_chips_would_cut() -> None:
     assert held == {4: True, 8: False}
 
 
+@pytest.mark.soak
 def test_pools_of_vllm_split_a_latent_beside_states_over_as_many_chips() -> None:
     """Its connector refuses others at the first handshake; a latent alone moves between any."""
     asked = {"prompt_tokens": 8000, "output_tokens": 500, "requests_per_s": 4}

@@ -66,6 +66,7 @@ def test_what_a_spec_does_not_limit_is_not_stated() -> None:
     assert RULES["chunk"].is_stated(toy_spec())
 
 
+@pytest.mark.soak
 def test_a_context_beyond_the_models_positions_is_refused_and_could_be_stretched() -> None:
     """2,000,000-token prompts on qwen3-32b, which has 40,960 positions, got a plan."""
     given = {"cost_model": "ideal", "model": "qwen3-32b", "workload": {"prompt_tokens": 40_000, "output_tokens": 960}}

@@ -34,7 +34,7 @@ def test_frontier_json_holds_whole_plans_sorted_by_the_first_axis() -> None:
     assert costs == sorted(costs, reverse=True)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_frontier_over_three_figures_for_each_chip() -> None:
     arguments = ("frontier", CHAT, "--x", "chips", "--y", "usd_per_million_output_tokens", "--z", "tpot_ms")
     document = json.loads(run(*arguments, "--by", "chip", "--json").stdout)

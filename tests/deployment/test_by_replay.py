@@ -52,7 +52,7 @@ def test_no_cheaper_plan_passes() -> None:
         assert fails(spec, cheaper)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     """11 slices have a mean of 38 ms, p95 of 185 ms at random; the plan that passes does so with other seeds too."""
     means = solve(COMPLETION).plan
@@ -163,7 +163,7 @@ def test_a_replica_too_small_for_a_long_request_falls_and_others_are_taken(tmp_p
     assert ("rtx-4090", ("hbm",)) in {(fallen.chip, fallen.broken) for fallen in result.replayed.fallen}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_slice_that_no_batch_makes_fast_enough_gets_another_beside_it() -> None:
     """Of one L40S 324 at once take 20 ms a token too often, and beside 52 prompts wait for longer than 3 s.
 
@@ -182,6 +182,7 @@ def test_a_slice_that_no_batch_makes_fast_enough_gets_another_beside_it() -> Non
         assert fails(spec, replace(plan, batch=batch, kv_cache_bytes=kv_cache_bytes))
 
 
+@pytest.mark.soak
 def test_batches_near_the_smallest_that_serves_the_load_are_tried_first() -> None:
     """22 at once pass on six replicas; a bisection from the largest batch on ended above that, and took eight."""
     spec = {
@@ -514,7 +515,6 @@ def test_a_looser_limit_costs_no_more() -> None:
     "keys",
     [
         {"constraints": ["batch >= 40"]},
-        {"constraints": ["batch % 16 == 0"]},
         {"search__min_batch": 40},
     ],
 )

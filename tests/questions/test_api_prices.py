@@ -91,6 +91,8 @@ def test_an_answer_stands_beside_the_apis() -> None:
 
 def test_an_api_stands_beside_means_of_requests_that_differ() -> None:
     workload = {"prompt_tokens": 500, "output_tokens": 300, "requests_per_s": 5, "lengths": {"prompt_cv": 0.5}}
-    found = answer({"model": "llama-3.3-70b", "workload": workload, "slo": {"percentile": "mean", "tpot_ms": 50}})
+    search, slo = {"chips": ["h200"]}, {"percentile": "mean", "tpot_ms": 50}
+    found = answer({"model": "llama-3.3-70b", "workload": workload, "slo": slo, "search": search}, limits=False)
+    assert found.plan is not None
     assert found.api is not None
-    assert found.api.break_even_requests_per_s is not None
+    assert found.api.usd_per_hour == pytest.approx(found.api.offers[0].usd_per_request * 5 * 3600)

@@ -16,7 +16,7 @@ from tests.questions.limits import KEYS, with_key
 from tests.strategies import SOME
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @SOME
 @given(strategies.specs())
 def test_a_limit_costs_what_solving_without_it_saves(spec: dict[str, Any]) -> None:

@@ -167,8 +167,10 @@ def test_calibrated_noise_is_the_error_of_the_plans_predictions() -> None:
 
 def test_a_constraint_may_bound_a_time_from_below() -> None:
     """Steps that are a tenth faster than predicted break it: the plan survives where they are at most 3 % faster."""
-    spec = spec_of(model="llama-3-70b", workload={"context_tokens": 2000}, search={"chips": ["h100-sxm"]})
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["4x1"]}, "weights": ["bf16"]}
+    spec = spec_of(model="llama-3-70b", workload={"context_tokens": 2000}, search=search)
     plan = assess_robustness(spec, 0.1, samples=1).result.plan
     assert plan is not None
-    found = assess_robustness(spec.constrained([f"batch == {plan.batch}", f"tpot_ms >= {0.97 * plan.tpot_ms}"]), 0.1)
-    assert found.survivals[0].feasible_share == pytest.approx((0.1 + 0.03) / 0.2, abs=0.06)
+    bounded = spec.constrained([f"batch == {plan.batch}", f"tpot_ms >= {0.97 * plan.tpot_ms}"])
+    found = assess_robustness(bounded, 0.1, samples=100)
+    assert found.survivals[0].feasible_share == pytest.approx((0.1 + 0.03) / 0.2, abs=0.15)

@@ -119,7 +119,7 @@ def test_the_table_is_the_same_for_any_number_of_workers(tmp_path: Path, ending:
     assert written[0] == written[1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_batch_killed_and_resumed_is_that_of_one_that_ran_through(tmp_path: Path) -> None:
     specs, out, whole = folder(tmp_path / "specs", 30), tmp_path / "out.csv", tmp_path / "whole.csv"
     assert run(specs, "--out", whole, "--workers", 1).exit_code == 0

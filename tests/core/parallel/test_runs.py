@@ -33,6 +33,7 @@ def dies_once(note: Path) -> str:
     return note.name
 
 
+@pytest.mark.soak
 def test_an_item_whose_process_dies_once_is_tried_again(tmp_path: Path) -> None:
     items = [tmp_path / str(number) for number in range(6)]
     assert sorted(as_finished(dies_once, items, Workers(2), lambda _: "lost")) == list("012345")
