@@ -118,6 +118,7 @@ def pace(one: Measurement) -> float:
     [
         ({"concurrency": 5000.0}, "5000 sequences, of which "),
         ({"measured": {"ttft_ms": 10.0}}, "expected a concurrency, and tpot_ms or tokens_per_s"),
+        ({"measured": {"tpot_ms": 0.0142}}, "tpot_ms = 0.0142: to load the weights alone takes "),
         ({"engine": "mlc"}, "engine = mlc: expected one of vllm, "),
         ({"prefill": PrefillPool(1, 1, 1)}, "prefill and decode workers: expected one pool"),
     ],

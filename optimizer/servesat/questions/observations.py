@@ -12,6 +12,7 @@ from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Bools, Floats
 from servesat.cost_model.calibrated import Constants, Work
 from servesat.cost_model.decode import Replica
+from servesat.cost_model.storage import Storage
 from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, work_of_row
 from servesat.questions.open_loop import open_loop_figures
 
@@ -79,6 +80,10 @@ def _telling(row: Measurement) -> dict[str, float]:
     return measured
 
 
+BELIEVED = 0.5
+"""The part of the time that loading the weights takes at full bandwidth below which a measured step is not believed."""
+
+
 def unusable(row: Measurement) -> str | None:
     """Why a row cannot be calibrated with; None where it can."""
     telling = {"tpot_ms", "tokens_per_s"} | ({"ttft_ms"} if row.output_tokens == 1 else set())
@@ -91,6 +96,12 @@ def unusable(row: Measurement) -> str | None:
     room = sequences_in_memory(row)
     if row.concurrency > room:
         return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
+    stored = Storage(row.model).weights(row.weights)
+    loaded_ms = float(stored.resident - stored.embedding) / (max(row.tp, 1) * row.chip.hbm_bytes_per_s) * 1e3
+    if row.measured.get("tpot_ms", loaded_ms) < BELIEVED * loaded_ms:
+        return (
+            f"tpot_ms = {row.measured['tpot_ms']:g}: to load the weights alone takes {loaded_ms:.3g} ms; is it in ms?"
+        )
     return None
 
 
