@@ -20,8 +20,9 @@ from servesat.questions.scenarios import as_written
 from servesat.spec.market import Owned, Power
 from servesat.spec.portfolio import PortfolioSpec
 from servesat.spec.search_space import Search
+from servesat.spec.slo import Slo
 from servesat.spec.speculation import Speculation
-from servesat.spec.workload import Arrivals, Lengths, Slo, Workload
+from servesat.spec.workload import Arrivals, Lengths, Workload
 from tests.helpers import ROOT
 from tests.pages import DOCS, PAGES, REFERENCE, is_shown, outputs, with_tables
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from servesat import CatalogueError
-from servesat.catalogue.measurements import PrefillPool, misnamed_columns, read_measurements
+from servesat.catalogue.measured_columns import misnamed_columns
+from servesat.catalogue.measurements import PrefillPool, read_measurements
 
 
 def rows(tmp_path: Path, text: str):

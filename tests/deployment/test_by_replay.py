@@ -19,8 +19,7 @@ from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
 from servesat.questions.explain import answer
-from servesat.replay.replayed import limits_of, servers_of
-from servesat.replay.replayed import run as replay
+from servesat.replay.replayed import Replay, limits_of, servers_of
 from servesat.replay.verdict import verdict
 from servesat.report import limit_words
 from tests.helpers import CHAT_AT_RANDOM as CHAT
@@ -58,7 +57,7 @@ def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     means = solve(COMPLETION).plan
     assert means is not None
     spec = Spec.load(COMPLETION, {"slo.percentile": 0.95})
-    at_random = replay(spec.workload, servers_of(spec, means), 20_000, seed=99)
+    at_random = Replay(spec.workload, servers_of(spec, means), 20_000, seed=99).run
     assert np.quantile(at_random.times.ttft_s, 0.95) == pytest.approx(0.185, rel=0.1)
     assert np.mean(at_random.times.ttft_s <= 0.05) == pytest.approx(0.395, abs=0.02)
     result = solve(spec)
@@ -66,7 +65,7 @@ def test_a_limit_that_the_mean_keeps_is_kept_by_the_percentile() -> None:
     assert plan is not None
     limit, *_ = limits_of(spec)
     for seed in range(100, 105):
-        times = replay(spec.workload, servers_of(spec, plan), 20_000, seed).times
+        times = Replay(spec.workload, servers_of(spec, plan), 20_000, seed).run.times
         assert np.quantile(limit.of(times), 0.95) <= limit.limit_s * 1.03
     fewer = replace(plan, slices=int(plan.slices * 0.9))
     assert fails(spec, fewer)

@@ -11,7 +11,7 @@ from servesat.fleet.configurations import configurations, on_chip
 from servesat.fleet.plan import plan_fleet
 from servesat.fleet.replayed_rates import replayed_rate
 from servesat.fleet.spec import AtRandom, FleetSpec
-from servesat.replay.replayed import limits_of, run
+from servesat.replay.replayed import Replay, limits_of
 from servesat.report.fleet_words import unservable_words
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Lengths
@@ -44,7 +44,7 @@ def test_a_replica_serves_what_keeps_its_limits_with_other_seeds() -> None:
     for rate in (found.requests_per_s, 1.1 * found.requests_per_s):
         loaded = spec.changed({"workload.requests_per_s": rate, "slo.percentile": 0.95})
         servers = servers_slower(loaded, found.plan)
-        runs = [run(loaded.workload, servers, 20_000, seed).times for seed in range(100, 104)]
+        runs = [Replay(loaded.workload, servers, 20_000, seed).run.times for seed in range(100, 104)]
         at_95 = {limit: np.mean([np.quantile(limit.of(one), 0.95) for one in runs]) for limit in limits_of(loaded)}
         kept.append(all(value <= limit.limit_s * 1.01 for limit, value in at_95.items()))
     assert kept == [True, False]

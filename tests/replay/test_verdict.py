@@ -6,7 +6,7 @@ import pytest
 from servesat import Spec
 from servesat.replay.percentiles import Estimate, RequestTimes, percentile
 from servesat.replay.pools import Pool, Servers
-from servesat.replay.replayed import Limit, limits_of, run
+from servesat.replay.replayed import Limit, Replay, limits_of
 from servesat.replay.scheduler import Scheduling
 from servesat.replay.verdict import REQUESTS, Kept, _is_hopeless, broken_for_certain, first_look, verdict
 from servesat.spec.workload import Workload
@@ -23,7 +23,7 @@ def ttft_within(limit_s: float) -> tuple[Limit, ...]:
 
 def p95_s(seeds: int) -> float:
     """The p95 of the requests of all replays."""
-    runs = [run(WORKLOAD, ONE_AT_A_TIME, REQUESTS, seed).times.ttft_s for seed in range(seeds)]
+    runs = [Replay(WORKLOAD, ONE_AT_A_TIME, REQUESTS, seed).run.times.ttft_s for seed in range(seeds)]
     return float(np.quantile(np.concatenate(runs), 0.95, method="inverted_cdf"))
 
 
@@ -51,9 +51,9 @@ def test_what_more_replays_would_hardly_keep_is_given_up() -> None:
 def test_queues_near_saturation_settle_before_a_limit_counts_as_kept() -> None:
     """At 98 % of what it serves: 2,500 requests that begin with an empty queue have a p95 of 42 s, and all 72 s."""
     busy = WORKLOAD.model_copy(update={"requests_per_s": 0.98})
-    short = np.concatenate([run(busy, ONE_AT_A_TIME, REQUESTS, seed).times.ttft_s for seed in range(32)])
+    short = np.concatenate([Replay(busy, ONE_AT_A_TIME, REQUESTS, seed).run.times.ttft_s for seed in range(32)])
     assert np.quantile(short, 0.95) < 45
-    assert np.quantile(run(busy, ONE_AT_A_TIME, 1_000_000, 5).times.ttft_s, 0.95) > 65
+    assert np.quantile(Replay(busy, ONE_AT_A_TIME, 1_000_000, 5).run.times.ttft_s, 0.95) > 65
     assert verdict(busy, ONE_AT_A_TIME, ttft_within(55), None).holds is not True
     assert verdict(busy, ONE_AT_A_TIME, ttft_within(120), None).holds is True
 
@@ -81,7 +81,7 @@ def test_a_percentile_that_few_requests_are_beyond_takes_longer_replays() -> Non
     limit = (Limit("ttft", 0.999, 1e3),)
     found = verdict(WORKLOAD, ONE_AT_A_TIME, limit, None)
     assert (found.asked, found.seeds, found.holds) == (12_500, 8, True)
-    long_run = run(WORKLOAD, ONE_AT_A_TIME, 500_000, 99).times.ttft_s
+    long_run = Replay(WORKLOAD, ONE_AT_A_TIME, 500_000, 99).run.times.ttft_s
     assert found.kept[0].value.value == pytest.approx(float(np.quantile(long_run, 0.999)), rel=0.1)
 
 
@@ -89,7 +89,8 @@ def test_the_last_of_a_thousand_may_be_late_at_p99_9() -> None:
     """0.999 of 1,000 requests are 999, though 99.9 / 100 is a little more than 0.999."""
     times = np.r_[np.ones(999), 5.0]
     (limit,) = limits_of(Spec.load({**CHAT_AT_RANDOM, "slo": {"ttft_ms": {"p99.9": 1000}}}))
-    assert (limit.share, percentile(times, limit.share), percentile(times, 1.0)) == (0.999, 1.0, 5.0)
+    assert limit.share > 0.999
+    assert (percentile(times, limit.share), percentile(times, 1.0)) == (1.0, 5.0)
     assert broken_for_certain((limit,), RequestTimes(times, times, times), 1000) == ()
 
 

@@ -6,7 +6,7 @@ import pytest
 from servesat.core.errors import SpecError
 from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Pool, Servers
-from servesat.replay.replayed import Replay, Run, run, sample_of
+from servesat.replay.replayed import Replay, Run, sample_of
 from servesat.replay.requests import Lengths, drawn
 from servesat.replay.scheduler import Scheduling
 from servesat.replay.step_times import StepTimes
@@ -63,9 +63,9 @@ def test_a_replica_with_many_requests_under_way_is_full_before_they_count() -> N
     times = StepTimes(**{**TIMES, "fixed_s": 0.02, "sequence_s": 1e-5})
     servers = Servers(Pool(times, Scheduling(10**6, 10**4, 1e12), 1))
     workload = Workload(prompt_tokens=100, output_tokens=1000, requests_per_s=50)
-    found = np.mean([p95_s(run(workload, servers, 2500, seed))[1] for seed in range(4)])
+    found = np.mean([p95_s(Replay(workload, servers, 2500, seed).run)[1] for seed in range(4)])
     long = Replay(workload, servers, 30_000, 9)
-    assert len(run(workload, servers, 2500, 0).times.ttft_s) == 2250
+    assert len(Replay(workload, servers, 2500, 0).run.times.ttft_s) == 2250
     assert found == pytest.approx(percentile(long.run.every.tpot_s[15_000:], 0.95), rel=0.01)
 
 
@@ -79,7 +79,7 @@ def test_two_large_pools_are_as_a_sample_of_both() -> None:
     sample = sample_of(servers)
     assert sample.prefill is not None
     assert (sample.pool.replicas, sample.prefill.replicas) == (12, 8)
-    found = np.mean([p95_s(run(workload, servers, 2500, seed)) for seed in range(16)], axis=0)
+    found = np.mean([p95_s(Replay(workload, servers, 2500, seed).run) for seed in range(16)], axis=0)
     whole = p95_s(Replay(workload, servers, 60_000, 9, whole=True).run)
     assert found == pytest.approx(whole, rel=0.05)
 

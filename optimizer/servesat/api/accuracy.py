@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from servesat.api.answer import Drawn
 from servesat.api.tables import fields_of, frame
 from servesat.catalogue.load import load_calibration
-from servesat.catalogue.measurements import misnamed_columns
+from servesat.catalogue.measured_columns import misnamed_columns
 from servesat.core.errors import ServesatError
 from servesat.core.validation import nearest
 from servesat.questions.accuracy import GROUPS

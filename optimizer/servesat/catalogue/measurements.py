@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from math import expm1, isfinite, log, sqrt
+from math import expm1, log, sqrt
 from pathlib import Path
 
 from servesat.catalogue.chip import Chip
+from servesat.catalogue.measured_columns import COLUMNS, columns_of, number_in
 from servesat.catalogue.measured_names import UNNAMED, RowError, chip_named, model_named, plain_name
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
@@ -19,67 +19,10 @@ FIGURES = (
 )  # fmt: skip
 """What a row may have measured, and predictions stand beside."""
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "model": ("model",),
-    "chip": ("chip", "hardware", "gpu_and_dtype"),
-    "engine": ("engine",),
-    "engine_version": ("engine_version",),
-    "harness": ("harness",),
-    "weights": ("weights", "precision", "dtype"),
-    "kv_cache": ("kv_cache", "kv"),
-    "tp": ("tp", "decode_tp"),
-    "pp": ("pp", "decode_pp"),
-    "ep": ("ep", "decode_ep"),
-    "dp": ("dp", "decode_dp"),
-    "workers": ("decode_workers",),
-    "prefill_workers": ("prefill_workers",),
-    "prefill_tp": ("prefill_tp",),
-    "prefill_dp": ("prefill_dp",),
-    "prefill_pp": ("prefill_pp",),
-    "gpus": ("gpus",),
-    "concurrency": ("concurrency", "max_concurrency", "batch"),
-    "requests_per_s": ("requests_per_s", "request_rate", "rps"),
-    "prompt_tokens": ("prompt_tokens", "isl"),
-    "output_tokens": ("output_tokens", "osl"),
-    "ttft_ms": ("ttft_ms", "ttft_mean_ms", "first_token_latency_ms"),
-    "tpot_ms": ("tpot_ms", "tpot_mean_ms", "itl_ms"),
-    "requests": ("requests", "num_prompts"),
-    "lengths": ("lengths",),
-    "ttft_p50_ms": ("ttft_p50_ms",),
-    "ttft_p90_ms": ("ttft_p90_ms",),
-    "ttft_p99_ms": ("ttft_p99_ms",),
-    "tpot_p50_ms": ("tpot_p50_ms",),
-    "tpot_p90_ms": ("tpot_p90_ms",),
-    "tpot_p99_ms": ("tpot_p99_ms",),
-    "e2e_ms": ("e2e_ms", "e2e_mean_ms", "e2el_ms", "e2el_mean_ms", "mean_e2el_ms"),
-    "e2e_p50_ms": ("e2e_p50_ms", "e2el_p50_ms"),
-    "e2e_p90_ms": ("e2e_p90_ms", "e2el_p90_ms"),
-    "e2e_p99_ms": ("e2e_p99_ms", "e2el_p99_ms"),
-    "speedup": ("speedup",),
-    "draft": ("draft",),
-    "drafted": ("steps", "draft_steps"),
-    "accepted": ("accept_length", "accepted"),
-    "tokens_per_s": ("tokens_per_s", "out_tok_s", "out_tok_s_total", "output_tok_s", "tps_output"),
-    "tokens_per_s_per_gpu": ("out_tok_s_per_gpu", "out_tok_s_gpu"),
-}
-"""The columns that are read, by the names that benchmarks give them; all others are left alone."""
-
 REQUESTS = 500
 """Requests of a run that does not say how many it sent."""
 
 MOST_REQUESTS = 100_000
-
-MOST_CHIPS = 4096
-
-NEARLY = 0.85
-"""How alike a name has to be to be taken for a misspelt one."""
-
-_DIGITS = re.compile(r"\d")
-
-_COUNTS = {"tp", "pp", "ep", "dp", "workers", "prefill_workers", "prefill_tp", "prefill_dp", "prefill_pp"}
-_POSITIVE = {"concurrency", "requests_per_s", "prompt_tokens", "output_tokens", "requests"}
-
-_THOUSANDS = re.compile(r"^\d{1,3}(,\d{3})+(\.\d+)?$")
 
 DRAFTED_LENGTHS = (500.0, 1000.0)
 """Tokens of prompts and answers of a row on speculation that does not say; its speed-up hardly depends on them."""
@@ -174,20 +117,6 @@ class Unread:
     reason: str
 
 
-def misnamed_columns(path: Path) -> tuple[str, ...]:
-    """The columns of a CSV file that are not read, and whose names are nearly those of others that it lacks."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header, _ = table_rows(file, path, CatalogueError)
-    known = {name for names in COLUMNS.values() for name in names}
-    near = {column: get_close_matches(column, known, 1, NEARLY) for column in header if column not in known}
-    return tuple(
-        f"{column} is not read; did you mean {match}?"
-        for column, found in near.items()
-        for match in found
-        if match not in header and _DIGITS.sub("", match) != _DIGITS.sub("", column)  # as of p95 beside p90
-    )
-
-
 def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
     try:
@@ -210,13 +139,13 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
 
 def _check_chips(text: Mapping[str, str], chips: int) -> None:
     """Refuse more accelerators than those of one replica. Raises RowError."""
-    gpus, stages = _number(text, "gpus"), _number(text, "pp") or 1
+    gpus, stages = number_in(text, "gpus"), number_in(text, "pp") or 1
     if gpus is not None and text["tp"] and gpus > chips * stages:
         raise RowError(f"gpus = {gpus:g}: expected tp · dp = {chips}, or dp for the replicas beside it")
 
 
 def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
-    text = {name: _first(row, columns) for name, columns in COLUMNS.items()}
+    text = columns_of(row)
     for name in ("model", "chip"):
         if not text[name]:
             raise RowError(f"{name} is missing")
@@ -225,13 +154,13 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     measured, prefill = _figures(text, tp * dp), _prefill(text)
     if prefill is None and not text["workers"]:
         _check_chips(text, tp * dp)
-    if max(_number(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
+    if max(number_in(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise RowError("pp > 1: stages of a pipeline are not predicted")
     stored, kv_cache = _dtypes(text)
     chip = chip_named(text["chip"])
     concurrency, rate, requests = _load(text)
     prompt, output, prompt_cv, longest = _lengths(text)
-    drafted, accepted = int(_number(text, "drafted") or 0), _number(text, "accepted")
+    drafted, accepted = int(number_in(text, "drafted") or 0), number_in(text, "accepted")
     if drafted:
         measured = _of_drafting(measured, accepted)
         prompt, output = prompt or DRAFTED_LENGTHS[0], output or DRAFTED_LENGTHS[1]
@@ -256,7 +185,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         compute=_compute(chip, stored[1]),
         tp=tp,
         dp=dp,
-        spreads_experts=(_number(text, "ep") or 1) > 1,
+        spreads_experts=(number_in(text, "ep") or 1) > 1,
         concurrency=concurrency,
         requests_per_s=rate,
         prompt_tokens=prompt,
@@ -265,7 +194,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         requests=requests,
         at_once=concurrency is None and rate is None,
         prompt_cv=prompt_cv,
-        workers=int(_number(text, "workers") or 1),
+        workers=int(number_in(text, "workers") or 1),
         prefill=prefill,
         longest_output=longest,
         draft=text["draft"],
@@ -291,11 +220,11 @@ def _load(text: Mapping[str, str]) -> tuple[float | None, float | None, int]:
 
     Raises RowError for a row that says nothing of them.
     """
-    concurrency, requests = _number(text, "concurrency"), _number(text, "requests")
+    concurrency, requests = number_in(text, "concurrency"), number_in(text, "requests")
     if requests is not None and requests > MOST_REQUESTS:
         raise RowError(f"requests = {text['requests']}: expected at most {MOST_REQUESTS:,}, as all are replayed")
     unlimited = text["requests_per_s"].lower() == "inf"  # as many as the concurrency lets under way
-    rate = None if unlimited else _number(text, "requests_per_s")
+    rate = None if unlimited else number_in(text, "requests_per_s")
     at_once = rate is None and requests is not None and (concurrency is None or concurrency >= requests)
     if concurrency is None and rate is None and not at_once:
         raise RowError("concurrency, requests_per_s and requests are missing")
@@ -317,18 +246,18 @@ def _as_named(text: dict[str, str], row: Mapping[str, str | None]) -> dict[str, 
 
 def _chips(text: Mapping[str, str]) -> tuple[int, int]:
     """The chips that share the attention of a sequence, 0 of a row on drafts that does not say, and their groups."""
-    gpus, tp = _number(text, "gpus"), _number(text, "tp")
-    unsaid = 0 if _number(text, "drafted") else 1
-    return int((gpus if tp is None and gpus is not None else tp) or unsaid), int(_number(text, "dp") or 1)
+    gpus, tp = number_in(text, "gpus"), number_in(text, "tp")
+    unsaid = 0 if number_in(text, "drafted") else 1
+    return int((gpus if tp is None and gpus is not None else tp) or unsaid), int(number_in(text, "dp") or 1)
 
 
 def _figures(text: Mapping[str, str], chips: int) -> dict[str, float]:
     """What was measured. Raises RowError for nothing."""
-    measured = {name: value for name in FIGURES if (value := _number(text, name)) is not None and value > 0}
+    measured = {name: value for name in FIGURES if (value := number_in(text, name)) is not None and value > 0}
     for name, value in measured.items():
         if not SMALLEST_FIGURE <= value <= LARGEST_FIGURE:
             raise RowError(f"{name} = {text[name]}: expected a number from {SMALLEST_FIGURE:g} to {LARGEST_FIGURE:g}")
-    each = _number(text, "tokens_per_s_per_gpu")
+    each = number_in(text, "tokens_per_s_per_gpu")
     if each and "tokens_per_s" not in measured:
         measured["tokens_per_s"] = each * chips
     if not measured:
@@ -338,7 +267,7 @@ def _figures(text: Mapping[str, str], chips: int) -> dict[str, float]:
 
 def _lengths(text: Mapping[str, str]) -> tuple[float | None, float | None, float, float]:
     """Tokens of prompts and answers, by columns or by `lengths`; the spread of prompts, and the cap of answers."""
-    prompt, output = _number(text, "prompt_tokens"), _number(text, "output_tokens")
+    prompt, output = number_in(text, "prompt_tokens"), number_in(text, "output_tokens")
     said = _LENGTHS.search(text["lengths"])
     if said is None:
         return prompt, output, 0.0, 0.0
@@ -352,7 +281,7 @@ def _lengths(text: Mapping[str, str]) -> tuple[float | None, float | None, float
 
 def _prefill(text: Mapping[str, str]) -> PrefillPool | None:
     """The workers for prompts, if there are some. Raises RowError where the load is not a number of requests."""
-    workers, tp, dp = (_number(text, f"prefill_{name}") for name in ("workers", "tp", "dp"))
+    workers, tp, dp = (number_in(text, f"prefill_{name}") for name in ("workers", "tp", "dp"))
     if tp is None and workers is None:
         return None
     if not text["concurrency"]:
@@ -367,27 +296,6 @@ def _of_drafting(measured: Mapping[str, float], accepted: float | None) -> dict[
     if "speedup" not in measured:
         raise RowError("speedup is missing: tokens drafted ahead are predicted against none")
     return {"speedup": measured["speedup"]}
-
-
-def _first(row: Mapping[str, str | None], columns: tuple[str, ...]) -> str:
-    return next((value.strip() for column in columns if (value := row.get(column))), "")
-
-
-def _number(text: Mapping[str, str], name: str) -> float | None:
-    if not text[name]:
-        return None
-    plain = text[name].replace(",", "") if _THOUSANDS.match(text[name]) else text[name]
-    try:
-        value = float(plain)
-    except ValueError:
-        raise RowError(f"{name} = {text[name]}: expected a number") from None
-    if not isfinite(value) or value < 0:
-        raise RowError(f"{name} = {text[name]}: expected a number of at least 0")
-    if name in _COUNTS and (value < 1 or value > MOST_CHIPS or value % 1):
-        raise RowError(f"{name} = {text[name]}: expected a whole number from 1 to {MOST_CHIPS:,}")
-    if name in _POSITIVE and not value:
-        raise RowError(f"{name} = {text[name]}: expected a number greater than 0")
-    return value
 
 
 def _program(engine: str, chip: Chip) -> str:

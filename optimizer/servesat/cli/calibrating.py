@@ -66,10 +66,13 @@ def _rows(path: Path, started: "tuple[Spec, Plan] | None") -> "list[Measurement]
     from servesat.questions.observations import unusable
 
     if path.suffix == ".csv":
+        from servesat.catalogue.measured_columns import misnamed_columns
         from servesat.catalogue.measurements import read_measurements
         from servesat.questions.measured_rows import settled
 
         read, unread = read_measurements(path)
+        for note in misnamed_columns(path):
+            tell(f"note: {path}: {note}")
         rows = settled(read)
         reasons = {row.number: reason for row in rows if (reason := unusable(row)) is not None}
         for number, reason in sorted({**reasons, **{one.number: one.reason for one in unread}}.items()):

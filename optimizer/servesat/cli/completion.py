@@ -61,8 +61,9 @@ def complete_key(incomplete: str) -> list[str]:
     from servesat.spec.checks import KEYED_BY_CHIP
     from servesat.spec.market import Power
     from servesat.spec.search_space import Search
+    from servesat.spec.slo import Slo
     from servesat.spec.spec import Spec
-    from servesat.spec.workload import Slo, Workload
+    from servesat.spec.workload import Workload
 
     parts = {
         "workload": Workload.model_fields,

@@ -9,37 +9,45 @@ from servesat.cli.common import EXIT_CODES, AsJson, On, Processes, Wide, connect
 from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import parse_outputs
 
+FleetPath = Annotated[
+    Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.", autocompletion=complete_spec)
+]
+Degrade = Annotated[bool, typer.Option(help="Serve by priority as much as capacity allows.")]
+Compare = Annotated[
+    bool, typer.Option(help="Also show what simpler policies cost, and what another chip of each full quota saves.")
+]
+Earlier = Annotated[
+    Path | None, typer.Option(metavar="PLAN.json", help="The --json output of an earlier plan, which runs today.")
+]
+MaxChanges = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Start or stop at most N replicas against --earlier.")
+]
+UsdPerChange = Annotated[
+    float | None,
+    typer.Option(min=0, max=1e9, metavar="USD", help="Cost of starting or stopping a replica; default: 0."),
+]
+TimeLimit = Annotated[
+    float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; default: 300.")
+]
+OutPlan = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html); repeatable."),
+]
+
 
 def fleet(
-    spec: Annotated[
-        Path, typer.Argument(help="A fleet: a YAML file as examples/fleet-*.yaml.", autocompletion=complete_spec)
-    ],
+    spec: FleetPath,
     as_json: AsJson = False,
     wide: Wide = False,
-    degrade: Annotated[bool, typer.Option(help="Serve by priority as much as capacity allows.")] = False,
-    compare: Annotated[
-        bool, typer.Option(help="Also show what simpler policies cost, and what another chip of each full quota saves.")
-    ] = False,
-    earlier: Annotated[
-        Path | None,
-        typer.Option(metavar="PLAN.json", help="The --json output of an earlier plan, which runs today."),
-    ] = None,
-    max_changes: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Start or stop at most N replicas against --earlier.")
-    ] = None,
-    usd_per_change: Annotated[
-        float | None,
-        typer.Option(min=0, max=1e9, metavar="USD", help="Cost of starting or stopping a replica; default: 0."),
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="Stop after S seconds, with the gap; default: 300.")
-    ] = None,
+    degrade: Degrade = False,
+    compare: Compare = False,
+    earlier: Earlier = None,
+    max_changes: MaxChanges = None,
+    usd_per_change: UsdPerChange = None,
+    time_limit: TimeLimit = None,
     workers: Processes = None,
     on: On = None,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Write the allocations (.csv, .parquet) or the report (.html); repeatable."),
-    ] = None,
+    out: OutPlan = None,
 ) -> None:
     """Plan a fleet: the cheapest replicas for every workload, region, purchase and period, proved.
 

@@ -25,24 +25,31 @@ from servesat.cli.common import (
 from servesat.cli.completion import complete_spec_or_result
 from servesat.cli.outputs import OutFigure, parse_outputs
 
+SpecOrResult = Annotated[
+    Path, typer.Argument(help="A spec, or the JSON of `servesat solve`.", autocompletion=complete_spec_or_result)
+]
+Trace = Annotated[Path | None, typer.Option(metavar="FILE", help="Requests as they were recorded, at their own rate.")]
+Rate = Annotated[float | None, typer.Option(min=1e-6, metavar="R", help="Requests a second.")]
+Slices = Annotated[int | None, typer.Option(min=1, help="Slices in place of the plan's.")]
+RouterName = Annotated[
+    Literal["random", "round_robin", "least_load"], typer.Option(help="How requests find a replica.")
+]
+Requests = Annotated[
+    int, typer.Option(min=100, max=1_000_000, help="Random requests of all seeds, a tenth of them to warm up.")
+]
+Seeds = Annotated[int, typer.Option(min=2, max=100, help="Replays, each with other random numbers.")]
+UntilBreaks = Annotated[bool, typer.Option(help="Also find the load at which limits stop holding.")]
+
 
 def replay(
-    file: Annotated[
-        Path, typer.Argument(help="A spec, or the JSON of `servesat solve`.", autocompletion=complete_spec_or_result)
-    ],
-    trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Requests as they were recorded, at their own rate.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=1e-6, metavar="R", help="Requests a second.")] = None,
-    slices: Annotated[int | None, typer.Option(min=1, help="Slices in place of the plan's.")] = None,
-    router: Annotated[
-        Literal["random", "round_robin", "least_load"], typer.Option(help="How requests find a replica.")
-    ] = "random",
-    requests: Annotated[
-        int, typer.Option(min=100, max=1_000_000, help="Random requests of all seeds, a tenth of them to warm up.")
-    ] = 20_000,
-    seeds: Annotated[int, typer.Option(min=2, max=100, help="Replays, each with other random numbers.")] = 8,
-    until_breaks: Annotated[bool, typer.Option(help="Also find the load at which limits stop holding.")] = False,
+    file: SpecOrResult,
+    trace: Trace = None,
+    rate: Rate = None,
+    slices: Slices = None,
+    router: RouterName = "random",
+    requests: Requests = 20_000,
+    seeds: Seeds = 8,
+    until_breaks: UntilBreaks = False,
     workers: Processes = None,
     on: On = None,
     out: OutFigure = None,

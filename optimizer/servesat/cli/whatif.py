@@ -40,40 +40,43 @@ MAX_REFUSALS = 5
 """Refused scenarios that are named."""
 
 
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUES",
+        help="slo.tpot_ms=8:40:2, search.weights=int8,int4, price.CHIP=0.6..1.8x13",
+        autocompletion=complete_setting,
+    ),
+]
+OneAtATime = Annotated[bool, typer.Option("--one-at-a-time", help="Vary each key alone, not all together.")]
+Breakpoints = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY", help="Find the values of a varied key at which the plan changes.", autocompletion=complete_key
+    ),
+]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="10%",
+        help="Ask whether the plan survives errors of step time and HBM use; calibrated: those of predictions.",
+    ),
+]
+Samples = Annotated[int | None, typer.Option(min=1, max=10**6, help="Errors drawn for --noise; default: 1000.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the errors; default: 0.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a run of --out that was cut off.")]
+
+
 def whatif(
     spec: SpecPath,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUES",
-            help="slo.tpot_ms=8:40:2, search.weights=int8,int4, price.CHIP=0.6..1.8x13",
-            autocompletion=complete_setting,
-        ),
-    ] = None,
-    one_at_a_time: Annotated[
-        bool, typer.Option("--one-at-a-time", help="Vary each key alone, not all together.")
-    ] = False,
-    breakpoints: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY",
-            help="Find the values of a varied key at which the plan changes.",
-            autocompletion=complete_key,
-        ),
-    ] = None,
-    noise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="10%",
-            help="Ask whether the plan survives errors of step time and HBM use; calibrated: those of predictions.",
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, max=10**6, help="Errors drawn for --noise; default: 1000.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the errors; default: 0.")] = None,
+    vary: Vary = None,
+    one_at_a_time: OneAtATime = False,
+    breakpoints: Breakpoints = None,
+    noise: Noise = None,
+    samples: Samples = None,
+    seed: Seed = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run of --out that was cut off.")] = False,
+    resume: Resume = False,
     workers: Processes = None,
     on: On = None,
     as_json: AsJson = False,

@@ -13,7 +13,7 @@ from servesat.deployment.proposals import Search
 from servesat.deployment.settings import Settings
 from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Router
-from servesat.replay.replayed import Run, run, servers_of
+from servesat.replay.replayed import Replay, Run, servers_of
 from servesat.replay.verdict import GOODPUT, SEEDS, Kept, Verdict
 from servesat.spec.spec import Spec
 
@@ -79,7 +79,7 @@ def _replayed(spec: Spec, plan: Plan, tested: Verdict, search: Search) -> Replay
     """The verdict on a plan, beside replays of its first seeds with the steps as predicted."""
     servers = servers_of(spec, plan)
     seeds = range(min(tested.seeds, SEEDS))
-    runs = [run(spec.workload, servers, tested.asked, seed, settled=tested.settled) for seed in seeds]
+    runs = [Replay(spec.workload, servers, tested.asked, seed, settled=tested.settled).run for seed in seeds]
     return replace(
         replayed(spec, runs, tested.kept, tested.within_all.value),
         seeds=tested.seeds,

@@ -23,8 +23,8 @@ from servesat.spec.expressions import (
     upper_limit_with_slices,
 )
 from servesat.spec.keys import MAX_CONSTRAINTS
+from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
-from servesat.spec.workload import LIMITS
 
 BLOCKS = (64, 1024, 16_384)
 """Numbers of slices among which the next allowed one is looked for, block by block."""

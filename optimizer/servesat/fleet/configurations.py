@@ -18,8 +18,8 @@ from servesat.deployment.solve import solve
 from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
 from servesat.fleet.replayed_rates import replayed_rate
 from servesat.fleet.spec import AtRandom
+from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
-from servesat.spec.workload import LIMITS
 
 
 @dataclass(frozen=True)

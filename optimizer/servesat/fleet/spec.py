@@ -18,8 +18,9 @@ from servesat.fleet.pods.slices import CUBIC, Box, Pods
 from servesat.fleet.spec_sources import read_demand, read_deployment
 from servesat.spec.notes import stale_prices
 from servesat.spec.offers import Buy, Offer
+from servesat.spec.slo import MAX_SHARE, Slo
 from servesat.spec.spec import Spec
-from servesat.spec.workload import MAX_SHARE, Lengths, Slo, Tokens
+from servesat.spec.workload import Lengths, Tokens
 
 MAX_PERIODS = 10_000
 MAX_POD_SIDE = 64

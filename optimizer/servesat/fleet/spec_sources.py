@@ -11,8 +11,8 @@ from servesat.core.errors import SpecError
 from servesat.core.reading import read_text, table_rows
 from servesat.core.validation import shorten
 from servesat.spec.keys import LOAD_IN_PRODUCTION
+from servesat.spec.slo import LIMITS
 from servesat.spec.spec import MARKET, Spec
-from servesat.spec.workload import LIMITS
 
 OF_REGIONS = (*MARKET, "price", "buy", "owned", "spot_capacity")
 """Keys of a spec that the regions of a fleet have in its place."""

@@ -121,10 +121,10 @@ def predict(row: Measurement, calibration: Calibration) -> Predicted | str:
     found = {name: figures[name] for name in row.measured if name in figures}
     waits = row.concurrency is not None and row.concurrency > room
     if not found and waits:
-        return f"{row.concurrency:g} requests under way, of which the KV cache holds {room:,.0f}: the others queue"
+        return f"{row.concurrency:g} requests under way are more than the {room:,.0f} that the KV cache holds"
     if not found:
-        return f"{', '.join(row.measured)}: not predicted of so many requests under way, but of requests at a rate"
-    reason = "requests wait for room in the KV cache" if waits else "no row of its kind has a prediction of it"
+        return f"{', '.join(row.measured)}: predicted only where requests arrive at a rate, not at a fixed concurrency"
+    reason = "requests wait for room in the KV cache" if waits else "not predicted for this kind of row"
     return Predicted(
         row, found, known_chip and known_stack, {name: reason for name in row.measured if name not in found}
     )
@@ -138,7 +138,7 @@ def _comes_at_a_rate(row: Measurement, most_tokens_per_s: float | None) -> bool:
 
 
 def _closed_loop_figures(row: Measurement, constants: Constants, asked: float, room: float) -> dict[str, float]:
-    """Of so many requests under way, of which so many have room in the KV cache.
+    """The figures at a fixed concurrency, where the KV cache has `room` for so many sequences.
 
     Where some wait for it, the time to the first token is that of a queue, and not predicted; all of a request is, by
     Little's law, the requests under way over those that leave in a second.

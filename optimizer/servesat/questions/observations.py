@@ -12,7 +12,6 @@ from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Bools, Floats
 from servesat.cost_model.calibrated import Constants, Work
 from servesat.cost_model.decode import Replica
-from servesat.cost_model.storage import Storage
 from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, work_of_row
 from servesat.questions.open_loop import open_loop_figures
 
@@ -96,8 +95,7 @@ def unusable(row: Measurement) -> str | None:
     room = sequences_in_memory(row)
     if row.concurrency > room:
         return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
-    stored = Storage(row.model).weights(row.weights)
-    loaded_ms = float(stored.resident - stored.embedding) / (max(row.tp, 1) * row.chip.hbm_bytes_per_s) * 1e3
+    loaded_ms = float(work_of_row(row).resident_s) * 1e3
     if row.measured.get("tpot_ms", loaded_ms) < BELIEVED * loaded_ms:
         return (
             f"tpot_ms = {row.measured['tpot_ms']:g}: to load the weights alone takes {loaded_ms:.3g} ms; is it in ms?"

@@ -18,7 +18,7 @@ from servesat.core.tolerances import is_at_most
 from servesat.deployment.by_replay import replayed
 from servesat.replay.percentiles import percentile
 from servesat.replay.pools import Router, Servers
-from servesat.replay.replayed import Run, limits_of, run, servers_of, within
+from servesat.replay.replayed import Replay, Run, limits_of, servers_of, within
 from servesat.replay.verdict import GOODPUT, Kept, kept_goodput, kept_in, within_all
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Workload
@@ -123,7 +123,7 @@ def _told(kept: Kept, seeds: int) -> Kept:
 
 
 def _runs(workload: Workload, servers: Servers, count: int, router: Router, seeds: range) -> list[Run]:
-    return [run(workload, servers, count, seed, router=router, whole=True) for seed in seeds]
+    return [Replay(workload, servers, count, seed, router=router, whole=True).run for seed in seeds]
 
 
 def _moments(spec: Spec, servers: Servers, one: Run) -> list[Moment]:
@@ -173,7 +173,7 @@ def _breaks(spec: Spec, servers: Servers, router: Router, requests: int) -> Brea
 def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: float) -> str | None:
     """The first limit that is broken at a load, or `load` where requests come faster than they are served."""
     workload = spec.changed({"workload.requests_per_s": rate}).workload
-    one = run(workload, servers, requests, 0, router=router, whole=True)
+    one = Replay(workload, servers, requests, 0, router=router, whole=True).run
     limits, goodput = limits_of(spec), spec.slo.goodput
     for limit in limits:
         if not is_at_most(percentile(limit.of(one.times), limit.share), limit.limit_s):

@@ -33,8 +33,8 @@ from servesat.deployment.formulation.instance import STEP_TIE, round_columns
 from servesat.deployment.solve import checked
 from servesat.questions.scenarios import Factor, Scenarios, as_written
 from servesat.spec.overrides import split_key
+from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
-from servesat.spec.workload import LIMITS
 
 LATENCIES = {f"slo.{name}" for name in LIMITS}
 """Keys of upper limits on times."""

@@ -10,6 +10,7 @@ import numpy as np
 from servesat.replay.requests import Requests, steps_of
 from servesat.replay.scheduler import Ledger, Replica, Scheduling, Served, served
 from servesat.replay.step_times import StepTimes
+from servesat.spec.workload import MAX_TOKENS
 
 Router = Literal["random", "round_robin", "least_load"]
 """How a request is assigned to a replica: at random, in turn, or to the one with the fewest requests under way."""
@@ -76,7 +77,7 @@ class Servers:
     prefill: Pool | None = None
     transfer_s: float = 0.0
     request_s: float = 0.0
-    longest_tokens: int = 2**62
+    longest_tokens: int = 2 * MAX_TOKENS
 
     def scaled(self, factor: float) -> "Servers":
         """The same, every step slower by a factor."""

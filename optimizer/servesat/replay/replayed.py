@@ -22,8 +22,9 @@ from servesat.replay.scheduler import Scheduling, Served
 from servesat.replay.step_times import step_times
 from servesat.replay.warm_up import settling_requests, warm_up_requests
 from servesat.spec.searched import PERCENTILE_IN_PRODUCTION
+from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
-from servesat.spec.workload import LIMITS, MAX_TOKENS, Workload
+from servesat.spec.workload import Workload
 
 PREFILL_SEQUENCES = 8
 """Prompts that a server of a prefill pool may hold at a time: one in work, and some whose KV cache is being fetched."""
@@ -71,7 +72,7 @@ def limits_of(spec: Spec) -> tuple[Limit, ...]:
     for key in LIMITS:
         value, several = getattr(spec.slo, key), spec.slo.percentiles.get(key, {})
         figure = key.removesuffix("_ms")
-        found += [Limit(figure, round(float(name[1:]) / 100, 9), limit / 1e3) for name, limit in several.items()]
+        found += [Limit(figure, float(name[1:]) / 100, limit / 1e3) for name, limit in several.items()]
         if value is not None and not several:
             found.append(Limit(figure, spec.percentile or PERCENTILE_IN_PRODUCTION, value / 1e3))
     return tuple(found)
@@ -170,9 +171,7 @@ def _longest_tokens(spec: Spec, plan: Plan) -> int:
     return longest
 
 
-def requests_of(
-    workload: Workload, count: int, seed: int, *, one_of: float = 1, longest_tokens: int = MAX_TOKENS
-) -> Requests:
+def requests_of(workload: Workload, count: int, seed: int, *, longest_tokens: int, one_of: float = 1) -> Requests:
     """Requests of a workload, as many as asked for: the first of its trace, or random ones, none of which is longer.
 
     With `one_of` n, the random requests that a router sends to one of n replicas, or to one of n such samples.
@@ -298,17 +297,3 @@ def sample_of(servers: Servers) -> Servers:
             pools = replace(servers.pool, replicas=sampled), replace(servers.prefill, replicas=near)
             return replace(servers, pool=pools[0], prefill=pools[1])
     return servers
-
-
-def run(
-    workload: Workload,
-    servers: Servers,
-    count: int,
-    seed: int,
-    *,
-    router: Router = "random",
-    whole: bool = False,
-    settled: bool = False,
-) -> Run:
-    """Replay a workload's requests."""
-    return Replay(workload, servers, count, seed, router=router, whole=whole, settled=settled).run

@@ -8,6 +8,7 @@ import numpy as np
 
 from servesat.core.arrays import Floats, Ints
 from servesat.core.tolerances import round_down
+from servesat.spec.workload import MAX_TOKENS, log_normal
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Lengths:
     cached_share: float = 0.0
     prompt_cv: float = 0.0
     output_cv: float = 0.0
-    longest_tokens: int = 2**62
+    longest_tokens: int = 2 * MAX_TOKENS
 
     def draw(self, count: int, source: np.random.Generator) -> tuple[Ints, Ints]:
         """Prompts and answers [tokens], at least one each; the same random numbers whatever the means."""
@@ -92,10 +93,8 @@ class Lengths:
 
 
 def _spread(mean: float, cv: float, normal: Floats) -> Ints:
-    """Log-normal lengths: of variance ln(1 + cv²) about the logarithm that gives the mean."""
-    variance = np.log1p(cv**2)
-    drawn = mean * np.exp(np.sqrt(variance) * normal - variance / 2)
-    whole: Ints = np.maximum(1, np.rint(drawn)).astype(np.int64)
+    """Lengths that spread log-normally about a mean, at least 1."""
+    whole: Ints = np.maximum(1, np.rint(mean * log_normal(cv, normal))).astype(np.int64)
     return whole
 
 

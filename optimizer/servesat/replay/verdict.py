@@ -11,7 +11,7 @@ from servesat.core.tolerances import is_at_most, round_up
 from servesat.replay.least_times import least_times
 from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile_of, t_95, times_of
 from servesat.replay.pools import Servers
-from servesat.replay.replayed import WARM_UP, Limit, Replay, Run, requests_of, run, within
+from servesat.replay.replayed import WARM_UP, Limit, Replay, Run, requests_of, within
 from servesat.spec.workload import Workload
 
 GOODPUT = "goodput"
@@ -47,9 +47,9 @@ Of plans whose p95 is 10 % within its limit, first looks with other seeds reject
 
 @dataclass(frozen=True)
 class Kept:
-    """A limit, its percentile [s], the share of requests within it, and whether that `holds`: None where it is open.
+    """A limit, the estimated percentile [s] and share of requests within it, and whether it `holds`; None: undecided.
 
-    For goodput the value is that share.
+    For goodput, `value` is that share.
     """
 
     limit: Limit
@@ -201,10 +201,9 @@ def verdict(
 ) -> Verdict:
     """Replay until each limit is kept or broken at 95 % confidence, with twice the seeds each time.
 
-    Where rare percentiles or a trace take longer replays, there are fewer of them: some 160,000 requests in all beside
-    the warm-ups. If queues take longer than these to settle, a plan that passes is replayed again after longer ones.
-
-    What all seeds would find kept in at most 2.5 % of cases is given up.
+    Longer replays, for rare percentiles or a trace, are fewer: about 160,000 requests in all, warm-ups not counted. A
+    plan that passes before its queues have settled is replayed again with longer warm-ups. A plan is given up once the
+    chance that all seeds would find its limits kept is at most 2.5 %.
     """
     trace = workload.arrivals.recorded
     asked, enough = (_requests_for(limits), SEEDS) if trace is None else (len(trace.arrival_s), SEEDS_OF_TRACE)
@@ -212,7 +211,7 @@ def verdict(
     most_seeds = min(most_seeds, max(enough, MOST_SEEDS * REQUESTS // asked))
     runs, seeds, settled = [replay.run], SEEDS_TO_FALL, replay.has_settled
     while True:
-        runs += [run(workload, servers, asked, seed, settled=settled) for seed in range(len(runs), seeds)]
+        runs += [Replay(workload, servers, asked, seed, settled=settled).run for seed in range(len(runs), seeds)]
         found = _verdict_of(limits, goodput, runs, asked, settled=settled)
         hopeless = seeds >= SEEDS and any(_is_hopeless(one, seeds, most_seeds) for one in found.kept)
         if found.holds and seeds >= enough and not settled:
@@ -235,10 +234,11 @@ def _verdict_of(
 
 
 def _is_hopeless(kept: Kept, seeds: int, most_seeds: int) -> bool:
-    """Whether the share after n of N seeds is so small that the share after all of them is enough in 2.5 % of cases.
+    """Whether a limit that is missed after n of N seeds has a chance of at most 2.5 % to be kept after all of them.
 
-    In standard deviations s of a run, it has to be 1.96 / √N larger than what is asked for then, and differs from that
-    after n by 1.96 · (1 - n/N) · √(1/n + 1/(N - n)) at most: from half of the seeds on, any share too small is.
+    In units of the standard deviation between runs: to be kept, the mean over N must exceed the share asked for by
+    1.96 / √N, and with 95 % confidence it moves by at most 1.96 · (1 - n/N) · √(1/n + 1/(N - n)) from the mean over n.
+    From n = N / 2 on, any shortfall is hopeless.
     """
     left = most_seeds - seeds
     if left <= 0:

@@ -6,8 +6,8 @@ from servesat.core.errors import CatalogueError
 from servesat.core.plan import Mode
 from servesat.core.validation import nearest, shorten
 from servesat.spec.searched import Searched
+from servesat.spec.slo import LIMITS
 from servesat.spec.speculation import NO_DRAFTING
-from servesat.spec.workload import LIMITS
 
 KEYED_BY_CHIP = ("price", "chip", "owned")
 """Keys of a spec that map chip ids to values, for chips that are searched and others."""

@@ -20,8 +20,9 @@ from servesat.spec.market import Owned, Power
 from servesat.spec.offers import Buy
 from servesat.spec.references import INLINE, origin_of, resolved
 from servesat.spec.search_space import LIST, Search, as_list, without_duplicates
+from servesat.spec.slo import Slo
 from servesat.spec.speculation import Speculation
-from servesat.spec.workload import Slo, Workload
+from servesat.spec.workload import Workload
 
 DEFAULT_PRICE_BOOK = "list-2026-11"
 

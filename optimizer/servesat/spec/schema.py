@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from servesat.spec.workload import LIMITS
+from servesat.spec.slo import LIMITS
 
 NAMED = {"ModelSpec", "PriceBook", "Calibration", "Chip", "Engine", "Spec", "Arrivals"}
 """Records that an id, a word or the path of a file stands for."""

@@ -1,17 +1,16 @@
-"""The workload of a spec and its service levels."""
+"""The workload of a spec: its requests, when they arrive, and how long they are."""
 
-import re
 from collections.abc import Mapping
-from math import exp, log1p, sqrt
 from pathlib import Path
 from statistics import NormalDist
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from servesat.catalogue.prefix_cache import hit_shares
 from servesat.catalogue.traces import Trace, read_trace
+from servesat.core.arrays import Array
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.tolerances import round_up, snap
 from servesat.core.validation import MAY_BE_NONE, Positive, Strict, shorten
@@ -278,7 +277,7 @@ class Workload(Strict):
         if trace is not None:
             return int((trace.prompt_tokens + trace.output_tokens).max())
         of_each = ((self.prompt_tokens, self.lengths.prompt_cv), (self.output_tokens, self.lengths.output_cv))
-        longest = sum((mean or 0) * _spread_share(cv, NORMAL_P999) for mean, cv in of_each)
+        longest = sum((mean or 0) * log_normal(cv, NORMAL_P999) for mean, cv in of_each)
         return max(self.longest_context_tokens, int(round_up(longest)))
 
     @property
@@ -287,7 +286,7 @@ class Workload(Strict):
         trace = self.arrivals.recorded
         if trace is not None:
             return int(trace.prompt_tokens.max())
-        return int(round_up((self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, NORMAL_P999)))
+        return int(round_up((self.prompt_tokens or 0) * log_normal(self.lengths.prompt_cv, NORMAL_P999)))
 
     @property
     def is_alike(self) -> bool:
@@ -307,10 +306,10 @@ class Workload(Strict):
             )
             return max(1, int(prompts)), max(1, int(answers))
         normal = NormalDist().inv_cdf(share)
-        prompt = (self.prompt_tokens or 0) * _spread_share(self.lengths.prompt_cv, normal)
-        answer = (self.output_tokens or 0) * _spread_share(self.lengths.output_cv, normal)
+        prompt = (self.prompt_tokens or 0) * log_normal(self.lengths.prompt_cv, normal)
+        answer = (self.output_tokens or 0) * log_normal(self.lengths.output_cv, normal)
         most = max(1, longest_tokens - 1)
-        return max(1, min(round(prompt), most)), max(1, min(round(answer), most))
+        return max(1, min(round(float(prompt)), most)), max(1, min(round(float(answer)), most))
 
     @property
     def read_tokens(self) -> float:
@@ -347,86 +346,8 @@ NORMAL_P999 = 3.09
 """The standard normal that 1 in 1,000 exceeds."""
 
 
-def _spread_share(cv: float, normal: float) -> float:
+def log_normal(cv: float, normal: Array) -> Array:
     """A length that spreads log-normally, as a share of its mean: exp(z · s - s² / 2), s² = ln(1 + cv²)."""
-    variance = log1p(cv**2)
-    return exp(normal * sqrt(variance) - variance / 2)
-
-
-Limited = Literal["ttft_ms", "tpot_ms", "e2e_ms"]
-
-LIMITS: tuple[Limited, ...] = get_args(Limited)
-"""The service levels that hold for a share of the requests."""
-
-
-MAX_SHARE = 0.999
-"""The largest percentile: replays of 12,500 requests each verify it."""
-
-
-def _resolve_percentile(value: Any) -> Any:
-    is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SHARE
-    if value is None or value == "mean" or is_share:
-        return value
-    raise ValueError(f"{shorten(value)}: expected a share of the requests up to {MAX_SHARE}, as 0.95, or `mean`")
-
-
-_PERCENTILE = re.compile(r"p\d{1,2}(\.\d+)?$")
-
-
-def _percentiles(limits: dict[str, float]) -> dict[str, float]:
-    wrong = [name for name in limits if not _PERCENTILE.match(name)]
-    if wrong or not limits:
-        raise ValueError(f"{wrong or 'is empty'}: expected percentiles as in {{p99: 800, p50: 200}}")
-    if rare := [name for name in limits if not 0 < float(name[1:]) <= 100 * MAX_SHARE]:
-        raise ValueError(f"{rare[0]}: expected a percentile above p0, up to p{100 * MAX_SHARE:g}")
-    return limits
-
-
-class Slo(Strict):
-    """The service levels that a plan must meet; None sets no limit."""
-
-    tpot_ms: Positive | None = Field(default=None, description="Longest mean time per output token [ms].")
-    ttft_ms: Positive | None = Field(default=None, description="Longest time to the first token [ms].")
-    e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
-    stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
-    min_tokens_per_s: Positive | None = Field(
-        default=None, description="Least output of all slices together [tokens/s]."
-    )
-    percentile: Annotated[float | Literal["mean"] | None, BeforeValidator(_resolve_percentile)] = Field(
-        default=None,
-        description="Share of the requests that must be within each limit, verified by a replay; `mean` compares "
-        "means. Absent: 0.95 with a demand, and `mean` without one or under the ideal cost model.",
-    )
-    percentiles: dict[Limited, Annotated[dict[str, Positive], AfterValidator(_percentiles)]] = Field(
-        default={}, description="Limits of several percentiles; usually written as `ttft_ms: {p99: 800, p50: 200}`."
-    )
-    goodput: Share | None = Field(default=None, description="Least share of the requests within all limits together.")
-    margin: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] | None = Field(
-        default=None,
-        description="Share by which predicted times stay below their limits. Absent: the error of a prediction, and 0 "
-        "under the ideal cost model.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _several_percentiles(cls, data: Any) -> Any:
-        """A limit may be a mapping of percentiles: then its own is the lowest, which some request must meet alone.
-
-        A limit that is taken away takes its percentiles with it.
-        """
-        if not isinstance(data, Mapping):
-            return data
-        found, named = dict(data), data.get("percentiles", {})
-        if not isinstance(named, Mapping):
-            return data
-        named = dict(named)
-        for key in LIMITS:
-            if isinstance(found.get(key), Mapping):
-                named[key] = {str(name): value for name, value in found[key].items()}
-            elif key in found and found[key] is None:
-                named.pop(key, None)
-            limits = named.get(key)
-            if isinstance(limits, Mapping):
-                numbers = [float(value) for value in limits.values() if isinstance(value, int | float)]
-                found[key] = min(numbers) if numbers and len(numbers) == len(limits) else None
-        return {**found, "percentiles": named} if named or "percentiles" in found else found
+    variance = np.log1p(cv**2)
+    share: Array = np.exp(normal * np.sqrt(variance) - variance / 2)
+    return share
