@@ -184,16 +184,18 @@ class Percentiles:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptLimit:
-    """A limit on a share of the requests, and what they took at that share, with its 95 % confidence [ms].
+    """A limit on a share of the requests, and the `value` that this share of them did not exceed [ms].
 
-    `holds` is None where the replays leave it undecided. Value and limit of `goodput` are shares of the requests.
+    `met` is the share of requests within it, plus or minus `confidence` at 95 %; `holds` says whether that is enough,
+    None where the replays leave it undecided. Value and limit of `goodput` are shares of the requests.
     """
 
     requirement: str
     share: float
     value: float
-    within: float
     limit: float
+    met: float
+    confidence: float
     holds: bool | None
 
 

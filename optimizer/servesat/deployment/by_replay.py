@@ -68,9 +68,10 @@ def kept_limit(kept: Kept) -> KeptLimit:
     return KeptLimit(
         requirement=kept.limit.requirement,
         share=kept.limit.share,
-        value=kept.value.value * scale,
-        within=kept.value.within * scale,
+        value=kept.value * scale,
         limit=kept.limit.share if kept.limit.requirement == GOODPUT else kept.limit.limit_s * scale,
+        met=kept.share.value,
+        confidence=kept.share.within,
         holds=kept.holds,
     )
 

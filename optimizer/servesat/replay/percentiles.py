@@ -74,11 +74,3 @@ def percentile(values: Floats, share: float) -> float:
     """The smallest of some values that at least this share of them do not exceed."""
     rank = min(len(values), max(1, int(round_up(share * len(values)))))
     return float(np.partition(values, rank - 1)[rank - 1])
-
-
-def percentile_of(runs: Sequence[Floats], share: float) -> Estimate:
-    """A percentile of the values of all runs, and how far it is off by those of each.
-
-    The mean of each run's own percentile would be too low where a queue swings more slowly than runs last.
-    """
-    return Estimate(percentile(np.concatenate(runs), share), estimate([percentile(one, share) for one in runs]).within)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 from servesat.core.quantities import dollars, number
 from servesat.core.result import Fallen, KeptLimit, Percentiles, Replayed
 from servesat.questions.replays import Breaks, ReplayOfPlan
+from servesat.replay.verdict import GOODPUT
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.tables import Fitted, columns
 from servesat.report.words import duration
@@ -37,15 +39,14 @@ def percentiles(times: Percentiles) -> str:
 
 
 def kept(limit: KeptLimit, margin: float) -> str:
-    """A limit with what was found: `ttft p95 at most 500 ms: 390.0 ms ± 19.1, with steps 15.7% slower`."""
+    """A limit with what was found: `ttft p95 at most 500 ms: 390.0 ms, met by 97.2% ± 0.3% of requests`."""
     verdict = {True: "", False: ", broken", None: ", undecided"}[limit.holds]
     slower = f", with steps {margin:.1%} slower" if margin else ""
-    if limit.requirement == "goodput":
-        share = f"{limit.value:.1%} ± {limit.within:.1%}"
-        return f"at least {limit.limit:.1%} of requests within all: {share}{slower}{verdict}"
-    unit = " ms" if limit.value >= 1000 else ""  # then the value stands in seconds
-    found = f"{duration(limit.value)} ± {limit.within:.1f}{unit}"
-    return f"{limit.requirement} p{100 * limit.share:g} at most {limit.limit:g} ms: {found}{slower}{verdict}"
+    met = f"{limit.met:.1%} ± {limit.confidence:.1%}" if isfinite(limit.confidence) else f"{limit.met:.1%}"
+    if limit.requirement == GOODPUT:
+        return f"at least {limit.limit:.1%} of requests within all: {met}{slower}{verdict}"
+    asked = f"{limit.requirement} p{100 * limit.share:g} at most {limit.limit:g} ms"
+    return f"{asked}: {duration(limit.value)}, met by {met} of requests{slower}{verdict}"
 
 
 def of_requests(replayed: Replayed, warm_up_requests: int = 0) -> str:
