@@ -34,6 +34,8 @@ TIES = {
     "a.chips <= 2 * b.chips": lambda a, b: a["chips"] <= 2 * b["chips"],
     "a.batch % 2 == 0 or b.tp > 1": lambda a, b: a["batch"] % 2 == 0 or b["tp"] > 1,
     "a.tpot_ms + b.tpot_ms <= 20": lambda a, b: a["tpot_ms"] + b["tpot_ms"] <= 20,
+    "b.chips >= 4 implies a.tpot_ms >= 8": lambda a, b: b["chips"] < 4 or a["tpot_ms"] >= 8,
+    "3 * a.slices - b.slices >= 1": lambda a, b: 3 * a["slices"] - b["slices"] >= 1,
 }
 
 
@@ -113,6 +115,22 @@ def test_a_conflict_is_true_and_irreducible_and_its_numbers_suffice(given: dict[
     assert all(least_bill(under(conflict - {limit})) is not None for limit in conflict)
     for change in found.corrections:
         assert solve_portfolio({**given, change.limit: change.value}).status is Status.OPTIMAL
+
+
+def test_a_relation_between_times_is_decided_among_the_plans_that_no_other_beats() -> None:
+    """Of 70,000 and 120,000 legal plans, 150 and 130 have no cheaper one on the same chips with tokens as fast."""
+    common = {"cost_model": "ideal", "slo": {"ttft_ms": 2000, "tpot_ms": 50}}
+    chat = {"model": "llama-3-70b", "workload": {"prompt_tokens": 1000, "output_tokens": 200, "requests_per_s": 5}}
+    code = {"model": "qwen3-32b", "workload": {"prompt_tokens": 2000, "output_tokens": 300, "requests_per_s": 5}}
+    given = {
+        "deployments": {"chat": common | chat, "code": common | code},
+        "max_chips": 40,
+        "constraints": ["chat.tpot_ms + code.tpot_ms <= 10"],
+    }
+    found = solve_portfolio(given)
+    assert (found.status, found.usd_per_hour) == (Status.OPTIMAL, pytest.approx(30.2))
+    assert sum(plan.tpot_ms for plan in found.plans.values()) <= 10
+    assert found.alone_usd_per_hour == pytest.approx(4.58)
 
 
 def test_one_chip_for_three_deployments_costs_what_the_example_states(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from servesat.candidates.columns import Columns
-from servesat.candidates.constraints import alike
+from servesat.candidates.constraints import Values, alike
 from servesat.candidates.evaluation import evaluate, tabulate
 from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.core.dominance import undominated_in_groups
 from servesat.core.errors import SolverError
 from servesat.core.parallel.runs import THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Plan
@@ -24,6 +25,7 @@ from servesat.deployment.formulation.instance import Instance, round_columns
 from servesat.deployment.formulation.portfolio import Choice, PortfolioModel, limits_of
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
+from servesat.spec.expression_signs import Signs, easier, together
 from servesat.spec.expressions import NAMES, Level, Name
 from servesat.spec.portfolio import PortfolioSpec, owner_of, shared_names
 from servesat.spec.spec import Spec
@@ -147,16 +149,15 @@ def _best(spec: Spec, columns: Columns) -> Plan:
     return _checked(spec, columns, int(tied[round_columns(columns).tie_rank(tied).argmin()]))
 
 
-def _names_of(portfolio: PortfolioSpec, deployment: str) -> list[Name]:
-    """What a deployment's plans are told apart by: what is shared, limited, or named by a constraint."""
-    names = [*shared_names(portfolio)]
+def _signs_of(portfolio: PortfolioSpec, deployment: str) -> Signs:
+    """What is shared, limited, or named by a constraint of a deployment's plans, and which way of it is the better."""
+    found = [dict.fromkeys(shared_names(portfolio), 0)]
     if limits_of(portfolio).keys() - {"max_usd_per_hour"}:
-        names += [NAMES["chip"], NAMES["chips"]]  # on spot or in whole instances, more chips may cost less
+        found.append({NAMES["chip"]: 0, NAMES["chips"]: -1})  # on spot or in instances, more chips may cost less
     for expression in portfolio.expressions:
-        for name in expression.names:
-            owner, own = owner_of(name)
-            names += [own] if owner == deployment else []
-    return list(dict.fromkeys(names))
+        named = ((*owner_of(name), sign) for name, sign in easier(expression.tree).items())
+        found.append({own: sign for owner, own, sign in named if owner == deployment})
+    return together(found)
 
 
 def _columns_of(portfolio: PortfolioSpec, specs: Sequence[tuple[str, Spec]], some: range) -> list[Columns]:
@@ -164,36 +165,43 @@ def _columns_of(portfolio: PortfolioSpec, specs: Sequence[tuple[str, Spec]], som
 
 
 def _columns(portfolio: PortfolioSpec, deployment: str, spec: Spec) -> Columns:
-    """The plans of a deployment that a portfolio could choose: the cheapest of those that nothing tells apart.
+    """The plans of a deployment that a portfolio could choose: none costs more than another that is as good for it.
 
     A layout's largest batch costs least and takes the fewest chips. Only where a constraint names what follows from the
     batch is every legal one a candidate.
     """
-    names = _names_of(portfolio, deployment)
-    ids = {name.id for name in names}
+    signs = _signs_of(portfolio, deployment)
+    ids = {name.id for name in signs}
     layouts = enumerate_layouts(spec, undominated=not ids & DTYPES, named=ids)
     columns = evaluate(spec, layouts)
     constrained = {owner_of(name)[1] for expression in portfolio.expressions for name in expression.names}
-    if any(name.level > Level.LAYOUT and name in constrained for name in names):
-        blocks = (_cheapest_alike(names, _satisfying(block)) for block in tabulate(spec, layouts, columns))
+    if any(name.level > Level.LAYOUT and name in constrained for name in signs):
+        blocks = (_useful(signs, _satisfying(block)) for block in tabulate(spec, layouts, columns))
         columns = reduce(Columns.join, blocks)
-    return _cheapest_alike(names, _satisfying(columns))
+    return _useful(signs, _satisfying(columns))
 
 
 def _satisfying(columns: Columns) -> Columns:
     return columns.take(np.flatnonzero(columns.violated == 0))
 
 
-def _cheapest_alike(names: list[Name], columns: Columns) -> Columns:
-    """Of the columns that differ in none of some names, the cheapest; of those that tie, the first by speed and id."""
-    kind = alike(names, columns)
+def _useful(signs: Signs, columns: Columns) -> Columns:
+    """The columns that no cheaper one is as good as: at least as far in each name's better way, the same in the others.
+
+    Of those that differ in nothing and tie on cost, the first by speed and id.
+    """
+    kind = alike(list(signs), columns)
     least = np.full(int(kind.max(initial=0)) + 1, np.inf)
     np.minimum.at(least, kind, columns.usd_per_hour)
     tied = np.flatnonzero(columns.usd_per_hour <= least[kind] * (1 + COST_TIE_RTOL))
     rank = round_columns(columns).tie_rank(tied)
     order = tied[np.argsort(rank, kind="stable")]
     _, first = np.unique(kind[order], return_index=True)
-    return columns.take(np.sort(order[first]))
+    distinct = columns.take(np.sort(order[first]))
+    group = alike([name for name, sign in signs.items() if not sign], distinct)
+    values = Values(distinct.layouts, distinct.batch, distinct)
+    worse = [-sign * values.whole(name) for name, sign in signs.items() if sign]
+    return distinct.take(undominated_in_groups(group, np.column_stack([distinct.usd_per_hour, *worse])))
 
 
 class _Question:
