@@ -36,11 +36,15 @@ def test_a_file_without_a_row_to_predict_is_an_error(tmp_path: Path) -> None:
     done = run("accuracy", str(path))
     assert done.exit_code == 1
     assert "1 × model = gpt-9: no model of the catalogue" in done.stdout
-    assert done.stderr == f"error: {path}: no row can be predicted\n"
+    assert done.stderr == f"note: 1 of 1 rows are not predicted\nerror: {path}: no row can be predicted\n"
     printed = run("accuracy", str(path), "--json")
     assert (printed.exit_code, json.loads(printed.stdout)["predicted"]) == (1, 0)
     path.write_text(header)
     assert run("accuracy", str(path)).stderr == f"error: {path}: no row can be predicted\n"
+    path.write_text("model,chip,concurency,prompt_tokens,output_tokens,tpot_ms\nllama-3.1-8b,h200,8,1000,200,10\n")
+    misspelt, figure = "concurency is not read; did you mean concurrency?", tmp_path / "figure.svg"
+    assert misspelt in run("accuracy", str(path), "--out", str(figure)).stderr
+    assert not figure.exists()
 
 
 def test_every_published_row_is_predicted() -> None:
@@ -59,9 +63,3 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "by = 'chips': no such group; did you mean 'chip'?" in run("accuracy", FILE, "--by", "chips").stderr
     assert "nowhere.csv: cannot be read" in run("accuracy", "nowhere.csv").stderr
     assert "no calibration 'idea'" in run("accuracy", FILE, "--calibration", "idea").stderr
-    empty = tmp_path / "empty.csv"
-    empty.write_text("model,chip,tpot_ms\nx,y,1\n")
-    assert (
-        "no row is predicted, so there is nothing to draw"
-        in run("accuracy", str(empty), "--out", str(tmp_path / "a.svg")).stderr
-    )

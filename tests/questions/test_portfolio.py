@@ -16,7 +16,7 @@ from servesat.deployment.solve import solve
 from servesat.questions.portfolio import solve_portfolio
 from servesat.spec.portfolio import PortfolioSpec
 from tests.constraints import figures
-from tests.helpers import ROOT
+from tests.helpers import ROOT, toy_chip, toy_spec
 from tests.oracles import requests as oracle
 from tests.strategies import examples
 from tests.whole_requests import small_specs
@@ -156,6 +156,34 @@ def test_quotas_move_deployments_to_other_chips() -> None:
     assert tied.usd_per_hour is not None
     assert free.alone_usd_per_hour is not None
     assert free.alone_usd_per_hour <= tied.usd_per_hour <= free.usd_per_hour
+
+
+@pytest.mark.slow
+@examples(25)
+@given(portfolios())
+def test_the_least_bill_is_allowed_as_a_budget_and_nothing_below_it(given: dict[str, Any]) -> None:
+    least = solve_portfolio(given).usd_per_hour
+    assume(least is not None)
+    assert least is not None
+    assert solve_portfolio({**given, "max_usd_per_hour": least}).usd_per_hour == pytest.approx(least, rel=1e-9)
+    below = solve_portfolio({**given, "max_usd_per_hour": least * (1 - 1e-7)})
+    assert below.status is Status.INFEASIBLE
+
+
+def test_the_bill_of_the_example_is_allowed_as_its_budget() -> None:
+    portfolio = PortfolioSpec.load(EXAMPLE)
+    found = solve_portfolio(portfolio.model_copy(update={"max_usd_per_hour": 103.2}))
+    assert (found.status, found.usd_per_hour) == (Status.OPTIMAL, pytest.approx(103.2))
+
+
+def test_a_chip_of_a_million_times_the_price_leaves_the_choice_between_cheap_ones_exact() -> None:
+    load = {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 0.1}
+    for prices in ((1.00011, 1.0007), (1.0007, 1.00011)):
+        chips = [toy_chip(name, usd_per_chip_hour=usd) for name, usd in zip("abc", (*prices, 1e6), strict=True)]
+        base = toy_spec(*chips, workload=load, engine="none")
+        given = {"deployments": dict.fromkeys("defghijk", base), "shared": ["chip"], "max_usd_per_hour": 8.00088}
+        assert solve_portfolio(given).usd_per_hour == pytest.approx(8.00088, rel=1e-9)
+        assert solve_portfolio({**given, "max_usd_per_hour": 8.0008}).status is Status.INFEASIBLE
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,11 @@ def accuracy(
 
     outputs = parse_outputs(out, FIGURES)
     found = api.accuracy(file, by=by or (), calibration=calibration)
+    print_answer(found, as_json)
+    for note in found.notes:
+        tell(f"note: {note}")
+    if not found.predicted:
+        raise ServesatError(f"{file}: no row can be predicted")
     for path in outputs.figures:
         found.draw(path)
     outputs.report_written()
-    print_answer(found, as_json)
-    if not found.predicted:
-        raise ServesatError(f"{file}: no row can be predicted")
-    for note in found.notes:
-        tell(f"note: {note}")

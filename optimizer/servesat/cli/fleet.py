@@ -58,7 +58,7 @@ def fleet(
     from servesat.report.fleet_files import WRITTEN
     from servesat.report.progress import doing
 
-    parse_outputs(out, WRITTEN)
+    outputs = parse_outputs(out, WRITTEN)
     if earlier is None and (max_changes is not None or usd_per_change is not None):
         raise typer.BadParameter("--max-changes and --usd-per-change count against a plan: give --earlier PLAN.json")
     given = FleetSpec.load(spec)
@@ -78,11 +78,11 @@ def fleet(
             on=on,
             on_progress=on_progress,
         )
-    for path in out or ():
-        if EXIT_CODES[planned.status] == 0:
+    if EXIT_CODES[planned.status] == 0:
+        for path in (*outputs.tables, *outputs.figures):
             planned.draw(path)
-            tell(f"wrote {path}")
-        else:
-            tell(f"note: {path} is not written: the result is {planned.status}")
+        outputs.report_written()
+    else:
+        outputs.report_skipped(planned.status)
     print_answer(planned, as_json)
     raise typer.Exit(EXIT_CODES[planned.status])

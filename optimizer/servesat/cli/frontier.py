@@ -22,7 +22,6 @@ from servesat.cli.common import (
     connect_to,
     load,
     print_answer,
-    tell,
 )
 from servesat.cli.outputs import Out, Outputs, parse_outputs
 
@@ -81,8 +80,7 @@ def frontier(
     if traced.points:
         _write(outputs, traced)
     else:
-        for path in out or ():
-            tell(f"note: {path} is not written: the result is {traced.status}")
+        outputs.report_skipped(traced.status)
     print_answer(traced, as_json)
     raise typer.Exit(EXIT_CODES[traced.status])
 

@@ -57,8 +57,12 @@ def modes(
     from servesat.api import modes as api
 
     compared = api.modes(loaded)
-    for path in outputs.figures:
-        compared.draw(path)
-    outputs.report_written()
+    found = any(result.plan is not None for result in compared.results.values())
+    if found:
+        for path in outputs.figures:
+            compared.draw(path)
+        outputs.report_written()
+    else:
+        outputs.report_skipped("without a plan in any mode")
     print_answer(compared, as_json)
-    raise typer.Exit(0 if any(result.plan is not None for result in compared.results.values()) else 3)
+    raise typer.Exit(0 if found else 3)

@@ -35,6 +35,11 @@ class Outputs:
         for path in (*self.tables, *self.figures):
             tell(f"wrote {path}")
 
+    def report_skipped(self, status: str) -> None:
+        """Say on standard error that there is nothing to write in them."""
+        for path in (*self.tables, *self.figures):
+            tell(f"note: {path} is not written: the result is {status}")
+
 
 def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = ()) -> Outputs:
     """Sort files by kind; a command may write only some `endings`.

@@ -39,11 +39,11 @@ def portfolio(
         answer = api.portfolio(spec, time_limit_s=time_limit, workers=workers, on=on)
     for note in answer.notes:
         tell(f"note: {note}")
-    for path in outputs.figures:
-        if answer.plans:
+    if answer.plans:
+        for path in outputs.figures:
             answer.draw(path)
-            tell(f"wrote {path}")
-        else:
-            tell(f"note: {path} is not written: the result is {answer.status}")
+        outputs.report_written()
+    else:
+        outputs.report_skipped(answer.status)
     print_answer(answer, as_json)
     raise typer.Exit(EXIT_CODES[answer.status])

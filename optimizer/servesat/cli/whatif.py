@@ -153,7 +153,7 @@ def _share(text: str) -> "float | Literal['calibrated']":
 
 def _refuse(options: dict[str, Any], reason: str) -> None:
     for name, value in options.items():
-        if value not in (None, False):
+        if value is not None and value is not False:
             raise typer.BadParameter(f"{name} {reason}")
 
 

@@ -22,11 +22,10 @@ from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
 from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.core.validation import nearest
-from servesat.deployment.check.plan import rederive
 from servesat.deployment.conflicts import minimal_conflicts
 from servesat.deployment.formulation.instance import round_columns
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import checked, solve
 from servesat.questions.one_pool import LeftOut, in_one_pool
 from servesat.spec.spec import Spec
 
@@ -144,7 +143,7 @@ def trace_frontier(
 
 
 def _rederived(spec: Spec, columns: Columns, some: range) -> list[Plan]:
-    return [rederive(spec, columns.assignment(column))[0] for column in some]
+    return [checked(spec, columns, column)[0] for column in some]
 
 
 def _checked_axes(axes: Sequence[str]) -> tuple[str, ...]:

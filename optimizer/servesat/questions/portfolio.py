@@ -20,11 +20,10 @@ from servesat.core.plan import Plan
 from servesat.core.result import Status
 from servesat.core.tolerances import COST_TIE_RTOL, round_up
 from servesat.deployment.check.constraints import holds_of, named
-from servesat.deployment.check.plan import rederive
 from servesat.deployment.formulation.instance import Instance, round_columns
 from servesat.deployment.formulation.portfolio import Choice, PortfolioModel, limits_of
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
+from servesat.deployment.solve import checked, solve
 from servesat.spec.expression_signs import Signs, easier, together
 from servesat.spec.expressions import NAMES, Level, Name
 from servesat.spec.portfolio import PortfolioSpec, owner_of, shared_names
@@ -48,11 +47,11 @@ class LimitChange:
 class Portfolio:
     """The answer to a portfolio: a plan of each deployment, or the limits in conflict.
 
-    `alone` has the best plan of each deployment alone. `conflict` is an irreducible set of limits, or the deployments
-    without a plan, with their own conflicts in `conflicts_alone`; `corrections` says what each number in it would have
-    to be. `left_out` names the deployments of which disaggregated plans were not compared: a search keeps too few of
-    their pairs to share decisions. `in_means` names those whose limits are of a share of the requests,
-    and are compared with means.
+    `alone` has the best plan of each deployment alone. `conflict` is an irreducible set of limits (None where time ran
+    out), or the deployments without a plan, with their own conflicts in `conflicts_alone`; `corrections` says what each
+    number in it would have to be. `left_out` names the deployments of which disaggregated plans were not compared: a
+    search keeps too few of their pairs to share decisions. `in_means` names those whose limits are of a share of the
+    requests, and are compared with means.
     """
 
     status: Status
@@ -121,7 +120,7 @@ def solve_portfolio(
         solve_s=0.0,
     )
     if not conflicts:
-        answer = _decided(answer, portfolio, specs, _Question(portfolio, columns, settings.in_the_time_left(start)))
+        answer = _decided(answer, portfolio, specs, _Question(portfolio, columns, settings, start))
     return replace(answer, solve_s=time.perf_counter() - start)
 
 
@@ -132,10 +131,10 @@ def _decided(
     choice = question.solved()
     if choice.status is Status.INFEASIBLE:
         conflict = question.conflict()
-        return replace(answer, conflict=conflict, corrections=question.corrections(conflict))
+        return replace(answer, conflict=conflict, corrections=question.corrections(conflict or ()))
     if not choice.columns:
         return replace(answer, status=choice.status)
-    plans = {name: _checked(specs[name], question.columns[name], at) for name, at in choice.columns.items()}
+    plans = {name: checked(specs[name], question.columns[name], at)[0] for name, at in choice.columns.items()}
     _check_together(portfolio, plans)
     usd = sum(plan.usd_per_hour for plan in plans.values())
     bound = usd if choice.status is Status.OPTIMAL else min(usd, choice.bound)
@@ -146,7 +145,7 @@ def _best(spec: Spec, columns: Columns) -> Plan:
     """The best plan of a deployment alone: of those that tie on cost, the first by speed and id."""
     usd = columns.usd_per_million
     tied = np.flatnonzero(usd <= usd.min() * (1 + COST_TIE_RTOL))
-    return _checked(spec, columns, int(tied[round_columns(columns).tie_rank(tied).argmin()]))
+    return checked(spec, columns, int(tied[round_columns(columns).tie_rank(tied).argmin()]))[0]
 
 
 def _signs_of(portfolio: PortfolioSpec, deployment: str) -> Signs:
@@ -207,10 +206,13 @@ def _useful(signs: Signs, columns: Columns) -> Columns:
 class _Question:
     """A portfolio with its columns, solved with or without some of its limits."""
 
-    def __init__(self, portfolio: PortfolioSpec, columns: Mapping[str, Columns], settings: Settings) -> None:
+    def __init__(
+        self, portfolio: PortfolioSpec, columns: Mapping[str, Columns], settings: Settings, start: float
+    ) -> None:
         self.columns = columns
         self._portfolio = portfolio
         self._settings = settings
+        self._start = start
         self._instances: dict[str, Instance] = {name: round_columns(one) for name, one in columns.items()}
         self._usd = {name: one.usd_per_hour for name, one in columns.items()}
         self._limits = [
@@ -222,14 +224,17 @@ class _Question:
     def solved(self, goal: str = "usd", relaxed: frozenset[str] = frozenset()) -> Choice:
         """The best choice without some limits."""
         model = PortfolioModel(self._portfolio, self._instances, self._usd, relaxed)
-        return model.solve(goal, self._settings)
+        return model.solve(goal, self._settings.in_the_time_left(self._start))
 
-    def conflict(self) -> tuple[str, ...]:
-        """An irreducible set of limits that cannot hold together, by a deletion filter."""
+    def conflict(self) -> tuple[str, ...] | None:
+        """An irreducible set of limits that cannot hold together, by a deletion filter; None once out of time."""
         kept = list(self._limits)
         for limit in self._limits:
             others = [one for one in kept if one != limit]
-            if self.solved(relaxed=frozenset(self._limits) - set(others)).status is Status.INFEASIBLE:
+            status = self.solved(relaxed=frozenset(self._limits) - set(others)).status
+            if status is Status.UNKNOWN:
+                return None
+            if status is Status.INFEASIBLE:
                 kept = others
         return tuple(kept)
 
@@ -244,15 +249,6 @@ class _Question:
                     LimitChange(limit=limit, value=cents if limit == "max_usd_per_hour" else round(choice.value))
                 )
         return tuple(found)
-
-
-def _checked(spec: Spec, columns: Columns, column: int) -> Plan:
-    """A chosen plan, re-derived. Raises SolverError where it breaks a requirement of its deployment."""
-    plan, margins = rederive(spec, columns.assignment(column))
-    broken = [margin.requirement for margin in margins if not margin.holds]
-    if broken:
-        raise SolverError(f"a plan of the portfolio fails its check: it violates {', '.join(broken)}")
-    return plan
 
 
 def _check_together(portfolio: PortfolioSpec, plans: Mapping[str, Plan]) -> None:

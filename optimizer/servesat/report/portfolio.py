@@ -18,15 +18,12 @@ from servesat.report.words import decode_slices, rare_columns, rented_as
 
 def portfolio_document(answer: Portfolio) -> dict[str, Any]:
     """The JSON of `servesat portfolio`."""
-    gap = None
-    if answer.usd_per_hour and answer.bound_usd_per_hour is not None:
-        gap = 1 - answer.bound_usd_per_hour / answer.usd_per_hour
     names = dict.fromkeys([*answer.alone, *answer.conflicts_alone])
     return {
         "status": str(answer.status),
         "usd_per_hour": answer.usd_per_hour,
         "bound_usd_per_hour": answer.bound_usd_per_hour,
-        "gap": gap,
+        "gap": answer.gap,
         "alone_usd_per_hour": answer.alone_usd_per_hour,
         "sharing_costs_usd_per_hour": answer.sharing_costs_usd_per_hour,
         "deployments": [
@@ -71,7 +68,7 @@ def print_portfolio(console: Console, answer: Portfolio) -> None:
                 decode_slices(plan),
                 *(cells[at] for _, cells in rare),
                 str(plan.batch),
-                f"{plan.ttft_ms or 0.0:,.0f} ms",
+                "" if plan.ttft_ms is None else f"{plan.ttft_ms:,.0f} ms",
                 f"{plan.tpot_ms:.2f} ms",
                 dollars(plan.usd_per_hour),
                 dollars(alone.usd_per_hour),
@@ -96,6 +93,8 @@ def _no_plan(answer: Portfolio) -> Text:
         lines = ["unknown: the time limit was reached before a plan of each was found"]
     for name, members in answer.conflicts_alone.items():
         lines.append(f"  {name} has no plan alone: {'; '.join(' + '.join(map(str, one)) for one in members)}")
+    if answer.conflict is None and answer.status is Status.INFEASIBLE:
+        lines.append("  the time limit was reached before it was known which limits are in conflict")
     if answer.conflict is not None and not answer.conflicts_alone:
         cannot = "cannot be met" if len(answer.conflict) == 1 else "cannot hold together"
         lines.append(f"  {' and '.join(answer.conflict)} {cannot}")

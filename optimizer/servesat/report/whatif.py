@@ -198,7 +198,7 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
         console.print(Text(f"{robustness.result.status}: there is no plan to try", style="red"))
         return
     drawn = f"{robustness.samples:,} samples, seed {robustness.seed}"
-    title = f"step times and HBM use off by up to {robustness.noise:.0%}, {drawn}{left_out(robustness.left_out)}"
+    title = f"step times and HBM use off by up to {100 * robustness.noise:.3g}%, {drawn}{left_out(robustness.left_out)}"
     console.print(Text(title, style="bold"))
     rare = rare_columns([survival.plan for survival in robustness.survivals])
     table = Fitted(

@@ -11,9 +11,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from ortools.sat.python import cp_model_helper  # noqa: F401  # nearly all of the time, before the stand-in stands
+from ortools.sat.python import cp_model_helper  # noqa: F401  # first, as nearly all of the time, and without pandas
 
-__all__ = ["cp_model"]
+from servesat.core.errors import SolverError
+from servesat.core.result import Status
+
+__all__ = ["cp_model", "solve_model"]
 
 
 class _StandIn(ModuleType):
@@ -42,3 +45,38 @@ def _without_pandas() -> Iterator[None]:
 
 with _without_pandas():
     from ortools.sat.python import cp_model
+
+_STATUS = {
+    cp_model.OPTIMAL: Status.OPTIMAL,
+    cp_model.FEASIBLE: Status.FEASIBLE,
+    cp_model.INFEASIBLE: Status.INFEASIBLE,
+    cp_model.UNKNOWN: Status.UNKNOWN,
+}
+
+
+def solve_model(
+    model: cp_model.CpModel,
+    *,
+    workers: int = 1,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    deterministic_limit: float | None = None,
+    log: bool = False,
+) -> tuple[cp_model.CpSolver, Status]:
+    """Solve a model: the solver, with values and bound, and its status. Raises SolverError for an invalid model.
+
+    `deterministic_limit` ends the search after so much work, the same on every machine.
+    """
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = workers
+    solver.parameters.random_seed = seed
+    solver.parameters.log_search_progress = log
+    solver.parameters.catch_sigint_signal = False  # it would leave Ctrl-C to end the process, and what is done with it
+    if time_limit_s is not None:
+        solver.parameters.max_time_in_seconds = time_limit_s
+    if deterministic_limit is not None:
+        solver.parameters.max_deterministic_time = deterministic_limit
+    outcome = solver.solve(model)
+    if outcome not in _STATUS:
+        raise SolverError(f"CP-SAT refuses the model: {model.validate() or solver.status_name(outcome)}")
+    return solver, _STATUS[outcome]

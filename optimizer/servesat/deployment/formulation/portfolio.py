@@ -9,7 +9,8 @@ import numpy as np
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
-from servesat.deployment.formulation.cp_sat import cp_model
+from servesat.core.tolerances import round_down
+from servesat.deployment.formulation.cp_sat import cp_model, solve_model
 from servesat.deployment.formulation.expressions import Compiler
 from servesat.deployment.formulation.instance import Instance
 from servesat.deployment.formulation.model import DeploymentModel
@@ -17,8 +18,11 @@ from servesat.deployment.settings import Settings
 from servesat.spec.expressions import NAMES, Name
 from servesat.spec.portfolio import PortfolioSpec, owner_of, shared_names
 
-BILL_RESOLUTION = 1e-10
-"""Unit of the bill, relative to the sum of the largest: far below the tolerance of ties."""
+BILL_RESOLUTION = 1e-11
+"""Unit of the bill, relative to the sum of the least: of 200 deployments, far below the tolerance of ties."""
+
+MAX_BILL = 1e17
+"""Units of the largest bill, so that their sum is a whole number of the solver."""
 
 Goal = str
 """What is minimised: `usd`, or the figure of a limit that is relaxed, by its name."""
@@ -52,7 +56,9 @@ class PortfolioModel:
         texts: dict[str, int] = {}
         self.of = {name: DeploymentModel(instance, self.model, texts) for name, instance in instances.items()}
         self._usd = usd_per_hour
-        self._unit = sum(float(usd.max()) for usd in usd_per_hour.values()) * BILL_RESOLUTION
+        bills = usd_per_hour.values()
+        least, most = (sum(map(float, map(of, bills))) for of in (np.min, np.max))
+        self._unit = max(least * BILL_RESOLUTION, most / MAX_BILL)
         self._relaxed = relaxed
         self._add_shared()
         self._add_limits()
@@ -84,31 +90,26 @@ class PortfolioModel:
         """Minimise the bill, or what a relaxed limit would have to be."""
         unit = self._unit if goal in {"usd", "max_usd_per_hour"} else 1.0
         self.model.minimize(self._figure(goal))
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = settings.workers
-        solver.parameters.random_seed = settings.seed
-        solver.parameters.log_search_progress = settings.log
-        solver.parameters.catch_sigint_signal = False
-        if settings.time_limit_s is not None:
-            solver.parameters.max_time_in_seconds = settings.time_limit_s
-        outcome = solver.solve(self.model)
-        if outcome == cp_model.INFEASIBLE:
-            return Choice(status=Status.INFEASIBLE, columns={})
-        if outcome == cp_model.UNKNOWN:
-            return Choice(status=Status.UNKNOWN, columns={})
-        if outcome not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
-            raise SolverError(f"CP-SAT refuses the model: {self.model.validate() or solver.status_name(outcome)}")
+        solver, status = solve_model(
+            self.model,
+            workers=settings.workers,
+            seed=settings.seed,
+            time_limit_s=settings.time_limit_s,
+            log=settings.log,
+        )
+        if status in {Status.INFEASIBLE, Status.UNKNOWN}:
+            return Choice(status=status, columns={})
         return Choice(
-            status=Status.OPTIMAL if outcome == cp_model.OPTIMAL else Status.FEASIBLE,
+            status=status,
             columns={name: solver.value(one.column) for name, one in self.of.items()},
             value=solver.objective_value * unit,
             bound=solver.best_objective_bound * unit,
         )
 
     def _figure(self, goal: Goal) -> cp_model.LinearExprT:
-        """The sum that a goal minimises, or that a limit bounds."""
+        """The sum that a goal minimises, or that a limit bounds: of bills rounded down, so that it refuses none."""
         if goal in {"usd", "max_usd_per_hour"}:
-            return self._sum(lambda name: np.rint(self._usd[name] / self._unit).astype(np.int64), goal)
+            return self._sum(lambda name: round_down(self._usd[name] / self._unit).astype(np.int64), goal)
         if goal == "max_chip_types":
             return cp_model.LinearExpr.sum(list(self._used_types().values()))
         chip = goal.partition(".")[2] if goal.startswith("quota.") else None
@@ -130,7 +131,7 @@ class PortfolioModel:
         """Hold the limits on all deployments together."""
         for name, limit in limits_of(self.portfolio).items():
             if name not in self._relaxed:
-                most = int(limit * (1 + 1e-9) / self._unit) if name == "max_usd_per_hour" else int(limit)
+                most = int(round_down(limit / self._unit)) if name == "max_usd_per_hour" else int(limit)
                 self.model.add(self._figure(name) <= most)
 
     def _used_types(self) -> dict[str, cp_model.IntVar]:

@@ -9,7 +9,7 @@ from servesat.candidates.rule import EVERY_REQUIREMENT
 from servesat.core.arrays import Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
-from servesat.deployment.formulation.cp_sat import cp_model
+from servesat.deployment.formulation.cp_sat import solve_model
 from servesat.deployment.formulation.expressions import Compiler
 from servesat.deployment.formulation.instance import Instance, with_rows
 from servesat.deployment.formulation.model import DeploymentModel
@@ -27,13 +27,6 @@ class Solution:
 
 MAX_COLUMNS = 30_000
 """Columns in a model that constraints have not screened: with more, looking them up takes longer than all else."""
-
-_STATUS = {
-    cp_model.OPTIMAL: Status.OPTIMAL,
-    cp_model.FEASIBLE: Status.FEASIBLE,
-    cp_model.INFEASIBLE: Status.INFEASIBLE,
-    cp_model.UNKNOWN: Status.UNKNOWN,
-}
 
 
 def solve(instance: Instance, settings: Settings) -> Solution:
@@ -130,17 +123,13 @@ def _minimise(instance: Instance, settings: Settings) -> Solution:
             compiler.add(expression)
     built.model.minimize(built.column)
 
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = settings.workers
-    solver.parameters.random_seed = settings.seed
-    solver.parameters.log_search_progress = settings.log
-    solver.parameters.catch_sigint_signal = False  # it would leave Ctrl-C to end the process, and what is done with it
-    if settings.time_limit_s is not None:
-        solver.parameters.max_time_in_seconds = settings.time_limit_s
-    outcome = solver.solve(built.model)
-    if outcome not in _STATUS:
-        raise SolverError(f"CP-SAT refuses the model: {built.model.validate() or solver.status_name(outcome)}")
-    status = _STATUS[outcome]
+    solver, status = solve_model(
+        built.model,
+        workers=settings.workers,
+        seed=settings.seed,
+        time_limit_s=settings.time_limit_s,
+        log=settings.log,
+    )
     if status in {Status.INFEASIBLE, Status.UNKNOWN}:
         return Solution(status=status, column=None, bound=None)
     return Solution(status=status, column=solver.value(built.column), bound=round(solver.best_objective_bound))

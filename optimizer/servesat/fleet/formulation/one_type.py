@@ -11,10 +11,9 @@ from math import ceil
 
 import numpy as np
 
-from servesat.core.errors import SolverError
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.deployment.formulation.cp_sat import cp_model
+from servesat.deployment.formulation.cp_sat import cp_model, solve_model
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.instance import FleetInstance, RegionChip
 
@@ -90,18 +89,9 @@ def _solved(
     unit: float,
     time_limit_s: float | None,
 ) -> FleetSolution:
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False
-    if time_limit_s is not None:
-        solver.parameters.max_time_in_seconds = time_limit_s
-    outcome = solver.solve(model)
-    if outcome == cp_model.INFEASIBLE:
-        return FleetSolution(Status.INFEASIBLE)
-    if outcome == cp_model.UNKNOWN:
-        return FleetSolution(Status.UNKNOWN)
-    if outcome not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
-        raise SolverError(f"CP-SAT refuses the model: {model.validate() or solver.status_name(outcome)}")
+    solver, status = solve_model(model, time_limit_s=time_limit_s)
+    if status in {Status.INFEASIBLE, Status.UNKNOWN}:
+        return FleetSolution(status)
     replicas = [0] * len(instance.options)
     usd = 0.0
     for on, column in choice:
@@ -110,10 +100,10 @@ def _solved(
             for option, count in column.replicas.items():
                 replicas[option] = count
     return FleetSolution(
-        status=Status.OPTIMAL if outcome == cp_model.OPTIMAL else Status.FEASIBLE,
+        status=status,
         replicas=tuple((count,) for count in replicas),
         objective=usd,
-        bound=usd if outcome == cp_model.OPTIMAL else solver.best_objective_bound * unit * (1 - LIMIT_RTOL),
+        bound=usd if status is Status.OPTIMAL else solver.best_objective_bound * unit * (1 - LIMIT_RTOL),
     )
 
 

@@ -10,7 +10,7 @@ from math import floor, inf, prod
 from typing import Any
 
 from servesat.core.result import Status
-from servesat.deployment.formulation.cp_sat import cp_model
+from servesat.deployment.formulation.cp_sat import cp_model, solve_model
 from servesat.fleet.pods.slices import (
     CUBIC,
     Box,
@@ -145,8 +145,8 @@ def _fill_single_pod(shape: Box, slices: Counts) -> tuple[tuple[Placement, ...],
     for item, count in slices:
         model.add(sum(chosen for chosen, block in positions if block.slice == item) <= count)
     model.maximize(sum(block.slice.chips * chosen for chosen, block in positions))
-    solver, status = _solve(model, SINGLE_POD_TIME_LIMIT)
-    if status is not Status.OPTIMAL:
+    solver, status = solve_model(model, deterministic_limit=SINGLE_POD_TIME_LIMIT)
+    if status not in {Status.OPTIMAL, Status.FEASIBLE}:
         return (), prod(shape)
     max_chips = min(prod(shape), floor(solver.best_objective_bound + 0.5))
     return tuple(block for chosen, block in positions if solver.value(chosen)), max_chips
@@ -177,7 +177,7 @@ def _pack_rectangles(pods: Pods, slices: list[tuple[Slice, int]]) -> Packing:
         for before, after in pairwise(positions):  # identical slices in order, to break the symmetry
             model.add(before < after)
     model.add_no_overlap_2d(x_intervals, y_intervals)
-    solver, status = _solve(model)
+    solver, status = solve_model(model, deterministic_limit=PACKING_TIME_LIMIT)
     if status is not Status.OPTIMAL:
         return Packing(status)
 
@@ -200,7 +200,7 @@ def _pack_cubes(pods: Pods, slices: list[tuple[Slice, int]]) -> Packing:
     model, positions = _position_model(pods, slices)
     for item, count in slices:
         model.add(sum(chosen for chosen, block in positions if block.slice == item) == count)
-    solver, status = _solve(model)
+    solver, status = solve_model(model, deterministic_limit=PACKING_TIME_LIMIT)
     return Packing(
         status, tuple(block for chosen, block in positions if status is Status.OPTIMAL and solver.value(chosen))
     )
@@ -224,21 +224,6 @@ def _position_model(
     for users in users_of_chip.values():
         model.add_at_most_one(users)
     return model, positions
-
-
-def _solve(model: cp_model.CpModel, time_limit: float = PACKING_TIME_LIMIT) -> tuple[cp_model.CpSolver, Status]:
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
-    solver.parameters.catch_sigint_signal = False
-    solver.parameters.max_deterministic_time = time_limit
-    code = solver.solve(model)
-    known = {
-        cp_model.OPTIMAL: Status.OPTIMAL,
-        cp_model.FEASIBLE: Status.OPTIMAL,
-        cp_model.INFEASIBLE: Status.INFEASIBLE,
-    }
-    return solver, known.get(code, Status.UNKNOWN)
 
 
 def _place_single_chips(pods: Pods, slices: list[tuple[Slice, int]], placed: list[Placement]) -> list[Placement]:
