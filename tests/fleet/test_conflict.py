@@ -126,6 +126,24 @@ def test_the_least_share_that_makes_a_plan_exist_is_a_correction(tmp_path: Path)
     assert "max_spot_share of chat at 1" in CliRunner().invoke(app, ["fleet", str(tmp_path / "fleet.yaml")]).output
 
 
+def test_a_share_a_little_above_a_ten_thousandth_is_rounded_up() -> None:
+    """Of a demand of 2 a region has a replica of 0.9999999, so the other needs a share of 0.50000005."""
+    raw: dict[str, Any] = {
+        "hours": [1.0],
+        "needs": [{"name": "a", "demand": [2.0], "n_plus": 0, "max_share_per_region": 0.4, "max_spot_share": 1.0}],
+        "options": [
+            {"workload": "a", "name": region, "chip": "x", "region": region, "purchase": "on_demand", "rate": rate,
+             "chips": 1, "usd": 1.0}
+            for region, rate in (("east", 0.9999999), ("west", 2.0))
+        ],
+        "quotas": {("east", "x"): 1, ("west", "x"): 1}, "budget": None,
+    }  # fmt: skip
+    (share,) = [one for one in plan_instance(instance_of(raw), inf).corrections if one.limit.kind == "region_share"]
+    assert share.value == pytest.approx(0.5001)
+    raw["needs"][0]["max_share_per_region"] = share.value
+    assert plan_instance(instance_of(raw), inf).status is Status.OPTIMAL
+
+
 def test_with_degrade_demand_is_in_no_conflict() -> None:
     instance = instance_of(
         {

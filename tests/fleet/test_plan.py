@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from servesat import Status
+from servesat.fleet import check
 from servesat.fleet.cheapest import cheapest
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
@@ -28,6 +29,29 @@ def test_the_cheaper_region_fills_up_first() -> None:
     assert more.total_usd is not None
     assert result.total_usd is not None
     assert more.total_usd > result.total_usd
+
+
+def test_a_bill_whose_instances_are_not_recounted_in_time_is_not_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 slices of four chips and 80 of three stand in 40 instances of ten, and by first fit in 47."""
+    raw: dict[str, Any] = {
+        "hours": [1.0],
+        "needs": [
+            {"name": name, "demand": [count], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+            for name, count in (("a", 40.0), ("b", 80.0))
+        ],
+        "options": [
+            {"workload": name, "name": name, "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+             "chips": chips, "usd": 1.0, "machine": (10, 10.0)}
+            for name, chips in (("a", 4), ("b", 3))
+        ],
+        "quotas": {}, "budget": None,
+    }  # fmt: skip
+    found = plan_instance(instance_of(raw), inf)
+    assert (found.status, found.total_usd, found.bound_usd) == (Status.OPTIMAL, 400, 400)
+    monkeypatch.setattr(check, "filled_instances", lambda chips, pieces: None)
+    short = plan_instance(instance_of(raw), inf)
+    assert (short.status, short.total_usd) == (Status.FEASIBLE, 470)
+    assert short.bound_usd == pytest.approx(400)
 
 
 def test_a_share_of_the_demand_survives_the_loss_of_a_region() -> None:

@@ -65,6 +65,26 @@ def test_simpler_policies_cost_no_less() -> None:
         assert one.quota == max(result.chips_taken[one.region, one.chip])
 
 
+def test_one_workload_after_another_stands_in_the_same_machine() -> None:
+    """Three slices of two chips on a machine of eight, which is $20."""
+    raw: dict[str, Any] = {
+        "hours": [1.0],
+        "needs": [
+            {"name": name, "demand": [1.0], "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}
+            for name in "abc"
+        ],
+        "options": [
+            {"workload": name, "name": name, "chip": "x", "region": "r", "purchase": "on_demand", "rate": 1.0,
+             "chips": 2, "usd": 2.5, "machine": (8, 20.0)}
+            for name in "abc"
+        ],
+        "quotas": {}, "budget": None,
+    }  # fmt: skip
+    result = plan_instance(instance_of(raw), inf)
+    assert result.total_usd == pytest.approx(20)
+    assert compared(result).policies[-1].total_usd == pytest.approx(20)
+
+
 def test_simpler_policies_change_as_dearly_and_share_quotas_by_the_period() -> None:
     needs = [
         {"name": name, "demand": demand, "n_plus": 0, "max_share_per_region": None, "max_spot_share": 1.0}

@@ -7,7 +7,7 @@ from servesat import SpecError, Status
 from servesat.fleet.plan import plan_fleet
 from servesat.report.documents import dumps
 from servesat.report.fleet_document import fleet_document
-from tests.fleet.fleets import fleet
+from tests.fleet.fleets import chat, fleet
 
 
 def test_a_plan_stays_as_near_to_todays_as_is_asked(tmp_path: Path) -> None:
@@ -34,6 +34,17 @@ def test_a_plan_stays_as_near_to_todays_as_is_asked(tmp_path: Path) -> None:
     least = round(correction.value)
     assert plan_fleet(more, earlier=today, max_changes=least).status is Status.OPTIMAL
     assert plan_fleet(more, earlier=today, max_changes=least - 1).status is Status.INFEASIBLE
+
+
+def test_replicas_in_another_dtype_are_started_anew(tmp_path: Path) -> None:
+    today = tmp_path / "today.json"
+    result = plan_fleet(fleet(workloads=chat(10)))
+    today.write_text(dumps(fleet_document(result, None)))
+    assert {one.option.configuration.name for one in result.allocations} == {
+        "tpu-v5e 1x1, int8/int8/bf16, interleaved, batch 47"
+    }
+    again = plan_fleet(fleet(workloads=chat(10, search={"kv_cache": ["bf16"]})), earlier=today)
+    assert again.changes == 2 + sum(one.replicas for one in again.allocations)
 
 
 @pytest.mark.parametrize(

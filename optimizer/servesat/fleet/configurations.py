@@ -213,9 +213,24 @@ def slice_chips_of(plan: Plan) -> tuple[tuple[int, int], ...]:
 
 
 def _name(plan: Plan) -> str:
-    pool = "" if plan.prefill is None else f" with {plan.prefill.slices} x {plan.prefill.topology} to prefill"
+    """What tells replicas apart: `h100-sxm 2 x 1x1 with 3 x 1x1 of fp8 to prefill, fp8, disaggregated, batch 48`."""
+    pool = plan.prefill
+    prefill = "" if pool is None else f" with {pool.slices} x {pool.topology} of {pool.weights} to prefill"
     count = f"{plan.slices} x " if plan.slices > 1 else ""
-    return f"{plan.chip} {count}{plan.topology}{pool}, {plan.mode}, batch {plan.batch}"
+    return f"{plan.chip} {count}{plan.topology}{prefill}, {how_served(plan)}, batch {plan.batch}"
+
+
+def how_served(plan: Plan) -> str:
+    """What else a replica must be started anew for: `tp 4, int8/int8/bf16, vllm-0.32, chunked by 512`."""
+    ways = [f"tp {plan.tp}"] if plan.tp < chips_in(plan.topology) else []
+    ways += [f"{name} {count}" for name, count in (("ep", plan.ep), ("pp", plan.pp)) if count > 1]
+    dtypes = (plan.weights, plan.kv_cache, plan.compute)
+    chunk = f" by {plan.chunk_tokens}" if plan.chunk_tokens else ""
+    draft = [f"{plan.draft_tokens} drafted by {plan.draft}"] if plan.draft else []
+    engine = [plan.engine] if plan.engine else []
+    return ", ".join(
+        [*ways, "/".join(dtypes if len(set(dtypes)) > 1 else dtypes[:1]), *draft, *engine, f"{plan.mode}{chunk}"]
+    )
 
 
 def _undominated(candidates: list[Configuration]) -> list[Configuration]:

@@ -205,7 +205,7 @@ def _sufficient_value(instance: FleetInstance, limit: Limit, deadline: float, *,
             value = round(solution.objective)
         case "region_share" | "spot_share" if not degrade:
             solution = model.solve(Objective(required_share(model, limit)), seconds_to(deadline))
-            value = ceil(solution.objective * 1e4 - 1e-3) / 1e4
+            value = ceil(solution.objective * 1e4 * (1 - LIMIT_RTOL)) / 1e4
         case _:
             return None
     return value if solution.status is Status.OPTIMAL else None

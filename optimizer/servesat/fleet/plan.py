@@ -9,6 +9,7 @@ from typing import Any
 
 from servesat.core.parallel.runs import THIS_PROCESS, Workers
 from servesat.core.result import Status
+from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest_by_period, cheapest_decomposed
 from servesat.fleet.check import bill_of, changes_of, check, chips_taken, instances_of, period_changes_of, served_rates
 from servesat.fleet.conflict import collisions_of, corrections_of, minimal_conflict, seconds_to
@@ -184,11 +185,14 @@ def _plan_compact(
         if not has_plan or not all(earlier.is_kept_by(solution, value) for earlier, value in held):
             proved[goal.name] = False
             continue
-        best, proved[goal.name] = solution, solution.status is Status.OPTIMAL
-        held.append((goal, goal.value(solution)))
+        best, value = solution, goal.value(solution)
+        proved[goal.name] = solution.status is Status.OPTIMAL
+        if goal.name == "usd":  # counted anew, where the fewest instances may not be found in time
+            proved["usd"] &= bool(is_at_most(value, solution.objective * (1 + COST_TIE_RTOL)))
+        held.append((goal, value))
         if goal.name == "usd":
-            bound = held[-1][1] if proved["usd"] else solution.bound
-        model.hold(goal.objective, held[-1][1])
+            bound = value if proved["usd"] else solution.bound
+        model.hold(goal.objective, value)
     engine = COMPACT_WITH_SIZES if _has_sizes(instance) else COMPACT
     unserved = _unserved(instance, best) if degrade else None
     return _with_plan(instance, best, bound, proved, engine=engine, unserved=unserved)

@@ -1,6 +1,7 @@
 """What simpler ways to run a fleet would cost, by the same model, and the value of more quota or pods."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from servesat.core.result import Status
@@ -8,6 +9,7 @@ from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest
 from servesat.fleet.check import bill_of, changes_of, chips_taken
 from servesat.fleet.formulation.compact import FleetModel
+from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.instance import FleetInstance, RegionChip
 from servesat.fleet.pods.slices import Counts, Pods
 from servesat.fleet.previous_plan import PreviousPlan
@@ -147,15 +149,19 @@ def _optimum(name: str, instance: FleetInstance, time_limit_s: float) -> Policy:
 
 
 def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
-    """Plan one workload after another, by priority, within the quotas, pods and changes that earlier ones leave."""
-    name, total, proved, periods = "greedy, one workload after another", 0.0, True, range(len(instance.hours))
+    """Plan one workload after another, by priority, within the quotas, pods and changes that earlier ones leave.
+
+    None counts on instances that others rent; where their slices fit into the same ones, the bill is for those.
+    """
+    name, proved, periods = "greedy, one workload after another", True, range(len(instance.hours))
+    replicas: dict[int, tuple[int, ...]] = {}
+    reserved: Counter[RegionChip] = Counter()
     deadline = time.perf_counter() + time_limit_s
     occupied_chips: dict[RegionChip, tuple[int, ...]] = dict(instance.occupied_chips)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = dict(instance.occupied_slices)
     previous_plan = instance.previous_plan
     if previous_plan is not None:
-        stopped = _stopped_replicas(instance, previous_plan)
-        total, previous_plan = total + previous_plan.usd_per_change * stopped, previous_plan.after(stopped)
+        previous_plan = previous_plan.after(_stopped_replicas(instance, previous_plan))
     for workload in sorted(instance.workloads, key=lambda workload: workload.priority):
         single = replace(
             instance.with_options(lambda option, name=workload.name: option.workload == name),  # type: ignore[misc]
@@ -169,7 +175,8 @@ def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
         solution = model.solve(model.usd(), max(0.0, deadline - time.perf_counter()))
         if solution.status not in (Status.OPTIMAL, Status.FEASIBLE):
             return Policy(name=name, total_usd=None, proved=solution.status is Status.INFEASIBLE)
-        total += bill_of(single, solution)
+        replicas |= zip(instance.options_of(workload.name), solution.replicas, strict=True)
+        reserved.update(solution.reserved)
         proved = proved and solution.status is Status.OPTIMAL
         previous_plan = None if previous_plan is None else previous_plan.after(changes_of(single, solution))
         for region_chip in instance.pods:
@@ -179,6 +186,8 @@ def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
         for region_chip, counts in chips_taken(single, solution).items():
             before = occupied_chips.get(region_chip, (0,) * len(periods))
             occupied_chips[region_chip] = tuple(map(int.__add__, before, counts))
+    every = tuple(replicas[option] for option in range(len(instance.options)))
+    total = bill_of(instance, FleetSolution(Status.FEASIBLE, every, dict(reserved)))
     over_budget = instance.budget_usd is not None and total > instance.budget_usd * (1 + LIMIT_RTOL)
     return Policy(name=name, total_usd=None if over_budget else total, proved=proved)
 

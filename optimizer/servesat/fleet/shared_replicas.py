@@ -16,7 +16,14 @@ from servesat.core.arrays import Floats, Ints
 from servesat.core.dominance import undominated
 from servesat.core.plan import Mode, Plan
 from servesat.deployment.check.plan import rederive
-from servesat.fleet.configurations import Configuration, may_keep_prefixes, on_chip, slice_chips_of, slices_of
+from servesat.fleet.configurations import (
+    Configuration,
+    how_served,
+    may_keep_prefixes,
+    on_chip,
+    slice_chips_of,
+    slices_of,
+)
 from servesat.fleet.pods.slices import Box
 from servesat.spec.spec import Spec
 
@@ -151,13 +158,12 @@ def _plan(spec: Spec, columns: Columns, column: int, scheduler: Scheduler) -> Pl
 
 
 def _name(plan: Plan, plans: Mapping[str, Plan]) -> str:
-    chunk = f" by {plan.chunk_tokens}" if plan.chunk_tokens else ""
     batches = ", ".join(f"{size_plan.batch} of {size}" for size, size_plan in plans.items())
-    return f"{plan.chip} {plan.topology}, {plan.mode}{chunk}, batch {batches}"
+    return f"{plan.chip} {plan.topology}, {how_served(plan)}, batch {batches}"
 
 
 def _with_distinct_names(programs: list[Configuration]) -> tuple[Configuration, ...]:
-    """The configurations with unique names: those that differ only in dtypes or axes are numbered."""
+    """The configurations with unique names: those that differ in axes or the KV cache's layout alone are numbered."""
     times: Counter[str] = Counter()
     named = []
     for program in programs:
