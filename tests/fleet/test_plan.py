@@ -54,6 +54,29 @@ def test_a_bill_whose_instances_are_not_recounted_in_time_is_not_proved(monkeypa
     assert short.bound_usd == pytest.approx(400)
 
 
+@pytest.mark.parametrize("limit", [{"max_spot_share": 0.3}, {"max_share_per_region": 0.5}, {"max_spot_share": 0.7}])
+def test_shares_hold_of_the_demand_that_is_served(limit: dict[str, float]) -> None:
+    """One chip, in one region on demand: it serves the workload of the first priority, and nothing of the other."""
+    both = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"prompt_tokens": 1024, "output_tokens": 256}}
+    workloads = {
+        "important": {"deployment": both, "demand": 5, "priority": 1},
+        "other": {"deployment": both, "demand": 3, "priority": 2, **limit},
+    }
+    found = plan_fleet(fleet(regions=one_region(1, 1.2), workloads=workloads), degrade=True)
+    assert found.status is Status.OPTIMAL
+    assert {one.workload for one in found.allocations} == {"important"}
+    assert found.unserved == {"important": (0.0,), "other": (3.0,)}
+
+
+def test_a_workload_of_one_chip_may_run_on_none() -> None:
+    idle = plan_fleet(fleet(workloads=chat(10) | {"idle": {"deployment": CHAT, "demand": 0, "one_chip": True}}))
+    assert (idle.status, idle.total_usd) == (Status.OPTIMAL, plan_fleet(fleet(workloads=chat(10))).total_usd)
+    elsewhere = {**CHAT, "search": {**CHAT["search"], "chips": ["h100-sxm"]}}
+    given = chat(3) | {"none": {"deployment": elsewhere, "demand": 3, "one_chip": True, "priority": 2}}
+    found = plan_fleet(fleet(regions=one_region(8), workloads=given), degrade=True)
+    assert (found.status, found.unserved) == (Status.OPTIMAL, {"chat": (0.0,), "none": (3.0,)})
+
+
 def test_a_share_of_the_demand_survives_the_loss_of_a_region() -> None:
     spread = plan_fleet(fleet(workloads={"chat": {"deployment": CHAT, "demand": 10, "max_share_per_region": 0.5}}))
     served = dict.fromkeys(("east", "west"), 0.0)

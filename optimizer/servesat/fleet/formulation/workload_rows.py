@@ -117,13 +117,15 @@ class WorkloadRows:
         """The right-hand side of a row in which some options serve a share of the demand.
 
         It is rounded up to the least that whole replicas serve: of a demand just above what they serve, HiGHS's
-        presolve takes some plans for too little. Of mixes replicas serve fractional units, and unserved demand is any.
+        presolve takes some plans for too little. Of mixes replicas serve fractional units; where demand may go unserved
+        the row has a share of that, which is no whole number.
         """
         if workload.sizes:
             return TIME_ROW_SCALE * share * (1 - LIMIT_RTOL)
-        units, capacities = ceil(share * workload.demand[period] * (1 - LIMIT_RTOL)), self._capacities(options)
-        if capacities and not self.unserved:
-            units = least_sum(capacities, units)
+        units = share * workload.demand[period] * (1 - LIMIT_RTOL)
+        if not self.unserved:
+            capacities = self._capacities(options)
+            units = least_sum(capacities, ceil(units)) if capacities else ceil(units)
         return unit_in_rows(workload, period) * units
 
     def _in_multiples(self, workload: WorkloadDemand, units: int) -> int:
@@ -198,7 +200,7 @@ class WorkloadRows:
         options, positions = self.instance.options, self.instance.options_of(workload.name)
         chips = sorted({options[o].configuration.chip for o in positions})
         chosen = {chip: self.model.add_binary_variable() for chip in chips}
-        self.model.add_linear_constraint(mathopt.fast_sum(chosen.values()) == 1)
+        self.model.add_linear_constraint(mathopt.fast_sum(chosen.values()) <= 1)
         for o in positions:
             max_replicas = self.max_replicas(o)
             for count in self.replicas[o]:
