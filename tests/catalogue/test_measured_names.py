@@ -14,6 +14,7 @@ from servesat.catalogue.measured_names import chip_named, model_named, shape_of
         ("Llama-3.1-8B-Instruct", "llama-3.1-8b"),
         ("meta-llama/Llama-3.1-405B-Instruct (fp8, Meta checkpoint)", "llama-3.1-405b"),
         ("llama-3-70b", "llama-3-70b"),
+        ("meta-llama/Llama-3.1-405B-Instruct-FP8", "llama-3.1-405b"),
         ("moonshotai/Kimi-K2.5", "kimi-k2.5"),
         ("deepseek-ai/DeepSeek-V3.1", "deepseek-v3.1"),
         ("Qwen/Qwen2.5-0.5B-Instruct", "qwen2.5-0.5b"),

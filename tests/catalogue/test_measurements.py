@@ -58,6 +58,10 @@ GOOD = {
         ({"gpus": "4", "tp": "1"}, "gpus = 4: expected tp · dp = 1, or dp for the replicas beside it"),
         ({"tp": "3"}, "tp = 3: expected a divisor of the "),
         ({"tp": "1.5"}, "tp = 1.5: expected a whole number from 1 to 4,096"),
+        ({"prefill_tp": "3"}, "prefill_tp = 3: expected a divisor of the "),
+        ({"steps": "2.5"}, "steps = 2.5: expected a whole number, up to 64"),
+        ({"steps": "3", "accept_length": "5"}, "accept_length = 5: expected 1 to 4, the tokens drafted and one more"),
+        ({"steps": "3", "accept_length": "0.5"}, "accept_length = 0.5: expected 1 to 4"),
         ({"tpot_ms": "10,5", "lengths": "x"}, "tpot_ms = "),
         (
             {"lengths": "prompt p50 0 p99 50; answer p50 5, cap 9"},
@@ -133,7 +137,7 @@ def test_a_harness_stands_for_requests_at_a_rate(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="expected the columns model, chip, engine"):
         rows(tmp_path, "a,b\n1,2\n")
-    with pytest.raises(CatalogueError, match="cannot be read"):
+    with pytest.raises(CatalogueError, match="no such file"):
         read_measurements(tmp_path / "nowhere.csv")
 
 
@@ -148,3 +152,38 @@ def test_a_column_with_nearly_the_name_of_another_is_told(tmp_path: Path) -> Non
     path = tmp_path / "rows.csv"
     path.write_text("model,chip,weigths,tpot_ms,input_tok_s,tpot_p95_ms,tpot_p90_ms\n")
     assert misnamed_columns(path) == ("weigths is not read; did you mean weights?",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "compute"),
+    [
+        ({"chip": "h100-sxm", "engine": "vllm", "weights": "nvfp4"}, "nvfp4", "bf16"),
+        ({"chip": "b200", "engine": "vllm", "weights": "fp4"}, "nvfp4", "nvfp4"),
+        ({"chip": "b200", "engine": "vllm", "weights": "mxfp4", "model": "gpt-oss-120b"}, "mxfp4", "fp8"),
+        ({"chip": "h200", "engine": "vllm", "weights": "fp4", "model": "gpt-oss-120b"}, "mxfp4", "bf16"),
+        ({"chip": "a100-80gb", "engine": "vllm", "weights": "fp8"}, "fp8", "bf16"),
+        ({"chip": "h100-sxm", "engine": "vllm", "weights": "w8a16"}, "int8", "bf16"),
+        ({"chip": "h100-sxm", "weights": "fp4"}, "nvfp4", "bf16"),
+        ({"chip": "h100-sxm", "weights": "fp8"}, "fp8", "fp8"),
+        ({"chip": "h100-sxm", "engine": "TensorRT-LLM", "weights": "fp8"}, "fp8", "fp8"),
+    ],
+)
+def test_matmuls_are_those_that_the_engine_runs_on_the_chip(
+    tmp_path: Path, changes: dict[str, str], stored: str, compute: str
+) -> None:
+    row = GOOD | {"engine": ""} | changes
+    (read,), unread = rows(tmp_path, ",".join(row) + "\n" + ",".join(row.values()) + "\n")
+    assert (unread, read.weights, read.compute) == ([], stored, compute)
+    assert read.engine in {"", "vllm", "trtllm"}
+
+
+def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
+    for name, text, message in (
+        ("rows.csv", "model;chip;tpot_ms\n", "expected commas between cells, not ';'"),
+        ("rows.json", "{}", "to fit a benchmark's result: `servesat calibrate`"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(CatalogueError, match=message):
+            read_measurements(tmp_path / name)
+    with pytest.raises(CatalogueError, match="/dev/zero: is a pipe or a device, expected a file"):
+        read_measurements(Path("/dev/zero"))

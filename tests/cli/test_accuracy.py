@@ -61,5 +61,5 @@ def test_a_figure_is_drawn(tmp_path: Path) -> None:
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "by = 'chips': no such group; did you mean 'chip'?" in run("accuracy", FILE, "--by", "chips").stderr
-    assert "nowhere.csv: cannot be read" in run("accuracy", "nowhere.csv").stderr
+    assert "nowhere.csv: no such file" in run("accuracy", "nowhere.csv").stderr
     assert "no calibration 'idea'" in run("accuracy", FILE, "--calibration", "idea").stderr

@@ -95,13 +95,14 @@ def test_a_breakpoint_says_where_drafting_stops_paying(tmp_path: Path) -> None:
     spec = tmp_path / "drafts.yaml"
     spec.write_text(
         "model: llama-3.1-8b\nworkload: {prompt_tokens: 200, output_tokens: 100}\n"
-        "engine: trtllm\nsearch: {chips: [h200], modes: [interleaved]}\n"
+        "engine: trtllm\nsearch: {chips: [l40s], modes: [interleaved]}\n"
     )
     key = "search.max_batch"
     told = run("whatif", str(spec), "--vary", f"{key}=1,4096", "--breakpoints", key).stdout.splitlines()
-    before, after = (line for line in told if "h200 1x1" in line)
-    assert "drafted 3 by eagle3, batch" in before
-    assert "drafted none, batch" in after
+    five, three, none = (line for line in told if "l40s 1x1" in line)
+    assert "drafted 5 by eagle3, batch" in five
+    assert "drafted 3 by eagle3, batch" in three
+    assert "drafted none, batch" in none
 
 
 def test_noise_says_whether_the_plan_survives() -> None:

@@ -409,8 +409,8 @@ def test_a_share_of_requests_within_limits_is_in_conflict() -> None:
     result = answer(spec)
     assert result.status is Status.INFEASIBLE
     assert result.conflict is not None
-    assert any("goodput" in members for members in result.conflict)
-    assert "goodput ≥ 0.999" in limit_words.conflict(result.conflict[0], spec)
+    (members,) = [members for members in result.conflict if "goodput" in members]
+    assert "goodput ≥ 0.999" in limit_words.conflict(members, spec)
 
 
 @pytest.mark.parametrize("prompts", [(114, 510, 264, 60_000), (*range(100, 1000, 100), 60_000) * 3])
@@ -468,7 +468,7 @@ def test_the_plan_that_is_returned_is_the_one_that_was_replayed() -> None:
     assert result.replayed is not None
     again = verdict(spec.workload, servers_slower(spec, result.plan), limits_of(spec), spec.slo.goodput)
     assert again.holds
-    assert [one.value.value * 1e3 for one in again.kept] == [one.value for one in result.replayed.limits]
+    assert [one.value * 1e3 for one in again.kept] == [one.value for one in result.replayed.limits]
 
 
 @pytest.mark.soak
@@ -505,8 +505,8 @@ def slices_of(**overrides: Any) -> int:
 
 @pytest.mark.slow
 def test_a_looser_limit_costs_no_more() -> None:
-    """At 7 and 7.5 ms the largest batch is too slow, and smaller ones are not; at 7.5 ms only full replays tell."""
-    assert [slices_of(slo__tpot_ms=limit) for limit in (6, 7, 7.25, 7.5, 8)] == [2, 1, 1, 1, 1]
+    """From 7.25 ms to 7.5 the largest batch is too slow, and smaller ones are not; near the end only replays tell."""
+    assert [slices_of(slo__tpot_ms=limit) for limit in (6, 7, 7.25, 7.5, 8)] == [2, 2, 1, 1, 1]
 
 
 @pytest.mark.slow

@@ -130,6 +130,8 @@ def test_a_file_of_demand_is_read_with_its_marks_and_its_faults(tmp_path: Path) 
     with pytest.raises(SpecError, match=r"demand.csv, line 3: chat = 'many': expected a number"):
         plan_fleet(path)
     for text, fault in (
+        ("chat,other\n5,1\n1_0,2\n", "line 3: chat = '1_0': expected a number, 0 to 1e12"),
+        ("chat,other\n5,1\n-1,2\n", "line 3: chat = '-1': expected a number, 0 to 1e12"),
         ("chat,other\n5,1\n1,500,2\n", "line 3: expected 2 cells as in the header, not 3"),
         ("chat,chat\n5,1\n6,2\n", "the column 'chat' is written twice"),
     ):

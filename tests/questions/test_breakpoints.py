@@ -76,7 +76,7 @@ def test_between_breakpoints_enumeration_finds_the_same_layout(spec: dict[str, A
             )  # fmt: skip
 
 
-@pytest.mark.parametrize("values", [[10], [10, 10], ["a", "b"], [None, 3]])
+@pytest.mark.parametrize("values", [[10], [10, 10], ["a", "b"], [None, 3], [["l40s"], ["h100-sxm"]]])
 def test_two_numbers_at_least(values: list[Any]) -> None:
     with pytest.raises(SpecError, match="two numbers at least"):
         find_breakpoints(spec_of(), "slo.tpot_ms", values)

@@ -119,6 +119,8 @@ def pace(one: Measurement) -> float:
         ({"concurrency": 5000.0}, "5000 sequences, of which "),
         ({"measured": {"ttft_ms": 10.0}}, "expected a concurrency, and tpot_ms or tokens_per_s"),
         ({"measured": {"tpot_ms": 0.0142}}, "tpot_ms = 0.0142: to load the weights alone takes "),
+        ({"measured": {"tpot_ms": 14.2, "ttft_ms": 0.42}}, "ttft_ms = 0.42: to load the weights alone takes "),
+        ({"prompt_tokens": 1e6}, "1,000,"),
         ({"engine": "mlc"}, "engine = mlc: expected one of vllm, "),
         ({"prefill": PrefillPool(1, 1, 1)}, "prefill and decode workers: expected one pool"),
     ],
@@ -172,6 +174,10 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
             {"model_id": "meta-llama/Llama-3.1-8B"},
             "model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b, the model of",
         ),
+        ({"completed": 1, "failed": None}, "failed = 99 of 100 requests: expected at most 5%"),
+        ({"failed": -5}, "failed = -5: expected a number of at least 0"),
+        ({"mean_tpot_ms": 1e300}, "mean_tpot_ms = .* expected a number greater than 0, up to 1e"),
+        ({"total_output_tokens": 100}, "run 1: 1 output tokens a request: expected more than 1"),
         ({"completed": 1, "failed": 99}, "failed = 99 of 100 requests: expected at most 5%"),
         ({"completed": 1, "failed": 99, "model_id": "acme/ours"}, "failed = 99 of 100 requests: expected at most 5%"),
     ],
@@ -219,6 +225,32 @@ def test_what_a_row_cannot_say_of_a_plan_is_refused(tmp_path: Path, of_plan: dic
     path.write_text(json.dumps(RESULT))
     with pytest.raises(ServesatError, match=message):
         read_results(path, spec, replace(plan, **of_plan))
+
+
+def test_a_run_is_of_the_plans_own_replica(tmp_path: Path) -> None:
+    """Eight chips share the sequence of four KV heads, so that each reads half of a head and none is copied."""
+    spec = Spec.load({"cost_model": "ideal", "model": "qwen3-30b-a3b", "engine": "vllm", "speculative": "none",
+        "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "constraints": ["kv_layout == sequence"],
+        "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["8x1"]}, "pp": [1]}})  # fmt: skip
+    plan = solve(spec).plan
+    assert plan is not None
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(RESULT | {"model_id": "Qwen/Qwen3-30B-A3B", "max_concurrency": plan.batch}))
+    (read,) = read_results(path, spec, plan)
+    replica = replica_of_row(read)
+    assert (replica.kv_copied_over, replica.kv_split_over) == (1, 8)
+    assert unusable(read) is None
+    assert sequences_in_memory(read) >= plan.batch
+    adapted = spec.changed({"lora": {"adapters": 2, "rank": 16}})
+    with pytest.raises(ServesatError, match="the spec has adapters, of which a result says nothing"):
+        read_results(path, adapted, plan)
+
+
+def test_constants_that_miss_by_far_are_not_written() -> None:
+    rows = [replace(one, measured={"tpot_ms": 1e9, "ttft_ms": 500.0}) for one in measured()]
+    seen = observed(rows)
+    with pytest.raises(ServesatError, match=r"a.csv: TPOT stays 100 % off in half of the rows, expected at most 50 %"):
+        calibration_text(seen, fit(seen, KNOWN), name="mine", files=["a.csv"])
 
 
 def test_a_calibration_carries_no_less_error_than_its_rows(tmp_path: Path) -> None:
@@ -325,7 +357,11 @@ def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> No
             "metrics.request_totals.errored = 90 of 100 requests: expected at most 5%",
         ),
         ({"benchmarks": []}, "expected a run, with its mean times"),
-        ({"benchmarks": [{"metrics": {}}]}, "metrics.request_concurrency.successful.mean is missing"),
+        (
+            {**AIPERF, "input_config": {"endpoint": {"model_names": ["meta-llama/Llama-3.1-8B"]}}},
+            "input_config.endpoint.model_names = meta-llama/Llama-3.1-8B: expected qwen3-32b",
+        ),
+        ({"benchmarks": [{"metrics": {}}]}, "benchmark 1: metrics.request_concurrency.successful.mean is missing"),
         ({"successes": {"latency": {}}}, "successes.throughput.requests_per_sec is missing"),
         ([], "expected a result of vllm bench serve"),
     ],

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from servesat.catalogue.load import load_chip, load_model
 from servesat.catalogue.measurements import Measurement
-from servesat.questions.measured_rows import sequences_in_memory, settled
+from servesat.cost_model.storage import Storage
+from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, settled
 
 ROW = Measurement(
     number=1, model=load_model("qwen3-30b-a3b"), chip=load_chip("h100-sxm"), engine="vllm", engine_version="",
@@ -22,6 +25,17 @@ def test_sequences_in_memory_by_hand() -> None:
 def test_eight_ways_keep_two_copies_of_four_kv_heads() -> None:
     """Of 8 · 0.9 · 85.52 GB less the weights, sequences of 768 tokens of 98,304 bytes, twice."""
     assert sequences_in_memory(replace(ROW, tp=8)) == (8 * 0.9 * 85_520_809_984 - 61.06e9) // (2 * 768 * 98_304)
+
+
+def test_padded_experts_are_stored_as_a_plan_has_them() -> None:
+    """gpt-oss pads experts of 2,880 values to 3,072: 6.7 % more of them than are counted."""
+    row = replace(ROW, model=load_model("gpt-oss-120b"), weights="mxfp4")
+    storage = Storage(row.model)
+    assert float(replica_of_row(row).weights.experts / storage.weights("mxfp4").experts) == pytest.approx(3072 / 2880)
+
+
+def test_weights_that_do_not_fit_leave_room_for_none() -> None:
+    assert sequences_in_memory(replace(ROW, model=load_model("llama-3.3-70b"))) == 0
 
 
 def test_a_board_that_cannot_have_held_so_many_is_the_larger_one() -> None:

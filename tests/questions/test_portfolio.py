@@ -1,6 +1,7 @@
 """Portfolios against the product of everything that each deployment could run."""
 
 import json
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from servesat import SpecError, Status
 from servesat.cli import app
 from servesat.deployment.solve import solve
 from servesat.questions.portfolio import solve_portfolio
+from servesat.report.portfolio import print_portfolio
 from servesat.spec.portfolio import PortfolioSpec
 from tests.constraints import figures
 from tests.helpers import ROOT, toy_chip, toy_spec
@@ -145,6 +148,14 @@ def test_one_chip_for_three_deployments_costs_what_the_example_states(tmp_path: 
     assert "$ an hour more than alone" in out.read_text()
     text = CliRunner().invoke(app, ["portfolio", str(EXAMPLE)]).stdout
     assert "$103.20 an hour; deciding together costs $10.30 more than each alone" in text
+
+
+def test_a_deployment_without_a_plan_says_which_limit_it_breaks() -> None:
+    load = {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 1.0}
+    given = PortfolioSpec.load({"deployments": {"a": toy_spec(workload=load, slo={"tpot_ms": 0.001})}})
+    console = Console(file=StringIO(), width=200)
+    print_portfolio(console, solve_portfolio(given), given)
+    assert "a has no plan alone: no plan satisfies tpot ≤ 0.001 ms on toy" in console.file.getvalue()
 
 
 def test_quotas_move_deployments_to_other_chips() -> None:

@@ -146,7 +146,7 @@ def test_the_best_plan_keeps_its_place_where_its_worst_regret_is_the_least() -> 
 
 
 def test_there_is_a_sample_at_least() -> None:
-    with pytest.raises(SpecError, match="samples = 0: expected at least 1"):
+    with pytest.raises(SpecError, match="samples = 0: expected a whole number of at least 1"):
         assess_robustness(spec_of(), NOISE, samples=0)
 
 

@@ -1,19 +1,22 @@
 """What-if tables cell by cell against separate runs of `solve`."""
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
 from servesat import Spec, SpecError, what_if
 from servesat.deployment.solve import solve
 from servesat.questions.scenarios import Factor, Scenarios, as_written
-from servesat.questions.whatif import Question, swings
+from servesat.questions.whatif import Question, layout_of, swings
 from tests import strategies
-from tests.helpers import searching, spec_of
+from tests.helpers import searching, spec_of, toy_engine, toy_spec
 from tests.strategies import examples
 
 VARIED: dict[str, list[Any]] = {
@@ -163,6 +166,26 @@ def test_another_catalogue_is_another_question() -> None:
     factors = Scenarios((Factor("slo.tpot_ms", (1, 2)),))
     assert Question(base, factors).identity == Question(base, factors).identity
     assert Question(base, factors).identity != Question(faster, factors).identity
+
+
+def test_a_varied_engine_of_another_content_is_another_question(tmp_path: Path) -> None:
+    file = tmp_path / "engine.toml"
+    base = toy_spec()
+    factors = Scenarios((Factor("engine", (str(file), None)),))
+    identities = set()
+    for version in ("1", "2"):
+        engine = toy_engine(version=version)
+        file.write_text(tomli_w.dumps({**engine, "checked": date(2026, 11, 30), "sources": {"default": "a test"}}))
+        assert base.changed({"engine": str(file)}).engine[0].version == version
+        identities.add(Question(base, factors).identity)
+    assert len(identities) == 2
+
+
+def test_another_engine_is_another_layout() -> None:
+    plan = solve(toy_spec()).plan
+    assert plan is not None
+    assert layout_of(plan) != layout_of(replace(plan, engine="other"))
+    assert layout_of(plan) == layout_of(replace(plan, batch=2, slices=3))
 
 
 def test_a_varied_cloud_stands_in_the_table_without_a_plan_too() -> None:

@@ -87,7 +87,7 @@ DRAFTED: dict[str, Any] = {
     "model": "llama-3.1-8b",
     "workload": {"prompt_tokens": 200, "output_tokens": 100},
     "engine": "trtllm",
-    "search": {"chips": ["h200"]},
+    "search": {"chips": ["l40s"]},
 }
 """A load at which the best plan drafts none."""
 
@@ -123,7 +123,7 @@ def test_a_draft_that_no_plan_has_is_named_in_the_conflict() -> None:
 
 
 def test_a_break_even_price_is_of_the_offer_that_the_alternative_takes() -> None:
-    """H100 stand alone at $2.29, and eight together at $2.99: four of these win at 2.99 / 1.08 of their price."""
+    """H100 stand alone at $2.29, and eight together at $2.99: four of these win at 2.99 / 1.05 of their price."""
     book = {
         "name": "test",
         "instances": {
@@ -134,12 +134,12 @@ def test_a_break_even_price_is_of_the_offer_that_the_alternative_takes() -> None
         "offers": [
             {"instance": "one", "usd_per_instance_hour": 2.29, "source": "test"},
             {"instance": "eight", "usd_per_instance_hour": 23.92, "source": "test"},
-            {"instance": "other", "usd_per_instance_hour": 2.59, "source": "test"},
+            {"instance": "other", "usd_per_instance_hour": 1.9, "source": "test"},
         ],
     }
     spec = Spec.load(
         {
-            "model": "qwen3-32b", "workload": {"prompt_tokens": 3000, "output_tokens": 400}, "slo": {"tpot_ms": 21},
+            "model": "qwen3-32b", "workload": {"prompt_tokens": 3000, "output_tokens": 400}, "slo": {"tpot_ms": 20.5},
             "search": {"chips": ["h100-sxm", "mi300x"]}, "price_book": book,
         }
     )  # fmt: skip

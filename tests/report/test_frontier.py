@@ -19,7 +19,7 @@ def test_a_frontier_is_a_staircase_with_its_cheapest_plan_marked() -> None:
     frontier = trace_frontier(spec)
     (frame,) = frontier_chart(spec, frontier).frames
     line, *chips, star = frame.series
-    assert (line.name, line.steps) == ("frontier", True)
+    assert (line.name, line.steps) == ("frontier", "hv")
     assert all(left < right for left, right in pairwise(line.x))
     assert all(above > below for above, below in pairwise(line.y))
     assert {series.name: series.colour for series in chips} == {
@@ -32,13 +32,20 @@ def test_a_frontier_is_a_staircase_with_its_cheapest_plan_marked() -> None:
     assert len(labels) < len(frontier.points) / 4  # one for each run of equal slices
 
 
+def test_a_batch_that_is_asked_for_costs_what_the_next_point_does() -> None:
+    """Between points the line runs up first: no plan of the lower batch serves a larger one."""
+    spec = Spec.load(EXAMPLE)
+    (frame,) = frontier_chart(spec, trace_frontier(spec, ("batch", "tpot_ms"))).frames
+    assert frame.series[0].steps == "vh"
+
+
 @pytest.mark.soak
 def test_whole_slices_are_drawn_as_steps_and_no_mode_hides_another() -> None:
     spec = Spec.load(CHAT)
     for demand in (None, 20):
         asked = spec.changed({"workload.requests_per_s": demand})
         (frame,) = crossover_chart(asked, crossover(asked)[:3]).frames
-        assert [series.steps for series in frame.series] == [demand is not None] * 3
+        assert [series.steps for series in frame.series] == ["hv" if demand else ""] * 3
         assert all(below.width > above.width for below, above in pairwise(frame.series))
 
 

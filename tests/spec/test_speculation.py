@@ -121,7 +121,7 @@ def test_drafting_pays_where_few_sequences_share_a_step_and_not_where_they_fill_
     assert without is not None
     assert without.usd_per_million_output_tokens > 2 * tight.usd_per_million_output_tokens
     short = {"workload": {"prompt_tokens": 200, "output_tokens": 100}, "engine": "trtllm"}
-    free = solve(Spec.load(CHAT | short | {"search": {"chips": ["h200"]}})).plan
+    free = solve(Spec.load(CHAT | short | {"search": {"chips": ["l40s"]}})).plan
     assert free is not None
     assert (free.draft, free.draft_tokens, free.accepted_tokens) == (None, 0, 1.0)
 

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class PortfolioPlan(Drawn, Portfolio):
     """A plan of each deployment with the proof that no others together cost less, or the limits in conflict."""
 
-    of_deployments: tuple[str, ...] = ()
+    spec: PortfolioSpec
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What each deployment went on without, and those of which not everything was compared."""
-        notes = [*self.of_deployments]
+        of_each = (f"{name}: {note}" for name, spec in self.spec.deployments.items() for note in spec.notes)
+        notes = list(dict.fromkeys(of_each))
         if self.left_out:
             notes.append(
                 f"disaggregated plans of {', '.join(self.left_out)} are not compared (servesat solve has them)"
@@ -47,7 +48,7 @@ class PortfolioPlan(Drawn, Portfolio):
 
     def show(self, terminal: Terminal) -> None:
         """Print the plan of each deployment with its bill beside that alone, and what is proved."""
-        print_portfolio(terminal, self)
+        print_portfolio(terminal, self, self.spec)
 
     def _document(self) -> dict[str, Any]:
         return portfolio_document(self)
@@ -70,5 +71,4 @@ def portfolio(
     """
     loaded = PortfolioSpec.load(spec)
     answer = solve_portfolio(loaded, settings_of(time_limit_s), Workers(workers, on))
-    told = dict.fromkeys(f"{name}: {note}" for name, one in loaded.deployments.items() for note in one.notes)
-    return PortfolioPlan(**fields_of(answer), of_deployments=tuple(told))
+    return PortfolioPlan(**fields_of(answer), spec=loaded)

@@ -190,8 +190,6 @@ def robustness(
     `calibrated` is the error of the plan's own predictions. `on_progress` is called with the number of samples done.
     Raises SpecError for a noise outside (0, 1).
     """
-    if isinstance(noise, str) and noise != "calibrated":
-        raise SpecError(f"noise = {noise!r}: expected a fraction between 0 and 1, as 0.1, or calibrated")
     loaded = Spec.load(spec)
     found = assess_robustness(loaded, noise, samples=samples, seed=seed, on_progress=on_progress)
     return Robustness(spec=loaded, **fields_of(found))

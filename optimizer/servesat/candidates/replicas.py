@@ -22,7 +22,6 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     sharding = Sharding(*assignment.sharding)
     links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
     storage = Storage(spec.model, spec.int4_group)
-    stored = storage.weights(assignment.weights)
     replica = Replica(
         tp=tp,
         ep=ep,
@@ -36,7 +35,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         pp=pp,
         pp_bytes_per_s=links.pp_bytes_per_s,
         dearest_stage=float(dearest_stage(spec.model, np.array(pp))),
-        weights=replace(stored, experts=stored.experts * storage.expert_padding(assignment.weights, float(tp))),
+        weights=storage.weights_over(assignment.weights, tp),
         kv_token_bytes=storage.kv_token_bytes(assignment.kv_cache),
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
         drafting=spec.drafting_of(assignment.draft, assignment.draft_tokens, assignment.weights),

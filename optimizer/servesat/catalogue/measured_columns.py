@@ -8,7 +8,7 @@ from pathlib import Path
 
 from servesat.catalogue.measured_names import RowError
 from servesat.core.errors import CatalogueError
-from servesat.core.reading import table_rows
+from servesat.core.reading import opened_text, table_rows
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
@@ -55,6 +55,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """The columns that are read, by the names that benchmarks give them; all others are left alone."""
 
+MAX_TABLE_BYTES = 100_000_000
+"""Bytes of a table of measurements."""
+
 MOST_CHIPS = 4096
 
 NEARLY = 0.85
@@ -70,7 +73,7 @@ _THOUSANDS = re.compile(r"^\d{1,3}(,\d{3})+(\.\d+)?$")
 
 def misnamed_columns(path: Path) -> tuple[str, ...]:
     """The columns of a CSV file that are not read, and whose names are nearly those of others that it lacks."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with opened_text(path, CatalogueError, MAX_TABLE_BYTES) as file:
         header, _ = table_rows(file, path, CatalogueError)
     known = {name for names in COLUMNS.values() for name in names}
     near = {column: get_close_matches(column, known, 1, NEARLY) for column in header if column not in known}

@@ -60,9 +60,12 @@ def model_named(name: str) -> ModelSpec:
 
 @cache
 def _models() -> dict[str, str]:
-    """Catalogue ids by their checkpoints, and by what the names of checkpoints and ids say of the shape."""
+    """Catalogue ids by their checkpoints, and by what the names of checkpoints and ids say of the shape.
+
+    Where models share checkpoints, the one that counts its parameters stands for them, not the scaling book's.
+    """
     found: dict[str, str] = {}
-    for model in model_ids():
+    for model in sorted(model_ids(), key=lambda one: load_model(one).nominal_parameters is not None):
         for repository in load_model(model).checkpoints.values():
             found.setdefault(repository.lower(), model)
             found.setdefault(shape_of(repository), model)

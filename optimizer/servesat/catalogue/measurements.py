@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import expm1, log, sqrt
 from pathlib import Path
+from typing import get_args
 
 from servesat.catalogue.chip import Chip
-from servesat.catalogue.measured_columns import COLUMNS, columns_of, number_in
+from servesat.catalogue.engine import Program
+from servesat.catalogue.load import load_engine
+from servesat.catalogue.measured_columns import COLUMNS, MAX_TABLE_BYTES, columns_of, number_in
 from servesat.catalogue.measured_names import UNNAMED, RowError, chip_named, model_named, plain_name
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
-from servesat.core.reading import table_rows
+from servesat.core.reading import opened_text, table_rows
 
 FIGURES = (
     "ttft_ms", "tpot_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms",
@@ -36,12 +39,13 @@ AT_A_RATE, STATIC = "at a rate", "static batch"
 _NORMAL_P99 = 2.326
 
 _DTYPES = {
-    "bf16": ("bf16", "bf16"), "bfloat16": ("bf16", "bf16"), "fp16": ("bf16", "bf16"), "float16": ("bf16", "bf16"),
-    "fp8": ("fp8", "fp8"), "int8": ("int8", "int8"), "w8a8": ("int8", "int8"), "w8a16": ("int8", "bf16"),
-    "int4": ("int4", "bf16"), "w4a16": ("int4", "bf16"), "mxfp4": ("mxfp4", "bf16"), "fp4": ("nvfp4", "nvfp4"),
-    "nvfp4": ("nvfp4", "nvfp4"),
+    "bf16": "bf16", "bfloat16": "bf16", "fp16": "bf16", "float16": "bf16", "fp8": "fp8", "int8": "int8", "int4": "int4",
+    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "fp4": "nvfp4", "w8a8": "int8", "w8a16": "int8", "w4a16": "int4",
 }  # fmt: skip
-"""What weights are stored in, and what their matmuls compute in where the chip can, by the names that rows give."""
+"""What weights are stored in, by the names that rows give."""
+
+_ACTIVATIONS = {"w8a8": "int8", "w8a16": "bf16", "w4a16": "bf16"}
+"""What matmuls compute in by the names that say so."""
 
 _KV_CACHES = {
     "": "bf16",
@@ -105,6 +109,9 @@ class Measurement:
     board: str = ""  # the name of the chip, where it leaves open which of several boards is meant
 
 
+MOST_DRAFTED = 64
+"""Tokens drafted ahead of a step."""
+
 SMALLEST_FIGURE, LARGEST_FIGURE = 1e-6, 1e12
 """What a measured time [ms] or throughput [tokens/s] is believed to be."""
 
@@ -119,12 +126,13 @@ class Unread:
 
 def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, lines = table_rows(file, path, CatalogueError)
-            rows = [row for _, row in lines]
-    except (OSError, UnicodeDecodeError) as fault:
-        raise CatalogueError(f"{path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
+    if path.suffix == ".json":
+        raise CatalogueError(f"{path}: expected a table, as .csv; to fit a benchmark's result: `servesat calibrate`")
+    with opened_text(path, CatalogueError, MAX_TABLE_BYTES) as file:
+        header, lines = table_rows(file, path, CatalogueError)
+        rows = [row for _, row in lines]
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise CatalogueError(f"{path}: expected commas between cells, not {other!r}")
     if not set(COLUMNS["model"]) & set(header) and not set(COLUMNS["tpot_ms"]) & set(header):
         raise CatalogueError(f"{path}: expected the columns {', '.join(COLUMNS)}; those not measured may be absent")
     read: list[Measurement] = []
@@ -156,33 +164,34 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         _check_chips(text, tp * dp)
     if max(number_in(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise RowError("pp > 1: stages of a pipeline are not predicted")
-    stored, kv_cache = _dtypes(text)
+    kv_cache = _kv_cache(text)
     chip = chip_named(text["chip"])
     concurrency, rate, requests = _load(text)
     prompt, output, prompt_cv, longest = _lengths(text)
-    drafted, accepted = int(number_in(text, "drafted") or 0), number_in(text, "accepted")
+    drafted, accepted = _drafted(text)
     if drafted:
-        measured = _of_drafting(measured, accepted)
+        measured = _of_drafting(measured)
         prompt, output = prompt or DRAFTED_LENGTHS[0], output or DRAFTED_LENGTHS[1]
     if output is None and set(measured) <= {"ttft_ms", "ttft_p50_ms"}:
         output = 1.0
     if prompt is None or output is None:
         raise RowError("prompt_tokens or output_tokens is missing")
     model = model_named(text["model"])
-    if tp and model.query_heads % tp:
-        raise RowError(f"tp = {tp}: expected a divisor of the {model.query_heads} heads of {model.id}")
-    if drafted and not text["weights"] and model.native is not None:
-        stored = _DTYPES[str(model.native.dtype)]
+    for name, ways in (("tp", tp), ("prefill_tp", 1 if prefill is None else prefill.tp)):
+        if ways and model.query_heads % ways:
+            raise RowError(f"{name} = {ways}: expected a divisor of the {model.query_heads} heads of {model.id}")
+    program = _program(text["engine"].split(" ")[0].lower(), chip)
+    weights, compute = _matmuls(text["weights"], model, chip, program, native=drafted > 0)
     return Measurement(
         number=number,
         model=model,
         chip=chip,
-        engine=_program(text["engine"].split(" ")[0].lower(), chip),
+        engine=program,
         engine_version=text["engine_version"],
         harness=text["harness"] or (AT_A_RATE if rate is not None else ""),
-        weights=stored[0],
+        weights=weights,
         kv_cache=kv_cache,
-        compute=_compute(chip, stored[1]),
+        compute=compute,
         tp=tp,
         dp=dp,
         spreads_experts=(number_in(text, "ep") or 1) > 1,
@@ -199,20 +208,36 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         longest_output=longest,
         draft=text["draft"],
         drafted=drafted,
-        accepted=accepted or 1.0,
+        accepted=accepted,
         board=plain_name(text["chip"]) if plain_name(text["chip"]) in UNNAMED else "",
     )
 
 
-def _dtypes(text: Mapping[str, str]) -> tuple[tuple[str, str], str]:
-    """What weights are stored in and compute in, and the dtype of the KV cache. Raises RowError for others."""
-    stored = _DTYPES.get((text["weights"] or "bf16").lower().split(" ")[0])
-    if stored is None:
-        raise RowError(f"weights = {text['weights']}: expected one of {', '.join(_DTYPES)}")
+def _kv_cache(text: Mapping[str, str]) -> str:
+    """The dtype of the KV cache. Raises RowError for an unknown one."""
     kv_cache = _KV_CACHES.get(text["kv_cache"].lower())
     if kv_cache is None:
         raise RowError(f"kv_cache = {text['kv_cache']}: expected one of {', '.join(filter(None, _KV_CACHES))}")
-    return stored, kv_cache
+    return kv_cache
+
+
+def _matmuls(given: str, model: ModelSpec, chip: Chip, program: str, *, native: bool) -> tuple[str, str]:
+    """What weights are stored in and compute in: as the program's newest version runs them on the chip.
+
+    Weights of no name are bf16, or the model's own where `native`; its own are what `fp4` means, if they are mxfp4.
+    Raises RowError for an unknown name.
+    """
+    own = "bf16" if model.native is None else str(model.native.dtype)
+    name = given.lower().split(" ")[0] or (own if native else "bf16")
+    if name not in _DTYPES:
+        raise RowError(f"weights = {given}: expected one of {', '.join(_DTYPES)}")
+    stored = own if name == "fp4" and own == "mxfp4" else _DTYPES[name]
+    if name in _ACTIVATIONS:
+        return stored, _ACTIVATIONS[name]
+    support = load_engine(program).support_of(chip.id) if program in get_args(Program) else None
+    if support is not None and stored in support.weights:
+        return stored, str(support.weights[stored].compute[0])
+    return stored, stored if stored in {"fp8", "int8", "nvfp4"} and stored in chip.flop_per_s.by_dtype() else "bf16"
 
 
 def _load(text: Mapping[str, str]) -> tuple[float | None, float | None, int]:
@@ -289,10 +314,22 @@ def _prefill(text: Mapping[str, str]) -> PrefillPool | None:
     return PrefillPool(int(workers or 1), int(tp or 1), int(dp or 1))
 
 
-def _of_drafting(measured: Mapping[str, float], accepted: float | None) -> dict[str, float]:
-    """What is predicted of tokens drafted ahead: the speed-up against none. Raises RowError where it cannot be."""
+def _drafted(text: Mapping[str, str]) -> tuple[int, float]:
+    """The tokens drafted ahead, and those that a step makes of them with its own. Raises RowError."""
+    drafted, accepted = number_in(text, "drafted") or 0.0, number_in(text, "accepted")
+    if drafted % 1 or drafted > MOST_DRAFTED:
+        raise RowError(f"steps = {drafted:g}: expected a whole number, up to {MOST_DRAFTED}")
+    if not drafted:
+        return 0, 1.0
     if accepted is None:
         raise RowError("accept_length is missing: how many tokens a step makes is not predicted")
+    if not 1 <= accepted <= drafted + 1:
+        raise RowError(f"accept_length = {accepted:g}: expected 1 to {drafted + 1:g}, the tokens drafted and one more")
+    return int(drafted), accepted
+
+
+def _of_drafting(measured: Mapping[str, float]) -> dict[str, float]:
+    """What is predicted of tokens drafted ahead: the speed-up against none. Raises RowError where it is not there."""
     if "speedup" not in measured:
         raise RowError("speedup is missing: tokens drafted ahead are predicted against none")
     return {"speedup": measured["speedup"]}
@@ -300,11 +337,6 @@ def _of_drafting(measured: Mapping[str, float], accepted: float | None) -> dict[
 
 def _program(engine: str, chip: Chip) -> str:
     """The program that an engine is on a chip: vLLM on TPUs is one of its own."""
+    if engine in {"tensorrt-llm", "tensorrtllm", "tensorrt_llm", "trt-llm"}:
+        return "trtllm"
     return "vllm-tpu" if engine == "vllm" and chip.vendor == "Google" else engine
-
-
-def _compute(chip: Chip, wanted: str) -> str:
-    """What matmuls compute in on a chip: as wanted, or the next wider dtype that it has."""
-    peaks = chip.flop_per_s.by_dtype()
-    wider = {"nvfp4": ("nvfp4", "fp8", "bf16"), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16")}
-    return next(dtype for dtype in wider.get(wanted, ("bf16",)) if dtype in peaks or dtype == "bf16")

@@ -141,7 +141,11 @@ def _by_module(config: ConfigJson, key: str, shape: ModelSpec, with_experts: Col
     a quarter bit. Raises CatalogueError for a group of three dtypes.
     """
     listed = config.get(f"{key}.quantized_layers")
-    if not isinstance(listed, Mapping) or not all(isinstance(entry, Mapping) for entry in listed.values()):
+    if (
+        not listed
+        or not isinstance(listed, Mapping)
+        or not all(isinstance(entry, Mapping) for entry in listed.values())
+    ):
         raise config.wrong(f"{key}.quantized_layers", "the quant_algo of each module, beside MIXED_PRECISION")
     modules: dict[str, list[str]] = {}
     for name, entry in listed.items():

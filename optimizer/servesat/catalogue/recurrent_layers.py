@@ -116,6 +116,8 @@ def nemotron_blocks(config: ConfigJson) -> Fields:
         pattern = config.get("hybrid_override_pattern")
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(letters.values()):
         raise config.wrong("hybrid_override_pattern", "one of M, *, - and E for each layer")
+    if config.get("num_hidden_layers") not in (None, len(pattern)):
+        raise config.wrong("num_hidden_layers", f"{len(pattern)}, as hybrid_override_pattern has letters")
     usual = {"num_hidden_layers": pattern.count("M") + pattern.count("*"), "_pattern": pattern}
     return usual if config.get("head_dim") is not None else usual | {"head_dim": config.get("attention_head_dim")}
 
@@ -160,12 +162,20 @@ def mamba_2(config: ConfigJson, fields: Fields) -> Fields:
 
 def jamba_attention(config: ConfigJson, layers: int) -> Collection[int]:
     """The layers with attention: every attn_layer_period-th from attn_layer_offset on."""
-    return range(config.count("attn_layer_offset", minimum=0), layers, config.count("attn_layer_period"))
+    return _every(config, "attn_layer", layers)
 
 
 def jamba_experts(config: ConfigJson, layers: int) -> Collection[int]:
     """The layers with experts: every expert_layer_period-th from expert_layer_offset on."""
-    return range(config.count("expert_layer_offset", minimum=0), layers, config.count("expert_layer_period"))
+    return _every(config, "expert_layer", layers)
+
+
+def _every(config: ConfigJson, name: str, layers: int) -> Collection[int]:
+    """Every `_period`-th layer from `_offset` on, which is less. Raises CatalogueError."""
+    offset, period = config.count(f"{name}_offset", minimum=0), config.count(f"{name}_period")
+    if offset >= period:
+        raise config.wrong(f"{name}_offset", f"less than {name}_period, {period}")
+    return range(offset, layers, period)
 
 
 def jamba(config: ConfigJson, fields: Fields) -> Fields:

@@ -1,5 +1,6 @@
 """The command `servesat calibrate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,34 +62,41 @@ def calibrate(
 
 
 def _rows(path: Path, started: "tuple[Spec, Plan] | None") -> "list[Measurement]":
-    """The measurements of a file: of a CSV all that can be used, of a result one."""
+    """The measurements of a file that can be used; the others are told. Raises ServesatError where none can."""
     from servesat.core.errors import ServesatError
     from servesat.questions.observations import unusable
 
-    if path.suffix == ".csv":
+    rows, left_out = _read(path, started)
+    left_out |= {row.number: reason for row in rows if (reason := unusable(row)) is not None}
+    kind = "row" if _is_table(path) else "run"
+    for number, reason in sorted(left_out.items()):
+        tell(f"note: {path}: {kind} {number} is left out: {reason}")
+    usable = [row for row in rows if row.number not in left_out]
+    if not usable:
+        raise ServesatError(f"{path}: no {kind} can be used")
+    return usable
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _read(path: Path, started: "tuple[Spec, Plan] | None") -> "tuple[Sequence[Measurement], dict[int, str]]":
+    """The rows of a table, or the runs of a benchmark's result, and why some rows cannot be read, by number."""
+    if _is_table(path):
         from servesat.catalogue.measured_columns import misnamed_columns
         from servesat.catalogue.measurements import read_measurements
         from servesat.questions.measured_rows import settled
 
-        read, unread = read_measurements(path)
+        rows, unread = read_measurements(path)
         for note in misnamed_columns(path):
             tell(f"note: {path}: {note}")
-        rows = settled(read)
-        reasons = {row.number: reason for row in rows if (reason := unusable(row)) is not None}
-        for number, reason in sorted({**reasons, **{one.number: one.reason for one in unread}}.items()):
-            tell(f"note: {path}: row {number} is left out: {reason}")
-        if len(reasons) == len(rows):
-            raise ServesatError(f"{path}: no row can be used")
-        return [row for row in rows if row.number not in reasons]
+        return settled(rows), {one.number: one.reason for one in unread}
     if started is None:
         raise typer.BadParameter(f"{path} does not say what was started: give --spec SPEC, whose plan it was")
     from servesat.questions.benchmark_results import read_results
 
-    runs = read_results(path, *started)
-    for run in runs:
-        if (reason := unusable(run)) is not None:
-            raise ServesatError(f"{path}: run {run.number}: {reason}")
-    return runs
+    return read_results(path, *started), {}
 
 
 def _planned(spec: Path, overrides: list[str] | None, engine: str | None) -> "tuple[Spec, Plan]":

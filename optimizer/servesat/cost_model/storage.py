@@ -1,7 +1,7 @@
 """What a value takes in each dtype, and what a model's weights therefore take (docs/cost-model.md, "Memory")."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,6 +101,11 @@ class Storage:
             head=by_group.get(TensorGroup.HEAD, 0.0),
             idle=BYTES_PER_VALUE["bf16"] * self.model.vision_parameters,
         )
+
+    def weights_over(self, weights: str, tp: float) -> StoredWeights:
+        """What the weights of a replica take whose experts are padded on each of tp chips."""
+        stored = self.weights(weights)
+        return replace(stored, experts=stored.experts * float(self.expert_padding(weights, np.float64(tp))))
 
     def weights_bytes(self, weights: str) -> float:
         """All weights in a dtype as stored, a vision encoder among them [bytes]."""

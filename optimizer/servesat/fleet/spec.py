@@ -15,7 +15,7 @@ from servesat.core.plan import Mode
 from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
 from servesat.fleet.pods.slices import CUBIC, Box, Pods
-from servesat.fleet.spec_sources import read_demand, read_deployment
+from servesat.fleet.spec_sources import MAX_DEMAND, read_demand, read_deployment
 from servesat.spec.notes import stale_prices
 from servesat.spec.offers import Buy, Offer
 from servesat.spec.slo import MAX_SHARE, Slo
@@ -25,7 +25,7 @@ from servesat.spec.workload import Lengths, Tokens
 MAX_PERIODS = 10_000
 MAX_POD_SIDE = 64
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Rate = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
+Rate = Annotated[float, Field(strict=True, ge=0, le=MAX_DEMAND, allow_inf_nan=False)]
 Hours = Annotated[float, Field(strict=True, ge=1e-3, le=1e6, allow_inf_nan=False)]
 ChipCount = Annotated[int, Field(strict=True, ge=0, le=10**9)]
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from io import StringIO
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from servesat.core.validation import shorten
 from servesat.spec.keys import LOAD_IN_PRODUCTION
 from servesat.spec.slo import LIMITS
 from servesat.spec.spec import MARKET, Spec
+
+MAX_DEMAND = 1e12
+"""Requests/s of a workload."""
 
 OF_REGIONS = (*MARKET, "price", "buy", "owned", "spot_capacity")
 """Keys of a spec that the regions of a fleet have in its place."""
@@ -57,13 +61,18 @@ def _csv_column(given: Mapping[str, Any], folder: Path, key: str) -> list[float]
         near = get_close_matches(column, columns, n=1)  # the others are not shown: it may be any file
         hint = f"did you mean {near[0]!r}?" if near else "expected one of the names in its first line"
         raise SpecError(f"{key}.column: {path} has no column {column!r}; {hint}")
-    values = []
-    for number, row in rows:
-        try:
-            values.append(float(row[column] or ""))
-        except ValueError:
-            raise SpecError(f"{key}: {path}, line {number}: {column} = {row[column]!r}: expected a number") from None
-    return values
+    return [_demand_in(row[column] or "", f"{key}: {path}, line {number}: {column}") for number, row in rows]
+
+
+def _demand_in(cell: str, where: str) -> float:
+    """The demand in a cell. Raises SpecError for none, or one that no workload has."""
+    try:
+        value = float(cell) if cell.isascii() and "_" not in cell else nan
+    except ValueError:
+        value = nan
+    if not 0 <= value <= MAX_DEMAND:
+        raise SpecError(f"{where} = {cell!r}: expected a number, 0 to 1e12")
+    return value
 
 
 def read_deployment(given: Any, folder: Path, key: str, first_size: Mapping[str, Any]) -> Spec:

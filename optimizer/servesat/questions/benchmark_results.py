@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from servesat.candidates.replicas import replica_of
 from servesat.catalogue.load import model_ids
 from servesat.catalogue.measured_names import RowError, model_named
-from servesat.catalogue.measurements import Measurement
+from servesat.catalogue.measurements import LARGEST_FIGURE, Measurement
+from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import ServesatError
 from servesat.core.plan import Plan
 from servesat.core.reading import read_json
+from servesat.core.tolerances import round_down
 from servesat.core.validation import shorten
+from servesat.questions.measured_rows import PlannedMeasurement
+from servesat.replay.replayed import room_of
 from servesat.spec.spec import Spec
 
 MAX_RESULT_BYTES = 200_000_000
@@ -25,6 +30,9 @@ _COUNTS = (
     ("failed", "completed"), ("error_request_count.avg", "request_count.avg"), ("failures.count", "successes.count"),
 )  # fmt: skip
 """The requests that failed, and those that did not, as vLLM, aiperf and inference-perf count them."""
+
+_SERVED = ("model_id", "input_config.endpoint.model_names", "args.model", "config.backend.model")
+"""Where vLLM, aiperf and GuideLLM say what was served."""
 
 TOOLS = "vllm bench serve, aiperf, genai-perf, GuideLLM or inference-perf"
 
@@ -45,10 +53,11 @@ class Means:
 
 @dataclass(frozen=True)
 class _Document:
-    """A JSON document, and the file that it is in."""
+    """A JSON document, the file that it is in, and the part of it that it is."""
 
     path: Path
     data: Any
+    part: str = ""
 
     def at(self, *keys: str) -> Any:
         """What stands at some keys, or None."""
@@ -61,9 +70,12 @@ class _Document:
         """The number at some keys. Raises ServesatError for none above 0."""
         value, name = self.at(*keys), ".".join(keys)
         if value is None:
-            raise ServesatError(f"{self.path}: {name} is missing")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-            raise ServesatError(f"{self.path}: {name} = {shorten(value)}: expected a number greater than 0")
+            raise ServesatError(f"{self.path}: {self.part}{name} is missing")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST_FIGURE:
+            raise ServesatError(
+                f"{self.path}: {self.part}{name} = {shorten(value)}: expected a number greater than 0, up to "
+                f"{LARGEST_FIGURE:g}"
+            )
         return float(value)
 
 
@@ -75,7 +87,7 @@ _NOT_CALIBRATED: tuple[tuple[Callable[[Plan], bool], str, str], ...] = (
 """What a plan may have that rows of measurements do not say, in words, and what to do without it."""
 
 
-def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
+def read_results(path: Path, spec: Spec, plan: Plan) -> list[PlannedMeasurement]:
     """The runs of a result file, of all servers of a plan. Raises ServesatError for the file of no known tool.
 
     The model, chips, dtypes and engine are the plan's; lengths are means of the requests that were completed, and each
@@ -84,10 +96,9 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
     for found, what, how in _NOT_CALIBRATED:
         if found(plan):
             raise ServesatError(f"{path}: the plan has {what}: calibrate with {how}")
-    if spec.workload.cached_share:
-        raise ServesatError(
-            f"{path}: the spec has prefixes that are cached, of which a result says nothing: leave them out"
-        )
+    for name, given in (("prefixes that are cached", spec.workload.cached_share), ("adapters", spec.lora)):
+        if given:
+            raise ServesatError(f"{path}: the spec has {name}, of which a result says nothing: leave them out")
     data = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
     document = _Document(path, data)
     for of_tool, read in _READERS:
@@ -102,44 +113,61 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> list[Measurement]:
 
 def _check_requests(result: _Document, spec: Spec) -> None:
     """Raise ServesatError for a result of another model, or of requests of which many failed."""
-    served = result.at("model_id")
-    try:
-        other = model_named(served) if isinstance(served, str) else spec.model
-    except RowError:  # a name that the catalogue does not know may be that of the spec's model
-        other = spec.model
-    if other.id != spec.model.id and spec.model.id in model_ids():
-        raise ServesatError(f"{result.path}: model_id = {served}: expected {spec.model.id}, the model of the spec")
+    for key in _SERVED:
+        served = result.at(*key.split("."))
+        for name in served if isinstance(served, list) else [served]:
+            if isinstance(name, str) and _is_another(name, spec.model):
+                raise ServesatError(f"{result.path}: {key} = {name}: expected {spec.model.id}, the model of the spec")
     for bad, good in _COUNTS:
         _check_failures(result, bad, good)
 
 
+def _is_another(served: str, model: ModelSpec) -> bool:
+    """Whether a name is surely that of another model: one that the catalogue does not know may be of any."""
+    if model.id not in model_ids() or served.lower() in {one.lower() for one in model.checkpoints.values()}:
+        return False
+    try:
+        return model_named(served).id != model.id
+    except RowError:
+        return False
+
+
 def _check_failures(result: _Document, bad: str, good: str) -> None:
-    """Raise ServesatError where many of the requests failed, or a count of them is not a number."""
-    failed, completed = result.at(*bad.split(".")), result.at(*good.split("."))
-    if failed is None or completed is None:
+    """Raise ServesatError where many of the requests failed, or a count of them is none."""
+    failed, completed, sent = (result.at(*key.split(".")) for key in (bad, good, "num_prompts"))
+    if not completed or (failed is None and sent is None):
         return
-    for name, count in ((bad, failed), (good, completed)):
-        if not isinstance(count, int | float):
-            raise ServesatError(f"{result.path}: {name} = {shorten(count)}: expected a number")
+    for name, count in ((bad, failed), (good, completed), ("num_prompts", sent)):
+        is_count = isinstance(count, int | float) and not isinstance(count, bool) and 0 <= count < inf
+        if count is not None and not is_count:
+            raise ServesatError(
+                f"{result.path}: {result.part}{name} = {shorten(count)}: expected a number of at least 0"
+            )
+    failed = sent - completed if failed is None else failed
     if failed > MOST_FAILED * (failed + completed):
         raise ServesatError(
-            f"{result.path}: {bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
+            f"{result.path}: {result.part}{bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
             f"{MOST_FAILED:.0%}, as the means are of the others"
         )
 
 
-def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Measurement:
+def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> PlannedMeasurement:
     engine, replicas = spec.engine_of(plan.engine or ""), plan.slices * plan.replicas
     if one.concurrency < replicas:
         raise ServesatError(
             f"{path}: run {number}: {one.concurrency:g} requests under way on the {replicas} replicas of the plan: "
             "expected at least one each; give a spec whose plan is as large as what was measured"
         )
-    measured = {"tpot_ms": one.tpot_ms} | ({} if one.ttft_ms is None else {"ttft_ms": one.ttft_ms})
-    return Measurement(
+    if one.output_tokens <= 1:
+        raise ServesatError(
+            f"{path}: run {number}: {one.output_tokens:g} output tokens a request: expected more than 1, as the first "
+            "has no time per token"
+        )
+    chip = next(chip for chip in spec.chips if chip.id == plan.chip)
+    row = Measurement(
         number=number,
         model=spec.model,
-        chip=next(chip for chip in spec.chips if chip.id == plan.chip),
+        chip=chip,
         engine=engine.program,
         engine_version=engine.version,
         harness="",
@@ -153,8 +181,10 @@ def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Measure
         requests_per_s=None,
         prompt_tokens=one.prompt_tokens,
         output_tokens=one.output_tokens,
-        measured=measured,
+        measured={"tpot_ms": one.tpot_ms} | ({} if one.ttft_ms is None else {"ttft_ms": one.ttft_ms}),
     )
+    room = float(round_down(room_of(spec, plan) / (one.prompt_tokens + one.output_tokens)))
+    return PlannedMeasurement(**vars(row), replica=replica_of(spec, chip, plan), room=room)
 
 
 def _of_vllm(result: _Document) -> Iterator[Means]:
@@ -224,15 +254,15 @@ def _first_number(found: Any, name: str) -> float | None:
 
 def _of_guidellm(result: _Document) -> Iterator[Means]:
     """A report of GuideLLM: one run for each of its benchmarks, by the requests that were successful."""
-    for benchmark in result.data["benchmarks"]:
-        one = _Document(result.path, benchmark)
+    for number, benchmark in enumerate(result.data["benchmarks"], start=1):
+        one = _Document(result.path, benchmark, f"benchmark {number}: ")
         _check_failures(one, "metrics.request_totals.errored", "metrics.request_totals.successful")
 
         def mean(metric: str, one: _Document = one) -> float:
             return one.number("metrics", metric, "successful", "mean")
 
         yield Means(
-            concurrency=mean("request_concurrency"),
+            concurrency=max(1.0, mean("request_concurrency")),
             prompt_tokens=mean("prompt_token_count"),
             output_tokens=mean("output_token_count"),
             tpot_ms=mean("inter_token_latency_ms"),

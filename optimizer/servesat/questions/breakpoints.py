@@ -32,7 +32,7 @@ class Breakpoint:
 def find_breakpoints(
     spec: Spec | Mapping[str, Any] | str | Path, key: str, values: Iterable[float], settings: Settings | None = None
 ) -> tuple[Breakpoint, ...]:
-    """Find where the layout of the best plan (chip, slice, axes or dtypes), or the status, changes along a key.
+    """Find where the layout of the best plan (see `layout_of`), or the status, changes along a key.
 
     The spec is solved at all `values`; between neighbours with different answers, bisection brackets the changes to
     within BRACKET_RTOL. A layout that appears and disappears between neighbours with the same answer is missed; more
@@ -41,9 +41,10 @@ def find_breakpoints(
     base = Spec.load(spec).in_means()
     check_key(base, key)
     sweep = _Sweep(base, key, settings or Settings())
-    grid = list(Factor(key, tuple(dict.fromkeys(values))).values)
-    if len(grid) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in grid):
+    given = tuple(values)
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in given) or len(set(given)) < 2:
         raise SpecError(f"{key}: expected two numbers at least to look for changes between")
+    grid = Factor(key, tuple(dict.fromkeys(given))).values
     return tuple(change for below, above in pairwise(sorted(grid)) for change in sweep.changes(below, above))
 
 

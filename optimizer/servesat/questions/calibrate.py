@@ -12,6 +12,7 @@ import tomli_w
 from servesat.catalogue.calibration import FEW_ROWS, Calibration
 from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Bools, Floats
+from servesat.core.errors import ServesatError
 from servesat.cost_model.calibrated import Constants, closed_loop_s
 from servesat.questions.observations import OPEN_SPREADS, Arriving, Observed, observed
 
@@ -39,6 +40,9 @@ SLOWER_HOSTS = (1.0, 3.0, 10.0, 30.0)
 
 IDENTIFIED = 0.9
 """A constant is identified where the measurements narrow its deviation to less than this share."""
+
+MOST_OFF = {"TPOT": 0.5, "TTFT": 10.0}
+"""The median error beyond which fitted constants say nothing of the rows."""
 
 ROUNDS, DAMPINGS = 60, 10
 
@@ -280,13 +284,21 @@ def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[s
     """A calibration as the text of its file, with its errors, its date, and what the measurements did not identify.
 
     Plans by it carry an error no smaller than the catalogue's, or than half of these rows have; of few rows that of a
-    version that nobody measured.
+    version that nobody measured. Raises ServesatError where the best constants miss by far.
     """
     ttft, tpot = found.errors(seen)
-    errors = f"TPOT {100 * tpot.mean():.1f} % off on average"
-    errors += f", TTFT {100 * ttft.mean():.1f} %" if len(ttft) else ""
+    errors = ", ".join(
+        f"{name} {100 * of.mean():.1f} % off" for name, of in (("TPOT", tpot), ("TTFT", ttft)) if len(of)
+    )
+    errors = errors or "by throughput"
     unidentified = f"; near what was known: {', '.join(found.unidentified)}" if found.unidentified else ""
     source = f"servesat calibrate over {', '.join(files)}: {len(seen.rows)} rows, {errors}{unidentified}"
+    for kind, of in (("TPOT", tpot), ("TTFT", ttft)):
+        if len(of) and np.median(of) > MOST_OFF[kind]:
+            raise ServesatError(
+                f"{', '.join(files)}: {kind} stays {100 * np.median(of):,.0f} % off in half of the rows, expected at "
+                f"most {100 * MOST_OFF[kind]:,.0f} %: are model, chip, units and lengths right?"
+            )
     written = document(seen.rows, found, name=name, source=source[:MAX_SOURCE])
     known = found.parameters.known.errors
     floor = known.calibrated if len(seen.rows) >= FEW_ROWS else known.other_version

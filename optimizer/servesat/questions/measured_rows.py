@@ -1,7 +1,7 @@
 """What a measurement ran on: its board, where its name leaves that open, its replica, and what that had room for."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from servesat.catalogue.load import load_chip
 from servesat.catalogue.measured_names import UNNAMED
@@ -23,6 +23,14 @@ SURELY = 1.25
 """How many times what fits a row must have had decoding before it is of another board."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlannedMeasurement(Measurement):
+    """A measurement of a plan: its replica, as the plan shards it, and the sequences that it has room for."""
+
+    replica: Replica
+    room: float
+
+
 def settled(rows: Sequence[Measurement]) -> list[Measurement]:
     """The rows of a file, on the largest board of a name where some row had more sequences than the usual one holds.
 
@@ -38,9 +46,14 @@ def _decoding(row: Measurement) -> float:
 
 
 def sequences_in_memory(row: Measurement) -> float:
-    """Sequences whose KV cache fits beside the weights at their end, in nine tenths of the memory of the chips."""
+    """Sequences whose KV cache fits beside the weights at their end, in nine tenths of the memory of the chips.
+
+    0 where not even the weights fit. A plan says how many it has room for.
+    """
+    if isinstance(row, PlannedMeasurement):
+        return row.room
     storage, chips = Storage(row.model), row.tp * row.dp
-    stored = storage.weights(row.weights)
+    stored = storage.weights_over(row.weights, row.tp)
     weights = float(stored.resident + stored.idle) * row.dp + float(stored.experts)
     held = kv_cache_bytes(
         row.model,
@@ -50,7 +63,7 @@ def sequences_in_memory(row: Measurement) -> float:
         float(row.tp),
     )
     memory = USED_MEMORY * (row.chip.usable_hbm_bytes or row.chip.hbm_bytes)
-    return float(round_down((chips * memory - weights) / float(held)))
+    return max(0.0, float(round_down((chips * memory - weights) / float(held))))
 
 
 def work_of_row(row: Measurement) -> Work:
@@ -60,7 +73,12 @@ def work_of_row(row: Measurement) -> Work:
 
 
 def replica_of_row(row: Measurement) -> Replica:
-    """The replica of a row: over its fastest link, with copies of KV heads where tp is more than they are."""
+    """The replica of a row: over its fastest link, with copies of KV heads where tp is more than they are.
+
+    That of a plan is as it shards it.
+    """
+    if isinstance(row, PlannedMeasurement):
+        return row.replica
     storage, peaks = Storage(row.model), row.chip.flop_per_s.by_dtype()
     axis = max(row.chip.axes, key=lambda axis: axis.bytes_per_s, default=None)
     spread = [] if axis is None or row.dp == 1 else [axis]
@@ -72,7 +90,7 @@ def replica_of_row(row: Measurement) -> Replica:
         head_flop_per_s=peaks["bf16"],
         tp_bytes_per_s=float("inf") if axis is None else axis.bytes_per_s,
         ep_bytes_per_s=all_to_all_bytes_per_s(spread, [row.dp for _ in spread], [axis.bytes_per_s for axis in spread]),
-        weights=storage.weights(row.weights),
+        weights=storage.weights_over(row.weights, row.tp),
         kv_token_bytes=storage.kv_token_bytes(row.kv_cache),
         kv_value_bytes=BYTES_PER_VALUE[row.kv_cache],
         kv_copied_over=float(row.tp),

@@ -93,13 +93,21 @@ def unusable(row: Measurement) -> str | None:
     if row.engine not in get_args(Program):
         return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
     room = sequences_in_memory(row)
+    tokens, context = row.prompt_tokens + row.output_tokens, row.model.max_context_tokens
+    if context is not None and tokens > context:
+        return f"{tokens:,.0f} tokens a request: expected at most {context:,}, the model's context"
     if row.concurrency > room:
         return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
+    return _too_fast(row)
+
+
+def _too_fast(row: Measurement) -> str | None:
+    """Which mean time of a row is shorter than any that its weights can be loaded in; None where none is."""
     loaded_ms = float(work_of_row(row).resident_s) * 1e3
-    if row.measured.get("tpot_ms", loaded_ms) < BELIEVED * loaded_ms:
-        return (
-            f"tpot_ms = {row.measured['tpot_ms']:g}: to load the weights alone takes {loaded_ms:.3g} ms; is it in ms?"
-        )
+    for name in ("tpot_ms", "ttft_ms"):
+        if row.measured.get(name, loaded_ms) < BELIEVED * loaded_ms:
+            value = row.measured[name]
+            return f"{name} = {value:g}: to load the weights alone takes {loaded_ms:.3g} ms; is it in ms?"
     return None
 
 

@@ -79,10 +79,10 @@ AXES: Mapping[str, Callable[[Columns], Ints]] = {
     "batch": lambda columns: -columns.batch,
     "ttft_ms": lambda columns: _logarithm(columns.ttft_s),
 }
-"""The figures that can be traded, as integer codes where lower is better.
+"""The figures that can be traded, as integer codes where lower is better."""
 
-Higher throughput per chip is better, and a larger batch: a replica serves more sequences at once.
-"""
+MAXIMISED = {"tokens_per_s_per_chip", "batch"}
+"""Those of which more is better: throughput, and sequences that a replica serves at once."""
 
 
 def trace_frontier(

@@ -76,15 +76,16 @@ def assess_robustness(
     its errors, so the worst case is +noise for its program and -noise for all others. `calibrated` is the error of the
     best plan's predictions. Raises SpecError for a noise outside (0, 1).
     """
-    if samples < 1:
-        raise SpecError(f"samples = {samples}: expected at least 1")
+    for name, count, least in (("samples", samples, 1), ("seed", seed, 0)):
+        if not isinstance(count, int) or count < least:
+            raise SpecError(f"{name} = {count}: expected a whole number of at least {least}")
+    if noise != "calibrated" and not (isinstance(noise, int | float) and 0 < noise < 1):
+        raise SpecError(f"noise = {noise!r}: expected a fraction between 0 and 1, as in 0.1, or calibrated")
     spec, left_out = in_one_pool(Spec.load(spec).in_means(), settings)
     if noise == "calibrated" and spec.calibration is None:
         raise SpecError("noise = calibrated: the ideal cost model has no errors; give a share, as in 10%")
     result = solve(spec, settings)
     errors = _Errors(_noise_of(spec, noise, result.plan), samples, seed)
-    if not 0 < errors.noise < 1:
-        raise SpecError(f"noise = {errors.noise:g}: expected a fraction between 0 and 1, as in 0.1 or 10%")
     plan = result.plan
     survivals, least_regret = ((), None) if plan is None else _compared(spec, plan, errors, settings, on_progress)
     return Robustness(

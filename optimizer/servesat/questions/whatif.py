@@ -29,10 +29,16 @@ FLAT_PLAN: dict[str, type] = {
     "topology": str,
     "chips": int,
     "tp": int,
+    "ep": int,
+    "pp": int,
+    "kv_layout": str,
     "replicas": int,
     "weights": str,
     "kv_cache": str,
     "compute": str,
+    "engine": str,
+    "draft": str,
+    "draft_tokens": int,
     "batch": int,
     "mode": str,
     "chunk_tokens": int,
@@ -86,8 +92,8 @@ class Question:
         varied = [
             _resolved(self.base, factor.key, value)
             for factor in self.scenarios.factors
-            if factor.key in {"model", "search.chips", "price_book", "workload.arrivals", "workload.arrivals.trace"}
             for value in factor.values
+            if not isinstance(value, int | float | None)  # which name no file
         ]
         parts = [version("servesat"), _resolved(self.base), repr(self.scenarios), *varied]
         return "\n".join(parts)
@@ -96,7 +102,7 @@ class Question:
         """Solve the scenarios with these numbers; yield their rows in chunks, in order.
 
         A row holds the scenario's number, the varied keys, the status, the plan with all figures, cost and tpot, the
-        change of the cost against the base, whether the layout (chip, slice, axes or dtypes) differs, what binds, the
+        change of the cost against the base, whether the layout differs, what binds, the
         minimal conflicts, and the error of a scenario whose values the schema refuses.
         """
         together = can_share(self.base, self.scenarios) and self.settings == Settings()
@@ -213,13 +219,16 @@ def _change(plan: Plan, reference: Plan) -> float:
 
 
 def layout_of(plan: Plan | None) -> tuple[Any, ...]:
-    """The decisions of a plan except batch and numbers of slices; empty without a plan."""
+    """What plans of one layout share: chip, slice, sharding, dtypes, draft, engine, mode and prefill pool.
+
+    Not the batch, the chunk, the numbers of slices, and where they are rented; empty without a plan.
+    """
     if plan is None:
         return ()
     pool = plan.prefill
     prefill = () if pool is None else (pool.chip, pool.topology, pool.sharding, pool.weights, pool.compute)
     dtypes, draft = (plan.weights, plan.kv_cache, plan.compute), (plan.draft, plan.draft_tokens)
-    return (plan.chip, plan.topology, plan.sharding, *dtypes, *draft, plan.mode, prefill)
+    return (plan.chip, plan.topology, plan.sharding, *dtypes, *draft, plan.engine, plan.mode, prefill)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     scheduling = Scheduling(
         step_tokens=_step_tokens(plan, program, 0 if pools else new, whole=whole),
         sequences=plan.batch,
-        kv_tokens=_room(spec, plan),
+        kv_tokens=room_of(spec, plan),
         prompts_alone=alone and not pools,
         lag=program in AHEAD,
         with_cache=pools,
@@ -147,7 +147,7 @@ def _machine(spec: Spec, assignment: Assignment) -> Machine:
     return replica_of(spec, chip, assignment)
 
 
-def _room(spec: Spec, plan: Plan) -> float:
+def room_of(spec: Spec, plan: Plan) -> float:
     """Tokens of KV cache that fit beside the weights: of sequences as long as the workload's."""
     free = plan.hbm_bytes * (1 - spec.kept_free) - plan.weights_bytes - plan.runtime_bytes - plan.activation_bytes
     return free / (plan.kv_cache_bytes / plan.batch) * spec.workload.held_tokens
@@ -163,7 +163,7 @@ def _longest_tokens(spec: Spec, plan: Plan) -> int:
     Raises TooLongError if a group of chips that attends apart has no room for it.
     """
     longest = spec.longest_request_tokens
-    room = _room(spec, plan) * plan.pp / plan.kv_batch_shards
+    room = room_of(spec, plan) * plan.pp / plan.kv_batch_shards
     if not is_at_most(longest, room):
         raise TooLongError(
             f"a request of {longest:,} tokens never fits: weights leave room for {room:,.0f} in a replica"

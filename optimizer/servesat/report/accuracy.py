@@ -164,7 +164,7 @@ def fit_document(seen: Observed, found: Fit, apart: tuple[Floats, Floats] | None
 def _means(ttft: Floats, tpot: Floats) -> dict[str, float | None]:
     return {
         "ttft_mean_pct": 100 * float(ttft.mean()) if len(ttft) else None,
-        "tpot_mean_pct": 100 * float(tpot.mean()),
+        "tpot_mean_pct": 100 * float(tpot.mean()) if len(tpot) else None,
     }
 
 
@@ -178,9 +178,9 @@ def print_fit(console: Console, seen: Observed, found: Fit, apart: tuple[Floats,
     console.print(table)
     for where, errors in (("these rows", found.errors(seen)), ("each file, fitted without it", apart)):
         if errors is not None:
-            means = _means(*errors)
-            ttft = "" if means["ttft_mean_pct"] is None else f", TTFT {means['ttft_mean_pct']:.1f} %"
-            console.print(Text(f"\n{where}: TPOT {means['tpot_mean_pct']:.1f} % off on average{ttft}"))
+            pairs = ((name, _means(*errors)[f"{name}_mean_pct"]) for name in ("tpot", "ttft"))
+            means = [f"{name.upper()} {mean:.1f} %" for name, mean in pairs if mean is not None]
+            console.print(Text(f"\n{where}: {', '.join(means) or 'no mean times'} off on average"))
 
 
 def _listed(parameters: Parameters, vector: Floats) -> list[float]:

@@ -37,7 +37,7 @@ class Series:
     hover: Sequence[str]
     dashed: bool = False
     points: bool = False
-    steps: bool = False
+    steps: Literal["", "hv", "vh"] = ""  # across and then up, or up and then across, from one point to the next
     star: bool = False
     colour: str = ""
     width: float = 2.0
@@ -214,7 +214,7 @@ def _scatter(series: Series, colour: str) -> dict[str, Any]:
             "color": colour,
             "width": 1.25 * series.width,
             "dash": "dot" if series.dashed else "solid",
-            "shape": "hv" if series.steps else "linear",
+            "shape": series.steps or "linear",
         },
     }
 
@@ -336,7 +336,7 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
             linewidth=series.width,
             marker=marker,
             markersize=14 if series.star else 4,
-            drawstyle="steps-post" if series.steps else "default",
+            drawstyle={"hv": "steps-post", "vh": "steps-pre", "": "default"}[series.steps],
         )
         for x, y, text in _labelled(series):
             to_the_left = _fraction_of_x_axis(chart, x) > 0.7

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 from servesat.core.plan import Plan
@@ -15,8 +17,14 @@ from servesat.spec.spec import Spec
 
 
 def dumps(document: Any) -> str:
-    """Serialise a JSON document. Raises ValueError for NaN and infinity."""
-    return json.dumps(document, indent=1, allow_nan=False, default=str)
+    """Serialise a JSON document, dates and paths as text. Raises ValueError for NaN, TypeError for other objects."""
+    return json.dumps(document, indent=1, allow_nan=False, default=_text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, date | Path):
+        return str(value)
+    raise TypeError(f"{value!r} has no place in a document")
 
 
 def result_document(result: Result) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from servesat.core.errors import ServesatError
 from servesat.core.writing import replacing
 
 TABLES = (".csv", ".parquet", ".json")
@@ -40,8 +41,10 @@ def write_table(
                 _write_csv(draft, map(flatten, rows), columns)
             case ".parquet":
                 _write_parquet(draft, map(flatten, rows), columns)
-            case _:
+            case ".json":
                 _write_json(draft, json_lines(rows, head, under))
+            case other:
+                raise ServesatError(f"{path}: cannot write a '{other}' file; expected {', '.join(TABLES)}")
 
 
 def _write_csv(path: Path, records: Iterable[Row], columns: Mapping[str, type]) -> None:

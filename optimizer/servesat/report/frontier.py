@@ -8,7 +8,7 @@ from rich.text import Text
 
 from servesat.core.plan import Mode, Plan
 from servesat.core.quantities import dollars, number
-from servesat.questions.pareto import Frontier
+from servesat.questions.pareto import MAXIMISED, Frontier
 from servesat.report.charts import Chart, Frame, Series
 from servesat.report.colours import chip_colour
 from servesat.report.documents import left_out_document, plan_document
@@ -144,7 +144,8 @@ def frontier_chart(spec: Spec, frontier: Frontier) -> Chart:
     ]
     if len(frontier.axes) == 2 and frontier.by is None:
         ordered = sorted(frontier.points, key=lambda plan: float(getattr(plan, first)))
-        series.insert(0, series_of(ordered, "frontier", steps=True, colour="#bbbbbb", width=1.2))
+        steps = "vh" if first in MAXIMISED else "hv"  # what is asked for is reached by the next point, or by the last
+        series.insert(0, series_of(ordered, "frontier", steps=steps, colour="#bbbbbb", width=1.2))
     cheapest = min(frontier.points, key=lambda plan: plan.usd_per_million_output_tokens)
     cost = dollars(cheapest.usd_per_million_output_tokens)
     series.append(

@@ -78,7 +78,7 @@ def crossover_chart(spec: Spec, crossings: Sequence[Crossing]) -> Chart:
                 x=[_ratio(crossing) for crossing, _ in points],
                 y=[plan.usd_per_million_tokens or 0.0 for _, plan in points],
                 hover=[_hover(plan, computed * crossing.prompt_tokens) for crossing, plan in points],
-                steps=spec.workload.requests_per_s is not None,  # whole slices
+                steps="" if spec.workload.requests_per_s is None else "hv",  # whole slices
                 width=2.0 + 1.75 * (len(names) - 1 - number),  # where modes cost the same, all of them show
             )
         )

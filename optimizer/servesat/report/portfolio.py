@@ -11,9 +11,11 @@ from servesat.core.quantities import dollars
 from servesat.core.result import Status
 from servesat.questions.portfolio import LimitChange, Portfolio
 from servesat.report.documents import plan_document
+from servesat.report.limit_words import conflict
 from servesat.report.tables import Column, Fitted, columns
 from servesat.report.tornado import Bar, Tornado
 from servesat.report.words import decode_slices, rare_columns, rented_as
+from servesat.spec.portfolio import PortfolioSpec
 
 
 def portfolio_document(answer: Portfolio) -> dict[str, Any]:
@@ -42,10 +44,10 @@ def portfolio_document(answer: Portfolio) -> dict[str, Any]:
     }
 
 
-def print_portfolio(console: Console, answer: Portfolio) -> None:
+def print_portfolio(console: Console, answer: Portfolio, spec: PortfolioSpec) -> None:
     """Print the plan of each deployment with its bill beside that alone, and what is proved."""
     if not answer.plans:
-        console.print(_no_plan(answer))
+        console.print(_no_plan(answer, spec))
         return
     rented = any(plan.instance for plan in answer.plans.values())
     rare = rare_columns(list(answer.plans.values()))
@@ -87,12 +89,13 @@ def print_portfolio(console: Console, answer: Portfolio) -> None:
     console.print(Text(f"{proved} ({answer.solve_s:.2f} s)"))
 
 
-def _no_plan(answer: Portfolio) -> Text:
+def _no_plan(answer: Portfolio, spec: PortfolioSpec) -> Text:
     lines = [f"{answer.status}: no plans of all deployments together"]
     if answer.status is Status.UNKNOWN:
         lines = ["unknown: the time limit was reached before a plan of each was found"]
     for name, members in answer.conflicts_alone.items():
-        lines.append(f"  {name} has no plan alone: {'; '.join(' + '.join(map(str, one)) for one in members)}")
+        reasons = (conflict(one, spec.deployments[name].in_means()) for one in members)
+        lines.append(f"  {name} has no plan alone: {'; '.join(reasons)}")
     if answer.conflict is None and answer.status is Status.INFEASIBLE:
         lines.append("  the time limit was reached before it was known which limits are in conflict")
     if answer.conflict is not None and not answer.conflicts_alone:

@@ -69,7 +69,12 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
     if any(row["plan_changed"] for row in listed[:MAX_ROWS]):
         console.print(Text("* the layout differs from that of the spec as it stands"))
     if scenarios.one_at_a_time:
-        _print_swings(console, swings(listed, scenarios))
+        by_factor = swings(listed, scenarios)
+        _print_swings(console, by_factor)
+        moved = {swing.key for swing in by_factor}
+        for factor in scenarios.factors:
+            if factor.key not in moved:
+                console.print(Text(f"{factor.key} is left out: no value of it has a plan to compare"))
 
 
 def _cells(row: Mapping[str, Any], rare: Sequence[str], *, with_mode: bool) -> list[str]:

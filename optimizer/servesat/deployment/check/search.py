@@ -1,5 +1,7 @@
 """Whether the decisions of a plan are those of the spec's search."""
 
+from dataclasses import fields
+
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.errors import SolverError
 from servesat.core.plan import Assignment, KvLayout, Mode, PrefillPool
@@ -31,8 +33,16 @@ def offer_in_search(spec: Spec, assignment: Assignment) -> Offer:
         and (spec.mixes_pools or len({offer.chip.id for offer in offers}) == 1)
     )
     if not on_offer:
-        raise SolverError(f"{assignment} is not on offer in this spec")
+        raise SolverError(f"{_said(assignment)} is not on offer in this spec")
     return offers[0]
+
+
+def _said(side: Assignment | PrefillPool, prefix: str = "") -> str:
+    """The decisions of an assignment: `chip = h200, topology = 1x1, … batch = 33`."""
+    decided = {field.name: getattr(side, field.name) for field in fields(Assignment if not prefix else PrefillPool)}
+    pool = decided.pop("prefill", None)
+    said = [f"{prefix}{name} = {value}" for name, value in decided.items() if value is not None]
+    return ", ".join(said if pool is None else [*said, _said(pool, "prefill.")])
 
 
 def _has_a_head_for_each_chip(spec: Spec, side: Assignment | PrefillPool) -> bool:

@@ -112,6 +112,7 @@ class Compiler:
         self._cp = model.model
         self._literals: dict[Truth, Literal] = {}
         self._variables: dict[int, cp_model.IntVar] = {}
+        self._numbers: dict[Term, _Linear] = {}
         self._text = ""
 
     def add(self, expression: Expression) -> None:
@@ -274,7 +275,12 @@ class Compiler:
         return ~self._both([~below, ~self._both([equal, low_enough])])
 
     def _number(self, term: Term) -> _Linear:
-        """A number in whole variables."""
+        """A number in whole variables, the same each time: products and remainders are variables of their own."""
+        if term not in self._numbers:
+            self._numbers[term] = self._new_number(term)
+        return self._numbers[term]
+
+    def _new_number(self, term: Term) -> _Linear:
         match term:
             case Number():
                 return _Linear({}, term.value)

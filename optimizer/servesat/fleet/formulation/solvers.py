@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -39,10 +40,14 @@ def solve_model(
         except Exception as fault:
             raise SolverError(f"SCIP fails on this fleet: {fault}") from fault
     with _stdout_silenced():
+        start = time.perf_counter()
         try:
             return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
         except Exception:
             parameters.presolve = mathopt.Emphasis.OFF
+            if time_limit_s is not None:
+                left_s = max(time_limit_s - (time.perf_counter() - start), 1e-3)
+                parameters.time_limit = timedelta(seconds=min(left_s, MAX_TIME_LIMIT_S))
         try:
             return mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters)
         except Exception as fault:
