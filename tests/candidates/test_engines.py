@@ -130,7 +130,10 @@ def test_a_stated_headroom_goes_in_place_of_the_engines_share() -> None:
 
 
 def test_the_batch_ends_where_the_activations_would_not_fit() -> None:
-    """2 GB of weights and 8 kB a token: of 10 GB a sequence of 1,100 takes 8.8 MB, and 4 · 100 · 1000 to sample."""
+    """2 GB of weights and 8 kB a token: of 10 GB a sequence of 1,100 takes 8.8 MB, and 4 · 100 · 1000 to sample.
+
+    A step has a token of 2 · 1000 bytes for each, and 2,048 of prompts, which servers take all the same.
+    """
     chip = toy_chip(hbm_bytes=10e9, flop_per_s={"bf16": 1e18})
     search = {"modes": ["decode_only"], "max_batch": 4096}
     free = solve(toy_spec(chip, search=search, engine=toy_engine())).plan
@@ -139,8 +142,8 @@ def test_the_batch_ends_where_the_activations_would_not_fit() -> None:
     assert free is not None
     assert taken is not None
     assert free.batch == 8e9 // 8.8e6
-    assert taken.batch == 8e9 // (8.8e6 + 4 * 100 * 1000 + 2 * 1000)
-    assert taken.activation_bytes == taken.batch * (400_000 + 2000)
+    assert taken.batch == (8e9 - 2048 * 2000) // (8.8e6 + 4 * 100 * 1000 + 2 * 1000) == 868
+    assert taken.activation_bytes == taken.batch * (400_000 + 2000) + 2048 * 2000
 
 
 def test_a_conflict_says_what_the_engine_lacks() -> None:

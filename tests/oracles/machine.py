@@ -507,6 +507,8 @@ class Machine:
     def violations(self, sequences, tokens, batch, mode="decode_only", prompt_tokens=0):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
         violated = {"engine"} if self.not_started(mode) else set()
+        if mode == "decode_only":  # a server takes prompts all the same
+            prompt_tokens = 2048
         held = self.weights_bytes() + sequences * self.kept_bytes(tokens) + self.engine_holds(batch or 0, prompt_tokens)
         if held > self.room() * (1 + MET):
             violated.add("hbm")

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from servesat.candidates.layouts import Layouts
+from servesat.candidates.layouts import MODES, Layouts
+from servesat.catalogue.engine import UNPLANNED_CHUNK
 from servesat.core.arrays import Array, Floats
+from servesat.core.plan import Mode
 from servesat.cost_model.memory import ActivationFactors, peak_activations_bytes
 from servesat.spec.spec import Spec
 
@@ -57,8 +59,12 @@ def _held(spec: Spec, layouts: Layouts, batch: Array, prompt_tokens: Array) -> F
 
 
 def step_prompt_tokens(spec: Spec, layouts: Layouts) -> Floats:
-    """Prompt tokens that the largest step takes in a group: its share of a chunk, or a prompt that is taken whole."""
+    """Prompt tokens that the largest step takes in a group: its share of a chunk, or a prompt that is taken whole.
+
+    UNPLANNED_CHUNK where decoding alone is planned.
+    """
     serving = layouts.serving
     shared_by = layouts.replica.ep * layouts.replica.pp
     whole = serving.prefill_s_per_output_token > 0
-    return np.where(whole, spec.workload.new_prompt_tokens, serving.chunk_tokens_per_step / shared_by)
+    planned = np.where(whole, spec.workload.new_prompt_tokens, serving.chunk_tokens_per_step / shared_by)
+    return np.where(serving.mode == MODES.index(Mode.DECODE_ONLY), UNPLANNED_CHUNK, planned)

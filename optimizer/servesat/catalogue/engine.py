@@ -19,6 +19,9 @@ DraftKind = Literal["mtp", "eagle3", "model"]
 _Bytes = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
 _Factor = Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)]
 
+UNPLANNED_CHUNK = 2048
+"""Prompt tokens of a step where decoding alone is planned: a server must take prompts somehow."""
+
 LARGEST_PAGE = 128
 """Tokens of the largest page that SGLang takes of its own accord."""
 

@@ -8,7 +8,7 @@ from math import ceil, prod
 
 from servesat.candidates.engines import loading
 from servesat.catalogue.chip import Chip, axis_sizes, chips_in
-from servesat.catalogue.engine import Engine
+from servesat.catalogue.engine import UNPLANNED_CHUNK, Engine
 from servesat.core.errors import LaunchError
 from servesat.core.plan import KvLayout, Mode, Plan, PrefillPool
 from servesat.core.result import Loading, Percentiles
@@ -18,9 +18,6 @@ from servesat.replay.replayed import PREFILL_SEQUENCES
 from servesat.spec.lora import Lora
 from servesat.spec.spec import Spec
 from servesat.spec.speculation import DraftChoice
-
-UNPLANNED_CHUNK = 2048
-"""Prompt tokens of a step where the plan leaves prompts out: the engine must take them somehow."""
 
 PORT = 8000
 

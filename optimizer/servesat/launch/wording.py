@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
+from servesat.catalogue.engine import UNPLANNED_CHUNK
 from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.core.result import Expected
 from servesat.launch.flags import budget, leaves_images_out
-from servesat.launch.servers import PORT, UNPLANNED_CHUNK, Launch, Role, Server
+from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.questions.expected import expected
 
 MEASURED_ROUNDS, FEWEST_PROMPTS = 5, 100

@@ -6,7 +6,7 @@
 # price      $76.80 an hour, $56,064.00 a month: gcp us-central1 on demand
 #            $2.817 per million output tokens
 # proof      no plan of the spec costs less
-# memory     186 GB of KV cache are needed in a replica, and 394 GB more are free
+# memory     186 GB of KV cache are needed in a replica, and 385 GB more are free
 # engine     decides which requests share a step, which are preempted, and the shapes that it compiles while starting
 # prompts    are not in this plan, as the workload has no prompt_tokens: the servers take 2,048 of their tokens a step
 #

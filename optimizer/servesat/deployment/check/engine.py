@@ -3,7 +3,7 @@
 from math import inf
 
 from servesat.catalogue.chip import Chip
-from servesat.catalogue.engine import Engine
+from servesat.catalogue.engine import UNPLANNED_CHUNK, Engine
 from servesat.core.plan import Assignment, KvLayout, Mode
 from servesat.deployment.check.replica import CheckedReplica
 from servesat.spec.spec import Spec
@@ -191,7 +191,10 @@ def _cannot_span(engine: Engine, side: CheckedReplica) -> str | None:
 
 
 def prompt_tokens_of_step(spec: Spec, assignment: Assignment, groups: int) -> float:
-    """Prompt tokens in the largest step of a group of chips that decode: a part of the chunk, or a whole prompt."""
+    """Prompt tokens in the largest step of a group of chips that decode: a part of the chunk, or a whole prompt.
+
+    Of a plan without prompts 2,048, which a server takes all the same.
+    """
     new = float(spec.workload.new_prompt_tokens)
     match assignment.mode:
         case Mode.INTERLEAVED:
@@ -199,5 +202,7 @@ def prompt_tokens_of_step(spec: Spec, assignment: Assignment, groups: int) -> fl
         case Mode.CHUNKED:
             chunk = float(assignment.chunk_tokens or 0)
             return new if chunk >= new else chunk / groups
+        case Mode.DECODE_ONLY:
+            return float(UNPLANNED_CHUNK)
         case _:
             return 0.0
