@@ -7,7 +7,7 @@ import pytest
 from servesat import Spec
 from servesat.core.errors import SpecError
 from servesat.deployment.solve import solve
-from servesat.questions.replays import replay, under, with_slices
+from servesat.questions.replays import replay, under, with_decode_slices
 from tests.deployment.test_by_replay import CHAT
 
 
@@ -22,7 +22,7 @@ def test_limits_that_a_plan_keeps_break_above_its_load() -> None:
     assert found.breaks.requests_per_s > 30
     twice = replay(under(spec, None, 2 * found.breaks.requests_per_s), plan, requests=8000)
     assert not all(limit.holds for limit in twice.replayed.limits)
-    more = replay(under(spec, None, 2 * found.breaks.requests_per_s), with_slices(plan, 4), requests=8000)
+    more = replay(under(spec, None, 2 * found.breaks.requests_per_s), with_decode_slices(plan, 4), requests=8000)
     assert all(limit.holds for limit in more.replayed.limits)
 
 

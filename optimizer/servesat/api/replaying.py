@@ -13,7 +13,7 @@ from servesat.core.parallel.runs import Workers
 from servesat.core.plan import Plan
 from servesat.deployment.solve import solve
 from servesat.launch.reading import kind_of, plan_of_result
-from servesat.questions.replays import ReplayOfPlan, under, with_slices
+from servesat.questions.replays import ReplayOfPlan, under, with_decode_slices
 from servesat.questions.replays import replay as replayed
 from servesat.replay.pools import Router
 from servesat.report.charts import Chart
@@ -98,7 +98,10 @@ def replay(
             raise SpecError(f"{name} = {value}: expected at least {least}")
     crew = Workers(workers, on)
     planned, plan = _planned(source)
-    spec, plan = under(planned, None if trace is None else Path(trace), requests_per_s), with_slices(plan, slices)
+    spec, plan = (
+        under(planned, None if trace is None else Path(trace), requests_per_s),
+        with_decode_slices(plan, slices),
+    )
     found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks, workers=crew)
     longest, started_for = spec.longest_request_tokens, planned.longest_request_tokens
     return Replay(longest_tokens=longest, started_for_tokens=started_for, **fields_of(found))

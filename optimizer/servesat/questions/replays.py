@@ -212,6 +212,6 @@ def under(spec: Spec, trace: Path | None, requests_per_s: float | None) -> Spec:
     return spec.changed(changes) if changes else spec
 
 
-def with_slices(plan: Plan, slices: int | None) -> Plan:
+def with_decode_slices(plan: Plan, slices: int | None) -> Plan:
     """The plan with other slices that decode."""
     return plan if slices is None else replace(plan, slices=slices)

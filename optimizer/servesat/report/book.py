@@ -5,13 +5,13 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from servesat.core.quantities import dollars, gigabytes, quantity
 from servesat.report.documents import result_document
+from servesat.report.tables import titled
 from servesat.scaling_book.claims import Claim, Verdict, claims
 from servesat.scaling_book.problems import (
     TPOT_MS,
@@ -89,19 +89,8 @@ def print_book(console: Console) -> None:
     console.print(Text(f"\n{len(all_claims)} claims: {', '.join(parts)}", style="bold"))
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str], last: str = "") -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for column in left:
-        table.add_column(column, overflow="fold")
-    for column in right:
-        table.add_column(column, justify="right", no_wrap=True)
-    if last:
-        table.add_column(last, overflow="fold")
-    return table
-
-
 def _claims_table(group: str, members: Iterable[Claim]) -> Table:
-    table = _table(group, ["question"], ["printed", "servesat"], "verdict")
+    table = titled(group, ["question"], ["printed", "servesat"], "verdict")
     for claim in members:
         label, colour = _VERDICTS[claim.verdict]
         notes = "; ".join(note for note in (claim.assumes and f"assumes {claim.assumes}", claim.remark) if note)
@@ -115,7 +104,7 @@ def _claims_table(group: str, members: Iterable[Claim]) -> Table:
 
 
 def _bounds_table(rows: Iterable[StepBounds]) -> Table:
-    table = _table(
+    table = titled(
         "Worked problems 1 and 3: LLaMA 3-405B, int8 weights on v5e, lower bounds on a step",
         ["slice"],
         ["chips", "FLOPs of a token", "loading the weights"],
@@ -131,7 +120,7 @@ def _bounds_table(rows: Iterable[StepBounds]) -> Table:
 
 
 def _footprints_table(rows: Iterable[Footprint]) -> Table:
-    table = _table(
+    table = titled(
         "Worked problem 2: LLaMA 3-8B, 240 sequences, int8 weights and KV cache on v5e",
         [],
         ["context", "headroom", "weights", "KV cache", "activations", "chips", "smallest slice"],
@@ -150,7 +139,7 @@ def _footprints_table(rows: Iterable[Footprint]) -> Table:
 
 
 def _under_15_ms_table(rows: Iterable[Under15Ms]) -> Table:
-    table = _table(
+    table = titled(
         f"Worked problem 3: LLaMA 3-405B under {TPOT_MS:g} ms on v5e, int8 weights and KV cache, bf16 FLOPs",
         ["ici"],
         ["ICI axes", "context", "slice", "batch", "tpot", "tokens/s", "$/1M"],

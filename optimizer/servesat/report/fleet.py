@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from itertools import accumulate
 from math import prod
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +18,7 @@ from servesat.fleet.policies import Comparison
 from servesat.fleet.result import FleetResult
 from servesat.report.fleet_document import bills, size_shares, workload_utilisation
 from servesat.report.fleet_words import collision_words, conflict_words, correction_words, unservable_words
-from servesat.report.tables import Column, Fitted, columns
+from servesat.report.tables import Column, Fitted, columns, titled
 
 OUT_OF_TIME = "the time limit was reached before a plan was found; raise it with --time-limit"
 
@@ -148,10 +147,7 @@ def _ruler(result: FleetResult, periods: range, rows: Iterable[list[int]]) -> tu
 
 
 def _bill_table(result: FleetResult) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="the bill", title_justify="left")
-    table.add_column("by")
-    table.add_column("")
-    table.add_column("$", justify="right")
+    table = titled("the bill", ["by", ""], ["$"])
     for name, parts in bills(result).items():
         for position, (key, usd) in enumerate(parts):
             table.add_row(name if position == 0 else "", key, dollars(usd))
@@ -161,10 +157,7 @@ def _bill_table(result: FleetResult) -> Table:
 def _sizes_table(result: FleetResult, workload: WorkloadDemand) -> Table:
     """Which configurations serve which sizes: the share that each configuration serves of each size, in all periods."""
     title = f"which replicas serve what is served of {workload.name}, in one pool"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("configuration", overflow="fold")
-    for size in workload.sizes:
-        table.add_column(size, justify="right", overflow="fold")
+    table = titled(title, ["configuration"], workload.sizes)
     rows = size_shares(result, workload)
     for name, shares in rows.items():
         table.add_row(name, *(f"{share:.0%}" if share else "." for share in shares))
@@ -173,9 +166,7 @@ def _sizes_table(result: FleetResult, workload: WorkloadDemand) -> Table:
 
 def _utilisation_table(result: FleetResult) -> Table:
     """The utilisation of replicas and quotas: the mean over the hours, and the maximum."""
-    table = Table(box=box.SIMPLE_HEAD, title="utilisation of replicas and quotas", title_justify="left")
-    for name, justify in (("", "left"), ("mean", "right"), ("max", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table = titled("utilisation of replicas and quotas", [""], ["mean", "max"])
     hours = result.instance.hours
 
     def row(name: str, shares: list[float | None]) -> None:
@@ -195,9 +186,7 @@ def _utilisation_table(result: FleetResult) -> Table:
 
 def _pods_in_use_table(result: FleetResult) -> Table:
     """The chips in use and the slices placed in the pods of each region, in the period with the most chips in use."""
-    table = Table(box=box.SIMPLE_HEAD, title="pods in their fullest period", title_justify="left")
-    for name, justify in (("pods", "left"), ("period", "right"), ("chips", "right"), ("slices", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table = titled("pods in their fullest period", ["pods"], ["period", "chips"], "slices")
     for placement in result.placement_maps:
         slices: dict[tuple[str, str], float] = defaultdict(float)
         for option, block in placement.placed:
@@ -213,9 +202,7 @@ def _pods_in_use_table(result: FleetResult) -> Table:
 
 
 def _policies_table(result: FleetResult, comparison: Comparison) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="simpler policies", title_justify="left")
-    for name, justify in (("policy", "left"), ("$", "right"), ("more", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table = titled("simpler policies", ["policy"], ["$", "more"])
     for policy in comparison.policies:
         if policy.total_usd is None:
             table.add_row(policy.name, "cannot serve it", "")
@@ -226,18 +213,14 @@ def _policies_table(result: FleetResult, comparison: Comparison) -> Table:
 
 
 def _quotas_table(comparison: Comparison) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="quotas that are used up", title_justify="left")
-    for name in ("region", "chip", "quota", "full in periods", "one more saves $"):
-        table.add_column(name, justify="left" if name in {"region", "chip"} else "right")
+    table = titled("quotas that are used up", ["region", "chip"], ["quota", "full in periods", "one more saves $"])
     for value in comparison.quotas:
         table.add_row(value.region, value.chip, str(value.quota), str(value.periods), dollars(value.saves_usd))
     return table
 
 
 def _pods_table(comparison: Comparison) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="more pods", title_justify="left")
-    table.add_column("pods")
-    table.add_column("one more saves $", justify="right")
+    table = titled("more pods", ["pods"], ["one more saves $"])
     for value in comparison.pods:
         table.add_row(f"{value.pods} {value.chip} in {value.region}", dollars(value.saves_usd))
     return table

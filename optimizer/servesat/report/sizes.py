@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.questions.sizes import Sizes
+from servesat.report.tables import titled
 
 
 def sizes_document(found: Sizes) -> dict[str, Any]:
@@ -46,11 +46,9 @@ def sizes_document(found: Sizes) -> dict[str, Any]:
 
 def print_sizes(console: Console, found: Sizes) -> None:
     """Print a table by dtype, one of the KV cache, and one of the slices filled with sequences."""
-    by_dtype = Table(box=box.SIMPLE_HEAD, title=f"{found.model.name} on {found.chip.name}", title_justify="left")
-    by_dtype.add_column("dtype")
     tp = [f"tp at batch {batch}" for batch in found.batches]
-    for column in ("weights", "KV/token", "chips", "smallest slice", *tp):
-        by_dtype.add_column(column, justify="right")
+    figures = ["weights", "KV/token", "chips", "smallest slice", *tp]
+    by_dtype = titled(f"{found.model.name} on {found.chip.name}", ["dtype"], figures)
     for row in found.by_dtype:
         by_dtype.add_row(
             row.dtype,
@@ -61,10 +59,7 @@ def print_sizes(console: Console, found: Sizes) -> None:
             *map(str, row.largest_tp),
         )
     console.print(by_dtype)
-    kv_cache = Table(box=box.SIMPLE_HEAD, title=f"KV cache in {found.kv_cache}", title_justify="left")
-    kv_cache.add_column("context", justify="right")
-    for batch in found.batches:
-        kv_cache.add_column(f"batch {batch}", justify="right")
+    kv_cache = titled(f"KV cache in {found.kv_cache}", [], ["context", *(f"batch {batch}" for batch in found.batches)])
     for context, held in zip(found.contexts, found.kv_bytes, strict=True):
         kv_cache.add_row(f"{context:,}", *(f"{one / 1e9:,.4g} GB" for one in held))
     console.print(kv_cache)
@@ -91,11 +86,8 @@ def _full_slices(found: Sizes) -> Table:
     book = f" ({found.price_book})" if found.price_book else ""
     price = "" if usd is None else f", {dollars(usd)} a chip-hour{book}"
     title = f"Decoding with memory full, {found.output_tokens:,} tokens of output{price}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("dtype")
     cost = [] if usd is None else ["$/1M"]
-    for column in ("slice", "context", "batch", "step", "requests/s", "per chip", *cost):
-        table.add_column(column, justify="right")
+    table = titled(title, ["dtype"], ["slice", "context", "batch", "step", "requests/s", "per chip", *cost])
     for row in found.full_slices:
         figures = ["none fits"]
         if row.step_s is not None:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 GAP = 3
@@ -27,6 +29,18 @@ class Column:
 def columns(*names: str, right: bool = False, detail: bool = False) -> list[Column]:
     """Columns that are alike but for their names."""
     return [Column(name, right=right, detail=detail) for name in names]
+
+
+def titled(title: str, left: Sequence[str], right: Sequence[str], last: str = "") -> Table:
+    """An empty table with its title above: columns aligned left, then right, and the `last` one left again."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for column in left:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    if last:
+        table.add_column(last, overflow="fold")
+    return table
 
 
 @dataclass
