@@ -68,7 +68,7 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path) -> None:
         (["PIPE"], 1, "is a pipe or a device, expected a file"),
         (["FOLDER"], 1, "is a folder, expected a file"),
         (["none.csv"], 1, "error: none.csv: no such file"),
-        (["LIST", "--out", "mine.csv"], 1, "error: mine.csv: a price book ends in .toml"),
+        (["LIST", "--out", "mine.csv"], 2, "--out mine.csv: a price book ends in .toml"),
         (["LIST", "--checked", "soon"], 2, "--checked"),
         (["BAD"], 1, "line 2: usd_per_instance_hour = 'much': expected a number"),
         (["LATIN"], 1, "cannot be read: is not UTF-8 text"),

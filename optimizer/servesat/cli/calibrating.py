@@ -8,6 +8,7 @@ import typer
 
 from servesat.cli.common import AsJson, EngineName, Overrides, console, load, print_json, tell
 from servesat.cli.completion import complete_spec
+from servesat.cli.outputs import require_toml
 
 if TYPE_CHECKING:
     from servesat.catalogue.measurements import Measurement
@@ -39,14 +40,12 @@ def calibrate(
     them.
     """
     from servesat.catalogue.load import load_calibration
-    from servesat.core.errors import ServesatError
     from servesat.core.writing import write_text
     from servesat.questions.calibrate import calibration_text, fit, left_out_errors
     from servesat.questions.observations import observed
     from servesat.report.accuracy import fit_document, print_fit
 
-    if out.suffix != ".toml":
-        raise ServesatError(f"{out}: a calibration ends in .toml")
+    require_toml(out, "a calibration")
     started = None if spec is None else _planned(spec, overrides, engine)
     files = {path: _rows(path, started) for path in results}
     known = load_calibration()

@@ -27,7 +27,7 @@ from servesat.cli.completion import (
     complete_engine,
     complete_model,
 )
-from servesat.cli.outputs import OutFigure, parse_outputs
+from servesat.cli.outputs import OutFigure, parse_outputs, require_toml
 
 
 class Shelf(TyperGroup):
@@ -80,10 +80,9 @@ def import_model(
 ) -> None:
     """Turn a Hugging Face config.json into a model file, printed unless --out names a file."""
     from servesat.catalogue.hub import import_model, toml_text
-    from servesat.core.errors import ServesatError
 
-    if out is not None and out.suffix != ".toml":
-        raise ServesatError(f"{out}: a model file ends in .toml")
+    if out is not None:
+        require_toml(out, "a model file")
     model = import_model(source)
     text = toml_text(model)
     if out is not None:
@@ -105,13 +104,11 @@ def new_model(
 ) -> None:
     """Write a model file to fill in, with every field explained."""
     from servesat.catalogue.template import model_template
-    from servesat.core.errors import ServesatError
 
     if out is None:
         typer.echo(model_template(), nl=False)
         return
-    if out.suffix != ".toml":
-        raise ServesatError(f"{out}: a model file ends in .toml")
+    require_toml(out, "a model file")
     from servesat.core.writing import write_text
 
     write_text(out, model_template())

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from servesat.cli.common import AsJson, Wide, console, print_json, tell
+from servesat.cli.outputs import require_toml
 
 
 def measure(
@@ -23,7 +24,6 @@ def measure(
     engines stay the catalogue's.
     """
     from servesat.catalogue.load import load_calibration, load_model
-    from servesat.core.errors import ServesatError
     from servesat.core.writing import write_text
     from servesat.questions.measure import calibration_text, chip_of
     from servesat.questions.measure import measure as measured
@@ -31,8 +31,7 @@ def measure(
     from servesat.report.measure import measured_document, print_measured
     from servesat.report.progress import doing
 
-    if out.suffix != ".toml":
-        raise ServesatError(f"{out}: a calibration ends in .toml")
+    require_toml(out, "a calibration")
     known, shape, device = load_calibration(), load_model(model), open_device()
     with doing() as activity:
         found = measured(device, chip_of(device, chip), shape, activity)

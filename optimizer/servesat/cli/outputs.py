@@ -63,3 +63,9 @@ def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = ()) -> Outp
         tuple(path for path in paths if path.suffix in TABLES),
         tuple(path for path in paths if path.suffix in FIGURES),
     )
+
+
+def require_toml(out: Path, what: str) -> None:
+    """Raise BadParameter for a record's file of another ending."""
+    if out.suffix != ".toml":
+        raise typer.BadParameter(f"--out {out}: {what} ends in .toml")

@@ -9,6 +9,7 @@ import typer
 from servesat.cli.catalogue import BookId, Shelf
 from servesat.cli.common import AsJson, Cloud, Region, Wide, print_answer, print_json, show, tell
 from servesat.cli.completion import complete_chip
+from servesat.cli.outputs import require_toml
 
 prices = typer.Typer(cls=Shelf, invoke_without_command=True, help="List, compare or import prices.")
 OfChip = Annotated[
@@ -68,14 +69,13 @@ def import_list(
 ) -> None:
     """Turn a price list into a price book of offers, printed unless --out names a file."""
     from servesat.catalogue.price_import import import_prices
-    from servesat.core.errors import ServesatError
     from servesat.report import listings
 
     for option in ("chip", "region", "purchase"):
         if context.obj[option]:
             raise typer.BadParameter(f"--{option}: a list is imported whole")
-    if out is not None and out.suffix != ".toml":
-        raise ServesatError(f"{out}: a price book ends in .toml")
+    if out is not None:
+        require_toml(out, "a price book")
     imported = import_prices(file, cloud or context.obj["cloud"], checked.date() if checked else None)
     if out is not None:
         from servesat.core.writing import write_text
