@@ -87,11 +87,14 @@ def sizes(
 
 
 def _whole(option: str, text: str) -> list[int]:
-    """Whole numbers with commas between them. Raises typer.BadParameter."""
+    """Different whole numbers above 0, with commas between them. Raises typer.BadParameter."""
     try:
-        return [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{option} {text}: expected whole numbers with commas between them") from None
+        numbers = []
+    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise typer.BadParameter(f"{option} {text}: expected different whole numbers above 0, as in 2048,8192")
+    return numbers
 
 
 def figure(
@@ -118,21 +121,24 @@ def figure(
         str, typer.Option(help="Contexts on the slider [tokens].")
     ] = "2048,4096,8192,16384,32768,65536",
     max_batch: Annotated[int, typer.Option(min=1, max=10**5, help="Largest batch drawn.")] = 512,
-    price: Annotated[float | None, typer.Option(help="Dollars a chip-hour, in place of the list price.")] = None,
+    price: Annotated[
+        float | None, typer.Option(min=1e-6, help="Dollars a chip-hour, in place of the list price.")
+    ] = None,
 ) -> None:
     """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
     from servesat.report.charts import FIGURES, draw
     from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
 
     outputs = parse_outputs(out, FIGURES)
-    spec, assignment, tokens = read_layout(
+    tokens = _whole("--contexts", contexts)
+    spec, assignment = read_layout(
         model=model,
         chip=chip,
         topology=topology,
         weights=weights,
         kv_cache=kv_cache,
         compute=compute,
-        contexts=contexts,
+        contexts=tokens,
         max_batch=max_batch,
         price=price,
     )

@@ -326,7 +326,7 @@ def _draw_panel(chart: Chart, frame: Frame, panel: "Axes") -> None:
 
     for line, series in enumerate(frame.series):
         dash, colour = ":" if series.dashed else "-", series.colour or COLOURS[line % len(COLOURS)]
-        marker, dash = ("*" if series.star else "o", "") if series.points else ("", dash)
+        marker, dash = ("*" if series.star else "o", "") if series.points or len(series.x) == 1 else ("", dash)
         panel.plot(
             series.x,
             series.y,

@@ -30,18 +30,14 @@ def read_layout(
     weights: str,
     kv_cache: str,
     compute: str,
-    contexts: str,
+    contexts: Sequence[int],
     max_batch: int,
     price: float | None,
-) -> tuple[Spec, Assignment, list[int]]:
-    """The layout of a figure and its contexts, from the options of the command line.
+) -> tuple[Spec, Assignment]:
+    """The spec at the first of some contexts, and the layout of a figure, from the options of the command line.
 
-    Raises SpecError for malformed options, and for a model that cannot be split over the slice.
+    Raises SpecError for a context that the model does not take, and for one that cannot be split over the slice.
     """
-    try:
-        tokens = [int(text) for text in contexts.split(",")]
-    except ValueError:
-        raise SpecError(f"--contexts {contexts!r}: expected whole numbers with commas, as in 2048,8192") from None
     loaded = load_chip(chip)
     topology = topology or ("4x4" if "4x4" in loaded.topologies else min(loaded.topologies, key=_distance_from_8))
     search = {
@@ -63,7 +59,7 @@ def read_layout(
                 "price": prices,
             }
         )
-        for context in tokens
+        for context in contexts
     ]
     assignment = Assignment(
         chip=loaded.id,
@@ -76,7 +72,7 @@ def read_layout(
         batch=1,
     )
     _check_layout(specs[0], assignment)
-    return specs[0], assignment, tokens
+    return specs[0], assignment
 
 
 def _check_layout(spec: Spec, assignment: Assignment) -> None:
