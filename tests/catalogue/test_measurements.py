@@ -164,6 +164,8 @@ def test_a_column_with_nearly_the_name_of_another_is_told(tmp_path: Path) -> Non
         ({"chip": "a100-80gb", "engine": "vllm", "weights": "fp8"}, "fp8", "bf16"),
         ({"chip": "h100-sxm", "engine": "vllm", "weights": "w8a16"}, "int8", "bf16"),
         ({"chip": "h100-sxm", "weights": "fp4"}, "nvfp4", "bf16"),
+        ({"chip": "b300", "engine": "vllm", "weights": "w8a8"}, "int8", "bf16"),
+        ({"chip": "a10g", "engine": "vllm", "weights": "int8"}, "int8", "bf16"),
         ({"chip": "h100-sxm", "weights": "fp8"}, "fp8", "fp8"),
         ({"chip": "h100-sxm", "engine": "TensorRT-LLM", "weights": "fp8"}, "fp8", "fp8"),
     ],

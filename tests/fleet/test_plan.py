@@ -52,6 +52,7 @@ def test_a_bill_whose_instances_are_not_recounted_in_time_is_not_proved(monkeypa
     short = plan_instance(instance_of(raw), inf)
     assert (short.status, short.total_usd) == (Status.FEASIBLE, 470)
     assert short.bound_usd == pytest.approx(400)
+    assert not any(policy.proved for policy in compared(short).policies[:-1])  # the last plans them apart
 
 
 @pytest.mark.parametrize("limit", [{"max_spot_share": 0.3}, {"max_share_per_region": 0.5}, {"max_spot_share": 0.7}])

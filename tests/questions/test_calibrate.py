@@ -149,7 +149,7 @@ def result(tmp_path: Path, **changes: object) -> Measurement:
     assert plan is not None
     path = tmp_path / "result.json"
     path.write_text(json.dumps({key: value for key, value in (RESULT | changes).items() if value is not None}))
-    (read,) = read_results(path, spec, plan)
+    (read,), _ = read_results(path, spec, plan)
     return read
 
 
@@ -174,7 +174,7 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
             {"model_id": "meta-llama/Llama-3.1-8B"},
             "model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b, the model of",
         ),
-        ({"completed": 1, "failed": None}, "failed = 99 of 100 requests: expected at most 5%"),
+        ({"completed": 1, "failed": None}, "num_prompts - completed = 99 of 100 requests: expected at most 5%"),
         ({"failed": -5}, "failed = -5: expected a number of at least 0"),
         ({"mean_tpot_ms": 1e300}, "mean_tpot_ms = .* expected a number greater than 0, up to 1e"),
         ({"total_output_tokens": 100}, "run 1: 1 output tokens a request: expected more than 1"),
@@ -205,7 +205,7 @@ def test_each_replica_has_its_part_of_what_is_under_way(tmp_path: Path) -> None:
     assert plan is not None
     path = tmp_path / "result.json"
     path.write_text(json.dumps(RESULT))
-    (read,) = read_results(path, spec, replace(plan, slices=4))
+    (read,), _ = read_results(path, spec, replace(plan, slices=4))
     assert read.concurrency == 32 / 4
 
 
@@ -236,7 +236,7 @@ def test_a_run_is_of_the_plans_own_replica(tmp_path: Path) -> None:
     assert plan is not None
     path = tmp_path / "result.json"
     path.write_text(json.dumps(RESULT | {"model_id": "Qwen/Qwen3-30B-A3B", "max_concurrency": plan.batch}))
-    (read,) = read_results(path, spec, plan)
+    (read,), _ = read_results(path, spec, plan)
     replica = replica_of_row(read)
     assert (replica.kv_copied_over, replica.kv_split_over) == (1, 8)
     assert unusable(read) is None
@@ -249,6 +249,9 @@ def test_a_run_is_of_the_plans_own_replica(tmp_path: Path) -> None:
 def test_constants_that_miss_by_far_are_not_written() -> None:
     rows = [replace(one, measured={"tpot_ms": 1e9, "ttft_ms": 500.0}) for one in measured()]
     seen = observed(rows)
+    fast = observed([replace(one, measured={"tokens_per_s": 1e9}) for one in measured()])
+    with pytest.raises(ServesatError, match=r"a.csv: throughput stays 100 % off"):
+        calibration_text(fast, fit(fast, KNOWN), name="mine", files=["a.csv"])
     with pytest.raises(ServesatError, match=r"a.csv: TPOT stays 100 % off in half of the rows, expected at most 50 %"):
         calibration_text(seen, fit(seen, KNOWN), name="mine", files=["a.csv"])
 
@@ -322,6 +325,19 @@ def test_a_run_of_aiperf_at_a_rate_has_no_more_under_way_than_it_asks_for(tmp_pa
     assert capped.concurrency == 4
 
 
+def test_a_benchmark_that_failed_leaves_the_others(tmp_path: Path) -> None:
+    failed = {"metrics": {"request_totals": {"errored": 90, "successful": 10}}}
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps({"benchmarks": [failed, *GUIDELLM["benchmarks"]]}))
+    spec = Spec.load(SPEC)
+    plan = solve(spec).plan
+    assert plan is not None
+    rows, left_out = read_results(path, spec, replace(plan, slices=20))
+    assert [row.number for row in rows] == [3]
+    assert list(left_out) == [1, 2]
+    assert left_out[2].startswith("16 requests under way on the 20 replicas of the plan")
+
+
 def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> None:
     first, second = runs_of(GUIDELLM, tmp_path)
     assert (first.concurrency, second.concurrency) == (16, 32)
@@ -361,7 +377,7 @@ def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> No
             {**AIPERF, "input_config": {"endpoint": {"model_names": ["meta-llama/Llama-3.1-8B"]}}},
             "input_config.endpoint.model_names = meta-llama/Llama-3.1-8B: expected qwen3-32b",
         ),
-        ({"benchmarks": [{"metrics": {}}]}, "benchmark 1: metrics.request_concurrency.successful.mean is missing"),
+        ({"benchmarks": [{"metrics": {}}]}, "run 1: metrics.request_concurrency.successful.mean is missing"),
         ({"successes": {"latency": {}}}, "successes.throughput.requests_per_sec is missing"),
         ([], "expected a result of vllm bench serve"),
     ],
@@ -377,4 +393,4 @@ def runs_of(document: Any, tmp_path: Path) -> list[Measurement]:
     spec = Spec.load(SPEC)
     plan = solve(spec).plan
     assert plan is not None
-    return read_results(path, spec, plan)
+    return read_results(path, spec, plan)[0]

@@ -247,3 +247,19 @@ def test_a_mode_that_is_asked_for_is_no_dearer_than_the_search_of_it_alone() -> 
     assert asked is not None
     assert alone is not None
     assert (asked.chunk_tokens, asked.batch) == (alone.chunk_tokens, alone.batch)
+
+
+def test_an_upper_limit_on_throughput_is_kept_by_smaller_batches() -> None:
+    """At its largest batch every layout has more, on the fewest slices."""
+    spec = {
+        "model": "llama-3.1-8b", "cost_model": "ideal",
+        "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 3.0},
+        "search": {"chips": ["h100-sxm", "l40s"], "max_batch": 64},
+    }  # fmt: skip
+    costs = []
+    for limit in ("tokens_per_s <= 302", "tokens_per_s * 1 <= 302", "tokens_per_s < 302"):
+        plan = solve(Spec.load({**spec, "constraints": [limit]})).plan
+        assert plan is not None
+        assert plan.tokens_per_s <= 302
+        costs.append(plan.usd_per_million_output_tokens)
+    assert costs == pytest.approx([costs[0]] * 3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from servesat import SpecError, Status
+from servesat import Spec, SpecError, Status
 from servesat.cli import app
 from servesat.deployment.solve import solve
 from servesat.questions.portfolio import solve_portfolio
@@ -148,6 +148,26 @@ def test_one_chip_for_three_deployments_costs_what_the_example_states(tmp_path: 
     assert "$ an hour more than alone" in out.read_text()
     text = CliRunner().invoke(app, ["portfolio", str(EXAMPLE)]).stdout
     assert "$103.20 an hour; deciding together costs $10.30 more than each alone" in text
+
+
+TWO_CHIPS: dict[str, Any] = {
+    "model": "llama-3.1-8b", "cost_model": "ideal",
+    "workload": {"prompt_tokens": 1000, "output_tokens": 100, "requests_per_s": 3.0},
+    "search": {"chips": ["h100-sxm", "l40s"], "max_batch": 64},
+}  # fmt: skip
+
+
+def test_a_lower_limit_on_memory_is_kept_by_wider_dtypes() -> None:
+    """Narrower dtypes use less than half of an H100 at a batch of 64, and are no better for it."""
+    found = solve_portfolio({"deployments": {"a": TWO_CHIPS}, "constraints": ["a.hbm_used_fraction >= 0.5"]})
+    alone = solve(Spec.load({**TWO_CHIPS, "constraints": ["hbm_used_fraction >= 0.5"]}))
+    assert alone.plan is not None
+    assert (found.status, found.usd_per_hour) == (Status.OPTIMAL, pytest.approx(alone.plan.usd_per_hour))
+
+
+def test_a_budget_far_above_every_bill_is_no_limit() -> None:
+    found = solve_portfolio({"deployments": {"a": TWO_CHIPS}, "max_usd_per_hour": 1e12})
+    assert (found.status, found.usd_per_hour) == (Status.OPTIMAL, found.alone_usd_per_hour)
 
 
 def test_a_deployment_without_a_plan_says_which_limit_it_breaks() -> None:

@@ -19,6 +19,7 @@ from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.errors import SpecError
 from servesat.core.plan import KvLayout
 from servesat.spec.expressions import (
+    NAMES,
     All,
     Arithmetic,
     Comparison,
@@ -285,9 +286,12 @@ def constraint_bits(spec: Spec) -> dict[str, int]:
 
 
 def upper_limit_bits(spec: Spec) -> int:
-    """The mask of the constraints that are upper limits on what grows with the number of slices: `chips <= 8`."""
-    bits = constraint_bits(spec)
-    return sum(bits[one.text] for one in spec.expressions if ends_with_slices(one))
+    """The mask of the constraints that are upper limits on what is least with the fewest slices: `chips <= 8`.
+
+    Throughput grows with the slices too, but a smaller batch has less of it on more of them.
+    """
+    bits, throughput = constraint_bits(spec), NAMES["tokens_per_s"]
+    return sum(bits[one.text] for one in spec.expressions if ends_with_slices(one) and throughput not in one.names)
 
 
 def all_satisfied(spec: Spec, values: Values, level: Level, relaxed: int = 0) -> Bools:

@@ -26,7 +26,7 @@ MAX_BAND = 5_000_000
 def least_costs(spec: Spec, layouts: Layouts, relaxed: int) -> Floats:
     """The cost of each layout at its largest legal batch, which no batch of it undercuts; infinite where it has none.
 
-    Of the constraints only upper limits on what grows with the slices count, as slices are fewest there: `chips <= 8`.
+    Of the constraints only upper limits on what is least with the fewest slices count, as `chips <= 8`: there they are.
     Shape [layouts] [$/1M output tokens].
     """
     largest = largest_batch(spec, layouts, relaxed)

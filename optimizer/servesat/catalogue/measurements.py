@@ -126,7 +126,7 @@ class Unread:
 
 def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     """The rows of a CSV file that say enough, and those that do not. Raises CatalogueError for no CSV file."""
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         raise CatalogueError(f"{path}: expected a table, as .csv; to fit a benchmark's result: `servesat calibrate`")
     with opened_text(path, CatalogueError, MAX_TABLE_BYTES) as file:
         header, lines = table_rows(file, path, CatalogueError)
@@ -232,12 +232,15 @@ def _matmuls(given: str, model: ModelSpec, chip: Chip, program: str, *, native: 
     if name not in _DTYPES:
         raise RowError(f"weights = {given}: expected one of {', '.join(_DTYPES)}")
     stored = own if name == "fp4" and own == "mxfp4" else _DTYPES[name]
-    if name in _ACTIVATIONS:
-        return stored, _ACTIVATIONS[name]
     support = load_engine(program).support_of(chip.id) if program in get_args(Program) else None
-    if support is not None and stored in support.weights:
-        return stored, str(support.weights[stored].compute[0])
-    return stored, stored if stored in {"fp8", "int8", "nvfp4"} and stored in chip.flop_per_s.by_dtype() else "bf16"
+    if name in _ACTIVATIONS:
+        wanted = [_ACTIVATIONS[name]]
+    elif support is not None and stored in support.weights:
+        wanted = [str(dtype) for dtype in support.weights[stored].compute]
+    else:
+        wanted = [stored] if stored in {"fp8", "int8", "nvfp4"} else []
+    peaks = chip.flop_per_s.by_dtype()
+    return stored, next((dtype for dtype in wanted if dtype in peaks), "bf16")
 
 
 def _load(text: Mapping[str, str]) -> tuple[float | None, float | None, int]:

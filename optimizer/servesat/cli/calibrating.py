@@ -81,7 +81,7 @@ def _is_table(path: Path) -> bool:
 
 
 def _read(path: Path, started: "tuple[Spec, Plan] | None") -> "tuple[Sequence[Measurement], dict[int, str]]":
-    """The rows of a table, or the runs of a benchmark's result, and why some rows cannot be read, by number."""
+    """The rows of a table, or the runs of a benchmark's result, and why some of them are not among these, by number."""
     if _is_table(path):
         from servesat.catalogue.measured_columns import misnamed_columns
         from servesat.catalogue.measurements import read_measurements
@@ -95,7 +95,7 @@ def _read(path: Path, started: "tuple[Spec, Plan] | None") -> "tuple[Sequence[Me
         raise typer.BadParameter(f"{path} does not say what was started: give --spec SPEC, whose plan it was")
     from servesat.questions.benchmark_results import read_results
 
-    return read_results(path, *started), {}
+    return read_results(path, *started)
 
 
 def _planned(spec: Path, overrides: list[str] | None, engine: str | None) -> "tuple[Spec, Plan]":

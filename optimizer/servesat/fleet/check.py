@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import fsum
 
 from servesat.core.errors import SolverError
-from servesat.core.tolerances import LIMIT_RTOL
+from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL, is_at_most
 from servesat.fleet.formulation.instance_rows import filled_instances
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import best_mix
@@ -46,6 +46,11 @@ def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
     previous_plan = instance.previous_plan
     changes = 0.0 if previous_plan is None else previous_plan.usd_per_change * changes_of(instance, solution)
     return fsum((*rented, *whole, *reserved, changes, instance.usd_per_change * period_changes_of(solution)))
+
+
+def is_as_solved(usd: float, solution: FleetSolution) -> bool:
+    """Whether a bill is the one that a solver found: the fewest instances may not be counted in time."""
+    return bool(is_at_most(usd, solution.objective * (1 + COST_TIE_RTOL)))
 
 
 def instances_of(instance: FleetInstance, replicas: Sequence[Sequence[int]]) -> dict[Machine, tuple[int, ...]]:

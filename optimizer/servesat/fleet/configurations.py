@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from servesat.catalogue.chip import Chip, axis_sizes, chips_in
 from servesat.catalogue.load import load_chip
 from servesat.core.arrays import Ints
 from servesat.core.dominance import undominated
-from servesat.core.plan import Mode, Plan
+from servesat.core.plan import KvLayout, Mode, Plan, PrefillPool
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve
 from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
@@ -213,24 +214,39 @@ def slice_chips_of(plan: Plan) -> tuple[tuple[int, int], ...]:
 
 
 def _name(plan: Plan) -> str:
-    """What tells replicas apart: `h100-sxm 2 x 1x1 with 3 x 1x1 of fp8 to prefill, fp8, disaggregated, batch 48`."""
+    """What tells replicas apart: `h100-sxm 2 x 1x1 with 3 x 1x1, fp8, to prefill, fp8, disaggregated, batch 48`."""
     pool = plan.prefill
-    prefill = "" if pool is None else f" with {pool.slices} x {pool.topology} of {pool.weights} to prefill"
+    prefill = "" if pool is None else f" with {pool.slices} x {pool.topology}, {_pool(pool)}, to prefill"
     count = f"{plan.slices} x " if plan.slices > 1 else ""
     return f"{plan.chip} {count}{plan.topology}{prefill}, {how_served(plan)}, batch {plan.batch}"
 
 
+def _pool(pool: PrefillPool) -> str:
+    """What a prefill pool must be started anew for: `tp 4, fp8/bf16`."""
+    sizes = axis_sizes(pool.topology)
+    tp, ep = (prod(sizes[axis] for axis in axes) for axes in (pool.tp_axes, pool.ep_axes))
+    return ", ".join([*_ways(pool.topology, pool.kv_layout, tp, ep, 1), _once(pool.weights, pool.compute)])
+
+
 def how_served(plan: Plan) -> str:
     """What else a replica must be started anew for: `tp 4, int8/int8/bf16, vllm-0.32, chunked by 512`."""
-    ways = [f"tp {plan.tp}"] if plan.tp < chips_in(plan.topology) else []
-    ways += [f"{name} {count}" for name, count in (("ep", plan.ep), ("pp", plan.pp)) if count > 1]
-    dtypes = (plan.weights, plan.kv_cache, plan.compute)
     chunk = f" by {plan.chunk_tokens}" if plan.chunk_tokens else ""
+    ways = _ways(plan.topology, plan.kv_layout, plan.tp, plan.ep, plan.pp)
     draft = [f"{plan.draft_tokens} drafted by {plan.draft}"] if plan.draft else []
     engine = [plan.engine] if plan.engine else []
-    return ", ".join(
-        [*ways, "/".join(dtypes if len(set(dtypes)) > 1 else dtypes[:1]), *draft, *engine, f"{plan.mode}{chunk}"]
-    )
+    dtypes = _once(plan.weights, plan.kv_cache, plan.compute)
+    return ", ".join([*ways, dtypes, *draft, *engine, f"{plan.mode}{chunk}"])
+
+
+def _ways(topology: str, kv_layout: KvLayout, tp: int, ep: int, pp: int) -> list[str]:
+    """How a replica shards, where it is not tensor-parallel over all chips with a head on each."""
+    ways = [f"tp {tp}"] if tp < chips_in(topology) else []
+    ways += [f"{name} {count}" for name, count in (("ep", ep), ("pp", pp)) if count > 1]
+    return ways if kv_layout is KvLayout.HEADS else [*ways, f"KV by {kv_layout}"]
+
+
+def _once(*dtypes: str) -> str:
+    return "/".join(dtypes if len(set(dtypes)) > 1 else dtypes[:1])
 
 
 def _undominated(candidates: list[Configuration]) -> list[Configuration]:

@@ -9,9 +9,17 @@ from typing import Any
 
 from servesat.core.parallel.runs import THIS_PROCESS, Workers
 from servesat.core.result import Status
-from servesat.core.tolerances import COST_TIE_RTOL, is_at_most
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest_by_period, cheapest_decomposed
-from servesat.fleet.check import bill_of, changes_of, check, chips_taken, instances_of, period_changes_of, served_rates
+from servesat.fleet.check import (
+    bill_of,
+    changes_of,
+    check,
+    chips_taken,
+    instances_of,
+    is_as_solved,
+    period_changes_of,
+    served_rates,
+)
 from servesat.fleet.conflict import collisions_of, corrections_of, minimal_conflict, seconds_to
 from servesat.fleet.decomposition.column_generation import decomposes
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
@@ -187,8 +195,8 @@ def _plan_compact(
             continue
         best, value = solution, goal.value(solution)
         proved[goal.name] = solution.status is Status.OPTIMAL
-        if goal.name == "usd":  # counted anew, where the fewest instances may not be found in time
-            proved["usd"] &= bool(is_at_most(value, solution.objective * (1 + COST_TIE_RTOL)))
+        if goal.name == "usd":
+            proved["usd"] &= is_as_solved(value, solution)
         held.append((goal, value))
         if goal.name == "usd":
             bound = value if proved["usd"] else solution.bound

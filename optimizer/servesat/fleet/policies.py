@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from servesat.core.result import Status
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest
-from servesat.fleet.check import bill_of, changes_of, chips_taken
+from servesat.fleet.check import bill_of, changes_of, chips_taken, is_as_solved
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.instance import FleetInstance, RegionChip
@@ -143,9 +143,10 @@ def _savings(result: FleetResult, wider: FleetInstance, time_limit_s: float) -> 
 
 def _optimum(name: str, instance: FleetInstance, time_limit_s: float) -> Policy:
     solution = cheapest(instance, time.perf_counter() + time_limit_s)
-    has_plan = solution.status in (Status.OPTIMAL, Status.FEASIBLE)
-    usd = bill_of(instance, solution) if has_plan else None
-    return Policy(name=name, total_usd=usd, proved=solution.status in (Status.OPTIMAL, Status.INFEASIBLE))
+    if solution.status not in (Status.OPTIMAL, Status.FEASIBLE):
+        return Policy(name=name, total_usd=None, proved=solution.status is Status.INFEASIBLE)
+    usd = bill_of(instance, solution)
+    return Policy(name=name, total_usd=usd, proved=solution.status is Status.OPTIMAL and is_as_solved(usd, solution))
 
 
 def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
@@ -177,7 +178,7 @@ def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
             return Policy(name=name, total_usd=None, proved=solution.status is Status.INFEASIBLE)
         replicas |= zip(instance.options_of(workload.name), solution.replicas, strict=True)
         reserved.update(solution.reserved)
-        proved = proved and solution.status is Status.OPTIMAL
+        proved = proved and solution.status is Status.OPTIMAL and is_as_solved(bill_of(single, solution), solution)
         previous_plan = None if previous_plan is None else previous_plan.after(changes_of(single, solution))
         for region_chip in instance.pods:
             occupied_slices[region_chip] = tuple(

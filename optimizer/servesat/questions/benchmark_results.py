@@ -16,6 +16,7 @@ from servesat.core.plan import Plan
 from servesat.core.reading import read_json
 from servesat.core.tolerances import round_down
 from servesat.core.validation import shorten
+from servesat.cost_model.memory import kv_cache_bytes
 from servesat.questions.measured_rows import PlannedMeasurement
 from servesat.replay.replayed import room_of
 from servesat.spec.spec import Spec
@@ -53,11 +54,10 @@ class Means:
 
 @dataclass(frozen=True)
 class _Document:
-    """A JSON document, the file that it is in, and the part of it that it is."""
+    """A JSON document, and the file that it is in."""
 
     path: Path
     data: Any
-    part: str = ""
 
     def at(self, *keys: str) -> Any:
         """What stands at some keys, or None."""
@@ -70,11 +70,10 @@ class _Document:
         """The number at some keys. Raises ServesatError for none above 0."""
         value, name = self.at(*keys), ".".join(keys)
         if value is None:
-            raise ServesatError(f"{self.path}: {self.part}{name} is missing")
+            raise ServesatError(f"{self.path}: {name} is missing")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST_FIGURE:
             raise ServesatError(
-                f"{self.path}: {self.part}{name} = {shorten(value)}: expected a number greater than 0, up to "
-                f"{LARGEST_FIGURE:g}"
+                f"{self.path}: {name} = {shorten(value)}: expected a number greater than 0, up to {LARGEST_FIGURE:g}"
             )
         return float(value)
 
@@ -87,11 +86,12 @@ _NOT_CALIBRATED: tuple[tuple[Callable[[Plan], bool], str, str], ...] = (
 """What a plan may have that rows of measurements do not say, in words, and what to do without it."""
 
 
-def read_results(path: Path, spec: Spec, plan: Plan) -> list[PlannedMeasurement]:
-    """The runs of a result file, of all servers of a plan. Raises ServesatError for the file of no known tool.
+def read_results(path: Path, spec: Spec, plan: Plan) -> tuple[list[PlannedMeasurement], dict[int, str]]:
+    """The runs of a result file, of all servers of a plan, and why some of them say nothing, by number.
 
     The model, chips, dtypes and engine are the plan's; lengths are means of the requests that were completed, and each
-    replica has its part of those under way.
+    replica has its part of those under way. Raises ServesatError for the file of no known tool, and where no run says
+    anything.
     """
     for found, what, how in _NOT_CALIBRATED:
         if found(plan):
@@ -104,11 +104,25 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> list[PlannedMeasurement]
     for of_tool, read in _READERS:
         if of_tool(document):
             _check_requests(document, spec)
-            rows = [_row(path, one, spec, plan, number) for number, one in enumerate(read(document), start=1)]
-            if not rows:
-                raise ServesatError(f"{path}: expected a run, with its mean times")
-            return rows
+            return _rows(path, read(document), spec, plan)
     raise ServesatError(f"{path}: expected a result of {TOOLS}, which have mean times of tokens")
+
+
+def _rows(
+    path: Path, runs: "Iterator[Means | ServesatError]", spec: Spec, plan: Plan
+) -> tuple[list[PlannedMeasurement], dict[int, str]]:
+    rows, left_out = [], {}
+    for number, run in enumerate(runs, start=1):
+        try:
+            if isinstance(run, ServesatError):
+                raise RowError(str(run).removeprefix(f"{path}: "))
+            rows.append(_row(run, spec, plan, number))
+        except RowError as fault:
+            left_out[number] = str(fault)
+    if not rows:
+        number, reason = next(iter(left_out.items()), (0, "expected a run, with its mean times"))
+        raise ServesatError(f"{path}: run {number}: {reason}" if number else f"{path}: {reason}")
+    return rows, left_out
 
 
 def _check_requests(result: _Document, spec: Spec) -> None:
@@ -140,28 +154,26 @@ def _check_failures(result: _Document, bad: str, good: str) -> None:
     for name, count in ((bad, failed), (good, completed), ("num_prompts", sent)):
         is_count = isinstance(count, int | float) and not isinstance(count, bool) and 0 <= count < inf
         if count is not None and not is_count:
-            raise ServesatError(
-                f"{result.path}: {result.part}{name} = {shorten(count)}: expected a number of at least 0"
-            )
-    failed = sent - completed if failed is None else failed
+            raise ServesatError(f"{result.path}: {name} = {shorten(count)}: expected a number of at least 0")
+    bad, failed = ("num_prompts - completed", sent - completed) if failed is None else (bad, failed)
     if failed > MOST_FAILED * (failed + completed):
         raise ServesatError(
-            f"{result.path}: {result.part}{bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
+            f"{result.path}: {bad} = {failed:,g} of {failed + completed:,g} requests: expected at most "
             f"{MOST_FAILED:.0%}, as the means are of the others"
         )
 
 
-def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> PlannedMeasurement:
+def _row(one: Means, spec: Spec, plan: Plan, number: int) -> PlannedMeasurement:
+    """A run as a measurement. Raises RowError for one that says nothing of the plan."""
     engine, replicas = spec.engine_of(plan.engine or ""), plan.slices * plan.replicas
     if one.concurrency < replicas:
-        raise ServesatError(
-            f"{path}: run {number}: {one.concurrency:g} requests under way on the {replicas} replicas of the plan: "
+        raise RowError(
+            f"{one.concurrency:g} requests under way on the {replicas} replicas of the plan: "
             "expected at least one each; give a spec whose plan is as large as what was measured"
         )
     if one.output_tokens <= 1:
-        raise ServesatError(
-            f"{path}: run {number}: {one.output_tokens:g} output tokens a request: expected more than 1, as the first "
-            "has no time per token"
+        raise RowError(
+            f"{one.output_tokens:g} output tokens a request: expected more than 1, as the first has no time per token"
         )
     chip = next(chip for chip in spec.chips if chip.id == plan.chip)
     row = Measurement(
@@ -183,8 +195,13 @@ def _row(path: Path, one: Means, spec: Spec, plan: Plan, number: int) -> Planned
         output_tokens=one.output_tokens,
         measured={"tpot_ms": one.tpot_ms} | ({} if one.ttft_ms is None else {"ttft_ms": one.ttft_ms}),
     )
-    room = float(round_down(room_of(spec, plan) / (one.prompt_tokens + one.output_tokens)))
-    return PlannedMeasurement(**vars(row), replica=replica_of(spec, chip, plan), room=room)
+    replica, held = replica_of(spec, chip, plan), spec.workload.held_tokens
+    planned, measured = (
+        kv_cache_bytes(spec.model, tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
+        for tokens in (held, one.prompt_tokens + one.output_tokens)
+    )
+    room = float(round_down(room_of(spec, plan) / held * float(planned / measured)))
+    return PlannedMeasurement(**vars(row), replica=replica, room=room)
 
 
 def _of_vllm(result: _Document) -> Iterator[Means]:
@@ -252,22 +269,33 @@ def _first_number(found: Any, name: str) -> float | None:
     return next((deeper for one in found.values() if (deeper := _first_number(one, name)) is not None), None)
 
 
-def _of_guidellm(result: _Document) -> Iterator[Means]:
+def _of_guidellm(result: _Document) -> "Iterator[Means | ServesatError]":
     """A report of GuideLLM: one run for each of its benchmarks, by the requests that were successful."""
-    for number, benchmark in enumerate(result.data["benchmarks"], start=1):
-        one = _Document(result.path, benchmark, f"benchmark {number}: ")
-        _check_failures(one, "metrics.request_totals.errored", "metrics.request_totals.successful")
+    for benchmark in result.data["benchmarks"]:
+        one = _Document(result.path, benchmark)
+        try:
+            _check_failures(one, "metrics.request_totals.errored", "metrics.request_totals.successful")
+            concurrency, prompt_tokens, output_tokens, tpot_ms, ttft_ms = (
+                one.number("metrics", metric, "successful", "mean") for metric in _GUIDELLM
+            )
+            yield Means(
+                concurrency=max(1.0, concurrency),
+                prompt_tokens=prompt_tokens,
+                output_tokens=output_tokens,
+                tpot_ms=tpot_ms,
+                ttft_ms=ttft_ms,
+            )
+        except ServesatError as fault:
+            yield fault
 
-        def mean(metric: str, one: _Document = one) -> float:
-            return one.number("metrics", metric, "successful", "mean")
 
-        yield Means(
-            concurrency=max(1.0, mean("request_concurrency")),
-            prompt_tokens=mean("prompt_token_count"),
-            output_tokens=mean("output_token_count"),
-            tpot_ms=mean("inter_token_latency_ms"),
-            ttft_ms=mean("time_to_first_token_ms"),
-        )
+_GUIDELLM = (
+    "request_concurrency",
+    "prompt_token_count",
+    "output_token_count",
+    "inter_token_latency_ms",
+    "time_to_first_token_ms",
+)
 
 
 def _of_inference_perf(result: _Document) -> Iterator[Means]:
@@ -289,7 +317,7 @@ def _has(*keys: str) -> Callable[[_Document], bool]:
     return lambda document: all(document.at(*key.split(".")) is not None for key in keys)
 
 
-_READERS: tuple[tuple[Callable[[_Document], bool], Callable[[_Document], Iterator[Means]]], ...] = (
+_READERS: tuple[tuple[Callable[[_Document], bool], Callable[[_Document], "Iterator[Means | ServesatError]"]], ...] = (
     (_has("mean_tpot_ms"), _of_vllm),
     (_has("inter_token_latency.avg", "input_sequence_length.avg"), _of_aiperf),
     (lambda document: isinstance(document.at("benchmarks"), list), _of_guidellm),

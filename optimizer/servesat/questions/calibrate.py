@@ -41,7 +41,7 @@ SLOWER_HOSTS = (1.0, 3.0, 10.0, 30.0)
 IDENTIFIED = 0.9
 """A constant is identified where the measurements narrow its deviation to less than this share."""
 
-MOST_OFF = {"TPOT": 0.5, "TTFT": 10.0}
+MOST_OFF = {"TPOT": 0.5, "TTFT": 10.0, "throughput": 0.5}
 """The median error beyond which fitted constants say nothing of the rows."""
 
 ROUNDS, DAMPINGS = 60, 10
@@ -150,6 +150,13 @@ class Fit:
         """|predicted / measured - 1| of TTFT and of TPOT, where they were measured."""
         ttft, tpot = (np.abs(made / found - 1) for made, found in zip(self.predict(seen), seen.times, strict=True))
         return ttft[np.isfinite(ttft)], tpot[np.isfinite(tpot)]
+
+    def pace_errors(self, seen: Observed) -> Floats:
+        """|predicted / measured - 1| of tokens/s, where they alone were measured."""
+        ttft, tpot = self.predict(seen)
+        made = seen.batch * seen.output_tokens / (ttft + (seen.output_tokens - 1) * tpot)
+        errors = np.abs(made / seen.tokens_per_s - 1)[~np.isfinite(seen.tpot_s)]
+        return errors[np.isfinite(errors)]
 
     @property
     def unidentified(self) -> tuple[str, ...]:
@@ -293,7 +300,7 @@ def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[s
     errors = errors or "by throughput"
     unidentified = f"; near what was known: {', '.join(found.unidentified)}" if found.unidentified else ""
     source = f"servesat calibrate over {', '.join(files)}: {len(seen.rows)} rows, {errors}{unidentified}"
-    for kind, of in (("TPOT", tpot), ("TTFT", ttft)):
+    for kind, of in (("TPOT", tpot), ("TTFT", ttft), ("throughput", found.pace_errors(seen))):
         if len(of) and np.median(of) > MOST_OFF[kind]:
             raise ServesatError(
                 f"{', '.join(files)}: {kind} stays {100 * np.median(of):,.0f} % off in half of the rows, expected at "

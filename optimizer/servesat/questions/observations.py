@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import inf
 from typing import get_args
 
 import numpy as np
@@ -79,6 +80,9 @@ def _telling(row: Measurement) -> dict[str, float]:
     return measured
 
 
+STRETCHED = 8
+"""How many times its context a model is believed to have been started for, as by YaRN."""
+
 BELIEVED = 0.5
 """The part of the time that loading the weights takes at full bandwidth below which a measured step is not believed."""
 
@@ -93,9 +97,9 @@ def unusable(row: Measurement) -> str | None:
     if row.engine not in get_args(Program):
         return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
     room = sequences_in_memory(row)
-    tokens, context = row.prompt_tokens + row.output_tokens, row.model.max_context_tokens
-    if context is not None and tokens > context:
-        return f"{tokens:,.0f} tokens a request: expected at most {context:,}, the model's context"
+    tokens, context = row.prompt_tokens + row.output_tokens, row.model.max_context_tokens or inf
+    if tokens > STRETCHED * context:
+        return f"{tokens:,.0f} tokens a request: expected at most {STRETCHED} times {context:,}, the model's context"
     if row.concurrency > room:
         return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
     return _too_fast(row)

@@ -171,10 +171,11 @@ def _columns(portfolio: PortfolioSpec, deployment: str, spec: Spec) -> Columns:
     """
     signs = _signs_of(portfolio, deployment)
     ids = {name.id for name in signs}
-    layouts = enumerate_layouts(spec, undominated=not ids & DTYPES, named=ids)
+    named = (owner_of(name) for expression in portfolio.expressions for name in expression.names)
+    constrained = {name for owner, name in named if owner == deployment}
+    layouts = enumerate_layouts(spec, undominated=not (constrained or ids & DTYPES), named=ids)
     columns = evaluate(spec, layouts)
-    constrained = {owner_of(name)[1] for expression in portfolio.expressions for name in expression.names}
-    if any(name.level > Level.LAYOUT and name in constrained for name in signs):
+    if any(name.level > Level.LAYOUT for name in constrained):
         blocks = (_useful(signs, _satisfying(block)) for block in tabulate(spec, layouts, columns))
         columns = reduce(Columns.join, blocks)
     return _useful(signs, _satisfying(columns))

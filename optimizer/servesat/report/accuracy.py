@@ -180,7 +180,8 @@ def print_fit(console: Console, seen: Observed, found: Fit, apart: tuple[Floats,
         if errors is not None:
             pairs = ((name, _means(*errors)[f"{name}_mean_pct"]) for name in ("tpot", "ttft"))
             means = [f"{name.upper()} {mean:.1f} %" for name, mean in pairs if mean is not None]
-            console.print(Text(f"\n{where}: {', '.join(means) or 'no mean times'} off on average"))
+            off = f"{', '.join(means)} off on average" if means else "no mean times to compare with"
+            console.print(Text(f"\n{where}: {off}"))
 
 
 def _listed(parameters: Parameters, vector: Floats) -> list[float]:

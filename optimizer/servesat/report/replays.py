@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from math import isfinite
+from math import ceil, isfinite, log10
 from typing import Any
 
 from rich.console import Console
@@ -42,7 +42,9 @@ def kept(limit: KeptLimit, margin: float) -> str:
     """A limit with what was found: `ttft p95 at most 500 ms: 390.0 ms, met by 97.2% ± 0.3% of requests`."""
     verdict = {True: "", False: ", broken", None: ", undecided"}[limit.holds]
     slower = f", with steps {margin:.1%} slower" if margin else ""
-    met = f"{limit.met:.1%} ± {limit.confidence:.1%}" if isfinite(limit.confidence) else f"{limit.met:.1%}"
+    digits = max(1, ceil(-log10(1 - limit.share)) - 1) if limit.share < 1 else 1  # p99.9 is told to 0.01 %
+    met = f"{limit.met:.{digits}%}"
+    met += f" ± {limit.confidence:.{digits}%}" if isfinite(limit.confidence) else ""
     if limit.requirement == GOODPUT:
         return f"at least {limit.limit:.1%} of requests within all: {met}{slower}{verdict}"
     asked = f"{limit.requirement} p{100 * limit.share:g} at most {limit.limit:g} ms"

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 
 import numpy as np
 
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
-from servesat.core.tolerances import round_down
+from servesat.core.tolerances import LIMIT_RTOL
 from servesat.deployment.formulation.cp_sat import cp_model, solve_model
 from servesat.deployment.formulation.expressions import Compiler
 from servesat.deployment.formulation.instance import Instance
@@ -57,8 +58,8 @@ class PortfolioModel:
         self.of = {name: DeploymentModel(instance, self.model, texts) for name, instance in instances.items()}
         self._usd = usd_per_hour
         bills = usd_per_hour.values()
-        least, most = (sum(map(float, map(of, bills))) for of in (np.min, np.max))
-        self._unit = max(least * BILL_RESOLUTION, most / MAX_BILL)
+        least, self._most = (sum(map(float, map(of, bills))) for of in (np.min, np.max))
+        self._unit = max(least * BILL_RESOLUTION, self._most / MAX_BILL)
         self._relaxed = relaxed
         self._add_shared()
         self._add_limits()
@@ -109,7 +110,7 @@ class PortfolioModel:
     def _figure(self, goal: Goal) -> cp_model.LinearExprT:
         """The sum that a goal minimises, or that a limit bounds: of bills rounded down, so that it refuses none."""
         if goal in {"usd", "max_usd_per_hour"}:
-            return self._sum(lambda name: round_down(self._usd[name] / self._unit).astype(np.int64), goal)
+            return self._sum(lambda name: np.floor(self._usd[name] / self._unit).astype(np.int64), goal)
         if goal == "max_chip_types":
             return cp_model.LinearExpr.sum(list(self._used_types().values()))
         chip = goal.partition(".")[2] if goal.startswith("quota.") else None
@@ -130,9 +131,10 @@ class PortfolioModel:
     def _add_limits(self) -> None:
         """Hold the limits on all deployments together."""
         for name, limit in limits_of(self.portfolio).items():
-            if name not in self._relaxed:
-                most = int(round_down(limit / self._unit)) if name == "max_usd_per_hour" else int(limit)
-                self.model.add(self._figure(name) <= most)
+            if name in self._relaxed or (name == "max_usd_per_hour" and limit >= self._most):
+                continue
+            most = limit * (1 + LIMIT_RTOL) / self._unit if name == "max_usd_per_hour" else limit
+            self.model.add(self._figure(name) <= floor(most))
 
     def _used_types(self) -> dict[str, cp_model.IntVar]:
         """A literal for each type of chip, true where a deployment uses it."""
