@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 from servesat.replay.verdict import MOST_SEEDS
 
@@ -20,6 +21,11 @@ class Settings:
     log: bool = False
     screen: bool = True
     most_seeds: int = MOST_SEEDS
+
+    @property
+    def of_solver(self) -> dict[str, Any]:
+        """What `solve_model` is given."""
+        return {"workers": self.workers, "seed": self.seed, "time_limit_s": self.time_limit_s, "log": self.log}
 
     def in_the_time_left(self, start: float) -> "Settings":
         """The settings with what is left of the time limit since `start`, a reading of `time.perf_counter` [s]."""

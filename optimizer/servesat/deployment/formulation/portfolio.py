@@ -91,13 +91,7 @@ class PortfolioModel:
         """Minimise the bill, or what a relaxed limit would have to be."""
         unit = self._unit if goal in {"usd", "max_usd_per_hour"} else 1.0
         self.model.minimize(self._figure(goal))
-        solver, status = solve_model(
-            self.model,
-            workers=settings.workers,
-            seed=settings.seed,
-            time_limit_s=settings.time_limit_s,
-            log=settings.log,
-        )
+        solver, status = solve_model(self.model, **settings.of_solver)
         if status in {Status.INFEASIBLE, Status.UNKNOWN}:
             return Choice(status=status, columns={})
         return Choice(

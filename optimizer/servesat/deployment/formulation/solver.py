@@ -123,13 +123,7 @@ def _minimise(instance: Instance, settings: Settings) -> Solution:
             compiler.add(expression)
     built.model.minimize(built.column)
 
-    solver, status = solve_model(
-        built.model,
-        workers=settings.workers,
-        seed=settings.seed,
-        time_limit_s=settings.time_limit_s,
-        log=settings.log,
-    )
+    solver, status = solve_model(built.model, **settings.of_solver)
     if status in {Status.INFEASIBLE, Status.UNKNOWN}:
         return Solution(status=status, column=None, bound=None)
     return Solution(status=status, column=solver.value(built.column), bound=round(solver.best_objective_bound))
