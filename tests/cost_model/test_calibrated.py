@@ -94,12 +94,17 @@ def test_a_step_takes_no_less_than_its_host_to_launch_it() -> None:
 
 
 def test_the_prompts_of_others_are_waited_for_once() -> None:
-    """Of 7 · work a part comes before the first token, the rest between the 50 others: together they are 7 · work."""
+    """Of 7 · work a part comes before the first token, the rest beside each of the 50: together they are 7 · work."""
     ttft, tpot = closed_loop_s(WORK, CONSTANTS, 8.0, 50.0)
     step, prompt, one = step_s(WORK, 8.0), prompt_s(WORK, CONSTANTS), prompt_work_s(WORK, CONSTANTS)
-    queue = ttft - 0.02 - step - prompt
+    queue = ttft - 0.02 - prompt - tpot
     assert queue == pytest.approx(0.25 * 7 * one + one / 2 * 7 * one / (50 * step))
     assert queue + 50 * (tpot - step) == pytest.approx(7 * one)
+    for output_tokens in (1.0, 2.0, 3.0):
+        ttft, tpot = closed_loop_s(WORK, CONSTANTS, 1000.0, output_tokens)
+        assert (
+            1000 / (ttft + (output_tokens - 1) * tpot) < 1 / one
+        )  # however short answers are, each prompt is computed
     ttft, tpot = closed_loop_s(WORK, CONSTANTS, 1.0, 50.0)
     assert (ttft, tpot) == (pytest.approx(0.02 + step_s(WORK, 1.0) + prompt), pytest.approx(step_s(WORK, 1.0)))
 

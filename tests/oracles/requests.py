@@ -104,12 +104,13 @@ class World:
         step, (alone, work) = at.step_s(batch), at.prompt(self.attention_flop(lay))
         pace = step / lay.accepted
         queue = at.queue_s(work, pace, batch, self.output)
-        tpot = pace + ((batch - 1) * work - queue) / self.output
+        beside = ((batch - 1) * work - queue) / self.output
+        tpot = pace + beside
         if chunk:
             stall, first = step + work * lay.pp * chunk / self.new, lay.pp * work + ceil(self.new / chunk) * step
         else:
             stall, first = step + alone / lay.pp, alone + step
-        ttft = at.host["request_s"] + self.loaded_s(lay) + queue + first
+        ttft = at.host["request_s"] + self.loaded_s(lay) + queue + beside + first
         return tpot, stall, ttft, batch * self.output / (ttft + (self.output - 1) * tpot)
 
     def loaded_s(self, lay):

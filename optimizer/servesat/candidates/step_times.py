@@ -207,8 +207,9 @@ class CalibratedTimes(_BisectedTimes):
         step_s, work_s = self._step.at(batch), serving.prompt_work_s
         pace_s = step_s / self.layouts.replica.drafting.accepted
         queue_s = calibrated.queue_s(self._constants.prompts_first, work_s, pace_s, batch, output_tokens)
-        tpot_s = pace_s + (np.maximum(batch - 1, 0.0) * work_s - queue_s) / output_tokens
-        ttft_s = serving.first_token_s + serving.first_token_steps * step_s + queue_s
+        beside_s = (np.maximum(batch - 1, 0.0) * work_s - queue_s) / output_tokens
+        tpot_s = pace_s + beside_s
+        ttft_s = serving.first_token_s + serving.first_token_steps * step_s + queue_s + beside_s
         e2e_s = ttft_s + (output_tokens - 1) * tpot_s
         request_s = np.where(work_s > 0, e2e_s, output_tokens * pace_s)
         return Times(

@@ -288,7 +288,7 @@ def queue_s(prompts_first: Array, work_s: Array, step_s: Array, batch: Array, ou
 
     `step_s` is the time of a step for each token that it makes of a sequence.
 
-    The part q of it, and what a queue at the same load adds; the rest is waited for between its tokens.
+    The part q of it, and what a queue at the same load adds; the rest is waited for in the steps that make its tokens.
     """
     others = np.maximum(batch - 1, 0.0) * work_s
     load = others / (output_tokens * step_s)
@@ -299,6 +299,6 @@ def closed_loop_s(work: Work, constants: Constants, batch: Array, output_tokens:
     """The mean time to the first token and per output token, with B requests under way all the time [s]."""
     step, one = step_curve(work, constants).at(batch), prompt_work_s(work, constants)
     queue = queue_s(constants.prompts_first, one, step / work.accepted, batch, output_tokens)
-    others = np.maximum(batch - 1, 0.0) * one
-    ttft = constants.request_s + queue + prompt_s(work, constants) + step
-    return ttft, step / work.accepted + (others - queue) / output_tokens
+    beside = (np.maximum(batch - 1, 0.0) * one - queue) / output_tokens  # each token, the first too
+    ttft = constants.request_s + queue + prompt_s(work, constants) + beside + step
+    return ttft, step / work.accepted + beside

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # DeepSeek-V3 on SGLang 0.5.23, as servesat planned it.
 # 1 server of 8 × h200 (tp 1, experts over 8, 7 tokens ahead by mtp), deepseek-ai/DeepSeek-V3; up to 240 sequences, 2,240 tokens a step and group
-# predicted  TPOT 41.93 ms ± 6.961, TTFT 1,253 ms ± 434.9, 5,411 output tokens/s in all; by the calibrated cost model
+# predicted  TPOT 41.93 ms ± 6.961, TTFT 1,274 ms ± 442.1, 5,406 output tokens/s in all; by the calibrated cost model
 # price      $27.92 an hour, $20,381.60 a month: civo gpu-h200-sxm-xlarge on demand
-#            $1.433 per million output tokens
+#            $1.435 per million output tokens
 # proof      no plan of the spec costs less
 # memory     21.5 GB of KV cache are needed in a replica, and 182 GB more are free
 # engine     decides which requests share a step, which are retracted, and what of earlier prompts its radix cache reuses

@@ -84,7 +84,7 @@ def _closed_loop(spec: Spec, assignment: Assignment, replica: MeasuredReplica, p
         of_a_step_s = work_s * prompt.chunk_tokens / float(new_tokens(spec))
     else:
         prefill_s, of_a_step_s = prompt.prefill_s + step_s, prompt.pause_s
-    ttft_s = replica.request_s + prompt.loaded_s + queue_s + prefill_s
+    ttft_s = replica.request_s + prompt.loaded_s + queue_s + prefill_s + between_s
     e2e_s = ttft_s + (output_tokens - 1) * (pace_s + between_s)
     return Times(
         step=step,
