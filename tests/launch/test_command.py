@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from servesat import Spec
 from servesat.catalogue.load import load_model
 from servesat.launch.targets import written
 from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, commands, example, launch, read
@@ -141,3 +142,13 @@ def test_prefill_servers_of_a_machine_are_met_at_ports_of_their_own() -> None:
     text = written(launch({**busy, "engine": "sglang"}), "command")["prefill.sh"]
     assert '--disaggregation-bootstrap-port "$((8998 + server * 1))"' in text
     assert '--port "$((8000 + server * 100))"' in text
+
+
+def test_a_context_beyond_the_checkpoints_is_told() -> None:
+    spec = {**CHAT, "workload": {"prompt_tokens": 60_000, "output_tokens": 500}, "slo": {}}
+    longer = Spec.load(spec, {"model.max_context_tokens": 131_072})
+    told = [line for line in written(launch(longer), "command")["serve.sh"].splitlines() if "# context" in line]
+    assert len(told) == 1
+    assert "60,500 tokens are beyond the 40,960 of the checkpoint" in told[0]
+    assert told[0].endswith("by --hf-overrides")
+    assert "# context" not in written(launch(CHAT), "command")["serve.sh"]

@@ -53,6 +53,13 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     assert read.max_model_len == 2500
 
 
+def test_the_cores_of_a_tpu_chip_are_devices_of_their_own() -> None:
+    """tpu_inference/utils.py: a device of TPU 7x is a core, with half of the chip's memory."""
+    search = {"chips": ["tpu-7x"], "topologies": {"tpu-7x": ["1x1x1"]}}
+    (server,) = launch({**CHAT, "engine": "vllm-tpu", "search": search, "price": {"tpu-7x": 12.0}}).servers
+    assert (server.tp, flags(server).tensor_parallel_size) == (1, 2)
+
+
 @pytest.mark.parametrize("modules", ["all", "attention"])
 def test_adapters_by_vllm_and_sglang(modules: str) -> None:
     lora = {"adapters": 12, "rank": 64, "modules": modules}

@@ -70,6 +70,9 @@ class Chip(Sourced):
     topologies: tuple[Topology, ...] = Field(
         min_length=1, max_length=1000, description="The slices offered, as chips along each axis: '4x8'."
     )
+    devices: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        default=1, description="Devices that an engine takes a chip for, as it counts them in tensor parallelism."
+    )
     node_chips: Count | None = Field(default=None, description="Chips that share a host.")
     network_bytes_per_s: Rate | None = Field(
         default=None, description="What a chip can send over the data-centre network, one way [bytes/s]."

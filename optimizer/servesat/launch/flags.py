@@ -100,7 +100,7 @@ def budget(server: Server) -> int:
 
 
 def _vllm(server: Server) -> Flags:
-    flags: Flags = [("--tensor-parallel-size", str(server.tp))]
+    flags: Flags = [("--tensor-parallel-size", str(server.tp * server.chip.devices))]
     if server.pp > 1:
         flags.append(("--pipeline-parallel-size", str(server.pp)))
     if server.ep > 1:

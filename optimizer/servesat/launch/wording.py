@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from servesat.catalogue.engine import UNPLANNED_CHUNK
+from servesat.catalogue.load import load_model, model_ids
 from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.core.result import Expected
@@ -57,12 +58,26 @@ def header(launch: Launch) -> list[str]:
         lines.append(f"network    {network}")
     if any(map(leaves_images_out, servers)):
         lines.append(f"images     are left out: a step has no room for one of {servers[0].whole_image_tokens:,} tokens")
+    if stretched := _stretched(launch):
+        lines.append(f"context    {stretched}")
     lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
     lines += _beside_the_model(launch, servers[0])
     if plan.mode is Mode.DECODE_ONLY:
         taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"
         lines.append(f"prompts    are not in this plan, as the workload has no prompt_tokens: {taken}")
     return [*lines, *launch.notes]
+
+
+def _stretched(launch: Launch) -> str | None:
+    """That requests are longer than the model's own context, which engines refuse unless they are told to scale it."""
+    model, asked = launch.spec.model, launch.servers[0].context_tokens
+    own = load_model(model.id).max_context_tokens if model.id in model_ids() else None
+    if own is None or asked <= own:
+        return None
+    flag = {"sglang": "--json-model-override-args", "trtllm": "its config.json"}.get(
+        launch.engine.program, "--hf-overrides"
+    )
+    return f"{asked:,} tokens are beyond the {own:,} of the checkpoint: add the rope scaling of its card, by {flag}"
 
 
 def _beside_the_model(launch: Launch, server: Server) -> Iterator[str]:

@@ -298,8 +298,8 @@ def _no_plan(spec: Spec, result: Result) -> Text:
     if not result.corrections:
         return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")
     which = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"
-    by_means = "" if spec.percentile is None else ", by means: solve again for a plan that replays verify"
-    text.append(f"\n\nWith {which} a plan exists{by_means}\n", style="bold")
+    exists = "a plan exists" if spec.percentile is None else "a plan keeps the limits on average; queues may need more"
+    text.append(f"\n\nWith {which} {exists}\n", style="bold")
     return text.append("\n".join(f"  {_correction(correction)}" for correction in result.corrections))
 
 
