@@ -132,6 +132,12 @@ def _closed(name: str, value: float) -> float:
     return float(1 / (1 + np.exp(-value))) if name in _SHARES else float(np.exp(value))
 
 
+def _pace(seen: Observed, ttft: Floats, tpot: Floats) -> Floats:
+    """Predicted tokens/s over those measured; NaN where TPOT was measured, of which they say no more."""
+    made = seen.batch * seen.output_tokens / (ttft + (seen.output_tokens - 1) * tpot)
+    return np.where(np.isfinite(seen.tpot_s), np.nan, made / seen.tokens_per_s)
+
+
 @dataclass(frozen=True)
 class Fit:
     """Fitted constants, and the deviation of each as a share of its prior's."""
@@ -153,9 +159,7 @@ class Fit:
 
     def pace_errors(self, seen: Observed) -> Floats:
         """|predicted / measured - 1| of tokens/s, where they alone were measured."""
-        ttft, tpot = self.predict(seen)
-        made = seen.batch * seen.output_tokens / (ttft + (seen.output_tokens - 1) * tpot)
-        errors = np.abs(made / seen.tokens_per_s - 1)[~np.isfinite(seen.tpot_s)]
+        errors = np.abs(_pace(seen, *self.predict(seen)) - 1)
         return errors[np.isfinite(errors)]
 
     @property
@@ -240,9 +244,7 @@ class _Problem:
     def _formulas(self, vector: Floats) -> Floats:
         seen = self.seen
         ttft, tpot = Fit(self.parameters, vector, vector).predict(seen)
-        made = seen.batch * seen.output_tokens / (ttft + (seen.output_tokens - 1) * tpot)
-        pace = np.where(np.isfinite(seen.tpot_s), np.nan, made / seen.tokens_per_s)  # says no more than tpot does
-        ratios = (tpot / seen.tpot_s, ttft / seen.ttft_s, pace)
+        ratios = (tpot / seen.tpot_s, ttft / seen.ttft_s, _pace(seen, ttft, tpot))
         spreads = (TPOT_SPREAD, TTFT_SPREAD, TPOT_SPREAD)
         return np.concatenate([np.nan_to_num(np.log(one) / s) for one, s in zip(ratios, spreads, strict=True)])
 
