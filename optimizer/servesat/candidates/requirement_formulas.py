@@ -124,7 +124,8 @@ def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:
     stays = (np.asarray(layouts.replica.pp) > 1) & bool(spec.engine)
     for engine in spec.engine:
         moved = np.array([layout in engine.layouts_of(spec.model, pools=True) for layout in KV_LAYOUTS], dtype=np.bool_)
-        stays |= _of_engine(layouts, engine) & ~(moved[layouts.kv_layout] & (Mode.DISAGGREGATED in engine.modes))
+        moves = Mode.DISAGGREGATED in engine.modes_for(spec.workload.new_prompt_tokens)
+        stays |= _of_engine(layouts, engine) & ~(moved[layouts.kv_layout] & moves)
     return stays
 
 
@@ -135,7 +136,7 @@ def outside_engine(spec: Spec, columns: Columns) -> Bools:
     violated = not_run_by_engine(spec, layouts)
     violated |= (mode == MODES.index(Mode.DISAGGREGATED)) & not_moved_by_engine(spec, layouts)
     for engine in spec.engine:
-        has = np.array([each in engine.modes for each in MODES], dtype=np.bool_)
+        has = np.array([each in engine.modes_for(spec.workload.new_prompt_tokens) for each in MODES], dtype=np.bool_)
         breaks = ~has[mode]
         if not engine.drafts_beside_chunks:
             breaks |= (mode == MODES.index(Mode.CHUNKED)) & (np.asarray(layouts.replica.drafting.tokens) > 0)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from servesat.catalogue.model import ModelSpec
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.plan import KvLayout, Mode
-from servesat.core.validation import Dtype, Strict, refuse_duplicates
+from servesat.core.validation import Count, Dtype, Strict, refuse_duplicates
 
 Program = Literal["vllm", "sglang", "trtllm", "vllm-tpu"]
 """The programs that `servesat launch` writes command lines for."""
@@ -115,6 +115,11 @@ class Engine(Sourced):
     drafts_beside_chunks: bool = Field(
         default=True, description="Whether it drafts in steps that take a chunk of a prompt."
     )
+    whole_prompt_tokens: Count | None = Field(
+        default=None,
+        description="The longest prompt that it is planned to take whole, as the memory that it leaves out of its "
+        "share holds no more activations; absent: as many as its share has room for.",
+    )
     models_draft_in_groups: bool = Field(
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
     )
@@ -141,6 +146,12 @@ class Engine(Sourced):
     def support_of(self, chip: str) -> Support | None:
         """What it runs on a chip; None where it does not run."""
         return self._support.get(chip)
+
+    def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
+        """The modes in which it takes prompts of so many new tokens: long ones it may take in chunks alone."""
+        if self.whole_prompt_tokens is None or prompt_tokens <= self.whole_prompt_tokens:
+            return self.modes
+        return tuple(mode for mode in self.modes if mode not in {Mode.INTERLEAVED, Mode.DISAGGREGATED})
 
     def serves_adapters(self, model: ModelSpec) -> bool:
         """Whether it serves LoRA adapters beside a model."""

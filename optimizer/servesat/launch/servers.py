@@ -162,7 +162,8 @@ def launch_of(
     engine = spec.engine_of(plan.engine)
     chips = {chip.id: chip for chip in spec.chips}
     replica, pool = replica_of(spec, chips[plan.chip], plan), pool_replica_of(spec, plan)
-    reason = cannot_start(engine, plan, [replica] if pool is None else [replica, pool])
+    sides_of_plan = [replica] if pool is None else [replica, pool]
+    reason = cannot_start(engine, plan, sides_of_plan, spec.workload.new_prompt_tokens)
     if reason is not None:
         raise LaunchError(f"{engine.name} {reason}")
     sides: list[tuple[Role, Plan | PrefillPool]] = [(Role.SERVE, plan)]

@@ -89,6 +89,10 @@ def test_experts_nodes_modes_and_pools() -> None:
     assert cannot_start(single, plan, [mixture]) == "keeps a replica on one node"
     chunks = Engine.model_validate(toy_engine(modes=["chunked"]))
     assert cannot_start(chunks, replace(plan, mode=Mode.INTERLEAVED), [mixture]) == "has no mode interleaved"
+    short, whole = Engine.model_validate(toy_engine(whole_prompt_tokens=1000)), replace(plan, mode=Mode.INTERLEAVED)
+    assert cannot_start(short, whole, [mixture], 1001) == "takes prompts of more than 1,000 tokens in chunks alone"
+    assert cannot_start(short, whole, [mixture], 1000) is None
+    assert cannot_start(short, replace(plan, mode=Mode.CHUNKED), [mixture], 1001) is None
     pools = replace(plan, mode=Mode.DISAGGREGATED)
     assert cannot_start(ENGINE, pools, [mixture, mixture]) == "moves no KV cache that lies as heads between pools"
     assert cannot_start(load_engine("vllm-tpu"), plan, sides) == "does not run on h100-sxm"

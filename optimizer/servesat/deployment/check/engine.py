@@ -50,13 +50,15 @@ def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: 
     return replica.chips * max(layer, sampling)
 
 
-def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedReplica]) -> str | None:
+def cannot_start(
+    engine: Engine, assignment: Assignment, sides: list[CheckedReplica], prompt_tokens: float = 0.0
+) -> str | None:
     """What keeps an engine from starting a plan, as a clause; None where nothing does.
 
-    `sides` are a replica that decodes, and one that prefills where another pool does.
+    `sides` are a replica that decodes, and one that prefills where another pool does; a prompt has so many new tokens.
     """
-    if assignment.mode not in engine.modes:
-        return f"has no mode {assignment.mode}"
+    if (reason := _cannot_take_prompts(engine, assignment.mode, prompt_tokens)) is not None:
+        return reason
     for side in sides:
         reason = _cannot_serve(engine, side) or _cannot_draft(engine, assignment, side) or _cannot_run(engine, side)
         reason = reason or _cannot_split(engine, side) or _cannot_span(engine, side)
@@ -68,6 +70,16 @@ def cannot_start(engine: Engine, assignment: Assignment, sides: list[CheckedRepl
             return "is planned without pools of several stages"
     if len(sides) > 1 and _split_apart(engine, *sides):
         return "moves no KV cache of latents and states between pools that split sequences over other numbers of chips"
+    return None
+
+
+def _cannot_take_prompts(engine: Engine, mode: Mode, prompt_tokens: float) -> str | None:
+    """What keeps an engine from taking prompts of so many new tokens in a mode."""
+    if mode not in engine.modes:
+        return f"has no mode {mode}"
+    largest = engine.whole_prompt_tokens
+    if mode in {Mode.INTERLEAVED, Mode.DISAGGREGATED} and largest is not None and prompt_tokens > largest:
+        return f"takes prompts of more than {largest:,} tokens in chunks alone"
     return None
 
 

@@ -165,7 +165,7 @@ def _quality(spec: Spec, plan: Plan) -> Margin:
 def _engine(spec: Spec, plan: Plan, sides: list[CheckedReplica]) -> Margin:
     """Whether the plan's engine can start it."""
     engine = next(engine for engine in spec.engine if engine.id == plan.engine)
-    starts = cannot_start(engine, plan, sides) is None
+    starts = cannot_start(engine, plan, sides, spec.workload.new_prompt_tokens) is None
     loads = spec.search.weights is not None or all(has_weights(engine, side) for side in sides)
     whole = all(loads_whole_blocks(spec, engine, side) for side in sides)
     return Margin(requirement=Requirement.ENGINE, holds=starts and loads and whole)
