@@ -104,6 +104,7 @@ def test_answers_of_one_token_have_no_tpot() -> None:
     solution = servesat.solve(model="llama-3.1-8b", workload=workload, slo={"ttft_ms": 1000}, search=search)
     assert solution.replayed is not None
     assert dict(replay_rows(solution.replayed))["tpot"] == "none: answers have one token"
+    assert "answers have one token, " in str(solution)
     script = servesat.launch(solution, to="command").files["serve.sh"]
     assert "TTFT p50" in script
     assert "TPOT" not in script

@@ -146,6 +146,16 @@ def test_the_batch_ends_where_the_activations_would_not_fit() -> None:
     assert taken.activation_bytes == taken.batch * (400_000 + 2000) + 2048 * 2000
 
 
+def test_prompts_that_are_too_long_to_take_whole_are_taken_in_chunks() -> None:
+    """Of prompts of 1,000 tokens an engine that takes 500 whole has no plan but chunked ones."""
+    for largest, mode in ((1000, "interleaved"), (500, "chunked")):
+        spec = toy_spec(engine=toy_engine(whole_prompt_tokens=largest), search={"modes": [mode]})
+        assert solve(spec).plan is not None
+    refused = toy_spec(engine=toy_engine(whole_prompt_tokens=500), search={"modes": ["interleaved"]})
+    assert answer(refused).conflict == (("engine",),)
+    assert unsupported(refused) == ("toy-engine takes prompts of more than 500 tokens only in chunks",)
+
+
 def test_a_conflict_says_what_the_engine_lacks() -> None:
     spec = under("vllm", model="deepseek-v3", search={"chips": ["h200"], "kv_cache": ["int8"]})
     assert unsupported(spec) == ("vLLM 0.32 stores no int8 KV cache beside latent attention on h200",)

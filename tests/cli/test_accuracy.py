@@ -1,6 +1,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from servesat import ServesatError, accuracy
 from tests.cli.commands import run
 from tests.helpers import ROOT
 
@@ -63,3 +66,10 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "by = 'chips': no such group; did you mean 'chip'?" in run("accuracy", FILE, "--by", "chips").stderr
     assert "nowhere.csv: no such file" in run("accuracy", "nowhere.csv").stderr
     assert "no calibration 'idea'" in run("accuracy", FILE, "--calibration", "idea").stderr
+
+
+def test_nothing_is_drawn_of_rows_that_cannot_be_predicted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("model,chip,tpot_ms\nx,y,1\n")
+    with pytest.raises(ServesatError, match="no row is predicted, so there is nothing to draw"):
+        accuracy(path).draw(tmp_path / "a.svg")

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from servesat.core.tolerances import is_at_least, is_at_most, round_down, round_to_loose_side, round_up, snap
+from servesat.core.tolerances import (
+    is_at_least,
+    is_at_most,
+    round_down,
+    round_to_loose_side,
+    round_up,
+    snap,
+    whole_units,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +45,7 @@ def test_a_product_is_snapped_to_the_whole_number_that_it_misses_by_rounding_alo
     assert 12800 * 0.58 != 7424
     assert snap(12800 * 0.58) == 7424
     assert snap(7423.9) == 7423.9
+
+
+def test_whole_units_are_rounded_down_without_tolerance() -> None:
+    assert whole_units(np.array([0.99, 1.0, 1.01, 1 - 1e-12]), 0.5).tolist() == [1, 2, 2, 1]

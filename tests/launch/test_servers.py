@@ -56,7 +56,7 @@ def test_a_plan_that_its_engine_cannot_start_names_the_rule() -> None:
     spec = Spec.load(CHAT)
     plan = solve(spec).plan
     assert plan is not None
-    with pytest.raises(LaunchError, match=r"vLLM 0\.32 has no KV cache that lies as batch"):
+    with pytest.raises(LaunchError, match=r"vLLM 0\.32 has no KV cache in the layout batch"):
         launch_of(spec, replace(plan, kv_layout=KvLayout.BATCH))
 
 

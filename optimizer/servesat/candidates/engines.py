@@ -133,7 +133,7 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
         if mode not in engine.modes:
             yield f"has no mode {mode}"
         elif mode not in engine.modes_for(spec.workload.new_prompt_tokens):
-            yield f"takes prompts of more than {engine.whole_prompt_tokens:,} tokens in chunks alone"
+            yield f"takes prompts of more than {engine.whole_prompt_tokens:,} tokens only in chunks"
     if spec.lora is not None and not engine.serves_adapters(spec.model):
         yield f"is planned without LoRA adapters beside {spec.model.id}"
     if spec.workload.host_cache is not None and not engine.host_cache:

@@ -148,7 +148,7 @@ class Engine(Sourced):
         return self._support.get(chip)
 
     def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
-        """The modes in which it takes prompts of so many new tokens: long ones it may take in chunks alone."""
+        """The modes in which it takes prompts of so many new tokens: it may take long ones only in chunks."""
         if self.whole_prompt_tokens is None or prompt_tokens <= self.whole_prompt_tokens:
             return self.modes
         return tuple(mode for mode in self.modes if mode not in {Mode.INTERLEAVED, Mode.DISAGGREGATED})

@@ -1,7 +1,7 @@
 """The command `servesat replay`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from servesat.cli.common import (
 )
 from servesat.cli.completion import complete_spec_or_result
 from servesat.cli.outputs import OutFigure, parse_outputs
+
+if TYPE_CHECKING:
+    from servesat.spec.spec import Spec
 
 SpecOrResult = Annotated[
     Path, typer.Argument(help="A spec, or the JSON of `servesat solve`.", autocompletion=complete_spec_or_result)
@@ -77,16 +80,9 @@ def replay(
     connect_to(on)
 
     from servesat.api import replaying as api
-    from servesat.launch.reading import kind_of
 
-    kind = kind_of(file)
-    given = [name for name, value in {**options, "set": overrides}.items() if value]
-    if kind == "fleet":
-        raise typer.BadParameter(f"{file} is a fleet: replay the deployments of its workloads")
-    if kind == "result" and given:
-        raise typer.BadParameter(f"--{given[0].replace('_', '-')} changes a spec, and {file} is a result")
     found = api.replay(
-        load(file, overrides, **options) if kind == "spec" else file,
+        _spec_or_result(file, overrides, options),
         trace=trace,
         requests_per_s=rate,
         slices=slices,
@@ -103,3 +99,18 @@ def replay(
         found.draw(path)
     outputs.report_written()
     print_answer(found, as_json)
+
+
+def _spec_or_result(file: Path, overrides: list[str] | None, options: dict[str, Any]) -> "Spec | Path":
+    """A spec with its options, or the file of a result. Raises BadParameter for a fleet, or options beside a result."""
+    from servesat.launch.reading import kind_of
+
+    kind = kind_of(file)
+    if kind == "spec":
+        return load(file, overrides, **options)
+    if kind == "fleet":
+        raise typer.BadParameter(f"{file} is a fleet: replay the deployments of its workloads")
+    given = next((name for name, value in {**options, "set": overrides}.items() if value), None)
+    if given is not None:
+        raise typer.BadParameter(f"--{given.replace('_', '-')} changes a spec, and {file} is a result")
+    return file

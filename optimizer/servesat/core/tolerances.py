@@ -33,6 +33,12 @@ def round_down(count: Array) -> Floats:
     return np.floor(np.asarray(count) * (1 + LIMIT_RTOL))
 
 
+def whole_units(amount: Array, unit: float) -> Ints:
+    """How many whole units an amount holds, without tolerance: their sum fits wherever that of the amounts does."""
+    units: Ints = np.floor(np.asarray(amount) / unit).astype(np.int64)
+    return units
+
+
 def round_to_loose_side(figure: float, *, at_least: bool) -> float:
     """The nearest limit of nine decimals that a figure meets without tolerance: above it, or below it (`at_least`)."""
     limit = round(figure, 9)

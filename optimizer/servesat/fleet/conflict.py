@@ -3,10 +3,10 @@
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from math import ceil, floor, inf
+from math import floor, inf
 
 from servesat.core.result import Status
-from servesat.core.tolerances import LIMIT_RTOL
+from servesat.core.tolerances import LIMIT_RTOL, round_up
 from servesat.fleet.formulation.compact import FleetModel, Objective
 from servesat.fleet.formulation.goals import extra_quota, required_configurations, required_share, unserved_fraction
 from servesat.fleet.formulation.limits import FleetSolution, Limit, limits_of
@@ -205,7 +205,7 @@ def _sufficient_value(instance: FleetInstance, limit: Limit, deadline: float, *,
             value = round(solution.objective)
         case "region_share" | "spot_share" if not degrade:
             solution = model.solve(Objective(required_share(model, limit)), seconds_to(deadline))
-            value = ceil(solution.objective * 1e4 * (1 - LIMIT_RTOL)) / 1e4
+            value = float(round_up(solution.objective * 1e4)) / 1e4
         case _:
             return None
     return value if solution.status is Status.OPTIMAL else None

@@ -109,7 +109,7 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> tuple[list[PlannedMeasur
 
 
 def _rows(
-    path: Path, runs: "Iterator[Means | ServesatError]", spec: Spec, plan: Plan
+    path: Path, runs: Iterator[Means | ServesatError], spec: Spec, plan: Plan
 ) -> tuple[list[PlannedMeasurement], dict[int, str]]:
     rows, left_out = [], {}
     for number, run in enumerate(runs, start=1):
@@ -269,7 +269,17 @@ def _first_number(found: Any, name: str) -> float | None:
     return next((deeper for one in found.values() if (deeper := _first_number(one, name)) is not None), None)
 
 
-def _of_guidellm(result: _Document) -> "Iterator[Means | ServesatError]":
+_GUIDELLM = (
+    "request_concurrency",
+    "prompt_token_count",
+    "output_token_count",
+    "inter_token_latency_ms",
+    "time_to_first_token_ms",
+)
+"""What is read of a benchmark, in the order of `Means`."""
+
+
+def _of_guidellm(result: _Document) -> Iterator[Means | ServesatError]:
     """A report of GuideLLM: one run for each of its benchmarks, by the requests that were successful."""
     for benchmark in result.data["benchmarks"]:
         one = _Document(result.path, benchmark)
@@ -287,15 +297,6 @@ def _of_guidellm(result: _Document) -> "Iterator[Means | ServesatError]":
             )
         except ServesatError as fault:
             yield fault
-
-
-_GUIDELLM = (
-    "request_concurrency",
-    "prompt_token_count",
-    "output_token_count",
-    "inter_token_latency_ms",
-    "time_to_first_token_ms",
-)
 
 
 def _of_inference_perf(result: _Document) -> Iterator[Means]:
@@ -317,7 +318,7 @@ def _has(*keys: str) -> Callable[[_Document], bool]:
     return lambda document: all(document.at(*key.split(".")) is not None for key in keys)
 
 
-_READERS: tuple[tuple[Callable[[_Document], bool], Callable[[_Document], "Iterator[Means | ServesatError]"]], ...] = (
+_READERS: tuple[tuple[Callable[[_Document], bool], Callable[[_Document], Iterator[Means | ServesatError]]], ...] = (
     (_has("mean_tpot_ms"), _of_vllm),
     (_has("inter_token_latency.avg", "input_sequence_length.avg"), _of_aiperf),
     (lambda document: isinstance(document.at("benchmarks"), list), _of_guidellm),

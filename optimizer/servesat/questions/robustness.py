@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -77,7 +78,7 @@ def assess_robustness(
     best plan's predictions. Raises SpecError for a noise outside (0, 1).
     """
     for name, count, least in (("samples", samples, 1), ("seed", seed, 0)):
-        if not isinstance(count, int) or count < least:
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < least:
             raise SpecError(f"{name} = {count}: expected a whole number of at least {least}")
     if noise != "calibrated" and not (isinstance(noise, int | float) and 0 < noise < 1):
         raise SpecError(f"noise = {noise!r}: expected a fraction between 0 and 1, as in 0.1, or calibrated")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from math import ceil, isfinite, log10
+from math import isfinite, log10
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from servesat.core.quantities import dollars, number
 from servesat.core.result import Fallen, KeptLimit, Percentiles, Replayed
+from servesat.core.tolerances import round_up
 from servesat.questions.replays import Breaks, ReplayOfPlan
 from servesat.replay.verdict import GOODPUT
 from servesat.report.charts import Chart, Frame, Series
@@ -42,7 +43,7 @@ def kept(limit: KeptLimit, margin: float) -> str:
     """A limit with what was found: `ttft p95 at most 500 ms: 390.0 ms, met by 97.2% ± 0.3% of requests`."""
     verdict = {True: "", False: ", broken", None: ", undecided"}[limit.holds]
     slower = f", with steps {margin:.1%} slower" if margin else ""
-    digits = max(1, ceil(-log10(1 - limit.share)) - 1) if limit.share < 1 else 1  # p99.9 is told to 0.01 %
+    digits = max(1, int(round_up(-log10(1 - limit.share))) - 1) if limit.share < 1 else 1  # p99.9 is told to 0.01 %
     met = f"{limit.met:.{digits}%}"
     met += f" ± {limit.confidence:.{digits}%}" if isfinite(limit.confidence) else ""
     if limit.requirement == GOODPUT:

@@ -127,8 +127,9 @@ def _plan_table(spec: Spec, result: Result, plan: Plan) -> Table:
     pace = f"{plan.tokens_per_s:,.0f} tokens/s, {plan.tokens_per_s_per_chip:,.1f} a chip"
     for label, text in () if result.replayed is None else replay_rows(result.replayed):
         table.add_row(label, text)
-    full = "tpot" if result.replayed is None else "full"
-    table.add_row(full, f"{plan.tpot_ms:.2f} ms{tpot_error}{' a token' if result.replayed else ''}, {pace}")
+    full, each = ("tpot", "") if result.replayed is None else ("full", " a token")
+    tpot = f"{plan.tpot_ms:.2f} ms{tpot_error}{each}"
+    table.add_row(full, f"{'answers have one token' if spec.workload.output_tokens == 1 else tpot}, {pace}")
     table.add_row("used", f"{plan.mfu:.1%} of the peak FLOP/s (MFU), {plan.mbu:.1%} of the memory bandwidth (MBU)")
     if plan.ttft_ms is not None and plan.e2e_ms is not None and result.replayed is None:
         ends = f"{duration(plan.ttft_ms)}{ttft_error} to the first token, {duration(plan.e2e_ms)} to the last"

@@ -70,7 +70,7 @@ def vllm_plan(**search: Any) -> tuple[Any, list[Any]]:
         ({}, {"weights": "int8", "compute": "bf16"}, "does not compute int8 weights in bf16 on h100-sxm"),
         ({}, {"weights": "mxfp8"}, "runs no mxfp8 weights on h100-sxm"),
         ({}, {"kv_cache": "nvfp4"}, "stores no nvfp4 KV cache on h100-sxm"),
-        ({}, {"kv_layout": KvLayout.BATCH}, "has no KV cache that lies as batch"),
+        ({}, {"kv_layout": KvLayout.BATCH}, "has no KV cache in the layout batch"),
         ({}, {"kv_layout": KvLayout.SEQUENCE, "kv_cache": "int8"}, "splits no sequences of a KV cache in int8"),
     ],
 )
@@ -90,11 +90,11 @@ def test_experts_nodes_modes_and_pools() -> None:
     chunks = Engine.model_validate(toy_engine(modes=["chunked"]))
     assert cannot_start(chunks, replace(plan, mode=Mode.INTERLEAVED), [mixture]) == "has no mode interleaved"
     short, whole = Engine.model_validate(toy_engine(whole_prompt_tokens=1000)), replace(plan, mode=Mode.INTERLEAVED)
-    assert cannot_start(short, whole, [mixture], 1001) == "takes prompts of more than 1,000 tokens in chunks alone"
+    assert cannot_start(short, whole, [mixture], 1001) == "takes prompts of more than 1,000 tokens only in chunks"
     assert cannot_start(short, whole, [mixture], 1000) is None
     assert cannot_start(short, replace(plan, mode=Mode.CHUNKED), [mixture], 1001) is None
     pools = replace(plan, mode=Mode.DISAGGREGATED)
-    assert cannot_start(ENGINE, pools, [mixture, mixture]) == "moves no KV cache that lies as heads between pools"
+    assert cannot_start(ENGINE, pools, [mixture, mixture]) == "cannot move a KV cache in the layout heads between pools"
     assert cannot_start(load_engine("vllm-tpu"), plan, sides) == "does not run on h100-sxm"
     staged = replace(mixture, tp_axes=(), ep_axes=(0,), pp_axes=(1,))
     for stages, reason in {
@@ -110,7 +110,7 @@ def test_experts_nodes_modes_and_pools() -> None:
     assert cannot_start(no_chunks, replace(drafting, mode=Mode.INTERLEAVED), [mixture]) is None
     by_another = replace(plan, draft="small", draft_tokens=3)
     apart = Engine.model_validate(toy_engine(drafts=["model"], models_draft_in_groups=False))
-    refused = "drafts by no other model where groups of chips have attention of their own"
+    refused = "drafts with no other model where groups of chips run their own attention"
     assert cannot_start(apart, by_another, [mixture]) == refused
     assert cannot_start(apart, by_another, [replace(mixture, ep_axes=())]) is None
     assert load_engine("vllm").pipelines == "tensor_parallel"

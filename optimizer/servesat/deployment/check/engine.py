@@ -10,13 +10,13 @@ from servesat.spec.spec import Spec
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
-    """Of one chip what weights, KV cache and all else may fill: its round memory, or an engine's share of the real."""
+    """The memory of a chip that a plan may fill: the maker's figure, or an engine's share of what is usable."""
     if engine is None:
         return chip.hbm_bytes
     real = chip.hbm_bytes if chip.usable_hbm_bytes is None else chip.usable_hbm_bytes
     if spec.headroom is None:
         return real * engine.memory.utilisation
-    used = 1 - spec.headroom  # of which no more than the engine's own, where activations need the rest
+    used = 1 - spec.headroom  # capped at the engine's own share where it keeps activations outside of it
     allowed = used if engine.memory.activations is not None else min(used, engine.memory.utilisation)
     return real * allowed / used
 
@@ -65,11 +65,11 @@ def cannot_start(
         if reason is not None:
             return reason
         if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
-            return f"moves no KV cache that lies as {side.kv_layout} between pools"
+            return f"cannot move a KV cache in the layout {side.kv_layout} between pools"
         if len(sides) > 1 and side.pp > 1:
             return "is planned without pools of several stages"
     if len(sides) > 1 and _split_apart(engine, *sides):
-        return "moves no KV cache of latents and states between pools that split sequences over other numbers of chips"
+        return "cannot move latents and states between pools that split sequences over different numbers of chips"
     return None
 
 
@@ -79,7 +79,7 @@ def _cannot_take_prompts(engine: Engine, mode: Mode, prompt_tokens: float) -> st
         return f"has no mode {mode}"
     largest = engine.whole_prompt_tokens
     if mode in {Mode.INTERLEAVED, Mode.DISAGGREGATED} and largest is not None and prompt_tokens > largest:
-        return f"takes prompts of more than {largest:,} tokens in chunks alone"
+        return f"takes prompts of more than {largest:,} tokens only in chunks"
     return None
 
 
@@ -99,9 +99,9 @@ def has_weights(engine: Engine, side: CheckedReplica) -> bool:
 
 
 def loads_whole_blocks(spec: Spec, engine: Engine, side: CheckedReplica) -> bool:
-    """Whether no chip holds a part of a block of the checkpoint in the dtype, or the engine does without that.
+    """Whether every chip holds whole blocks of the checkpoint's weights, or the engine quantises them while loading.
 
-    What a spec lists need not be what the repository has; int4 is, unless the spec knows its groups.
+    Weights that the spec lists are its own, and int4 only where it states an `int4_group`: their blocks are not known.
     """
     blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
     own = spec.int4_group is not None if side.weights == "int4" else spec.search.weights is not None
@@ -151,7 +151,7 @@ def _cannot_draft(engine: Engine, assignment: Assignment, side: CheckedReplica) 
     if assignment.mode is Mode.CHUNKED and not engine.drafts_beside_chunks:
         return "drafts no tokens in steps that take a chunk of a prompt"
     if kind == "model" and side.ep > 1 and not engine.models_draft_in_groups:
-        return "drafts by no other model where groups of chips have attention of their own"
+        return "drafts with no other model where groups of chips run their own attention"
     return None
 
 
@@ -179,7 +179,7 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
     """A KV layout or a spread of experts that the engine lacks."""
     layouts = engine.kv_layouts if side.model.mla is None else engine.latent_kv_layouts
     if side.kv_layout not in layouts:
-        return f"has no KV cache that lies as {side.kv_layout}"
+        return f"has no KV cache in the layout {side.kv_layout}"
     if side.kv_layout is KvLayout.SEQUENCE and side.kv_cache not in set(map(str, engine.split_kv_cache)):
         return f"splits no sequences of a KV cache in {side.kv_cache}"
     if side.ep > 1 and engine.experts == "none":
@@ -187,7 +187,7 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
     if side.ep > 1 and side.tp > 1 and engine.experts == "data_parallel":
         return "spreads experts over single chips alone"
     if any(axis > beyond for axis in side.tp_axes for beyond in side.ep_axes):
-        return "has the chips of tensor parallelism next to each other"
+        return "needs the chips of a tensor-parallel group to be adjacent"
     return None
 
 
@@ -205,7 +205,7 @@ def _cannot_span(engine: Engine, side: CheckedReplica) -> str | None:
 def prompt_tokens_of_step(spec: Spec, assignment: Assignment, groups: int) -> float:
     """Prompt tokens in the largest step of a group of chips that decode: a part of the chunk, or a whole prompt.
 
-    Of a plan without prompts 2,048, which a server takes all the same.
+    A plan without prompts counts 2,048, because its servers must still take prompts.
     """
     new = float(spec.workload.new_prompt_tokens)
     match assignment.mode:

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
 
 import numpy as np
 
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import SolverError
 from servesat.core.result import Status
-from servesat.core.tolerances import LIMIT_RTOL
+from servesat.core.tolerances import LIMIT_RTOL, whole_units
 from servesat.deployment.formulation.cp_sat import cp_model, solve_model
 from servesat.deployment.formulation.expressions import Compiler
 from servesat.deployment.formulation.instance import Instance
@@ -104,7 +103,7 @@ class PortfolioModel:
     def _figure(self, goal: Goal) -> cp_model.LinearExprT:
         """The sum that a goal minimises, or that a limit bounds: of bills rounded down, so that it refuses none."""
         if goal in {"usd", "max_usd_per_hour"}:
-            return self._sum(lambda name: np.floor(self._usd[name] / self._unit).astype(np.int64), goal)
+            return self._sum(lambda name: whole_units(self._usd[name], self._unit), goal)
         if goal == "max_chip_types":
             return cp_model.LinearExpr.sum(list(self._used_types().values()))
         chip = goal.partition(".")[2] if goal.startswith("quota.") else None
@@ -127,8 +126,8 @@ class PortfolioModel:
         for name, limit in limits_of(self.portfolio).items():
             if name in self._relaxed or (name == "max_usd_per_hour" and limit >= self._most):
                 continue
-            most = limit * (1 + LIMIT_RTOL) / self._unit if name == "max_usd_per_hour" else limit
-            self.model.add(self._figure(name) <= floor(most))
+            unit = self._unit if name == "max_usd_per_hour" else 1.0
+            self.model.add(self._figure(name) <= int(whole_units(limit * (1 + LIMIT_RTOL), unit)))
 
     def _used_types(self) -> dict[str, cp_model.IntVar]:
         """A literal for each type of chip, true where a deployment uses it."""

@@ -7,7 +7,7 @@ from math import ceil, gcd, prod
 import numpy as np
 from ortools.math_opt.python import mathopt
 
-from servesat.core.tolerances import LIMIT_RTOL
+from servesat.core.tolerances import LIMIT_RTOL, round_up
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.mixes import TIME_ROW_SCALE, SizeRates, above_tolerance, add_mix
 from servesat.fleet.formulation.redundancy_cuts import RedundancyCuts
@@ -122,11 +122,11 @@ class WorkloadRows:
         """
         if workload.sizes:
             return TIME_ROW_SCALE * share * (1 - LIMIT_RTOL)
-        units = share * workload.demand[period] * (1 - LIMIT_RTOL)
-        if not self.unserved:
-            capacities = self._capacities(options)
-            units = least_sum(capacities, ceil(units)) if capacities else ceil(units)
-        return unit_in_rows(workload, period) * units
+        served = share * workload.demand[period]
+        if self.unserved:
+            return unit_in_rows(workload, period) * served * (1 - LIMIT_RTOL)
+        units, capacities = int(round_up(served)), self._capacities(options)
+        return unit_in_rows(workload, period) * (least_sum(capacities, units) if capacities else units)
 
     def _in_multiples(self, workload: WorkloadDemand, units: int) -> int:
         """Some units of demand, rounded up to a multiple of what divides all capacities, unless some go unserved."""
