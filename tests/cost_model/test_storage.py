@@ -46,6 +46,14 @@ def test_a_dtype_applies_to_the_linear_layers_within_the_blocks() -> None:
     assert grouped.weights("int8") == stored
 
 
+def test_int4_of_a_published_checkpoint_has_its_scales_but_binds_no_chips() -> None:
+    blocks = 80 * (8192 * 128 * (64 + 8) * 2 + 3 * 8192 * 28672)  # of LLaMA 3.3 70B, in groups of 128 along a row
+    model = load_model("llama-3.3-70b")
+    assert Storage(model).weights_bytes("int4") == (4 + 20 / 128) / 8 * blocks + 2 * 2 * 128256 * 8192  # 39.77 GB
+    assert Storage(model).scale_group(TensorGroup.MLP, "int4") == 1
+    assert Storage(model, int4_group=128).weights_bytes("int4") == 4.25 / 8 * blocks + 2 * 2 * 128256 * 8192
+
+
 def test_the_model_of_the_book_is_stored_alike_in_all_its_parts() -> None:
     storage = Storage(load_model("llama-3-70b"), int4_group=128)
     assert storage.weights_bytes("int8") == 70e9

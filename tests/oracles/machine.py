@@ -91,6 +91,9 @@ class Machine:
                 each += self.native.get("group_bits", 16) / 8 / self.native["group"]
             elif not self.native and self.weights == "int4" and self.spec.get("int4_group"):
                 each += 32 / 8 / self.spec["int4_group"]
+            elif not self.native and self.weights == "int4" and not book:
+                group = self.model.get("checkpoint_blocks", {}).get("int4")
+                each += 20 / 8 / group if group else 0
         left = self.native.get("wider", {}).get(group)
         share = left.get("share", 1) if left is not None else 0
         return share * BYTES[left.get("dtype", "bf16")] + (1 - share) * each if left is not None else each

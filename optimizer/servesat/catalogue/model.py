@@ -202,7 +202,8 @@ class ModelSpec(Sourced):
     checkpoint_blocks: dict[Dtype, Count] = Field(
         default={},
         description="Weights along a row that share a scale in `checkpoints` of a dtype that is not `native`; where "
-        "chips would cut them, an engine makes the dtype of the bf16 weights, or does not run it.",
+        "chips would cut them, an engine makes the dtype of the bf16 weights, or does not run it; int4 takes 20 bits "
+        "more for each.",
     )
     checkpoints: dict[Dtype, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         default={}, description="Repositories of the Hugging Face Hub that hold the model's weights, by their dtype."

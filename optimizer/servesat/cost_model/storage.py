@@ -29,6 +29,9 @@ FORMAT_GROUP = {"mxfp4": 32, "nvfp4": 16}
 GROUP_SCALE_BITS = 32.0
 """What a group of searched int4 holds in addition to its values: a scale and a zero point of 16 bits each."""
 
+CHECKPOINT_SCALE_BITS = 20.0
+"""What a group of a published int4 checkpoint holds so: a scale of 16 bits and a zero point of 4, as GPTQ and AWQ."""
+
 _OUTSIDE_BLOCKS = frozenset({TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.ROUTER})
 """What quantisation leaves as it is, unless a checkpoint says otherwise."""
 
@@ -89,9 +92,7 @@ class Storage:
         """What the weights take in a dtype, without padding."""
         by_group = self.bytes_by_group(weights)
         experts = by_group.pop(TensorGroup.EXPERTS, 0.0)
-        uncounted = (parameters(self.model) - counted_parameters(self.model)) * value_bytes(
-            weights, self._group(weights)
-        )
+        uncounted = (parameters(self.model) - counted_parameters(self.model)) * self._scaled_bytes(weights)
         return StoredWeights(
             resident=sum(by_group.values()) + uncounted,
             experts=experts,
@@ -180,6 +181,20 @@ class Storage:
         native = self._native(weights)
         return native.group if native else self.int4_group if weights == "int4" else None
 
+    def _scaled_bytes(self, weights: str) -> float:
+        """Bytes of a quantised weight with its part of the scales.
+
+        Of int4 in groups that neither `native` nor the spec states, those of the published checkpoint. They bind no
+        chips: an engine that quantises the weights of bf16 itself may cut them anywhere.
+        """
+        native, group = self._native(weights), self._group(weights)
+        if native is not None:
+            return value_bytes(weights, group, native.group_bits)
+        blocks = {str(dtype): size for dtype, size in self.model.checkpoint_blocks.items()}
+        if weights == "int4" and group is None and self.model.nominal_parameters is None:
+            return value_bytes(weights, blocks.get(weights), CHECKPOINT_SCALE_BITS)
+        return value_bytes(weights, group)
+
     def is_published_in(self, weights: str) -> bool:
         """Whether a checkpoint decides what is stored how."""
         return self._native(weights) is not None
@@ -191,7 +206,5 @@ class Storage:
 
     def _value_bytes(self, group: TensorGroup, weights: str) -> float:
         """Bytes of a weight of a group, on average."""
-        native = self._native(weights)
-        scaled = value_bytes(weights, self._group(weights), native.group_bits if native else GROUP_SCALE_BITS)
-        shares = self.dtypes_of(group, weights)
+        scaled, shares = self._scaled_bytes(weights), self.dtypes_of(group, weights)
         return sum(share * (scaled if dtype == weights else BYTES_PER_VALUE[dtype]) for dtype, share in shares.items())

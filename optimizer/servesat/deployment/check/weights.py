@@ -37,15 +37,23 @@ class StoredWeights(AdaptedMatrices):
 
     @property
     def _quantised_bits(self) -> float:
-        """Bits of a quantised weight with its share of the scales; int4 of the spec has a scale and a zero point."""
+        """Bits of a quantised weight with its share of the scales; int4 has a scale and a zero point."""
         if self.weights in BLOCK_SCALE_BITS:
             return BITS[self.weights] + BLOCK_SCALE_BITS[self.weights]
         checkpoint, scales = self._checkpoint, 0.0
         if checkpoint is not None and checkpoint.group is not None:
             scales = checkpoint.group_bits / checkpoint.group
-        elif checkpoint is None and self.weights == "int4" and self.int4_group is not None:
-            scales = (16 + 16) / self.int4_group
+        elif checkpoint is None and self.weights == "int4":
+            scales = self._int4_scale_bits
         return BITS[self.weights] + scales
+
+    @property
+    def _int4_scale_bits(self) -> float:
+        """Bits that scale an int4 weight: in the spec's groups, or with the 16 + 4 bits of a GPTQ or AWQ repository."""
+        published = {str(name): size for name, size in self.model.checkpoint_blocks.items()}.get("int4")
+        if self.int4_group is not None:
+            return (16 + 16) / self.int4_group
+        return 0.0 if published is None or self.model.nominal_parameters is not None else (16 + 4) / published
 
     def _in_block_bytes(self, count: float, group: TensorGroup) -> float:
         """Bytes of so many weights of linear layers, some of which the checkpoint may leave wider."""
