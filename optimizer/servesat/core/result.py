@@ -66,6 +66,7 @@ class Correction:
 
     changes: tuple[Change, ...]
     plan: Plan
+    replayed: bool = False  # whether the plan passed replays, of a spec with percentiles; else it holds on average
 
 
 @dataclass(frozen=True, kw_only=True)

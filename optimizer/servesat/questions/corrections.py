@@ -89,19 +89,26 @@ class _Widened:
 def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
     """Find the smallest change of each kind that alone makes a plan exist, else the cheapest pair of them.
 
+    Each correction comes with the proved optimum under it. Empty when no two changes suffice.
+    """
+    return tuple(_planned(spec, changes, settings) for changes in smallest_changes(spec))
+
+
+def smallest_changes(spec: Spec) -> list[tuple[Change, ...]]:
+    """The changes of `corrections`, each alone or in a pair, by the means of requests.
+
     A limit moves to the first value that allows a plan; of the dtypes that allow a plan the widest is suggested, of the
-    slices the smallest, of the chips the cheapest. Each correction comes with the proved optimum under it. Empty when
-    no two changes suffice.
+    slices the smallest, of the chips the cheapest.
     """
     searches = _widen(spec)
-    single_changes = []
+    single_changes: list[tuple[Change, ...]] = []
     for kind, bit in _bits(spec).items():
         nearest = [
             _candidate(widened, kind, int(row)) for widened in searches for row in np.flatnonzero(widened.bits == bit)
         ]
         if nearest:
             single_changes.append((min(nearest, key=lambda candidate: candidate.distance).change,))
-    return tuple(_planned(spec, changes, settings) for changes in single_changes or _cheapest_pair(searches))
+    return single_changes or _cheapest_pair(searches)
 
 
 def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
@@ -125,7 +132,7 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
-    result = solve(spec.changed(_as_keys(spec, changes)), settings)
+    result = solve(changed(spec, changes), settings)
     if result.plan is None:
         raise SolverError(f"no plan under the corrections {changes}, though they were derived from a plan")
     if len(changes) > 1:  # the limits of a pair need only allow its plan, the fastest of those that tie
@@ -326,6 +333,11 @@ def _change(widened: _Widened, kind: str, row: int) -> Change:
     key, new_value, unit = widened_keys[kind]
     name = str(Requirement.ICI if kind == SearchRelaxation.PAY else kind)
     return Change(requirement=name, key=key, value=new_value, unit=unit)
+
+
+def changed(spec: Spec, changes: tuple[Change, ...]) -> Spec:
+    """The spec with some changes."""
+    return spec.changed(_as_keys(spec, changes))
 
 
 def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:

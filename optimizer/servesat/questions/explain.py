@@ -21,6 +21,7 @@ from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.engine_costs import engine_costs
 from servesat.questions.expected import expected
 from servesat.questions.k_best import Distinct, alternatives
+from servesat.questions.replayed_corrections import replayed_corrections
 from servesat.questions.servable import servable_requests_per_s
 from servesat.questions.slice_summaries import max_batch_binds, slice_summaries
 from servesat.spec.spec import Spec
@@ -48,10 +49,9 @@ def answer(
     if result.status is Status.INFEASIBLE:
         on_progress("no plan: looking for changes that would allow one")
         result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))
-        by_means = spec.in_means()
-        if spec.percentile is not None and cheapest_plan(by_means, settings) is not None:
-            return replace(result, means_hold=True)
-        return replace(result, corrections=corrections(by_means, settings))
+        if spec.percentile is not None:
+            return replayed_corrections(spec, result, settings, on_progress)
+        return replace(result, corrections=corrections(spec, settings))
     if result.plan is not None and spec.expressions and spec.percentile is None:
         cost = result.plan.usd_per_million_output_tokens
         result = replace(result, relaxations=relaxations(spec, evaluate_search(spec), cost))

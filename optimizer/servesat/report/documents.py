@@ -65,9 +65,9 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def correction_document(correction: Correction) -> dict[str, Any]:
-    """A correction: its first change, a second change under `and`, and the plan under them."""
+    """A correction: its first change, a second one under `and`, the plan under them, and whether that was replayed."""
     first, *others = [asdict(change) for change in correction.changes]
-    return {**first, "and": others, "plan": plan_document(correction.plan)}
+    return {**first, "and": others, "plan": plan_document(correction.plan), "replayed": correction.replayed}
 
 
 def left_out_document(left_out: LeftOut | None) -> dict[str, Any] | None:

@@ -293,13 +293,14 @@ def _no_plan(spec: Spec, result: Result) -> Text:
             f"\n\nAt least {number(result.servable_requests_per_s)} requests/s can be served within these limits"
         )
     if result.means_hold:
-        return text.append(
-            "\n\nA plan keeps the limits on average: with requests that arrive at random, queues break them"
-        )
+        text.append("\n\nA plan keeps the limits on average: with requests that arrive at random, queues break them")
     if not result.corrections:
+        if result.means_hold:
+            return text
         return text.append("\n\nno change of one or two limits or parts of the search makes a plan exist")
     which = "any one of these" if len(result.corrections[0].changes) == 1 else "these two together"
-    exists = "a plan exists" if spec.percentile is None else "a plan keeps the limits on average; queues may need more"
+    on_average = spec.percentile is not None and not result.corrections[0].replayed
+    exists = "a plan keeps the limits on average; queues may need more" if on_average else "a plan exists"
     text.append(f"\n\nWith {which} {exists}\n", style="bold")
     return text.append("\n".join(f"  {_correction(correction)}" for correction in result.corrections))
 
