@@ -3,34 +3,10 @@
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from servesat import Spec, SpecError, Status
-from servesat.deployment.solve import solve
 from servesat.questions.why_not import Decisions, why_not
-from tests import strategies
 from tests.helpers import ON_32_CHIPS
-from tests.strategies import SOME
-
-
-@pytest.mark.slow
-@SOME
-@given(strategies.specs(), st.sampled_from(["chip0", "chip1"]))
-def test_a_break_even_price_is_tight(spec: dict[str, Any], chip: str) -> None:
-    assume(len(spec["search"]["chips"]) == 2)
-    comparison = why_not(Spec.load(spec), Decisions(chip=chip))
-    price = comparison.break_even_usd_per_chip_hour
-    assume(price is not None)
-    assert price is not None
-
-    def winner(usd: float) -> str:
-        plan = solve({**spec, "price": {chip: usd}}).plan
-        assert plan is not None
-        return plan.chip
-
-    assert winner(price * 0.999) == chip
-    assert winner(price * 1.001) != chip
 
 
 def test_why_not_an_h100() -> None:
