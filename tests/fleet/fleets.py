@@ -109,6 +109,8 @@ def small_fleets(draw: Any) -> dict[str, Any]:
         if chips is not None and (option["chips"] <= chips or option["chips"] % chips == 0):
             option["machine"] = (chips, chips * option["usd"] * discount)
             option["usd"] *= discount
+        elif option["purchase"] == "reserved":
+            option["usd"] *= draw(st.sampled_from([1.0, 1.0, 1.5]))
     places = sorted({(option["region"], option["chip"]) for option in options})
     quotas = {place: draw(st.sampled_from([8, 4, 16, 32, 2, 0])) for place in places if draw(st.booleans())}
     pods = {}

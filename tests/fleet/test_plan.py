@@ -223,3 +223,26 @@ def test_a_comparison_says_what_one_configuration_of_each_workload_would_cost() 
         policy.name: policy.total_usd for policy in compared(plan_instance(instance_of(two_sizes()), inf)).policies
     }
     assert policies["one configuration of each workload in a region"] == 8
+
+
+def test_reserved_chips_of_larger_instances_are_paid_at_their_own_price() -> None:
+    """By the hour, g6e.12xlarge has an L40S for $1.65259 reserved, g6e.xlarge for $1.17243; 4 and 1 are needed."""
+    east = {"price_cloud": "aws", "price_region": "us-east-1", "quota": {"l40s": 16}, "purchases": ["reserved"]}
+
+    def workload(topology: str, demand: float) -> dict[str, Any]:
+        search = {"topologies": {"l40s": [topology]}}
+        chat = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"prompt_tokens": 1024, "output_tokens": 256}}
+        return {"deployment": {**chat, "slo": {"tpot_ms": 30}, "search": search}, "demand": demand}
+
+    for names in (["big", "small"], ["small", "big"]):
+        of = {"big": workload("4x1", 40), "small": workload("1x1", 5)}
+        result = plan_fleet(
+            {
+                "buy": "share",
+                "periods_h": [8760],
+                "regions": {"east": east},
+                "workloads": {name: of[name] for name in names},
+            }
+        )
+        assert result.total_usd == pytest.approx((4 * 1.65259 + 1.17243) * 8760, rel=1e-5)
+        assert [(one.chips, one.usd) for one in result.reservations] == [(5, pytest.approx(result.total_usd))]

@@ -21,7 +21,7 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
         needs = fleet["needs"]
         by_period.append([one for one in counts if all(meets(fleet, need, one, period, without) for need in needs)])
     for replicas in product(*by_period):
-        reserved: dict[tuple[str, str], int] = {}
+        reserved: dict[tuple[str, str, float], int] = {}  # by price: those of some instances cost more
         usd = 0.0
         fits = True
         taken = [dict.fromkeys(quotas, 0) for _ in hours]
@@ -37,20 +37,21 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
                     continue
                 place = (option["region"], option["chip"])
                 if option["purchase"] == "reserved":
+                    sold = (*place, option["usd"])
                     use = sum(
                         other["chips"] * number
                         for other, number in zip(options, counts, strict=True)
                         if other["purchase"] == "reserved"
-                        and (other["region"], other["chip"]) == place
+                        and (other["region"], other["chip"], other["usd"]) == sold
                         and not other.get("machine")
                     )
-                    reserved[place] = max(reserved.get(place, 0), use)
+                    reserved[sold] = max(reserved.get(sold, 0), use)
                 else:
                     usd += option["usd"] * option["chips"] * count * hours[period]
                     if place in quotas:
                         taken[period][place] += option["chips"] * count
         for place, quota in quotas.items():
-            held = reserved.get(place, 0)
+            held = sum(count for (*where, _), count in reserved.items() if tuple(where) == place)
             if ("quota", *place) not in without and any(one[place] + held > quota for one in taken):
                 fits = False
         for place, (shape, count) in fleet.get("pods", {}).items():
@@ -58,9 +59,7 @@ def bills(fleet: dict[str, Any], without: frozenset[tuple[str, ...]] = frozenset
                 stands(options, one, place, shape, count) for one in replicas
             ):
                 fits = False
-        by_chip = [o for o in options if o["purchase"] == "reserved" and not o.get("machine")]
-        price = {(o["region"], o["chip"]): o["usd"] for o in by_chip}
-        usd += sum(price[place] * count * sum(hours) for place, count in reserved.items())
+        usd += sum(price * count * sum(hours) for (_, _, price), count in reserved.items())
         by_option = list(zip(*replicas, strict=True))
         usd += fleet.get("usd_per_change", 0.0) * sum(abs(b - a) for one in by_option for a, b in pairwise(one))
         fits = fits and all(runs_in_few(fleet, need, by_option, without) for need in fleet["needs"])

@@ -29,7 +29,6 @@ Replicas = Sequence[tuple[ReplicaOption, int]]
 
 def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
     """The bill over all periods, recomputed from replicas, instances, reserved chips and changes [$]."""
-    price = instance.reserved_prices
     rented = (
         option.usd_per_hour * hours * count
         for option, counts in zip(instance.options, solution.replicas, strict=True)
@@ -42,7 +41,7 @@ def bill_of(instance: FleetInstance, solution: FleetSolution) -> float:
         for machine, counts in instances_of(instance, solution.replicas).items()
         for hours, count in zip(instance.hours, counts, strict=True)
     )
-    reserved = (price[region_chip] * all_hours * chips for region_chip, chips in solution.reserved.items())
+    reserved = (place.usd_per_chip_hour * all_hours * chips for place, chips in solution.reserved.items())
     previous_plan = instance.previous_plan
     changes = 0.0 if previous_plan is None else previous_plan.usd_per_change * changes_of(instance, solution)
     return fsum((*rented, *whole, *reserved, changes, instance.usd_per_change * period_changes_of(solution)))
@@ -96,7 +95,9 @@ def chips_taken(instance: FleetInstance, solution: FleetSolution) -> dict[Region
     """Chips paid for in each period, reserved ones included, for every region and chip with a quota or an option."""
     periods = len(instance.hours)
     region_chips = {*instance.quotas, *(option.region_chip for option in instance.options)}
-    taken = {region_chip: [solution.reserved.get(region_chip, 0)] * periods for region_chip in region_chips}
+    taken = {region_chip: [0] * periods for region_chip in region_chips}
+    for place, reserved in solution.reserved.items():
+        taken[place.region_chip] = [chips + reserved for chips in taken[place.region_chip]]
     for option, counts in zip(instance.options, solution.replicas, strict=True):
         if option.purchase != "reserved" and option.machine is None:
             before = taken[option.region_chip]
@@ -225,12 +226,16 @@ def _check_chips(instance: FleetInstance, solution: FleetSolution) -> None:
         quota = instance.quotas.get((region, chip))
         if quota is not None and max(counts) > quota:
             raise SolverError(f"the fleet takes {max(counts)} {chip} in {region}, of {quota}")
-    for (region, chip), reserved in solution.reserved.items():
+    for place in {*solution.reserved, *instance.reservable}:
+        reserved = solution.reserved.get(place, 0)
         users = [
             (option.chips, counts)
             for option, counts in zip(instance.options, solution.replicas, strict=True)
-            if option.region_chip == (region, chip) and option.purchase == "reserved" and option.machine is None
+            if option.place == place
         ]
         used = [sum(chips * counts[period] for chips, counts in users) for period in range(len(instance.hours))]
         if max(used) > reserved:
-            raise SolverError(f"the fleet uses {max(used)} reserved {chip} in {region}, of {reserved}")
+            raise SolverError(
+                f"the fleet uses {max(used)} {place.chip} in {place.region} reserved at ${place.usd_per_chip_hour:g}, "
+                f"of {reserved}"
+            )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor, fsum
+from typing import NamedTuple
 
 from servesat.catalogue.price_book import Price, Purchase
 from servesat.core.tolerances import LIMIT_RTOL
@@ -24,6 +25,23 @@ MAX_UNITS = 10**11
 
 RegionChip = tuple[str, str]
 """A region and a type of chip."""
+
+
+class ReservedChips(NamedTuple):
+    """Chips that are reserved one by one, in a region at a price; those of large instances may cost more."""
+
+    region: str
+    chip: str
+    usd_per_chip_hour: float
+
+    @property
+    def region_chip(self) -> RegionChip:
+        """The region and the type of chip."""
+        return self.region, self.chip
+
+
+Place = RegionChip | ReservedChips
+"""Where a replica takes its chips from: those rented in a region, or those reserved there at a price."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,13 @@ class ReplicaOption:
     def region_chip(self) -> RegionChip:
         """The region and the type of chip."""
         return self.region, self.configuration.chip
+
+    @property
+    def place(self) -> Place:
+        """What its chips count against: the reservation at its price, if it pays for reserved chips one by one."""
+        if self.purchase == "reserved" and self.machine is None:
+            return ReservedChips(*self.region_chip, self.usd_per_chip_hour)
+        return self.region_chip
 
     @property
     def replica_key(self) -> ReplicaKey:
@@ -160,7 +185,7 @@ class FleetInstance:
     previous_plan: PreviousPlan | None = None
     pods: dict[RegionChip, Pods] = field(default_factory=dict)
     occupied_chips: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
-    occupied_reserved: dict[RegionChip, tuple[int, ...]] = field(default_factory=dict)
+    occupied_reserved: dict[ReservedChips, tuple[int, ...]] = field(default_factory=dict)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = field(default_factory=dict)
     usd_per_change: float = 0.0  # of a replica started or stopped between two periods
     occupied_pieces: dict[Machine, dict[int, int]] = field(default_factory=dict)  # by chips, in every period
@@ -212,13 +237,9 @@ class FleetInstance:
         return positions
 
     @cached_property
-    def reserved_prices(self) -> dict[RegionChip, float]:
-        """Cost of a reserved chip per hour, by region and chip, if chips can be reserved there by the chip."""
-        return {
-            option.region_chip: option.usd_per_chip_hour
-            for option in self.options
-            if option.purchase == "reserved" and option.machine is None
-        }
+    def reservable(self) -> list[ReservedChips]:
+        """What can be reserved by the chip: each chip at each price."""
+        return sorted({place for option in self.options if isinstance(place := option.place, ReservedChips)})
 
     @property
     def reserves_instances(self) -> bool:
@@ -231,7 +252,7 @@ class FleetInstance:
 
         Reservations, a budget, a previous plan, changes at a price, and limits on configurations and types of chips do.
         """
-        reserved = self.reserved_prices or self.reserves_instances
+        reserved = self.reservable or self.reserves_instances
         coupled = reserved or self.budget_usd is not None or self.previous_plan is not None
         occupied = self.occupied_chips or self.occupied_reserved or self.occupied_slices or self.occupied_pieces
         others = occupied or self.usd_per_change or self.limits_configurations

@@ -160,7 +160,8 @@ def _distinct_offers(offers: list[Offer], buy: Buy) -> list[Offer]:
 def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Offer]:
     """The offers that hold the slices of a configuration, and move its KV cache as fast as it was found to move.
 
-    Of chips that pay their share the cheapest offer only, and so of slices that are sold by themselves.
+    Of chips that pay their share the cheapest offer only, and so of slices that are sold by themselves; of reserved
+    ones every offer, as a replica may stand on chips that others reserve at a higher price.
     """
     plan = candidate.plan
     plans = list(candidate.plans.values()) if plan is None else [plan]
@@ -172,7 +173,8 @@ def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Of
         if moves and all(offer.instances_of_slice(topology) is not None for topology in topologies):
             holding.append(offer)
     by_share = [offer for offer in holding if _is_by_share(offer, buy)]
-    return [offer for offer in holding if not _is_by_share(offer, buy)] + by_share[:1]
+    shared = by_share if by_share and by_share[0].price and by_share[0].price.purchase == "reserved" else by_share[:1]
+    return [offer for offer in holding if not _is_by_share(offer, buy)] + shared
 
 
 def _topologies(plan: Plan) -> list[str]:

@@ -1,6 +1,7 @@
 """Plans a fleet for its goals in order, the lowest bill first, then the fewest configurations and changes."""
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +33,7 @@ from servesat.fleet.formulation.goals import (
 )
 from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.one_type import choose_columns, is_choice_of_columns
-from servesat.fleet.instance import FleetInstance
+from servesat.fleet.instance import FleetInstance, RegionChip
 from servesat.fleet.instance_from_spec import fleet_instance
 from servesat.fleet.placement_map import placement_map
 from servesat.fleet.previous_plan import PreviousPlan, read_previous_plan
@@ -299,11 +300,15 @@ def _served(instance: FleetInstance, solution: FleetSolution) -> dict[tuple[int,
 
 
 def _reservations(instance: FleetInstance, solution: FleetSolution) -> tuple[Reservation, ...]:
-    price = instance.reserved_prices
+    chips: Counter[RegionChip] = Counter()
+    usd: dict[RegionChip, float] = defaultdict(float)
+    for place, reserved in solution.reserved.items():
+        chips[place.region_chip] += reserved
+        usd[place.region_chip] += place.usd_per_chip_hour * sum(instance.hours) * reserved
     return tuple(
-        Reservation(region=region, chip=chip, chips=chips, usd=price[region, chip] * sum(instance.hours) * chips)
-        for (region, chip), chips in solution.reserved.items()
-        if chips
+        Reservation(region=region, chip=chip, chips=count, usd=usd[region, chip])
+        for (region, chip), count in chips.items()
+        if count
     )
 
 

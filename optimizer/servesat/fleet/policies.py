@@ -10,7 +10,7 @@ from servesat.fleet.cheapest import DEFAULT_TIME_LIMIT_S, cheapest
 from servesat.fleet.check import bill_of, changes_of, chips_taken, is_as_solved
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, RegionChip, ReservedChips
 from servesat.fleet.pods.slices import Counts, Pods
 from servesat.fleet.previous_plan import PreviousPlan
 from servesat.fleet.result import FleetResult
@@ -82,7 +82,7 @@ def _policies(instance: FleetInstance, time_limit_s: float) -> tuple[Policy, ...
     policies.append(_optimum("a static fleet, sized for the peak", instance.at_peak(), time_limit_s))
     if any(workload.max_configurations != 1 for workload in instance.workloads):
         policies.append(_optimum(FEW_CONFIGURATIONS, _with_one_configuration(instance), time_limit_s))
-    if instance.reserved_prices:
+    if instance.reservable:
         unreserved = instance.with_options(lambda option: option.purchase != "reserved")
         policies.append(_optimum("no reservations", unreserved, time_limit_s))
     shared = [workload for workload in instance.workloads if workload.sizes]
@@ -156,7 +156,7 @@ def _greedy(instance: FleetInstance, time_limit_s: float) -> Policy:
     """
     name, proved, periods = "greedy, one workload after another", True, range(len(instance.hours))
     replicas: dict[int, tuple[int, ...]] = {}
-    reserved: Counter[RegionChip] = Counter()
+    reserved: Counter[ReservedChips] = Counter()
     deadline = time.perf_counter() + time_limit_s
     occupied_chips: dict[RegionChip, tuple[int, ...]] = dict(instance.occupied_chips)
     occupied_slices: dict[RegionChip, tuple[Counts, ...]] = dict(instance.occupied_slices)

@@ -14,7 +14,7 @@ from servesat.fleet.decomposition.column_generation import ColumnGeneration, dec
 from servesat.fleet.decomposition.options import ColumnGenerationOptions
 from servesat.fleet.decomposition.pricing import DualPrices
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance
+from servesat.fleet.instance import FleetInstance, ReservedChips
 from servesat.fleet.plan import plan_instance
 from servesat.fleet.result import DECOMPOSITION
 from tests.fleet.fleets import fleets_of_two_sizes, instance_of, small_fleets
@@ -168,7 +168,7 @@ def test_where_reserved_chips_are_idle_one_round_still_finds_covers_that_fit_the
     sizes = [{"name": f"x{chips}", "purchase": "reserved", "chips": chips} for chips in (8, 1)]
     raw = alike(10, [1.0, 0.9], sizes, {("r", "x"): 10})
     search = ColumnGeneration(instance_of(raw))
-    paid_at_peak = DualPrices(np.zeros((1, 2)), np.array([[2.0, 0.0]]))
+    paid_at_peak = DualPrices(np.zeros((2, 2)), np.array([[0.0, 0.0], [2.0, 0.0]]))
     gap = search.run(paid_at_peak, perf_counter() + 20, gap=0.0, target_gap=1.0)
     assert search.lower_bound == pytest.approx(20)
     assert gap == pytest.approx(0, abs=1e-3)
@@ -242,7 +242,7 @@ def test_reservations_are_rounded_so_that_a_plan_exists() -> None:
     raw["options"] = [*raw["options"][1:], {**first, "chip": "x"}, reserved]
     found = decomposed(raw)
     assert found.objective == pytest.approx(50 + 4 * 2)
-    assert found.reserved == {("r", "y"): 4}
+    assert found.reserved == {ReservedChips("r", "y", 2.0): 4}
 
 
 def test_no_plan_is_sought_when_the_time_is_up() -> None:

@@ -14,6 +14,7 @@ from servesat.fleet.decomposition.improvement import improved
 from servesat.fleet.decomposition.options import ImprovementOptions
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
+from servesat.fleet.instance import ReservedChips
 from tests.fleet.fleets import instance_of, small_fleets
 from tests.oracles import fleet as fleet_oracle
 from tests.strategies import examples
@@ -41,13 +42,13 @@ def test_what_is_needed_all_day_moves_to_a_reservation_and_a_peak_stays_rented()
     found = improved(instance, rented, perf_counter() + 20, ONE_AT_A_TIME)
     assert check(instance, found) == pytest.approx(5.4)
     assert found.objective == pytest.approx(5.4)
-    assert found.reserved == {("r", "x"): 2}
+    assert found.reserved == {ReservedChips("r", "x", 0.6): 2}
 
 
 def test_a_reservation_serves_others_where_its_owner_needs_it_least() -> None:
     """A quota of 5 chips holds both workloads at the peak, whoever has the chips that are reserved."""
     instance = instance_of(two_workloads(quota=5))
-    for_the_peak = FleetSolution(Status.FEASIBLE, ((2, 2), (0, 0), (0, 0), (0, 3)), {("r", "x"): 3})
+    for_the_peak = FleetSolution(Status.FEASIBLE, ((2, 2), (0, 0), (0, 0), (0, 3)), {ReservedChips("r", "x", 0.6): 3})
     found = improved(instance, for_the_peak, perf_counter() + 20, ONE_AT_A_TIME)
     assert check(instance, found) == pytest.approx(5.4)
 

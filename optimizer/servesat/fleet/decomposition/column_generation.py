@@ -25,7 +25,7 @@ from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerati
 from servesat.fleet.decomposition.pricing import DualPrices, Pricing, blocks_of, dual_constant, max_bill
 from servesat.fleet.decomposition.rounding import rounded_plan
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, Place, ReservedChips
 
 
 def decomposes(instance: FleetInstance, options: ColumnGenerationOptions = DEFAULT_OPTIONS) -> bool:
@@ -96,24 +96,24 @@ def _initial_prices(
     The sample has its share of the quotas. Chips that are scarce for all workloads are scarce for the sample, which
     takes a fraction of the time.
     """
-    region_chips = region_chips_of(instance)
+    places = places_of(instance)
     workloads = instance.workloads[:: max(1, len(instance.workloads) // options.sample_workloads)]
     if 2 * len(workloads) > len(instance.workloads):
-        return DualPrices.initial(instance, region_chips), 1.0
+        return DualPrices.initial(instance, places), 1.0
     names, share = {workload.name for workload in workloads}, len(workloads) / len(instance.workloads)
     sample = replace(
         instance.with_options(lambda option: option.workload in names),
         workloads=workloads,
         quotas={region_chip: round(quota * share) for region_chip, quota in instance.quotas.items()},
     )
-    with ColumnGeneration(sample, region_chips, options, workers) as search:
-        gap = search.run(DualPrices.initial(sample, region_chips), until, target_gap=options.sample_target_gap)
+    with ColumnGeneration(sample, places, options, workers) as search:
+        gap = search.run(DualPrices.initial(sample, places), until, target_gap=options.sample_target_gap)
     return search.best_prices, gap
 
 
-def region_chips_of(instance: FleetInstance) -> list[RegionChip]:
-    """The regions and types of chips that replicas could take."""
-    return sorted({option.region_chip for option in instance.options})
+def places_of(instance: FleetInstance) -> list[Place]:
+    """The chips that replicas could take: by region and type those rented, and those reserved at each price."""
+    return [*sorted({option.region_chip for option in instance.options}), *instance.reservable]
 
 
 class ColumnGeneration:
@@ -125,15 +125,15 @@ class ColumnGeneration:
     def __init__(
         self,
         instance: FleetInstance,
-        region_chips: list[RegionChip] | None = None,
+        places: list[Place] | None = None,
         options: ColumnGenerationOptions = DEFAULT_OPTIONS,
         workers: Workers = THIS_PROCESS,
     ) -> None:
         self.instance, self.options = instance, options
-        self.region_chips = region_chips or region_chips_of(instance)
-        self.blocks = blocks_of(instance, self.region_chips)
-        self.master = Master(instance, self.region_chips, options.master)
-        self.initial_prices = DualPrices.initial(instance, self.region_chips)
+        self.places = places or places_of(instance)
+        self.blocks = blocks_of(instance, self.places)
+        self.master = Master(instance, self.places, options.master)
+        self.initial_prices = DualPrices.initial(instance, self.places)
         self.best_prices, self.lower_bound = self.initial_prices, -np.inf
         self.max_bill = max_bill(instance, self.blocks)
         self.random = np.random.default_rng(0)
@@ -204,7 +204,9 @@ class ColumnGeneration:
 
         Larger duals would make the bound infinite, and those of PDLP are not exact.
         """
-        no_quota = [region_chip not in self.instance.quotas for region_chip in self.region_chips]
+        no_quota = [
+            isinstance(place, ReservedChips) and place.region_chip not in self.instance.quotas for place in self.places
+        ]
         cost = np.where(no_quota, self.initial_prices.reservation.sum(axis=1), np.inf)
         scale: Floats = np.minimum(1.0, cost / np.maximum(duals.sum(axis=1), LIMIT_RTOL))
         return duals * scale[:, None]
@@ -212,7 +214,7 @@ class ColumnGeneration:
     def _cheapest_covers(self, prices: DualPrices) -> list[Cover]:
         """The cheapest cover of each block; updates the dual bound."""
         covers, usd = self.pricing.cheapest_covers(self.blocks.prices_at(prices))
-        bound = usd - dual_constant(self.instance, self.region_chips, prices)
+        bound = usd - dual_constant(self.instance, self.places, prices)
         if bound > self.lower_bound:
             self.best_prices, self.lower_bound = prices, bound
         return covers

@@ -17,7 +17,7 @@ from servesat.fleet.check import bill_of
 from servesat.fleet.decomposition.options import ImprovementOptions
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.limits import FleetSolution
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, RegionChip, ReservedChips
 
 
 def improved(
@@ -60,15 +60,15 @@ def _planned_anew(
     """The plan with some workloads and what they reserve planned anew by the compact model, the others as they are."""
     part = instance.with_options(lambda option: option.workload in names)
     rented, reserved = _chips_of_others(instance, solution, names)
-    for region_chip, chips in solution.reserved.items():
-        if region_chip not in part.reserved_prices:
-            rented[region_chip] = rented[region_chip] + chips
+    for place, chips in solution.reserved.items():
+        if place not in part.reservable:
+            rented[place.region_chip] = rented[place.region_chip] + chips
     model = FleetModel(
         replace(
             part,
             workloads=tuple(workload for workload in instance.workloads if workload.name in names),
-            occupied_chips={place: tuple(rented[place].tolist()) for place in instance.quotas},
-            occupied_reserved={place: tuple(reserved[place].tolist()) for place in part.reserved_prices},
+            occupied_chips={region_chip: tuple(rented[region_chip].tolist()) for region_chip in instance.quotas},
+            occupied_reserved={place: tuple(reserved[place].tolist()) for place in part.reservable},
         )
     )
     found = model.solve(model.usd(), time_limit_s, relative_gap=gap)
@@ -85,13 +85,16 @@ def _planned_anew(
 
 def _chips_of_others(
     instance: FleetInstance, solution: FleetSolution, names: set[str]
-) -> tuple[dict[RegionChip, Ints], dict[RegionChip, Ints]]:
+) -> tuple[dict[RegionChip, Ints], dict[ReservedChips, Ints]]:
     """The chips that the other workloads rent, and those of reservations that they use, in each period."""
     none = np.zeros(len(instance.hours), dtype=np.int64)
     rented: dict[RegionChip, Ints] = defaultdict(lambda: none)
-    reserved: dict[RegionChip, Ints] = defaultdict(lambda: none)
+    reserved: dict[ReservedChips, Ints] = defaultdict(lambda: none)
     for option, counts in zip(instance.options, solution.replicas, strict=True):
         if option.workload not in names and any(counts):
-            used = reserved if option.purchase == "reserved" else rented
-            used[option.region_chip] = used[option.region_chip] + option.chips * np.array(counts)
+            place, chips = option.place, option.chips * np.array(counts)
+            if isinstance(place, ReservedChips):
+                reserved[place] = reserved[place] + chips
+            else:
+                rented[place] = rented[place] + chips
     return rented, reserved

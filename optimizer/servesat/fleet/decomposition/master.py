@@ -12,7 +12,7 @@ from ortools.math_opt.python import mathopt
 from servesat.core.arrays import Floats
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, MasterOptions
 from servesat.fleet.formulation.solvers import MAX_TIME_LIMIT_S, solve_linear
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReservedChips
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,20 @@ class Cover:
     period: int
     replicas: tuple[tuple[int, int], ...]
 
-    def usage(self, instance: FleetInstance) -> tuple[float, dict[RegionChip, int], dict[RegionChip, int]]:
-        """The cost without reserved chips, the rented chips, and the reserved chips, by region and type."""
+    def usage(self, instance: FleetInstance) -> tuple[float, dict[Place, int]]:
+        """The cost without reserved chips, and the chips by place."""
         usd = 0.0
-        rented: dict[RegionChip, int] = defaultdict(int)
-        reserved: dict[RegionChip, int] = defaultdict(int)
+        used: dict[Place, int] = defaultdict(int)
         for position, count in self.replicas:
             option = instance.options[position]
-            if option.purchase == "reserved":
-                reserved[option.region_chip] += option.chips * count
-            else:
-                rented[option.region_chip] += option.chips * count
+            used[option.place] += option.chips * count
+            if not isinstance(option.place, ReservedChips):
                 usd += option.usd_per_hour * instance.hours[self.period] * count
-        return usd, rented, reserved
+        return usd, used
 
 
 class MasterSolution(NamedTuple):
-    """The cost of the optimal mixture, and its dual prices, non-negative and of shape [region chips, periods]."""
+    """The cost of the optimal mixture, and its dual prices, non-negative and of shape [places, periods]."""
 
     usd: float
     quota_duals: Floats
@@ -50,9 +47,9 @@ class Master:
     """The linear program over covers: a convex combination for each block, within quotas and reservations."""
 
     def __init__(
-        self, instance: FleetInstance, region_chips: list[RegionChip], options: MasterOptions = DEFAULT_OPTIONS.master
+        self, instance: FleetInstance, places: list[Place], options: MasterOptions = DEFAULT_OPTIONS.master
     ) -> None:
-        self.instance, self.region_chips, self.options = instance, region_chips, options
+        self.instance, self.places, self.options = instance, places, options
         self.model = mathopt.Model()
         periods = range(len(instance.hours))
         self.convexity: dict[int, mathopt.LinearConstraint] = {}
@@ -65,24 +62,24 @@ class Master:
         self.max_period_chips: dict[tuple[RegionChip, int], int] = defaultdict(int)  # of all blocks of a period
         self.has_unserved = True  # whether the last mixture leaves some block unserved
         self.quota_rows = {
-            (region_chip, t): self.model.add_linear_constraint(ub=float(instance.quotas[region_chip]))
-            for region_chip in region_chips
-            if region_chip in instance.quotas
+            (place, t): self.model.add_linear_constraint(ub=float(instance.quotas[place]))
+            for place in places
+            if not isinstance(place, ReservedChips) and place in instance.quotas
             for t in periods
         }
-        self.reserved = {region_chip: self.model.add_variable(lb=0.0) for region_chip in instance.reserved_prices}
+        self.reserved = {place: self.model.add_variable(lb=0.0) for place in instance.reservable}
         self.reservation_rows = {
-            (region_chip, t): self.model.add_linear_constraint(ub=0.0) for region_chip in self.reserved for t in periods
+            (place, t): self.model.add_linear_constraint(ub=0.0) for place in self.reserved for t in periods
         }
-        for region_chip, chips in self.reserved.items():
+        for place, chips in self.reserved.items():
             for t in periods:
-                self.reservation_rows[region_chip, t].set_coefficient(chips, -1.0)
-                if (region_chip, t) in self.quota_rows:
-                    self.quota_rows[region_chip, t].set_coefficient(chips, 1.0)
+                self.reservation_rows[place, t].set_coefficient(chips, -1.0)
+                if (place.region_chip, t) in self.quota_rows:
+                    self.quota_rows[place.region_chip, t].set_coefficient(chips, 1.0)
         self.shares: dict[Cover, mathopt.Variable] = {}
         self.warm_start = mathopt.SolutionHint()  # the last mixture and its duals
         self.reduced_costs: dict[mathopt.Variable, float] = {}
-        self.reserved_chips: dict[RegionChip, float] = {}  # in the last mixture, fractional
+        self.reserved_chips: dict[ReservedChips, float] = {}  # in the last mixture, fractional
         self.period_usd = np.zeros(len(instance.hours))  # cost of its periods, without reserved chips
 
     def solve_with(self, covers: list[Cover], time_limit_s: float) -> MasterSolution | None:
@@ -109,21 +106,24 @@ class Master:
             return None
         self._store(result)
         self._raise_penalties()
-        index = {region_chip: position for position, region_chip in enumerate(self.region_chips)}
-        quota_duals, reservation_duals = (
-            np.zeros((len(self.region_chips), len(self.instance.hours))) for _ in range(2)
-        )
-        for rows, duals in ((self.quota_rows, quota_duals), (self.reservation_rows, reservation_duals)):
-            for (region_chip, t), row in rows.items():
-                duals[index[region_chip], t] = max(0.0, -self.warm_start.dual_values[row]) * self.usd_unit
+        index = {place: position for position, place in enumerate(self.places)}
+        quota_duals, reservation_duals = (np.zeros((len(self.places), len(self.instance.hours))) for _ in range(2))
+        for (region_chip, t), row in self.quota_rows.items():
+            quota_duals[index[region_chip], t] = self._dual_usd(row)
+        for (place, t), row in self.reservation_rows.items():
+            reservation_duals[index[place], t] = self._dual_usd(row)
         return MasterSolution(result.objective_value() * self.usd_unit, quota_duals, reservation_duals)
+
+    def _dual_usd(self, row: mathopt.LinearConstraint) -> float:
+        """The price of a chip of a row in the last mixture [$]."""
+        return max(0.0, -float(self.warm_start.dual_values[row])) * self.usd_unit
 
     def _store(self, result: mathopt.SolveResult) -> None:
         """Keep what the next solve and the rounding need of a mixture."""
         value = result.variable_values()
         self.warm_start = mathopt.SolutionHint(variable_values=value, dual_values=result.dual_values())
         self.reduced_costs = result.reduced_costs()
-        self.reserved_chips = {region_chip: value[chips] for region_chip, chips in self.reserved.items()}
+        self.reserved_chips = {place: value[chips] for place, chips in self.reserved.items()}
         self.period_usd = np.zeros(len(self.instance.hours))
         for cover, share in self.shares.items():
             usd = self.usd_unit * self.model.objective.get_linear_coefficient(share)
@@ -165,16 +165,14 @@ class Master:
         costs = [self._usd_with_reserved(cover, *cover.usage(self.instance)) for cover in covers]
         self.usd_unit = sum(costs) / max(len(costs), 1) or 1.0
         hours = sum(self.instance.hours)
-        for region_chip, chips in self.reserved.items():
-            price = self.instance.reserved_prices[region_chip]
-            self.model.objective.set_linear_coefficient(chips, price * hours / self.usd_unit)
+        for place, chips in self.reserved.items():
+            self.model.objective.set_linear_coefficient(chips, place.usd_per_chip_hour * hours / self.usd_unit)
 
-    def _usd_with_reserved(
-        self, cover: Cover, usd: float, _: dict[RegionChip, int], reserved: dict[RegionChip, int]
-    ) -> float:
+    def _usd_with_reserved(self, cover: Cover, usd: float, used: dict[Place, int]) -> float:
         """The cost of a cover with reserved chips paid by the hour."""
-        prices, hours = self.instance.reserved_prices, self.instance.hours[cover.period]
-        return usd + sum(prices[region_chip] * hours * chips for region_chip, chips in reserved.items())
+        hours = self.instance.hours[cover.period]
+        reserved = ((place, chips) for place, chips in used.items() if isinstance(place, ReservedChips))
+        return usd + sum(place.usd_per_chip_hour * hours * chips for place, chips in reserved)
 
     def _tighten_quotas(self) -> None:
         """Limit the right-hand side of each quota to a multiple of the chips that covers can take of it."""
@@ -186,25 +184,28 @@ class Master:
             row.upper_bound = float(min(self.instance.quotas[region_chip], limit))
 
     def _add(self, cover: Cover) -> mathopt.Variable:
-        usd, rented, reserved = cover.usage(self.instance)
+        usd, used = cover.usage(self.instance)
         block, period = cover.block, cover.period
-        for region_chip in {*rented, *reserved}:
-            chips = rented.get(region_chip, 0) + reserved.get(region_chip, 0)
+        taken: dict[RegionChip, int] = defaultdict(int)
+        for place, chips in used.items():
+            taken[place.region_chip if isinstance(place, ReservedChips) else place] += chips
+        for region_chip, chips in taken.items():
             more = chips - self.max_block_chips[region_chip, block]
             if more > 0:
                 self.max_block_chips[region_chip, block] += more
                 self.max_period_chips[region_chip, period] += more
         if block not in self.convexity:
             self._add_block(block)
-        usd_with_reserved = self._usd_with_reserved(cover, usd, rented, reserved)
+        usd_with_reserved = self._usd_with_reserved(cover, usd, used)
         self.cheapest_usd[block] = min(self.cheapest_usd[block], usd_with_reserved)
         share = self.model.add_variable(lb=0.0)
         self.convexity[block].set_coefficient(share, 1.0)
         self.model.objective.set_linear_coefficient(share, usd / self.usd_unit)
-        for rows, used in ((self.quota_rows, rented), (self.reservation_rows, reserved)):
-            for region_chip, chips in used.items():
-                if (region_chip, period) in rows:
-                    rows[region_chip, period].set_coefficient(share, float(chips))
+        for place, chips in used.items():
+            if isinstance(place, ReservedChips):
+                self.reservation_rows[place, period].set_coefficient(share, float(chips))
+            elif (place, period) in self.quota_rows:
+                self.quota_rows[place, period].set_coefficient(share, float(chips))
         return share
 
     def _add_block(self, block: int) -> None:

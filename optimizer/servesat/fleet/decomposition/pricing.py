@@ -14,7 +14,7 @@ from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
 from servesat.fleet.decomposition.coupled_covers import CoupledCover, is_coupled
 from servesat.fleet.decomposition.covers import Covers
 from servesat.fleet.decomposition.master import Cover
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReservedChips
 
 GAIN_RTOL = 1e-9
 """A profit on a reservation within this relative error of its dual price is rounding."""
@@ -25,16 +25,16 @@ PARTS_A_WORKER = 4
 
 @dataclass(frozen=True)
 class DualPrices:
-    """The prices of a chip in each period on top of its cost; arrays of shape [region chips, periods]."""
+    """The prices of a chip in each period on top of its cost; arrays of shape [places, periods]."""
 
     quota: Floats  # of a rented chip
     reservation: Floats  # of a reserved chip
 
     @classmethod
-    def initial(cls, instance: FleetInstance, region_chips: list[RegionChip]) -> "DualPrices":
+    def initial(cls, instance: FleetInstance, places: list[Place]) -> "DualPrices":
         """No quota is tight, and reserved chips are paid by the hour."""
-        reserved = np.array([instance.reserved_prices.get(region_chip, 0.0) for region_chip in region_chips])
-        no_quota_price = np.zeros((len(region_chips), len(instance.hours)))
+        reserved = np.array([one.usd_per_chip_hour if isinstance(one, ReservedChips) else 0.0 for one in places])
+        no_quota_price = np.zeros((len(places), len(instance.hours)))
         return cls(no_quota_price, reserved[:, None] * np.array(instance.hours)[None])
 
     def towards(self, quota: Floats, reservation: Floats, step: float) -> "DualPrices":
@@ -56,7 +56,7 @@ class Blocks:
     item: Ints  # even off spot, odd on spot
     usd: Floats  # of a replica for the period, 0 if reserved
     chips: Floats
-    region_chip: Ints
+    place: Ints
     reserved: Bools
     simple: Ints  # positions of the blocks with a single covering row
     covers: Covers  # of those
@@ -65,7 +65,7 @@ class Blocks:
     def prices_at(self, prices: DualPrices) -> Floats:
         """The price of a replica of each option at given dual prices, infinite for padding."""
         period = self.period[:, None]
-        quota, reservation = prices.quota[self.region_chip, period], prices.reservation[self.region_chip, period]
+        quota, reservation = prices.quota[self.place, period], prices.reservation[self.place, period]
         chip_price = np.where(self.reserved, reservation, quota)
         return np.where(self.option >= 0, self.usd + self.chips * chip_price, np.inf)
 
@@ -149,9 +149,9 @@ class Pricing:
         raise ServesatError(f"the covers of {', '.join(names)}: {DIED_TWICE}")
 
 
-def blocks_of(instance: FleetInstance, region_chips: list[RegionChip]) -> Blocks:
+def blocks_of(instance: FleetInstance, places: list[Place]) -> Blocks:
     """The blocks of an instance."""
-    index = {region_chip: position for position, region_chip in enumerate(region_chips)}
+    index = {place: position for position, place in enumerate(places)}
     options, workloads = instance.options, instance.workloads
     workload_options = [instance.options_of(workload.name) for workload in workloads]
     width = max(map(len, workload_options))
@@ -178,7 +178,7 @@ def blocks_of(instance: FleetInstance, region_chips: list[RegionChip]) -> Blocks
         item=item[workload],
         usd=usd[workload] * np.array(instance.hours)[period][:, None],
         chips=by_option([float(o.chips) for o in options])[workload],
-        region_chip=np.where(real, np.array([index[o.region_chip] for o in options])[option], 0)[workload],
+        place=np.where(real, np.array([index[o.place] for o in options])[option], 0)[workload],
         reserved=is_reserved[workload],
         simple=np.flatnonzero(is_simple),
         covers=Covers(
@@ -210,22 +210,25 @@ def _items(instance: FleetInstance, option: Ints) -> tuple[Ints, int]:
     return item, 2 * max_kinds
 
 
-def dual_constant(instance: FleetInstance, region_chips: list[RegionChip], prices: DualPrices) -> float:
+def dual_constant(instance: FleetInstance, places: list[Place], prices: DualPrices) -> float:
     """The constant that the Lagrangian bound subtracts from the total cost of the blocks.
 
     It is the quotas at their dual prices, and the profit of reservations whose dual prices exceed their cost: infinite
-    for a profitable reservation without a quota.
+    for a profitable reservation without a quota. Of those at several prices the most profitable one fills the quota.
     """
-    total = 0.0
-    for position, region_chip in enumerate(region_chips):
-        quota = instance.quotas.get(region_chip)
-        quota_price = float(prices.quota[position].sum())
-        reservation_price = float(prices.reservation[position].sum())
-        total += quota_price * (quota or 0)
-        if region_chip in instance.reserved_prices:
-            profit = reservation_price - quota_price - instance.reserved_prices[region_chip] * sum(instance.hours)
-            if profit > GAIN_RTOL * reservation_price:
-                total += np.inf if quota is None else profit * quota
+    hours, total = sum(instance.hours), 0.0
+    quota_price = {place: float(prices.quota[position].sum()) for position, place in enumerate(places)}
+    most_profit: dict[RegionChip, float] = {}
+    for position, place in enumerate(places):
+        if isinstance(place, ReservedChips):
+            price, of_quota = float(prices.reservation[position].sum()), quota_price[place.region_chip]
+            profit = price - of_quota - place.usd_per_chip_hour * hours
+            if profit > GAIN_RTOL * price:
+                most_profit[place.region_chip] = max(profit, most_profit.get(place.region_chip, 0.0))
+        else:
+            total += quota_price[place] * instance.quotas.get(place, 0)
+    for region_chip, profit in most_profit.items():
+        total += profit * instance.quotas.get(region_chip, np.inf)
     return total
 
 

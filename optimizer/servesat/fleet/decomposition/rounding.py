@@ -22,14 +22,14 @@ from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.formulation.solvers import solve_model
-from servesat.fleet.instance import FleetInstance, RegionChip, ReplicaOption
+from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReplicaOption, ReservedChips
 from servesat.fleet.machines import Machine, fewest_instances
 
 
 def rounded_plan(
     instance: FleetInstance,
     covers: list[Cover],
-    reserved_chips: Mapping[RegionChip, float],
+    reserved_chips: Mapping[ReservedChips, float],
     mixture_usd: Floats,
     deadline: float,
     *,
@@ -43,7 +43,7 @@ def rounded_plan(
     each period without reserved chips, and `deadline` a moment of `time.perf_counter`. UNKNOWN if some period has no
     plan in time.
     """
-    reserved = {region_chip: round(chips) for region_chip, chips in reserved_chips.items()}
+    reserved = {place: round(chips) for place, chips in reserved_chips.items()}
     plans = [_PeriodPlan(instance, reserved, period, usd, options) for period, usd in enumerate(mixture_usd.tolist())]
     for plan, selected in zip(plans, _selections(plans, covers, deadline, options, workers), strict=True):
         plan.replicas = selected
@@ -58,11 +58,11 @@ def rounded_plan(
             plan.improve()
     replicas = np.stack([plan.replicas for plan in plans], axis=1)
     chips_used = [plan.chips_used() for plan in plans]
-    used = {region_chip: max(used[region_chip, True] for used in chips_used) for region_chip in reserved}
+    used = {place: max(used[place] for used in chips_used) for place in reserved}
     return FleetSolution(
         Status.FEASIBLE,
         tuple(map(tuple, replicas.tolist())),
-        {region_chip: chips for region_chip, chips in used.items() if chips},
+        {place: chips for place, chips in used.items() if chips},
     )
 
 
@@ -110,7 +110,7 @@ class _PeriodPlan:
     def __init__(
         self,
         instance: FleetInstance,
-        reserved: dict[RegionChip, int],
+        reserved: dict[ReservedChips, int],
         period: int,
         mixture_usd: float,
         options: RoundingOptions,
@@ -150,7 +150,7 @@ class _PeriodPlan:
         model = mathopt.Model()
         selected = [model.add_binary_variable() for _ in candidates]
         by_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
-        used: dict[tuple[RegionChip, bool], list[mathopt.LinearTerm]] = defaultdict(list)
+        used: dict[Place, list[mathopt.LinearTerm]] = defaultdict(list)
         pieces: dict[Machine, dict[int, list[mathopt.LinearTypes]]] = defaultdict(lambda: defaultdict(list))
         costs: list[mathopt.LinearTypes] = []
         hours = self.instance.hours[0]
@@ -158,10 +158,10 @@ class _PeriodPlan:
             by_block[cover.block].append(variable)
             for position, count in cover.replicas:
                 option = self.instance.options[position]
-                is_reserved = option.purchase == "reserved"
                 if option.machine is None:
-                    used[option.region_chip, is_reserved].append(option.chips * count * variable)
-                    costs += [] if is_reserved else [option.usd_per_hour * hours * count * variable]
+                    used[option.place].append(option.chips * count * variable)
+                    is_rented = not isinstance(option.place, ReservedChips)
+                    costs += [option.usd_per_hour * hours * count * variable] if is_rented else []
                     continue
                 for size, number in option.pieces:
                     pieces[option.machine][size].append(number * count * variable)
@@ -169,13 +169,13 @@ class _PeriodPlan:
             instances = model.add_integer_variable(lb=0)
             hold_pieces(model, machine.chips, by_size, instances)
             costs.append(machine.usd_per_hour * hours * instances)
-            used[(machine.region, machine.chip), False].append(machine.chips * instances)
+            used[machine.region, machine.chip].append(machine.chips * instances)
         for variables in by_block.values():
             model.add_linear_constraint(mathopt.fast_sum(variables) == 1)
         max_price = max(option.usd_per_chip_hour for option in self.instance.options)
         penalty = self.options.overuse_penalty * max_price * self.instance.hours[0]
-        for (region_chip, is_reserved), terms in used.items():
-            available = self._available(region_chip, is_reserved)
+        for place, terms in used.items():
+            available = self._available(place)
             if available is not None:
                 excess = model.add_variable(lb=0)
                 costs.append(penalty * excess)
@@ -196,25 +196,24 @@ class _PeriodPlan:
 
     def _within_limits(self, candidates: list[Cover], chosen: Ints) -> Ints:
         """The chosen covers, one for each block, after swaps that reduce what they use beyond the limits."""
-        limits = {place: chips for place in self._places if (chips := self._available(*place)) is not None}
+        limits = {place: chips for place in self._places if (chips := self._available(place)) is not None}
         number = {place: position for position, place in enumerate(limits)}
         used_by = np.zeros((len(candidates), len(limits)), dtype=np.int64)
         usd = np.zeros(len(candidates))
         for row, cover in enumerate(candidates):
             for position, count in cover.replicas:
                 option = self.instance.options[position]
-                place = option.region_chip, option.purchase == "reserved"
-                if place in number:
-                    used_by[row, number[place]] += option.chips * count
-                usd[row] += 0.0 if place[1] else option.usd_per_hour * count
+                if option.place in number:
+                    used_by[row, number[option.place]] += option.chips * count
+                usd[row] += 0.0 if isinstance(option.place, ReservedChips) else option.usd_per_hour * count
         block = np.unique([cover.block for cover in candidates], return_inverse=True)[1]
         chosen = chosen[np.argsort(block[chosen])]
         return swapped(used_by, usd, block, chosen, np.array(list(limits.values()), dtype=np.int64))
 
     @property
-    def _places(self) -> set[tuple[RegionChip, bool]]:
-        """The regions and types of chips that options use, apart where they are reserved."""
-        return {(option.region_chip, option.purchase == "reserved") for option in self.instance.options}
+    def _places(self) -> set[Place]:
+        """The chips that options use."""
+        return {option.place for option in self.instance.options}
 
     def repair(self, deadline: float) -> bool:
         """Re-plan workloads where too many chips are used, with random others; whether all limits hold in the end.
@@ -245,24 +244,24 @@ class _PeriodPlan:
         """A random sample of workloads."""
         return set(self.random.choice(names, min(count, len(names)), replace=False).tolist())
 
-    def _available(self, region_chip: RegionChip, is_reserved: bool) -> int | None:
-        """The chips that may be used, of the reserved chips or of the others; None if there is no quota on them."""
-        reserved = self.reserved.get(region_chip, 0)
-        if is_reserved:
-            return reserved
-        return self.instance.quotas[region_chip] - reserved if region_chip in self.instance.quotas else None
+    def _available(self, place: Place) -> int | None:
+        """The chips of a place that may be used; None if there is no quota on them."""
+        if isinstance(place, ReservedChips):
+            return self.reserved.get(place, 0)
+        reserved = sum(chips for one, chips in self.reserved.items() if one.region_chip == place)
+        return self.instance.quotas[place] - reserved if place in self.instance.quotas else None
 
     def _replicas_of(self, names: set[str] | None = None) -> list[tuple[ReplicaOption, int]]:
         """The options that some workloads run, or all do, with the number of replicas."""
         used = ((self.instance.options[o], int(self.replicas[o])) for o in np.flatnonzero(self.replicas).tolist())
         return [(option, count) for option, count in used if names is None or option.workload in names]
 
-    def chips_used(self, names: set[str] | None = None) -> dict[tuple[RegionChip, bool], int]:
-        """Chips that some workloads, or all, pay for by the chip, by region and type, and whether they are reserved."""
-        used: dict[tuple[RegionChip, bool], int] = defaultdict(int)
+    def chips_used(self, names: set[str] | None = None) -> dict[Place, int]:
+        """Chips that some workloads, or all, pay for by the chip, by place."""
+        used: dict[Place, int] = defaultdict(int)
         for option, count in self._replicas_of(names):
             if option.machine is None:
-                used[option.region_chip, option.purchase == "reserved"] += option.chips * count
+                used[option.place] += option.chips * count
         return used
 
     def _pieces_used(self, names: set[str]) -> dict[Machine, dict[int, int]]:
@@ -278,11 +277,11 @@ class _PeriodPlan:
         """The regions and types of which more chips are used than are available."""
         overused, used = set(), self.chips_used()
         for machine, count in self._instances().items():
-            used[(machine.region, machine.chip), False] += machine.chips * count
-        for (region_chip, is_reserved), chips in used.items():
-            available = self._available(region_chip, is_reserved)
+            used[machine.region, machine.chip] += machine.chips * count
+        for place, chips in used.items():
+            available = self._available(place)
             if available is not None and chips > available:
-                overused.add(region_chip)
+                overused.add(place.region_chip if isinstance(place, ReservedChips) else place)
         return overused
 
     def _replan(self, names: set[str], time_limit_s: float, gap: float, *, may_reserve_more: bool = False) -> bool:
@@ -301,9 +300,7 @@ class _PeriodPlan:
         positions = [o for o, option in enumerate(self.instance.options) if option.workload in names]
         self.replicas[positions] = np.array(solution.replicas)[:, 0]
         if may_reserve_more:
-            self.reserved.update(
-                {region_chip: fixed[region_chip, True] + chips for region_chip, chips in solution.reserved.items()}
-            )
+            self.reserved.update({place: fixed[place] + chips for place, chips in solution.reserved.items()})
         elif not was_overused and self.usd() > previous_usd:
             self.replicas = previous_replicas
         return True
@@ -311,7 +308,7 @@ class _PeriodPlan:
     def _model_of(
         self,
         names: set[str],
-        fixed: Mapping[tuple[RegionChip, bool], int],
+        fixed: Mapping[Place, int],
         pieces: Mapping[Machine, dict[int, int]],
         *,
         may_reserve_more: bool,
@@ -319,12 +316,13 @@ class _PeriodPlan:
         """The compact model of some workloads, given the chips and the pieces of instances that the others use."""
         instance = self.instance.with_options(lambda option: option.workload in names)
         workloads = tuple(workload for workload in self.instance.workloads if workload.name in names)
-        left = {region_chip: chips - fixed[region_chip, True] for region_chip, chips in self.reserved.items()}
-        can_reserve = instance.reserved_prices
+        left = {place: chips - fixed[place] for place, chips in self.reserved.items()}
+        can_reserve = instance.reservable
         occupied_chips: dict[RegionChip, tuple[int, ...]] = {}
         for region_chip in self.instance.quotas:
-            unusable = 0 if region_chip in can_reserve else left.get(region_chip, 0)
-            occupied_chips[region_chip] = (fixed[region_chip, False] + fixed[region_chip, True] + unusable,)
+            there = [place for place in self.reserved if place.region_chip == region_chip]
+            unusable = sum(left[place] for place in there if place not in can_reserve)
+            occupied_chips[region_chip] = (fixed[region_chip] + sum(fixed[place] for place in there) + unusable,)
         for machine, taken in pieces.items():
             place = (machine.region, machine.chip)
             if machine not in instance.machines and place in occupied_chips:
@@ -332,6 +330,6 @@ class _PeriodPlan:
                 occupied_chips[place] = (occupied_chips[place][0] + whole,)
         return FleetModel(
             replace(instance, workloads=workloads, occupied_chips=occupied_chips, occupied_pieces=dict(pieces)),
-            reserved={region_chip: left.get(region_chip, 0) for region_chip in can_reserve},
+            reserved={place: left.get(place, 0) for place in can_reserve},
             may_reserve_more=may_reserve_more,
         )

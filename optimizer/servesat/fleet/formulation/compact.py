@@ -20,7 +20,7 @@ from servesat.fleet.formulation.limits import FleetSolution, Limit
 from servesat.fleet.formulation.pod_cuts import PodConstraints
 from servesat.fleet.formulation.solvers import solve_model
 from servesat.fleet.formulation.workload_rows import WorkloadRows
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReservedChips
 from servesat.fleet.machines import Machine
 from servesat.fleet.previous_plan import PreviousPlan, ReplicaKey
 
@@ -45,7 +45,7 @@ class Objective:
 class FleetModel:
     """One integer program over an instance; some limits may be relaxed, and demand may be left unserved.
 
-    `reserved` fixes the number of reserved chips, by region and type, or with `may_reserve_more` is a lower bound on
+    `reserved` fixes the numbers of reserved chips, or with `may_reserve_more` is a lower bound on
     it. If the model is not built by `deadline`, a moment of `time.perf_counter`, it is `unfinished`, and `solve`
     returns UNKNOWN.
     """
@@ -56,16 +56,17 @@ class FleetModel:
         relaxed: Iterable[Limit] = (),
         *,
         may_fall_short: bool = False,
-        reserved: Mapping[RegionChip, int] | None = None,
+        reserved: Mapping[ReservedChips, int] | None = None,
         may_reserve_more: bool = False,
         deadline: float = inf,
     ) -> None:
         self.instance, self.relaxed = instance, set(relaxed)
         self.model = mathopt.Model()
         self._add_variables(may_fall_short, reserved or {}, may_reserve_more)
-        self.options_at: dict[tuple[RegionChip, bool], list[int]] = defaultdict(list)  # by whether they are reserved
+        self.options_at: dict[Place, list[int]] = defaultdict(list)  # those that pay by the chip
         for o, option in enumerate(instance.options):
-            self.options_at[option.region_chip, option.purchase == "reserved"].append(o)
+            if option.machine is None:
+                self.options_at[option.place].append(o)
         self.mixes = any(workload.sizes for workload in instance.workloads)
         self.rows = WorkloadRows(self.model, instance, self.replicas, self.unserved, self.relaxed)
         self.unfinished = not self._add_workload_rows(deadline)
@@ -84,13 +85,15 @@ class FleetModel:
             bill = self.usd()
             self.model.add_linear_constraint(bill.expression <= instance.budget_usd / bill.unit)
 
-    def _add_variables(self, may_fall_short: bool, reserved: Mapping[RegionChip, int], may_reserve_more: bool) -> None:
+    def _add_variables(
+        self, may_fall_short: bool, reserved: Mapping[ReservedChips, int], may_reserve_more: bool
+    ) -> None:
         add = self.model.add_integer_variable
         self.replicas = [[add(lb=0) for _ in self.instance.hours] for _ in self.instance.options]  # [option][period]
-        self.reserved = {region_chip: add(lb=0) for region_chip in sorted(self.instance.reserved_prices)}
-        for region_chip, chips in reserved.items():
-            self.reserved[region_chip].lower_bound = chips
-            self.reserved[region_chip].upper_bound = inf if may_reserve_more else chips
+        self.reserved = {place: add(lb=0) for place in self.instance.reservable}
+        for place, chips in reserved.items():
+            self.reserved[place].lower_bound = chips
+            self.reserved[place].upper_bound = inf if may_reserve_more else chips
         self.instances = {
             machine: [add(lb=0)] * len(self.instance.hours)
             if machine.purchase == "reserved"
@@ -123,10 +126,7 @@ class FleetModel:
             by_period = zip(instance.hours, counts, strict=True)
             paid = [(reserved_hours, counts[0])] if machine.purchase == "reserved" else by_period
             terms += [(machine.usd_per_hour * hours, count) for hours, count in paid]
-        terms += [
-            (instance.reserved_prices[region_chip] * reserved_hours, chips)
-            for region_chip, chips in self.reserved.items()
-        ]
+        terms += [(place.usd_per_chip_hour * reserved_hours, chips) for place, chips in self.reserved.items()]
         if self.changed_replicas is not None and instance.previous_plan is not None:
             terms.append((instance.previous_plan.usd_per_change, self.changed_replicas))
         if instance.usd_per_change:
@@ -182,9 +182,9 @@ class FleetModel:
     def _add_chip_rows(self) -> None:
         """Reserved replicas stay within the reserved chips, and all chips within the quotas."""
         for period in range(len(self.instance.hours)):
-            for region_chip, reserved in self.reserved.items():
-                used = self._chips_used(region_chip, period, reserved=True)
-                others = self.instance.occupied_reserved.get(region_chip)
+            for place, reserved in self.reserved.items():
+                used = self._chips_used(place, period)
+                others = self.instance.occupied_reserved.get(place)
                 self.model.add_linear_constraint(used + (others[period] if others else 0) <= reserved)
         for machine, options in self.instance.machines.items():
             for period, instances in enumerate(self.instances[machine]):
@@ -207,25 +207,22 @@ class FleetModel:
     def add_quota_rows(self, region_chip: RegionChip, extra: mathopt.Variable | int) -> None:
         """Limit the chips of a region and type to the quota and some extra chips, in every period."""
         for period in range(len(self.instance.hours)):
-            rented = self._chips_used(region_chip, period, reserved=False)
+            rented = self._chips_used(region_chip, period)
             bought = mathopt.fast_sum(
                 machine.chips * counts[period]
                 for machine, counts in self.instances.items()
                 if (machine.region, machine.chip) == region_chip
             )
-            taken = rented + bought + self.reserved.get(region_chip, 0)
+            reserved = [chips for place, chips in self.reserved.items() if place.region_chip == region_chip]
+            taken = rented + bought + mathopt.fast_sum(reserved)
             occupied = self.instance.occupied_chips
             others = occupied[region_chip][period] if region_chip in occupied else 0
             self.model.add_linear_constraint(taken - extra <= self.instance.quotas[region_chip] - others)
 
-    def _chips_used(self, region_chip: RegionChip, period: int, *, reserved: bool) -> mathopt.LinearSum:
-        """Chips that replicas pay for by the chip in a period, of the reserved chips or of the others."""
+    def _chips_used(self, place: Place, period: int) -> mathopt.LinearSum:
+        """Chips of a place that replicas pay for by the chip in a period."""
         options = self.instance.options
-        return mathopt.fast_sum(
-            options[o].chips * self.replicas[o][period]
-            for o in self.options_at[region_chip, reserved]
-            if options[o].machine is None
-        )
+        return mathopt.fast_sum(options[o].chips * self.replicas[o][period] for o in self.options_at[place])
 
     def solve(self, objective: Objective, time_limit_s: float | None, *, relative_gap: float = 0.0) -> FleetSolution:
         """Minimise an objective to a relative gap, by default to proved optimality, or as near as the time allows.
@@ -270,7 +267,7 @@ class FleetModel:
         return FleetSolution(
             status=Status.OPTIMAL if optimal else Status.FEASIBLE,
             replicas=tuple(tuple(map(rounded, counts)) for counts in self.replicas),
-            reserved={region_chip: rounded(chips) for region_chip, chips in self.reserved.items()},
+            reserved={place: rounded(chips) for place, chips in self.reserved.items()},
             unserved={name: tuple(map(rounded, units)) for name, units in self.unserved.items()},
             objective=result.objective_value() * unit,
             bound=result.best_objective_bound() * unit,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from servesat.core.result import Status
-from servesat.fleet.instance import FleetInstance, RegionChip
+from servesat.fleet.instance import FleetInstance, ReservedChips
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class FleetSolution:
 
     status: Status
     replicas: tuple[tuple[int, ...], ...] = ()  # [option][period]
-    reserved: dict[RegionChip, int] = field(default_factory=dict)  # chips
+    reserved: dict[ReservedChips, int] = field(default_factory=dict)
     unserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by workload, in its units, by period
     objective: float = 0.0
     bound: float = 0.0
