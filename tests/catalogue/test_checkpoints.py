@@ -18,11 +18,11 @@ from tests.helpers import moe_model
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "published/checkpoints.csv").read_text().splitlines()))
 
 
-def published_as(model: ModelSpec, scheme: dict[str, Any]) -> ModelSpec:
+def published_as(model: ModelSpec, scheme: dict[str, Any], model_type: str | None = None) -> ModelSpec:
     """A model, its layers with experts last, quantised so."""
     shape = model.model_dump(exclude_none=True, exclude={"native", "nominal_parameters", "sources"})
     with_experts = range(model.layers - (model.moe.layers if model.moe else 0), model.layers)
-    config = ConfigJson({"quantization_config": scheme}, "config.json", "a config.json")
+    config = ConfigJson({"quantization_config": scheme, "model_type": model_type}, "config.json", "a config.json")
     return ModelSpec.model_validate(shape | native_weights(config, ModelSpec.model_validate(shape), with_experts))
 
 
@@ -151,6 +151,25 @@ def test_experts_beside_an_mlp_are_not_within_it() -> None:
     of_experts = published_as(beside, {**scheme, "modules_to_not_convert": ["re:.*layers\\.\\d+\\.experts.*"]})
     assert of_experts.native is not None
     assert {group.value for group in of_experts.native.wider} == {"experts"}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "entry", "expected"),
+    [
+        ("mixtral", "gate", {"mlp": 1 / 3, "shared_experts": 1 / 3}),  # its experts are w1, w2 and w3
+        ("qwen2_moe", "gate", {"mlp": 1 / 3, "shared_experts": 1 / 3, "experts": 1 / 3}),
+        ("qwen2_moe", "mlp.gate", {"mlp": 1 / 3}),  # mlp.shared_expert.gate_proj and mlp.experts.0.gate_proj are apart
+        ("hunyuan_v1_moe", "mlp.shared_mlp", {"shared_experts": 1.0}),
+    ],
+)
+def test_a_part_of_a_name_is_one_of_the_names_that_a_model_has(
+    model_type: str, entry: str, expected: dict[str, float]
+) -> None:
+    """AutoAWQ leaves out `gate`, the router, of Mixtral 8x7B, whose experts were counted as 16-bit: 69 GB for 25."""
+    scheme = {"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": [entry]}
+    model = published_as(moe_model(), scheme, model_type)
+    assert model.native is not None
+    assert {group.value: left.share for group, left in model.native.wider.items()} == pytest.approx(expected)
 
 
 def test_the_mixing_of_other_layers_is_left_out_whole_or_not_at_all() -> None:

@@ -45,6 +45,10 @@ _MLP = {
 }
 _MLP_MODULES = ("mlp", "feed_forward", "block_sparse_moe", "mixer")
 _SHARED = ("shared_experts", "shared_expert", "shared_mlp")
+_NUMBERED = ("mixtral", "phimoe", "minimax_m1", "minimax_m2", "minimax_text_01")
+"""The types of models whose experts are w1, w2 and w3: a pattern on `gate` means their router alone."""
+_SHARED_MLP = ("hunyuan", "granitemoe")
+"""How the types of models begin whose shared experts are a `shared_mlp`."""
 _EXPERT = re.compile(r"\blayers\.([0-9]{1,4})\..*\bexperts\.([0-9]{1,5})(?:\.(\w+))?$")
 MAX_PATTERN = 1000
 MAX_PATTERNS = 1000
@@ -97,16 +101,25 @@ class _Finder:
         kept: Shares = {}
         total: Shares = {}
         for matrix in matrices(self.model):
-            if matrix.name not in _OTHER and not _module_names(matrix, self.model):
+            names = _module_names(matrix, self.model)
+            if matrix.name not in _OTHER and not names:
                 continue
+            patterned = tuple(name for name in names if self._may_have(name, matrix.group))
             layers = _layers_of(matrix, self.model, self.with_experts, blocks)
             try:
-                shares = sum(listed.share_of(matrix, at, self.model) for at in layers) if listed else 0.0
+                shares = sum(listed.share_of(matrix, at, self.model, patterned) for at in layers) if listed else 0.0
             except ValueError as fault:
                 raise self.config.fault(f"{self.key}: {fault}") from None
             total[matrix.group] = total.get(matrix.group, 0.0) + matrix.parameters * matrix.layers
             kept[matrix.group] = kept.get(matrix.group, 0.0) + matrix.parameters * min(shares, matrix.layers)
         return {group: kept[group] / total[group] for group in total}
+
+    def _may_have(self, name: str, group: TensorGroup) -> bool:
+        """Whether a model of this type may call a matrix so: a pattern may match names of other types."""
+        kind = str(self.config.get("model_type"))
+        if group is TensorGroup.EXPERTS and kind in _NUMBERED:
+            return name.rpartition(".")[2] in {"w1", "w2", "w3"}
+        return ".shared_mlp." not in name or kind.startswith(_SHARED_MLP)
 
 
 def _layers_of(matrix: Matrix, model: ModelSpec, with_experts: Collection[int], blocks: str) -> list[int]:
@@ -154,34 +167,52 @@ class _LeftOut:
     def __bool__(self) -> bool:
         return bool(self.names or self.beginnings or self.patterns or self.experts)
 
-    def share_of(self, matrix: Matrix, layer: int, model: ModelSpec) -> float:
-        """The share of a matrix that is left out in a layer: all of it, or that of the single experts listed."""
+    def share_of(self, matrix: Matrix, layer: int, model: ModelSpec, patterned: tuple[str, ...]) -> float:
+        """The share of a matrix that is left out in a layer: all of it, or that of the single experts listed.
+
+        Of its names, patterns are matched with those of `patterned`.
+        """
         if matrix.name in _OTHER:
-            left = {self._leaves(layer, tuple(names)) for names in _OTHER[matrix.name]}
+            left = {self._leaves(layer, names, names) for names in _OTHER[matrix.name]}
             if len(left) > 1:
                 raise ValueError(f"names parts of the mixing of layer {layer} alone: not supported")
             return float(left.pop())
         names = _module_names(matrix, model)
-        if self._leaves(layer, names):
+        if self._leaves(layer, names, patterned):
             return 1.0
         if matrix.group != TensorGroup.EXPERTS or model.moe is None or layer not in self.experts:
             return 0.0
         projections = {"", *(name.rpartition(".")[2] for name in names)}
         return len({number for number, name in self.experts[layer] if name in projections}) / model.moe.experts
 
-    def _leaves(self, layer: int, names: tuple[str, ...]) -> bool:
-        """Whether a matrix of a layer is listed, under any of its names."""
-        return any(self._has(f"model.layers.{layer}.{name}") for name in names)
+    def _leaves(self, layer: int, names: Collection[str], patterned: Collection[str]) -> bool:
+        """Whether a matrix of a layer is listed under any of its names, or a pattern matches one of `patterned`."""
+        within = f"model.layers.{layer}."
+        return any(self._lists(within + name) for name in names) or any(
+            self._matches(within + name) for name in (patterned if self.patterns else ())
+        )
 
-    def _has(self, name: str) -> bool:
-        """Whether a module, one that it is part of, or a part of its name, is left out."""
-        parts = name.split(".")
-        if self.names and any(run in self.names for run in _runs(parts)):
+    def _lists(self, name: str) -> bool:
+        """Whether a module, one that it is part of, or a part of its name, is left out by name."""
+        if self.names and any(run in self.names for run in _runs(name.split("."))):
             return True
-        if self.beginnings and any(name[:length] in self.beginnings for length in range(len(name) + 1)):
-            return True
-        wholes = [".".join(parts[:count]) for count in range(1, len(parts) + 1)] if self.patterns else []
-        return any(matches(whole) for matches in self.patterns for whole in wholes)
+        return bool(self.beginnings) and any(name[:length] in self.beginnings for length in range(len(name) + 1))
+
+    def _matches(self, name: str) -> bool:
+        """Whether a pattern matches a module, or one that it is part of.
+
+        One on `gate` that matches gate_proj means that, and not the up_proj of a fused gate_up_proj.
+        """
+
+        def matched(name: str) -> set[int]:
+            parts = name.split(".")
+            wholes = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+            return {number for number, matches in enumerate(self.patterns) if any(map(matches, wholes))}
+
+        found = matched(name)
+        if found and name.endswith("gate_up_proj"):
+            found -= matched(name.replace("gate_up_proj", "gate_proj")) | matched(name.replace("gate_up_", "up_"))
+        return bool(found)
 
 
 def _runs(parts: list[str]) -> Iterator[str]:
