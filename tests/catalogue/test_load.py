@@ -233,3 +233,16 @@ def test_a_malformed_chip_file_is_named(tmp_path: Path, old: str, new: str, comp
     with pytest.raises(CatalogueError) as error:
         load_chip("bad.toml", tmp_path)
     assert complaint in str(error.value)
+
+
+def test_a_configuration_that_names_no_repository_is_named_after_its_file(tmp_path: Path) -> None:
+    config = (Path(__file__).parent / "deepseek-v3.json").read_text()
+    plain = {name: value for name, value in json.loads(config).items() if name != "_name_or_path"}
+    for place, name in (("My-Chat.json", "My-Chat"), ("folder/config.json", "folder")):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(json.dumps(plain))
+        model = load_model(place, tmp_path)
+        assert (model.name, model.id) == (name, name)
+    named = {**plain, "_name_or_path": "owner/name"}
+    (tmp_path / "My-Chat.json").write_text(json.dumps(named))
+    assert load_model("My-Chat.json", tmp_path).name == "owner/name"

@@ -1,8 +1,12 @@
 """The names that benchmarks give chips and models."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from servesat.catalogue.measured_names import chip_named, model_named, shape_of
+from servesat.catalogue.measured_names import RowError, chip_named, model_named, shape_of
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,13 @@ def test_a_shape_is_a_name_without_dtype_release_and_owner() -> None:
 )
 def test_chips_are_known_however_they_are_spelled(name: str, chip: str) -> None:
     assert chip_named(name).id == chip
+
+
+def test_models_and_chips_may_be_files_beside_the_table(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text((ROOT / "models" / "qwen3-8b.toml").read_text())
+    (tmp_path / "card.toml").write_text((ROOT / "hardware" / "chips" / "l4.toml").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no such"}))
+    assert model_named("mine.toml", tmp_path).layers == 36
+    assert chip_named("card.toml", tmp_path).vendor == "NVIDIA"
+    with pytest.raises(RowError, match="model_type = 'no such' is not understood"):
+        model_named("config.json", tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -9,8 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from servesat.catalogue.load import load_chip
 from servesat.core.errors import LaunchError
-from servesat.launch.servers import Launch
+from servesat.launch.servers import Launch, label
 from servesat.launch.targets import TARGETS, written
 from tests.helpers import ROOT
 from tests.launch.launches import CHAT, SPLIT, SPREAD, WIDE, example, launch, read
@@ -293,6 +295,35 @@ def test_kserves_template_of_one_node_knows_no_experts() -> None:
     assert "--data-parallel-size 8 --enable-expert-parallel" in told
     with pytest.raises(LaunchError, match="spans nodes by data parallelism alone"):
         written(ready("two nodes"), "kserve")
+
+
+def test_skypilot_has_a_disk_for_what_is_downloaded() -> None:
+    """Qwen3 32B in bf16 is 65.5 GB, 61.02 GiB; as vLLM makes fp8 of it, that is what is downloaded of Gemma 2."""
+    of_bf16 = {**CHAT, "search": {**CHAT["search"], "weights": ["bf16"]}}
+    assert yaml.safe_load(written(launch(of_bf16), "skypilot")["task.yaml"])["resources"]["disk_size"] == 62 + 200
+    made = launch({**CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["fp8"]}})
+    assert made.servers[0].loading.quantises is not None
+    assert yaml.safe_load(written(made, "skypilot")["task.yaml"])["resources"]["disk_size"] == 51 + 200
+
+
+@pytest.mark.parametrize(("text", "expected"), [("70B Chat", "model-70b-chat"), ("a_b", "a-b"), ("--", "model")])
+def test_a_label_is_a_name_that_a_service_may_have(text: str, expected: str) -> None:
+    assert label(text) == expected
+    assert label("7" * 60, 40) == "model-" + "7" * 34
+
+
+def test_what_no_target_starts_says_why() -> None:
+    server = replace(ready("one pool").servers[0], chip=load_chip("h100-sxm").model_copy(update={"vendor": "Acme"}))
+    with pytest.raises(LaunchError, match=r"its vendor is Acme, and it knows chips of NVIDIA.*no other target"):
+        written(replace(ready("one pool"), servers=(server,)), "command")
+
+
+def test_a_rate_at_which_requests_come_alone_is_benchmarked_one_after_another() -> None:
+    """A hundred at 0.001 a second would take 28 hours."""
+    found = launch({**CHAT, "workload": {**CHAT["workload"], "requests_per_s": 0.001}})
+    script = written(found, "command")["benchmark.sh"]
+    assert "--num-prompts 100 \\\n  --max-concurrency 1" in script
+    assert "0.5 output tokens/s at 0.001 requests/s" in script
 
 
 def test_skypilot_rents_where_the_plan_does_or_says_that_it_cannot() -> None:

@@ -43,7 +43,10 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
         from servesat.catalogue.huggingface import model_fields
 
         where = folder / path
-        fields = model_fields(_config(where), str(where))
+        config = _config(where)
+        fields = model_fields(config, str(where))
+        if isinstance(config, dict) and fields["name"] == config.get("model_type"):  # it names no repository
+            fields["name"] = where.resolve().parent.name if path.name == "config.json" else path.stem
         return validate(ModelSpec, fields, where=str(where), error=CatalogueError)
     return _load(ModelSpec, reference, folder, "models", "model")
 

@@ -1,13 +1,18 @@
 """The chips and models of measured rows, by the names that benchmarks give them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
+from typing import TypeVar
 
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import chip_ids, load_chip, load_model, model_ids
 from servesat.catalogue.model import ModelSpec
+from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
+
+_Loaded = TypeVar("_Loaded", Chip, ModelSpec)
 
 UNNAMED = {"h100": "h100-sxm", "a100": "a100-80gb"}
 """Names that leave open which of several boards is meant, and the usual one."""
@@ -26,8 +31,14 @@ class RowError(Exception):
     """Why a row cannot be predicted."""
 
 
-def chip_named(name: str) -> Chip:
-    """The chip of a name: an id, however it is spelled; `TPU v6e-4` is four of a chip. Raises RowError."""
+_FILES = (".toml", ".json")
+"""How names end that are paths of files of one's own, from the folder of the table."""
+
+
+def chip_named(name: str, folder: Path = Path()) -> Chip:
+    """The chip of a name: an id, however it is spelled; `TPU v6e-4` is four of a chip; or a file. Raises RowError."""
+    if name.endswith(_FILES):
+        return _of_file(load_chip, name, folder)
     plain = {plain_name(chip): chip for chip in chip_ids()}
     spelled = re.sub(r"^(google|nvidia|amd)[ -]", "", name.strip(), flags=re.IGNORECASE)
     spelled = UNNAMED.get(plain_name(spelled), spelled)
@@ -48,8 +59,17 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def model_named(name: str) -> ModelSpec:
-    """The model of a catalogue id, or of a repository with its weights, in whatever dtype. Raises RowError."""
+def _of_file(load: Callable[[str, Path], _Loaded], name: str, folder: Path) -> _Loaded:
+    try:
+        return load(name, folder)
+    except CatalogueError as fault:
+        raise RowError(str(fault)) from None
+
+
+def model_named(name: str, folder: Path = Path()) -> ModelSpec:
+    """The model of a catalogue id, of a repository with its weights in any dtype, or of a file. Raises RowError."""
+    if name.endswith(_FILES):
+        return _of_file(load_model, name, folder)
     known = _models()
     shape = shape_of(name)
     for key in (name.lower(), shape, FIRST_GENERATIONS.get(shape, shape)):

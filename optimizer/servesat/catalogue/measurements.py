@@ -139,7 +139,7 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     unread: list[Unread] = []
     for number, row in enumerate(rows, start=1):
         try:
-            read.append(_measurement(number, row))
+            read.append(_measurement(number, row, path.parent))
         except RowError as fault:
             unread.append(Unread(number, str(fault)))
     return read, unread
@@ -152,7 +152,7 @@ def _check_chips(text: Mapping[str, str], chips: int) -> None:
         raise RowError(f"gpus = {gpus:g}: expected tp · dp = {chips}, or dp for the replicas beside it")
 
 
-def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
+def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Measurement:
     text = columns_of(row)
     for name in ("model", "chip"):
         if not text[name]:
@@ -165,7 +165,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
     if max(number_in(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise RowError("pp > 1: stages of a pipeline are not predicted")
     kv_cache = _kv_cache(text)
-    chip = chip_named(text["chip"])
+    chip = chip_named(text["chip"], folder)
     concurrency, rate, requests = _load(text)
     prompt, output, prompt_cv, longest = _lengths(text)
     drafted, accepted = _drafted(text)
@@ -176,7 +176,7 @@ def _measurement(number: int, row: Mapping[str, str | None]) -> Measurement:
         output = 1.0
     if prompt is None or output is None:
         raise RowError("prompt_tokens or output_tokens is missing")
-    model = model_named(text["model"])
+    model = model_named(text["model"], folder)
     for name, ways in (("tp", tp), ("prefill_tp", 1 if prefill is None else prefill.tp)):
         if ways and model.query_heads % ways:
             raise RowError(f"{name} = {ways}: expected a divisor of the {model.query_heads} heads of {model.id}")

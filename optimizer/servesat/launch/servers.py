@@ -294,8 +294,9 @@ def _node_chips(chip: Chip, chips: int, instance_chips: int | None) -> int:
 
 
 def label(text: str, longest: int = LONGEST_LABEL) -> str:
-    """A text as a label of Kubernetes: lower case, with hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-") or "model"
+    """A text as a label of Kubernetes: lower case, with hyphens; it begins with a letter, as names of Services do."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "model"
+    return (plain if plain[0].isalpha() else f"model-{plain}")[:longest].strip("-")
 
 
 def named_there(names: Mapping[str, str], name: str, target: str) -> str:

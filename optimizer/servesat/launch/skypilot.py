@@ -1,13 +1,16 @@
 """SkyPilot: a service whose replicas are the servers of a plan."""
 
+from math import ceil
 from typing import Any
 
 from servesat.core.errors import LaunchError
+from servesat.cost_model.storage import Storage
 from servesat.launch.flags import address_flags, arguments, environment, flags_of, node_flags, program
 from servesat.launch.pods import SECONDS_TO_START, TOKEN
 from servesat.launch.servers import PORT, Launch, Server, named_there
 from servesat.launch.shell import quoted
 from servesat.launch.wording import benchmark, commented, header, yaml_text
+from servesat.spec.speculation import drafting_of
 
 ACCELERATORS = {
     "a10": "A10", "a10g": "A10G", "a30": "A30", "a40": "A40", "a100-40gb": "A100", "a100-80gb": "A100-80GB",
@@ -23,6 +26,9 @@ _CLOUDS = {
     "vast": "vast", "verda": "verda",
 }  # fmt: skip
 """What SkyPilot calls the clouds of the price books."""
+
+SPARE_GIB = 200
+"""Of a disk, what is left for the system, the engine's packages, and the rounding of checkpoints [GiB]."""
 
 _PACKAGES = {"vllm": "vllm=={version}", "sglang": "sglang[all]=={version}"}
 
@@ -51,7 +57,7 @@ def files(launch: Launch) -> dict[str, str]:
             "accelerators": {name: server.node_chips if server.instance is None else server.machine_chips},
             "use_spot": server.purchase == "spot",
             "ports": PORT,
-            "disk_size": 1024,
+            "disk_size": _disk_gib(launch),
         },
         "num_nodes": server.nodes,
         "secrets": {TOKEN: None},
@@ -62,6 +68,15 @@ def files(launch: Launch) -> dict[str, str]:
         task["envs"] = environment(server)
     text = commented([*header(launch), "", f"sky serve up --secret {TOKEN} task.yaml"])
     return {"task.yaml": text + yaml_text(task), "benchmark.sh": benchmark(launch)}
+
+
+def _disk_gib(launch: Launch) -> int:
+    """The disk of a machine [GiB]: for what is downloaded of the model and a draft, and SPARE_GIB."""
+    spec, (server,) = launch.spec, launch.servers
+    dtype = launch.plan.weights if server.loading.quantises is None else "bf16"
+    drafting = drafting_of(server.draft, spec.model, dtype, spec.int4_group)
+    held = Storage(spec.model, spec.int4_group).weights_bytes(dtype) + drafting.held_bytes + drafting.expert_bytes
+    return ceil(float(held) / 2**30) + SPARE_GIB
 
 
 def _release(version: str) -> str:

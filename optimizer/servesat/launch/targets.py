@@ -50,7 +50,8 @@ def written(launch: Launch, target: str) -> dict[str, str]:
     reason = _cannot(launch, chosen)
     if reason is not None:
         able = [name for name, other in TARGETS.items() if _cannot(launch, other) is None]
-        raise LaunchError(f"--to {target}: {reason}; try --to {' or '.join(able) or 'nothing: no target does'}")
+        other = f"try --to {' or '.join(able)}" if able else "no other target starts it either"
+        raise LaunchError(f"--to {target}: {reason}; {other}")
     return chosen.files(launch)
 
 
@@ -58,9 +59,10 @@ def _cannot(launch: Launch, target: Target) -> str | None:
     """What keeps a target from starting a plan, as a clause; None where nothing does."""
     if launch.engine.program not in target.programs:
         return f"cannot start {launch.engine.name}"
-    other = [server.chip.id for server in launch.servers if server.chip.vendor not in target.vendors]
+    other = [server.chip for server in launch.servers if server.chip.vendor not in target.vendors]
     if other:
-        return f"starts nothing on {other[0]}"
+        known = " and ".join(target.vendors)
+        return f"starts nothing on {other[0].id}: its vendor is {other[0].vendor}, and it knows chips of {known}"
     if launch.has_pools and not target.pools:
         return "starts one pool, and the plan has a prefill pool beside it"
     return next((reason for server in launch.servers if (reason := _cannot_span(server, target)) is not None), None)

@@ -18,6 +18,9 @@ from servesat.questions.expected import expected
 MEASURED_ROUNDS, FEWEST_PROMPTS = 5, 100
 """A benchmark sends this many requests for each that it has under way, and at least so many."""
 
+LONGEST_S = 3600.0
+"""How long a benchmark may take to send its fewest requests at the rate of the plan [s]."""
+
 UNPLANNED_OUTPUT = 256
 """Output tokens of a benchmark's requests where the plan has a context alone."""
 
@@ -125,17 +128,20 @@ def _predicted(launch: Launch) -> Iterable[str]:
         for name, times in zip(("TTFT", "TPOT"), launch.replayed, strict=True):
             if name == "TTFT" or output > 1:
                 yield f"{name} p50 {number(times.p50)} ms, p95 {number(times.p95)} ms"
-        yield f"{demand * output:,.0f} output tokens/s at {number(demand)} requests/s"
+        yield f"{_tokens_per_s(demand * output)} at {number(demand)} requests/s"
         return
     if demand is not None and output is not None and launch.times == 1:
         yield f"TPOT at most {number(plan.tpot_ms)} ms{_error(plan.tpot_ms, errors.tpot)}"
-        asked = f"{demand * output:,.0f} output tokens/s at {number(demand)} requests/s"
-        yield f"{asked}, of {plan.tokens_per_s:,.0f} in all"
+        yield f"{_tokens_per_s(demand * output)} at {number(demand)} requests/s, of {plan.tokens_per_s:,.0f} in all"
         return
     yield f"TPOT {number(plan.tpot_ms)} ms{_error(plan.tpot_ms, errors.tpot)}"
     if plan.ttft_ms is not None:
         yield f"TTFT {number(plan.ttft_ms)} ms{_error(plan.ttft_ms, errors.ttft)}"
     yield f"{launch.times * plan.tokens_per_s:,.0f} output tokens/s in all"
+
+
+def _tokens_per_s(rate: float) -> str:
+    return f"{number(rate) if rate < 100 else f'{rate:,.0f}'} output tokens/s"
 
 
 def _error(value_ms: float, share: float) -> str:
@@ -183,10 +189,11 @@ def benchmark(launch: Launch, port: int | None = PORT) -> str:
     together = launch.times * plan.batch * plan.replicas * plan.slices
     output = workload.output_tokens or min(UNPLANNED_OUTPUT, workload.longest_context_tokens - 1)
     prompt = workload.prompt_tokens or max(1, workload.longest_context_tokens - output)
-    load = ["--max-concurrency", str(together)]
+    load, count = ["--max-concurrency", str(together)], max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
     if workload.requests_per_s is not None and launch.times == 1:
         load = ["--request-rate", f"{workload.requests_per_s:g}", *_bursts(launch)]
-    count = max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
+        if FEWEST_PROMPTS / workload.requests_per_s > LONGEST_S:  # they come alone, and may as well one after another
+            load, count = ["--max-concurrency", "1"], FEWEST_PROMPTS
     words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]
     word = "at best" if launch.spec.calibration is None else "should measure"
     if unsent := _unsent(launch):
