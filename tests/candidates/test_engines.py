@@ -18,6 +18,7 @@ from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.core.arrays import Bools
 from servesat.core.plan import Assignment, KvLayout, Mode
+from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import rederive, replica_of
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -164,6 +165,33 @@ def test_a_conflict_says_what_the_engine_lacks() -> None:
     assert [change.value for change in result.corrections[0].changes] == ["bf16"]
 
 
+def test_a_model_that_an_engine_has_no_class_of_is_not_planned_on_it() -> None:
+    """TensorRT-LLM 1.3.0rc3 registers no architecture of Jamba; of Qwen3-Next it does, and reuses no blocks of it."""
+    jamba = under("trtllm", model="jamba-1.5-mini", search={"chips": ["h200"]})
+    assert solve(jamba).conflict == (("engine",),)
+    assert unsupported(jamba) == ("TensorRT-LLM 1.3 has no class of jamba-1.5-mini",)
+    best = solve(jamba.changed({"engine": "any"})).plan
+    assert best is not None
+    assert best.engine == "vllm-0.32"
+    refused = replace(best, engine="trtllm-1.3", kv_cache="bf16", weights="bf16", compute="bf16")
+    assert not next(one.holds for one in rederive(jamba, refused)[1] if one.requirement == "engine")
+
+
+def test_prefixes_of_states_are_hit_only_where_the_engine_keeps_them() -> None:
+    workload = {"prompt_tokens": 2000, "output_tokens": 500, "prefix_cache_hit": 0.5}
+    spec = under("trtllm", model="qwen3-next-80b-a3b", workload=workload, search={"chips": ["h200"]})
+    said = "keeps no prefixes of qwen3-next-80b-a3b, whose layers have states"
+    assert solve(spec).conflict == (("engine",),)
+    assert unsupported(spec) == (f"TensorRT-LLM 1.3 {said}",)
+    without = spec.changed({"workload.prefix_cache_hit": 0})
+    plan = solve(without).plan
+    assert plan is not None
+    replicas = [replica_of(one, one.chips[0], plan) for one in (spec, without)]
+    engine = spec.engine[0]
+    assert [cannot_start(engine, plan, [one], 1000) for one in replicas] == [said, None]
+    assert solve(spec.changed({"engine": "vllm"})).plan is not None
+
+
 def test_another_engine_may_be_the_correction() -> None:
     spec = under("sglang", search={"chips": ["h100-sxm"], "kv_cache": ["int8"], "weights": ["bf16"]})
     changes = {change.key: change.value for correction in answer(spec).corrections for change in correction.changes}
@@ -235,7 +263,7 @@ def test_an_engine_that_computes_in_no_dtype_of_the_chips_is_a_result() -> None:
 def test_weights_that_nothing_makes_and_nobody_has_are_not_searched_unless_listed() -> None:
     shape = {
         "cost_model": "ideal",
-        "model": "gemma-2-27b",
+        "model": "llama-2-13b",
         "search": {"chips": ["h100-sxm"]},
     }  # of which bf16 alone is known
     plan = solve(under(["trtllm", "vllm"], **shape)).plan
@@ -244,7 +272,7 @@ def test_weights_that_nothing_makes_and_nobody_has_are_not_searched_unless_liste
     alone = solve(under("trtllm", **shape)).plan
     assert alone is not None
     assert alone.weights == "bf16"
-    listed = under("trtllm", model="gemma-2-27b", search={"chips": ["h100-sxm"], "weights": ["fp8"]})
+    listed = under("trtllm", model="llama-2-13b", search={"chips": ["h100-sxm"], "weights": ["fp8"]})
     assert solve(listed).status is Status.OPTIMAL
 
 

@@ -246,3 +246,14 @@ def test_reserved_chips_of_larger_instances_are_paid_at_their_own_price() -> Non
         )
         assert result.total_usd == pytest.approx((4 * 1.65259 + 1.17243) * 8760, rel=1e-5)
         assert [(one.chips, one.usd) for one in result.reservations] == [(5, pytest.approx(result.total_usd))]
+
+
+def test_the_time_limit_counts_while_configurations_are_found() -> None:
+    """At once no workload is begun; once all are found, the plan is made however late it is."""
+    begun: list[str] = []
+    late = plan_fleet(fleet(), time_limit_s=-1.0, on_progress=begun.append)
+    assert (late.status, late.engine, late.instance.workloads, begun) == (Status.UNKNOWN, "", (), [])
+    stream = StringIO()
+    print_fleet(Console(file=stream, width=200), late, None)
+    assert "over with the configurations of 0 workloads; raise it" in stream.getvalue()
+    assert plan_fleet(fleet(), time_limit_s=0.01).status is Status.OPTIMAL

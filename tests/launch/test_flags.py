@@ -383,3 +383,14 @@ def test_pools_of_two_checkpoints_answer_to_one_name() -> None:
         assert read.kv_transfer_config["kv_connector_extra_config"] == {"enforce_handshake_compat": False}
     (alone,) = launch(CHAT).servers
     assert flags(alone).served_model_name is None
+
+
+def test_trtllm_keeps_no_blocks_of_a_model_with_states() -> None:
+    """Its cache of states asserts that blocks are not reused, as they are by default."""
+    search = {"chips": ["h200"], "topologies": {"h200": ["1x1"]}}
+    hybrid, plain = (
+        launch({**CHAT, "engine": "trtllm", "model": model, "search": search})
+        for model in ("nemotron-3-nano-30b-a3b", "qwen3-32b")
+    )
+    assert trtllm_config(hybrid.servers[0])["kv_cache_config"]["enable_block_reuse"] is False
+    assert "enable_block_reuse" not in trtllm_config(plain.servers[0])["kv_cache_config"]

@@ -10,8 +10,7 @@ import pytest
 from servesat import Spec, Status
 from servesat.candidates.serving_modes import enumerate_layouts
 from servesat.deployment.solve import solve
-from servesat.questions import robustness
-from servesat.questions import why_not as why
+from servesat.questions import break_even, robustness
 from servesat.questions.explain import answer
 from servesat.questions.why_not import Decisions, why_not
 from tests.whole_requests import HARD, PAIRED, in_mode, plan_of
@@ -93,7 +92,7 @@ def test_the_break_even_price_of_a_pair_is_where_its_cost_is_met() -> None:
     spec = Spec.load({**PAIRED, "slo": {"tpot_ms": 2}})
     rival = plan_of(spec.changed({"search.chips": ["tpu-v5e"]})).usd_per_million_output_tokens
     alone = spec.changed({"search.chips": ["h100-sxm"]})
-    price = why._bisected_price(alone, "h100-sxm", rival, None)
+    price = break_even._Search(alone, "h100-sxm").winning_price(rival)
     for factor, wins in ((0.999, True), (1.001, False)):
         plan = plan_of(alone.changed({"price.h100-sxm": price * factor}))
         assert (plan.usd_per_million_output_tokens < rival) is wins

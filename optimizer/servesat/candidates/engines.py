@@ -63,6 +63,8 @@ def runs(spec: Spec, chips: Sequence[str], dtypes: Sequence[Dtypes]) -> Bools:
 
 def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
     """The dtypes of weights that an engine can have on a chip, each with those that it computes them in."""
+    if not_served(spec, engine) is not None:
+        return set()
     support = engine.support_of(chip)
     of_weights = {} if support is None else {str(weights): one for weights, one in support.weights.items()}
     listed = spec.search.weights is not None
@@ -72,6 +74,15 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
         if listed or _is_published(spec.model, weights) or makes_weights(engine, spec.model, chip, weights)
     ]
     return {(weights, str(compute)) for weights in at_hand for compute in of_weights[weights].compute}
+
+
+def not_served(spec: Spec, engine: Engine) -> str | None:
+    """Why an engine serves a spec's model on no chip, as a clause; None where nothing keeps it from that."""
+    if spec.model.id in engine.without_models:
+        return f"has no class of {spec.model.id}"
+    if spec.workload.prefix_cache_hit and spec.model.has_states and not engine.caches_states:
+        return f"keeps no prefixes of {spec.model.id}, whose layers have states"
+    return None
 
 
 def leaves_out_what_cannot_run(spec: Spec) -> bool:
@@ -120,12 +131,20 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
         yield f"does not run on {', '.join(chip.id for chip in spec.chips[:5])}"
         return
     here = f" on {', '.join(chips)}" if len(chips) <= 3 else ""
+    if (reason := not_served(spec, engine)) is not None:
+        yield reason
+        return
     for weights in spec.search.weights or ():
         if all(weights not in _weights_of(engine, chip) for chip in chips):
             yield f"runs no {weights} weights{here}"
     for kv_cache in spec.search.kv_cache or ():
         if all(kv_cache not in engine.kv_dtypes(spec.model, chip) for chip in chips):
             yield f"stores no {kv_cache} KV cache{_beside(spec.model)}{here}"
+    yield from _not_done(spec, engine)
+
+
+def _not_done(spec: Spec, engine: Engine) -> Iterator[str]:
+    """What an engine does not do on any chip."""
     for layout in spec.search.kv_layouts or ():
         if layout not in engine.layouts_of(spec.model):
             yield f"has no KV cache in the layout {layout}"

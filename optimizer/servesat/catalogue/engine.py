@@ -123,6 +123,13 @@ class Engine(Sourced):
     models_draft_in_groups: bool = Field(
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
     )
+    without_models: tuple[Text, ...] = Field(
+        default=(), description="Models of the catalogue that it has no class for, so that it does not load them."
+    )
+    caches_states: bool = Field(
+        default=True,
+        description="Whether prompts hit a prefix cache where layers keep a state, of which it has to store copies.",
+    )
     adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
     without_adapters: tuple[Text, ...] = Field(
         default=(), description="Models of the catalogue that it serves no adapters beside."

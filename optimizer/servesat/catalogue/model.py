@@ -234,9 +234,14 @@ class ModelSpec(Sourced):
         return self.layers - sum(other.layers for other in self.other_layers if not other.beside)
 
     @property
+    def has_states(self) -> bool:
+        """Whether some layers keep a state."""
+        return any(other.state_bytes for other in self.other_layers)
+
+    @property
     def has_states_beside_latent(self) -> bool:
         """Whether some layers keep a state, and others a latent."""
-        return self.mla is not None and any(other.state_bytes for other in self.other_layers)
+        return self.mla is not None and self.has_states
 
     @property
     def expert_width(self) -> int:

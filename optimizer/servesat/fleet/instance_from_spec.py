@@ -1,8 +1,10 @@
 """Builds the instance of a fleet from its spec: what each workload could run in, where, and at what price."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from typing import Any, NoReturn
 
 from servesat.catalogue.load import chip_ids, load_chip
@@ -20,14 +22,22 @@ from servesat.spec.offers import Buy, Offer
 
 
 def fleet_instance(
-    spec: FleetSpec, on_progress: Callable[[str], None] = lambda _: None, workers: Workers = THIS_PROCESS
+    spec: FleetSpec,
+    on_progress: Callable[[str], None] = lambda _: None,
+    workers: Workers = THIS_PROCESS,
+    deadline: float = inf,
 ) -> FleetInstance:
-    """The instance of a fleet: evaluates the options of every workload; `on_progress` is called with each step."""
+    """The instance of a fleet: evaluates the options of every workload; `on_progress` is called with each step.
+
+    After the deadline, a moment of `time.perf_counter`, no more workloads are begun, and those are left out.
+    """
     workloads: list[WorkloadDemand] = []
     options: list[ReplicaOption] = []
 
     def handed_out() -> Iterator[str]:
         for number, name in enumerate(spec.workloads, start=1):
+            if time.perf_counter() > deadline:
+                return
             on_progress(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
             yield name
 

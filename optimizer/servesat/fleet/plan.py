@@ -60,6 +60,9 @@ SECONDARY_GOALS = GOALS[1:]
 SECONDARY_TIME_LIMIT_S = 5.0
 """Seconds for each secondary goal: these goals tidy a plan up, and are not worth a long wait."""
 
+LEAST_PLANNING_S = 5.0
+"""Seconds to plan once all configurations are found, however long that took: else it was in vain."""
+
 MIN_WORKLOADS_FOR_PROCESSES = 50
 """Workloads below which starting processes takes longer than it saves."""
 
@@ -97,16 +100,20 @@ def plan_fleet(
     With `degrade`, demand that cannot be met is left unserved: first as little as possible of priority 1, then of 2,
     and so on, and then the bill is minimised. `earlier` is the JSON file of the previous plan. Without a time limit
     planning ends after five minutes. `on_progress` is called with a description of each step. The workers find what
-    workloads can run in, and the covers of a fleet that is decomposed. Raises SpecError if the fleet is malformed.
+    workloads can run in, and the covers of a fleet that is decomposed. Once all configurations are found, planning has
+    `LEAST_PLANNING_S` even where finding them took the time limit. Raises SpecError if the fleet is malformed.
     """
     spec = spec if isinstance(spec, FleetSpec) else FleetSpec.load(spec)
     start = time.perf_counter()
     workers = workers.of_run(is_long=len(spec.workloads) >= MIN_WORKLOADS_FOR_PROCESSES)
-    instance = fleet_instance(spec, on_progress, workers)
+    deadline = start + (DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s)
+    instance = fleet_instance(spec, on_progress, workers, deadline)
+    if len(instance.workloads) < len(spec.workloads):
+        return FleetResult(status=Status.UNKNOWN, instance=instance, engine="", solve_s=time.perf_counter() - start)
     if earlier is not None:
         replicas = read_previous_plan(earlier, len(spec.periods_h))
         instance = replace(instance, previous_plan=PreviousPlan(replicas, max_changes, usd_per_change))
-    deadline = start + (DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s)
+    deadline = max(deadline, time.perf_counter() + LEAST_PLANNING_S)
     result = plan_instance(instance, deadline, degrade=degrade, on_progress=on_progress, workers=workers)
     if result.conflict or result.unserved:
         result = replace(result, unservable=unservable(spec, instance))

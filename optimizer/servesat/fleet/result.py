@@ -76,7 +76,7 @@ class FleetResult:
     `proved` tells for each goal whether its optimum is proved. `unserved`, if demand was allowed to be left unserved,
     is by workload and period, in requests/s. `chips_taken` has the chips of each period. `changes` counts the replicas
     started or stopped relative to a previous plan, `period_changes` those between periods; the bill includes their
-    cost. `engine` names the solvers.
+    cost. `engine` names the solvers; none was asked where time ended before.
     """
 
     status: Status

@@ -236,7 +236,8 @@ def trtllm_config(server: Server) -> dict[str, Any]:
         "max_seq_len": server.context_tokens,
         # without chunks it refuses a prompt that is longer than a step, however much of it is cached
         "enable_chunked_prefill": not server.whole_prompts or server.longest_prompt_tokens > budget(server),
-        "kv_cache_config": {"dtype": server.loading.kv_cache, "free_gpu_memory_fraction": server.utilisation},
+        "kv_cache_config": {"dtype": server.loading.kv_cache, "free_gpu_memory_fraction": server.utilisation}
+        | ({} if server.keeps_prefixes else {"enable_block_reuse": False}),
     }
 
 

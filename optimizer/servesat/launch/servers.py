@@ -45,8 +45,8 @@ class Server:
     what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
     The longest prompt has `longest_prompt_tokens`, with what is cached of it. Pools that load different checkpoints
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
-    `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica keeps prefixes in
-    `host_cache_bytes` of the memory of its hosts.
+    `adapted` are the matrices that LoRA adapters are added to, none of them for all. It `keeps_prefixes` unless the
+    engine refuses that beside the states of a model, and others in `host_cache_bytes` of the memory of its hosts.
     """
 
     role: Role
@@ -75,6 +75,7 @@ class Server:
     whole_prompts: bool
     longest_prompt_tokens: int
     whole_image_tokens: int
+    keeps_prefixes: bool
     context_tokens: int
     utilisation: float
     instance: str | None
@@ -228,6 +229,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         whole_prompts=not takes_chunks and prompt_tokens > 0,
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
+        keeps_prefixes=engine.caches_states or not spec.model.has_states,
         context_tokens=spec.longest_request_tokens,
         utilisation=_utilisation(spec, engine),
         instance=side.instance,

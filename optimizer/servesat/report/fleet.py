@@ -254,6 +254,9 @@ def _proof(result: FleetResult) -> str:
 def _print_conflict(console: Console, result: FleetResult) -> None:
     if result.status is Status.UNKNOWN:
         why = "it was not decided whether the slices stand in their pods" if result.undecided else OUT_OF_TIME
+        if not result.undecided and not result.engine:
+            found = len(result.instance.workloads)
+            why = f"the time limit was over with the configurations of {found:,} workloads; raise it with --time-limit"
         console.print(f"{result.status}: {why}")
         return
     console.print(Text.assemble(("infeasible", "bold"), ": no fleet meets every demand and limit"))

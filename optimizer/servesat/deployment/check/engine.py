@@ -60,8 +60,8 @@ def cannot_start(
     if (reason := _cannot_take_prompts(engine, assignment.mode, prompt_tokens)) is not None:
         return reason
     for side in sides:
-        reason = _cannot_serve(engine, side) or _cannot_draft(engine, assignment, side) or _cannot_run(engine, side)
-        reason = reason or _cannot_split(engine, side) or _cannot_span(engine, side)
+        reason = _cannot_load(engine, side) or _cannot_serve(engine, side) or _cannot_draft(engine, assignment, side)
+        reason = reason or _cannot_run(engine, side) or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:
             return reason
         if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
@@ -126,6 +126,15 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
     if of_pools is None:
         return ()
     return of_pools.kv_layouts if side.model.mla is None else of_pools.latent_kv_layouts
+
+
+def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
+    """A class of the model, or a cache of prefixes for its states, that the engine lacks."""
+    if side.model.id in engine.without_models:
+        return f"has no class of {side.model.id}"
+    if side.hits_prefixes and not engine.caches_states and any(one.state_bytes for one in side.model.other_layers):
+        return f"keeps no prefixes of {side.model.id}, whose layers have states"
+    return None
 
 
 def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:

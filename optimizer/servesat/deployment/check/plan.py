@@ -179,6 +179,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "usable_bytes": usable_bytes(spec, chip, engine),
         "lora": spec.lora,
         "loads_from_host": spec.workload.host_cache is not None,
+        "hits_prefixes": spec.workload.prefix_cache_hit > 0,
     }
     if spec.calibration is None:
         return _with_draft(spec, CheckedReplica(**parts), assignment)

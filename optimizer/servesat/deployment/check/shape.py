@@ -50,6 +50,7 @@ class SplitModel:
     draft: CheckedDraft | None = None
     lora: Lora | None = None
     loads_from_host: bool = False
+    hits_prefixes: bool = False
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1
