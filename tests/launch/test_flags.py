@@ -38,9 +38,9 @@ def test_deepseek_over_eight_h200_by_sglang() -> None:
     read = flags(server)
     assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
     assert read.model_path == "deepseek-ai/DeepSeek-V3"
-    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (240, "fp8_e4m3", 0.85)
+    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (288, "fp8_e4m3", 0.85)
     drafting = (read.speculative_algorithm, read.speculative_num_steps, read.speculative_num_draft_tokens)
-    assert (*drafting, read.speculative_draft_model_path) == ("EAGLE", 7, 8, None)
+    assert (*drafting, read.speculative_draft_model_path) == ("EAGLE", 1, 2, None)
     assert read.chunked_prefill_size == 8 * 2048  # divided by the groups of attention: a prompt in each, in whole pages
 
 
@@ -48,7 +48,7 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     (server,) = example("deepseek-v3-vllm-h200").servers
     read = flags(server)
     assert (read.tensor_parallel_size, read.data_parallel_size, read.enable_expert_parallel) == (1, 8, True)
-    assert (read.max_num_seqs, read.max_num_batched_tokens) == (256 / 8, 2 * 256 / 8 + 2000)
+    assert (read.max_num_seqs, read.max_num_batched_tokens) == (296 / 8, 2 * 296 / 8 + 2000)
     assert read.speculative_config == {"method": "mtp", "num_speculative_tokens": 1}
     assert read.max_model_len == 2500
 

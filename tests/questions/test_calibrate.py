@@ -67,6 +67,15 @@ def test_what_is_not_identified_stays_as_known_and_is_said() -> None:
     assert "near what was known: " in calibration_text(one, found, name="mine", files=["a.json"])
 
 
+def test_chips_that_differ_in_memory_alone_are_alike_where_rows_leave_it_open() -> None:
+    """A lone H200 says nothing of NVLink, which is that of the H100 beside it; an L40S stays as known."""
+    lone = [replace(row(1.0, tp=1), chip=load_chip(chip)) for chip in ("h200", "l40s")]
+    chips, _, _, _ = (found := fit(observed([*measured(), *lone]), KNOWN)).parameters.split(found.vector)
+    assert chips["h100-sxm"]["link"] < 0.8 * KNOWN.default_chip.link
+    assert chips["h200"]["link"] == pytest.approx(chips["h100-sxm"]["link"], rel=0.05)
+    assert chips["l40s"]["link"] == pytest.approx(KNOWN.default_chip.link, rel=1e-3)
+
+
 def test_a_file_left_out_is_predicted_by_the_others() -> None:
     rows = measured()
     ttft, tpot = left_out_errors([rows[:15], rows[15:30], rows[30:]], KNOWN)

@@ -319,7 +319,7 @@ def test_a_portfolio_names_what_it_compares_by_means() -> None:
 
 
 def test_fewer_chips_on_demand_fit_where_spot_would_not() -> None:
-    """With half of spot counted on, 24 chips on spot cost $30 and 12 on demand $36: at most 16 leave the latter."""
+    """With half of spot counted on, 28 chips on spot cost $35 and 16 on demand $48: at most 16 leave the latter."""
     deployment = {
         "model": "llama-3-70b", "workload": {"prompt_tokens": 2000, "output_tokens": 300, "requests_per_s": 20},
         "slo": {"percentile": "mean", "tpot_ms": 50}, "buy": "share", "purchase": ["spot", "on_demand"],
@@ -331,4 +331,4 @@ def test_fewer_chips_on_demand_fit_where_spot_would_not() -> None:
         solve_portfolio({"deployments": {"a": deployment}, **limit}).plans["a"]
         for limit in ({}, {"max_chips": 16}, {"quota": {"h100-sxm": 16}})
     ]
-    assert [(plan.chips, plan.purchase) for plan in plans] == [(24, "spot"), (12, "on_demand"), (12, "on_demand")]
+    assert [(plan.chips, plan.purchase) for plan in plans] == [(28, "spot"), (16, "on_demand"), (16, "on_demand")]

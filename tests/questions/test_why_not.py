@@ -116,10 +116,10 @@ def test_a_break_even_price_is_of_the_offer_that_the_alternative_takes() -> None
     spec = Spec.load(
         {
             "model": "qwen3-32b", "workload": {"prompt_tokens": 3000, "output_tokens": 400}, "slo": {"tpot_ms": 20.5},
-            "search": {"chips": ["h100-sxm", "mi300x"]}, "price_book": book,
+            "search": {"chips": ["h100-sxm", "mi300x"], "topologies": {"h100-sxm": ["4x1"]}}, "price_book": book,
         }
     )  # fmt: skip
-    found = why_not(spec, Decisions(chip="h100-sxm", topology="4x1"))
+    found = why_not(spec, Decisions(chip="h100-sxm"))
     assert found.best.plan is not None
     assert found.alternative.plan is not None
     assert found.alternative.plan.usd_per_chip_hour == pytest.approx(2.99)

@@ -20,7 +20,7 @@ def verdict(example: str, decisions: Decisions, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "the alternative costs 100.0% more a token, at any price of h100-sxm, which both take"),
+        ({}, "the alternative costs 300.0% more a token, at any price of h100-sxm, which both take"),
         # in fp8 one machine of Civo suffices: 2 · 6.88 / 2.99 is 4.602
         (
             {"search.topologies": {"h100-sxm": ["8x1", "8x2"]}, "search.weights": ["fp8"]},

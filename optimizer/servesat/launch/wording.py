@@ -104,7 +104,9 @@ def _of_server(server: Server) -> str:
     of_chips = f"{server.chips} × {server.chip.id}" + (f" on {server.nodes} nodes" if server.nodes > 1 else "")
     split = f"tp {server.tp}" + (f", experts over {server.ep}" if server.ep > 1 else "")
     split += f", {server.pp} stages" if server.pp > 1 else ""
-    split += f", {server.draft.tokens} tokens ahead by {server.draft.draft}" if server.draft else ""
+    if server.draft is not None:
+        ahead = "1 token" if server.draft.tokens == 1 else f"{server.draft.tokens} tokens"
+        split += f", {ahead} ahead by {server.draft.draft}"
     split += f", {server.data_parallel} replicas" if server.data_parallel > 1 else ""
     batch = (
         f"up to {server.sequences} sequences, {budget(server):,} tokens a {'micro-batch' if server.pp > 1 else 'step'}"

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import tomli_w
 
 from servesat.catalogue.calibration import FEW_ROWS, Calibration
+from servesat.catalogue.chip import Chip
 from servesat.catalogue.measurements import Measurement
 from servesat.core.arrays import Bools, Floats
 from servesat.core.errors import ServesatError
@@ -28,6 +30,9 @@ SPREAD = {
     "host_launch_s": 1.5, "dtype": 0.2, "experts": 0.7,
 }  # fmt: skip
 """How far each constant may be from its prior: a deviation of its logarithm, or of the log-odds of a share."""
+
+ALIKE = {"weights": 0.4, "kv_cache": 0.4, "flops": 0.15, "link": 0.15, "launch_s": 0.15, "collective_s": 0.15}
+"""How far a constant of a chip may be from that of another of the same peaks and links: memory alone differs."""
 
 TPOT_SPREAD, TTFT_SPREAD = 0.08, 0.25
 """The deviation of a logarithm that counts as one: TTFT of one configuration alone differs by 14 %."""
@@ -88,6 +93,22 @@ class Parameters:
         ]
         spread += [SPREAD["dtype"]] * len(self.dtypes) + [SPREAD["experts"]] * self.with_experts
         self.prior, self.spread = np.array(prior), np.array(spread)
+        self.ties = self._ties({row.chip.id: row.chip for row in rows})
+
+    def _ties(self, chips: Mapping[str, Chip]) -> Floats:
+        """What ties the constants of chips with the same peaks and links, in spreads; shape [ties, constants].
+
+        An H200 is an H100 with another memory: what few rows leave open of one is like the other.
+        """
+        rows = []
+        for one, other in combinations(self.chips, 2):
+            if _is_alike(chips[one], chips[other]):
+                for name in CHIP:
+                    tie = np.zeros(len(self.names))
+                    tie[self.names.index(f"{one}.{name}")] = 1 / ALIKE[name]
+                    tie[self.names.index(f"{other}.{name}")] = -1 / ALIKE[name]
+                    rows.append(tie)
+        return np.array(rows).reshape(-1, len(self.names))
 
     def split(self, vector: Floats) -> tuple[dict[str, Named], dict[Stack, Named], Named, float]:
         """The constants by chip, by stack, what dtypes reach, and what experts do, of a vector."""
@@ -114,6 +135,10 @@ class Parameters:
         if not same:
             return _as_known(self.known.stack(*stack_of(row))[0], STACK)
         return {name: float(np.median([one[name] for one in same])) for name in STACK}
+
+
+def _is_alike(one: Chip, other: Chip) -> bool:
+    return (one.vendor, one.flop_per_s, one.axes[:1]) == (other.vendor, other.flop_per_s, other.axes[:1])
 
 
 def _as_known(record: object, names: Sequence[str]) -> Named:
@@ -183,7 +208,8 @@ class _Problem:
     def cost(self, vector: Floats) -> float:
         """What a fit makes least."""
         off = (vector - self.parameters.prior) / self.parameters.spread
-        return float(np.log1p(self._residuals(vector) ** 2).sum() + (off**2).sum())
+        apart = self.parameters.ties @ vector
+        return float(np.log1p(self._residuals(vector) ** 2).sum() + (off**2).sum() + (apart**2).sum())
 
     def descended(self, vector: Floats) -> Floats:
         """The constants at the end of a descent."""
@@ -215,8 +241,9 @@ class _Problem:
         """The curvature of the cost at a vector, and its slope."""
         found, prior, spread = self._residuals(vector), self.parameters.prior, self.parameters.spread
         weight, slopes = 1 / (1 + found**2), self._slopes(vector, found)
-        curvature = slopes.T @ (weight[:, None] * slopes) + np.diag(1 / spread**2)
-        return curvature, slopes.T @ (weight * found) + (vector - prior) / spread**2
+        ties = self.parameters.ties.T @ self.parameters.ties
+        curvature = slopes.T @ (weight[:, None] * slopes) + np.diag(1 / spread**2) + ties
+        return curvature, slopes.T @ (weight * found) + (vector - prior) / spread**2 + ties @ vector
 
     def _residuals(self, vector: Floats) -> Floats:
         every = np.ones(len(self.arriving.rows), dtype=bool)
