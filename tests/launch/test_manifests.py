@@ -300,10 +300,10 @@ def test_kserves_template_of_one_node_knows_no_experts() -> None:
 def test_skypilot_has_a_disk_for_what_is_downloaded() -> None:
     """Qwen3 32B in bf16 is 65.5 GB, 61.02 GiB; as vLLM makes fp8 of it, that is what is downloaded of Gemma 2."""
     of_bf16 = {**CHAT, "search": {**CHAT["search"], "weights": ["bf16"]}}
-    assert yaml.safe_load(written(launch(of_bf16), "skypilot")["task.yaml"])["resources"]["disk_size"] == 62 + 200
+    assert yaml.safe_load(written(launch(of_bf16), "skypilot")["task.yaml"])["resources"]["disk_size"] == 123 + 200
     made = launch({**CHAT, "model": "gemma-2-27b", "search": {**CHAT["search"], "weights": ["fp8"]}})
     assert made.servers[0].loading.quantises is not None
-    assert yaml.safe_load(written(made, "skypilot")["task.yaml"])["resources"]["disk_size"] == 51 + 200
+    assert yaml.safe_load(written(made, "skypilot")["task.yaml"])["resources"]["disk_size"] == 102 + 200
 
 
 @pytest.mark.parametrize(("text", "expected"), [("70B Chat", "model-70b-chat"), ("a_b", "a-b"), ("--", "model")])
@@ -323,7 +323,10 @@ def test_a_rate_at_which_requests_come_alone_is_benchmarked_one_after_another() 
     found = launch({**CHAT, "workload": {**CHAT["workload"], "requests_per_s": 0.001}})
     script = written(found, "command")["benchmark.sh"]
     assert "--num-prompts 100 \\\n  --max-concurrency 1" in script
-    assert "0.5 output tokens/s at 0.001 requests/s" in script
+    assert "tokens/s" not in script
+    assert "0.5 output tokens/s at 0.001 requests/s" in written(found, "command")["serve.sh"]
+    long = {"prompt_tokens": 2000, "output_tokens": 30_000, "requests_per_s": 0.02}
+    assert "--request-rate 0.02" in written(launch({**CHAT, "workload": long}), "command")["benchmark.sh"]
 
 
 def test_skypilot_rents_where_the_plan_does_or_says_that_it_cannot() -> None:

@@ -1,11 +1,13 @@
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from servesat.deployment.solve import solve
-from servesat.questions.break_even import _Line, _overtaking_price
+from servesat.questions.break_even import LOWEST_SHARE, PRICE_STEP, _Line, _overtaking_price
 from servesat.questions.why_not import Decisions, why_not
 from servesat.spec.spec import Spec
 from tests import strategies
@@ -83,11 +85,22 @@ COSTS = st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 10)), min_size=1, ma
 def test_an_overtaking_price_is_one_above_which_others_win(
     ours: list[tuple[float, float]], others: list[tuple[float, float]]
 ) -> None:
+    """None only where the narrowed search wins over no range of prices as wide as a step."""
     whole, narrowed = Plans(*ours, *others), Plans(*ours)
     assume(narrowed.least(5).usd > whole.least(5).usd * 1.001)
     price = overtaking(ours, others, 5)
-    assume(price is not None)
-    assert price is not None
+    if price is None:
+        prices = 5 * LOWEST_SHARE ** np.linspace(0, 1, 400)
+        wins = [narrowed.least(one).usd <= whole.least(one).usd for one in prices.tolist()]
+        longest = max(len(list(run)) if won else 0 for won, run in groupby(wins))
+        assert LOWEST_SHARE ** (longest / 399) > PRICE_STEP**1.1
+        return
     assert narrowed.least(price).usd == pytest.approx(whole.least(price).usd, rel=1e-5)
     above = price + (5 - price) * 1e-3
     assert narrowed.least(above).usd > whole.least(above).usd
+
+
+def test_a_range_of_prices_at_which_a_plan_wins_is_not_skipped() -> None:
+    """The tangents from 5 meet below 0; 3.847 + 1.618 p is least from 3.86 to 4.48, where it is 7.76 + 0.745 p."""
+    price = overtaking([(3.847, 1.618), (7.163, 0.911)], [(7.76, 0.745), (0.21, 2.561)], 5)
+    assert price == pytest.approx((7.76 - 3.847) / (1.618 - 0.745), rel=1e-5)

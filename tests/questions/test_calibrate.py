@@ -74,6 +74,13 @@ def test_chips_that_differ_in_memory_alone_are_alike_where_rows_leave_it_open() 
     assert chips["h100-sxm"]["link"] < 0.8 * KNOWN.default_chip.link
     assert chips["h200"]["link"] == pytest.approx(chips["h100-sxm"]["link"], rel=0.05)
     assert chips["l40s"]["link"] == pytest.approx(KNOWN.default_chip.link, rel=1e-3)
+    assert "h200.link" in found.unidentified  # no row of it sends anything
+    apart = KNOWN.model_copy(update={"chips": {
+        chip: KNOWN.default_chip.model_copy(update={"link": link}) for chip, link in (("h100-sxm", 0.3), ("h200", 0.8))
+    }})  # fmt: skip
+    of_known = fit(observed([lone[0], row(1.0, tp=1)]), apart)
+    stayed, _, _, _ = of_known.parameters.split(of_known.vector)
+    assert (stayed["h100-sxm"]["link"], stayed["h200"]["link"]) == pytest.approx((0.3, 0.8), rel=1e-3)
 
 
 def test_a_file_left_out_is_predicted_by_the_others() -> None:

@@ -164,3 +164,8 @@ def test_a_run_of_too_many_scenarios_is_refused() -> None:
     many = [Factor(key, tuple(range(1, 10**4 + 1))) for key in ("slo.tpot_ms", "workload.context_tokens")]
     with pytest.raises(SpecError, match=r"100,000,000 scenarios, expected at most 10,000,000"):
         make_scenarios(spec_of(), many)
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    with pytest.raises(SpecError, match="1: expected the name of a key"):
+        Factor(1, (1,))  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         (BASE + "slo: {tpot_ms: 1e-320}\n", "slo.tpot_ms = 1e-320: expected at least 1e-09"),
         (BASE + "slo: {min_tokens_per_s: 1e-320}\n", "slo.min_tokens_per_s = 1e-320: expected at least 1e-09"),
         ("hello\n", "expected a mapping with the keys model, workload"),
-        ("", "expected a mapping with the keys model, workload"),
+        ("", "is empty; expected a mapping with the keys model, workload"),
         (BASE + "5: 3\n", "5 = 5: Keys should be strings"),
         (bytes(range(256)), "cannot be read: is not UTF-8 text"),
         ("#" * 1_000_001, "expected at most 1,000,000 bytes"),

@@ -56,7 +56,8 @@ def read_mapping(
         path = Path(source)
         data, where, folder = read_yaml(path, error), shown(path), path.parent
     if not isinstance(data, Mapping):
-        raise error(f"{where}: expected a mapping with the keys {', '.join(keys)}")
+        is_empty = "is empty; " if data is None else ""
+        raise error(f"{where}: {is_empty}expected a mapping with the keys {', '.join(keys)}")
     return data, where, folder
 
 

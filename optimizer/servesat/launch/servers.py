@@ -45,8 +45,8 @@ class Server:
     what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
     The longest prompt has `longest_prompt_tokens`, with what is cached of it. Pools that load different checkpoints
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
-    `adapted` are the matrices that LoRA adapters are added to, none of them for all. It `keeps_prefixes` unless the
-    engine refuses that beside the states of a model, and others in `host_cache_bytes` of the memory of its hosts.
+    `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`
+    unless its engine refuses that beside the states of a model, and more of them in `host_cache_bytes` of its hosts.
     """
 
     role: Role

@@ -28,7 +28,7 @@ _CLOUDS = {
 """What SkyPilot calls the clouds of the price books."""
 
 SPARE_GIB = 200
-"""Of a disk, what is left for the system, the engine's packages, and the rounding of checkpoints [GiB]."""
+"""Of a disk, what is left for the system and the engine's packages [GiB]."""
 
 _PACKAGES = {"vllm": "vllm=={version}", "sglang": "sglang[all]=={version}"}
 
@@ -71,12 +71,15 @@ def files(launch: Launch) -> dict[str, str]:
 
 
 def _disk_gib(launch: Launch) -> int:
-    """The disk of a machine [GiB]: for what is downloaded of the model and a draft, and SPARE_GIB."""
+    """The disk of a machine [GiB]: for what is downloaded of the model and a draft, twice, and SPARE_GIB.
+
+    Some repositories hold a model in two forms, and engines download both.
+    """
     spec, (server,) = launch.spec, launch.servers
     dtype = launch.plan.weights if server.loading.quantises is None else "bf16"
     drafting = drafting_of(server.draft, spec.model, dtype, spec.int4_group)
     held = Storage(spec.model, spec.int4_group).weights_bytes(dtype) + drafting.held_bytes + drafting.expert_bytes
-    return ceil(float(held) / 2**30) + SPARE_GIB
+    return ceil(2 * float(held) / 2**30) + SPARE_GIB
 
 
 def _release(version: str) -> str:

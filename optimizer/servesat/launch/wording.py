@@ -19,7 +19,10 @@ MEASURED_ROUNDS, FEWEST_PROMPTS = 5, 100
 """A benchmark sends this many requests for each that it has under way, and at least so many."""
 
 LONGEST_S = 3600.0
-"""How long a benchmark may take to send its fewest requests at the rate of the plan [s]."""
+"""How long a benchmark may take to send its fewest requests at a rate at which they come alone [s]."""
+
+ALONE = 0.1
+"""Requests under way on average, up to which each comes alone."""
 
 UNPLANNED_OUTPUT = 256
 """Output tokens of a benchmark's requests where the plan has a context alone."""
@@ -194,15 +197,16 @@ def benchmark(launch: Launch, port: int | None = PORT) -> str:
     load, count = ["--max-concurrency", str(together)], max(FEWEST_PROMPTS, MEASURED_ROUNDS * together)
     if workload.requests_per_s is not None and launch.times == 1:
         load = ["--request-rate", f"{workload.requests_per_s:g}", *_bursts(launch)]
-        if FEWEST_PROMPTS / workload.requests_per_s > LONGEST_S:  # they come alone, and may as well one after another
+        if _comes_alone(launch):  # and may as well come one after another
             load, count = ["--max-concurrency", "1"], FEWEST_PROMPTS
     words = [*_bench(launch), *_lengths(launch, prompt, output), "--num-prompts", str(count), *load]
     word = "at best" if launch.spec.calibration is None else "should measure"
     if unsent := _unsent(launch):
         word = f"sends no {', no '.join(unsent)}, and so will not show what the plan has:"
-    told, practice = [f"{word} {', '.join(_predicted(launch))}"], expected(launch.spec, plan)
+    practice = expected(launch.spec, plan)
+    told = [f"{word} {_sent(launch, _predicted(launch))}"]
     if practice is not None:
-        told.append(f"should measure {', '.join(_practice(launch, practice))}, see docs/accuracy.md")
+        told.append(f"should measure {_sent(launch, _practice(launch, practice))}, see docs/accuracy.md")
     if plan.draft is not None:
         told.append("random tokens are drafted worse than text: use a dataset of your own for the accepted length")
     if port is None:
@@ -213,6 +217,19 @@ def benchmark(launch: Launch, port: int | None = PORT) -> str:
         given = f"${{1:-http://localhost:{port}}}"
     command = " \\\n  ".join([shlex.join(words[:4]), '--base-url "$url"', *_pairs(words[4:])])
     return f"#!/usr/bin/env bash\n{commented([*told, usage])}url={given}\n{command}\n"
+
+
+def _comes_alone(launch: Launch) -> bool:
+    """Whether requests hardly ever meet at the rate of a plan, which takes long to send enough of them."""
+    rate, e2e_ms = launch.spec.workload.requests_per_s, launch.plan.e2e_ms
+    if rate is None or e2e_ms is None or launch.times > 1:
+        return False
+    return FEWEST_PROMPTS / rate > LONGEST_S and rate * e2e_ms / 1e3 < ALONE
+
+
+def _sent(launch: Launch, figures: Iterable[str]) -> str:
+    """The figures that a benchmark should measure: no throughput where it sends one request after another."""
+    return ", ".join(figure for figure in figures if not (_comes_alone(launch) and "tokens/s" in figure))
 
 
 def _pairs(words: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """The price of a chip below which a plan on it costs less than every other.
 
-At a fixed plan, cost is a line in the price of a chip. So the least cost is the minimum of lines: concave, and below
-each of its tangents. Where a tangent meets a cost that is to be reached, the least cost is no higher; from price to
-price this leads to the highest such price in a few searches, where a bisection takes forty.
+At a fixed plan, cost is a line in the price of a chip. So without a budget, the least cost is the minimum of lines:
+concave, and below each of its tangents. Where a tangent meets a cost that is to be reached, the least cost is no
+higher; from price to price this leads to the highest such price in a few searches, where a bisection takes forty.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class _Search:
     batch: int | None = None
 
     def winning_price(self, usd_per_million: float) -> float:
-        """The highest price at which a plan on the chip costs at most `usd_per_million`; 0 where none does."""
+        """The highest price at which a plan on the chip costs at most that, within the budget; 0 if none."""
         if Mode.DISAGGREGATED not in self.spec.modes:
             price = self.spec.offers_of(self.chip)[0].usd_per_chip_hour
             return float(np.max(self._winning_prices(self._columns(price), price, usd_per_million), initial=0.0))
@@ -127,26 +127,33 @@ class _Search:
 
 
 def _overtaking_price(narrowed: _Search, whole: _Search, price: float) -> float | None:
-    """The price of a chip below which the narrowed search wins over other plans on that chip; None if it never does.
+    """The price of a chip just below which the narrowed search wins over other plans on it; None if none is found.
 
-    A plan with more of these chips gains more from a lower price. Where the tangents of both searches meet, and the
-    narrowed one has still the plan of its tangent, it overtakes; where it has a cheaper one, between there and above.
+    A plan with more of these chips gains more from a lower price. Above where the tangents of both searches meet the
+    narrowed one loses as long as its plan stays; where it has another there, prices are tried in steps of PRICE_STEP.
     """
+    lowest = LOWEST_SHARE * price
     ours, theirs = narrowed.least(price), whole.least(price)
     while not _wins(ours, theirs):
         high, gained = ours.price, ours.slope - theirs.slope
-        meet = high - (ours.usd - theirs.usd) / gained if gained > 0 and np.isfinite(ours.usd) else -np.inf
-        low = meet if meet > 0 else PRICE_STEP * high
-        if low < LOWEST_SHARE * price:
+        if high <= lowest:
             return None
+        step = max(PRICE_STEP * high, lowest)
+        meet = high - (ours.usd - theirs.usd) / gained if gained > 0 and np.isfinite(ours.usd) else -np.inf
+        low = max(meet, lowest) if meet > 0 else step
         tangent, ours, theirs = ours, narrowed.least(low), whole.least(low)
-        if _wins(ours, theirs) and (low != meet or ours.usd < tangent.at(low) * (1 - COST_TIE_RTOL)):
-            return _bisected(narrowed, whole, low, high)
+        stays = ours.usd >= tangent.at(low) * (1 - COST_TIE_RTOL)
+        if _wins(ours, theirs):
+            return low if stays and low == meet else _bisected(narrowed, whole, low, high)
+        if not stays and low < step:
+            ours, theirs = narrowed.least(step), whole.least(step)
+            if _wins(ours, theirs):
+                return _bisected(narrowed, whole, step, high)
     return ours.price
 
 
 def _wins(ours: _Line, theirs: _Line) -> bool:
-    return ours.usd <= theirs.usd * (1 + LIMIT_RTOL)
+    return bool(np.isfinite(ours.usd)) and ours.usd <= theirs.usd * (1 + LIMIT_RTOL)
 
 
 def _bisected(narrowed: _Search, whole: _Search, low: float, high: float) -> float:

@@ -32,7 +32,7 @@ SPREAD = {
 """How far each constant may be from its prior: a deviation of its logarithm, or of the log-odds of a share."""
 
 ALIKE = {"weights": 0.4, "kv_cache": 0.4, "flops": 0.15, "link": 0.15, "launch_s": 0.15, "collective_s": 0.15}
-"""How far a constant of a chip may be from that of another of the same peaks and links: memory alone differs."""
+"""How far a constant of a chip may move apart from that of another with the same peaks, links and nodes."""
 
 TPOT_SPREAD, TTFT_SPREAD = 0.08, 0.25
 """The deviation of a logarithm that counts as one: TTFT of one configuration alone differs by 14 %."""
@@ -96,9 +96,9 @@ class Parameters:
         self.ties = self._ties({row.chip.id: row.chip for row in rows})
 
     def _ties(self, chips: Mapping[str, Chip]) -> Floats:
-        """What ties the constants of chips with the same peaks and links, in spreads; shape [ties, constants].
+        """What ties the constants of chips with the same peaks, links and nodes, in spreads; shape [ties, constants].
 
-        An H200 is an H100 with another memory: what few rows leave open of one is like the other.
+        An H200 is an H100 with another memory: what rows leave open of one moves from its prior as that of the other.
         """
         rows = []
         for one, other in combinations(self.chips, 2):
@@ -138,7 +138,8 @@ class Parameters:
 
 
 def _is_alike(one: Chip, other: Chip) -> bool:
-    return (one.vendor, one.flop_per_s, one.axes[:1]) == (other.vendor, other.flop_per_s, other.axes[:1])
+    first, second = ((chip.vendor, chip.flop_per_s, chip.axes[:1], chip.node_chips) for chip in (one, other))
+    return first == second
 
 
 def _as_known(record: object, names: Sequence[str]) -> Named:
@@ -208,7 +209,7 @@ class _Problem:
     def cost(self, vector: Floats) -> float:
         """What a fit makes least."""
         off = (vector - self.parameters.prior) / self.parameters.spread
-        apart = self.parameters.ties @ vector
+        apart = self.parameters.ties @ (vector - self.parameters.prior)
         return float(np.log1p(self._residuals(vector) ** 2).sum() + (off**2).sum() + (apart**2).sum())
 
     def descended(self, vector: Floats) -> Floats:
@@ -243,7 +244,7 @@ class _Problem:
         weight, slopes = 1 / (1 + found**2), self._slopes(vector, found)
         ties = self.parameters.ties.T @ self.parameters.ties
         curvature = slopes.T @ (weight[:, None] * slopes) + np.diag(1 / spread**2) + ties
-        return curvature, slopes.T @ (weight * found) + (vector - prior) / spread**2 + ties @ vector
+        return curvature, slopes.T @ (weight * found) + (vector - prior) / spread**2 + ties @ (vector - prior)
 
     def _residuals(self, vector: Floats) -> Floats:
         every = np.ones(len(self.arriving.rows), dtype=bool)
@@ -302,7 +303,8 @@ def fit(seen: Observed, known: Calibration, arriving: Arriving | None = None) ->
         columns = np.array([name.startswith(f"{' '.join(stack).strip()}.") for name in parameters.names])
         mixed = min(mixed, np.where(columns, slow, mixed), key=problem.cost)
     vector = min(fast, slow, problem.descended(mixed), key=problem.cost)
-    deviations = np.sqrt(np.diag(np.linalg.inv(problem.curvature(vector)[0])))
+    ties = parameters.ties.T @ parameters.ties  # which say nothing of what rows identify
+    deviations = np.sqrt(np.diag(np.linalg.inv(problem.curvature(vector)[0] - ties)))
     return Fit(parameters, vector, deviations / parameters.spread)
 
 

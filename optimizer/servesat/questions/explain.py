@@ -50,7 +50,7 @@ def answer(
         on_progress("no plan: looking for changes that would allow one")
         result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))
         if spec.percentile is not None:
-            return replayed_corrections(spec, result, settings, on_progress)
+            return replayed_corrections(spec, result, given.in_the_time_left(start), on_progress)
         return replace(result, corrections=corrections(spec, settings))
     if result.plan is not None and spec.expressions and spec.percentile is None:
         cost = result.plan.usd_per_million_output_tokens

@@ -41,6 +41,8 @@ class Factor:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.key, str):
+            raise SpecError(f"{self.key!r}: expected the name of a key, as slo.tpot_ms")
         plain = tuple(_plain(value, self.key) for value in self.values)
         if not plain:
             raise SpecError(f"{self.key}: expected at least one value")

@@ -132,7 +132,7 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
     """A class of the model, or a cache of prefixes for its states, that the engine lacks."""
     if side.model.id in engine.without_models:
         return f"has no class of {side.model.id}"
-    if side.hits_prefixes and not engine.caches_states and any(one.state_bytes for one in side.model.other_layers):
+    if side.hits_prefixes and not engine.caches_states and side.model.has_states:
         return f"keeps no prefixes of {side.model.id}, whose layers have states"
     return None
 

@@ -45,9 +45,8 @@ class Objective:
 class FleetModel:
     """One integer program over an instance; some limits may be relaxed, and demand may be left unserved.
 
-    `reserved` fixes the numbers of reserved chips, or with `may_reserve_more` is a lower bound on
-    it. If the model is not built by `deadline`, a moment of `time.perf_counter`, it is `unfinished`, and `solve`
-    returns UNKNOWN.
+    `reserved` fixes the numbers of reserved chips, or with `may_reserve_more` is a lower bound on them. If the model is
+    not built by `deadline`, a moment of `time.perf_counter`, it is `unfinished`, and `solve` returns UNKNOWN.
     """
 
     def __init__(
