@@ -394,3 +394,5 @@ def test_trtllm_keeps_no_blocks_of_a_model_with_states() -> None:
     )
     assert trtllm_config(hybrid.servers[0])["kv_cache_config"]["enable_block_reuse"] is False
     assert "enable_block_reuse" not in trtllm_config(plain.servers[0])["kv_cache_config"]
+    said = "and what of earlier prompts it reuses"
+    assert [said in written(one, "command")["serve.sh"] for one in (hybrid, plain)] == [False, True]

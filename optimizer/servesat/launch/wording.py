@@ -66,7 +66,10 @@ def header(launch: Launch) -> list[str]:
         lines.append(f"images     are left out: a step has no room for one of {servers[0].whole_image_tokens:,} tokens")
     if stretched := _stretched(launch):
         lines.append(f"context    {stretched}")
-    lines.append(f"engine     decides {_DECIDES[launch.engine.program]}")
+    decides = _DECIDES[launch.engine.program]
+    if not servers[0].keeps_prefixes:
+        decides = decides.partition(", and what of earlier prompts")[0]
+    lines.append(f"engine     decides {decides}")
     lines += _beside_the_model(launch, servers[0])
     if plan.mode is Mode.DECODE_ONLY:
         taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"

@@ -6,6 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from servesat.candidates.engines import not_served
 from servesat.candidates.rule import Requirement
 from servesat.catalogue.chip import chips_in
 from servesat.core.plan import Mode, Plan
@@ -306,7 +307,8 @@ def _no_plan(spec: Spec, result: Result) -> Text:
 
 
 def _runs_somewhere(spec: Spec) -> bool:
-    return any(engine.support_of(chip.id) is not None for engine in spec.engine for chip in spec.chips)
+    able = [engine for engine in spec.engine if not_served(spec, engine) is None]
+    return any(engine.support_of(chip.id) is not None for engine in able for chip in spec.chips)
 
 
 def _correction(correction: Correction) -> str:

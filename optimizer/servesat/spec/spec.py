@@ -214,7 +214,10 @@ class Spec(Searched):
         if self.percentile is None:
             return ()
         share = f"{self.percentile:.0%}"
-        return (f"limits hold for means here, not for {share} of the requests, as `servesat solve` does",)
+        return (
+            f"limits hold for means at a full batch here; `servesat solve` holds them for {share} of the requests, so "
+            "its best plan may be another, and cheaper",
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
