@@ -134,7 +134,7 @@ def test_a_result_on_standard_input_is_started_and_replayed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("command", ["solve", "fleet", "portfolio", "launch", "replay", "frontier"])
 @pytest.mark.parametrize(("text", "complaint"), [
-    ("", "<stdin>: expected a mapping with the keys "), ("{", "<stdin>: malformed YAML: line 1, column 2: "),
+    ("", "<stdin>: is empty; expected a mapping with the keys "), ("{", "<stdin>: malformed YAML: line 1, column 2: "),
 ])  # fmt: skip
 def test_a_mistake_on_standard_input_names_it(command: str, text: str, complaint: str) -> None:
     done = piped(text, command, "-")
