@@ -169,7 +169,7 @@ def test_a_model_that_an_engine_has_no_class_of_is_not_planned_on_it() -> None:
     """TensorRT-LLM 1.3.0rc3 registers no architecture of Jamba; of Qwen3-Next it does, and reuses no blocks of it."""
     jamba = under("trtllm", model="jamba-1.5-mini", search={"chips": ["h200"]})
     assert solve(jamba).conflict == (("engine",),)
-    assert unsupported(jamba) == ("TensorRT-LLM 1.3 has no class of jamba-1.5-mini",)
+    assert unsupported(jamba) == ("TensorRT-LLM 1.3 does not implement jamba-1.5-mini",)
     best = solve(jamba.changed({"engine": "any"})).plan
     assert best is not None
     assert best.engine == "vllm-0.32"
@@ -180,7 +180,7 @@ def test_a_model_that_an_engine_has_no_class_of_is_not_planned_on_it() -> None:
 def test_prefixes_of_states_are_hit_only_where_the_engine_keeps_them() -> None:
     workload = {"prompt_tokens": 2000, "output_tokens": 500, "prefix_cache_hit": 0.5}
     spec = under("trtllm", model="qwen3-next-80b-a3b", workload=workload, search={"chips": ["h200"]})
-    said = "keeps no prefixes of qwen3-next-80b-a3b, whose layers have states"
+    said = "cannot reuse prefixes of qwen3-next-80b-a3b, whose layers keep states"
     assert solve(spec).conflict == (("engine",),)
     assert unsupported(spec) == (f"TensorRT-LLM 1.3 {said}",)
     without = spec.changed({"workload.prefix_cache_hit": 0})

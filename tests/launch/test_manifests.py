@@ -314,7 +314,7 @@ def test_a_label_is_a_name_that_a_service_may_have(text: str, expected: str) -> 
 
 def test_what_no_target_starts_says_why() -> None:
     server = replace(ready("one pool").servers[0], chip=load_chip("h100-sxm").model_copy(update={"vendor": "Acme"}))
-    with pytest.raises(LaunchError, match=r"its vendor is Acme, and it knows chips of NVIDIA.*no other target"):
+    with pytest.raises(LaunchError, match=r"a chip of Acme; it knows those of NVIDIA.*no other target"):
         written(replace(ready("one pool"), servers=(server,)), "command")
 
 

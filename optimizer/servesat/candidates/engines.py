@@ -79,9 +79,9 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
 def not_served(spec: Spec, engine: Engine) -> str | None:
     """Why an engine serves a spec's model on no chip, as a clause; None where nothing keeps it from that."""
     if spec.model.id in engine.without_models:
-        return f"has no class of {spec.model.id}"
+        return f"does not implement {spec.model.id}"
     if spec.workload.prefix_cache_hit and spec.model.has_states and not engine.caches_states:
-        return f"keeps no prefixes of {spec.model.id}, whose layers have states"
+        return f"cannot reuse prefixes of {spec.model.id}, whose layers keep states"
     return None
 
 

@@ -124,7 +124,7 @@ class Engine(Sourced):
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
     )
     without_models: tuple[Text, ...] = Field(
-        default=(), description="Models of the catalogue that it has no class for, so that it does not load them."
+        default=(), description="Models of the catalogue that it does not implement."
     )
     caches_states: bool = Field(
         default=True,

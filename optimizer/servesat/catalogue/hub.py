@@ -4,7 +4,7 @@ from os.path import exists, isdir
 from pathlib import Path
 from typing import Any
 
-from servesat.catalogue.load import load_model
+from servesat.catalogue.load import load_model, name_of_file
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
 
@@ -25,8 +25,7 @@ def import_model(source: str) -> ModelSpec:
         if path.suffix != ".json":
             raise CatalogueError(f"{source}: expected a {CONFIG}, its folder, or an id such as owner/name")
         model = load_model(str(path))
-        name = model.name if "/" in model.name else path.resolve().parent.name if path.name == CONFIG else path.stem
-        return _renamed(model, name)
+        return _renamed(model, model.name if "/" in model.name else name_of_file(path))
     if source.endswith(".json") or source.count("/") != 1 or source.startswith((".", "/")):
         raise CatalogueError(f"{source}: no such file or folder, nor the id of a model on the Hub, such as owner/name")
     return _renamed(load_model(str(_fetched(source))), source)

@@ -46,9 +46,14 @@ def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
         config = _config(where)
         fields = model_fields(config, str(where))
         if isinstance(config, dict) and fields["name"] == config.get("model_type"):  # it names no repository
-            fields["name"] = where.resolve().parent.name if path.name == "config.json" else path.stem
+            fields["name"] = name_of_file(where)
         return validate(ModelSpec, fields, where=str(where), error=CatalogueError)
     return _load(ModelSpec, reference, folder, "models", "model")
+
+
+def name_of_file(config: Path) -> str:
+    """What a configuration is called by its file, or by the folder of a `config.json`."""
+    return config.resolve().parent.name if config.name == "config.json" else config.stem
 
 
 def _config(path: Path) -> object:

@@ -44,6 +44,11 @@ Place = RegionChip | ReservedChips
 """Where a replica takes its chips from: those rented in a region, or those reserved there at a price."""
 
 
+def region_chip_of(place: Place) -> RegionChip:
+    """The region and the type of chip of a place."""
+    return place.region_chip if isinstance(place, ReservedChips) else place
+
+
 @dataclass(frozen=True)
 class ReplicaOption:
     """A configuration in a region, bought in one way: what one replica serves, takes and costs.

@@ -183,8 +183,8 @@ def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Of
         if moves and all(offer.instances_of_slice(topology) is not None for topology in topologies):
             holding.append(offer)
     by_share = [offer for offer in holding if _is_by_share(offer, buy)]
-    shared = by_share if by_share and by_share[0].price and by_share[0].price.purchase == "reserved" else by_share[:1]
-    return [offer for offer in holding if not _is_by_share(offer, buy)] + shared
+    reserved = [offer for offer in by_share if offer.price is not None and offer.price.purchase == "reserved"]
+    return [offer for offer in holding if not _is_by_share(offer, buy)] + (reserved or by_share[:1])
 
 
 def _topologies(plan: Plan) -> list[str]:

@@ -1,9 +1,9 @@
 """SkyPilot: a service whose replicas are the servers of a plan."""
 
-from math import ceil
 from typing import Any
 
 from servesat.core.errors import LaunchError
+from servesat.core.tolerances import round_up
 from servesat.cost_model.storage import Storage
 from servesat.launch.flags import address_flags, arguments, environment, flags_of, node_flags, program
 from servesat.launch.pods import SECONDS_TO_START, TOKEN
@@ -79,7 +79,7 @@ def _disk_gib(launch: Launch) -> int:
     dtype = launch.plan.weights if server.loading.quantises is None else "bf16"
     drafting = drafting_of(server.draft, spec.model, dtype, spec.int4_group)
     held = Storage(spec.model, spec.int4_group).weights_bytes(dtype) + drafting.held_bytes + drafting.expert_bytes
-    return ceil(2 * float(held) / 2**30) + SPARE_GIB
+    return int(round_up(2 * float(held) / 2**30)) + SPARE_GIB
 
 
 def _release(version: str) -> str:

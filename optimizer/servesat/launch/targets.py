@@ -61,8 +61,8 @@ def _cannot(launch: Launch, target: Target) -> str | None:
         return f"cannot start {launch.engine.name}"
     other = [server.chip for server in launch.servers if server.chip.vendor not in target.vendors]
     if other:
-        known = " and ".join(target.vendors)
-        return f"starts nothing on {other[0].id}: its vendor is {other[0].vendor}, and it knows chips of {known}"
+        known = ", ".join(target.vendors)
+        return f"starts nothing on {other[0].id}, a chip of {other[0].vendor}; it knows those of {known}"
     if launch.has_pools and not target.pools:
         return "starts one pool, and the plan has a prefill pool beside it"
     return next((reason for server in launch.servers if (reason := _cannot_span(server, target)) is not None), None)

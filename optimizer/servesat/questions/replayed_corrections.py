@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
 
 import yaml
 
 from servesat.candidates.requirements import RULES
 from servesat.candidates.rule import Kind, Requirement
 from servesat.core.result import Change, Correction, Result
+from servesat.core.tolerances import round_down, round_up
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import cheapest_plan, solve
 from servesat.questions.corrections import changed, corrections, smallest_changes
@@ -80,7 +80,7 @@ def _loosened(spec: Spec, change: Change, factor: float) -> Change:
         return change
     figure = float(change.value) / factor if rule.at_least else float(change.value) * factor
     if isinstance(change.value, int):
-        return replace(change, value=max(1, int(figure)) if rule.at_least else ceil(figure))
+        return replace(change, value=max(1, int(round_down(figure))) if rule.at_least else int(round_up(figure)))
     return replace(change, value=rule.adjusted(figure))
 
 

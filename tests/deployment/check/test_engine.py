@@ -71,7 +71,7 @@ def vllm_plan(**search: Any) -> tuple[Any, list[Any]]:
         ({}, {"weights": "mxfp8"}, "runs no mxfp8 weights on h100-sxm"),
         ({}, {"kv_cache": "nvfp4"}, "stores no nvfp4 KV cache on h100-sxm"),
         ({}, {"kv_layout": KvLayout.BATCH}, "has no KV cache in the layout batch"),
-        ({}, {"kv_layout": KvLayout.SEQUENCE, "kv_cache": "int8"}, "splits no sequences of a KV cache in int8"),
+        ({}, {"kv_layout": KvLayout.SEQUENCE, "kv_cache": "int8"}, "cannot split sequences of a KV cache in int8"),
     ],
 )
 def test_what_keeps_vllm_from_a_plan(changes: dict[str, Any], of_side: dict[str, Any], reason: str | None) -> None:
@@ -83,7 +83,7 @@ def test_experts_nodes_modes_and_pools() -> None:
     plan, sides = vllm_plan()
     mixture = replica(kv_layout=KvLayout.HEADS, kv_cache="bf16", chip=toy_spec(toy_chip(node_chips=4)).chips[0])
     spread = Engine.model_validate(toy_engine(experts="data_parallel"))
-    assert cannot_start(spread, plan, [mixture]) == "spreads experts over single chips alone"
+    assert cannot_start(spread, plan, [mixture]) == "spreads experts over single chips only"
     assert cannot_start(Engine.model_validate(toy_engine(experts="none")), plan, [mixture]) == "does not spread experts"
     single = Engine.model_validate(toy_engine(nodes="one"))
     assert cannot_start(single, plan, [mixture]) == "keeps a replica on one node"
@@ -110,7 +110,7 @@ def test_experts_nodes_modes_and_pools() -> None:
     assert cannot_start(no_chunks, replace(drafting, mode=Mode.INTERLEAVED), [mixture]) is None
     by_another = replace(plan, draft="small", draft_tokens=3)
     apart = Engine.model_validate(toy_engine(drafts=["model"], models_draft_in_groups=False))
-    refused = "drafts with no other model where groups of chips run their own attention"
+    refused = "cannot draft with another model where groups of chips run their own attention"
     assert cannot_start(apart, by_another, [mixture]) == refused
     assert cannot_start(apart, by_another, [replace(mixture, ep_axes=())]) is None
     assert load_engine("vllm").pipelines == "tensor_parallel"

@@ -84,7 +84,7 @@ def _cannot_take_prompts(engine: Engine, mode: Mode, prompt_tokens: float) -> st
 
 
 def _split_apart(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica) -> bool:
-    """Whether pools split sequences over other numbers of chips, which the engine refuses beside states."""
+    """Whether the pools split sequences over different numbers of chips, which the engine refuses beside states."""
     of_pools = engine.disaggregation
     if of_pools is None or not of_pools.splits_alike or not decode.model.has_states_beside_latent:
         return False
@@ -129,16 +129,16 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
 
 
 def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
-    """A class of the model, or a cache of prefixes for its states, that the engine lacks."""
+    """A model that the engine does not implement, or whose prefixes it cannot reuse."""
     if side.model.id in engine.without_models:
-        return f"has no class of {side.model.id}"
+        return f"does not implement {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
-        return f"keeps no prefixes of {side.model.id}, whose layers have states"
+        return f"cannot reuse prefixes of {side.model.id}, whose layers keep states"
     return None
 
 
 def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
-    """Adapters, or a cache in the memory of hosts, that the engine lacks."""
+    """LoRA adapters, or a prefix cache in host memory, that the engine does not support."""
     if side.lora is not None and (not engine.adapters or side.model.id in engine.without_adapters):
         return f"serves no LoRA adapters beside {side.model.id}"
     if side.lora is not None and side.ep > 1 and side.tp > 1:
@@ -151,21 +151,21 @@ def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
 
 
 def _cannot_draft(engine: Engine, assignment: Assignment, side: CheckedReplica) -> str | None:
-    """A way to draft that the engine lacks."""
+    """A way of drafting tokens that the engine does not support."""
     if assignment.draft is None:
         return None
     kind = assignment.draft if assignment.draft in {"mtp", "eagle3"} else "model"
     if kind not in engine.drafts:
-        return f"drafts no tokens by {assignment.draft}"
+        return f"cannot draft tokens with {assignment.draft}"
     if assignment.mode is Mode.CHUNKED and not engine.drafts_beside_chunks:
         return "drafts no tokens in steps that take a chunk of a prompt"
     if kind == "model" and side.ep > 1 and not engine.models_draft_in_groups:
-        return "drafts with no other model where groups of chips run their own attention"
+        return "cannot draft with another model where groups of chips run their own attention"
     return None
 
 
 def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
-    """A dtype that the engine lacks on the chip."""
+    """A dtype that the engine does not support on the chip."""
     chip, model = side.chip.id, side.model
     here = [support for support in engine.runs if chip in support.chips]
     if not here:
@@ -185,16 +185,16 @@ def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
 
 
 def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
-    """A KV layout or a spread of experts that the engine lacks."""
+    """A KV layout, or a way of spreading experts, that the engine does not support."""
     layouts = engine.kv_layouts if side.model.mla is None else engine.latent_kv_layouts
     if side.kv_layout not in layouts:
         return f"has no KV cache in the layout {side.kv_layout}"
     if side.kv_layout is KvLayout.SEQUENCE and side.kv_cache not in set(map(str, engine.split_kv_cache)):
-        return f"splits no sequences of a KV cache in {side.kv_cache}"
+        return f"cannot split sequences of a KV cache in {side.kv_cache}"
     if side.ep > 1 and engine.experts == "none":
         return "does not spread experts"
     if side.ep > 1 and side.tp > 1 and engine.experts == "data_parallel":
-        return "spreads experts over single chips alone"
+        return "spreads experts over single chips only"
     if any(axis > beyond for axis in side.tp_axes for beyond in side.ep_axes):
         return "needs the chips of a tensor-parallel group to be adjacent"
     return None

@@ -12,7 +12,7 @@ from ortools.math_opt.python import mathopt
 from servesat.core.arrays import Floats
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, MasterOptions
 from servesat.fleet.formulation.solvers import MAX_TIME_LIMIT_S, solve_linear
-from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReservedChips
+from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReservedChips, region_chip_of
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Master:
         block, period = cover.block, cover.period
         taken: dict[RegionChip, int] = defaultdict(int)
         for place, chips in used.items():
-            taken[place.region_chip if isinstance(place, ReservedChips) else place] += chips
+            taken[region_chip_of(place)] += chips
         for region_chip, chips in taken.items():
             more = chips - self.max_block_chips[region_chip, block]
             if more > 0:

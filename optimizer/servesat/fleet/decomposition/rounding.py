@@ -22,7 +22,7 @@ from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
 from servesat.fleet.formulation.solvers import solve_model
-from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReplicaOption, ReservedChips
+from servesat.fleet.instance import FleetInstance, Place, RegionChip, ReplicaOption, ReservedChips, region_chip_of
 from servesat.fleet.machines import Machine, fewest_instances
 
 
@@ -281,7 +281,7 @@ class _PeriodPlan:
         for place, chips in used.items():
             available = self._available(place)
             if available is not None and chips > available:
-                overused.add(place.region_chip if isinstance(place, ReservedChips) else place)
+                overused.add(region_chip_of(place))
         return overused
 
     def _replan(self, names: set[str], time_limit_s: float, gap: float, *, may_reserve_more: bool = False) -> bool:
