@@ -1,10 +1,12 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from servesat import SpecError, Status
 from servesat.fleet.plan import plan_fleet
+from servesat.fleet.result import FleetResult
 from servesat.report.documents import dumps
 from servesat.report.fleet_document import fleet_document
 from tests.fleet.fleets import chat, fleet
@@ -45,6 +47,83 @@ def test_replicas_in_another_dtype_are_started_anew(tmp_path: Path) -> None:
     }
     again = plan_fleet(fleet(workloads=chat(10, search={"kv_cache": ["bf16"]})), earlier=today)
     assert again.changes == 2 + sum(one.replicas for one in again.allocations)
+
+
+def test_what_runs_may_go_on_though_another_batch_is_the_best_now(tmp_path: Path) -> None:
+    """At 8.5 ms a token the best batch is 116, on eight chips at once; 44 on four keeps that limit as well."""
+    loose = spec_at(8.5)
+    today = saved(plan_fleet(spec_at(8.0)), tmp_path)
+    stayed = plan_fleet(loose, earlier=today, max_changes=0)
+    assert (stayed.total_usd, stayed.changes) == (pytest.approx(9.6), 0)
+    assert {one.option.configuration.name for one in stayed.allocations} == {
+        "tpu-v5e 2x2, int8/int8/bf16, interleaved, batch 44"
+    }
+    assert plan_fleet(loose, earlier=today, usd_per_change=1000.0).total_usd == pytest.approx(9.6)
+
+
+def test_what_breaks_a_limit_may_not_go_on(tmp_path: Path) -> None:
+    """44 sequences take 7.946 ms a token, and those two replicas stop."""
+    today = saved(plan_fleet(spec_at(8.0)), tmp_path)
+    moved = plan_fleet(spec_at(7.9), earlier=today)
+    assert moved.changes == 2 + sum(one.replicas for one in moved.allocations)
+    stopped = ("w", "tpu-v5e 2x2, int8/int8/bf16, interleaved, batch 44", "a")
+    assert moved.instance.no_longer_possible() == [stopped]
+    assert fleet_document(moved, None)["no_longer_possible"] == [
+        {"workload": "w", "configuration": stopped[1], "region": "a"}
+    ]
+
+
+def test_replicas_that_sizes_share_may_go_on(tmp_path: Path) -> None:
+    def sizes(tpot_ms: float) -> dict[str, Any]:
+        lengths = {
+            "short": {"prompt_tokens": 500, "output_tokens": 100, "demand": 20},
+            "long": {"prompt_tokens": 2000, "output_tokens": 200, "demand": 5},
+        }
+        return spec_at(tpot_ms, sizes=lengths)
+
+    today = plan_fleet(sizes(8.0))
+    stayed = plan_fleet(sizes(8.5), earlier=saved(today, tmp_path), max_changes=0)
+    assert (stayed.changes, stayed.total_usd) == (0, pytest.approx(today.total_usd))
+    again = plan_fleet(sizes(8.5))
+    assert {one.option.configuration.name for one in again.allocations}.isdisjoint(
+        {one.option.configuration.name for one in today.allocations}
+    )
+
+
+@pytest.mark.slow
+def test_replicas_at_random_go_on_at_the_rate_of_their_replays(tmp_path: Path) -> None:
+    """Eight sequences where more are the best now."""
+
+    def of_at_most(max_batch: int) -> dict[str, Any]:
+        return spec_at(9.0, {"topologies": {"tpu-v5e": ["2x2"]}, "max_batch": max_batch}, percentile=0.95)
+
+    today = plan_fleet(of_at_most(8))
+    stayed = plan_fleet(of_at_most(64), earlier=saved(today, tmp_path), max_changes=0)
+    assert (stayed.changes, stayed.total_usd) == (0, today.total_usd)
+    assert [one.option.requests_per_s for one in stayed.allocations] == [
+        one.option.requests_per_s for one in today.allocations
+    ]
+    assert stayed.instance.options[0].configuration.name != stayed.allocations[0].option.configuration.name
+
+
+def spec_at(tpot_ms: float, search: dict[str, Any] | None = None, **workload: Any) -> dict[str, Any]:
+    """A fleet of v5e chips at $1.20, with a limit on the time per token."""
+    deployment = {
+        "cost_model": "ideal", "model": "llama-3-8b", "slo": {"tpot_ms": tpot_ms},
+        "workload": {"prompt_tokens": 1000, "output_tokens": 200},
+        "search": {"chips": ["tpu-v5e"], "modes": ["interleaved"], **(search or {})},
+    }  # fmt: skip
+    demand = {} if "sizes" in workload else {"demand": 30}
+    if "sizes" in workload:
+        del deployment["workload"]
+    regions = {"a": {"quota": {"tpu-v5e": 100}, "price": {"tpu-v5e": {"on_demand": 1.2}}}}
+    return {"regions": regions, "workloads": {"w": {"deployment": deployment, **demand, **workload}}}
+
+
+def saved(result: FleetResult, folder: Path) -> Path:
+    path = folder / "today.json"
+    path.write_text(dumps(fleet_document(result, None)))
+    return path
 
 
 @pytest.mark.parametrize(

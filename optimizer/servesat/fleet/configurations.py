@@ -145,12 +145,17 @@ def _best_at_random(spec: Spec) -> list[Plan]:
     engines = list(dict.fromkeys(of_dtypes))
     engine = np.array([engines.index(one) for one in of_dtypes])[columns.layouts.dtype]
     best = columns.take(_first_of_each(_topologies(spec, columns) * len(engines) + engine, columns))
-    loose = spec.changed({f"slo.{name}": None for name in LIMITS})
+    loose = without_limits_on_times(spec)
     every = evaluate(loose, replace(best.layouts, number=np.arange(len(best))))
     legal = np.flatnonzero(every.violated == 0)
     order = legal[np.lexsort((-every.batch[legal], every.layouts.number[legal]))]
     _, largest = np.unique(every.layouts.number[order], return_index=True)
     return [*_plans(spec, best, np.arange(len(best))), *_plans(loose, every, order[largest])]
+
+
+def without_limits_on_times(spec: Spec) -> Spec:
+    """A deployment whose times replays decide on, not means."""
+    return spec.changed({f"slo.{name}": None for name in LIMITS})
 
 
 def _topologies(spec: Spec, columns: Columns) -> Ints:

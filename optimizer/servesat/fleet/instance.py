@@ -206,6 +206,12 @@ class FleetInstance:
             positions[option.workload].append(position)
         return positions
 
+    def no_longer_possible(self) -> list[ReplicaKey]:
+        """The replicas of the previous plan that no option is: their region, chips, settings or limits are others."""
+        possible = {option.replica_key for option in self.options}
+        before = {} if self.previous_plan is None else self.previous_plan.replicas
+        return [key for key, counts in before.items() if any(counts) and key not in possible]
+
     def unservable(self) -> list[tuple[str, str | None]]:
         """The workloads with a demand, or the sizes of their requests, that no option serves."""
         unservable: list[tuple[str, str | None]] = []

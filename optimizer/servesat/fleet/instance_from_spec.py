@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import Any, NoReturn
@@ -10,12 +10,14 @@ from typing import Any, NoReturn
 from servesat.catalogue.load import chip_ids, load_chip
 from servesat.core.errors import ServesatError
 from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
-from servesat.core.plan import Plan
+from servesat.core.plan import Assignment, Plan
 from servesat.core.tolerances import LIMIT_RTOL
 from servesat.fleet.configurations import Configuration, configurations
+from servesat.fleet.earlier_configurations import configuration_as_before
 from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand, in_units, size_shares_of
 from servesat.fleet.machines import Machine
 from servesat.fleet.pods.slices import Box
+from servesat.fleet.previous_plan import Decisions, Running
 from servesat.fleet.shared_replicas import shared_configurations
 from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
 from servesat.spec.offers import Buy, Offer
@@ -26,10 +28,12 @@ def fleet_instance(
     on_progress: Callable[[str], None] = lambda _: None,
     workers: Workers = THIS_PROCESS,
     deadline: float = inf,
+    running: Running | None = None,
 ) -> FleetInstance:
     """The instance of a fleet: evaluates the options of every workload; `on_progress` is called with each step.
 
-    After the deadline, a moment of `time.perf_counter`, no more workloads are begun, and those are left out.
+    After the deadline, a moment of `time.perf_counter`, no more workloads are begun, and those are left out. What is
+    `running` may go on as it is, where it keeps today's limits.
     """
     workloads: list[WorkloadDemand] = []
     options: list[ReplicaOption] = []
@@ -41,7 +45,7 @@ def fleet_instance(
             on_progress(f"configurations of {name}, workload {number} of {len(spec.workloads)}")
             yield name
 
-    with Crew(partial(_in_units, spec), workers, _lost) as crew:
+    with Crew(partial(_in_units, spec, {} if running is None else running.decisions), workers, _lost) as crew:
         for demand, workload_options in crew.in_order(handed_out()):
             workloads.append(demand)
             options += workload_options
@@ -60,10 +64,10 @@ def fleet_instance(
     )
 
 
-def _in_units(spec: FleetSpec, name: str) -> tuple[WorkloadDemand, list[ReplicaOption]]:
+def _in_units(spec: FleetSpec, running: Decisions, name: str) -> tuple[WorkloadDemand, list[ReplicaOption]]:
     """The demand and the options of a workload."""
     workload = spec.workloads[name]
-    return in_units(_workload_demand(name, workload), _options(spec, name, workload))
+    return in_units(_workload_demand(name, workload), _options(spec, name, workload, running.get(name, {})))
 
 
 def _lost(name: str) -> NoReturn:
@@ -105,8 +109,10 @@ def _workload_demand(name: str, workload: FleetWorkload) -> WorkloadDemand:
     )
 
 
-def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[ReplicaOption]:
-    """The options of a workload, with capacities not yet in units."""
+def _options(
+    spec: FleetSpec, name: str, workload: FleetWorkload, running: Mapping[str, Mapping[str, Assignment]]
+) -> list[ReplicaOption]:
+    """The options of a workload, with capacities not yet in units; among them what is running, by configuration."""
     regions, chips = regions_allowed(spec, workload), chips_allowed(spec, workload)
     pod_shapes: dict[str, set[Box]] = defaultdict(set)
     for region_name in regions:
@@ -123,6 +129,13 @@ def _options(spec: FleetSpec, name: str, workload: FleetWorkload) -> list[Replic
             pods=pod_shapes,
             at_random=workload.at_random,
         )
+    found = {candidate.name for candidate in candidates}
+    before = (
+        configuration_as_before(workload, configuration, decisions)
+        for configuration, decisions in running.items()
+        if configuration not in found and {one.chip for one in decisions.values()} <= chips
+    )
+    candidates = (*candidates, *(one for one in before if one is not None))
     max_usd = workload.deployment.search.max_usd_per_hour
     records = {chip.id: chip for chip in workload.deployment.search.chips or ()}
     options = []

@@ -36,7 +36,7 @@ from servesat.fleet.formulation.one_type import choose_columns, is_choice_of_col
 from servesat.fleet.instance import FleetInstance, RegionChip
 from servesat.fleet.instance_from_spec import fleet_instance
 from servesat.fleet.placement_map import placement_map
-from servesat.fleet.previous_plan import PreviousPlan, read_previous_plan
+from servesat.fleet.previous_plan import PreviousPlan, read_running
 from servesat.fleet.result import (
     COMPACT,
     COMPACT_WITH_SIZES,
@@ -107,12 +107,12 @@ def plan_fleet(
     start = time.perf_counter()
     workers = workers.of_run(is_long=len(spec.workloads) >= MIN_WORKLOADS_FOR_PROCESSES)
     deadline = start + (DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s)
-    instance = fleet_instance(spec, on_progress, workers, deadline)
+    running = None if earlier is None else read_running(earlier, len(spec.periods_h))
+    instance = fleet_instance(spec, on_progress, workers, deadline, running)
     if len(instance.workloads) < len(spec.workloads):
         return FleetResult(status=Status.UNKNOWN, instance=instance, engine="", solve_s=time.perf_counter() - start)
-    if earlier is not None:
-        replicas = read_previous_plan(earlier, len(spec.periods_h))
-        instance = replace(instance, previous_plan=PreviousPlan(replicas, max_changes, usd_per_change))
+    if running is not None:
+        instance = replace(instance, previous_plan=PreviousPlan(running.replicas, max_changes, usd_per_change))
     deadline = max(deadline, time.perf_counter() + LEAST_PLANNING_S)
     result = plan_instance(instance, deadline, degrade=degrade, on_progress=on_progress, workers=workers)
     if result.conflict or result.unserved:

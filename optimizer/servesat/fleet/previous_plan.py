@@ -4,9 +4,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from servesat.core.errors import SpecError
+from servesat.core.errors import ServesatError, SpecError
+from servesat.core.plan import Assignment
 from servesat.core.reading import read_json
+from servesat.deployment.decisions import assignment_of
 
 MAX_PLAN_BYTES = 1_000_000_000
 """The largest file of a plan."""
@@ -16,6 +19,9 @@ MAX_REPLICAS = 10**9
 
 ReplicaKey = tuple[str, str, str]
 """Workload, configuration name and region. How a replica is paid for is not part of it, and may change freely."""
+
+Decisions = Mapping[str, Mapping[str, Mapping[str, Assignment]]]
+"""What a plan decided, by workload, name of the configuration, and size of request, empty where there is one."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,16 @@ class PreviousPlan:
         )
 
 
-def read_previous_plan(path: str | Path, periods: int) -> dict[ReplicaKey, tuple[int, ...]]:
-    """The replicas of a plan that `servesat fleet --json` printed. Raises SpecError."""
+@dataclass(frozen=True)
+class Running:
+    """What a fleet's plan runs: replicas by key and period, and what was decided of them."""
+
+    replicas: Mapping[ReplicaKey, tuple[int, ...]]
+    decisions: Decisions
+
+
+def read_running(path: str | Path, periods: int) -> Running:
+    """What a plan runs that `servesat fleet --json` printed. Raises SpecError."""
     document = read_json(Path(path), SpecError, max_bytes=MAX_PLAN_BYTES)
     allocations = document.get("allocations") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(allocations, list):
@@ -53,6 +67,7 @@ def read_previous_plan(path: str | Path, periods: int) -> dict[ReplicaKey, tuple
     if document.get("periods") != periods:
         raise SpecError(f"{path}: periods = {document.get('periods')}: expected {periods}, as the fleet has")
     replicas: dict[ReplicaKey, list[int]] = defaultdict(lambda: [0] * periods)
+    decisions: dict[str, dict[str, dict[str, Assignment]]] = defaultdict(dict)
     for number, allocation in enumerate(allocations):
         try:
             key = (str(allocation["workload"]), str(allocation["configuration"]), str(allocation["region"]))
@@ -65,4 +80,14 @@ def read_previous_plan(path: str | Path, periods: int) -> dict[ReplicaKey, tuple
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
                 raise SpecError(f"{path}: allocations[{number}].{name} = {value}: expected a whole number, 0 to {most}")
         replicas[key][period] += count
-    return {key: tuple(counts) for key, counts in replicas.items()}
+        try:
+            decisions[key[0]][key[1]] = _decisions(allocation)
+        except ServesatError as fault:
+            raise SpecError(f"{path}: allocations[{number}].{fault}") from None
+    return Running({key: tuple(counts) for key, counts in replicas.items()}, decisions)
+
+
+def _decisions(allocation: Mapping[str, Any]) -> dict[str, Assignment]:
+    """The decisions of an allocation for each size of request; none where it tells of no plan."""
+    plans = {"": allocation.get("plan"), **(allocation.get("plans") or {})}
+    return {size: assignment_of(plan) for size, plan in plans.items() if isinstance(plan, Mapping)}

@@ -62,7 +62,9 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
     if periods > 1:
         console.print(Text(_count_changes(result)))
     if result.changes is not None:
-        console.print(f"{result.changes} replicas started or stopped relative to the earlier plan\n")
+        console.print(f"{result.changes} replicas started or stopped relative to the earlier plan")
+        _print_no_longer_possible(console, result)
+        console.print()
     _print_unserved(console, result)
     if comparison is not None:
         console.print(_policies_table(result, comparison))
@@ -251,6 +253,11 @@ def _proof(result: FleetResult) -> str:
     return f"optimal: proved that no fleet costs less{tidiest} {how}"
 
 
+def _print_no_longer_possible(console: Console, result: FleetResult) -> None:
+    for workload, configuration, region in result.instance.no_longer_possible():
+        console.print(f"  no longer possible: {workload} on {configuration}, in {region}")
+
+
 def _print_conflict(console: Console, result: FleetResult) -> None:
     if result.status is Status.UNKNOWN:
         why = "it was not decided whether the slices stand in their pods" if result.undecided else OUT_OF_TIME
@@ -270,6 +277,7 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
     console.print(f"  {conflict_words(result.conflict, result)} {cannot}")
     for collision in result.collisions:
         console.print(f"  {collision_words(collision, result)}")
+    _print_no_longer_possible(console, result)
     if result.corrections:
         console.print("\nWith any one of these a plan exists")
         for correction in result.corrections:

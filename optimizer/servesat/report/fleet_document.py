@@ -48,6 +48,10 @@ def fleet_document(result: FleetResult, comparison: Comparison | None) -> dict[s
         "periods": len(result.instance.hours),
         "changes": result.changes,
         "period_changes": result.period_changes,
+        "no_longer_possible": [
+            dict(zip(("workload", "configuration", "region"), key, strict=True))
+            for key in result.instance.no_longer_possible()
+        ],
         "allocations": [
             _allocation_document(allocation, sizes[allocation.workload]) for allocation in result.allocations
         ],
