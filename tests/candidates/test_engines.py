@@ -192,6 +192,28 @@ def test_prefixes_of_states_are_hit_only_where_the_engine_keeps_them() -> None:
     assert solve(spec.changed({"engine": "vllm"})).plan is not None
 
 
+def test_weights_that_are_quantised_whole_fit_before_that_too() -> None:
+    """Kimi Linear has 98.2 GB in bf16: SGLang holds them all before it makes fp8 of them, vLLM a layer at a time."""
+    one_card = {
+        "cost_model": "ideal", "model": "kimi-linear-48b-a3b", "engine": "sglang",
+        "workload": {"prompt_tokens": 1000, "output_tokens": 300},
+        "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}, "modes": ["interleaved"]},
+    }  # fmt: skip
+    spec = Spec.load(one_card)
+    assert solve(spec).conflict == (("hbm", "engine"),)  # fp8 cannot be loaded, and bf16 does not fit
+    plan = solve(spec.changed({"engine": "vllm"})).plan
+    assert plan is not None
+    assert (plan.weights, plan.compute) == ("fp8", "fp8")
+    sides = [replica_of(spec, spec.chips[0], replace(plan, engine="sglang-0.5.23"))]
+    assert cannot_start(spec.engine[0], plan, sides) == "loads 98.2 GB of 16-bit weights on a chip of 85.5 GB first"
+    two = solve(spec.changed({"search": {**one_card["search"], "topologies": {"h100-sxm": ["2x1"]}}})).plan
+    assert two is not None
+    assert two.weights == "fp8"
+    published = solve(spec.changed({"model": "qwen3-32b"})).plan  # whose repository has fp8
+    assert published is not None
+    assert published.weights == "fp8"
+
+
 def test_another_engine_may_be_the_correction() -> None:
     spec = under("sglang", search={"chips": ["h100-sxm"], "kv_cache": ["int8"], "weights": ["bf16"]})
     changes = {change.key: change.value for correction in answer(spec).corrections for change in correction.changes}

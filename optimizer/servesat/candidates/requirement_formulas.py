@@ -1,6 +1,7 @@
 """The formulas behind the table of requirements: which columns violate one, and how it bounds batches and slices."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from math import ceil, isfinite
 
 import numpy as np
@@ -11,7 +12,8 @@ from servesat.candidates.engines import cuts_checkpoint, draft_kind, makes_weigh
 from servesat.candidates.layouts import KV_LAYOUTS, MODES, Layouts, on_chip, quality_losses
 from servesat.candidates.purchases import SharedLimit
 from servesat.candidates.step_times import ReplicaTimes
-from servesat.catalogue.engine import Engine
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.engine import LOADED_SHARE, Engine
 from servesat.catalogue.model import TensorGroup
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import KvLayout, Mode
@@ -19,6 +21,7 @@ from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
 from servesat.cost_model.sharding import heads_divide, kv_heads_split, scales_divide
+from servesat.cost_model.speculation import NO_DRAFT
 from servesat.cost_model.step_curve import hidden_tokens
 from servesat.cost_model.storage import Storage
 from servesat.spec.spec import Spec
@@ -97,6 +100,8 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= splits if engine.host_cache else here
         if not engine.models_draft_in_groups:
             breaks |= spread & _of_draft_models(layouts)
+        if engine.quantises_whole:
+            breaks |= _overflows_while_loading(spec, layouts, engine, chips, chip)
         if engine.pipelines != "any":
             breaks |= staged if engine.pipelines == "none" else staged & spread
         breaks |= _loads_no_checkpoint(spec, layouts, engine, list(chips), chip)
@@ -117,6 +122,21 @@ def _loads_no_checkpoint(spec: Spec, layouts: Layouts, engine: Engine, chips: Se
         made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
         cut |= of_it & ~made[chip] & cuts_checkpoint(spec.model, weights, layouts.tp)
     return cut
+
+
+def _overflows_while_loading(
+    spec: Spec, layouts: Layouts, engine: Engine, chips: Mapping[str, Chip], chip: Ints
+) -> Bools:
+    """Whether the 16-bit weights that an engine quantises itself do not fit in the memory of a layout's chips."""
+    quantised = np.zeros(len(layouts), dtype=np.bool_)
+    for weights in spec.weights:
+        of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+        made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
+        published = weights in map(str, spec.model.checkpoints)
+        quantised |= of_it & made[chip] & (not published or cuts_checkpoint(spec.model, weights, layouts.tp))
+    before = replace(layouts.replica, weights=Storage(spec.model).weights("bf16"), drafting=NO_DRAFT)
+    memory = np.array([each.usable_hbm_bytes or each.hbm_bytes for each in chips.values()])[chip]
+    return quantised & ~is_at_most(replica_weights_bytes(before), layouts.replica.chips * memory * LOADED_SHARE)
 
 
 def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:

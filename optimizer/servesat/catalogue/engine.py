@@ -22,6 +22,9 @@ _Factor = Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False
 UNPLANNED_CHUNK = 2048
 """Prompt tokens of a step where decoding alone is planned: a server must take prompts somehow."""
 
+LOADED_SHARE = 0.95
+"""The part of a chip's memory that 16-bit weights may fill before they are quantised, beside a layer's copies."""
+
 LARGEST_PAGE = 128
 """Tokens of the largest page that SGLang takes of its own accord."""
 
@@ -122,6 +125,11 @@ class Engine(Sourced):
     )
     models_draft_in_groups: bool = Field(
         default=True, description="Whether another model drafts where groups of chips have attention of their own."
+    )
+    quantises_whole: bool = Field(
+        default=False,
+        description="Whether all 16-bit weights are in the memory of the chips before it quantises them; else a layer "
+        "at a time.",
     )
     without_models: tuple[Text, ...] = Field(
         default=(), description="Models of the catalogue that it does not implement."

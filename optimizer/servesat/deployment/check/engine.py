@@ -1,12 +1,16 @@
 """What an engine can start and what memory it takes: the catalogue's entry of it, read a second time."""
 
+from dataclasses import replace
 from math import inf
 
 from servesat.catalogue.chip import Chip
-from servesat.catalogue.engine import UNPLANNED_CHUNK, Engine
+from servesat.catalogue.engine import LOADED_SHARE, UNPLANNED_CHUNK, Engine
 from servesat.core.plan import Assignment, KvLayout, Mode
 from servesat.deployment.check.replica import CheckedReplica
 from servesat.spec.spec import Spec
+
+LOADED_RTOL = 1e-9
+"""What weights may exceed the memory by that they are loaded into, as rounding."""
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
@@ -129,12 +133,25 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
 
 
 def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
-    """A model that the engine does not implement, or whose prefixes it cannot reuse."""
+    """A model that the engine does not implement, whose prefixes it cannot reuse, or that overflows while loading."""
     if side.model.id in engine.without_models:
         return f"does not implement {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
         return f"cannot reuse prefixes of {side.model.id}, whose layers keep states"
+    if engine.quantises_whole and _makes_weights(engine, side):
+        reported = side.chip.hbm_bytes if side.chip.usable_hbm_bytes is None else side.chip.usable_hbm_bytes
+        unquantised = replace(side, weights="bf16", draft=None, lora=None).weights_bytes / side.chips
+        if unquantised > LOADED_SHARE * reported * (1 + LOADED_RTOL):
+            return f"loads {unquantised / 1e9:.1f} GB of 16-bit weights on a chip of {reported / 1e9:.1f} GB first"
     return None
+
+
+def _makes_weights(engine: Engine, side: CheckedReplica) -> bool:
+    """Whether the engine quantises the weights, as no checkpoint has them in blocks that the chips leave whole."""
+    published = {str(dtype) for dtype in side.model.checkpoints}
+    blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
+    cut = side.weights in blocks and side.cuts_blocks(blocks[side.weights])
+    return _quantises(engine, side) and (cut or side.weights not in published)
 
 
 def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
