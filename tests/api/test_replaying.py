@@ -72,3 +72,10 @@ def test_requests_that_servers_would_refuse_are_noted(tmp_path: Path) -> None:
     (note,) = replay.notes
     assert note.startswith("requests have up to 9,100 tokens, and `servesat launch` starts its servers for 1,200")
     assert servesat.replay(solution, **FEW).notes == ()
+
+
+def test_limits_on_means_are_said_to_be_held_to_a_share() -> None:
+    spec = {**yaml.safe_load(SPEC), "slo": {"ttft_ms": 1000, "percentile": "mean"}}
+    (note,) = servesat.replay(spec, **FEW).notes
+    assert note.startswith("the spec's limits are on means; here each is to hold for 95% of the requests")
+    assert servesat.replay({**spec, "slo": {"ttft_ms": 1000}}, **FEW).notes == ()

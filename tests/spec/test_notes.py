@@ -9,6 +9,7 @@ from servesat.spec.notes import stale_prices
 from tests.fleet.fleets import fleet
 
 CHAT = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"context_tokens": 1000}}
+ON_ONE_CHIP = {**CHAT, "search": {"chips": ["h100-sxm"]}}
 
 
 def test_prices_are_old_from_the_91st_day_on() -> None:
@@ -36,3 +37,21 @@ def test_pauses_are_said_not_to_be_replayed() -> None:
     assert any(note.startswith("slo.stall_ms is checked for the pause that one prompt") for note in at_random.notes)
     means = at_random.changed({"slo.percentile": "mean"})
     assert not any("stall_ms" in note for note in means.notes)
+
+
+def test_a_throughput_without_a_demand_is_said_to_be_of_one_slice() -> None:
+    requests = {"prompt_tokens": 4000, "output_tokens": 2000}
+    spec = Spec.load({**ON_ONE_CHIP, "workload": requests, "slo": {"min_tokens_per_s": 100000}})
+    (note,) = spec.notes
+    assert note.startswith("slo.min_tokens_per_s is compared with one slice")
+    assert note.endswith("give workload.requests_per_s = 50 in its place")
+    pools = spec.changed({"search.modes": ["disaggregated"]})
+    assert not any("min_tokens_per_s" in note for note in pools.notes)
+
+
+def test_a_context_shorter_than_its_request_is_said_to_be_planned_with() -> None:
+    requests = {"prompt_tokens": 6000, "output_tokens": 2000, "context_tokens": 8000}
+    spec = Spec.load({**ON_ONE_CHIP, "workload": requests})
+    assert spec.notes == ()
+    (note,) = spec.changed({"workload.context_tokens": 7999}).notes
+    assert note.startswith("workload.context_tokens = 7,999 is what a sequence holds and reads here, though a request")

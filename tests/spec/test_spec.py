@@ -119,6 +119,7 @@ def test_paths_are_relative_to_the_spec(tmp_path: Path) -> None:
         ("model: none.json\nworkload: {context_tokens: 1}\n", "none.json: no such file"),
         ("model: [a\nfoo: }\n", "malformed YAML: line 2, column 4"),
         ("model: &a x\nworkload: *a\n", "malformed YAML: line 2, column 11: aliases are not supported"),
+        ("slo: {<<: {ttft_ms: 500}, tpot_ms: 40}\n", "malformed YAML: line 1, column 7: merge keys (<<) are not"),
         (BASE + "model: x\n", "malformed YAML: line 4, column 1: 'model' is written twice"),
         ("a: " + "[" * 5000, "malformed YAML: nested too deeply"),
         (BASE.replace("8192", '!!int ""'), "malformed YAML"),

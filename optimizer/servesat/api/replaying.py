@@ -19,6 +19,7 @@ from servesat.replay.pools import Router
 from servesat.report.charts import Chart
 from servesat.report.replays import print_replay, replay_chart, replay_document
 from servesat.report.terminal import Terminal
+from servesat.spec.searched import PERCENTILE_IN_PRODUCTION
 from servesat.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -40,19 +41,28 @@ MOMENT: dict[str, type] = {
 class Replay(Drawn, ReplayOfPlan):
     """A plan's replay: its percentiles and limits, its course, and where it breaks if that was asked.
 
-    The longest request has `longest_tokens`, and servers of the plan are started for `started_for_tokens`.
+    The longest request has `longest_tokens`, and servers of the plan are started for `started_for_tokens`. With
+    `of_means` the spec's limits are on means.
     """
 
     longest_tokens: int
     started_for_tokens: int
+    of_means: bool
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That servers of the plan would refuse the longest requests."""
-        if self.longest_tokens <= self.started_for_tokens:
-            return ()
-        started = f"`servesat launch` starts its servers for {self.started_for_tokens:,}"
-        return (f"requests have up to {self.longest_tokens:,} tokens, and {started}: they would refuse longer ones",)
+        """That servers of the plan would refuse the longest requests, and that limits on means are held to a share."""
+        notes = []
+        if self.longest_tokens > self.started_for_tokens:
+            started = f"`servesat launch` starts its servers for {self.started_for_tokens:,}"
+            notes.append(f"requests have up to {self.longest_tokens:,} tokens, and {started}: they would refuse longer")
+        if self.of_means and self.replayed.limits:
+            share = f"{PERCENTILE_IN_PRODUCTION:.0%}"
+            notes.append(
+                f"the spec's limits are on means; here each is to hold for {share} of the requests. Give "
+                "slo.percentile to plan for them"
+            )
+        return tuple(notes)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each moment of the course."""
@@ -104,7 +114,12 @@ def replay(
     )
     found = replayed(spec, plan, router=router, requests=requests, seeds=seeds, until_breaks=until_breaks, workers=crew)
     longest, started_for = spec.longest_request_tokens, planned.longest_request_tokens
-    return Replay(longest_tokens=longest, started_for_tokens=started_for, **fields_of(found))
+    return Replay(
+        longest_tokens=longest,
+        started_for_tokens=started_for,
+        of_means=planned.percentile is None,
+        **fields_of(found),
+    )
 
 
 def _planned(source: Solution | SpecLike) -> tuple[Spec, Plan]:

@@ -50,6 +50,16 @@ def uncounted_slices(expressions: Sequence[Expression], *, pools_without_demand:
         )
 
 
+def throughput_of_one_slice(min_tokens_per_s: float | None, output_tokens: int | None) -> Iterator[str]:
+    """Say that a throughput that no demand states is one slice's, and how to ask for any number of them."""
+    if min_tokens_per_s is not None:
+        requests = "" if output_tokens is None else f" = {min_tokens_per_s / output_tokens:.4g}"
+        yield (
+            "slo.min_tokens_per_s is compared with one slice, or with what fills an instance; for the lowest bill on "
+            f"any number of slices give workload.requests_per_s{requests} in its place"
+        )
+
+
 def pauses_by_step(stall_ms: float | None, percentile: float | None) -> Iterator[str]:
     """Say that the limit on pauses is not among those that replays verify."""
     if stall_ms is not None and percentile is not None:
@@ -78,6 +88,16 @@ def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, whole:
         yield "owned machines are not searched: purchase lists no `owned`"
     if whole and all(offer.price is None or offer.price.instance_chips is None for offer in offers):
         yield "buy: instances has no effect: no price of these chips is that of an instance; try price_book: all"
+
+
+def short_context(workload: Workload) -> Iterator[str]:
+    """Say that a request grows longer than the context with which memory and steps are planned."""
+    held, longest = workload.context_tokens, workload.longest_context_tokens
+    if held is not None and held < longest:
+        yield (
+            f"workload.context_tokens = {held:,} is what a sequence holds and reads here, though a request has "
+            f"{longest:,} tokens in the end; leave it out to plan memory and steps for those"
+        )
 
 
 def too_long_requests(workload: Workload, model: ModelSpec) -> Iterator[str]:

@@ -45,7 +45,9 @@ class Slo(Strict):
     e2e_ms: Positive | None = Field(default=None, description="Longest time from request to last token [ms].")
     stall_ms: Positive | None = Field(default=None, description="Longest pause between two tokens [ms].")
     min_tokens_per_s: Positive | None = Field(
-        default=None, description="Least output of all slices together [tokens/s]."
+        default=None,
+        description="Least output [tokens/s] of one slice, of what fills an instance, or of two pools of any size. "
+        "For any number of slices give `workload.requests_per_s`.",
     )
     percentile: Annotated[float | Literal["mean"] | None, BeforeValidator(_resolve_percentile)] = Field(
         default=None,
@@ -56,7 +58,7 @@ class Slo(Strict):
         default={}, description="Limits of several percentiles; usually written as `ttft_ms: {p99: 800, p50: 200}`."
     )
     goodput: Share | None = Field(default=None, description="Least share of the requests within all limits together.")
-    margin: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] | None = Field(
+    margin: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
         default=None,
         description="Share by which predicted times stay below their limits. Absent: the error of a prediction, and 0 "
         "under the ideal cost model.",

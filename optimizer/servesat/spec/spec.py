@@ -24,10 +24,12 @@ from servesat.spec.notes import (
     left_out_beside_host_cache,
     pauses_by_step,
     presumed_step_factor,
+    short_context,
     stale_host_hit,
     stale_means,
     stale_nominal_parameters,
     stale_prices,
+    throughput_of_one_slice,
     too_long_requests,
     uncounted_slices,
     unknown_priced_chips,
@@ -237,6 +239,7 @@ class Spec(Searched):
                 spot=self.spot_capacity < 1 and all(offer.purchase != "spot" for offer in self.offers),
                 whole=self.buy == "instances" and self.calibration is None,  # where it is stated, not by default
             ),
+            *short_context(self.workload),
             *too_long_requests(self.workload, self.model),
             *unused_drafts(
                 None if self.speculative is None else self.speculative.draft,
@@ -254,6 +257,9 @@ class Spec(Searched):
             *uncounted_slices(
                 self.expressions,
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,
+            ),
+            *throughput_of_one_slice(
+                None if self.modes == (Mode.DISAGGREGATED,) else self.slo.min_tokens_per_s, self.workload.output_tokens
             ),
             *pauses_by_step(self.slo.stall_ms, self.percentile),
             *(
