@@ -122,3 +122,35 @@ def test_encoders_whose_mergers_count(tmp_path: Path) -> None:
     text = small("qwen3_vl_text", hidden_size=2560, head_dim=128)
     model = read(tmp_path, {"model_type": "qwen3_vl", "text_config": text, "vision_config": vision})
     assert model.vision_parameters == pytest.approx(0.415e9, rel=0.01)
+
+
+def test_the_encoders_of_gemma_4_and_of_kimi(tmp_path: Path) -> None:
+    """As instances of transformers 5.24.0 have them: 572.8e6 with Gemma 4 26B, 471.1e6 with Kimi K2.6."""
+    siglip = {
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "patch_size": 16,
+        "position_embedding_size": 10240, "model_type": "gemma4_vision",
+    }  # fmt: skip
+    text = small(
+        "gemma4_text", hidden_size=2816, sliding_window=8, global_head_dim=128, layer_types=["full_attention"] * 8
+    )
+    model = read(tmp_path, {"model_type": "gemma4", "text_config": text, "vision_config": siglip})
+    assert model.vision_parameters == pytest.approx(572_792_112, rel=1e-3)
+    moonvit = {
+        "vt_hidden_size": 1152, "vt_intermediate_size": 4304, "vt_num_hidden_layers": 27, "patch_size": 14,
+        "init_pos_emb_height": 64, "init_pos_emb_width": 64,
+    }  # fmt: skip
+    text = json.loads((Path(__file__).parent / "deepseek-v3.json").read_text())  # of the same width
+    model = read(tmp_path, {"model_type": "kimi_k25", "text_config": text, "vision_config": moonvit})
+    assert model.vision_parameters == pytest.approx(471_143_920, rel=1e-3)
+    assert "vision_parameters" not in model.sources
+
+
+def test_an_encoder_of_an_unknown_kind_is_said_not_to_be_counted(tmp_path: Path) -> None:
+    given = {
+        "model_type": "gemma3",
+        "text_config": small("gemma3_text", sliding_window=8),
+        "vision_config": {"model_type": "new_vision"},
+    }
+    model = read(tmp_path, given)
+    assert model.vision_parameters == 0
+    assert model.sources["vision_parameters"].startswith("the encoder 'new_vision' is of no kind that is known")

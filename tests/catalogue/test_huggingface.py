@@ -113,7 +113,8 @@ def test_a_wrapper_holds_the_model_in_its_text_config(tmp_path: Path) -> None:
     inner = small("llama4_text", **LOCAL, **CHUNKS, interleave_moe_layer_step=1)
     wrapper = {"model_type": "llama4", "text_config": inner, "vocab_size": 7, "vision_config": {"hidden_size": 9}}
     plain = model_fields(inner, "")
-    assert model_fields(wrapper, "") == plain | {"name": "llama4"}
+    sources = {"vision_parameters": "the encoder 'llama4' is of no kind that is known, and is not counted"}
+    assert model_fields(wrapper, "") == plain | {"name": "llama4", "sources": sources}
     gemma = {"model_type": "gemma3", "text_config": small("gemma3_text", "model_type", sliding_window=99)}
     assert read(tmp_path, gemma).window_layers == 7
     # What a wrapper says of the whole holds for the text, unless that says it itself.
@@ -122,7 +123,7 @@ def test_a_wrapper_holds_the_model_in_its_text_config(tmp_path: Path) -> None:
         "tie_word_embeddings": True,
         "quantization_config": {"quant_method": "fp8"},
     }
-    whole = {"name": "a/b", "tied_embeddings": True, "native": {"dtype": "fp8"}}
+    whole = {"name": "a/b", "tied_embeddings": True, "native": {"dtype": "fp8"}, "sources": sources}
     assert model_fields(said, "") == plain | whole
     own = said | {"text_config": inner | {"tie_word_embeddings": False, "_name_or_path": ""}}
     assert model_fields(own, "") == plain | whole | {"tied_embeddings": False}

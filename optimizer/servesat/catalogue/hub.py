@@ -34,7 +34,7 @@ def import_model(source: str) -> ModelSpec:
 def _renamed(model: ModelSpec, name: str) -> ModelSpec:
     """The model under a new name, the id of its repository or its folder, which is also its source."""
     short = name.rpartition("/")[2]
-    source = {"default": f"Hugging Face {CONFIG} of {name}"}
+    source = {**model.sources, "default": f"Hugging Face {CONFIG} of {name}"}
     return model.model_copy(update={"id": short.lower(), "name": short, "sources": source})
 
 

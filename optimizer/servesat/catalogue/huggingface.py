@@ -11,7 +11,7 @@ from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.quantisation import QUANTISATIONS, native_weights
 from servesat.catalogue.tensors import matrices
 from servesat.core.errors import CatalogueError
-from servesat.core.validation import nearest, validate
+from servesat.core.validation import nearest, shorten, validate
 
 _WRAPPER_FIELDS = ("_name_or_path", *QUANTISATIONS, "tie_word_embeddings", "vision_config")
 
@@ -30,13 +30,18 @@ _LATENT = {
 _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
 
-_ENCODERS = {"clip_vision_model": 2, "llama4_vision_model": 2, "pixtral": 3, "siglip_vision_model": 2}
+_ENCODERS = {
+    "clip_vision_model": 2, "gemma4_vision": 3, "llama4_vision_model": 2, "pixtral": 3, "siglip_vision_model": 2,
+}  # fmt: skip
 """Vision encoders by type, and the matrices of their MLPs."""
 
 _QWEN_ENCODERS = {
     "qwen2_5_vl": 3, "qwen3_vl": 2, "qwen3_vl_moe": 2, "qwen3_5": 2, "qwen3_5_moe": 2,
 }  # fmt: skip
 """The same of Qwen's encoders, which merge patches before and beside their projector."""
+
+MOONVIT_MERGES = 4
+"""Patches that Kimi's encoder merges, 2 by 2."""
 
 _WHOLE_IMAGES = {"gemma3": 256, "gemma4": 2496}
 """Tokens of the largest image or video that is attended to both ways: of Gemma 4 a video, 32 frames of 78 tokens."""
@@ -228,36 +233,61 @@ def _encoder(config: ConfigJson, text_width: int) -> int:
     kind, name = str(config.get("vision_config.model_type") or config.get("model_type")), "vision_config"
     if config.get(name) is not None and not isinstance(config.get(name), Mapping):
         raise config.wrong(name, "a JSON object")
-    if kind in _QWEN_ENCODERS and config.get(f"{name}.depth") is not None:
-        width, inner, layers, patch, merge = (
-            config.count(f"{name}.{field}")
-            for field in ("hidden_size", "intermediate_size", "depth", "patch_size", "spatial_merge_size")
-        )
-        blocks = layers * (4 * width**2 + _QWEN_ENCODERS[kind] * width * inner)
+
+    def known(*fields: str) -> list[int] | None:
+        """Some fields of the encoder; None where one is missing."""
+        names = [f"{name}.{field}" for field in fields]
+        return None if any(config.get(one) is None for one in names) else [config.count(one) for one in names]
+
+    if kind in _QWEN_ENCODERS:
+        sizes = known("hidden_size", "intermediate_size", "depth", "patch_size", "spatial_merge_size")
+        if sizes is None:
+            return 0
+        width, inner, layers, patch, merge = sizes
         extra = config.get(f"{name}.deepstack_visual_indexes")
         mergers = 1 + (len(extra) if isinstance(extra, list) else 0)
-        merged = width * merge**2
-        return blocks + 6 * patch**2 * width + mergers * merged * (merged + text_width)
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
-    if kind not in _ENCODERS or any(config.get(f"{name}.{field}") is None for field in names):
+        merged = mergers * _merger(width * merge**2, text_width)
+        return _blocks(layers, width, inner, _QWEN_ENCODERS[kind]) + 6 * patch**2 * width + merged
+    if kind == "kimi_k25":
+        sizes = known("vt_hidden_size", "vt_intermediate_size", "vt_num_hidden_layers", "patch_size",
+                      "init_pos_emb_height", "init_pos_emb_width")  # fmt: skip
+        if sizes is None:
+            return 0
+        width, inner, layers, patch, high, wide = sizes
+        tables = (3 * patch**2 + high * wide) * width
+        return _blocks(layers, width, inner, 2) + tables + _merger(MOONVIT_MERGES * width, text_width)
+    sizes = known("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
+    if kind not in _ENCODERS or sizes is None:
         return 0
-    width, inner, layers, patch = (config.count(f"{name}.{field}") for field in names)
-    blocks = layers * (4 * width**2 + _ENCODERS[kind] * width * inner)
-    return blocks + 3 * patch**2 * width + width * text_width
+    width, inner, layers, patch = sizes
+    positions = known("position_embedding_size") or [0]
+    return _blocks(layers, width, inner, _ENCODERS[kind]) + (3 * patch**2 + 2 * positions[0] + text_width) * width
+
+
+def _blocks(layers: int, width: int, inner: int, matrices_of_mlp: int) -> int:
+    return layers * (4 * width**2 + matrices_of_mlp * width * inner)
+
+
+def _merger(merged: int, text_width: int) -> int:
+    return merged * (merged + text_width)
 
 
 def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, Any]:
     """Parameters beside the text model: of a vision encoder of a known kind, and of multi-token prediction.
 
     An encoder has 4·D² + 2·D·F a layer, or 3·D·F if its MLPs are gated, a patch embedding of 3·p²·D (twice for video),
-    and a projector D·D_text, or mergers of m² patches, m²·D·(m²·D + D_text) each. A prediction layer is a last layer of
-    the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3, section 2.2); of other models with
-    experts it is not known.
+    positions of a table each (two of Gemma 4), and a projector D·D_text, or mergers of m² patches,
+    m²·D·(m²·D + D_text) each. One of an unknown kind is not counted, which `sources` says. A prediction layer is a last
+    layer of the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3, section 2.2); of other
+    models with experts it is not known.
     """
-    found = {}
+    found: dict[str, Any] = {}
     encoder = _encoder(config, shape.d_model)
     if encoder:
         found["vision_parameters"] = encoder
+    elif config.get("vision_config"):
+        kind = shorten(config.get("vision_config.model_type") or config.get("model_type"))
+        found["sources"] = {"vision_parameters": f"the encoder {kind} is of no kind that is known, and is not counted"}
     if str(config.get("model_type")) in _WHOLE_IMAGES:
         found["whole_image_tokens"] = _WHOLE_IMAGES[str(config.get("model_type"))]
     like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")

@@ -84,6 +84,8 @@ def import_model(
     if out is not None:
         require_toml(out, "a model file")
     model = import_model(source)
+    if "vision_parameters" in model.sources:
+        tell(f"note: vision_parameters: {model.sources['vision_parameters']}")
     text = toml_text(model)
     if out is not None:
         from servesat.core.writing import write_text
