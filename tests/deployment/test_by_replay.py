@@ -5,7 +5,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from servesat import Spec
 from servesat.core.plan import Mode, Plan
 from servesat.core.result import Status
 from servesat.deployment.certificate import certify, digest_of, write_certificate
-from servesat.deployment.first_looks import servers_slower
+from servesat.deployment.fewest_slices import FewestSlices
+from servesat.deployment.first_looks import Proposal, servers_slower
+from servesat.deployment.proposals import Search, Verified
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
@@ -309,6 +311,24 @@ STRICT: dict[str, Any] = {
     "price": {"h100-sxm": 3.0},
 }
 """A load for which the fewest slices with room for it are too slow."""
+
+
+def test_skipped_slices_are_bisected_with_few_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """238 of 235 to 242 passes, 236 and 237 stay undecided."""
+    search = Search(Spec.load(STRICT), 0.0, Settings())
+    proposal = Proposal(usd_per_hour=242.0, assumes_network=False, strain=0.0, row=0, slices=242, pool_slices=0)
+    search._rejected[0] = 235
+    passing = {count: cast(Verified, object()) for count in range(238, 243)}
+    asked = []
+
+    def tested(_: Search, middle: Proposal, most_seeds: int) -> Verified | tuple[str, ...]:
+        asked.append((middle.slices, most_seeds))
+        return passing.get(middle.slices, ("undecided",))
+
+    monkeypatch.setattr(Search, "_tested", tested)
+    monkeypatch.setattr(FewestSlices, "counted", lambda _, one, slices, pool: replace(one, slices=slices))
+    assert search._fewer(proposal, passing[242]) is passing[238]
+    assert asked == [(238, 16), (236, 16), (237, 16)]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ from servesat.spec.spec import Spec
 STEPS_TO_DOUBLE = 32
 """Slices are added in steps of this part of their number, at least 1, after a verdict or to two pools."""
 
+SEEDS_OF_FEWER = 16
+"""Replays of a number of slices between one that failed and one that passed: undecided then, it is not taken."""
+
 FORBIDDEN = 64
 """Slices added to two pools whose numbers constraints forbid, after which no more are."""
 
@@ -117,7 +120,7 @@ class Search:
                 for allowed in self._allowed_after(proposal, forbidden):
                     heappush(queue, allowed)
                 continue
-            found = self._tested(proposal)
+            found = self._tested(proposal, self.most_seeds)
             if not isinstance(found, tuple):
                 return self._fewer(proposal, found)
             broken = found
@@ -192,12 +195,12 @@ class Search:
         """The column that a proposal began with."""
         return self.candidates.take(np.array([proposal.row]))
 
-    def _tested(self, proposal: Proposal) -> Verified | tuple[str, ...]:
+    def _tested(self, proposal: Proposal, most_seeds: int) -> Verified | tuple[str, ...]:
         """The plan of a proposal, at the largest batch that passes or a smaller one; or what it breaks."""
         look = self.looks.of(proposal)
         if look.broken:
             return look.broken
-        found, whole = self._verified(proposal, look.batch), self.looks.plan(proposal.row)
+        found, whole = self._verified(proposal, look.batch, most_seeds), self.looks.plan(proposal.row)
         assert whole is not None
         if not isinstance(found, tuple) or (found != (Requirement.TPOT,) and look.batch == whole.batch):
             return found
@@ -206,7 +209,7 @@ class Search:
         def broken(plan: Plan) -> tuple[str, ...]:
             if self.deadline.is_over:
                 return found
-            tested = self.looks.broken(plan) or self._verified(proposal, plan.batch)
+            tested = self.looks.broken(plan) or self._verified(proposal, plan.batch, most_seeds)
             if isinstance(tested, tuple):
                 return tested
             passed.append(tested)
@@ -215,7 +218,7 @@ class Search:
         self.looks.smaller_batch(proposal, broken)
         return passed[0] if passed else found
 
-    def _verified(self, proposal: Proposal, batch: int) -> Verified | tuple[str, ...]:
+    def _verified(self, proposal: Proposal, batch: int, most_seeds: int) -> Verified | tuple[str, ...]:
         """The plan of a proposal at a batch, or at as many sequences as its replays ran; or what it breaks."""
         whole = self.looks.plan(proposal.row)
         assert whole is not None
@@ -223,7 +226,7 @@ class Search:
         servers = servers_slower(self.spec, plan)
         if self.looks.is_late(servers):
             return (Requirement.TTFT,)
-        tested = self._verdict(servers)
+        tested = self._verdict(servers, most_seeds)
         if tested.holds is not True:
             self.undecided |= tested.holds is None
             broken = tuple(dict.fromkeys(kept.limit.requirement for kept in tested.kept if kept.holds is False))
@@ -237,20 +240,20 @@ class Search:
                 continue
             # fewer sequences leave prompts a smaller budget in each step, and so have to pass replays of their own
             if all(margin.holds for margin in margins):
-                tested = self._verdict(servers_slower(self.spec, final))
+                tested = self._verdict(servers_slower(self.spec, final), most_seeds)
                 if tested.holds:
                     return Verified(final, margins, tested)
         return (CHECK,)
 
-    def _verdict(self, servers: Servers) -> Verdict:
-        return verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput, self.most_seeds)
+    def _verdict(self, servers: Servers, most_seeds: int) -> Verdict:
+        return verdict(self.spec.workload, servers, self.limits, self.spec.slo.goodput, most_seeds)
 
     def _fewer(self, proposal: Proposal, verified: Verified) -> Verified:
         """The plan with the fewest slices between those that a verdict rejected and those that passed, by bisection."""
         failed, passed = self._rejected.get(proposal.row, proposal.slices), proposal.slices
         while not proposal.pool_slices and passed - failed > 1 and not self.deadline.is_over:
             middle = self.fewest.counted(proposal, (failed + passed) // 2, 0)
-            found = self._tested(middle)
+            found = self._tested(middle, min(self.most_seeds, SEEDS_OF_FEWER))
             if isinstance(found, tuple):
                 failed = middle.slices
             else:
