@@ -55,3 +55,11 @@ def test_a_context_shorter_than_its_request_is_said_to_be_planned_with() -> None
     assert spec.notes == ()
     (note,) = spec.changed({"workload.context_tokens": 7999}).notes
     assert note.startswith("workload.context_tokens = 7,999 is what a sequence holds and reads here, though a request")
+
+
+def test_prefixes_of_states_are_said_to_be_found_by_the_block() -> None:
+    requests = {"prompt_tokens": 4000, "output_tokens": 300, "prefix_cache_hit": 0.95}
+    spec = Spec.load({"model": "qwen3.5-27b", "workload": requests, "search": {"chips": ["h100-sxm"]}})
+    (note,) = (note for note in spec.notes if "prefix_cache_hit" in note)
+    assert note.startswith("prefix_cache_hit = 0.95 is taken as what is found: engines store the states of qwen3.5-27b")
+    assert not any("prefix_cache_hit" in note for note in spec.changed({"model": "qwen3-32b"}).notes)

@@ -90,6 +90,15 @@ def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, whole:
         yield "buy: instances has no effect: no price of these chips is that of an instance; try price_book: all"
 
 
+def prefixes_of_states(workload: Workload, model: ModelSpec, *, calibrated: bool) -> Iterator[str]:
+    """Say that a hit is taken as stated where layers keep states, which are stored at a few tokens of a prefix only."""
+    if workload.prefix_cache_hit and model.has_states and calibrated:
+        yield (
+            f"prefix_cache_hit = {workload.prefix_cache_hit:g} is taken as what is found: engines store the states of "
+            f"{model.id} once in a block, of over a thousand tokens in vLLM, and compute the rest of a prefix again"
+        )
+
+
 def short_context(workload: Workload) -> Iterator[str]:
     """Say that a request grows longer than the context with which memory and steps are planned."""
     held, longest = workload.context_tokens, workload.longest_context_tokens

@@ -23,6 +23,7 @@ from servesat.spec.notes import (
     left_out_beside_adapters,
     left_out_beside_host_cache,
     pauses_by_step,
+    prefixes_of_states,
     presumed_step_factor,
     short_context,
     stale_host_hit,
@@ -239,6 +240,7 @@ class Spec(Searched):
                 spot=self.spot_capacity < 1 and all(offer.purchase != "spot" for offer in self.offers),
                 whole=self.buy == "instances" and self.calibration is None,  # where it is stated, not by default
             ),
+            *prefixes_of_states(self.workload, self.model, calibrated=self.calibration is not None),
             *short_context(self.workload),
             *too_long_requests(self.workload, self.model),
             *unused_drafts(
