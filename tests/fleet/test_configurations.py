@@ -59,3 +59,16 @@ def test_a_deployment_of_a_fleet_cannot_constrain_what_the_fleet_rents(name: str
         plan_fleet(given)
     named = name.partition(" ")[0]
     assert f"deployment.constraints.0 = {name!r}: names {named}, which a fleet decides" in str(fault.value)
+
+
+def test_two_pools_leave_smaller_slices_that_need_no_network() -> None:
+    """On L40S two pools serve more on as many chips as two slices, and stand on none of AWS's instances."""
+    spec = Spec.load(
+        {
+            "cost_model": "ideal", "model": "qwen3-32b", "slo": {"tpot_ms": 45},
+            "workload": {"prompt_tokens": 1000, "output_tokens": 500}, "search": {"chips": ["l40s"]},
+        }
+    )  # fmt: skip
+    both = {one.name for one in configurations(spec, ["l40s"])}
+    alone = {one.name for one in configurations(spec.in_one_pool(), ["l40s"])}
+    assert alone < both

@@ -255,7 +255,12 @@ def _once(*dtypes: str) -> str:
 
 
 def _undominated(candidates: list[Configuration]) -> list[Configuration]:
-    """Configurations of one chip that no other matches in requests/s on as few chips; of equals, the first by name."""
+    """Configurations of one chip that no other matches in requests/s on as few chips; of equals, the first by name.
+
+    Those of one pool are compared with each other alone: two pools stand on fewer offers, as they need a network.
+    """
     figures = np.array([(candidate.chips, -candidate.requests_per_s) for candidate in candidates]).reshape(-1, 2)
     rank = np.argsort(np.argsort([candidate.name for candidate in candidates]))
-    return [candidates[row] for row in undominated(figures, rank)]
+    alone = np.flatnonzero([one.plan is None or one.plan.prefill is None for one in candidates])
+    kept = {*undominated(figures, rank).tolist(), *alone[undominated(figures[alone], rank[alone])].tolist()}
+    return [candidates[row] for row in sorted(kept)]
