@@ -90,7 +90,7 @@ def test_replicas_that_sizes_share_may_go_on(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_replicas_at_random_go_on_at_the_rate_of_their_replays(tmp_path: Path) -> None:
     """Eight sequences where more are the best now."""
 

@@ -55,6 +55,9 @@ class RoundingOptions:
     selection_time_share: float = 0.8
     """Share of the rounding's time that goes into this selection; the rest is for repair."""
 
+    swap_time_share: float = 0.2
+    """Largest share of the time of a period's selection in which covers of the mixture are swapped before it."""
+
     overuse_penalty: float = 10.0
     """Penalty for a chip beyond a quota or reservation, as a multiple of the most expensive chip: repair removes it."""
 

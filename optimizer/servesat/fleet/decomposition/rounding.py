@@ -17,7 +17,7 @@ from servesat.core.result import Status
 from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
 from servesat.fleet.decomposition.options import RoundingOptions
-from servesat.fleet.decomposition.swaps import swapped
+from servesat.fleet.decomposition.swaps import Choice, Covers, swapped
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
@@ -52,7 +52,9 @@ def rounded_plan(
         for left, plan in zip(range(len(overused), 0, -1), overused, strict=True):
             now = time.perf_counter()
             if not plan.repair(now + (deadline - now) / left):
-                return FleetSolution(Status.UNKNOWN)
+                plan.reserve_what_is_used()
+    if any(plan.overused() for plan in plans):
+        return FleetSolution(Status.UNKNOWN)
     for plan in sorted(plans, key=lambda plan: plan.mixture_usd - plan.usd()):  # the largest excess cost first
         if plan.exceeds_mixture() and time.perf_counter() < deadline - options.repair_time_s:
             plan.improve()
@@ -143,10 +145,32 @@ class _PeriodPlan:
         return self.usd() > self.mixture_usd * (1 + self.options.max_rounding_loss)
 
     def select_covers(self, candidates: list[Cover], time_limit_s: float) -> Ints:
-        """The replicas of the cheapest covers, one for each block, with a penalty for exceeded limits.
+        """The replicas of the cheapest covers found, one for each block.
 
-        Where none are found in time, the first of each block: of the mixture, nearly all of whose shares are whole.
+        Of two choices the better one: what swaps make of the first of each block, which is of the mixture, in a moment;
+        and that of an integer program, which is nearly optimal where the time is enough for it.
         """
+        start = time.perf_counter()
+        first = np.unique([cover.block for cover in candidates], return_index=True)[1]
+        chosen = first
+        if self.instance.machines:
+            selected = self._selected_by_program(candidates, time_limit_s)
+            chosen = first if selected is None else selected
+        else:
+            swap_s = self.options.swap_time_share * time_limit_s
+            choices = [self._within_limits(candidates, first, start + swap_s)]
+            selected = self._selected_by_program(candidates, start + time_limit_s - swap_s - time.perf_counter())
+            if selected is not None:
+                choices.append(self._within_limits(candidates, selected, start + time_limit_s))
+            chosen = min(choices, key=lambda choice: (choice.excess, choice.usd)).covers
+        replicas = np.zeros_like(self.replicas)
+        for number in chosen.tolist():
+            for position, count in candidates[number].replicas:
+                replicas[position] += count
+        return replicas
+
+    def _selected_by_program(self, candidates: list[Cover], time_limit_s: float) -> Ints | None:
+        """The cheapest covers, with a penalty for exceeded limits; None if none are found in time."""
         model = mathopt.Model()
         selected = [model.add_binary_variable() for _ in candidates]
         by_block: dict[int, list[mathopt.Variable]] = defaultdict(list)
@@ -182,20 +206,12 @@ class _PeriodPlan:
                 model.add_linear_constraint(mathopt.fast_sum(terms) - excess <= available)
         model.minimize(mathopt.fast_sum(costs))
         result = solve_model(model, relative_gap=self.options.selection_gap, time_limit_s=time_limit_s)
-        blocks = [cover.block for cover in candidates]
-        chosen = np.unique(blocks, return_index=True)[1]
-        if result.has_primal_feasible_solution():
-            chosen = np.flatnonzero(np.array(result.variable_values(selected)) > 0.5)
-        if not self.instance.machines:
-            chosen = self._within_limits(candidates, chosen)
-        replicas = np.zeros_like(self.replicas)
-        for number in chosen.tolist():
-            for position, count in candidates[number].replicas:
-                replicas[position] += count
-        return replicas
+        if not result.has_primal_feasible_solution():
+            return None
+        return np.flatnonzero(np.array(result.variable_values(selected)) > 0.5)
 
-    def _within_limits(self, candidates: list[Cover], chosen: Ints) -> Ints:
-        """The chosen covers, one for each block, after swaps that reduce what they use beyond the limits."""
+    def _within_limits(self, candidates: list[Cover], chosen: Ints, deadline: float) -> Choice:
+        """The chosen covers, one for each block, after swaps that bring them within the limits and cost less."""
         limits = {place: chips for place in self._places if (chips := self._available(place)) is not None}
         number = {place: position for position, place in enumerate(limits)}
         used_by = np.zeros((len(candidates), len(limits)), dtype=np.int64)
@@ -208,7 +224,8 @@ class _PeriodPlan:
                 usd[row] += 0.0 if isinstance(option.place, ReservedChips) else option.usd_per_hour * count
         block = np.unique([cover.block for cover in candidates], return_inverse=True)[1]
         chosen = chosen[np.argsort(block[chosen])]
-        return swapped(used_by, usd, block, chosen, np.array(list(limits.values()), dtype=np.int64))
+        available = np.array(list(limits.values()), dtype=np.int64)
+        return swapped(Covers(used_by, usd, block, available), chosen, deadline)
 
     @property
     def _places(self) -> set[Place]:
@@ -234,6 +251,12 @@ class _PeriodPlan:
             may_reserve_more = batch >= len(self.names)
             batch *= 2
         return True
+
+    def reserve_what_is_used(self) -> None:
+        """Reserve as many chips as the replicas use of those reserved, where no time is left to find others."""
+        for place, chips in self.chips_used().items():
+            if isinstance(place, ReservedChips):
+                self.reserved[place] = max(self.reserved.get(place, 0), chips)
 
     def improve(self) -> None:
         """Re-plan a random batch of workloads, to reduce the cost."""
