@@ -17,7 +17,7 @@ from servesat.core.result import Status
 from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
 from servesat.fleet.decomposition.options import RoundingOptions
-from servesat.fleet.decomposition.swaps import Choice, Covers, swapped
+from servesat.fleet.decomposition.swaps import Choice, CoverTable, swapped
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
@@ -225,7 +225,7 @@ class _PeriodPlan:
         block = np.unique([cover.block for cover in candidates], return_inverse=True)[1]
         chosen = chosen[np.argsort(block[chosen])]
         available = np.array(list(limits.values()), dtype=np.int64)
-        return swapped(Covers(used_by, usd, block, available), chosen, deadline)
+        return swapped(CoverTable(used_by, usd, block, available), chosen, deadline)
 
     @property
     def _places(self) -> set[Place]:

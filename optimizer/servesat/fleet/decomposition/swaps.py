@@ -11,7 +11,7 @@ GAIN_RTOL = 1e-9
 """A gain within this share of what all covers chosen cost is rounding."""
 
 
-class Covers(NamedTuple):
+class CoverTable(NamedTuple):
     """The covers to choose from: what each uses of each limit, [covers, limits], costs [$ an hour], and its block."""
 
     used_by: Ints
@@ -28,7 +28,7 @@ class Choice(NamedTuple):
     usd: float
 
 
-def swapped(covers: Covers, chosen: Ints, deadline: float) -> Choice:
+def swapped(covers: CoverTable, chosen: Ints, deadline: float) -> Choice:
     """The covers chosen for the blocks, [blocks], after swaps, of one or two at a time, for others of the same blocks.
 
     Swaps first reduce the excess, what all chosen covers use beyond the limits, those that cost least for each unit
@@ -45,7 +45,7 @@ def swapped(covers: Covers, chosen: Ints, deadline: float) -> Choice:
 class _Swaps:
     """A cover of each block, and what it would change to choose another."""
 
-    def __init__(self, covers: Covers, chosen: Ints) -> None:
+    def __init__(self, covers: CoverTable, chosen: Ints) -> None:
         self.used_by, self.usd, self.block, available = covers
         self.chosen = chosen.copy()
         self.beyond = self.used_by[chosen].sum(axis=0) - available  # the limits, negative where some is left
