@@ -383,6 +383,8 @@ def test_pools_of_two_checkpoints_answer_to_one_name() -> None:
         assert read.kv_transfer_config["kv_connector_extra_config"] == {"enforce_handshake_compat": False}
     (alone,) = launch(CHAT).servers
     assert flags(alone).served_model_name is None
+    with pytest.raises(LaunchError, match="--to kserve: has one model for both pools, and those of the plan load diff"):
+        written(launch({**SPLIT, "search": search, "constraints": constraints}), "kserve")
 
 
 def test_trtllm_keeps_no_blocks_of_a_model_with_states() -> None:

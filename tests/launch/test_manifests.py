@@ -34,7 +34,7 @@ KEPT: dict[str, Any] = {
 
 LAUNCHES: dict[str, Any] = {
     "one pool": CHAT,
-    "two pools": SPLIT,
+    "two pools": {**SPLIT, "search": {**SPLIT["search"], "weights": ["fp8"]}},
     "two pools by SGLang": {**SPLIT, "engine": "sglang"},
     "SGLang": {**CHAT, "engine": "sglang"},
     "two nodes": WIDE,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from servesat import ServesatError, Spec
+from servesat.catalogue.calibration import Calibration
 from servesat.catalogue.load import load_calibration, load_chip, load_model
 from servesat.catalogue.measurements import Measurement, PrefillPool
 from servesat.cost_model.calibrated import Constants, closed_loop_s
@@ -186,6 +187,7 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
         ({"mean_tpot_ms": "fast"}, "mean_tpot_ms = 'fast': expected a number greater than 0"),
         ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency or --req"),
         ({"max_concurrency": None, "request_rate": 2.0}, "duration is missing"),
+        ({"max_concurrency": 100}, "completed = 100 with max_concurrency = 100: all requests came at once; run "),
         (
             {"model_id": "meta-llama/Llama-3.1-8B"},
             "model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b, the model of",
@@ -251,7 +253,9 @@ def test_a_run_is_of_the_plans_own_replica(tmp_path: Path) -> None:
     plan = solve(spec).plan
     assert plan is not None
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(RESULT | {"model_id": "Qwen/Qwen3-30B-A3B", "max_concurrency": plan.batch}))
+    lengths = {"completed": 2000, "total_input_tokens": 4_000_000, "total_output_tokens": 1_000_000}
+    of_model = {"model_id": "Qwen/Qwen3-30B-A3B", "max_concurrency": plan.batch}
+    path.write_text(json.dumps(RESULT | lengths | of_model))
     (read,), _ = read_results(path, spec, plan)
     replica = replica_of_row(read)
     assert (replica.kv_copied_over, replica.kv_split_over) == (1, 8)
@@ -282,6 +286,18 @@ def test_a_calibration_carries_no_less_error_than_its_rows(tmp_path: Path) -> No
     one = observed(measured()[:1])
     few = tomllib.loads(calibration_text(one, fit(one, KNOWN), name="mine", files=["a"]))["errors"]["calibrated"]
     assert few["tpot"] >= KNOWN.errors.other_version.tpot > KNOWN.errors.calibrated.tpot
+
+
+def test_what_was_not_measured_stays_as_known() -> None:
+    """Rows of vLLM on one chip leave the constants of others, and of other engines, in place."""
+    known = load_calibration()
+    seen = observed(measured())
+    text = tomllib.loads(calibration_text(seen, fit(seen, known), name="mine", files=["a"]))
+    found = Calibration.model_validate(text | {"name": "mine"})
+    assert found.chips["mi300x"] == known.chips["mi300x"]
+    assert found.chips["h100-sxm"] != known.chips["h100-sxm"]
+    assert found.stack("sglang", "0.5.23") == known.stack("sglang", "0.5.23")
+    assert {stack.version for stack in found.stacks if stack.program == "vllm"} == {"0.32"}
 
 
 AIPERF = {

@@ -47,6 +47,12 @@ def test_what_a_constraint_cannot_mean_is_named(text: str, complaint: str) -> No
     assert complaint in str(fault.value)
 
 
+@pytest.mark.parametrize("text", ["(batch / 2) % 3 > 2", "(batch / 2) % 3 <= 2", "batch % 8 == 7"])
+def test_what_holds_for_some_plans_is_a_constraint(text: str) -> None:
+    """Of batch 5 the rest is 2.5."""
+    assert parse(text, TEXTS).text == text
+
+
 @pytest.mark.parametrize(
     ("text", "same"),
     [

@@ -1,6 +1,7 @@
 """Notes on parts of a spec that have no effect, and on what is old."""
 
 from datetime import date
+from pathlib import Path
 
 from servesat import Spec
 from servesat.catalogue.load import load_price_book
@@ -63,3 +64,12 @@ def test_prefixes_of_states_are_said_to_be_found_by_the_block() -> None:
     (note,) = (note for note in spec.notes if "prefix_cache_hit" in note)
     assert note.startswith("prefix_cache_hit = 0.95 is taken as what is found: engines store the states of qwen3.5-27b")
     assert not any("prefix_cache_hit" in note for note in spec.changed({"model": "qwen3-32b"}).notes)
+
+
+def test_lengths_that_are_not_those_of_the_trace_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time,prompt_tokens,output_tokens\n0,100,10\n1,300,30\n4,200,50\n")
+    workload = {"arrivals": {"trace": str(tmp_path / "a.csv")}, "prompt_tokens": 201}
+    spec = Spec.load({"model": "llama-3-8b", "workload": workload, "search": {"chips": ["h100-sxm"]}})
+    (note,) = (note for note in spec.notes if "prompt_tokens" in note)
+    assert "though the requests that are replayed, of a.csv, have 200 on average" in note
+    assert not any("_tokens" in note for note in spec.changed({"workload.prompt_tokens": 200}).notes)

@@ -1,6 +1,7 @@
 """Shell scripts: one for the servers of each pool, a router before several servers, and a benchmark."""
 
 import shlex
+from collections.abc import Sequence
 
 from servesat.launch.flags import (
     BOOTSTRAP_PORT,
@@ -57,23 +58,37 @@ def files(launch: Launch) -> dict[str, str]:
 
 def _one_node(launch: Launch, server: Server) -> str:
     lines, together = [*header(launch), ""], min(server.machine_chips // server.chips, server.count)
-    if launch.has_pools:
+    devices, first = _DEVICES.get(server.chip.vendor), f"server * {server.chips}"
+    shared = launch.has_pools and _may_share_machines(launch.servers)
+    if launch.has_pools and not shared:
         lines.append("servers of the two pools stand on machines of their own")
-    if together <= 1:
+    if shared:
+        lines.append("servers of both pools share machines, and each has a number and chips of its own there")
+        lines.append("usage: its number on its machine, from 0 on, and the first of its chips, as a number too")
+        setup, first = "server=${1:?its number on its machine}\nfirst=${2:?the first of its chips}\n", "first"
+    elif together > 1:
+        lines.append(f"usage: the number of the server on its machine, 0 to {together - 1}; default: 0")
+        setup = "server=${1:-0}\n"
+    else:
         lines += [f"run it on each of {server.count} machines"] if server.count > 1 else []
         return _script(lines, "", server, [*flags_of(server), *address_flags()])
-    lines.append(f"usage: the number of the server on its machine, 0 to {together - 1}; default: 0")
-    setup, devices = "server=${1:-0}\n", _DEVICES.get(server.chip.vendor)
     if devices is not None:
-        first = f"server * {server.chips}"
         setup += f'export {devices}="$(seq -s, $(({first})) $(({first} + {server.chips - 1})))"\n'
     if server.moves_kv_over_nixl:
-        setup += f"export VLLM_NIXL_SIDE_CHANNEL_PORT=$(({NIXL_PORT} + server * {server.ep}))\n"
+        apart = max(one.ep for one in launch.servers)
+        setup += f"export VLLM_NIXL_SIDE_CHANNEL_PORT=$(({NIXL_PORT} + server * {apart}))\n"
     step = PORTS_OF_SGLANG if server.engine.program == "sglang" else 1
     port = f"$(({PORT} + server * {step}))"
     ports = {"--port": port, "--disaggregation-bootstrap-port": f"$(({BOOTSTRAP_PORT} + server * 1))"}
     flags = [(name, ports.get(name, value)) for name, value in [*flags_of(server), *address_flags()]]
     return _script(lines, setup, server, flags)
+
+
+def _may_share_machines(servers: Sequence[Server]) -> bool:
+    """Whether servers of both pools have room on one machine, where chips of one kind are billed together."""
+    one_kind = len({server.chip.id for server in servers}) == 1 and servers[0].chip.vendor in _DEVICES
+    together = sum(server.chips for server in servers)
+    return one_kind and all(server.nodes == 1 and together <= server.machine_chips for server in servers)
 
 
 def _several_nodes(launch: Launch, server: Server, rank: str, usage: str) -> str:

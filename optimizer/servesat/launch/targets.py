@@ -13,7 +13,7 @@ class Target:
     """How a target is written, and what it starts: programs of engines, chips, two pools, servers on several nodes.
 
     Some start several nodes for experts alone, and no tensor parallelism over them (`wide_tensors`); those of
-    TensorRT-LLM stand in one MPI world (`mpi`).
+    TensorRT-LLM stand in one MPI world (`mpi`). Some have one model for both pools.
     """
 
     files: Callable[[Launch], dict[str, str]]
@@ -23,6 +23,7 @@ class Target:
     vendors: tuple[str, ...] = ("NVIDIA", "AMD", "Google")
     wide_tensors: bool = True
     mpi: bool = False
+    checkpoint_of_each_pool: bool = True
 
 
 _GPUS = ("vllm", "sglang", "trtllm")
@@ -33,7 +34,14 @@ TARGETS: dict[str, Target] = {
     "kubernetes": Target(files=kubernetes.files, programs=_GPUS, pools=True, several_nodes=False),
     "lws": Target(files=lws.files, programs=("vllm", "sglang"), pools=True, several_nodes=True),
     "llm-d": Target(files=llm_d.files, programs=("vllm",), pools=True, several_nodes=True),
-    "kserve": Target(files=kserve.files, programs=("vllm",), pools=True, several_nodes=True, wide_tensors=False),
+    "kserve": Target(
+        files=kserve.files,
+        programs=("vllm",),
+        pools=True,
+        several_nodes=True,
+        wide_tensors=False,
+        checkpoint_of_each_pool=False,
+    ),
     "dynamo": Target(
         files=dynamo.files, programs=("vllm", "sglang"), pools=True, several_nodes=True, vendors=("NVIDIA",)
     ),
@@ -65,6 +73,8 @@ def _cannot(launch: Launch, target: Target) -> str | None:
         return f"starts nothing on {other[0].id}, a chip of {other[0].vendor}; it knows those of {known}"
     if launch.has_pools and not target.pools:
         return "starts one pool, and the plan has a prefill pool beside it"
+    if len({server.checkpoint for server in launch.servers}) > 1 and not target.checkpoint_of_each_pool:
+        return "has one model for both pools, and those of the plan load different checkpoints"
     return next((reason for server in launch.servers if (reason := _cannot_span(server, target)) is not None), None)
 
 

@@ -218,6 +218,11 @@ def _of_vllm(result: _Document) -> Iterator[Means]:
         raise ServesatError(
             f"{result.path}: max_concurrency is missing: run the benchmark with --max-concurrency or --request-rate"
         )
+    elif completed <= result.number("max_concurrency"):
+        raise ServesatError(
+            f"{result.path}: completed = {completed:g} with max_concurrency = {cap}: all requests came at once; run "
+            "the benchmark with several times as many, --num-prompts"
+        )
     yield Means(
         concurrency=concurrency,
         prompt_tokens=result.number("total_input_tokens") / completed,

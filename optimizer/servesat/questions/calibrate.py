@@ -321,8 +321,9 @@ def left_out_errors(files: Sequence[Sequence[Measurement]], known: Calibration) 
 def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[str]) -> str:
     """A calibration as the text of its file, with its errors, its date, and what the measurements did not identify.
 
-    Plans by it carry an error no smaller than the catalogue's, or than half of these rows have; of few rows that of a
-    version that nobody measured. Raises ServesatError where the best constants miss by far.
+    Chips and programs of engines that were not measured keep what is known of them. Plans by it carry an error no
+    smaller than the catalogue's, or than half of these rows have; of few rows that of a version that nobody measured.
+    Raises ServesatError where the best constants miss by far.
     """
     ttft, tpot = found.errors(seen)
     errors = ", ".join(
@@ -338,8 +339,11 @@ def calibration_text(seen: Observed, found: Fit, *, name: str, files: Sequence[s
                 f"most {100 * MOST_OFF[kind]:,.0f} %: are model, chip, units and lengths right?"
             )
     written = document(seen.rows, found, name=name, source=source[:MAX_SOURCE])
-    known = found.parameters.known.errors
-    floor = known.calibrated if len(seen.rows) >= FEW_ROWS else known.other_version
+    known = found.parameters.known
+    written["chips"] = {chip: one.model_dump() for chip, one in known.chips.items()} | written["chips"]
+    programs = {stack["program"] for stack in written["stacks"]}
+    written["stacks"] += [stack.model_dump() for stack in known.stacks if stack.program not in programs]
+    floor = known.errors.calibrated if len(seen.rows) >= FEW_ROWS else known.errors.other_version
     off = {"tpot": tpot, "ttft": ttft}
     written["errors"]["calibrated"] = {
         kind: max(getattr(floor, kind), round(float(np.median(errors)), 3) if len(errors) else 0.0)

@@ -320,13 +320,27 @@ def bounds(term: Term) -> tuple[float, float]:
         case Name():
             return float(term.smallest), inf
         case Arithmetic(operator="%"):
-            return 0.0, bounds(term.right)[1] - 1
+            divisor = bounds(term.right)[1]
+            return 0.0, divisor - 1 if _is_whole(term.left) and _is_whole(term.right) else divisor
         case Arithmetic():
             (low, high), (least, most) = bounds(term.left), bounds(term.right)
             sums = {"+": (low + least, high + most), "-": (low - most, high - least)}
             return sums.get(term.operator, (0.0 if min(low, least) >= 0 else -inf, inf))
         case _:
             return -inf, inf
+
+
+def _is_whole(term: Term) -> bool:
+    """Whether a number is whole whatever the plan: of counts, without a division."""
+    match term:
+        case Number():
+            return term.value.denominator == 1
+        case Name():
+            return term.type is Type.NUMBER and term.scale == 1
+        case Arithmetic():
+            return term.operator != "/" and _is_whole(term.left) and _is_whole(term.right)
+        case _:
+            return False
 
 
 def certain(node: Truth) -> bool | None:

@@ -99,6 +99,21 @@ def prefixes_of_states(workload: Workload, model: ModelSpec, *, calibrated: bool
         )
 
 
+def lengths_beside_a_trace(workload: Workload) -> Iterator[str]:
+    """Say that lengths are stated that are not those of the trace, whose requests are replayed."""
+    trace = workload.arrivals.recorded
+    if trace is None:
+        return
+    for name, lengths in (("prompt_tokens", trace.prompt_tokens), ("output_tokens", trace.output_tokens)):
+        stated, mean = getattr(workload, name), round(float(lengths.mean())) or 1
+        if stated is not None and stated != mean:
+            yield (
+                f"workload.{name} = {stated:,} is what means, bounds and prices are worked out for, though the "
+                f"requests that are replayed, of {trace.name}, have {mean:,} on average: leave it out, or the answer "
+                "is that of neither"
+            )
+
+
 def short_context(workload: Workload) -> Iterator[str]:
     """Say that a request grows longer than the context with which memory and steps are planned."""
     held, longest = workload.context_tokens, workload.longest_context_tokens

@@ -22,6 +22,7 @@ from servesat.spec.keys import CALIBRATED, IN_PRODUCTION
 from servesat.spec.notes import (
     left_out_beside_adapters,
     left_out_beside_host_cache,
+    lengths_beside_a_trace,
     pauses_by_step,
     prefixes_of_states,
     presumed_step_factor,
@@ -241,6 +242,7 @@ class Spec(Searched):
                 whole=self.buy == "instances" and self.calibration is None,  # where it is stated, not by default
             ),
             *prefixes_of_states(self.workload, self.model, calibrated=self.calibration is not None),
+            *lengths_beside_a_trace(self.workload),
             *short_context(self.workload),
             *too_long_requests(self.workload, self.model),
             *unused_drafts(
