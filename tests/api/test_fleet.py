@@ -26,7 +26,7 @@ def test_what_cannot_be_asked_of_a_fleet_is_an_error(tmp_path: Path) -> None:
     path = ROOT / "examples" / "fleet-too-little.yaml"
     with pytest.raises(SpecError, match="give earlier"):
         servesat.fleet(path, max_changes=1)
-    with pytest.raises(SpecError, match="time_limit_s = -1: expected more than 0"):
+    with pytest.raises(SpecError, match="time_limit_s = -1: expected a number of seconds, more than 0"):
         servesat.fleet(path, time_limit_s=-1)
     with pytest.raises(SpecError, match="nothing to write: the result is infeasible"):
         servesat.fleet(path).draw(tmp_path / "fleet.html")

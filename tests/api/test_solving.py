@@ -59,8 +59,9 @@ def test_a_certificate_is_one_that_verify_accepts(tmp_path: Path) -> None:
     [
         ({"top": 0}, "top = 0: expected from 1 to 1000"),
         ({"distinct": "colour"}, "distinct = 'colour': expected chip, topology or layout"),
-        ({"time_limit_s": 0}, "time_limit_s = 0: expected more than 0"),
-        ({"time_limit_s": float("nan")}, "time_limit_s = nan: expected more than 0"),
+        ({"time_limit_s": 0}, "time_limit_s = 0: expected a number of seconds, more than 0"),
+        ({"time_limit_s": float("nan")}, "time_limit_s = nan: expected a number of seconds, more than 0"),
+        ({"time_limit_s": "5"}, "time_limit_s = '5': expected a number of seconds, more than 0"),
     ],
 )
 def test_an_option_that_cannot_be_is_an_error(options: dict[str, Any], complaint: str) -> None:

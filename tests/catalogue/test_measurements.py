@@ -35,6 +35,26 @@ GOOD = {
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"engine": "vllm 0.11.0"}, ("vllm", "0.11.0", 1)),
+        ({"engine": "SGLang v0.5.5"}, ("sglang", "0.5.5", 1)),
+        ({"engine": "vllm", "engine_version": "v0.19.0"}, ("vllm", "0.19.0", 1)),
+        ({"engine": "vllm (nightly)"}, ("vllm", "", 1)),
+        ({"model": "Qwen/Qwen3-8B (bf16, tp 8 each side)"}, ("", "", 8)),
+        ({"model": "Qwen/Qwen3-8B (bf16, tp 8)", "tp": "2"}, ("", "", 2)),
+    ],
+)
+def test_a_cell_may_name_a_version_or_the_chips_that_share_a_model(
+    tmp_path: Path, changes: dict[str, str], expected: tuple[str, str, int]
+) -> None:
+    row = GOOD | changes
+    (tmp_path / "a.csv").write_text(",".join(row) + "\n" + ",".join(f'"{cell}"' for cell in row.values()) + "\n")
+    (read,), _ = read_measurements(tmp_path / "a.csv")
+    assert (read.engine, read.engine_version, read.tp) == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"model": "gpt-9"}, "model = gpt-9: no model of the catalogue"),
@@ -56,6 +76,7 @@ GOOD = {
         ({"requests": "100001"}, "requests = 100001: expected at most 100,000, as all are replayed"),
         ({"tp": "0"}, "tp = 0: expected a whole number from 1 to 4,096"),
         ({"gpus": "4", "tp": "1"}, "gpus = 4: expected tp · dp = 1, or dp for the replicas beside it"),
+        ({"gpus": "4", "tp": "8"}, "gpus = 4: expected tp · dp = 8, or dp for the replicas beside it"),
         ({"tp": "3"}, "tp = 3: expected a divisor of the "),
         ({"tp": "1.5"}, "tp = 1.5: expected a whole number from 1 to 4,096"),
         ({"prefill_tp": "3"}, "prefill_tp = 3: expected a divisor of the "),

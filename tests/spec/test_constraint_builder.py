@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from servesat import SpecError
@@ -14,12 +15,14 @@ def test_python_writes_what_a_spec_would_state() -> None:
         m.add((m.chip == "h200").implies(m.tp <= 4) & ~(m.prefill.chip == m.chip))
         m.add(m.chip.isin(["h200", "tpu-v5e"]) | (2 * m.tpot_ms - 1 < m.key("slo.tpot_ms")))
         m.add(-m.batch / Fraction(1, 2) <= -40)
+        m.add((m.batch == np.int64(5)) | (m.kv_replicated == np.True_))
 
     assert built(constrain) == (
         "(batch % 8) == 0",
         "((chip == 'h200') implies (tp <= 4)) and (not (prefill.chip == chip))",
         "(chip in ['h200', 'tpu-v5e']) or (((2 * tpot_ms) - 1) < slo.tpot_ms)",
         "((0 - batch) / (1/2)) <= -40",
+        "(batch == 5) or ((kv_replicated) == true)",
     )
 
 

@@ -165,3 +165,8 @@ def test_a_changed_limit_takes_the_place_of_its_percentiles() -> None:
     assert limits(ttft_ms={"p90": 300}) == [("ttft", 0.9, 300), tpot]
     assert limits(percentiles__ttft_ms__p99=100) == [("ttft", 0.99, 100), ("ttft", 0.5, 200), tpot]
     assert base.changed({"slo.percentiles.ttft_ms.p99": 100}).slo.ttft_ms == 100
+
+
+def test_a_change_without_a_dotted_key_is_an_error() -> None:
+    with pytest.raises(SpecError, match=r"changes: 3: expected dotted keys, such as slo\.tpot_ms"):
+        Spec.load({"model": "llama-3-8b", "workload": {"context_tokens": 1}}).changed({3: 4})  # type: ignore[dict-item]

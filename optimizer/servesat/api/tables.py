@@ -45,6 +45,6 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type]) -> "pd
 
 def settings_of(time_limit_s: float | None) -> Settings:
     """How to solve within a time limit. Raises SpecError for one that is not positive."""
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise SpecError(f"time_limit_s = {time_limit_s}: expected more than 0")
+    if time_limit_s is not None and not (isinstance(time_limit_s, int | float) and time_limit_s > 0):
+        raise SpecError(f"time_limit_s = {time_limit_s!r}: expected a number of seconds, more than 0")
     return Settings(time_limit_s=time_limit_s)

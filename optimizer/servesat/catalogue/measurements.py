@@ -57,6 +57,9 @@ _KV_CACHES = {
     "int8": "int8",
 }
 
+_TP_OF_MODEL = re.compile(r"\(.*?\btp (\d+)")
+"""A model with the chips that share it: `Qwen3-8B (bf16, tp 8 each side)`."""
+
 _CHIP_AND_DTYPE = re.compile(r"^(?P<chip>.+?)(?: GPUs?)? \((?P<dtype>\w+)\)$")
 """A chip with the dtype of the weights: `L40S GPUs (FP8)`."""
 
@@ -145,10 +148,12 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     return read, unread
 
 
-def _check_chips(text: Mapping[str, str], chips: int) -> None:
-    """Refuse more accelerators than those of one replica. Raises RowError."""
+def _check_chips(text: Mapping[str, str], chips: int, chip: Chip) -> None:
+    """Refuse other accelerators than those of one replica; a chip of a TPU may count as two. Raises RowError."""
     gpus, stages = number_in(text, "gpus"), number_in(text, "pp") or 1
-    if gpus is not None and text["tp"] and gpus > chips * stages:
+    if gpus is None or not text["tp"]:
+        return
+    if gpus > chips * stages or (gpus < chips and chip.vendor != "Google"):
         raise RowError(f"gpus = {gpus:g}: expected tp · dp = {chips}, or dp for the replicas beside it")
 
 
@@ -160,12 +165,12 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
     text = _as_named(text, row)
     tp, dp = _chips(text)
     measured, prefill = _figures(text, tp * dp), _prefill(text)
+    chip = chip_named(text["chip"], folder)
     if prefill is None and not text["workers"]:
-        _check_chips(text, tp * dp)
+        _check_chips(text, tp * dp, chip)
     if max(number_in(text, name) or 1 for name in ("pp", "prefill_pp")) > 1:
         raise RowError("pp > 1: stages of a pipeline are not predicted")
     kv_cache = _kv_cache(text)
-    chip = chip_named(text["chip"], folder)
     concurrency, rate, requests = _load(text)
     prompt, output, prompt_cv, longest = _lengths(text)
     drafted, accepted = _drafted(text)
@@ -180,14 +185,15 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
     for name, ways in (("tp", tp), ("prefill_tp", 1 if prefill is None else prefill.tp)):
         if ways and model.query_heads % ways:
             raise RowError(f"{name} = {ways}: expected a divisor of the {model.query_heads} heads of {model.id}")
-    program = _program(text["engine"].split(" ")[0].lower(), chip)
+    named, _, version_named = text["engine"].partition(" ")
+    program = _program(named.lower(), chip)
     weights, compute = _matmuls(text["weights"], model, chip, program, native=drafted > 0)
     return Measurement(
         number=number,
         model=model,
         chip=chip,
         engine=program,
-        engine_version=text["engine_version"],
+        engine_version=(text["engine_version"] or _version(version_named)).removeprefix("v"),
         harness=text["harness"] or (AT_A_RATE if rate is not None else ""),
         weights=weights,
         kv_cache=kv_cache,
@@ -211,6 +217,11 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
         accepted=accepted,
         board=plain_name(text["chip"]) if plain_name(text["chip"]) in UNNAMED else "",
     )
+
+
+def _version(named: str) -> str:
+    """A version behind the name of an engine: `vllm 0.11.0`, `SGLang v0.5.5`; empty where it is none."""
+    return named if re.match(r"v?\d[\w.+-]*$", named) else ""
 
 
 def _kv_cache(text: Mapping[str, str]) -> str:
@@ -260,13 +271,16 @@ def _load(text: Mapping[str, str]) -> tuple[float | None, float | None, int]:
 
 
 def _as_named(text: dict[str, str], row: Mapping[str, str | None]) -> dict[str, str]:
-    """What columns say that hold two things, as weights and KV cache of a dtype, or the version of a named engine.
+    """What columns say that hold two things, as weights and KV cache of a dtype, or `Qwen3-8B (bf16, tp 8)`.
 
     TensorRT-LLM's tables are of batches without a server, which say nothing of one, whatever the version.
     """
     both = _CHIP_AND_DTYPE.match(text["chip"])
     if both is not None and not text["weights"]:
         text = {**text, "chip": both["chip"], "weights": both["dtype"], "kv_cache": text["kv_cache"] or both["dtype"]}
+    split = _TP_OF_MODEL.search(text["model"])
+    if split is not None and not text["tp"] and not text["gpus"]:
+        text = {**text, "tp": split[1]}
     if row.get("trtllm_version") and not text["engine"]:
         return {**text, "engine": "trtllm", "harness": text["harness"] or STATIC}
     return text

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from servesat.core.errors import SpecError
 from servesat.core.validation import nearest
@@ -100,9 +100,12 @@ class Part:
         return self._with("implies", other)
 
 
-def _text(value: Operand) -> str:
-    if isinstance(value, Part):
-        return value.text
+def _text(operand: Operand) -> str:
+    if isinstance(operand, Part):
+        return operand.text
+    value: Any = operand
+    if getattr(value, "shape", None) == ():  # a number of numpy's
+        value = value.item()
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float | Fraction):

@@ -130,6 +130,8 @@ class Spec(Searched):
         `model.FIELD` and `chip.ID.FIELD` change a field of the model or of a chip. A new `search.chips` may name a chip
         of the old list by its id. A new `price.CHIP` is paid where the old one was, by the price book.
         """
+        if wrong := [key for key in changes if not isinstance(key, str)]:
+            raise SpecError(f"changes: {wrong[0]!r}: expected dotted keys, such as slo.tpot_ms")
         markets = {key: value for key, value in changes.items() if key in MARKET}
         prices = {key: value for key, value in changes.items() if split_key(key)[0] == "price" and key != "price"}
         if markets and prices:  # a price varies what that market asks
