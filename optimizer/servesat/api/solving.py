@@ -116,8 +116,10 @@ class WhyNot(Answer, Comparison):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That limits on a share of the requests hold for means here."""
-        return self.asked.notes_on_means
+        """What the figures are those of, where limits hold for a share of the requests."""
+        if not self.verified:
+            return self.asked.notes_on_means
+        return ("times are means at a full batch; `servesat solve` tells those of the requests that were replayed",)
 
     asked: Spec
 

@@ -115,7 +115,6 @@ def why(
         spec,
         overrides,
         constraints,
-        in_means=True,
         price_book=price_book,
         cloud=cloud,
         region=region,
@@ -133,6 +132,8 @@ def why(
     from servesat.api import solving
 
     comparison = solving.why(loaded, **decisions)
+    for note in comparison.notes:
+        tell(f"note: {note}")
     print_answer(comparison, as_json)
     raise typer.Exit(EXIT_CODES[comparison.alternative.status])
 

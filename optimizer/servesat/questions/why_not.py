@@ -5,6 +5,7 @@ from typing import Any
 
 from servesat.catalogue.chip import offered_topology
 from servesat.core.errors import SpecError
+from servesat.core.plan import Plan
 from servesat.core.result import Result
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
@@ -35,24 +36,33 @@ class Comparison:
 
     `break_even_usd_per_chip_hour` is the price of the alternative's chip below which the alternative costs less than
     every other plan. None when no price is low enough, because another plan on that chip stays cheaper,
-    or when the alternative has no plan.
+    or when the alternative has no plan. Where both plans are `verified` by replays, it is the price at which this
+    alternative costs as much as this best plan; None where that takes the chip too.
     """
 
     spec: Spec
     best: Result
     alternative: Result
     break_even_usd_per_chip_hour: float | None
+    verified: bool = False
 
 
 def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) -> Comparison:
-    """Compare the best plan under the decisions with the best plan overall.
+    """Compare the best plan under the decisions with the best plan overall, both as `solve` finds them.
 
-    Raises SpecError for decisions that cannot be made.
+    With a batch that is fixed, limits on a share of the requests are applied to means. Raises SpecError for decisions
+    that cannot be made.
     """
-    spec = spec.in_means()
+    if decisions.batch is not None:
+        spec = spec.in_means()
     narrowed = _narrowed(spec, decisions)
     best = solve(spec, settings)
     alternative = solve(narrowed, settings, batch=decisions.batch)
+    if spec.percentile is not None:
+        price = _price_of_as_much(best.plan, alternative.plan)
+        return Comparison(
+            spec=narrowed, best=best, alternative=alternative, break_even_usd_per_chip_hour=price, verified=True
+        )
     price = None
     if best.plan is not None and alternative.plan is not None and alternative.plan != best.plan:
         price = break_even_price(spec, narrowed, decisions.batch, alternative.plan, settings)
@@ -60,6 +70,16 @@ def why_not(spec: Spec, decisions: Decisions, settings: Settings | None = None) 
             cheapest_usd = narrowed.offers_of(alternative.plan.chip)[0].usd_per_chip_hour
             price *= alternative.plan.usd_per_chip_hour / cheapest_usd
     return Comparison(spec=narrowed, best=best, alternative=alternative, break_even_usd_per_chip_hour=price)
+
+
+def _price_of_as_much(best: Plan | None, alternative: Plan | None) -> float | None:
+    """The price of the alternative's chip at which it costs as much as a best plan without that chip."""
+    if best is None or alternative is None or {bill.chip for bill in alternative.bills} != {alternative.chip}:
+        return None
+    if alternative.chip in {bill.chip for bill in best.bills}:
+        return None
+    as_much = best.usd_per_million_output_tokens / alternative.usd_per_million_output_tokens
+    return alternative.usd_per_chip_hour * as_much
 
 
 def _narrowed(spec: Spec, decisions: Decisions) -> Spec:

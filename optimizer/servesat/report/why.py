@@ -124,6 +124,10 @@ def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
     if extra_cost < 0:
         return f"the alternative costs {-extra_cost:.1%} less a token: it lies outside what the spec searches"
     price = comparison.break_even_usd_per_chip_hour
+    if comparison.verified:
+        chip, now = alternative.chip, dollars(alternative.usd_per_chip_hour)
+        as_much = "" if price is None else f", and as much with {chip} at {dollars(price)} a chip-hour (now {now})"
+        return f"the alternative costs {extra_cost:.1%} more a token{as_much}; both are verified by replay"
     return f"the alternative costs {extra_cost:.1%} more a token{_when_it_wins(price, best, alternative)}"
 
 
