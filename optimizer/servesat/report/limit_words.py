@@ -75,7 +75,8 @@ def limit_value(value: LimitValue) -> str:
         upgrade = _upgrade(value.requirement)
         what = f"{upgrade} {saves} at most" if upgrade else f"a plan without the limit {saves}"
         return f"{value.requirement}: {what}; beyond it nothing{then}"
-    moving = f"{value.requirement}: moving {number(value.limit)} to {number(value.relaxed_to)} {value.unit} {saves}"
+    enough = _rounded(value.relaxed_to, ceil if value.relaxed_to > value.limit else floor)
+    moving = f"{value.requirement}: moving {number(value.limit)} to {enough} {value.unit} {saves}"
     moved = abs(value.relaxed_to - value.limit)
     rate = f", {value.saves_fraction / moved:.2%} for each ms of it on average" if value.unit == "ms" else ""
     return f"{moving}{rate}; beyond it nothing{then}"
