@@ -29,3 +29,12 @@ def test_a_conflict_says_which_slices_no_price_has() -> None:
         "no plan satisfies hbm (at most 100% of memory used) on a100-80gb in slices of up to 8 chips: "
         "wider ones need a faster network than any price states"
     )
+
+
+def test_a_limit_on_chips_says_that_machines_are_whole() -> None:
+    """A machine of eight H100 is counted whole, and wider slices would take no fewer chips."""
+    machines = {"owned": {"h100-sxm": {"usd": 250_000, "years": 4, "chips": 8}}, "purchase": "owned"}
+    spec = spec_of(search={"chips": ["h100-sxm"], "max_chips": 4}, buy="instances", **machines)
+    assert conflict([Requirement.CHIPS], spec) == (
+        "no plan satisfies chips ≤ 4 on h100-sxm, where machines are rented, or owned, whole"
+    )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 
 from servesat.candidates.requirements import RULES, rules_of
-from servesat.candidates.rule import Requirement
+from servesat.candidates.rule import Kind, Requirement
 from servesat.catalogue.chip import Chip, chips_in
 from servesat.core.plan import Plan
 from servesat.core.quantities import gigabytes, number
@@ -17,7 +17,12 @@ def conflict(members: Sequence[str], spec: Spec) -> str:
     """A minimal conflict as a sentence."""
     rules = rules_of(spec)
     limits = [rules[member].say(spec) if member in rules else f"goodput ≥ {spec.slo.goodput:g}" for member in members]
-    where = _on(spec.chips[0], spec) if len(spec.chips) == 1 else f"on any of {len(spec.chips)} chips"
+    where = f"on any of {len(spec.chips)} chips"
+    if len(spec.chips) == 1:
+        scarce = any(rules[member].kind is Kind.RESOURCE for member in members if member in rules)
+        where = f"on {spec.chips[0].id}" if scarce else _on(spec.chips[0], spec)  # wider slices take no less
+    if spec.buy == "instances" and Requirement.CHIPS in members:
+        where += ", where machines are rented, or owned, whole"
     if len(limits) == 1:
         return f"no plan satisfies {limits[0]} {where}"
     return f"{', '.join(limits[:-1])} and {limits[-1]} cannot hold together {where}"
