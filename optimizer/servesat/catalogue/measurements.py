@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from math import expm1, log, sqrt
 from pathlib import Path
 from typing import get_args
@@ -185,7 +186,7 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
     for name, ways in (("tp", tp), ("prefill_tp", 1 if prefill is None else prefill.tp)):
         if ways and model.query_heads % ways:
             raise RowError(f"{name} = {ways}: expected a divisor of the {model.query_heads} heads of {model.id}")
-    named, _, version_named = text["engine"].partition(" ")
+    named, version_named = [*re.split(r" |==", text["engine"], maxsplit=1), ""][:2]
     program = _program(named.lower(), chip)
     weights, compute = _matmuls(text["weights"], model, chip, program, native=drafted > 0)
     return Measurement(
@@ -353,7 +354,13 @@ def _of_drafting(measured: Mapping[str, float]) -> dict[str, float]:
 
 
 def _program(engine: str, chip: Chip) -> str:
-    """The program that an engine is on a chip: vLLM on TPUs is one of its own."""
+    """The program that an engine is on a chip: vLLM on TPUs is one of its own, and others have the defaults.
+
+    Raises RowError for a name that is nearly one that is known.
+    """
+    known = get_args(Program)
+    if engine not in known and (near := get_close_matches(engine, known, n=1, cutoff=0.8)):
+        raise RowError(f"engine = {engine}: did you mean {near[0]}?")
     if engine in {"tensorrt-llm", "tensorrtllm", "tensorrt_llm", "trt-llm"}:
         return "trtllm"
     return "vllm-tpu" if engine == "vllm" and chip.vendor == "Google" else engine
