@@ -167,7 +167,7 @@ def best_left_out(what: LeftOut) -> str:
     if what.best is None:
         return f"{modes} plans are left out: there is none within the limits"
     cost = dollars(what.best.usd_per_million_output_tokens)
-    return f"{modes} plans are left out: the best costs {cost} per million output tokens (servesat solve, or modes)"
+    return f"{modes} plans are left out: the best costs {cost} per million output tokens (servesat modes)"
 
 
 def longest_term(plan: Plan, *, hides_ici: bool) -> str:
