@@ -153,4 +153,4 @@ def test_an_encoder_of_an_unknown_kind_is_said_not_to_be_counted(tmp_path: Path)
     }
     model = read(tmp_path, given)
     assert model.vision_parameters == 0
-    assert model.sources["vision_parameters"].startswith("the encoder 'new_vision' is of no kind that is known")
+    assert model.sources["vision_parameters"].startswith("the encoder 'new_vision' is not counted")

@@ -113,7 +113,7 @@ def test_a_wrapper_holds_the_model_in_its_text_config(tmp_path: Path) -> None:
     inner = small("llama4_text", **LOCAL, **CHUNKS, interleave_moe_layer_step=1)
     wrapper = {"model_type": "llama4", "text_config": inner, "vocab_size": 7, "vision_config": {"hidden_size": 9}}
     plain = model_fields(inner, "")
-    sources = {"vision_parameters": "the encoder 'llama4' is of no kind that is known, and is not counted"}
+    sources = {"vision_parameters": "the encoder 'llama4' is not counted, as its kind or one of its sizes is not known"}
     assert model_fields(wrapper, "") == plain | {"name": "llama4", "sources": sources}
     gemma = {"model_type": "gemma3", "text_config": small("gemma3_text", "model_type", sliding_window=99)}
     assert read(tmp_path, gemma).window_layers == 7

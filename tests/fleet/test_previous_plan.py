@@ -120,10 +120,23 @@ def spec_at(tpot_ms: float, search: dict[str, Any] | None = None, **workload: An
     return {"regions": regions, "workloads": {"w": {"deployment": deployment, **demand, **workload}}}
 
 
+def test_a_plan_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
+    today = saved(plan_fleet(spec_at(8.0)), tmp_path)
+    today.write_text(today.read_text().replace('"topology": "2x2"', '"topology": "abc"'))
+    with pytest.raises(SpecError, match=r"allocations\[0\]\.plan: .*abc"):
+        plan_fleet(spec_at(8.0), earlier=today)
+
+
 def saved(result: FleetResult, folder: Path) -> Path:
     path = folder / "today.json"
     path.write_text(dumps(fleet_document(result, None)))
     return path
+
+
+ALLOCATION = (
+    '{"periods": 1, "allocations": [{"workload": "a", "configuration": "c", "region": "r", "period": 0, "replicas": 1, '
+    "%s}]}"
+)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +150,9 @@ def saved(result: FleetResult, folder: Path) -> Path:
             r"allocations\[0\].period = True: expected a whole number, 0 to 0",
         ),
         ("[]", "key allocations"),
+        (ALLOCATION % '"plan": ["x"]', r"allocations\[0\]\.plan = \['x'\]: expected a plan"),
+        (ALLOCATION % '"plans": ["x"]', r"allocations\[0\]\.plans = \['x'\]: expected a plan for each size"),
+        (ALLOCATION % '"plans": {"short": {}}', r"allocations\[0\]\.plans\.short: chip, topology, .* is missing"),
         ('{"allocations": [], "periods": 2}', "periods = 2: expected 1"),
         ('{"allocations": [{"workload": "chat"}], "periods": 1}', r"allocations\[0\]: expected workload"),
         (

@@ -60,22 +60,26 @@ def test_servers_of_one_machine_take_chips_and_ports_of_their_own(tmp_path: Path
 
 def test_servers_of_two_pools_share_a_machine_as_they_are_billed(tmp_path: Path) -> None:
     """Two chips for prompts and four to decode on one of eight: the fourth server has the chips from the second on."""
-    pools = launch({**SPLIT, "search": {"chips": ["h100-sxm"], "modes": ["disaggregated"]}})
+    search = {"chips": ["h100-sxm"], "modes": ["disaggregated"], "topologies": {"h100-sxm": ["2x1", "4x1"]}}
+    pools = launch({**SPLIT, "search": search, "constraints": ["tp == 4", "prefill.tp == 2"]})
+    assert {server.name: (server.chips, server.count) for server in pools.servers} == {
+        "prefill": (2, 1),
+        "decode": (4, 1),
+    }
     stub = tmp_path / "vllm"
     stub.write_text('#!/usr/bin/env bash\necho "$CUDA_VISIBLE_DEVICES $VLLM_NIXL_SIDE_CHANNEL_PORT ${@: -1}"\n')
     stub.chmod(0o755)
-    chips = {server.name: server.chips for server in pools.servers}
-    for name, script in written(pools, "command").items():
-        if name.removesuffix(".sh") not in chips:
-            continue
-        assert "servers of both pools share machines" in script
-        (tmp_path / name).write_text(script)
-        run = subprocess.run(
-            ["/bin/bash", str(tmp_path / name), "3", "2"],
-            capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        )  # fmt: skip
-        devices = ",".join(map(str, range(2, 2 + chips[name.removesuffix(".sh")])))
-        assert run.stdout == f"{devices} 5603 8003\n"
+    files = written(pools, "command")
+
+    def started(name: str, *words: str) -> str:
+        (tmp_path / name).write_text(files[name])
+        script = ["/bin/bash", str(tmp_path / name), *words]
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.run(script, capture_output=True, text=True, check=True, env=environment).stdout
+
+    assert started("prefill.sh", "0", "0") == "0,1 5600 8000\n"
+    assert started("decode.sh", "1", "2") == "2,3,4,5 5601 8001\n"
+    assert "# usage: SERVER FIRST_CHIP, as in 0 0 and then 1 4" in files["decode.sh"]
 
 
 def test_a_router_stands_between_pools() -> None:

@@ -29,7 +29,7 @@ class Modes(Drawn):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out or assumed."""
-        return (*self.spec.notes, *self.spec.notes_on_means)
+        return (*self.spec.notes, *self.spec.notes_on_times)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each mode."""

@@ -117,9 +117,7 @@ class WhyNot(Answer, Comparison):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the figures are those of, where limits hold for a share of the requests."""
-        if not self.verified:
-            return self.asked.notes_on_means
-        return ("times are means at a full batch; `servesat solve` tells those of the requests that were replayed",)
+        return self.asked.notes_on_times if self.verified else self.asked.notes_on_means
 
     asked: Spec
 

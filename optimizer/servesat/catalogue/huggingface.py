@@ -277,9 +277,9 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
 
     An encoder has 4·D² + 2·D·F a layer, or 3·D·F if its MLPs are gated, a patch embedding of 3·p²·D (twice for video),
     positions of a table each (two of Gemma 4), and a projector D·D_text, or mergers of m² patches,
-    m²·D·(m²·D + D_text) each. One of an unknown kind is not counted, which `sources` says. A prediction layer is a last
-    layer of the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3, section 2.2); of other
-    models with experts it is not known.
+    m²·D·(m²·D + D_text) each. One of an unknown kind, or without a size, is not counted, which `sources` says. A
+    prediction layer is a last layer of the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3,
+    section 2.2); of other models with experts it is not known.
     """
     found: dict[str, Any] = {}
     encoder = _encoder(config, shape.d_model)
@@ -287,7 +287,9 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
         found["vision_parameters"] = encoder
     elif config.get("vision_config"):
         kind = shorten(config.get("vision_config.model_type") or config.get("model_type"))
-        found["sources"] = {"vision_parameters": f"the encoder {kind} is of no kind that is known, and is not counted"}
+        found["sources"] = {
+            "vision_parameters": f"the encoder {kind} is not counted, as its kind or one of its sizes is not known"
+        }
     if str(config.get("model_type")) in _WHOLE_IMAGES:
         found["whole_image_tokens"] = _WHOLE_IMAGES[str(config.get("model_type"))]
     like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")

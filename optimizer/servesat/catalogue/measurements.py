@@ -150,12 +150,14 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
 
 
 def _check_chips(text: Mapping[str, str], chips: int, chip: Chip) -> None:
-    """Refuse other accelerators than those of one replica; a chip of a TPU may count as two. Raises RowError."""
+    """Refuse other accelerators than those of one replica; a TPU may hold two devices of tp. Raises RowError."""
     gpus, stages = number_in(text, "gpus"), number_in(text, "pp") or 1
     if gpus is None or not text["tp"]:
         return
-    if gpus > chips * stages or (gpus < chips and chip.vendor != "Google"):
+    if gpus > chips * stages:
         raise RowError(f"gpus = {gpus:g}: expected tp · dp = {chips}, or dp for the replicas beside it")
+    if gpus < chips and chip.vendor != "Google":
+        raise RowError(f"gpus = {gpus:g}: expected tp · dp = {chips}, all those of the replica")
 
 
 def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Measurement:
@@ -194,7 +196,7 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
         model=model,
         chip=chip,
         engine=program,
-        engine_version=(text["engine_version"] or _version(version_named)).removeprefix("v"),
+        engine_version=re.sub(r"^v(?=\d)", "", text["engine_version"] or _version(version_named)),
         harness=text["harness"] or (AT_A_RATE if rate is not None else ""),
         weights=weights,
         kv_cache=kv_cache,
@@ -222,7 +224,7 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
 
 def _version(named: str) -> str:
     """A version behind the name of an engine: `vllm 0.11.0`, `SGLang v0.5.5`; empty where it is none."""
-    return named if re.match(r"v?\d[\w.+-]*$", named) else ""
+    return named if re.match(r"v?\d+(\.\d+)+[\w.+-]*$", named) else ""
 
 
 def _kv_cache(text: Mapping[str, str]) -> str:

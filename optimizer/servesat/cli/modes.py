@@ -16,6 +16,7 @@ from servesat.cli.common import (
     Wide,
     load,
     print_answer,
+    tell,
 )
 from servesat.cli.outputs import OutFigure, parse_outputs
 
@@ -51,12 +52,13 @@ def modes(
         purchase=purchase,
         buy=buy,
         engine=engine,
-        in_means=True,
     )
 
     from servesat.api import modes as api
 
     compared = api.modes(loaded)
+    for note in (*loaded.notes_on_times, *(loaded.notes_on_means if outputs.figures else ())):
+        tell(f"note: {note}")
     found = any(result.plan is not None for result in compared.results.values())
     if found:
         for path in outputs.figures:

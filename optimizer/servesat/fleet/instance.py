@@ -207,10 +207,14 @@ class FleetInstance:
         return positions
 
     def no_longer_possible(self) -> list[ReplicaKey]:
-        """The replicas of the previous plan that no option is: their region, chips, settings or limits are others."""
+        """Replicas of the previous plan that no option is, though their workload is there still.
+
+        Their region, chips, settings or limits are others now.
+        """
         possible = {option.replica_key for option in self.options}
         before = {} if self.previous_plan is None else self.previous_plan.replicas
-        return [key for key, counts in before.items() if any(counts) and key not in possible]
+        names = {workload.name for workload in self.workloads}
+        return [key for key, counts in before.items() if any(counts) and key[0] in names and key not in possible]
 
     def unservable(self) -> list[tuple[str, str | None]]:
         """The workloads with a demand, or the sizes of their requests, that no option serves."""

@@ -12,7 +12,7 @@ from servesat.core.errors import ServesatError
 from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
 from servesat.core.plan import Assignment, Plan
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.fleet.configurations import Configuration, configurations
+from servesat.fleet.configurations import Configuration, configurations, may_keep_prefixes
 from servesat.fleet.earlier_configurations import configuration_as_before
 from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand, in_units, size_shares_of
 from servesat.fleet.machines import Machine
@@ -133,7 +133,8 @@ def _options(
     before = (
         configuration_as_before(workload, configuration, decisions)
         for configuration, decisions in running.items()
-        if configuration not in found and {one.chip for one in decisions.values()} <= chips
+        if configuration not in found
+        and all(one.chip in chips and may_keep_prefixes(workload.deployment, one.chip) for one in decisions.values())
     )
     candidates = (*candidates, *(one for one in before if one is not None))
     max_usd = workload.deployment.search.max_usd_per_hour

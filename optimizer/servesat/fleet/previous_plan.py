@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from servesat.catalogue.chip import axis_sizes
 from servesat.core.errors import ServesatError, SpecError
 from servesat.core.plan import Assignment
 from servesat.core.reading import read_json
+from servesat.core.validation import shorten
 from servesat.deployment.decisions import assignment_of
 
 MAX_PLAN_BYTES = 1_000_000_000
@@ -88,6 +90,21 @@ def read_running(path: str | Path, periods: int) -> Running:
 
 
 def _decisions(allocation: Mapping[str, Any]) -> dict[str, Assignment]:
-    """The decisions of an allocation for each size of request; none where it tells of no plan."""
-    plans = {"": allocation.get("plan"), **(allocation.get("plans") or {})}
-    return {size: assignment_of(plan) for size, plan in plans.items() if isinstance(plan, Mapping)}
+    """The decisions of an allocation for each size of request; none where it tells of no plan. Raises ServesatError."""
+    alone, of_sizes = allocation.get("plan"), allocation.get("plans") or {}
+    if not isinstance(of_sizes, Mapping):
+        raise ServesatError(f"plans = {shorten(of_sizes)}: expected a plan for each size")
+    plans = of_sizes if alone is None else {"": alone}
+    return {size: _decided(plan, f"plans.{size}" if size else "plan") for size, plan in plans.items()}
+
+
+def _decided(plan: object, where: str) -> Assignment:
+    """The decisions of a plan. Raises ServesatError, which names where it stands."""
+    if not isinstance(plan, Mapping):
+        raise ServesatError(f"{where} = {shorten(plan)}: expected a plan")
+    try:
+        decided = assignment_of(plan)
+        axis_sizes(decided.topology)
+    except (ServesatError, ValueError) as fault:
+        raise ServesatError(f"{where}: {str(fault).removeprefix('plan: ')}") from None
+    return decided

@@ -1,7 +1,6 @@
 """Shell scripts: one for the servers of each pool, a router before several servers, and a benchmark."""
 
 import shlex
-from collections.abc import Sequence
 
 from servesat.launch.flags import (
     BOOTSTRAP_PORT,
@@ -59,12 +58,12 @@ def files(launch: Launch) -> dict[str, str]:
 def _one_node(launch: Launch, server: Server) -> str:
     lines, together = [*header(launch), ""], min(server.machine_chips // server.chips, server.count)
     devices, first = _DEVICES.get(server.chip.vendor), f"server * {server.chips}"
-    shared = launch.has_pools and _may_share_machines(launch.servers)
+    shared = launch.has_pools and _share_machines(launch)
     if launch.has_pools and not shared:
         lines.append("servers of the two pools stand on machines of their own")
     if shared:
         lines.append("servers of both pools share machines, and each has a number and chips of its own there")
-        lines.append("usage: its number on its machine, from 0 on, and the first of its chips, as a number too")
+        lines.append(f"usage: SERVER FIRST_CHIP, as in 0 0 and then 1 {server.chips}")
         setup, first = "server=${1:?its number on its machine}\nfirst=${2:?the first of its chips}\n", "first"
     elif together > 1:
         lines.append(f"usage: the number of the server on its machine, 0 to {together - 1}; default: 0")
@@ -84,11 +83,12 @@ def _one_node(launch: Launch, server: Server) -> str:
     return _script(lines, setup, server, flags)
 
 
-def _may_share_machines(servers: Sequence[Server]) -> bool:
-    """Whether servers of both pools have room on one machine, where chips of one kind are billed together."""
-    one_kind = len({server.chip.id for server in servers}) == 1 and servers[0].chip.vendor in _DEVICES
-    together = sum(server.chips for server in servers)
-    return one_kind and all(server.nodes == 1 and together <= server.machine_chips for server in servers)
+def _share_machines(launch: Launch) -> bool:
+    """Whether servers of both pools have room on one machine, and are billed on machines of one kind."""
+    servers, together = launch.servers, sum(server.chips for server in launch.servers)
+    fits = all(server.nodes == 1 and together <= server.machine_chips for server in servers)
+    kinds = {(bill.chip, bill.cloud, bill.region, bill.purchase, bill.instance) for bill in launch.plan.bills}
+    return fits and len(kinds) == 1 and servers[0].chip.vendor in _DEVICES
 
 
 def _several_nodes(launch: Launch, server: Server, rank: str, usage: str) -> str:

@@ -141,7 +141,7 @@ def calibration_text(found: Measured, known: Calibration, name: str) -> str:
     document: dict[str, Any] = {
         "name": name,
         "checked": date.today(),
-        "chips": {name: one.model_dump() for name, one in known.chips.items()}
+        "chips": {chip_id: one.model_dump() for chip_id, one in known.chips.items()}
         | {found.chip.id: {key: _rounded(value) for key, value in chip.items()} | {"rows": found.timings}},
         "stacks": [stack.model_dump() for stack in known.stacks],
         "dtypes": {dtype: _rounded(share) for dtype, share in of_dtypes.items()},

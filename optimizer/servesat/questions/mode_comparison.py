@@ -27,12 +27,12 @@ class Crossing:
 
 
 def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Settings | None = None) -> dict[Mode, Result]:
-    """Solve a spec in each serving mode alone, regardless of search.modes.
+    """Solve a spec in each serving mode alone, regardless of search.modes; under percentiles by replays, as any spec.
 
     Disaggregated plans are left out where no chip has a known network, and with a cache in the memory of hosts. Raises
     SpecError for a spec without prompts.
     """
-    spec = Spec.load(spec).in_means()
+    spec = Spec.load(spec)
     if spec.workload.prompt_tokens is None:
         raise SpecError("workload: modes differ in how they serve prompts; give prompt_tokens and output_tokens")
     has_pools = spec.workload.host_cache is None and spec.has_network
@@ -43,7 +43,7 @@ def compare_modes(spec: Spec | Mapping[str, Any] | str | Path, settings: Setting
 def crossover(
     spec: Spec | Mapping[str, Any] | str | Path, ratios: Sequence[float] = RATIOS, settings: Settings | None = None
 ) -> list[Crossing]:
-    """Compare the modes over the ratio of prompt to output, at a constant number of tokens per request.
+    """Compare the modes over the ratio of prompt to output, by means, at a constant number of tokens per request.
 
     Raises SpecError for a spec without prompts.
     """

@@ -67,6 +67,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "best": result_document(comparison.best),
         "alternative": result_document(comparison.alternative),
         "break_even_usd_per_chip_hour": comparison.break_even_usd_per_chip_hour,
+        "verified": comparison.verified,
     }
 
 
@@ -119,6 +120,9 @@ def _verdict(comparison: Comparison, best: Plan, alternative: Plan) -> str:
     if alternative == best:
         return "the decisions are those of the best plan"
     extra_cost = alternative.usd_per_million_output_tokens / best.usd_per_million_output_tokens - 1
+    if comparison.verified and extra_cost <= COST_TIE_RTOL:
+        found = f"costs {-extra_cost:.1%} less" if extra_cost < -COST_TIE_RTOL else "costs the same"
+        return f"the alternative {found} a token; both are verified by replay"
     if abs(extra_cost) <= COST_TIE_RTOL:
         return "both cost the same a token; the best plan is faster, uses fewer chips, or comes first by name"
     if extra_cost < 0:

@@ -109,8 +109,8 @@ def lengths_beside_a_trace(workload: Workload) -> Iterator[str]:
         if stated is not None and stated != mean:
             yield (
                 f"workload.{name} = {stated:,} is what means, bounds and prices are worked out for, though the "
-                f"requests that are replayed, of {trace.name}, have {mean:,} on average: leave it out, or the answer "
-                "is that of neither"
+                f"requests that are replayed, of {trace.name}, have {mean:,} on average: without it, plans are "
+                "sized for what is replayed"
             )
 
 

@@ -226,6 +226,13 @@ class Spec(Searched):
         )
 
     @property
+    def notes_on_times(self) -> tuple[str, ...]:
+        """The note of a question that tells mean times of plans which replays verified."""
+        if self.percentile is None:
+            return ()
+        return ("times are means at a full batch; `servesat solve` tells those of the requests that were replayed",)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes on what has no effect: chips without a price or a peak in the dtypes, prices of unknown chips."""
         chips, search = self.chips, self.search

@@ -51,6 +51,8 @@ def test_two_swaps_exchange_what_neither_could_have_alone() -> None:
 def test_a_deadline_ends_them() -> None:
     covers = CoverTable(np.zeros((2, 1), dtype=np.int64), np.array([9.0, 1.0]), np.array([0, 0]), np.array([5]))
     assert swapped(covers, np.array([0]), -inf).covers.tolist() == [0]
+    full = covers._replace(used_by=np.array([[9], [1]]))
+    assert swapped(full, np.array([0]), -inf)[1:] == (4, 9.0)
 
 
 @SOME

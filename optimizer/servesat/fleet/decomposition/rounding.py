@@ -17,7 +17,7 @@ from servesat.core.result import Status
 from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
 from servesat.fleet.decomposition.options import RoundingOptions
-from servesat.fleet.decomposition.swaps import Choice, CoverTable, swapped
+from servesat.fleet.decomposition.swaps import CoverTable, swapped
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
@@ -157,11 +157,11 @@ class _PeriodPlan:
             selected = self._selected_by_program(candidates, time_limit_s)
             chosen = first if selected is None else selected
         else:
-            swap_s = self.options.swap_time_share * time_limit_s
-            choices = [self._within_limits(candidates, first, start + swap_s)]
+            swap_s, table = self.options.swap_time_share * time_limit_s, self._table_of(candidates)
+            choices = [swapped(table, first[np.argsort(table.block[first])], start + swap_s)]
             selected = self._selected_by_program(candidates, start + time_limit_s - swap_s - time.perf_counter())
             if selected is not None:
-                choices.append(self._within_limits(candidates, selected, start + time_limit_s))
+                choices.append(swapped(table, selected[np.argsort(table.block[selected])], start + time_limit_s))
             chosen = min(choices, key=lambda choice: (choice.excess, choice.usd)).covers
         replicas = np.zeros_like(self.replicas)
         for number in chosen.tolist():
@@ -210,8 +210,8 @@ class _PeriodPlan:
             return None
         return np.flatnonzero(np.array(result.variable_values(selected)) > 0.5)
 
-    def _within_limits(self, candidates: list[Cover], chosen: Ints, deadline: float) -> Choice:
-        """The chosen covers, one for each block, after swaps that bring them within the limits and cost less."""
+    def _table_of(self, candidates: list[Cover]) -> CoverTable:
+        """What each cover uses of the limits, and costs."""
         limits = {place: chips for place in self._places if (chips := self._available(place)) is not None}
         number = {place: position for position, place in enumerate(limits)}
         used_by = np.zeros((len(candidates), len(limits)), dtype=np.int64)
@@ -223,9 +223,7 @@ class _PeriodPlan:
                     used_by[row, number[option.place]] += option.chips * count
                 usd[row] += 0.0 if isinstance(option.place, ReservedChips) else option.usd_per_hour * count
         block = np.unique([cover.block for cover in candidates], return_inverse=True)[1]
-        chosen = chosen[np.argsort(block[chosen])]
-        available = np.array(list(limits.values()), dtype=np.int64)
-        return swapped(CoverTable(used_by, usd, block, available), chosen, deadline)
+        return CoverTable(used_by, usd, block, np.array(list(limits.values()), dtype=np.int64))
 
     @property
     def _places(self) -> set[Place]:
@@ -253,7 +251,7 @@ class _PeriodPlan:
         return True
 
     def reserve_what_is_used(self) -> None:
-        """Reserve as many chips as the replicas use of those reserved, where no time is left to find others."""
+        """Reserve as many chips as the replicas use of those reserved, where no others were found."""
         for place, chips in self.chips_used().items():
             if isinstance(place, ReservedChips):
                 self.reserved[place] = max(self.reserved.get(place, 0), chips)

@@ -35,8 +35,9 @@ def swapped(covers: CoverTable, chosen: Ints, deadline: float) -> Choice:
     first; then the cost. They end where none of them gains, or at `deadline`, a moment of `time.perf_counter`.
     """
     swaps = _Swaps(covers, chosen)
-    while swaps.excess() and (swaps.relieve_by_one() or swaps.relieve_by_two(deadline)):
-        pass
+    while swaps.excess() and time.perf_counter() < deadline:
+        if not (swaps.relieve_by_one() or swaps.relieve_by_two(deadline)):
+            break
     while swaps.reduce_cost(deadline):
         pass
     return Choice(swaps.chosen, swaps.excess(), float(covers.usd[swaps.chosen].sum()))
