@@ -55,8 +55,11 @@ class RoundingOptions:
     selection_time_share: float = 0.8
     """Share of the rounding's time that goes into this selection; the rest is for repair."""
 
-    swap_time_share: float = 0.2
-    """Largest share of the time of a period's selection in which covers of the mixture are swapped before it."""
+    most_starts: int = 8
+    """Choices of covers of a period that swaps start from: the mixture, then random ones while limits are exceeded."""
+
+    least_program_s: float = 0.4
+    """Seconds below which no program selects covers: it would find none, and repair has the time instead."""
 
     overuse_penalty: float = 10.0
     """Penalty for a chip beyond a quota or reservation, as a multiple of the most expensive chip: repair removes it."""

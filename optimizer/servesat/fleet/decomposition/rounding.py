@@ -157,11 +157,14 @@ class _PeriodPlan:
             selected = self._selected_by_program(candidates, time_limit_s)
             chosen = first if selected is None else selected
         else:
-            swap_s, table = self.options.swap_time_share * time_limit_s, self._table_of(candidates)
-            choices = [swapped(table, first[np.argsort(table.block[first])], start + swap_s)]
-            selected = self._selected_by_program(candidates, start + time_limit_s - swap_s - time.perf_counter())
+            table, deadline = self._table_of(candidates), start + time_limit_s
+            choices = [swapped(table, first[np.argsort(table.block[first])], deadline)]
+            while choices[-1].excess and len(choices) < self.options.most_starts and time.perf_counter() < deadline:
+                choices.append(swapped(table, self._any_of_each_block(table.block), deadline))
+            left_s = deadline - time.perf_counter()
+            selected = self._selected_by_program(candidates, left_s) if left_s >= self.options.least_program_s else None
             if selected is not None:
-                choices.append(swapped(table, selected[np.argsort(table.block[selected])], start + time_limit_s))
+                choices.append(swapped(table, selected[np.argsort(table.block[selected])], deadline))
             chosen = min(choices, key=lambda choice: (choice.excess, choice.usd)).covers
         replicas = np.zeros_like(self.replicas)
         for number in chosen.tolist():
@@ -209,6 +212,11 @@ class _PeriodPlan:
         if not result.has_primal_feasible_solution():
             return None
         return np.flatnonzero(np.array(result.variable_values(selected)) > 0.5)
+
+    def _any_of_each_block(self, block: Ints) -> Ints:
+        """A random cover of each block."""
+        order = self.random.permutation(len(block))
+        return order[np.unique(block[order], return_index=True)[1]]
 
     def _table_of(self, candidates: list[Cover]) -> CoverTable:
         """What each cover uses of the limits, and costs."""
