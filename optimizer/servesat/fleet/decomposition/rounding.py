@@ -147,8 +147,8 @@ class _PeriodPlan:
     def select_covers(self, candidates: list[Cover], time_limit_s: float) -> Ints:
         """The replicas of the cheapest covers found, one for each block.
 
-        Of two choices the better one: what swaps make of the first of each block, which is of the mixture, in a moment;
-        and that of an integer program, which is nearly optimal where the time is enough for it.
+        The best of what swaps make, in a moment, of the first of each block, which is of the mixture, and of random
+        ones while limits are exceeded; and of an integer program's choice, nearly optimal where the time is enough.
         """
         start = time.perf_counter()
         first = np.unique([cover.block for cover in candidates], return_index=True)[1]
