@@ -205,7 +205,9 @@ def test_weights_that_are_quantised_whole_fit_before_that_too() -> None:
     assert plan is not None
     assert (plan.weights, plan.compute) == ("fp8", "fp8")
     sides = [replica_of(spec, spec.chips[0], replace(plan, engine="sglang-0.5.23"))]
-    assert cannot_start(spec.engine[0], plan, sides) == "loads 98.2 GB of 16-bit weights on a chip of 85.5 GB first"
+    assert cannot_start(spec.engine[0], plan, sides) == (
+        "needs 98.2 GB a chip for the 16-bit weights before it quantises them, of 85.5 GB in all"
+    )
     two = solve(spec.changed({"search": {**one_card["search"], "topologies": {"h100-sxm": ["2x1"]}}})).plan
     assert two is not None
     assert two.weights == "fp8"

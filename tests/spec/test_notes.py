@@ -55,14 +55,16 @@ def test_a_context_shorter_than_its_request_is_said_to_be_planned_with() -> None
     spec = Spec.load({**ON_ONE_CHIP, "workload": requests})
     assert spec.notes == ()
     (note,) = spec.changed({"workload.context_tokens": 7999}).notes
-    assert note.startswith("workload.context_tokens = 7,999 is what a sequence holds and reads here, though a request")
+    assert note.startswith(
+        "workload.context_tokens = 7,999 sets the KV cache of a sequence, but a request grows to 8,000"
+    )
 
 
 def test_prefixes_of_states_are_said_to_be_found_by_the_block() -> None:
     requests = {"prompt_tokens": 4000, "output_tokens": 300, "prefix_cache_hit": 0.95}
     spec = Spec.load({"model": "qwen3.5-27b", "workload": requests, "search": {"chips": ["h100-sxm"]}})
     (note,) = (note for note in spec.notes if "prefix_cache_hit" in note)
-    assert note.startswith("prefix_cache_hit = 0.95 is taken as what is found: engines store the states of qwen3.5-27b")
+    assert note.startswith("prefix_cache_hit = 0.95 is taken as measured: engines store the states of qwen3.5-27b")
     assert not any("prefix_cache_hit" in note for note in spec.changed({"model": "qwen3-32b"}).notes)
 
 
@@ -71,5 +73,5 @@ def test_lengths_that_are_not_those_of_the_trace_are_told(tmp_path: Path) -> Non
     workload = {"arrivals": {"trace": str(tmp_path / "a.csv")}, "prompt_tokens": 201}
     spec = Spec.load({"model": "llama-3-8b", "workload": workload, "search": {"chips": ["h100-sxm"]}})
     (note,) = (note for note in spec.notes if "prompt_tokens" in note)
-    assert "though the requests that are replayed, of a.csv, have 200 on average" in note
+    assert "but the requests of a.csv that are replayed have 200 on average" in note
     assert not any("_tokens" in note for note in spec.changed({"workload.prompt_tokens": 200}).notes)

@@ -40,7 +40,7 @@ _QWEN_ENCODERS = {
 }  # fmt: skip
 """The same of Qwen's encoders, which merge patches before and beside their projector."""
 
-MOONVIT_MERGES = 4
+_MOONVIT_MERGES = 4
 """Patches that Kimi's encoder merges, 2 by 2."""
 
 _WHOLE_IMAGES = {"gemma3": 256, "gemma4": 2496}
@@ -255,7 +255,7 @@ def _encoder(config: ConfigJson, text_width: int) -> int:
             return 0
         width, inner, layers, patch, high, wide = sizes
         tables = (3 * patch**2 + high * wide) * width
-        return _blocks(layers, width, inner, 2) + tables + _merger(MOONVIT_MERGES * width, text_width)
+        return _blocks(layers, width, inner, 2) + tables + _merger(_MOONVIT_MERGES * width, text_width)
     sizes = known("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
     if kind not in _ENCODERS or sizes is None:
         return 0

@@ -60,6 +60,12 @@ class Trace:
         span = float(self.arrival_s[-1] - self.arrival_s[0])
         return (len(self.arrival_s) - 1) / span if span > 0 else None
 
+    @property
+    def mean_lengths(self) -> dict[str, int]:
+        """The mean `prompt_tokens` and `output_tokens`, to the nearest token, at least one each."""
+        means = {"prompt_tokens": self.prompt_tokens.mean(), "output_tokens": self.output_tokens.mean()}
+        return {name: max(1, round(float(tokens))) for name, tokens in means.items()}
+
 
 class _RowError(Exception):
     """What is wrong with a row."""

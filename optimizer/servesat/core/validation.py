@@ -65,13 +65,13 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain_numbers(cls, data: Any) -> Any:
-        return {key: _plain(value) for key, value in data.items()} if isinstance(data, dict) else data
+        return {key: plain(value) for key, value in data.items()} if isinstance(data, dict) else data
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A number of numpy, or a list of some, as Python has it; anything else as it is."""
     if isinstance(value, list | tuple) and any(isinstance(each, np.generic) for each in value):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -43,7 +43,7 @@ STEPS_TO_DOUBLE = 32
 """Slices are added in steps of this part of their number, at least 1, after a verdict or to two pools."""
 
 SEEDS_OF_FEWER = 16
-"""Replays of a number of slices between one that failed and one that passed: undecided then, it is not taken."""
+"""Most replays of a number of slices between one that failed and one that passed; if still undecided, it fails."""
 
 FORBIDDEN = 64
 """Slices added to two pools whose numbers constraints forbid, after which no more are."""

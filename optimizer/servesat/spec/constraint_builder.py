@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from servesat.core.errors import SpecError
-from servesat.core.validation import nearest
+from servesat.core.validation import nearest, plain
 from servesat.spec.expressions import NAMES, Type
 
 Operand: TypeAlias = "Part | int | float | Fraction | str"
@@ -103,9 +103,7 @@ class Part:
 def _text(operand: Operand) -> str:
     if isinstance(operand, Part):
         return operand.text
-    value: Any = operand
-    if getattr(value, "shape", None) == ():  # a number of numpy's
-        value = value.item()
+    value = plain(operand)
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float | Fraction):

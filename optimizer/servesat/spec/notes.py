@@ -50,9 +50,11 @@ def uncounted_slices(expressions: Sequence[Expression], *, pools_without_demand:
         )
 
 
-def throughput_of_one_slice(min_tokens_per_s: float | None, output_tokens: int | None) -> Iterator[str]:
-    """Say that a throughput that no demand states is one slice's, and how to ask for any number of them."""
-    if min_tokens_per_s is not None:
+def throughput_of_one_slice(
+    min_tokens_per_s: float | None, output_tokens: int | None, *, pools_alone: bool
+) -> Iterator[str]:
+    """Say that a throughput without a demand is that of one slice, and how to ask for any number of slices."""
+    if min_tokens_per_s is not None and not pools_alone:
         requests = "" if output_tokens is None else f" = {min_tokens_per_s / output_tokens:.4g}"
         yield (
             "slo.min_tokens_per_s is compared with one slice, or with what fills an instance; for the lowest bill on "
@@ -91,11 +93,11 @@ def unused_purchases(offers: Sequence[Offer], *, owned: bool, spot: bool, whole:
 
 
 def prefixes_of_states(workload: Workload, model: ModelSpec, *, calibrated: bool) -> Iterator[str]:
-    """Say that a hit is taken as stated where layers keep states, which are stored at a few tokens of a prefix only."""
+    """Say that a hit is taken as stated for layers with states, which engines store at few points of a prefix."""
     if workload.prefix_cache_hit and model.has_states and calibrated:
         yield (
-            f"prefix_cache_hit = {workload.prefix_cache_hit:g} is taken as what is found: engines store the states of "
-            f"{model.id} once in a block, of over a thousand tokens in vLLM, and compute the rest of a prefix again"
+            f"prefix_cache_hit = {workload.prefix_cache_hit:g} is taken as measured: engines store the states of "
+            f"{model.id} once a block, of over a thousand tokens in vLLM, and recompute the rest of a prefix"
         )
 
 
@@ -104,13 +106,12 @@ def lengths_beside_a_trace(workload: Workload) -> Iterator[str]:
     trace = workload.arrivals.recorded
     if trace is None:
         return
-    for name, lengths in (("prompt_tokens", trace.prompt_tokens), ("output_tokens", trace.output_tokens)):
-        stated, mean = getattr(workload, name), round(float(lengths.mean())) or 1
+    for name, mean in trace.mean_lengths.items():
+        stated = getattr(workload, name)
         if stated is not None and stated != mean:
             yield (
-                f"workload.{name} = {stated:,} is what means, bounds and prices are worked out for, though the "
-                f"requests that are replayed, of {trace.name}, have {mean:,} on average: without it, plans are "
-                "sized for what is replayed"
+                f"workload.{name} = {stated:,} sets the means, bounds and prices, but the requests of {trace.name} "
+                f"that are replayed have {mean:,} on average; leave it out to plan for those"
             )
 
 
@@ -119,8 +120,8 @@ def short_context(workload: Workload) -> Iterator[str]:
     held, longest = workload.context_tokens, workload.longest_context_tokens
     if held is not None and held < longest:
         yield (
-            f"workload.context_tokens = {held:,} is what a sequence holds and reads here, though a request has "
-            f"{longest:,} tokens in the end; leave it out to plan memory and steps for those"
+            f"workload.context_tokens = {held:,} sets the KV cache of a sequence, but a request grows to {longest:,} "
+            "tokens; leave it out to plan memory and steps for those"
         )
 
 

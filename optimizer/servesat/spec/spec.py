@@ -227,10 +227,10 @@ class Spec(Searched):
 
     @property
     def notes_on_times(self) -> tuple[str, ...]:
-        """The note of a question that tells mean times of plans which replays verified."""
+        """The note of a question that shows mean times of plans verified by replay."""
         if self.percentile is None:
             return ()
-        return ("times are means at a full batch; `servesat solve` tells those of the requests that were replayed",)
+        return ("times are means at a full batch; `servesat solve` shows the percentiles of the replayed requests",)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -272,7 +272,9 @@ class Spec(Searched):
                 pools_without_demand=Mode.DISAGGREGATED in self.modes and self.workload.requests_per_s is None,
             ),
             *throughput_of_one_slice(
-                None if self.modes == (Mode.DISAGGREGATED,) else self.slo.min_tokens_per_s, self.workload.output_tokens
+                self.slo.min_tokens_per_s,
+                self.workload.output_tokens,
+                pools_alone=self.modes == (Mode.DISAGGREGATED,),
             ),
             *pauses_by_step(self.slo.stall_ms, self.percentile),
             *(

@@ -199,11 +199,7 @@ class Workload(Strict):
             trace = read_trace(_file_at(found["trace"], info))
         if trace is None:
             return data
-        means = {
-            "prompt_tokens": round(float(trace.prompt_tokens.mean())) or 1,
-            "output_tokens": round(float(trace.output_tokens.mean())) or 1,
-            "requests_per_s": trace.requests_per_s,
-        }
+        means = {**trace.mean_lengths, "requests_per_s": trace.requests_per_s}
         given = {**means, **{key: value for key, value in data.items() if value is not None}}
         if given["requests_per_s"] is None:
             raise ValueError(

@@ -86,7 +86,7 @@ def test_experts_nodes_modes_and_pools() -> None:
     assert cannot_start(spread, plan, [mixture]) == "spreads experts over single chips only"
     assert cannot_start(Engine.model_validate(toy_engine(experts="none")), plan, [mixture]) == "does not spread experts"
     single = Engine.model_validate(toy_engine(nodes="one"))
-    assert cannot_start(single, plan, [mixture]) == "keeps a replica on one node"
+    assert cannot_start(single, plan, [mixture]) == "cannot span several nodes"
     chunks = Engine.model_validate(toy_engine(modes=["chunked"]))
     assert cannot_start(chunks, replace(plan, mode=Mode.INTERLEAVED), [mixture]) == "has no mode interleaved"
     short, whole = Engine.model_validate(toy_engine(whole_prompt_tokens=1000)), replace(plan, mode=Mode.INTERLEAVED)
@@ -98,15 +98,18 @@ def test_experts_nodes_modes_and_pools() -> None:
     assert cannot_start(load_engine("vllm-tpu"), plan, sides) == "does not run on h100-sxm"
     staged = replace(mixture, tp_axes=(), ep_axes=(0,), pp_axes=(1,))
     for stages, reason in {
-        "none": "does not split the layers into stages",
-        "tensor_parallel": "spreads no experts within stages",
+        "none": "does not support pipeline stages",
+        "tensor_parallel": "cannot spread experts within a pipeline stage",
         "any": None,
     }.items():
         assert cannot_start(Engine.model_validate(toy_engine(pipelines=stages)), plan, [staged]) == reason
     drafting = replace(plan, mode=Mode.CHUNKED, draft="eagle3", draft_tokens=3)
     assert cannot_start(Engine.model_validate(toy_engine(drafts=["eagle3"])), drafting, [mixture]) is None
     no_chunks = Engine.model_validate(toy_engine(drafts=["eagle3"], drafts_beside_chunks=False))
-    assert cannot_start(no_chunks, drafting, [mixture]) == "drafts no tokens in steps that take a chunk of a prompt"
+    assert (
+        cannot_start(no_chunks, drafting, [mixture])
+        == "cannot draft tokens in a step that processes a chunk of a prompt"
+    )
     assert cannot_start(no_chunks, replace(drafting, mode=Mode.INTERLEAVED), [mixture]) is None
     by_another = replace(plan, draft="small", draft_tokens=3)
     apart = Engine.model_validate(toy_engine(drafts=["model"], models_draft_in_groups=False))

@@ -1,4 +1,4 @@
-"""What an engine can start and what memory it takes: the catalogue's entry of it, read a second time."""
+"""What an engine can start, and the memory it needs: an independent reading of its catalogue entry."""
 
 from dataclasses import replace
 from math import inf
@@ -10,7 +10,7 @@ from servesat.deployment.check.replica import CheckedReplica
 from servesat.spec.spec import Spec
 
 LOADED_RTOL = 1e-9
-"""What weights may exceed the memory by that they are loaded into, as rounding."""
+"""Relative rounding error allowed when 16-bit weights are compared with the memory they must fit in."""
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
@@ -26,7 +26,7 @@ def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
 
 
 def runtime_bytes(engine: Engine | None, replica: CheckedReplica) -> float:
-    """Context, graphs and, where chips work together, the buffers of collectives, of all chips [bytes]."""
+    """CUDA context, graphs and, with several chips, collective buffers; summed over the chips [bytes]."""
     if engine is None:
         return 0.0
     memory = engine.memory
@@ -35,7 +35,7 @@ def runtime_bytes(engine: Engine | None, replica: CheckedReplica) -> float:
 
 
 def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: float, prompt_tokens: float) -> float:
-    """Activations of all chips at the peak of a step of so many sequences, and prompt tokens in each group [bytes]."""
+    """Peak activation memory of a step with `sequences` and, in each group, `prompt_tokens`; all chips [bytes]."""
     if engine is None:
         return 0.0
     model, kept, bf16 = replica.model, engine.memory.activations, 2
@@ -57,9 +57,10 @@ def activation_bytes(engine: Engine | None, replica: CheckedReplica, sequences: 
 def cannot_start(
     engine: Engine, assignment: Assignment, sides: list[CheckedReplica], prompt_tokens: float = 0.0
 ) -> str | None:
-    """What keeps an engine from starting a plan, as a clause; None where nothing does.
+    """Why an engine cannot start a plan, as a clause; None if it can.
 
-    `sides` are a replica that decodes, and one that prefills where another pool does; a prompt has so many new tokens.
+    `sides` holds the replica that decodes, then the one that prefills if the plan has a prefill pool. `prompt_tokens`
+    are those of a prompt that are not cached.
     """
     if (reason := _cannot_take_prompts(engine, assignment.mode, prompt_tokens)) is not None:
         return reason
@@ -71,14 +72,14 @@ def cannot_start(
         if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
             return f"cannot move a KV cache in the layout {side.kv_layout} between pools"
         if len(sides) > 1 and side.pp > 1:
-            return "is planned without pools of several stages"
+            return "is not planned with pipeline stages in a disaggregated deployment"
     if len(sides) > 1 and _split_apart(engine, *sides):
         return "cannot move latents and states between pools that split sequences over different numbers of chips"
     return None
 
 
 def _cannot_take_prompts(engine: Engine, mode: Mode, prompt_tokens: float) -> str | None:
-    """What keeps an engine from taking prompts of so many new tokens in a mode."""
+    """Why an engine cannot take prompts with this many uncached tokens in a mode; None if it can."""
     if mode not in engine.modes:
         return f"has no mode {mode}"
     largest = engine.whole_prompt_tokens
@@ -97,15 +98,15 @@ def _split_apart(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica
 
 
 def has_weights(engine: Engine, side: CheckedReplica) -> bool:
-    """Whether weights in the dtype are published, known in some repository, or quantised while loading."""
+    """Whether the engine can get weights in this dtype: from a known checkpoint, or by quantising at load time."""
     known = {str(dtype) for dtype in side.model.checkpoints} | {_published(side)}
     return side.weights in known or _quantises(engine, side)
 
 
 def loads_whole_blocks(spec: Spec, engine: Engine, side: CheckedReplica) -> bool:
-    """Whether every chip holds whole blocks of the checkpoint's weights, or the engine quantises them while loading.
+    """Whether no quantisation block is split between chips, or the engine quantises the weights at load time.
 
-    Weights that the spec lists are its own, and int4 only where it states an `int4_group`: their blocks are not known.
+    Weights that the spec lists may be the user's own, whose blocks are not known; int4 only with an `int4_group`.
     """
     blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
     own = spec.int4_group is not None if side.weights == "int4" else spec.search.weights is not None
@@ -133,7 +134,7 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
 
 
 def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
-    """A model that the engine does not implement, whose prefixes it cannot reuse, or that overflows while loading."""
+    """Why the engine cannot load the model or reuse its prefixes, or runs out of memory while loading it."""
     if side.model.id in engine.without_models:
         return f"does not implement {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
@@ -142,12 +143,13 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
         reported = side.chip.hbm_bytes if side.chip.usable_hbm_bytes is None else side.chip.usable_hbm_bytes
         unquantised = replace(side, weights="bf16", draft=None, lora=None).weights_bytes / side.chips
         if unquantised > LOADED_SHARE * reported * (1 + LOADED_RTOL):
-            return f"loads {unquantised / 1e9:.1f} GB of 16-bit weights on a chip of {reported / 1e9:.1f} GB first"
+            needed, available = f"{unquantised / 1e9:.1f} GB", f"{reported / 1e9:.1f} GB"
+            return f"needs {needed} a chip for the 16-bit weights before it quantises them, of {available} in all"
     return None
 
 
 def _makes_weights(engine: Engine, side: CheckedReplica) -> bool:
-    """Whether the engine quantises the weights, as no checkpoint has them in blocks that the chips leave whole."""
+    """Whether the engine has to quantise the weights itself: no checkpoint is known whose blocks stay whole."""
     published = {str(dtype) for dtype in side.model.checkpoints}
     blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
     cut = side.weights in blocks and side.cuts_blocks(blocks[side.weights])
@@ -159,11 +161,11 @@ def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
     if side.lora is not None and (not engine.adapters or side.model.id in engine.without_adapters):
         return f"serves no LoRA adapters beside {side.model.id}"
     if side.lora is not None and side.ep > 1 and side.tp > 1:
-        return "is planned without LoRA adapters where groups of several chips share experts"
+        return "is not planned with LoRA adapters when experts are spread over groups of several chips"
     if side.loads_from_host and not engine.host_cache:
-        return "keeps no prefix cache in the memory of hosts"
+        return "has no prefix cache in host memory"
     if side.loads_from_host and side.kv_layout is KvLayout.SEQUENCE:
-        return "is planned without split sequences beside a cache in the memory of hosts"
+        return "is not planned with split sequences when prefixes are cached in host memory"
     return None
 
 
@@ -175,7 +177,7 @@ def _cannot_draft(engine: Engine, assignment: Assignment, side: CheckedReplica) 
     if kind not in engine.drafts:
         return f"cannot draft tokens with {assignment.draft}"
     if assignment.mode is Mode.CHUNKED and not engine.drafts_beside_chunks:
-        return "drafts no tokens in steps that take a chunk of a prompt"
+        return "cannot draft tokens in a step that processes a chunk of a prompt"
     if kind == "model" and side.ep > 1 and not engine.models_draft_in_groups:
         return "cannot draft with another model where groups of chips run their own attention"
     return None
@@ -218,20 +220,20 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
 
 
 def _cannot_span(engine: Engine, side: CheckedReplica) -> str | None:
-    """Stages, or nodes, that the engine does not span."""
+    """Pipeline stages or several nodes, where the engine does not support them."""
     if side.pp > 1 and engine.pipelines == "none":
-        return "does not split the layers into stages"
+        return "does not support pipeline stages"
     if side.pp > 1 and side.ep > 1 and engine.pipelines == "tensor_parallel":
-        return "spreads no experts within stages"
+        return "cannot spread experts within a pipeline stage"
     if engine.nodes == "one" and side.chips > (side.chip.node_chips or inf):
-        return "keeps a replica on one node"
+        return "cannot span several nodes"
     return None
 
 
 def prompt_tokens_of_step(spec: Spec, assignment: Assignment, groups: int) -> float:
-    """Prompt tokens in the largest step of a group of chips that decode: a part of the chunk, or a whole prompt.
+    """Prompt tokens in the largest step of a decoding group: its part of the chunk, or a whole prompt.
 
-    A plan without prompts counts 2,048, because its servers must still take prompts.
+    A plan for decoding alone counts 2,048, because its servers still have to process prompts.
     """
     new = float(spec.workload.new_prompt_tokens)
     match assignment.mode:

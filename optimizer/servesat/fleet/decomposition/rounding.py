@@ -17,7 +17,7 @@ from servesat.core.result import Status
 from servesat.fleet.check import instances_of
 from servesat.fleet.decomposition.master import Cover
 from servesat.fleet.decomposition.options import RoundingOptions
-from servesat.fleet.decomposition.swaps import CoverTable, swapped
+from servesat.fleet.decomposition.swaps import Choice, CoverTable, swapped
 from servesat.fleet.formulation.compact import FleetModel
 from servesat.fleet.formulation.instance_rows import hold_pieces
 from servesat.fleet.formulation.limits import FleetSolution
@@ -150,27 +150,30 @@ class _PeriodPlan:
         The best of what swaps make, in a moment, of the first of each block, which is of the mixture, and of random
         ones while limits are exceeded; and of an integer program's choice, nearly optimal where the time is enough.
         """
-        start = time.perf_counter()
+        deadline = time.perf_counter() + time_limit_s
         first = np.unique([cover.block for cover in candidates], return_index=True)[1]
-        chosen = first
-        if self.instance.machines:
+        if self.instance.machines:  # covers share instances, so that what one uses of a quota depends on the others
             selected = self._selected_by_program(candidates, time_limit_s)
             chosen = first if selected is None else selected
         else:
-            table, deadline = self._table_of(candidates), start + time_limit_s
-            choices = [swapped(table, first[np.argsort(table.block[first])], deadline)]
-            while choices[-1].excess and len(choices) < self.options.most_starts and time.perf_counter() < deadline:
-                choices.append(swapped(table, self._any_of_each_block(table.block), deadline))
-            left_s = deadline - time.perf_counter()
-            selected = self._selected_by_program(candidates, left_s) if left_s >= self.options.least_program_s else None
-            if selected is not None:
-                choices.append(swapped(table, selected[np.argsort(table.block[selected])], deadline))
-            chosen = min(choices, key=lambda choice: (choice.excess, choice.usd)).covers
+            chosen = self._best_choice(candidates, first, deadline).covers
         replicas = np.zeros_like(self.replicas)
         for number in chosen.tolist():
             for position, count in candidates[number].replicas:
                 replicas[position] += count
         return replicas
+
+    def _best_choice(self, candidates: list[Cover], first: Ints, deadline: float) -> Choice:
+        """Of the choices that exceed the limits least, all after swaps, the cheapest."""
+        table = self._table_of(candidates)
+        choices = [swapped(table, first, deadline)]
+        while choices[-1].excess and len(choices) < self.options.most_starts and time.perf_counter() < deadline:
+            choices.append(swapped(table, self._any_of_each_block(table.block), deadline))
+        left_s = deadline - time.perf_counter()
+        selected = self._selected_by_program(candidates, left_s) if left_s >= self.options.least_program_s else None
+        if selected is not None:
+            choices.append(swapped(table, selected[np.argsort(table.block[selected])], deadline))
+        return min(choices, key=lambda choice: (choice.excess, choice.usd))
 
     def _selected_by_program(self, candidates: list[Cover], time_limit_s: float) -> Ints | None:
         """The cheapest covers, with a penalty for exceeded limits; None if none are found in time."""
