@@ -81,10 +81,14 @@ def test_the_interconnect_can_be_paid_for() -> None:
 
 def test_two_changes_where_no_single_one_suffices() -> None:
     spec = {**ON_32_CHIPS, "slo": {"tpot_ms": 1e-3}, "search": {**ON_32_CHIPS["search"], "max_chips": 1}}
-    (correction,) = answer(spec).corrections
-    assert [change.requirement for change in correction.changes] == ["tpot", "chips"]
-    keys = {change.key: change.value for change in correction.changes}
-    assert solve(Spec.load(spec).changed(keys)).plan == correction.plan
+    found = answer(spec).corrections
+    for correction in found:
+        assert [change.requirement for change in correction.changes] == ["tpot", "chips"]
+        keys = {change.key: change.value for change in correction.changes}
+        assert solve(Spec.load(spec).changed(keys)).plan == correction.plan
+    # the cheapest plan has the smallest 2D torus that fits; twice the chips take the least time at four times the cost
+    assert [correction.plan.chips for correction in found] == [64, 128]
+    assert [correction.changes[0].value for correction in found] == pytest.approx([11.262, 4.181], abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +111,9 @@ def test_two_changes_where_no_single_one_suffices() -> None:
 def test_the_cheapest_pair(spec: dict[str, Any], search: dict[str, Any], requirements: set[str], usd: float) -> None:
     base = {"chips": ["tpu-v5e"], "weights": ["int8"], "kv_cache": ["int8"]}
     result = answer({"workload": {"context_tokens": 8192}, **spec, "search": base | search})
-    (correction,) = result.corrections
+    correction, smallest = result.corrections
     assert {change.requirement for change in correction.changes} == requirements
+    assert {change.requirement for change in smallest.changes} == requirements
     assert correction.plan.usd_per_million_output_tokens == pytest.approx(usd, abs=5e-5)
 
 
@@ -118,12 +123,29 @@ def test_the_limits_of_a_pair_go_no_further_than_its_plan() -> None:
         "model": "llama-3-8b", "workload": {"context_tokens": 128}, "slo": {"tpot_ms": 0.001},
         "search": {"chips": ["tpu-v5e"], "weights": ["bf16"], "kv_cache": ["bf16"], "max_usd_per_hour": 0.5},
     }  # fmt: skip
-    (correction,) = answer(spec).corrections
+    correction, _ = answer(spec).corrections
     values = {change.requirement: change.value for change in correction.changes}
     assert values["tpot"] == correction.plan.tpot_ms
     assert solve(Spec.load(spec).changed({change.key: change.value for change in correction.changes})).plan == (
         correction.plan
     )
+
+
+def test_two_limits_move_no_further_than_they_have_to() -> None:
+    """What the cheapest plan needs of two limits on time is beside the pair that moves both by the smallest factor."""
+    spec = {"cost_model": "ideal",
+        "model": "llama-3.1-405b", "workload": {"prompt_tokens": 2000, "output_tokens": 500},
+        "slo": {"tpot_ms": 1, "ttft_ms": 20},
+        "search": {"chips": ["mi300x"], "weights": ["fp8"], "kv_cache": ["fp8"], "modes": ["chunked"]},
+    }  # fmt: skip
+    loaded = Spec.load(spec)
+    cheapest, smallest = corrections(loaded, Settings())
+    moved = [{c.requirement: c.value for c in correction.changes} for correction in (cheapest, smallest)]
+    assert cheapest.plan.usd_per_million_output_tokens < smallest.plan.usd_per_million_output_tokens
+    factors = [max(values["tpot"] / 1, values["ttft"] / 20) for values in moved]
+    assert factors[1] < factors[0]
+    tighter = {"slo.tpot_ms": 1 * factors[1] * 0.99, "slo.ttft_ms": 20 * factors[1] * 0.99}
+    assert solve(loaded.changed(tighter)).status is Status.INFEASIBLE
 
 
 def test_a_larger_batch_can_be_what_is_missing() -> None:

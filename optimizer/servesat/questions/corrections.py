@@ -1,8 +1,9 @@
-"""Corrections that make an infeasible spec feasible: the smallest single change of each kind, or the cheapest pair.
+"""Corrections that make an infeasible spec feasible: the smallest single change of each kind, or else pairs of them.
 
 The search is widened to every priced chip, slice and dtype, with the interconnect forbidden to bind and paid for. Each
 column then has a bit for every requirement that it violates and for every part of the search that it lies outside of.
-A single change allows a column with a single bit; the nearest such column gives the size of the change.
+A single change allows a column with a single bit; the nearest such column gives the size of the change. Of the columns
+with two bits, the cheapest gives a pair, and the one whose limits move least another.
 """
 
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ class _Widened:
 
 
 def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
-    """Find the smallest change of each kind that alone makes a plan exist, else the cheapest pair of them.
+    """Find the smallest change of each kind that alone makes a plan exist, else the cheapest pair and the smallest.
 
     Each correction comes with the proved optimum under it. Empty when no two changes suffice.
     """
@@ -108,15 +109,56 @@ def smallest_changes(spec: Spec) -> list[tuple[Change, ...]]:
         ]
         if nearest:
             single_changes.append((min(nearest, key=lambda candidate: candidate.distance).change,))
-    return single_changes or _cheapest_pair(searches)
+    if single_changes:
+        return single_changes
+    pairs = (_cheapest_pair(searches), _smallest_pair(searches))
+    return list(dict.fromkeys(pair for pair in pairs if pair))
 
 
-def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
+def _pair_of(widened: _Widened, row: int) -> tuple[Change, ...]:
+    """The two changes that a column needs."""
+    return tuple(_change(widened, kind, row) for kind, bit in _bits(widened.spec).items() if widened.bits[row] & bit)
+
+
+def _smallest_pair(searches: list[_Widened]) -> tuple[Change, ...]:
+    """The two changes of the column whose limits move least, the cheapest such; none where every column needs more."""
+    nearest = [
+        (float(_moves(widened)[row]), float(widened.columns.usd_per_million[row]), _pair_of(widened, row))
+        for widened in searches
+        if len(rows := np.flatnonzero(np.bitwise_count(widened.bits) == 2))
+        for row in [_least_moved(widened, rows)]
+    ]
+    return min(nearest, key=lambda found: found[:2])[2] if nearest else ()
+
+
+def _least_moved(widened: _Widened, rows: Ints) -> int:
+    """The column of `rows` whose limits move least; of those that tie, the cheapest."""
+    return int(rows[np.lexsort((widened.columns.usd_per_million[rows], _moves(widened)[rows]))[0]])
+
+
+def _moves(widened: _Widened) -> Floats:
+    """How far the limits that each column needs moved have to, as the logarithm of the largest factor; shape [columns].
+
+    A wider search moves no limit, and a limit of zero would have to move beyond every factor.
+    """
+    moves = np.zeros(len(widened.columns))
+    for name in _adjustable(widened.spec):
+        needs_it = widened.bits & _bits(widened.spec)[name] != 0
+        limit = rules_of(widened.spec)[name].limit(widened.spec)
+        if limit is None or not needs_it.any():
+            continue
+        ratio = _figure(widened, name)[needs_it] / limit if limit else np.zeros(int(needs_it.sum()))
+        factor = np.where(ratio > 0, np.abs(np.log(np.where(ratio > 0, ratio, 1.0))), np.inf)
+        moves[needs_it] = np.maximum(moves[needs_it], factor)
+    return moves
+
+
+def _cheapest_pair(searches: list[_Widened]) -> tuple[Change, ...]:
     """The two changes of the cheapest column that needs two; none where every column needs more."""
     rows_of = [np.flatnonzero(np.bitwise_count(widened.bits) == 2) for widened in searches]
     pairs = [(widened, rows) for widened, rows in zip(searches, rows_of, strict=True) if len(rows)]
     if not pairs:
-        return []
+        return ()
     lowest_cost = min(float(widened.columns.usd_per_million[rows].min()) for widened, rows in pairs)
     fastest: tuple[float, _Widened, int] | None = None
     for widened, rows in pairs:
@@ -126,9 +168,9 @@ def _cheapest_pair(searches: list[_Widened]) -> list[tuple[Change, ...]]:
             step_s = float(widened.columns.tpot_s[row])
             fastest = (step_s, widened, row) if fastest is None or step_s < fastest[0] else fastest
     if fastest is None:
-        return []
+        return ()
     _, widened, row = fastest
-    return [tuple(_change(widened, kind, row) for kind, bit in _bits(widened.spec).items() if widened.bits[row] & bit)]
+    return _pair_of(widened, row)
 
 
 def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
@@ -233,7 +275,7 @@ def _correctable(spec: Spec, columns: Columns, pay_bit: int) -> _Widened:
 
 
 def _choosable(widened: _Widened) -> _Widened:
-    """The nearest column of each single change, and the columns that tie with the cheapest of those with two."""
+    """The nearest column of each single change; of those with two, all that tie with the cheapest, and the nearest."""
     singles = [
         _nearest_row(widened, kind, rows)
         for kind, bit in _bits(widened.spec).items()
@@ -242,7 +284,8 @@ def _choosable(widened: _Widened) -> _Widened:
     pairs = np.flatnonzero(np.bitwise_count(widened.bits) == 2)
     usd = widened.columns.usd_per_million[pairs]
     cheapest = pairs[usd <= usd.min(initial=np.inf) * (1 + COST_TIE_RTOL)]
-    rows = np.array([*singles, *cheapest], dtype=np.int64)
+    nearest = [_least_moved(widened, pairs)] if len(pairs) else []
+    rows = np.array([*singles, *cheapest, *nearest], dtype=np.int64)
     return _Widened(widened.spec, widened.columns.take(rows), widened.bits[rows])
 
 
