@@ -8,6 +8,7 @@ import pytest
 from servesat import Spec, SpecError
 from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
 from servesat.deployment.solve import solve
+from servesat.questions.explain import answer
 from tests.helpers import toy_chip, toy_spec
 
 CHAT = {"cost_model": "ideal", "model": "llama-3-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 300}}
@@ -24,6 +25,26 @@ def test_a_spec_narrows_the_offers_of_every_cloud() -> None:
     assert {each.place[:2] for each in narrowed.offers} == {("aws", "us-east-1")}
     assert {each.place[2] for each in narrowed.offers} == {"on_demand", "spot"}
     assert {each.place[0] for each in everywhere.changed({"cloud": "oci"}).offers} == {"oci"}
+
+
+@pytest.mark.parametrize("purchase", ["spot", "reserved"])
+def test_a_price_of_ones_own_is_of_what_is_bought(purchase: str) -> None:
+    own = {**CHAT, "price": {"h100-sxm": 1.5}, "search": {"chips": ["h100-sxm"]}, "region": "us-east-1"}
+    (offer,) = Spec.load({**own, "purchase": purchase}).offers
+    assert (offer.usd_per_chip_hour, offer.place) == (1.5, ("", "us-east-1", purchase, "", ""))
+    assert [one.purchase for one in Spec.load(own).offers] == [None]
+    assert [one.purchase for one in Spec.load({**own, "purchase": ["spot", "on_demand"]}).offers] == [None]
+    varied = Spec.load({**own, "purchase": purchase}).changed({"price.h100-sxm": 2.0})
+    assert [(one.usd_per_chip_hour, one.purchase) for one in varied.offers] == [(2.0, purchase)]
+
+
+def test_the_best_plan_without_spot_has_the_prices_of_the_book() -> None:
+    spec = {**CHAT, "price_book": "list-2026-11", "price": {"h100-sxm": 1.0}, "purchase": "spot",
+            "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}}}  # fmt: skip
+    found = answer(spec)
+    assert (found.plan.bills[0].purchase, found.plan.usd_per_hour) == ("spot", 1.0)
+    of_book = Spec.load({**spec, "price": {}, "purchase": "on_demand"}).offers[0].usd_per_chip_hour
+    assert found.without_spot.usd_per_hour == of_book > 1.0
 
 
 def test_books_are_searched_together() -> None:

@@ -77,8 +77,9 @@ def _without_spot(spec: Spec, plan: Plan, settings: Settings) -> Plan | None:
     """The best plan without spot, for a plan on spot: its prices are a snapshot, its machines may be withdrawn."""
     if all(bill.purchase != "spot" for bill in plan.bills):
         return None
-    others = [purchase for purchase in spec.purchase if purchase != "spot"] or ["on_demand"]
+    others = [purchase for purchase in spec.purchase if purchase != "spot"]
+    without = {"purchase": others} if others else {"purchase": ["on_demand"], "price": {}}  # the spec's are of spot
     try:
-        return cheapest_plan(spec.changed({"purchase": others}), settings)
+        return cheapest_plan(spec.changed(without), settings)
     except SpecError:  # then no chip of the search has such a price
         return None

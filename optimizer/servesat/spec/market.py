@@ -132,12 +132,27 @@ class Market:
             return [Offer(chip, price.usd_per_chip_hour, price) for price in sorted_prices(prices)]
         lowest = self.varied.get(chip.id)
         if lowest is None:
-            return [Offer(chip, stated)]
+            return [Offer(chip, stated, self._contract(chip.id, stated))]
         amounts = [
             (price, stated if price.usd_per_chip_hour == lowest else price.usd_per_chip_hour * (stated / lowest))
             for price in sorted_prices([*self._prices_in_book(chip.id), *self._owned_price(chip)])
         ]
         return [Offer(chip, usd, _at(price, usd)) for price, usd in amounts]
+
+    def _contract(self, chip_id: str, usd_per_chip_hour: float) -> Price | None:
+        """A price that the spec states, as what it says chips are bought: on spot, or reserved; None if neither alone.
+
+        It is of the region and the cloud that the spec names, where that is one.
+        """
+        if self.purchases not in {("spot",), ("reserved",)}:
+            return None
+        return Price(
+            usd_per_chip_hour=usd_per_chip_hour,
+            purchase=self.purchases[0],
+            cloud=self.clouds[0] if len(self.clouds) == 1 else None,
+            region=self.regions[0] if len(self.regions) == 1 else None,
+            source=f"{self.where}: price.{chip_id}",
+        )
 
     @property
     def _missing_machines(self) -> str:

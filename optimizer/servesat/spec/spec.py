@@ -161,7 +161,11 @@ class Spec(Searched):
             return {}
         changed = {split_key(key)[1] for key in changes if split_key(key)[0] == "price"}
         lowest = {chip_id: offers[0] for chip_id, offers in self._offers_by_chip.items() if chip_id in changed}
-        of_book = {name: offer.usd_per_chip_hour for name, offer in lowest.items() if offer.price is not None}
+        of_book = {
+            name: offer.usd_per_chip_hour
+            for name, offer in lowest.items()
+            if name not in self.price and offer.chip.usd_per_chip_hour is None
+        }
         return of_book | self._varied
 
     def constrained(self, constraints: Iterable[str]) -> "Spec":
