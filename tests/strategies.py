@@ -196,7 +196,10 @@ def chips(name):
                 "flop_per_s": st.dictionaries(
                     st.sampled_from(DTYPES), st.sampled_from([1e13, 2e14, 1e15]), min_size=1
                 ).map(lambda peaks: {"bf16": 1e14, **peaks}),
-                "axes": st.lists(st.tuples(bandwidth, torus), min_size=count, max_size=count).map(
+                "axes": st.one_of(
+                    st.lists(st.tuples(bandwidth, torus), min_size=count, max_size=count),
+                    st.tuples(bandwidth, st.just({"wraps_every": 4})).map(lambda link: [link] * count),
+                ).map(
                     lambda links: [
                         {"name": f"axis{i}", "bytes_per_s": width, **link} for i, (width, link) in enumerate(links)
                     ]

@@ -126,8 +126,9 @@ def test_the_links_of_a_sharding_are_those_of_its_axes() -> None:
     width = v5p.axes[0].bytes_per_s
     dense = links_of(v5p, "2x4x4", Sharding((1, 2)), exact_wraparound=False)
     assert dense == (2 * width, float("inf"), float("inf"))
-    open_ended = links_of(v5p, "2x4x4", Sharding((0, 1)), exact_wraparound=True)  # 2 chips close to no ring, 4 do
+    open_ended = links_of(v5p, "2x4x4", Sharding((1, 2)), exact_wraparound=True)  # of no whole cube
     assert open_ended.tp_bytes_per_s == 2 * width / 2
+    assert links_of(v5p, "4x4x8", Sharding((1, 2)), exact_wraparound=True).tp_bytes_per_s == 2 * width
     spread = links_of(h100, "8x2", Sharding((0,), (1,)), exact_wraparound=False)
     assert spread == (h100.axes[0].bytes_per_s, 2 * h100.axes[1].bytes_per_s, float("inf"))
     staged = links_of(h100, "8x2", Sharding((0,), pp_axes=(1,)), exact_wraparound=False)

@@ -364,10 +364,15 @@ class Machine:
     def widths(self, axes):
         """What each of some axes gives."""
         found = []
+        cube = all("wraps_every" in link for link in self.chip["axes"]) and len(self.chip["axes"]) == 3
+        whole = cube and all(
+            size % link["wraps_every"] == 0 for size, link in zip(self.sizes, self.chip["axes"], strict=True)
+        )
         for axis in axes:
             link = self.chip["axes"][axis]
-            ring = "wraps_every" not in link or self.sizes[axis] % link["wraps_every"] == 0
-            exact = self.spec.get("wraparound", "assumed") == "exact"
+            ring = "wraps_every" not in link or (whole if cube else self.sizes[axis] % link["wraps_every"] == 0)
+            by_default = "assumed" if self.spec.get("cost_model", "ideal") == "ideal" else "exact"
+            exact = self.spec.get("wraparound", by_default) == "exact"
             found.append(link["bytes_per_s"] / (1 if ring or not exact else 2))
         return found
 

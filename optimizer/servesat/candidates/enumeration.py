@@ -107,7 +107,7 @@ def _replicas(
 
     chips = [p.offer.chip for p in places]
     head_peaks = {name: head_flop_per_s(chip) for name, chip in {chip.id: chip for chip in chips}.items()}
-    links = _links(places, exact_wraparound=spec.wraparound == "exact")
+    links = _links(places, exact_wraparound=spec.exact_wraparound)
     storage = Storage(spec.model, spec.int4_group)
     ways = [p.ways(p.sharding.tp_axes) for p in places]
     stages = np.array([p.ways(p.sharding.pp_axes) for p in places])[place]

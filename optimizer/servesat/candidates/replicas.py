@@ -20,7 +20,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     ways = (assignment.tp_axes, assignment.ep_axes, assignment.pp_axes)
     tp, ep, pp = (prod(sizes[axis] for axis in axes) for axes in ways)
     sharding = Sharding(*assignment.sharding)
-    links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.wraparound == "exact")
+    links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.exact_wraparound)
     storage = Storage(spec.model, spec.int4_group)
     replica = Replica(
         tp=tp,

@@ -116,7 +116,7 @@ class SharedLayouts:
         slices = [(one.offer.chip, one.topology, one.offer.place, one.unit[:3]) for one in held]
         dtypes = (spec.weights, spec.kv_cache, spec.compute, spec.int4_group, spec.drafts, spec.lora)
         engines = (spec.engine, spec.headroom, spec.search.weights is None, leaves_out_what_cannot_run(spec))
-        times = (spec.cost_model, spec.slo.margin, spec.wraparound)
+        times = (spec.cost_model, spec.slo.margin, spec.exact_wraparound)
         splits = (spec.kv_layouts, spec.search.pp, spec.workload.host_cache is not None)
         searched: tuple[Any, ...] = (slices, spec.model, times, dtypes, engines, splits, spec.spot_capacity)
         if self._undominated:

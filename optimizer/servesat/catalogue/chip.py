@@ -30,7 +30,8 @@ class Axis(Strict):
     )
     wraps_every: Count | None = Field(
         default=None,
-        description="A torus axis closes to a ring where its size is a multiple of this. Absent: a switch.",
+        description="A torus axis closes to a ring where its size is a multiple of this; of three such axes all do or "
+        "none, as optical switches close whole cubes. Absent: a switch.",
     )
 
 
@@ -114,6 +115,22 @@ def _sizes_by_kind(chip: Chip, topology: str) -> list[tuple[float, int, int]]:
     """Bandwidth, wraparound and size of each axis, sorted."""
     sizes = zip(chip.axes, axis_sizes(topology), strict=False)
     return sorted((axis.bytes_per_s, axis.wraps_every or 0, size) for axis, size in sizes)
+
+
+CUBIC = 3
+"""Axes of a torus that is joined of cubes."""
+
+
+def closed_axes(chip: Chip, topology: str) -> tuple[bool, ...]:
+    """Which axes of a slice close to a ring; switches do not.
+
+    With three axes the optical switches between cubes close them: no axis of 2x4x4, which is no whole cube, is a ring
+    (scaling book, part 2, "TPU networking").
+    """
+    sizes = zip(chip.axes, axis_sizes(topology), strict=True)
+    closed = tuple(axis.wraps_every is not None and size % axis.wraps_every == 0 for axis, size in sizes)
+    is_cubic = sum(axis.wraps_every is not None for axis in chip.axes) == CUBIC
+    return closed if all(closed) or not is_cubic else (False,) * len(closed)
 
 
 def is_topology(text: str) -> bool:

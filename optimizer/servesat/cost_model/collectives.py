@@ -10,13 +10,9 @@ COLLECTIVES_PER_LAYER = 4
 """AllGather and ReduceScatter around the attention and around the MLP."""
 
 
-def axis_bytes_per_s(axis: Axis, size: int, *, exact_wraparound: bool) -> float:
-    """What one chip receives over an axis of so many chips; a torus axis that is not a ring has half the bandwidth.
-
-    The ideal model takes every torus axis to close to a ring, as the book does; `exact_wraparound` looks.
-    """
-    open_ended = axis.wraps_every is not None and size % axis.wraps_every != 0
-    return axis.bytes_per_s / 2 if exact_wraparound and open_ended else axis.bytes_per_s
+def axis_bytes_per_s(axis: Axis, *, is_ring: bool) -> float:
+    """What one chip receives over an axis; a torus axis that is not a ring has half the bandwidth."""
+    return axis.bytes_per_s if is_ring or axis.wraps_every is None else axis.bytes_per_s / 2
 
 
 def tensor_parallel_bytes_per_s(axes: Sequence[Axis], bytes_per_s: Sequence[float]) -> float:

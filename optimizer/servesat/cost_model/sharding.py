@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from servesat.catalogue.chip import MAX_CHIPS, Axis, Chip, axis_sizes
+from servesat.catalogue.chip import MAX_CHIPS, Axis, Chip, axis_sizes, closed_axes
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import KvLayout
@@ -187,27 +187,29 @@ class Links(NamedTuple):
     pp_bytes_per_s: float
 
 
-_Sized = tuple[tuple[Axis, int], ...]
-"""Axes with their sizes."""
+_Sized = tuple[tuple[Axis, int, bool], ...]
+"""Axes with their sizes, and whether they are taken for rings."""
 
 
 def links_of(chip: Chip, topology: str, sharding: Sharding, *, exact_wraparound: bool) -> Links:
-    """The bandwidth of a sharding's axes: tensor-parallel ones, those of its experts, and the slowest of stages."""
+    """The bandwidth of a sharding's axes: tensor-parallel ones, those of its experts, and the slowest of stages.
+
+    Every torus axis is taken to close to a ring, as the book does; `exact_wraparound` looks which ones do.
+    """
     sizes = axis_sizes(topology)
-    tp, ep, pp = (
-        tuple((chip.axes[axis], sizes[axis]) for axis in axes)
-        for axes in (sharding.tp_axes, sharding.ep_axes, sharding.pp_axes)
-    )
-    return _links_along(tp, ep, pp, exact_wraparound=exact_wraparound)
+    rings = closed_axes(chip, topology) if exact_wraparound else (True,) * len(sizes)
+    links = tuple(zip(chip.axes, sizes, rings, strict=True))
+    by_use = (sharding.tp_axes, sharding.ep_axes, sharding.pp_axes)
+    return _links_along(*(tuple(links[axis] for axis in axes) for axes in by_use))
 
 
 @cache
-def _links_along(tp: _Sized, ep: _Sized, pp: _Sized, *, exact_wraparound: bool) -> Links:
+def _links_along(tp: _Sized, ep: _Sized, pp: _Sized) -> Links:
     """The links over tensor-parallel axes of some sizes, those of experts and of stages: many slices share few."""
 
     def along(axes: _Sized) -> tuple[list[Axis], list[int], list[float]]:
-        widths = [axis_bytes_per_s(link, size, exact_wraparound=exact_wraparound) for link, size in axes]
-        return [link for link, _ in axes], [size for _, size in axes], widths
+        widths = [axis_bytes_per_s(link, is_ring=is_ring) for link, _, is_ring in axes]
+        return [link for link, *_ in axes], [size for _, size, _ in axes], widths
 
     tp_links, _, tp_widths = along(tp)
     return Links(

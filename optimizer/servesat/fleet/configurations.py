@@ -9,7 +9,7 @@ import numpy as np
 from servesat.candidates.columns import Columns
 from servesat.candidates.evaluation import evaluate
 from servesat.candidates.serving_modes import enumerate_layouts
-from servesat.catalogue.chip import Chip, axis_sizes, chips_in
+from servesat.catalogue.chip import Chip, axis_sizes, chips_in, closed_axes
 from servesat.catalogue.load import load_chip
 from servesat.core.arrays import Ints
 from servesat.core.dominance import undominated
@@ -203,12 +203,10 @@ def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:
         pools.append((prefill.topology, (*prefill.tp_axes, *prefill.ep_axes, *prefill.pp_axes), prefill.slices))
     slices = []
     for topology, used_axes, count in pools:
-        sizes = axis_sizes(topology)
-        ring_sizes = [axis.wraps_every for axis in chip.axes]
-        closed = [wraps is not None and size % wraps == 0 for size, wraps in zip(sizes, ring_sizes, strict=True)]
-        exact = spec.wraparound == "exact"
-        rings = tuple(exact and axis in used_axes and closes for axis, closes in enumerate(closed))
-        slices.append((Slice(sizes, rings), count))
+        exact = spec.exact_wraparound
+        closed = enumerate(closed_axes(chip, topology))
+        rings = tuple(exact and axis in used_axes and closes for axis, closes in closed)
+        slices.append((Slice(axis_sizes(topology), rings), count))
     return counted(slices)
 
 

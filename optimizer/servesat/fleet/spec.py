@@ -7,14 +7,14 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
-from servesat.catalogue.chip import Chip, Topology, axis_sizes, is_topology
+from servesat.catalogue.chip import CUBIC, Chip, Topology, axis_sizes, is_topology
 from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_chip, load_price_book
 from servesat.catalogue.price_book import Price, PriceBook, Purchase
 from servesat.core.errors import CatalogueError, SpecError
 from servesat.core.plan import Mode
 from servesat.core.reading import read_mapping
 from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
-from servesat.fleet.pods.slices import CUBIC, Box, Pods
+from servesat.fleet.pods.slices import Box, Pods
 from servesat.fleet.spec_sources import MAX_DEMAND, read_demand, read_deployment
 from servesat.spec.notes import stale_prices
 from servesat.spec.offers import Buy, Offer

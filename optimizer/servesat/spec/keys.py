@@ -118,10 +118,10 @@ class Keys(Strict):
         description="Whether steps may wait for the interconnect, and pay for it. Of the ideal cost model; absent: "
         "`forbid`.",
     )
-    wraparound: Literal["assumed", "exact"] = Field(
-        default="assumed",
-        description="`assumed`: every torus axis closes to a ring, as in the book; `exact`: where the chip's does, and "
-        "else has half the bandwidth.",
+    wraparound: Literal["assumed", "exact"] | None = Field(
+        default=None,
+        description="`assumed`: every torus axis closes to a ring, as in the book; `exact`: where the slice's does, "
+        "and else has half the bandwidth. Absent: `assumed` of the ideal cost model, `exact` of others.",
     )
     int4_group: Annotated[int, Field(strict=True, ge=8, le=65536)] | None = Field(
         default=None,
@@ -172,7 +172,8 @@ class Keys(Strict):
     )
     price: dict[str, Usd] = Field(
         default={},
-        description="Your own prices in $ a chip-hour, by chip, as in `{tpu-v5e: 0.9}`; they replace every other.",
+        description="Your own prices in $ a chip-hour, by chip, as in `{tpu-v5e: 0.9}`; they replace every other. "
+        "With `purchase: spot` or `reserved` they are those of such chips.",
     )
     owned: dict[str, Owned] = Field(
         default={}, description="Machines that you own, by chip; searched with `purchase: owned`."

@@ -69,6 +69,11 @@ class Searched(Keys):
         return self.calibration is None and self.ici != "pay"
 
     @property
+    def exact_wraparound(self) -> bool:
+        """Whether a torus axis closes to a ring only where the slice's does."""
+        return self.wraparound == "exact" or (self.wraparound is None and self.calibration is not None)
+
+    @property
     def pays_ici(self) -> bool:
         """Whether the ideal cost model counts collectives; the calibrated one always does, as it was fitted."""
         return self.calibration is None and self.ici == "pay"

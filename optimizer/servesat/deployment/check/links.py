@@ -10,14 +10,26 @@ from servesat.deployment.check.shape import SplitModel
 ACTIVATION_BYTES = 2
 """Activations travel in bf16."""
 
+AXES_OF_CUBES = 3
+"""Axes of a torus that is made of cubes."""
+
 
 class Links(SplitModel):
     """The collectives of a replica over the axes of its slice."""
 
+    @cached_property
+    def _lines(self) -> set[int]:
+        """Torus axes whose ends are not joined; a slice of three is joined as a whole, where it is made of cubes."""
+        sizes, every = axis_sizes(self.topology), [link.wraps_every for link in self.chip.axes]
+        torus = {axis for axis, joined in enumerate(every) if joined is not None}
+        lines = {axis for axis in torus if sizes[axis] % (every[axis] or 1) > 0}
+        if not self.exact_wraparound or not lines:
+            return set()
+        return torus if len(torus) == AXES_OF_CUBES else lines
+
     def _width(self, axis: int) -> tuple[Axis, int, float]:
-        link, size = self.chip.axes[axis], axis_sizes(self.topology)[axis]
-        is_line = self.exact_wraparound and link.wraps_every is not None and size % link.wraps_every > 0
-        return link, size, link.bytes_per_s * (0.5 if is_line else 1.0)
+        link = self.chip.axes[axis]
+        return link, axis_sizes(self.topology)[axis], link.bytes_per_s * (0.5 if axis in self._lines else 1.0)
 
     @cached_property
     def _gather_bytes_per_s(self) -> float:

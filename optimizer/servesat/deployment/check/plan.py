@@ -174,7 +174,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "kv_cache": assignment.kv_cache,
         "compute": assignment.compute,
         "int4_group": spec.int4_group,
-        "exact_wraparound": spec.wraparound == "exact",
+        "exact_wraparound": spec.exact_wraparound,
         "pays_ici": spec.pays_ici,
         "usable_bytes": usable_bytes(spec, chip, engine),
         "lora": spec.lora,

@@ -9,10 +9,10 @@ from itertools import islice, pairwise, product
 from math import floor, inf, prod
 from typing import Any
 
+from servesat.catalogue.chip import CUBIC
 from servesat.core.result import Status
 from servesat.deployment.formulation.cp_sat import cp_model, solve_model
 from servesat.fleet.pods.slices import (
-    CUBIC,
     Box,
     Counts,
     Placement,

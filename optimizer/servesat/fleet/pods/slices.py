@@ -15,11 +15,9 @@ from math import lcm, prod
 
 import numpy as np
 
+from servesat.catalogue.chip import CUBIC
 from servesat.core.arrays import Bools
 from servesat.core.dominance import undominated
-
-CUBIC = 3
-"""Number of axes of pods that are joined by optical switches."""
 
 Box = tuple[int, ...]
 """Chips along each axis of a pod."""
