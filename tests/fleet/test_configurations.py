@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from servesat import SpecError, Status
+from servesat.deployment.solve import solve
 from servesat.fleet.configurations import configurations
 from servesat.fleet.plan import plan_fleet
 from servesat.spec.spec import Spec
@@ -15,7 +16,7 @@ def test_two_pools_are_those_that_stand_in_the_pods() -> None:
     small = {"tpu-v5e": ["1x1", "2x2", "2x4", "4x4"]}
     narrowed = plan_fleet(in_small_pods(8, {"modes": ["disaggregated"], "topologies": small}))
     assert anywhere.status is Status.OPTIMAL
-    assert anywhere.total_usd == narrowed.total_usd == pytest.approx(104)
+    assert anywhere.total_usd == narrowed.total_usd == pytest.approx(96)
 
 
 def test_a_shape_that_no_pod_holds_is_not_rented() -> None:
@@ -59,6 +60,49 @@ def test_a_deployment_of_a_fleet_cannot_constrain_what_the_fleet_rents(name: str
         plan_fleet(given)
     named = name.partition(" ")[0]
     assert f"deployment.constraints.0 = {name!r}: names {named}, which a fleet decides" in str(fault.value)
+
+
+H200_FOR_ANSWERS = {
+    "model": "llama-3.1-70b", "workload": {"prompt_tokens": 2000, "output_tokens": 300},
+    "slo": {"tpot_ms": 30, "ttft_ms": 600}, "search": {"modes": ["interleaved", "disaggregated"], "chips": ["h200"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("demand", [5, 20, 60])
+def test_two_pools_are_sized_for_what_is_asked(demand: float) -> None:
+    """The cheapest two pools for each token are 9 x 2x1 beside 38 x 1x1, far more than one workload may need."""
+    region = {"price": {"h200": {"on_demand": 3.59}}, "quota": {"h200": 64}}
+    given = {
+        "regions": {"e": region}, "buy": "share",
+        "workloads": {"a": {"deployment": H200_FOR_ANSWERS, "demand": demand}},
+    }  # fmt: skip
+    alone = Spec.load({**H200_FOR_ANSWERS, "price": {"h200": 3.59}}).changed(
+        {"workload.requests_per_s": demand, "slo.percentile": "mean", "utilisation": 0.85}
+    )
+    assert plan_fleet(given).total_usd == pytest.approx(solve(alone).plan.usd_per_hour)
+
+
+def test_two_pools_are_of_slices_that_the_machines_hold() -> None:
+    """RunPod sells H200 one by one, at $3.59: 5 decode and 6 prefill for 20 requests/s."""
+    two_pools = {**H200_FOR_ANSWERS, "search": {"modes": ["disaggregated"], "chips": ["h200"]}}
+    regions = {"e": {"price_cloud": "runpod", "quota": {"h200": 64}}}
+    result = plan_fleet({"regions": regions, "workloads": {"a": {"deployment": two_pools, "demand": 20}}})
+    assert result.status is Status.OPTIMAL
+    (found,) = result.allocations
+    pools = found.option.configuration.plan
+    assert (pools.slices, pools.topology, pools.prefill.slices, pools.prefill.topology) == (5, "1x1", 6, "1x1")
+
+
+def test_machines_are_named_that_have_the_network_that_two_pools_need() -> None:
+    """Azure sells eight MI300X with a network and without one that is stated, for the same price."""
+    asked = {"model": "llama-3.1-70b", "workload": {"prompt_tokens": 1000, "output_tokens": 200}}
+    regions = {"e": {"price_cloud": "azure", "price_region": "eastus2", "quota": {"mi300x": 64}}}
+    workloads = {
+        mode: {"deployment": {**asked, "search": {"modes": [mode], "chips": ["mi300x"]}}, "demand": 10}
+        for mode in ("chunked", "disaggregated")
+    }
+    result = plan_fleet({"regions": regions, "workloads": workloads})
+    assert {one.option.machine.name for one in result.allocations} == {"Standard_ND96isr_MI300X_v5"}
 
 
 def test_two_pools_leave_smaller_slices_that_need_no_network() -> None:

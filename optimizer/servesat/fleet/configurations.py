@@ -1,7 +1,7 @@
 """The configurations that a workload may run in: what one replica of each serves, and the chips it takes."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import prod
 
 import numpy as np
@@ -13,7 +13,7 @@ from servesat.catalogue.chip import Chip, axis_sizes, chips_in, closed_axes
 from servesat.catalogue.load import load_chip
 from servesat.core.arrays import Ints
 from servesat.core.dominance import undominated
-from servesat.core.plan import KvLayout, Mode, Plan, PrefillPool
+from servesat.core.plan import Assignment, KvLayout, Mode, Plan, PrefillPool
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.solve import solve
 from servesat.fleet.pods.slices import Box, Counts, Slice, counted, fits
@@ -21,6 +21,12 @@ from servesat.fleet.replayed_rates import replayed_rate
 from servesat.fleet.spec import AtRandom
 from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
+
+SIZED_FOR_EACH = 4
+"""Different demands of periods that two pools are sized for one by one; of more, the highest."""
+
+MAX_HALVINGS = 10
+"""How often the highest demand is halved, at most, for smaller pools."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +54,28 @@ def configurations(
     *,
     keep_dominated: bool = False,
     pods: Mapping[str, Collection[Box]] | None = None,
+    held: Mapping[str, Collection[tuple[str, ...]]] | None = None,
+    demand: Collection[float] = (),
     at_random: AtRandom | None = None,
 ) -> tuple[Configuration, ...]:
     """The configurations of a replica on each chip: the best plan of each slice in one pool, and the best two pools.
 
-    The best plan of a slice serves the most requests within the limits. A dominated configuration, which serves no more
-    than another on at least as many of the same chips, is dropped unless `keep_dominated` is set or its chips are in
-    pods. `pods` has the pod shapes of each chip: there a dominated configuration may be the only one that fits, and
-    the best two pools are found for each shape. The limit on the cost of a replica is not applied here, because prices
-    depend on the region. Where requests arrive `at_random`, a replica serves the rate at which its replays keep each
-    limit, with the engine and at the batch of which that is the most.
+    The best plan of a slice serves the most requests within the limits. The best two pools are the cheapest for each
+    token, and for parts of the `demand`, in requests/s. A dominated configuration, which serves no more than another on
+    at least as many of the same chips, is dropped unless `keep_dominated` is set or its chips are in pods. `pods` has
+    the pod shapes of each chip: there a dominated configuration may be the only one that fits. The best two pools are
+    found for each shape, and for each list of slices that some machines hold, if `held` has those of each chip. The
+    limit on the cost of a replica is not applied here, because prices depend on the region. Where requests arrive
+    `at_random`, a replica serves the rate at which its replays keep each limit, with the engine and at the batch of
+    which that is the most.
     """
-    selected, pod_shapes = [], pods or {}
+    selected, pod_shapes, rates = [], pods or {}, _rates_of_pools(demand)
     for chip in (chip for chip in sorted(chips) if may_keep_prefixes(spec, chip)):
-        candidates = _on_chip(on_chip(spec, chip), chip, pod_shapes.get(chip, ()), at_random)
+        of_chip, shapes = on_chip(spec, chip), sorted(pod_shapes.get(chip, ()))
+        topologies = of_chip.topologies_of(of_chip.chips[0])
+        listed = [topologies] if held is None else held.get(chip, ())
+        listed = [*listed, *(_fitting(topologies, shape) for shape in shapes)]
+        candidates = _on_chip(of_chip, listed, rates, at_random)
         selected += candidates if keep_dominated or chip in pod_shapes else _undominated(candidates)
     return tuple(selected)
 
@@ -87,7 +101,36 @@ def on_chip(spec: Spec, chip: str) -> Spec:
     return spec.changed(changes)
 
 
-def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], at_random: AtRandom | None) -> list[Configuration]:
+def _rates_of_pools(demand: Collection[float]) -> list[float]:
+    """What two pools are sized for, the most first: the demand of few periods, the highest of many, and its halves."""
+    distinct = {rate for rate in demand if rate}
+    if not distinct:
+        return []
+    highest = max(distinct)
+    whole = distinct if len(distinct) <= SIZED_FOR_EACH else {highest}
+    return sorted(whole | {highest / 2**halvings for halvings in range(1, MAX_HALVINGS + 1)}, reverse=True)
+
+
+def _two_pools(spec: Spec, topologies: tuple[str, ...], rates: Iterable[float]) -> list[Plan]:
+    """The cheapest two pools of some slices for each token, and for each rate until one slice each is enough."""
+    asked = spec.changed({"search.modes": [Mode.DISAGGREGATED], "search.topologies": {spec.chips[0].id: topologies}})
+    plan = solve(asked).plan
+    found = [] if plan is None else [plan]
+    for rate in rates if found else ():
+        at_rate = asked.changed({"workload.requests_per_s": rate, "utilisation": spec.utilisation}).in_means()
+        sized = solve(at_rate).plan
+        if sized is None or sized.prefill is None:
+            continue
+        decisions = {part.name: getattr(sized, part.name) for part in fields(Assignment)}
+        found.append(rederive(asked, Assignment(**decisions))[0])
+        if sized.slices == sized.prefill.slices == 1:
+            break
+    return found
+
+
+def _on_chip(
+    spec: Spec, listed: Iterable[tuple[str, ...]], rates: list[float], at_random: AtRandom | None
+) -> list[Configuration]:
     chip = spec.chips[0]
     if not set(spec.compute) & set(chip.flop_per_s.by_dtype()):
         return []
@@ -97,28 +140,23 @@ def _on_chip(spec: Spec, chip_id: str, shapes: Collection[Box], at_random: AtRan
         in_one_pool = spec.changed({"search.modes": one_pool})
         of_slices = _best_of_each_slice(in_one_pool) if at_random is None else _best_at_random(in_one_pool)
     if Mode.DISAGGREGATED in spec.modes and chip.network_bytes_per_s:
-        topologies = spec.topologies_of(chip)
-        for fitting in dict.fromkeys((tuple(topologies), *(_fitting(topologies, shape) for shape in sorted(shapes)))):
-            if not fitting:
-                continue
-            changes = {"search.modes": [Mode.DISAGGREGATED], "search.topologies": {chip_id: list(fitting)}}
-            plan = solve(spec.changed(changes)).plan
-            plans += [] if plan is None or plan in plans else [plan]
+        for topologies in dict.fromkeys(filter(None, listed)):
+            plans += [plan for plan in _two_pools(spec, topologies, rates) if plan not in plans]
     plans = [*of_slices, *plans]
-    rates = [spec.utilisation * (plan.requests_per_s or 0.0) for plan in plans]
+    served = [spec.utilisation * (plan.requests_per_s or 0.0) for plan in plans]
     if at_random is not None:
-        rates = _replayed_rates(spec, plans, rates, at_random)
+        served = _replayed_rates(spec, plans, served, at_random)
     return [
         Configuration(
             name=_name(plan),
-            chip=chip_id,
+            chip=chip.id,
             chips=plan.chips,
             requests_per_s=rate,
             plan=plan,
             slices=slices_of(spec, chip, plan),
             slice_chips=slice_chips_of(plan),
         )
-        for plan, rate in zip(plans, rates, strict=True)
+        for plan, rate in zip(plans, served, strict=True)
         if rate or at_random is None
     ]
 
@@ -255,10 +293,12 @@ def _once(*dtypes: str) -> str:
 def _undominated(candidates: list[Configuration]) -> list[Configuration]:
     """Configurations of one chip that no other matches in requests/s on as few chips; of equals, the first by name.
 
-    Those of one pool are compared with each other alone: two pools stand on fewer offers, as they need a network.
+    They are compared with those that stand on the same offers alone: two pools need a network, and machines that hold
+    the slices of both.
     """
     figures = np.array([(candidate.chips, -candidate.requests_per_s) for candidate in candidates]).reshape(-1, 2)
     rank = np.argsort(np.argsort([candidate.name for candidate in candidates]))
-    alone = np.flatnonzero([one.plan is None or one.plan.prefill is None for one in candidates])
-    kept = {*undominated(figures, rank).tolist(), *alone[undominated(figures[alone], rank[alone])].tolist()}
-    return [candidates[row] for row in sorted(kept)]
+    has_pools = np.array([one.plan is not None and one.plan.prefill is not None for one in candidates], dtype=np.bool_)
+    alike = [np.flatnonzero(~has_pools), np.flatnonzero(has_pools)]
+    kept = np.concatenate([rows[undominated(figures[rows], rank[rows])] for rows in alike])
+    return [candidates[row] for row in sorted(kept.tolist())]

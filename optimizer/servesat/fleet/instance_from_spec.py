@@ -2,11 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import Any, NoReturn
 
+from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import chip_ids, load_chip
 from servesat.core.errors import ServesatError
 from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
@@ -127,6 +128,8 @@ def _options(
             chips,
             keep_dominated=keep_dominated,
             pods=pod_shapes,
+            held=slices_held(spec, workload, chips, for_pools=True),
+            demand=workload.demand,
             at_random=workload.at_random,
         )
     found = {candidate.name for candidate in candidates}
@@ -138,12 +141,11 @@ def _options(
     )
     candidates = (*candidates, *(one for one in before if one is not None))
     max_usd = workload.deployment.search.max_usd_per_hour
-    records = {chip.id: chip for chip in workload.deployment.search.chips or ()}
     options = []
     for region_name, region in regions.items():
         for purchase in region.purchases:
             offers = {
-                chip: _distinct_offers(region.offers(records.get(chip) or load_chip(chip), purchase), spec.buy)
+                chip: _distinct_offers(region.offers(_chip_of(workload, chip), purchase), spec.buy)
                 for chip in {candidate.chip for candidate in candidates} & region.chips()
             }
             for candidate in candidates:
@@ -169,16 +171,58 @@ def _options(
     return options
 
 
+def _chip_of(workload: FleetWorkload, chip: str) -> Chip:
+    """A chip as the deployment has it, else as the catalogue does."""
+    records = {one.id: one for one in workload.deployment.search.chips or ()}
+    return records.get(chip) or load_chip(chip)
+
+
+def slices_held(
+    spec: FleetSpec, workload: FleetWorkload, chips: Iterable[str], *, for_pools: bool
+) -> dict[str, list[tuple[str, ...]]]:
+    """Of each chip, the lists of slices that offers of the regions hold; `for_pools`, offers with a network alone."""
+    held = {}
+    for name in sorted(chips):
+        chip = _chip_of(workload, name)
+        searched = workload.deployment.topologies_of(chip)
+        offers = [
+            offer
+            for region in regions_allowed(spec, workload).values()
+            for purchase in (region.purchases if name in region.chips() else ())
+            for offer in region.offers(chip, purchase)
+            if _moves_as_fast(offer) or not for_pools
+        ]
+        lists = (tuple(one for one in searched if offer.instances_of_slice(one) is not None) for offer in offers)
+        held[name] = list(dict.fromkeys(lists))
+    return held
+
+
+def _moves_as_fast(offer: Offer) -> bool:
+    """Whether an offer's network is as fast as that of its chip, with which two pools are found."""
+    return offer.network_bytes_per_s >= (offer.chip.network_bytes_per_s or 0.0)
+
+
 def _distinct_offers(offers: list[Offer], buy: Buy) -> list[Offer]:
-    """The cheapest offer of each kind of instance, the cheapest first; no plan uses a dearer one of the same kind."""
-    kinds: dict[Any, Offer] = {}
-    for offer in offers:
+    """The cheapest offer of each kind of instance, the cheapest first; no plan uses a dearer one of the same kind.
+
+    Of those that cost the same the one with the fastest network: a plan names the machines that all it needs stands in.
+    """
+    kinds: dict[Any, dict[tuple[bool, float], Offer]] = defaultdict(dict)
+    for offer in sorted(offers, key=lambda offer: (offer.usd_per_chip_hour, -_network_stated(offer))):
         price = offer.price
         whole = buy == "instances" and price is not None and price.instance_chips is not None
         size = (price.instance_chips, price.link_chips) if whole and price is not None else ()
-        network = None if price is None else price.network_bytes_per_s_per_chip
-        kinds.setdefault((size, network), offer)
-    return list(kinds.values())
+        network = _moves_as_fast(offer), _network_stated(offer)
+        if not any(known[0] >= network[0] and known[1] >= network[1] for known in kinds[size]):
+            kinds[size][network] = offer
+    return sorted(
+        (offer for of_size in kinds.values() for offer in of_size.values()), key=lambda one: one.usd_per_chip_hour
+    )
+
+
+def _network_stated(offer: Offer) -> float:
+    """What each chip of an offer sends over the network [bytes/s]; 0 where that is not stated."""
+    return 0.0 if offer.price is None else offer.price.network_bytes_per_s_per_chip or 0.0
 
 
 def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Offer]:
@@ -192,8 +236,7 @@ def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Of
     topologies = {topology for one in plans for topology in _topologies(one)}
     holding = []
     for offer in offers:
-        is_as_fast = offer.network_bytes_per_s >= (offer.chip.network_bytes_per_s or 0.0)
-        moves = plan is None or plan.prefill is None or is_as_fast
+        moves = plan is None or plan.prefill is None or _moves_as_fast(offer)
         if moves and all(offer.instances_of_slice(topology) is not None for topology in topologies):
             holding.append(offer)
     by_share = [offer for offer in holding if _is_by_share(offer, buy)]

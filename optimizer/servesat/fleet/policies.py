@@ -82,7 +82,7 @@ def _policies(instance: FleetInstance, time_limit_s: float) -> tuple[Policy, ...
     policies.append(_optimum("a static fleet, sized for the peak", instance.at_peak(), time_limit_s))
     if any(workload.max_configurations != 1 for workload in instance.workloads):
         policies.append(_optimum(FEW_CONFIGURATIONS, _with_one_configuration(instance), time_limit_s))
-    if instance.reservable:
+    if instance.reservable or instance.reserves_instances:
         unreserved = instance.with_options(lambda option: option.purchase != "reserved")
         policies.append(_optimum("no reservations", unreserved, time_limit_s))
     shared = [workload for workload in instance.workloads if workload.sizes]

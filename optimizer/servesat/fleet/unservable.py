@@ -1,10 +1,12 @@
 """Workloads that cannot be served, and why: their chips have no price, or no plan on those chips meets their limits."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from servesat.deployment.solve import solve
 from servesat.fleet.instance import FleetInstance
-from servesat.fleet.instance_from_spec import chips_allowed, regions_allowed
+from servesat.fleet.instance_from_spec import chips_allowed, regions_allowed, slices_held
 from servesat.fleet.spec import FleetSpec
 from servesat.spec.spec import Spec
 
@@ -14,8 +16,9 @@ class Unservable:
     """A workload, or one size of its requests, without a configuration that serves it.
 
     `sold` and `unsold` are the chips it may use, by whether any of its regions has a price for them; `spec` is its
-    deployment on the chips sold, and `conflict` the minimal sets of its limits that no plan satisfies on them. If there
-    is no conflict, each replica costs more than `search.max_usd_per_hour`, or breaks its limits in replays.
+    deployment on the chips and the slices sold, and `conflict` the minimal sets of its limits that no plan satisfies on
+    them. If there is no conflict, each replica costs more than `search.max_usd_per_hour`, breaks its limits in replays,
+    or has two pools that no machines hold together.
     """
 
     workload: str
@@ -23,7 +26,9 @@ class Unservable:
     sold: tuple[str, ...]
     unsold: tuple[str, ...]
     spec: Spec
+    max_usd_per_hour: float | None = None  # of a replica
     conflict: tuple[tuple[str, ...], ...] = ()
+    widest: Mapping[str, str] = field(default_factory=dict)  # slices of a chip that machines hold, where not all
     percentile: float | None = None  # the share of requests for which replays keep the limits at no rate
 
 
@@ -47,12 +52,21 @@ def _explained(spec: FleetSpec, name: str, size: str | None) -> Unservable:
         )
     )
     unsold = tuple(chip for chip in chips if chip not in sold)
-    explained = Unservable(workload=name, size=size, sold=sold, unsold=unsold, spec=deployment)
+    max_usd = deployment.search.max_usd_per_hour
+    explained = Unservable(
+        workload=name, size=size, sold=sold, unsold=unsold, spec=deployment, max_usd_per_hour=max_usd
+    )
     if not sold:
         return explained
-    slices = {chip: topologies for chip, topologies in deployment.search.topologies.items() if chip in sold}
+    held = slices_held(spec, workload, sold, for_pools=False)
+    slices = {chip: found for chip in sold if (found := tuple(dict.fromkeys(chain.from_iterable(held[chip]))))}
+    if not slices:
+        return explained
     narrowed = deployment.changed(
-        {"search.chips": list(sold), "search.topologies": slices, "search.max_usd_per_hour": None}
+        {"search.chips": list(slices), "search.topologies": slices, "search.max_usd_per_hour": None}
     )
     conflict = solve(narrowed).conflict or ()
-    return replace(explained, spec=narrowed, conflict=conflict, percentile=None if conflict else workload.percentile)
+    every = {chip.id: deployment.topologies_of(chip) for chip in narrowed.chips}
+    widest = {chip: found[-1] for chip, found in slices.items() if len(found) < len(every[chip])}
+    percentile = None if conflict else workload.percentile
+    return replace(explained, spec=narrowed, conflict=conflict, percentile=percentile, widest=widest)

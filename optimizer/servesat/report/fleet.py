@@ -250,7 +250,10 @@ def _proof(result: FleetResult) -> str:
     }
     done = [words for name, words in secondary.items() if proved.get(name)]
     tidiest = f"; none at that cost {', and none of those '.join(done)}" if done else ""
-    return f"optimal: proved that no fleet costs less{tidiest} {how}"
+    plans = (option.configuration.plan for option in result.instance.options)
+    has_pools = any(plan is not None and plan.prefill is not None for plan in plans)
+    sized = "; of two pools, those sized for the demand or a part of it were compared" if has_pools else ""
+    return f"optimal: proved that no fleet costs less{tidiest} {how}{sized}"
 
 
 def _print_no_longer_possible(console: Console, result: FleetResult) -> None:

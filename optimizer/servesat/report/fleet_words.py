@@ -28,9 +28,12 @@ def unservable_words(unservable: Unservable) -> Iterator[str]:
         )
         yield f"{statement}: its regions have {chips}"
     for members in unservable.conflict:
-        yield f"{statement}: {conflict(members, unservable.spec)}"
+        held = ", ".join(f"{chip} {topology}" for chip, topology in unservable.widest.items())
+        yield f"{statement}: {conflict(members, unservable.spec)}" + (f"; machines hold {held} at most" if held else "")
     if unservable.sold and not unservable.conflict:
-        if unservable.percentile is None:
+        if unservable.percentile is None and unservable.max_usd_per_hour is None:
+            yield f"{statement}: no machines sold hold its slices, with the network that two pools need"
+        elif unservable.percentile is None:
             yield f"{statement}: each replica costs more than search.max_usd_per_hour"
         else:
             share = f"{unservable.percentile:.0%}"
