@@ -21,6 +21,10 @@ FORMATS = {
 }  # fmt: skip
 
 
+LINE = '{"timestamp": 0, "input_length": 9, "output_length": 5}\n'
+"""A request of Mooncake's."""
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(FORMATS[name])
@@ -60,6 +64,24 @@ def test_every_format_is_read(name: str, tmp_path: Path) -> None:
         (
             '{"start_times": [1, null], "input_lens": [1, 2], "output_lens": [1, 2]}',
             "start_times.1 = None: expected seconds",
+        ),
+        (
+            f'{LINE}{{"timestamp": true, "input_length": 9, "output_length": 5}}',
+            "line 2: time = True: expected seconds",
+        ),
+        (
+            f'{LINE}{{"timestamp": 1, "input_length": true, "output_length": 5}}',
+            "line 2: input_length = True: expected",
+        ),
+        (
+            f'{LINE}{{"timestamp": 1, "input_length": 9, "output_length": 5, "hash_ids": [true]}}',
+            "line 2: prefix_ids = ",
+        ),
+        (f'{LINE}{{"timestamp": 500,', "line 2: '{\"timestamp\": 500,': expected a JSON object"),
+        (f"{LINE}[1, 2]", "line 2: '[1, 2]': expected a JSON object"),
+        (
+            "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n118,GPT-4,417,0,417,API log\n",
+            "line 2: response tokens = '0': expected a whole number from 1 to 100,000,000; leave out the requests that",
         ),
         ('{"start_times": 5, "input_lens": [1], "output_lens": [1]}', "start_times = 5: expected a list"),
         ("time,prompt_tokens,output_tokens\n", "has no requests"),

@@ -323,14 +323,15 @@ GUIDELLM = {
         for times in (1, 2)
     ],
 }  # fmt: skip
+LATENCY = {
+    "request_latency": {"mean": 8.0, "p90": 9.0}, "time_to_first_token": {"mean": 0.42},
+    "inter_token_latency": {"mean": 0.0142}, "time_per_output_token": {"mean": 0.016},
+}  # fmt: skip
 INFERENCE_PERF = {
     "load_summary": {"count": 100},
     "successes": {
         "count": 100,
-        "latency": {
-            "request_latency": {"mean": 8.0, "p90": 9.0}, "time_to_first_token": {"mean": 0.42},
-            "inter_token_latency": {"mean": 0.0142}, "time_per_output_token": {"mean": 0.016},
-        },
+        "latency": LATENCY,
         "throughput": {"requests_per_sec": 4.0},
         "prompt_len": {"mean": 2000.0},
         "output_len": {"mean": 500.0},
@@ -409,6 +410,13 @@ def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> No
             {**AIPERF, "input_config": {"endpoint": {"model_names": ["meta-llama/Llama-3.1-8B"]}}},
             "input_config.endpoint.model_names = meta-llama/Llama-3.1-8B: expected qwen3-32b",
         ),
+        (
+            {"successes": {**INFERENCE_PERF["successes"], "latency": {**LATENCY, "time_to_first_token": "x"}}},
+            "successes.latency.time_to_first_token = 'x': expected an object",
+        ),
+        ({**INFERENCE_PERF, "failures": 5}, "failures = 5: expected an object"),
+        ({**AIPERF, "error_request_count": "x"}, "error_request_count = 'x': expected an object"),
+        ({**GUIDELLM, "args": {"model": 5}}, "args.model = 5: expected the name of a model"),
         ({"benchmarks": [{"metrics": {}}]}, "run 1: metrics.request_concurrency.successful.mean is missing"),
         ({"successes": {"latency": {}}}, "successes.throughput.requests_per_sec is missing"),
         ([], "expected a result of vllm bench serve"),

@@ -95,7 +95,7 @@ def _read(path: Path, _changed_ns: int, _bytes: int) -> Trace:
             if rest or '"input_lens"' in first:
                 return _trace(path, _of_benchmark(path, first + rest))
             file.seek(0)
-            return _trace(path, _of_lines(file))
+            return _trace(path, _of_lines(path, file))
         header, rows = table_rows(file, path, CatalogueError)
         if not header:
             raise CatalogueError(f"{path}: is empty: expected a header and requests")
@@ -110,7 +110,7 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _of_lines(file: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _of_lines(path: Path, file: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -118,7 +118,9 @@ def _of_lines(file: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        yield number, row if isinstance(row, dict) else {}
+        if not isinstance(row, dict):
+            raise CatalogueError(f"{path}: line {number}: {shorten(line.strip())}: expected a JSON object")
+        yield number, row
 
 
 def _of_benchmark(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -197,7 +199,7 @@ def _time(value: Any) -> tuple[float, bool]:
     """A number, or the seconds of a date since 1970, without a time zone in UTC; and whether it is a date."""
     is_date = False
     try:
-        seconds = float(value)
+        seconds = float("" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
         try:
             date = datetime.fromisoformat(_FRACTION.sub(r"\1", str(value).strip()))
@@ -212,18 +214,20 @@ def _time(value: Any) -> tuple[float, bool]:
 
 def _tokens(row: Mapping[str, Any], name: str) -> int:
     value = _first(row, name)
+    column = next((key for key in COLUMNS[name] if row.get(key) is not None), name)
     try:
-        tokens = float(value)
+        tokens = float("" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
-        raise _RowError(f"{name} = {shorten(value)}: expected a whole number of tokens") from None
+        raise _RowError(f"{column} = {shorten(value)}: expected a whole number of tokens") from None
     if not tokens.is_integer() or not 1 <= tokens <= MAX_TOKENS:
-        raise _RowError(f"{name} = {shorten(value)}: expected a whole number from 1 to {MAX_TOKENS:,}")
+        failed = "; leave out the requests that failed" if tokens == 0 and name == "output_tokens" else ""
+        raise _RowError(f"{column} = {shorten(value)}: expected a whole number from 1 to {MAX_TOKENS:,}{failed}")
     return int(tokens)
 
 
 def _ids(value: Any) -> tuple[int, ...]:
     listed = value if isinstance(value, list) else re.split(r"[\s,;|]+", str(value).strip(" []"))
     try:
-        return tuple(int(one) for one in listed if one != "")
+        return tuple(int("" if isinstance(one, bool) else one) for one in listed if one != "")
     except (TypeError, ValueError):
         raise _RowError(f"prefix_ids = {shorten(value)}: expected whole numbers") from None

@@ -59,12 +59,19 @@ class _Document:
     path: Path
     data: Any
 
-    def at(self, *keys: str) -> Any:
-        """What stands at some keys, or None."""
+    def find(self, *keys: str) -> Any:
+        """What stands at some keys; None also where one on the way holds no others."""
         found = self.data
         for key in keys:
             found = found.get(key) if isinstance(found, Mapping) else None
         return found
+
+    def at(self, *keys: str) -> Any:
+        """What stands at some keys, or None. Raises ServesatError where one on the way holds no others."""
+        for depth in range(1, len(keys)):
+            if (outer := self.find(*keys[:depth])) is not None and not isinstance(outer, Mapping):
+                raise ServesatError(f"{self.path}: {'.'.join(keys[:depth])} = {shorten(outer)}: expected an object")
+        return self.find(*keys)
 
     def number(self, *keys: str) -> float:
         """The number at some keys. Raises ServesatError for none above 0."""
@@ -128,9 +135,11 @@ def _rows(
 def _check_requests(result: _Document, spec: Spec) -> None:
     """Raise ServesatError for a result of another model, or of requests of which many failed."""
     for key in _SERVED:
-        served = result.at(*key.split("."))
-        for name in served if isinstance(served, list) else [served]:
-            if isinstance(name, str) and _is_another(name, spec.model):
+        served = result.find(*key.split("."))
+        for name in served if isinstance(served, list) else [] if served is None else [served]:
+            if not isinstance(name, str):
+                raise ServesatError(f"{result.path}: {key} = {shorten(served)}: expected the name of a model")
+            if _is_another(name, spec.model):
                 raise ServesatError(f"{result.path}: {key} = {name}: expected {spec.model.id}, the model of the spec")
     for bad, good in _COUNTS:
         _check_failures(result, bad, good)
@@ -320,13 +329,13 @@ def _of_inference_perf(result: _Document) -> Iterator[Means]:
 
 
 def _has(*keys: str) -> Callable[[_Document], bool]:
-    return lambda document: all(document.at(*key.split(".")) is not None for key in keys)
+    return lambda document: all(document.find(*key.split(".")) is not None for key in keys)
 
 
 _READERS: tuple[tuple[Callable[[_Document], bool], Callable[[_Document], Iterator[Means | ServesatError]]], ...] = (
     (_has("mean_tpot_ms"), _of_vllm),
     (_has("inter_token_latency.avg", "input_sequence_length.avg"), _of_aiperf),
-    (lambda document: isinstance(document.at("benchmarks"), list), _of_guidellm),
+    (lambda document: isinstance(document.find("benchmarks"), list), _of_guidellm),
     (_has("successes.latency"), _of_inference_perf),
 )
 """How the results of each tool are told, and read."""
