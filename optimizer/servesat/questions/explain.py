@@ -21,6 +21,7 @@ from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.engine_costs import engine_costs
 from servesat.questions.expected import expected
 from servesat.questions.k_best import Distinct, alternatives
+from servesat.questions.replayed_conflicts import replayed_conflicts
 from servesat.questions.replayed_corrections import replayed_corrections
 from servesat.questions.servable import servable_requests_per_s
 from servesat.questions.slice_summaries import max_batch_binds, slice_summaries
@@ -50,6 +51,7 @@ def answer(
         on_progress("no plan: looking for changes that would allow one")
         result = replace(result, servable_requests_per_s=servable_requests_per_s(spec, settings))
         if spec.percentile is not None:
+            result = replayed_conflicts(spec, result, given.in_the_time_left(start))
             return replayed_corrections(spec, result, given.in_the_time_left(start), on_progress)
         return replace(result, corrections=corrections(spec, settings))
     if result.plan is not None and spec.expressions and spec.percentile is None:
