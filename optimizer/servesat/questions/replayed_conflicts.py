@@ -46,7 +46,7 @@ def replayed_conflicts(spec: Spec, result: Result, settings: Settings) -> Result
 
 
 def _limits_that_may_go(spec: Spec) -> dict[str, Any]:
-    """The limits that the spec states and may leave out, each with its key and what that becomes; constraints have none."""
+    """The limits that a spec states, with their keys and what those become without them; constraints have neither."""
     given: dict[str, Any] = {
         name: ("search.quota", {}) if name == Requirement.QUOTA else (rule.key, None)
         for name, rule in RULES.items()
