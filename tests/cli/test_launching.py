@@ -64,6 +64,17 @@ def test_a_result_is_started_as_its_spec_is(how: str, tmp_path: Path) -> None:
     ]
 
 
+def test_figures_of_a_result_that_are_others_now_are_told(tmp_path: Path) -> None:
+    document = json.loads(run("solve", QWEN, "--json").stdout)
+    now = document["plan"]["usd_per_hour"]
+    document["plan"]["usd_per_hour"] = 0.01
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document))
+    told = run("launch", str(path)).stdout
+    said = f"solve it again, as figures differ: usd_per_hour 0.01, now {now:.4g}"
+    assert f"# proof      optimal, as result.json says; {said}" in told
+
+
 def test_a_changed_result_is_refused(tmp_path: Path) -> None:
     document = json.loads(run("solve", QWEN, "--json").stdout)
     document["plan"]["batch"] = 1000

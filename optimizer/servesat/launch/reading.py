@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 
 from servesat.core.errors import LaunchError, ServesatError, SpecError
 from servesat.core.plan import Plan
+from servesat.core.quantities import number
 from servesat.core.reading import STANDARD_INPUT, read_json, read_yaml, shown
 from servesat.core.result import Percentiles, Status
+from servesat.core.tolerances import COST_TIE_RTOL
 from servesat.core.validation import shorten
 from servesat.deployment.check.plan import rederive
 from servesat.deployment.decisions import assignment_of
@@ -17,6 +20,9 @@ from servesat.launch.servers import Launch, launch_of
 from servesat.spec.spec import Spec
 
 _REPLAYED = ("ttft_ms", "tpot_ms")
+
+FIGURES = ("usd_per_hour", "usd_per_million_output_tokens", "tpot_ms", "ttft_ms")
+"""What a result tells of a plan that is derived again, and compared."""
 
 PROVED = "no plan of the spec costs less"
 VERIFIED = "verified by replay: the cheapest proposal whose replays keep the limits"
@@ -46,8 +52,23 @@ def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
     """
     spec, plan, status = plan_of_result(path)
     name = shown(path) if path == STANDARD_INPUT else path.name
-    launch = launch_of(spec, plan, proof=f"{status}, as {name} says; not solved again", checkpoint=checkpoint)
+    differing = _differing(path, plan)
+    said = f"; solve it again, as figures differ: {', '.join(differing)}" if differing else "; not solved again"
+    launch = launch_of(spec, plan, proof=f"{status}, as {name} says{said}", checkpoint=checkpoint)
     return replace(launch, replayed=_replayed(path))
+
+
+def _differing(path: Path, plan: Plan) -> list[str]:
+    """The figures of a result's plan that are others today: `usd_per_hour 0.01, now 4.89`."""
+    document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
+    told = document["plan"] if isinstance(document, Mapping) else {}
+    found = []
+    for name in FIGURES:
+        before, now = told.get(name), getattr(plan, name)
+        is_same = before is None or (isinstance(before, int | float) and isclose(before, now, rel_tol=COST_TIE_RTOL))
+        if now is not None and not is_same:
+            found.append(f"{name} {shorten(before)}, now {number(now)}")
+    return found
 
 
 def _replayed(path: Path) -> tuple[Percentiles, Percentiles] | None:
