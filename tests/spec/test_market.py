@@ -230,3 +230,11 @@ def test_a_price_on_spot_is_within_its_range(wrong: dict[str, Any], message: str
     (offer,) = SPOT["offers"]
     with pytest.raises(SpecError, match=message):
         Spec.load({**CHAT, "price_book": {**SPOT, "offers": [{**offer, **wrong}]}, "purchase": "spot"})
+
+
+def test_machines_of_ones_own_that_hold_no_slice_are_named() -> None:
+    owned = {"tpu-v5e": {"usd": 60_000, "years": 3, "chips": 8}}
+    search = {"chips": ["tpu-v5e"], "topologies": {"tpu-v5e": "4x4"}}
+    fault = "no machine of `owned` holds tpu-v5e 4x4 .its instances have 8 chips; wider slices need their network"
+    with pytest.raises(SpecError, match=fault):
+        solve({**CHAT, "purchase": "owned", "owned": owned, "search": search})

@@ -257,15 +257,20 @@ def _places(spec: Spec, named: Collection[str]) -> tuple[ShardedSlice, ...]:
         layouts = ", ".join(spec.kv_layouts)
         raise SpecError(f"search.kv_layouts = {layouts}: no slice of the search splits the KV heads of the model so")
     if not places:
-        raise SpecError(f"search: no offer of {spec.price_book.id} holds {_slices_searched(spec)}")
+        raise SpecError(f"search: no {_sold_by(spec)} holds {_slices_searched(spec)}")
     return tuple(places)
+
+
+def _sold_by(spec: Spec) -> str:
+    """Whose machines are searched, as an error says it."""
+    return "machine of `owned`" if tuple(spec.purchase) == ("owned",) else f"offer of {spec.price_book.id}"
 
 
 def _slices_searched(spec: Spec) -> str:
     """The slices of the first chip of a search, and how large its instances are."""
     chip = spec.chips[0]
     sizes = sorted({offer.price.instance_chips or 0 for offer in spec.offers_of(chip.id) if offer.price is not None})
-    held = f"its instances have {' or '.join(map(str, sizes))} chips"
+    held = f"its instances have {' or '.join(map(str, sizes))} chips; wider slices need their network_bytes_per_s"
     return f"{chip.id} {' or '.join(spec.topologies_of(chip))} ({held})"
 
 
