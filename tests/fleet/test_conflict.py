@@ -198,3 +198,15 @@ def test_a_limit_on_configurations_conflicts_and_is_corrected() -> None:
     assert {limit.kind for limit in result.conflict or ()} >= {"demand", "max_configurations"}
     (wider,) = [one for one in result.corrections if one.limit.kind == "max_configurations"]
     assert (wider.value, correction_words(wider)) == (2, "max_configurations of a at 2")
+
+
+def test_conflicts_that_one_change_does_not_mend_are_all_told() -> None:
+    """The quota of the east serves no 100 requests/s, and one region is all that `lone` may stand in."""
+    lone = {"deployment": CHAT, "demand": 5, "regions": ["west"], "max_share_per_region": 0.5}
+    given = fleet(workloads={"chat": {"deployment": CHAT, "demand": 1000, "regions": ["east"]}, "lone": lone})
+    result = plan_fleet(given)
+    assert result.corrections == ()
+    told = [{(limit.kind, limit.of) for limit in members} for members in (result.conflict, *result.further_conflicts)]
+    of_quota = {("demand", ("chat",)), ("quota", ("east", "tpu-v5e"))}
+    of_share = {("region_share", ("lone",))}
+    assert told in ([of_quota, of_share], [of_share, of_quota])

@@ -2,6 +2,7 @@
 
 import time
 from bisect import bisect_left
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import floor, inf
 
@@ -57,23 +58,43 @@ def seconds_to(deadline: float) -> float | None:
 
 
 def minimal_conflict(
-    instance: FleetInstance, deadline: float = inf, *, degrade: bool = False
+    instance: FleetInstance, deadline: float = inf, *, degrade: bool = False, without: Collection[Limit] = ()
 ) -> tuple[Limit, ...] | None:
     """An irreducible infeasible subset of the limits, by a deletion filter; None if the deadline passes first.
 
     If a single period is infeasible by itself, the conflict is found in that period: it has a fraction of the
-    variables, and few of its limits remain. With `degrade` demand may be left unserved, and is never in conflict.
+    variables, and few of its limits remain. With `degrade` demand may be left unserved, and is never in conflict. The
+    limits `without` which it is looked for are not in it.
     """
     limits = [limit for limit in limits_of(instance) if limit.kind != "demand" or not degrade]
+    limits = [limit for limit in limits if limit not in without]
     for period in [] if degrade else _highest_load_first(instance):
         single = instance.in_period(period)
-        status = _status(single, set(), deadline)
+        status = _status(single, set(without), deadline)
         if status is Status.INFEASIBLE:
             conflict = _deletion_filter(single, limits, deadline)
             return conflict and _deletion_filter(_with_workloads_in(instance, conflict), list(conflict), deadline)
         if status is Status.UNKNOWN:
             return None
     return _deletion_filter(instance, limits, deadline, degrade=degrade)
+
+
+def further_conflicts(
+    instance: FleetInstance, first: tuple[Limit, ...], deadline: float = inf, *, degrade: bool = False
+) -> tuple[tuple[Limit, ...], ...]:
+    """Minimal conflicts that would stay without the limits of the first one, and of each other; as far as time allows.
+
+    With one in hand that no single change mends, a reader would not know of them.
+    """
+    found: list[tuple[Limit, ...]] = []
+    while True:
+        without = {*first, *(limit for members in found for limit in members)}
+        if _status(instance, without, deadline, degrade=degrade) is not Status.INFEASIBLE:
+            return tuple(found)
+        another = minimal_conflict(instance, deadline, degrade=degrade, without=without)
+        if not another:
+            return tuple(found)
+        found.append(another)
 
 
 def _highest_load_first(instance: FleetInstance) -> list[int]:

@@ -21,7 +21,7 @@ from servesat.fleet.check import (
     period_changes_of,
     served_rates,
 )
-from servesat.fleet.conflict import collisions_of, corrections_of, minimal_conflict, seconds_to
+from servesat.fleet.conflict import collisions_of, corrections_of, further_conflicts, minimal_conflict, seconds_to
 from servesat.fleet.decomposition.column_generation import decomposes
 from servesat.fleet.decomposition.options import DEFAULT_OPTIONS, ColumnGenerationOptions
 from servesat.fleet.formulation.compact import GOAL_RTOL, FleetModel, Objective
@@ -351,4 +351,5 @@ def _without_plan(instance: FleetInstance, status: Status, deadline: float, *, d
         conflict=conflict,
         collisions=collisions_of(instance, conflict, deadline),
         corrections=corrections_of(instance, conflict, deadline, degrade=degrade),
+        further_conflicts=further_conflicts(instance, conflict, deadline, degrade=degrade),
     )

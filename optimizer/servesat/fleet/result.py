@@ -73,6 +73,8 @@ class FleetResult:
     `infeasible` without a conflict if the time limit was reached before the conflict was found, and `unknown` if it was
     reached before a plan was found, or, if `undecided`, because a packing of slices into pods was not decided.
 
+    `further_conflicts` hold no limit of `conflict`, nor of each other.
+
     `proved` tells for each goal whether its optimum is proved. `unserved`, if demand was allowed to be left unserved,
     is by workload and period, in requests/s. `chips_taken` has the chips of each period. `changes` counts the replicas
     started or stopped relative to a previous plan, `period_changes` those between periods; the bill includes their
@@ -89,6 +91,7 @@ class FleetResult:
     unserved: dict[str, tuple[float, ...]] | None = None
     proved: dict[str, bool] | None = None
     conflict: tuple[Limit, ...] | None = None
+    further_conflicts: tuple[tuple[Limit, ...], ...] = ()
     collisions: tuple[Collision, ...] = ()
     corrections: tuple[FleetCorrection, ...] = ()
     unservable: tuple[Unservable, ...] = ()

@@ -276,8 +276,10 @@ def _print_conflict(console: Console, result: FleetResult) -> None:
     if result.unservable:
         _print_unservable(console, result)
         return
-    cannot = "cannot be met" if len(result.conflict) == 1 else "cannot hold together"
-    console.print(f"  {conflict_words(result.conflict, result)} {cannot}")
+    for members in (result.conflict, *result.further_conflicts):
+        cannot = "cannot be met" if len(members) == 1 else "cannot hold together"
+        also = "" if members is result.conflict else "apart from these, "
+        console.print(f"  {also}{conflict_words(members, result)} {cannot}")
     for collision in result.collisions:
         console.print(f"  {collision_words(collision, result)}")
     _print_no_longer_possible(console, result)

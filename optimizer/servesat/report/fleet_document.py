@@ -67,6 +67,7 @@ def fleet_document(result: FleetResult, comparison: Comparison | None) -> dict[s
         if result.unserved is None
         else {k: list(v) for k, v in result.unserved.items()},
         "conflict": None if result.conflict is None else [_limit_document(limit) for limit in result.conflict],
+        "further_conflicts": [list(map(_limit_document, members)) for members in result.further_conflicts],
         "stranded": [_unservable_document(unservable) for unservable in result.unservable],
         "collisions": [_collision_document(collision) for collision in result.collisions],
         "corrections": [
