@@ -73,6 +73,9 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
         if comparison.pods:
             console.print(_pods_table(comparison))
     console.print(_proof(result))
+    plans = (option.configuration.plan for option in result.instance.options)
+    if any(plan is not None and plan.prefill is not None for plan in plans):
+        console.print("of two pools, those sized for the demand or a part of it were compared")
 
 
 def _count(result: FleetResult) -> str:
@@ -250,10 +253,7 @@ def _proof(result: FleetResult) -> str:
     }
     done = [words for name, words in secondary.items() if proved.get(name)]
     tidiest = f"; none at that cost {', and none of those '.join(done)}" if done else ""
-    plans = (option.configuration.plan for option in result.instance.options)
-    has_pools = any(plan is not None and plan.prefill is not None for plan in plans)
-    sized = "; of two pools, those sized for the demand or a part of it were compared" if has_pools else ""
-    return f"optimal: proved that no fleet costs less{tidiest} {how}{sized}"
+    return f"optimal: proved that no fleet costs less{tidiest} {how}"
 
 
 def _print_no_longer_possible(console: Console, result: FleetResult) -> None:
