@@ -174,3 +174,34 @@ def test_a_constraint_may_bound_a_time_from_below() -> None:
     bounded = spec.constrained([f"batch == {plan.batch}", f"tpot_ms >= {0.97 * plan.tpot_ms}"])
     found = assess_robustness(bounded, 0.1, samples=100)
     assert found.survivals[0].feasible_share == pytest.approx((0.1 + 0.03) / 0.2, abs=0.15)
+
+
+def test_a_program_errs_alike_wherever_it_is_rented() -> None:
+    """At 10 % more a third H100 is needed: $6 one by one, $7.90 in pairs, of which one is $3.95 where two are $4.
+
+    So pairs cost 31.7 % too much at worst, and single ones 1.3 %.
+    """
+    offer = {"cloud": "aws", "purchase": "on_demand", "source": "x"}
+    book = {
+        "id": "mine", "checked": "2026-11-01", "name": "mine", "sources": {"default": "x"},
+        "instances": {
+            "one": {"chip": "h100-sxm", "chips": 1, "source": "x"}, "two": {"chip": "h100-sxm", "chips": 2, "source": "x"},
+        },
+        "offers": [
+            {**offer, "instance": "one", "usd_per_instance_hour": 2.0},
+            {**offer, "instance": "two", "usd_per_instance_hour": 3.95},
+        ],
+    }  # fmt: skip
+    spec = {
+        "model": "llama-3.1-8b", "workload": {"prompt_tokens": 1000, "output_tokens": 200, "requests_per_s": 55},
+        "slo": {"tpot_ms": 30, "percentile": "mean"}, "speculative": "none", "engine": "vllm", "price_book": book,
+        "search": {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}, "modes": ["interleaved"],
+                   "weights": "fp8", "kv_cache": "fp8", "compute": "fp8"},
+    }  # fmt: skip
+    found = assess_robustness(spec, 0.1, samples=50)
+    (best,) = found.survivals
+    assert (best.plan.instance, best.plan.usd_per_hour) == ("two", 3.95)
+    assert best.worst_regret == pytest.approx(7.9 / 6 - 1)
+    assert found.least_regret is not None
+    assert found.least_regret.plan.instance == "one"
+    assert found.least_regret.worst_regret == pytest.approx(4.0 / 3.95 - 1)

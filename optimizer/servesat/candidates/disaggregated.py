@@ -29,7 +29,7 @@ from servesat.candidates.pool_sizing import (
     slices_per_request_rate,
 )
 from servesat.candidates.purchases import Purchase
-from servesat.candidates.requirement_formulas import exceeds_quality_loss, not_moved_by_engine
+from servesat.candidates.requirement_formulas import exceeds_quality_loss, not_moved_by_engine, splits_as_no_prefill
 from servesat.candidates.requirements import RULES, prefill_violations, structural_violations, violations
 from servesat.candidates.rule import REQUIREMENT_BIT, Kind, Requirement, is_relaxed, mask_of
 from servesat.candidates.step_times import prompt_times
@@ -146,7 +146,8 @@ def _network_bytes_per_s(layouts: Layouts) -> Floats:
 
 def _in_smallest_slices(layouts: Layouts) -> Bools:
     """Whether no slice that divides it executes alike: several replicas in one slice are the same in larger lots."""
-    signature = execution_signatures(layouts)
+    alike = np.column_stack([execution_signatures(layouts), layouts.units.offer])
+    signature = np.unique(alike, axis=0, return_inverse=True)[1].reshape(-1)
     smallest: Bools = np.ones(len(layouts), dtype=np.bool_)
     for chips in np.unique(layouts.chips):
         has_it = np.zeros(int(signature.max(initial=0)) + 1, dtype=np.bool_)
@@ -169,12 +170,13 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     batch = largest_batch(spec, layouts, relaxed)
     busy_s = decoding_busy_s(spec, layouts, np.maximum(batch, 1))
     too_large = _bit(Requirement.HBM, ~is_at_most(held, room))
+    splits = splits_as_no_prefill(spec, layouts)
     return PoolCandidates(
         layouts=layouts,
         prefill_s=prompt.prefill_s,
         prefill_busy_s=prompt.prefill_s / (layouts.counted_replicas * layouts.replica.pp),
-        prefill_able=_first_kv_layout(layouts),
-        prefill_violated=violated | too_large | prefill_violations(spec, layouts),
+        prefill_able=_first_kv_layout(layouts, splits),
+        prefill_violated=violated | too_large | prefill_violations(spec, layouts) | _bit(Requirement.ENGINE, splits),
         decode_busy_s=np.where(batch > 0, busy_s, np.inf),
         decode_violated=violated,
         transfer_s=np.asarray(kv_transfer_s(sent_bytes, _network_bytes_per_s(layouts))),
@@ -182,12 +184,15 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     )
 
 
-def _first_kv_layout(layouts: Layouts) -> Bools:
-    """The first of the layouts that differ in where the KV cache lies alone: as prefill pools they are alike."""
+def _first_kv_layout(layouts: Layouts, splits: Bools) -> Bools:
+    """The first of the layouts that differ in where the KV cache lies alone: as prefill pools they are alike.
+
+    Those that an engine `splits` as no prefill pool come last.
+    """
     sharding = [(id(place.offer), place.topology, *_split_of_matrices(place)) for place in layouts.places]
     distinct = {each: number for number, each in enumerate(dict.fromkeys(sharding))}
     split = np.array([distinct[each] for each in sharding])[layouts.place]
-    order = np.lexsort((layouts.kv_layout, layouts.dtype, split))
+    order = np.lexsort((layouts.kv_layout, splits, layouts.dtype, split))
     first: Bools = np.zeros(len(layouts), dtype=np.bool_)
     _, position = np.unique(np.column_stack([split, layouts.dtype])[order], axis=0, return_index=True)
     first[order[position]] = True

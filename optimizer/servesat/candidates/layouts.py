@@ -1,8 +1,9 @@
 """Layouts: a machine with dtypes that decodes, and how it serves prompts; one row each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,17 +144,26 @@ def decoding(slices: Ints) -> Serving:
     )
 
 
+def _numbered(values: Sequence[Any]) -> Ints:
+    """A number for each value, from 0, the same for equal ones."""
+    number = {value: at for at, value in enumerate(dict.fromkeys(values))}
+    return np.array([number[value] for value in values], dtype=np.int64)
+
+
 def execution_signatures(layouts: Layouts) -> Ints:
     """A number for each layout, from 0, the same for those whose replicas execute alike; shape [layouts].
 
-    They have the same chip of one offer, degrees of parallelism, bandwidths and dtypes, and serve prompts in the same
-    way; a slice of several replicas runs the same execution several times.
+    They have the same chip, rented anywhere, degrees of parallelism, bandwidths and dtypes, and serve prompts in the
+    same way; a slice of several replicas runs the same execution several times.
     """
     serving, replica = layouts.serving, layouts.replica
+    chip = _numbered([place.offer.chip.id for place in layouts.places])
+    split = _numbered([(place.offer.chip.id, place.topology, place.sharding) for place in layouts.places])
     widths = (replica.tp_bytes_per_s, replica.ep_bytes_per_s, replica.pp_bytes_per_s)
     bandwidths = [np.nan_to_num(width) for width in widths]
-    shape = [layouts.units.offer, layouts.tp, replica.ep, replica.pp, layouts.kv_layout, *bandwidths, layouts.dtype]
-    pool = [serving.pool_place, serving.pool_dtype, serving.pool_slices]
+    shape = [chip[layouts.place], layouts.tp, replica.ep, replica.pp, layouts.kv_layout, *bandwidths, layouts.dtype]
+    of_pool = np.where(serving.pool_place < 0, -1, split[serving.pool_place])
+    pool = [of_pool, serving.pool_dtype, serving.pool_slices]
     figures = np.column_stack([*shape, serving.mode, serving.chunk, *pool])
     order = np.lexsort(figures.T[::-1])
     differs = np.any(figures[order][1:] != figures[order][:-1], axis=1)

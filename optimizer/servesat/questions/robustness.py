@@ -73,9 +73,10 @@ def assess_robustness(
 
     Layouts that run the same program (chip, ways, dtypes, mode, chunk) share two errors, uniform in 1 ± noise: a factor
     on every term of the step, and a factor on the bytes held. Programs err independently. The batch adapts to the
-    error, since changing it needs no other hardware. The worst regret is exact: the cost of a layout only rises with
-    its errors, so the worst case is +noise for its program and -noise for all others. `calibrated` is the error of the
-    best plan's predictions. Raises SpecError for a noise outside (0, 1).
+    error, since changing it needs no other hardware. The worst regret is exact against other programs: the cost of a
+    layout only rises with its errors, so the worst case is +noise for its program and -noise for all others. On other
+    machines the same program has the same errors. `calibrated` is the error of the best plan's predictions. Raises
+    SpecError for a noise outside (0, 1).
     """
     for name, count, least in (("samples", samples, 1), ("seed", seed, 0)):
         if not isinstance(count, Integral) or isinstance(count, bool) or count < least:
@@ -138,7 +139,7 @@ def _compared(
             feasible_share=feasible / errors.samples,
             mean_regret=float(statistics.regret_sum[row] / feasible) if feasible else None,
             worst_sampled_regret=float(statistics.worst_regret[row]) if feasible else None,
-            worst_regret=float(worst[row]) if np.isfinite(worst[row]) else None,
+            worst_regret=float(max(worst[row], statistics.worst_regret[row])) if np.isfinite(worst[row]) else None,
         )
 
     survivals = tuple(map(survival, [best, *_rivals(layouts, usd, statistics.best, best)]))
@@ -202,7 +203,7 @@ def _worst_regret(layouts: Layouts, slowest: Floats, fastest: Floats) -> Floats:
     """The worst regret of each layout, given its cost with the largest and smallest errors; infinite without a plan.
 
     It occurs with the errors of its program at +noise and those of every other program at -noise. Layouts of the same
-    program share their errors, and cost the same per token as long as both have a plan.
+    program, on other machines, share their errors, and are compared at either.
     """
     program = execution_signatures(layouts)
     least = np.full(program.max() + 1, np.inf)
@@ -210,9 +211,14 @@ def _worst_regret(layouts: Layouts, slowest: Floats, fastest: Floats) -> Floats:
     order = np.argsort(least, kind="stable")
     rival = np.full(len(layouts), least[order[0]])
     rival[program == order[0]] = least[order[1]] if len(order) > 1 else np.inf
-    regret = np.full(len(layouts), np.inf)
     finite = np.isfinite(slowest)
+    regret = np.where(finite, 0.0, np.inf)
     regret[finite] = np.maximum(slowest[finite] / rival[finite] - 1, 0.0)
+    for cost in (slowest, fastest):
+        least_alike = np.full(program.max() + 1, np.inf)
+        np.minimum.at(least_alike, program, cost)
+        alike = finite & np.isfinite(cost)
+        regret[alike] = np.maximum(regret[alike], cost[alike] / least_alike[program[alike]] - 1)
     return regret
 
 

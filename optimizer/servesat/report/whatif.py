@@ -16,7 +16,7 @@ from servesat.questions.robustness import Robustness, Survival
 from servesat.questions.whatif import Question, Swing, swings, value_text
 from servesat.report.documents import left_out_document, plan_document
 from servesat.report.tables import Column, Fitted, columns
-from servesat.report.words import best_left_out, decode_slices, left_out, pool, rare_columns
+from servesat.report.words import best_left_out, decode_slices, left_out, pool, rare_columns, rented_as
 
 FACTOR_FROM = 10.0
 """A regret from which it is shown as a factor: `80 times` rather than `7900%`."""
@@ -205,7 +205,9 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
     drawn = f"{robustness.samples:,} samples, seed {robustness.seed}"
     title = f"step times and HBM use off by up to {100 * robustness.noise:.3g}%, {drawn}{left_out(robustness.left_out)}"
     console.print(Text(title, style="bold"))
-    rare = rare_columns([survival.plan for survival in robustness.survivals])
+    plans = [survival.plan for survival in robustness.survivals]
+    engines = [plan.engine or "" for plan in plans]
+    rare = [*([("engine", engines)] if len(set(engines)) > 1 else []), *rare_columns(plans)]
     table = Fitted(
         [
             Column("slices"),
@@ -233,7 +235,8 @@ def print_robustness(console: Console, robustness: Robustness) -> None:
     elif safest.plan == best.plan:
         console.print(Text("no layout has a smaller worst regret", style="green"))
     else:
-        console.print(Text(f"the least worst regret, {safest.worst_regret:.1%}: {_plan(safest.plan)}"))
+        where = f", {rented}" if (rented := rented_as(safest.plan)) else ""
+        console.print(Text(f"the least worst regret, {safest.worst_regret:.1%}: {_plan(safest.plan)}{where}"))
     if robustness.left_out is not None:
         console.print(Text(best_left_out(robustness.left_out)))
 
