@@ -59,8 +59,11 @@ SPARSE_MLPS = [
     (small("mixtral", **LOCAL), without_dense(moe=WIDE)),
     (small("mixtral", **LOCAL, sliding_window=99), without_dense(moe=WIDE, **window(99, 8))),
     (small("minimax_m2", **LOCAL, shared_intermediate_size=0), without_dense(moe=WIDE)),
-    (small("gpt_oss", **LOCAL, sliding_window=99), without_dense(moe=WIDE, **window(99, 4))),
-    (small("gpt_oss", **LOCAL, sliding_window=99, layer_types=SLIDING), without_dense(moe=WIDE, **window(99, 3))),
+    (small("gpt_oss", **LOCAL, sliding_window=99), without_dense(moe=WIDE, **window(99, 4), attention_sinks=True)),
+    (
+        small("gpt_oss", **LOCAL, sliding_window=99, layer_types=SLIDING),
+        without_dense(moe=WIDE, **window(99, 3), attention_sinks=True),
+    ),
     (small("qwen3_moe", "intermediate_size", **EXPERTS, decoder_sparse_step=1), without_dense(moe=MOE)),
     (small("qwen3_moe", **EXPERTS, decoder_sparse_step=3), READ | {"moe": MOE | {"layers": 2, "every": 3}}),
     (

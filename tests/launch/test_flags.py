@@ -53,6 +53,46 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     assert read.max_model_len == 2500
 
 
+@pytest.mark.parametrize(("speculative", "reserved"), [("none", 0), ("eagle3", 6)])
+def test_sglang_takes_the_longest_request_with_what_it_reserves(speculative: str, reserved: int) -> None:
+    """srt/managers: a prompt within 6 tokens of the context is refused, as are tokens and drafts beyond it."""
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}}
+    spec = {
+        "model": "llama-3.1-8b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "slo": {"tpot_ms": 60},
+        "engine": "sglang", "search": search, "speculative": speculative,
+    }  # fmt: skip
+    (server,) = launch(spec).servers
+    read = flags(server)
+    assert (read.speculative_num_draft_tokens or 0) == reserved
+    assert read.context_length - 1 - 5 > 2000 + reserved
+    assert read.context_length >= 2000 + reserved + 500 + 2
+    whole = {**spec, "workload": {"prompt_tokens": 131_000, "output_tokens": 72}}
+    assert flags(launch(whole).servers[0]).context_length == 131_072  # more is beyond the checkpoint
+
+
+def test_adapters_are_pinned_where_groups_of_sglang_attend_apart() -> None:
+    """srt/lora/lora_manager.py: under DP attention none but pinned ones are taken, and not in all slots."""
+    spec = {
+        "model": "gpt-oss-120b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "engine": "sglang",
+        "lora": {"adapters": 4}, "search": {"chips": ["h200"], "topologies": {"h200": ["8x1"]}},
+    }  # fmt: skip
+    apart, together = (launch({**spec, "constraints": [f"ep == {ep}"]}) for ep in (8, 1))
+    assert [flags(one.servers[0]).max_loras_per_batch for one in (apart, together)] == [5, 4]
+    assert ["pinned" in written(one, "command")["serve.sh"] for one in (apart, together)] == [True, False]
+
+
+def test_sglang_prefills_without_splitting_sequences() -> None:
+    """srt/disaggregation/common/conn.py: sequences split over 8 chips come to none that splits them over fewer."""
+    spec = {
+        "model": "deepseek-v3", "workload": {"prompt_tokens": 4000, "output_tokens": 300, "requests_per_s": 10},
+        "slo": {"ttft_ms": 4000, "tpot_ms": 60, "percentile": "mean"}, "engine": "sglang",
+        "search": {"chips": ["h200"], "topologies": {"h200": ["8x1"]}, "modes": ["disaggregated"]},
+    }  # fmt: skip
+    prefill, decode = launch(spec).servers
+    assert (flags(prefill).tp_size, flags(prefill).dcp_size or 1) == (8, 1)
+    assert (flags(decode).dcp_size or 1) in {1, 8}
+
+
 def test_the_cores_of_a_tpu_chip_are_devices_of_their_own() -> None:
     """tpu_inference/utils.py: a device of TPU 7x is a core, with half of the chip's memory."""
     search = {"chips": ["tpu-7x"], "topologies": {"tpu-7x": ["1x1x1"]}}
@@ -98,8 +138,9 @@ def test_405b_on_64_tpus_splits_attention_over_the_batch() -> None:
     read = flags(server)
     assert (server.nodes, server.node_chips, read.tensor_parallel_size) == (16, 4, 64)
     strategy = read.additional_config["sharding"]["sharding_strategy"]
-    assert strategy == {"enable_dp_attention": True, "attn_dp_size": 8}
-    assert (read.max_num_seqs, read.max_num_batched_tokens) == (88 / 8, 88 / 8 + 2048 / 8)  # of each of the eight parts
+    # of 64 / 8 ways twice as many: two of the 8 heads fill a row of fp8 on a device, for half the sequences
+    assert strategy == {"enable_dp_attention": True, "attn_dp_size": 16}
+    assert (read.max_num_seqs, read.max_num_batched_tokens) == (ceil(88 / 16), ceil(88 / 16) + 2048 / 16)
     assert environment(server) == {"NEW_MODEL_DESIGN": "1", "TPU_MULTIHOST_BACKEND": "ray"}
     assert read.model == "RedHatAI/Meta-Llama-3.1-405B-Instruct-quantized.w8a8"
 
@@ -211,7 +252,10 @@ def read_back(spec: Spec, server: Server) -> None:
     match server.engine.program:
         case "sglang":
             assert (read.tp_size, read.ep_size or 1) == (server.tp * server.ep, server.ep)
-            assert (read.context_length, read.max_running_requests) == (context, server.sequences)
+            reserved = 0 if read.speculative_algorithm not in {"EAGLE", "EAGLE3"} else server.verified
+            most = spec.model.max_context_tokens or 10**9
+            assert min(context + reserved + 6, max(context, most)) <= read.context_length <= context + reserved + 32
+            assert read.max_running_requests == server.sequences
             chunk = (read.chunked_prefill_size or 0) / server.ep
             of_step = server.verified * ceil(server.sequences / server.ep / server.pp)
             left = chunk - (0 if server.whole_prompts else of_step)
@@ -232,7 +276,8 @@ def read_back(spec: Spec, server: Server) -> None:
                 server.ep * server.data_parallel,
             )
             in_batches = server.kv_layout == "batch"  # of which a TPU takes the limits for each part
-            groups = server.kv_shards if in_batches else server.ep
+            parts = server.kv_shards * server.chip.devices * server.heads_of_row
+            groups = parts if in_batches else server.ep
             assert (read.max_model_len, read.max_num_seqs) == (context, ceil(server.sequences / groups))
             prompt = server.prompt_tokens / (1 if server.whole_prompts else groups)
             of_step = server.verified * ceil(server.sequences / groups / server.pp)

@@ -23,7 +23,7 @@ from servesat.cost_model.memory import sequences_that_fit
 from servesat.cost_model.sharding import heads_divide, kv_heads_split, scales_divide
 from servesat.cost_model.speculation import NO_DRAFT
 from servesat.cost_model.step_curve import hidden_tokens
-from servesat.cost_model.storage import Storage
+from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
 from servesat.spec.spec import Spec
 
 
@@ -100,6 +100,8 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= splits if engine.host_cache else here
         if not engine.models_draft_in_groups:
             breaks |= spread & _of_draft_models(layouts)
+        if engine.kv_row_bytes is not None:
+            breaks |= here & ~_fills_rows(spec, layouts, engine, chip, [each.devices for each in chips.values()])
         if engine.quantises_whole:
             breaks |= _overflows_while_loading(spec, layouts, engine, chips, chip)
         if engine.pipelines != "any":
@@ -122,6 +124,18 @@ def _loads_no_checkpoint(spec: Spec, layouts: Layouts, engine: Engine, chips: Se
         made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
         cut |= of_it & ~made[chip] & cuts_checkpoint(spec.model, weights, layouts.tp)
     return cut
+
+
+def _fills_rows(spec: Spec, layouts: Layouts, engine: Engine, chip: Ints, devices: Sequence[int]) -> Bools:
+    """Whether the KV cache of a layout fills the rows of its engine's; `devices` of each chip, that `chip` names."""
+    value_bytes = np.array([BYTES_PER_VALUE[choice.kv_cache] for choice in layouts.dtypes])[layouts.dtype]
+    figures = np.column_stack([layouts.kv_layout, layouts.tp, np.array(devices)[chip], value_bytes])
+    distinct, place = np.unique(figures, axis=0, return_inverse=True)
+    fills = [
+        engine.fills_rows(spec.model, KV_LAYOUTS[int(kv_layout)], int(tp), int(count), float(width))
+        for kv_layout, tp, count, width in distinct.tolist()
+    ]
+    return np.array(fills, dtype=np.bool_)[place.reshape(-1)]
 
 
 def _overflows_while_loading(
@@ -147,6 +161,15 @@ def not_moved_by_engine(spec: Spec, layouts: Layouts) -> Bools:
         moves = Mode.DISAGGREGATED in engine.modes_for(spec.workload.new_prompt_tokens)
         stays |= _of_engine(layouts, engine) & ~(moved[layouts.kv_layout] & moves)
     return stays
+
+
+def splits_as_no_prefill(spec: Spec, layouts: Layouts) -> Bools:
+    """Whether a layout splits sequences as its engine does in no pool that prefills."""
+    splits = np.zeros(len(layouts), dtype=np.bool_)
+    for engine in spec.engine:
+        if engine.disaggregation is not None and not engine.disaggregation.prefill_splits:
+            splits |= _of_engine(layouts, engine) & (layouts.kv_layout == KV_LAYOUTS.index(KvLayout.SEQUENCE))
+    return splits
 
 
 def outside_engine(spec: Spec, columns: Columns) -> Bools:

@@ -1,5 +1,6 @@
 """Serving engines: what a version of one runs on which chips, how it splits a model, and what memory it takes."""
 
+from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -25,6 +26,9 @@ UNPLANNED_CHUNK = 2048
 LOADED_SHARE = 0.95
 """The part of a chip's memory that 16-bit weights may fill before they are quantised, beside a layer's copies."""
 
+KEYS_AND_VALUES = 64
+"""Width of a head whose keys and values TPUs hold in one row."""
+
 LARGEST_PAGE = 128
 """Tokens of the largest page that SGLang takes of its own accord."""
 
@@ -49,6 +53,11 @@ class Support(Strict):
     weights: Annotated[dict[Dtype, WeightSupport], Field(min_length=1)]
     kv_cache: Annotated[dict[Dtype, Text], Field(min_length=1)] = Field(
         description="Dtypes of a KV cache of heads, with the engine's name for each."
+    )
+    sink_kv_cache: dict[Dtype, Text] = Field(
+        default={},
+        description="The same of heads with attention sinks, or with images that are attended to both ways; empty: as "
+        "`kv_cache`.",
     )
     latent_kv_cache: dict[Dtype, Text] = Field(default={}, description="The same of a latent; empty: none runs.")
     sparse_kv_cache: dict[Dtype, Text] = Field(
@@ -91,6 +100,9 @@ class Disaggregation(Strict):
         default=False,
         description="Whether both pools split sequences over as many chips where a model has states beside a latent.",
     )
+    prefill_splits: bool = Field(
+        default=True, description="Whether a pool that prefills may split sequences, whatever the other one does."
+    )
 
 
 class Engine(Sourced):
@@ -106,6 +118,11 @@ class Engine(Sourced):
     latent_kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a latent.")
     split_kv_cache: tuple[Dtype, ...] = Field(
         default=(), description="Dtypes of the KV cache in which sequences may lie on several chips."
+    )
+    kv_row_bytes: Count | None = Field(
+        default=None,
+        description="What the keys and values of a token on a device are stored in multiples of; a KV cache of heads "
+        "that would leave a part empty is not planned.",
     )
     experts: Literal["data_parallel", "any", "none"] = Field(
         description="Experts spread over single chips with attention of their own, over any groups of chips, or not."
@@ -179,13 +196,37 @@ class Engine(Sourced):
             return ()
         return of.kv_layouts if model.mla is None else of.latent_kv_layouts
 
+    def heads_of_row(self, model: ModelSpec, value_bytes: float) -> int:
+        """The fewest KV heads of a device whose keys and values fill the rows that they are stored in."""
+        if self.kv_row_bytes is None or model.mla is not None:
+            return 1
+        of_head = Fraction(value_bytes) * (1 if model.head_dim == KEYS_AND_VALUES else 2)
+        return (self.kv_row_bytes / of_head).numerator
+
+    def fills_rows(self, model: ModelSpec, kv_layout: KvLayout, tp: int, devices: int, value_bytes: float) -> bool:
+        """Whether a KV cache of heads fills the rows that it is stored in, with no head on two devices of a chip.
+
+        A device holds K / (tp · devices) heads, or one where more chips than heads share a sequence. Where the batch is
+        split over those instead, fewer sequences may lie on a device, with as many heads as fill a row.
+        """
+        if self.kv_row_bytes is None or model.mla is not None:
+            return True
+        enough = self.heads_of_row(model, value_bytes)
+        for heads in {model.kv_heads, *(other.kv_heads for other in model.other_layers)} - {0, None}:
+            splits_batch = kv_layout is KvLayout.BATCH and heads < tp
+            of_device = Fraction(heads) if splits_batch else max(Fraction(1), Fraction(heads, tp)) / devices
+            if of_device < 1 or of_device % enough:
+                return False
+        return True
+
     def kv_dtypes(self, model: ModelSpec, chip: str) -> dict[Dtype, str]:
         """The dtypes that the KV cache of a model may have on a chip, with the engine's names for them."""
         support = self.support_of(chip)
         if support is None:
             return {}
         if model.mla is None:
-            return dict(support.kv_cache)
+            has_own = model.attention_sinks or model.whole_image_tokens > 0
+            return dict(support.sink_kv_cache if has_own and support.sink_kv_cache else support.kv_cache)
         return dict(support.latent_kv_cache if model.sparse is None else support.sparse_kv_cache)
 
 

@@ -201,7 +201,7 @@ FAMILIES = {
     "gpt2": replace(_GPT, tied_embeddings=True),
     "gpt_bigcode": replace(_GPT, tied_embeddings=True, derived=of_bigcode),
     "gpt_neox": Family(gated_mlp=False),
-    "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=window_alternating),
+    "gpt_oss": replace(_MIXTRAL, required=(*_HEADS, "sliding_window"), window=window_alternating, sinks=True),
     "gptj": _GPT,
     "granite": _GQA,
     "granitemoe": replace(_MIXTRAL, window=None),
@@ -249,6 +249,7 @@ FAMILIES = {
         required=(*_HEADS, "v_head_dim", "sliding_window", "n_shared_experts"),
         experts=mixed_attention.experts_listed,
         shared="n_shared_experts",
+        sinks=True,
         hybrid=mixed_attention.mimo_v2,
     ),
     "minimax_m1": replace(

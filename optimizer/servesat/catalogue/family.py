@@ -22,6 +22,7 @@ class Family:
     gated_mlp: bool = True
     latent: bool = False
     sparse: bool = False
+    sinks: bool = False  # beside the tokens that heads attend to
     d_ff: str = "intermediate_size"
     experts: WhichLayers | None = None
     may_be_dense: bool = False  # where the number of experts is 0

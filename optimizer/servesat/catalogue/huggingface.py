@@ -292,6 +292,8 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
         }
     if str(config.get("model_type")) in _WHOLE_IMAGES:
         found["whole_image_tokens"] = _WHOLE_IMAGES[str(config.get("model_type"))]
+    if family.sinks:
+        found["attention_sinks"] = True
     like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")
     if config.get("num_nextn_predict_layers") and like_the_last:
         outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}

@@ -212,6 +212,9 @@ class ModelSpec(Sourced):
     vision_parameters: CountOrZero = Field(
         default=0, description="Parameters of a vision encoder and its projector, held in bf16, and not read to decode."
     )
+    attention_sinks: Flag = Field(
+        default=False, description="Whether heads attend to a learned sink beside the tokens."
+    )
     whole_image_tokens: CountOrZero = Field(
         default=0,
         description="Tokens of the largest image or video that vLLM takes whole in a step, where attention in it looks "

@@ -14,6 +14,9 @@ Flags = list[tuple[str, str | tuple[str, ...] | None]]
 
 RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT, RAY_PORT = 13345, 20000, 8998, 5600, 6379
 
+BEYOND_REQUESTS = 16
+"""Tokens of SGLang's context beyond the longest request: it keeps 6, and a benchmark's texts gain some when encoded."""
+
 CONFIG_FILE = "trtllm.yaml"
 
 
@@ -129,7 +132,7 @@ def _vllm(server: Server) -> Flags:
             transfer["kv_connector_extra_config"] = {"enforce_handshake_compat": False}
         flags.append(("--kv-transfer-config", json.dumps(transfer)))
     if server.engine.program == "vllm-tpu" and server.kv_layout is KvLayout.BATCH:
-        strategy = {"enable_dp_attention": True, "attn_dp_size": server.kv_shards}
+        strategy = {"enable_dp_attention": True, "attn_dp_size": server.groups}
         flags.append(("--additional-config", json.dumps({"sharding": {"sharding_strategy": strategy}})))
     if server.engine.program == "vllm-tpu" and server.nodes > 1:
         flags.append(("--distributed-executor-backend", "ray"))
@@ -177,7 +180,7 @@ def _sglang(server: Server) -> Flags:
         flags += [("--attention-data-parallel-size", str(server.ep)), ("--ep-size", str(server.ep))]
     if server.kv_layout is KvLayout.SEQUENCE:
         flags.append(("--dcp-size", str(split_over(server))))
-    flags += [("--context-length", str(server.context_tokens)), ("--max-running-requests", str(server.sequences))]
+    flags += [("--context-length", str(_context_of_sglang(server))), ("--max-running-requests", str(server.sequences))]
     if server.whole_prompts:
         flags.append(("--chunked-prefill-size", str(in_pages(server.prompt_tokens) * server.ep)))
     elif server.prompt_tokens:  # of which the sequences of a step take their tokens first
@@ -187,7 +190,7 @@ def _sglang(server: Server) -> Flags:
         ]
     if server.lora is not None:
         flags += [
-            ("--enable-lora", None), ("--max-loras-per-batch", str(server.lora.adapters)),
+            ("--enable-lora", None), ("--max-loras-per-batch", str(server.lora.adapters + pins_adapters(server))),
             ("--max-lora-rank", str(server.lora.rank)), ("--lora-target-modules", server.adapted or ("all",)),
         ]  # fmt: skip
     flags += _drafting_of_sglang(server.draft)
@@ -207,6 +210,22 @@ def _sglang(server: Server) -> Flags:
         if server.role is Role.PREFILL:
             flags.append(("--disaggregation-bootstrap-port", str(BOOTSTRAP_PORT)))
     return flags
+
+
+def pins_adapters(server: Server) -> bool:
+    """Whether adapters have to be pinned, beside a slot that is not: where SGLang's groups attend apart."""
+    return server.engine.program == "sglang" and server.ep > 1
+
+
+def _context_of_sglang(server: Server) -> int:
+    """The context that takes the longest request, as far as the checkpoint's own goes.
+
+    SGLang refuses prompts within 6 tokens of it, and requests whose tokens and drafts together exceed it.
+    """
+    is_eagle = server.draft is not None and server.draft.kind in {"mtp", "eagle3"}
+    whole = server.context_tokens + BEYOND_REQUESTS + (server.verified if is_eagle else 0)
+    most = server.model_context_tokens
+    return whole if most is None else max(server.context_tokens, min(whole, most))
 
 
 def _drafting_of_sglang(draft: DraftChoice | None) -> Flags:

@@ -12,6 +12,7 @@ from servesat.catalogue.engine import UNPLANNED_CHUNK, Engine
 from servesat.core.errors import LaunchError
 from servesat.core.plan import KvLayout, Mode, Plan, PrefillPool
 from servesat.core.result import Loading, Percentiles
+from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
 from servesat.replay.replayed import PREFILL_SEQUENCES
@@ -70,6 +71,7 @@ class Server:
     kv_layout: KvLayout
     kv_heads: int
     kv_shards: int
+    heads_of_row: int
     sequences: int
     prompt_tokens: int
     whole_prompts: bool
@@ -77,6 +79,7 @@ class Server:
     whole_image_tokens: int
     keeps_prefixes: bool
     context_tokens: int
+    model_context_tokens: int | None
     utilisation: float
     instance: str | None
     cloud: str | None
@@ -98,7 +101,7 @@ class Server:
     def groups(self) -> int:
         """Groups of chips that attend apart, to each of which an engine's limits are told."""
         in_batches = self.engine.program == "vllm-tpu" and self.kv_layout is KvLayout.BATCH
-        return self.kv_shards if in_batches else self.ep
+        return self.kv_shards * self.chip.devices * self.heads_of_row if in_batches else self.ep
 
     @property
     def image(self) -> str:
@@ -224,6 +227,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
+        heads_of_row=engine.heads_of_row(spec.model, BYTES_PER_VALUE[plan.kv_cache]),
         sequences=PREFILL_SEQUENCES if role is Role.PREFILL else plan.batch,
         prompt_tokens=prompt_tokens,
         whole_prompts=not takes_chunks and prompt_tokens > 0,
@@ -231,6 +235,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         whole_image_tokens=spec.model.whole_image_tokens,
         keeps_prefixes=engine.caches_states or not spec.model.has_states,
         context_tokens=spec.longest_request_tokens,
+        model_context_tokens=spec.model.max_context_tokens,
         utilisation=_utilisation(spec, engine),
         instance=side.instance,
         cloud=side.cloud,

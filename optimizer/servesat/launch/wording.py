@@ -11,7 +11,7 @@ from servesat.catalogue.load import load_model, model_ids
 from servesat.core.plan import Mode
 from servesat.core.quantities import dollars, gigabytes, number
 from servesat.core.result import Expected
-from servesat.launch.flags import budget, leaves_images_out
+from servesat.launch.flags import budget, leaves_images_out, pins_adapters
 from servesat.launch.servers import PORT, Launch, Role, Server
 from servesat.questions.expected import expected
 
@@ -101,7 +101,9 @@ def _beside_the_model(launch: Launch, server: Server) -> Iterator[str]:
         of_sglang = program == "sglang"
         flag, named = ("--lora-paths", "MODEL:NAME") if of_sglang else ("--lora-modules", "NAME")
         asked = "--lora-name" if of_sglang else "--lora-modules"
-        yield f"adapters   are added to the servers by {flag} NAME=PATH; a request has {named} as its model"
+        pinned = '\'{"lora_name": "NAME", "lora_path": "PATH", "pinned": true}\''
+        adapter = pinned if pins_adapters(server) else "NAME=PATH"
+        yield f"adapters   are added to the servers by {flag} {adapter}; a request has {named} as its model"
         yield f"           the benchmark asks for the bare model, unless {asked} NAME is added to it"
 
 

@@ -1,7 +1,7 @@
 """A fleet's plan as tables on a terminal."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from math import prod
 
@@ -72,10 +72,7 @@ def print_fleet(console: Console, result: FleetResult, comparison: Comparison | 
             console.print(_quotas_table(comparison))
         if comparison.pods:
             console.print(_pods_table(comparison))
-    console.print(_proof(result))
-    plans = (option.configuration.plan for option in result.instance.options)
-    if any(plan is not None and plan.prefill is not None for plan in plans):
-        console.print("of two pools, those sized for the demand or a part of it were compared")
+    console.print(*_proof(result), sep="\n")
 
 
 def _count(result: FleetResult) -> str:
@@ -239,13 +236,14 @@ def _print_unserved(console: Console, result: FleetResult) -> None:
     _print_unservable(console, result)
 
 
-def _proof(result: FleetResult) -> str:
+def _proof(result: FleetResult) -> Iterator[str]:
     how = f"({result.engine}, {result.solve_s:.2f} s)"
     proved = result.proved or {}
     if result.status is not Status.OPTIMAL:
         gap = f"no fleet costs less than {dollars(result.bound_usd or 0.0)}, a gap of {result.gap or 0.0:.2%}"
         gap = gap if result.bound_usd else "no lower bound on the bill was found in time"
-        return f"feasible: {gap}; proved: {', '.join(name for name, done in proved.items() if done) or 'nothing'} {how}"
+        yield f"feasible: {gap}; proved: {', '.join(name for name, done in proved.items() if done) or 'nothing'} {how}"
+        return
     secondary = {
         "moves": "differs less from the earlier plan",
         "configurations": "runs in fewer configurations",
@@ -253,7 +251,10 @@ def _proof(result: FleetResult) -> str:
     }
     done = [words for name, words in secondary.items() if proved.get(name)]
     tidiest = f"; none at that cost {', and none of those '.join(done)}" if done else ""
-    return f"optimal: proved that no fleet costs less{tidiest} {how}"
+    yield f"optimal: proved that no fleet costs less{tidiest} {how}"
+    plans = (option.configuration.plan for option in result.instance.options)
+    if any(plan is not None and plan.prefill is not None for plan in plans):
+        yield "of two pools, those sized for the demand or a part of it were compared"
 
 
 def _print_no_longer_possible(console: Console, result: FleetResult) -> None:

@@ -13,7 +13,7 @@ exec python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 \
   --tp-size 8 \
   --attention-data-parallel-size 8 \
   --ep-size 8 \
-  --context-length 2500 \
+  --context-length 2518 \
   --max-running-requests 288 \
   --chunked-prefill-size 16384 \
   --speculative-algorithm EAGLE \

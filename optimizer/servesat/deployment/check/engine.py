@@ -69,11 +69,19 @@ def cannot_start(
         reason = reason or _cannot_run(engine, side) or _cannot_split(engine, side) or _cannot_span(engine, side)
         if reason is not None:
             return reason
-        if len(sides) > 1 and side.kv_layout not in _moved(engine, side):
+    return _cannot_move(engine, *sides) if len(sides) > 1 else None
+
+
+def _cannot_move(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica) -> str | None:
+    """Why an engine cannot move the KV cache from a prefill pool to the one that decodes; None if it can."""
+    for side in (decode, prefill):
+        if side.kv_layout not in _moved(engine, side):
             return f"cannot move a KV cache in the layout {side.kv_layout} between pools"
-        if len(sides) > 1 and side.pp > 1:
+        if side.pp > 1:
             return "is not planned with pipeline stages in a disaggregated deployment"
-    if len(sides) > 1 and _split_apart(engine, *sides):
+    if prefill.kv_layout is KvLayout.SEQUENCE and not _may_split_prefills(engine):
+        return "cannot move a KV cache from a prefill pool that splits sequences"
+    if _split_apart(engine, decode, prefill):
         return "cannot move latents and states between pools that split sequences over different numbers of chips"
     return None
 
@@ -95,6 +103,10 @@ def _split_apart(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica
         return False
     over = [side.tp if side.kv_layout is KvLayout.SEQUENCE else 1 for side in (decode, prefill)]
     return over[0] != over[1]
+
+
+def _may_split_prefills(engine: Engine) -> bool:
+    return engine.disaggregation is None or engine.disaggregation.prefill_splits
 
 
 def has_weights(engine: Engine, side: CheckedReplica) -> bool:
@@ -194,7 +206,9 @@ def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
         return f"runs no {side.weights} weights on {chip}"
     if side.compute not in of_weights[side.weights].compute:
         return f"does not compute {side.weights} weights in {side.compute} on {chip}"
-    if model.mla is None:
+    if model.mla is None and (model.attention_sinks or model.whole_image_tokens) and here[0].sink_kv_cache:
+        stored, kind = here[0].sink_kv_cache, " with sinks, or images attended to both ways,"
+    elif model.mla is None:
         stored, kind = here[0].kv_cache, ""
     elif model.sparse is None:
         stored, kind = here[0].latent_kv_cache, " beside latent attention"
@@ -210,6 +224,13 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
         return f"has no KV cache in the layout {side.kv_layout}"
     if side.kv_layout is KvLayout.SEQUENCE and side.kv_cache not in set(map(str, engine.split_kv_cache)):
         return f"cannot split sequences of a KV cache in {side.kv_cache}"
+    return _cannot_spread(engine, side)
+
+
+def _cannot_spread(engine: Engine, side: CheckedReplica) -> str | None:
+    """Heads over devices, or experts over chips, where the engine does not put them so."""
+    if engine.kv_row_bytes is not None and side.model.mla is None and _leaves_rows_empty(engine.kv_row_bytes, side):
+        return f"leaves rows of a KV cache in {side.kv_cache} empty over {side.tp} chips"
     if side.ep > 1 and engine.experts == "none":
         return "does not spread experts"
     if side.ep > 1 and side.tp > 1 and engine.experts == "data_parallel":
@@ -217,6 +238,25 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
     if any(axis > beyond for axis in side.tp_axes for beyond in side.ep_axes):
         return "needs the chips of a tensor-parallel group to be adjacent"
     return None
+
+
+def _leaves_rows_empty(row_bytes: int, side: CheckedReplica) -> bool:
+    """Whether a device's keys and values of a token are no multiple of a row, or one head is on several devices.
+
+    What splits the batch may leave a device as many heads as it likes, of fewer sequences.
+    """
+    model, devices = side.model, side.tp * side.chip.devices
+    value_bytes = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}[side.kv_cache]
+    for kv_heads in (model.kv_heads, *(layers.kv_heads or 0 for layers in model.other_layers)):
+        if not kv_heads:
+            continue
+        if side.kv_layout is KvLayout.BATCH and side.tp > kv_heads:
+            held = float(kv_heads)
+        else:
+            held = 1.0 if side.tp >= kv_heads and side.chip.devices == 1 else kv_heads / devices
+        if held < 1 or (held * (1 if model.head_dim == 64 else 2) * value_bytes) % row_bytes:
+            return True
+    return False
 
 
 def _cannot_span(engine: Engine, side: CheckedReplica) -> str | None:
