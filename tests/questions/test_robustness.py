@@ -185,7 +185,8 @@ def test_a_program_errs_alike_wherever_it_is_rented() -> None:
     book = {
         "id": "mine", "checked": "2026-11-01", "name": "mine", "sources": {"default": "x"},
         "instances": {
-            "one": {"chip": "h100-sxm", "chips": 1, "source": "x"}, "two": {"chip": "h100-sxm", "chips": 2, "source": "x"},
+            "one": {"chip": "h100-sxm", "chips": 1, "source": "x"},
+            "two": {"chip": "h100-sxm", "chips": 2, "source": "x"},
         },
         "offers": [
             {**offer, "instance": "one", "usd_per_instance_hour": 2.0},
