@@ -83,6 +83,8 @@ def test_a_changed_result_is_refused(tmp_path: Path) -> None:
     done = run("launch", str(path))
     assert done.exit_code == 1
     assert "result.json: the plan breaks hbm, tpot, ttft: solve the spec again" in done.stderr
+    path.write_text(json.dumps({**document, "status": "infeasible"}))
+    assert "has no plan: the result is infeasible" in run("launch", str(path)).stderr
     for text, message in (
         ("{}", "model is missing"),
         ('{"plan": null}', "expected the JSON of `servesat solve`"),

@@ -35,7 +35,8 @@ class PortfolioPlan(Drawn, Portfolio):
                 f"disaggregated plans of {', '.join(self.left_out)} are not compared (servesat solve has them)"
             )
         if self.in_means:
-            notes.append(f"limits of {', '.join(self.in_means)} hold for means here; servesat replay has percentiles")
+            whose = ", ".join(self.in_means)
+            notes.append(f"limits of {whose} hold for means here, without goodput; solve each alone for percentiles")
         return tuple(notes)
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -94,7 +94,8 @@ def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
         )
     if document["status"] not in list(Status):
         raise LaunchError(f"{where}: status = {shorten(document['status'])}: expected one of {', '.join(Status)}")
-    if not isinstance(document["plan"], Mapping) or not isinstance(document["spec"], Mapping):
+    has_plan = document["status"] in {Status.OPTIMAL, Status.FEASIBLE} and isinstance(document["plan"], Mapping)
+    if not has_plan or not isinstance(document["spec"], Mapping):
         raise LaunchError(f"{where}: has no plan: the result is {document['status']}")
     try:
         spec = Spec.load(document["spec"], folder=path.parent)

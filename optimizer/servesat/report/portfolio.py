@@ -40,6 +40,7 @@ def portfolio_document(answer: Portfolio) -> dict[str, Any]:
         "conflict": None if answer.conflict is None else list(answer.conflict),
         "corrections": [asdict(correction) for correction in answer.corrections],
         "left_out": list(answer.left_out),
+        "in_means": list(answer.in_means),
         "solve_s": answer.solve_s,
     }
 
@@ -81,11 +82,12 @@ def print_portfolio(console: Console, answer: Portfolio, spec: PortfolioSpec) ->
     console.print(table)
     usd, sharing = answer.usd_per_hour or 0.0, answer.sharing_costs_usd_per_hour or 0.0
     console.print(Text(f"{dollars(usd)} an hour; deciding together costs {dollars(sharing)} more than each alone"))
+    whose = ", with limits on means" if answer.in_means else ""
     if answer.status is Status.OPTIMAL:
-        proved = f"optimal: proved that no plans together cost less than {dollars(usd)} an hour"
+        proved = f"optimal: proved that no plans together cost less than {dollars(usd)} an hour{whose}"
     else:
-        bound = answer.bound_usd_per_hour or 0.0
-        proved = f"feasible: the time limit was reached; no plans together cost less than {dollars(bound)} an hour"
+        bound = dollars(answer.bound_usd_per_hour or 0.0)
+        proved = f"feasible: the time limit was reached; no plans together cost less than {bound} an hour{whose}"
     console.print(Text(f"{proved} ({answer.solve_s:.2f} s)"))
 
 

@@ -139,7 +139,8 @@ def _when_it_wins(price: float | None, best: Plan, alternative: Plan) -> str:
     """Below which price of its chip, if any, an alternative that costs more wins."""
     chip, now = alternative.chip, dollars(alternative.usd_per_chip_hour)
     if price is not None:
-        return f"; it wins when {chip} costs less than {dollars(price)} a chip-hour (now {now})"
+        alike = "" if alternative.instance is None else ", all its offers in proportion"
+        return f"; it wins when {chip} costs less than {dollars(price)} a chip-hour (now {now}){alike}"
     paid = {(bill.chip, bill.usd_per_chip_hour) for plan in (best, alternative) for bill in plan.bills}
     if len(paid) == 1:
         return f", at any price of {chip}, which both take"
