@@ -93,6 +93,18 @@ def test_sglang_prefills_without_splitting_sequences() -> None:
     assert (flags(decode).dcp_size or 1) in {1, 8}
 
 
+@pytest.mark.parametrize(("model", "hit", "kept"), [
+    ("qwen3-next-80b-a3b", 0.0, False), ("qwen3-next-80b-a3b", 0.3, None), ("llama-3.1-8b", 0.0, None),
+])  # fmt: skip
+def test_vllm_keeps_no_prefixes_beside_states_that_none_is_planned_for(
+    model: str, hit: float, kept: bool | None
+) -> None:
+    """v1/core/sched/scheduler.py: else chunks end where blocks of states do, some 1,000 tokens apart."""
+    workload = {"prompt_tokens": 4000, "output_tokens": 300, "prefix_cache_hit": hit}
+    spec = {"model": model, "workload": workload, "engine": "vllm", "search": {"chips": ["h100-sxm"]}}
+    assert flags(launch(spec).servers[0]).enable_prefix_caching is kept
+
+
 def test_the_cores_of_a_tpu_chip_are_devices_of_their_own() -> None:
     """tpu_inference/utils.py: a device of TPU 7x is a core, with half of the chip's memory."""
     search = {"chips": ["tpu-7x"], "topologies": {"tpu-7x": ["1x1x1"]}}

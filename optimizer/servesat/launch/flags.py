@@ -118,6 +118,8 @@ def _vllm(server: Server) -> Flags:
         ("--max-num-batched-tokens", str(budget(server))),
     ]
     flags += _beside_the_model_in_vllm(server)
+    if not server.keeps_prefixes:
+        flags.append(("--no-enable-prefix-caching", None))
     if leaves_images_out(server):
         flags.append(("--language-model-only", None))
     if server.loading.quantises:
