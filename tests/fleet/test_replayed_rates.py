@@ -50,6 +50,23 @@ def test_a_replica_serves_what_keeps_its_limits_with_other_seeds() -> None:
     assert kept == [True, False]
 
 
+@pytest.mark.slow
+def test_replicas_that_share_a_slice_serve_as_many_times_one() -> None:
+    """Replays of both, with seeds of their own, are within the limits that one of them keeps at half the rate."""
+    topologies = {**CHAT["search"], "topologies": {"h100-sxm": ["1x1", "2x1"]}}
+    spec = on_chip(Spec.load({**CHAT, "search": topologies}), "h100-sxm")
+    one, two = configurations(spec, ["h100-sxm"], at_random=AtRandom(0.95))
+    assert two.plan is not None
+    assert (two.chips, two.plan.tp) == (2, 1)
+    assert two.requests_per_s == pytest.approx(2 * one.requests_per_s)
+    loaded = spec.changed({"workload.requests_per_s": two.requests_per_s, "slo.percentile": 0.95})
+    servers = servers_slower(loaded, two.plan)
+    assert servers.pool.replicas == 2
+    runs = [Replay(loaded.workload, servers, 20_000, seed).run.times for seed in range(500, 504)]
+    for limit in limits_of(loaded):
+        assert np.mean([np.quantile(limit.of(one), 0.95) for one in runs]) <= limit.limit_s * 1.01
+
+
 def test_a_rate_that_keeps_every_limit_is_taken_as_it_is() -> None:
     spec = on_chip(Spec.load({**CHAT, "slo": {"ttft_ms": 60_000}}), "h100-sxm")
     (means,) = configurations(spec, ["h100-sxm"])

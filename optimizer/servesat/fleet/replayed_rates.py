@@ -1,6 +1,7 @@
 """What a replica serves where requests arrive at random: the rate at which its replays keep the limits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from servesat.core.plan import Plan
 from servesat.core.tolerances import round_down
@@ -23,16 +24,21 @@ def replayed_rate(spec: Spec, plan: Plan, at_random: AtRandom, most: float, *, m
 
     One of `SHARES` rates, by bisection: of those whose first look breaks no limit, the largest whose full replays keep
     all for certain. Steps are slower by the margin that limits are kept with; 0 where no rate above `more_than` passes.
+    Requests find the replicas of one pool at random, so that one of them alone, at its part of the rate, says it all.
     """
     if most <= more_than:
         return 0.0
     changes = {"workload.requests_per_s": most, "workload.lengths": at_random.lengths.model_dump()}
     loaded = spec.changed({**changes, "slo.percentile": at_random.percentile})
-    workload, limits = loaded.workload, limits_of(loaded)
+    limits = limits_of(loaded)
     try:
         servers = servers_slower(loaded, plan)
     except TooLongError:  # no replica of it starts at that context
         return 0.0
+    alike = 1 if servers.prefill is not None else servers.pool.replicas
+    servers = replace(servers, pool=replace(servers.pool, replicas=servers.pool.replicas // alike))
+    most, more_than = most / alike, more_than / alike
+    workload = loaded.workload.model_copy(update={"requests_per_s": most})
 
     def loads(step: int) -> Workload:
         return workload.model_copy(update={"requests_per_s": most * step / SHARES})
@@ -48,7 +54,7 @@ def replayed_rate(spec: Spec, plan: Plan, at_random: AtRandom, most: float, *, m
     while step > least and not keeps_limits(step):  # nearly all of what passed a first look is kept
         fails, less = step, 2 * less + 1
         step = max(least, step - less)
-    return most * _last(keeps_limits, step, fails, (step + fails) // 2) / SHARES if step > least else 0.0
+    return alike * most * _last(keeps_limits, step, fails, (step + fails) // 2) / SHARES if step > least else 0.0
 
 
 def _last(passes: Callable[[int], bool], low: int, high: int, step: int) -> int:
