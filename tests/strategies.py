@@ -199,6 +199,9 @@ def chips(name):
                 "axes": st.one_of(
                     st.lists(st.tuples(bandwidth, torus), min_size=count, max_size=count),
                     st.tuples(bandwidth, st.just({"wraps_every": 4})).map(lambda link: [link] * count),
+                    st.tuples(bandwidth, st.just({"wraps_every": 4}), bandwidth).map(
+                        lambda link: [(link[2], {}), *[link[:2]] * (count - 1)]
+                    ),
                 ).map(
                     lambda links: [
                         {"name": f"axis{i}", "bytes_per_s": width, **link} for i, (width, link) in enumerate(links)
@@ -214,7 +217,7 @@ def chips(name):
             }
         )
 
-    return st.integers(1, 3).flatmap(with_axes)
+    return st.sampled_from([1, 2, 3, 4]).flatmap(with_axes)
 
 
 DRAFTS = st.sampled_from([(1, 1.6), (3, 1.0), (3, 3.25)]).map(

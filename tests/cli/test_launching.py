@@ -73,6 +73,9 @@ def test_figures_of_a_result_that_are_others_now_are_told(tmp_path: Path) -> Non
     told = run("launch", str(path)).stdout
     said = f"solve it again, as figures differ: usd_per_hour 0.01, now {now:.4g}"
     assert f"# proof      optimal, as result.json says; {said}" in told
+    for strange, shown in ((True, "True"), (10**400, "1000"), ("4", "'4'")):
+        path.write_text(json.dumps({**document, "plan": {**document["plan"], "usd_per_hour": strange}}))
+        assert f"figures differ: usd_per_hour {shown}" in run("launch", str(path)).stdout
 
 
 def test_a_changed_result_is_refused(tmp_path: Path) -> None:

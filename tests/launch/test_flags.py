@@ -288,8 +288,7 @@ def read_back(spec: Spec, server: Server) -> None:
                 server.ep * server.data_parallel,
             )
             in_batches = server.kv_layout == "batch"  # of which a TPU takes the limits for each part
-            parts = server.kv_shards * server.chip.devices * server.heads_of_row
-            groups = parts if in_batches else server.ep
+            groups = parts_of_attention(spec, server) if in_batches else server.ep
             assert (read.max_model_len, read.max_num_seqs) == (context, ceil(server.sequences / groups))
             prompt = server.prompt_tokens / (1 if server.whole_prompts else groups)
             of_step = server.verified * ceil(server.sequences / groups / server.pp)
@@ -297,6 +296,13 @@ def read_back(spec: Spec, server: Server) -> None:
             assert (read.pipeline_parallel_size or 1) == server.pp
             drafted = read.speculative_config or {"num_speculative_tokens": 0}
             assert drafted["num_speculative_tokens"] == server.verified - 1
+
+
+def parts_of_attention(spec: Spec, server: Server) -> int:
+    """The size of attention data parallelism that tpu_inference, layers/common/sharding.py, chooses by itself."""
+    packing = 4 // (1 if server.loading.kv_cache == "fp8" else 2) * (2 if spec.model.head_dim == 64 else 1)
+    heads = 1 if spec.model.mla is not None else spec.model.kv_heads
+    return int(server.tp * server.chip.devices // max(1, heads * 2 / packing))
 
 
 def kv_bytes(spec: Spec, server: Server) -> float:

@@ -364,10 +364,8 @@ class Machine:
     def widths(self, axes):
         """What each of some axes gives."""
         found = []
-        cube = all("wraps_every" in link for link in self.chip["axes"]) and len(self.chip["axes"]) == 3
-        whole = cube and all(
-            size % link["wraps_every"] == 0 for size, link in zip(self.sizes, self.chip["axes"], strict=True)
-        )
+        torus = [place for place, link in enumerate(self.chip["axes"]) if "wraps_every" in link]
+        cube, whole = len(torus) == 3, all(self.sizes[at] % self.chip["axes"][at]["wraps_every"] == 0 for at in torus)
         for axis in axes:
             link = self.chip["axes"][axis]
             ring = "wraps_every" not in link or (whole if cube else self.sizes[axis] % link["wraps_every"] == 0)

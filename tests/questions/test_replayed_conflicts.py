@@ -43,6 +43,21 @@ def test_constraints_are_left_out_too() -> None:
     assert [set(members) for members in found] == [{"tpot", "usd_per_hour <= 8"}]
 
 
+def test_goodput_is_a_limit_beside_others() -> None:
+    """Nine of ten requests within both limits at once are as many as keep the first: none."""
+    spec = Spec.load(
+        {
+            "model": "qwen3-14b", "engine": "vllm", "slo": {"ttft_ms": 200, "tpot_ms": 15, "goodput": 0.9},
+            "workload": {"prompt_tokens": 6000, "output_tokens": 150, "requests_per_s": 4},
+            "search": {"chips": ["l40s", "a100-80gb"], "max_usd_per_hour": 8, "modes": ["interleaved", "chunked"]},
+        }
+    )  # fmt: skip
+    result = solve(spec)
+    assert result.status is Status.INFEASIBLE
+    found = replayed_conflicts(spec, result, Settings()).conflict
+    assert {"ttft"} in [set(members) for members in found]
+
+
 def test_what_is_not_found_in_time_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOKING_S", 0.0)
     spec = spec_of()

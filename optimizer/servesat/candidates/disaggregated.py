@@ -146,8 +146,8 @@ def _network_bytes_per_s(layouts: Layouts) -> Floats:
 
 def _in_smallest_slices(layouts: Layouts) -> Bools:
     """Whether no slice that divides it executes alike: several replicas in one slice are the same in larger lots."""
-    alike = np.column_stack([execution_signatures(layouts), layouts.units.offer])
-    signature = np.unique(alike, axis=0, return_inverse=True)[1].reshape(-1)
+    alike = execution_signatures(layouts) * (1 + int(layouts.units.offer.max(initial=0))) + layouts.units.offer
+    signature = np.unique(alike, return_inverse=True)[1]
     smallest: Bools = np.ones(len(layouts), dtype=np.bool_)
     for chips in np.unique(layouts.chips):
         has_it = np.zeros(int(signature.max(initial=0)) + 1, dtype=np.bool_)

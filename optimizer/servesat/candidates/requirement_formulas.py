@@ -101,7 +101,9 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
         if not engine.models_draft_in_groups:
             breaks |= spread & _of_draft_models(layouts)
         if engine.kv_row_bytes is not None:
-            breaks |= here & ~_fills_rows(spec, layouts, engine, chip, [each.devices for each in chips.values()])
+            rows = np.flatnonzero(here)
+            devices = np.array([each.devices for each in chips.values()])[chip[rows]]
+            breaks[rows] |= ~_fills_rows(spec, layouts, engine, rows, devices)
         if engine.quantises_whole:
             breaks |= _overflows_while_loading(spec, layouts, engine, chips, chip)
         if engine.pipelines != "any":
@@ -126,16 +128,22 @@ def _loads_no_checkpoint(spec: Spec, layouts: Layouts, engine: Engine, chips: Se
     return cut
 
 
-def _fills_rows(spec: Spec, layouts: Layouts, engine: Engine, chip: Ints, devices: Sequence[int]) -> Bools:
-    """Whether the KV cache of a layout fills the rows of its engine's; `devices` of each chip, that `chip` names."""
-    value_bytes = np.array([BYTES_PER_VALUE[choice.kv_cache] for choice in layouts.dtypes])[layouts.dtype]
-    figures = np.column_stack([layouts.kv_layout, layouts.tp, np.array(devices)[chip], value_bytes])
-    distinct, place = np.unique(figures, axis=0, return_inverse=True)
+def _fills_rows(spec: Spec, layouts: Layouts, engine: Engine, rows: Ints, devices: Ints) -> Bools:
+    """Whether the KV cache of some rows of layouts fills the rows of their engine's; `devices` of each one's chip."""
+    dtypes, tp, kv_layout = layouts.dtypes, layouts.tp[rows], layouts.kv_layout[rows]
+    code = (layouts.dtype[rows] * len(KV_LAYOUTS) + kv_layout) * (1 + int(devices.max(initial=0))) + devices
+    _, first, kind = np.unique(code * (1 + int(tp.max(initial=0))) + tp, return_index=True, return_inverse=True)
     fills = [
-        engine.fills_rows(spec.model, KV_LAYOUTS[int(kv_layout)], int(tp), int(count), float(width))
-        for kv_layout, tp, count, width in distinct.tolist()
+        engine.fills_rows(
+            spec.model,
+            KV_LAYOUTS[kv_layout[at]],
+            int(tp[at]),
+            int(devices[at]),
+            BYTES_PER_VALUE[dtypes[layouts.dtype[rows[at]]].kv_cache],
+        )
+        for at in first.tolist()
     ]
-    return np.array(fills, dtype=np.bool_)[place.reshape(-1)]
+    return np.array(fills, dtype=np.bool_)[kind]
 
 
 def _overflows_while_loading(

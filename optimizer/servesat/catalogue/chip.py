@@ -129,8 +129,8 @@ def closed_axes(chip: Chip, topology: str) -> tuple[bool, ...]:
     """
     sizes = zip(chip.axes, axis_sizes(topology), strict=True)
     closed = tuple(axis.wraps_every is not None and size % axis.wraps_every == 0 for axis, size in sizes)
-    is_cubic = sum(axis.wraps_every is not None for axis in chip.axes) == CUBIC
-    return closed if all(closed) or not is_cubic else (False,) * len(closed)
+    torus = sum(axis.wraps_every is not None for axis in chip.axes)
+    return closed if torus != CUBIC or sum(closed) == CUBIC else (False,) * len(closed)
 
 
 def is_topology(text: str) -> bool:

@@ -191,6 +191,13 @@ def _check_columns(path: Path, row: Mapping[str, Any]) -> None:
         raise CatalogueError(f"{path}: no column for {' and '.join(missing)} among {names}: expected {expected}")
 
 
+def _no_truth(value: Any) -> Any:
+    """A value that is read as a number. Raises ValueError for a truth value, which Python takes for one."""
+    if isinstance(value, bool):
+        raise ValueError(value)
+    return value
+
+
 def _first(row: Mapping[str, Any], name: str) -> Any:
     return next((row[key] for key in COLUMNS[name] if row.get(key) is not None), None)
 
@@ -199,7 +206,7 @@ def _time(value: Any) -> tuple[float, bool]:
     """A number, or the seconds of a date since 1970, without a time zone in UTC; and whether it is a date."""
     is_date = False
     try:
-        seconds = float("" if isinstance(value, bool) else value)
+        seconds = float(_no_truth(value))
     except (TypeError, ValueError):
         try:
             date = datetime.fromisoformat(_FRACTION.sub(r"\1", str(value).strip()))
@@ -216,7 +223,7 @@ def _tokens(row: Mapping[str, Any], name: str) -> int:
     value = _first(row, name)
     column = next((key for key in COLUMNS[name] if row.get(key) is not None), name)
     try:
-        tokens = float("" if isinstance(value, bool) else value)
+        tokens = float(_no_truth(value))
     except (TypeError, ValueError):
         raise _RowError(f"{column} = {shorten(value)}: expected a whole number of tokens") from None
     if not tokens.is_integer() or not 1 <= tokens <= MAX_TOKENS:
@@ -228,6 +235,6 @@ def _tokens(row: Mapping[str, Any], name: str) -> int:
 def _ids(value: Any) -> tuple[int, ...]:
     listed = value if isinstance(value, list) else re.split(r"[\s,;|]+", str(value).strip(" []"))
     try:
-        return tuple(int("" if isinstance(one, bool) else one) for one in listed if one != "")
+        return tuple(int(_no_truth(one)) for one in listed if one != "")
     except (TypeError, ValueError):
         raise _RowError(f"prefix_ids = {shorten(value)}: expected whole numbers") from None

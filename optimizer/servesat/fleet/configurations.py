@@ -22,7 +22,7 @@ from servesat.fleet.spec import AtRandom
 from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
 
-SIZED_FOR_EACH = 4
+SIZED_FOR_EACH = 8
 """Different demands of periods that two pools are sized for one by one; of more, the highest."""
 
 MAX_HALVINGS = 10

@@ -82,9 +82,9 @@ def minimal_conflict(
 def further_conflicts(
     instance: FleetInstance, first: tuple[Limit, ...], deadline: float = inf, *, degrade: bool = False
 ) -> tuple[tuple[Limit, ...], ...]:
-    """Minimal conflicts that would stay without the limits of the first one, and of each other; as far as time allows.
+    """Minimal conflicts that share no limit with the first one, nor with each other; as far as time allows.
 
-    With one in hand that no single change mends, a reader would not know of them.
+    Where there are any, no single change allows a plan.
     """
     found: list[tuple[Limit, ...]] = []
     while True:

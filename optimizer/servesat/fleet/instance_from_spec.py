@@ -129,7 +129,7 @@ def _options(
             keep_dominated=keep_dominated,
             pods=pod_shapes,
             held=slices_held(spec, workload, chips, for_pools=True),
-            demand=workload.demand,
+            demand=_rates_to_size_for(spec, workload),
             at_random=workload.at_random,
         )
     found = {candidate.name for candidate in candidates}
@@ -145,7 +145,7 @@ def _options(
     for region_name, region in regions.items():
         for purchase in region.purchases:
             offers = {
-                chip: _distinct_offers(region.offers(_chip_of(workload, chip), purchase), spec.buy)
+                chip: _distinct_offers(region.offers(_chip_of(workload, chip), purchase))
                 for chip in {candidate.chip for candidate in candidates} & region.chips()
             }
             for candidate in candidates:
@@ -197,21 +197,26 @@ def slices_held(
     return held
 
 
+def _rates_to_size_for(spec: FleetSpec, workload: FleetWorkload) -> tuple[float, ...]:
+    """The demand of each period, and what serves it where only a part of spot capacity is counted on."""
+    on_spot = any("spot" in region.purchases for region in regions_allowed(spec, workload).values())
+    derated = [rate / spec.spot_capacity for rate in workload.demand] if on_spot and spec.spot_capacity < 1 else []
+    return (*workload.demand, *derated)
+
+
 def _moves_as_fast(offer: Offer) -> bool:
     """Whether an offer's network is as fast as that of its chip, with which two pools are found."""
     return offer.network_bytes_per_s >= (offer.chip.network_bytes_per_s or 0.0)
 
 
-def _distinct_offers(offers: list[Offer], buy: Buy) -> list[Offer]:
+def _distinct_offers(offers: list[Offer]) -> list[Offer]:
     """The cheapest offer of each kind of instance, the cheapest first; no plan uses a dearer one of the same kind.
 
     Of those that cost the same the one with the fastest network: a plan names the machines that all it needs stands in.
     """
     kinds: dict[Any, dict[tuple[bool, float], Offer]] = defaultdict(dict)
     for offer in sorted(offers, key=lambda offer: (offer.usd_per_chip_hour, -_network_stated(offer))):
-        price = offer.price
-        whole = buy == "instances" and price is not None and price.instance_chips is not None
-        size = (price.instance_chips, price.link_chips) if whole and price is not None else ()
+        size = () if offer.price is None else (offer.price.instance_chips, offer.price.link_chips)
         network = _moves_as_fast(offer), _network_stated(offer)
         if not any(known[0] >= network[0] and known[1] >= network[1] for known in kinds[size]):
             kinds[size][network] = offer

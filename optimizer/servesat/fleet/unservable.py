@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Literal
 
+from servesat.catalogue.chip import chips_in
+from servesat.core.plan import Mode
 from servesat.deployment.solve import solve
 from servesat.fleet.instance import FleetInstance
 from servesat.fleet.instance_from_spec import chips_allowed, regions_allowed, slices_held
 from servesat.fleet.spec import FleetSpec
 from servesat.spec.spec import Spec
+
+Reason = Literal["slices", "network", "cost", "replays"]
+"""What keeps plans from being rented: slices or a network that no offer has, their cost, or limits in replays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +23,7 @@ class Unservable:
 
     `sold` and `unsold` are the chips it may use, by whether any of its regions has a price for them; `spec` is its
     deployment on the chips and the slices sold, and `conflict` the minimal sets of its limits that no plan satisfies on
-    them. If there is no conflict, each replica costs more than `search.max_usd_per_hour`, breaks its limits in replays,
-    or has two pools that no machines hold together.
+    them. If there is no conflict, `reason` says what no offer has, or which limit of a replica none keeps.
     """
 
     workload: str
@@ -26,7 +31,7 @@ class Unservable:
     sold: tuple[str, ...]
     unsold: tuple[str, ...]
     spec: Spec
-    max_usd_per_hour: float | None = None  # of a replica
+    reason: Reason | None = None
     conflict: tuple[tuple[str, ...], ...] = ()
     widest: Mapping[str, str] = field(default_factory=dict)  # slices of a chip that machines hold, where not all
     percentile: float | None = None  # the share of requests for which replays keep the limits at no rate
@@ -52,21 +57,26 @@ def _explained(spec: FleetSpec, name: str, size: str | None) -> Unservable:
         )
     )
     unsold = tuple(chip for chip in chips if chip not in sold)
-    max_usd = deployment.search.max_usd_per_hour
-    explained = Unservable(
-        workload=name, size=size, sold=sold, unsold=unsold, spec=deployment, max_usd_per_hour=max_usd
-    )
+    explained = Unservable(workload=name, size=size, sold=sold, unsold=unsold, spec=deployment)
     if not sold:
         return explained
     held = slices_held(spec, workload, sold, for_pools=False)
     slices = {chip: found for chip in sold if (found := tuple(dict.fromkeys(chain.from_iterable(held[chip]))))}
     if not slices:
-        return explained
+        return replace(explained, reason="slices")
     narrowed = deployment.changed(
         {"search.chips": list(slices), "search.topologies": slices, "search.max_usd_per_hour": None}
     )
     conflict = solve(narrowed).conflict or ()
     every = {chip.id: deployment.topologies_of(chip) for chip in narrowed.chips}
-    widest = {chip: found[-1] for chip, found in slices.items() if len(found) < len(every[chip])}
-    percentile = None if conflict else workload.percentile
-    return replace(explained, spec=narrowed, conflict=conflict, percentile=percentile, widest=widest)
+    widest = {chip: max(found, key=chips_in) for chip, found in slices.items() if len(found) < len(every[chip])}
+    explained = replace(explained, spec=narrowed, conflict=conflict, widest=widest)
+    if conflict:
+        return explained
+    if deployment.modes == (Mode.DISAGGREGATED,) and not any(
+        slices_held(spec, workload, sold, for_pools=True).values()
+    ):
+        return replace(explained, reason="network")
+    if workload.percentile is not None:
+        return replace(explained, reason="replays", percentile=workload.percentile)
+    return replace(explained, reason="slices" if deployment.search.max_usd_per_hour is None else "cost")

@@ -1,5 +1,6 @@
 """Plans that other commands wrote: results and certificates."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -65,10 +66,16 @@ def _differing(path: Path, plan: Plan) -> list[str]:
     found = []
     for name in FIGURES:
         before, now = told.get(name), getattr(plan, name)
-        is_same = before is None or (isinstance(before, int | float) and isclose(before, now, rel_tol=COST_TIE_RTOL))
-        if now is not None and not is_same:
-            found.append(f"{name} {shorten(before)}, now {number(now)}")
+        if before is None or (now is not None and _is_same(before, now)):
+            continue
+        found.append(f"{name} {shorten(before)}, now {'none' if now is None else number(now)}")
     return found
+
+
+def _is_same(told: object, now: float) -> bool:
+    if isinstance(told, bool) or not isinstance(told, int | float) or abs(told) > sys.float_info.max:
+        return False
+    return isclose(told, now, rel_tol=COST_TIE_RTOL)
 
 
 def _replayed(path: Path) -> tuple[Percentiles, Percentiles] | None:

@@ -6,7 +6,7 @@ A single change allows a column with a single bit; the nearest such column gives
 with two bits, the cheapest gives a pair, and the one whose limits move least another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -92,7 +92,12 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
 
     Each correction comes with the proved optimum under it. Empty when no two changes suffice.
     """
-    return tuple(_planned(spec, changes, settings) for changes in smallest_changes(spec))
+    return planned(spec, smallest_changes(spec), settings)
+
+
+def planned(spec: Spec, found: Iterable[tuple[Change, ...]], settings: Settings) -> tuple[Correction, ...]:
+    """Changes that each allow a plan, with the proved optimum under them."""
+    return tuple(_planned(spec, changes, settings) for changes in found)
 
 
 def smallest_changes(spec: Spec) -> list[tuple[Change, ...]]:

@@ -12,10 +12,14 @@ from servesat.core.result import Result, Status
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.replay.verdict import GOODPUT
+from servesat.spec.slo import LIMITS
 from servesat.spec.spec import Spec
 
 LOOKING_S = 10.0
 """The time after which no more conflicts are looked for."""
+
+_TIMES = frozenset(LIMITS)
+"""The requirements on times, of which goodput is the share that keeps them."""
 
 Limits = frozenset[str]
 """Requirements and constraints by name."""
@@ -71,6 +75,8 @@ class _Search:
         """Whether no plan passes with some limits alone. Raises TimeoutError when time is up before it is known."""
         if any(held <= known for known in self.feasible):
             return False
+        if not held & _TIMES and GOODPUT in held:  # a share of the requests within no limit at all
+            return self.is_infeasible(held - {GOODPUT})
         left_s = self.end - time.perf_counter()
         if left_s <= 0:
             raise TimeoutError

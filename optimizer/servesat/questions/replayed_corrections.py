@@ -12,7 +12,7 @@ from servesat.core.result import Change, Correction, Result
 from servesat.core.tolerances import round_down, round_up
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import cheapest_plan, solve
-from servesat.questions.corrections import changed, corrections, smallest_changes
+from servesat.questions.corrections import changed, planned, smallest_changes
 from servesat.spec.spec import Spec
 
 LOOSENED = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
@@ -35,7 +35,8 @@ def replayed_corrections(
     start, by_means, unlimited = time.perf_counter(), spec.in_means(), replace(settings, time_limit_s=None)
     end = start + (LOOKING_S if settings.time_limit_s is None else min(LOOKING_S, settings.time_limit_s))
     means_hold = cheapest_plan(by_means, unlimited) is not None
-    pending = _in_every_conflict(spec, result) if means_hold else smallest_changes(by_means)
+    smallest = [] if means_hold else smallest_changes(by_means)
+    pending = _in_every_conflict(spec, result) if means_hold else list(smallest)
     found: list[Correction] = []
     tried: set[tuple[Change, ...]] = set()
     for factor in LOOSENED[1:] if means_hold else LOOSENED:
@@ -50,7 +51,7 @@ def replayed_corrections(
                 found.append(Correction(changes=moved, plan=plan, replayed=True))
                 pending.remove(changes)
     if not found and not means_hold:
-        found = list(corrections(by_means, unlimited))
+        found = list(planned(by_means, smallest, unlimited))
     return replace(result, corrections=tuple(found), means_hold=means_hold)
 
 

@@ -254,7 +254,7 @@ def _proof(result: FleetResult) -> Iterator[str]:
     yield f"optimal: proved that no fleet costs less{tidiest} {how}"
     plans = (option.configuration.plan for option in result.instance.options)
     if any(plan is not None and plan.prefill is not None for plan in plans):
-        yield "of two pools, those sized for the demand or a part of it were compared"
+        yield "two pools were compared only at sizes for the whole demand or a fraction of it"
 
 
 def _print_no_longer_possible(console: Console, result: FleetResult) -> None:

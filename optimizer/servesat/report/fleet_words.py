@@ -15,6 +15,15 @@ SHARE_KEYS = {"region_share": "max_share_per_region", "spot_share": "max_spot_sh
 """The key in the spec of each limit on a share of the demand."""
 
 
+_REASONS = {
+    "slices": "no machines sold hold its slices",
+    "network": "no machines sold have the network that two pools need",
+    "cost": "each replica costs more than search.max_usd_per_hour",
+    "replays": "at no rate within its costs do replays keep its limits for {share} of the requests",
+}
+"""Why a workload with plans cannot be served."""
+
+
 def unservable_words(unservable: Unservable) -> Iterator[str]:
     """Why a workload cannot be served, a line for each reason."""
     workload, size = unservable.workload, unservable.size
@@ -30,14 +39,8 @@ def unservable_words(unservable: Unservable) -> Iterator[str]:
     for members in unservable.conflict:
         held = ", ".join(f"{chip} {topology}" for chip, topology in unservable.widest.items())
         yield f"{statement}: {conflict(members, unservable.spec)}" + (f"; machines hold {held} at most" if held else "")
-    if unservable.sold and not unservable.conflict:
-        if unservable.percentile is None and unservable.max_usd_per_hour is None:
-            yield f"{statement}: no machines sold hold its slices, with the network that two pools need"
-        elif unservable.percentile is None:
-            yield f"{statement}: each replica costs more than search.max_usd_per_hour"
-        else:
-            share = f"{unservable.percentile:.0%}"
-            yield f"{statement}: at no rate within its costs do replays keep its limits for {share} of the requests"
+    if unservable.reason is not None:
+        yield f"{statement}: {_REASONS[unservable.reason].format(share=f'{unservable.percentile or 0:.0%}')}"
 
 
 def conflict_words(limits: Iterable[Limit], result: FleetResult) -> str:

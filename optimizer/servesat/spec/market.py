@@ -132,7 +132,7 @@ class Market:
             return [Offer(chip, price.usd_per_chip_hour, price) for price in sorted_prices(prices)]
         lowest = self.varied.get(chip.id)
         if lowest is None:
-            return [Offer(chip, stated, self._contract(chip.id, stated))]
+            return [Offer(chip, stated, self._contract(chip.id, stated) if chip.id in self.prices else None)]
         amounts = [
             (price, stated if price.usd_per_chip_hour == lowest else price.usd_per_chip_hour * (stated / lowest))
             for price in sorted_prices([*self._prices_in_book(chip.id), *self._owned_price(chip)])

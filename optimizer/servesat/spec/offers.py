@@ -30,7 +30,7 @@ class Offer(NamedTuple):
 
     chip: Chip
     usd_per_chip_hour: float
-    price: Price | None = None  # None where the price is the spec's or the chip's own, and no variation of a book's
+    price: Price | None = None  # None where the price is the spec's, bought in no stated way, or the chip's own
 
     @property
     def place(self) -> tuple[str, str, str, str, str]:
@@ -39,7 +39,7 @@ class Offer(NamedTuple):
 
     @property
     def purchase(self) -> str | None:
-        """How it is bought; None where the price is the spec's or the chip's own."""
+        """How it is bought; None where the spec, or the chip, has a price of its own that does not say so."""
         return None if self.price is None else self.price.purchase
 
     @property

@@ -246,7 +246,7 @@ def _leaves_rows_empty(row_bytes: int, side: CheckedReplica) -> bool:
     What splits the batch may leave a device as many heads as it likes, of fewer sequences.
     """
     model, devices = side.model, side.tp * side.chip.devices
-    value_bytes = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}[side.kv_cache]
+    bits = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4.25, "nvfp4": 4.5}[side.kv_cache]
     for kv_heads in (model.kv_heads, *(layers.kv_heads or 0 for layers in model.other_layers)):
         if not kv_heads:
             continue
@@ -254,7 +254,7 @@ def _leaves_rows_empty(row_bytes: int, side: CheckedReplica) -> bool:
             held = float(kv_heads)
         else:
             held = 1.0 if side.tp >= kv_heads and side.chip.devices == 1 else kv_heads / devices
-        if held < 1 or (held * (1 if model.head_dim == 64 else 2) * value_bytes) % row_bytes:
+        if held < 1 or (held * (1 if model.head_dim == 64 else 2) * bits / 8) % row_bytes:
             return True
     return False
 
