@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from servesat import CatalogueError
+from servesat import CatalogueError, Spec
 from servesat.catalogue.engine import Engine, Support
 from servesat.catalogue.load import chip_ids, engine_ids, load_engine, load_model
 from servesat.core.plan import KvLayout
+from servesat.deployment.solve import solve
 from tests.engine_flags import snapshot_of
 from tests.helpers import toy_engine
 
@@ -101,3 +102,27 @@ def test_heads_with_sinks_have_caches_of_their_own_on_ampere() -> None:
         assert "fp8" not in vllm.kv_dtypes(load_model(model), "a100-80gb")
         assert "fp8" in vllm.kv_dtypes(load_model(model), "l40s")
     assert "fp8" in vllm.kv_dtypes(load_model("llama-3-70b"), "a100-80gb")
+
+
+def test_experts_are_run_in_fewer_dtypes_than_dense_layers() -> None:
+    """srt/layers/quantization: Marlin has fp8 of linear layers alone, int8 experts are of NPUs, mxfp4 of no CDNA 3."""
+    sglang, dense, experts = load_engine("sglang"), load_model("qwen3-32b"), load_model("qwen3-30b-a3b")
+    assert {"fp8", "int8"} <= set(sglang.weights_for(dense, "a100-80gb"))
+    assert set(sglang.weights_for(experts, "a100-80gb")) == {"bf16", "int4"}
+    assert "fp8" in sglang.weights_for(experts, "l40s")
+    assert "mxfp4" not in sglang.weights_for(load_model("gpt-oss-120b"), "mi300x")
+    assert sglang.weights_for(experts, "tpu-v5e") == {}
+
+
+def test_experts_in_mxfp4_stay_on_one_group_of_hopper() -> None:
+    """srt/layers/quantization/mxfp4.py: those that are spread become bf16, three times as large."""
+    spec = Spec.load(
+        {
+            "model": "gpt-oss-120b", "engine": "sglang", "workload": {"prompt_tokens": 2000, "output_tokens": 500},
+            "slo": {"tpot_ms": 50}, "search": {"chips": ["h200"], "topologies": {"h200": ["2x1"]}},
+        }
+    )  # fmt: skip
+    plan = solve(spec).plan
+    assert plan is not None
+    assert (plan.weights, plan.ep) == ("mxfp4", 1)
+    assert solve(spec.constrained(["ep == 2", "weights == mxfp4"])).plan is None

@@ -38,7 +38,7 @@ def test_deepseek_over_eight_h200_by_sglang() -> None:
     read = flags(server)
     assert (read.tp_size, read.attn_dp_size, read.ep_size) == (8, 8, 8)
     assert read.model_path == "deepseek-ai/DeepSeek-V3"
-    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (288, "fp8_e4m3", 0.85)
+    assert (read.max_running_requests, read.kv_cache_dtype, read.mem_fraction_static) == (280, None, 0.85)
     drafting = (read.speculative_algorithm, read.speculative_num_steps, read.speculative_num_draft_tokens)
     assert (*drafting, read.speculative_draft_model_path) == ("EAGLE", 1, 2, None)
     assert read.chunked_prefill_size == 8 * 2048  # divided by the groups of attention: a prompt in each, in whole pages
@@ -73,7 +73,7 @@ def test_sglang_takes_the_longest_request_with_what_it_reserves(speculative: str
 def test_adapters_are_pinned_where_groups_of_sglang_attend_apart() -> None:
     """srt/lora/lora_manager.py: under DP attention none but pinned ones are taken, and not in all slots."""
     spec = {
-        "model": "gpt-oss-120b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "engine": "sglang",
+        "model": "qwen3-235b-a22b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "engine": "sglang",
         "lora": {"adapters": 4}, "search": {"chips": ["h200"], "topologies": {"h200": ["8x1"]}},
     }  # fmt: skip
     apart, together = (launch({**spec, "constraints": [f"ep == {ep}"]}) for ep in (8, 1))

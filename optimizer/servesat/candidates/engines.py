@@ -65,8 +65,7 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
     """The dtypes of weights that an engine can have on a chip, each with those that it computes them in."""
     if not_served(spec, engine) is not None:
         return set()
-    support = engine.support_of(chip)
-    of_weights = {} if support is None else {str(weights): one for weights, one in support.weights.items()}
+    of_weights = engine.weights_for(spec.model, chip)
     listed = spec.search.weights is not None
     at_hand = [
         weights
@@ -135,7 +134,7 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
         yield reason
         return
     for weights in spec.search.weights or ():
-        if all(weights not in _weights_of(engine, chip) for chip in chips):
+        if all(weights not in engine.weights_for(spec.model, chip) for chip in chips):
             yield f"runs no {weights} weights{here}"
     for kv_cache in spec.search.kv_cache or ():
         if all(kv_cache not in engine.kv_dtypes(spec.model, chip) for chip in chips):
@@ -176,8 +175,7 @@ def loading(spec: Spec, plan: Assignment) -> Loading | None:
     if plan.engine is None:
         return None
     engine, known = spec.engine_of(plan.engine), {str(dtype): name for dtype, name in spec.model.checkpoints.items()}
-    support = engine.support_of(plan.chip)
-    made = None if support is None else {str(dtype): one for dtype, one in support.weights.items()}.get(plan.weights)
+    made = engine.weights_for(spec.model, plan.chip).get(plan.weights)
     tp = prod(axis_sizes(plan.topology)[axis] for axis in plan.tp_axes)
     if cuts_checkpoint(spec.model, plan.weights, np.array([tp])).any():
         known.pop(plan.weights, None)
@@ -202,11 +200,5 @@ def cuts_checkpoint(model: ModelSpec, weights: str, tp: Ints) -> Bools:
 
 def makes_weights(engine: Engine, model: ModelSpec, chip: str, weights: str) -> bool:
     """Whether an engine quantises the bf16 weights of a model to a dtype while it loads them on a chip."""
-    support = engine.support_of(chip)
-    of_weights = {} if support is None else {str(dtype): one for dtype, one in support.weights.items()}
+    of_weights = engine.weights_for(model, chip)
     return model.native is None and weights in of_weights and bool(of_weights[weights].quantises)
-
-
-def _weights_of(engine: Engine, chip: str) -> set[str]:
-    support = engine.support_of(chip)
-    return set() if support is None else {str(dtype) for dtype in support.weights}

@@ -108,9 +108,22 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= _overflows_while_loading(spec, layouts, engine, chips, chip)
         if engine.pipelines != "any":
             breaks |= staged if engine.pipelines == "none" else staged & spread
+        breaks |= spread & _keeps_experts_together(spec, layouts, engine, list(chips), chip)
         breaks |= _loads_no_checkpoint(spec, layouts, engine, list(chips), chip)
         violated = violated | (here & breaks)
     return violated
+
+
+def _keeps_experts_together(spec: Spec, layouts: Layouts, engine: Engine, chips: Sequence[str], chip: Ints) -> Bools:
+    """Whether the engine runs experts in a layout's weights on one group of chips alone; `chip` is among `chips`."""
+    together = np.zeros(len(layouts), dtype=np.bool_)
+    for weights in spec.weights:
+        of_chips = [engine.weights_for(spec.model, name).get(weights) for name in chips]
+        kept = np.array([one is not None and one.experts == "together" for one in of_chips], dtype=np.bool_)
+        if kept.any():
+            of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
+            together |= of_it & kept[chip]
+    return together
 
 
 def _loads_no_checkpoint(spec: Spec, layouts: Layouts, engine: Engine, chips: Sequence[str], chip: Ints) -> Bools:

@@ -43,6 +43,11 @@ class WeightSupport(Strict):
         default=None,
         description="What makes them of a 16-bit checkpoint while loading; absent: needs a checkpoint.",
     )
+    experts: Literal["any", "together", "none"] = Field(
+        default="any",
+        description="Whether a model's experts may be in it: however they are spread, on the chips of one group alone, "
+        "or not.",
+    )
 
 
 class Support(Strict):
@@ -178,6 +183,12 @@ class Engine(Sourced):
     def support_of(self, chip: str) -> Support | None:
         """What it runs on a chip; None where it does not run."""
         return self._support.get(chip)
+
+    def weights_for(self, model: ModelSpec, chip: str) -> dict[str, WeightSupport]:
+        """The dtypes that the weights of a model may have on a chip."""
+        support = self.support_of(chip)
+        of_chip = {} if support is None else support.weights
+        return {str(weights): one for weights, one in of_chip.items() if model.moe is None or one.experts != "none"}
 
     def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
         """The modes in which it takes prompts of so many new tokens: it may take long ones only in chunks."""

@@ -196,6 +196,8 @@ def _sglang(server: Server) -> Flags:
             ("--max-lora-rank", str(server.lora.rank)), ("--lora-target-modules", server.adapted or ("all",)),
         ]  # fmt: skip
     flags += _drafting_of_sglang(server.draft)
+    if not server.keeps_prefixes:
+        flags.append(("--disable-radix-cache", None))
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":

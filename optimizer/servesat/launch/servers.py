@@ -47,8 +47,8 @@ class Server:
     The longest prompt has `longest_prompt_tokens`, with what is cached of it. Pools that load different checkpoints
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
     `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`
-    unless its engine refuses that beside the states of a model, or cuts chunks for it to whole blocks where none are
-    planned; and more of them in `host_cache_bytes` of its hosts.
+    unless its engine refuses that beside the states of a model, or would keep states
+    of prefixes that none are planned for; and more of them in `host_cache_bytes` of its hosts.
     """
 
     role: Role
@@ -234,7 +234,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         whole_prompts=not takes_chunks and prompt_tokens > 0,
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
-        keeps_prefixes=not spec.model.has_states or (engine.caches_states and not _cuts_chunks_for_none(spec, engine)),
+        keeps_prefixes=not spec.model.has_states or (engine.caches_states and not _keeps_states_in_vain(spec, engine)),
         context_tokens=spec.longest_request_tokens,
         model_context_tokens=spec.model.max_context_tokens,
         utilisation=_utilisation(spec, engine),
@@ -256,9 +256,12 @@ def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
     return found[0]
 
 
-def _cuts_chunks_for_none(spec: Spec, engine: Engine) -> bool:
-    """Whether vLLM would end chunks where its blocks of states do, for hits that the spec does not count on."""
-    return engine.program == "vllm" and not spec.workload.cached_share
+def _keeps_states_in_vain(spec: Spec, engine: Engine) -> bool:
+    """Whether states would be kept for hits that the spec does not count on.
+
+    vLLM would end chunks where its blocks of states do, SGLang keep five states for each request.
+    """
+    return engine.program in {"vllm", "sglang"} and not spec.workload.cached_share
 
 
 def _attention_modules(spec: Spec) -> tuple[str, ...]:

@@ -204,6 +204,9 @@ def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
     of_weights = {str(name): one for name, one in here[0].weights.items()}
     if side.weights not in of_weights:
         return f"runs no {side.weights} weights on {chip}"
+    experts = "any" if model.moe is None else of_weights[side.weights].experts
+    if experts == "none" or (experts == "together" and side.ep > 1):
+        return f"runs no experts{' spread over groups' if experts == 'together' else ''} in {side.weights} on {chip}"
     if side.compute not in of_weights[side.weights].compute:
         return f"does not compute {side.weights} weights in {side.compute} on {chip}"
     if model.mla is None and (model.attention_sinks or model.whole_image_tokens) and here[0].sink_kv_cache:
