@@ -126,3 +126,24 @@ def test_experts_in_mxfp4_stay_on_one_group_of_hopper() -> None:
     assert plan is not None
     assert (plan.weights, plan.ep) == ("mxfp4", 1)
     assert solve(spec.constrained(["ep == 2", "weights == mxfp4"])).plan is None
+
+
+def test_sequences_lie_on_several_chips_where_kernels_take_them() -> None:
+    """v1/core: no layers with windows; v1/attention/backends: of ROCm latents alone, of Hopper none with an indexer."""
+    vllm = load_engine("vllm")
+    assert vllm.splits_on(load_model("qwen3-235b-a22b"), "h200")
+    assert not vllm.splits_on(load_model("qwen3-235b-a22b"), "mi300x")
+    assert vllm.splits_on(load_model("deepseek-v3"), "mi300x")
+    assert not vllm.splits_on(load_model("gemma-4-26b-a4b"), "h200")
+    assert not vllm.splits_on(load_model("deepseek-v3.2"), "h200")
+    assert vllm.splits_on(load_model("deepseek-v3.2"), "b200")
+
+
+def test_some_chips_lack_the_kernels_of_a_model() -> None:
+    vllm, flash, mimo = load_engine("vllm"), load_model("deepseek-v4-flash"), load_model("mimo-v2-flash")
+    assert [vllm.weights_for(flash, chip) == {} for chip in ("a100-80gb", "l40s", "mi300x", "h200")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert [set(vllm.kv_dtypes(mimo, chip)) == {"bf16"} for chip in ("a100-80gb", "h200", "b200", "l40s")] == [
+        True, True, True, False,
+    ]  # fmt: skip

@@ -148,6 +148,17 @@ def test_two_limits_move_no_further_than_they_have_to() -> None:
     assert solve(loaded.changed(tighter)).status is Status.INFEASIBLE
 
 
+def test_another_engine_is_no_change_where_it_has_no_checkpoint() -> None:
+    """Eight chips cut blocks of Qwen3-235B's fp8 checkpoint, which vLLM can make itself, and TensorRT-LLM cannot."""
+    spec = {
+        "model": "qwen3-235b-a22b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "slo": {"tpot_ms": 12},
+        "engine": "vllm", "search": {"chips": ["l40s"]},
+    }  # fmt: skip
+    found = {c.changes[0].requirement for c in corrections(Spec.load(spec), Settings())}
+    assert "tpot" in found
+    assert "engine" not in found
+
+
 def test_a_larger_batch_can_be_what_is_missing() -> None:
     search = {**ON_32_CHIPS["search"], "max_chips": 64, "topologies": {"tpu-v5e": ["8x8"]}, "max_batch": 4}
     result = answer({**ON_32_CHIPS, "search": search})

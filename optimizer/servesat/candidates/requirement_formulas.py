@@ -100,6 +100,7 @@ def not_run_by_engine(spec: Spec, layouts: Layouts) -> Bools:
             breaks |= splits if engine.host_cache else here
         if not engine.models_draft_in_groups:
             breaks |= spread & _of_draft_models(layouts)
+        breaks |= splits & ~np.array([engine.splits_on(spec.model, name) for name in chips], dtype=np.bool_)[chip]
         if engine.kv_row_bytes is not None:
             rows = np.flatnonzero(here)
             devices = np.array([each.devices for each in chips.values()])[chip[rows]]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from servesat.catalogue.model import ModelSpec
+from servesat.catalogue.model import Flag, ModelSpec
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.plan import KvLayout, Mode
 from servesat.core.validation import Count, Dtype, Strict, refuse_duplicates
@@ -54,6 +54,13 @@ class Support(Strict):
     """What an engine runs on some chips."""
 
     chips: Annotated[tuple[Text, ...], Field(min_length=1)]
+    without_models: tuple[Text, ...] = Field(
+        default=(), description="Models of the catalogue that it does not run on them, beside those that it never does."
+    )
+    splits: tuple[Literal["heads", "latent", "sparse"], ...] = Field(
+        default=("heads", "latent", "sparse"),
+        description="KV caches of which sequences may lie on several of them: of heads, of a latent, with an indexer.",
+    )
     image: Text | None = Field(default=None, description="The container image for them, where it is another one.")
     weights: Annotated[dict[Dtype, WeightSupport], Field(min_length=1)]
     kv_cache: Annotated[dict[Dtype, Text], Field(min_length=1)] = Field(
@@ -63,6 +70,9 @@ class Support(Strict):
         default={},
         description="The same of heads with attention sinks, or with images that are attended to both ways; empty: as "
         "`kv_cache`.",
+    )
+    uneven_kv_cache: dict[Dtype, Text] = Field(
+        default={}, description="The same of heads whose keys and values differ in width; empty: as `kv_cache`."
     )
     latent_kv_cache: dict[Dtype, Text] = Field(default={}, description="The same of a latent; empty: none runs.")
     sparse_kv_cache: dict[Dtype, Text] = Field(
@@ -121,6 +131,9 @@ class Engine(Sourced):
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)]
     kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a KV cache of heads.")
     latent_kv_layouts: tuple[KvLayout, ...] = Field(description="Layouts of a latent.")
+    split_windows: Flag = Field(
+        default=True, description="Whether sequences may lie on several chips where some layers have a window."
+    )
     split_kv_cache: tuple[Dtype, ...] = Field(
         default=(), description="Dtypes of the KV cache in which sequences may lie on several chips."
     )
@@ -187,7 +200,7 @@ class Engine(Sourced):
     def weights_for(self, model: ModelSpec, chip: str) -> dict[str, WeightSupport]:
         """The dtypes that the weights of a model may have on a chip."""
         support = self.support_of(chip)
-        of_chip = {} if support is None else support.weights
+        of_chip = {} if support is None or model.id in support.without_models else support.weights
         return {str(weights): one for weights, one in of_chip.items() if model.moe is None or one.experts != "none"}
 
     def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
@@ -206,6 +219,13 @@ class Engine(Sourced):
         if of is None:
             return ()
         return of.kv_layouts if model.mla is None else of.latent_kv_layouts
+
+    def splits_on(self, model: ModelSpec, chip: str) -> bool:
+        """Whether sequences of a model may lie on several of some chips."""
+        support, kind = self.support_of(chip), "heads"
+        if model.mla is not None:
+            kind = "latent" if model.sparse is None else "sparse"
+        return support is not None and kind in support.splits and (self.split_windows or not model.has_windows)
 
     def heads_of_row(self, model: ModelSpec, value_bytes: float) -> int:
         """The fewest KV heads of a device whose keys and values fill the rows that they are stored in."""
@@ -235,6 +255,8 @@ class Engine(Sourced):
         support = self.support_of(chip)
         if support is None:
             return {}
+        if model.mla is None and model.has_uneven_heads and support.uneven_kv_cache:
+            return dict(support.uneven_kv_cache)
         if model.mla is None:
             has_own = model.attention_sinks or model.whole_image_tokens > 0
             return dict(support.sink_kv_cache if has_own and support.sink_kv_cache else support.kv_cache)

@@ -242,6 +242,16 @@ class ModelSpec(Sourced):
         return any(other.state_bytes for other in self.other_layers)
 
     @property
+    def has_windows(self) -> bool:
+        """Whether some layers attend to the last tokens alone."""
+        return self.window_tokens is not None or any(other.window_tokens for other in self.other_layers)
+
+    @property
+    def has_uneven_heads(self) -> bool:
+        """Whether the keys and values of some heads differ in width."""
+        return any(other.value_dim != other.head_dim for other in self.other_layers if other.kv_heads)
+
+    @property
     def has_states_beside_latent(self) -> bool:
         """Whether some layers keep a state, and others a latent."""
         return self.mla is not None and self.has_states

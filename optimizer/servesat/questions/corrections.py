@@ -25,7 +25,6 @@ from servesat.candidates.serving_modes import enumerate_layouts, in_modes_by_blo
 from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import engine_ids, load_engine
 from servesat.core.arrays import Floats, Ints
-from servesat.core.errors import SolverError
 from servesat.core.plan import KvLayout, Mode
 from servesat.core.result import Change, Correction, Result
 from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL, is_at_most
@@ -96,8 +95,13 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
 
 
 def planned(spec: Spec, found: Iterable[tuple[Change, ...]], settings: Settings) -> tuple[Correction, ...]:
-    """Changes that each allow a plan, with the proved optimum under them."""
-    return tuple(_planned(spec, changes, settings) for changes in found)
+    """Changes that each allow a plan, with the proved optimum under them.
+
+    One that allows none is left out: the widened search lists dtypes of weights, which are then taken to be at hand,
+    though the spec may not list them, and no checkpoint of them be known.
+    """
+    planned_yet = (_planned(spec, changes, settings) for changes in found)
+    return tuple(one for one in planned_yet if one is not None)
 
 
 def smallest_changes(spec: Spec) -> list[tuple[Change, ...]]:
@@ -178,10 +182,10 @@ def _cheapest_pair(searches: list[_Widened]) -> tuple[Change, ...]:
     return _pair_of(widened, row)
 
 
-def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction:
+def _planned(spec: Spec, changes: tuple[Change, ...], settings: Settings) -> Correction | None:
     result = solve(changed(spec, changes), settings)
     if result.plan is None:
-        raise SolverError(f"no plan under the corrections {changes}, though they were derived from a plan")
+        return None
     if len(changes) > 1:  # the limits of a pair need only allow its plan, the fastest of those that tie
         changes = tuple(_as_used(spec, result, change) for change in changes)
     return Correction(changes=changes, plan=result.plan)

@@ -202,14 +202,17 @@ def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
     if not here:
         return f"does not run on {chip}"
     of_weights = {str(name): one for name, one in here[0].weights.items()}
-    if side.weights not in of_weights:
+    if side.weights not in of_weights or model.id in here[0].without_models:
         return f"runs no {side.weights} weights on {chip}"
     experts = "any" if model.moe is None else of_weights[side.weights].experts
     if experts == "none" or (experts == "together" and side.ep > 1):
         return f"runs no experts{' spread over groups' if experts == 'together' else ''} in {side.weights} on {chip}"
     if side.compute not in of_weights[side.weights].compute:
         return f"does not compute {side.weights} weights in {side.compute} on {chip}"
-    if model.mla is None and (model.attention_sinks or model.whole_image_tokens) and here[0].sink_kv_cache:
+    uneven = any(other.v_head_dim not in {None, other.head_dim} for other in model.other_layers if other.kv_heads)
+    if model.mla is None and uneven and here[0].uneven_kv_cache:
+        stored, kind = here[0].uneven_kv_cache, " of keys and values that differ in width"
+    elif model.mla is None and (model.attention_sinks or model.whole_image_tokens) and here[0].sink_kv_cache:
         stored, kind = here[0].sink_kv_cache, " with sinks, or images attended to both ways,"
     elif model.mla is None:
         stored, kind = here[0].kv_cache, ""
@@ -227,7 +230,19 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
         return f"has no KV cache in the layout {side.kv_layout}"
     if side.kv_layout is KvLayout.SEQUENCE and side.kv_cache not in set(map(str, engine.split_kv_cache)):
         return f"cannot split sequences of a KV cache in {side.kv_cache}"
+    if side.kv_layout is KvLayout.SEQUENCE and not _splits_here(engine, side):
+        return f"cannot split sequences of {side.model.id} on {side.chip.id}"
     return _cannot_spread(engine, side)
+
+
+def _splits_here(engine: Engine, side: CheckedReplica) -> bool:
+    """Whether sequences of the model may lie on several chips of a kind."""
+    model = side.model
+    windows = [model.window_tokens, *(layers.window_tokens for layers in model.other_layers)]
+    if not engine.split_windows and any(windows):
+        return False
+    kind = "heads" if model.mla is None else "sparse" if model.sparse is not None else "latent"
+    return any(side.chip.id in support.chips and kind in support.splits for support in engine.runs)
 
 
 def _cannot_spread(engine: Engine, side: CheckedReplica) -> str | None:
