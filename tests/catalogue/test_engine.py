@@ -7,7 +7,6 @@ import pytest
 from servesat import CatalogueError, Spec
 from servesat.catalogue.engine import Engine, Support
 from servesat.catalogue.load import chip_ids, engine_ids, load_engine, load_model
-from servesat.core.plan import KvLayout
 from servesat.deployment.solve import solve
 from tests.engine_flags import snapshot_of
 from tests.helpers import toy_engine
@@ -71,28 +70,6 @@ def test_a_layout_moves_between_pools_where_the_engine_says_so() -> None:
     assert vllm.layouts_of(model, pools=True) == ("heads",)
     alone = Engine.model_validate(toy_engine())
     assert alone.layouts_of(model, pools=True) == ()
-
-
-@pytest.mark.parametrize(
-    ("model", "of_layout", "fills"),
-    [
-        ("llama-3.1-70b", ("heads", 8, 1, 1.0), False),  # one head of 8 on a chip: 2 bytes of 4
-        ("llama-3.1-70b", ("heads", 4, 1, 1.0), True),
-        ("llama-3.1-70b", ("heads", 8, 1, 2.0), True),
-        ("llama-3.1-70b", ("heads", 8, 2, 2.0), False),  # the two devices of a chip would hold the same head
-        ("llama-3.1-70b", ("copies", 16, 1, 2.0), True),
-        ("llama-3.1-70b", ("copies", 16, 1, 1.0), False),
-        ("llama-3-405b", ("batch", 64, 1, 1.0), True),  # two heads on a device, of half the sequences
-        ("gpt-oss-120b", ("heads", 4, 1, 1.0), False),  # of 64 values: two heads, keys and values a byte each
-        ("gpt-oss-120b", ("heads", 2, 1, 1.0), True),
-        ("deepseek-v3", ("batch", 4, 2, 1.0), True),
-    ],
-)
-def test_heads_fill_the_rows_of_a_tpu(model: str, of_layout: tuple[str, int, int, float], fills: bool) -> None:
-    """kernels/ragged_paged_attention: 2 K rows of a device are aligned to 4 bytes, K of heads of 64."""
-    kv_layout, tp, devices, value_bytes = of_layout
-    engine = load_engine("vllm-tpu")
-    assert engine.fills_rows(load_model(model), KvLayout(kv_layout), tp, devices, value_bytes) is fills
 
 
 def test_heads_with_sinks_have_caches_of_their_own_on_ampere() -> None:

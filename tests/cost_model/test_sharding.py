@@ -7,6 +7,7 @@ from servesat.core.plan import KvLayout
 from servesat.cost_model.sharding import (
     Sharding,
     dearest_stage,
+    fills_rows,
     heads_divide,
     kv_batch_shards,
     kv_heads_per_chip,
@@ -172,3 +173,26 @@ def test_no_chip_cuts_weights_that_share_a_scale(
         query_heads=64, kv_heads=4, head_dim=128, d_ff=shape.get("mlp", 128 * 64), moe=experts, native=native
     )
     assert scales_divide(Storage(model), weights, np.array([tp])).tolist() == [loads]
+
+
+@pytest.mark.parametrize(
+    ("model", "of_layout", "fills"),
+    [
+        ("llama-3.1-70b", ("heads", 8, 1, 1.0), False),  # one head of 8 on a chip: 2 bytes of 4
+        ("llama-3.1-70b", ("heads", 4, 1, 1.0), True),
+        ("llama-3.1-70b", ("heads", 8, 1, 2.0), True),
+        ("llama-3.1-70b", ("heads", 8, 2, 2.0), False),  # the two devices of a chip would hold the same head
+        ("llama-3.1-70b", ("copies", 16, 1, 2.0), True),
+        ("llama-3.1-70b", ("copies", 16, 1, 1.0), False),
+        ("llama-3-405b", ("batch", 64, 1, 1.0), True),  # two heads on a device, of half the sequences
+        ("gpt-oss-120b", ("heads", 4, 1, 1.0), False),  # of 64 values: two heads, keys and values a byte each
+        ("gpt-oss-120b", ("heads", 2, 1, 1.0), True),
+        ("deepseek-v3", ("batch", 4, 2, 1.0), True),
+    ],
+)
+def test_heads_fill_the_rows_of_a_tpu(model: str, of_layout: tuple[str, int, int, float], fills: bool) -> None:
+    """kernels/ragged_paged_attention: 2 K rows of a device are aligned to 4 bytes, K of heads of 64."""
+    kv_layout, tp, devices, value_bytes = of_layout
+    device = {"devices": devices, "value_bytes": value_bytes}
+    assert fills_rows(load_model(model), 4, KvLayout(kv_layout), tp, **device) is fills
+    assert fills_rows(load_model(model), None, KvLayout(kv_layout), tp, **device)

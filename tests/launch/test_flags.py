@@ -53,6 +53,17 @@ def test_deepseek_over_eight_h200_by_vllm() -> None:
     assert read.max_model_len == 2500
 
 
+def test_a_checkpoint_is_allowed_that_vllm_would_refuse() -> None:
+    """config/model.py: fbgemm_fp8, which Meta's fp8 checkpoint of 405B is in, is deprecated."""
+    spec = {
+        "model": "llama-3.1-405b", "workload": {"prompt_tokens": 2000, "output_tokens": 500}, "engine": "vllm",
+        "search": {"chips": ["h200"], "weights": ["fp8"], "topologies": {"h200": ["8x1"]}},
+    }  # fmt: skip
+    read = flags(launch(spec).servers[0])
+    assert (read.model, read.allow_deprecated_quantization) == ("meta-llama/Llama-3.1-405B-Instruct-FP8", True)
+    assert not flags(launch({**spec, "model": "llama-3.1-70b"}).servers[0]).allow_deprecated_quantization
+
+
 @pytest.mark.parametrize(("speculative", "reserved"), [("none", 0), ("eagle3", 6)])
 def test_sglang_takes_the_longest_request_with_what_it_reserves(speculative: str, reserved: int) -> None:
     """srt/managers: a prompt within 6 tokens of the context is refused, as are tokens and drafts beyond it."""

@@ -20,7 +20,7 @@ from servesat.core.plan import KvLayout, Mode
 from servesat.core.tolerances import LIMIT_RTOL, is_at_most
 from servesat.cost_model.decode import replica_kv_bytes, replica_weights_bytes, waits_for_ici
 from servesat.cost_model.memory import sequences_that_fit
-from servesat.cost_model.sharding import heads_divide, kv_heads_split, scales_divide
+from servesat.cost_model.sharding import fills_rows, heads_divide, kv_heads_split, scales_divide
 from servesat.cost_model.speculation import NO_DRAFT
 from servesat.cost_model.step_curve import hidden_tokens
 from servesat.cost_model.storage import BYTES_PER_VALUE, Storage
@@ -148,12 +148,13 @@ def _fills_rows(spec: Spec, layouts: Layouts, engine: Engine, rows: Ints, device
     code = (layouts.dtype[rows] * len(KV_LAYOUTS) + kv_layout) * (1 + int(devices.max(initial=0))) + devices
     _, first, kind = np.unique(code * (1 + int(tp.max(initial=0))) + tp, return_index=True, return_inverse=True)
     fills = [
-        engine.fills_rows(
+        fills_rows(
             spec.model,
+            engine.kv_row_bytes,
             KV_LAYOUTS[kv_layout[at]],
             int(tp[at]),
-            int(devices[at]),
-            BYTES_PER_VALUE[dtypes[layouts.dtype[rows[at]]].kv_cache],
+            devices=int(devices[at]),
+            value_bytes=BYTES_PER_VALUE[dtypes[layouts.dtype[rows[at]]].kv_cache],
         )
         for at in first.tolist()
     ]

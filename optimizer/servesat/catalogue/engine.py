@@ -1,6 +1,5 @@
 """Serving engines: what a version of one runs on which chips, how it splits a model, and what memory it takes."""
 
-from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -25,9 +24,6 @@ UNPLANNED_CHUNK = 2048
 
 LOADED_SHARE = 0.95
 """The part of a chip's memory that 16-bit weights may fill before they are quantised, beside a layer's copies."""
-
-KEYS_AND_VALUES = 64
-"""Width of a head whose keys and values TPUs hold in one row."""
 
 LARGEST_PAGE = 128
 """Tokens of the largest page that SGLang takes of its own accord."""
@@ -169,6 +165,9 @@ class Engine(Sourced):
     without_models: tuple[Text, ...] = Field(
         default=(), description="Models of the catalogue that it does not implement."
     )
+    checkpoint_flags: dict[Text, Text] = Field(
+        default={}, description="The flag without which it refuses a checkpoint, by the checkpoint's repository."
+    )
     caches_states: bool = Field(
         default=True,
         description="Whether prompts hit a prefix cache where layers keep a state, of which it has to store copies.",
@@ -226,29 +225,6 @@ class Engine(Sourced):
         if model.mla is not None:
             kind = "latent" if model.sparse is None else "sparse"
         return support is not None and kind in support.splits and (self.split_windows or not model.has_windows)
-
-    def heads_of_row(self, model: ModelSpec, value_bytes: float) -> int:
-        """The fewest KV heads of a device whose keys and values fill the rows that they are stored in."""
-        if self.kv_row_bytes is None or model.mla is not None:
-            return 1
-        of_head = Fraction(value_bytes) * (1 if model.head_dim == KEYS_AND_VALUES else 2)
-        return (self.kv_row_bytes / of_head).numerator
-
-    def fills_rows(self, model: ModelSpec, kv_layout: KvLayout, tp: int, devices: int, value_bytes: float) -> bool:
-        """Whether a KV cache of heads fills the rows that it is stored in, with no head on two devices of a chip.
-
-        A device holds K / (tp · devices) heads, or one where more chips than heads share a sequence. Where the batch is
-        split over those instead, fewer sequences may lie on a device, with as many heads as fill a row.
-        """
-        if self.kv_row_bytes is None or model.mla is not None:
-            return True
-        enough = self.heads_of_row(model, value_bytes)
-        for heads in {model.kv_heads, *(other.kv_heads for other in model.other_layers)} - {0, None}:
-            splits_batch = kv_layout is KvLayout.BATCH and heads < tp
-            of_device = Fraction(heads) if splits_batch else max(Fraction(1), Fraction(heads, tp)) / devices
-            if of_device < 1 or of_device % enough:
-                return False
-        return True
 
     def kv_dtypes(self, model: ModelSpec, chip: str) -> dict[Dtype, str]:
         """The dtypes that the KV cache of a model may have on a chip, with the engine's names for them."""

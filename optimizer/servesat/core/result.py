@@ -1,7 +1,7 @@
 """The result of a deployment: its status, plan, margins and explanations.
 
 Requirements are named by text, as in the table (`candidates.requirements.Requirement`), and parts of a search as in
-`questions.corrections.SearchRelaxation`.
+`questions.search_relaxations.SearchRelaxation`.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Which ways to split a model over a slice are legal, and the bandwidth that each one gets."""
 
 from collections.abc import Collection
+from fractions import Fraction
 from functools import cache
 from itertools import product
 from math import prod
@@ -14,6 +15,9 @@ from servesat.core.arrays import Bools, Floats, Ints
 from servesat.core.plan import KvLayout
 from servesat.cost_model.collectives import all_to_all_bytes_per_s, axis_bytes_per_s, tensor_parallel_bytes_per_s
 from servesat.cost_model.storage import Storage
+
+KEYS_AND_VALUES = 64
+"""Width of a head whose keys and values TPUs hold in one row."""
 
 
 class Sharding(NamedTuple):
@@ -172,6 +176,35 @@ def kv_heads_split(model: ModelSpec, tp: Ints, batch: Ints, shards: Ints) -> Boo
     for heads in _kv_heads(model):
         split = split & np.where(tp <= heads, heads % np.minimum(tp, heads) == 0, tp % heads == 0)
     return split
+
+
+def heads_of_row(model: ModelSpec, row_bytes: int | None, value_bytes: float) -> int:
+    """The fewest KV heads of a device whose keys and values fill the rows of so many bytes that they are stored in.
+
+    Heads of 64 hold both in one row. 1 of a latent, and where there are no rows.
+    """
+    if row_bytes is None or model.mla is not None:
+        return 1
+    return (row_bytes / (Fraction(value_bytes) * (1 if model.head_dim == KEYS_AND_VALUES else 2))).numerator
+
+
+def fills_rows(
+    model: ModelSpec, row_bytes: int | None, kv_layout: KvLayout, tp: int, *, devices: int, value_bytes: float
+) -> bool:
+    """Whether a KV cache of heads fills the rows that it is stored in, with no head on two `devices` of a chip.
+
+    A device holds K / (tp · devices) heads, or one where more chips than heads share a sequence. Where the batch is
+    split over those instead, fewer sequences may lie on a device, with as many heads as fill a row.
+    """
+    if row_bytes is None or model.mla is not None:
+        return True
+    enough = heads_of_row(model, row_bytes, value_bytes)
+    for heads in _kv_heads(model):
+        splits_batch = kv_layout is KvLayout.BATCH and heads < tp
+        of_device = Fraction(heads) if splits_batch else max(Fraction(1), Fraction(heads, tp)) / devices
+        if of_device < 1 or of_device % enough:
+            return False
+    return True
 
 
 def kv_heads_per_chip(model: ModelSpec, tp: int) -> float:

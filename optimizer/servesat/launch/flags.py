@@ -122,10 +122,7 @@ def _vllm(server: Server) -> Flags:
         flags.append(("--no-enable-prefix-caching", None))
     if leaves_images_out(server):
         flags.append(("--language-model-only", None))
-    if server.loading.quantises:
-        flags.append(("--quantization", server.loading.quantises))
-    if server.loading.kv_cache != "auto":
-        flags.append(("--kv-cache-dtype", server.loading.kv_cache))
+    flags += _loading_of_vllm(server)
     flags.append(("--gpu-memory-utilization", f"{server.utilisation:g}"))
     if server.role is not Role.SERVE and server.engine.disaggregation is not None:
         role = "kv_producer" if server.role is Role.PREFILL else "kv_consumer"
@@ -138,6 +135,17 @@ def _vllm(server: Server) -> Flags:
         flags.append(("--additional-config", json.dumps({"sharding": {"sharding_strategy": strategy}})))
     if server.engine.program == "vllm-tpu" and server.nodes > 1:
         flags.append(("--distributed-executor-backend", "ray"))
+    return flags
+
+
+def _loading_of_vllm(server: Server) -> Flags:
+    """How the checkpoint is loaded, and what it is allowed to be; and the dtype of the KV cache."""
+    allowing = server.engine.checkpoint_flags.get(server.checkpoint)
+    flags: Flags = [] if allowing is None else [(allowing, None)]
+    if server.loading.quantises:
+        flags.append(("--quantization", server.loading.quantises))
+    if server.loading.kv_cache != "auto":
+        flags.append(("--kv-cache-dtype", server.loading.kv_cache))
     return flags
 
 
@@ -192,7 +200,8 @@ def _sglang(server: Server) -> Flags:
         ]
     if server.lora is not None:
         flags += [
-            ("--enable-lora", None), ("--max-loras-per-batch", str(server.lora.adapters + pins_adapters(server))),
+            ("--enable-lora", None),
+            ("--max-loras-per-batch", str(server.lora.adapters + (1 if pins_adapters(server) else 0))),
             ("--max-lora-rank", str(server.lora.rank)), ("--lora-target-modules", server.adapted or ("all",)),
         ]  # fmt: skip
     flags += _drafting_of_sglang(server.draft)

@@ -12,6 +12,7 @@ from servesat.catalogue.engine import UNPLANNED_CHUNK, Engine
 from servesat.core.errors import LaunchError
 from servesat.core.plan import KvLayout, Mode, Plan, PrefillPool
 from servesat.core.result import Loading, Percentiles
+from servesat.cost_model.sharding import heads_of_row
 from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.deployment.check.engine import cannot_start
 from servesat.deployment.check.plan import pool_replica_of, replica_of
@@ -228,7 +229,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         kv_layout=side.kv_layout,
         kv_heads=spec.model.kv_heads,
         kv_shards=plan.kv_batch_shards if side is plan else 1,
-        heads_of_row=engine.heads_of_row(spec.model, BYTES_PER_VALUE[plan.kv_cache]),
+        heads_of_row=heads_of_row(spec.model, engine.kv_row_bytes, BYTES_PER_VALUE[plan.kv_cache]),
         sequences=PREFILL_SEQUENCES if role is Role.PREFILL else plan.batch,
         prompt_tokens=prompt_tokens,
         whole_prompts=not takes_chunks and prompt_tokens > 0,

@@ -6,10 +6,9 @@ A single change allows a column with a single bit; the nearest such column gives
 with two bits, the cheapest gives a pair, and the one whose limits move least another.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,27 +30,15 @@ from servesat.core.tolerances import COST_TIE_RTOL, LIMIT_RTOL, is_at_most
 from servesat.cost_model.storage import BYTES_PER_VALUE
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
+from servesat.questions.search_relaxations import (
+    RELAXATION_BIT,
+    SearchRelaxation,
+    changed,
+    relaxation_masks,
+    relaxed_by,
+)
 from servesat.spec.search_space import MAX_BATCH
 from servesat.spec.spec import Spec
-
-
-class SearchRelaxation(StrEnum):
-    """A part of the search that a correction may widen."""
-
-    CHIP = "chip"
-    TOPOLOGY = "topology"
-    WEIGHTS = "weights"
-    KV_CACHE = "kv_cache"
-    COMPUTE = "compute"
-    MAX_BATCH = "max_batch"
-    PAY = "pay"
-    ENGINE = "engine"
-    KV_LAYOUTS = "kv_layouts"
-
-
-_RELAXATION_BIT: dict[str, int] = {
-    part: 1 << (len(REQUIREMENT_BIT) + position) for position, part in enumerate(SearchRelaxation)
-}
 
 _SUGGESTED_DTYPES = ("bf16", "fp8", "int8", "int4")
 """The dtypes that a correction may add to those of the search and of the published weights."""
@@ -74,7 +61,7 @@ def _fixed(spec: Spec) -> int:
 
 def _bits(spec: Spec) -> dict[str, int]:
     """The bit of each kind of change."""
-    return {**{name: bits_of(spec)[name] for name in _adjustable(spec)}, **_RELAXATION_BIT}
+    return {**{name: bits_of(spec)[name] for name in _adjustable(spec)}, **RELAXATION_BIT}
 
 
 @dataclass(frozen=True)
@@ -238,7 +225,7 @@ def _widen(spec: Spec) -> list[_Widened]:
     if spec.engine or spec.search.kv_layouts is not None:
         widest["search.kv_layouts"] = tuple(dict.fromkeys((*spec.kv_layouts, *KvLayout)))
     for ici in (spec.ici, "pay") if spec.forbids_ici else (spec.ici,):
-        pay_bit = _RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
+        pay_bit = RELAXATION_BIT[SearchRelaxation.PAY] if ici != spec.ici else 0
         without_headroom: list[dict[str, Any]] = [{"headroom": 0.0}] if spec.kept_free else []
         larger_batches: list[dict[str, Any]] = [{"search.max_batch": MAX_BATCH}] if not need_every_batch(spec) else []
         for breakpoints in ({}, *without_headroom, *larger_batches):
@@ -298,33 +285,6 @@ def _choosable(widened: _Widened) -> _Widened:
     return _Widened(widened.spec, widened.columns.take(rows), widened.bits[rows])
 
 
-def relaxation_masks(spec: Spec, columns: Columns) -> Ints:
-    """The bits of the parts of the search that each column lies outside of; shape [columns]."""
-    layouts, search = columns.layouts, spec.search
-    searched = {chip.id: set(spec.topologies_of(chip)) for chip in spec.chips}
-    kv_layouts, engines = set(spec.kv_layouts), set(spec.engine_ids)
-    weights, kv_cache, compute = set(spec.weights), set(spec.kv_cache), set(spec.compute)
-    outside_place = [
-        (
-            _RELAXATION_BIT[SearchRelaxation.CHIP]
-            if place.offer.chip.id not in searched
-            else _RELAXATION_BIT[SearchRelaxation.TOPOLOGY] * (place.topology not in searched[place.offer.chip.id])
-        )
-        + _RELAXATION_BIT[SearchRelaxation.KV_LAYOUTS] * (place.sharding.kv_layout not in kv_layouts)
-        for place in layouts.places
-    ]
-    outside_dtypes = [
-        _RELAXATION_BIT[SearchRelaxation.WEIGHTS] * (dtypes.weights not in weights)
-        + _RELAXATION_BIT[SearchRelaxation.KV_CACHE] * (dtypes.kv_cache not in kv_cache)
-        + _RELAXATION_BIT[SearchRelaxation.COMPUTE] * (dtypes.compute not in compute)
-        + _RELAXATION_BIT[SearchRelaxation.ENGINE] * (dtypes.engine not in engines)
-        for dtypes in layouts.dtypes
-    ]
-    outside_batch = np.where(columns.batch > search.max_batch, _RELAXATION_BIT[SearchRelaxation.MAX_BATCH], 0)
-    masks: Ints = np.array(outside_place)[layouts.place] | np.array(outside_dtypes)[layouts.dtype] | outside_batch
-    return masks
-
-
 class _Candidate(NamedTuple):
     """A change, and its distance from the spec: of the limit, then cost and step time."""
 
@@ -370,52 +330,4 @@ def _change(widened: _Widened, kind: str, row: int) -> Change:
     """The change of a kind that allows a column."""
     if kind in _adjustable(widened.spec):
         return _moved(widened.spec, kind, float(_figure(widened, kind)[row]))
-    assignment = widened.columns.assignment(row)
-    widened_keys: dict[str, tuple[str, float | int | str, str]] = {
-        SearchRelaxation.CHIP: ("search.chips", assignment.chip, ""),
-        SearchRelaxation.TOPOLOGY: (f"search.topologies.{assignment.chip}", assignment.topology, ""),
-        SearchRelaxation.WEIGHTS: ("search.weights", assignment.weights, ""),
-        SearchRelaxation.KV_CACHE: ("search.kv_cache", assignment.kv_cache, ""),
-        SearchRelaxation.COMPUTE: ("search.compute", assignment.compute, ""),
-        SearchRelaxation.MAX_BATCH: ("search.max_batch", assignment.batch, "sequences"),
-        SearchRelaxation.PAY: ("ici", "pay", ""),
-        SearchRelaxation.ENGINE: ("engine", assignment.engine or "", ""),
-        SearchRelaxation.KV_LAYOUTS: ("search.kv_layouts", str(assignment.kv_layout), ""),
-    }
-    key, new_value, unit = widened_keys[kind]
-    name = str(Requirement.ICI if kind == SearchRelaxation.PAY else kind)
-    return Change(requirement=name, key=key, value=new_value, unit=unit)
-
-
-def changed(spec: Spec, changes: tuple[Change, ...]) -> Spec:
-    """The spec with some changes."""
-    return spec.changed(_as_keys(spec, changes))
-
-
-def _as_keys(spec: Spec, changes: tuple[Change, ...]) -> Mapping[str, Any]:
-    """The changes as keys of the spec: limits replaced, entries added to the search."""
-    keys: dict[str, Any] = {}
-    for change in changes:
-        if change.requirement in spec.constraints:
-            texts = keys.get("constraints", spec.constraints)
-            moved = {change.requirement: str(change.value)}
-            keys["constraints"] = tuple(moved.get(text, text) for text in texts)
-            continue
-        match change.requirement:
-            case SearchRelaxation.CHIP:
-                keys[change.key] = [*spec.chips, change.value]
-            case SearchRelaxation.TOPOLOGY:
-                chip = change.key.removeprefix("search.topologies.")
-                slices = (*spec.search.topologies[chip], str(change.value))
-                keys["search.topologies"] = {**spec.search.topologies, chip: slices}
-            case SearchRelaxation.WEIGHTS:
-                keys[change.key] = (*spec.weights, change.value)
-            case SearchRelaxation.ENGINE:
-                keys[change.key] = [*spec.engine, change.value]
-            case SearchRelaxation.KV_LAYOUTS:
-                keys[change.key] = (*spec.kv_layouts, change.value)
-            case SearchRelaxation.KV_CACHE | SearchRelaxation.COMPUTE:
-                keys[change.key] = (*getattr(spec, change.requirement), change.value)
-            case _:
-                keys[change.key] = change.value
-    return keys
+    return relaxed_by(kind, widened.columns.assignment(row))

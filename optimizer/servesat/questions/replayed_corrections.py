@@ -12,7 +12,8 @@ from servesat.core.result import Change, Correction, Result
 from servesat.core.tolerances import round_down, round_up
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import cheapest_plan, solve
-from servesat.questions.corrections import changed, planned, smallest_changes
+from servesat.questions.corrections import planned, smallest_changes
+from servesat.questions.search_relaxations import changed
 from servesat.spec.spec import Spec
 
 LOOSENED = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
