@@ -47,9 +47,9 @@ class Server:
     what its largest step takes of prompts: in all, and of a prompt that is taken whole (`whole_prompts`) in each group.
     The longest prompt has `longest_prompt_tokens`, with what is cached of it. Pools that load different checkpoints
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
-    `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`
-    unless its engine refuses that beside the states of a model, or would keep states
-    of prefixes that none are planned for; and more of them in `host_cache_bytes` of its hosts.
+    `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`, and
+    more of them in `host_cache_bytes` of its hosts, unless a model has states, and its engine refuses that, or the spec
+    counts on no hits.
     """
 
     role: Role

@@ -84,11 +84,11 @@ def corrections(spec: Spec, settings: Settings) -> tuple[Correction, ...]:
 def planned(spec: Spec, found: Iterable[tuple[Change, ...]], settings: Settings) -> tuple[Correction, ...]:
     """Changes that each allow a plan, with the proved optimum under them.
 
-    One that allows none is left out: the widened search lists dtypes of weights, which are then taken to be at hand,
-    though the spec may not list them, and no checkpoint of them be known.
+    One that allows none is left out: the widened search lists dtypes of weights, and so takes checkpoints in them to be
+    at hand, where the spec lists none and another engine may know none.
     """
-    planned_yet = (_planned(spec, changes, settings) for changes in found)
-    return tuple(one for one in planned_yet if one is not None)
+    each = (_planned(spec, changes, settings) for changes in found)
+    return tuple(correction for correction in each if correction is not None)
 
 
 def smallest_changes(spec: Spec) -> list[tuple[Change, ...]]:
