@@ -21,6 +21,7 @@ from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
 from servesat.questions.explain import answer
+from servesat.questions.servable import servable_requests_per_s
 from servesat.replay.replayed import Replay, limits_of, servers_of
 from servesat.replay.verdict import verdict
 from servesat.report import limit_words
@@ -87,7 +88,7 @@ def test_four_times_the_load_costs_no_more_than_four_times_as_much() -> None:
 
 
 def test_a_limit_below_a_prompt_alone_has_no_plan() -> None:
-    result = answer({**CHAT, "slo": {"ttft_ms": 1}})
+    result = solve({**CHAT, "slo": {"ttft_ms": 1}})
     assert result.status is Status.INFEASIBLE
     assert result.conflict == (("ttft",),)
 
@@ -124,15 +125,15 @@ def test_a_constraint_on_a_pool_that_no_plan_has_is_infeasible() -> None:
 
 def test_a_load_beyond_the_slices_allowed_has_no_plan() -> None:
     search = {**CHAT["search"], "max_slices": 1, "chips": ["l40s"], "topologies": {"l40s": ["1x1"]}}
-    spec = {**CHAT, "search": search}
-    result = answer(spec)
+    spec = Spec.load({**CHAT, "search": search})
+    result = solve(spec)
     assert result.status is Status.INFEASIBLE
     assert result.conflict is not None
-    served = result.servable_requests_per_s
+    served = servable_requests_per_s(spec, Settings())
     assert served is not None
     assert 0 < served < 30
-    assert solve(Spec.load(spec).changed({"workload.requests_per_s": served})).status is Status.OPTIMAL
-    assert solve(Spec.load(spec).changed({"workload.requests_per_s": served * 1.2})).status is Status.INFEASIBLE
+    assert solve(spec.changed({"workload.requests_per_s": served})).status is Status.OPTIMAL
+    assert solve(spec.changed({"workload.requests_per_s": served * 1.2})).status is Status.INFEASIBLE
 
 
 def test_a_replica_too_small_for_a_long_request_falls_and_others_are_taken(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from servesat.deployment.certificate import certify, write_certificate
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.deployment.verification import verify
+from servesat.questions.cost_of_limits import limit_values
 from servesat.questions.explain import answer
 from servesat.questions.k_best import Distinct, alternatives
 from servesat.questions.pareto import trace_frontier
@@ -71,10 +72,10 @@ def test_a_frontier_under_constraints(raw: dict[str, Any], stated: list[Constrai
 @given(specs(), constraints())
 def test_what_each_constraint_costs_is_the_optimum_without_it(raw: dict[str, Any], stated: list[Constraint]) -> None:
     with constrained(raw, stated) as spec:
-        result = answer(spec)
+        result = solve(spec)
         assume(result.plan is not None)
         assert result.plan is not None
-        values = {value.requirement: value for value in result.limit_values}
+        values = {value.requirement: value for value in limit_values(spec, result, Settings())}
     for one in stated:
         others = [other for other in stated if other is not one]
         best, _ = oracle.settled(enumerated(PLANS(raw), others), oracle.best)

@@ -17,7 +17,6 @@ from tests.helpers import searching, spec_of
 from tests.oracles import deployment as oracle
 from tests.strategies import examples
 
-MANY = examples(120)
 GROUPS = {
     None: lambda plan: None,
     "chip": lambda plan: plan["chip"],
@@ -26,7 +25,7 @@ GROUPS = {
 
 
 @pytest.mark.slow
-@MANY
+@examples(60)
 @given(
     strategies.specs(),
     st.lists(st.sampled_from(sorted(set(AXES) - {"ttft_ms"})), min_size=2, max_size=3, unique=True),
