@@ -194,3 +194,11 @@ def test_peak_activations_by_hand() -> None:
     assert sampling == 4 * 5 * 10 * 1000 + 2 * 100 * 256
     busy, same = peak_activations_bytes(moe_model(), 4.0, 100.0, 10.0, factors)
     assert busy == same == sampling + 2 * 100 * 2 * (max(512 / 4, 256) + max(2 * 512 / 4, 256))
+
+
+def test_windows_hold_the_whole_context_where_an_engine_keeps_it() -> None:
+    """Gemma 3 27B at 6,500 tokens: 10 layers hold them all and 52 hold 1,024, or 62 hold them all."""
+    model = load_model("gemma-3-27b")
+    assert kv_cache_bytes(model, 6500, 1.0) == 10 * 6500 + 52 * 1024
+    assert kv_cache_bytes(model, 6500, 1.0, whole_windows=1.0) == 62 * 6500
+    assert kv_cache_bytes(model, 1000, 1.0, whole_windows=1.0) == 62 * 1000

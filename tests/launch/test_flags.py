@@ -81,6 +81,28 @@ def test_sglang_takes_the_longest_request_with_what_it_reserves(speculative: str
     assert flags(launch(whole).servers[0]).context_length == 131_072  # more is beyond the checkpoint
 
 
+def test_sglang_sizes_its_pool_for_windows_by_the_requests_that_run() -> None:
+    """srt/model_executor/pool_configurator.py: by the most requests without a radix cache, else by a share of tokens.
+
+    Of 6,500 tokens 128 are in a window, and again at the end of a cached prefix, and 256 beyond it in whole pages; each
+    of two steps has a chunk.
+    """
+    spec = {
+        "model": "gpt-oss-120b", "workload": {"prompt_tokens": 6000, "output_tokens": 500}, "engine": "sglang",
+        "search": {"chips": ["h200"], "topologies": {"h200": ["1x1"]}, "modes": ["chunked"]},
+    }  # fmt: skip
+    alone = flags(launch(spec).servers[0])
+    assert (alone.disable_radix_cache, alone.swa_full_tokens_ratio) == (True, None)
+    (server,) = launch({**spec, "workload": {**spec["workload"], "prefix_cache_hit": 0.5}}).servers
+    read = flags(server)
+    assert not read.disable_radix_cache
+    held = server.sequences * (2 * 128 + 256) + 2 * read.chunked_prefill_size
+    assert held / (server.sequences * 6500) <= read.swa_full_tokens_ratio <= held / (server.sequences * 6500) + 0.01
+    for model in ("gemma-3-27b", "llama-3.1-8b"):  # the one keeps every token, the other has no windows
+        whole = flags(launch({**spec, "model": model}).servers[0])
+        assert (whole.disable_radix_cache, whole.swa_full_tokens_ratio) == (None, None)
+
+
 def test_adapters_are_pinned_where_groups_of_sglang_attend_apart() -> None:
     """srt/lora/lora_manager.py: under DP attention none but pinned ones are taken, and not in all slots."""
     spec = {

@@ -280,10 +280,18 @@ class Machine:
 
     def kept_bytes(self, tokens):
         """What one sequence holds with what is ahead of it, and with a layer more where one drafts."""
-        held = self.kv_bytes(tokens)
+        held = self._whole_bytes(tokens)
         if self.ahead:
-            held += self.ahead * (self.kv_bytes(tokens + 1) - held)
+            held += self.ahead * (self._whole_bytes(tokens + 1) - held)
             held *= 1 + 1 / self.model["layers"]
+        return held
+
+    def _whole_bytes(self, tokens):
+        """What one sequence holds, with what lies beyond windows where the engine keeps that."""
+        held, window = self.kv_bytes(tokens), self.model.get("window_tokens", tokens)
+        if tokens > window and self.engine and self.model["name"] in self.engine.get("whole_windows", []):
+            beyond = self.model["window_layers"] * (self._layer_bytes(tokens) - self._layer_bytes(window))
+            held += self.fullest * beyond * self.copies(self.model["kv_heads"])
         return held
 
     def kv_bytes(self, tokens):

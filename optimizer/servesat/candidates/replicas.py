@@ -5,6 +5,7 @@ from math import inf, prod
 
 import numpy as np
 
+from servesat.candidates.engines import keeps_windows_whole
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.plan import Assignment, KvLayout
 from servesat.cost_model.decode import Replica
@@ -40,6 +41,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
         drafting=spec.drafting_of(assignment.draft, assignment.draft_tokens, assignment.weights),
         host_bytes_per_s=chip.host_bytes_per_s or inf,
+        whole_windows=float(keeps_windows_whole(spec, assignment.engine)),
     )
     return with_adapters(spec, replica)
 

@@ -165,6 +165,10 @@ class Engine(Sourced):
     without_models: tuple[Text, ...] = Field(
         default=(), description="Models of the catalogue that it does not implement."
     )
+    whole_windows: tuple[Text, ...] = Field(
+        default=(),
+        description="Models of the catalogue whose layers with a window hold the whole context in its KV cache.",
+    )
     checkpoint_flags: dict[Text, Text] = Field(
         default={}, description="The flag without which it refuses a checkpoint, by the checkpoint's repository."
     )

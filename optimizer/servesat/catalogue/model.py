@@ -244,7 +244,13 @@ class ModelSpec(Sourced):
     @property
     def has_windows(self) -> bool:
         """Whether some layers attend to the last tokens alone."""
-        return self.window_tokens is not None or any(other.window_tokens for other in self.other_layers)
+        return self.widest_window is not None
+
+    @property
+    def widest_window(self) -> int | None:
+        """The most tokens that a layer with a window attends to; None without such layers."""
+        windows = [self.window_tokens, *(other.window_tokens for other in self.other_layers)]
+        return max((window for window in windows if window), default=None)
 
     @property
     def has_uneven_heads(self) -> bool:

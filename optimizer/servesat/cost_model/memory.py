@@ -75,18 +75,24 @@ def kv_head_copies(kv_heads: int, copied_over: Array) -> Array:
 
 
 def kv_cache_bytes(
-    model: ModelSpec, context_tokens: float, token_bytes: Array, value_bytes: Array = 0.0, copied_over: Array = 1.0
+    model: ModelSpec,
+    context_tokens: float,
+    token_bytes: Array,
+    value_bytes: Array = 0.0,
+    copied_over: Array = 1.0,
+    *,
+    whole_windows: Array = 0.0,
 ) -> Array:
     """KV cache of one sequence; `token_bytes` is that of one token in one layer (scaling book, part 7) [bytes].
 
-    Layers with a window hold min(context, window) tokens, the others the whole context. An indexer stores a key of its
-    own for each token, one byte a value and a scale: 132 bytes for 128 values (DeepSeek-V3.2). Layers of other kinds
-    hold their own keys and values, at `value_bytes`, or a state. Heads may be `copied_over` more chips than there are
-    heads.
+    Layers with a window hold min(context, window) tokens, or with `whole_windows`, 1, the whole context, as the others
+    do. An indexer stores a key of its own for each token, one byte a value and a scale: 132 bytes for
+    128 values (DeepSeek-V3.2). Layers of other kinds hold their own keys and values, at `value_bytes`, or a state.
+    Heads may be `copied_over` more chips than there are heads.
     """
     copies = kv_head_copies(model.kv_heads, copied_over)
-    window = min(context_tokens, model.window_tokens or context_tokens)
-    tokens = (model.attention_layers - model.window_layers) * context_tokens + model.window_layers * window
+    beyond_window = context_tokens - min(context_tokens, model.window_tokens or context_tokens)
+    tokens = model.attention_layers * context_tokens - (1 - whole_windows) * model.window_layers * beyond_window
     held = (token_bytes * tokens + model.index_layers * index_bytes(model) * context_tokens) * copies
     return held + _other_cache_bytes(model, context_tokens, value_bytes, copied_over) + _state_bytes(model)
 

@@ -48,8 +48,9 @@ class Server:
     The longest prompt has `longest_prompt_tokens`, with what is cached of it. Pools that load different checkpoints
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
     `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`, and
-    more of them in `host_cache_bytes` of its hosts, unless a model has states, and its engine refuses that, or the spec
-    counts on no hits.
+    more of them in `host_cache_bytes` of its hosts, unless its engine refuses that, or the spec counts on no hits and
+    they would take memory from the requests that run. A sequence holds `held_tokens`; in layers with a window,
+    `window_tokens` of a pool of their own, if the engine has one.
     """
 
     role: Role
@@ -80,6 +81,8 @@ class Server:
     longest_prompt_tokens: int
     whole_image_tokens: int
     keeps_prefixes: bool
+    held_tokens: int
+    window_tokens: int | None
     context_tokens: int
     model_context_tokens: int | None
     utilisation: float
@@ -235,7 +238,9 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         whole_prompts=not takes_chunks and prompt_tokens > 0,
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
-        keeps_prefixes=not spec.model.has_states or (engine.caches_states and not _keeps_states_in_vain(spec, engine)),
+        keeps_prefixes=_keeps_prefixes(spec, engine),
+        held_tokens=spec.workload.held_tokens,
+        window_tokens=spec.model.widest_window if _has_window_pools(spec, engine) else None,
         context_tokens=spec.longest_request_tokens,
         model_context_tokens=spec.model.max_context_tokens,
         utilisation=_utilisation(spec, engine),
@@ -257,12 +262,21 @@ def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
     return found[0]
 
 
-def _keeps_states_in_vain(spec: Spec, engine: Engine) -> bool:
-    """Whether states would be kept for hits that the spec does not count on.
+def _keeps_prefixes(spec: Spec, engine: Engine) -> bool:
+    """Whether an engine keeps prefixes: where it can, and a spec counts on hits or they cost nothing.
 
-    vLLM would end chunks where its blocks of states do, SGLang keep five states for each request.
+    Beside states vLLM would end chunks where its blocks of states do, and SGLang keep five states for each request.
+    Without prefixes SGLang's pool of layers with a window is as large as the requests that run need it.
     """
-    return engine.program in {"vllm", "sglang"} and not spec.workload.cached_share
+    if spec.model.has_states and not engine.caches_states:
+        return False
+    costs = spec.model.has_states and engine.program in {"vllm", "sglang"}
+    return spec.workload.cached_share > 0 or not (costs or _has_window_pools(spec, engine))
+
+
+def _has_window_pools(spec: Spec, engine: Engine) -> bool:
+    """Whether an engine has a pool of its own for layers with a window: SGLang, which divides its memory in advance."""
+    return engine.program == "sglang" and spec.model.has_windows and spec.model.id not in engine.whole_windows
 
 
 def _attention_modules(spec: Spec) -> tuple[str, ...]:

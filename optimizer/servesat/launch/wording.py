@@ -27,11 +27,13 @@ ALONE = 0.1
 UNPLANNED_OUTPUT = 256
 """Output tokens of a benchmark's requests where the plan has a context alone."""
 
+_REUSE = ("what of earlier prompts it reuses", "what of earlier prompts its radix cache reuses")
+
 _DECIDES = {
-    "vllm": "which requests share a step, which are preempted and recomputed, and what of earlier prompts it reuses",
-    "sglang": "which requests share a step, which are retracted, and what of earlier prompts its radix cache reuses",
-    "trtllm": "which requests share a step, which are paused, and what of earlier prompts it reuses",
-    "vllm-tpu": "which requests share a step, which are preempted, and the shapes that it compiles while starting",
+    "vllm": ("which requests share a step", "which are preempted and recomputed", _REUSE[0]),
+    "sglang": ("which requests share a step", "which are retracted", _REUSE[1]),
+    "trtllm": ("which requests share a step", "which are paused", _REUSE[0]),
+    "vllm-tpu": ("which requests share a step", "which are preempted", "the shapes that it compiles while starting"),
 }
 
 
@@ -66,15 +68,19 @@ def header(launch: Launch) -> list[str]:
         lines.append(f"images     are left out: a step has no room for one of {servers[0].whole_image_tokens:,} tokens")
     if stretched := _stretched(launch):
         lines.append(f"context    {stretched}")
-    decides = _DECIDES[launch.engine.program]
-    if not servers[0].keeps_prefixes:
-        decides = decides.partition(", and what of earlier prompts")[0]
-    lines.append(f"engine     decides {decides}")
+    lines.append(f"engine     decides {_decided_by(servers[0])}")
     lines += _beside_the_model(launch, servers[0])
     if plan.mode is Mode.DECODE_ONLY:
         taken = f"the servers take {UNPLANNED_CHUNK:,} of their tokens a step"
         lines.append(f"prompts    are not in this plan, as the workload has no prompt_tokens: {taken}")
     return [*lines, *launch.notes]
+
+
+def _decided_by(server: Server) -> str:
+    """What is left to an engine, as a clause: of prefixes nothing where it keeps none."""
+    decided = [what for what in _DECIDES[server.engine.program] if server.keeps_prefixes or what not in _REUSE]
+    comma = "," if len(decided) > 2 else ""
+    return f"{', '.join(decided[:-1])}{comma} and {decided[-1]}"
 
 
 def _stretched(launch: Launch) -> str | None:

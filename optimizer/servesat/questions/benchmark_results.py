@@ -16,7 +16,7 @@ from servesat.core.plan import Plan
 from servesat.core.reading import read_json
 from servesat.core.tolerances import round_down
 from servesat.core.validation import shorten
-from servesat.cost_model.memory import kv_cache_bytes
+from servesat.cost_model.decode import replica_kv_bytes
 from servesat.questions.measured_rows import PlannedMeasurement
 from servesat.replay.replayed import room_of
 from servesat.spec.spec import Spec
@@ -206,8 +206,7 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> PlannedMeasurement:
     )
     replica, held = replica_of(spec, chip, plan), spec.workload.held_tokens
     planned, measured = (
-        kv_cache_bytes(spec.model, tokens, replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
-        for tokens in (held, one.prompt_tokens + one.output_tokens)
+        replica_kv_bytes(spec.model, tokens, replica) for tokens in (held, one.prompt_tokens + one.output_tokens)
     )
     room = float(round_down(room_of(spec, plan) / held * float(planned / measured)))
     return PlannedMeasurement(**vars(row), replica=replica, room=room)

@@ -13,6 +13,13 @@ def test_a_sequence_holds_its_windows_and_groups_add_nothing_to_a_cache() -> Non
     assert replica(windowed).sequence_bytes(100) == 2 * 4 * 32 * (100 + 3 * 10)
 
 
+def test_an_engine_may_keep_what_lies_beyond_windows_and_reads_none_of_it() -> None:
+    windowed = moe_model(window_tokens=10, window_layers=3)
+    whole, forgets = (replica(windowed, forgets_windows=kept) for kept in (False, True))
+    assert (whole.held_kv_bytes(100), forgets.held_kv_bytes(100)) == (2 * 4 * 32 * 400, 2 * 4 * 32 * 130)
+    assert whole.step(1, 100).kv_cache_s == forgets.step(1, 100).kv_cache_s
+
+
 def test_copies_of_a_latent_are_held_and_read_by_every_chip() -> None:
     latent = moe_model(mla={"kv_lora_rank": 64, "nope_head_dim": 32, "rope_head_dim": 16, "v_head_dim": 24})
     copied = replica(latent, kv_layout=KvLayout.COPIES)

@@ -43,11 +43,17 @@ class KvCache(SplitModel):
 
         With what is drafted ahead, and the cache of the draft.
         """
-        held, draft = self._copied_bytes(tokens), self.draft
+        held, draft = self._kept_bytes(tokens), self.draft
         if draft is not None:
-            held += draft.tokens * (self._copied_bytes(tokens + 1) - held)
+            held += draft.tokens * (self._kept_bytes(tokens + 1) - held)
             held += held * draft.kv_share
         return self._crowding * held
+
+    def _kept_bytes(self, tokens: float) -> float:
+        """All copies of a sequence, with what an engine keeps beyond the windows of layers [bytes]."""
+        window, copies = self.model.window_tokens, self._copies(self.model.kv_heads)
+        beyond = 0.0 if self.forgets_windows or window is None else max(0.0, tokens - window)
+        return self._copied_bytes(tokens) + copies * self.model.window_layers * beyond * self._token_bytes
 
     def _copied_bytes(self, tokens: float) -> float:
         own = self.sequence_bytes(tokens) - self._other_cache(tokens, copied=False) - self._states

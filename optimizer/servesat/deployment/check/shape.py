@@ -51,6 +51,7 @@ class SplitModel:
     lora: Lora | None = None
     loads_from_host: bool = False
     hits_prefixes: bool = False
+    forgets_windows: bool = True  # layers with a window hold no token beyond it
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1
