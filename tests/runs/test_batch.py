@@ -190,6 +190,34 @@ def test_resuming_solves_what_is_new_or_changed_and_drops_what_is_gone(
     assert out.read_bytes() == whole.read_bytes()
 
 
+def test_a_run_that_is_cut_off_again_tells_no_answer_to_an_earlier_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs, out = folder(tmp_path / "specs", 2), tmp_path / "out.csv"
+    cut_off(specs, out, monkeypatch)
+    (specs / "000.yaml").write_text(yaml.safe_dump({**DECODE, "slo": {"tpot_ms": 77}}))
+    monkeypatch.setattr("servesat.runs.batch.collect", lambda *_: False)  # Ctrl-C before anything is solved
+    result = run(specs, "--out", out, "--workers", 1, "--resume", "--json")
+    assert result.exit_code == 130
+    assert [Path(row["spec"]).name for row in json.loads(result.stdout)["rows"]] == ["001.yaml"]
+    assert "cut off: 1 of 2 specs are done" in result.output
+
+
+@pytest.mark.parametrize(
+    "row", [{"foo": 1}, {"spec": ["x"], "status": "optimal", "asked": [], "files": {}, "plan": None}]
+)
+def test_a_journal_with_rows_of_something_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: dict[str, Any]
+) -> None:
+    specs, out = folder(tmp_path / "specs", 1), tmp_path / "out.csv"
+    cut_off(specs, out, monkeypatch)
+    with out.with_name("out.csv.partial").open("a") as journal:
+        journal.write(json.dumps(row) + "\n")
+    result = run(specs, "--out", out, "--workers", 1, "--resume")
+    assert result.exit_code == 1
+    assert "expected the answer of a spec; delete its .partial file" in " ".join(result.output.split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["prices", "column", "deployment", "model"])
 def test_resuming_sees_a_change_of_a_file_that_a_spec_names(

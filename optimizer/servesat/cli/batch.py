@@ -1,19 +1,17 @@
 """The command `servesat batch`."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from servesat.cli.common import INTERRUPTED, AsJson, On, Wide, connect_to, console, tell
 from servesat.cli.completion import complete_spec
 from servesat.cli.outputs import parse_outputs
-
-if TYPE_CHECKING:
-    from servesat.core.journal import Journal, Memory
-    from servesat.runs.batch import Batch
 
 
 def batch(
@@ -62,7 +60,8 @@ def batch(
             write_table(path, job.rows(store), columns=COLUMNS, flatten=flat, head={}, under="rows")
             tell(f"wrote {path}")
         try:
-            counts = _report(job, store, as_json)
+            rows = partial(job.rows, store, up_to_date=not complete)
+            counts = _report(rows, as_json)
         finally:  # the table is written even if printing fails
             if complete and isinstance(store, Journal):
                 store.remove()
@@ -72,15 +71,15 @@ def batch(
     raise typer.Exit(0 if set(counts) <= set(ANSWERED) else 1)
 
 
-def _report(job: "Batch", store: "Journal | Memory", as_json: bool) -> Counter[str]:
+def _report(rows: Callable[[], Iterator[dict[str, Any]]], as_json: bool) -> Counter[str]:
     """Print the answers, and count the statuses."""
     from servesat.report.batch import print_batch, status_words
     from servesat.report.files import json_lines
 
-    counts = Counter(row["status"] for row in job.rows(store))
+    counts = Counter(row["status"] for row in rows())
     if as_json:
-        for line in json_lines(job.rows(store), {}, under="rows"):
+        for line in json_lines(rows(), {}, under="rows"):
             typer.echo(line)
     else:
-        print_batch(console(), job.rows(store), Counter(map(status_words, job.rows(store))))
+        print_batch(console(), rows(), Counter(map(status_words, rows())))
     return counts

@@ -14,6 +14,7 @@ from servesat.core.journal import Journal, Memory, collect
 from servesat.core.parallel.runs import DIED_TWICE, Workers, as_finished
 from servesat.core.plan import Plan
 from servesat.core.reading import read_yaml
+from servesat.core.validation import shorten
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.fleet.plan import plan_fleet
@@ -86,9 +87,9 @@ class Batch:
         """The numbers of the specs without a valid answer in the store.
 
         An answer is valid until the spec, a file it names, the time limit or the version of servesat changes; an error
-        is never valid.
+        is never valid. Raises ServesatError for rows of something else.
         """
-        valid = {row["spec"]: self._is_valid(row) for row in store.rows()}
+        valid = {row["spec"]: self._is_valid(row) for row in map(_of_a_batch, store.rows())}
         return [number for number, name in enumerate(self._names) if not valid.get(name)]
 
     def run(
@@ -108,16 +109,20 @@ class Batch:
         rows = as_finished(_solved, tasks, workers, _lost)
         return collect(rows if workers.on is None else map(_of_the_same_files, rows), store, on_progress)
 
-    def rows(self, store: Journal | Memory) -> Iterator[dict[str, Any]]:
-        """The finished rows, in the order of the specs."""
+    def rows(self, store: Journal | Memory, *, up_to_date: bool = False) -> Iterator[dict[str, Any]]:
+        """The finished rows, in the order of the specs; if `up_to_date`, only those of specs as they are now."""
         numbers = {name: number for number, name in enumerate(self._names)}
         for row in store.rows_by(lambda row: numbers.get(row["spec"])):
-            yield {name: value for name, value in row.items() if name not in RESUME_FIELDS}
+            if not up_to_date or self._is_up_to_date(row):
+                yield {name: value for name, value in row.items() if name not in RESUME_FIELDS}
 
     def _is_valid(self, row: Mapping[str, Any]) -> bool:
-        if row["status"] == ERROR or row["asked"] != self._settings:
-            return False
-        return all(digest(path) == recorded for path, recorded in row["files"].items())
+        return row["status"] != ERROR and self._is_up_to_date(row)
+
+    def _is_up_to_date(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row answers its spec under the settings of this run, with the files as they are now."""
+        same = all(digest(path) == recorded for path, recorded in row["files"].items())
+        return same and bool(row["asked"] == self._settings)
 
     @property
     def _settings(self) -> list[Any]:
@@ -196,6 +201,17 @@ def _unanswered(task: _Task) -> dict[str, Any]:
         "total_usd": None, "bound_usd": None, "gap": None, "chip_types": [], "binding": [], "conflict": None,
         "error": None, "asked": settings, "files": {},
     }  # fmt: skip
+
+
+def _of_a_batch(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a store, if a batch has written it. Raises ServesatError."""
+    known = {"spec": str, "status": str, "asked": list, "files": dict}
+    if not all(isinstance(row.get(name), kind) for name, kind in known.items()) or "plan" not in row:
+        raise ServesatError(
+            f"the earlier run holds {shorten(row)}, expected the answer of a spec; delete its .partial file, and start "
+            "the run anew"
+        )
+    return row
 
 
 def _deployment(path: Path, time_limit_s: float | None) -> dict[str, Any]:
