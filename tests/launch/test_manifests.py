@@ -240,6 +240,16 @@ def test_kserve_states_parallelism_and_the_rest_as_arguments() -> None:
     assert "--tensor-parallel-size" not in variables
 
 
+def test_kserve_runs_images_of_root_and_downloads_with_the_token() -> None:
+    """Its template asks for another user, and downloads in an init container whose variables are merged by name."""
+    (service,) = yaml.safe_load_all(written(ready("two pools"), "kserve")["manifests.yaml"])
+    for pool in (service["spec"], service["spec"]["prefill"]):
+        (main,), (downloads,) = pool["template"]["containers"], pool["template"]["initContainers"]
+        assert main["securityContext"] == {"runAsNonRoot": False}
+        assert main["startupProbe"]["periodSeconds"] * main["startupProbe"]["failureThreshold"] == 3600
+        assert (downloads["name"], downloads["env"][0]["name"]) == ("storage-initializer", "HF_TOKEN")
+
+
 def test_dynamo_starts_the_pools_by_their_modes() -> None:
     (graph,) = yaml.safe_load_all(written(ready("two pools"), "dynamo")["manifests.yaml"])
     frontend, prefill, decode = graph["spec"]["components"]

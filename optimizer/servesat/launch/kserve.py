@@ -5,7 +5,15 @@ from typing import Any
 
 from servesat.launch.flags import arguments, environment, flags_of
 from servesat.launch.nodes import selector
-from servesat.launch.pods import TOKEN, TOKEN_SECRET, documents, resources, shared_memory, side_channel
+from servesat.launch.pods import (
+    SECONDS_TO_START,
+    TOKEN,
+    TOKEN_SECRET,
+    documents,
+    resources,
+    shared_memory,
+    side_channel,
+)
 from servesat.launch.servers import Launch, Server
 from servesat.launch.wording import benchmark
 
@@ -52,8 +60,13 @@ def _pod(server: Server) -> dict[str, Any]:
     variables: list[dict[str, Any]] = [token, {"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(arguments(flags))}]
     variables += side_channel(server)
     variables += [{"name": name, "value": value} for name, value in environment(server).items()]
-    main = {"name": "main", "image": server.image, "env": variables, "resources": resources(server)}
+    main = {
+        "name": "main", "image": server.image, "env": variables, "resources": resources(server),
+        "securityContext": {"runAsNonRoot": False},  # as engines' images do not, which the template asks for
+        "startupProbe": {"periodSeconds": 10, "failureThreshold": SECONDS_TO_START // 10},
+    }  # fmt: skip
     pod: dict[str, Any] = {"nodeSelector": selector(server)} if selector(server) else {}
+    pod["initContainers"] = [{"name": "storage-initializer", "env": [token]}]  # the operator's, which downloads
     if server.host_cache_bytes:  # named as in the operator's own template, which has less
         main["volumeMounts"] = [{"name": "dshm", "mountPath": "/dev/shm"}]
         pod["volumes"] = [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(server)}}]
