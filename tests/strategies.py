@@ -292,6 +292,7 @@ def engines(chips):
                 "split_kv_cache": st.sampled_from([["bf16"], ["bf16", "int8"]]),
                 "experts": st.sampled_from(["any", "data_parallel", "none"]),
                 "nodes": st.sampled_from(["several", "one"]),
+                "chunk_unit": st.sampled_from([1, 64]),
                 "whole_windows": st.sampled_from([[], ["random"]]),
                 "pipelines": st.sampled_from(["any", "tensor_parallel", "none"]),
                 "drafts": st.sampled_from([["mtp"], []]) if name == "second" else st.just(["mtp"]),

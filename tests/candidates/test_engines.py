@@ -169,12 +169,44 @@ def test_a_model_that_an_engine_has_no_class_of_is_not_planned_on_it() -> None:
     """TensorRT-LLM 1.3.0rc3 registers no architecture of Jamba; of Qwen3-Next it does, and reuses no blocks of it."""
     jamba = under("trtllm", model="jamba-1.5-mini", search={"chips": ["h200"]})
     assert solve(jamba).conflict == (("engine",),)
-    assert unsupported(jamba) == ("TensorRT-LLM 1.3 does not implement jamba-1.5-mini",)
+    assert unsupported(jamba) == ("TensorRT-LLM 1.3 does not serve jamba-1.5-mini",)
     best = solve(jamba.changed({"engine": "any"})).plan
     assert best is not None
     assert best.engine == "vllm-0.32"
     refused = replace(best, engine="trtllm-1.3", kv_cache="bf16", weights="bf16", compute="bf16")
     assert not next(one.holds for one in rederive(jamba, refused)[1] if one.requirement == "engine")
+
+
+@pytest.mark.parametrize(
+    ("model", "checkpoint"),
+    [
+        ("llama-3.1-405b", "nvidia/Llama-3.1-405B-Instruct-FP8"),  # Meta's own is FBGEMM's
+        ("llama-3.3-70b", "nvidia/Llama-3.3-70B-Instruct-FP8"),
+        ("qwen2.5-72b", "RedHatAI/Qwen2.5-72B-Instruct-FP8-dynamic"),  # a scale a channel
+        ("llama-3-70b", None),  # a scale a tensor
+        ("devstral-small-2-24b", None),
+    ],
+)
+def test_a_checkpoint_is_in_a_format_that_the_engine_loads(model: str, checkpoint: str | None) -> None:
+    """_torch/model_config.py of TensorRT-LLM 1.3.0rc3 has no other formats of fp8 than ModelOpt's, blocks and rows."""
+    spec = under("trtllm", model=model, search={"chips": ["h200"]})
+    assert spec.engine[0].checkpoint_of(spec.model, "fp8") == checkpoint
+    fp8 = spec.changed({"search.weights": ["fp8"]})  # which may be the user's own
+    plan = solve(fp8).plan
+    assert plan is not None
+    loaded = loading(fp8, plan)
+    assert loaded is not None
+    assert (loaded.checkpoint, loaded.quantises) == (checkpoint, None)
+    found = solve(spec).plan
+    at_hand = ["fp8"] if checkpoint else ["bf16"] if model == "llama-3-70b" else []
+    assert ([] if found is None else [found.weights]) == at_hand
+    starts = next(one.holds for one in rederive(spec, replace(plan, slices=1))[1] if one.requirement == "engine")
+    assert starts is (checkpoint is not None)
+
+
+def test_a_model_without_a_checkpoint_that_loads_is_said_to_have_none() -> None:
+    spec = under("trtllm", model="devstral-small-2-24b", search={"chips": ["h200"]})
+    assert unsupported(spec) == ("TensorRT-LLM 1.3 loads no known checkpoint of devstral-small-2-24b on h200",)
 
 
 def test_prefixes_of_states_are_hit_only_where_the_engine_keeps_them() -> None:

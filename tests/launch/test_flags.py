@@ -231,6 +231,55 @@ def test_split_sequences() -> None:
     assert flags(launch({**WIDE, "search": search}).servers[0]).decode_context_parallel_size == 16 // 8
 
 
+def trtllm_plan(model: str, chip: str, topology: str, **keys: Any) -> dict[str, Any]:
+    search = {"chips": [chip], "topologies": {chip: [topology]}, **keys.pop("search", {})}
+    workload = {"prompt_tokens": 2000, "output_tokens": 500}
+    return {"model": model, "workload": workload, "engine": "trtllm", "search": search, **keys}
+
+
+@pytest.mark.parametrize(
+    ("model", "chip", "backend"),
+    [
+        ("deepseek-v3", "b200", "DEEPGEMM"),  # fp8 blocks of 128
+        ("deepseek-v3", "h200", None),  # which CUTLASS has on Hopper
+        ("llama-4-scout", "b200", None),  # fp8 of a scale for a tensor
+        ("llama-3.1-70b", "b200", None),
+    ],
+)
+def test_trtllm_is_told_what_runs_experts_in_blocks_on_blackwell(model: str, chip: str, backend: str | None) -> None:
+    """_torch/modules/fused_moe: CUTLASS, which it takes by itself, has fp8 blocks on Hopper alone."""
+    spec = trtllm_plan(model, chip, "8x1", search={"weights": ["fp8"]})
+    config = trtllm_config(launch(spec).servers[0])
+    assert config.get("moe_config", {}).get("backend") == backend
+    assert set(config) <= set(snapshot_of("trtllm")["keys"])
+
+
+@pytest.mark.parametrize("ep", [8, 16])
+def test_trtllm_takes_chunks_in_whole_blocks(ep: int) -> None:
+    """microBatchScheduler.cpp rounds a chunk down to blocks of 64 tokens: 32 a group would wait for ever."""
+    search = {"modes": ["chunked"], "chunk_tokens": [256, 1024]}
+    spec = trtllm_plan("deepseek-v3", "h200", "8x2", slo={"tpot_ms": 90}, search=search, constraints=[f"ep == {ep}"])
+    (server,) = launch(spec).servers
+    config = trtllm_config(server)
+    assert server.prompt_tokens % (64 * server.ep) == 0
+    assert config["max_num_tokens"] % 64 == 0
+    left = config["max_num_tokens"] - config["max_batch_size"]  # beside a token of each sequence
+    assert left // 64 * 64 == server.prompt_tokens // server.ep
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_code_of_a_repository_is_allowed_where_it_has_some(engine: str) -> None:
+    """Kimi K2 has a tokenizer of its own, DeepSeek V3 none."""
+    kimi, deepseek = (
+        launch({**trtllm_plan(model, "b200", "8x2"), "engine": engine}) for model in ("kimi-k2", "deepseek-v3")
+    )
+    for one, allowed in ((kimi, True), (deepseek, False)):
+        files = written(one, "command")
+        told = "trust_remote_code: true" if engine == "trtllm" else "--trust-remote-code"
+        assert (told in files["trtllm.yaml" if engine == "trtllm" else "serve.sh"]) is allowed
+        assert ("--trust-remote-code" in files["benchmark.sh"]) is (allowed and engine != "sglang")
+
+
 def test_trtllms_file_has_keys_that_it_knows() -> None:
     spec = {**CHAT, "engine": "trtllm", "search": {**CHAT["search"], "weights": ["fp8"]}}
     (server,) = launch(spec).servers
@@ -422,7 +471,7 @@ def staged(engine: str) -> Launch:
         ("sglang", ["chunked"], [512], 640),  # 512 and a token for each of 16 sequences, in pages of 128
         ("sglang", ["interleaved"], None, 2048),  # of 2,000
         ("vllm", ["chunked"], [512], 528),
-        ("trtllm", ["interleaved"], None, 2016),
+        ("trtllm", ["interleaved"], None, 2048),  # of 2,016, in blocks of 64
     ],
 )
 def test_a_step_takes_as_many_tokens_in_a_replay_as_its_flags_allow(

@@ -177,6 +177,8 @@ class World:
         for lay, batch in product(self.machines, range(1, self.search["max_batch"] + 1)):
             in_step = self.new if chunk is None or chunk >= self.new else chunk / lay.ep
             violated = lay.violations(batch, self.held, batch, mode, in_step)
+            if lay.engine and in_step < self.new and in_step % lay.engine.get("chunk_unit", 1):
+                violated.add("engine")
             (tpot, stall, ttft), riding = self.times_in_one_pool(lay, batch, chunk, violated)
             of_replica = batch / tpot
             if calibration(self.spec) is not None:

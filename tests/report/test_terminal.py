@@ -94,7 +94,7 @@ def test_an_infeasible_result_shows_its_conflict_and_no_plan() -> None:
 def test_a_model_that_no_engine_loads_may_be_planned_without_one() -> None:
     spec = spec_of(model="minimax-m1", engine="any", search={"chips": ["h200"]}, price={"h200": 3.0})
     text = printed(spec, answer(spec))
-    assert "does not implement minimax-m1" in text
+    assert "does not serve minimax-m1" in text
     assert "set `engine: none` to plan" in text
 
 

@@ -70,7 +70,7 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
     at_hand = [
         weights
         for weights in of_weights
-        if listed or _is_published(spec.model, weights) or makes_weights(engine, spec.model, chip, weights)
+        if listed or is_published(engine, spec.model, weights) or makes_weights(engine, spec.model, chip, weights)
     ]
     return {(weights, str(compute)) for weights in at_hand for compute in of_weights[weights].compute}
 
@@ -78,7 +78,7 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
 def not_served(spec: Spec, engine: Engine) -> str | None:
     """Why an engine serves a spec's model on no chip, as a clause; None where nothing keeps it from that."""
     if spec.model.id in engine.without_models:
-        return f"does not implement {spec.model.id}"
+        return f"does not serve {spec.model.id}"
     if spec.workload.prefix_cache_hit and spec.model.has_states and not engine.caches_states:
         return f"cannot reuse prefixes of {spec.model.id}, whose layers keep states"
     return None
@@ -99,10 +99,14 @@ def _are_listed(spec: Spec) -> bool:
     return any(listed is not None for listed in (search.weights, search.kv_cache, search.compute))
 
 
-def _is_published(model: ModelSpec, weights: str) -> bool:
-    """Whether a checkpoint with the weights in a dtype is known."""
+def is_published(engine: Engine, model: ModelSpec, weights: str) -> bool:
+    """Whether a checkpoint with the weights in a dtype is known that an engine loads.
+
+    A model that is not of the catalogue names no repository of its own weights, which are taken to be at hand.
+    """
     native = "bf16" if model.native is None else model.native.dtype
-    return weights == native or weights in {str(dtype) for dtype in model.checkpoints}
+    unnamed = weights == native and weights not in {str(dtype) for dtype in model.checkpoints}
+    return unnamed or engine.checkpoint_of(model, weights) is not None
 
 
 def usable_bytes(spec: Spec, chip: Chip, engine: Engine | None) -> float:
@@ -138,6 +142,8 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
     if (reason := not_served(spec, engine)) is not None:
         yield reason
         return
+    if spec.search.weights is None and not any(_matmuls(spec, engine, chip) for chip in chips):
+        yield f"loads no known checkpoint of {spec.model.id}{here}"
     for weights in spec.search.weights or ():
         if all(weights not in engine.weights_for(spec.model, chip) for chip in chips):
             yield f"runs no {weights} weights{here}"
@@ -179,16 +185,18 @@ def loading(spec: Spec, plan: Assignment) -> Loading | None:
     """
     if plan.engine is None:
         return None
-    engine, known = spec.engine_of(plan.engine), {str(dtype): name for dtype, name in spec.model.checkpoints.items()}
+    engine = spec.engine_of(plan.engine)
+    known = {weights: engine.checkpoint_of(spec.model, weights) for weights in {"bf16", plan.weights}}
     made = engine.weights_for(spec.model, plan.chip).get(plan.weights)
     tp = prod(axis_sizes(plan.topology)[axis] for axis in plan.tp_axes)
     if cuts_checkpoint(spec.model, plan.weights, np.array([tp])).any():
-        known.pop(plan.weights, None)
-    quantises = None if made is None or plan.weights in known or spec.model.native is not None else made.quantises
+        known[plan.weights] = None
+    at_hand = known[plan.weights] is not None or spec.model.native is not None
+    quantises = None if made is None or at_hand else made.quantises
     names = {str(dtype): name for dtype, name in engine.kv_dtypes(spec.model, plan.chip).items()}
     return Loading(
         engine=engine.name,
-        checkpoint=known.get(plan.weights if quantises is None else "bf16"),
+        checkpoint=known[plan.weights if quantises is None else "bf16"],
         quantises=quantises,
         kv_cache=names.get(plan.kv_cache, plan.kv_cache),
     )

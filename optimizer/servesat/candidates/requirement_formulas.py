@@ -169,7 +169,7 @@ def _overflows_while_loading(
     for weights in spec.weights:
         of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
         made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
-        published = weights in map(str, spec.model.checkpoints)
+        published = engine.checkpoint_of(spec.model, weights) is not None
         quantised |= of_it & made[chip] & (not published or cuts_checkpoint(spec.model, weights, layouts.tp))
     before = replace(layouts.replica, weights=Storage(spec.model).weights("bf16"), drafting=NO_DRAFT)
     memory = np.array([each.usable_hbm_bytes or each.hbm_bytes for each in chips.values()])[chip]
@@ -206,6 +206,9 @@ def outside_engine(spec: Spec, columns: Columns) -> Bools:
         breaks = ~has[mode]
         if not engine.drafts_beside_chunks:
             breaks |= (mode == MODES.index(Mode.CHUNKED)) & (np.asarray(layouts.replica.drafting.tokens) > 0)
+        if engine.chunk_unit is not None:
+            in_group = layouts.serving.chunk / layouts.replica.ep
+            breaks |= (layouts.serving.chunk_tokens_per_step > 0) & (in_group % engine.chunk_unit > 0)
         violated |= _of_engine(layouts, engine) & breaks
     return violated
 

@@ -1,5 +1,6 @@
 """Serving engines: what a version of one runs on which chips, how it splits a model, and what memory it takes."""
 
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -43,6 +44,10 @@ class WeightSupport(Strict):
         default="any",
         description="Whether a model's experts may be in it: however they are spread, on the chips of one group alone, "
         "or not.",
+    )
+    blocks_backend: Text | None = Field(
+        default=None,
+        description="What it has to be told to run experts with whose scales lie in blocks; absent: nothing.",
     )
 
 
@@ -162,8 +167,20 @@ class Engine(Sourced):
         description="Whether all 16-bit weights are in the memory of the chips before it quantises them; else a layer "
         "at a time.",
     )
+    chunk_unit: Count | None = Field(
+        default=None,
+        description="What the chunk that a group of chips takes in a step is a multiple of, as fewer tokens would wait "
+        "for ever; absent: 1.",
+    )
     without_models: tuple[Text, ...] = Field(
-        default=(), description="Models of the catalogue that it does not implement."
+        default=(), description="Models of the catalogue that it does not serve, or not as a plan would have it."
+    )
+    refused_checkpoints: tuple[Text, ...] = Field(
+        default=(), description="Repositories in formats that it does not load; * stands for any characters."
+    )
+    own_checkpoints: dict[Text, dict[Dtype, Text]] = Field(
+        default={},
+        description="By model and dtype, the repositories that it loads in place of the catalogue's.",
     )
     whole_windows: tuple[Text, ...] = Field(
         default=(),
@@ -206,6 +223,13 @@ class Engine(Sourced):
         of_chip = {} if support is None or model.id in support.without_models else support.weights
         return {str(weights): one for weights, one in of_chip.items() if model.moe is None or one.experts != "none"}
 
+    def checkpoint_of(self, model: ModelSpec, weights: str) -> str | None:
+        """The repository of a model's weights in a dtype, in a format that it loads; None where none is known."""
+        own = self.own_checkpoints.get(model.id, {})
+        known = {str(dtype): name for dtype, name in {**model.checkpoints, **own}.items()}.get(weights)
+        refused = known is not None and any(fnmatchcase(known, pattern) for pattern in self.refused_checkpoints)
+        return None if refused else known
+
     def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
         """The modes in which it takes prompts of so many new tokens: it may take long ones only in chunks."""
         if self.whole_prompt_tokens is None or prompt_tokens <= self.whole_prompt_tokens:
@@ -243,6 +267,11 @@ class Engine(Sourced):
         return dict(support.latent_kv_cache if model.sparse is None else support.sparse_kv_cache)
 
 
+def in_units(tokens: int, unit: int) -> int:
+    """Tokens rounded up to a multiple of a unit."""
+    return -(-tokens // unit) * unit
+
+
 def in_pages(tokens: int) -> int:
     """Tokens rounded up to whole pages of SGLang's KV cache, of which its steps take a multiple."""
-    return -(-tokens // LARGEST_PAGE) * LARGEST_PAGE
+    return in_units(tokens, LARGEST_PAGE)

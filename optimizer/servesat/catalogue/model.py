@@ -208,6 +208,10 @@ class ModelSpec(Sourced):
     checkpoints: dict[Dtype, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         default={}, description="Repositories of the Hugging Face Hub that hold the model's weights, by their dtype."
     )
+    remote_code: Flag = Field(
+        default=False,
+        description="Whether `checkpoints` have code of their own, as a tokenizer, which engines must be told to run.",
+    )
     native: NativeWeights | None = Field(default=None, description="The dtype of the published weights, if not bf16.")
     vision_parameters: CountOrZero = Field(
         default=0, description="Parameters of a vision encoder and its projector, held in bf16, and not read to decode."

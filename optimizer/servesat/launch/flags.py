@@ -4,7 +4,7 @@ import json
 from math import ceil
 from typing import Any
 
-from servesat.catalogue.engine import in_pages
+from servesat.catalogue.engine import in_pages, in_units
 from servesat.core.plan import KvLayout
 from servesat.launch.servers import PORT, Role, Server
 from servesat.spec.speculation import DraftChoice
@@ -37,6 +37,7 @@ def program(server: Server) -> list[str]:
 def flags_of(server: Server) -> Flags:
     """The flags of a server, but for its address and for the nodes that it stands on."""
     named: Flags = [] if server.served_as is None else [("--served-model-name", server.served_as)]
+    named += [("--trust-remote-code", None)] if server.remote_code else []
     match server.engine.program:
         case "sglang":
             return [*named, *_sglang(server)]
@@ -98,11 +99,11 @@ def environment(server: Server) -> dict[str, str]:
 def budget(server: Server) -> int:
     """Tokens that a step of one group may take: its sequences, and its share of a chunk or a whole prompt.
 
-    Of stages, those of one micro-batch.
+    Of stages, those of one micro-batch; in whole units of an engine's chunks.
     """
     sequences = ceil(server.sequences / (server.groups * server.pp)) * server.verified
     prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.groups)
-    return sequences + prompt
+    return in_units(sequences + prompt, server.engine.chunk_unit or 1)
 
 
 def _vllm(server: Server) -> Flags:
@@ -279,6 +280,10 @@ def trtllm_config(server: Server) -> dict[str, Any]:
         config |= {"moe_expert_parallel_size": server.ep, "enable_attention_dp": True}
     if server.draft is not None:
         config["speculative_config"] = _drafting_of_trtllm(server.draft)
+    if server.experts_backend is not None:
+        config["moe_config"] = {"backend": server.experts_backend}
+    if server.remote_code:
+        config["trust_remote_code"] = True
     return config | {
         "max_batch_size": ceil(server.sequences / (server.ep * server.pp)),
         "max_num_tokens": budget(server),

@@ -50,7 +50,8 @@ class Server:
     `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`, and
     more of them in `host_cache_bytes` of its hosts, unless its engine refuses that, or the spec counts on no hits and
     they would take memory from the requests that run. A sequence holds `held_tokens`; in layers with a window,
-    `window_tokens` of a pool of their own, if the engine has one.
+    `window_tokens` of a pool of their own, if the engine has one. `experts_backend` is what TensorRT-LLM has to run
+    experts with, if not what it takes by itself; `remote_code` says whether checkpoints bring code of their own.
     """
 
     role: Role
@@ -81,6 +82,8 @@ class Server:
     longest_prompt_tokens: int
     whole_image_tokens: int
     keeps_prefixes: bool
+    experts_backend: str | None
+    remote_code: bool
     held_tokens: int
     window_tokens: int | None
     context_tokens: int
@@ -239,6 +242,8 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
         keeps_prefixes=_keeps_prefixes(spec, engine),
+        experts_backend=_experts_backend(spec, engine, chip, side.weights),
+        remote_code=spec.model.remote_code,
         held_tokens=spec.workload.held_tokens,
         window_tokens=spec.model.widest_window if _has_window_pools(spec, engine) else None,
         context_tokens=spec.longest_request_tokens,
@@ -260,6 +265,14 @@ def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
     if found[0].kind != "mtp" and found[0].repository is None:
         raise LaunchError(f"the catalogue knows no checkpoint of {plan.draft} in bf16, which drafts tokens ahead")
     return found[0]
+
+
+def _experts_backend(spec: Spec, engine: Engine, chip: Chip, weights: str) -> str | None:
+    """What an engine has to be told to run experts with, where their scales lie in blocks."""
+    model, support = spec.model, engine.weights_for(spec.model, chip.id).get(weights)
+    own = model.native.group if model.native is not None and model.native.dtype == weights else None
+    in_blocks = own or weights in map(str, model.checkpoint_blocks)
+    return support.blocks_backend if support is not None and model.moe is not None and in_blocks else None
 
 
 def _keeps_prefixes(spec: Spec, engine: Engine) -> bool:

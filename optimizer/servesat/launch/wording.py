@@ -257,7 +257,8 @@ def _pairs(words: list[str]) -> list[str]:
 def _bench(launch: Launch) -> list[str]:
     if launch.engine.program == "sglang":
         return ["python3", "-m", "sglang.bench_serving", "--backend=sglang-oai", "--model", launch.checkpoint]
-    return ["vllm", "bench", "serve", "--backend=openai", "--model", launch.checkpoint, "--ignore-eos"]
+    allowing = ["--trust-remote-code"] if launch.spec.model.remote_code else []
+    return ["vllm", "bench", "serve", "--backend=openai", "--model", launch.checkpoint, "--ignore-eos", *allowing]
 
 
 def _lengths(launch: Launch, prompt: int, output: int) -> list[str]:

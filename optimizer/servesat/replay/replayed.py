@@ -8,7 +8,7 @@ import numpy as np
 
 from servesat.candidates.replicas import replica_of
 from servesat.catalogue.chip import chips_in
-from servesat.catalogue.engine import in_pages
+from servesat.catalogue.engine import LARGEST_PAGE, Engine, in_units
 from servesat.catalogue.traces import Trace
 from servesat.core.arrays import Bools, Floats
 from servesat.core.errors import SpecError
@@ -98,13 +98,14 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
         raise SpecError("a plan without prompts cannot be replayed: give workload.prompt_tokens and output_tokens")
     machine = _machine(spec, plan)
     times = step_times(spec, machine, plan)
-    program = spec.engine_of(plan.engine).program if plan.engine else None
+    engine = spec.engine_of(plan.engine) if plan.engine else None
+    program = None if engine is None else engine.program
     new = int(round_up(spec.workload.new_prompt_tokens))
     whole = plan.chunk_tokens is None or plan.chunk_tokens >= new
     alone = whole if program in PROMPTS_FIRST else program is None and plan.mode is Mode.INTERLEAVED
     pools = plan.mode is Mode.DISAGGREGATED
     scheduling = Scheduling(
-        step_tokens=_step_tokens(plan, program, 0 if pools else new, whole=whole),
+        step_tokens=_step_tokens(plan, engine, 0 if pools else new, whole=whole),
         sequences=plan.batch,
         kv_tokens=room_of(spec, plan),
         prompts_alone=alone and not pools,
@@ -129,17 +130,20 @@ def servers_of(spec: Spec, plan: Plan) -> Servers:
     return Servers(pool, first, (plan.transfer_ms or 0.0) / 1e3, times.request_s, longest)
 
 
-def _step_tokens(plan: Plan, program: str | None, new: int, *, whole: bool) -> int:
+def _step_tokens(plan: Plan, engine: Engine | None, new: int, *, whole: bool) -> int:
     """Tokens that a step may take in all groups of chips and stages, by the flags that start a plan.
 
     One for each sequence and each token drafted; of prompts a chunk, or in each group a `whole` one of `new` tokens.
-    SGLang takes them in pages, and whole prompts without sequences.
+    SGLang takes them in pages, and whole prompts without sequences; others in whole units of their chunks.
     """
-    verified, groups = plan.draft_tokens + 1, 1 if program is None else plan.ep
-    if program in PROMPTS_FIRST and new:
-        decoding = 0 if whole else -(-plan.batch // (groups * plan.pp)) * verified
-        return in_pages(decoding + (new if whole else -(-(plan.chunk_tokens or 0) // groups))) * groups * plan.pp
-    return plan.batch * verified + (new * groups if whole else plan.chunk_tokens or 0) * plan.pp
+    verified, groups = plan.draft_tokens + 1, 1 if engine is None else plan.ep
+    prompts_first = engine is not None and engine.program in PROMPTS_FIRST and new > 0
+    unit = LARGEST_PAGE if prompts_first else engine.chunk_unit if engine is not None else None
+    if unit is None:
+        return plan.batch * verified + (new * groups if whole else plan.chunk_tokens or 0) * plan.pp
+    decoding = 0 if whole and prompts_first else -(-plan.batch // (groups * plan.pp)) * verified
+    prompt = new if whole else -(-(plan.chunk_tokens or 0) // groups)
+    return in_units(decoding + prompt, unit) * groups * plan.pp
 
 
 def _machine(spec: Spec, assignment: Assignment) -> Machine:

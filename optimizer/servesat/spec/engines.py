@@ -50,6 +50,7 @@ def weights_by_default(engines: Iterable[Engine], model: ModelSpec) -> tuple[str
     """The dtype in which a model is published, and those that an engine makes of it or a known checkpoint has."""
     native = "bf16" if model.native is None else model.native.dtype
     made = {str(dtype) for dtype in model.checkpoints}
+    made |= {str(dtype) for engine in engines for dtype in engine.own_checkpoints.get(model.id, {})}
     if native == "bf16":
         supports = [support for engine in engines for support in engine.runs]
         made |= {str(dtype) for support in supports for dtype, one in support.weights.items() if one.quantises}

@@ -1,5 +1,6 @@
 """What an engine can start, and the memory it needs: an independent reading of its catalogue entry."""
 
+import fnmatch
 from dataclasses import replace
 from math import inf
 
@@ -62,7 +63,8 @@ def cannot_start(
     `sides` holds the replica that decodes, then the one that prefills if the plan has a prefill pool. `prompt_tokens`
     are those of a prompt that are not cached.
     """
-    if (reason := _cannot_take_prompts(engine, assignment.mode, prompt_tokens)) is not None:
+    reason = _cannot_take_prompts(engine, assignment.mode, prompt_tokens)
+    if (reason := reason or _cannot_cut_prompts(engine, assignment, sides[0].ep, prompt_tokens)) is not None:
         return reason
     for side in sides:
         reason = _cannot_load(engine, side) or _cannot_serve(engine, side) or _cannot_draft(engine, assignment, side)
@@ -96,6 +98,14 @@ def _cannot_take_prompts(engine: Engine, mode: Mode, prompt_tokens: float) -> st
     return None
 
 
+def _cannot_cut_prompts(engine: Engine, assignment: Assignment, groups: int, prompt_tokens: float) -> str | None:
+    """Why an engine cannot cut prompts into the chunks of a plan, of which each group has a part; None if it can."""
+    unit, chunk = engine.chunk_unit, assignment.chunk_tokens
+    if unit is None or chunk is None or chunk >= prompt_tokens or chunk % (unit * groups) == 0:
+        return None
+    return f"takes chunks of prompts in multiples of {unit} tokens a group"
+
+
 def _split_apart(engine: Engine, decode: CheckedReplica, prefill: CheckedReplica) -> bool:
     """Whether the pools split sequences over different numbers of chips, which the engine refuses beside states."""
     of_pools = engine.disaggregation
@@ -111,8 +121,18 @@ def _may_split_prefills(engine: Engine) -> bool:
 
 def has_weights(engine: Engine, side: CheckedReplica) -> bool:
     """Whether the engine can get weights in this dtype: from a known checkpoint, or by quantising at load time."""
-    known = {str(dtype) for dtype in side.model.checkpoints} | {_published(side)}
-    return side.weights in known or _quantises(engine, side)
+    return _can_load(engine, side) or _quantises(engine, side)
+
+
+def _can_load(engine: Engine, side: CheckedReplica) -> bool:
+    """Whether a repository of the weights is known in a format that the engine loads, or is the user's own."""
+    of_engine = {str(dtype): name for dtype, name in engine.own_checkpoints.get(side.model.id, {}).items()}
+    of_catalogue = {str(dtype): name for dtype, name in side.model.checkpoints.items()}
+    if side.weights in of_engine:
+        return True
+    if side.weights not in of_catalogue:
+        return side.weights == _published(side)
+    return not any(fnmatch.fnmatchcase(of_catalogue[side.weights], refused) for refused in engine.refused_checkpoints)
 
 
 def loads_whole_blocks(spec: Spec, engine: Engine, side: CheckedReplica) -> bool:
@@ -148,7 +168,7 @@ def _moved(engine: Engine, side: CheckedReplica) -> tuple[KvLayout, ...]:
 def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
     """Why the engine cannot load the model or reuse its prefixes, or runs out of memory while loading it."""
     if side.model.id in engine.without_models:
-        return f"does not implement {side.model.id}"
+        return f"does not serve {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
         return f"cannot reuse prefixes of {side.model.id}, whose layers keep states"
     if engine.quantises_whole and _makes_weights(engine, side):
@@ -162,10 +182,10 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
 
 def _makes_weights(engine: Engine, side: CheckedReplica) -> bool:
     """Whether the engine has to quantise the weights itself: no checkpoint is known whose blocks stay whole."""
-    published = {str(dtype) for dtype in side.model.checkpoints}
     blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
     cut = side.weights in blocks and side.cuts_blocks(blocks[side.weights])
-    return _quantises(engine, side) and (cut or side.weights not in published)
+    unnamed = side.weights not in {str(dtype) for dtype in side.model.checkpoints}
+    return _quantises(engine, side) and (cut or unnamed or not _can_load(engine, side))
 
 
 def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
