@@ -90,9 +90,10 @@ def test_a_malformed_pattern_is_named(entry: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("scheme", "expected"),
     [
-        ({"quant_method": "gptq", "bits": 4, "modules_in_block_to_quantize": [["mlp.gate_proj", "mlp.up_proj"]]},
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1,
+          "modules_in_block_to_quantize": [["mlp.gate_proj", "mlp.up_proj"]]},
          {"attention": 1.0, "mlp": 1 / 3, "experts": 1.0, "shared_experts": 1.0}),
-        ({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["attn", "down"]},
+        ({"quant_method": "awq", "bits": 4, "group_size": -1, "modules_to_not_convert": ["attn", "down"]},
          {"attention": 1.0, "mlp": 1 / 3, "experts": 1 / 3, "shared_experts": 1 / 3}),
         ({"quant_method": "compressed-tensors", "config_groups": {"a": {
             "targets": ["re:.*mlp\\.experts\\..*"], "weights": {"type": "int", "num_bits": 4}}}},

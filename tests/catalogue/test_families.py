@@ -13,6 +13,7 @@ import pytest
 
 from servesat import CatalogueError
 from servesat.catalogue.families import FAMILIES, WRAPPERS
+from servesat.catalogue.huggingface import model_fields
 from servesat.catalogue.load import load_model
 from servesat.catalogue.model import (
     Experts,
@@ -40,6 +41,28 @@ def test_a_model_has_its_published_size(tmp_path: Path, row: dict[str, str]) -> 
     within_every_window = float(row["kv_bytes_per_token"]) + float(row["window_kv_bytes_per_token"] or 0)
     assert one - state == two - one == within_every_window
     assert state == float(row["state_bytes"] or 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (small("hunyuan_v1_moe", num_experts=8, moe_topk=2), "num_shared_expert is missing"),
+        (small("granitemoehybrid", layer_types=["attention"] * 8), "shared_intermediate_size is missing"),
+        (small("gemma4_text", sliding_window=8, global_head_dim=64, layer_types=SLIDING), "hidden_size_per"),
+        (small("qwen3", use_sliding_window=True, max_window_layers=2), "sliding_window is missing"),
+        (small("llama", per_layer_config={"2": {"intermediate_size": 128}}), "per_layer_config = .*: expected none"),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_what_transformers_would_fill_in_with_a_number_is_asked_for(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(CatalogueError, match=message):
+        model_fields(config, "")
+
+
+def test_defaults_of_types_that_leave_the_embedding_untied_and_the_encoder_unknown() -> None:
+    assert model_fields(small("hunyuan_v1_dense"), "")["tied_embeddings"] is False
+    internvl = {"model_type": "internvl", "text_config": small("qwen3"), "vision_config": {"patch_size": [14, 14]}}
+    assert "is not counted" in model_fields(internvl, "")["sources"]["vision_parameters"]
 
 
 def test_every_wrapper_names_types_that_are_known() -> None:
@@ -131,7 +154,12 @@ def test_the_encoders_of_gemma_4_and_of_kimi(tmp_path: Path) -> None:
         "position_embedding_size": 10240, "model_type": "gemma4_vision",
     }  # fmt: skip
     text = small(
-        "gemma4_text", hidden_size=2816, sliding_window=8, global_head_dim=128, layer_types=["full_attention"] * 8
+        "gemma4_text",
+        hidden_size=2816,
+        sliding_window=8,
+        global_head_dim=128,
+        layer_types=["full_attention"] * 8,
+        hidden_size_per_layer_input=0,
     )
     model = read(tmp_path, {"model_type": "gemma4", "text_config": text, "vision_config": siglip})
     assert model.vision_parameters == pytest.approx(572_792_112, rel=1e-3)

@@ -22,7 +22,7 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
             {"dtype": "fp8", "group": 128, "group_bits": 0.25},
         ),
         ({"quant_method": "fp8", "modules_to_not_convert": None}, {"dtype": "fp8"}),
-        ({"quant_method": "mxfp4"}, {"dtype": "mxfp4", "pad": 256}),
+        ({"quant_method": "mxfp4"}, {"dtype": "mxfp4", "pad": 256, "wider": {"attention": {}}}),
         (
             {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]},
             {"dtype": "mxfp4", "pad": 256, "wider": {"attention": {}}},
@@ -51,7 +51,7 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
             },
             {"dtype": "fp8", "tables": ["embedding", "head"]},
         ),
-        ({"quant_method": "awq", "bits": 4}, {"dtype": "int4"}),
+        ({"quant_method": "awq", "bits": 4, "group_size": -1}, {"dtype": "int4"}),
         ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, {"dtype": "int4", "group": 128, "group_bits": 20.0}),
         ({"quant_method": "auto-round", "bits": 4}, {"dtype": "int4"}),
         ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]}, {"dtype": "fp8"}),
@@ -60,7 +60,6 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
             {"bits": 4, "group_size": 64},
             {"dtype": "int4", "group": 64, "group_bits": 32.0, "tables": ["embedding", "head"]},
         ),
-        ({"quant_method": "gptq", "bits": 4}, {"dtype": "int4"}),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, {"dtype": "int8"}),
         (
             {"quant_method": "gptq", "bits": 8, "group_size": 64, "lm_head": True},
@@ -84,7 +83,7 @@ EACH = [f"model.layers.{layer}.self_attn*" for layer in range(8)]
         (groups("int", 4, ignore=KEEPS), {"dtype": "int4", "wider": {"attention": {}}}),
         (groups("int", 4, ignore=["re:.*self_attn.(q|k|v|o)_proj$"]), {"dtype": "int4", "wider": {"attention": {}}}),
         (groups("int", 4, ignore=["model.layers.0.self_attn.indexer.weights_proj"]), {"dtype": "int4"}),
-        (groups("int", 4, ignore=["re:.*vision_tower.*attn.*", 3]), {"dtype": "int4"}),
+        (groups("int", 4, ignore=["re:.*vision_tower.*attn.*"]), {"dtype": "int4"}),
     ],
 )
 def test_published_weights_have_the_dtype_of_their_quantization(
@@ -140,6 +139,20 @@ def test_modelopt_writes_its_quantisation_beside_the_config(tmp_path: Path) -> N
         ),
         ({"quant_method": "awq", "bits": 3}, "quantization_config.bits = 3 is not supported"),
         ({"quant_method": "awq"}, "quantization_config.bits is missing"),
+        ({"quant_method": "gptq", "bits": 4}, "quantization_config.group_size is missing"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "a": {"targets": ["Linear"], "weights": {"type": "int", "num_bits": 4, "strategy": "group"}}
+                },
+            },
+            "config_groups.*.weights.group_size is missing",
+        ),
+        (
+            groups("int", 4, ignore=["lm_head", 3]),
+            "ignore = ['lm_head', 3]: expected a list of the names",
+        ),
     ],
 )
 def test_a_quantisation_that_is_not_known_is_never_taken_for_bf16(scheme: dict[str, Any], complaint: str) -> None:

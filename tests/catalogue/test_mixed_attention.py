@@ -4,6 +4,7 @@ import pytest
 
 from servesat import CatalogueError
 from servesat.catalogue import mixed_attention
+from servesat.catalogue.config_json import ConfigJson
 from tests.catalogue.configs import SHAPE, config
 
 
@@ -12,6 +13,11 @@ def test_heads_by_kind_of_layer() -> None:
     gemma = config(layer_types=kinds, global_head_dim=6, num_global_key_value_heads=1, attention_k_eq_v=True)
     (full,) = mixed_attention.gemma4(gemma, SHAPE)["other_layers"]
     assert full == {"layers": 1, "parameters": 8 * 6 * (2 * 2 + 1), "heads": 2, "kv_heads": 1, "head_dim": 6}
+    apart = ConfigJson({**gemma.fields, "attention_k_eq_v": False}, "", "")  # whose keys and values have all heads
+    (full,) = mixed_attention.gemma4(apart, SHAPE)["other_layers"]
+    assert (full["parameters"], full["kv_heads"]) == (8 * 6 * (2 * 2 + 2 * SHAPE["kv_heads"]), SHAPE["kv_heads"])
+    with pytest.raises(CatalogueError, match=r"layer_types = .*: expected full_attention in the last layer"):
+        mixed_attention.gemma4(config(layer_types=kinds[::-1]), SHAPE)
     with pytest.raises(CatalogueError, match="num_kv_shared_layers = 2: expected 0"):
         mixed_attention.gemma4(config(layer_types=kinds, num_kv_shared_layers=2), SHAPE)
     mimo = config(

@@ -78,7 +78,7 @@ def test_mamba_layers() -> None:
 def test_half_layers_of_nemotron() -> None:
     given = config(
         hybrid_override_pattern="ME*-ME", mamba_num_heads=2, mamba_head_dim=4, ssm_state_size=5, n_groups=1,
-        conv_kernel=4, intermediate_size=7, moe_shared_expert_intermediate_size=9,
+        conv_kernel=4, intermediate_size=7, moe_shared_expert_intermediate_size=9, attention_head_dim=8,
     )  # fmt: skip
     usual = recurrent_layers.nemotron_blocks(given)
     assert usual["num_hidden_layers"] == 3
@@ -87,6 +87,11 @@ def test_half_layers_of_nemotron() -> None:
     assert (fields["mlp_layers"], fields["d_ff"], fields["moe"]) == (1, 7, {"shared_d_ff": 9})
     assert fields["other_layers"][0]["layers"] == 2
     assert len(recurrent_layers.nemotron_experts(read, 3)) == 2
+    with pytest.raises(CatalogueError, match="attention_head_dim is missing"):
+        recurrent_layers.nemotron_blocks(config(hybrid_override_pattern="ME*-ME"))
+    without = ConfigJson({**read.fields, "moe_shared_expert_intermediate_size": None}, "", "")
+    with pytest.raises(CatalogueError, match="moe_shared_expert_intermediate_size is missing"):
+        recurrent_layers.nemotron_h(without, {**SHAPE, "layers": 3, "moe": {"shared_d_ff": 1}})
     with pytest.raises(CatalogueError, match=r"one of M, \*, - and E for each layer"):
         recurrent_layers.nemotron_blocks(config(hybrid_override_pattern="MX"))
     with pytest.raises(

@@ -49,6 +49,8 @@ def of_hunyuan(config: ConfigJson) -> dict[str, Any]:
     """Experts by layer, which must be alike, and no cache that layers share."""
     if config.flag("use_cla", False):
         raise config.wrong("use_cla", "false: a KV cache that layers share is not supported")
+    if config.get("num_shared_expert") is None:
+        raise config.missing("num_shared_expert")
     lists = {"num_experts_per_tok": "moe_topk", "moe_intermediate_size": "", "num_shared_expert": "", "num_experts": ""}
     return {usual: _same_in_every_layer(config, own or usual) for usual, own in lists.items()}
 

@@ -62,7 +62,6 @@ _COHERE = Family(required=_KV, tied_embeddings=True)
 _ONE_IN_FOUR = partial(window_but_nth, nth=4)
 _HUNYUAN = Family(
     required=_KV,
-    tied_embeddings=True,
     experts=every,
     shared="num_shared_expert",
     renamed={"head_dim": "attention_head_dim"},
@@ -79,7 +78,7 @@ _KIMI_LINEAR = replace(
     hybrid=recurrent_layers.kimi_linear,
 )
 _GRANITE_HYBRID = Family(
-    required=_KV,
+    required=(*_KV, "shared_intermediate_size"),
     d_ff="shared_intermediate_size",
     may_be_dense=True,
     experts=every,
@@ -104,7 +103,7 @@ _STEP_FLASH = Family(
 )
 
 _MINIMAX_M3 = Family(
-    required=(*_HEADS, "dense_intermediate_size", "moe_layer_freq", "sparse_attention_config"),
+    required=(*_HEADS, "dense_intermediate_size", "moe_layer_freq", "n_shared_experts", "sparse_attention_config"),
     d_ff="dense_intermediate_size",
     experts=mixed_attention.experts_listed,
     expert_d_ff="intermediate_size",
@@ -186,7 +185,7 @@ FAMILIES = {
         defaults={"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
     ),
     "gemma4_text": Family(
-        required=(*_HEADS, "sliding_window", "global_head_dim"),
+        required=(*_HEADS, "sliding_window", "global_head_dim", "hidden_size_per_layer_input"),
         tied_embeddings=True,
         window=window_listed,
         hybrid=mixed_attention.gemma4,
@@ -208,7 +207,7 @@ FAMILIES = {
     "granitemoehybrid": _GRANITE_HYBRID,
     "grok-1": replace(_MIXTRAL, required=_HEADS, tied_embeddings=True, window=None),
     "hunyuan": _HUNYUAN,
-    "hunyuan_v1_dense": replace(_GQA, tied_embeddings=True),
+    "hunyuan_v1_dense": _GQA,
     "hunyuan_v1_moe": _HUNYUAN,
     "internlm": _LLAMA,
     "internlm2": _GQA,

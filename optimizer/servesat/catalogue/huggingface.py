@@ -98,6 +98,8 @@ def _refuse_other_shapes(config: ConfigJson, family: Family) -> None:
                 raise config.wrong(name, "none: the type has no experts")
     if not family.latent and config.get("kv_lora_rank") is not None:
         raise config.wrong("kv_lora_rank", "none: the type has no latent attention")
+    if config.get("per_layer_config"):
+        raise config.wrong("per_layer_config", "none: layers of widths of their own are not supported")
     if config.get("num_kv_shared_layers"):
         raise config.wrong("num_kv_shared_layers", "0: layers that share a cache are not supported")
     kinds = config.get("layer_types")
@@ -216,9 +218,11 @@ def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collecti
 
 def _window(config: ConfigJson, family: Family, layers: int) -> dict[str, Any]:
     """The window, where the model type has one and the configuration enables it."""
-    if family.window is None or config.get(family.window_tokens) is None:
+    if family.window is None or (family.window_switch and not config.flag(family.window_switch, False)):
         return {}
-    if family.window_switch and not config.flag(family.window_switch, False):
+    if config.get(family.window_tokens) is None:
+        if family.window_switch and family.window_tokens not in config.fields:
+            raise config.missing(family.window_tokens)
         return {}
     if config.get("layer_types") is None:
         windowed = len(family.window(config, layers))
@@ -256,8 +260,9 @@ def _encoder(config: ConfigJson, text_width: int) -> int:
         width, inner, layers, patch, high, wide = sizes
         tables = (3 * patch**2 + high * wide) * width
         return _blocks(layers, width, inner, 2) + tables + _merger(_MOONVIT_MERGES * width, text_width)
-    sizes = known("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
-    if kind not in _ENCODERS or sizes is None:
+    of_blocks = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
+    sizes = known(*of_blocks) if kind in _ENCODERS else None
+    if sizes is None:
         return 0
     width, inner, layers, patch = sizes
     positions = known("position_embedding_size") or [0]

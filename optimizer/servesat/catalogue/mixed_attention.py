@@ -17,10 +17,12 @@ def gemma4(config: ConfigJson, fields: Fields) -> Fields:
     if config.flag("use_double_wide_mlp", False):
         raise config.wrong("use_double_wide_mlp", "false")
     kinds = config.entry_per_layer("layer_types", fields["layers"], ("full_attention", "sliding_attention"))
+    if kinds[-1] != "full_attention":
+        raise config.wrong("layer_types", "full_attention in the last layer, which every Gemma 4 has there")
     width, heads, head_dim = fields["d_model"], fields["query_heads"], config.count("global_head_dim")
-    stated = config.get("num_global_key_value_heads")
-    kv_heads = fields["kv_heads"] if stated is None else config.count("num_global_key_value_heads")
-    projections = 1 if config.flag("attention_k_eq_v", False) else 2
+    one_projection, stated = config.flag("attention_k_eq_v", False), config.get("num_global_key_value_heads")
+    kv_heads = config.count("num_global_key_value_heads") if one_projection and stated else fields["kv_heads"]
+    projections = 1 if one_projection else 2
     full = {
         "layers": kinds.count("full_attention"),
         "parameters": width * head_dim * (2 * heads + projections * kv_heads),

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
-from servesat.catalogue.model import BITS, ModelSpec
+from servesat.catalogue.model import BITS, ModelSpec, TensorGroup
+from servesat.catalogue.tensors import matrices
 from servesat.catalogue.unquantised import shares_by_dtype, shares_left_out
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import shorten
@@ -57,6 +58,11 @@ _DATA_TYPES = {"int": None, "nv_fp": "nvfp4", "nv_fp4": "nvfp4", "mx_fp": "mxfp4
 _WITH_ZERO_POINTS = {"auto-round", "intel/auto-round", "awq", "gptq", "gptq_marlin"}
 """Methods that store a zero point beside the scale of each group, symmetric or not."""
 
+_GROUPED = {"awq", "gptq", "gptq_marlin"}
+"""Methods that always say how many weights share a scale."""
+
+_BESIDE_EXPERTS = {TensorGroup.ATTENTION, TensorGroup.MLP, TensorGroup.SHARED_EXPERTS}
+
 _TORCHAO_GROUP = 128
 """Weights that share a scale in torchao's int4, unless it says otherwise."""
 
@@ -102,11 +108,12 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
                 dtype = config.choice(f"{key}.{name}", meanings) or dtype
 
     native: dict[str, Any] = {"dtype": dtype, **_scales(config, key, method, dtype)}
-    if method == "mxfp4":
-        native["pad"] = _MXFP4_PAD
     if tables := _quantised_tables(scheme, method):
         native["tables"] = tables
     shares = shares_left_out(config, key, shape, with_experts)
+    if method == "mxfp4":  # of gpt-oss, in which engines and transformers read experts alone as narrow
+        native["pad"] = _MXFP4_PAD
+        shares |= dict.fromkeys({matrix.group for matrix in matrices(shape)} & _BESIDE_EXPERTS, 1.0)
     wider = {group.value: {} if share == 1 else {"share": share} for group, share in shares.items()}
     return {"native": native | ({"wider": wider} if wider else {})}
 
@@ -260,8 +267,11 @@ def _scales(config: ConfigJson, key: str, method: str, dtype: str) -> dict[str, 
         size, has_zero_point = weights.get("group_size"), weights.get("symmetric") is False
         where = f"{key}.config_groups.*.weights.group_size"
     else:
-        name = "q_group_size" if scheme.get("group_size") is None else "group_size"
+        name = "group_size" if scheme.get("q_group_size") is None else "q_group_size"
         size, has_zero_point, where = scheme.get(name), method in _WITH_ZERO_POINTS, f"{key}.{name}"
+    is_grouped = method in _GROUPED or (method == "compressed-tensors" and weights.get("strategy") == "group")
+    if size is None and is_grouped:
+        raise config.missing(where)
     if size is None or size == -1:
         return {}
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 10**6:

@@ -119,7 +119,7 @@ def nemotron_blocks(config: ConfigJson) -> Fields:
     if config.get("num_hidden_layers") not in (None, len(pattern)):
         raise config.wrong("num_hidden_layers", f"{len(pattern)}, as hybrid_override_pattern has letters")
     usual = {"num_hidden_layers": pattern.count("M") + pattern.count("*"), "_pattern": pattern}
-    return usual if config.get("head_dim") is not None else usual | {"head_dim": config.get("attention_head_dim")}
+    return usual if config.get("head_dim") is not None else usual | {"head_dim": config.count("attention_head_dim")}
 
 
 def nemotron_experts(config: ConfigJson, layers: int) -> Collection[int]:
@@ -132,10 +132,9 @@ def nemotron_h(config: ConfigJson, fields: Fields) -> Fields:
     pattern = config.get("_pattern")
     dense = pattern.count("-")
     own = {"mlp_layers": dense} | ({"d_ff": config.count("intermediate_size")} if dense else {"d_ff": 0})
-    shared = config.get("moe_shared_expert_intermediate_size")
     if "moe" in fields:
         own["moe"] = dict(fields["moe"])
-        if shared is not None:
+        if own["moe"]["shared_d_ff"]:
             own["moe"]["shared_d_ff"] = config.count("moe_shared_expert_intermediate_size")
         if config.get("moe_latent_size") is not None:
             own["moe"]["d_model"] = config.count("moe_latent_size")

@@ -270,13 +270,15 @@ def _quantised(config: ConfigJson, key: str) -> _LeftOut | None:
 
 
 def _texts(config: ConfigJson, key: str, name: str) -> list[str]:
-    """The texts of a list, nothing where it is absent. Raises CatalogueError for anything but a list."""
+    """The texts of a list, nothing where it is absent. Raises CatalogueError for anything else."""
     entries = config.get(f"{key}.{name}")
     if entries is None:
         return []
     if not isinstance(entries, list):
         raise config.wrong(f"{key}.{name}", "a list of the names of modules")
-    return [entry for entry in entries if isinstance(entry, str)]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise config.wrong(f"{key}.{name}", "a list of the names of modules")
+    return entries
 
 
 def _whole(value: Any) -> int | None:
