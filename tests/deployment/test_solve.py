@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 
 from servesat import SpecError, Status
+from servesat.catalogue.load import model_ids
 from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
@@ -167,6 +168,14 @@ def test_published_architectures_solve_over_every_chip(model: str) -> None:
     assert result.plan.tpot_ms <= 50
     assert all(margin.holds for margin in result.margins)
     assert 0.01 < result.plan.usd_per_million_output_tokens < 5
+
+
+@pytest.mark.slow
+def test_every_model_of_the_catalogue_has_a_plan_but_for_those_that_no_engine_serves() -> None:
+    """The check, which reads engines apart, refuses none of the plans that are chosen."""
+    whole = {"workload": {"prompt_tokens": 2000, "output_tokens": 500}, "search": {"chips": ["b200"]}}
+    without = {model for model in model_ids() if solve({"model": model, **whole}).plan is None}
+    assert without == {"falcon-180b", "gpt-j-6b", "minimax-m1", "opt-175b", "opt-66b"}
 
 
 def test_an_open_axis_halves_the_batch_that_the_interconnect_allows() -> None:

@@ -229,7 +229,7 @@ def _cannot_run(engine: Engine, side: CheckedReplica) -> str | None:
         return f"runs no experts{' spread over groups' if experts == 'together' else ''} in {side.weights} on {chip}"
     if side.compute not in of_weights[side.weights].compute:
         return f"does not compute {side.weights} weights in {side.compute} on {chip}"
-    uneven = any(other.v_head_dim not in {None, other.head_dim} for other in model.other_layers if other.kv_heads)
+    uneven = any(other.v_head_dim not in {None, 0, other.head_dim} for other in model.other_layers if other.kv_heads)
     if model.mla is None and uneven and here[0].uneven_kv_cache:
         stored, kind = here[0].uneven_kv_cache, " of keys and values that differ in width"
     elif model.mla is None and (model.attention_sinks or model.whole_image_tokens) and here[0].sink_kv_cache:
