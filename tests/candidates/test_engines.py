@@ -212,7 +212,7 @@ def test_a_model_without_a_checkpoint_that_loads_is_said_to_have_none() -> None:
 def test_prefixes_of_states_are_hit_only_where_the_engine_keeps_them() -> None:
     workload = {"prompt_tokens": 2000, "output_tokens": 500, "prefix_cache_hit": 0.5}
     spec = under("trtllm", model="qwen3-next-80b-a3b", workload=workload, search={"chips": ["h200"]})
-    said = "cannot reuse prefixes of qwen3-next-80b-a3b, whose layers keep states"
+    said = "is not planned to reuse prefixes of qwen3-next-80b-a3b, whose layers keep states"
     assert solve(spec).conflict == (("engine",),)
     assert unsupported(spec) == (f"TensorRT-LLM 1.3 {said}",)
     without = spec.changed({"workload.prefix_cache_hit": 0})

@@ -80,7 +80,7 @@ def not_served(spec: Spec, engine: Engine) -> str | None:
     if spec.model.id in engine.without_models:
         return f"does not serve {spec.model.id}"
     if spec.workload.prefix_cache_hit and spec.model.has_states and not engine.caches_states:
-        return f"cannot reuse prefixes of {spec.model.id}, whose layers keep states"
+        return f"is not planned to reuse prefixes of {spec.model.id}, whose layers keep states"
     return None
 
 

@@ -191,7 +191,8 @@ class Engine(Sourced):
     )
     caches_states: bool = Field(
         default=True,
-        description="Whether prompts hit a prefix cache where layers keep a state, of which it has to store copies.",
+        description="Whether prompts are planned to hit a prefix cache where layers keep a state, of which it has to "
+        "store copies.",
     )
     adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
     without_adapters: tuple[Text, ...] = Field(

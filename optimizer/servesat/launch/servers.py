@@ -278,12 +278,12 @@ def _experts_backend(spec: Spec, engine: Engine, chip: Chip, weights: str) -> st
 def _keeps_prefixes(spec: Spec, engine: Engine) -> bool:
     """Whether an engine keeps prefixes: where it can, and a spec counts on hits or they cost nothing.
 
-    Beside states vLLM would end chunks where its blocks of states do, and SGLang keep five states for each request.
-    Without prefixes SGLang's pool of layers with a window is as large as the requests that run need it.
+    Beside states vLLM would end chunks where its blocks of states do. Without prefixes SGLang's pool of layers with a
+    window is as large as the requests that run need it.
     """
     if spec.model.has_states and not engine.caches_states:
         return False
-    costs = spec.model.has_states and engine.program in {"vllm", "sglang"}
+    costs = spec.model.has_states and engine.program == "vllm"
     return spec.workload.cached_share > 0 or not (costs or _has_window_pools(spec, engine))
 
 

@@ -170,7 +170,7 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
     if side.model.id in engine.without_models:
         return f"does not serve {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
-        return f"cannot reuse prefixes of {side.model.id}, whose layers keep states"
+        return f"is not planned to reuse prefixes of {side.model.id}, whose layers keep states"
     if engine.quantises_whole and _makes_weights(engine, side):
         reported = side.chip.hbm_bytes if side.chip.usable_hbm_bytes is None else side.chip.usable_hbm_bytes
         unquantised = replace(side, weights="bf16", draft=None, lora=None).weights_bytes / side.chips
