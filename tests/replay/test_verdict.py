@@ -6,15 +6,30 @@ import pytest
 from servesat import Spec
 from servesat.replay.percentiles import Estimate, RequestTimes, percentile
 from servesat.replay.pools import Pool, Servers
-from servesat.replay.replayed import Limit, Replay, limits_of
+from servesat.replay.replayed import Limit, Replay, limits_of, within
+from servesat.replay.requests import Requests
 from servesat.replay.scheduler import Scheduling
-from servesat.replay.verdict import REQUESTS, Kept, _is_hopeless, broken_for_certain, first_look, verdict
+from servesat.replay.verdict import (
+    REQUESTS,
+    Kept,
+    _is_hopeless,
+    broken_for_certain,
+    first_look,
+    kept_in,
+    verdict,
+)
 from servesat.spec.workload import Workload
 from tests.helpers import CHAT_AT_RANDOM
 from tests.replay.test_pools import STEPS_OF_A_SECOND
 
 ONE_AT_A_TIME = Servers(Pool(STEPS_OF_A_SECOND, Scheduling(1, 10**6, 1e12), 1))
 WORKLOAD = Workload(prompt_tokens=1, output_tokens=1, requests_per_s=0.7)
+
+
+def requests(count: int, longer: int = 0) -> Requests:
+    """Requests at once, the first `longer` of two tokens of answer and the others of one."""
+    one = np.ones(count, dtype=np.int64)
+    return Requests(np.zeros(count), one, np.where(np.arange(count) < longer, 2, 1), 0 * one)
 
 
 def ttft_within(limit_s: float) -> tuple[Limit, ...]:
@@ -71,8 +86,22 @@ def test_as_many_late_requests_of_a_trace_as_may_be_are_no_reason_to_reject() ->
     trace = RequestTimes(np.where(np.arange(1000) < 100, 2.0, 0.5), np.zeros(1000), np.zeros(1000))
     later = RequestTimes(np.where(np.arange(1000) < 101, 2.0, 0.5), np.zeros(1000), np.zeros(1000))
     limits = (Limit("ttft", 0.9, 1.0),)
-    assert broken_for_certain(limits, trace, 1000) == ()
-    assert broken_for_certain(limits, later, 1000) == ("ttft",)
+    assert broken_for_certain(limits, trace, requests(1000)) == ()
+    assert broken_for_certain(limits, later, requests(1000)) == ("ttft",)
+
+
+def test_answers_of_one_token_have_no_time_per_token() -> None:
+    """Of 1,000 answers 100 have more than one token, of which 10 may be late under p90, and of the first 30 no more."""
+    tpot_s = np.where(np.arange(1000) % 10 == 0, np.where(np.arange(1000) < 100, 2.0, 0.5), np.nan)
+    times, limit = RequestTimes(np.zeros(1000), tpot_s, np.zeros(1000)), Limit("tpot", 0.9, 1.0)
+    whole = requests(1000, longer=100)
+    assert broken_for_certain([limit], times, whole) == ()
+    assert broken_for_certain([limit], times, requests(1000, longer=99)) == ("tpot",)  # of which 9 may be
+    kept = kept_in(limit, [times, times])
+    assert (kept.share.value, kept.value, kept.holds) == (0.9, 0.5, True)
+    assert float(np.mean(within([limit], times))) == 0.99
+    nothing = kept_in(limit, [RequestTimes(np.zeros(2), np.full(2, np.nan), np.zeros(2))] * 2)
+    assert (nothing.share.value, nothing.value, nothing.holds) == (1.0, 0.0, True)
 
 
 @pytest.mark.soak
@@ -91,7 +120,7 @@ def test_the_last_of_a_thousand_may_be_late_at_p99_9() -> None:
     (limit,) = limits_of(Spec.load({**CHAT_AT_RANDOM, "slo": {"ttft_ms": {"p99.9": 1000}}}))
     assert limit.share > 0.999
     assert (percentile(times, limit.share), percentile(times, 1.0)) == (1.0, 5.0)
-    assert broken_for_certain((limit,), RequestTimes(times, times, times), 1000) == ()
+    assert broken_for_certain((limit,), RequestTimes(times, times, times), requests(1000)) == ()
 
 
 def test_a_limit_is_met_within_the_tolerance_of_all_limits() -> None:

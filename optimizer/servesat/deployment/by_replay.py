@@ -11,7 +11,7 @@ from servesat.core.plan import Plan
 from servesat.core.result import KeptLimit, Margin, Percentiles, Replayed, Result, Status
 from servesat.deployment.proposals import Search
 from servesat.deployment.settings import Settings
-from servesat.replay.percentiles import percentile
+from servesat.replay.percentiles import known, percentile
 from servesat.replay.pools import Router
 from servesat.replay.replayed import Replay, Run, servers_of
 from servesat.replay.verdict import GOODPUT, SEEDS, Kept, Verdict
@@ -122,5 +122,6 @@ def arrivals_name(spec: Spec) -> str:
 
 
 def percentiles_ms(values_s: Floats) -> Percentiles:
-    """The percentiles of some times [ms]."""
+    """The percentiles of some times [ms], of those that are known; 0 where none is."""
+    values_s = known(values_s) if not np.all(np.isnan(values_s)) else np.zeros(1)
     return Percentiles(**{f"p{share}": percentile(values_s, share / 100) * 1e3 for share in (50, 90, 95, 99)})

@@ -9,7 +9,7 @@ import numpy as np
 from servesat.catalogue.measurements import Measurement
 from servesat.cost_model.calibrated import Constants, Work
 from servesat.cost_model.decode import Replica
-from servesat.replay.percentiles import percentile, times_of
+from servesat.replay.percentiles import known, percentile, times_of
 from servesat.replay.pools import Pool
 from servesat.replay.replayed import AHEAD, PROMPTS_FIRST
 from servesat.replay.requests import Lengths, drawn
@@ -66,7 +66,9 @@ def open_loop_figures(
         found = times_of(requests, served)
         whole_s = float(np.max(served.last_s)) - float(requests.arrival_s[0])
         figures = {}
-        for name, values in (("ttft", found.ttft_s), ("tpot", found.tpot_s), ("e2e", found.e2e_s)):
+        for name, values in (("ttft", found.ttft_s), ("tpot", known(found.tpot_s)), ("e2e", found.e2e_s)):
+            if not len(values):
+                continue
             figures[f"{name}_ms"] = float(values.mean()) * 1e3
             figures |= {f"{name}_p{share}_ms": percentile(values, share / 100) * 1e3 for share in (50, 90, 99)}
         figures["tokens_per_s"] = float(requests.output_tokens.sum()) / whole_s

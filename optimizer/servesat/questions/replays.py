@@ -16,7 +16,7 @@ from servesat.core.plan import Plan
 from servesat.core.result import Replayed
 from servesat.core.tolerances import is_at_most
 from servesat.deployment.by_replay import replayed
-from servesat.replay.percentiles import percentile
+from servesat.replay.percentiles import known, percentile
 from servesat.replay.pools import Router, Servers
 from servesat.replay.replayed import Replay, Run, limits_of, servers_of, within
 from servesat.replay.verdict import GOODPUT, Kept, kept_goodput, kept_in, within_all
@@ -143,7 +143,7 @@ def _moments(spec: Spec, servers: Servers, one: Run) -> list[Moment]:
                 decoding=int(np.sum(here)),
                 kv_share=float(np.sum(requests.prompt_tokens[here] + made) / room),
                 ttft_p95_ms=_p95_ms(one.every.ttft_s[came]),
-                tpot_p95_ms=_p95_ms(one.every.tpot_s[came]),
+                tpot_p95_ms=_p95_ms(known(one.every.tpot_s[came])),
                 within_all=float(np.mean(good[came])) if np.any(came) else None,
             )
         )
@@ -176,7 +176,8 @@ def _broken(spec: Spec, servers: Servers, router: Router, requests: int, rate: f
     one = Replay(workload, servers, requests, 0, router=router, whole=True).run
     limits, goodput = limits_of(spec), spec.slo.goodput
     for limit in limits:
-        if not is_at_most(percentile(limit.of(one.times), limit.share), limit.limit_s):
+        values = limit.of(one.times)
+        if len(values) and not is_at_most(percentile(values, limit.share), limit.limit_s):
             return limit.requirement
     if goodput is not None and float(np.mean(within(limits, one.times))) < goodput:
         return GOODPUT

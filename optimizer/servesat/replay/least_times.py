@@ -22,7 +22,7 @@ def least_times(servers: Servers, requests: Requests) -> RequestTimes:
     ttft_s = first_s - requests.arrival_s
     later, times = requests.output_tokens - 1, servers.pool.times
     token_s = least_step_s(times) / times.verified
-    return RequestTimes(ttft_s, np.where(later > 0, token_s, 0.0), ttft_s + later * token_s)
+    return RequestTimes(ttft_s, np.where(later > 0, token_s, np.nan), ttft_s + later * token_s)
 
 
 def least_step_s(times: StepTimes) -> float:

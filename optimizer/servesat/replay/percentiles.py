@@ -16,7 +16,7 @@ T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.
 
 @dataclass(frozen=True)
 class RequestTimes:
-    """The times of requests [s]; `tpot_s` is the mean after the first token, 0 for an answer of one token."""
+    """The times of requests [s]; `tpot_s` is the mean after the first token, NaN for an answer of one token."""
 
     ttft_s: Floats
     tpot_s: Floats
@@ -33,7 +33,7 @@ def times_of(requests: Requests, served: Served) -> RequestTimes:
     decoded_s = served.last_s - served.first_s
     return RequestTimes(
         ttft_s=served.first_s - requests.arrival_s,
-        tpot_s=np.where(requests.output_tokens > 1, decoded_s / tokens, 0.0),
+        tpot_s=np.where(requests.output_tokens > 1, decoded_s / tokens, np.nan),
         e2e_s=served.last_s - requests.arrival_s,
     )
 
@@ -68,6 +68,12 @@ def t_95(runs: int) -> float:
     """Student's t at 95 % confidence for the mean of so many runs."""
     freedom = runs - 1
     return T_95[freedom - 1] if freedom <= len(T_95) else 1.96 + 2.4 / freedom
+
+
+def known(values: Floats) -> Floats:
+    """Those of some values that are there: an answer of one token has no time per token."""
+    found: Floats = values[~np.isnan(values)]
+    return found
 
 
 def percentile(values: Floats, share: float) -> float:

@@ -15,7 +15,7 @@ from servesat.core.errors import SpecError
 from servesat.core.plan import Assignment, Mode, Plan
 from servesat.core.tolerances import is_at_most, round_up
 from servesat.cost_model.decode import Replica as Machine
-from servesat.replay.percentiles import RequestTimes, times_of
+from servesat.replay.percentiles import RequestTimes, known, times_of
 from servesat.replay.pools import Pool, Router, Servers, Serving
 from servesat.replay.requests import Lengths, Requests, cached_tokens, drawn
 from servesat.replay.scheduler import Scheduling, Served
@@ -56,14 +56,27 @@ class Limit:
     share: float
     limit_s: float
 
-    def of(self, times: RequestTimes) -> Floats:
-        """The figure that it limits."""
+    def of_each(self, times: RequestTimes) -> Floats:
+        """The figure that it limits; NaN where a request has none."""
         values: Floats = getattr(times, f"{self.requirement}_s")
         return values
 
+    def of(self, times: RequestTimes) -> Floats:
+        """The figure that it limits, of the requests that have one: all but those of one token, which have no TPOT."""
+        return known(self.of_each(times))
+
+    def concerns(self, requests: Requests) -> int:
+        """How many of some requests have the figure."""
+        return int(np.sum(requests.output_tokens > 1)) if self.requirement == "tpot" else len(requests)
+
     def met_by(self, times: RequestTimes) -> Bools:
-        """Which requests are within it."""
+        """Which of the requests that have the figure are within it."""
         return is_at_most(self.of(times), self.limit_s)
+
+    def share_met(self, times: RequestTimes) -> float:
+        """The share of them that is within it; 1 where none has the figure."""
+        met = self.met_by(times)
+        return float(np.mean(met)) if len(met) else 1.0
 
 
 def limits_of(spec: Spec) -> tuple[Limit, ...]:
@@ -85,7 +98,8 @@ def within(limits: Sequence[Limit], times: RequestTimes) -> Bools:
         longest[limit.requirement] = limit
     found = np.ones(len(times.ttft_s), dtype=np.bool_)
     for limit in longest.values():
-        found &= limit.met_by(times)
+        values = limit.of_each(times)
+        found &= np.isnan(values) | is_at_most(values, limit.limit_s)
     return found
 
 

@@ -12,6 +12,7 @@ from servesat.replay.least_times import least_times
 from servesat.replay.percentiles import Estimate, RequestTimes, estimate, percentile, t_95, times_of
 from servesat.replay.pools import Servers
 from servesat.replay.replayed import WARM_UP, Limit, Replay, Run, requests_of, within
+from servesat.replay.requests import Requests
 from servesat.spec.workload import Workload
 
 GOODPUT = "goodput"
@@ -100,8 +101,8 @@ def alone_too_late(workload: Workload, servers: Servers, limits: Sequence[Limit]
     one = one if one.prefill is None else replace(one, prefill=replace(one.prefill, replicas=1))
     times = times_of(apart, one.serve(apart))
     if alike:
-        return tuple(dict.fromkeys(one.requirement for one in limits if not one.met_by(times)[0]))
-    return broken_for_certain(limits, times, len(requests)) if whole else _late(limits, times, 1)
+        return tuple(dict.fromkeys(one.requirement for one in limits if not np.all(one.met_by(times))))
+    return broken_for_certain(limits, times, requests) if whole else _late(limits, times, 1)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -122,7 +123,7 @@ def surely_late(workload: Workload, servers: Servers, limits: tuple[Limit, ...])
 
     first = of_seed(0)
     broken = _late(limits, first, DEPENDENT)
-    if broken or all(float(np.mean(one.met_by(first))) >= one.share for one in limits):
+    if broken or all(one.share_met(first) >= one.share for one in limits):
         return broken
     every = [first, *map(of_seed, range(1, SEEDS))]
     kept = [kept_in(limit, every) for limit in limits]
@@ -140,7 +141,7 @@ def first_look(workload: Workload, servers: Servers, limits: tuple[Limit, ...]) 
     whole = len(replay.requests)
 
     def broken(times: RequestTimes) -> tuple[str, ...]:
-        return broken_for_certain(limits, times, whole) if of_trace else _late(limits, times, DEPENDENT)
+        return broken_for_certain(limits, times, replay.requests) if of_trace else _late(limits, times, DEPENDENT)
 
     for count in FIRST_OF_TRACE if of_trace else FIRST_LOOKS:
         found = broken(replay.first(count)) if count < whole else ()
@@ -173,10 +174,11 @@ def _of_many(workload: Workload, servers: Servers, requests: int) -> Replay:
     return Replay(workload, servers, requests, 0)
 
 
-def broken_for_certain(limits: Sequence[Limit], times: RequestTimes, whole: int) -> tuple[str, ...]:
+def broken_for_certain(limits: Sequence[Limit], times: RequestTimes, whole: Requests) -> tuple[str, ...]:
     """The requirements that so many of some requests break that the whole trace cannot keep them."""
     late = {limit: int(np.sum(~limit.met_by(times))) for limit in limits}
-    may_be = {limit: whole - int(round_up(limit.share * whole)) for limit in limits}
+    counts = {limit: limit.concerns(whole) for limit in limits}
+    may_be = {limit: count - int(round_up(limit.share * count)) for limit, count in counts.items()}
     return tuple(dict.fromkeys(limit.requirement for limit in limits if late[limit] > may_be[limit]))
 
 
@@ -186,7 +188,7 @@ def _late(limits: Sequence[Limit], times: RequestTimes, dependent: int) -> tuple
     for limit in limits:
         met = limit.met_by(times)
         error = sqrt(limit.share * (1 - limit.share) / max(1.0, len(met) / dependent))
-        if float(np.mean(met)) < limit.share - 4 * error:
+        if len(met) and float(np.mean(met)) < limit.share - 4 * error:
             broken.append(limit.requirement)
     return tuple(dict.fromkeys(broken))
 
@@ -259,8 +261,8 @@ def kept_in(limit: Limit, runs: Sequence[RequestTimes]) -> Kept:
     The percentile is that of all replays together: the mean of their own would be too low where a queue swings more
     slowly than they last.
     """
-    share = estimate([float(np.mean(limit.met_by(times))) for times in runs])
-    value = percentile(np.concatenate([limit.of(times) for times in runs]), limit.share)
+    share, values = estimate([limit.share_met(times) for times in runs]), [limit.of(times) for times in runs]
+    value = percentile(np.concatenate(values), limit.share) if any(map(len, values)) else 0.0
     return Kept(limit, value, share, _is_enough(share, limit))
 
 
