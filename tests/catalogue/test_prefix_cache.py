@@ -31,6 +31,22 @@ def test_shares_by_hand() -> None:
     assert hit_shares(of, [9, 3 * 9, 4 * 9, float("inf")]) == pytest.approx(np.array([0, 18, 27, 27]) / 68)
 
 
+def test_ids_of_full_blocks_or_of_parts_and_prompts_without_any() -> None:
+    """Ids of 26 and 16 tokens are those of parts of 9, too; those of 40 and 19 are of full blocks, of 10 at most."""
+    parts = trace((1, 2, 3), (1, 4))
+    assert block_tokens(parts) == 9
+    without = Trace("t", np.arange(3.0), np.array([26, 16, 5000]), np.ones(3, dtype=np.int64), ((1, 2, 3), (1, 4), ()))
+    assert block_tokens(without) == 9
+    assert hit_shares(without, [1e6]) == pytest.approx(np.array([9]) / 5042)
+    full = Trace("t", np.arange(2.0), np.array([40, 19]), np.ones(2, dtype=np.int64), ((1, 2, 3, 4), (1,)))
+    assert block_tokens(full) == 10  # of parts, a block would be at least 19 tokens, and less than 40 / 3
+
+
+def test_a_part_of_a_block_does_not_fit() -> None:
+    """Two prompts of one block of 6 tokens: a cache of 5 holds none of it, and of 6 all but the last token."""
+    assert hit_shares(trace((1,), (1,)), [5, 6, 11]) == pytest.approx(np.array([0, 5, 5]) / 12)
+
+
 @SOME
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=6, unique=True), min_size=1, max_size=12),

@@ -140,6 +140,10 @@ def pace(one: Measurement) -> float:
         ({"prompt_tokens": 1e6}, "1,000,"),
         ({"engine": "mlc"}, "engine = mlc: expected one of vllm, "),
         ({"prefill": PrefillPool(1, 1, 1)}, "prefill and decode workers: expected one pool"),
+        (
+            {"requests_per_s": 4.0},
+            "requests_per_s = 4 beside a concurrency: at a rate that is a cap, expected one alone",
+        ),
     ],
 )
 def test_rows_that_would_mislead_are_refused(changes: dict[str, Any], reason: str) -> None:
@@ -233,6 +237,7 @@ def test_each_replica_has_its_part_of_what_is_under_way(tmp_path: Path) -> None:
         ({"pp_axes": (0,), "pp": 2}, "the plan has pipeline stages: calibrate with a plan without"),
         ({"draft": "eagle3", "draft_tokens": 3}, "the plan has a draft: calibrate with a plan without"),
         ({"slices": 40}, "run 1: 32 requests under way on the 40 replicas of the plan: expected at least one each"),
+        ({"batch": 31}, "run 1: 32 requests under way: expected at most 31, which the plan's flags admit"),
     ],
 )
 def test_what_a_row_cannot_say_of_a_plan_is_refused(tmp_path: Path, of_plan: dict[str, Any], message: str) -> None:
@@ -356,6 +361,12 @@ def test_a_run_of_aiperf_at_a_rate_has_no_more_under_way_than_it_asks_for(tmp_pa
     assert runs_of(behind, tmp_path)[0].concurrency == pytest.approx(0.5 * (0.42 + 499 * 0.0142))
     (capped,) = runs_of({**at_rate, "input_config": {"concurrency": 4, "request_rate": 2.0}}, tmp_path)
     assert capped.concurrency == 4
+
+
+def test_a_run_of_aiperf_that_sends_all_at_once_is_no_steady_load(tmp_path: Path) -> None:
+    sent = {**AIPERF, "request_count": {"unit": "requests", "avg": 32.0}}
+    with pytest.raises(ServesatError, match="request_count = 32 with concurrency = 32: all requests came at once"):
+        runs_of(sent, tmp_path)
 
 
 def test_a_benchmark_that_failed_leaves_the_others(tmp_path: Path) -> None:

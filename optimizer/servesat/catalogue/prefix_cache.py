@@ -7,6 +7,7 @@ all its blocks from the first on are held. One pass over the trace answers for e
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import floor
 
 import numpy as np
 
@@ -19,11 +20,18 @@ _GROUP = 512
 
 
 def block_tokens(trace: Trace) -> int:
-    """Tokens of a block: the most that some prompt has for each of its blocks. Raises CatalogueError without any."""
+    """Tokens of a block, as the ids of prompts tell; those without ids say nothing. Raises CatalogueError without any.
+
+    Where a prompt of n tokens has an id for the part of a block at its end, its k ids mean n / k ≤ block < n / (k - 1).
+    If no block agrees with every prompt, ids are those of full blocks, and block ≤ n / k.
+    """
     if trace.blocks is None or not any(trace.blocks):
         raise CatalogueError(f"{trace.name}: has no prefix_ids, or hash_ids, of which a prefix cache could hit")
-    counts = np.array([max(1, len(blocks)) for blocks in trace.blocks])
-    return int(np.max(-(-trace.prompt_tokens // counts)))
+    counts = np.array([len(blocks) for blocks in trace.blocks])
+    tokens, counts = trace.prompt_tokens[counts > 0], counts[counts > 0]
+    least, several = int(np.max(-(-tokens // counts))), counts > 1
+    beyond = np.min(tokens[several] / (counts[several] - 1), initial=np.inf)
+    return least if least < beyond else max(1, int(np.min(tokens // counts)))
 
 
 @lru_cache(maxsize=4)
@@ -72,6 +80,6 @@ def hit_shares(trace: Trace, cache_tokens: Sequence[float]) -> Floats:
     held = np.zeros(len(cache_tokens))
     for reach, prompt in zip(distances, trace.prompt_tokens.tolist(), strict=True):
         for at, tokens in enumerate(cache_tokens):
-            hit = int(np.searchsorted(reach, min(tokens / each, uses), side="left"))
+            hit = int(np.searchsorted(reach, floor(min(tokens / each, uses)), side="left"))
             held[at] += min(hit * each, prompt - 1)
     return np.asarray(held / float(trace.prompt_tokens.sum()))

@@ -180,6 +180,11 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> PlannedMeasurement:
             f"{one.concurrency:g} requests under way on the {replicas} replicas of the plan: "
             "expected at least one each; give a spec whose plan is as large as what was measured"
         )
+    if one.concurrency > (admitted := plan.batch * replicas):
+        raise RowError(
+            f"{one.concurrency:g} requests under way: expected at most {admitted:,}, which the plan's flags admit, as "
+            "others queue; give a spec whose plan admits as many as the server did"
+        )
     if one.output_tokens <= 1:
         raise RowError(
             f"{one.output_tokens:g} output tokens a request: expected more than 1, as the first has no time per token"
@@ -262,6 +267,12 @@ def _of_aiperf(result: _Document) -> Iterator[Means]:
     tpot_ms, output_tokens = ms("inter_token_latency"), result.number("output_sequence_length", "avg")
     request_s = ((ttft_ms or 0.0) + (output_tokens - 1) * tpot_ms) / 1e3
     served = rate if result.at("request_throughput", "avg") is None else result.number("request_throughput", "avg")
+    sent = result.at("request_count", "avg")
+    if rate is None and cap is not None and sent is not None and result.number("request_count", "avg") <= cap:
+        raise ServesatError(
+            f"{result.path}: request_count = {sent:g} with concurrency = {cap:g}: all requests came at once; run the "
+            "benchmark with several times as many"
+        )
     loads = ([] if cap is None else [cap]) + ([] if rate is None or served is None else [max(1.0, served * request_s)])
     yield Means(
         concurrency=min(loads),

@@ -92,10 +92,8 @@ def unusable(row: Measurement) -> str | None:
     telling = {"tpot_ms", "tokens_per_s"} | ({"ttft_ms"} if row.output_tokens == 1 else set())
     if not row.concurrency or not telling & set(row.measured):
         return "expected a concurrency, and tpot_ms or tokens_per_s"
-    if row.prefill is not None:
-        return "prefill and decode workers: expected one pool"
-    if row.engine not in get_args(Program):
-        return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
+    if (reason := _of_another_kind(row)) is not None:
+        return reason
     room = sequences_in_memory(row)
     tokens, context = row.prompt_tokens + row.output_tokens, row.model.max_context_tokens or inf
     if tokens > STRETCHED * context:
@@ -103,6 +101,19 @@ def unusable(row: Measurement) -> str | None:
     if row.concurrency > room:
         return f"{row.concurrency:g} sequences, of which {room:,.0f} fit in the memory: the others queued"
     return _too_fast(row)
+
+
+def _of_another_kind(row: Measurement) -> str | None:
+    """Why a row with a concurrency says nothing of a batch that is as large at all times; None where it does."""
+    if row.requests_per_s is not None:
+        return (
+            f"requests_per_s = {row.requests_per_s:g} beside a concurrency: at a rate that is a cap, expected one alone"
+        )
+    if row.prefill is not None:
+        return "prefill and decode workers: expected one pool"
+    if row.engine not in get_args(Program):
+        return f"engine = {row.engine}: expected one of {', '.join(get_args(Program))}"
+    return None
 
 
 def _too_fast(row: Measurement) -> str | None:

@@ -85,13 +85,16 @@ def replay(
 ) -> ReplayOfPlan:
     """Replay a plan under the arrivals of a spec, steps as they are predicted.
 
-    Random requests are shared out over the seeds, and the seeds over the workers. Raises SpecError without a demand.
+    Random requests are shared out over the seeds, and the seeds over the workers. Raises SpecError without a demand,
+    and where a trace whose requests come at once is to be loaded more.
     """
     if spec.workload.requests_per_s is None:
         raise SpecError("nothing arrives: give workload.requests_per_s, a rate, or a trace")
     servers, limits = servers_of(spec, plan), limits_of(spec)
     trace = spec.workload.arrivals.recorded
     count = max(2, requests // seeds) if trace is None else len(trace.arrival_s)
+    if until_breaks and trace is not None and trace.requests_per_s is None:
+        raise SpecError(f"trace {trace.name}: its requests all come at once, so that no load is more than another")
     chunks = in_chunks(
         partial(_runs, spec.workload, servers, count, router),
         range(seeds),
