@@ -16,6 +16,7 @@ from servesat.candidates.requirement_formulas import not_run_by_engine, outside_
 from servesat.candidates.requirements import structural_violations
 from servesat.candidates.rule import REQUIREMENT_BIT, Requirement
 from servesat.candidates.serving_modes import enumerate_layouts
+from servesat.catalogue.load import load_engine
 from servesat.core.arrays import Bools
 from servesat.core.plan import Assignment, KvLayout, Mode
 from servesat.deployment.check.engine import cannot_start
@@ -202,6 +203,19 @@ def test_a_checkpoint_is_in_a_format_that_the_engine_loads(model: str, checkpoin
     assert ([] if found is None else [found.weights]) == at_hand
     starts = next(one.holds for one in rederive(spec, replace(plan, slices=1))[1] if one.requirement == "engine")
     assert starts is (checkpoint is not None)
+
+
+@pytest.mark.parametrize("refused", [[], ["acme/*"]])
+def test_search_and_check_agree_on_checkpoints_of_an_engines_own(refused: list[str]) -> None:
+    """70 GB of fp8 fit beside nothing on an H100, and are not quantised there of 140 GB in 16 bits."""
+    sglang = load_engine("sglang").model_dump(mode="json", exclude={"id"})
+    own = {"llama-2-70b": {"fp8": "acme/llama-2-70b-fp8"}}
+    engine = {**sglang, "own_checkpoints": own, "refused_checkpoints": refused}
+    search = {"chips": ["h100-sxm"], "topologies": {"h100-sxm": ["1x1"]}}
+    found = solve(
+        under(engine, model="llama-2-70b", workload={"prompt_tokens": 500, "output_tokens": 50}, search=search)
+    )
+    assert (found.plan is None) is bool(refused)
 
 
 def test_a_model_without_a_checkpoint_that_loads_is_said_to_have_none() -> None:

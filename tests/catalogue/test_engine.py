@@ -1,12 +1,13 @@
 """Engines of the catalogue: chips that exist, and words that the engines' own command lines know."""
 
+import fnmatch
 from collections.abc import Iterator
 
 import pytest
 
 from servesat import CatalogueError, Spec
 from servesat.catalogue.engine import Engine, Support
-from servesat.catalogue.load import chip_ids, engine_ids, load_engine, load_model
+from servesat.catalogue.load import chip_ids, engine_ids, load_engine, load_model, model_ids
 from servesat.deployment.solve import solve
 from tests.engine_flags import snapshot_of
 from tests.helpers import toy_engine
@@ -34,6 +35,23 @@ def test_engines_run_on_chips_of_the_catalogue_each_once(engine: Engine) -> None
     assert len(chips) == len(set(chips))
     assert engine.checked is not None
     assert "default" in engine.sources
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.id)
+def test_models_and_repositories_that_engines_name_are_there(engine: Engine) -> None:
+    listed = {*engine.without_models, *engine.without_adapters, *engine.whole_windows, *engine.own_checkpoints}
+    assert listed | {model for support in engine.runs for model in support.without_models} <= set(model_ids())
+    assert all(load_model(model).window_tokens for model in engine.whole_windows)
+    known = {name for model in model_ids() for name in load_model(model).checkpoints.values()}
+    for pattern in engine.refused_checkpoints:
+        assert fnmatch.filter(known, pattern), pattern
+
+
+def test_each_model_with_windows_has_a_pool_for_them_or_none_in_sglang() -> None:
+    """srt/configs/model_config.py, is_hybrid_swa_model: Gemma 4, gpt-oss, Llama 4, MiMo-V2 and DeepSeek-V4 have one."""
+    pooled = ("gemma-4", "gpt-oss", "llama-4", "mimo-v2", "deepseek-v4")
+    windowed = {model for model in model_ids() if load_model(model).has_windows}
+    assert set(load_engine("sglang").whole_windows) == {one for one in windowed if not one.startswith(pooled)}
 
 
 def choices(engine: Engine, flag: str) -> set[str]:

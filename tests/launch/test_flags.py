@@ -84,23 +84,24 @@ def test_sglang_takes_the_longest_request_with_what_it_reserves(speculative: str
 def test_sglang_sizes_its_pool_for_windows_by_the_requests_that_run() -> None:
     """srt/model_executor/pool_configurator.py: by the most requests without a radix cache, else by a share of tokens.
 
-    Of 6,500 tokens 128 are in a window, and again at the end of a cached prefix, and 256 beyond it in whole pages; each
-    of two steps has a chunk.
+    So no prefixes are planned where it has such a pool; of Gemma 3 it keeps every token.
     """
     spec = {
         "model": "gpt-oss-120b", "workload": {"prompt_tokens": 6000, "output_tokens": 500}, "engine": "sglang",
         "search": {"chips": ["h200"], "topologies": {"h200": ["1x1"]}, "modes": ["chunked"]},
     }  # fmt: skip
-    alone = flags(launch(spec).servers[0])
-    assert (alone.disable_radix_cache, alone.swa_full_tokens_ratio) == (True, None)
-    (server,) = launch({**spec, "workload": {**spec["workload"], "prefix_cache_hit": 0.5}}).servers
-    read = flags(server)
-    assert not read.disable_radix_cache
-    held = server.sequences * (2 * 128 + 256) + 2 * read.chunked_prefill_size
-    assert held / (server.sequences * 6500) <= read.swa_full_tokens_ratio <= held / (server.sequences * 6500) + 0.01
-    for model in ("gemma-3-27b", "llama-3.1-8b"):  # the one keeps every token, the other has no windows
-        whole = flags(launch({**spec, "model": model}).servers[0])
-        assert (whole.disable_radix_cache, whole.swa_full_tokens_ratio) == (None, None)
+    hits = {"workload": {**spec["workload"], "prefix_cache_hit": 0.5}}
+    assert flags(launch(spec).servers[0]).disable_radix_cache is True
+    assert solve({**spec, **hits}).conflict == (("engine",),)
+    for model in ("gemma-3-27b", "llama-3.1-8b"):
+        assert not flags(launch({**spec, **hits, "model": model}).servers[0]).disable_radix_cache
+
+
+@pytest.mark.parametrize("hits", [{"prefix_cache_hit": 0.3}, {"host_cache": {"tokens": 100_000, "hit": 0.3}}])
+def test_sglang_reuses_no_prefixes_beside_states(hits: dict[str, Any]) -> None:
+    workload = {"prompt_tokens": 2000, "output_tokens": 500, **hits}
+    spec = {"model": "qwen3-next-80b-a3b", "workload": workload, "engine": "sglang", "search": {"chips": ["h200"]}}
+    assert solve(spec).conflict == (("engine",),)
 
 
 def test_adapters_are_pinned_where_groups_of_sglang_attend_apart() -> None:

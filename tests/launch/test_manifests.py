@@ -226,7 +226,7 @@ def test_a_slice_of_64_tpus_is_a_group_of_16_hosts() -> None:
 
 
 def test_kserve_states_parallelism_and_the_rest_as_arguments() -> None:
-    (service,) = yaml.safe_load_all(written(ready("two pools"), "kserve")["manifests.yaml"])
+    _, service = yaml.safe_load_all(written(ready("two pools"), "kserve")["manifests.yaml"])
     plan = ready("two pools").plan
     assert plan.prefill is not None
     assert service["spec"]["parallelism"] == {"tensor": plan.tp}
@@ -240,14 +240,15 @@ def test_kserve_states_parallelism_and_the_rest_as_arguments() -> None:
     assert "--tensor-parallel-size" not in variables
 
 
-def test_kserve_runs_images_of_root_and_downloads_with_the_token() -> None:
-    """Its template asks for another user, and downloads in an init container whose variables are merged by name."""
-    (service,) = yaml.safe_load_all(written(ready("two pools"), "kserve")["manifests.yaml"])
+def test_kserve_runs_images_of_root_and_downloads_with_the_secret_of_its_account() -> None:
+    """Its template asks for another user; what downloads the model has the secrets of the pod's account alone."""
+    account, service = yaml.safe_load_all(written(ready("two pools"), "kserve")["manifests.yaml"])
+    assert (account["kind"], account["secrets"]) == ("ServiceAccount", [{"name": "hf-token"}])
     for pool in (service["spec"], service["spec"]["prefill"]):
-        (main,), (downloads,) = pool["template"]["containers"], pool["template"]["initContainers"]
+        assert pool["template"]["serviceAccountName"] == account["metadata"]["name"]
+        (main,) = pool["template"]["containers"]
         assert main["securityContext"] == {"runAsNonRoot": False}
         assert main["startupProbe"]["periodSeconds"] * main["startupProbe"]["failureThreshold"] == 3600
-        assert (downloads["name"], downloads["env"][0]["name"]) == ("storage-initializer", "HF_TOKEN")
 
 
 def test_dynamo_starts_the_pools_by_their_modes() -> None:
@@ -296,7 +297,7 @@ def test_headless_nodes_answer_nothing_of_llm_d() -> None:
 
 
 def test_kserves_template_of_one_node_knows_no_experts() -> None:
-    (service,) = yaml.safe_load_all(written(example("deepseek-v3-vllm-h200"), "kserve")["manifests.yaml"])
+    _, service = yaml.safe_load_all(written(example("deepseek-v3-vllm-h200"), "kserve")["manifests.yaml"])
     (told,) = [
         variable["value"]
         for variable in service["spec"]["template"]["containers"][0]["env"]

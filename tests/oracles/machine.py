@@ -280,13 +280,13 @@ class Machine:
 
     def kept_bytes(self, tokens):
         """What one sequence holds with what is ahead of it, and with a layer more where one drafts."""
-        held = self._whole_bytes(tokens)
+        held = self.whole_bytes(tokens)
         if self.ahead:
-            held += self.ahead * (self._whole_bytes(tokens + 1) - held)
+            held += self.ahead * (self.whole_bytes(tokens + 1) - held)
             held *= 1 + 1 / self.model["layers"]
         return held
 
-    def _whole_bytes(self, tokens):
+    def whole_bytes(self, tokens):
         """What one sequence holds, with what lies beyond windows where the engine keeps that."""
         held, window = self.kv_bytes(tokens), self.model.get("window_tokens", tokens)
         if tokens > window and self.engine and self.model["name"] in self.engine.get("whole_windows", []):
@@ -501,6 +501,13 @@ class Machine:
             return True
         from_host = "host_cache" in self.spec["workload"]
         if from_host and (self.layout == "sequence" or not self.engine.get("host_cache", False)):
+            return True
+        forgets = any("window_tokens" in layers for layers in (self.model, *self.others))
+        forgets = forgets and self.model["name"] not in self.engine.get("whole_windows", [])
+        hits = self.spec["workload"].get("prefix_cache_hit", 0) + (
+            self.spec["workload"].get("host_cache", {}).get("hit", 0) if from_host else 0
+        )
+        if hits and forgets and not self.engine.get("caches_windows", True):
             return True
         split = self.layout == "sequence" and self.kv not in self.engine.get("split_kv_cache", ())
         if self.layout not in self.engine[layouts] or split or mode not in self.engine["modes"]:

@@ -177,7 +177,7 @@ class Sold(World):
     def pair_at(self, pool, pool_offer, lay, offer):
         whole = self.prefill_s(pool)
         sent_s = (
-            pool.kv_bytes(self.prompt) / pool.fullest / min(self.network(pool, pool_offer), self.network(lay, offer))
+            pool.whole_bytes(self.prompt) / pool.fullest / min(self.network(pool, pool_offer), self.network(lay, offer))
         )
         shape = pool.violations(1, self.prompt, None) | ({"ici"} if pool.waits(self.new) else set())
         fed = pool.replicas * pool.pp * self.output / whole * self.left(pool_offer)

@@ -259,7 +259,7 @@ class World:
     def pair(self, pool, lay):
         whole = self.prefill_s(pool)
         networks = [side.y * side.chip["network_bytes_per_s"] for side in (pool, lay)]
-        ttft = whole + pool.kv_bytes(self.prompt) / pool.fullest / min(networks)
+        ttft = whole + pool.whole_bytes(self.prompt) / pool.fullest / min(networks)
         if calibration(self.spec) is not None:
             ttft += self.measured(pool).host["request_s"]
         shape = pool.violations(1, self.prompt, None, "disaggregated", self.new) | (

@@ -160,7 +160,10 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     model, workload = spec.model, spec.workload
     prompt = prompt_times(spec, layouts)
     prompt_tokens = workload.prompt_tokens or 0
-    sent_bytes = kv_cache_bytes(model, prompt_tokens, layouts.replica.kv_token_bytes, layouts.replica.kv_value_bytes)
+    replica = layouts.replica
+    sent_bytes = kv_cache_bytes(
+        model, prompt_tokens, replica.kv_token_bytes, replica.kv_value_bytes, whole_windows=replica.whole_windows
+    )
     held = replica_weights_bytes(layouts.replica) + replica_kv_bytes(model, prompt_tokens, layouts.replica)
     held = held + prefill_engine_bytes(spec, layouts)
     room = (1 - spec.kept_free) * layouts.replica_hbm_bytes

@@ -11,7 +11,7 @@ from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.catalogue.engine import Engine
 from servesat.catalogue.model import ModelSpec, NativeWeights
 from servesat.core.arrays import Bools, Ints
-from servesat.core.plan import Assignment
+from servesat.core.plan import Assignment, Mode
 from servesat.core.result import Loading
 from servesat.cost_model.sharding import scales_divide
 from servesat.cost_model.storage import Storage
@@ -70,7 +70,7 @@ def _matmuls(spec: Spec, engine: Engine, chip: str) -> set[tuple[str, str]]:
     at_hand = [
         weights
         for weights in of_weights
-        if listed or is_published(engine, spec.model, weights) or makes_weights(engine, spec.model, chip, weights)
+        if listed or _is_published(engine, spec.model, weights) or makes_weights(engine, spec.model, chip, weights)
     ]
     return {(weights, str(compute)) for weights in at_hand for compute in of_weights[weights].compute}
 
@@ -79,8 +79,8 @@ def not_served(spec: Spec, engine: Engine) -> str | None:
     """Why an engine serves a spec's model on no chip, as a clause; None where nothing keeps it from that."""
     if spec.model.id in engine.without_models:
         return f"does not serve {spec.model.id}"
-    if spec.workload.prefix_cache_hit and spec.model.has_states and not engine.caches_states:
-        return f"is not planned to reuse prefixes of {spec.model.id}, whose layers keep states"
+    if spec.workload.cached_share and (kept := engine.kept_apart(spec.model)) is not None:
+        return f"is not planned to reuse prefixes of {spec.model.id}, whose layers keep {kept}"
     return None
 
 
@@ -99,7 +99,7 @@ def _are_listed(spec: Spec) -> bool:
     return any(listed is not None for listed in (search.weights, search.kv_cache, search.compute))
 
 
-def is_published(engine: Engine, model: ModelSpec, weights: str) -> bool:
+def _is_published(engine: Engine, model: ModelSpec, weights: str) -> bool:
     """Whether a checkpoint with the weights in a dtype is known that an engine loads.
 
     A model that is not of the catalogue names no repository of its own weights, which are taken to be at hand.
@@ -143,7 +143,8 @@ def _reasons(spec: Spec, engine: Engine) -> Iterator[str]:
         yield reason
         return
     if spec.search.weights is None and not any(_matmuls(spec, engine, chip) for chip in chips):
-        yield f"loads no known checkpoint of {spec.model.id}{here}"
+        runs_any = any(engine.weights_for(spec.model, chip) for chip in chips)
+        yield f"{'loads no known checkpoint' if runs_any else 'runs no weights'} of {spec.model.id}{here}"
     for weights in spec.search.weights or ():
         if all(weights not in engine.weights_for(spec.model, chip) for chip in chips):
             yield f"runs no {weights} weights{here}"
@@ -163,6 +164,9 @@ def _not_done(spec: Spec, engine: Engine) -> Iterator[str]:
             yield f"has no mode {mode}"
         elif mode not in engine.modes_for(spec.workload.new_prompt_tokens):
             yield f"takes prompts of more than {engine.whole_prompt_tokens:,} tokens only in chunks"
+    unit, chunks = engine.chunk_unit or 1, spec.search.chunk_tokens
+    if Mode.CHUNKED in (spec.search.modes or ()) and all(chunk % unit for chunk in chunks):
+        yield f"takes chunks of prompts in multiples of {unit} tokens a group"
     if spec.lora is not None and not engine.serves_adapters(spec.model):
         yield f"is planned without LoRA adapters beside {spec.model.id}"
     if spec.workload.host_cache is not None and not engine.host_cache:
@@ -189,7 +193,8 @@ def loading(spec: Spec, plan: Assignment) -> Loading | None:
     known = {weights: engine.checkpoint_of(spec.model, weights) for weights in {"bf16", plan.weights}}
     made = engine.weights_for(spec.model, plan.chip).get(plan.weights)
     tp = prod(axis_sizes(plan.topology)[axis] for axis in plan.tp_axes)
-    if cuts_checkpoint(spec.model, plan.weights, np.array([tp])).any():
+    own = engine.has_own_checkpoint(spec.model, plan.weights)
+    if not own and cuts_checkpoint(spec.model, plan.weights, np.array([tp])).any():
         known[plan.weights] = None
     at_hand = known[plan.weights] is not None or spec.model.native is not None
     quantises = None if made is None or at_hand else made.quantises

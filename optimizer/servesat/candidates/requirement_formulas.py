@@ -134,7 +134,8 @@ def _loads_no_checkpoint(spec: Spec, layouts: Layouts, engine: Engine, chips: Se
     """
     cut = np.zeros(len(layouts), dtype=np.bool_)
     for weights in map(str, spec.model.checkpoint_blocks):
-        if (spec.int4_group if weights == "int4" else spec.search.weights) is not None:
+        is_stated = (spec.int4_group if weights == "int4" else spec.search.weights) is not None
+        if is_stated or engine.has_own_checkpoint(spec.model, weights):
             continue
         of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
         made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
@@ -170,7 +171,9 @@ def _overflows_while_loading(
         of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
         made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
         published = engine.checkpoint_of(spec.model, weights) is not None
-        quantised |= of_it & made[chip] & (not published or cuts_checkpoint(spec.model, weights, layouts.tp))
+        is_cut = cuts_checkpoint(spec.model, weights, layouts.tp)
+        is_cut &= not engine.has_own_checkpoint(spec.model, weights)
+        quantised |= of_it & made[chip] & (is_cut if published else True)
     before = replace(layouts.replica, weights=Storage(spec.model).weights("bf16"), drafting=NO_DRAFT)
     memory = np.array([each.usable_hbm_bytes or each.hbm_bytes for each in chips.values()])[chip]
     return quantised & ~is_at_most(replica_weights_bytes(before), layouts.replica.chips * memory * LOADED_SHARE)

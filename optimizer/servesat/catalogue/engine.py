@@ -47,7 +47,7 @@ class WeightSupport(Strict):
     )
     blocks_backend: Text | None = Field(
         default=None,
-        description="What it has to be told to run experts with whose scales lie in blocks; absent: nothing.",
+        description="The backend that it must be told to use for experts whose scales lie in blocks; absent: none.",
     )
 
 
@@ -169,8 +169,8 @@ class Engine(Sourced):
     )
     chunk_unit: Count | None = Field(
         default=None,
-        description="What the chunk that a group of chips takes in a step is a multiple of, as fewer tokens would wait "
-        "for ever; absent: 1.",
+        description="What the chunk of each group of chips must be a multiple of, as fewer tokens are never scheduled; "
+        "absent: 1.",
     )
     without_models: tuple[Text, ...] = Field(
         default=(), description="Models of the catalogue that it does not serve, or not as a plan would have it."
@@ -184,7 +184,7 @@ class Engine(Sourced):
     )
     whole_windows: tuple[Text, ...] = Field(
         default=(),
-        description="Models of the catalogue whose layers with a window hold the whole context in its KV cache.",
+        description="Models of the catalogue whose layers with `window_tokens` hold the whole context all the same.",
     )
     checkpoint_flags: dict[Text, Text] = Field(
         default={}, description="The flag without which it refuses a checkpoint, by the checkpoint's repository."
@@ -193,6 +193,10 @@ class Engine(Sourced):
         default=True,
         description="Whether prompts are planned to hit a prefix cache where layers keep a state, of which it has to "
         "store copies.",
+    )
+    caches_windows: bool = Field(
+        default=True,
+        description="The same where layers have a window, and hold no more than that.",
     )
     adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
     without_adapters: tuple[Text, ...] = Field(
@@ -224,12 +228,23 @@ class Engine(Sourced):
         of_chip = {} if support is None or model.id in support.without_models else support.weights
         return {str(weights): one for weights, one in of_chip.items() if model.moe is None or one.experts != "none"}
 
+    def has_own_checkpoint(self, model: ModelSpec, weights: str) -> bool:
+        """Whether it loads another repository of a model's weights than the catalogue's, whose blocks are not known."""
+        return weights in {str(dtype) for dtype in self.own_checkpoints.get(model.id, {})}
+
     def checkpoint_of(self, model: ModelSpec, weights: str) -> str | None:
         """The repository of a model's weights in a dtype, in a format that it loads; None where none is known."""
         own = self.own_checkpoints.get(model.id, {})
         known = {str(dtype): name for dtype, name in {**model.checkpoints, **own}.items()}.get(weights)
         refused = known is not None and any(fnmatchcase(known, pattern) for pattern in self.refused_checkpoints)
         return None if refused else known
+
+    def kept_apart(self, model: ModelSpec) -> str | None:
+        """What layers of a model keep for which no prefixes are reused, `states` or `windows`; None where they are."""
+        if model.has_states and not self.caches_states:
+            return "states"
+        forgets = model.has_windows and model.id not in self.whole_windows
+        return "windows" if forgets and not self.caches_windows else None
 
     def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
         """The modes in which it takes prompts of so many new tokens: it may take long ones only in chunks."""

@@ -210,7 +210,7 @@ class ModelSpec(Sourced):
     )
     remote_code: Flag = Field(
         default=False,
-        description="Whether `checkpoints` have code of their own, as a tokenizer, which engines must be told to run.",
+        description="Whether `checkpoints` bring code, such as a tokenizer, that engines must be told to run.",
     )
     native: NativeWeights | None = Field(default=None, description="The dtype of the published weights, if not bf16.")
     vision_parameters: CountOrZero = Field(

@@ -17,9 +17,6 @@ RPC_PORT, DIST_PORT, BOOTSTRAP_PORT, NIXL_PORT, RAY_PORT = 13345, 20000, 8998, 5
 BEYOND_REQUESTS = 16
 """Tokens of SGLang's context beyond the longest request: it keeps 6, and a benchmark's texts gain some when encoded."""
 
-WINDOW_SLACK = 256
-"""Tokens that SGLang holds of a request beyond a window: it drops them 128 at a time, in whole pages."""
-
 CONFIG_FILE = "trtllm.yaml"
 
 
@@ -102,8 +99,9 @@ def budget(server: Server) -> int:
     Of stages, those of one micro-batch; in whole units of an engine's chunks.
     """
     sequences = ceil(server.sequences / (server.groups * server.pp)) * server.verified
-    prompt = server.prompt_tokens if server.whole_prompts else ceil(server.prompt_tokens / server.groups)
-    return in_units(sequences + prompt, server.engine.chunk_unit or 1)
+    unit, chunk = server.engine.chunk_unit or 1, ceil(server.prompt_tokens / server.groups)
+    prompt = server.prompt_tokens if server.whole_prompts else in_units(chunk, unit)
+    return in_units(sequences + prompt, unit)
 
 
 def _vllm(server: Server) -> Flags:
@@ -209,7 +207,8 @@ def _sglang(server: Server) -> Flags:
             ("--max-lora-rank", str(server.lora.rank)), ("--lora-target-modules", server.adapted or ("all",)),
         ]  # fmt: skip
     flags += _drafting_of_sglang(server.draft)
-    flags += _prefixes_of_sglang(server)
+    if not server.keeps_prefixes:
+        flags.append(("--disable-radix-cache", None))
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -242,21 +241,6 @@ def _context_of_sglang(server: Server) -> int:
     whole = server.context_tokens + BEYOND_REQUESTS + (server.verified if is_eagle else 0)
     most = server.model_context_tokens
     return whole if most is None else max(server.context_tokens, min(whole, most))
-
-
-def _prefixes_of_sglang(server: Server) -> Flags:
-    """Whether prefixes are kept, and then the tokens of the pool for layers with a window by those of the other pool.
-
-    (n · (2 · window + WINDOW_SLACK) + 2 · chunk) / (n · S), of n requests in a group, each with the end of its prefix.
-    """
-    if not server.keeps_prefixes:
-        return [("--disable-radix-cache", None)]
-    if server.window_tokens is None:
-        return []
-    requests, chunks = server.sequences / server.ep, 2 * in_pages(budget(server))
-    held = requests * (2 * server.window_tokens + WINDOW_SLACK) + chunks
-    share = min(1.0, ceil(100 * held / (requests * server.held_tokens)) / 100)
-    return [("--swa-full-tokens-ratio", f"{share:g}")]
 
 
 def _drafting_of_sglang(draft: DraftChoice | None) -> Flags:

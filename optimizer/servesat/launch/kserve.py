@@ -29,31 +29,38 @@ def files(launch: Launch) -> dict[str, str]:
     *prefill, main = launch.servers
     spec: dict[str, Any] = {
         "model": {"uri": f"hf://{launch.checkpoint}", "name": launch.checkpoint},
-        **_pool(main),
+        **_pool(launch, main),
         "router": {"route": {}, "gateway": {}, "scheduler": {}},
     }
     if prefill:
-        spec["prefill"] = _pool(prefill[0])
+        spec["prefill"] = _pool(launch, prefill[0])
     manifest = {
         "apiVersion": "serving.kserve.io/v1alpha2",
         "kind": "LLMInferenceService",
         "metadata": {"name": launch.name},
         "spec": spec,
     }
-    return {"manifests.yaml": documents(launch, [manifest]), "benchmark.sh": benchmark(launch)}
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": launch.name},
+        "secrets": [{"name": TOKEN_SECRET}],
+    }
+    return {"manifests.yaml": documents(launch, [account, manifest]), "benchmark.sh": benchmark(launch)}
 
 
-def _pool(server: Server) -> dict[str, Any]:
+def _pool(launch: Launch, server: Server) -> dict[str, Any]:
     parallelism: dict[str, Any] = {"tensor": server.tp}
     if server.nodes > 1:
         parallelism |= {"data": server.ep, "dataLocal": server.ep // server.nodes, "expert": True}
-    found: dict[str, Any] = {"replicas": server.count, "parallelism": parallelism, "template": _pod(server)}
+    found: dict[str, Any] = {"replicas": server.count, "parallelism": parallelism, "template": _pod(launch, server)}
     if server.nodes > 1:
-        found["worker"] = _pod(server)
+        found["worker"] = _pod(launch, server)
     return found
 
 
-def _pod(server: Server) -> dict[str, Any]:
+def _pod(launch: Launch, server: Server) -> dict[str, Any]:
+    """A pod of the operator's template; the account's secret is what the operator downloads the model with."""
     stated = _STATED if server.nodes == 1 else _STATED_OF_NODES
     flags = [(name, value) for name, value in flags_of(server) if name not in stated]
     token = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN}}}
@@ -62,11 +69,12 @@ def _pod(server: Server) -> dict[str, Any]:
     variables += [{"name": name, "value": value} for name, value in environment(server).items()]
     main = {
         "name": "main", "image": server.image, "env": variables, "resources": resources(server),
-        "securityContext": {"runAsNonRoot": False},  # as engines' images do not, which the template asks for
+        "securityContext": {"runAsNonRoot": False},  # the template asks for True, and images run as root
         "startupProbe": {"periodSeconds": 10, "failureThreshold": SECONDS_TO_START // 10},
     }  # fmt: skip
-    pod: dict[str, Any] = {"nodeSelector": selector(server)} if selector(server) else {}
-    pod["initContainers"] = [{"name": "storage-initializer", "env": [token]}]  # the operator's, which downloads
+    pod: dict[str, Any] = {"serviceAccountName": launch.name}
+    if selector(server):
+        pod["nodeSelector"] = selector(server)
     if server.host_cache_bytes:  # named as in the operator's own template, which has less
         main["volumeMounts"] = [{"name": "dshm", "mountPath": "/dev/shm"}]
         pod["volumes"] = [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(server)}}]

@@ -49,8 +49,7 @@ class Server:
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
     `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`, and
     more of them in `host_cache_bytes` of its hosts, unless its engine refuses that, or the spec counts on no hits and
-    they would take memory from the requests that run. A sequence holds `held_tokens`; in layers with a window,
-    `window_tokens` of a pool of their own, if the engine has one. `experts_backend` is what TensorRT-LLM has to run
+    they would take memory from the requests that run. `experts_backend` is what TensorRT-LLM has to run
     experts with, if not what it takes by itself; `remote_code` says whether checkpoints bring code of their own.
     """
 
@@ -84,8 +83,6 @@ class Server:
     keeps_prefixes: bool
     experts_backend: str | None
     remote_code: bool
-    held_tokens: int
-    window_tokens: int | None
     context_tokens: int
     model_context_tokens: int | None
     utilisation: float
@@ -244,8 +241,6 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         keeps_prefixes=_keeps_prefixes(spec, engine),
         experts_backend=_experts_backend(spec, engine, chip, side.weights),
         remote_code=spec.model.remote_code,
-        held_tokens=spec.workload.held_tokens,
-        window_tokens=spec.model.widest_window if _has_window_pools(spec, engine) else None,
         context_tokens=spec.longest_request_tokens,
         model_context_tokens=spec.model.max_context_tokens,
         utilisation=_utilisation(spec, engine),
@@ -271,25 +266,19 @@ def _experts_backend(spec: Spec, engine: Engine, chip: Chip, weights: str) -> st
     """What an engine has to be told to run experts with, where their scales lie in blocks."""
     model, support = spec.model, engine.weights_for(spec.model, chip.id).get(weights)
     own = model.native.group if model.native is not None and model.native.dtype == weights else None
-    in_blocks = own or weights in map(str, model.checkpoint_blocks)
+    of_catalogue = weights in map(str, model.checkpoint_blocks) and not engine.has_own_checkpoint(model, weights)
+    in_blocks = own or of_catalogue
     return support.blocks_backend if support is not None and model.moe is not None and in_blocks else None
 
 
 def _keeps_prefixes(spec: Spec, engine: Engine) -> bool:
-    """Whether an engine keeps prefixes: where it can, and a spec counts on hits or they cost nothing.
+    """Whether an engine keeps prefixes: where plans may reuse them, and they cost nothing or a spec counts on hits.
 
     Beside states vLLM would end chunks where its blocks of states do. Without prefixes SGLang's pool of layers with a
     window is as large as the requests that run need it.
     """
-    if spec.model.has_states and not engine.caches_states:
-        return False
-    costs = spec.model.has_states and engine.program == "vllm"
-    return spec.workload.cached_share > 0 or not (costs or _has_window_pools(spec, engine))
-
-
-def _has_window_pools(spec: Spec, engine: Engine) -> bool:
-    """Whether an engine has a pool of its own for layers with a window: SGLang, which divides its memory in advance."""
-    return engine.program == "sglang" and spec.model.has_windows and spec.model.id not in engine.whole_windows
+    in_vain = spec.model.has_states and engine.program == "vllm" and not spec.workload.cached_share
+    return engine.kept_apart(spec.model) is None and not in_vain
 
 
 def _attention_modules(spec: Spec) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Arriving:
             own = Constants(**{name: value[place] for name, value in vars(constants).items() if np.ndim(value)})
             replica, work, room = self._replayed[place]
             found = open_loop_figures(self.rows[place], replica, work, own, room, seeds=[0])
-            made[place] = [found[name] for name in OPEN_SPREADS]
+            made[place] = [found.get(name, np.nan) for name in OPEN_SPREADS]
         return made
 
 

@@ -128,11 +128,10 @@ def _can_load(engine: Engine, side: CheckedReplica) -> bool:
     """Whether a repository of the weights is known in a format that the engine loads, or is the user's own."""
     of_engine = {str(dtype): name for dtype, name in engine.own_checkpoints.get(side.model.id, {}).items()}
     of_catalogue = {str(dtype): name for dtype, name in side.model.checkpoints.items()}
-    if side.weights in of_engine:
-        return True
-    if side.weights not in of_catalogue:
+    named = of_engine.get(side.weights, of_catalogue.get(side.weights))
+    if named is None:
         return side.weights == _published(side)
-    return not any(fnmatch.fnmatchcase(of_catalogue[side.weights], refused) for refused in engine.refused_checkpoints)
+    return not any(fnmatch.fnmatchcase(named, refused) for refused in engine.refused_checkpoints)
 
 
 def loads_whole_blocks(spec: Spec, engine: Engine, side: CheckedReplica) -> bool:
@@ -142,9 +141,14 @@ def loads_whole_blocks(spec: Spec, engine: Engine, side: CheckedReplica) -> bool
     """
     blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
     own = spec.int4_group is not None if side.weights == "int4" else spec.search.weights is not None
-    if side.weights not in blocks or side.weights == _published(side) or own:
+    if side.weights not in blocks or side.weights == _published(side) or own or _names_own(engine, side):
         return True
     return not side.cuts_blocks(blocks[side.weights]) or _quantises(engine, side)
+
+
+def _names_own(engine: Engine, side: CheckedReplica) -> bool:
+    """Whether the engine has a repository of its own for the weights, in which no blocks are known."""
+    return side.weights in map(str, engine.own_checkpoints.get(side.model.id, ()))
 
 
 def _published(side: CheckedReplica) -> str:
@@ -171,6 +175,8 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
         return f"does not serve {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
         return f"is not planned to reuse prefixes of {side.model.id}, whose layers keep states"
+    if side.hits_prefixes and not engine.caches_windows and side.forgets_windows and _has_windows(side):
+        return f"is not planned to reuse prefixes of {side.model.id}, whose layers keep windows"
     if engine.quantises_whole and _makes_weights(engine, side):
         reported = side.chip.hbm_bytes if side.chip.usable_hbm_bytes is None else side.chip.usable_hbm_bytes
         unquantised = replace(side, weights="bf16", draft=None, lora=None).weights_bytes / side.chips
@@ -183,9 +189,8 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
 def _makes_weights(engine: Engine, side: CheckedReplica) -> bool:
     """Whether the engine has to quantise the weights itself: no checkpoint is known whose blocks stay whole."""
     blocks = {str(dtype): block for dtype, block in side.model.checkpoint_blocks.items()}
-    cut = side.weights in blocks and side.cuts_blocks(blocks[side.weights])
-    unnamed = side.weights not in {str(dtype) for dtype in side.model.checkpoints}
-    return _quantises(engine, side) and (cut or unnamed or not _can_load(engine, side))
+    cut = side.weights in blocks and not _names_own(engine, side) and side.cuts_blocks(blocks[side.weights])
+    return _quantises(engine, side) and (cut or not _can_load(engine, side))
 
 
 def _cannot_serve(engine: Engine, side: CheckedReplica) -> str | None:
@@ -258,11 +263,14 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
 def _splits_here(engine: Engine, side: CheckedReplica) -> bool:
     """Whether sequences of the model may lie on several chips of a kind."""
     model = side.model
-    windows = [model.window_tokens, *(layers.window_tokens for layers in model.other_layers)]
-    if not engine.split_windows and any(windows):
+    if not engine.split_windows and _has_windows(side):
         return False
     kind = "heads" if model.mla is None else "sparse" if model.sparse is not None else "latent"
     return any(side.chip.id in support.chips and kind in support.splits for support in engine.runs)
+
+
+def _has_windows(side: CheckedReplica) -> bool:
+    return any([side.model.window_tokens, *(layers.window_tokens for layers in side.model.other_layers)])
 
 
 def _cannot_spread(engine: Engine, side: CheckedReplica) -> str | None:

@@ -49,11 +49,18 @@ class KvCache(SplitModel):
             held += held * draft.kv_share
         return self._crowding * held
 
+    def sent_bytes(self, tokens: float) -> float:
+        """What moves between pools of a sequence: one copy of it, with what an engine keeps beyond windows [bytes]."""
+        return self.sequence_bytes(tokens) + self._beyond_windows(tokens)
+
     def _kept_bytes(self, tokens: float) -> float:
-        """All copies of a sequence, with what an engine keeps beyond the windows of layers [bytes]."""
-        window, copies = self.model.window_tokens, self._copies(self.model.kv_heads)
+        return self._copied_bytes(tokens) + self._copies(self.model.kv_heads) * self._beyond_windows(tokens)
+
+    def _beyond_windows(self, tokens: float) -> float:
+        """What an engine keeps of a sequence beyond the windows of layers [bytes]."""
+        window = self.model.window_tokens
         beyond = 0.0 if self.forgets_windows or window is None else max(0.0, tokens - window)
-        return self._copied_bytes(tokens) + copies * self.model.window_layers * beyond * self._token_bytes
+        return self.model.window_layers * beyond * self._token_bytes
 
     def _copied_bytes(self, tokens: float) -> float:
         own = self.sequence_bytes(tokens) - self._other_cache(tokens, copied=False) - self._states

@@ -179,7 +179,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "usable_bytes": usable_bytes(spec, chip, engine),
         "lora": spec.lora,
         "loads_from_host": spec.workload.host_cache is not None,
-        "hits_prefixes": spec.workload.prefix_cache_hit > 0,
+        "hits_prefixes": spec.workload.prefix_cache_hit + spec.workload.host_hit > 0,
         "forgets_windows": engine is None or spec.model.id not in engine.whole_windows,
     }
     if spec.calibration is None:

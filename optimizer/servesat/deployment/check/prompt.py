@@ -55,7 +55,7 @@ def prompt_of(
         return Prompt()
     cached, new = float(cached_tokens(spec)), float(new_tokens(spec))
     if pool is not None:
-        sent = pool.sequence_bytes(spec.workload.prompt_tokens or 0)
+        sent = pool.sent_bytes(spec.workload.prompt_tokens or 0)
         slower = min(side.chips * network for side, network in zip((replica, pool), networks, strict=True))
         return Prompt(prefill_s=pool.prompt_s(cached, new, spec.mfu_of_prefill), transfer_s=sent / slower)
     chunk = assignment.chunk_tokens
