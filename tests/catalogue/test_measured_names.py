@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from servesat.catalogue.measured_names import RowError, chip_named, model_named, shape_of
+from servesat.catalogue.measured_names import RowError, chip_named, dtype_of, model_named, shape_of
 from tests.helpers import ROOT
 
 
@@ -49,3 +49,22 @@ def test_models_and_chips_may_be_files_beside_the_table(tmp_path: Path) -> None:
     assert chip_named("card.toml", tmp_path).vendor == "NVIDIA"
     with pytest.raises(RowError, match="model_type = 'no such' is not understood"):
         model_named("config.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("Qwen/Qwen3-8B-FP8", "fp8"),
+        ("RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", "fp8"),
+        ("Qwen/Qwen3-8B-AWQ", "int4"),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "int8"),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a16", "int8"),
+        ("RedHatAI/Qwen3-8B-quantized.w4a16", "int4"),
+        ("nvidia/DeepSeek-R1-NVFP4", "nvfp4"),
+        ("amd/Llama-3.3-70B-Instruct-MXFP4-Preview", "mxfp4"),
+        ("Qwen/Qwen3-8B", None),
+        ("openai/gpt-oss-120b", None),
+    ],
+)
+def test_a_repository_says_what_its_weights_are_stored_in(name: str, dtype: str | None) -> None:
+    assert dtype_of(name) == dtype

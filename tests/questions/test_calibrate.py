@@ -196,6 +196,7 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
             {"model_id": "meta-llama/Llama-3.1-8B"},
             "model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b, the model of",
         ),
+        ({"model_id": "Qwen/Qwen3-32B-AWQ"}, "model_id = Qwen/Qwen3-32B-AWQ: expected weights in fp8, as the plan has"),
         ({"completed": 1, "failed": None}, "num_prompts - completed = 99 of 100 requests: expected at most 5%"),
         ({"failed": -5}, "failed = -5: expected a number of at least 0"),
         ({"mean_tpot_ms": 1e300}, "mean_tpot_ms = .* expected a number greater than 0, up to 1e"),

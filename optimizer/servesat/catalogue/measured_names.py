@@ -27,6 +27,12 @@ _SUFFIX = re.compile(
 )
 
 
+_STORED_IN = {
+    "int8": "int8|w8a8|w8a16", "int4": "int4|w4a16|awq|gptq", "mxfp4": "mxfp4", "nvfp4": "nvfp4|fp4", "fp8": "fp8",
+}  # fmt: skip
+"""Words in the names of repositories that say what their weights are stored in; the first that is found."""
+
+
 class RowError(Exception):
     """Why a row cannot be predicted."""
 
@@ -90,6 +96,14 @@ def _models() -> dict[str, str]:
             found.setdefault(repository.lower(), model)
             found.setdefault(shape_of(repository), model)
     return found | {shape_of(model): model for model in model_ids()} | {model: model for model in model_ids()}
+
+
+def dtype_of(name: str) -> str | None:
+    """What the weights of a repository are stored in, as far as its name says."""
+    plain = name.rpartition("/")[2].lower()
+    return next(
+        (dtype for dtype, words in _STORED_IN.items() if re.search(rf"(?:^|[-_.])(?:{words})(?:$|[-_.])", plain)), None
+    )
 
 
 def shape_of(name: str) -> str:

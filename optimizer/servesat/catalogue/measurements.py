@@ -12,7 +12,7 @@ from servesat.catalogue.chip import Chip
 from servesat.catalogue.engine import Program
 from servesat.catalogue.load import load_engine
 from servesat.catalogue.measured_columns import COLUMNS, MAX_TABLE_BYTES, columns_of, number_in
-from servesat.catalogue.measured_names import UNNAMED, RowError, chip_named, model_named, plain_name
+from servesat.catalogue.measured_names import UNNAMED, RowError, chip_named, dtype_of, model_named, plain_name
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import CatalogueError
 from servesat.core.reading import opened_text, table_rows
@@ -190,7 +190,7 @@ def _measurement(number: int, row: Mapping[str, str | None], folder: Path) -> Me
             raise RowError(f"{name} = {ways}: expected a divisor of the {model.query_heads} heads of {model.id}")
     named, version_named = [*re.split(r" |==", text["engine"], maxsplit=1), ""][:2]
     program = _program(named.lower(), chip)
-    weights, compute = _matmuls(text["weights"], model, chip, program, native=drafted > 0)
+    weights, compute = _matmuls(text["weights"] or dtype_of(text["model"]) or "", model, chip, program)
     return Measurement(
         number=number,
         model=model,
@@ -235,14 +235,14 @@ def _kv_cache(text: Mapping[str, str]) -> str:
     return kv_cache
 
 
-def _matmuls(given: str, model: ModelSpec, chip: Chip, program: str, *, native: bool) -> tuple[str, str]:
+def _matmuls(given: str, model: ModelSpec, chip: Chip, program: str) -> tuple[str, str]:
     """What weights are stored in and compute in: as the program's newest version runs them on the chip.
 
-    Weights of no name are bf16, or the model's own where `native`; its own are what `fp4` means, if they are mxfp4.
+    Weights of no name are those that the model is published in, which are what `fp4` means if they are mxfp4.
     Raises RowError for an unknown name.
     """
     own = "bf16" if model.native is None else str(model.native.dtype)
-    name = given.lower().split(" ")[0] or (own if native else "bf16")
+    name = given.lower().split(" ")[0] or own
     if name not in _DTYPES:
         raise RowError(f"weights = {given}: expected one of {', '.join(_DTYPES)}")
     stored = own if name == "fp4" and own == "mxfp4" else _DTYPES[name]

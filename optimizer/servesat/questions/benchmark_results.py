@@ -8,7 +8,7 @@ from typing import Any
 
 from servesat.candidates.replicas import replica_of
 from servesat.catalogue.load import model_ids
-from servesat.catalogue.measured_names import RowError, model_named
+from servesat.catalogue.measured_names import RowError, dtype_of, model_named
 from servesat.catalogue.measurements import LARGEST_FIGURE, Measurement
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import ServesatError
@@ -110,7 +110,7 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> tuple[list[PlannedMeasur
     document = _Document(path, data)
     for of_tool, read in _READERS:
         if of_tool(document):
-            _check_requests(document, spec)
+            _check_requests(document, spec, plan.weights)
             return _rows(path, read(document), spec, plan)
     raise ServesatError(f"{path}: expected a result of {TOOLS}, which have mean times of tokens")
 
@@ -132,8 +132,11 @@ def _rows(
     return rows, left_out
 
 
-def _check_requests(result: _Document, spec: Spec) -> None:
-    """Raise ServesatError for a result of another model, or of requests of which many failed."""
+def _check_requests(result: _Document, spec: Spec, weights: str) -> None:
+    """Raise ServesatError for a result of another model, or narrower weights, or of requests of which many failed.
+
+    Weights of 16 bits may have been quantised as they were loaded.
+    """
     for key in _SERVED:
         served = result.find(*key.split("."))
         for name in served if isinstance(served, list) else [] if served is None else [served]:
@@ -141,6 +144,8 @@ def _check_requests(result: _Document, spec: Spec) -> None:
                 raise ServesatError(f"{result.path}: {key} = {shorten(served)}: expected the name of a model")
             if _is_another(name, spec.model):
                 raise ServesatError(f"{result.path}: {key} = {name}: expected {spec.model.id}, the model of the spec")
+            if dtype_of(name) not in {None, weights}:
+                raise ServesatError(f"{result.path}: {key} = {name}: expected weights in {weights}, as the plan has")
     for bad, good in _COUNTS:
         _check_failures(result, bad, good)
 
