@@ -86,7 +86,9 @@ def not_served(spec: Spec, engine: Engine) -> str | None:
 
 def keeps_windows_whole(spec: Spec, engine: str | None) -> bool:
     """Whether layers of a spec's model that have a window hold the whole context under an engine, if there is one."""
-    return engine is not None and engine != "" and spec.model.id in spec.engine_of(engine).whole_windows
+    if not engine:
+        return False
+    return spec.model.id in spec.engine_of(engine).whole_windows
 
 
 def leaves_out_what_cannot_run(spec: Spec) -> bool:

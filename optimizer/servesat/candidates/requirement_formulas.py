@@ -170,10 +170,10 @@ def _overflows_while_loading(
     for weights in spec.weights:
         of_it = np.array([choice.weights == weights for choice in layouts.dtypes], dtype=np.bool_)[layouts.dtype]
         made = np.array([makes_weights(engine, spec.model, name, weights) for name in chips], dtype=np.bool_)
-        published = engine.checkpoint_of(spec.model, weights) is not None
-        is_cut = cuts_checkpoint(spec.model, weights, layouts.tp)
-        is_cut &= not engine.has_own_checkpoint(spec.model, weights)
-        quantised |= of_it & made[chip] & (is_cut if published else True)
+        is_made = np.full(len(layouts), engine.checkpoint_of(spec.model, weights) is None)
+        if not engine.has_own_checkpoint(spec.model, weights):
+            is_made |= cuts_checkpoint(spec.model, weights, layouts.tp)
+        quantised |= of_it & made[chip] & is_made
     before = replace(layouts.replica, weights=Storage(spec.model).weights("bf16"), drafting=NO_DRAFT)
     memory = np.array([each.usable_hbm_bytes or each.hbm_bytes for each in chips.values()])[chip]
     return quantised & ~is_at_most(replica_weights_bytes(before), layouts.replica.chips * memory * LOADED_SHARE)
