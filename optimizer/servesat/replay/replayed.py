@@ -63,7 +63,8 @@ class Limit:
 
     def of(self, times: RequestTimes) -> Floats:
         """The figure that it limits, of the requests that have one: all but those of one token, which have no TPOT."""
-        return known(self.of_each(times))
+        values = self.of_each(times)
+        return known(values) if self.requirement == "tpot" else values
 
     def concerns(self, requests: Requests) -> int:
         """How many of some requests have the figure."""
