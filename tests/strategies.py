@@ -293,7 +293,7 @@ def engines(chips):
                 "experts": st.sampled_from(["any", "data_parallel", "none"]),
                 "nodes": st.sampled_from(["several", "one"]),
                 "chunk_unit": st.sampled_from([1, 64]),
-                "caches_windows": st.booleans(),
+                "window_pool_slack": st.sampled_from([None, 0, 40]),
                 "whole_windows": st.sampled_from([[], ["random"]]),
                 "pipelines": st.sampled_from(["any", "tensor_parallel", "none"]),
                 "drafts": st.sampled_from([["mtp"], []]) if name == "second" else st.just(["mtp"]),

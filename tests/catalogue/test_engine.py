@@ -41,7 +41,7 @@ def test_engines_run_on_chips_of_the_catalogue_each_once(engine: Engine) -> None
 def test_models_and_repositories_that_engines_name_are_there(engine: Engine) -> None:
     listed = {*engine.without_models, *engine.without_adapters, *engine.whole_windows, *engine.own_checkpoints}
     assert listed | {model for support in engine.runs for model in support.without_models} <= set(model_ids())
-    assert all(load_model(model).window_tokens for model in engine.whole_windows)
+    assert all(load_model(model).has_windows for model in engine.whole_windows)
     known = {name for model in model_ids() for name in load_model(model).checkpoints.values()}
     for pattern in engine.refused_checkpoints:
         assert fnmatch.filter(known, pattern), pattern

@@ -1,5 +1,6 @@
 import csv
 
+import numpy as np
 import pytest
 
 from servesat.catalogue.load import load_chip, load_model, model_ids
@@ -197,8 +198,13 @@ def test_peak_activations_by_hand() -> None:
 
 
 def test_windows_hold_the_whole_context_where_an_engine_keeps_it() -> None:
-    """Gemma 3 27B at 6,500 tokens: 10 layers hold them all and 52 hold 1,024, or 62 hold them all."""
+    """Gemma 3 27B at 6,500 tokens: 10 layers hold them all and 52 hold 1,024, or twice that and 256; or 62 hold all."""
     model = load_model("gemma-3-27b")
     assert kv_cache_bytes(model, 6500, 1.0) == 10 * 6500 + 52 * 1024
-    assert kv_cache_bytes(model, 6500, 1.0, whole_windows=1.0) == 62 * 6500
-    assert kv_cache_bytes(model, 1000, 1.0, whole_windows=1.0) == 62 * 1000
+    assert kv_cache_bytes(model, 6500, 1.0, window_times=2.0, window_slack=256.0) == 10 * 6500 + 52 * 2304
+    assert kv_cache_bytes(model, 6500, 1.0, window_times=np.inf) == 62 * 6500
+    assert kv_cache_bytes(model, 1000, 1.0, window_times=2.0) == 62 * 1000
+    apart = load_model("mimo-v2-flash")  # whose windows of 128 are of layers that are stated apart
+    assert kv_cache_bytes(apart, 128, 1.0, 1.0) < kv_cache_bytes(apart, 300, 1.0, 1.0)
+    whole = kv_cache_bytes(apart, 300, 1.0, 1.0, window_times=np.inf)
+    assert whole == pytest.approx(300 / 128 * kv_cache_bytes(apart, 128, 1.0, 1.0))

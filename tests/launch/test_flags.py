@@ -81,20 +81,27 @@ def test_sglang_takes_the_longest_request_with_what_it_reserves(speculative: str
     assert flags(launch(whole).servers[0]).context_length == 131_072  # more is beyond the checkpoint
 
 
-def test_sglang_sizes_its_pool_for_windows_by_the_requests_that_run() -> None:
+def test_sglang_sizes_its_pool_for_windows_as_planned() -> None:
     """srt/model_executor/pool_configurator.py: by the most requests without a radix cache, else by a share of tokens.
 
-    So no prefixes are planned where it has such a pool; of Gemma 3 it keeps every token.
+    Of 6,500 tokens 128 are in a window, as many at the end of a cached prefix, and 256 in pages to be given back; two
+    steps have a chunk each.
     """
     spec = {
         "model": "gpt-oss-120b", "workload": {"prompt_tokens": 6000, "output_tokens": 500}, "engine": "sglang",
         "search": {"chips": ["h200"], "topologies": {"h200": ["1x1"]}, "modes": ["chunked"]},
     }  # fmt: skip
+    alone = flags(launch(spec).servers[0])
+    assert (alone.disable_radix_cache, alone.swa_full_tokens_ratio) == (True, None)
     hits = {"workload": {**spec["workload"], "prefix_cache_hit": 0.5}}
-    assert flags(launch(spec).servers[0]).disable_radix_cache is True
-    assert solve({**spec, **hits}).conflict == (("engine",),)
-    for model in ("gemma-3-27b", "llama-3.1-8b"):
-        assert not flags(launch({**spec, **hits, "model": model}).servers[0]).disable_radix_cache
+    (server,) = launch({**spec, **hits}).servers
+    read = flags(server)
+    share = (server.sequences * (2 * 128 + 256) + 2 * read.chunked_prefill_size) / (server.sequences * 6500)
+    assert not read.disable_radix_cache
+    assert share <= read.swa_full_tokens_ratio <= share + 0.01
+    for model in ("gemma-3-27b", "llama-3.1-8b"):  # the one keeps every token, the other has no windows
+        whole = flags(launch({**spec, **hits, "model": model}).servers[0])
+        assert (whole.disable_radix_cache, whole.swa_full_tokens_ratio) == (None, None)
 
 
 @pytest.mark.parametrize("hits", [{"prefix_cache_hit": 0.3}, {"host_cache": {"tokens": 100_000, "hit": 0.3}}])

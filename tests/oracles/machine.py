@@ -288,11 +288,30 @@ class Machine:
 
     def whole_bytes(self, tokens):
         """What one sequence holds, with what lies beyond windows where the engine keeps that."""
-        held, window = self.kv_bytes(tokens), self.model.get("window_tokens", tokens)
-        if tokens > window and self.engine and self.model["name"] in self.engine.get("whole_windows", []):
-            beyond = self.model["window_layers"] * (self._layer_bytes(tokens) - self._layer_bytes(window))
-            held += self.fullest * beyond * self.copies(self.model["kv_heads"])
-        return held
+        held = self.kv_bytes(tokens)
+        if not self.engine:
+            return held
+        own = self._beyond(tokens, self.model.get("window_tokens"))
+        beyond = self.model.get("window_layers", 0) * self._layer_bytes(own)
+        beyond *= self.copies(1 if self.mla else self.model["kv_heads"])
+        for other in self.others:
+            if other.get("kv_heads"):
+                more = self._beyond(tokens, other.get("window_tokens")) / other.get("entry_tokens", 1)
+                of_entry = self._entry(other) + other.get("index_bytes", 0)
+                beyond += other["layers"] * more * of_entry * self.copies(other["kv_heads"])
+        return held + self.fullest * beyond
+
+    def _beyond(self, tokens, window):
+        """The tokens that a layer keeps under the engine beyond its window."""
+        if window is None or tokens <= window:
+            return 0
+        if self.model["name"] in self.engine.get("whole_windows", []):
+            return tokens - window
+        if self.engine.get("window_pool_slack") is None:
+            return 0
+        workload = self.spec["workload"]
+        hits = workload.get("prefix_cache_hit", 0) or workload.get("host_cache", {}).get("hit", 0)
+        return min(tokens, window * (2 if hits else 1) + self.engine["window_pool_slack"]) - window
 
     def kv_bytes(self, tokens):
         """What one sequence holds, in all copies of it."""
@@ -501,13 +520,6 @@ class Machine:
             return True
         from_host = "host_cache" in self.spec["workload"]
         if from_host and (self.layout == "sequence" or not self.engine.get("host_cache", False)):
-            return True
-        forgets = any("window_tokens" in layers for layers in (self.model, *self.others))
-        forgets = forgets and self.model["name"] not in self.engine.get("whole_windows", [])
-        hits = self.spec["workload"].get("prefix_cache_hit", 0) + (
-            self.spec["workload"].get("host_cache", {}).get("hit", 0) if from_host else 0
-        )
-        if hits and forgets and not self.engine.get("caches_windows", True):
             return True
         split = self.layout == "sequence" and self.kv not in self.engine.get("split_kv_cache", ())
         if self.layout not in self.engine[layouts] or split or mode not in self.engine["modes"]:

@@ -162,7 +162,12 @@ def _pool_candidates(spec: Spec, layouts: Layouts, relaxed: int) -> PoolCandidat
     prompt_tokens = workload.prompt_tokens or 0
     replica = layouts.replica
     sent_bytes = kv_cache_bytes(
-        model, prompt_tokens, replica.kv_token_bytes, replica.kv_value_bytes, whole_windows=replica.whole_windows
+        model,
+        prompt_tokens,
+        replica.kv_token_bytes,
+        replica.kv_value_bytes,
+        window_times=replica.window_times,
+        window_slack=replica.window_slack,
     )
     held = replica_weights_bytes(layouts.replica) + replica_kv_bytes(model, prompt_tokens, layouts.replica)
     held = held + prefill_engine_bytes(spec, layouts)

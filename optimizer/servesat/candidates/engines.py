@@ -79,16 +79,16 @@ def not_served(spec: Spec, engine: Engine) -> str | None:
     """Why an engine serves a spec's model on no chip, as a clause; None where nothing keeps it from that."""
     if spec.model.id in engine.without_models:
         return f"does not serve {spec.model.id}"
-    if spec.workload.cached_share and (kept := engine.kept_apart(spec.model)) is not None:
-        return f"is not planned to reuse prefixes of {spec.model.id}, whose layers keep {kept}"
+    if spec.workload.cached_share and spec.model.has_states and not engine.caches_states:
+        return f"is not planned to reuse prefixes of {spec.model.id}, whose layers keep states"
     return None
 
 
-def keeps_windows_whole(spec: Spec, engine: str | None) -> bool:
-    """Whether layers of a spec's model that have a window hold the whole context under an engine, if there is one."""
+def window_held(spec: Spec, engine: str | None) -> tuple[float, float]:
+    """What layers with a window hold under an engine, if there is one, as in `Engine.window_held`."""
     if not engine:
-        return False
-    return spec.model.id in spec.engine_of(engine).whole_windows
+        return 1.0, 0.0
+    return spec.engine_of(engine).window_held(spec.model, hits=spec.workload.cached_share > 0)
 
 
 def leaves_out_what_cannot_run(spec: Spec) -> bool:

@@ -10,11 +10,11 @@ import numpy as np
 
 from servesat.candidates.engines import (
     Dtypes,
-    keeps_windows_whole,
     leaves_out_what_cannot_run,
     runs,
     searched_dtypes,
     usable_bytes,
+    window_held,
 )
 from servesat.candidates.layouts import KV_LAYOUTS, Layouts, ShardedSlice, decoding
 from servesat.candidates.purchases import Units
@@ -132,7 +132,8 @@ def _replicas(
         kv_value_bytes=of_dtype([BYTES_PER_VALUE[choice.kv_cache] for choice in dtypes]),
         drafting=_drafting(spec, dtypes, dtype),
         host_bytes_per_s=of_place([chip.host_bytes_per_s or np.inf for chip in chips]),
-        whole_windows=of_dtype([float(keeps_windows_whole(spec, choice.engine)) for choice in dtypes]),
+        window_times=of_dtype([window_held(spec, choice.engine)[0] for choice in dtypes]),
+        window_slack=of_dtype([window_held(spec, choice.engine)[1] for choice in dtypes]),
     )
     return with_adapters(spec, replica)
 

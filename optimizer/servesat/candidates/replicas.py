@@ -5,7 +5,7 @@ from math import inf, prod
 
 import numpy as np
 
-from servesat.candidates.engines import keeps_windows_whole
+from servesat.candidates.engines import window_held
 from servesat.catalogue.chip import Chip, axis_sizes
 from servesat.core.plan import Assignment, KvLayout
 from servesat.cost_model.decode import Replica
@@ -22,7 +22,7 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
     tp, ep, pp = (prod(sizes[axis] for axis in axes) for axes in ways)
     sharding = Sharding(*assignment.sharding)
     links = links_of(chip, assignment.topology, sharding, exact_wraparound=spec.exact_wraparound)
-    storage = Storage(spec.model, spec.int4_group)
+    storage, (window_times, window_slack) = Storage(spec.model, spec.int4_group), window_held(spec, assignment.engine)
     replica = Replica(
         tp=tp,
         ep=ep,
@@ -41,7 +41,8 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> Replica:
         kv_value_bytes=BYTES_PER_VALUE[assignment.kv_cache],
         drafting=spec.drafting_of(assignment.draft, assignment.draft_tokens, assignment.weights),
         host_bytes_per_s=chip.host_bytes_per_s or inf,
-        whole_windows=float(keeps_windows_whole(spec, assignment.engine)),
+        window_times=window_times,
+        window_slack=window_slack,
     )
     return with_adapters(spec, replica)
 

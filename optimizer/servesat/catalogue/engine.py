@@ -2,11 +2,12 @@
 
 from fnmatch import fnmatchcase
 from functools import cached_property
+from math import inf
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from servesat.catalogue.model import Flag, ModelSpec
+from servesat.catalogue.model import CountOrZero, Flag, ModelSpec
 from servesat.catalogue.record import Sourced, Text
 from servesat.core.plan import KvLayout, Mode
 from servesat.core.validation import Count, Dtype, Strict, refuse_duplicates
@@ -184,7 +185,12 @@ class Engine(Sourced):
     )
     whole_windows: tuple[Text, ...] = Field(
         default=(),
-        description="Models of the catalogue whose layers with `window_tokens` hold the whole context all the same.",
+        description="Models of the catalogue whose layers with a window hold the whole context all the same.",
+    )
+    window_pool_slack: CountOrZero | None = Field(
+        default=None,
+        description="Of a pool for layers with a window: the tokens that it holds of a request beyond the window, to "
+        "which prefixes that are hit add the window at their end; absent: windows have no pool of their own.",
     )
     checkpoint_flags: dict[Text, Text] = Field(
         default={}, description="The flag without which it refuses a checkpoint, by the checkpoint's repository."
@@ -193,10 +199,6 @@ class Engine(Sourced):
         default=True,
         description="Whether prompts are planned to hit a prefix cache where layers keep a state, of which it has to "
         "store copies.",
-    )
-    caches_windows: bool = Field(
-        default=True,
-        description="The same where layers have a window, and hold no more than that.",
     )
     adapters: bool = Field(default=False, description="Whether it serves LoRA adapters beside the model.")
     without_adapters: tuple[Text, ...] = Field(
@@ -239,12 +241,16 @@ class Engine(Sourced):
         refused = known is not None and any(fnmatchcase(known, pattern) for pattern in self.refused_checkpoints)
         return None if refused else known
 
-    def kept_apart(self, model: ModelSpec) -> str | None:
-        """What layers of a model keep for which no prefixes are reused, `states` or `windows`; None where they are."""
-        if model.has_states and not self.caches_states:
-            return "states"
-        forgets = model.has_windows and model.id not in self.whole_windows
-        return "windows" if forgets and not self.caches_windows else None
+    def has_window_pool(self, model: ModelSpec) -> bool:
+        """Whether layers of a model that have a window share a pool of their own."""
+        return self.window_pool_slack is not None and model.has_windows and model.id not in self.whole_windows
+
+    def window_held(self, model: ModelSpec, *, hits: bool) -> tuple[float, float]:
+        """What layers with a window w hold of a sequence, as t and s of t · w + s tokens; `hits` are of prefixes."""
+        if model.id in self.whole_windows:
+            return inf, 0.0
+        slack = self.window_pool_slack
+        return (1.0, 0.0) if slack is None else (2.0 if hits else 1.0, float(slack))
 
     def modes_for(self, prompt_tokens: float) -> tuple[Mode, ...]:
         """The modes in which it takes prompts of so many new tokens: it may take long ones only in chunks."""

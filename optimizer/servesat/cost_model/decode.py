@@ -41,7 +41,8 @@ class Replica(Rows):
     dearest_stage: Array = 1.0  # λ: what it has of the layers, over the mean of all stages
     drafting: Drafting = NO_DRAFT
     host_bytes_per_s: Array = float("inf")  # of a chip, from the memory of its host
-    whole_windows: Array = 0.0  # 1 where layers with a window hold the whole context all the same
+    window_times: Array = 1.0  # windows that layers with one hold of a sequence; inf: all of it
+    window_slack: Array = 0.0  # tokens that they hold beyond that
 
     @property
     def stage_chips(self) -> Array:
@@ -89,7 +90,8 @@ def replica_kv_bytes(model: ModelSpec, context_tokens: float, replica: Replica) 
 
     def held(tokens: float) -> Array:
         of = (replica.kv_token_bytes, replica.kv_value_bytes, replica.kv_copied_over)
-        return kv_cache_bytes(model, tokens, *of, whole_windows=replica.whole_windows)
+        windows = {"window_times": replica.window_times, "window_slack": replica.window_slack}
+        return kv_cache_bytes(model, tokens, *of, **windows)
 
     whole = held(context_tokens)
     ahead = draft.tokens * (held(context_tokens + 1) - whole) if np.any(draft.tokens) else 0.0

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from servesat.catalogue.chip import Chip, chips_in
-from servesat.catalogue.model import ModelSpec, TensorGroup
+from servesat.catalogue.model import ModelSpec, OtherLayers, TensorGroup
 from servesat.catalogue.tensors import matrices
 from servesat.core.arrays import Array
 
@@ -81,20 +81,36 @@ def kv_cache_bytes(
     value_bytes: Array = 0.0,
     copied_over: Array = 1.0,
     *,
-    whole_windows: Array = 0.0,
+    window_times: Array = 1.0,
+    window_slack: Array = 0.0,
 ) -> Array:
     """KV cache of one sequence; `token_bytes` is that of one token in one layer (scaling book, part 7) [bytes].
 
-    Layers with a window hold min(context, window) tokens, or with `whole_windows`, 1, the whole context, as the others
-    do. An indexer stores a key of its own for each token, one byte a value and a scale: 132 bytes for
+    Layers with a window hold min(context, window) tokens, or `window_times` as many and `window_slack` more; the others
+    the whole context. An indexer stores a key of its own for each token, one byte a value and a scale: 132 bytes for
     128 values (DeepSeek-V3.2). Layers of other kinds hold their own keys and values, at `value_bytes`, or a state.
     Heads may be `copied_over` more chips than there are heads.
     """
     copies = kv_head_copies(model.kv_heads, copied_over)
-    beyond_window = context_tokens - min(context_tokens, model.window_tokens or context_tokens)
-    tokens = model.attention_layers * context_tokens - (1 - whole_windows) * model.window_layers * beyond_window
+    windowed = _held_tokens(model.window_tokens, context_tokens, window_times, window_slack)
+    tokens = (model.attention_layers - model.window_layers) * context_tokens + model.window_layers * windowed
     held = (token_bytes * tokens + model.index_layers * index_bytes(model) * context_tokens) * copies
-    return held + _other_cache_bytes(model, context_tokens, value_bytes, copied_over) + _state_bytes(model)
+    held = held + _state_bytes(model)
+    for other in model.other_layers:
+        windowed = _held_tokens(other.window_tokens, context_tokens, window_times, window_slack)
+        held = held + _entries_bytes(other, windowed, value_bytes, copied_over)
+    return held
+
+
+def _held_tokens(window: int | None, context_tokens: float, times: Array, slack: Array) -> Array:
+    """min(S, times · window + slack), of layers without a window S."""
+    return context_tokens if window is None else np.minimum(context_tokens, times * window + slack)
+
+
+def _entries_bytes(other: OtherLayers, tokens: Array, value_bytes: Array, copied_over: Array) -> Array:
+    """Cache of so many tokens in `other_layers`, copies · layers · (K · (H + H_v) · b_kv + index) / entry [bytes]."""
+    of_entry = other.kv_width * value_bytes + other.index_bytes
+    return kv_head_copies(other.kv_heads, copied_over) * other.layers * tokens / other.entry_tokens * of_entry
 
 
 def kv_read_bytes(
@@ -115,12 +131,11 @@ def kv_read_bytes(
 
 
 def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array, copied_over: Array) -> Array:
-    """Cache of `other_layers`, each copies · (K · (H + H_v) · b_kv + index) · min(S, window) / entry [bytes]."""
+    """Cache of `other_layers` within their windows [bytes]."""
     held: Array = 0.0
     for other in model.other_layers:
-        entries = other.layers * min(context_tokens, other.window_tokens or context_tokens) / other.entry_tokens
-        of_entry = other.kv_width * value_bytes + other.index_bytes
-        held = held + kv_head_copies(other.kv_heads, copied_over) * entries * of_entry
+        within = min(context_tokens, other.window_tokens or context_tokens)
+        held = held + _entries_bytes(other, within, value_bytes, copied_over)
     return held
 
 

@@ -207,8 +207,7 @@ def _sglang(server: Server) -> Flags:
             ("--max-lora-rank", str(server.lora.rank)), ("--lora-target-modules", server.adapted or ("all",)),
         ]  # fmt: skip
     flags += _drafting_of_sglang(server.draft)
-    if not server.keeps_prefixes:
-        flags.append(("--disable-radix-cache", None))
+    flags += _prefixes_of_sglang(server)
     if server.loading.quantises:
         flags.append(("--quantization", server.loading.quantises))
     if server.loading.kv_cache != "auto":
@@ -241,6 +240,22 @@ def _context_of_sglang(server: Server) -> int:
     whole = server.context_tokens + BEYOND_REQUESTS + (server.verified if is_eagle else 0)
     most = server.model_context_tokens
     return whole if most is None else max(server.context_tokens, min(whole, most))
+
+
+def _prefixes_of_sglang(server: Server) -> Flags:
+    """Whether prefixes are kept, and then the tokens of the pool for layers with a window by those of the other pool.
+
+    (n · windowed + 2 · chunk) / (n · S), of n requests in a group: two steps are under way.
+    """
+    if not server.keeps_prefixes:
+        return [("--disable-radix-cache", None)]
+    if server.windowed_tokens is None:
+        return []
+    requests = server.sequences / server.ep
+    chunk = in_pages(server.prompt_tokens if server.whole_prompts else budget(server))
+    held = requests * server.windowed_tokens + 2 * chunk
+    share = min(1.0, ceil(100 * held / (requests * server.held_tokens)) / 100)
+    return [("--swa-full-tokens-ratio", f"{share:g}")]
 
 
 def _drafting_of_sglang(draft: DraftChoice | None) -> Flags:

@@ -49,8 +49,9 @@ class Server:
     are both `served_as` the first. vLLM takes images and videos of up to `whole_image_tokens` whole; 0: in parts.
     `adapted` are the matrices that LoRA adapters are added to, none of them for all. A replica `keeps_prefixes`, and
     more of them in `host_cache_bytes` of its hosts, unless its engine refuses that, or the spec counts on no hits and
-    they would take memory from the requests that run. `experts_backend` is what TensorRT-LLM has to run
-    experts with, if not what it takes by itself; `remote_code` says whether checkpoints bring code of their own.
+    they would take memory from the requests that run. Of the `held_tokens` of a sequence a pool for layers with a
+    window holds `windowed_tokens`, if the engine has one. `experts_backend` is what TensorRT-LLM has to run experts
+    with, if not what it takes by itself; `remote_code` says whether checkpoints bring code of their own.
     """
 
     role: Role
@@ -81,6 +82,8 @@ class Server:
     longest_prompt_tokens: int
     whole_image_tokens: int
     keeps_prefixes: bool
+    held_tokens: int
+    windowed_tokens: float | None
     experts_backend: str | None
     remote_code: bool
     context_tokens: int
@@ -239,6 +242,8 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
         keeps_prefixes=_keeps_prefixes(spec, engine),
+        held_tokens=workload.held_tokens,
+        windowed_tokens=_windowed_tokens(spec, engine),
         experts_backend=_experts_backend(spec, engine, chip, side.weights),
         remote_code=spec.model.remote_code,
         context_tokens=spec.longest_request_tokens,
@@ -277,8 +282,19 @@ def _keeps_prefixes(spec: Spec, engine: Engine) -> bool:
     Beside states vLLM would end chunks where its blocks of states do. Without prefixes SGLang's pool of layers with a
     window is as large as the requests that run need it.
     """
-    in_vain = spec.model.has_states and engine.program == "vllm" and not spec.workload.cached_share
-    return engine.kept_apart(spec.model) is None and not in_vain
+    if spec.model.has_states and not engine.caches_states:
+        return False
+    costs = (spec.model.has_states and engine.program == "vllm") or engine.has_window_pool(spec.model)
+    return spec.workload.cached_share > 0 or not costs
+
+
+def _windowed_tokens(spec: Spec, engine: Engine) -> float | None:
+    """What a sequence takes of a pool for layers with a window; None where an engine has no such pool."""
+    window = spec.model.widest_window
+    if window is None or not engine.has_window_pool(spec.model):
+        return None
+    times, slack = engine.window_held(spec.model, hits=spec.workload.cached_share > 0)
+    return times * window + slack
 
 
 def _attention_modules(spec: Spec) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The KV cache of a replica by hand."""
 
+from math import inf
+
 import pytest
 
 from servesat.core.plan import KvLayout
@@ -15,9 +17,12 @@ def test_a_sequence_holds_its_windows_and_groups_add_nothing_to_a_cache() -> Non
 
 def test_an_engine_may_keep_what_lies_beyond_windows_and_reads_none_of_it() -> None:
     windowed = moe_model(window_tokens=10, window_layers=3)
-    whole, forgets = (replica(windowed, forgets_windows=kept) for kept in (False, True))
-    assert (whole.held_kv_bytes(100), forgets.held_kv_bytes(100)) == (2 * 4 * 32 * 400, 2 * 4 * 32 * 130)
-    assert whole.step(1, 100).kv_cache_s == forgets.step(1, 100).kv_cache_s
+    whole, pooled = replica(windowed, windows_kept=inf), replica(windowed, windows_kept=2.0, kept_beyond_windows=25)
+    forgets = replica(windowed)
+    held = [one.held_kv_bytes(100) / (2 * 4 * 32) for one in (forgets, pooled, whole)]
+    assert held == [100 + 3 * 10, 100 + 3 * 45, 100 + 3 * 100]
+    assert pooled.held_kv_bytes(30) == whole.held_kv_bytes(30)
+    assert whole.step(1, 100).kv_cache_s == pooled.step(1, 100).kv_cache_s == forgets.step(1, 100).kv_cache_s
 
 
 def test_copies_of_a_latent_are_held_and_read_by_every_chip() -> None:

@@ -175,8 +175,6 @@ def _cannot_load(engine: Engine, side: CheckedReplica) -> str | None:
         return f"does not serve {side.model.id}"
     if side.hits_prefixes and not engine.caches_states and side.model.has_states:
         return f"is not planned to reuse prefixes of {side.model.id}, whose layers keep states"
-    if side.hits_prefixes and not engine.caches_windows and side.forgets_windows and _has_windows(side):
-        return f"is not planned to reuse prefixes of {side.model.id}, whose layers keep windows"
     if engine.quantises_whole and _makes_weights(engine, side):
         reported = side.chip.hbm_bytes if side.chip.usable_hbm_bytes is None else side.chip.usable_hbm_bytes
         unquantised = replace(side, weights="bf16", draft=None, lora=None).weights_bytes / side.chips
@@ -263,14 +261,11 @@ def _cannot_split(engine: Engine, side: CheckedReplica) -> str | None:
 def _splits_here(engine: Engine, side: CheckedReplica) -> bool:
     """Whether sequences of the model may lie on several chips of a kind."""
     model = side.model
-    if not engine.split_windows and _has_windows(side):
+    windows = [model.window_tokens, *(layers.window_tokens for layers in model.other_layers)]
+    if not engine.split_windows and any(windows):
         return False
     kind = "heads" if model.mla is None else "sparse" if model.sparse is not None else "latent"
     return any(side.chip.id in support.chips and kind in support.splits for support in engine.runs)
-
-
-def _has_windows(side: CheckedReplica) -> bool:
-    return any([side.model.window_tokens, *(layers.window_tokens for layers in side.model.other_layers)])
 
 
 def _cannot_spread(engine: Engine, side: CheckedReplica) -> str | None:

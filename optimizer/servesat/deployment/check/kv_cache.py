@@ -51,16 +51,27 @@ class KvCache(SplitModel):
 
     def sent_bytes(self, tokens: float) -> float:
         """What moves between pools of a sequence: one copy of it, with what an engine keeps beyond windows [bytes]."""
-        return self.sequence_bytes(tokens) + self._beyond_windows(tokens)
+        return self.sequence_bytes(tokens) + self._beyond_windows(tokens, copied=False)
 
     def _kept_bytes(self, tokens: float) -> float:
-        return self._copied_bytes(tokens) + self._copies(self.model.kv_heads) * self._beyond_windows(tokens)
+        return self._copied_bytes(tokens) + self._beyond_windows(tokens, copied=True)
 
-    def _beyond_windows(self, tokens: float) -> float:
+    def _beyond_windows(self, tokens: float, *, copied: bool) -> float:
         """What an engine keeps of a sequence beyond the windows of layers [bytes]."""
-        window = self.model.window_tokens
-        beyond = 0.0 if self.forgets_windows or window is None else max(0.0, tokens - window)
-        return self.model.window_layers * beyond * self._token_bytes
+        model = self.model
+        copies = self._copies(model.kv_heads) if copied else 1.0
+        total = model.window_layers * self._token_bytes * copies * self._kept_beyond(tokens, model.window_tokens)
+        for other in model.other_layers:
+            copies = self._copies(other.kv_heads) if copied else 1.0
+            entries = other.layers * copies * self._kept_beyond(tokens, other.window_tokens) / other.entry_tokens
+            total += entries * (self._entry_bytes(other) + other.index_bytes)
+        return total
+
+    def _kept_beyond(self, tokens: float, window: int | None) -> float:
+        """Tokens that a layer keeps of a sequence beyond its window."""
+        if window is None or tokens <= window:
+            return 0.0
+        return min(tokens, self.windows_kept * window + self.kept_beyond_windows) - window
 
     def _copied_bytes(self, tokens: float) -> float:
         own = self.sequence_bytes(tokens) - self._other_cache(tokens, copied=False) - self._states

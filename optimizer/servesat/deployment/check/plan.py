@@ -1,6 +1,7 @@
 """A plan put together again from its decisions alone: every figure, and every margin."""
 
 from dataclasses import asdict, replace
+from math import inf
 from typing import Any, NamedTuple
 
 from servesat.catalogue.chip import Chip, chips_in
@@ -180,8 +181,12 @@ def replica_of(spec: Spec, chip: Chip, assignment: Assignment) -> CheckedReplica
         "lora": spec.lora,
         "loads_from_host": spec.workload.host_cache is not None,
         "hits_prefixes": spec.workload.prefix_cache_hit + spec.workload.host_hit > 0,
-        "forgets_windows": engine is None or spec.model.id not in engine.whole_windows,
     }
+    if engine is not None and spec.model.id in engine.whole_windows:
+        parts["windows_kept"] = inf
+    elif engine is not None and engine.window_pool_slack is not None:
+        twice = 2.0 if parts["hits_prefixes"] else 1.0
+        parts |= {"windows_kept": twice, "kept_beyond_windows": engine.window_pool_slack}
     if spec.calibration is None:
         return _with_draft(spec, CheckedReplica(**parts), assignment)
     slowness = 1.0 if spec.lora is None else spec.lora.step_factor or STEP_FACTOR

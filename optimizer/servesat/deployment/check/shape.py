@@ -51,7 +51,8 @@ class SplitModel:
     lora: Lora | None = None
     loads_from_host: bool = False
     hits_prefixes: bool = False
-    forgets_windows: bool = True  # layers with a window hold no token beyond it
+    windows_kept: float = 1.0  # of a sequence, by layers that have one; inf: all its tokens
+    kept_beyond_windows: int = 0
 
     def _ways(self, axes: tuple[int, ...]) -> int:
         ways = 1
