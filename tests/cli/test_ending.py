@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.testing import CliRunner
 
+from servesat.cli import app
 from tests.cli.commands import CHAT, EXAMPLE, run
 from tests.helpers import ROOT
 
@@ -116,3 +119,18 @@ def test_ctrl_c_ends_a_command_within_a_second(arguments: list[str], after_s: fl
     assert (process.returncode, printed) == (130, "")
     assert told.splitlines()[-1] == "interrupted"
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(("cause", "code"), [(KeyboardInterrupt(), 130), (ValueError(), 1)])
+def test_ctrl_c_while_an_extension_is_loaded_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, cause: BaseException, code: int
+) -> None:
+    """Extensions of OR-Tools make an ImportError of it, whose cause it is."""
+
+    def loads(*_: object) -> None:
+        raise ImportError("initialization failed") from cause
+
+    monkeypatch.setattr(TyperGroup, "invoke", loads)
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == code
+    assert ("interrupted" in result.output) is (code == 130)

@@ -56,7 +56,9 @@ class Commands(TyperGroup):
                 raise
             tell(f"error: {fault.filename}: {fault.strerror}")
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ImportError) as fault:
+            if isinstance(fault, ImportError) and not isinstance(fault.__cause__, KeyboardInterrupt):
+                raise  # and not what an extension makes of Ctrl-C while it is loaded
             tell("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
