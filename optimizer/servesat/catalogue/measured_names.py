@@ -26,7 +26,6 @@ _SUFFIX = re.compile(
     r"-(quantized\.\w+|fp8(-dynamic|-block)?|awq|gptq[\w.-]*|nvfp4|fp4|int4|mxfp4|instruct|chat|it|hf|\d{4})$"
 )
 
-
 _STORED_IN = {
     "int8": "int8|w8a8|w8a16", "int4": "int4|w4a16|awq|gptq", "mxfp4": "mxfp4", "nvfp4": "nvfp4|fp4", "fp8": "fp8",
 }  # fmt: skip

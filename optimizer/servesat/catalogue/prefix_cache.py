@@ -7,13 +7,13 @@ all its blocks from the first on are held. One pass over the trace answers for e
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import floor
 
 import numpy as np
 
 from servesat.catalogue.traces import Trace
 from servesat.core.arrays import Floats, Ints
 from servesat.core.errors import CatalogueError
+from servesat.core.tolerances import round_down
 
 _GROUP = 512
 """Uses of blocks that are counted together."""
@@ -80,6 +80,6 @@ def hit_shares(trace: Trace, cache_tokens: Sequence[float]) -> Floats:
     held = np.zeros(len(cache_tokens))
     for reach, prompt in zip(distances, trace.prompt_tokens.tolist(), strict=True):
         for at, tokens in enumerate(cache_tokens):
-            hit = int(np.searchsorted(reach, floor(min(tokens / each, uses)), side="left"))
+            hit = int(np.searchsorted(reach, float(round_down(min(tokens / each, uses))), side="left"))
             held[at] += min(hit * each, prompt - 1)
     return np.asarray(held / float(trace.prompt_tokens.sum()))

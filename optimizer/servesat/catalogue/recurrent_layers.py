@@ -134,7 +134,7 @@ def nemotron_h(config: ConfigJson, fields: Fields) -> Fields:
     own = {"mlp_layers": dense} | ({"d_ff": config.count("intermediate_size")} if dense else {"d_ff": 0})
     if "moe" in fields:
         own["moe"] = dict(fields["moe"])
-        if own["moe"]["shared_d_ff"]:
+        if own["moe"]["shared_d_ff"] or config.get("moe_shared_expert_intermediate_size") is not None:
             own["moe"]["shared_d_ff"] = config.count("moe_shared_expert_intermediate_size")
         if config.get("moe_latent_size") is not None:
             own["moe"]["d_model"] = config.count("moe_latent_size")

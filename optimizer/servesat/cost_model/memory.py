@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from servesat.catalogue.chip import Chip, chips_in
-from servesat.catalogue.model import ModelSpec, OtherLayers, TensorGroup
+from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.tensors import matrices
 from servesat.core.arrays import Array
 
@@ -95,22 +95,14 @@ def kv_cache_bytes(
     windowed = _held_tokens(model.window_tokens, context_tokens, window_times, window_slack)
     tokens = (model.attention_layers - model.window_layers) * context_tokens + model.window_layers * windowed
     held = (token_bytes * tokens + model.index_layers * index_bytes(model) * context_tokens) * copies
-    held = held + _state_bytes(model)
-    for other in model.other_layers:
-        windowed = _held_tokens(other.window_tokens, context_tokens, window_times, window_slack)
-        held = held + _entries_bytes(other, windowed, value_bytes, copied_over)
-    return held
+    windows = {"window_times": window_times, "window_slack": window_slack}
+    others = _other_cache_bytes(model, context_tokens, value_bytes, copied_over, **windows)
+    return held + others + _state_bytes(model)
 
 
 def _held_tokens(window: int | None, context_tokens: float, times: Array, slack: Array) -> Array:
     """min(S, times · window + slack), of layers without a window S."""
     return context_tokens if window is None else np.minimum(context_tokens, times * window + slack)
-
-
-def _entries_bytes(other: OtherLayers, tokens: Array, value_bytes: Array, copied_over: Array) -> Array:
-    """Cache of so many tokens in `other_layers`, copies · layers · (K · (H + H_v) · b_kv + index) / entry [bytes]."""
-    of_entry = other.kv_width * value_bytes + other.index_bytes
-    return kv_head_copies(other.kv_heads, copied_over) * other.layers * tokens / other.entry_tokens * of_entry
 
 
 def kv_read_bytes(
@@ -130,12 +122,23 @@ def kv_read_bytes(
     return read + _other_cache_bytes(model, context_tokens, value_bytes, copied_over) + _state_bytes(model) + apart
 
 
-def _other_cache_bytes(model: ModelSpec, context_tokens: float, value_bytes: Array, copied_over: Array) -> Array:
-    """Cache of `other_layers` within their windows [bytes]."""
+def _other_cache_bytes(
+    model: ModelSpec,
+    context_tokens: float,
+    value_bytes: Array,
+    copied_over: Array,
+    *,
+    window_times: Array = 1.0,
+    window_slack: Array = 0.0,
+) -> Array:
+    """Cache of `other_layers`, each copies · (K · (H + H_v) · b_kv + index) · tokens / entry [bytes]."""
     held: Array = 0.0
     for other in model.other_layers:
-        within = min(context_tokens, other.window_tokens or context_tokens)
-        held = held + _entries_bytes(other, within, value_bytes, copied_over)
+        tokens = _held_tokens(other.window_tokens, context_tokens, window_times, window_slack)
+        of_entry = other.kv_width * value_bytes + other.index_bytes
+        held = (
+            held + kv_head_copies(other.kv_heads, copied_over) * other.layers * tokens / other.entry_tokens * of_entry
+        )
     return held
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from servesat.catalogue.engine import in_pages, in_units
 from servesat.core.plan import KvLayout
+from servesat.core.tolerances import round_up
 from servesat.launch.servers import PORT, Role, Server
 from servesat.spec.speculation import DraftChoice
 
@@ -254,7 +255,7 @@ def _prefixes_of_sglang(server: Server) -> Flags:
     requests = server.sequences / server.ep
     chunk = in_pages(server.prompt_tokens if server.whole_prompts else budget(server))
     held = requests * server.windowed_tokens + 2 * chunk
-    share = min(1.0, ceil(100 * held / (requests * server.held_tokens)) / 100)
+    share = min(1.0, float(round_up(100 * held / (requests * server.held_tokens))) / 100)
     return [("--swa-full-tokens-ratio", f"{share:g}")]
 
 

@@ -207,12 +207,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
     in_slice = chips_in(side.topology) // (tp * ep * pp)
     together = engine.program == "vllm-tpu"
     chips = tp * ep * pp * (in_slice if together else 1)
-    bill = next((bill for bill in plan.bills if bill.chip == side.chip and bill.instance == side.instance), None)
-    new, chunk = ceil(workload.new_prompt_tokens), plan.chunk_tokens
-    if plan.mode is Mode.DECODE_ONLY:
-        new, chunk = max(new, UNPLANNED_CHUNK + 1), UNPLANNED_CHUNK
-    takes_chunks = role is Role.SERVE and chunk is not None and chunk < new
-    prompt_tokens = 0 if role is Role.DECODE else int(chunk or 0) if takes_chunks else new
+    prompt_tokens, whole_prompts = _prompts_of_step(spec, plan, role)
     server = Server(
         role=role,
         engine=engine,
@@ -238,7 +233,7 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         heads_of_row=heads_of_row(spec.model, engine.kv_row_bytes, BYTES_PER_VALUE[plan.kv_cache]),
         sequences=PREFILL_SEQUENCES if role is Role.PREFILL else plan.batch,
         prompt_tokens=prompt_tokens,
-        whole_prompts=not takes_chunks and prompt_tokens > 0,
+        whole_prompts=whole_prompts,
         longest_prompt_tokens=workload.longest_prompt_tokens,
         whole_image_tokens=spec.model.whole_image_tokens,
         keeps_prefixes=_keeps_prefixes(spec, engine),
@@ -254,7 +249,20 @@ def _server(spec: Spec, plan: Plan, role: Role, side: Plan | PrefillPool, checkp
         region=side.region,
         purchase=side.purchase,
     )
-    return standing_on(server, None if bill is None else bill.instance_chips)
+    bills = [bill for bill in plan.bills if (bill.chip, bill.instance) == (side.chip, side.instance)]
+    return standing_on(server, bills[0].instance_chips if bills else None)
+
+
+def _prompts_of_step(spec: Spec, plan: Plan, role: Role) -> tuple[int, bool]:
+    """What the largest step takes of prompts, as in `Server`, and whether it takes one whole."""
+    if role is Role.DECODE:
+        return 0, False
+    new, chunk = ceil(spec.workload.new_prompt_tokens), plan.chunk_tokens
+    if plan.mode is Mode.DECODE_ONLY:
+        return UNPLANNED_CHUNK, False
+    if role is Role.SERVE and chunk is not None and chunk < new:
+        return chunk, False
+    return new, new > 0
 
 
 def _draft(spec: Spec, plan: Plan) -> DraftChoice | None:
