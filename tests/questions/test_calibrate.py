@@ -16,7 +16,7 @@ from servesat.cost_model.calibrated import Constants, closed_loop_s
 from servesat.deployment.solve import solve
 from servesat.questions.benchmark_results import read_results
 from servesat.questions.calibrate import calibration_text, fit, left_out_errors
-from servesat.questions.measured_rows import replica_of_row, sequences_in_memory, work_of_row
+from servesat.questions.measured_rows import PlannedMeasurement, replica_of_row, sequences_in_memory, work_of_row
 from servesat.questions.observations import Arriving, observed, unusable
 from servesat.questions.open_loop import open_loop_figures
 
@@ -186,7 +186,7 @@ def test_a_result_of_vllm_is_a_row_of_the_plan(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"completed": None}, "completed is missing"),
-        ({"mean_tpot_ms": None}, "expected a result of vllm bench serve, aiperf, "),
+        ({"mean_tpot_ms": None}, "expected a result of vllm bench serve, sglang.bench_serving, aiperf, "),
         ({"completed": 0}, "completed = 0: expected a number greater than 0"),
         ({"mean_tpot_ms": "fast"}, "mean_tpot_ms = 'fast': expected a number greater than 0"),
         ({"max_concurrency": None}, "max_concurrency is missing: run the benchmark with --max-concurrency or --req"),
@@ -381,6 +381,46 @@ def test_a_benchmark_that_failed_leaves_the_others(tmp_path: Path) -> None:
     assert [row.number for row in rows] == [3]
     assert list(left_out) == [1, 2]
     assert left_out[2].startswith("16 requests under way on the 20 replicas of the plan")
+
+
+SGLANG: dict[str, Any] = {
+    "tag": None, "backend": "sglang", "request_rate": float("inf"), "server_info": {"model_path": "Qwen/Qwen3-32B"},
+    "duration": 60.0, "completed": 100, "total_input_tokens": 200_000, "total_output_tokens": 50_000,
+    "mean_ttft_ms": 410.0, "mean_tpot_ms": 14.0, "concurrency": 15.9,
+}  # fmt: skip
+"""Some keys of a line of sglang.bench_serving, as its calculate_metrics and benchmark write them."""
+
+
+def appended(tmp_path: Path, *lines: object) -> tuple[list[PlannedMeasurement], dict[int, str]]:
+    """What is read of runs that a benchmark appended to one file."""
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    spec = Spec.load(SPEC)
+    plan = solve(spec).plan
+    assert plan is not None
+    return read_results(path, spec, plan)
+
+
+def test_each_line_that_a_benchmark_appends_is_a_run(tmp_path: Path) -> None:
+    """SGLang's benchmark writes lines always, vLLM's with --append-result."""
+    rows, left_out = appended(tmp_path, SGLANG | {"max_concurrency": 4}, SGLANG | {"max_concurrency": 16}, RESULT)
+    assert [(row.number, row.concurrency) for row in rows] == [(1, 4), (2, 16), (3, 32)]
+    assert rows[0].measured == {"tpot_ms": 14.0, "ttft_ms": 410.0}
+    assert (rows[0].prompt_tokens, rows[0].output_tokens, left_out) == (2000, 500, {})
+
+
+def test_a_line_that_says_nothing_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    of_another = RESULT | {"model_id": "meta-llama/Llama-3.1-8B"}
+    rows, left_out = appended(tmp_path, RESULT, SGLANG | {"max_concurrency": None}, of_another, {"x": 1})
+    assert [row.number for row in rows] == [1]
+    assert left_out[2].startswith("max_concurrency is missing: run the benchmark with --max-concurrency")
+    assert left_out[3].startswith("model_id = meta-llama/Llama-3.1-8B: expected qwen3-32b")
+    assert left_out[4].startswith("expected a result of vllm bench serve, sglang.bench_serving, ")
+
+
+def test_a_malformed_line_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ServesatError, match=r"results.jsonl: line 2: malformed JSON: "):
+        appended(tmp_path, RESULT, '{"completed": ')
 
 
 def test_a_report_of_guidellm_has_a_run_for_each_benchmark(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ def calibrate(
     results: Annotated[
         list[Path],
         typer.Argument(
-            help="Results of vllm bench serve, aiperf, GuideLLM or inference-perf (.json), or measurements (.csv)."
+            help="Results of vllm bench serve, sglang.bench_serving, aiperf, GuideLLM or inference-perf (.json, "
+            ".jsonl), or measurements (.csv)."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the constants: my-stack.toml.")],

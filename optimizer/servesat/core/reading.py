@@ -91,11 +91,34 @@ def read_json(
     path: Path, error: type[ServesatError], *, max_bytes: int = MAX_FILE_BYTES, infinite: bool = False
 ) -> object:
     """Read a JSON file. Raises `error` for malformed text, duplicate keys, and, unless `infinite`, for such numbers."""
+    return _parse_json(read_text(path, error, max_bytes), shown(path), error, infinite=infinite)
+
+
+def read_json_lines(
+    path: Path, error: type[ServesatError], *, max_bytes: int = MAX_FILE_BYTES, infinite: bool = False
+) -> list[object]:
+    """Read a file of one JSON document, or of one in each line, as `read_json` reads it. Errors name the line."""
+    text, where = read_text(path, error, max_bytes), shown(path)
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) < 2 or not _is_json(lines[0][1]):
+        return [_parse_json(text, where, error, infinite=infinite)]
+    return [_parse_json(line, f"{where}: line {number}", error, infinite=infinite) for number, line in lines]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse_json(text: str, where: str, error: type[ServesatError], *, infinite: bool) -> object:
     fields, constant = (_unique_fields, float) if infinite else (_finite_fields, _refuse_constant)
     try:
-        return json.loads(read_text(path, error, max_bytes), object_pairs_hook=fields, parse_constant=constant)
+        return json.loads(text, object_pairs_hook=fields, parse_constant=constant)
     except (json.JSONDecodeError, ValueError, RecursionError) as fault:
-        raise error(f"{shown(path)}: malformed JSON: {fault}") from None
+        raise error(f"{where}: malformed JSON: {fault}") from None
 
 
 def table_rows(

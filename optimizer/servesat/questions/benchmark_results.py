@@ -1,6 +1,6 @@
-"""What benchmarks measured of a plan: result files of vllm bench serve, aiperf, GuideLLM and inference-perf."""
+"""What benchmarks measured of a plan, by vllm bench serve, sglang.bench_serving, aiperf, GuideLLM or inference-perf."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -13,7 +13,7 @@ from servesat.catalogue.measurements import LARGEST_FIGURE, Measurement
 from servesat.catalogue.model import ModelSpec
 from servesat.core.errors import ServesatError
 from servesat.core.plan import Plan
-from servesat.core.reading import read_json
+from servesat.core.reading import read_json_lines
 from servesat.core.tolerances import round_down
 from servesat.core.validation import shorten
 from servesat.cost_model.decode import replica_kv_bytes
@@ -32,10 +32,16 @@ _COUNTS = (
 )  # fmt: skip
 """The requests that failed, and those that did not, as vLLM, aiperf and inference-perf count them."""
 
-_SERVED = ("model_id", "input_config.endpoint.model_names", "args.model", "config.backend.model")
-"""Where vLLM, aiperf and GuideLLM say what was served."""
+_SERVED = (
+    "model_id",
+    "server_info.model_path",
+    "input_config.endpoint.model_names",
+    "args.model",
+    "config.backend.model",
+)
+"""Where vLLM, SGLang, aiperf and GuideLLM say what was served."""
 
-TOOLS = "vllm bench serve, aiperf, genai-perf, GuideLLM or inference-perf"
+TOOLS = "vllm bench serve, sglang.bench_serving, aiperf, genai-perf, GuideLLM or inference-perf"
 
 _MS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3, "us": 1e-3, "ns": 1e-6, "milliseconds": 1.0}
 """Milliseconds in the units of aiperf."""
@@ -106,13 +112,28 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> tuple[list[PlannedMeasur
     for name, given in (("prefixes that are cached", spec.workload.cached_share), ("adapters", spec.lora)):
         if given:
             raise ServesatError(f"{path}: the spec has {name}, of which a result says nothing: leave them out")
-    data = read_json(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
-    document = _Document(path, data)
+    documents = read_json_lines(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
+    results = (_runs(_Document(path, data), spec, plan) for data in documents)
+    return _rows(path, next(results) if len(documents) == 1 else _of_lines(results), spec, plan)
+
+
+def _runs(result: _Document, spec: Spec, plan: Plan) -> Iterator[Means | ServesatError]:
+    """The runs of one document. Raises ServesatError for that of no known tool, or of another deployment."""
     for of_tool, read in _READERS:
-        if of_tool(document):
-            _check_requests(document, spec, plan.weights)
-            return _rows(path, read(document), spec, plan)
-    raise ServesatError(f"{path}: expected a result of {TOOLS}, which have mean times of tokens")
+        if of_tool(result):
+            _check_requests(result, spec, plan.weights)
+            yield from read(result)
+            return
+    raise ServesatError(f"{result.path}: expected a result of {TOOLS}, which have mean times of tokens")
+
+
+def _of_lines(results: Iterable[Iterator[Means | ServesatError]]) -> Iterator[Means | ServesatError]:
+    """The runs of results that were appended to one file, and what is wrong with those that say nothing."""
+    for runs in results:
+        try:
+            yield from runs
+        except ServesatError as fault:
+            yield fault
 
 
 def _rows(
@@ -223,7 +244,10 @@ def _row(one: Means, spec: Spec, plan: Plan, number: int) -> PlannedMeasurement:
 
 
 def _of_vllm(result: _Document) -> Iterator[Means]:
-    """`vllm bench serve --save-result`, plain or detailed; at a rate the requests under way by Little's law."""
+    """`vllm bench serve --save-result`, plain or detailed, and `sglang.bench_serving`, which has its keys.
+
+    At a rate the requests under way are those of Little's law.
+    """
     completed, output_tokens = result.number("completed"), result.number("total_output_tokens")
     rate, cap = result.at("request_rate"), result.at("max_concurrency")
     concurrency = completed if cap is None else min(result.number("max_concurrency"), completed)
