@@ -24,15 +24,16 @@ def enumerate_plans(spec: dict[str, Any]):
     for machine in machines(spec):
         chip, n, replicas = machine.chip, machine.n, machine.replicas
         price = spec.get("price", {}).get(chip["name"], chip.get("usd_per_chip_hour"))
+        measured = None if calibration(spec) is None else Measured(machine, 0, 0, read)
         for batch in range(1, search.get("max_batch", 4096) + 1):
             tokens = batch * (machine.ahead + 1)
-            if calibration(spec) is None:
+            if measured is None:
                 t_ici = machine.ici_s(tokens) if pay else 0.0
                 step = max(machine.load_s(tokens / machine.pp), machine.flops_s(tokens), t_ici)
                 step += machine.kv_read_s(batch, read) + batch * machine.hop_s()
                 step += machine.ahead * batch * machine.exchanged_s() + machine.drafting_s(batch, read)
             else:
-                step = Measured(machine, 0, 0, read).step_s(batch)
+                step = measured.step_s(batch)
             step /= machine.accepted
             tokens_per_s = replicas * batch / step
             violated = machine.violations(batch, held, batch)
@@ -134,13 +135,13 @@ def figure(plan, axis):
     }[axis]
 
 
-def frontier(spec: dict[str, Any], axes, group=lambda plan: None):
-    """The distinct figures that no plan of the same group equals or beats in all axes, by group.
+def frontier(enumerated, axes, group=lambda plan: None):
+    """The distinct figures that no feasible plan of the same group equals or beats in all axes, by group.
 
     Figures are compared to ten digits, so that one computed in another order is the same.
     """
     by_group: dict[Any, set] = {}
-    for plan, violated in enumerate_plans(spec):
+    for plan, violated in enumerated:
         if not violated:
             scores = tuple(float(f"{WANTED.get(axis, 1) * figure(plan, axis):.9e}") for axis in axes)
             by_group.setdefault(group(plan), set()).add(scores)

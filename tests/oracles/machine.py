@@ -3,6 +3,7 @@
 Takes the raw spec (mappings) and imports nothing from servesat.
 """
 
+from functools import lru_cache
 from itertools import product
 from math import ceil, prod
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 BYTES = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
 BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
 MET = 1e-9  # a limit missed by less, relatively, is met
+
+of_machine = lru_cache(maxsize=64)  # what all batches of a machine share
 
 
 def divisors_hold(model: dict[str, Any], tp: int) -> bool:
@@ -206,6 +209,7 @@ class Machine:
         """A token from a stage to the next: two activations, spread over the chips of the stage."""
         return 4 * self.model["d_model"] / (self.stage * min(self.widths(self.pp_axes))) if self.pp > 1 else 0
 
+    @of_machine
     def weights_bytes(self):
         vision = 2 * self.model.get("vision_parameters", 0) * self.pp
         held = (self.other_bytes + vision + self.draft_held) * self.ep + self.expert_bytes + self.draft_experts
@@ -278,6 +282,7 @@ class Machine:
         """The index of a layer: fp8 keys, with a scale of 4 bytes for 128 values."""
         return tokens * self.sparse["index_head_dim"] * (1 + 4 / 128)
 
+    @of_machine
     def kept_bytes(self, tokens):
         """What one sequence holds with what is ahead of it, and with a layer more where one drafts."""
         held = self.whole_bytes(tokens)
@@ -372,6 +377,7 @@ class Machine:
             read = self.fullest * (read + self._apart(tokens)) + unread
         return batch * read / (self.y * self.hbm) + batch * self.exchanged_s()
 
+    @of_machine
     def exchanged_s(self):
         """A sequence's queries and partial results, between chips that each have a part of its tokens."""
         if self.layout != "sequence":
@@ -388,6 +394,7 @@ class Machine:
                 values += other["layers"] * other["heads"] / other["kv_heads"] * (width + 2)
         return self.fullest * self.gather_s(values / self.model["d_model"] / (self.ep * self.pp))
 
+    @of_machine
     def widths(self, axes):
         """What each of some axes gives."""
         found = []
@@ -447,6 +454,7 @@ class Machine:
             found.append((self.experts_ici_s(tokens), hbm, 2 * own * visited / (self.tp * self.peak)))
         return any(ici > max(hbm, math) * (1 + MET) for ici, hbm, math in found)
 
+    @of_machine
     def cuts_scales(self):
         """Whether a group of weights that share a scale lies on two chips."""
         group = {"mxfp4": 32, "nvfp4": 16}.get(self.weights)
@@ -487,6 +495,7 @@ class Machine:
         layer = kept["width_factors"][0] * model["d_model"] + kept["width_factors"][1] * self.widest / self.tp
         return self.y * (fixed + max(sampling, 2 * rows * layer))
 
+    @of_machine
     def room(self):
         """Bytes that may be used on all chips."""
         if self.engine is None:
@@ -497,6 +506,7 @@ class Machine:
             share = min(share, memory["utilisation"])
         return share * self.y * self.chip.get("usable_hbm_bytes", self.chip["hbm_bytes"])
 
+    @of_machine
     def not_started(self, mode):  # noqa: PLR0911 - one return for each reason
         """Whether its engine cannot start it."""
         if self.engine is None:
@@ -539,21 +549,29 @@ class Machine:
 
     def violations(self, sequences, tokens, batch, mode="decode_only", prompt_tokens=0):
         """What it breaks of the rules of its shape, holding so many sequences; the batch is None of a prefill pool."""
-        violated = {"engine"} if self.not_started(mode) else set()
+        violated = self.always_violated(mode)
         if mode == "decode_only":  # a server takes prompts all the same
             prompt_tokens = 2048
         held = self.weights_bytes() + sequences * self.kept_bytes(tokens) + self.engine_holds(batch or 0, prompt_tokens)
         if held > self.room() * (1 + MET):
-            violated.add("hbm")
+            violated = violated | {"hbm"}
+        if batch and batch % (self.ep * self.pp * self.parts()):
+            violated = violated | {"kv_heads"}
+        return set(violated)
+
+    @of_machine
+    def parts(self):
+        """The groups of sequences into which chips that share a KV head divide the batch."""
+        shared = [heads for heads in self.kv_heads if self.tp > heads and self.tp % heads == 0]
+        return max((self.tp // heads for heads in shared), default=1) if self.layout == "batch" else 1
+
+    @of_machine
+    def always_violated(self, mode):
+        """What it breaks whatever it holds."""
+        violated = {"engine"} if self.not_started(mode) else set()
         if not divisors_hold(self.model, self.tp):
             violated.add("heads")
-        parts = 1
-        for heads in self.kv_heads:
-            if heads % self.tp and self.tp % heads:
-                violated.add("kv_heads")
-            elif self.tp > heads and self.layout == "batch":
-                parts = max(parts, self.tp // heads)
-        if batch and batch % (self.ep * self.pp * parts):
+        if any(heads % self.tp and self.tp % heads for heads in self.kv_heads):
             violated.add("kv_heads")
         if self.cuts_scales():
             violated.add("blocks")
@@ -565,7 +583,7 @@ class Machine:
             > BITS[self.compute]
         ):
             violated.add("dtypes")
-        return violated
+        return frozenset(violated)
 
 
 def kv_layouts(model: dict[str, Any], tp: int) -> list[str]:

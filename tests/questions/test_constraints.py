@@ -60,7 +60,7 @@ def test_the_k_best_chips_under_constraints(raw: dict[str, Any], stated: list[Co
 def test_a_frontier_under_constraints(raw: dict[str, Any], stated: list[Constraint]) -> None:
     axes = ["tpot_ms", "usd_per_million_output_tokens"]
     with constrained(raw, stated) as spec:
-        expected = oracle.frontier(raw, axes)
+        expected = oracle.frontier(oracle.enumerate_plans(raw), axes)
         found = trace_frontier(spec, axes)
         points = sorted((plan.tpot_ms, plan.usd_per_million_output_tokens) for plan in found.points)
         assert found.status is (Status.OPTIMAL if expected else Status.INFEASIBLE)
