@@ -49,13 +49,9 @@ SOLVING = {*READING, "ortools"}
     [
         (["solve", "--help"], set(), 400),
         (["models"], {*READING, "rich"}, 580),
-        (["chips"], {*READING, "rich"}, 580),
         (["solve", EXAMPLE, "--json"], SOLVING, 650),
-        (["solve", EXAMPLE], {*SOLVING, "rich"}, 720),
         (["solve", CHAT, "--top", "2"], {*SOLVING, "rich"}, 720),
         (["launch", EXAMPLE, "--to", "command"], SOLVING, 700),
-        (["why", EXAMPLE, "--batch", "8"], {*SOLVING, "rich"}, 720),
-        (["frontier", EXAMPLE], {*SOLVING, "rich"}, 720),
         (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=10,20"], {*SOLVING, "rich"}, 730),
         (["fleet", str(ROOT / "examples" / "fleet-starter.yaml")], {*SOLVING, "rich"}, 900),
     ],

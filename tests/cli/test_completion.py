@@ -6,24 +6,39 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from servesat.catalogue.load import engine_ids, model_ids
+from servesat.cli import app
 from tests.helpers import ROOT
 
 
-def completed(line: str, folder: Path = ROOT) -> list[str]:
-    """What bash would offer at the end of a line; fails where that imports the solver."""
+def asked(line: str) -> dict[str, str]:
+    """How bash asks for what it may offer at the end of a line."""
+    return {
+        "_SERVESAT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(f"{line}|".split()) - 1),
+    }  # fmt: skip
+
+
+def completed(line: str) -> list[str]:
+    """What bash would offer at the end of a line."""
+    return CliRunner().invoke(app, [], env=asked(line), prog_name="servesat").stdout.split()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["servesat chips h1", "servesat solve x --set slo.t", "servesat solve x --engine vllm,sg", "servesat prices aws"],
+)
+def test_completion_does_not_load_the_solver(line: str) -> None:
     code = (
         "import sys\nfrom servesat.cli import app\ntry:\n    app(prog_name='servesat')\n"
         "finally:\n    assert 'ortools' not in sys.modules"
     )
-    asked = {"_SERVESAT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(f"{line}|".split()) - 1)}
-    path = os.pathsep.join([str(ROOT / "optimizer"), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **asked, "PYTHONPATH": path}, cwd=folder,
-        capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code], env={**os.environ, **asked(line)}, cwd=ROOT, capture_output=True, text=True,
+        check=True,
     )  # fmt: skip
-    return done.stdout.split()
+    assert done.stdout.split() == completed(line)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +71,8 @@ def completed(line: str, folder: Path = ROOT) -> list[str]:
         ("servesat chips show nothing-like-it", []),
     ],
 )
-def test_a_shell_is_offered(line: str, offered: list[str]) -> None:
+def test_a_shell_is_offered(line: str, offered: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     assert completed(line) == offered
 
 
@@ -65,18 +81,18 @@ def test_every_id_is_offered_beside_the_subcommands() -> None:
     assert completed("servesat engines show ") == engine_ids()
 
 
-def test_files_of_the_right_kind_are_offered_and_what_is_in_a_folder(tmp_path: Path) -> None:
+def test_files_of_the_right_kind_are_offered_and_what_is_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()
     for name in ("specs/a.yaml", "specs/b.yml", "specs/c.txt", "spec.yaml", "result.json", "my.toml"):
         (tmp_path / name).touch()
-    assert completed("servesat solve sp", tmp_path) == ["spec.yaml", "specs/", "specs/a.yaml", "specs/b.yml"]
-    assert completed("servesat launch r", tmp_path) == ["result.json"]
-    assert completed("servesat models show my", tmp_path) == ["my.toml"]
+    assert completed("servesat solve sp") == ["spec.yaml", "specs/", "specs/a.yaml", "specs/b.yml"]
+    assert completed("servesat launch r") == ["result.json"]
+    assert completed("servesat models show my") == ["my.toml"]
 
 
 def test_completion_can_be_installed() -> None:
-    script = subprocess.run(
-        [sys.executable, "-c", "from servesat.cli import app; app(prog_name='servesat')"],
-        env={**os.environ, "_SERVESAT_COMPLETE": "source_bash"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    script = CliRunner().invoke(app, [], env={"_SERVESAT_COMPLETE": "source_bash"}, prog_name="servesat")
     assert "complete -o default -F _servesat_completion servesat" in script.stdout

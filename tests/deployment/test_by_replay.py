@@ -513,13 +513,13 @@ def slices_of(**overrides: Any) -> int:
     return plan.slices
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_looser_limit_costs_no_more() -> None:
     """From 7.25 ms to 7.5 the largest batch is too slow, and smaller ones are not; near the end only replays tell."""
     assert [slices_of(slo__tpot_ms=limit) for limit in (6, 7, 7.25, 7.5, 8)] == [2, 2, 1, 1, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "keys",
     [

@@ -37,7 +37,9 @@ def test_a_frontier_is_that_of_enumeration(spec: dict[str, Any], axes: list[str]
     expected = oracle.frontier(enumerated, axes, GROUPS[by])
     if not expected:
         assert found.status is Status.INFEASIBLE
-        assert {frozenset(map(str, members)) for members in found.conflict or ()} == oracle.settled(enumerated, oracle.best)[1]
+        assert {frozenset(map(str, members)) for members in found.conflict or ()} == oracle.settled(
+            enumerated, oracle.best
+        )[1]
         return
     points: dict[Any, list[tuple[float, ...]]] = {}
     for plan in found.points:

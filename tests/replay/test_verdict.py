@@ -62,7 +62,7 @@ def test_what_more_replays_would_hardly_keep_is_given_up() -> None:
     assert verdict(WORKLOAD, ONE_AT_A_TIME, ttft_within(1.2 * p95_s(32)), None).holds is True
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_queues_near_saturation_settle_before_a_limit_counts_as_kept() -> None:
     """At 98 % of what it serves: 2,500 requests that begin with an empty queue have a p95 of 42 s, and all 72 s."""
     busy = WORKLOAD.model_copy(update={"requests_per_s": 0.98})

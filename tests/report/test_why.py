@@ -38,6 +38,7 @@ def test_another_plan_on_the_chip_of_the_best_costs_more_at_any_price_or_at_its_
     assert verdict("llama-3.1-405b-two-nodes.yaml", Decisions(pp=pp), **means) == told
 
 
+@pytest.mark.soak
 def test_plans_under_percentiles_are_those_that_solve_finds() -> None:
     """One B200 at $4.89 serves what takes three H100 at $2.29: as much at 4.89 / 3."""
     spec = Spec.load(ROOT / "examples" / "qwen3-32b-chat.yaml", {"search.chips": ["b200", "h100-sxm"],

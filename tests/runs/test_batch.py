@@ -59,6 +59,12 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["batch", *map(str, arguments)])
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Solve the specs of a batch here: a process of its own takes longer to start than these take."""
+    monkeypatch.setattr("servesat.runs.batch.as_finished", lambda task, specs, workers, lost: map(task, specs))
+
+
 @pytest.mark.slow
 def test_every_spec_has_the_answer_that_it_has_alone(tmp_path: Path) -> None:
     specs, out = folder(tmp_path / "specs", 5), tmp_path / "out.csv"
@@ -82,7 +88,7 @@ def test_one_malformed_spec_of_fifty_is_a_row_with_its_reason(tmp_path: Path) ->
     assert "no-such-model" in rows[20]["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 def test_deployments_fleets_portfolios_and_infeasible_specs_stand_side_by_side(tmp_path: Path) -> None:
     specs = folder(tmp_path / "specs", 1)
     served = {**DECODE, "workload": {"prompt_tokens": 512, "output_tokens": 128, "requests_per_s": 5}}
@@ -166,14 +172,14 @@ def going_on(specs: Path, out: Path, *more: object) -> str:
     return str(result.output).partition(" have an answer that stands")[0].removeprefix("going on: ")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 def test_a_table_that_cannot_be_written_keeps_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs, out = folder(tmp_path / "specs", 3), tmp_path / "out.csv"
     cut_off(specs, out, monkeypatch)
     assert going_on(specs, out) == "3 of 3 specs"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 def test_resuming_solves_what_is_new_or_changed_and_drops_what_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +196,7 @@ def test_resuming_solves_what_is_new_or_changed_and_drops_what_is_gone(
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_run_that_is_cut_off_again_tells_no_answer_to_an_earlier_spec(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +210,7 @@ def test_a_run_that_is_cut_off_again_tells_no_answer_to_an_earlier_spec(
     assert "cut off: 1 of 2 specs are done" in result.output
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     "row", [{"foo": 1}, {"spec": ["x"], "status": "optimal", "asked": [], "files": {}, "plan": None}]
 )
@@ -218,7 +226,7 @@ def test_a_journal_with_rows_of_something_else_is_refused(
     assert "expected the answer of a spec; delete its .partial file" in " ".join(result.output.split())
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("named", ["prices", "column", "deployment", "model"])
 def test_resuming_sees_a_change_of_a_file_that_a_spec_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
@@ -251,6 +259,7 @@ def test_resuming_sees_a_change_of_a_file_that_a_spec_names(
     assert going_on(specs, out) == ("0 of 2 specs" if named in {"deployment", "model"} else "1 of 2 specs")
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.soak
 def test_resuming_asks_again_what_failed_and_what_had_another_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -311,7 +320,7 @@ def test_a_reader_that_goes_away_leaves_the_table_and_no_journal(tmp_path: Path)
     assert not out.with_name("out.csv.partial").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 def test_a_name_that_is_no_text_has_its_row(tmp_path: Path) -> None:
     specs, out = folder(tmp_path / "specs", 1), tmp_path / "out.parquet"
     os.rename(os.fsencode(specs / "000.yaml"), os.fsencode(specs) + b"/caf\xe9.yaml")
