@@ -28,7 +28,7 @@ from servesat.catalogue.template import model_template
 from servesat.cost_model.memory import counted_parameters
 from servesat.cost_model.storage import Storage
 from servesat.deployment.solve import solve
-from tests.catalogue.configs import SLIDING, read, small
+from tests.catalogue.configs import GLM, SLIDING, read, small
 
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "published/families.csv").read_text().splitlines()))
 
@@ -91,6 +91,24 @@ def test_the_template_of_a_model_is_a_model(tmp_path: Path) -> None:
         ("llama", {"kv_lora_rank": 512}, "kv_lora_rank = 512: expected none: the type has no latent attention"),
         ("llama", {"num_kv_shared_layers": 2}, "layers that share a cache are not supported"),
         ("llama", {"layer_types": ["sliding_attention"] * 8, "sliding_window": 64}, "the type has no window"),
+        ("llama", {"num_experts": True}, "num_experts = True: expected a whole number of at least 0"),
+        ("llama", {"layer_types": ["banana"] * 8}, "layer_types = ['banana', "),
+        ("gemma2", {"layer_types": SLIDING, "sliding_window": None}, "sliding_window is missing"),
+        ("glm4", {"head_dim": "32"}, "head_dim = '32': expected a whole number"),
+        ("gpt2", {"n_embd": 0, "hidden_size": None}, "n_embd = 0: expected a whole number of at least 1"),
+        ("qwen3", {"num_nextn_predict_layers": False}, "num_nextn_predict_layers = False: expected a whole number"),
+        ("qwen3", {"layer_types": ["full_attention"] * 3}, "for each of 8 layers"),
+        ("glm4_moe", GLM | {"first_k_dense_replace": 99}, "first_k_dense_replace = 99: expected at most 8 layers"),
+        (
+            "ernie4_5_moe",
+            {"moe_num_shared_experts": 1, "moe_layer_start_index": 7, "moe_layer_end_index": 2},
+            "moe_layer_start_index = 7: expected at most moe_layer_end_index, 2",
+        ),
+        (
+            "hunyuan_v1_moe",
+            {"num_shared_expert": [1, 1], "num_experts": 8, "moe_topk": 2},
+            "num_shared_expert = [1, 1]: expected the same whole number for each of 8 layers",
+        ),
         ("qwen3_moe", {"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000: expected at most 10,000"),
     ],
 )
@@ -182,3 +200,78 @@ def test_an_encoder_of_an_unknown_kind_is_said_not_to_be_counted(tmp_path: Path)
     model = read(tmp_path, given)
     assert model.vision_parameters == 0
     assert model.sources["vision_parameters"].startswith("the encoder 'new_vision' is not counted")
+
+
+def test_smollm_3_has_windows_where_it_has_no_positions() -> None:
+    """Every fourth layer, unless no_rope_layers says otherwise; max_window_layers is of Qwen alone."""
+    fields = {"use_sliding_window": True, "sliding_window": 32}
+    assert model_fields(small("smollm3", **fields, max_window_layers=0), "")["window_layers"] == 2
+    assert model_fields(small("smollm3", **fields, no_rope_layers=[1] * 7 + [0]), "")["window_layers"] == 1
+
+
+def test_heads_of_glm_are_as_wide_as_stated() -> None:
+    """Without head_dim its class takes 128, whatever hidden_size / num_attention_heads is."""
+    with pytest.raises(CatalogueError, match="head_dim is missing"):
+        model_fields(small("glm4", "head_dim"), "")
+
+
+def test_states_of_mamba_may_be_sized_by_others() -> None:
+    mamba = {"mamba_n_heads": 16, "mamba_n_groups": 1, "mamba_d_state": 16, "mamba_d_conv": 3, "mamba_expand": 2}
+    granite = small("granitemoehybrid", **mamba, num_local_experts=0, shared_intermediate_size=128,
+                    layer_types=["mamba"] * 7 + ["attention"])  # fmt: skip
+    stated = model_fields(granite | {"mamba_d_head": 8}, "")
+    assert model_fields(granite | {"mamba_d_head": "auto"}, "")["other_layers"] == stated["other_layers"]
+    periods = {"attn_layer_offset": 3, "attn_layer_period": 8, "expert_layer_offset": 1, "expert_layer_period": 2}
+    jamba = small("jamba", **mamba, **periods, num_experts=4, num_experts_per_tok=2)
+    of_rank = [model_fields(jamba | {"mamba_dt_rank": rank}, "")["other_layers"] for rank in (4, "auto")]
+    assert of_rank[0] == of_rank[1]
+    falcon = small("falcon_h1", **mamba, mamba_d_head=8, mamba_d_ssm=100)
+    with pytest.raises(CatalogueError, match="mamba_d_ssm = 100: expected 128, mamba_n_heads · mamba_d_head"):
+        model_fields(falcon, "")
+
+
+def test_layers_without_experts_are_no_fault_of_minimax_m3() -> None:
+    sparse: dict[str, Any] = {
+        "sparse_num_index_heads": 2,
+        "sparse_index_dim": 32,
+        "sparse_topk_blocks": 2,
+        "sparse_block_size": 16,
+    }
+    sparse["sparse_attention_freq"] = [1] * 8
+    dense = small("minimax_m3", num_local_experts=4, dense_intermediate_size=640, n_shared_experts=1,
+                  moe_layer_freq=[0] * 8, sparse_attention_config=sparse)  # fmt: skip
+    assert model_fields(dense, "")["d_ff"] == 640
+
+
+def test_what_a_wrapper_leaves_wrong_is_named_inside_it() -> None:
+    wrapper = {"model_type": "qwen3_vl", "text_config": small("qwen3_vl_text", hidden_size=0), "vision_config": 3}
+    with pytest.raises(CatalogueError, match=r"text_config\.hidden_size = 0: expected a whole number"):
+        model_fields(wrapper, "")
+    with pytest.raises(CatalogueError, match=r": vision_config = 3: expected a JSON object"):
+        model_fields(wrapper | {"text_config": small("qwen3_vl_text")}, "")
+
+
+def test_what_stands_between_an_encoder_and_its_text_model() -> None:
+    """Of two layers of width 32 and MLPs of 48: 2 · (4·32² + 2·32·48) + 3·14²·32, and a projector to 64."""
+    siglip = {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48,
+              "num_hidden_layers": 2, "patch_size": 14}  # fmt: skip
+    encoder = 2 * (4 * 32**2 + 2 * 32 * 48) + 3 * 14**2 * 32
+
+    def seen(wrapper: str, text: str, **more: Any) -> int:
+        inner = small(text, sliding_window=8)
+        return int(
+            model_fields({"model_type": wrapper, "text_config": inner, "vision_config": siglip, **more}, "")[
+                "vision_parameters"
+            ]
+        )
+
+    assert seen("gemma3", "gemma3_text") == encoder + 32 * 64
+    assert seen("llava", "qwen3") == encoder + 32 * 64 + 64**2
+    assert seen("mistral3", "mistral", spatial_merge_size=2) == encoder + 4 * 32 * 32 + 32 * 64 + 64**2
+    aya = {"downsample_factor": 2, "alignment_intermediate_size": 96}
+    assert seen("aya_vision", "cohere2", **aya) == encoder + 4 * 32 * 96 + 48 * 64
+
+
+def test_an_encoder_of_sound_is_said_to_be_left_out() -> None:
+    voxtral = {"model_type": "voxtral", "text_config": small("llama"), "audio_config": {"hidden_size": 1280}}
+    assert model_fields(voxtral, "")["sources"] == {"vision_parameters": "the encoder of sound is not counted"}

@@ -117,7 +117,7 @@ def test_a_wrapper_holds_the_model_in_its_text_config(tmp_path: Path) -> None:
     assert model_fields(wrapper, "") == plain | {"name": "llama4", "sources": sources}
     gemma = {"model_type": "gemma3", "text_config": small("gemma3_text", "model_type", sliding_window=99)}
     assert read(tmp_path, gemma).window_layers == 7
-    # What a wrapper says of the whole holds for the text, unless that says it itself.
+    # What a wrapper says of the whole holds for the text, unless that says it itself; but of embeddings it decides.
     said = wrapper | {
         "_name_or_path": "a/b",
         "tie_word_embeddings": True,
@@ -126,6 +126,8 @@ def test_a_wrapper_holds_the_model_in_its_text_config(tmp_path: Path) -> None:
     whole = {"name": "a/b", "tied_embeddings": True, "native": {"dtype": "fp8"}, "sources": sources}
     assert model_fields(said, "") == plain | whole
     own = said | {"text_config": inner | {"tie_word_embeddings": False, "_name_or_path": ""}}
+    assert model_fields(own, "") == plain | whole
+    del own["tie_word_embeddings"]
     assert model_fields(own, "") == plain | whole | {"tied_embeddings": False}
 
 

@@ -85,7 +85,7 @@ SPARSE_MLPS = [
     (small("glm4_moe", **GLM | {"first_k_dense_replace": 0}), without_dense(moe=MOE | {"shared_d_ff": 64})),
     (small("glm4_moe", **GLM | {"first_k_dense_replace": 8}), READ),
     (
-        small("glm4_moe", **GLM, mlp_layer_types=["sparse"] + ["dense"] * 7),
+        small("glm4_moe", "first_k_dense_replace", **GLM) | {"mlp_layer_types": ["sparse"] + ["dense"] * 7},
         READ | {"moe": MOE | {"layers": 1, "shared_d_ff": 64}},
     ),
 ]
@@ -182,10 +182,14 @@ def quantised(**scheme: Any) -> dict[str, Any]:
             QWEN_MOE | {"mlp_layer_types": ["sparse"] * 7},
             "expected a list with one of dense, sparse for each of 8 layers",
         ),
+        (
+            small("glm4_moe", **GLM, mlp_layer_types=["sparse"] * 8),
+            "expected the layers with experts of first_k_dense_replace",
+        ),
         (QWEN_MOE | {"mlp_layer_types": ["other"] * 8}, "expected a list with one of dense, sparse"),
         (
             QWEN_MOE | {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 2},
-            "layer_types is missing; expected beside use_sliding_window",
+            "layer_types is missing; expected in a qwen3_moe config.json",
         ),
         (QWEN_MOE | {"use_sliding_window": "yes", "sliding_window": 9}, "use_sliding_window = 'yes': expected true"),
         (small("qwen2_moe", **EXPERTS, decoder_sparse_step=1), "shared_expert_intermediate_size is missing"),

@@ -94,9 +94,7 @@ def test_half_layers_of_nemotron() -> None:
         recurrent_layers.nemotron_h(without, {**SHAPE, "layers": 3, "moe": {"shared_d_ff": 1}})
     with pytest.raises(CatalogueError, match=r"one of M, \*, - and E for each layer"):
         recurrent_layers.nemotron_blocks(config(hybrid_override_pattern="MX"))
-    with pytest.raises(
-        CatalogueError, match="num_hidden_layers = 52: expected 2, as hybrid_override_pattern has letter"
-    ):
+    with pytest.raises(CatalogueError, match="num_hidden_layers = 52: expected 2, the number of blocks listed"):
         recurrent_layers.nemotron_blocks(config(hybrid_override_pattern="ME", num_hidden_layers=52))
     latent = ConfigJson({**read.fields, "moe_latent_size": 4}, "", "")
     narrow = recurrent_layers.nemotron_h(latent, {**SHAPE, "layers": 3, "moe": {"shared_d_ff": 1}})

@@ -1,7 +1,7 @@
 """The fields of a Hugging Face `config.json`, with errors that name them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from servesat.core.errors import CatalogueError
@@ -17,11 +17,12 @@ class ConfigJson:
     fields: Mapping[str, Any]
     where: str
     container: str  # named in errors about missing fields
+    names: Mapping[str, str] = field(default_factory=dict)  # those of the file, of fields that it names otherwise
 
-    def get(self, field: str) -> Any:
+    def get(self, name: str) -> Any:
         """The value of a field, None where it is absent."""
         value: Any = self.fields
-        for key in field.split("."):
+        for key in name.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
@@ -29,50 +30,64 @@ class ConfigJson:
         """The error that says this of the file."""
         return CatalogueError(f"{self.where}: {text}")
 
-    def missing(self, field: str, expected: str = "") -> CatalogueError:
+    def changed(self, fields: Mapping[str, Any]) -> "ConfigJson":
+        """The same with other values of some fields."""
+        return replace(self, fields={**self.fields, **fields})
+
+    def named(self, name: str) -> str:
+        """A field as the file names it."""
+        first, dot, inner = name.partition(".")
+        return self.names.get(first, first) + dot + inner
+
+    def missing(self, name: str, expected: str = "") -> CatalogueError:
         """The error of a field that is missing."""
-        return self.fault(f"{field} is missing; expected {expected or f'in {self.container}'}")
+        return self.fault(f"{self.named(name)} is missing; expected {expected or f'in {self.container}'}")
 
-    def wrong(self, field: str, expected: str) -> CatalogueError:
+    def wrong(self, name: str, expected: str) -> CatalogueError:
         """The error of a field whose value is not what is expected."""
-        return self.fault(f"{field} = {shorten(self.get(field))}: expected {expected}")
+        return self.fault(f"{self.named(name)} = {shorten(self.get(name))}: expected {expected}")
 
-    def count(self, field: str, minimum: int = 1) -> int:
+    def count(self, name: str, minimum: int = 1) -> int:
         """A whole number. Raises CatalogueError."""
-        value = self.get(field)
+        value = self.get(name)
         if value is None:
-            raise self.missing(field)
+            raise self.missing(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise self.wrong(field, f"a whole number of at least {minimum}")
+            raise self.wrong(name, f"a whole number of at least {minimum}")
         return value
 
-    def flag(self, field: str, default: bool) -> bool:
+    def count_or_none(self, name: str) -> int:
+        """A whole number, 0 where the field is absent. Raises CatalogueError."""
+        return 0 if self.get(name) is None else self.count(name, minimum=0)
+
+    def flag(self, name: str, default: bool) -> bool:
         """True or false, the default where the field is absent. Raises CatalogueError."""
-        value = default if self.get(field) is None else self.get(field)
+        value = default if self.get(name) is None else self.get(name)
         if not isinstance(value, bool):
-            raise self.wrong(field, "true or false")
+            raise self.wrong(name, "true or false")
         return value
 
-    def choice(self, field: str, known: Mapping[Any, Value]) -> Value:
+    def choice(self, name: str, known: Mapping[Any, Value]) -> Value:
         """What the value of a field means, of the values known. Raises CatalogueError."""
-        if self.get(field) is None:
-            raise self.missing(field)
-        for name, meaning in known.items():
-            if name == self.get(field):
+        if self.get(name) is None:
+            raise self.missing(name)
+        for value, meaning in known.items():
+            if value == self.get(name):
                 return meaning
-        names = ", ".join(sorted(map(str, known)))
-        raise self.fault(f"{field} = {shorten(self.get(field))} is not supported; known: {names}")
+        values = ", ".join(sorted(map(str, known)))
+        raise self.fault(f"{self.named(name)} = {shorten(self.get(name))} is not supported; known: {values}")
 
-    def entry_per_layer(self, field: str, layers: int, known: Collection[Any]) -> list[Any]:
+    def entry_per_layer(self, name: str, layers: int, known: Collection[Any]) -> list[Any]:
         """A list with an entry for every layer. Raises CatalogueError."""
-        entries = self.get(field)
-        if not isinstance(entries, list) or len(entries) != layers or not all(entry in known for entry in entries):
-            raise self.wrong(field, f"a list with one of {', '.join(map(str, known))} for each of {layers} layers")
-        return entries
+        entries, kinds = self.get(name), {type(one) for one in known}
+        is_known = isinstance(entries, list) and all(type(entry) in kinds and entry in known for entry in entries)
+        if not is_known or len(entries) != layers:
+            raise self.wrong(name, f"a list with one of {', '.join(map(str, known))} for each of {layers} layers")
+        return list(entries)
 
-    def layer_numbers(self, field: str, layers: int) -> set[int]:
+    def layer_numbers(self, name: str, layers: int) -> set[int]:
         """A list of layer numbers, from 0; empty when the field is absent. Raises CatalogueError."""
-        entries = [] if self.get(field) is None else self.get(field)
+        entries = [] if self.get(name) is None else self.get(name)
         if not isinstance(entries, list) or not all(type(entry) is int and 0 <= entry < layers for entry in entries):
-            raise self.wrong(field, f"a list of layers, from 0 to {layers - 1}")
+            raise self.wrong(name, f"a list of layers, from 0 to {layers - 1}")
         return set(entries)

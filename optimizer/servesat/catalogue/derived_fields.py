@@ -60,6 +60,6 @@ def _same_in_every_layer(config: ConfigJson, name: str) -> Any:
     value = config.get(name)
     if not isinstance(value, list):
         return value
-    if not value or any(entry != value[0] for entry in value):
-        raise config.wrong(name, "the same value for every layer")
+    if len(value) != config.get("num_hidden_layers") or any(type(one) is not int or one != value[0] for one in value):
+        raise config.wrong(name, f"the same whole number for each of {config.get('num_hidden_layers')} layers")
     return value[0]

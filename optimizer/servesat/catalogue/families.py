@@ -28,6 +28,7 @@ from servesat.catalogue.layer_patterns import (
     window_by_letters,
     window_listed,
     window_rotary,
+    window_unrotated,
 )
 
 _KV, _HEADS = ("num_key_value_heads",), ("num_key_value_heads", "head_dim")
@@ -190,8 +191,8 @@ FAMILIES = {
         window=window_listed,
         hybrid=mixed_attention.gemma4,
     ),
-    "glm": _GQA,
-    "glm4": _GQA,
+    "glm": Family(required=_HEADS),
+    "glm4": Family(required=_HEADS),
     "glm4_moe": _GLM,
     "glm4_moe_lite": _DEEPSEEK,
     "glm4v_moe_text": _GLM,
@@ -251,6 +252,7 @@ FAMILIES = {
         sinks=True,
         hybrid=mixed_attention.mimo_v2,
     ),
+    "minimax": replace(_MIXTRAL, required=_KV, window=None, hybrid=recurrent_layers.lightning),
     "minimax_m1": replace(
         _MIXTRAL, required=_HEADS, shared="shared_intermediate_size", window=None, hybrid=recurrent_layers.lightning
     ),
@@ -299,7 +301,7 @@ FAMILIES = {
     "qwen3_vl_moe_text": _QWEN_MOE,
     "qwen3_vl_text": _QWEN3,
     "seed_oss": Family(required=_HEADS),
-    "smollm3": replace(_QWEN, tied_embeddings=True),
+    "smollm3": replace(_QWEN, tied_embeddings=True, window=window_unrotated),
     "stablelm": _GQA,
     "starcoder2": Family(required=(*_KV, "sliding_window"), gated_mlp=False, tied_embeddings=True, window=every),
     "step3_text": Family(
@@ -310,7 +312,6 @@ FAMILIES = {
         hybrid=mixed_attention.step3,
     ),
     "step3p5": _STEP_FLASH,
-    "step3p7": _STEP_FLASH,
 }
 """What is read of each `model_type`."""
 
@@ -339,6 +340,7 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
     "qwen3_vl": ("qwen3_vl_text",),
     "qwen3_vl_moe": ("qwen3_vl_moe_text",),
     "step3_vl": ("step3_text",),
+    "step3p7": ("step3p5",),
     "voxtral": ("llama",),
 }
 """The types that a `text_config` may state within each type, all read as the first; where none is named, any."""

@@ -40,5 +40,6 @@ class Family:
         """The fields under their usual names, those that are derived and the defaults of the type among them."""
         found = {usual: config.get(own) for usual, own in self.renamed.items() if config.get(usual) is None}
         stated = {name: value for name, value in found.items() if value is not None}
-        config = replace(config, fields={**self.defaults, **config.fields, **stated})
-        return config if self.derived is None else replace(config, fields={**config.fields, **self.derived(config)})
+        names = {usual: config.named(self.renamed[usual]) for usual in found}
+        config = replace(config, fields={**self.defaults, **config.fields, **stated}, names={**config.names, **names})
+        return config if self.derived is None else config.changed(self.derived(config))

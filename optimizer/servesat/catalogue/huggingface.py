@@ -9,11 +9,16 @@ from servesat.catalogue.families import FAMILIES, WRAPPERS
 from servesat.catalogue.family import Family
 from servesat.catalogue.model import ModelSpec, TensorGroup
 from servesat.catalogue.quantisation import QUANTISATIONS, native_weights
+from servesat.catalogue.resaved import as_published
 from servesat.catalogue.tensors import matrices
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest, shorten, validate
 
-_WRAPPER_FIELDS = ("_name_or_path", *QUANTISATIONS, "tie_word_embeddings", "vision_config")
+_TIED = "tie_word_embeddings"
+_WRAPPER_FIELDS = (
+    "_name_or_path", *QUANTISATIONS, _TIED, "vision_config", "audio_config",
+    "spatial_merge_size", "downsample_factor", "alignment_intermediate_size",
+)  # fmt: skip
 
 _SHAPE = {
     "layers": "num_hidden_layers",
@@ -29,6 +34,14 @@ _LATENT = {
 }
 _SPARSE = {"tokens": "index_topk", "index_heads": "index_n_heads", "index_head_dim": "index_head_dim"}
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms to transformers
+
+_INDEXED = ("deepseek_sparse_attention", "indexed_attention")
+_WINDOWS = ("full_attention", "sliding_attention", "chunked_attention")
+_EXPERT_LAYERS = (
+    "first_k_dense_replace", "moe_layer_freq", "decoder_sparse_step", "mlp_only_layers", "moe_layers",
+    "interleave_moe_layer_step", "moe_layer_start_index", "moe_layers_enum",
+)  # fmt: skip
+"""Fields that say which layers have experts, as `mlp_layer_types` does."""
 
 _ENCODERS = {
     "clip_vision_model": 2, "gemma4_vision": 3, "llama4_vision_model": 2, "pixtral": 3, "siglip_vision_model": 2,
@@ -78,7 +91,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     _refuse_other_shapes(opened, family)
     fields["name"] = _name(opened)
     fields["gated_mlp"] = family.gated_mlp
-    fields["tied_embeddings"] = opened.flag("tie_word_embeddings", family.tied_embeddings)
+    fields["tied_embeddings"] = opened.flag(_TIED, family.tied_embeddings)
     fields |= _latent(opened, family) if family.latent else _heads(opened)
     with_experts = _layers_with_experts(opened, family, fields["layers"])
     fields |= _mlp(opened, family, fields["layers"], with_experts)
@@ -94,18 +107,17 @@ def _refuse_other_shapes(config: ConfigJson, family: Family) -> None:
     """Refuse fields that change a shape, of a type that has none of them."""
     if family.experts is None and "moe" not in str(config.get("model_type")):
         for name in _EXPERTS:
-            if (config.get(name) or 0) not in (0, 1) and family.hybrid is None:
+            if family.hybrid is None and config.count_or_none(name) > 1:
                 raise config.wrong(name, "none: the type has no experts")
     if not family.latent and config.get("kv_lora_rank") is not None:
         raise config.wrong("kv_lora_rank", "none: the type has no latent attention")
-    if config.get("per_layer_config"):
+    if config.get("per_layer_config") not in (None, {}):
         raise config.wrong("per_layer_config", "none: layers of widths of their own are not supported")
-    if config.get("num_kv_shared_layers"):
+    if config.count_or_none("num_kv_shared_layers"):
         raise config.wrong("num_kv_shared_layers", "0: layers that share a cache are not supported")
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and family.window is None and family.hybrid is None:
-        windowed = [kind for kind in kinds if kind != "full_attention"]
-        if windowed and config.get("sliding_window") is not None:
+    if config.get("layer_types") is not None and family.window is None and family.hybrid is None:
+        listed = config.entry_per_layer("layer_types", config.count("num_hidden_layers"), (*_WINDOWS, *_INDEXED))
+        if set(listed) - {"full_attention", *(_INDEXED if family.sparse else ())}:
             raise config.wrong("layer_types", "full_attention alone: the type has no window")
 
 
@@ -118,7 +130,7 @@ def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
         raise CatalogueError(f"{where}: model_type is missing; expected a Hugging Face config.json")
     opened = ConfigJson(config, where, f"a {model_type} config.json")
     if model_type in FAMILIES:
-        return FAMILIES[model_type].with_usual_fields(opened), FAMILIES[model_type]
+        return _usual(opened, model_type)
     if model_type not in WRAPPERS:
         raise opened.fault(
             f"model_type = {model_type!r} is not understood; {nearest(model_type, {*FAMILIES, *WRAPPERS})} "
@@ -127,8 +139,7 @@ def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
 
     inner, allowed = config.get("text_config"), WRAPPERS[model_type] or tuple(FAMILIES)
     if inner is None and WRAPPERS[model_type] and config.get("num_hidden_layers") is not None:  # as of 2024
-        family = FAMILIES[WRAPPERS[model_type][0]]
-        return family.with_usual_fields(opened), family
+        return _usual(opened, WRAPPERS[model_type][0])
     if inner is None:
         raise opened.missing("text_config")
     if not isinstance(inner, Mapping):
@@ -138,9 +149,17 @@ def _open(config: object, where: str) -> tuple[ConfigJson, Family]:
         named = " or ".join(map(repr, WRAPPERS[model_type])) or "a type that is supported"
         raise opened.wrong("text_config.model_type", f"{named} in {opened.container}")
     outer = {name: config[name] for name in _WRAPPER_FIELDS if name in config and inner.get(name) in (None, "")}
+    if config.get(_TIED) is not None:  # that of the text model is its class's default, once transformers 5 has saved it
+        outer[_TIED] = config[_TIED]
+    names = {name: f"text_config.{name}" for name in inner if name not in outer}
     fields = {**inner, **outer, "model_type": model_type}
-    family = FAMILIES[(WRAPPERS[model_type] or (text_type,))[0]]
-    return family.with_usual_fields(ConfigJson(fields, where, f"the text_config of {opened.container}")), family
+    text_model = ConfigJson(fields, where, f"the text_config of {opened.container}", names)
+    return _usual(text_model, (WRAPPERS[model_type] or (text_type,))[0])
+
+
+def _usual(config: ConfigJson, kind: str) -> tuple[ConfigJson, Family]:
+    """The configuration of a type under the usual names of its fields, and the type's family."""
+    return FAMILIES[kind].with_usual_fields(as_published(config, kind)), FAMILIES[kind]
 
 
 def _name(config: ConfigJson) -> str:
@@ -181,13 +200,18 @@ def _latent(config: ConfigJson, family: Family) -> dict[str, Any]:
 
 
 def _layers_with_experts(config: ConfigJson, family: Family, layers: int) -> Collection[int]:
-    none = family.may_be_dense and any(config.get(name) == 0 for name in _EXPERTS)
+    stated = [name for name in _EXPERTS if config.get(name) is not None]
+    none = family.may_be_dense and any(config.count(name, minimum=0) == 0 for name in stated)
     if family.experts is None or none:
         return ()
     if config.get("mlp_layer_types") is None:
         return family.experts(config, layers)
     kinds = config.entry_per_layer("mlp_layer_types", layers, ("dense", "sparse"))
-    return [layer for layer, kind in enumerate(kinds) if kind == "sparse"]
+    listed = [layer for layer, kind in enumerate(kinds) if kind == "sparse"]
+    beside = [name for name in _EXPERT_LAYERS if config.get(name) is not None]
+    if beside and listed != sorted(family.experts(config, layers)):
+        raise config.wrong("mlp_layer_types", f"the layers with experts of {', '.join(map(config.named, beside))}")
+    return listed
 
 
 def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collection[int]) -> dict[str, Any]:
@@ -202,7 +226,7 @@ def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collecti
     if len(set(stated.values())) > 1:
         raise config.fault(" but ".join(f"{name} = {count}" for name, count in stated.items()))
     d_ff = config.count(family.expert_d_ff)
-    shared = 0 if config.get(family.shared) is None else config.count(family.shared, minimum=0)
+    shared = config.count_or_none(family.shared)
     there = sorted(with_experts)
     nearest_two = min((after - before for before, after in pairwise(there)), default=1)
     moe = {
@@ -218,23 +242,25 @@ def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collecti
 
 def _window(config: ConfigJson, family: Family, layers: int) -> dict[str, Any]:
     """The window, where the model type has one and the configuration enables it."""
-    if family.window is None or (family.window_switch and not config.flag(family.window_switch, False)):
+    if family.window is None:
+        return {}
+    listed = config.get("layer_types") is not None
+    kinds = config.entry_per_layer("layer_types", layers, _WINDOWS) if listed else []
+    if family.window_switch and not config.flag(family.window_switch, False):
         return {}
     if config.get(family.window_tokens) is None:
-        if family.window_switch and family.window_tokens not in config.fields:
+        if (family.window_switch and family.window_tokens not in config.fields) or set(kinds) - {"full_attention"}:
             raise config.missing(family.window_tokens)
         return {}
-    if config.get("layer_types") is None:
-        windowed = len(family.window(config, layers))
-    else:
-        known = ("full_attention", "sliding_attention", "chunked_attention")
-        windowed = layers - config.entry_per_layer("layer_types", layers, known).count("full_attention")
+    windowed = layers - kinds.count("full_attention") if listed else len(family.window(config, layers))
     return {"window_tokens": config.count(family.window_tokens), "window_layers": windowed} if windowed else {}
 
 
 def _encoder(config: ConfigJson, text_width: int) -> int:
     """Parameters of a vision encoder and its projector; 0 where its kind is not known."""
     kind, name = str(config.get("vision_config.model_type") or config.get("model_type")), "vision_config"
+    if kind.removesuffix("_vision") in (*_QWEN_ENCODERS, "kimi_k25"):  # as transformers 5 saves it
+        kind = kind.removesuffix("_vision")
     if config.get(name) is not None and not isinstance(config.get(name), Mapping):
         raise config.wrong(name, "a JSON object")
 
@@ -266,7 +292,23 @@ def _encoder(config: ConfigJson, text_width: int) -> int:
         return 0
     width, inner, layers, patch = sizes
     positions = known("position_embedding_size") or [0]
-    return _blocks(layers, width, inner, _ENCODERS[kind]) + (3 * patch**2 + 2 * positions[0] + text_width) * width
+    tables = (3 * patch**2 + 2 * positions[0]) * width
+    return _blocks(layers, width, inner, _ENCODERS[kind]) + tables + _projector(config, width, text_width)
+
+
+def _projector(config: ConfigJson, width: int, text_width: int) -> int:
+    """Parameters between an encoder and the text model, by the type of the wrapper; of others D·D_text."""
+    match config.get("model_type"):
+        case "llava" | "llava_next" | "llava_onevision":
+            return (width + text_width) * text_width
+        case "mistral3":
+            merged = config.count("spatial_merge_size") ** 2 * width**2
+            return merged + (width + text_width) * text_width
+        case "aya_vision":
+            inner = config.count("alignment_intermediate_size")
+            return config.count("downsample_factor") ** 2 * width * inner + inner // 2 * text_width
+        case _:
+            return width * text_width
 
 
 def _blocks(layers: int, width: int, inner: int, matrices_of_mlp: int) -> int:
@@ -281,7 +323,7 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
     """Parameters beside the text model: of a vision encoder of a known kind, and of multi-token prediction.
 
     An encoder has 4·D² + 2·D·F a layer, or 3·D·F if its MLPs are gated, a patch embedding of 3·p²·D (twice for video),
-    positions of a table each (two of Gemma 4), and a projector D·D_text, or mergers of m² patches,
+    positions of a table each (two of Gemma 4), and a projector, or mergers of m² patches,
     m²·D·(m²·D + D_text) each. One of an unknown kind, or without a size, is not counted, which `sources` says. A
     prediction layer is a last layer of the model, and a projection 2·D·D of a token and its hidden state (DeepSeek-V3,
     section 2.2); of other models with experts it is not known.
@@ -295,15 +337,20 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
         found["sources"] = {
             "vision_parameters": f"the encoder {kind} is not counted, as its kind or one of its sizes is not known"
         }
+    if config.get("audio_config"):
+        said = found.get("sources", {}).get("vision_parameters")
+        of_sound = "the encoder of sound is not counted"
+        found["sources"] = {"vision_parameters": of_sound if said is None else f"{said}; {of_sound}"}
     if str(config.get("model_type")) in _WHOLE_IMAGES:
         found["whole_image_tokens"] = _WHOLE_IMAGES[str(config.get("model_type"))]
     if family.sinks:
         found["attention_sinks"] = True
     like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")
-    if config.get("num_nextn_predict_layers") and like_the_last:
+    ahead = config.count_or_none("num_nextn_predict_layers")
+    if ahead and like_the_last:
         outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}
         layer = sum(matrix.parameters for matrix in matrices(shape) if matrix.group not in outside)
-        found["mtp_parameters"] = config.count("num_nextn_predict_layers") * (layer + 2 * shape.d_model**2)
+        found["mtp_parameters"] = ahead * (layer + 2 * shape.d_model**2)
     return found
 
 
@@ -321,6 +368,10 @@ def _longest_context(config: ConfigJson) -> dict[str, Any]:
         return {"max_context_tokens": int(tokens)}
     if not isinstance(scaling, Mapping):
         raise config.wrong(field, "a JSON object")
+    for kind_of_layer in ("full_attention", "compress"):  # as transformers 5 saves what differs between layers
+        if isinstance(scaling.get(kind_of_layer), Mapping):
+            field, scaling = f"{field}.{kind_of_layer}", scaling[kind_of_layer]
+            break
     name = "type" if "type" in scaling and "rope_type" not in scaling else "rope_type"
     kind = scaling.get(name)
     kind = kind.removeprefix("deepseek_") if isinstance(kind, str) else kind

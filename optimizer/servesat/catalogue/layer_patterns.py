@@ -17,6 +17,8 @@ def every(config: ConfigJson, layers: int) -> Collection[int]:
 def experts_after_first(config: ConfigJson, layers: int) -> Collection[int]:
     """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose number moe_layer_freq divides."""
     first = config.count("first_k_dense_replace", minimum=0)
+    if first > layers:
+        raise config.wrong("first_k_dense_replace", f"at most {layers} layers")
     step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
     return range(-(-first // step) * step, layers, step)
 
@@ -45,6 +47,8 @@ def experts_between(config: ConfigJson, layers: int) -> Collection[int]:
     first = config.count("moe_layer_start_index", minimum=0)
     end = config.get("moe_layer_end_index")
     last = layers - 1 if end in (None, -1) else config.count("moe_layer_end_index", minimum=0)
+    if last < first:
+        raise config.wrong("moe_layer_start_index", f"at most moe_layer_end_index, {last}")
     step = 1 if config.get("moe_layer_interval") is None else config.count("moe_layer_interval")
     return [layer for layer in range(first, min(last + 1, layers)) if (layer + 1) % step == 0]
 
@@ -69,7 +73,7 @@ def window_above(config: ConfigJson, layers: int) -> Collection[int]:
 
 def window_listed(config: ConfigJson, layers: int) -> Collection[int]:
     """Qwen with experts: releases of transformers disagree on the layers, so the list is required."""
-    raise config.missing("layer_types", "beside use_sliding_window")
+    raise config.missing("layer_types")
 
 
 def window_but_nth(config: ConfigJson, layers: int, nth: int, field: str = "") -> Collection[int]:
@@ -87,6 +91,11 @@ def window_rotary(config: ConfigJson, layers: int) -> Collection[int]:
         rotary = config.entry_per_layer("no_rope_layers", layers, (0, 1))
         return [layer for layer, is_rotary in enumerate(rotary) if is_rotary]
     return window_but_nth(config, layers, 4, "no_rope_layer_interval")
+
+
+def window_unrotated(config: ConfigJson, layers: int) -> Collection[int]:
+    """SmolLM 3: the layers without rotary positions, 0 in no_rope_layers; without the list, every fourth."""
+    return set(range(layers)) - set(window_rotary(config, layers))
 
 
 def window_by_letters(config: ConfigJson, layers: int) -> Collection[int]:

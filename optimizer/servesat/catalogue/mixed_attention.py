@@ -12,7 +12,7 @@ def gemma4(config: ConfigJson, fields: Fields) -> Fields:
     Both are cached, as only one of them is rotated. The experts stand beside a dense MLP in every layer.
     """
     for name in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
-        if config.get(name):
+        if config.count_or_none(name):
             raise config.wrong(name, "0: layers that share a cache, or have inputs of their own, are not supported")
     if config.flag("use_double_wide_mlp", False):
         raise config.wrong("use_double_wide_mlp", "false")
@@ -20,8 +20,8 @@ def gemma4(config: ConfigJson, fields: Fields) -> Fields:
     if kinds[-1] != "full_attention":
         raise config.wrong("layer_types", "full_attention in the last layer, which every Gemma 4 has there")
     width, heads, head_dim = fields["d_model"], fields["query_heads"], config.count("global_head_dim")
-    one_projection, stated = config.flag("attention_k_eq_v", False), config.get("num_global_key_value_heads")
-    kv_heads = config.count("num_global_key_value_heads") if one_projection and stated else fields["kv_heads"]
+    one_projection, own = config.flag("attention_k_eq_v", False), "num_global_key_value_heads"
+    kv_heads = config.count(own) if one_projection and config.get(own) is not None else fields["kv_heads"]
     projections = 1 if one_projection else 2
     full = {
         "layers": kinds.count("full_attention"),
@@ -111,11 +111,12 @@ def minimax_m3(config: ConfigJson, fields: Fields) -> Fields:
     """MiniMax-M3: in some layers an indexer with heads of its own selects blocks of tokens."""
     key = "sparse_attention_config"
     kinds = config.entry_per_layer(f"{key}.sparse_attention_freq", fields["layers"], (0, 1))
-    values = config.get(f"{key}.sparse_disable_index_value")
-    if isinstance(values, list) and any(kind and not off for kind, off in zip(kinds, values, strict=False)):
-        raise config.wrong(
-            f"{key}.sparse_disable_index_value", "1 for every sparse layer: index values are not supported"
-        )
+    if not config.flag(f"{key}.use_sparse_attention", True):
+        raise config.wrong(f"{key}.use_sparse_attention", "true")
+    of_values = f"{key}.sparse_disable_index_value"
+    off = kinds if config.get(of_values) is None else config.entry_per_layer(of_values, fields["layers"], (0, 1))
+    if any(sparse > has_none for sparse, has_none in zip(kinds, off, strict=True)):
+        raise config.wrong(of_values, "1 for every sparse layer: index values are not supported")
     index_heads, index_dim, blocks, block = (
         config.count(f"{key}.sparse_{name}") for name in ("num_index_heads", "index_dim", "topk_blocks", "block_size")
     )
@@ -134,12 +135,13 @@ def minimax_m3(config: ConfigJson, fields: Fields) -> Fields:
         "index_bytes": CONVOLUTION_BYTES * index_dim,
         "index_flops": 2 * index_heads * index_dim,
     }
-    moe = fields["moe"] | {"shared_d_ff": _shared_of_minimax(config)}
-    return other_layers(sparse) | {"moe": moe}
+    if "moe" not in fields:
+        return other_layers(sparse)
+    return other_layers(sparse) | {"moe": fields["moe"] | {"shared_d_ff": _shared_of_minimax(config)}}
 
 
 def _shared_of_minimax(config: ConfigJson) -> int:
-    shared = 0 if config.get("n_shared_experts") is None else config.count("n_shared_experts", minimum=0)
+    shared = config.count_or_none("n_shared_experts")
     return shared * config.count("shared_intermediate_size") if shared else 0
 
 
@@ -151,8 +153,11 @@ def deepseek_v4(config: ConfigJson, fields: Fields) -> Fields:
     """
     layers, width, heads, head_dim = (fields[name] for name in ("layers", "d_model", "query_heads", "head_dim"))
     ratios = config.get("compress_ratios")
-    if not isinstance(ratios, list) or len(ratios) < layers or set(map(str, ratios)) - {"0", "4", "128"}:
+    is_known = isinstance(ratios, list) and all(type(ratio) is int and ratio in {0, 4, 128} for ratio in ratios)
+    if not is_known or len(ratios) < layers:
         raise config.wrong("compress_ratios", f"0, 4 or 128 for each of {layers} layers")
+    if fields["kv_heads"] != 1:
+        raise config.wrong("num_key_value_heads", "1, the key and value of all heads")
     rank, groups, output_rank = (config.count(name) for name in ("q_lora_rank", "o_groups", "o_lora_rank"))
     index_heads, index_dim, selected = (
         config.count(name) for name in ("index_n_heads", "index_head_dim", "index_topk")

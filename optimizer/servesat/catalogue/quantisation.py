@@ -1,7 +1,6 @@
 """How a checkpoint says its weights are quantised, read as the `native` weights of a model."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from servesat.catalogue.config_json import ConfigJson
@@ -91,7 +90,7 @@ def native_weights(config: ConfigJson, shape: ModelSpec, with_experts: Collectio
     scheme = {**scheme, "quant_method": method}
     if method == "torchao":
         scheme |= _torchao_type(config, key)
-    config = replace(config, fields={**config.fields, key: scheme})
+    config = config.changed({key: scheme})
     source, dtypes = config.choice(f"{key}.quant_method", _METHODS)
     _refuse_sparsity(config, key)
     if config.get("expert_dtype") is not None or scheme.get("moe_quant_algo") is not None:

@@ -54,7 +54,7 @@ def kimi_linear(config: ConfigJson, fields: Fields) -> Fields:
     layers = config.get("linear_attn_config.kda_layers")
     full = config.get("linear_attn_config.full_attn_layers")
     both = [layer for listed in (layers, full) if isinstance(listed, list) for layer in listed]
-    if sorted(map(str, both)) != sorted(str(layer) for layer in range(1, fields["layers"] + 1)):
+    if not all(type(layer) is int for layer in both) or sorted(both) != list(range(1, fields["layers"] + 1)):
         raise config.wrong("linear_attn_config.kda_layers", "each layer in it or in full_attn_layers, from 1")
     heads, head_dim, taps = (
         config.count(f"linear_attn_config.{name}") for name in ("num_heads", "head_dim", "short_conv_kernel_size")
@@ -65,12 +65,18 @@ def kimi_linear(config: ConfigJson, fields: Fields) -> Fields:
 
 def bailing_hybrid(config: ConfigJson, fields: Fields) -> Fields:
     """Ling 3: Kimi delta attention whose gates have full rank, and latent attention in the other layers."""
-    kinds = config.entry_per_layer("layer_types", fields["layers"], ("linear_attention", "full_attention"))
-    heads, head_dim, taps = (
-        config.count(name) for name in ("linear_num_heads", "linear_head_dim", "linear_conv_kernel_dim")
-    )
+    if config.get("layer_types") is None:
+        linear = fields["layers"] - fields["layers"] // config.count("layer_group_size")
+    else:
+        kinds = config.entry_per_layer("layer_types", fields["layers"], ("linear_attention", "full_attention"))
+        linear = kinds.count("linear_attention")
+    names = {
+        "linear_num_heads": "num_attention_heads", "linear_head_dim": "head_dim",
+        "linear_conv_kernel_dim": "short_conv_kernel_size",
+    }  # fmt: skip
+    heads, head_dim, taps = (config.count(other if config.get(own) is None else own) for own, other in names.items())
     mixing = _kimi_delta(fields["d_model"], heads, head_dim, taps, full_rank_gates=True)
-    return other_layers({"layers": kinds.count("linear_attention"), **mixing})
+    return other_layers({"layers": linear, **mixing})
 
 
 def lightning(config: ConfigJson, fields: Fields) -> Fields:
@@ -85,8 +91,12 @@ def lightning(config: ConfigJson, fields: Fields) -> Fields:
 
 def _mamba_2(config: ConfigJson, width: int, names: Sequence[str]) -> Fields:
     """A Mamba-2 layer; `names` are its fields: heads, width of a head, state, groups, taps."""
-    heads, head_dim, state, groups, taps = (config.count(name) for name in names)
-    inner = heads * head_dim
+    own, head_dim_name, *others = names
+    heads, (state, groups, taps) = config.count(own), map(config.count, others)
+    if config.get(head_dim_name) != "auto":
+        inner = heads * config.count(head_dim_name)
+    else:
+        inner = config.count_or_none("mamba_d_ssm") or config.count("mamba_expand") * width
     channels = inner + 2 * groups * state
     return {
         "parameters": width * (inner + channels + heads) + channels * taps + inner * width,
@@ -112,12 +122,16 @@ def nemotron_blocks(config: ConfigJson) -> Fields:
         blocks = config.get("layers_block_type")
         known = isinstance(blocks, list) and all(isinstance(block, str) and block in letters for block in blocks)
         pattern = "".join(letters[block] for block in blocks) if known else ""
+        if not pattern:
+            raise config.wrong("layers_block_type", f"a list with one of {', '.join(letters)} for each block")
+        if config.get("hybrid_override_pattern") not in (None, pattern):
+            raise config.wrong("hybrid_override_pattern", f"{pattern}, as layers_block_type says")
     else:
         pattern = config.get("hybrid_override_pattern")
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(letters.values()):
         raise config.wrong("hybrid_override_pattern", "one of M, *, - and E for each layer")
-    if config.get("num_hidden_layers") not in (None, len(pattern)):
-        raise config.wrong("num_hidden_layers", f"{len(pattern)}, as hybrid_override_pattern has letters")
+    if config.get("num_hidden_layers") is not None and config.count("num_hidden_layers") != len(pattern):
+        raise config.wrong("num_hidden_layers", f"{len(pattern)}, the number of blocks listed")
     usual = {"num_hidden_layers": pattern.count("M") + pattern.count("*"), "_pattern": pattern}
     return usual if config.get("head_dim") is not None else usual | {"head_dim": config.count("attention_head_dim")}
 
@@ -144,6 +158,10 @@ def nemotron_h(config: ConfigJson, fields: Fields) -> Fields:
 
 def falcon_h1(config: ConfigJson, fields: Fields) -> Fields:
     """Falcon-H1: Mamba-2 beside the attention of every layer."""
+    if config.get("mamba_d_head") != "auto" and config.get("mamba_d_ssm") is not None:
+        inner = config.count("mamba_n_heads") * config.count("mamba_d_head")
+        if config.count("mamba_d_ssm") != inner:
+            raise config.wrong("mamba_d_ssm", f"{inner}, mamba_n_heads · mamba_d_head")
     return other_layers({"layers": fields["layers"], "beside": True, **_mamba_2(config, fields["d_model"], _IBM)})
 
 
@@ -181,7 +199,8 @@ def jamba(config: ConfigJson, fields: Fields) -> Fields:
     """Jamba: Mamba-1 in the layers without attention; its channels are what tensor parallelism divides."""
     width = fields["d_model"]
     inner = width * config.count("mamba_expand")
-    rank, state, taps = (config.count(f"mamba_{name}") for name in ("dt_rank", "d_state", "d_conv"))
+    state, taps = config.count("mamba_d_state"), config.count("mamba_d_conv")
+    rank = -(-width // 16) if config.get("mamba_dt_rank") == "auto" else config.count("mamba_dt_rank")
     of_state = inner * (rank + 2 * state) + rank * inner + inner * state
     mixing = {
         "parameters": 2 * width * inner + inner * taps + of_state + inner * width,
