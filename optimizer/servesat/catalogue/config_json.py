@@ -56,7 +56,7 @@ class ConfigJson:
             raise self.wrong(name, f"a whole number of at least {minimum}")
         return value
 
-    def count_or_none(self, name: str) -> int:
+    def count_or_zero(self, name: str) -> int:
         """A whole number, 0 where the field is absent. Raises CatalogueError."""
         return 0 if self.get(name) is None else self.count(name, minimum=0)
 

@@ -107,13 +107,13 @@ def _refuse_other_shapes(config: ConfigJson, family: Family) -> None:
     """Refuse fields that change a shape, of a type that has none of them."""
     if family.experts is None and "moe" not in str(config.get("model_type")):
         for name in _EXPERTS:
-            if family.hybrid is None and config.count_or_none(name) > 1:
+            if family.hybrid is None and config.count_or_zero(name) > 1:
                 raise config.wrong(name, "none: the type has no experts")
     if not family.latent and config.get("kv_lora_rank") is not None:
         raise config.wrong("kv_lora_rank", "none: the type has no latent attention")
     if config.get("per_layer_config") not in (None, {}):
         raise config.wrong("per_layer_config", "none: layers of widths of their own are not supported")
-    if config.count_or_none("num_kv_shared_layers"):
+    if config.count_or_zero("num_kv_shared_layers"):
         raise config.wrong("num_kv_shared_layers", "0: layers that share a cache are not supported")
     if config.get("layer_types") is not None and family.window is None and family.hybrid is None:
         listed = config.entry_per_layer("layer_types", config.count("num_hidden_layers"), (*_WINDOWS, *_INDEXED))
@@ -226,7 +226,7 @@ def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collecti
     if len(set(stated.values())) > 1:
         raise config.fault(" but ".join(f"{name} = {count}" for name, count in stated.items()))
     d_ff = config.count(family.expert_d_ff)
-    shared = config.count_or_none(family.shared)
+    shared = config.count_or_zero(family.shared)
     there = sorted(with_experts)
     nearest_two = min((after - before for before, after in pairwise(there)), default=1)
     moe = {
@@ -346,7 +346,7 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
     if family.sinks:
         found["attention_sinks"] = True
     like_the_last = shape.moe is None or family.latent or str(config.get("model_type")).startswith("glm")
-    ahead = config.count_or_none("num_nextn_predict_layers")
+    ahead = config.count_or_zero("num_nextn_predict_layers")
     if ahead and like_the_last:
         outside = {TensorGroup.EMBEDDING, TensorGroup.HEAD, TensorGroup.MLP if shape.moe else TensorGroup.EXPERTS}
         layer = sum(matrix.parameters for matrix in matrices(shape) if matrix.group not in outside)

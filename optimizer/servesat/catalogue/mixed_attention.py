@@ -12,7 +12,7 @@ def gemma4(config: ConfigJson, fields: Fields) -> Fields:
     Both are cached, as only one of them is rotated. The experts stand beside a dense MLP in every layer.
     """
     for name in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
-        if config.count_or_none(name):
+        if config.count_or_zero(name):
             raise config.wrong(name, "0: layers that share a cache, or have inputs of their own, are not supported")
     if config.flag("use_double_wide_mlp", False):
         raise config.wrong("use_double_wide_mlp", "false")
@@ -141,7 +141,7 @@ def minimax_m3(config: ConfigJson, fields: Fields) -> Fields:
 
 
 def _shared_of_minimax(config: ConfigJson) -> int:
-    shared = config.count_or_none("n_shared_experts")
+    shared = config.count_or_zero("n_shared_experts")
     return shared * config.count("shared_intermediate_size") if shared else 0
 
 

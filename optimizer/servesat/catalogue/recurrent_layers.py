@@ -90,13 +90,13 @@ def lightning(config: ConfigJson, fields: Fields) -> Fields:
 
 
 def _mamba_2(config: ConfigJson, width: int, names: Sequence[str]) -> Fields:
-    """A Mamba-2 layer; `names` are its fields: heads, width of a head, state, groups, taps."""
-    own, head_dim_name, *others = names
-    heads, (state, groups, taps) = config.count(own), map(config.count, others)
-    if config.get(head_dim_name) != "auto":
-        inner = heads * config.count(head_dim_name)
+    """A Mamba-2 layer; `names` are its fields: heads, width of a head, which may be `auto`, state, groups, taps."""
+    of_heads, of_width, *others = names
+    heads, (state, groups, taps) = config.count(of_heads), map(config.count, others)
+    if config.get(of_width) != "auto":
+        inner = heads * config.count(of_width)
     else:
-        inner = config.count_or_none("mamba_d_ssm") or config.count("mamba_expand") * width
+        inner = config.count_or_zero("mamba_d_ssm") or config.count("mamba_expand") * width
     channels = inner + 2 * groups * state
     return {
         "parameters": width * (inner + channels + heads) + channels * taps + inner * width,

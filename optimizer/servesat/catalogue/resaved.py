@@ -33,14 +33,15 @@ def _agreeing(config: ConfigJson, key: str, value: Any, source: str) -> Fields:
 def _of_layers(config: ConfigJson, kind: str, known: tuple[str, ...]) -> Fields:
     """What `per_layer_config` has for all layers of a kind, alike, and for no other layer."""
     layers = [str(layer) for layer, each in enumerate(_kinds(config, _ATTENDING)) if each == kind]
-    listed = config.get("per_layer_config")
-    found = {name.lstrip("0") or "0": own for name, own in listed.items()} if isinstance(listed, Mapping) else None
-    if found == {}:
+    listed, wanted = config.get("per_layer_config"), f"the same {' and '.join(known)} for each layer with {kind}"
+    if not isinstance(listed, Mapping):
+        raise config.wrong("per_layer_config", wanted)
+    if not listed:
         return {}
-    own = None if found is None else found.get(layers[0] if layers else "")
-    alike = found is not None and isinstance(own, Mapping) and found == dict.fromkeys(layers, own)
-    if not alike or not isinstance(own, Mapping) or not set(own) <= set(known):
-        raise config.wrong("per_layer_config", f"the same {' and '.join(known)} for each layer with {kind}")
+    found = {layer.lstrip("0") or "0": own for layer, own in listed.items()}
+    own = found.get(layers[0]) if layers else None
+    if not isinstance(own, Mapping) or found != dict.fromkeys(layers, own) or not set(own) <= set(known):
+        raise config.wrong("per_layer_config", wanted)
     return dict(own)
 
 
@@ -63,7 +64,7 @@ def _step(config: ConfigJson) -> Fields:
     A list of layers may go on with those that predict further tokens.
     """
     listed, layers = config.get("layer_types"), config.count("num_hidden_layers")
-    further = config.count_or_none("num_nextn_predict_layers")
+    further = config.count_or_zero("num_nextn_predict_layers")
     cut = {"layer_types": listed[:layers]} if isinstance(listed, list) and len(listed) == layers + further else {}
     if config.get("num_sliding_attention_heads") is None:
         return cut
