@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 import servesat
 from servesat import CatalogueError
 from servesat.catalogue.load import chip_ids
+from tests.helpers import ROOT
 
 
 def test_a_listing_is_a_sequence_of_rows_and_an_entry_a_mapping() -> None:
@@ -17,6 +20,16 @@ def test_prices_narrow_down_and_are_sorted_for_a_chip() -> None:
     table = servesat.prices(chip="h100-sxm", purchase="spot").to_pandas()
     assert table["usd_per_chip_hour"].is_monotonic_increasing
     assert set(table["purchase"]) == {"spot"}
+
+
+def test_a_file_may_be_named_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((ROOT / "models" / "llama-3-8b.toml").read_text())
+    assert servesat.models(path)["layers"] == 32
+    spec = servesat.Spec(model=path, workload={"context_tokens": 8192}, search={"chips": ["tpu-v5e"]})
+    assert spec.model.layers == 32
+    with pytest.raises(CatalogueError, match="3: expected the id of a chip, or the path of a file"):
+        servesat.chips(3)  # type: ignore[call-overload]
 
 
 def test_an_unknown_name_has_the_nearest() -> None:

@@ -57,7 +57,8 @@ def test_a_certificate_is_one_that_verify_accepts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"top": 0}, "top = 0: expected from 1 to 1000"),
+        ({"top": 0}, "top = 0: expected a whole number from 1 to 1000"),
+        ({"top": 2.5}, "top = 2.5: expected a whole number from 1 to 1000"),
         ({"distinct": "colour"}, "distinct = 'colour': expected chip, topology or layout"),
         ({"time_limit_s": 0}, "time_limit_s = 0: expected a number of seconds, more than 0"),
         ({"time_limit_s": float("nan")}, "time_limit_s = nan: expected a number of seconds, more than 0"),

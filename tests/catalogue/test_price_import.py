@@ -269,6 +269,8 @@ def test_a_spec_is_priced_by_the_book(tmp_path: Path) -> None:
          "line 3: usd_per_instance_hour = '6': expected 5.0, as an earlier row says of the same offer"),
         (EVERY_COLUMN, "box,h100-sxm,8,5,,,,,5e9,,,\nbox,h100-sxm,8,6,,,spot,,6e9,,,",
          "line 3: network_bytes_per_s = '6e9': expected 5000000000.0, as an earlier row says of the same instance"),
+        (EVERY_COLUMN, ",h100-sxm,8,16,,,,,,,,\n,h100-sxm,1,5,,,,,,,,",
+         "line 3: usd_per_instance_hour = '5': expected 2.0, as an earlier row says of the same chip, for each; name"),
     ],
 )  # fmt: skip
 def test_a_malformed_row_is_named_by_line_column_and_value(
@@ -291,7 +293,9 @@ def test_malformed_rows_beyond_ten_are_counted(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("", "its header '' is of no price list; expected the columns of SkyPilot: InstanceType,"),
-        ("a;b\n1;2\n", "gpuhunt: instance_name,location,price,gpu_count,gpu_name,spot; own: instance,chip,chips,"),
+        ("a;b\n1;2\n", "expected commas between cells, not ';'"),
+        ("a\tb\n1\t2\n", "expected commas between cells, not '\\t'"),
+        ("a,b\n1,2\n", "gpuhunt: instance_name,location,price,gpu_count,gpu_name,spot; own: instance,chip,chips,"),
         (f"{OWN},regoin\nbox,h100-sxm,8,20,eu\n", "unknown column 'regoin'; did you mean 'region'?"),
         (f"{OWN},chip\nbox,h100-sxm,8,20,l4\n", "the column 'chip' is written twice"),
         (f'{OWN}\n"box,h100-sxm,8,20\n', "line 2: malformed CSV: unexpected end of data"),

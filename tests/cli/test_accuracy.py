@@ -62,6 +62,13 @@ def test_a_figure_is_drawn(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+def test_lines_of_a_figure_are_a_fifth_above_and_below_what_was_measured() -> None:
+    lines = {str(line.get_label()): line for line in accuracy(FILE).figure().axes[0].lines}
+    factors = {"as measured": 1.0, "20 % more": 1.2, "20 % less": 0.8}
+    for name, factor in factors.items():
+        assert lines[name].get_ydata() == pytest.approx([factor * x for x in lines[name].get_xdata()])
+
+
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "by = 'chips': no such group; did you mean 'chip'?" in run("accuracy", FILE, "--by", "chips").stderr
     assert "nowhere.csv: no such file" in run("accuracy", "nowhere.csv").stderr

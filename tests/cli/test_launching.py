@@ -140,6 +140,11 @@ def test_a_bad_input_is_one_line(arguments: tuple[str, ...], code: int, message:
     assert message in done.stderr
 
 
+def test_no_plan_is_a_document_with_json() -> None:
+    done = run("launch", QWEN, "--set", "search.kv_cache=nvfp4", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["status"]) == (3, "infeasible")
+
+
 def test_a_fleet_of_the_ideal_machine_is_refused(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text(FLEET.replace("      engine: vllm\n", ""))

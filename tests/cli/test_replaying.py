@@ -36,4 +36,5 @@ def test_a_replay_says_what_is_wrong(tmp_path: Path) -> None:
     assert "nothing arrives: give workload.requests_per_s, a rate, or a trace" in run("replay", str(spec)).stderr
     assert run("replay", str(spec), "--rate", "20", "--requests", "1000").exit_code == 0
     spec.write_text(SPEC.replace("ttft_ms: 300", "ttft_ms: 1"))
-    assert run("replay", str(spec)).exit_code == 3
+    told = run("replay", str(spec), "--json")
+    assert (told.exit_code, json.loads(told.stdout)["status"]) == (3, "infeasible")

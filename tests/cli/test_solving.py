@@ -146,6 +146,15 @@ def test_why_compares_term_by_term_or_names_the_conflict() -> None:
     assert run("why", EXAMPLE, "--chip", "tpu-v9").exit_code == 1
 
 
+def test_a_certificate_does_not_replace_its_spec(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(Path(EXAMPLE).read_text())
+    refused = run("solve", str(spec), "--certificate", str(spec))
+    assert refused.exit_code == 2
+    assert "is the file that is read, which it would replace" in " ".join(refused.stderr.split())
+    assert spec.read_text() == Path(EXAMPLE).read_text()
+
+
 def test_a_certificate_is_written_and_verified(tmp_path: Path) -> None:
     path = tmp_path / "certificate.json"
     assert run("solve", EXAMPLE, "--certificate", str(path)).exit_code == 0

@@ -67,6 +67,16 @@ def test_a_grid_draws_cost_along_its_first_number(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [page]  # refused before anything ran
 
 
+def test_a_table_is_written_where_no_scenario_has_a_plan_to_draw(tmp_path: Path) -> None:
+    table, figure = tmp_path / "none.csv", tmp_path / "none.png"
+    vary = ("--vary", "slo.tpot_ms=0.001,0.002")
+    result = run("whatif", EXAMPLE, *vary, "--out", str(table), "--out", str(figure))
+    assert result.exit_code == 0
+    assert f"note: {figure} is not written: no scenario has a plan" in result.stderr
+    assert f"wrote {table}" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["none.csv"]
+
+
 def test_many_rows_are_counted_not_dropped() -> None:
     result = run("whatif", EXAMPLE, "--vary", "slo.tpot_ms=10:69:1")
     assert "50 of 60 scenarios shown; --json or --out has them all" in result.stdout

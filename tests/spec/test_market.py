@@ -1,12 +1,14 @@
 """The market of a spec: which offers it is narrowed to, what is owned, and the books that ship."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from servesat import Spec, SpecError
 from servesat.catalogue.load import chip_ids, load_price_book, price_book_ids
+from servesat.catalogue.price_import import import_prices
 from servesat.deployment.solve import solve
 from servesat.questions.explain import answer
 from tests.helpers import toy_chip, toy_spec
@@ -69,6 +71,15 @@ def test_books_are_searched_together() -> None:
 def test_a_place_that_sells_nothing_is_an_error(given: dict[str, Any], fault: str) -> None:
     with pytest.raises(SpecError, match=fault.replace("[", r"\[").replace("]", r"\]")):
         Spec.load({**CHAT, "price_book": "all", **given}).offers  # noqa: B018
+
+
+def test_what_a_book_has_instead_is_said_of_the_whole_catalogue_too(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(
+        "instance,chip,chips,usd_per_instance_hour,purchase\na1,h100-sxm,8,16,reserved\n"
+    )
+    (tmp_path / "mine.toml").write_text(import_prices(tmp_path / "list.csv").text)
+    with pytest.raises(SpecError, match=r"has a price in mine \(it has reserved in any region\)"):
+        Spec.load({**CHAT, "price_book": str(tmp_path / "mine.toml")}).offers  # noqa: B018
 
 
 def test_a_varied_price_moves_every_offer_of_its_chip() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from servesat.api.answer import Answer
@@ -72,8 +73,8 @@ class Entry(Answer):
 @overload
 def models() -> Listing: ...
 @overload
-def models(model: str) -> Entry: ...
-def models(model: str | None = None) -> Listing | Entry:
+def models(model: str | Path) -> Entry: ...
+def models(model: str | Path | None = None) -> Listing | Entry:
     """The models of the catalogue, or one by its id or the path of a file. Raises CatalogueError."""
     if model is None:
         return Listing(name="models", rows=listings.model_rows(), details=listings.MODEL_DETAILS)
@@ -83,8 +84,8 @@ def models(model: str | None = None) -> Listing | Entry:
 @overload
 def chips() -> Listing: ...
 @overload
-def chips(chip: str) -> Entry: ...
-def chips(chip: str | None = None) -> Listing | Entry:
+def chips(chip: str | Path) -> Entry: ...
+def chips(chip: str | Path | None = None) -> Listing | Entry:
     """The chips of the catalogue, or one by its id or the path of a file. Raises CatalogueError."""
     if chip is None:
         rows = listings.chip_rows()
@@ -95,8 +96,8 @@ def chips(chip: str | None = None) -> Listing | Entry:
 @overload
 def engines() -> Listing: ...
 @overload
-def engines(engine: str) -> Entry: ...
-def engines(engine: str | None = None) -> Listing | Entry:
+def engines(engine: str | Path) -> Entry: ...
+def engines(engine: str | Path | None = None) -> Listing | Entry:
     """The engines of the catalogue, or one by its id or the path of a file. Raises CatalogueError."""
     if engine is None:
         return Listing(name="engines", rows=listings.engine_rows(), details=listings.ENGINE_DETAILS)
@@ -104,7 +105,7 @@ def engines(engine: str | None = None) -> Listing | Entry:
 
 
 def prices(
-    book: str | None = None,
+    book: str | Path | None = None,
     *,
     chip: str | None = None,
     cloud: str | None = None,
@@ -130,6 +131,6 @@ def _print_model(terminal: Terminal, fields: Row) -> None:
         print_rows(terminal, shown, shown[0])
 
 
-def _print_engine(engine: str, terminal: Terminal, fields: Row) -> None:
+def _print_engine(engine: str | Path, terminal: Terminal, fields: Row) -> None:
     print_entry(terminal, {name: value for name, value in fields.items() if name != "runs"})
     print_rows(terminal, listings.support_rows(engine), listings.SUPPORT_DETAILS)

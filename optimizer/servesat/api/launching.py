@@ -97,6 +97,8 @@ def launch(
         launches = _of_fleet(fleet(source, on_progress=on_progress), checkpoint)
     elif isinstance(source, Answer):
         launches = _of_fleet(_as_fleet(source), checkpoint)
+    elif isinstance(source, Mapping) and source.keys() >= {"status", "plan", "spec"}:
+        raise LaunchError("source has the keys of a result: give the solution itself, or the file of its JSON")
     else:
         spec = Spec.load(source)
         said = () if spec.engine else (ANY_ENGINE,)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from servesat.api.answer import Drawn
@@ -70,7 +71,7 @@ class Ranking(Drawn):
 
 
 def rank(
-    model: str,
+    model: str | Path,
     *,
     context_tokens: int = 8192,
     tpot_ms: float | None = None,

@@ -98,8 +98,8 @@ def solve(
     """
     if spec is not None and keys:
         raise TypeError(f"solve() takes a spec, or its keys, not {next(iter(keys))!r} beside a spec")
-    if not 1 <= top <= MAX_PLANS:
-        raise SpecError(f"top = {top}: expected from 1 to {MAX_PLANS}")
+    if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= MAX_PLANS:
+        raise SpecError(f"top = {top!r}: expected a whole number from 1 to {MAX_PLANS}")
     if distinct not in {"chip", "topology", "layout"}:
         raise SpecError(f"distinct = {distinct!r}: expected chip, topology or layout")
     settings, loaded = settings_of(time_limit_s), Spec(**keys) if spec is None else Spec.load(spec)

@@ -13,7 +13,7 @@ from servesat.catalogue.price_book import PriceBook, merged
 from servesat.catalogue.record import Sourced
 from servesat.core.errors import CatalogueError
 from servesat.core.reading import MAX_FILE_BYTES, read_json, read_toml
-from servesat.core.validation import nearest, validate
+from servesat.core.validation import nearest, shorten, validate
 
 MAX_CONFIG_BYTES = 20_000_000
 """A configuration may list every module that is not quantised, layer by layer."""
@@ -31,12 +31,12 @@ EVERY_OFFER = "all"
 Record = TypeVar("Record", bound=Sourced)
 
 
-def load_model(reference: str, folder: Path = Path()) -> ModelSpec:
+def load_model(reference: str | Path, folder: Path = Path()) -> ModelSpec:
     """Load a model by catalogue id, or from the path of a `.toml`, a Hugging Face `config.json`, or the folder of one.
 
     Paths are relative to `folder`. Raises CatalogueError for a missing or malformed model.
     """
-    path = Path(reference)
+    path = Path(_named(reference, "model"))
     if isfile(folder / path / "config.json"):
         path /= "config.json"
     if path.suffix == ".json":
@@ -69,12 +69,12 @@ def _config(path: Path) -> object:
     return with_gptq(config, read_json(gptq, CatalogueError)) if isfile(gptq) else config
 
 
-def load_chip(reference: str, folder: Path = Path()) -> Chip:
+def load_chip(reference: str | Path, folder: Path = Path()) -> Chip:
     """Load a chip by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError."""
     return _load(Chip, reference, folder, "hardware/chips", "chip")
 
 
-def load_price_book(reference: str, folder: Path = Path()) -> PriceBook:
+def load_price_book(reference: str | Path, folder: Path = Path()) -> PriceBook:
     """Load a price book by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError.
 
     `all` is every book of the catalogue that has offers, as one.
@@ -89,12 +89,12 @@ def every_offer() -> PriceBook:
     return merged([book for book in books if book.offers], EVERY_OFFER, "Every offer of the catalogue")
 
 
-def load_engine(reference: str, folder: Path = Path()) -> Engine:
+def load_engine(reference: str | Path, folder: Path = Path()) -> Engine:
     """Load an engine by catalogue id, by program for its newest version, or from the path of a `.toml`.
 
     Raises CatalogueError.
     """
-    return _load(Engine, _newest_of_program(reference), folder, ENGINES, "engine")
+    return _load(Engine, _newest_of_program(_named(reference, "engine")), folder, ENGINES, "engine")
 
 
 def _newest_of_program(reference: str) -> str:
@@ -145,7 +145,15 @@ def json_schema(kind: str) -> dict[str, Any]:
     return records[kind].model_json_schema()
 
 
-def _load(record: type[Record], reference: str, folder: Path, shelf: str, noun: str) -> Record:
+def _named(reference: str | Path, noun: str) -> str:
+    """An id, or the path of a file. Raises CatalogueError for anything else."""
+    if not isinstance(reference, str | Path):
+        raise CatalogueError(f"{shorten(reference)}: expected the id of a {noun}, or the path of a file")
+    return str(reference)
+
+
+def _load(record: type[Record], reference: str | Path, folder: Path, shelf: str, noun: str) -> Record:
+    reference = _named(reference, noun)
     if reference.endswith(".toml") or "/" in reference:
         return _read(record, folder / reference)
     known = _ids(shelf)

@@ -146,13 +146,15 @@ def _refuse_contradictions(offer: Offer, prices: PriceList) -> None:
     """Check that rows do not price an offer twice, nor describe an instance in two ways. Raises CellError."""
     same = replace(offer, usd_per_hour=0.0, as_of=None, note=None, network_bytes_per_s=None, link_chips=None)
     machine = (offer.cloud, offer.instance, offer.chip, offer.chips)
+    of_chip = (offer.cloud, offer.chip, offer.region, offer.purchase, offer.term, "chip")
     for column, key, value in (
         ("usd_per_instance_hour", same, offer.usd_per_hour),
+        ("usd_per_instance_hour", of_chip, None if offer.instance else offer.usd_per_hour / offer.chips),
         ("network_bytes_per_s", (*machine, "network"), offer.network_bytes_per_s),
         ("link_chips", (*machine, "link"), offer.link_chips),
     ):
         if value is not None and prices.stated.setdefault(key, value) != value:
-            what = "offer" if key is same else "instance"
+            what = {same: "offer", of_chip: "chip, for each; name the instances that differ"}.get(key, "instance")
             raise CellError(column, f"expected {prices.stated[key]}, as an earlier row says of the same {what}")
 
 

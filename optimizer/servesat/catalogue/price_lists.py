@@ -7,7 +7,7 @@ from pathlib import Path
 from servesat.catalogue.price_formats import FORMATS, Format
 from servesat.catalogue.price_rows import CellError, Offer, PriceList, Row
 from servesat.core.errors import CatalogueError
-from servesat.core.reading import opened_text
+from servesat.core.reading import opened_text, require_commas
 from servesat.core.validation import MAX_FAULTS, nearest, shorten
 
 MAX_LIST_BYTES = 200_000_000
@@ -24,6 +24,7 @@ def read_price_list(path: Path, cloud: str | None, take: Callable[[Offer], None]
         reader = csv.reader(file, strict=True)
         try:
             header = [name.strip() for name in next(filter(None, reader), [])]
+            require_commas(header, path, CatalogueError)
             found = _format_of(header, path)
             prices, faults = PriceList(found.cloud(path, cloud)), _Faults(path)
             columns = {name: position for position, name in enumerate(header)}

@@ -1,5 +1,7 @@
 """What commands share: options, exit codes, reading a spec, and printing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from servesat.cli.completion import complete_book, complete_engines, complete_setting, complete_spec
-from servesat.core.errors import ServesatError
+from servesat.core.errors import NoPlanError, ServesatError
 from servesat.core.text import printable
 
 if TYPE_CHECKING:
@@ -149,6 +151,17 @@ def load(
 def listed(value: str | None) -> str | list[str] | None:
     """The values of an option that may list several; a word alone stays one, as it may stand for all."""
     return value.split(",") if value and "," in value else value
+
+
+@contextmanager
+def telling_of_no_plan(as_json: bool) -> Iterator[None]:
+    """With --json, print the status as a document where there is no plan to go on with."""
+    try:
+        yield
+    except NoPlanError as fault:
+        if as_json:
+            print_json({"status": fault.status, "error": str(fault)})
+        raise
 
 
 def print_answer(answer: "Answer", as_json: bool) -> None:

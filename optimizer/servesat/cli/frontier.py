@@ -59,7 +59,7 @@ def frontier(
 
     Exit codes: 0 a frontier, 1 an error, 2 a usage error, 3 infeasible.
     """
-    outputs = parse_outputs(out)
+    outputs = parse_outputs(out, given=spec)
     loaded = load(
         spec,
         overrides,

@@ -19,6 +19,7 @@ from servesat.cli.common import (
     print_json,
     show,
     tell,
+    telling_of_no_plan,
 )
 from servesat.cli.completion import complete_spec_or_result
 
@@ -65,7 +66,7 @@ def launch(
     if kind != "spec" and given:
         raise typer.BadParameter(f"--{given[0].replace('_', '-')} changes a spec, and {file} is a {kind}")
     source = load(file, overrides, constraints, **options) if kind == "spec" else file
-    with doing() as on_progress:
+    with telling_of_no_plan(as_json), doing() as on_progress:
         launched = api.launch(source, to=to, checkpoint=checkpoint, on_progress=on_progress)
     for note in launched.notes:
         tell(f"note: {note}")

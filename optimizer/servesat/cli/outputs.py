@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import isdir
+from os.path import isdir, isfile, samefile
 from pathlib import Path
 from typing import Annotated
 
@@ -41,10 +41,10 @@ class Outputs:
             tell(f"note: {path} is not written: the result is {status}")
 
 
-def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = ()) -> Outputs:
-    """Sort files by kind; a command may write only some `endings`.
+def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = (), given: Path | None = None) -> Outputs:
+    """Sort files by kind; a command may write only some `endings`, and not the file that it is `given`.
 
-    Raises BadParameter for a path that cannot be written, or that is given twice.
+    Raises BadParameter for a path that cannot be written, or that stands there twice.
     """
     from servesat.report.charts import FIGURES
     from servesat.report.files import TABLES
@@ -59,10 +59,18 @@ def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = ()) -> Outp
             raise typer.BadParameter(f"--out {path}: expected a file that ends in {', '.join(endings)}")
         if not isdir(path.parent):
             raise typer.BadParameter(f"--out {path}: there is no folder {path.parent}")
+        if given is not None:
+            refuse_input("--out", path, given)
     return Outputs(
         tuple(path for path in paths if path.suffix in TABLES),
         tuple(path for path in paths if path.suffix in FIGURES),
     )
+
+
+def refuse_input(option: str, path: Path, given: Path) -> None:
+    """Raise BadParameter where a file to write is the one that is read."""
+    if isfile(path) and isfile(given) and samefile(path, given):
+        raise typer.BadParameter(f"{option} {path}: is the file that is read, which it would replace")
 
 
 def require_toml(out: Path, what: str) -> None:

@@ -19,7 +19,8 @@ OfChip = Annotated[
     ),
 ]
 Bought = Annotated[
-    Literal["on_demand", "spot", "reserved"] | None, typer.Option("--purchase", help="Prices of this purchase only.")
+    Literal["on_demand", "spot", "reserved", "owned"] | None,
+    typer.Option("--purchase", help="Prices of this purchase only."),
 ]
 
 

@@ -21,6 +21,7 @@ from servesat.cli.common import (
     load,
     print_answer,
     tell,
+    telling_of_no_plan,
 )
 from servesat.cli.completion import complete_spec_or_result
 from servesat.cli.outputs import OutFigure, parse_outputs
@@ -81,18 +82,19 @@ def replay(
 
     from servesat.api import replaying as api
 
-    found = api.replay(
-        _spec_or_result(file, overrides, options),
-        trace=trace,
-        requests_per_s=rate,
-        slices=slices,
-        router=router,
-        requests=requests,
-        seeds=seeds,
-        until_breaks=until_breaks,
-        workers=workers,
-        on=on,
-    )
+    with telling_of_no_plan(as_json):
+        found = api.replay(
+            _spec_or_result(file, overrides, options),
+            trace=trace,
+            requests_per_s=rate,
+            slices=slices,
+            router=router,
+            requests=requests,
+            seeds=seeds,
+            until_breaks=until_breaks,
+            workers=workers,
+            on=on,
+        )
     for note in found.notes:
         tell(f"note: {note}")
     for path in outputs.figures:

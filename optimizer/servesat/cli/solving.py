@@ -25,6 +25,7 @@ from servesat.cli.common import (
     tell,
 )
 from servesat.cli.completion import complete_chip, complete_dtype, complete_engines
+from servesat.cli.outputs import refuse_input
 
 
 def solve(
@@ -55,6 +56,8 @@ def solve(
 
     Exit codes: 0 a plan, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
+    if certificate is not None:
+        refuse_input("--certificate", certificate, spec)
     loaded = load(
         spec,
         overrides,

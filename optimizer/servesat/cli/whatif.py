@@ -94,7 +94,7 @@ def whatif(
 
     Exit codes: 0 every scenario has an answer, 1 an error, 2 a usage error, 3 no plan to try with --noise, 130 cut off.
     """
-    outputs = parse_outputs(out)
+    outputs = parse_outputs(out, given=spec)
     factors = _factors(vary, noise, breakpoints)
     if noise is not None or breakpoints is not None:
         of_scenarios = {"--out": out, "--one-at-a-time": one_at_a_time, "--resume": resume}
@@ -214,6 +214,10 @@ def _report_scenarios(question: "Question", store: "Journal | Memory", outputs: 
             typer.echo(line)
     else:
         print_scenarios(console(), question, store.rows(), store.done)
+    if outputs.figures and all(row["plan"] is None for row in store.rows()):
+        for path in outputs.figures:
+            tell(f"note: {path} is not written: no scenario has a plan")
+        outputs = Outputs(outputs.tables)
     for path in outputs.figures:
         if question.scenarios.one_at_a_time:
             draw_tornado(tornado_of(question, store.rows()), path)

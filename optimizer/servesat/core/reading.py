@@ -9,7 +9,7 @@ import select
 import stat
 import sys
 import tomllib
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -56,8 +56,8 @@ def read_mapping(
         path = Path(source)
         data, where, folder = read_yaml(path, error), shown(path), path.parent
     if not isinstance(data, Mapping):
-        is_empty = "is empty; " if data is None else ""
-        raise error(f"{where}: {is_empty}expected a mapping with the keys {', '.join(keys)}")
+        what = "is empty; " if data is None else "is TOML, not YAML or JSON; " if where.endswith(".toml") else ""
+        raise error(f"{where}: {what}expected a mapping with the keys {', '.join(keys)}")
     return data, where, folder
 
 
@@ -121,6 +121,12 @@ def _parse_json(text: str, where: str, error: type[ServesatError], *, infinite: 
         raise error(f"{where}: malformed JSON: {fault}") from None
 
 
+def require_commas(header: Sequence[str], name: object, error: type[ServesatError]) -> None:
+    """Raise `error` for the header of a table whose cells are separated otherwise."""
+    if len(header) == 1 and (other := next((mark for mark in ";\t" if mark in header[0]), None)):
+        raise error(f"{name}: expected commas between cells, not {other!r}")
+
+
 def table_rows(
     file: Iterable[str], name: object, error: type[ServesatError]
 ) -> tuple[list[str], Iterator[tuple[int, dict[str, str | None]]]]:
@@ -147,6 +153,7 @@ def table_rows(
 
     every = lines()
     header = [column.strip() for column in next(every, [])]
+    require_commas(header, name, error)
     twice = next((column for column in header if column and header.count(column) > 1), None)
     if twice is not None:
         raise error(f"{name}: the column {twice!r} is written twice")

@@ -141,7 +141,7 @@ def _with_diagonals(frame: Frame, ends: tuple[float, float]) -> Frame:
         Series(
             name=name, x=[low, high], y=[low * by, high * by], hover=[name] * 2, dashed=True, colour="#7f7f7f", width=1
         )
-        for name, by in (("as measured", 1.0), ("20 % more", 1.2), ("20 % less", 1 / 1.2))
+        for name, by in (("as measured", 1.0), ("20 % more", 1.2), ("20 % less", 0.8))
     ]
     return Frame(label=frame.label, series=(*lines, *frame.series))
 

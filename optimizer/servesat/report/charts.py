@@ -307,10 +307,15 @@ def _figure(chart: Chart, figure_type: "type[Figure]") -> "Figure":
         panel.set_visible(False)
     for panel, frame in zip(panels.flat, chart.frames, strict=False):
         _draw_panel(chart, frame, panel)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    if len(handles) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
-    figure.suptitle(chart.title)
+    if len({tuple(series.name for series in frame.series) for frame in chart.frames}) == 1:
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        if len(handles) > 1:
+            figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    else:
+        for panel, frame in zip(panels.flat, chart.frames, strict=False):
+            if not any(any(series.labels) for series in frame.series):  # which name the lines
+                panel.legend(fontsize=8)
+    figure.suptitle(chart.title, wrap=True)
     for panel in panels.flat[max(0, len(chart.frames) - columns) : len(chart.frames)]:
         panel.set_xlabel(chart.x_title)
     for panel in panels[:, 0]:

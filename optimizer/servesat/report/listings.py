@@ -44,7 +44,7 @@ def model_rows() -> list[dict[str, Any]]:
     return [_model_row(model_id) for model_id in model_ids()]
 
 
-def model_entry(reference: str) -> dict[str, Any]:
+def model_entry(reference: str | Path) -> dict[str, Any]:
     """A model as a JSON document. Raises CatalogueError."""
     return model_document(load_model(reference))
 
@@ -126,7 +126,7 @@ def chip_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def chip_entry(reference: str) -> dict[str, Any]:
+def chip_entry(reference: str | Path) -> dict[str, Any]:
     """The fields of a chip. Raises CatalogueError."""
     return load_chip(reference).model_dump(mode="json", exclude_none=True)
 
@@ -152,12 +152,12 @@ def engine_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def engine_entry(reference: str) -> dict[str, Any]:
+def engine_entry(reference: str | Path) -> dict[str, Any]:
     """The fields of an engine. Raises CatalogueError."""
     return load_engine(reference).model_dump(mode="json", exclude_none=True)
 
 
-def support_rows(reference: str) -> list[dict[str, Any]]:
+def support_rows(reference: str | Path) -> list[dict[str, Any]]:
     """A row per family of chips: what it computes weights of each dtype in, from what, and how it names KV caches."""
     rows: list[dict[str, Any]] = []
     for support in load_engine(reference).runs:
@@ -178,7 +178,7 @@ def support_rows(reference: str) -> list[dict[str, Any]]:
 
 def price_rows(
     *,
-    book: str | None = None,
+    book: str | Path | None = None,
     chip: str | None = None,
     cloud: str | None = None,
     region: str | None = None,
@@ -227,7 +227,7 @@ def without_columns(rows: list[dict[str, Any]], *names: str) -> list[dict[str, A
     return [{key: value for key, value in row.items() if key not in names} for row in rows]
 
 
-def price_book_entry(reference: str) -> dict[str, Any]:
+def price_book_entry(reference: str | Path) -> dict[str, Any]:
     """The fields of a price book. Raises CatalogueError."""
     return load_price_book(reference).model_dump(mode="json", exclude_none=True)
 

@@ -133,7 +133,7 @@ def portfolio_chart(answer: Portfolio) -> Tornado:
         )
     return Tornado(
         title=f"{dollars(answer.usd_per_hour or 0.0)} an hour together, "
-        f"{dollars(answer.alone_usd_per_hour or 0.0)} each alone",
+        f"{dollars(answer.alone_usd_per_hour or 0.0)} if each chose for itself",
         x_title="$ an hour more than alone",
         base_label="alone",
         bars=tuple(sorted(bars, key=lambda bar: bar.low - bar.high)),

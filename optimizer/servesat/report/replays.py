@@ -156,7 +156,7 @@ def replay_chart(found: ReplayOfPlan) -> Chart:
     return Chart(
         title=f"{plan.slices} × {plan.chip} {plan.topology} at {number(found.requests_per_s)} requests/s",
         x_title="time [s]",
-        y_title="requests, ms, or %",
+        y_title=f"requests, ms, or % (0 is drawn at {LOWEST:g})",
         x_range=(0.0, found.moments[-1].time_s),
         y_range=(LOWEST, 2 * max(largest, 1.0)),
         log_x=False,

@@ -75,9 +75,9 @@ class Market:
         if chips is None:
             offered = tuple(offer for chip in self.priced_catalogue_chips() for offer in self._offers(chip))
             if not offered:
-                raise ValueError(
-                    f"search.chips: no chip of the catalogue has a price in {self._source}{self._missing_machines}"
-                )
+                every = [price for prices in self.price_book.prices.values() for price in prices]
+                has = self._missing_machines or self._available(every)
+                raise ValueError(f"search.chips: no chip of the catalogue has a price in {self._source}{has}")
             return offered
         listed = tuple(map(self._with_fields, chips))
         found = tuple(offer for chip in listed for offer in self._offers(chip))
@@ -212,14 +212,18 @@ class Market:
         return text + (f" at {' or '.join(self.clouds)}" if self.clouds else "")
 
     def _no_price_for(self, chip_id: str) -> str:
+        has = self._available(self.price_book.prices.get(chip_id, ()))
+        return f"search.chips: {chip_id} has no price in {self._source}{has}"
+
+    def _available(self, prices: Iterable[Price]) -> str:
+        """How and where some offers are sold, in words: ` (it has spot in us)`."""
         places: dict[str, set[str]] = defaultdict(set)
-        for price in self.price_book.prices.get(chip_id, ()):
+        for price in prices:
             in_region = price.region or "any region"
             places[price.purchase].add(price.cloud or "any cloud" if self.clouds else in_region)
         at = "at" if self.clouds else "in"
         available = [f"{purchase} {at} {_some(names)}" for purchase, names in sorted(places.items())]
-        hint = f" (it has {'; '.join(available)})" if available else ""
-        return f"search.chips: {chip_id} has no price in {self._source}{hint}"
+        return f" (it has {'; '.join(available)})" if available else ""
 
 
 def _some(names: Collection[str]) -> str:

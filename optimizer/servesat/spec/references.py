@@ -1,6 +1,7 @@
 """Records that a spec refers to by id or path, or contains inline."""
 
 from collections.abc import Callable, Mapping
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ def resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Calla
 def resolved_at(value: Any, origin: tuple[str, Path], record: type[Strict], load: Callable[..., Any], key: str) -> Any:
     """Resolve as `resolved` does, with the origin (name of the file, its folder) given. Raises SpecError."""
     where, folder = origin
-    if isinstance(value, str):
+    if isinstance(value, str | PathLike):
         try:
-            return load(value, folder)
+            return load(fspath(value), folder)
         except CatalogueError as fault:
             raise SpecError(f"{where}: {key} = {shorten(value)}: {fault}") from None
     if isinstance(value, Mapping):

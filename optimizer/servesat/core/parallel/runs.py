@@ -30,8 +30,8 @@ class Workers:
     on: str | None = None
 
     def __post_init__(self) -> None:
-        if self.count is not None and self.count < 1:
-            raise ServesatError(f"workers = {self.count}: expected at least 1")
+        if self.count is not None and not (isinstance(self.count, int) and self.count >= 1):
+            raise ServesatError(f"workers = {self.count!r}: expected a whole number of at least 1")
 
     @property
     def are_this_process(self) -> bool:
