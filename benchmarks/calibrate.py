@@ -5,8 +5,8 @@
 
 Rows at a fixed concurrency that the KV cache holds are fitted, as `servesat calibrate` does, from the defaults alone;
 rows with requests at a rate by a replay of each.
-`--leave-out` fits rows at a fixed concurrency without each chip, engine version, model or file in turn, or without each
-tenth of them (`fold`), and prints the errors on what was left out; with `arrivals` it fits all rows but those with
+`--leave-out` fits rows at a fixed concurrency without each chip, family of chips, engine version, model or file in turn,
+or without each tenth of them (`fold`), and prints the errors on what was left out; with `arrivals` it fits all rows but those with
 requests at a rate of one model on one engine and chip.
 """
 
@@ -65,8 +65,25 @@ def errors(fitted: Fit, seen: Observed) -> str:
     return f"{len(seen.rows)} rows, TPOT {texts[0]}" + (f", TTFT {texts[1]}" if len(texts) > 1 else "")
 
 
+FAMILIES = {
+    "a100": "Ampere",
+    "b": "Blackwell",
+    "gb": "Blackwell",
+    "h": "Hopper",
+    "l40s": "Ada",
+    "mi": "CDNA",
+    "tpu": "TPU",
+}
+
+
+def family(chip: str) -> str:
+    """The generation of a chip, by the longest beginning of its id that is known."""
+    return next((name for start, name in sorted(FAMILIES.items(), reverse=True) if chip.startswith(start)), chip)
+
+
 KEYS: dict[str, Callable[[int, str, Measurement], str]] = {
     "chip": lambda _, file, row: row.chip.id,
+    "family": lambda _, file, row: family(row.chip.id),
     "engine": lambda _, file, row: " ".join(stack_of(row)).strip(),
     "model": lambda _, file, row: row.model.id,
     "file": lambda _, file, row: file,
