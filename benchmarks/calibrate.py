@@ -5,9 +5,9 @@
 
 Rows at a fixed concurrency that the KV cache holds are fitted, as `servesat calibrate` does, from the defaults alone;
 rows with requests at a rate by a replay of each.
-`--leave-out` fits rows at a fixed concurrency without each chip, family of chips, engine version, model or file in turn,
-or without each tenth of them (`fold`), and prints the errors on what was left out; with `arrivals` it fits all rows but those with
-requests at a rate of one model on one engine and chip.
+`--leave-out` fits rows at a fixed concurrency without each chip, family of chips, engine version, model or file in
+turn, or without each tenth of them (`fold`), and prints the errors on what was left out; with `arrivals` it fits all
+rows but those with requests at a rate of one model on one engine and chip.
 """
 
 import argparse

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,33 @@ from servesat.fleet.configurations import configurations
 from servesat.fleet.plan import plan_fleet
 from servesat.spec.spec import Spec
 from tests.fleet.fleets import CHAT, fleet, in_small_pods
+
+MACHINES = """
+name = "Machines of one and of eight"
+checked = 2026-11-28
+[sources]
+default = "a test"
+[instances.one]
+chip = "h100-sxm"
+chips = 1
+network_bytes_per_s = 50e9
+source = "a test"
+[instances.eight]
+chip = "h100-sxm"
+chips = 8
+network_bytes_per_s = 400e9
+source = "a test"
+[[offers]]
+cloud = "x"
+instance = "one"
+usd_per_instance_hour = 1.0
+source = "a test"
+[[offers]]
+cloud = "x"
+instance = "eight"
+usd_per_instance_hour = 24.0
+source = "a test"
+"""
 
 
 def test_two_pools_are_those_that_stand_in_the_pods() -> None:
@@ -116,3 +144,26 @@ def test_two_pools_leave_smaller_slices_that_need_no_network() -> None:
     both = {one.name for one in configurations(spec, ["l40s"])}
     alone = {one.name for one in configurations(spec.in_one_pool(), ["l40s"])}
     assert alone < both
+
+
+@pytest.mark.parametrize(("demand", "usd"), [(3, 4.0), (11, 11.0)])
+def test_larger_slices_do_not_displace_those_that_cheaper_machines_hold(
+    demand: float, usd: float, tmp_path: Path
+) -> None:
+    """Two GPUs together stand in machines at $3 a chip alone, single ones in machines at $1."""
+    book = tmp_path / "book.toml"
+    book.write_text(MACHINES)
+    deployment = {
+        "cost_model": "ideal",
+        "model": "llama-3-70b",
+        "workload": {"prompt_tokens": 1000, "output_tokens": 1000},
+        "slo": {"tpot_ms": 60},
+        "search": {"modes": ["disaggregated"], "weights": ["int8"], "kv_cache": ["int8"]},
+    }
+    chat = {"deployment": deployment, "chips": ["h100-sxm"], "demand": demand}
+    given = fleet(regions={"east": {"price_book": str(book)}}, workloads={"chat": chat})
+    of_single = {**deployment["search"], "topologies": {"h100-sxm": ["1x1"]}}  # type: ignore[dict-item]
+    narrow = fleet(**{**given, "workloads": {"chat": chat | {"deployment": deployment | {"search": of_single}}}})
+    whole, single = plan_fleet(given), plan_fleet(narrow)
+    assert whole.total_usd == pytest.approx(usd)
+    assert single.total_usd == pytest.approx(usd)

@@ -55,19 +55,20 @@ def configurations(
     keep_dominated: bool = False,
     pods: Mapping[str, Collection[Box]] | None = None,
     held: Mapping[str, Collection[tuple[str, ...]]] | None = None,
+    machines: Mapping[str, Collection[tuple[str, ...]]] | None = None,
     demand: Collection[float] = (),
     at_random: AtRandom | None = None,
 ) -> tuple[Configuration, ...]:
     """The configurations of a replica on each chip: the best plan of each slice in one pool, and the best two pools.
 
     The best plan of a slice serves the most requests within the limits. The best two pools are the cheapest for each
-    token, and for parts of the `demand`, in requests/s. A dominated configuration, which serves no more than another on
-    at least as many of the same chips, is dropped unless `keep_dominated` is set or its chips are in pods. `pods` has
-    the pod shapes of each chip: there a dominated configuration may be the only one that fits. The best two pools are
-    found for each shape, and for each list of slices that some machines hold, if `held` has those of each chip. The
-    limit on the cost of a replica is not applied here, because prices depend on the region. Where requests arrive
-    `at_random`, a replica serves the rate at which its replays keep each limit, with the engine and at the batch of
-    which that is the most.
+    token, and for parts of the `demand`, in requests/s. `pods` has the pod shapes of each chip, `machines` the lists of
+    slices that its machines hold, and `held` those that hold them with a network: the best two pools are found for each
+    shape and list. A dominated configuration is dropped: it serves no more than another, on at least as many of the
+    same chips, and every machine that holds it holds the other. It stays where `keep_dominated` is set or its chips are
+    in pods, where it may be the only one that fits. The limit on the cost of a replica is not applied here, because
+    prices depend on the region. Where requests arrive `at_random`, a replica serves the rate at which its replays keep
+    each limit, with the engine and at the batch of which that is the most.
     """
     selected, pod_shapes, rates = [], pods or {}, _rates_of_pools(demand)
     for chip in (chip for chip in sorted(chips) if may_keep_prefixes(spec, chip)):
@@ -76,7 +77,11 @@ def configurations(
         listed = [topologies] if held is None else held.get(chip, ())
         listed = [*listed, *(_fitting(topologies, shape) for shape in shapes)]
         candidates = _on_chip(of_chip, listed, rates, at_random)
-        selected += candidates if keep_dominated or chip in pod_shapes else _undominated(candidates)
+        selected += (
+            candidates
+            if keep_dominated or chip in pod_shapes
+            else _undominated(candidates, [topologies] if machines is None else machines.get(chip, ()))
+        )
     return tuple(selected)
 
 
@@ -290,15 +295,29 @@ def _once(*dtypes: str) -> str:
     return "/".join(dtypes if len(set(dtypes)) > 1 else dtypes[:1])
 
 
-def _undominated(candidates: list[Configuration]) -> list[Configuration]:
+def _undominated(candidates: list[Configuration], machines: Collection[tuple[str, ...]]) -> list[Configuration]:
     """Configurations of one chip that no other matches in requests/s on as few chips; of equals, the first by name.
 
-    They are compared with those that stand on the same offers alone: two pools need a network, and machines that hold
-    the slices of both.
+    Each is compared with those alone that stand wherever it does: in all `machines`, by their lists of slices, that
+    hold its own, with one pool or with two, which need a network.
     """
     figures = np.array([(candidate.chips, -candidate.requests_per_s) for candidate in candidates]).reshape(-1, 2)
     rank = np.argsort(np.argsort([candidate.name for candidate in candidates]))
-    has_pools = np.array([one.plan is not None and one.plan.prefill is not None for one in candidates], dtype=np.bool_)
-    alike = [np.flatnonzero(~has_pools), np.flatnonzero(has_pools)]
-    kept = np.concatenate([rows[undominated(figures[rows], rank[rows])] for rows in alike])
-    return [candidates[row] for row in sorted(kept.tolist())]
+    places = [_places(candidate, machines) for candidate in candidates]
+    kept: list[int] = []
+    for place in dict.fromkeys(places):
+        has_pools, within = place
+        rows = np.array([row for row, (pools, wider) in enumerate(places) if pools is has_pools and within <= wider])
+        best = rows[undominated(figures[rows], rank[rows])].tolist()
+        kept += [row for row in best if places[row] == place]
+    return [candidates[row] for row in sorted(kept)]
+
+
+def _places(candidate: Configuration, machines: Collection[tuple[str, ...]]) -> tuple[bool, frozenset[int]]:
+    """Whether a configuration has two pools, and which machines hold its slices."""
+    plan = candidate.plan
+    if plan is None:
+        return False, frozenset()
+    slices = {plan.topology} if plan.prefill is None else {plan.topology, plan.prefill.topology}
+    holding = frozenset(number for number, held in enumerate(machines) if slices <= set(held))
+    return plan.prefill is not None, holding

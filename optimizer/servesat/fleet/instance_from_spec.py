@@ -129,6 +129,7 @@ def _options(
             keep_dominated=keep_dominated,
             pods=pod_shapes,
             held=slices_held(spec, workload, chips, for_pools=True),
+            machines=slices_held(spec, workload, chips, for_pools=False),
             demand=_rates_to_size_for(spec, workload),
             at_random=workload.at_random,
         )
