@@ -245,7 +245,9 @@ class FleetSpec(Strict):
     )
     budget_usd: Positive | None = Field(default=None, description="Maximum bill over all periods.")
     usd_per_change: Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] = Field(
-        default=0.0, description="Cost of starting or stopping a replica between two periods, part of the bill [$]."
+        default=0.0,
+        description="Cost of starting or stopping a replica between two periods, part of the bill [$]; moving one to "
+        "other machines is both. The last period is followed by none.",
     )
 
     @classmethod

@@ -71,7 +71,7 @@ def test_a_crew_keeps_its_processes_and_answers_in_order() -> None:
 
 
 def test_workers_are_at_least_one() -> None:
-    with pytest.raises(ServesatError, match=r"^workers = 0: expected at least 1$"):
+    with pytest.raises(ServesatError, match=r"^workers = 0: expected a whole number of at least 1$"):
         Workers(0)
 
 
