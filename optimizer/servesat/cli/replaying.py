@@ -39,7 +39,8 @@ RouterName = Annotated[
     Literal["random", "round_robin", "least_load"], typer.Option(help="How requests find a replica.")
 ]
 Requests = Annotated[
-    int, typer.Option(min=100, max=1_000_000, help="Random requests of all seeds, a tenth of them to warm up.")
+    int,
+    typer.Option(min=100, max=1_000_000, help="Random requests over all seeds; at least a tenth of them is warm-up."),
 ]
 Seeds = Annotated[int, typer.Option(min=2, max=100, help="Replays, each with other random numbers.")]
 UntilBreaks = Annotated[bool, typer.Option(help="Also find the load at which limits stop holding.")]

@@ -24,8 +24,8 @@ class Lora(Strict):
     """LoRA adapters that are served beside the model, each request by one of them or by none."""
 
     adapters: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
-        description="Adapters that may be in use in one step, for which each replica keeps room; SGLang counts none, "
-        "of requests to the bare model, as one."
+        description="Adapters that may be in use in one step, for which each replica keeps room; SGLang counts "
+        "requests without an adapter as one more adapter."
     )
     rank: Annotated[Literal[1, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(_whole)] = Field(
         default=16, description="The largest rank of them, of those that engines know."

@@ -25,7 +25,7 @@ HOURS_OF_YEAR = 8760
 class Owned(Strict):
     """A machine that is bought: its price, over the years that it is used."""
 
-    usd: Usd = Field(description="Price of a machine, with all that stands around its chips.")
+    usd: Usd = Field(description="Price of a machine, including everything around its chips (host, network, rack).")
     years: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = Field(
         description="Years over which it is used."
     )
