@@ -275,3 +275,18 @@ def test_what_stands_between_an_encoder_and_its_text_model() -> None:
 def test_an_encoder_of_sound_is_said_to_be_left_out() -> None:
     voxtral = {"model_type": "voxtral", "text_config": small("llama"), "audio_config": {"hidden_size": 1280}}
     assert model_fields(voxtral, "")["sources"] == {"vision_parameters": "the encoder of sound is not counted"}
+
+
+def test_layers_of_ling_after_the_last_whole_group_have_full_attention() -> None:
+    """Of 22 layers in groups of 5, four groups have 4 linear ones each: 16."""
+    ling = small("bailing_hybrid", num_hidden_layers=22, layer_group_size=5, short_conv_kernel_size=4, kv_lora_rank=40,
+                 qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=20, q_lora_rank=48, num_experts=8,
+                 num_experts_per_tok=2, moe_intermediate_size=32, num_shared_experts=1,
+                 first_k_dense_replace=1)  # fmt: skip
+    assert model_fields(ling, "")["other_layers"][0]["layers"] == 16
+
+
+def test_what_says_nothing_of_the_layers_stands_beside_their_list() -> None:
+    glm = small("glm4_moe", **{key: value for key, value in GLM.items() if key != "first_k_dense_replace"})
+    listed = glm | {"mlp_layer_types": ["dense"] + ["sparse"] * 7, "moe_layer_freq": 1, "mlp_only_layers": []}
+    assert model_fields(listed, "")["moe"]["layers"] == 7

@@ -270,7 +270,7 @@ def test_a_spec_is_priced_by_the_book(tmp_path: Path) -> None:
         (EVERY_COLUMN, "box,h100-sxm,8,5,,,,,5e9,,,\nbox,h100-sxm,8,6,,,spot,,6e9,,,",
          "line 3: network_bytes_per_s = '6e9': expected 5000000000.0, as an earlier row says of the same instance"),
         (EVERY_COLUMN, ",h100-sxm,8,16,,,,,,,,\n,h100-sxm,1,5,,,,,,,,",
-         "line 3: usd_per_instance_hour = '5': expected 2.0, as an earlier row says of the same chip, for each; name"),
+         "line 3: usd_per_instance_hour = '5': expected 2, 1 times the price per chip of an earlier row; name the"),
     ],
 )  # fmt: skip
 def test_a_malformed_row_is_named_by_line_column_and_value(
@@ -280,6 +280,11 @@ def test_a_malformed_row_is_named_by_line_column_and_value(
         imported(tmp_path, header, row)
     assert complaint in str(error.value)
     assert str(error.value).startswith(f"{tmp_path}/aws/vms.csv: line ")
+
+
+def test_prices_of_a_chip_may_be_rounded_to_cents(tmp_path: Path) -> None:
+    rows = [",h100-sxm,1,1.1", ",h100-sxm,3,3.3", ",l4,1,3.33", ",l4,3,10"]
+    assert imported(tmp_path, OWN, *rows).prices == 2
 
 
 def test_malformed_rows_beyond_ten_are_counted(tmp_path: Path) -> None:

@@ -283,6 +283,13 @@ def test_a_second_run_on_the_same_table_is_refused(tmp_path: Path) -> None:
     assert "another run is writing here" in result.output
 
 
+def test_a_table_does_not_replace_a_spec(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(DECODE))
+    refused = run(spec, "--out", spec)
+    assert (refused.exit_code, json.loads(spec.read_text())) == (2, DECODE)
+
+
 def test_what_names_no_spec_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServesatError, match="names no spec"):
         spec_files([str(tmp_path / "*.yaml")])

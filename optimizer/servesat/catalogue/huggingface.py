@@ -38,8 +38,7 @@ _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # synonyms 
 _INDEXED = ("deepseek_sparse_attention", "indexed_attention")
 _WINDOWS = ("full_attention", "sliding_attention", "chunked_attention")
 _EXPERT_LAYERS = (
-    "first_k_dense_replace", "moe_layer_freq", "decoder_sparse_step", "mlp_only_layers", "moe_layers",
-    "interleave_moe_layer_step", "moe_layer_start_index", "moe_layers_enum",
+    "first_k_dense_replace", "moe_layers", "interleave_moe_layer_step", "moe_layer_start_index", "moe_layers_enum",
 )  # fmt: skip
 """Fields that say which layers have experts, as `mlp_layer_types` does."""
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
-from math import isfinite
+from math import isclose, isfinite
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +14,9 @@ from servesat.catalogue.price_book import Purchase
 from servesat.catalogue.price_rows import CellError, LeftOut, Offer, PriceList, Row, usd_per_hour, whole_chips
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
+
+ROUNDED_TO_CENTS = 0.002
+"""How far the prices of one chip and of several may lie apart, relatively, and still be the same."""
 
 _PLACEHOLDER_USD = 700.0
 """What SkyPilot writes for an unknown price of a slice of any size; no chip costs as much."""
@@ -146,15 +149,19 @@ def _refuse_contradictions(offer: Offer, prices: PriceList) -> None:
     """Check that rows do not price an offer twice, nor describe an instance in two ways. Raises CellError."""
     same = replace(offer, usd_per_hour=0.0, as_of=None, note=None, network_bytes_per_s=None, link_chips=None)
     machine = (offer.cloud, offer.instance, offer.chip, offer.chips)
-    of_chip = (offer.cloud, offer.chip, offer.region, offer.purchase, offer.term, "chip")
+    if offer.instance is None:
+        of_chip = (offer.cloud, offer.chip, offer.region, offer.purchase, offer.term, "chip")
+        usd = offer.chips * prices.stated.setdefault(of_chip, offer.usd_per_hour / offer.chips)
+        if not isclose(usd, offer.usd_per_hour, rel_tol=ROUNDED_TO_CENTS):
+            how_many = f"{offer.chips} times the price per chip of an earlier row"
+            raise CellError("usd_per_instance_hour", f"expected {usd:g}, {how_many}; name the instances that differ")
     for column, key, value in (
         ("usd_per_instance_hour", same, offer.usd_per_hour),
-        ("usd_per_instance_hour", of_chip, None if offer.instance else offer.usd_per_hour / offer.chips),
         ("network_bytes_per_s", (*machine, "network"), offer.network_bytes_per_s),
         ("link_chips", (*machine, "link"), offer.link_chips),
     ):
         if value is not None and prices.stated.setdefault(key, value) != value:
-            what = {same: "offer", of_chip: "chip, for each; name the instances that differ"}.get(key, "instance")
+            what = "offer" if key is same else "instance"
             raise CellError(column, f"expected {prices.stated[key]}, as an earlier row says of the same {what}")
 
 

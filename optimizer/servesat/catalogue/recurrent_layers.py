@@ -66,7 +66,8 @@ def kimi_linear(config: ConfigJson, fields: Fields) -> Fields:
 def bailing_hybrid(config: ConfigJson, fields: Fields) -> Fields:
     """Ling 3: Kimi delta attention whose gates have full rank, and latent attention in the other layers."""
     if config.get("layer_types") is None:
-        linear = fields["layers"] - fields["layers"] // config.count("layer_group_size")
+        group = config.count("layer_group_size")
+        linear = fields["layers"] // group * (group - 1)  # those after the last whole group have full attention
     else:
         kinds = config.entry_per_layer("layer_types", fields["layers"], ("linear_attention", "full_attention"))
         linear = kinds.count("linear_attention")

@@ -11,7 +11,7 @@ import typer
 
 from servesat.cli.common import INTERRUPTED, AsJson, On, Wide, connect_to, console, tell
 from servesat.cli.completion import complete_spec
-from servesat.cli.outputs import parse_outputs
+from servesat.cli.outputs import parse_outputs, refuse_input
 
 
 def batch(
@@ -48,6 +48,9 @@ def batch(
     if resume and not outputs.tables:
         raise typer.BadParameter("--resume: give the --out of the run that was cut off")
     job = Batch(tuple(spec_files(specs)), time_limit)
+    for path in outputs.tables:
+        for spec in job.paths:
+            refuse_input("--out", path, spec)
     total = len(job.paths)
     connect_to(on)
     with closing(Journal(outputs.tables[0], QUESTION, resume=resume) if outputs.tables else Memory()) as store:
