@@ -28,7 +28,7 @@ def test_a_file_may_be_named_by_its_path(tmp_path: Path) -> None:
     assert servesat.models(path)["layers"] == 32
     spec = servesat.Spec(model=path, workload={"context_tokens": 8192}, search={"chips": ["tpu-v5e"]})
     assert spec.model.layers == 32
-    with pytest.raises(CatalogueError, match="3: expected the id of a chip, or the path of a file"):
+    with pytest.raises(CatalogueError, match="3: expected an id of the catalogue, or the path of a file"):
         servesat.chips(3)  # type: ignore[call-overload]
 
 

@@ -22,7 +22,9 @@ def asked(line: str) -> dict[str, str]:
 
 def completed(line: str) -> list[str]:
     """What bash would offer at the end of a line."""
-    return CliRunner().invoke(app, [], env=asked(line), prog_name="servesat").stdout.split()
+    result = CliRunner().invoke(app, [], env=asked(line), prog_name="servesat")
+    assert result.exit_code == 0, result.output
+    return result.stdout.split()
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,14 @@ def test_a_bad_input_is_one_line(arguments: tuple[str, ...], code: int, message:
     assert message in done.stderr
 
 
-def test_no_plan_is_a_document_with_json() -> None:
+def test_no_plan_is_a_document_with_json(tmp_path: Path) -> None:
     done = run("launch", QWEN, "--set", "search.kv_cache=nvfp4", "--json")
     assert (done.exit_code, json.loads(done.stdout)["status"]) == (3, "infeasible")
+    result = tmp_path / "result.json"
+    result.write_text(run("solve", QWEN, "--set", "search.kv_cache=nvfp4", "--json").stdout)
+    for command in ("launch", "replay"):
+        done = run(command, str(result), "--json")
+        assert (done.exit_code, json.loads(done.stdout)["status"]) == (3, "infeasible")
 
 
 def test_a_fleet_of_the_ideal_machine_is_refused(tmp_path: Path) -> None:

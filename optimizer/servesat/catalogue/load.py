@@ -148,7 +148,7 @@ def json_schema(kind: str) -> dict[str, Any]:
 def _named(reference: str | Path, noun: str) -> str:
     """An id, or the path of a file. Raises CatalogueError for anything else."""
     if not isinstance(reference, str | Path):
-        raise CatalogueError(f"{shorten(reference)}: expected the id of a {noun}, or the path of a file")
+        raise CatalogueError(f"{shorten(reference)}: expected an id of the catalogue, or the path of a file")
     return str(reference)
 
 

@@ -247,7 +247,7 @@ class FleetSpec(Strict):
     usd_per_change: Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] = Field(
         default=0.0,
         description="Cost of starting or stopping a replica between two periods, part of the bill [$]; moving one to "
-        "other machines is both. The last period is followed by none.",
+        "other machines is both. No change is counted after the last period.",
     )
 
     @classmethod

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import isclose
 from pathlib import Path
 
-from servesat.core.errors import LaunchError, ServesatError, SpecError
+from servesat.core.errors import LaunchError, NoPlanError, ServesatError, SpecError
 from servesat.core.plan import Plan
 from servesat.core.quantities import number
 from servesat.core.reading import STANDARD_INPUT, read_json, read_yaml, shown
@@ -92,7 +92,10 @@ def _replayed(path: Path) -> tuple[Percentiles, Percentiles] | None:
 
 
 def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
-    """The spec and the plan of a result, its figures derived again, and its status. Raises LaunchError."""
+    """The spec and the plan of a result, its figures derived again, and its status.
+
+    Raises NoPlanError for a result without a plan, LaunchError for a malformed one.
+    """
     where = shown(path)
     document = read_json(path, LaunchError, max_bytes=MAX_CERTIFICATE_BYTES)
     if not isinstance(document, Mapping) or not {"spec", "status", "plan"} <= set(document):
@@ -101,7 +104,9 @@ def plan_of_result(path: Path) -> tuple[Spec, Plan, str]:
         )
     if document["status"] not in list(Status):
         raise LaunchError(f"{where}: status = {shorten(document['status'])}: expected one of {', '.join(Status)}")
-    has_plan = document["status"] in {Status.OPTIMAL, Status.FEASIBLE} and isinstance(document["plan"], Mapping)
+    if document["status"] in {Status.INFEASIBLE, Status.UNKNOWN}:
+        raise NoPlanError(f"{where}: has no plan: the result is {document['status']}", Status(document["status"]))
+    has_plan = isinstance(document["plan"], Mapping)
     if not has_plan or not isinstance(document["spec"], Mapping):
         raise LaunchError(f"{where}: has no plan: the result is {document['status']}")
     try:

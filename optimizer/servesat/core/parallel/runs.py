@@ -30,7 +30,7 @@ class Workers:
     on: str | None = None
 
     def __post_init__(self) -> None:
-        if self.count is not None and not (isinstance(self.count, int) and self.count >= 1):
+        if self.count is not None and not (type(self.count) is int and self.count >= 1):
             raise ServesatError(f"workers = {self.count!r}: expected a whole number of at least 1")
 
     @property
