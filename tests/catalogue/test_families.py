@@ -268,13 +268,15 @@ def test_what_stands_between_an_encoder_and_its_text_model() -> None:
     assert seen("gemma3", "gemma3_text") == encoder + 32 * 64
     assert seen("llava", "qwen3") == encoder + 32 * 64 + 64**2
     assert seen("mistral3", "mistral", spatial_merge_size=2) == encoder + 4 * 32 * 32 + 32 * 64 + 64**2
+    unsized = {"model_type": "mistral3", "text_config": small("mistral", sliding_window=8), "vision_config": siglip}
+    assert "is not counted" in model_fields(unsized, "")["sources"]["vision_parameters"]
     aya = {"downsample_factor": 2, "alignment_intermediate_size": 96}
     assert seen("aya_vision", "cohere2", **aya) == encoder + 4 * 32 * 96 + 48 * 64
 
 
-def test_an_encoder_of_sound_is_said_to_be_left_out() -> None:
+def test_an_audio_encoder_is_said_to_be_left_out() -> None:
     voxtral = {"model_type": "voxtral", "text_config": small("llama"), "audio_config": {"hidden_size": 1280}}
-    assert model_fields(voxtral, "")["sources"] == {"vision_parameters": "the encoder of sound is not counted"}
+    assert model_fields(voxtral, "")["sources"] == {"vision_parameters": "the audio encoder is not counted"}
 
 
 def test_layers_of_ling_after_the_last_whole_group_have_full_attention() -> None:

@@ -52,6 +52,9 @@ _QWEN_ENCODERS = {
 }  # fmt: skip
 """The same of Qwen's encoders, which merge patches before and beside their projector."""
 
+_BESIDE = {"mistral3": ("spatial_merge_size",), "aya_vision": ("downsample_factor", "alignment_intermediate_size")}
+"""Sizes of a projector that stand in the wrapper."""
+
 _MOONVIT_MERGES = 4
 """Patches that Kimi's encoder merges, 2 by 2."""
 
@@ -287,7 +290,7 @@ def _encoder(config: ConfigJson, text_width: int) -> int:
         return _blocks(layers, width, inner, 2) + tables + _merger(_MOONVIT_MERGES * width, text_width)
     of_blocks = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")
     sizes = known(*of_blocks) if kind in _ENCODERS else None
-    if sizes is None:
+    if sizes is None or any(config.get(one) is None for one in _BESIDE.get(str(config.get("model_type")), ())):
         return 0
     width, inner, layers, patch = sizes
     positions = known("position_embedding_size") or [0]
@@ -338,7 +341,7 @@ def _apart(config: ConfigJson, family: Family, shape: ModelSpec) -> dict[str, An
         }
     if config.get("audio_config"):
         said = found.get("sources", {}).get("vision_parameters")
-        of_sound = "the encoder of sound is not counted"
+        of_sound = "the audio encoder is not counted"
         found["sources"] = {"vision_parameters": of_sound if said is None else f"{said}; {of_sound}"}
     if str(config.get("model_type")) in _WHOLE_IMAGES:
         found["whole_image_tokens"] = _WHOLE_IMAGES[str(config.get("model_type"))]
