@@ -66,14 +66,10 @@ def errors(fitted: Fit, seen: Observed) -> str:
 
 
 FAMILIES = {
-    "a100": "Ampere",
-    "b": "Blackwell",
-    "gb": "Blackwell",
-    "h": "Hopper",
-    "l40s": "Ada",
-    "mi": "CDNA",
+    "a1": "Ampere", "b": "Blackwell", "gb": "Blackwell", "gh": "Hopper", "h": "Hopper", "l4": "Ada", "mi": "CDNA",
     "tpu": "TPU",
-}
+}  # fmt: skip
+"""The generations of chips, by the beginning of their ids; any other chip is a family of its own."""
 
 
 def family(chip: str) -> str:

@@ -15,7 +15,8 @@ from servesat import Spec, what_if
 from servesat.cli import app
 from servesat.core.quantities import change_of
 from servesat.deployment.solve import solve
-from servesat.fleet.spec import FleetSpec, FleetWorkload, PodsGiven, Region, RequestSize
+from servesat.fleet.region import PodsGiven, Region
+from servesat.fleet.spec import FleetSpec, FleetWorkload, RequestSize
 from servesat.questions.scenarios import as_written
 from servesat.spec.market import Owned, Power
 from servesat.spec.portfolio import PortfolioSpec

@@ -5,6 +5,7 @@ import pytest
 import servesat
 from servesat import CatalogueError
 from servesat.catalogue.load import chip_ids
+from servesat.fleet.spec import FleetSpec
 from tests.helpers import ROOT
 
 
@@ -28,6 +29,14 @@ def test_a_file_may_be_named_by_its_path(tmp_path: Path) -> None:
     assert servesat.models(path)["layers"] == 32
     spec = servesat.Spec(model=path, workload={"context_tokens": 8192}, search={"chips": ["tpu-v5e"]})
     assert spec.model.layers == 32
+    engine = tmp_path / "engine.toml"
+    engine.write_text((ROOT / "engines" / "vllm-0.32.toml").read_text())
+    assert [one.id for one in spec.changed({"engine": engine}).engine] == ["engine"]
+    book = tmp_path / "book.toml"
+    book.write_text((ROOT / "hardware" / "prices" / "list-2026-11.toml").read_text())
+    chat = {"deployment": {"model": "llama-3-8b", "workload": {"prompt_tokens": 9, "output_tokens": 9}}, "demand": 1}
+    fleet = FleetSpec.load({"regions": {"east": {"price_book": book}}, "workloads": {"chat": chat}})
+    assert fleet.regions["east"].price_book.id == "book"
     with pytest.raises(CatalogueError, match="3: expected an id of the catalogue, or the path of a file"):
         servesat.chips(3)  # type: ignore[call-overload]
 

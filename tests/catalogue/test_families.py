@@ -95,10 +95,15 @@ def test_the_template_of_a_model_is_a_model(tmp_path: Path) -> None:
         ("llama", {"layer_types": ["banana"] * 8}, "layer_types = ['banana', "),
         ("gemma2", {"layer_types": SLIDING, "sliding_window": None}, "sliding_window is missing"),
         ("glm4", {"head_dim": "32"}, "head_dim = '32': expected a whole number"),
+        ("gpt2", {"hidden_size": None, "num_attention_heads": None}, "n_embd, n_head are missing; expected in a gpt2"),
         ("gpt2", {"n_embd": 0, "hidden_size": None}, "n_embd = 0: expected a whole number of at least 1"),
         ("qwen3", {"num_nextn_predict_layers": False}, "num_nextn_predict_layers = False: expected a whole number"),
         ("qwen3", {"layer_types": ["full_attention"] * 3}, "for each of 8 layers"),
-        ("glm4_moe", GLM | {"first_k_dense_replace": 99}, "first_k_dense_replace = 99: expected at most 8 layers"),
+        (
+            "glm4_moe",
+            GLM | {"first_k_dense_replace": 99},
+            "first_k_dense_replace = 99: expected at most 8, the number of layers",
+        ),
         (
             "ernie4_5_moe",
             {"moe_num_shared_experts": 1, "moe_layer_start_index": 7, "moe_layer_end_index": 2},
@@ -219,12 +224,15 @@ def test_states_of_mamba_may_be_sized_by_others() -> None:
     mamba = {"mamba_n_heads": 16, "mamba_n_groups": 1, "mamba_d_state": 16, "mamba_d_conv": 3, "mamba_expand": 2}
     granite = small("granitemoehybrid", **mamba, num_local_experts=0, shared_intermediate_size=128,
                     layer_types=["mamba"] * 7 + ["attention"])  # fmt: skip
-    stated = model_fields(granite | {"mamba_d_head": 8}, "")
-    assert model_fields(granite | {"mamba_d_head": "auto"}, "")["other_layers"] == stated["other_layers"]
+    (auto,) = model_fields(granite | {"mamba_d_head": "auto"}, "")["other_layers"]
+    inner, channels = 2 * 64, 2 * 64 + 2 * 16  # twice the width; with an input and an output of the state
+    assert auto["state_bytes"] == 4 * inner * 16 + 2 * channels * 2
+    with pytest.raises(CatalogueError, match="mamba_n_heads = 24: expected a divisor of 128, the width of all heads"):
+        model_fields(granite | {"mamba_d_head": "auto", "mamba_n_heads": 24}, "")
     periods = {"attn_layer_offset": 3, "attn_layer_period": 8, "expert_layer_offset": 1, "expert_layer_period": 2}
     jamba = small("jamba", **mamba, **periods, num_experts=4, num_experts_per_tok=2)
-    of_rank = [model_fields(jamba | {"mamba_dt_rank": rank}, "")["other_layers"] for rank in (4, "auto")]
-    assert of_rank[0] == of_rank[1]
+    of_rank = [model_fields(jamba | {"mamba_dt_rank": rank}, "")["other_layers"][0] for rank in (1, "auto")]
+    assert of_rank[1]["parameters"] - of_rank[0]["parameters"] == 3 * (128 + 128)  # ranks of 64 / 16 and 1, in and out
     falcon = small("falcon_h1", **mamba, mamba_d_head=8, mamba_d_ssm=100)
     with pytest.raises(CatalogueError, match="mamba_d_ssm = 100: expected 128, mamba_n_heads · mamba_d_head"):
         model_fields(falcon, "")

@@ -210,7 +210,7 @@ def test_matmuls_are_those_that_the_engine_runs_on_the_chip(
 
 def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
     for name, text, message in (
-        ("rows.csv", "model;chip;tpot_ms\n", "expected commas between cells, not ';'"),
+        ("rows.csv", "model;chip;tpot_ms\n", "expected cells separated by commas, not by ';'"),
         ("rows.json", "{}", "to fit a benchmark's result: `servesat calibrate`"),
     ):
         (tmp_path / name).write_text(text)

@@ -298,8 +298,8 @@ def test_malformed_rows_beyond_ten_are_counted(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("", "its header '' is of no price list; expected the columns of SkyPilot: InstanceType,"),
-        ("a;b\n1;2\n", "expected commas between cells, not ';'"),
-        ("a\tb\n1\t2\n", "expected commas between cells, not '\\t'"),
+        ("a;b\n1;2\n", "expected cells separated by commas, not by ';'"),
+        ("a\tb\n1\t2\n", "expected cells separated by commas, not by '\\t'"),
         ("a,b\n1,2\n", "gpuhunt: instance_name,location,price,gpu_count,gpu_name,spot; own: instance,chip,chips,"),
         (f"{OWN},regoin\nbox,h100-sxm,8,20,eu\n", "unknown column 'regoin'; did you mean 'region'?"),
         (f"{OWN},chip\nbox,h100-sxm,8,20,l4\n", "the column 'chip' is written twice"),

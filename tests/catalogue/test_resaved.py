@@ -119,6 +119,26 @@ def test_what_differs_from_no_other_layer_is_left_out() -> None:
             r"compress_ratios = .*: expected \[0, 0, 4, 128.*layer_types say",
         ),
         ("deepseek_v4", {"mlp_layer_types": ["dense"] * 8}, "mlp_layer_types = .*: expected a list with one of hash_m"),
+        (
+            "gemma4_text",
+            {"per_layer_config": {"3": {"head_dim": 64}, "03": {"head_dim": 32}, "7": {"head_dim": 32}}},
+            "for each layer with full_attention",
+        ),
+        (
+            "granitemoehybrid",
+            {"layers_block_type": ["mamba"] * 8},
+            "layers_block_type = .*: expected the blocks of ",
+        ),
+        (
+            "minimax_m3_vl_text",
+            {"index_topk_blocks": 0},
+            "index_topk_blocks = 0: expected a whole number of at least 1",
+        ),
+        (
+            "deepseek_v4",
+            {"compress_rates": {"compressed_sparse_attention": 8}},
+            "compressed_sparse_attention = 8: ",
+        ),
         ("deepseek_v4", {"compress_rates": {}}, "compress_rates.compressed_sparse_attention is missing"),
         ("nemotron_h", {"hybrid_override_pattern": "MEM*EM--"}, "expected MEM.EM-E, as layers_block_type says"),
         ("step3p5", {"num_sliding_attention_heads": 8}, "= 8: expected 6, as per_layer_config says"),

@@ -151,7 +151,7 @@ def test_a_certificate_does_not_replace_its_spec(tmp_path: Path) -> None:
     spec.write_text(Path(EXAMPLE).read_text())
     refused = run("solve", str(spec), "--certificate", str(spec))
     assert refused.exit_code == 2
-    assert "is the file that is read, which it would replace" in " ".join(refused.stderr.split())
+    assert "is the input file, and would be overwritten" in " ".join(refused.stderr.split())
     assert spec.read_text() == Path(EXAMPLE).read_text()
 
 

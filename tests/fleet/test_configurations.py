@@ -153,16 +153,12 @@ def test_larger_slices_do_not_displace_those_that_cheaper_machines_hold(
     """Two GPUs together stand in machines at $3 a chip alone, single ones in machines at $1."""
     book = tmp_path / "book.toml"
     book.write_text(MACHINES)
-    deployment = {
-        "cost_model": "ideal",
-        "model": "llama-3-70b",
-        "workload": {"prompt_tokens": 1000, "output_tokens": 1000},
-        "slo": {"tpot_ms": 60},
-        "search": {"modes": ["disaggregated"], "weights": ["int8"], "kv_cache": ["int8"]},
-    }
+    two_pools = {**CHAT["search"], "modes": ["disaggregated"]}  # type: ignore[dict-item]
+    lengths = {"prompt_tokens": 1000, "output_tokens": 1000}
+    deployment = {**CHAT, "model": "llama-3-70b", "workload": lengths, "slo": {"tpot_ms": 60}, "search": two_pools}
     chat = {"deployment": deployment, "chips": ["h100-sxm"], "demand": demand}
     given = fleet(regions={"east": {"price_book": str(book)}}, workloads={"chat": chat})
-    of_single = {**deployment["search"], "topologies": {"h100-sxm": ["1x1"]}}  # type: ignore[dict-item]
+    of_single = {**two_pools, "topologies": {"h100-sxm": ["1x1"]}}
     narrow = fleet(**{**given, "workloads": {"chat": chat | {"deployment": deployment | {"search": of_single}}}})
     whole, single = plan_fleet(given), plan_fleet(narrow)
     assert whole.total_usd == pytest.approx(usd)

@@ -68,7 +68,6 @@ class Machine:
             there = [layer * each for layer in range(self.moe["layers"])]
             most = max(sum(first <= layer < first + whole for layer in there) for first in there)
             self.fullest = max(self.fullest, most * self.pp / self.moe["layers"])
-        self.held = {}  # bytes of a sequence, by its tokens: asked for again and again
         self._count()
         self.peak = 1 / self._s_of_flop(chip["flop_per_s"])
 
@@ -318,13 +317,9 @@ class Machine:
         hits = workload.get("prefix_cache_hit", 0) or workload.get("host_cache", {}).get("hit", 0)
         return min(tokens, window * (2 if hits else 1) + self.engine["window_pool_slack"]) - window
 
+    @of_machine
     def kv_bytes(self, tokens):
         """What one sequence holds, in all copies of it."""
-        if tokens not in self.held:
-            self.held[tokens] = self._kv_bytes(tokens)
-        return self.held[tokens]
-
-    def _kv_bytes(self, tokens):
         windowed = self.model.get("window_layers", 0)
         held = (self.own - windowed) * self._layer_bytes(tokens)
         held += windowed * self._layer_bytes(min(tokens, self.model.get("window_tokens", tokens)))
@@ -406,7 +401,7 @@ class Machine:
             by_default = "assumed" if self.spec.get("cost_model", "ideal") == "ideal" else "exact"
             exact = self.spec.get("wraparound", by_default) == "exact"
             found.append(link["bytes_per_s"] / (1 if ring or not exact else 2))
-        return found
+        return tuple(found)
 
     def gather_s(self, rows):
         """Activations of so many rows, gathered over the tensor-parallel axes."""

@@ -61,7 +61,7 @@ def run(*arguments: object) -> Any:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Solve the specs of a batch here: a process of its own takes longer to start than these take."""
+    """Solve the specs of a batch here, one after another: a process takes longer to start than these take."""
     monkeypatch.setattr("servesat.runs.batch.as_finished", lambda task, specs, workers, lost: map(task, specs))
 
 
@@ -172,7 +172,7 @@ def going_on(specs: Path, out: Path, *more: object) -> str:
     return str(result.output).partition(" have an answer that stands")[0].removeprefix("going on: ")
 
 
-@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.slow
 def test_a_table_that_cannot_be_written_keeps_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs, out = folder(tmp_path / "specs", 3), tmp_path / "out.csv"
     cut_off(specs, out, monkeypatch)

@@ -14,7 +14,7 @@ from servesat.core.result import Result
 from servesat.core.validation import nearest
 from servesat.core.writing import make_folder, write_text
 from servesat.deployment.solve import solve
-from servesat.launch.reading import kind_of, proof_of, result_launch
+from servesat.launch.reading import kind_of, proof_of, refuse_document, result_launch
 from servesat.launch.servers import Launch, launch_of
 from servesat.launch.targets import TARGETS, written
 from servesat.spec.spec import Spec
@@ -97,9 +97,8 @@ def launch(
         launches = _of_fleet(fleet(source, on_progress=on_progress), checkpoint)
     elif isinstance(source, Answer):
         launches = _of_fleet(_as_fleet(source), checkpoint)
-    elif isinstance(source, Mapping) and source.keys() >= {"status", "plan", "spec"}:
-        raise LaunchError("source has the keys of a result: give the solution itself, or the file of its JSON")
     else:
+        refuse_document(source)
         spec = Spec.load(source)
         said = () if spec.engine else (ANY_ENGINE,)
         spec = spec if spec.engine else spec.changed({"engine": "any"})

@@ -12,7 +12,7 @@ from servesat.core.errors import SpecError
 from servesat.core.parallel.runs import Workers
 from servesat.core.plan import Plan
 from servesat.deployment.solve import solve
-from servesat.launch.reading import kind_of, plan_of_result
+from servesat.launch.reading import kind_of, plan_of_result, refuse_document
 from servesat.questions.replays import ReplayOfPlan, under, with_decode_slices
 from servesat.questions.replays import replay as replayed
 from servesat.replay.pools import Router
@@ -133,5 +133,6 @@ def _planned(source: Solution | SpecLike) -> tuple[Spec, Plan]:
         if kind == "result":
             spec, plan, _ = plan_of_result(Path(source))
             return spec, plan
+    refuse_document(source)
     spec = Spec.load(source)
     return spec, plan_of(solve(spec), "to replay")

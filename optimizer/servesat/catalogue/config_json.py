@@ -17,7 +17,7 @@ class ConfigJson:
     fields: Mapping[str, Any]
     where: str
     container: str  # named in errors about missing fields
-    names: Mapping[str, str] = field(default_factory=dict)  # those of the file, of fields that it names otherwise
+    names: Mapping[str, str] = field(default_factory=dict)  # usual name of a field: the one that the file has for it
 
     def get(self, name: str) -> Any:
         """The value of a field, None where it is absent."""
@@ -39,9 +39,11 @@ class ConfigJson:
         first, dot, inner = name.partition(".")
         return self.names.get(first, first) + dot + inner
 
-    def missing(self, name: str, expected: str = "") -> CatalogueError:
-        """The error of a field that is missing."""
-        return self.fault(f"{self.named(name)} is missing; expected {expected or f'in {self.container}'}")
+    def missing(self, *names: str, expected: str = "") -> CatalogueError:
+        """The error of fields that are missing."""
+        are = "is" if len(names) == 1 else "are"
+        listed = ", ".join(map(self.named, names))
+        return self.fault(f"{listed} {are} missing; expected {expected or f'in {self.container}'}")
 
     def wrong(self, name: str, expected: str) -> CatalogueError:
         """The error of a field whose value is not what is expected."""

@@ -45,6 +45,18 @@ def of_step(config: ConfigJson) -> dict[str, Any]:
     return {"share_expert_dim": config.count("n_shared_experts", minimum=0) * config.count("moe_intermediate_size")}
 
 
+def of_mamba(config: ConfigJson) -> dict[str, Any]:
+    """The width of a Mamba-2 head that is `auto`: of all heads together mamba_d_ssm, or mamba_expand · D."""
+    if config.get("mamba_d_head") != "auto":
+        return {}
+    stated = config.get("mamba_d_ssm") is not None
+    inner = config.count("mamba_d_ssm") if stated else config.count("mamba_expand") * config.count("hidden_size")
+    heads = config.count("mamba_n_heads")
+    if inner % heads:
+        raise config.wrong("mamba_n_heads", f"a divisor of {inner}, the width of all heads together")
+    return {"mamba_d_head": inner // heads}
+
+
 def of_hunyuan(config: ConfigJson) -> dict[str, Any]:
     """Experts by layer, which must be alike, and no cache that layers share."""
     if config.flag("use_cla", False):

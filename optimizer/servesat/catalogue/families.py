@@ -10,6 +10,7 @@ from servesat.catalogue.derived_fields import (
     of_chatglm,
     of_falcon,
     of_hunyuan,
+    of_mamba,
     of_mpt,
     of_step,
 )
@@ -85,6 +86,7 @@ _GRANITE_HYBRID = Family(
     experts=every,
     expert_d_ff="intermediate_size",
     shared="shared_intermediate_size",
+    derived=of_mamba,
     hybrid=recurrent_layers.granite_hybrid,
 )
 
@@ -177,7 +179,7 @@ FAMILIES = {
         },
         derived=of_falcon,
     ),
-    "falcon_h1": Family(required=_HEADS, hybrid=recurrent_layers.falcon_h1),
+    "falcon_h1": Family(required=_HEADS, derived=of_mamba, hybrid=recurrent_layers.falcon_h1),
     "gemma": replace(_GEMMA, required=_HEADS),
     "gemma2": replace(_GEMMA, window=window_alternating),
     "gemma3_text": replace(

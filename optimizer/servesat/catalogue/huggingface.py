@@ -83,7 +83,7 @@ def model_fields(config: object, where: str) -> dict[str, Any]:
     missing = [field for field in _SHAPE.values() if opened.get(field) is None]
     missing += [field for field in family.required if field not in opened.fields]
     if missing:
-        raise opened.missing(", ".join(missing))
+        raise opened.missing(*missing)
     if opened.get("word_embed_proj_dim") not in (None, opened.get("hidden_size")):
         raise opened.wrong("word_embed_proj_dim", f"hidden_size = {opened.get('hidden_size')}")
 
@@ -179,7 +179,8 @@ def _heads(config: ConfigJson) -> dict[str, Any]:
     d_model = config.count("hidden_size")
     if d_model % heads:
         raise config.fault(
-            f"head_dim is missing, and hidden_size = {d_model} is not a multiple of num_attention_heads = {heads}"
+            f"head_dim is missing, and {config.named('hidden_size')} = {d_model} is not a multiple of "
+            f"{config.named('num_attention_heads')} = {heads}"
         )
     return {"kv_heads": kv_heads, "head_dim": d_model // heads}
 
@@ -226,7 +227,7 @@ def _mlp(config: ConfigJson, family: Family, layers: int, with_experts: Collecti
     if not stated:
         raise config.missing(" or ".join(_EXPERTS))
     if len(set(stated.values())) > 1:
-        raise config.fault(" but ".join(f"{name} = {count}" for name, count in stated.items()))
+        raise config.fault(" but ".join(f"{config.named(name)} = {count}" for name, count in stated.items()))
     d_ff = config.count(family.expert_d_ff)
     shared = config.count_or_zero(family.shared)
     there = sorted(with_experts)

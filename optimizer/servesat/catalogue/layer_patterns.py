@@ -18,7 +18,7 @@ def experts_after_first(config: ConfigJson, layers: int) -> Collection[int]:
     """DeepSeek and GLM: the layers from the first_k_dense_replace-th whose number moe_layer_freq divides."""
     first = config.count("first_k_dense_replace", minimum=0)
     if first > layers:
-        raise config.wrong("first_k_dense_replace", f"at most {layers} layers")
+        raise config.wrong("first_k_dense_replace", f"at most {layers}, the number of layers")
     step = 1 if config.get("moe_layer_freq") is None else config.count("moe_layer_freq")
     return range(-(-first // step) * step, layers, step)
 
@@ -67,7 +67,7 @@ def experts_enumerated(config: ConfigJson, layers: int) -> Collection[int]:
 def window_above(config: ConfigJson, layers: int) -> Collection[int]:
     """Qwen: the layers above max_window_layers."""
     if config.get("max_window_layers") is None:
-        raise config.missing("max_window_layers", "beside use_sliding_window")
+        raise config.missing("max_window_layers", expected="beside use_sliding_window")
     return range(config.count("max_window_layers", minimum=0), layers)
 
 

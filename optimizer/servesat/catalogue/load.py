@@ -36,7 +36,8 @@ def load_model(reference: str | Path, folder: Path = Path()) -> ModelSpec:
 
     Paths are relative to `folder`. Raises CatalogueError for a missing or malformed model.
     """
-    path = Path(_named(reference, "model"))
+    reference = _named(reference)
+    path = Path(reference)
     if isfile(folder / path / "config.json"):
         path /= "config.json"
     if path.suffix == ".json":
@@ -71,7 +72,7 @@ def _config(path: Path) -> object:
 
 def load_chip(reference: str | Path, folder: Path = Path()) -> Chip:
     """Load a chip by catalogue id, or from the path of a `.toml` relative to `folder`. Raises CatalogueError."""
-    return _load(Chip, reference, folder, "hardware/chips", "chip")
+    return _load(Chip, _named(reference), folder, "hardware/chips", "chip")
 
 
 def load_price_book(reference: str | Path, folder: Path = Path()) -> PriceBook:
@@ -79,7 +80,8 @@ def load_price_book(reference: str | Path, folder: Path = Path()) -> PriceBook:
 
     `all` is every book of the catalogue that has offers, as one.
     """
-    return every_offer() if reference == EVERY_OFFER else _load(PriceBook, reference, folder, PRICES, "price book")
+    book = _named(reference)
+    return every_offer() if book == EVERY_OFFER else _load(PriceBook, book, folder, PRICES, "price book")
 
 
 @cache
@@ -94,7 +96,7 @@ def load_engine(reference: str | Path, folder: Path = Path()) -> Engine:
 
     Raises CatalogueError.
     """
-    return _load(Engine, _newest_of_program(_named(reference, "engine")), folder, ENGINES, "engine")
+    return _load(Engine, _newest_of_program(_named(reference)), folder, ENGINES, "engine")
 
 
 def _newest_of_program(reference: str) -> str:
@@ -145,15 +147,14 @@ def json_schema(kind: str) -> dict[str, Any]:
     return records[kind].model_json_schema()
 
 
-def _named(reference: str | Path, noun: str) -> str:
+def _named(reference: str | Path) -> str:
     """An id, or the path of a file. Raises CatalogueError for anything else."""
     if not isinstance(reference, str | Path):
         raise CatalogueError(f"{shorten(reference)}: expected an id of the catalogue, or the path of a file")
     return str(reference)
 
 
-def _load(record: type[Record], reference: str | Path, folder: Path, shelf: str, noun: str) -> Record:
-    reference = _named(reference, noun)
+def _load(record: type[Record], reference: str, folder: Path, shelf: str, noun: str) -> Record:
     if reference.endswith(".toml") or "/" in reference:
         return _read(record, folder / reference)
     known = _ids(shelf)

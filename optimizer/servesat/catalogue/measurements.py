@@ -135,8 +135,6 @@ def read_measurements(path: Path) -> tuple[list[Measurement], list[Unread]]:
     with opened_text(path, CatalogueError, MAX_TABLE_BYTES) as file:
         header, lines = table_rows(file, path, CatalogueError)
         rows = [row for _, row in lines]
-    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-        raise CatalogueError(f"{path}: expected commas between cells, not {other!r}")
     if not set(COLUMNS["model"]) & set(header) and not set(COLUMNS["tpot_ms"]) & set(header):
         raise CatalogueError(f"{path}: expected the columns {', '.join(COLUMNS)}; those not measured may be absent")
     read: list[Measurement] = []

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
-from math import isclose, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import get_args
 
@@ -15,8 +15,8 @@ from servesat.catalogue.price_rows import CellError, LeftOut, Offer, PriceList, 
 from servesat.core.errors import CatalogueError
 from servesat.core.validation import nearest
 
-ROUNDED_TO_CENTS = 0.002
-"""How far the prices of one chip and of several may lie apart, relatively, and still be the same."""
+_HALF_A_CENT = 0.005
+"""How far a price may be rounded [$]."""
 
 _PLACEHOLDER_USD = 700.0
 """What SkyPilot writes for an unknown price of a slice of any size; no chip costs as much."""
@@ -152,7 +152,7 @@ def _refuse_contradictions(offer: Offer, prices: PriceList) -> None:
     if offer.instance is None:
         of_chip = (offer.cloud, offer.chip, offer.region, offer.purchase, offer.term, "chip")
         usd = offer.chips * prices.stated.setdefault(of_chip, offer.usd_per_hour / offer.chips)
-        if not isclose(usd, offer.usd_per_hour, rel_tol=ROUNDED_TO_CENTS):
+        if abs(usd - offer.usd_per_hour) > _HALF_A_CENT * (offer.chips + 1):
             how_many = f"{offer.chips} times the price per chip of an earlier row"
             raise CellError("usd_per_instance_hour", f"expected {usd:g}, {how_many}; name the instances that differ")
     for column, key, value in (

@@ -91,13 +91,9 @@ def lightning(config: ConfigJson, fields: Fields) -> Fields:
 
 
 def _mamba_2(config: ConfigJson, width: int, names: Sequence[str]) -> Fields:
-    """A Mamba-2 layer; `names` are its fields: heads, width of a head, which may be `auto`, state, groups, taps."""
-    of_heads, of_width, *others = names
-    heads, (state, groups, taps) = config.count(of_heads), map(config.count, others)
-    if config.get(of_width) != "auto":
-        inner = heads * config.count(of_width)
-    else:
-        inner = config.count_or_zero("mamba_d_ssm") or config.count("mamba_expand") * width
+    """A Mamba-2 layer; `names` are its fields: heads, width of a head, state, groups, taps."""
+    heads, head_dim, state, groups, taps = (config.count(name) for name in names)
+    inner = heads * head_dim
     channels = inner + 2 * groups * state
     return {
         "parameters": width * (inner + channels + heads) + channels * taps + inner * width,
@@ -159,10 +155,9 @@ def nemotron_h(config: ConfigJson, fields: Fields) -> Fields:
 
 def falcon_h1(config: ConfigJson, fields: Fields) -> Fields:
     """Falcon-H1: Mamba-2 beside the attention of every layer."""
-    if config.get("mamba_d_head") != "auto" and config.get("mamba_d_ssm") is not None:
-        inner = config.count("mamba_n_heads") * config.count("mamba_d_head")
-        if config.count("mamba_d_ssm") != inner:
-            raise config.wrong("mamba_d_ssm", f"{inner}, mamba_n_heads · mamba_d_head")
+    inner = config.count("mamba_n_heads") * config.count("mamba_d_head")
+    if config.get("mamba_d_ssm") is not None and config.count("mamba_d_ssm") != inner:
+        raise config.wrong("mamba_d_ssm", f"{inner}, mamba_n_heads · mamba_d_head")
     return other_layers({"layers": fields["layers"], "beside": True, **_mamba_2(config, fields["d_model"], _IBM)})
 
 

@@ -1,4 +1,4 @@
-"""Configurations that transformers 5 has saved under keys of its own, put back under those that publishers wrote."""
+"""Configurations saved by transformers 5 under keys of its own, put back under those that publishers use."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from servesat.catalogue.layer_kinds import Fields
 _ATTENDING = ("full_attention", "sliding_attention")
 _RECURRENT = ("linear_attention", "full_attention")
 _INDEXED = ("full_attention", "minimax_m3_sparse")
-_COMPRESSED = ("sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention")
+_RATES = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 _HASHED = ("hash_moe", "moe")
 
 
@@ -31,7 +31,7 @@ def _agreeing(config: ConfigJson, key: str, value: Any, source: str) -> Fields:
 
 
 def _of_layers(config: ConfigJson, kind: str, known: tuple[str, ...]) -> Fields:
-    """What `per_layer_config` has for all layers of a kind, alike, and for no other layer."""
+    """The keys that `per_layer_config` gives to every layer of a kind, the same in each, and to no other layer."""
     layers = [str(layer) for layer, each in enumerate(_kinds(config, _ATTENDING)) if each == kind]
     listed, wanted = config.get("per_layer_config"), f"the same {' and '.join(known)} for each layer with {kind}"
     if not isinstance(listed, Mapping):
@@ -40,7 +40,8 @@ def _of_layers(config: ConfigJson, kind: str, known: tuple[str, ...]) -> Fields:
         return {}
     found = {layer.lstrip("0") or "0": own for layer, own in listed.items()}
     own = found.get(layers[0]) if layers else None
-    if not isinstance(own, Mapping) or found != dict.fromkeys(layers, own) or not set(own) <= set(known):
+    alike = len(found) == len(listed) and found == dict.fromkeys(layers, own)
+    if not alike or not isinstance(own, Mapping) or not set(own) <= set(known):
         raise config.wrong("per_layer_config", wanted)
     return dict(own)
 
@@ -49,10 +50,9 @@ def _gemma4(config: ConfigJson) -> Fields:
     """Layers with full attention have heads of their own in `per_layer_config`, where these differ from the others."""
     if config.get("per_layer_config") is None:
         return {}
-    own = {"head_dim": config.get("head_dim")} | _of_layers(
-        config, "full_attention", ("head_dim", "num_key_value_heads")
-    )
-    found = _agreeing(config, "global_head_dim", own["head_dim"], "per_layer_config") | {"per_layer_config": None}
+    own = _of_layers(config, "full_attention", ("head_dim", "num_key_value_heads"))
+    head_dim = own["head_dim"] if "head_dim" in own else config.count("head_dim")
+    found = _agreeing(config, "global_head_dim", head_dim, "per_layer_config") | {"per_layer_config": None}
     if "num_key_value_heads" in own:
         found |= _agreeing(config, "num_global_key_value_heads", own["num_key_value_heads"], "per_layer_config")
     return found
@@ -87,7 +87,9 @@ def _minimax_m3(config: ConfigJson) -> Fields:
         "num_index_heads": "index_n_heads", "index_dim": "index_head_dim", "block_size": "index_block_size",
         "topk_blocks": "index_topk_blocks", "local_block": "index_local_blocks",
     }  # fmt: skip
-    sparse: Fields = {f"sparse_{name}": config.count(own, minimum=0) for name, own in names.items()}
+    sparse: Fields = {
+        f"sparse_{name}": config.count(own, minimum=0 if name == "local_block" else 1) for name, own in names.items()
+    }
     sparse["sparse_attention_freq"] = [int(kind == "minimax_m3_sparse") for kind in _kinds(config, _INDEXED)]
     mlps = config.entry_per_layer("mlp_layer_types", config.count("num_hidden_layers"), ("dense", "sparse"))
     shared = {} if config.get("n_shared_experts") is not None else {"n_shared_experts": 1}
@@ -99,10 +101,15 @@ def _deepseek_v4(config: ConfigJson) -> Fields:
     """Kinds of layers, with a rate of compression each, in place of a list of rates; all layers have experts."""
     if config.get("layer_types") is None:
         return {}
-    rates = {kind: config.count(f"compress_rates.{kind}") for kind in _COMPRESSED[1:]}
-    ratios = [rates.get(kind, 0) for kind in _kinds(config, _COMPRESSED)]
+    for kind, rate in _RATES.items():
+        if config.count(f"compress_rates.{kind}") != rate:
+            raise config.wrong(f"compress_rates.{kind}", f"{rate}, as every DeepSeek-V4 has")
+    ratios = [_RATES.get(kind, 0) for kind in _kinds(config, ("sliding_attention", *_RATES))]
     if config.get("mlp_layer_types") is not None:
         config.entry_per_layer("mlp_layer_types", len(ratios), _HASHED)
+    published = config.get("compress_ratios")  # which goes on with layers that predict further tokens
+    if isinstance(published, list) and published[: len(ratios)] == ratios:
+        return {"mlp_layer_types": None}
     return _agreeing(config, "compress_ratios", ratios, "layer_types") | {"mlp_layer_types": None}
 
 
@@ -122,7 +129,7 @@ def _kimi_linear(config: ConfigJson) -> Fields:
 
 
 def _mimo_v2(config: ConfigJson) -> Fields:
-    """Windows by `layer_types`, a token wider than before; without a shared expert unless one is stated."""
+    """Windows by `layer_types`, of one token more than `sliding_window_size`; no shared expert unless one is stated."""
     if config.get("layer_types") is None:
         return {}
     windowed = [int(kind == "sliding_attention") for kind in _kinds(config, _ATTENDING)]
@@ -140,29 +147,38 @@ def _minimax(config: ConfigJson) -> Fields:
     return _agreeing(config, "attn_type_list", full, "layer_types")
 
 
-def _blocks_named(key: str, *others: str) -> Callable[[ConfigJson], Fields]:
-    """A list of blocks, whose names are those that other types have for the same, and which may have another key."""
+def _nemotron_h(config: ConfigJson) -> Fields:
+    """Blocks under the names that other types have for the same."""
+    blocks = config.get("layers_block_type")
+    return {} if blocks is None else {"layers_block_type": _as_mamba(blocks)}
+
+
+def _granite(config: ConfigJson) -> Fields:
+    """The same, under either of two keys."""
+    blocks, other = (_as_mamba(config.get(key)) for key in ("layer_types", "layers_block_type"))
+    if None not in (blocks, other) and blocks != other:
+        raise config.wrong("layers_block_type", "the blocks of layer_types")
+    return {"layer_types": other if blocks is None else blocks}
+
+
+def _as_mamba(blocks: Any) -> Any:
+    """A list of blocks under the names of Mamba's publishers; anything else as it is."""
     names = {"linear_attention": "mamba", "full_attention": "attention"}
-
-    def renamed(config: ConfigJson) -> Fields:
-        blocks = next((config.get(name) for name in (key, *others) if config.get(name) is not None), None)
-        if not isinstance(blocks, list) or not all(isinstance(block, str) for block in blocks):
-            return {}
-        return {key: [names.get(block, block) for block in blocks]}
-
-    return renamed
+    if not isinstance(blocks, list):
+        return blocks
+    return [names.get(block, block) if isinstance(block, str) else block for block in blocks]
 
 
 _REWRITTEN: dict[str, Callable[[ConfigJson], Fields]] = {
     "deepseek_v4": _deepseek_v4,
     "gemma4_text": _gemma4,
-    "granitemoehybrid": _blocks_named("layer_types", "layers_block_type"),
+    "granitemoehybrid": _granite,
     "kimi_linear": _kimi_linear,
     "mimo_v2_flash": _mimo_v2,
     "minimax": _minimax,
     "minimax_m3": _minimax_m3,
     "minimax_m3_vl_text": _minimax_m3,
-    "nemotron_h": _blocks_named("layers_block_type"),
+    "nemotron_h": _nemotron_h,
     "step3p5": _step,
 }
-"""What transformers 5 (5.24) saves otherwise than it is published, by model type."""
+"""Model types that transformers 5 (5.24) saves under other keys, and how each is put back."""

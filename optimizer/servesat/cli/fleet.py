@@ -83,6 +83,6 @@ def fleet(
             planned.draw(path)
         outputs.report_written()
     else:
-        outputs.report_skipped(planned.status)
+        outputs.report_skipped(f"the result is {planned.status}")
     print_answer(planned, as_json)
     raise typer.Exit(EXIT_CODES[planned.status])

@@ -80,7 +80,7 @@ def frontier(
     if traced.points:
         _write(outputs, traced)
     else:
-        outputs.report_skipped(traced.status)
+        outputs.report_skipped(f"the result is {traced.status}")
     print_answer(traced, as_json)
     raise typer.Exit(EXIT_CODES[traced.status])
 

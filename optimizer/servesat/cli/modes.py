@@ -65,6 +65,6 @@ def modes(
             compared.draw(path)
         outputs.report_written()
     else:
-        outputs.report_skipped("without a plan in any mode")
+        outputs.report_skipped("the result is without a plan in any mode")
     print_answer(compared, as_json)
     raise typer.Exit(0 if found else 3)

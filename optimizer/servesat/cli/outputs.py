@@ -35,16 +35,16 @@ class Outputs:
         for path in (*self.tables, *self.figures):
             tell(f"wrote {path}")
 
-    def report_skipped(self, status: str) -> None:
+    def report_skipped(self, why: str) -> None:
         """Say on standard error that there is nothing to write in them."""
         for path in (*self.tables, *self.figures):
-            tell(f"note: {path} is not written: the result is {status}")
+            tell(f"note: {path} is not written: {why}")
 
 
 def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = (), given: Path | None = None) -> Outputs:
-    """Sort files by kind; a command may write only some `endings`, and not the file that it is `given`.
+    """Sort files by kind; a command may write only some `endings`, and not its input, `given`.
 
-    Raises BadParameter for a path that cannot be written, or that stands there twice.
+    Raises BadParameter for a path that cannot be written, or is given twice.
     """
     from servesat.report.charts import FIGURES
     from servesat.report.files import TABLES
@@ -70,7 +70,7 @@ def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = (), given: 
 def refuse_input(option: str, path: Path, given: Path) -> None:
     """Raise BadParameter where a file to write is the one that is read."""
     if isfile(path) and isfile(given) and samefile(path, given):
-        raise typer.BadParameter(f"{option} {path}: is the file that is read, which it would replace")
+        raise typer.BadParameter(f"{option} {path}: is the input file, and would be overwritten")
 
 
 def require_toml(out: Path, what: str) -> None:

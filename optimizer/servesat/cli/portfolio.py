@@ -44,6 +44,6 @@ def portfolio(
             answer.draw(path)
         outputs.report_written()
     else:
-        outputs.report_skipped(answer.status)
+        outputs.report_skipped(f"the result is {answer.status}")
     print_answer(answer, as_json)
     raise typer.Exit(EXIT_CODES[answer.status])

@@ -215,8 +215,7 @@ def _report_scenarios(question: "Question", store: "Journal | Memory", outputs: 
     else:
         print_scenarios(console(), question, store.rows(), store.done)
     if outputs.figures and all(row["plan"] is None for row in store.rows()):
-        for path in outputs.figures:
-            tell(f"note: {path} is not written: no scenario has a plan")
+        Outputs(figures=outputs.figures).report_skipped("no scenario has a plan")
         outputs = Outputs(outputs.tables)
     for path in outputs.figures:
         if question.scenarios.one_at_a_time:

@@ -100,17 +100,9 @@ def read_json_lines(
     """Read a file of one JSON document, or of one in each line, as `read_json` reads it. Errors name the line."""
     text, where = read_text(path, error, max_bytes), shown(path)
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if len(lines) < 2 or not _is_json(lines[0][1]):
+    if len(lines) < 2 or not lines[1][1].startswith("{"):  # a document over several lines indents the second
         return [_parse_json(text, where, error, infinite=infinite)]
     return [_parse_json(line, f"{where}: line {number}", error, infinite=infinite) for number, line in lines]
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _parse_json(text: str, where: str, error: type[ServesatError], *, infinite: bool) -> object:
@@ -123,8 +115,8 @@ def _parse_json(text: str, where: str, error: type[ServesatError], *, infinite: 
 
 def require_commas(header: Sequence[str], name: object, error: type[ServesatError]) -> None:
     """Raise `error` for the header of a table whose cells are separated otherwise."""
-    if len(header) == 1 and (other := next((mark for mark in ";\t" if mark in header[0]), None)):
-        raise error(f"{name}: expected commas between cells, not {other!r}")
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise error(f"{name}: expected cells separated by commas, not by {other!r}")
 
 
 def table_rows(

@@ -253,6 +253,11 @@ def slices_of(spec: Spec, chip: Chip, plan: Plan) -> Counts:
     return counted(slices)
 
 
+def topologies_of(plan: Plan) -> list[str]:
+    """The slices of a plan, those of a prefill pool last."""
+    return [plan.topology] if plan.prefill is None else [plan.topology, plan.prefill.topology]
+
+
 def slice_chips_of(plan: Plan) -> tuple[tuple[int, int], ...]:
     """The slices of a plan by their chips: pairs of chips and number, a prefill pool's after the others."""
     pools = [(chips_in(plan.topology), plan.slices)]
@@ -298,26 +303,18 @@ def _once(*dtypes: str) -> str:
 def _undominated(candidates: list[Configuration], machines: Collection[tuple[str, ...]]) -> list[Configuration]:
     """Configurations of one chip that no other matches in requests/s on as few chips; of equals, the first by name.
 
-    Each is compared with those alone that stand wherever it does: in all `machines`, by their lists of slices, that
-    hold its own, with one pool or with two, which need a network.
+    Each is compared only with configurations of as many pools that every machine holding it also holds; `machines` are
+    lists of slices.
     """
     figures = np.array([(candidate.chips, -candidate.requests_per_s) for candidate in candidates]).reshape(-1, 2)
     rank = np.argsort(np.argsort([candidate.name for candidate in candidates]))
-    places = [_places(candidate, machines) for candidate in candidates]
+    plans = [candidate.plan for candidate in candidates if candidate.plan is not None]
+    slices = [{*topologies_of(plan)} for plan in plans]
+    pools = [plan.prefill is not None for plan in plans]
+    holding = [frozenset(number for number, held in enumerate(machines) if own <= {*held}) for own in slices]
     kept: list[int] = []
-    for place in dict.fromkeys(places):
-        has_pools, within = place
-        rows = np.array([row for row, (pools, wider) in enumerate(places) if pools is has_pools and within <= wider])
+    for has_pools, holds in dict.fromkeys(zip(pools, holding, strict=True)):
+        rows = np.array([row for row in range(len(plans)) if pools[row] is has_pools and holds <= holding[row]])
         best = rows[undominated(figures[rows], rank[rows])].tolist()
-        kept += [row for row in best if places[row] == place]
+        kept += [row for row in best if holding[row] == holds]
     return [candidates[row] for row in sorted(kept)]
-
-
-def _places(candidate: Configuration, machines: Collection[tuple[str, ...]]) -> tuple[bool, frozenset[int]]:
-    """Whether a configuration has two pools, and which machines hold its slices."""
-    plan = candidate.plan
-    if plan is None:
-        return False, frozenset()
-    slices = {plan.topology} if plan.prefill is None else {plan.topology, plan.prefill.topology}
-    holding = frozenset(number for number, held in enumerate(machines) if slices <= set(held))
-    return plan.prefill is not None, holding

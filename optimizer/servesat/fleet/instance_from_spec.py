@@ -11,16 +11,17 @@ from servesat.catalogue.chip import Chip
 from servesat.catalogue.load import chip_ids, load_chip
 from servesat.core.errors import ServesatError
 from servesat.core.parallel.runs import DIED_TWICE, THIS_PROCESS, Crew, Workers
-from servesat.core.plan import Assignment, Plan
+from servesat.core.plan import Assignment
 from servesat.core.tolerances import LIMIT_RTOL
-from servesat.fleet.configurations import Configuration, configurations, may_keep_prefixes
+from servesat.fleet.configurations import Configuration, configurations, may_keep_prefixes, topologies_of
 from servesat.fleet.earlier_configurations import configuration_as_before
 from servesat.fleet.instance import FleetInstance, ReplicaOption, WorkloadDemand, in_units, size_shares_of
 from servesat.fleet.machines import Machine
 from servesat.fleet.pods.slices import Box
 from servesat.fleet.previous_plan import Decisions, Running
+from servesat.fleet.region import Region
 from servesat.fleet.shared_replicas import shared_configurations
-from servesat.fleet.spec import FleetSpec, FleetWorkload, Region
+from servesat.fleet.spec import FleetSpec, FleetWorkload
 from servesat.spec.offers import Buy, Offer
 
 
@@ -239,7 +240,7 @@ def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Of
     """
     plan = candidate.plan
     plans = list(candidate.plans.values()) if plan is None else [plan]
-    topologies = {topology for one in plans for topology in _topologies(one)}
+    topologies = {topology for one in plans for topology in topologies_of(one)}
     holding = []
     for offer in offers:
         moves = plan is None or plan.prefill is None or _moves_as_fast(offer)
@@ -248,10 +249,6 @@ def _holding(offers: list[Offer], candidate: Configuration, buy: Buy) -> list[Of
     by_share = [offer for offer in holding if _is_by_share(offer, buy)]
     reserved = [offer for offer in by_share if offer.price is not None and offer.price.purchase == "reserved"]
     return [offer for offer in holding if not _is_by_share(offer, buy)] + (reserved or by_share[:1])
-
-
-def _topologies(plan: Plan) -> list[str]:
-    return [plan.topology] if plan.prefill is None else [plan.topology, plan.prefill.topology]
 
 
 def _is_by_share(offer: Offer, buy: Buy) -> bool:

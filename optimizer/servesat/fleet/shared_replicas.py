@@ -58,8 +58,8 @@ def shared_configurations(
 
     A replica is a program in one pool: a slice, how the model is sharded over it, dtypes, and how prompts are
     scheduled. It serves each size at the best batch for that size, and shares its time among the sizes. A dominated
-    program, which serves no more of any size than another on at least as many of the same chips, is dropped; for chips
-    in pods, only if both programs have the same slice.
+    program, which serves no more of any size than another on at least as many of the same chips, is dropped: machines
+    that hold one slice hold every smaller one. For chips in pods, both programs must have the same slice.
     """
     programs: list[Configuration] = []
     for chip in sorted(chips):

@@ -1,111 +1,31 @@
 """The spec of a fleet, as a user writes it: workloads with demand, regions with quotas and prices, and periods."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from servesat.catalogue.chip import CUBIC, Chip, Topology, axis_sizes, is_topology
-from servesat.catalogue.load import EVERY_OFFER, chip_ids, load_chip, load_price_book
-from servesat.catalogue.price_book import Price, PriceBook, Purchase
-from servesat.core.errors import CatalogueError, SpecError
+from servesat.catalogue.chip import Chip
+from servesat.catalogue.load import chip_ids, load_chip
+from servesat.core.errors import SpecError
 from servesat.core.plan import Mode
 from servesat.core.reading import read_mapping
-from servesat.core.validation import Count, Positive, Strict, Usd, nearest, refuse_unknown, shorten, validate
-from servesat.fleet.pods.slices import Box, Pods
+from servesat.core.validation import Count, Positive, Strict, nearest, refuse_unknown, shorten, validate
+from servesat.fleet.pods.slices import Pods
+from servesat.fleet.region import Region, pod_shape
 from servesat.fleet.spec_sources import MAX_DEMAND, read_demand, read_deployment
 from servesat.spec.notes import stale_prices
-from servesat.spec.offers import Buy, Offer
+from servesat.spec.offers import Buy
 from servesat.spec.slo import MAX_SHARE, Slo
 from servesat.spec.spec import Spec
 from servesat.spec.workload import Lengths, Tokens
 
 MAX_PERIODS = 10_000
-MAX_POD_SIDE = 64
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=0, le=MAX_DEMAND, allow_inf_nan=False)]
 Hours = Annotated[float, Field(strict=True, ge=1e-3, le=1e6, allow_inf_nan=False)]
-ChipCount = Annotated[int, Field(strict=True, ge=0, le=10**9)]
-
-
-def _origin(info: ValidationInfo) -> tuple[str, Path]:
-    context = info.context or {}
-    return context.get("where", "fleet"), context.get("folder", Path())
-
-
-def _price_book(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, str):
-        return value
-    _, folder = _origin(info)
-    try:
-        return load_price_book(value, folder)
-    except CatalogueError as fault:
-        raise ValueError(str(fault)) from None
-
-
-class PodsGiven(Strict):
-    """The pods in which the slices of one type of chip must be placed."""
-
-    count: Annotated[int, Field(strict=True, ge=0, le=10_000)] = Field(description="Number of pods.")
-    shape: Topology | None = Field(
-        default=None, description="Chips along each axis; absent: the sizes at which the axes close."
-    )
-
-
-class Region(Strict):
-    """A region in which chips are rented: quotas, ways to buy, and prices."""
-
-    quota: dict[str, ChipCount] | None = Field(
-        default=None,
-        description="Chips available, by type; types that are not listed cannot be rented. Absent: any number.",
-    )
-    purchases: Annotated[tuple[Purchase, ...], Field(min_length=1)] = Field(
-        default=("on_demand",),
-        description="Ways to buy: `on_demand`, `spot`, and `reserved`, which is bought once and paid in every period.",
-    )
-    price_book: Annotated[PriceBook, BeforeValidator(_price_book)] = Field(
-        default=EVERY_OFFER,
-        validate_default=True,
-        description="Where prices come from: an id of the catalogue, or the path of a price book; `all`: every offer.",
-    )
-    price_cloud: str | None = Field(default=None, description="The cloud of the price book; absent: any.")
-    price_region: str | None = Field(default=None, description="The region of the price book; absent: any.")
-    price: dict[str, dict[Purchase, Usd]] = Field(
-        default={},
-        description="Prices in $ a chip-hour that replace those of the book, by chip, as in `{tpu-v5e: {on_demand: "
-        "1.2}}`.",
-    )
-    pods: dict[str, PodsGiven] = Field(
-        default={},
-        description="Pods in which the slices of a TPU must be placed, by chip, as in `{tpu-v5e: {count: 2, shape: "
-        "8x16}}`; absent: placement does not matter.",
-    )
-
-    def is_sold(self, chip: str, purchase: Purchase) -> bool:
-        """Whether a chip is sold this way."""
-        return purchase in self.price.get(chip, {}) or any(self._listed(chip, purchase))
-
-    def offers(self, chip: Chip, purchase: Purchase) -> list[Offer]:
-        """What a chip is sold as: at the region's own price, else as the book has it, the cheapest first."""
-        usd = self.price.get(chip.id, {}).get(purchase)
-        if usd is not None:
-            return [Offer(chip, usd)]
-        return [Offer(chip, price.usd_per_chip_hour, price) for price in self._listed(chip.id, purchase)]
-
-    def _listed(self, chip: str, purchase: Purchase) -> Iterator[Price]:
-        """The prices of the book that apply, the lowest first."""
-        for price in self.price_book.prices.get(chip, ()):
-            in_region = price.region is None or self.price_region in (None, price.region)
-            if price.purchase == purchase and in_region and self.price_cloud in (None, price.cloud):
-                yield price
-
-    def chips(self) -> set[str]:
-        """The chips that may be rented in the region."""
-        if self.quota is not None:
-            return {chip for chip, count in self.quota.items() if count}
-        return {*self.price, *self.price_book.prices}
 
 
 class RequestSize(Strict):
@@ -339,25 +259,6 @@ class FleetSpec(Strict):
         return {
             chip.id: chip for workload in self.workloads.values() for chip in workload.deployment.search.chips or ()
         }
-
-
-def pod_shape(chip: Chip, given: PodsGiven, key: str) -> Box:
-    """The shape of a chip's pods. Raises ValueError if the chip's slices are not blocks with two or three axes."""
-    ring_sizes = [axis.wraps_every for axis in chip.axes]
-    if len(ring_sizes) not in (2, CUBIC) or None in ring_sizes:
-        raise ValueError(
-            f"{key}: the slices of {chip.id} are not blocks; expected a chip with a torus of 2 or 3 axes, such as a TPU"
-        )
-    if given.shape is not None and not is_topology(given.shape):
-        raise ValueError(f"{key}.shape = {given.shape!r}: expected chips along each axis, as in '16x16'")
-    shape = tuple(side or 1 for side in ring_sizes) if given.shape is None else axis_sizes(given.shape)
-    if len(shape) != len(ring_sizes):
-        raise ValueError(f"{key}.shape = {given.shape}: expected {len(ring_sizes)} sizes, as {chip.id} has axes")
-    if len(shape) == CUBIC and len(set(shape)) > 1:
-        raise ValueError(f"{key}.shape = {given.shape}: expected a cube, as 4x4x4: cubes are joined by optical links")
-    if max(shape) > MAX_POD_SIDE:
-        raise ValueError(f"{key}.shape = {given.shape}: expected at most {MAX_POD_SIDE} chips along an axis")
-    return shape
 
 
 def _resolve_workload(given: Any, periods: int, folder: Path, where: str, name: str) -> Any:

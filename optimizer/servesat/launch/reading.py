@@ -46,6 +46,12 @@ def _document(path: Path) -> object:
     return read_yaml(path, SpecError)
 
 
+def refuse_document(source: object) -> None:
+    """Raise LaunchError for the JSON of a result as a mapping, which has lost the folder that its files are in."""
+    if isinstance(source, Mapping) and source.keys() >= {"status", "plan", "spec"}:
+        raise LaunchError("source has the keys of a result: give the solution itself, or the file of its JSON")
+
+
 def result_launch(path: Path, checkpoint: str | None = None) -> Launch:
     """The launch of a result of `solve --json`, or of a certificate.
 

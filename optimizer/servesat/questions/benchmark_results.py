@@ -113,8 +113,8 @@ def read_results(path: Path, spec: Spec, plan: Plan) -> tuple[list[PlannedMeasur
         if given:
             raise ServesatError(f"{path}: the spec has {name}, of which a result says nothing: leave them out")
     documents = read_json_lines(path, ServesatError, max_bytes=MAX_RESULT_BYTES, infinite=True)
-    results = (_runs(_Document(path, data), spec, plan) for data in documents)
-    return _rows(path, next(results) if len(documents) == 1 else _of_lines(results), spec, plan)
+    results = [_runs(_Document(path, data), spec, plan) for data in documents]
+    return _rows(path, results[0] if len(results) == 1 else _of_lines(results), spec, plan)
 
 
 def _runs(result: _Document, spec: Spec, plan: Plan) -> Iterator[Means | ServesatError]:
@@ -124,7 +124,7 @@ def _runs(result: _Document, spec: Spec, plan: Plan) -> Iterator[Means | Servesa
             _check_requests(result, spec, plan.weights)
             yield from read(result)
             return
-    raise ServesatError(f"{result.path}: expected a result of {TOOLS}, which have mean times of tokens")
+    raise ServesatError(f"{result.path}: expected a result of {TOOLS}, with mean times per token")
 
 
 def _of_lines(results: Iterable[Iterator[Means | ServesatError]]) -> Iterator[Means | ServesatError]:

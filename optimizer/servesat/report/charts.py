@@ -313,7 +313,7 @@ def _figure(chart: Chart, figure_type: "type[Figure]") -> "Figure":
             figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
     else:
         for panel, frame in zip(panels.flat, chart.frames, strict=False):
-            if not any(any(series.labels) for series in frame.series):  # which name the lines
+            if not any(any(series.labels) for series in frame.series):  # labels on the lines do the work of a legend
                 panel.legend(fontsize=8)
     figure.suptitle(chart.title, wrap=True)
     for panel in panels.flat[max(0, len(chart.frames) - columns) : len(chart.frames)]:

@@ -1,6 +1,7 @@
 """Engines of a spec: which are named, and what they let a search try unless the spec lists it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,7 +36,7 @@ def engines_at(value: Any, origin: tuple[str, Path]) -> tuple[Engine, ...]:
         return ()
     if value == ANY:
         return tuple(map(load_engine, engine_ids()))
-    listed = [value] if isinstance(value, str | Mapping | Engine) else value
+    listed = [value] if isinstance(value, str | PathLike | Mapping | Engine) else value
     if not isinstance(listed, list | tuple) or len(listed) > 100:
         raise SpecError(
             f"{origin[0]}: engine = {shorten(value)}: expected an engine, a list of them, `{ANY}` or `{NONE}`"

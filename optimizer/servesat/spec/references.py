@@ -22,9 +22,10 @@ def resolved(value: Any, info: ValidationInfo, record: type[Strict], load: Calla
 def resolved_at(value: Any, origin: tuple[str, Path], record: type[Strict], load: Callable[..., Any], key: str) -> Any:
     """Resolve as `resolved` does, with the origin (name of the file, its folder) given. Raises SpecError."""
     where, folder = origin
-    if isinstance(value, str | PathLike):
+    value = fspath(value) if isinstance(value, PathLike) else value
+    if isinstance(value, str):
         try:
-            return load(fspath(value), folder)
+            return load(value, folder)
         except CatalogueError as fault:
             raise SpecError(f"{where}: {key} = {shorten(value)}: {fault}") from None
     if isinstance(value, Mapping):
