@@ -257,6 +257,12 @@ def test_what_a_wrapper_leaves_wrong_is_named_inside_it() -> None:
         model_fields(wrapper, "")
     with pytest.raises(CatalogueError, match=r": vision_config = 3: expected a JSON object"):
         model_fields(wrapper | {"text_config": small("qwen3_vl_text")}, "")
+    encoder = {"hidden_size": 8, "intermediate_size": 8, "depth": 1, "patch_size": 2, "spatial_merge_size": 2,
+               "deepstack_visual_indexes": "x"}  # fmt: skip
+    with pytest.raises(
+        CatalogueError, match=r": vision_config\.deepstack_visual_indexes = 'x': expected a list of lay"
+    ):
+        model_fields(wrapper | {"text_config": small("qwen3_vl_text"), "vision_config": encoder}, "")
 
 
 def test_what_stands_between_an_encoder_and_its_text_model() -> None:
