@@ -419,7 +419,7 @@ def test_a_line_that_says_nothing_is_left_out_with_its_reason(tmp_path: Path) ->
 
 
 def test_a_malformed_line_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ServesatError, match=r"results.jsonl: line 2: malformed JSON: "):
+    with pytest.raises(ServesatError, match=r"results\.jsonl: malformed JSON: Expecting value: line 2 column 15"):
         appended(tmp_path, RESULT, '{"completed": ')
 
 

@@ -102,7 +102,8 @@ def read_json_lines(
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) < 2 or not lines[1][1].startswith("{"):  # a document over several lines indents the second
         return [_parse_json(text, where, error, infinite=infinite)]
-    return [_parse_json(line, f"{where}: line {number}", error, infinite=infinite) for number, line in lines]
+    in_place = ("\n" * (number - 1) + line for number, line in lines)  # errors then name the line of the file
+    return [_parse_json(one, where, error, infinite=infinite) for one in in_place]
 
 
 def _parse_json(text: str, where: str, error: type[ServesatError], *, infinite: bool) -> object:
