@@ -113,7 +113,7 @@ def test_how_many_pairs_are_taken_at_a_time_changes_nothing(
     spec = Spec.load(PAIRED).changed(changes)
     whole = solve(spec)
     for at_a_time in (1, 7, 10**6):
-        monkeypatch.setattr("servesat.candidates.disaggregated.PAIRS_AT_A_TIME", at_a_time)
+        monkeypatch.setattr("servesat.candidates.disaggregated.FIRST_PAIRS", at_a_time)
         again = solve(spec)
         assert (again.plan, again.binding) == (whole.plan, whole.binding)
 
@@ -156,7 +156,7 @@ def test_of_pairs_that_tie_the_faster_wins_though_its_bound_is_higher(monkeypatc
     prefill = toy_chip("a-prefill", hbm_bytes=2.1e9, flop_per_s={"bf16": 1e16})  # holds no batch of 32
     spec = toy_spec(prefill, toy_chip("a-slow"), fast, workload=prompts, search=search)
     for pairs_at_a_time in (1, 500):
-        monkeypatch.setattr("servesat.candidates.disaggregated.PAIRS_AT_A_TIME", pairs_at_a_time)
+        monkeypatch.setattr("servesat.candidates.disaggregated.FIRST_PAIRS", pairs_at_a_time)
         plan = plan_of(spec)
         assert plan.prefill is not None
         assert (plan.prefill.chip, plan.chip) == ("a-prefill", "b-fast")

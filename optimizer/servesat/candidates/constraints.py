@@ -254,11 +254,12 @@ def choices(constraints: Sequence[Expression], columns: Columns) -> Ints:
 def alike(names: Sequence[Name], columns: Columns) -> Ints:
     """A number for each column, the same for those that differ in none of some names; shape [columns]."""
     values = Values(columns.layouts, columns.batch, columns)
-    codes = [np.zeros(len(columns), dtype=np.int64)]
+    number = np.zeros(len(columns), dtype=np.int64)
     for name in dict.fromkeys(names):
         of_name = values.texts(name.id) if name.type is Type.TEXT else values.whole(name)
-        codes.append(np.unique(of_name, return_inverse=True)[1].reshape(-1))
-    return np.unique(np.column_stack(codes), axis=0, return_inverse=True)[1].reshape(-1)
+        distinct, code = np.unique(of_name, return_inverse=True)
+        number = np.unique(number * len(distinct) + code, return_inverse=True)[1]
+    return number
 
 
 def numbers(spec: Spec, term: Term, values: Values) -> Floats:

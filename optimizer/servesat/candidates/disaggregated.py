@@ -45,8 +45,8 @@ from servesat.cost_model.prefill import kv_transfer_s
 from servesat.spec.expressions import NAMES, Level, Type, counts_slices
 from servesat.spec.spec import Spec
 
-PAIRS_AT_A_TIME = 500
-"""Pairs that are sized together."""
+FIRST_PAIRS, MOST_PAIRS = 25, 500
+"""Pairs that are sized together: few at first, as the best often stands among them; then twice as many, up to most."""
 
 Excluded = Callable[[Layouts], Bools]
 """Tells which of some layouts are not to be searched."""
@@ -103,10 +103,10 @@ def _cheapest_pairs(spec: Spec, pools: PoolCandidates, relaxed: int, excluded: E
     order = np.argsort(bound, kind="stable")
     least = np.inf
     found, costs = [pools.layouts.take(np.zeros(0, dtype=np.int64))], [np.zeros(0)]
-    for first in range(0, len(order), PAIRS_AT_A_TIME):
-        if bound[order[first]] > least * (1 + COST_TIE_RTOL):
-            break
-        rows, usd = _sized(spec, pools, pairs[order[first : first + PAIRS_AT_A_TIME]], relaxed)
+    first, count = 0, FIRST_PAIRS
+    while first < len(order) and bound[order[first]] <= least * (1 + COST_TIE_RTOL):
+        rows, usd = _sized(spec, pools, pairs[order[first : first + count]], relaxed)
+        first, count = first + count, min(2 * count, MOST_PAIRS)
         if excluded is not None:
             usd = np.where(excluded(rows), np.inf, usd)
         least = min(least, float(np.min(usd, initial=np.inf)))
