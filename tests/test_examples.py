@@ -13,6 +13,7 @@ from tests.helpers import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 FLEETS = [path for path in EXAMPLES if path.stem.startswith("fleet-")]
+LONG_FLEETS = {"fleet-day", "fleet-in-machines"}
 PORTFOLIOS = [path for path in EXAMPLES if path.stem.startswith("portfolio-")]
 EXAMPLES = [path for path in EXAMPLES if path not in FLEETS + PORTFOLIOS]
 
@@ -48,7 +49,10 @@ def test_a_portfolio_costs_what_its_example_states(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FLEETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.soak if path.stem in LONG_FLEETS else ()) for path in FLEETS],
+)
 def test_a_fleet_costs_what_its_example_states(path: Path) -> None:
     result = plan_fleet(path)
     stated = re.search(r"^# Answer: (?P<what>infeasible|\$(?P<usd>[\d.,]+) for)", path.read_text(), re.MULTILINE)

@@ -48,7 +48,10 @@ QUESTIONS: dict[str, tuple[list[str], Callable[[], Answer]]] = {
     ),
     "portfolio": (["portfolio", PORTFOLIO], lambda: servesat.portfolio(PORTFOLIO)),
     "fleet": (["fleet", FLEET], lambda: servesat.fleet(FLEET)),
-    "batch": (["batch", EXAMPLE, IMPOSSIBLE], lambda: servesat.batch([EXAMPLE, IMPOSSIBLE])),
+    "batch": (
+        ["batch", EXAMPLE, IMPOSSIBLE, "--workers", "1"],
+        lambda: servesat.batch([EXAMPLE, IMPOSSIBLE], workers=1),
+    ),
     "rank": (
         ["chips", "rank", "llama-3-8b", "--tpot", "20", "--price-book", "scaling-book-2025-02"],
         lambda: servesat.rank("llama-3-8b", tpot_ms=20, price_book="scaling-book-2025-02"),

@@ -53,7 +53,7 @@ SOLVING = {*READING, "ortools"}
         (["solve", CHAT, "--top", "2"], {*SOLVING, "rich"}, 720),
         (["launch", EXAMPLE, "--to", "command"], SOLVING, 700),
         (["whatif", EXAMPLE, "--vary", "slo.tpot_ms=10,20"], {*SOLVING, "rich"}, 730),
-        (["fleet", str(ROOT / "examples" / "fleet-starter.yaml")], {*SOLVING, "rich"}, 900),
+        (["fleet", str(ROOT / "examples" / "fleet-too-little.yaml")], {*SOLVING, "rich"}, 900),
     ],
 )
 def test_a_command_imports_what_it_uses(command: list[str], libraries: set[str], modules: int) -> None:

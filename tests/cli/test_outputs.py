@@ -14,7 +14,7 @@ FLEET = str(ROOT / "examples" / "fleet-starter.yaml")
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["modes", CHAT], ["modes.html", "modes.svg"]),
+        (["modes", CHAT, "--set", "search.chips=[tpu-v6e]"], ["modes.html", "modes.svg"]),
         (["fleet", FLEET], ["fleet.csv", "fleet.html"]),
         (["batch", EXAMPLE], ["batch.csv", "batch.json"]),
         (["chips", "rank", "llama-3-8b"], ["rank.html", "rank.png"]),

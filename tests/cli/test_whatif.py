@@ -171,7 +171,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return pd.read_parquet(out)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_that_is_killed_goes_on_to_the_same_table(tmp_path: Path, whole: pd.DataFrame) -> None:
     out = tmp_path / "out.parquet"
     assert cut_off(out, signal.SIGKILL, "--workers", "1").returncode == -signal.SIGKILL

@@ -102,7 +102,7 @@ def replay(folder: Path) -> tuple[str, ...]:
         "workload": REQUESTS,
         "search": {"chips": ["h100-sxm"]},
     }
-    return ("replay", _write(folder / "spec.yaml", spec), "--requests", "1000")
+    return ("replay", _write(folder / "spec.yaml", spec), "--requests", "200")
 
 
 def fleet(folder: Path) -> tuple[str, ...]:
