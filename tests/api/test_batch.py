@@ -14,3 +14,5 @@ def test_a_batch_takes_a_name_or_several() -> None:
         servesat.batch(EXAMPLE, workers=0)
     with pytest.raises(ServesatError, match="workers = '2': expected a whole number of at least 1"):
         servesat.batch(EXAMPLE, workers="2")  # type: ignore[arg-type]
+    with pytest.raises(ServesatError, match="specs = 3: expected the path of a spec"):
+        servesat.batch(3)  # type: ignore[arg-type]

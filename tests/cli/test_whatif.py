@@ -53,6 +53,13 @@ def test_one_at_a_time_prints_swings_and_draws_a_tornado(tmp_path: Path) -> None
     assert files[1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_one_at_a_time_of_a_spec_without_a_plan_compares_with_nothing() -> None:
+    keys = ("--set", "slo.tpot_ms=0.01", "--vary", "slo.tpot_ms=10,20", "--one-at-a-time")
+    told = run("whatif", EXAMPLE, *keys).stdout
+    assert "the spec as it stands has no plan to compare with" in told
+    assert "What moves the cost most" not in told
+
+
 def test_a_grid_draws_cost_along_its_first_number(tmp_path: Path) -> None:
     page = tmp_path / "cost.html"
     vary = ("--vary", "search.weights=int8,int4", "--vary", "slo.tpot_ms=14:20:2")

@@ -148,6 +148,8 @@ def test_the_best_plan_keeps_its_place_where_its_worst_regret_is_the_least() -> 
 def test_there_is_a_sample_at_least() -> None:
     with pytest.raises(SpecError, match="samples = 0: expected a whole number of at least 1"):
         assess_robustness(spec_of(), NOISE, samples=0)
+    with pytest.raises(SpecError, match="samples = '20': expected a whole number of at least 1"):
+        assess_robustness(spec_of(), NOISE, samples="20")  # type: ignore[arg-type]
 
 
 @pytest.mark.soak

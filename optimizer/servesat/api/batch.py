@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from servesat.api.answer import Answer
 from servesat.api.tables import frame, settings_of
+from servesat.core.errors import ServesatError
 from servesat.core.journal import Memory
 from servesat.core.parallel.runs import Workers
 from servesat.report.batch import print_batch, status_words
@@ -53,6 +54,8 @@ def batch(
     settings_of(time_limit_s)
     crew = Workers(workers, on)
     named = [specs] if isinstance(specs, str | Path) else specs
+    if not isinstance(named, Iterable):
+        raise ServesatError(f"specs = {specs!r}: expected the path of a spec, a folder or a pattern, or several")
     job, store = Batch(tuple(spec_files(map(str, named))), time_limit_s), Memory()
     if not job.run(store, job.pending(store), crew, lambda *_: None):
         raise KeyboardInterrupt

@@ -80,7 +80,7 @@ def assess_robustness(
     """
     for name, count, least in (("samples", samples, 1), ("seed", seed, 0)):
         if not isinstance(count, Integral) or isinstance(count, bool) or count < least:
-            raise SpecError(f"{name} = {count}: expected a whole number of at least {least}")
+            raise SpecError(f"{name} = {count!r}: expected a whole number of at least {least}")
     if noise != "calibrated" and not (isinstance(noise, int | float) and 0 < noise < 1):
         raise SpecError(f"noise = {noise!r}: expected a fraction between 0 and 1, as in 0.1, or calibrated")
     spec, left_out = in_one_pool(Spec.load(spec).in_means(), settings)

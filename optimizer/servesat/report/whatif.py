@@ -68,7 +68,9 @@ def print_scenarios(console: Console, question: Question, rows: Iterable[Mapping
         console.print(Text(f"{MAX_ROWS} of {finished:,} scenarios shown; --json or --out has them all"))
     if any(row["plan_changed"] for row in listed[:MAX_ROWS]):
         console.print(Text("* the layout differs from that of the spec as it stands"))
-    if scenarios.one_at_a_time:
+    if scenarios.one_at_a_time and question.answer.plan is None:
+        console.print(Text("the spec as it stands has no plan to compare with"))
+    elif scenarios.one_at_a_time:
         by_factor = swings(listed, scenarios)
         _print_swings(console, by_factor)
         moved = {swing.key for swing in by_factor}
