@@ -5,7 +5,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servesat.report.charts import Chart, draw, figure_of
+from servesat.report.chart_images import figure_of
+from servesat.report.charts import Chart
+from servesat.report.drawing import draw
 from servesat.report.tornado import Tornado, draw_tornado, figure_of_tornado
 
 if TYPE_CHECKING:

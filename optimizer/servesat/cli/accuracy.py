@@ -29,7 +29,7 @@ def accuracy(
     that cannot be predicted says why. Exit codes: 0 some row is predicted, 1 an error or none, 2 a usage error.
     """
     from servesat.api import accuracy as api
-    from servesat.report.charts import FIGURES
+    from servesat.report.drawing import FIGURES
 
     outputs = parse_outputs(out, FIGURES)
     found = api.accuracy(file, by=by or (), calibration=calibration)

@@ -126,7 +126,7 @@ def figure(
     ] = None,
 ) -> None:
     """Draw one of the scaling book's two figures for a model on a slice; the defaults are the book's."""
-    from servesat.report.charts import FIGURES, draw
+    from servesat.report.drawing import FIGURES, draw
     from servesat.report.figures import breakdown_chart, pareto_chart, read_layout
 
     outputs = parse_outputs(out, FIGURES)

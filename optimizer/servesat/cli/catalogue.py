@@ -167,7 +167,7 @@ def rank_chips(
 ) -> None:
     """Rank every chip with a price for a model: what a dollar buys, where it binds, and its best plan at its peaks."""
     from servesat.api import ranking as api
-    from servesat.report.charts import FIGURES
+    from servesat.report.drawing import FIGURES
 
     outputs = parse_outputs(out, FIGURES)
     ranking = api.rank(

@@ -39,7 +39,7 @@ def modes(
 
     Exit codes: 0 some mode has a plan, 1 an error, 2 a usage error, 3 no mode has a plan.
     """
-    from servesat.report.charts import FIGURES
+    from servesat.report.drawing import FIGURES
 
     outputs = parse_outputs(out, FIGURES)
     loaded = load(

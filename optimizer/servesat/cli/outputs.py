@@ -46,7 +46,7 @@ def parse_outputs(paths: list[Path] | None, endings: Sequence[str] = (), given: 
 
     Raises BadParameter for a path that cannot be written, or is given twice.
     """
-    from servesat.report.charts import FIGURES
+    from servesat.report.drawing import FIGURES
     from servesat.report.files import TABLES
 
     paths, endings = paths or [], endings or (*TABLES, *FIGURES)

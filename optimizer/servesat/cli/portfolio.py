@@ -29,7 +29,7 @@ def portfolio(
     Exit codes: 0 a plan of each, 1 an error, 2 a usage error, 3 infeasible, 4 unknown.
     """
     from servesat.api import portfolio as api
-    from servesat.report.charts import FIGURES
+    from servesat.report.drawing import FIGURES
     from servesat.report.progress import doing
 
     outputs = parse_outputs(out, FIGURES)

@@ -73,7 +73,7 @@ def replay(
     Of a spec the plan that `servesat solve` finds. Exit codes: 0 replayed, 1 an error, 2 a usage error, 3 infeasible, 4
     unknown.
     """
-    from servesat.report.charts import FIGURES
+    from servesat.report.drawing import FIGURES
 
     options: dict[str, Any] = {
         "price_book": price_book, "cloud": cloud, "region": region, "purchase": purchase, "buy": buy, "engine": engine

@@ -200,7 +200,7 @@ def _solve_scenarios(
 
 def _report_scenarios(question: "Question", store: "Journal | Memory", outputs: Outputs, as_json: bool) -> None:
     from servesat.questions.whatif import flat, flat_types
-    from servesat.report.charts import draw
+    from servesat.report.drawing import draw
     from servesat.report.files import json_lines, write_table
     from servesat.report.tornado import draw_tornado
     from servesat.report.whatif import base_document, print_scenarios

@@ -171,12 +171,12 @@ def frontier_chart(spec: Spec, frontier: Frontier) -> Chart:
 
 
 def _labels(plans: Sequence[Plan], axis: str) -> list[str]:
-    """A label at the first point of each run of equal slices along an axis."""
-    labels = [""] * len(plans)
-    previous = ""
+    """A label at the first point of each kind of slices along an axis."""
+    labels, first = [""] * len(plans), dict[str, int]()
     for at in sorted(range(len(plans)), key=lambda at: float(getattr(plans[at], axis))):
-        if decode_slices(plans[at]) != previous:
-            labels[at] = previous = decode_slices(plans[at])
+        first.setdefault(decode_slices(plans[at]), at)
+    for slices, at in first.items():
+        labels[at] = slices
     return labels
 
 

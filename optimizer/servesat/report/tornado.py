@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servesat.report.charts import PLAIN_TEXT, is_html, save_html, save_image
+from servesat.report.chart_images import PLAIN_TEXT, save_image
+from servesat.report.chart_pages import save_html
 from servesat.report.colours import COLOURS
+from servesat.report.drawing import is_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

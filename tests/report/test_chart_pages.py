@@ -1,6 +1,6 @@
 import pytest
 
-from servesat.report.charts import _axis
+from servesat.report.chart_pages import _axis
 
 
 @pytest.mark.parametrize("ratio", [1.6, 2.1, 3.0, 9.0, 50.0, 5e3, 1e6])
