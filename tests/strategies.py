@@ -361,8 +361,7 @@ def calibrated(spec):
     kept = {"engine": "none", "buy": "share", "utilisation": 1.0, **kept}
     if "speculative" not in kept and "lora" in kept:
         kept["lora"] = {**kept["lora"], "step_factor": 1.5}
-    if spec["model"].get("nominal_parameters", 1e9) < 1e9:  # which may be fewer than those of the tables
-        kept["model"] = {**spec["model"], "nominal_parameters": 7e9}
+    kept["model"] = with_room_for_tables(spec["model"])
     return st.builds(lambda constants, slo: {**kept, "cost_model": constants, "slo": slo}, constants, slo)
 
 
@@ -414,19 +413,38 @@ def specs():
         },
     )
     return st.booleans().flatmap(
-        lambda large: st.fixed_dictionaries(
-            {"cost_model": st.just("ideal"), "model": models(), "workload": workload | split, "search": search(large)},
-            optional={
-                "slo": slo,
-                "ici": st.sampled_from(["forbid", "pay"]),
-                "headroom": st.sampled_from([0.0, 0.1, 0.2, 0.5]),
-                "wraparound": st.sampled_from(["assumed", "exact"]),
-                "int4_group": st.sampled_from([32, 128]),
-                "speculative": DRAFTS,
-                "lora": LORA,
-            },
-        ).map(decoding_only)
+        lambda large: (
+            st.fixed_dictionaries(
+                {
+                    "cost_model": st.just("ideal"),
+                    "model": models(),
+                    "workload": workload | split,
+                    "search": search(large),
+                },
+                optional={
+                    "slo": slo,
+                    "ici": st.sampled_from(["forbid", "pay"]),
+                    "headroom": st.sampled_from([0.0, 0.1, 0.2, 0.5]),
+                    "wraparound": st.sampled_from(["assumed", "exact"]),
+                    "int4_group": st.sampled_from([32, 128]),
+                    "speculative": DRAFTS,
+                    "lora": LORA,
+                },
+            )
+            .map(decoding_only)
+            .map(drafting)
+        )
     )
+
+
+def with_room_for_tables(model):
+    """A model without fewer nominal parameters than embedding and head have, where these are counted apart."""
+    return {**model, "nominal_parameters": 7e9} if model.get("nominal_parameters", 1e9) < 1e9 else model
+
+
+def drafting(spec):
+    """A spec whose draft, if it has one, counts embedding and head apart."""
+    return {**spec, "model": with_room_for_tables(spec["model"])} if "speculative" in spec else spec
 
 
 def decoding_only(spec):

@@ -115,6 +115,7 @@ def small_specs(modes: list[str], largest_batch: int):
                 "lora": strategies.LORA,
             },
         )
+        .map(strategies.drafting)
         .filter(is_possible)
         .filter(lambda spec: is_quick(spec, modes))
     )

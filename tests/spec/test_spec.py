@@ -153,6 +153,16 @@ def test_a_malformed_spec_is_named_with_file_key_value_and_what_was_expected(
             "requests_per_s = 1e+18 of 512 tokens: expected at most 1e+13 tokens/s",
         ),
         ({"model": "mixtral-8x7b", "nominal": 1e9}, "nominal_parameters = 1e+09: expected more than the experts' 4.5"),
+        (
+            {"model": "deepseek-v3", "nominal": 6.55e11, "speculative": {"draft": "mtp"}},
+            "nominal_parameters = 6.55e+11: fewer than the 655,762,128,896 of embedding, head and experts, which a "
+            "draft by mtp counts apart",  # 58 layers of 256 experts, 3 matrices of 7168 x 2048 each, and 2 tables
+        ),
+        (
+            {"cost_model": "calibrated", "nominal": 1e9},
+            "nominal_parameters = 1e+09: fewer than the 1,050,673,152 of embedding, head and experts, which the "
+            "calibrated cost model counts apart",
+        ),
         ({"region": "mars"}, "region = 'mars': no price in list-2026-11 names it"),
     ],
 )

@@ -6,12 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from servesat.candidates.serving_modes import SharedLayouts
 from servesat.core.errors import SpecError
 from servesat.core.result import Result
 from servesat.deployment.settings import Settings
-from servesat.deployment.solve import solve
 from servesat.questions.scenarios import Factor, check_key, takes_whole_number
+from servesat.questions.solved_alike import SolvedAlike
 from servesat.questions.whatif import layout_of
 from servesat.spec.spec import Spec
 
@@ -52,9 +51,9 @@ class _Sweep:
     """Answers along a key, solved when needed."""
 
     def __init__(self, base: Spec, key: str, settings: Settings) -> None:
-        self._base, self._key, self._settings = base, key, settings
+        self._base, self._key = base, key
         self._is_whole = takes_whole_number(key)
-        self._layouts = SharedLayouts()
+        self._alike = SolvedAlike(settings)
         self._answers: dict[float, Result] = {}
 
     def changes(self, below: float, above: float) -> Iterator[Breakpoint]:
@@ -71,13 +70,12 @@ class _Sweep:
 
     def _answer(self, value: float) -> Result:
         if value not in self._answers:
-            spec = self._spec(value)
-            self._answers[value] = solve(spec, self._settings, layouts=self._layouts.of(spec))
+            self._answers[value] = self._alike.answer(self._spec(value))
         return self._answers[value]
 
     def _spec(self, value: float) -> Spec:
         try:
-            return self._base.changed({self._key: value})
+            return self._base.changed({self._key: value}).in_means()  # a demand that is added comes with percentiles
         except SpecError as fault:
             raise SpecError(
                 f"{self._key} has no answer at {value:g}, so changes cannot be bracketed: {fault}; "

@@ -7,7 +7,6 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-from servesat.candidates.serving_modes import SharedLayouts
 from servesat.core.errors import SpecError
 from servesat.core.parallel.runs import LARGEST_CHUNK, THIS_PROCESS, Workers, in_chunks
 from servesat.core.plan import Plan
@@ -16,6 +15,7 @@ from servesat.deployment.settings import Settings
 from servesat.deployment.solve import solve
 from servesat.questions.scenarios import Scenarios, as_written
 from servesat.questions.shared_evaluation import can_share, solve_together
+from servesat.questions.solved_alike import SolvedAlike
 from servesat.spec.spec import Spec
 
 ERROR = "error"
@@ -162,30 +162,23 @@ def _type_of(values: Iterable[Any]) -> type:
 
 
 def _rows(question: Question, reference: Plan | None, numbers: range, *, together: bool) -> list[dict[str, Any]]:
-    shared = SharedLayouts(), SharedLayouts(undominated=True)
+    alike = SolvedAlike(question.settings)
     found = solve_together(question.base, question.scenarios, numbers) if together else {}
     return [
         _as_row(question, number, _outcome(str(found[number].status), found[number], reference))
         if number in found
-        else _solved_alone(question, reference, number, *shared)
+        else _solved_alone(question, reference, number, alike)
         for number in numbers
     ]
 
 
-def _solved_alone(
-    question: Question, reference: Plan | None, number: int, every: SharedLayouts, contenders: SharedLayouts
-) -> dict[str, Any]:
-    """The row of a scenario: solved among the contenders, and among all layouts where these have no plan."""
+def _solved_alone(question: Question, reference: Plan | None, number: int, alike: SolvedAlike) -> dict[str, Any]:
+    """The row of a scenario that shares no evaluation."""
     try:
         spec = question.scenarios.applied(question.base, number)
     except SpecError as fault:
         return _as_row(question, number, _outcome(ERROR, error=str(fault)))
-    if spec.percentile is not None:
-        result = solve(spec, question.settings)
-    else:
-        result = solve(spec, question.settings, layouts=contenders.of(spec))
-        if result.plan is None:
-            result = solve(spec, question.settings, layouts=every.of(spec))
+    result = alike.answer(spec)
     return _as_row(question, number, _outcome(str(result.status), result, reference))
 
 

@@ -5,6 +5,7 @@ from servesat.catalogue.load import chip_ids, model_ids
 from servesat.core.errors import CatalogueError
 from servesat.core.plan import Mode
 from servesat.core.validation import nearest, shorten
+from servesat.cost_model.memory import expert_parameters
 from servesat.spec.searched import Searched
 from servesat.spec.slo import LIMITS
 from servesat.spec.speculation import NO_DRAFTING
@@ -22,6 +23,7 @@ def check(spec: Searched) -> None:
     _check_cost_model(spec)
     if spec.speculative is not None:
         _check_drafts(spec)
+    _check_nominal(spec)
     if spec.lora is not None:
         _check_lora(spec)
     _check_percentiles(spec)
@@ -159,13 +161,20 @@ def _check_cost_model(spec: Searched) -> None:
     for key in ("ici", "prefill_mfu"):
         if spec.calibration is not None and getattr(spec, key) is not None:
             raise ValueError(f"{key}: is of `cost_model: ideal`; the calibrated one has what was measured")
+
+
+def _check_nominal(spec: Searched) -> None:
+    """Refuse fewer nominal parameters than what is counted apart from them: the rest would be less than none."""
     model, nominal = spec.model, spec.model.nominal_parameters
-    tables = model.d_model * model.vocab_size * (1 if model.tied_embeddings else 2)
-    if spec.calibration is not None and nominal is not None and nominal < tables:
-        raise ValueError(
-            f"model.nominal_parameters = {nominal:g}: fewer than the {tables:,} of embedding and head, which the "
-            "calibrated cost model counts apart"
-        )
+    apart = model.d_model * model.vocab_size * (1 if model.tied_embeddings else 2) + expert_parameters(model)
+    calibrated = spec.calibration is not None
+    if nominal is None or nominal >= apart or not (calibrated or any(one.draft == "mtp" for one in spec.drafts)):
+        return
+    counts = "the calibrated cost model" if calibrated else "a draft by mtp"
+    raise ValueError(
+        f"model.nominal_parameters = {nominal:g}: fewer than the {apart:,.0f} of embedding, head and experts, which "
+        f"{counts} counts apart"
+    )
 
 
 def _check_constraints(spec: Searched) -> None:
