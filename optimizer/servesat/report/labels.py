@@ -1,7 +1,8 @@
 """Where labels stand beside the points of a chart: on the side with more room, and not on one another."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 CHARACTER_PX, LINE_PX = 6.5, 13.0
 """The size of a character of a label, at 9 points."""
@@ -36,19 +37,15 @@ def placed(points: Iterable[tuple[Label, float, float]], width_px: float, height
     """
     taken: list[Box] = []
     for label, right, up in points:
-        first_side = right > ROOM_TO_THE_RIGHT
-        for to_the_left in (first_side, not first_side):
-            for below in (False, True):
-                put = Label(label.x, label.y, label.text, to_the_left, below)
-                box = _box(put, right * width_px, up * height_px)
-                inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width_px and box[3] <= height_px
-                if inside and not any(_overlap(box, other) for other in taken):
-                    break
-            else:
-                continue
-            taken.append(box)
-            yield put
-            break
+        is_far_right = right > ROOM_TO_THE_RIGHT
+        for to_the_left, below in product((is_far_right, not is_far_right), (False, True)):
+            put = replace(label, to_the_left=to_the_left, below=below)
+            box = _box(put, right * width_px, up * height_px)
+            inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width_px and box[3] <= height_px
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                yield put
+                break
 
 
 def _box(label: Label, x_px: float, y_px: float) -> Box:
